@@ -17,8 +17,9 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
 
-from worker.config.settings import ConfigError
+from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
+from worker.observability.escaping import escape_line
 from worker.observability.logs import configure_logs
 from worker.process import broker, events
 
@@ -33,7 +34,8 @@ def exit_on_config_error() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        sys.exit(f"oathbulk: {error}")
+        print(f"oathbulk: {escape_line(str(error))}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(UNUSABLE_SETUP)
 
 
 with exit_on_config_error():

@@ -151,8 +151,8 @@ SETTINGS: list[Typed] = [
         "OATHBULK_CONCURENCY is no setting; did you mean OATHBULK_CONCURRENCY?",
     ),
     ("run shipment.csv", {"PINGONE_RAET": "4"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
-    ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, USAGE, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
-    ("status", {"OATHBULK_HOME": "empty.csv"}, USAGE, "OATHBULK_HOME names empty.csv, which is no directory: name one"),
+    ("status", {"OATHBULK_CONFIG": "nowhere.toml"}, SETUP, "OATHBULK_CONFIG names nowhere.toml, which does not exist"),
+    ("status", {"OATHBULK_HOME": "empty.csv"}, SETUP, "OATHBULK_HOME names empty.csv, which is no directory: name one"),
     ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
     ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
     ("status", {"OATHBULK_TICK": "soon"}, SETUP, "oathbulk: OATHBULK_TICK should be a valid number"),
@@ -174,6 +174,11 @@ SETTINGS: list[Typed] = [
         "OATHBULK_ENCRYPTION_KEYS_FILE: nowhere cannot be read",
     ),
     ("config --environment prod", {}, SETUP, "environment 'prod' is not configured"),
+    ("status", {"OATHBULK_HOME": "/"}, SETUP, "OATHBULK_HOME names /: name a directory of its own"),
+    ("status", {"OATHBULK_HOME": "x" * 300}, SETUP, "OATHBULK_HOME is a path of more than 3000 bytes"),
+    ("status", {"OATHBULK_HOME": "loop.csv"}, SETUP, "OATHBULK_HOME: loop.csv is out of reach (Too many levels"),
+    ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_JOURNAL holds a NUL byte: write it anew"),
+    ("status", {"OATHBULK_LEASE": "inf"}, SETUP, "OATHBULK_LEASE should be a finite number"),
 ]
 
 
@@ -199,6 +204,7 @@ def make_unfit_files(folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "loop.csv").symlink_to("loop.csv")
     (folder / "empty.csv").touch()
+    (folder / "nul.env").write_text("OATHBULK_LEASE=60\nOATHBULK_JOURNAL=a\0b\n")
     (folder / "broken.toml").write_text("[environments\n")
     (folder / "mistyped.toml").write_text("[environments.prod]\nPINGONE_RAET = 3\n")
 

@@ -357,7 +357,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 CHANGES = st.sampled_from(COLUMNS).flatmap(lambda column: st.tuples(st.just(column), VALUES[column]))
 PLACES = st.integers(1, LINES)
 # The same file serves all examples: each one is taken back.
-EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

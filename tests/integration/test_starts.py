@@ -27,6 +27,12 @@ KEY = generate_key()
         ),
         ("beat", {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_TICK": "often"}, "OATHBULK_TICK"),
         ("worker", {"OATHBULK_REDIS_URL": NOBODY}, "encryption.key is missing"),
+        *((program, {"OATHBULK_HOME": "/"}, "OATHBULK_HOME names /") for program in ("worker", "beat")),
+        ("worker", {"OATHBULK_HOME": "x" * 300}, "OATHBULK_HOME is a path of more than"),
+        ("beat", {"OATHBULK_HOME": "loop"}, "OATHBULK_HOME: loop is out of reach"),
+        ("worker", {"OATHBULK_ACTOR_FILE": "loop"}, "OATHBULK_ACTOR_FILE: loop cannot be read"),
+        ("beat", {"OATHBULK_ACTOR_FILE": "nul"}, "OATHBULK_ACTOR holds a NUL byte"),
+        ("worker", {"OATHBULK_LEASE": "inf"}, "OATHBULK_LEASE should be a finite number"),
         (
             "worker",
             {"OATHBULK_REDIS_URL": NOBODY, "OATHBULK_DATABASE_URL": "postgresql+psycopg://user@127.0.0.1:1/oathbulk"},
@@ -35,12 +41,14 @@ KEY = generate_key()
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, program: str, variables: dict[str, str], complaint: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nul").write_bytes(b"a\0b")
     env = plain_env() | {"OATHBULK_HOME": str(tmp_path)} | variables
     argv = [sys.executable, "-m", "celery", "-A", "worker", program]
 
     ended = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
-    assert ended.returncode == 1
+    assert ended.returncode == 3
     assert ended.stderr.splitlines()[-1].startswith("oathbulk: ")
     assert complaint in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr

@@ -30,8 +30,6 @@ DEADLINE = 2.0
 MEGABYTE = 2**20
 # A busy machine is no fault of the client.
 UNHURRIED = settings(
-    deadline=None,
-    database=None,
     max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -20,8 +20,6 @@ from worker.embedded.valkey_config import ValkeyConfig
 
 SECRET = "made-up-secret"
 UNHURRIED = settings(
-    deadline=None,
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 NAMES = {
@@ -56,6 +54,9 @@ def complaint(ask: Callable[[], object]) -> str:
 @UNHURRIED
 @given(st.dictionaries(st.sampled_from(NAMES["OATHBULK_"]), VALUES, max_size=6))
 @example({"OATHBULK_CONFIG": "/"})
+@example({"OATHBULK_CONFIG": "https://h\0/"})
+@example({"OATHBULK_HOME": "https://\ud800"})
+@example({"OATHBULK_HOME": "9" * 5000})
 def test_any_variables_are_settings_or_refused(variables: dict[str, str]) -> None:
     def look() -> object:
         found = load_settings(variables)

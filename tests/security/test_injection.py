@@ -33,8 +33,6 @@ from worker.reports.export import export
 from worker.reports.status import read_statuses
 
 QUICK = settings(
-    deadline=None,
-    database=None,
     max_examples=15,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

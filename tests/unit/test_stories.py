@@ -26,7 +26,7 @@ from worker.rules.no_effect import hand_back_without_permit
 from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
 
-OFTEN = settings(deadline=None, derandomize=True, max_examples=200)
+OFTEN = settings(max_examples=200)
 
 FAILURES: dict[str, errors.PingOneError] = {
     "not_delivered": errors.NotDelivered(),

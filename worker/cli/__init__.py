@@ -7,6 +7,7 @@ says which failure has which exit code.
 """
 
 import os
+import re
 import sys
 from io import TextIOWrapper
 
@@ -18,6 +19,7 @@ def main() -> None:
     from worker.cli.top_help import answer
 
     _write_what_is_not_encodable()
+    _forget_odd_sizes()
     code = None if _is_completing() else answer(sys.argv[1:])
     if code is not None:
         sys.exit(code)
@@ -31,6 +33,14 @@ def _write_what_is_not_encodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_odd_sizes() -> None:
+    """Let the terminal itself tell its size where the variables for it have none that a terminal can have; rich takes
+    any digits for a number, and fills lines of any length."""
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "80"), re.ASCII):
+            del os.environ[name]
 
 
 def _is_completing() -> bool:

@@ -59,13 +59,12 @@ def _read_values(path: Path) -> dict[str, str]:
             refuse_open_secrets(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist: name another with --env-file or {ENV_FILE}, or none") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
     return values
 
 
 def _refuse_broken_lines(path: Path, text: str) -> None:
-    """Refuse a file with a line that sets nothing: whoever wrote it meant a setting. Raises ConfigError."""
+    """Refuse a file with a line that sets nothing: whoever wrote it meant a setting. So with a NUL byte, which no
+    variable of a process can hold. Raises ConfigError."""
     for binding in parse_stream(StringIO(text)):
         # A remark has no name, and a name without = has no value.
         if binding.error or (binding.key is not None and binding.value is None):
@@ -73,6 +72,8 @@ def _refuse_broken_lines(path: Path, text: str) -> None:
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")
             raise ConfigError(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
+        if "\0" in binding.original.string:
+            raise ConfigError(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it anew, as text")
 
 
 def _refuse_redirection(path: Path, values: Mapping[str, str], home: Path | None) -> None:

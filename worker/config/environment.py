@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from worker.config.private_keys import read_private_key
 from worker.config.server_urls import check_web_url
+from worker.config.settings import Described
 
 # The environment that the `PINGONE_*` variables describe.
 DEFAULT_ENVIRONMENT = "default"
@@ -29,33 +30,37 @@ DOMAINS = {
 # https://docs.pingidentity.com/pingone/applications/p1_token_endpoint_authentication_methods.html
 ClientAuth = Literal["basic", "post", "secret_jwt", "private_key_jwt"]
 
+# Requests a second: from one in 100 seconds to more than any server takes.
+Rate = Annotated[float, Field(ge=0.01, le=100_000, allow_inf_nan=False)]
+
+# Part of URLs: of their characters those that are never encoded (RFC 3986, section 2.3); a UUID has no others.
+EnvironmentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]*$")]
+
 # What stands behind the name of an environment whose worker application is the one that imports.
 _IMPORTER = " (import)"
 
 
-class Environment(BaseModel):
+class Environment(Described):
     """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings.
 
     `.env.example` says what each of them is for. `rate` and `rate_max` are in requests a second.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
     name: str
-    environment_id: str = Field(min_length=1)
+    environment_id: EnvironmentId = Field(min_length=1)
     client_id: str = Field(min_length=1)
     client_auth: ClientAuth = "basic"
     client_secret: SecretStr | None = Field(default=None, validate_default=True)
     # PEM or JWK; it signs instead of a secret. Without a key id, that of the JWK, or the key's thumbprint (RFC 7638).
     private_key: SecretStr | None = Field(default=None, validate_default=True)
     key_id: str = ""
-    auth_environment_id: str = ""
+    auth_environment_id: EnvironmentId = ""
     region: Literal["NA", "CA", "EU", "AU", "SG", "AP"] = "NA"
     api_url: str = ""
     token_url: str = ""
     license: str = ""
-    rate: float = Field(default=30, gt=0, allow_inf_nan=False)
-    rate_max: float = Field(default=500, gt=0, allow_inf_nan=False)
+    rate: Rate = 30
+    rate_max: Rate = 500
     # None: learnt from what the environment answers.
     resync_on_first_call: bool | None = None
     # Those of another worker application, which alone may import tokens; empty: the same.

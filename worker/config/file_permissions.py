@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from worker.config.environment import Environment
@@ -13,6 +14,9 @@ from worker.config.settings import ConfigError, Settings
 # Where a container's engine mounts secrets. Nobody but the container's own user can read them there, and the owner that
 # the file system names is a user of the host: so owner and mode are not checked.
 CONTAINER_SECRETS = Path("/run/secrets")
+
+# Characters; files of settings have some thousands.
+LARGEST = 1_000_000
 
 # The variables whose values are secret.
 SECRETS = {
@@ -24,24 +28,52 @@ SECRETS = {
 
 
 def read_trusted(path: Path) -> str:
-    """Read a file that says where secrets are sent, and that no other user may therefore be able to change.
+    """Read a file that says where secrets are sent, and that no other user may therefore be able to change or replace.
+    Raises ConfigError if one can, or if it cannot be read; FileNotFoundError."""
 
-    Raises ConfigError if one can change or replace it; OSError or UnicodeDecodeError if it cannot be read."""
-    with open(path, encoding="utf-8", opener=_open_without_waiting) as file:
-        # The opened file is checked, and not the path, under which another file may lie by now.
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise ConfigError(f"{path} is a pipe or a device: settings are read from a regular file")
-        if not _is_container_secret(path):
+    def check(facts: os.stat_result) -> None:
+        _refuse_foreign(path, facts)
+        _refuse_replaceable(path)
+
+    return _read_checked(path, check)
+
+
+def read_value(path: Path, *, is_secret: bool) -> str:
+    """Read the file with the value of one setting, which others may not read if it is secret, and may not change if it
+    is not: it may be a URL that secrets are sent to. Raises ConfigError."""
+
+    def check(facts: os.stat_result) -> None:
+        if not is_secret:
             _refuse_foreign(path, facts)
-            _refuse_replaceable(path)
-        return file.read()
+        elif facts.st_mode & stat.S_IROTH:
+            raise ConfigError(f"{path} can be read by every user: chmod 600 {path}, or 640 for a group")
+
+    try:
+        return _read_checked(path, check).strip()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
-def refuse_changeable(path: Path) -> None:
-    """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
-    if not _is_container_secret(path):
-        _refuse_foreign(path, path.stat())
+def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
+    """Read a file of settings, which passes the check unless a container's engine mounted it. Every file that a setting
+    names is opened here. Raises ConfigError, FileNotFoundError."""
+    try:
+        with open(path, encoding="utf-8", opener=_open_without_waiting) as file:
+            # The opened file is checked, and not the path, under which another file may lie by now.
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise ConfigError(f"{path} is a pipe or a device: settings are read from a regular file")
+            if not _is_container_secret(path):
+                check(facts)
+            text = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise
+    # A path or a text that is no UTF-8, and a path with a NUL byte, are ValueErrors.
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if len(text) > LARGEST:
+        raise ConfigError(f"{path} is no file of settings, but a larger one: name another")
+    return text
 
 
 def is_readable_by_all(path: Path) -> bool:

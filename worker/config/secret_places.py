@@ -8,6 +8,7 @@ In both a secret has the name of its variable in small letters, without OATHBULK
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,10 @@ class SecretPlaces:
     def find_file(self, variable: str) -> Path | None:
         """Find the credential of systemd with the value of this variable; None if there is none."""
         path = self.directory / self._name(variable) if self.directory else None
-        # A name with a slash would lead elsewhere.
-        return path if path is not None and path.parent == self.directory and path.is_file() else None
+        # A name with a slash would lead elsewhere; and where this user may not look, `is_file` raises PermissionError.
+        if path is None or path.parent != self.directory or not os.access(path, os.F_OK):
+            return None
+        return path if path.is_file() else None
 
     def read_keyring(self, variable: str) -> str | None:
         """Read the value of this variable from the keyring; None if it has none, or is not asked. Raises

@@ -6,6 +6,7 @@ password. Web servers must be reached by TLS.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +22,34 @@ _NO_FILE = "names no file: write sqlite:////path/of/the/file, or leave it away f
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
 _SHOWN = "has its password among the parameters, where it is printed: write it in front of the host, as user:password@"
 
+# Arguments of psycopg itself that no text can be. All others go to libpq, which says what it does not know.
+_OF_PSYCOPG = {"autocommit", "conninfo", "context", "cursor_factory", "row_factory"}
+# A name in DNS (RFC 1123; also with _, which containers have), or an address of IPv6.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?", re.ASCII)
+# All but printable ASCII.
+_UNFIT = re.compile(r"[^!-~]")
+
+
+def _is_host(host: str) -> bool:
+    """Whether a host can be looked for: of other texts, some make the libraries fail that look."""
+    if "xn--" in host:
+        # Not at the top: hardly any host has such a name.
+        import idna
+
+        try:
+            idna.decode(host)
+        except idna.IDNAError:
+            return False
+    return _HOST.fullmatch(host) is not None
+
+
+def _list_hosts(url: URL) -> list[str]:
+    """List the hosts of a database URL; libpq takes several, and directories of sockets, which are left out."""
+    found = [url.host or "", *url.normalized_query.get("host", ())]
+    hosts = [host for each in found for host in each.split(",")]
+    return [host for host in hosts if host and not host.startswith(("/", "@", "%2F"))]
+
 
 def check_database_url(url: str) -> str:
     """Check a database URL and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
@@ -35,13 +64,19 @@ def check_database_url(url: str) -> str:
     if "@" in (parts.host or ""):
         # The password contains an @, so that its end was taken for the beginning of the host.
         raise ValueError(_NO_DATABASE)
+    if not all(map(_is_host, _list_hosts(parts))):
+        raise ValueError(_NO_DATABASE)
     if parts.drivername not in ("postgresql+psycopg", "sqlite"):
         is_postgresql = parts.drivername.partition("+")[0] in ("postgresql", "postgres")
         raise ValueError(_OTHER_DRIVER if is_postgresql else _OTHER_DATABASE)
-    if parts.drivername == "sqlite" and (parts.host or parts.database in (None, "", ":memory:")):
+    if parts.drivername == "sqlite" and (
+        parts.host or parts.database in (None, "", ":memory:") or "\0" in parts.database
+    ):
         raise ValueError(_NO_FILE)
     if "password" in parts.query:
         raise ValueError(_SHOWN)
+    if unfit := parts.query.keys() & _OF_PSYCOPG if parts.drivername != "sqlite" else parts.query.keys():
+        raise ValueError(f"has a parameter that cannot be set here ({', '.join(sorted(unfit))}): remove it")
     read_prepare_threshold(parts)
     return url
 
@@ -65,20 +100,45 @@ def check_redis_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         # Reading `port` raises ValueError if it is not a number of a port.
-        is_url = url.startswith(("redis://", "rediss://")) and parts.port != 0
+        is_url = (
+            url.startswith(("redis://", "rediss://")) and parts.port != 0 and _is_host(parts.hostname or "localhost")
+        )
     except ValueError:
         raise ValueError(_NO_REDIS) from None
     # A /, ? or # in the password ends the host part of the URL, so that the password's beginning is taken for the host.
     if not is_url or "@" in parts.path + parts.query or parts.fragment:
         raise ValueError(_NO_REDIS)
+    if not re.fullmatch("/?[0-9]{0,5}", parts.path):
+        raise ValueError("must end with the number of a database, as redis://host:6379/0 does")
     if parse_qs(parts.query).keys() & {"password", "username"}:
         raise ValueError(_SHOWN)
+    if parts.query:
+        _check_redis_parameters(url)
     return url
+
+
+def _check_redis_parameters(url: str) -> None:
+    """Check the parameters of the URL of a Redis server. Raises ValueError, whose message quotes nothing of it."""
+    # Not at the top: few URLs have parameters.
+    from redis import ConnectionPool
+    from redis.exceptions import RedisError
+
+    try:
+        ConnectionPool.from_url(url).make_connection()
+    except (AttributeError, KeyError, TypeError, ValueError, RedisError):
+        raise ValueError("has a parameter that redis-py does not take, or with a value of another kind") from None
 
 
 def check_web_url(url: str) -> str:
     """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        # Reading `port` raises ValueError if it is not a number of a port.
+        is_url = parts.port != 0 and not _UNFIT.search(url) and _is_host(parts.hostname or "")
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError("must be an https:// URL, such as https://api.pingone.com/v1; in ASCII, without blanks")
     if "@" in parts.netloc:
         raise ValueError("must hold no user and password: it is printed")
     is_loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")

@@ -4,6 +4,7 @@ from credentials of systemd and from a keyring."""
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.environments_file import check_environments_file, config_path, read_sections
-from worker.config.file_permissions import SECRETS, is_readable_by_all, refuse_changeable
+from worker.config.file_permissions import SECRETS, read_value
 from worker.config.home_path import find_home
 from worker.config.known_settings import refuse_unknown_variables
 from worker.config.secret_places import CREDENTIALS_DIRECTORY, SecretPlaces
@@ -30,8 +31,26 @@ def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
     source = read_variables() if variables is None else variables
     values = {"home": find_home(source)} | _collect_fields(Settings, "OATHBULK_", source, SecretPlaces.find(source))
     settings = _validate(Settings, "OATHBULK_", values)
+    _check_home(settings.home)
     check_environments_file(settings)
     return settings
+
+
+def _check_home(home: Path) -> None:
+    """Raise ConfigError if the home is the root directory, which has no place beside it for the homes of rehearsals; or
+    if something else is there than a directory, or it is out of this user's reach."""
+    if not home.absolute().name:
+        raise ConfigError(f"OATHBULK_HOME names {home}: name a directory of its own")
+    try:
+        is_directory = stat.S_ISDIR(home.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(
+            f"OATHBULK_HOME: {home} is out of reach ({error.strerror}): set it to a directory of yours"
+        ) from error
+    if not is_directory:
+        raise ConfigError(f"OATHBULK_HOME names {home}, which is no directory: name one")
 
 
 def load_environment(
@@ -70,7 +89,7 @@ def read_section(settings: Settings, name: str) -> dict[str, str]:
     """Read the section of `oathbulk.toml` about the environment of this name. Raises ConfigError."""
     path = config_path(settings)
     try:
-        section = read_sections(path).get(name)
+        section = read_sections(settings).get(name)
     except FileNotFoundError as error:
         raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
     if section is None:
@@ -90,7 +109,7 @@ def _collect_fields(
         if value := source.get(variable, ""):
             found[field] = value
         elif file:
-            found[field] = _read_value_file(f"{variable}_FILE", Path(file), is_secret=variable in SECRETS)
+            found[field] = _read_value(f"{variable}_FILE", Path(file), is_secret=variable in SECRETS)
         elif variable in SECRETS and (secret := _find_secret(variable, places)):
             found[field] = secret
     return found
@@ -99,21 +118,16 @@ def _collect_fields(
 def _find_secret(variable: str, places: SecretPlaces) -> str | None:
     """Find a secret in these places; None if none of them has it. Raises ConfigError."""
     if path := places.find_file(variable):
-        return _read_value_file(CREDENTIALS_DIRECTORY, path, is_secret=True)
+        return _read_value(CREDENTIALS_DIRECTORY, path, is_secret=True)
     return places.read_keyring(variable)
 
 
-def _read_value_file(named_by: str, path: Path, *, is_secret: bool) -> str:
-    """Read a value from a file, which others may not read if it is secret, and may not change if it is not: it may be a
-    URL that secrets are sent to. `named_by`: the variable that leads there. Raises ConfigError."""
+def _read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
+    """Read a value from a file. `named_by`: the variable that leads there. Raises ConfigError."""
     try:
-        if is_secret and is_readable_by_all(path):
-            raise ConfigError(f"{named_by}: {path} can be read by every user: chmod 600 {path}, or 640 for a group")
-        if not is_secret:
-            refuse_changeable(path)
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error
+        return read_value(path, is_secret=is_secret)
+    except ConfigError as error:
+        raise ConfigError(f"{named_by}: {error}") from error
 
 
 def _validate(model: type[M], prefix: str, values: dict[str, Any]) -> M:
@@ -123,8 +137,9 @@ def _validate(model: type[M], prefix: str, values: dict[str, Any]) -> M:
     except ValidationError as error:
         complaints = []
         for fault in error.errors(include_input=False, include_url=False):
-            variable = prefix + str(fault["loc"][0]).upper() if fault["loc"] else f"{prefix}*"
-            complaints.append(f"{variable} {_complain(fault['type'], fault['msg'])}")
+            # What concerns several settings has no place, and names them.
+            variable = f"{prefix}{str(fault['loc'][0]).upper()} " if fault["loc"] else ""
+            complaints.append(variable + _complain(fault["type"], fault["msg"]))
         raise ConfigError("; ".join(complaints)) from None
 
 
@@ -133,4 +148,5 @@ def _complain(kind: str, message: str) -> str:
     if kind == "missing":
         return "is not set"
     # pydantic: "Input should be a valid number, unable to parse string as a number".
-    return message.removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]
+    said = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    return said.partition(", unable to parse")[0]

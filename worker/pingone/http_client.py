@@ -21,6 +21,9 @@ CONNECT_TIMEOUT = 5.0
 # lost, its outcome unknown.
 KEEPALIVE_EXPIRY = 4.0
 
+# The settings of proxies, which httpx reads by itself.
+_PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
+
 
 def build_client(deadline: float) -> httpx.Client:
     """Build an httpx client, which builds its own transports: only so does httpx honour the proxy settings of the
@@ -38,8 +41,7 @@ def build_client(deadline: float) -> httpx.Client:
             follow_redirects=False,
         )
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-        settings = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
-        raise ConfigError(f"{settings} cannot be used: {error}") from error
+        raise ConfigError(f"{_PROXIES}, SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error}") from error
 
 
 @cache
@@ -84,7 +86,10 @@ def _choose_mounts() -> dict[str, httpx.BaseTransport | None]:
 
 
 def _parse_host(proxy: str) -> str:
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    try:
+        return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    except ValueError as error:
+        raise ConfigError(f"{_PROXIES} cannot be used: {error}") from error
 
 
 def _is_loopback(proxy: str) -> bool:

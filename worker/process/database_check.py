@@ -7,14 +7,13 @@ import sys
 
 from sqlalchemy.exc import DBAPIError
 
+from worker.config.settings import UNUSABLE_SETUP
 from worker.database.encoding import OtherEncoding
 from worker.database.engine import Database
 from worker.database.explanations import TAKES_NO_WRITES, explain
 from worker.database.revision import SchemaOutdated, read_revision, refuse_older
 from worker.database.sqlstates import INSUFFICIENT_PRIVILEGE, READ_ONLY, sqlstate_of
 
-# The exit code of the commands for the same (docs/exit-codes.md).
-UNUSABLE_SETUP = 3
 # Errors that no waiting mends where a worker is being started: its URL or its role is the wrong one.
 _LASTING = (READ_ONLY, INSUFFICIENT_PRIVILEGE)
 # The setting is `on` in a standby, too.

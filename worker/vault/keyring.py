@@ -19,6 +19,8 @@ def load_keyring(settings: Settings) -> Keyring:
     """Load the keys that encrypt OTPs. Raises ConfigError."""
     keyring = _load(ENCRYPTION, settings, settings.encryption_keys, Keyring)
     if keyring is None:
+        # The URL may be none at all.
+        _ = settings.database
         raise ConfigError("OATHBULK_ENCRYPTION_KEYS is not set: PostgreSQL needs it; make a key with `oathbulk keygen`")
     return keyring
 

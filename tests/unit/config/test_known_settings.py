@@ -98,7 +98,7 @@ def test_a_file_of_environments_that_is_named_and_not_there_is_refused(
 ) -> None:
     assert load_settings().config is None
     monkeypatch.setenv("OATHBULK_CONFIG", str(home / "nowhere.toml"))
-    assert refuse().startswith(f"OATHBULK_CONFIG names {home / 'nowhere.toml'}, which does not exist")
+    assert refuse(ConfigError).startswith(f"OATHBULK_CONFIG names {home / 'nowhere.toml'}, which does not exist")
 
 
 def test_every_setting_is_taken_also_from_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,6 @@ fuzzed = settings(
     max_examples=150,
     deadline=2000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
 )
 
 

@@ -244,7 +244,7 @@ def test_a_climb_that_finds_nothing_new_goes_back_and_waits_longer() -> None:
     assert found.probe_after > 1.5 * PROBE_AFTER
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     rate=st.floats(10, 400),
     burst=st.integers(5, 400),

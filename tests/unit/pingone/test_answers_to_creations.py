@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.pingone.errors import PingOneError
@@ -72,7 +72,7 @@ def check(error: PingOneError) -> None:
 
 
 @pytest.mark.parametrize("parse", PARSERS, ids=["started_job", "job", "pairing", "unpaired"])
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+@settings(max_examples=50)
 @given(STATUSES, HEADERS, BODIES)
 @example(200, {}, b"[" * 100_000)
 @example(201, {"Location": "/oathJobs/\u0661"}, b'{"id": ""}')

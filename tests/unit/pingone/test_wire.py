@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.data.recorded_answers import names_of, recorded
 
@@ -502,7 +502,6 @@ OBJECTS = st.dictionaries(KEYS, JSON, max_size=6).map(lambda value: json.dumps(v
 BODIES = OBJECTS | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)
 STATUSES = st.sampled_from([200, 201, 302, 400, 401, 403, 404, 429, 500, 503]) | st.integers(-1, 1000)
 # A busy machine is no fault of the parser, nor a checkout that cannot be written.
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 ANSWERS = given(STATUSES, st.dictionaries(NAMES, VALUES, max_size=4), BODIES)
 
 
@@ -514,7 +513,6 @@ def told(error: PingOneError) -> str:
     return text
 
 
-@UNHURRIED
 @ANSWERS
 @example(200, {}, b"\xef\xbb\xbf{}")
 @example(400, {}, b"[" * 100_000)
@@ -534,7 +532,6 @@ def test_any_answer_to_an_activation_is_a_device_or_a_pingone_error(
         assert 200 <= status < 300
 
 
-@UNHURRIED
 @ANSWERS
 def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(status: int, headers: dict[str, str], body: bytes) -> None:
     try:
@@ -546,7 +543,6 @@ def test_any_answer_to_a_read_is_a_device_or_a_pingone_error(status: int, header
         assert device.status
 
 
-@UNHURRIED
 @ANSWERS
 @example(200, {}, b'{"access_token": "a", "expires_in": 1' + b"0" * 400 + b"}")
 def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
@@ -561,7 +557,6 @@ def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
         assert 0 < expires_in <= 86400
 
 
-@UNHURRIED
 @given(
     st.text(alphabet="0123456789", min_size=6, max_size=8),
     st.text(alphabet="abcXYZ .,:;=-\n", max_size=30),

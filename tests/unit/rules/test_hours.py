@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.rules.hours import DailyHours, UnfitHours, format_time
@@ -172,7 +172,6 @@ def windows(draw: st.DrawFn) -> DailyHours:
     return DailyHours(time(*divmod(start, 60)), time(*divmod(end, 60)), draw(st.sampled_from(ZONES)))
 
 
-@settings(deadline=None)
 @given(windows(), moments)
 def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end(
     window: DailyHours, now: datetime
@@ -183,7 +182,6 @@ def test_it_is_open_while_clocks_show_a_minute_between_its_beginning_and_its_end
     assert window.contains(now) == ((minute - start) % 1440 < (end - start) % 1440)
 
 
-@settings(deadline=None)
 @given(windows(), moments, st.floats(0, 0.99))
 @example(DailyHours(time(2, 10), time(2, 50), "Europe/Berlin"), at("2026-10-25 00:20"), 0.5)
 def test_nothing_changes_before_the_next_change_and_all_does_at_it(

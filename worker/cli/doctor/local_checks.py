@@ -75,7 +75,7 @@ def _find_named_files(installation: Installation) -> Iterator[Path]:
     for variable in sorted(SECRETS):
         file = installation.variables.get(f"{variable}_FILE", "")
         path = Path(file) if file else places.find_file(variable)
-        if path is not None and path.is_file():
+        if path is not None and os.access(path, os.F_OK) and path.is_file():
             yield path
 
 

@@ -33,7 +33,6 @@ fuzzed = settings(
     max_examples=80,
     deadline=2000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
 )
 
 
