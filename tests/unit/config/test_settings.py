@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from joserfc.jwk import RSAKey
+from sqlalchemy import make_url
 
 from worker.config import file_permissions
 from worker.config.environment import Environment
@@ -483,6 +484,12 @@ def test_what_is_no_place_for_the_audits_head_is_refused(place: str) -> None:
     with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must") as error:
         load_settings({"OATHBULK_AUDIT_HEAD": place})
     assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%41b", "ä b"])
+def test_a_home_keeps_its_database_inside_it_whatever_its_name(name: str, tmp_path: Path) -> None:
+    url = load_settings({"OATHBULK_HOME": str(tmp_path / name)}).database
+    assert make_url(url).database == str(tmp_path / name / "oathbulk.db")
 
 
 def test_a_journal_is_kept_in_the_home_beside_the_embedded_database_and_elsewhere_where_it_is_said(clean: Path) -> None:
