@@ -140,6 +140,12 @@ class PauseReason(StrEnum):
 # A batch that is paused for one of these goes on by itself; for any other, a person has to resume it.
 PASSING = frozenset({PauseReason.OUTAGE, PauseReason.WINDOW, PauseReason.QUOTA})
 
+# What follows a sentence about an outage, whatever call got no answer.
+OUTAGE_CURE = (
+    "The batch goes on by itself once PingOne answers. If that lasts, look at PINGONE_API_URL, the proxy and the"
+    " network with `oathbulk doctor`."
+)
+
 # What a person can do about a pause, as the batch's `detail` says it where nothing more particular is known.
 PAUSE_CURES = {
     PauseReason.PERSON: "A person paused it.",
@@ -161,8 +167,7 @@ PAUSE_CURES = {
     PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how"
     " they ended, mend the cause, then resume, or cancel.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
-    PauseReason.OUTAGE: "PingOne does not answer. A few records are sent now and then to see whether it is back; the"
-    " batch goes on by itself then.",
+    PauseReason.OUTAGE: f"PingOne does not answer. {OUTAGE_CURE}",
     PauseReason.WINDOW: "It is outside the batch's daily window; the batch goes on by itself when that opens.",
     PauseReason.QUOTA: "The quota of PingOne's license is used up; the batch goes on by itself when it resets.",
     PauseReason.INVALID_OTPS: "Wrong file, wrong lot, tokens imported with the wrong hash, or does this tenant want"

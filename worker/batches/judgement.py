@@ -23,6 +23,7 @@ from worker.rules.breaker_evidence import (
     WATCHED_FAILURES,
     ActiveAttempt,
     FailedAttempt,
+    is_own_answer,
 )
 
 # Columns of a batch that say from which attempts on it is judged.
@@ -128,11 +129,11 @@ def fails_alone(connection: Connection, batch: JudgedBatch, thresholds: Threshol
     return len(alone) >= breaker.UNANSWERED_ALONE
 
 
-def is_pingone_back(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> bool:
-    """Whether PingOne answered any attempt since the batch last began to run."""
-    failures = _read_failures(connection, batch, thresholds)
-    history = _History(connection, batch, thresholds)
-    return breaker.was_answered_since(failures, history, batch.running_after)
+def was_answered(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, after: int | None = None) -> bool:
+    """Whether PingOne answered any attempt whose id is larger than `after`; by default, any since the batch last began
+    to run."""
+    failures, history = _read_failures(connection, batch, thresholds), _History(connection, batch, thresholds)
+    return breaker.was_answered_since(failures, history, batch.running_after if after is None else after)
 
 
 def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
@@ -180,9 +181,7 @@ def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int
         otp_posts=row.otp_posts,
         said=" ".join(filter(None, (status, row.code, row.detail_code))),
         has_asked=row.requests > 0 or row.reason in WATCHED_FAILURES,
-        # An answer below 500 shows that PingOne is there, even if it leaves open what became of the OTP, as with a
-        # tenant whose successes name no status. The Correlation-Id tells PingOne's answer from a proxy's page.
-        is_answered=(row.http_status or 500) < 500 and row.correlation_id is not None,
+        is_answered=is_own_answer(row.http_status, row.correlation_id),
         is_recent=row.id > running_after,
         first_id=first_id,
         worker=row.worker,

@@ -69,11 +69,11 @@ class Upkeep:
         pauses for an outage goes on by itself, with a few records at first."""
         with self._database.reading() as connection:
             batch = self._read_judged(connection, batch_id)
-            trip = None
-            if batch is not None:
-                has_others = batch.outages > 0 and count_well(self._database, connection) > 1
-                trip = judgement.find_trip(connection, batch, self._thresholds, has_others=has_others)
-        if batch is None or trip is None:
+            if batch is None:
+                return None
+            has_others = batch.outages > 0 and count_well(self._database, connection) > 1
+            trip = judgement.find_trip(connection, batch, self._thresholds, has_others=has_others)
+        if trip is None:
             return None
         with self._database.writing() as connection:
             return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
@@ -84,8 +84,31 @@ class Upkeep:
             batch = self._read_judged(connection, batch_id)
             return batch is not None and judgement.fails_alone(connection, batch, self._thresholds, worker)
 
+    def read_latest_attempt(self) -> int:
+        """Read the id of the newest attempt of all batches."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(hours.latest_attempt())) or 0
+
+    def pause_for_outage(self, batch_id: int, detail: str, *, after: int) -> bool:
+        """Pause a batch whose preparation PingOne does not answer, as the breaker does where it answers no attempt.
+        False if it answered an attempt with a larger id than `after`: then the records that are prepared go on."""
+        with self._database.reading() as connection:
+            batch = self._read_judged(connection, batch_id)
+            if batch is None or judgement.was_answered(connection, batch, self._thresholds, after):
+                return False
+        with self._database.writing() as connection:
+            return self._pause_as_tripped(connection, batch, breaker.Trip(PauseReason.OUTAGE, detail))
+
+    def end_outage(self, batch_id: int) -> None:
+        """Let all records of a batch go again whose preparation PingOne answers, unless it leaves attempts
+        unanswered."""
+        with self._database.writing() as connection:
+            batch = self._read_judged(connection, batch_id)
+            if batch is not None and judgement.find_silence(connection, batch) is None:
+                connection.execute(update(Batch).where(Batch.id == batch_id).values(outages=0))
+
     def _read_judged(self, connection: Connection, batch_id: int) -> judgement.JudgedBatch | None:
-        """Read by what a batch is judged; None if it is not worked on."""
+        """Read what the breaker needs to know of a batch; None if it is not worked on."""
         of_batch = select(*judgement.JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
         return connection.execute(of_batch).one_or_none()
 
@@ -108,7 +131,7 @@ class Upkeep:
         with self._database.writing() as connection:
             self._resume_due(connection)
             for batch in connection.execute(_WATCHED).all():
-                if batch.outages and judgement.is_pingone_back(connection, batch, self._thresholds):
+                if batch.outages and judgement.was_answered(connection, batch, self._thresholds):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.trial_row is not None:
                     self._check_trial(connection, batch.id, batch.trial_row)

@@ -12,7 +12,7 @@ WRONG_USAGE = 2
 UNUSABLE_SETUP = 3
 # The batch is paused, and only a person lets it go on.
 WAITING_FOR_A_PERSON = 4
-# Of `status --check`: work is due, and nothing moves.
+# Of `status --check`: work is due, and nothing moves; or PingOne does not answer.
 STALLED = 5
 # Ctrl-C, or a signal; what was in hand is settled or handed back.
 INTERRUPTED = 130

@@ -48,7 +48,7 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="End with 5 where due work stands still, with 4 where a batch waits for a person, else with 0.",
+            help="End with 5 where due work stands still or PingOne does not answer, with 4 where a batch waits for a person, else with 0.",
         ),
     ] = False,
 ) -> None:
@@ -65,13 +65,13 @@ def status(
         console.print(_draw(installation, batch, with_cures=cures))
     if check:
         raise typer.Exit(
-            max((_choose_exit_code(status) for status in read_statuses(installation, batch)), default=ALL_ACTIVE)
+            max((choose_check_code(status) for status in read_statuses(installation, batch)), default=ALL_ACTIVE)
         )
 
 
-def _choose_exit_code(status: BatchStatus) -> int:
+def choose_check_code(status: BatchStatus) -> int:
     """Choose the exit code of `--check` for one batch."""
-    if status.stall:
+    if status.stall or status.outage:
         return STALLED
     waits_for_a_person = status.state == BatchState.PAUSED and status.reason not in PASSING
     return WAITING_FOR_A_PERSON if waits_for_a_person else ALL_ACTIVE

@@ -135,6 +135,8 @@ class WorkerParts(Parts):
             People(self.database, settings.names_per_request),
             tokens,
             Failures(self.consequences, longest_hold=settings.longest_hold),
+            self.upkeep,
+            self.stopping.wait,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
         )
 

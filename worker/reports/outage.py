@@ -10,15 +10,16 @@ from sqlalchemy import Connection, Row, select
 
 from models.batch import BatchState
 from models.reason import PauseReason
-from worker.batches.judgement import find_silence
+from worker.batches.judgement import find_silence, was_answered
 from worker.database.engine import Database
+from worker.rules.breaker import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An outage that a batch has met. `since`: when the first attempt without an answer ended; None where none is known
-    any more. `next_try_at`: when a few records go; None: they go now. `is_overdue`: that time is past, and nobody has
-    sent them."""
+    """An outage that a batch has met. `since`: when the first attempt without an answer ended; None where none is
+    known, as when only its preparation got no answer. `next_try_at`: when PingOne is tried again; None: it is now.
+    `is_overdue`: that time is past, and nobody has tried."""
 
     since: datetime | None
     next_try_at: datetime | None
@@ -40,6 +41,6 @@ def read_outage(database: Database, connection: Connection, batch: Row[*tuple[An
     since = find_silence(connection, batch)
     if not is_paused:
         # The count of outages is set back at the next tick only.
-        return Outage(since, None) if since else None
+        return None if was_answered(connection, batch, Thresholds()) else Outage(since, None)
     now: datetime = connection.execute(select(database.now())).scalar_one()
     return Outage(since, batch.probe_at, is_overdue=batch.probe_at is not None and batch.probe_at <= now)

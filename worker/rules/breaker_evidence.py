@@ -27,6 +27,13 @@ IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_ou
 WATCHED_FAILURES = NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
 
 
+def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
+    """Whether a failed call shows that PingOne is there: it answered, and with less than a 5xx, even if it leaves open
+    what became of the OTP, as with a tenant whose successes name no status. The Correlation-Id tells PingOne's answer
+    from a proxy's page."""
+    return (http_status or 500) < 500 and correlation_id is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
     """An attempt that did not make its device ACTIVE, as the history has it. `said`: PingOne's codes in its last

@@ -56,6 +56,8 @@ class Site:
     environment: Environment = field(default_factory=make_environment)
     pingone: ScriptedInventory = field(default_factory=ScriptedInventory)
     waited: list[float] = field(default_factory=list)
+    # What waits in the place of a turn that ends.
+    wait: Callable[[float], object] | None = None
     on_renew: Callable[[], object] = lambda: None
     # Why this process takes no more work.
     sick: list[Sickness] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Site:
             Inventory(self.database, self.keyring),
             imports,
             renew,
-            self.waited.append,
+            self.wait or self.waited.append,
             send_within=SEND_WITHIN,
         )
         return Preparation(
@@ -99,6 +101,8 @@ class Site:
             People(self.database, 40),
             tokens,
             self.failures,
+            self.upkeep,
+            self.wait or self.waited.append,
             is_stopping=lambda: bool(self.waited),
         ).run()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.client import Call
+from worker.pingone.configuration import MfaSettings
 from worker.pingone.errors import Answer, NotFound
 from worker.pingone.import_jobs import ImportJob, JobState, NewToken
 from worker.pingone.inventory import InventoryToken
@@ -48,13 +49,15 @@ class ScriptedInventory:
 
     jobs = reads
 
-    def do(self, name: str, application: str, count: int | None = None) -> None:
+    def do(self, name: str, application: str, count: int | None = None, call: Call | None = None) -> None:
         self.log.append(name if count is None else f"{name} {count}")
         assert len(self.log) < MOST_CALLS, f"calls without end: {self.log[-10:]}"
         self.applications[name].add(application)
         if self.instead[name] and isinstance(failure := self.instead[name][0], BaseException):
             self.instead[name].pop(0)
             raise failure
+        if call is not None:
+            call.count_request(0.0)
 
     def create(self, tokens: Sequence[NewToken]) -> str:
         duplicates = tuple(token.serial_number for token in tokens if token.serial_number in self.tokens)
@@ -71,42 +74,47 @@ class _Calls:
     pingone: ScriptedInventory
     application: str
 
-    def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: object) -> list[User]:
-        self.pingone.do(f"find {attribute}", self.application, len(names))
+    def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: Call) -> list[User]:
+        self.pingone.do(f"find {attribute}", self.application, len(names), call)
         if len(names) > self.pingone.most_names:
             raise TooManyTerms(Answer(status=400))
         known = {name.casefold() for name in names}
         return [user for user in self.pingone.people if (user.find(attribute) or "").casefold() in known]
 
-    def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: object) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: Call) -> Iterator[Page[InventoryToken]]:
         """The addresses of pages are the places in the list at which they begin."""
         tokens, size = list(self.pingone.tokens.values()), self.pingone.page_size
         for start in range(int(after.next_url or 0) if after else 0, max(len(tokens), 1), size):
-            self.pingone.do("list", self.application)
+            call.permit()
+            self.pingone.do("list", self.application, None, call)
             end = start + size
             yield Page(tuple(tokens[start:end]), str(end) if end < len(tokens) else None, OK)
 
-    def find_token(self, serial_number: str, *, with_devices: bool, call: object) -> InventoryToken | None:
-        self.pingone.do("find_token", self.application)
+    def find_token(self, serial_number: str, *, with_devices: bool, call: Call) -> InventoryToken | None:
+        self.pingone.do("find_token", self.application, None, call)
         return self.pingone.tokens.get(serial_number)
 
-    def read_token(self, token_id: str, *, call: object) -> InventoryToken:
-        self.pingone.do("read_token", self.application)
+    def read_token(self, token_id: str, *, call: Call) -> InventoryToken:
+        self.pingone.do("read_token", self.application, None, call)
         return next(token for token in self.pingone.tokens.values() if token.id == token_id)
 
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
         self.pingone.before_import()
         call.permit()
         self.pingone.do("import", self.application, len(tokens))
-        self.pingone.do("start", self.application)
+        self.pingone.do("start", self.application, None, call)
         if self.pingone.bad & {token.serial_number for token in tokens}:
             raise BadToken(Answer(status=400, code="INVALID_DATA"))
         job_id = self.pingone.create(tokens)
-        self.pingone.do("answer", self.application)
+        self.pingone.do("answer", self.application, None, call)
         return job_id
 
-    def read_job(self, job_id: str, *, call: object) -> ImportJob:
-        self.pingone.do("job", self.application)
+    def read_mfa_settings(self, *, call: Call) -> MfaSettings:
+        self.pingone.do("settings", self.application, None, call)
+        return MfaSettings()
+
+    def read_job(self, job_id: str, *, call: Call) -> ImportJob:
+        self.pingone.do("job", self.application, None, call)
         if self.pingone.instead["job"]:
             result: ImportJob = self.pingone.instead["job"].pop(0)
             return result

@@ -4,27 +4,36 @@ tried again."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
 from models.encrypted import DecryptionError
-from models.reason import PauseReason
+from models.reason import OUTAGE_CURE, PauseReason
 from worker.batches.consequences import Consequences, explain_decryption_failure
 from worker.batches.preparation.obstacles import Obstacle
+from worker.batches.preparation.turns import Turn
+from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.database.away import is_away
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     CredentialsRefused,
     NotActedOn,
+    NotDelivered,
     OutcomeUnknown,
     PingOneError,
     ProtocolFault,
     RateLimited,
+    TooLateToSend,
     Unauthorized,
 )
 from worker.pingone.refusals import Rejected
+from worker.rules.breaker_evidence import is_own_answer
 from worker.rules.quota import read_quota
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -32,6 +41,10 @@ log = structlog.get_logger()
 WAIT_AFTER_FAILURE = 5.0
 # Refusals of a batch, or answers that cannot be used, in a row until time will hardly mend it.
 MOST_REFUSALS = 5
+# Seconds that PingOne may ask for a pause, and be asked again in the same turn; after a longer one it is an outage.
+LONGEST_PAUSE = 15.0
+# Seconds from the first call without an answer until a turn ends that has still not found out whether it is an outage.
+LONGEST_DOUBT = 30.0
 
 _IMPORTER = (
     "PingOne refused the credentials of the application that imports. Check PINGONE_IMPORT_CLIENT_ID and"
@@ -111,3 +124,67 @@ class Failures:
             did = "gives no usable answer to" if isinstance(failure, OutcomeUnknown) else "refuses"
             detail = f"PingOne {did} what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
+
+
+class Silence:
+    """Whether PingOne answers the calls of one turn. Where it answers none of them for WAIT_AFTER_FAILURE seconds after
+    the first that got no answer, and no attempt either, the batch is paused for an outage. `clock` counts seconds."""
+
+    def __init__(self, turn: Turn, upkeep: Upkeep, clock: Callable[[], float]) -> None:
+        self._batch_id = turn.batch_id
+        self._is_probing = turn.is_probing
+        self._upkeep = upkeep
+        self._clock = clock
+        # Calls of which it was noted how they ended.
+        self.calls = 0
+        # Whether it was found out in this turn.
+        self._is_settled = False
+        # When the first call without an answer ended, and the newest attempt then.
+        self._since: float | None = None
+        self._latest_attempt = 0
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the next call decides if this is an outage, or if one is over."""
+        return self._is_probing or (self._since is not None and self._clock() >= self._since + WAIT_AFTER_FAILURE)
+
+    @property
+    def is_to_be_settled(self) -> bool:
+        """Whether the turn has to last until another call tells an outage from one answer that got lost."""
+        return self._since is not None and self._clock() < self._since + LONGEST_DOUBT
+
+    def listen(self, read: Callable[[], T]) -> T:
+        """Make a read, and note whether it is answered. Raises what the read raises."""
+        try:
+            result = read()
+        except PingOneError as failure:
+            self.note_failure(failure)
+            raise
+        self.note_answer()
+        return result
+
+    def note_answer(self) -> None:
+        """Note that PingOne answered, whatever it said; the outage of a batch that probes is over."""
+        self.calls += 1
+        self._since = None
+        if self._is_probing:
+            self._is_probing = False
+            self._upkeep.end_outage(self._batch_id)
+
+    def note_failure(self, failure: Obstacle | PingOneError | SlotTooFar) -> None:
+        """Note how a call failed, and pause the batch if that shows an outage."""
+        self.calls += 1
+        if self._is_settled or isinstance(failure, SlotTooFar | TooLateToSend):
+            return
+        if not isinstance(failure, NotDelivered | OutcomeUnknown) or is_own_answer(
+            failure.answer.status, failure.answer.correlation_id
+        ):
+            self.note_answer()
+            return
+        if self._since is None:
+            self._since, self._latest_attempt = self._clock(), self._upkeep.read_latest_attempt()
+        asks_for_long = (failure.retry_after or 0.0) > LONGEST_PAUSE
+        if asks_for_long or self._clock() >= self._since + WAIT_AFTER_FAILURE:
+            detail = f"The last call ended with: {failure}. {OUTAGE_CURE}"
+            self._upkeep.pause_for_outage(self._batch_id, detail, after=self._latest_attempt)
+            self._since, self._is_settled = None, True

@@ -4,14 +4,16 @@ imported. Each part is written down before the next, so that it may end at any m
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from worker.batches.preparation.failures import WAIT_AFTER_FAILURE, Failures
+from worker.batches.preparation.failures import WAIT_AFTER_FAILURE, Failures, Silence
 from worker.batches.preparation.obstacles import Obstacle
 from worker.batches.preparation.people import People
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turn, TurnLost, Turns
+from worker.batches.upkeep import Upkeep
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.config.environments import Environments
@@ -19,14 +21,15 @@ from worker.config.settings import ConfigError
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, PingOneError
+from worker.pingone.errors import Forbidden, NotActedOn, PingOneError
+from worker.pingone.refusals import Rejected
 
 # Seconds that a preparation goes on before another batch has its turn.
 TURN = 15.0
 
 
 class Preparation:
-    """Prepares the batches of all environments; thread-safe."""
+    """Prepares the batches of all environments; thread-safe. `wait` waits so many seconds, unless the process ends."""
 
     def __init__(
         self,
@@ -36,6 +39,8 @@ class Preparation:
         people: People,
         tokens: TokenWork,
         failures: Failures,
+        upkeep: Upkeep,
+        wait: Callable[[float], object],
         *,
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -45,6 +50,8 @@ class Preparation:
         self._people = people
         self._tokens = tokens
         self._failures = failures
+        self._upkeep = upkeep
+        self._wait = wait
         self._is_stopping = is_stopping
 
     def run(self) -> bool:
@@ -76,33 +83,44 @@ class Preparation:
             self._turns.check(turn.batch_id)
 
         call = Call(f"oathbulk-batch-{turn.batch_id}", f"oathbulk-preparation-{turn.batch_id}", permit=permit)
+        silence = Silence(turn, self._upkeep, boot_time)
         people, tokens = _Part("people", environment), _Part("tokens", environment.as_importer())
+        presence = _Part("presence", environment)
         ends_at = boot_time() + TURN
-        try:
-            while boot_time() < ends_at:
+        with suppress(TurnLost):
+            while boot_time() < ends_at or silence.is_to_be_settled:
                 permit()
-                is_busy = self._do(turn, people, partial(self._look_up, turn, environment, call))
+                calls = silence.calls
+                is_busy = self._do(turn, people, partial(self._look_up, turn, environment, call), call, silence)
                 advance = partial(self._tokens.advance, turn, tokens.environment, call, is_busy=is_busy)
-                if not self._do(turn, tokens, advance) and not is_busy:
-                    break
-        except TurnLost:
-            return 0.0
+                is_left = self._do(turn, tokens, partial(advance, make_read=silence.listen), call, silence) or is_busy
+                if silence.is_in_doubt and silence.calls == calls:
+                    # A job whose answer got lost is not asked about for minutes.
+                    self._do(turn, presence, partial(self._ask_anything, environment, call), call, silence)
+                if not is_left:
+                    if not silence.is_to_be_settled:
+                        break
+                    self._wait(WAIT_AFTER_FAILURE)
         return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
-    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool]) -> bool:
+    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call, silence: Silence) -> bool:
         """Do a request's worth of a part, unless it has to wait after a failure: the other goes on meanwhile. False:
-        nothing of it is left to do now."""
+        nothing of it is left to do now. Whether PingOne answers is noted by `silence`."""
         if boot_time() < part.resumes_at:
             return False
+        requests = call.requests
         try:
             is_left = do()
         except (Obstacle, PingOneError, SlotTooFar) as failure:
+            silence.note_failure(failure)
             wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
             part.resumes_at = boot_time() + wait
             # The other part must do nothing more for a batch that was paused for this.
             self._turns.check(turn.batch_id)
             return False
         self._failures.forget(turn.batch_id, part.name)
+        if call.requests > requests:
+            silence.note_answer()
         return is_left
 
     def _look_up(self, turn: Turn, environment: Environment, call: Call) -> bool:
@@ -113,6 +131,12 @@ class Preparation:
         except Forbidden as failure:
             raise Obstacle("users") from failure
         return found > 0
+
+    def _ask_anything(self, environment: Environment, call: Call) -> bool:
+        """Read something small: whatever PingOne answers, it is there."""
+        with suppress(NotActedOn, Rejected):
+            self._clients.reads(environment).read_mfa_settings(call=call)
+        return False
 
     def _find_environment(self, turn: Turn) -> Environment | None:
         """The environment that a batch was loaded for; None if it is not configured so here: in another tenant, nothing

@@ -12,7 +12,7 @@ from models.batch import Batch
 from models.inventory_job import JobState as OurState
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.inventory_list import list_pages
+from worker.batches.inventory_list import MakeRead, list_pages
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.obstacles import Obstacle
@@ -60,9 +60,10 @@ class TokenWork:
         self._asked_at: dict[int, float] = {}
         self._send_within = send_within
 
-    def advance(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
+    def advance(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool, make_read: MakeRead) -> bool:
         """Do the next part about tokens. False: nothing is left to do. `is_busy`: there is other work, so that nothing
-        need be waited for. Raises Obstacle, any PingOneError, SlotTooFar, TurnLost."""
+        need be waited for. `make_read` makes each read of the inventory's list. Raises Obstacle, any PingOneError,
+        SlotTooFar, TurnLost."""
         if job := self._imports.find_unfinished(turn.batch_id):
             if self.follow(turn.batch_id, job, environment, call, is_busy=is_busy):
                 self._check_refusals(turn, job.size)
@@ -71,7 +72,7 @@ class TokenWork:
         if not lacks:
             return False
         if not was_read_lately:
-            self._read_inventory(turn, environment, call)
+            self._read_inventory(turn, environment, call, make_read)
             return True
         if not turn.may_import:
             return self._imports.give_up_all(turn) > 0
@@ -82,11 +83,11 @@ class TokenWork:
         if size == 1 and (said := self._imports.find_refusal(turn.batch_id)):
             raise Obstacle("refused", said)
 
-    def _read_inventory(self, turn: Turn, environment: Environment, call: Call) -> None:
+    def _read_inventory(self, turn: Turn, environment: Environment, call: Call, make_read: MakeRead) -> None:
         """Read the whole inventory, and take in what it says of this batch."""
         lost = self._inventory.find_lost(turn.batch_id)
         try:
-            for page in list_pages(self._clients.reads(environment), call):
+            for page in list_pages(self._clients.reads(environment), call, make_read):
                 self._inventory.take(turn.batch_id, page.items)
                 if not self._renew(turn.batch_id):
                     return

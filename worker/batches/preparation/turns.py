@@ -30,13 +30,15 @@ _LAST_LET_GO = case(
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The batch that a worker prepares for a while: only its rows up to `last_row`, during a canary or a trial."""
+    """The batch that a worker prepares for a while: only its rows up to `last_row`, during a canary or a trial.
+    `is_probing`: PingOne did not answer lately, and the batch runs to see whether it is back."""
 
     batch_id: int
     environment: str
     environment_id: str
     may_import: bool
     last_row: int = _LAST_ROW
+    is_probing: bool = False
 
 
 class TurnLost(Exception):
@@ -60,7 +62,7 @@ class Turns:
 
     def begin(self) -> Turn | None:
         """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
-        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import, _LAST_LET_GO)
+        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import, _LAST_LET_GO, Batch.outages > 0)
         with self._database.reading() as connection:
             batch_id = connection.scalar(self._next)
         if batch_id is None:

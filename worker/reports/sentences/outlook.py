@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from shlex import quote
 
-from models.reason import PASSING, PAUSE_CURES, PauseReason
+from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
 from models.record_states import Status
 from worker.observability.counting import agree, count_things, write_share
 from worker.pace.known_pace import Hold
@@ -102,13 +102,13 @@ def describe_hold(hold: Hold, batch: str = "BATCH") -> str:
 def describe_outage(outage: Outage, detail: str | None = None) -> str:
     """Say since when PingOne has not answered, and when it is tried again. `detail`: what the batch's pause says."""
     at = outage.next_try_at
-    next_try = "a few records are tried now"
+    next_try = "it is tried again now"
     if at is not None:
         next_try = f"the next try {'was due' if outage.is_overdue else 'is'} at {at:%H:%M:%S} UTC"
     since = f" since {_format_clock(outage.since, at or datetime.now(UTC))}" if outage.since else ""
     said = f"PingOne has not answered{since}; {next_try}."
     if detail in (None, PAUSE_CURES[PauseReason.OUTAGE]):
-        return f"{said} The batch goes on by itself once PingOne answers."
+        return f"{said} {OUTAGE_CURE}"
     return f"{said} {detail}"
 
 

@@ -204,7 +204,8 @@ OUT = replace(batch("paused", pending=9, active=1), reason="outage", detail=PAUS
 )
 def test_an_outage_says_since_when_and_when_the_next_try_is(outage: Outage, said: str):
     assert describe_outlook(replace(OUT, outage=outage)) == (
-        f"Paused (outage): {said} The batch goes on by itself once PingOne answers."
+        f"Paused (outage): {said} The batch goes on by itself once PingOne answers. If that lasts, look at"
+        " PINGONE_API_URL, the proxy and the network with `oathbulk doctor`."
     )
 
 
@@ -215,7 +216,7 @@ def test_what_the_pause_for_an_outage_says_of_its_cost_is_not_lost():
 
 def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
     trying = replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(datetime.now(UTC), None))
-    assert "a few records are tried now" in format_log_line(trying)
+    assert "it is tried again now" in format_log_line(trying)
     assert make_status_json(trying)["outage"]["next_try_at"] is None
 
 
