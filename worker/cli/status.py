@@ -48,7 +48,8 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="End with 5 where due work stands still or PingOne does not answer, with 4 where a batch waits for a person, else with 0.",
+            help="End with 5 where due work stands still or PingOne does not answer, with 4 where a batch waits for a"
+            " person, else with 0.",
         ),
     ] = False,
 ) -> None:
