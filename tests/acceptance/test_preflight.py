@@ -146,6 +146,28 @@ def test_a_load_goes_on_where_pingone_refuses_the_credentials_and_a_run_does_not
     assert line.startswith("· not known: what PingOne would tell: PingOne refused the worker application's credentials")
 
 
+@pytest.mark.parametrize("command", ["check", "load", "run"])
+def test_what_answers_in_pingones_place_is_told_in_one_line_and_nothing_is_written(set_up, command):
+    desk, pingone = set_up(make_tokens(2))
+    pingone.gateway_answers = 404
+    result = desk.oathbulk(command, "shipment.csv")
+    assert result.code == 3
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("oathbulk: ")]
+    assert line.startswith(f"oathbulk: PingOne answered no read: at PINGONE_API_URL={pingone.url}/v1 came HTTP 404.")
+    assert "`oathbulk doctor`" in line
+    assert batches(desk) == []
+
+
+def test_a_token_endpoint_that_is_none_is_told_so_and_offline_goes_on(set_up):
+    desk, pingone = set_up(make_tokens(2))
+    pingone.gateway_answers = 404
+    elsewhere = {"PINGONE_TOKEN_URL": f"{pingone.url}/elsewhere"}
+    result = desk.oathbulk("load", "shipment.csv", **elsewhere)
+    assert (result.code, batches(desk)) == (3, [])
+    assert f"PINGONE_TOKEN_URL={pingone.url}/elsewhere came HTTP 404" in result.stderr
+    assert desk.oathbulk("load", "shipment.csv", "--offline", **elsewhere).code == 0
+
+
 def test_a_load_goes_on_where_the_redis_that_keeps_the_pace_is_away(set_up):
     desk, pingone = set_up(make_tokens(2))
     loaded = desk.oathbulk("load", "shipment.csv", OATHBULK_REDIS_URL="redis://127.0.0.1:1/0")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from support.data.moving_clock import MovingDatabase
 from support.data.notice_desk import NoticeDesk
 from support.data.preparations import ALICE, LOST, Site, finish, make, of
 from support.fleets.scripted_fleet import ScriptedFleet
+from support.servers.web_desk import WebDesk
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
@@ -21,6 +25,7 @@ from worker.batches.preparation.failures import LONGEST_PAUSE, WAIT_AFTER_FAILUR
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.database.engine import Database
+from worker.installation.installation import Installation
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, NotDelivered, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.users import User
@@ -246,6 +251,20 @@ def test_a_list_that_dies_in_the_middle_is_told_before_all_its_tries_are_over(si
 
 
 # What is told of it, and how it goes on.
+
+
+def test_an_outage_is_told_on_the_desk(site: Site, database_url: str, tmp_path: Path) -> None:
+    variables = {"OATHBULK_HOME": str(tmp_path / "home"), "OATHBULK_DATABASE_URL": database_url}
+    made = make_people(site)
+    lose(site, "find username")
+    site.prepare()
+    installation = Installation(variables)
+    with closing(installation.database):
+        desk = WebDesk(installation)
+        desk.enter()
+        page = unescape(desk.read("/batch", name=made.name))
+    assert "1 waits until its person is found. Paused (outage): PingOne has not answered; the next try is at" in page
+    assert "Connection refused. The batch goes on by itself once PingOne answers." in page
 
 
 def test_an_outage_is_told_wherever_a_person_looks_until_it_is_over(site: Site, scripted_fleet: ScriptedFleet) -> None:

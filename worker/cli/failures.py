@@ -36,7 +36,7 @@ from worker.intake import UnusableFile
 from worker.journal.reader import NoJournalFound
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.plan import OtherPlan
-from worker.preflight.preflight import NotReady
+from worker.preflight.preflight import NotPingOne, NotReady
 from worker.reports.history import UnknownToken
 from worker.reports.refused_rows import NotKept
 from worker.rules.hours import UnfitHours
@@ -69,6 +69,7 @@ _SETUP = (
     SchemaOutdated,
     EmbeddedError,
     HomeInUse,
+    NotPingOne,
     DecryptionError,
     KeyIsGone,
 )

@@ -22,9 +22,10 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock_drift import measure_drift
+from worker.pingone.envelope import is_from_pingone
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.files import note_loaded
-from worker.preflight.preflight import Report, TenantCheck, check_shipment
+from worker.preflight.preflight import NotPingOne, Report, TenantCheck, check_shipment
 from worker.preflight.rows import RowReader, reading_without_records
 from worker.process.parts import Parts
 from worker.rules.resync import ResyncKnowledge
@@ -49,7 +50,7 @@ def run_preflight(
     """Find what can be known of a shipment for the environment of this name. `offline`: PingOne is asked nothing. If it
     cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
 
-    Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError."""
+    Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
     environment = _find_environment(installation, name, offline=offline)
     rate = environment.rate if environment else USUAL_RATE
     with _reading_rows(installation, environment) as (reader, known):
@@ -103,11 +104,17 @@ def _ask_pingone(
     switches: Switches,
     on_progress: OnProgress,
 ) -> None:
-    """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH."""
+    """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH, and NotPingOne."""
     print_hosts(installation, environment.name)
     deadline = installation.settings.call_deadline
     # Before a Redis is started, and once, so that wrong credentials are one failure.
-    AccessTokens(environment, deadline=deadline).get()
+    try:
+        AccessTokens(environment, deadline=deadline).get()
+    except CredentialsRefused as refusal:
+        if refusal.answer.code or is_from_pingone(refusal.answer):
+            raise
+        # No token endpoint refuses without a code (RFC 6749, section 5.2).
+        raise NotPingOne(f"PINGONE_TOKEN_URL={environment.token_url}", refusal) from refusal
     with _home_to_ask_from(installation) as asking_from, settings_with_redis(asking_from) as settings:
         # The pace remembers in it what the fleet has found before.
         _ = asking_from.database

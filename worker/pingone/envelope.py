@@ -70,11 +70,14 @@ class Envelope:
 
     @property
     def is_from_pingone(self) -> bool:
-        """Whether PingOne itself answered, and not a proxy or gateway in its place: PingOne's answers carry a
-        Correlation-Id, and its errors an id, or a code that it documents."""
-        known = self.fields or {}
-        is_named = _match(_ID, known.get("id")) is not None
-        return self.answer.correlation_id is not None or is_named or read_word(known.get("code")) in CODES
+        """Whether PingOne itself answered, as `is_from_pingone` says it; what it has made has an id as well."""
+        return is_from_pingone(self.answer) or _match(_ID, (self.fields or {}).get("id")) is not None
+
+
+def is_from_pingone(answer: Answer) -> bool:
+    """Whether PingOne itself answered, and not a proxy or gateway in its place: PingOne's answers carry a
+    Correlation-Id, and its errors an id, or a code that it documents."""
+    return answer.correlation_id is not None or answer.error_id is not None or answer.code in CODES
 
 
 def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envelope:

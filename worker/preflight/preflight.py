@@ -16,6 +16,7 @@ from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.configuration import MfaSettings
+from worker.pingone.envelope import is_from_pingone
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.reads import Reads
@@ -41,6 +42,17 @@ LONGEST_WAIT = 60.0
 
 class NotReady(Exception):
     """A shipment is not loaded, for what its preflight has found; the message says what to do."""
+
+
+class NotPingOne(Exception):
+    """What should be PingOne answers nothing as PingOne does, so that nothing would become of a load; the message says
+    what to look at. `place`: the setting with the URL that was asked, and the URL."""
+
+    def __init__(self, place: str, failure: PingOneError) -> None:
+        super().__init__(
+            f"PingOne answered no read: at {place} came {failure}. Look at this URL, the proxy and the network with"
+            " `oathbulk doctor`, or leave PingOne out with --offline"
+        )
 
 
 @dataclass(slots=True)
@@ -114,11 +126,14 @@ class TenantCheck:
         self._switches = switches
         self._on_progress = on_progress
         self._max_devices: int | None = None
+        # Whether PingOne itself answered any read, and what came instead, last.
+        self._was_answered = False
+        self._foreign: PingOneError | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
 
     def add_to(self, report: Report, known: ResyncKnowledge, measure_clock: Callable[[], float]) -> None:
         """Add what PingOne tells to a report. Raises NotDelivered, CredentialsRefused, PaceOutOfReach: then nothing can
-        be asked."""
+        be asked; and NotPingOne where reads were answered, and none of them by PingOne itself."""
         reads, verdicts = self._reads, report.verdicts
         is_fixed = self._environment.resync_on_first_call is not None
         report.findings += tenant.check_learnt(known, is_fixed=is_fixed)
@@ -133,6 +148,8 @@ class TenantCheck:
             self._ask(report, "the persons' devices", lambda: self._check_devices(report))
         finally:
             report.requests = self._call.requests
+        if self._foreign is not None and not self._was_answered:
+            raise NotPingOne(f"PINGONE_API_URL={self._environment.api_url}", self._foreign)
 
     def _check_license(self, report: Report) -> list[Finding]:
         capabilities = self._read(self._reads.read_capabilities)
@@ -160,7 +177,20 @@ class TenantCheck:
         )
 
     def _read(self, read: Callable[..., T]) -> T:
-        return _wait_for_slot(lambda: read(call=self._call))
+        return self._make(lambda: read(call=self._call))
+
+    def _make(self, read: Callable[[], T]) -> T:
+        """Make a read, and note whether PingOne itself answers. Raises what the read raises."""
+        try:
+            result = _wait_for_slot(read)
+        except PingOneError as failure:
+            if is_from_pingone(failure.answer):
+                self._was_answered = True
+            else:
+                self._foreign = failure
+            raise
+        self._was_answered = True
+        return result
 
     def _ask(self, report: Report, what: str, check: Callable[[], list[Finding]]) -> None:
         """Add the findings of a check; if its read is refused or gets no readable answer, say that this is not
@@ -173,14 +203,14 @@ class TenantCheck:
             report.unknown.append(f"{what}: {refused}")
 
     def _find_users(self, attribute: UserAttribute, names: Sequence[str]) -> list[User]:
-        return _wait_for_slot(lambda: self._reads.find_users(attribute, names, call=self._call))
+        return self._make(lambda: self._reads.find_users(attribute, names, call=self._call))
 
     def _list_devices(self, user_id: str) -> list[UserDevice]:
-        return _wait_for_slot(lambda: self._reads.list_devices(user_id, call=self._call))
+        return self._make(lambda: self._reads.list_devices(user_id, call=self._call))
 
     def _list_tokens(self) -> Iterator[InventoryToken]:
         """Go through the inventory page by page."""
-        for page in list_pages(self._reads, self._call, _wait_for_slot, self._on_progress):
+        for page in list_pages(self._reads, self._call, self._make, self._on_progress):
             yield from page.items
 
 

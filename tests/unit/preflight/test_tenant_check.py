@@ -29,7 +29,7 @@ from worker.pingone.user_devices import UserDevice
 from worker.pingone.users import User, UserAttribute
 from worker.preflight import preflight
 from worker.preflight.findings import Level, Verdicts
-from worker.preflight.preflight import Report, TenantCheck
+from worker.preflight.preflight import NotPingOne, Report, TenantCheck
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.seed import Secret, Seed
 
@@ -117,6 +117,32 @@ def test_where_nothing_can_be_asked_nothing_more_is(failure: Exception) -> None:
     with pytest.raises(type(failure)):
         examine(tenant)
     assert tenant.asked == ["capabilities", "policies"]
+
+
+READS = ("capabilities", "policies", "settings", "users", "tokens", "devices")
+
+
+@pytest.mark.parametrize("answer", [Answer(status=404), Answer(status=502), Answer(message="ReadTimeout: timed out")])
+def test_where_pingone_itself_answers_no_read_that_is_told_with_the_url(answer: Answer) -> None:
+    tenant = Tenant(**dict.fromkeys(READS, OutcomeUnknown(answer)))
+    with pytest.raises(NotPingOne) as told:
+        examine(tenant)
+    assert f"PINGONE_API_URL=https://api.pingone.com/v1 came {answer}." in str(told.value)
+    assert "oathbulk doctor" in str(told.value)
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("own", [None, Forbidden(Answer(status=403, code="ACCESS_FAILED"))])
+def test_one_answer_of_pingones_is_enough_whatever_it_says(read: str, own: PingOneError | None) -> None:
+    failures: dict[str, Exception] = dict.fromkeys(READS, OutcomeUnknown(Answer(status=404)))
+    del failures[read]
+    report = examine(Tenant(**failures, **({read: own} if own else {})))
+    assert len(report.unknown) == len(READS) - (own is None)
+
+
+def test_slots_that_are_all_far_are_no_sign_that_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight.time, "sleep", lambda _: None)
+    assert len(examine(Tenant(**dict.fromkeys(READS, SlotTooFar(100.0)))).unknown) == len(READS)
 
 
 def test_a_slot_that_is_far_is_waited_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
