@@ -92,7 +92,7 @@ AT_HAND |= {"ix_record_history", "uq_record_serial_number"}
 def fill(database: MovingDatabase, records: int = RECORDS) -> Made:
     """The large batch, without its ids. With it come a small one of another environment and a cancelled one."""
     large = make_batch(database, 0, name="large")
-    make_batch(database, 500, name="small", environment="second", environment_id="another tenant")
+    make_batch(database, 500, name="small", environment="second", environment_id="another-tenant")
     left = [{}, {"otp1_state": "answered"}, *[{"otp1_state": "sent"}] * 50]
     make_batch(database, left, name="cancelled", state=BatchState.CANCELLED)
     now = database.read_clock()
@@ -189,7 +189,7 @@ class NoBroker:
 
 def tick(database: Database, queue: Queue) -> int:
     def environment(name: str) -> Environment:
-        tenant = ENVIRONMENT_ID if name == "default" else "another tenant"
+        tenant = ENVIRONMENT_ID if name == "default" else "another-tenant"
         return Environment(name=name, environment_id=tenant, client_id="id", client_secret="secret")
 
     dispatcher = make_dispatcher(
@@ -365,7 +365,7 @@ def work_out_of_step(leases: Leases, record_id: int) -> None:
 
 def hand_back(leases: Leases, ids: Sequence[int]) -> None:
     """What becomes of records that a worker may not take up."""
-    assert leases.find_foreign_batch(ids[0], "another tenant") is not None
+    assert leases.find_foreign_batch(ids[0], "another-tenant") is not None
     assert leases.hand_back(ids[0], 5.0)
     assert not leases.hand_back_stopped(ids[1])
 
