@@ -44,6 +44,8 @@ class Record(Base):
     # The job that imports the token, or did; empty once that came to nothing.
     import_job_id: Mapped[int | None] = mapped_column(BigKey)
     # Whether this record put the token into the inventory, and whether it made the device. Only these may be undone.
+    # They stay true, until a replay, of what an undo took away: then the token is not in the inventory, or the device
+    # has no id.
     is_token_made: Mapped[bool] = mapped_column(default=False, server_default=false())
     is_device_made: Mapped[bool] = mapped_column(default=False, server_default=false())
 

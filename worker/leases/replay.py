@@ -16,6 +16,7 @@ from models.record_indexes import NOT_FINAL
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
+from worker.leases.undoing import had_device, had_token
 
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
@@ -52,6 +53,11 @@ def replay(
     if not is_scheduled:
         again |= _begin_new_budget()
     cleared = {"reason": None, "detail": None}
+    # What an undo has taken away is made anew.
+    forgotten = {
+        "is_device_made": and_(Record.is_device_made, ~had_device()),
+        "is_token_made": and_(Record.is_token_made, ~had_token()),
+    }
     mine = and_(
         Record.batch_id == batch_id, Record.otps.is_not(None), ~_was_loaded_again(), ~_is_in_progress_elsewhere()
     )
@@ -62,7 +68,7 @@ def replay(
     count = connection.execute(dead.values(again | cleared)).rowcount
     if reasons is None:
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
-        count += connection.execute(cancelled.values(again)).rowcount
+        count += connection.execute(cancelled.values(again | forgotten)).rowcount
     return count
 
 

@@ -30,18 +30,30 @@ class KeptRecord:
     until: datetime
 
 
-def note_device_gone(database: Database, connection: Connection, record_id: int, device_id: str) -> bool:
+def had_device() -> ColumnElement[bool]:
+    """Whether a record made a device that was taken away since, or was found gone."""
+    return and_(Record.is_device_made, Record.device_id == "")
+
+
+def had_token() -> ColumnElement[bool]:
+    """Whether a record imported a token that was taken away since, or was found gone."""
+    return and_(Record.is_token_made, ~Record.is_in_inventory)
+
+
+def note_device_gone(
+    database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool
+) -> bool:
     """Write down that the record has no device any more, and cancel it unless it is cancelled. `device_id` is the one
-    that its row has: empty where only a look-up showed what came of its pairing. False: the row has changed meanwhile,
-    or somebody is at work on it."""
+    that its row has: empty where only a look-up showed what came of its pairing, and with that whether a device
+    `was_made`. False: the row has changed meanwhile, or somebody is at work on it."""
     mine = and_(Record.id == record_id, Record.device_id == device_id)
-    return _cancel(database, connection, mine, _without_device()) == 1
+    return _cancel(database, connection, mine, _without_device() | {"is_device_made": was_made}) == 1
 
 
 def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
     """Write down that PingOne's inventory does not have the tokens of these records any more, nor a device of them, and
     cancel the records. Returns how many; records that somebody is at work on stay as they are."""
-    gone = {"is_in_inventory": False, "is_token_made": False, "import_job_id": null(), "owner_id": null()}
+    gone = {"is_in_inventory": False, "import_job_id": null(), "owner_id": null()}
     values, count = _without_device() | gone, 0
     for start in range(0, len(record_ids), _CHUNK):
         mine = Record.id.in_(record_ids[start : start + _CHUNK])
@@ -97,7 +109,6 @@ def _without_device() -> dict[str, Any]:
     is_answered = or_(Record.otp1_state == OtpState.ANSWERED, Record.otp2_state == OtpState.ANSWERED)
     return {
         "device_id": "",
-        "is_device_made": False,
         "pairing": PairingState.UNSENT,
         "owner_id": NOBODY,
         "otp1_state": _forget_fate(Record.otp1_state, has_seed),

@@ -123,8 +123,8 @@ def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             func.count()
             .filter(Record.status == Status.ACTIVE, Record.otp1_posts + Record.otp2_posts == 0)
             .label("unproved"),
-            func.count().filter(Record.is_token_made).label("imported"),
-            func.count().filter(Record.is_device_made).label("paired"),
+            func.count().filter(Record.is_token_made, Record.is_in_inventory).label("imported"),
+            func.count().filter(Record.is_device_made, Record.device_id != "").label("paired"),
             func.count().filter(text(LACKS_USER)).label("lack_user"),
             func.count().filter(text(LACKS_TOKEN)).label("lack_token"),
             func.count()

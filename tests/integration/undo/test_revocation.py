@@ -16,9 +16,11 @@ from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record_states import Status
 from worker.batches.commands import NotPossible
+from worker.batches.undo import revoking
 from worker.batches.undo.obstacles import CannotGoOn
 from worker.batches.undo.revocation import Revoked
 from worker.batches.undo.revocation_jobs import RevocationJobs
+from worker.batches.undo.revoking import Revoking
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 
@@ -40,7 +42,7 @@ def test_tokens_that_the_batch_imported_are_revoked_and_no_others(
     assert pingone.calls("revoke_tokens") == ["revoke_tokens"] * 3
     assert statuses(database, made) == ["cancelled"] * 11
     record = look(database, made.ids[0])
-    assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (False, False, None)
+    assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (True, False, None)
     assert audit_facts(database) == [{"tokens": 10}, {"revoked": 10, "gone": 0, "left": 0}]
     assert desk.revoke.revoke("shipment") == Revoked(not_ours=1, earlier=10)
 
@@ -83,7 +85,7 @@ def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
         assert (result.revoked, len(result.kept), len(pingone.tokens())) == (0, 3, 3)
         result = desk.revoke.revoke("shipment")
     assert (result.revoked, result.kept, pingone.tokens()) == (3, [], set())
-    assert [look(database, record_id).is_token_made for record_id in made.ids] == [False] * 3
+    assert [look(database, record_id).is_in_inventory for record_id in made.ids] == [False] * 3
 
 
 def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
@@ -103,6 +105,28 @@ def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone:
         lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
     assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
     assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.over_after
+
+
+def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six tokens, four to a job: the first run is killed when PingOne has done its first job, the second when it has
+    written down what that did."""
+    make_tokens(database, pingone, [TOKEN] * 6)
+
+    def die(*_: Any) -> int:
+        raise SystemExit
+
+    for where, what in ((revoking, "note_tokens_gone"), (Revoking, "revoke")):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, what, die)
+            with pytest.raises(SystemExit):
+                desk.revoke.revoke("shipment")
+
+    last = desk.revoke.revoke("shipment")
+
+    assert (last.earlier, last.revoked, last.gone, pingone.tokens()) == (4, 2, 0, set())
+    assert desk.revoke.examine("shipment") == Revoked(earlier=6)
 
 
 def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -167,7 +191,7 @@ def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatab
     others = range(max(made.ids) + 1, max(made.ids) + 66_000)
     with database.changing_many() as connection:
         assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]]) == 2
-    assert [look(database, record_id).is_token_made for record_id in made.ids] == [False] * 2
+    assert [look(database, record_id).is_in_inventory for record_id in made.ids] == [False] * 2
 
 
 @pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])

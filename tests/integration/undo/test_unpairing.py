@@ -96,7 +96,7 @@ def test_devices_that_the_batch_made_go_and_no_others(database: MovingDatabase, 
     assert statuses(database, made) == ["cancelled"] * 4 + ["active", "pending"]
     assert statuses(database, other) == ["active"]
     for record in (look(database, record_id) for record_id in made.ids[:4]):
-        assert (record.device_id, record.is_device_made, record.pairing) == ("", False, PairingState.UNSENT)
+        assert (record.device_id, record.is_device_made, record.pairing) == ("", True, PairingState.UNSENT)
         assert (record.lease_id, record.finalized_at is not None) == (None, True)
     first, last = audit_facts(database)
     assert first == {"devices": 4, "unknown_pairings": 0}

@@ -6,24 +6,23 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select, update
-from support.data.batches import TESTER, look, make_batch, statuses
+from support.data.batches import look, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import OPEN, OURS, Desk, PingOne, audit_facts, make
 
-from models.audit import Action
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import Status
-from worker import audit
 from worker.batches.commands import NotPossible
 from worker.batches.undo import chunks, unpairing
 from worker.batches.undo.removal import End, Outcome, Removal
+from worker.leases.replay import replay
 from worker.pingone.errors import NotDelivered
 
 
@@ -34,11 +33,11 @@ def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
     made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
     noted = list[int]()
 
-    def die(*arguments: Any) -> bool:
+    def die(*arguments: Any, **named: Any) -> bool:
         if len(noted) == 3:
             raise KeyboardInterrupt
         noted.append(1)
-        return original(*arguments)
+        return original(*arguments, **named)
 
     original = unpairing.note_device_gone
     monkeypatch.setattr(unpairing, "note_device_gone", die)
@@ -51,7 +50,6 @@ def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
     again = desk.unpair.remove("shipment")
 
     assert again.devices == 3
-    # By the audit, which has a line of the interrupted run too; `replay` would make them anew.
     assert again.earlier == 3
     assert again.ends[End.GONE] >= 1
     assert again.ends.total() == 3
@@ -64,9 +62,9 @@ def test_what_is_written_down_as_ctrl_c_comes_is_counted(
     made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
     write, note, noted = database.writing, unpairing.note_device_gone, list[int]()
 
-    def note_and_count(*arguments: Any) -> bool:
+    def note_and_count(*arguments: Any, **named: Any) -> bool:
         noted.append(1)
-        return note(*arguments)
+        return note(*arguments, **named)
 
     @contextmanager
     def interrupted_after_the_third() -> Iterator[Connection]:
@@ -116,8 +114,8 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     )
     original = unpairing.note_device_gone
 
-    def resume_after(*arguments: Any) -> bool:
-        is_noted = original(*arguments)
+    def resume_after(*arguments: Any, **named: Any) -> bool:
+        is_noted = original(*arguments, **named)
         arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
         return is_noted
 
@@ -229,39 +227,67 @@ def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too(
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])
 
 
-def test_a_run_that_was_killed_is_counted_as_an_earlier_one(
+def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Killed with calls on their way; then one device cannot be read; then all is well."""
     monkeypatch.setattr(chunks, "CHUNK", 2)
-    make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 5)
-    command = desk.unpair
-    # The line before it is written; the one after it is not.
-    monkeypatch.setattr(command, "_work_through", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
-    monkeypatch.setattr(command, "_write_down", lambda name, facts: "removed" in facts or original(name, facts))
-    original = type(command)._write_down.__get__(command)
+    make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
+    command, original, noted = desk.unpair, unpairing.note_device_gone, list[int]()
+
+    def die_at_the_third(*arguments: Any, **named: Any) -> bool:
+        noted.append(1)
+        if len(noted) > 2:
+            raise SystemExit
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(unpairing, "note_device_gone", die_at_the_third)
+    # A process that is killed writes no line after it.
+    write_down = command._write_down
+    monkeypatch.setattr(command, "_write_down", lambda name, facts: "removed" in facts or write_down(name, facts))
     with pytest.raises(SystemExit):
         command.remove("shipment")
-    with database.writing() as connection:
-        gone = select(Record.id).order_by(Record.id).limit(2)
-        connection.execute(update(Record).where(Record.id.in_(gone)).values(is_device_made=False, device_id=""))
+    monkeypatch.setattr(unpairing, "note_device_gone", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(Removal, "remove", lose_the_last_device(Removal.remove))
+        shown, second = desk.unpair.examine("shipment"), desk.unpair.remove("shipment")
+    third = desk.unpair.remove("shipment")
 
-    shown, again = desk.unpair.examine("shipment"), desk.unpair.remove("shipment")
+    assert (shown.devices, shown.earlier) == (4, 2)
+    assert (second.earlier, len(second.kept), second.ends[End.GONE] > 0) == (2, 1, True)
+    assert (third.earlier, third.ends) == (5, {End.REMOVED: 1})
+    assert desk.unpair.examine("shipment").earlier == 6
 
-    assert (shown.devices, shown.earlier) == (3, 2)
-    assert (again.ends.total(), again.earlier) == (3, 2)
+
+def lose_the_last_device(remove: Callable[[Removal, Any], Outcome]) -> Callable[[Removal, Any], Outcome]:
+    """Remove devices, but for that of the sixth row, which cannot be read."""
+    return lambda removal, row: Outcome(End.LEFT, "lost") if row.row_number == 6 else remove(removal, row)
 
 
-@pytest.mark.parametrize(("replayed", "counted"), [(2, 0), (0, 2)])
-def test_a_replay_of_any_record_begins_the_count_anew(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, replayed: int, counted: int
+def test_a_device_of_a_pairing_of_unknown_fate_is_counted_if_there_was_one(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
-    make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 2)
+    made = make_batch(database, [OPEN, OPEN], state=BatchState.CANCELLED)
+    record = look(database, made.ids[0])
+    pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "made"}])
+
+    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1, End.NEVER_MADE: 1}
+
+    assert desk.unpair.examine("shipment").earlier == 1
+
+
+def test_a_replay_begins_the_count_anew(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    pair = {"otps": b"sealed", "next_counter": 1, "status": Status.DEAD_LETTER}
+    made = make(database, pingone, [OURS | pair, OURS | {"status": Status.ACTIVE}])
     desk.unpair.remove("shipment")
     assert desk.unpair.examine("shipment").earlier == 2
-    with database.writing() as connection:
-        audit.append(database, connection, TESTER, Action.REPLAY, "shipment", {"records": replayed})
 
-    assert desk.unpair.examine("shipment").earlier == counted
+    with database.writing() as connection:
+        # An active record's OTPs are erased, so that it stays.
+        assert replay(database, connection, made.batch_id) == 1
+
+    with database.reading() as connection:
+        assert connection.scalars(select(Record.is_device_made).order_by(Record.id)).all() == [False, True]
 
 
 def test_it_is_told_how_far_an_unpairing_is(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, and_, func, select
 
 from models.audit import Action
 from models.record import Record
@@ -16,7 +16,6 @@ from worker.audit import Actor
 from worker.batches.inventory_list import find_tokens
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.token_work import TokenWork
-from worker.batches.undo.earlier_runs import count_taken_away, read_earlier_runs
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.obstacles import explaining_failures
 from worker.batches.undo.revoking import Revoking
@@ -24,7 +23,7 @@ from worker.batches.undo.standing import Standing, UndoneBatch
 from worker.batches.undo.token_list import OwnToken, Sorted, TokenList
 from worker.config.environment import Environment
 from worker.database.engine import Database
-from worker.leases.undoing import note_tokens_gone
+from worker.leases.undoing import had_token, note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
@@ -40,8 +39,8 @@ T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 @dataclass(slots=True)
 class Revoked:
     """What was found and done, in tokens: `own` may be revoked, `revoked` were, `gone` were revoked before; `kept`
-    stay, each with why; `not_ours` were in the inventory before the batch; `earlier` were revoked by earlier runs.
-    `open_imports` have not ended, and may make tokens still."""
+    stay, each with why; `not_ours` were in the inventory before the batch; `earlier` were written down as gone by
+    earlier runs. `open_imports` have not ended, and may make tokens still."""
 
     own: int = 0
     revoked: int = 0
@@ -165,18 +164,13 @@ class Revocation:
             result.kept.append(Kept(token.row_number, token.serial_number, _NOT_REVOKED))
 
     def _count(self, batch: UndoneBatch, tokens: Sorted) -> Revoked:
-        there_before = select(func.count()).where(
-            Record.batch_id == batch.id, Record.is_in_inventory, ~Record.is_token_made
-        )
+        kinds = (and_(Record.is_in_inventory, ~Record.is_token_made), had_token())
+        counting = select(*(func.count().filter(kind) for kind in kinds)).where(Record.batch_id == batch.id)
         with self._database.reading() as connection:
-            not_ours = connection.scalar(there_before) or 0
+            not_ours, earlier = connection.execute(counting).one()
         kept = [Kept(row.row_number, row.serial_number, why) for row, why in tokens.kept]
         open_imports = self._tokens.count_open_imports(batch.id)
-        own = len(tokens.own)
-        earlier = count_taken_away(
-            read_earlier_runs(self._database, batch.name, Action.REVOKE), ("tokens",), "revoked", own
-        )
-        return Revoked(own=own, not_ours=not_ours, open_imports=open_imports, earlier=earlier, kept=kept)
+        return Revoked(own=len(tokens.own), not_ours=not_ours, open_imports=open_imports, earlier=earlier, kept=kept)
 
     def _make_call(self, batch: UndoneBatch) -> Call:
         return Call(f"oathbulk-batch-{batch.id}", f"oathbulk-revocation-{batch.id}")

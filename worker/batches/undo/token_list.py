@@ -57,13 +57,14 @@ class TokenList:
         self._keyring = keyring
 
     def read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the records of a batch whose token it imported, and those of imports of unknown fate (`is_token_made` is
-        False)."""
+        """Read the records of a batch whose token it imported and has not revoked, and those of imports of unknown fate
+        (`is_token_made` is False)."""
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
         sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
         ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
         mine = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
-            Record.batch_id == batch_id, or_(Record.is_token_made, _is_of_unknown_fate(batch_id))
+            Record.batch_id == batch_id,
+            or_(and_(Record.is_token_made, Record.is_in_inventory), _is_of_unknown_fate(batch_id)),
         )
         with self._database.reading() as connection:
             return connection.execute(mine.order_by(Record.row_number)).all()

@@ -14,7 +14,8 @@ from worker.batches.undo.removal import End
 @dataclass(slots=True)
 class Unpaired:
     """What was found and done: how many devices the batch made by its records, pairings of unknown fate, how many
-    devices earlier runs removed, how each of the others ended, whose default device changes, and what stays."""
+    devices earlier runs wrote down as gone, how each of the others ended, whose default device changes, and what
+    stays."""
 
     devices: int = 0
     unknown: int = 0

@@ -18,7 +18,6 @@ from models.record_states import PairingState, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.undo.chunks import Chunks
-from worker.batches.undo.earlier_runs import count_taken_away, read_earlier_runs
 from worker.batches.undo.kept import Kept
 from worker.batches.undo.read_back import DefaultChange
 from worker.batches.undo.removal import End, Outcome, Removal
@@ -27,7 +26,7 @@ from worker.batches.undo.unpaired import Unpaired
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.leases.undoing import note_device_gone
+from worker.leases.undoing import had_device, note_device_gone
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.clients import Clients
 from worker.rules.ages import SentAgo, count_ago
@@ -113,13 +112,10 @@ class Unpairing:
         return unpaired
 
     def _count(self, batch: UndoneBatch) -> Unpaired:
-        counting = [select(func.count()).where(Record.batch_id == batch.id, each) for each in (_HAS_DEVICE, _IS_OPEN)]
+        kinds = (_HAS_DEVICE, _IS_OPEN, had_device())
+        counting = select(*(func.count().filter(kind) for kind in kinds)).where(Record.batch_id == batch.id)
         with self._database.reading() as connection:
-            devices, unknown = (connection.scalar(count) or 0 for count in counting)
-        earlier = read_earlier_runs(self._database, batch.name, Action.UNPAIR)
-        return Unpaired(
-            devices, unknown, count_taken_away(earlier, ("devices", "unknown_pairings"), End.REMOVED, devices + unknown)
-        )
+            return Unpaired(*connection.execute(counting).one())
 
     def _work_through(
         self,
@@ -172,8 +168,9 @@ class Unpairing:
     def _note(self, unpaired: Unpaired, record: Row[*tuple[Any, ...]], outcome: Outcome, *, is_real: bool) -> None:
         """Write down what became of a device, at once: what is not written down has to be looked up again."""
         if is_real and outcome.end in (End.REMOVED, End.GONE, End.NEVER_MADE):
+            was_made = outcome.end is not End.NEVER_MADE
             with self._database.writing() as connection:
-                if not note_device_gone(self._database, connection, record.id, record.device_id):
+                if not note_device_gone(self._database, connection, record.id, record.device_id, was_made=was_made):
                     outcome = Outcome(End.LEFT, _CHANGED, outcome.heir)
         unpaired.ends[outcome.end] += 1
         if outcome.heir is not None:
