@@ -21,7 +21,6 @@ from models.inventory_job import JobState as Written
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, Status
-from worker.batches.inventory_list import MOST_LOSSES
 from worker.batches.preparation.inventory import LONGEST_JOB, Inventory, find_difference
 from worker.batches.preparation.turns import Turns
 from worker.pace.errors import SlotTooFar
@@ -233,28 +232,13 @@ def test_an_inventory_that_may_not_be_read_for_an_import_pauses_the_batch(site: 
     assert not of(site, made).is_in_inventory
 
 
-def test_a_page_whose_answer_got_lost_is_read_again_and_not_the_whole_list(site: Site) -> None:
-    made = make(site, 3)
-    site.pingone.page_size = 1
-    site.pingone.tokens = {serial(site, made, number): describe(serial(site, made, number)) for number in range(3)}
-
-    def fail_at_second_page() -> None:
-        site.pingone.instead["list"] = [LOST]
-        site.on_renew = lambda: None
-
-    site.on_renew = fail_at_second_page
-    site.prepare()
-    assert site.count(Record.is_in_inventory) == 3
-    assert site.pingone.log.count("list") == 4
-
-
 def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Site) -> None:
     made = make(site, 2)
     site.pingone.page_size = 1
     site.pingone.tokens = {serial(site, made, number): describe(serial(site, made, number)) for number in range(2)}
 
     def fail_at_second_page() -> None:
-        site.pingone.instead["list"] = [LOST] * (MOST_LOSSES + 1)
+        site.pingone.instead["list"] = [LOST]
         site.on_renew = lambda: None
 
     site.on_renew = fail_at_second_page

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+import tenacity
 from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import insert
@@ -189,16 +190,36 @@ def test_every_difference_is_told_in_the_order_of_the_file(
     assert found[0].serial_number == look(database, made.ids[1]).serial_number
 
 
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost reads are made again at once."""
+    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", tenacity.wait_none())
+
+
+def order_losses(database: MovingDatabase, pingone: PingOne, made: Made, times: int) -> None:
+    """Let so many reads of two devices in a row come to nothing."""
+    pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
+    for place, kind in ((1, "error_before"), (2, "garbled")):
+        device_id = look(database, made.ids[place]).device_id
+        pingone.simulation.faults.orders += [FaultOrder(kind, "read", device_id)] * times  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_lost_read_is_made_again(database: MovingDatabase, pingone: PingOne, readers: Readers) -> None:
+    made = make_batch(database, 4, status=Status.ACTIVE)
+    pingone.seed(database, made, ["ACTIVE"] * 4)
+    order_losses(database, pingone, made, 2)
+
+    assert differences(database, readers) == []
+
+
+@pytest.mark.usefixtures("no_backoff")
 def test_a_device_that_cannot_be_read_is_no_known_difference(
     database: MovingDatabase, pingone: PingOne, readers: Readers
 ) -> None:
     made = make_batch(database, 4, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 4)
-    pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
-    for place, kind in ((1, "error_before"), (2, "garbled")):
-        pingone.simulation.faults.orders.append(
-            FaultOrder(kind, "read", look(database, made.ids[place]).device_id)  # type: ignore[arg-type]
-        )
+    order_losses(database, pingone, made, 4)
 
     found = differences(database, readers)
 

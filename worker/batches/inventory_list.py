@@ -8,13 +8,9 @@ from functools import partial
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
-from worker.pingone.errors import OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page, check_onward
 from worker.pingone.reads import Reads
-
-# Answers in a row that may get lost before a list is given up.
-MOST_LOSSES = 3
 
 TokenPage = Page[InventoryToken]
 # Makes a read, and waits for its slot as long as its caller can wait. It raises what the read raises.
@@ -24,25 +20,18 @@ MakeRead = Callable[[Callable[[], TokenPage]], TokenPage]
 def list_pages(
     reads: Reads, call: Call, make_read: MakeRead = lambda read: read(), on_progress: OnProgress = tell_nobody
 ) -> Iterator[TokenPage]:
-    """Read the whole inventory, page by page as the caller asks for the next one. A page whose answer got lost is read
-    again, a few times: in an inventory of a thousand pages, there may always be one. `make_read` makes each read; by
+    """Read the whole inventory, page by page as the caller asks for the next one. `make_read` makes each read; by
     default it does not wait for a slot that is far. Raises any PingOneError, OutcomeUnknown also where the pages lead
     back to one of them, since the rest of the list is not known then; and SlotTooFar."""
     page: TokenPage | None = None
-    known, losses, count = set[str](), 0, 0
+    known, count = set[str](), 0
     while page is None or page.next_url:
-        try:
-            # One page at a time, so that a wait for a slot does not begin the list anew.
-            following = make_read(partial(_read_page, reads, page, call))
-        except OutcomeUnknown:
-            losses += 1
-            if losses > MOST_LOSSES:
-                raise
-            continue
+        # One page at a time, so that a wait for a slot does not begin the list anew.
+        following = make_read(partial(_read_page, reads, page, call))
         check_onward(following, page, known)
         if following.next_url:
             known.add(following.next_url)
-        page, losses = following, 0
+        page = following
         count += len(page.items)
         if page.next_url:
             # PingOne does not tell how many there are.

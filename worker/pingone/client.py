@@ -47,7 +47,8 @@ class Call:
     transaction_id: str
     # A slot that the caller has waited for already; the first try takes it.
     slot: Slot | None = None
-    # In `boot_time` seconds: no first byte goes out later.
+    # In `boot_time` seconds: no first byte goes out later. None: no lease ends meanwhile, and nobody is there to hand a
+    # lost read back to, so that it is made again at once.
     send_before: float | None = None
     # Called before every try of a call but its first, and whenever a try has waited for its slot; it raises what it
     # likes to stop.
@@ -126,7 +127,8 @@ class Client:
 
     def perform(self, request: Request, parse: Parse[T], call: Call, *, repeats_forbidden: bool = True) -> T:
         """Make the tries of one call, each with an access token and a slot. `repeats_forbidden`: whether it is tried
-        again after a 403, as after other refusals that pass."""
+        again after a 403, as after other refusals that pass. A read without a lease is tried again after a lost answer
+        too."""
         access_token = ""
 
         def attempt() -> T:
@@ -141,6 +143,7 @@ class Client:
             permit=call.permit,
             renew=lambda: self._access_tokens.renew(access_token),
             repeats_forbidden=repeats_forbidden,
+            repeats_lost=request.method == "GET" and call.send_before is None,
         )
 
     def _send(self, request: Request, slot: Slot, parse: Parse[T], call: Call) -> T:

@@ -1,7 +1,7 @@
 """The one retry policy for calls to PingOne. tenacity repeats them within seconds, and only those that were not
-delivered or not acted on.
+delivered or not acted on, and reads whose answer was lost, since these are idempotent.
 
-A call that may have reached PingOne without a readable answer is not repeated: the device must be read first.
+Any other call that may have reached PingOne without a readable answer is not repeated: the device must be read first.
 Retry guidance: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Generic, TypeVar
 
 import tenacity
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 # Seconds between two tries, drawn at random below a bound that doubles from 0.5 s up to 4 s.
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
+# Seconds for which a read whose answers get lost begins tries: three that each time out after their 20 s.
+LOST_READ_FOR = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,16 @@ class RetryPolicy:
         permit: Callable[[], None],
         renew: Callable[[], object],
         repeats_forbidden: bool = True,
+        repeats_lost: bool = False,
     ) -> T:
         """Call `attempt`, which takes its own slot, until it succeeds or no try is left; return its result. `permit` is
         called before every try but the first, and raises what it likes to stop; `renew` fetches a new access token.
-        `repeats_forbidden`: whether a 403 may be throttling in disguise, so that it is tried again.
+        `repeats_forbidden`: whether a 403 may be throttling in disguise, so that it is tried again. `repeats_lost`:
+        whether the call is a read that may be made again when its answer got lost, and its caller can wait for that.
 
         Raises what the last try raised.
         """
-        retrying = self._retrying if repeats_forbidden else self._retrying_but_forbidden
+        retrying = self._retrying[repeats_forbidden, repeats_lost]
         try:
             return retrying(_Tries(self.pace, attempt, permit, renew).try_once)
         except TooLateToSend:
@@ -68,21 +73,22 @@ class RetryPolicy:
             raise
 
     @cached_property
-    def _retrying(self) -> tenacity.Retrying:
-        """The policy as tenacity wants it. One for all calls: it refers to itself, so that one for each call would be
-        left to the garbage collector."""
-        return self._make_retrying(_may_succeed_later)
+    def _retrying(self) -> dict[tuple[bool, bool], tenacity.Retrying]:
+        """The policy as tenacity wants it, by `repeats_forbidden` and `repeats_lost`. One for all calls: it refers to
+        itself, so that one for each call would be left to the garbage collector."""
+        return {kind: self._make_retrying(*kind) for kind in product((True, False), repeat=2)}
 
-    @cached_property
-    def _retrying_but_forbidden(self) -> tenacity.Retrying:
-        """The same policy, but for a call whose 403 is an answer like another."""
-        return self._make_retrying(lambda error: _may_succeed_later(error) and not isinstance(error, Forbidden))
+    def _make_retrying(self, repeats_forbidden: bool, repeats_lost: bool) -> tenacity.Retrying:
+        def may_succeed_later(error: BaseException) -> bool:
+            if isinstance(error, OutcomeUnknown):
+                return repeats_lost
+            return _may_succeed_later(error) and (repeats_forbidden or not isinstance(error, Forbidden))
 
-    def _make_retrying(self, may_succeed_later: Callable[[BaseException], bool]) -> tenacity.Retrying:
+        seconds = max(self.seconds, LOST_READ_FOR) if repeats_lost else self.seconds
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(may_succeed_later),
             wait=_choose_wait,
-            stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(self.seconds),
+            stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(seconds),
             sleep=self.sleep,
             reraise=True,
         )
@@ -134,5 +140,5 @@ def _choose_wait(state: tenacity.RetryCallState) -> float:
     """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
     the call ends here."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, NotDelivered | RateLimited) else None
+    asked = error.retry_after if isinstance(error, NotDelivered | RateLimited | OutcomeUnknown) else None
     return max(BACKOFF(state), asked or 0)

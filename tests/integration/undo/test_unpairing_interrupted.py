@@ -105,6 +105,14 @@ def test_a_lost_answer_is_looked_up_before_the_device_is_deleted_again(
     assert pingone.calls("unpair", "list", "remove_order") == calls
 
 
+@pytest.mark.parametrize("kind", ["reset_after", "error_after"])
+def test_a_lost_read_is_made_again(database: MovingDatabase, pingone: PingOne, desk: Desk, kind: str) -> None:
+    make(database, pingone, [OURS | {"status": Status.ACTIVE}])
+    pingone.order(kind, "list")
+
+    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1}
+
+
 def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

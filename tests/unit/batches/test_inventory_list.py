@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.data.heard import Heard
 
-from worker.batches.inventory_list import MOST_LOSSES, find_tokens, list_pages
+from worker.batches.inventory_list import find_tokens, list_pages
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer, OutcomeUnknown
@@ -16,7 +16,6 @@ from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page
 
 CALL = Call("session", "transaction")
-LOST = OutcomeUnknown(Answer(message="no answer"))
 
 
 class List:
@@ -46,18 +45,6 @@ THREE_PAGES = ((None, "Ab1", "second"), ("second", "ab2", "third"), ("third", "a
 
 def read(reads: Any) -> list[str | None]:
     return [token.serial_number for page in list_pages(reads, CALL) for token in page.items]
-
-
-def test_a_page_whose_answer_is_lost_is_read_again_and_the_list_goes_on_after_it() -> None:
-    reads = make_list(*THREE_PAGES, second=[LOST] * MOST_LOSSES, third=[LOST] * MOST_LOSSES)
-    assert read(reads) == ["Ab1", "ab2", "ab3"]
-    assert reads.asked == [None, *["second"] * (MOST_LOSSES + 1), *["third"] * (MOST_LOSSES + 1)]
-
-
-def test_too_many_losses_in_a_row_end_the_list() -> None:
-    reads = make_list(*THREE_PAGES, second=[LOST] * (MOST_LOSSES + 1))
-    with pytest.raises(OutcomeUnknown, match="no answer"):
-        read(reads)
 
 
 def test_a_list_of_which_a_page_comes_again_under_another_address_is_no_whole_list() -> None:

@@ -16,6 +16,7 @@ import pytest
 import redis
 import tenacity
 
+from worker.clocks.boot_clock import boot_time
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
@@ -165,6 +166,21 @@ def test_an_answer_that_settles_anything_is_not_asked_for_again(
     assert (len(api.received), call.requests) == (1, 1)
 
 
+def test_a_lost_read_is_made_again_unless_its_lease_ends(
+    connect: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", tenacity.wait_none())
+    client, api = connect(http(502), http(500), http(200, ACTIVE))
+    call = new_call()
+    assert client.read_device("6f1d3c1e", "0f0b7a52", call=call).is_active
+    assert (len(api.received), call.requests) == (3, 3)
+
+    client, api = connect(http(502))
+    with pytest.raises(OutcomeUnknown):
+        client.read_device("6f1d3c1e", "0f0b7a52", call=new_call(send_before=boot_time() + 60))
+    assert len(api.received) == 1
+
+
 def test_a_lost_answer_is_never_asked_for_again(make_environment: Any, serve: Any, http: Any, pace: Pace) -> None:
     received = []
 
@@ -282,8 +298,7 @@ def test_an_answer_about_another_device_is_not_believed_and_its_connection_not_u
     call = new_call()
     with pytest.raises(OtherDevice):
         activate(client, call)
-    with pytest.raises(OtherDevice):
-        client.read_device("6f1d3c1e", "0f0b7a52", call=call)
+    # Made again at once, since it is a read.
     assert client.read_device("6f1d3c1e", "0f0b7a52", call=call).is_active
     assert [request.connection for request in api.received] == [1, 2, 3]
     assert call.requests == 3

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tenacity
 
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
@@ -15,6 +17,7 @@ from worker.pingone.errors import (
     LicenseExceeded,
     NotDelivered,
     NotFound,
+    OtherDevice,
     OutcomeUnknown,
     PingOneError,
     ProtocolFault,
@@ -130,6 +133,34 @@ def test_a_403_is_repeated_for_an_activation_and_an_answer_where_nothing_is_made
     # What passes by itself is repeated all the same.
     assert Recorder([RateLimited(), "done"]).run(repeats_forbidden=False) == "done"
     assert Recorder([Forbidden(), "done"]).run() == "done"
+
+
+LOST = [OutcomeUnknown(), OutcomeUnknown(Answer(503)), OtherDevice(Answer(200, correlation_id="3f0c8a52"))]
+
+
+@pytest.mark.parametrize("error", LOST, ids=name_of)
+def test_a_lost_read_is_made_again_and_bounded_in_tries(error: PingOneError) -> None:
+    assert Recorder([error, error, "done"]).run(repeats_lost=True) == "done"
+    recorder = Recorder([error])
+    with pytest.raises(type(error)):
+        recorder.run(repeats_lost=True)
+    assert (recorder.story.count("try"), len(recorder.sleeps)) == (4, 3)
+
+
+def test_a_lost_read_is_bounded_in_time_beyond_a_time_out_of_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder([OutcomeUnknown()])
+    # Each answer is waited for as long as a call may take.
+    clock = SimpleNamespace(monotonic=lambda: 20.0 * recorder.story.count("try"))
+    monkeypatch.setattr(tenacity, "time", clock)
+    with pytest.raises(OutcomeUnknown):
+        recorder.run(repeats_lost=True)
+    assert recorder.story.count("try") == 3
+
+
+def test_a_lost_read_waits_as_long_as_the_service_asks() -> None:
+    recorder = Recorder([OutcomeUnknown(Answer(503), retry_after=7.0), "done"])
+    assert recorder.run(repeats_lost=True) == "done"
+    assert recorder.sleeps == [7.0]
 
 
 def test_pauses_grow_and_are_jittered() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from worker.batches.inventory_list import MOST_LOSSES
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import Row, Switches
@@ -151,12 +150,6 @@ def test_a_slot_that_is_far_is_waited_for_a_while_and_no_longer(monkeypatch: pyt
     report = examine(Tenant(tokens=SlotTooFar(25.0)))
     assert waits == [25.0, 25.0]
     assert report.unknown == ["the inventory: the fleet's next slot is 25.0 s away"]
-
-
-def test_a_page_of_the_inventory_whose_answer_is_lost_is_asked_for_again() -> None:
-    tenant = Tenant(tokens=OutcomeUnknown())
-    examine(tenant)
-    assert tenant.asked.count("tokens") == MOST_LOSSES + 1
 
 
 def test_only_where_devices_will_be_made_a_person_is_asked_about_mail_and_their_number() -> None:
