@@ -76,7 +76,7 @@ class RetryPolicy:
     def _retrying(self) -> dict[tuple[bool, bool], tenacity.Retrying]:
         """The policy as tenacity wants it, by `repeats_forbidden` and `repeats_lost`. One for all calls: it refers to
         itself, so that one for each call would be left to the garbage collector."""
-        return {kind: self._make_retrying(*kind) for kind in product((True, False), repeat=2)}
+        return {kind: self._make_retrying(*kind) for kind in product((True, False), (True, False))}
 
     def _make_retrying(self, repeats_forbidden: bool, repeats_lost: bool) -> tenacity.Retrying:
         def may_succeed_later(error: BaseException) -> bool:

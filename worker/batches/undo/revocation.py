@@ -165,9 +165,9 @@ class Revocation:
 
     def _count(self, batch: UndoneBatch, tokens: Sorted) -> Revoked:
         kinds = (and_(Record.is_in_inventory, ~Record.is_token_made), had_token())
-        counting = select(*(func.count().filter(kind) for kind in kinds)).where(Record.batch_id == batch.id)
+        counting = [select(func.count()).where(Record.batch_id == batch.id, kind) for kind in kinds]
         with self._database.reading() as connection:
-            not_ours, earlier = connection.execute(counting).one()
+            not_ours, earlier = (connection.scalar(count) or 0 for count in counting)
         kept = [Kept(row.row_number, row.serial_number, why) for row, why in tokens.kept]
         open_imports = self._tokens.count_open_imports(batch.id)
         return Revoked(own=len(tokens.own), not_ours=not_ours, open_imports=open_imports, earlier=earlier, kept=kept)

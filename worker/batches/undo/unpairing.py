@@ -113,9 +113,10 @@ class Unpairing:
 
     def _count(self, batch: UndoneBatch) -> Unpaired:
         kinds = (_HAS_DEVICE, _IS_OPEN, had_device())
-        counting = select(*(func.count().filter(kind) for kind in kinds)).where(Record.batch_id == batch.id)
+        counting = [select(func.count()).where(Record.batch_id == batch.id, kind) for kind in kinds]
         with self._database.reading() as connection:
-            return Unpaired(*connection.execute(counting).one())
+            devices, unknown, earlier = (connection.scalar(count) or 0 for count in counting)
+        return Unpaired(devices, unknown, earlier)
 
     def _work_through(
         self,
