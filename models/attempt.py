@@ -51,7 +51,8 @@ class AttemptLine(Base):
     # From 1. An attempt that was handed back does not count, so the next one has the same number.
     number: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
-    # What stood in the way, in one word: a dead letter's reason or the name of a failure.
+    # What stood in the way, in one word: a dead letter's reason or the name of a failure. Of an ACTIVE device: that it
+    # was somebody else's work, if it was.
     reason: Mapped[str | None] = mapped_column(String(40))
     # The lease under which it was made.
     lease_id: Mapped[str] = mapped_column(String(32))

@@ -125,6 +125,8 @@ class PauseReason(StrEnum):
     INVALID_OTPS = "invalid_otps"
     # Too many OTPs and records come to nothing, for other reasons than a refused OTP.
     REFUSED = "refused"
+    # Somebody else pairs or activates the devices of the batch while it runs.
+    SOMEBODY_ELSE = "somebody_else"
     # None of the first records became active, in an environment where none ever did.
     TRIAL = "trial"
     # The records of the canary are final.
@@ -166,6 +168,8 @@ PAUSE_CURES = {
     " up, mend the cause, then resume, or cancel.",
     PauseReason.TRIAL: "None of the first records became active, in an environment where none ever did. Look at how"
     " they ended, mend the cause, then resume, or cancel.",
+    PauseReason.SOMEBODY_ELSE: "Somebody else works on these devices, so that OTPs go out twice. Find the other"
+    " installation or run that has this shipment, stop one of them, then resume.",
     PauseReason.CANARY: "The canary's records are done: look at how they ended, then resume or cancel.",
     PauseReason.OUTAGE: f"PingOne does not answer. {OUTAGE_CURE}",
     PauseReason.WINDOW: "It is outside the batch's daily window; the batch goes on by itself when that opens.",

@@ -27,8 +27,10 @@ class Consequences:
         """Do what the decision of a settled attempt asks for: pause its batch, or every batch of a license whose quota
         is used up, or let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
         match decision:
-            case Active():
+            case Active(why=None):
                 return
+            case Active():
+                self._upkeep.look_for_others(claim.batch_id)
             case Pause(quota=Quota() as quota):
                 self.pause_for_quota(environment, quota)
             case Pause(reason=reason, is_own=True, detail=detail):

@@ -74,6 +74,13 @@ _ACTIVE = (
     .order_by(AttemptLine.id.desc())
     .limit(_MOST)
 )
+# The newest attempts, however they ended. Their number is small, so that no index is needed.
+_LATEST = (
+    select(AttemptLine.reason)
+    .where(AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH)
+    .order_by(AttemptLine.id.desc())
+    .limit(_MOST)
+)
 # Where records are whose OTPs have not gone, each place with an index of its own: SQLite would look at every record of
 # the batch, and at every record there is for those of the window, which are asked for by an expression therefore.
 _UNTRIED = [
@@ -113,6 +120,12 @@ class _History:
     def count_untried(self, most: int) -> int:
         values = {"of_batch": self._batch.id, "most": most}
         return sum(self._connection.scalar(statement, values) or 0 for statement in _UNTRIED)
+
+
+def find_others(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> Trip | None:
+    """Find out whether a batch must pause since somebody else works on its devices."""
+    values = {"of_batch": batch.id, "after": batch.judged_after, "most": thresholds.latest}
+    return breaker.find_others(connection.scalars(_LATEST, values).all(), thresholds)
 
 
 def find_trip(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, *, has_others: bool) -> Trip | None:

@@ -102,7 +102,7 @@ def _outcome(decision: Decision) -> Outcome:
 
 def _reason(decision: Decision) -> str | None:
     match decision:
-        case Retry(why=why):
+        case Retry(why=why) | Active(why=why):
             return why
         case DeadLetter(reason=reason) | Pause(reason=reason):
             return str(reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.attempt import AttemptLine, Outcome
+from models.batch import Batch
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
@@ -80,6 +82,8 @@ class Leases:
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, has_status(Status.ACTIVATING))
         self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
+        ran_then = Batch.running_since < database.now(bindparam("seconds", type_=Float()))
+        self._ran = select(true()).where(Batch.id == bindparam("of_batch"), ran_then)
         self._find_foreign_batch = select(Record.batch_id).where(
             _THIS_RECORD, has_status(Status.QUEUED), Record.environment_id != bindparam("for_environment_id")
         )
@@ -132,6 +136,13 @@ class Leases:
         still be read where that is needed."""
         with self._database.reading() as connection:
             return connection.scalar(self._may_read, _name_lease(claim)) is not None
+
+    def ran(self, claim: Claim, ago: timedelta) -> bool:
+        """Whether the record's batch ran so long ago, and has run ever since, or waited to go on by itself."""
+        with self._database.reading() as connection:
+            return (
+                connection.scalar(self._ran, {"of_batch": claim.batch_id, "seconds": -ago.total_seconds()}) is not None
+            )
 
     def find_foreign_batch(self, record_id: int, environment_id: str) -> int | None:
         """The batch of a queued record, if it belongs to another environment than this; else None."""

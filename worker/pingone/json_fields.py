@@ -71,7 +71,7 @@ def read_time(value: object) -> datetime | None:
 
 
 def read_age(value: object, now: datetime | None) -> timedelta | None:
-    """Read how old a thing is whose time of creation this is, by the time of the answer that tells it: so an error of
-    our clock does not matter."""
-    created_at = read_time(value)
-    return now - created_at if now and created_at else None
+    """Read how long ago this time was, such as that of a creation, by the time of the answer that tells it: so an error
+    of our clock does not matter."""
+    at = read_time(value)
+    return now - at if now and at else None

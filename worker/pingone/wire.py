@@ -49,6 +49,8 @@ class Device:
     answer: Answer
     # How long ago PingOne made it, by its own clock; None where it does not say so.
     age: timedelta | None = None
+    # How long ago it was changed last, in the same way.
+    updated_ago: timedelta | None = None
 
     @property
     def is_active(self) -> bool:
@@ -114,7 +116,9 @@ def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_i
     device = _find_device(envelope, user_id, device_id)
     if device is None:
         raise choose_error(envelope)
-    return replace(device, age=read_age((envelope.fields or {}).get("createdAt"), read_date(headers)))
+    fields, now = envelope.fields or {}, read_date(headers)
+    age, updated_ago = read_age(fields.get("createdAt"), now), read_age(fields.get("updatedAt"), now)
+    return replace(device, age=age, updated_ago=updated_ago)
 
 
 def read_status(value: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Literal
 
 from models.encrypted import DecryptionError
@@ -14,17 +15,22 @@ from worker.leases.worker import DeviceInProgress
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone.errors import NO_ANSWER, Answer
+from worker.pingone.wire import Device
 from worker.records.calls import PAIRING, Calls, Marked, NotPermitted, read_answer
 from worker.records.otps import FromPair, Otps
 from worker.records.outcome import LEASE_LOST, describe_outcome
 from worker.records.own_failures import decide_after_own_failure
 from worker.records.tools import AttemptTools
 from worker.rules import decisions, next_otp, pairing
+from worker.rules.breaker_evidence import SOMEBODY_ELSE
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.no_effect import NO_TIME, hand_back_until_step, hand_back_without_permit, hand_back_without_slot
 from worker.rules.progress import Progress
-from worker.rules.steps import Decision, FindDevice, Next, Pair, SendOtp, Step
+from worker.rules.steps import Active, Decision, FindDevice, Next, Pair, SendOtp, Step
 from worker.vault.sealed_otps import open_otps
+
+# An answer tells its time in whole seconds, so that what it shows may be older by up to one.
+_DATE_IS_CUT = timedelta(seconds=1)
 
 
 class Attempt:
@@ -36,6 +42,8 @@ class Attempt:
         self.claim = claim
         self.progress: Progress = claim.progress
         self._calls = Calls(tools, claim, slot)
+        # How long ago somebody else made the device, or made it ACTIVE.
+        self._others_ago: timedelta | None = None
         # For the log.
         self.describe = self._calls.describe
 
@@ -123,6 +131,10 @@ class Attempt:
             answer = self._calls.read_device(self.progress.pairing.device_id)
         except NotPermitted:
             return hand_back_without_permit(self.progress)
+        if isinstance(answer, Device):
+            since_claim = timedelta(seconds=boot_time() - self.claim.started)
+            found = decisions.find_age_of_others_work(self.progress, answer, since_claim)
+            self._others_ago = found if self._others_ago is None else self._others_ago
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
         return self._write_before(*decisions.decide_after_read(self.progress, answer, self.tools.limits))
 
@@ -196,8 +208,15 @@ class Attempt:
     def _settle(self, decision: Decision) -> str:
         """End the attempt in the database, and let its batch follow from that; nothing if the lease was lost. Say how
         it ended."""
+        if isinstance(decision, Active) and self._is_others_work():
+            decision = Active(SOMEBODY_ELSE)
         if not self.tools.leases.settle(self.claim, self.progress, decision, self._calls.summary):
             return LEASE_LOST
         posts = self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
         self.tools.on_settled(self.claim, decision, posts)
         return describe_outcome(decision, self.progress)
+
+    def _is_others_work(self) -> bool:
+        """Whether somebody else made the device, or made it ACTIVE, since the batch began to run. What is older may be
+        that of an earlier batch, of this installation or another, or a person's."""
+        return self._others_ago is not None and self.tools.leases.ran(self.claim, self._others_ago + _DATE_IS_CUT)

@@ -20,6 +20,7 @@ from worker.rules.breaker_evidence import (
     IGNORED_FAILURES,
     OTHER_DEVICE,
     REFUSED_OTP,
+    SOMEBODY_ELSE,
     UNAUTHORIZED,
     FailedAttempt,
     History,
@@ -58,6 +59,10 @@ class Thresholds:
     refused_share: float = 0.5
     spent: int = 25
     unanswered: int = 20
+    # So many, among so many of the latest attempts, show the work of somebody else. One alone is a person who pairs a
+    # token by hand, or signs on with it.
+    by_others: int = 5
+    latest: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,17 @@ def find_alone(failures: Sequence[FailedAttempt], history: History) -> list[Fail
         for failure in unanswered
         if answered.get(failure.worker, 0) < failure.id < max(answered.values(), default=0)
     ]
+
+
+def find_others(reasons: Sequence[str | None], thresholds: Thresholds) -> Trip | None:
+    """Find out whether a batch must pause since somebody else works on its devices; None if not. `reasons`: those of
+    its latest attempts, since a person let it run."""
+    by_others = sum(reason == SOMEBODY_ELSE for reason in reasons)
+    if by_others < thresholds.by_others:
+        return None
+    reason = PauseReason.SOMEBODY_ELSE
+    seen = f"{by_others} of the latest {len(reasons)} attempts met what was done since this batch began to run"
+    return Trip(reason, f"{seen}, and not by it. {PAUSE_CURES[reason]}")
 
 
 def was_answered_since(failures: Sequence[FailedAttempt], history: History, since: int) -> bool:

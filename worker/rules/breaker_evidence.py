@@ -20,6 +20,8 @@ OTHER_DEVICE = "other_device"
 # A token of TOTP waits for its next time step, after OTP 1 or before it. PingOne asked for OTP 2, so nothing failed;
 # and when a step begins, many such records end an attempt at once.
 NEXT_STEP = "time_step"
+# A device became ACTIVE, and somebody else has paired it or made it so since the batch began to run.
+SOMEBODY_ELSE = "somebody_else"
 # Why a record went back, where that says nothing of PingOne or the batch: a hold, a pause, a database that was away, a
 # worker that died with the call on its way, a time step that has not begun.
 IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out", NEXT_STEP})

@@ -105,6 +105,33 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
     return no_effect.decide_after_no_effect(progress, answer, limits)
 
 
+def find_age_of_others_work(progress: Progress, device: Device, since_claim: timedelta) -> timedelta | None:
+    """Find out how long ago somebody else made the device that a read shows, or made it ACTIVE; None where it may have
+    been us, or PingOne does not tell. `progress`: what was known before the read. `since_claim`: for how long the
+    record has been in hand.
+
+    Who asks goes on to compare it with the run of the batch: a device that was ACTIVE before is normal, since a
+    shipment may be loaded into a fresh database."""
+    if progress.pairing.was_paired_by_others:
+        return device.age
+    if not device.is_active or not _is_every_otp_refused(progress):
+        return None
+    if progress.second is not None and progress.second.posts:
+        # Asked for a second OTP, PingOne has told that the device waited, and then it did not take ours.
+        return timedelta(0)
+    # Our own post may count as the latest change of the device; what came before the claim was none of ours.
+    is_from_before = device.updated_ago is not None and device.updated_ago > since_claim
+    return device.updated_ago if is_from_before else None
+
+
+def _is_every_otp_refused(progress: Progress) -> bool:
+    """Whether no OTP can have made the device ACTIVE: each went out once at the most, and was answered, the last one by
+    a refusal."""
+    second = progress.second
+    posted = [progress.first, *([second] if second is not None and second.posts else [])]
+    return progress.verdict is not None and all(otp.posts == 1 and otp.state == OtpState.ANSWERED for otp in posted)
+
+
 def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limits) -> Next:
     """What follows a read that found the device, and found it not ACTIVE."""
     known = progress.with_device_waiting()

@@ -40,6 +40,12 @@ class PairingProgress:
         unknown fate, until a look-up has told and what it found was read."""
         return self.state in (PairingState.SENT, PairingState.MISSED)
 
+    @property
+    def was_paired_by_others(self) -> bool:
+        """Whether a look-up found the token free, and yet PingOne refused our first request to pair it, and showed the
+        device that has to be read now."""
+        return self.is_open and bool(self.device_id) and self.was_free and not self.pairings
+
     def sent(self) -> PairingProgress:
         """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""
         first = self.sent_ago.first if self.sent_ago and self.pairings else timedelta(0)

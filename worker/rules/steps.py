@@ -34,7 +34,10 @@ class SendOtp:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The device is ACTIVE, and the record is done."""
+    """The device is ACTIVE, and the record is done. `why`: in one word, for the attempt's line, where it was somebody
+    else's work."""
+
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
