@@ -559,3 +559,17 @@ def test_a_token_comes_again_once_it_is_final(database: MovingDatabase) -> None:
 def test_words_and_leases_that_make_no_sense_are_refused(database: MovingDatabase, columns: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError):
         make_batch(database, **columns)
+
+
+def test_a_batch_ran_at_a_time_since_which_it_was_neither_loaded_nor_resumed(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    claimed = claim_new(database, leases)
+    assert not leases.ran(claimed, timedelta(seconds=5))
+    database.ahead += 10
+    assert leases.ran(claimed, timedelta(seconds=5))
+
+    batches = Batches(database, TESTER)
+    batches.pause("shipment")
+    batches.resume("shipment")
+    assert not leases.ran(claimed, timedelta(seconds=5))

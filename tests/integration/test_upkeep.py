@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import uuid
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,17 @@ from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
+from worker.batches import judgement
 from worker.batches.loading import Loader
+from worker.batches.upkeep import Upkeep
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.reports.outage import Outage
 from worker.reports.status import read_statuses
 from worker.rules import breaker
-from worker.rules.breaker import PROBES
+from worker.rules.breaker import PROBES, Thresholds
+from worker.rules.breaker_evidence import SOMEBODY_ELSE
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.simulator.shipment import make_shipment
 
@@ -572,6 +576,32 @@ def test_devices_that_are_gone_pause_a_batch_with_the_rule_that_deletes_them(scr
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.DEVICES_GONE)
     assert batch.detail.endswith("4 device_not_found (HTTP 404 NOT_FOUND). " + PAUSE_CURES[PauseReason.DEVICES_GONE])
     assert "24 hours" in batch.detail
+
+
+def test_the_work_of_somebody_else_pauses_a_batch_and_counts_anew_after_a_resume(scripted_fleet: ScriptedFleet) -> None:
+    made = make_batch(scripted_fleet.database, 20)
+    judge = partial(scripted_fleet.upkeep.apply_breaker, made.batch_id, judgement.find_others)
+    for _ in range(4):
+        settle_next(scripted_fleet, made, Active(SOMEBODY_ELSE))
+        settle_next(scripted_fleet, made, Active())
+    assert judge() is None
+    settle_next(scripted_fleet, made, Active(SOMEBODY_ELSE))
+    assert judge() == PauseReason.SOMEBODY_ELSE
+    batch = look_at_batch(scripted_fleet.database, made.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.SOMEBODY_ELSE)
+
+    scripted_fleet.batches.resume(made.name)
+    settle_next(scripted_fleet, made, Active(SOMEBODY_ELSE))
+    assert judge() is None
+
+
+def test_what_is_long_past_among_the_latest_attempts_pauses_nothing(scripted_fleet: ScriptedFleet) -> None:
+    """A person who pairs a token by hand now and then is no other installation."""
+    made = make_batch(scripted_fleet.database, 15)
+    upkeep = Upkeep(scripted_fleet.database, Thresholds(by_others=2, latest=10))
+    for decision in [Active(SOMEBODY_ELSE), *[Active()] * 10, Active(SOMEBODY_ELSE)]:
+        settle_next(scripted_fleet, made, decision)
+    assert upkeep.apply_breaker(made.batch_id, judgement.find_others) is None
 
 
 def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(scripted_fleet: ScriptedFleet) -> None:

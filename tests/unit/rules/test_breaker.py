@@ -13,7 +13,7 @@ from models.attempt import Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
 from worker.rules.breaker import Thresholds
-from worker.rules.breaker_evidence import ActiveAttempt, FailedAttempt
+from worker.rules.breaker_evidence import SOMEBODY_ELSE, ActiveAttempt, FailedAttempt
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
@@ -426,3 +426,15 @@ def test_a_probe_is_never_further_than_the_bound_and_never_sooner_than_the_one_b
     delay = breaker.choose_probe_delay(outages)
     assert breaker.FIRST_PROBE <= delay <= breaker.LONGEST_PROBE
     assert breaker.choose_probe_delay(outages + 1) >= delay
+
+
+# Somebody else.
+
+
+@pytest.mark.parametrize(("by_others", "is_enough"), [(0, False), (4, False), (5, True)])
+def test_few_devices_that_somebody_else_made_active_pause_nothing(by_others: int, is_enough: bool) -> None:
+    trip = breaker.find_others([SOMEBODY_ELSE] * by_others + [None, "hold"] * 10, THRESHOLDS)
+    assert (trip is not None) is is_enough
+    if trip:
+        assert (trip.reason, trip.detail.endswith(PAUSE_CURES[trip.reason])) == (PauseReason.SOMEBODY_ELSE, True)
+        assert trip.detail.startswith("5 of the latest 25 attempts")

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.data.progress import progress_with_device
 
 from models.reason import PauseReason, Reason
-from models.record_states import OtpState
+from models.record_states import OtpState, PairingState
 from worker.pace.errors import SlotTooFar
 from worker.pingone import errors, refusals
 from worker.pingone.errors import Answer
+from worker.pingone.pairing import Pairing
 from worker.pingone.wire import Device
 from worker.rules import no_effect
-from worker.rules.decisions import choose_first_step, decide_after_post, decide_after_read
+from worker.rules.decisions import (
+    choose_first_step,
+    decide_after_post,
+    decide_after_read,
+    find_age_of_others_work,
+)
 from worker.rules.limits import Limits
-from worker.rules.progress import OtpProgress, Progress
+from worker.rules.pairing import decide_after_pairing, decide_after_search
+from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.quota import Quota
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.steps import Active, DeadLetter, Decision, FindDevice, Pause, ReadDevice, Retry, SendOtp, Step
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
 ANSWER = Answer(status=400)
@@ -396,3 +403,81 @@ def test_a_paused_batch_takes_nothing_from_the_record():
         progress_with_device(),
         Retry(0.0, is_counted=False, why="not_permitted"),
     )
+
+
+# Somebody else's work, as a read shows it.
+
+
+IN_HAND = timedelta(seconds=3)
+LONG_AGO = timedelta(seconds=40)
+
+
+def changed(ago: timedelta | None, status: str = "ACTIVE") -> Device:
+    return replace(device(status), updated_ago=ago)
+
+
+def refused_otp(ordinal: int) -> Progress:
+    return decide_after_post(posted(ordinal), ordinal, refused(), LIMITS)[0]
+
+
+def test_a_device_that_was_active_before_our_first_otp_is_somebody_elses_work_of_that_time():
+    assert find_age_of_others_work(refused_otp(1), changed(LONG_AGO), IN_HAND) == LONG_AGO
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        # The refused OTP itself may count as a change.
+        changed(timedelta(seconds=2)),
+        changed(None),
+        changed(LONG_AGO, "ACTIVATION_REQUIRED"),
+    ],
+)
+def test_what_may_be_our_own_change_or_is_not_told_is_no_sign_of_others(read):
+    assert find_age_of_others_work(refused_otp(1), read, IN_HAND) is None
+
+
+def test_a_device_that_waited_for_a_second_otp_and_refused_ours_is_somebody_elses_work():
+    """Whatever PingOne tells of its changes."""
+    assert find_age_of_others_work(refused_otp(2), changed(None), IN_HAND) == timedelta(0)
+
+
+def test_an_otp_of_unknown_fate_may_have_made_the_device_active():
+    again = posted(1).with_device_waiting().with_otp_sent(1)
+    for progress in (
+        posted(1),
+        posted(2),
+        decide_after_post(again, 1, refused(), LIMITS)[0],
+    ):
+        assert find_age_of_others_work(progress, changed(LONG_AGO), IN_HAND) is None
+
+
+FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)
+FOUND = replace(device(), age=LONG_AGO)
+
+
+def find(pairing: PairingProgress) -> Progress:
+    """After a look-up that finds the token with its person."""
+    progress, step = decide_after_search(Progress(pairing=pairing), Pairing("device", "user"), "user", LIMITS)
+    assert step == ReadDevice()
+    return progress
+
+
+def test_a_token_that_was_free_and_is_paired_at_our_first_request_is_somebody_elses_work():
+    progress, step = decide_after_pairing(Progress(pairing=FREE.sent()), refusals.AlreadyPaired(ANSWER), LIMITS)
+    assert step == FindDevice()
+    assert find_age_of_others_work(find(progress.pairing), FOUND, IN_HAND) == LONG_AGO
+
+
+@pytest.mark.parametrize(
+    "pairing",
+    [
+        FREE.sent(),
+        # One request is of unknown fate, and the next one is refused.
+        replace(FREE.sent(), state=PairingState.UNSENT).sent().unsent(),
+        # It was not looked up before.
+        replace(FREE, was_free=False),
+    ],
+)
+def test_a_device_that_a_request_of_ours_may_have_made_or_that_was_not_looked_up_is_no_sign_of_others(pairing):
+    assert find_age_of_others_work(find(pairing), FOUND, IN_HAND) is None
