@@ -42,9 +42,8 @@ class PairingProgress:
 
     @property
     def was_paired_by_others(self) -> bool:
-        """Whether a look-up found the token free, and yet PingOne refused our first request to pair it, and showed the
-        device that has to be read now."""
-        return self.is_open and bool(self.device_id) and self.was_free and not self.pairings
+        """Whether PingOne showed the device, which has to be read now, and no request of ours can have made it."""
+        return self.is_open and bool(self.device_id) and not self.is_made and not self.pairings
 
     def sent(self) -> PairingProgress:
         """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""

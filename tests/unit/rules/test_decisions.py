@@ -463,7 +463,12 @@ def find(pairing: PairingProgress) -> Progress:
     return progress
 
 
-def test_a_token_that_was_free_and_is_paired_at_our_first_request_is_somebody_elses_work():
+def test_a_device_that_was_found_in_the_inventory_is_somebody_elses_work():
+    inventory = PairingProgress(PairingState.SENT, "device", is_allowed=True)
+    assert find_age_of_others_work(Progress(pairing=inventory), FOUND, IN_HAND) == LONG_AGO
+
+
+def test_a_token_that_is_paired_at_our_first_request_is_somebody_elses_work():
     progress, step = decide_after_pairing(Progress(pairing=FREE.sent()), refusals.AlreadyPaired(ANSWER), LIMITS)
     assert step == FindDevice()
     assert find_age_of_others_work(find(progress.pairing), FOUND, IN_HAND) == LONG_AGO
@@ -475,9 +480,7 @@ def test_a_token_that_was_free_and_is_paired_at_our_first_request_is_somebody_el
         FREE.sent(),
         # One request is of unknown fate, and the next one is refused.
         replace(FREE.sent(), state=PairingState.UNSENT).sent().unsent(),
-        # It was not looked up before.
-        replace(FREE, was_free=False),
     ],
 )
-def test_a_device_that_a_request_of_ours_may_have_made_or_that_was_not_looked_up_is_no_sign_of_others(pairing):
+def test_a_device_that_a_request_of_ours_may_have_made_is_no_sign_of_others(pairing):
     assert find_age_of_others_work(find(pairing), FOUND, IN_HAND) is None
