@@ -21,7 +21,6 @@ from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.batches import judgement
 from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
 from worker.intake import open_shipment
@@ -580,7 +579,7 @@ def test_devices_that_are_gone_pause_a_batch_with_the_rule_that_deletes_them(scr
 
 def test_the_work_of_somebody_else_pauses_a_batch_and_counts_anew_after_a_resume(scripted_fleet: ScriptedFleet) -> None:
     made = make_batch(scripted_fleet.database, 20)
-    judge = partial(scripted_fleet.upkeep.apply_breaker, made.batch_id, judgement.find_others)
+    judge = partial(scripted_fleet.upkeep.look_for_others, made.batch_id)
     for _ in range(4):
         settle_next(scripted_fleet, made, Active(SOMEBODY_ELSE))
         settle_next(scripted_fleet, made, Active())
@@ -601,7 +600,7 @@ def test_what_is_long_past_among_the_latest_attempts_pauses_nothing(scripted_fle
     upkeep = Upkeep(scripted_fleet.database, Thresholds(by_others=2, latest=10))
     for decision in [Active(SOMEBODY_ELSE), *[Active()] * 10, Active(SOMEBODY_ELSE)]:
         settle_next(scripted_fleet, made, decision)
-    assert upkeep.apply_breaker(made.batch_id, judgement.find_others) is None
+    assert upkeep.look_for_others(made.batch_id) is None
 
 
 def test_a_wrong_file_pauses_a_batch_and_says_how_many_otps_were_refused(scripted_fleet: ScriptedFleet) -> None:

@@ -78,14 +78,14 @@ class Upkeep:
         with self._database.writing() as connection:
             return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
 
-    def look_for_others(self, batch_id: int) -> None:
-        """Pause a batch if its latest attempts show that somebody else works on its devices."""
+    def look_for_others(self, batch_id: int) -> PauseReason | None:
+        """Pause a batch if its latest attempts show that somebody else works on its devices; returns why."""
         with self._database.reading() as connection:
             batch = self._read_judged(connection, batch_id)
             if batch is None or (trip := judgement.find_others(connection, batch, self._thresholds)) is None:
-                return
+                return None
         with self._database.writing() as connection:
-            self._pause_as_tripped(connection, batch, trip)
+            return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
 
     def fails_alone(self, batch_id: int, worker: str) -> bool:
         """Whether PingOne does not answer this worker process, by a batch's latest attempts, and answers others."""
