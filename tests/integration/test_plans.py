@@ -265,7 +265,8 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     # Last, since it may pause the batch.
     with noting(database) as queries:
         Upkeep(database, Thresholds()).apply_breaker(large.batch_id)
-    noted["judge"] = ({"ix_attempt_failed", "pk_attempt"}, queries)
+    untried = {"ix_record_lasting", "ix_record_expiring", "ix_record_lacks_user", "ix_record_lacks_token"}
+    noted["judge"] = ({"ix_attempt_failed", "ix_attempt_record_id", "pk_attempt"} | untried, queries)
     return noted
 
 

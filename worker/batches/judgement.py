@@ -81,18 +81,22 @@ _LATEST = (
     .order_by(AttemptLine.id.desc())
     .limit(_MOST)
 )
-# Where records are whose OTPs have not gone, each place with an index of its own: SQLite would look at every record of
-# the batch, and at every record there is for those of the window, which are asked for by an expression therefore.
+# Where records are whose OTPs have not gone, each place with an index of its own, which a planner takes for this order
+# alone. Those of the window are asked for by an expression: SQLite would look at every record of the batch.
 _UNTRIED = [
     select(func.count()).select_from(
         select(Record.id)
-        .where(is_of_batch == _BATCH, text(condition), Record.otp1_state == OtpState.UNSENT)
+        .where(of_batch == _BATCH, text(condition), Record.otp1_state == OtpState.UNSENT)
+        .order_by(order)
         .limit(_MOST)
         .subquery()
     )
-    for condition, is_of_batch in (
-        *((condition, Record.batch_id) for condition in (LASTING, EXPIRING, LACKS_USER, LACKS_TOKEN)),
-        (IN_WINDOW, Record.batch_id + literal_column("0")),
+    for of_batch, condition, order in (
+        (Record.batch_id, LASTING, Record.scheduled_at),
+        (Record.batch_id, EXPIRING, Record.otp_expires_at),
+        (Record.batch_id, LACKS_USER, Record.row_number),
+        (Record.batch_id, LACKS_TOKEN, Record.row_number),
+        (Record.batch_id + literal_column("0"), IN_WINDOW, Record.lease_until),
     )
 ]
 
