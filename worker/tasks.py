@@ -10,6 +10,7 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy.exc import DBAPIError
 
+from models.encrypted import DecryptionError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.processes import FAILS_ALONE
@@ -103,7 +104,8 @@ def sign_off(sender: Any, **_: object) -> None:
         parts.processes.leave()
 
 
-@app.task(name="oathbulk.activate")
+# A wrong key is logged without a traceback: the batch's pause, or the end of this process, says what to do.
+@app.task(name="oathbulk.activate", throws=(DecryptionError,))
 def activate(record_id: int, environment: str) -> str:
     """Make an attempt at one record of the environment of this name. How it ended is kept nowhere: Flower shows it."""
     return parts.activations.run(record_id, environment)

@@ -21,6 +21,7 @@ from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment
 from worker.fleet.fitness import Fitness
+from worker.fleet.processes import Sickness
 from worker.journal.writer import NoJournal
 from worker.pace.rate_groups import RateGroup
 from worker.process.worker_parts import WorkerParts, thresholds
@@ -71,8 +72,7 @@ class ModelParts(WorkerParts):
 
     @cached_property
     def fitness(self) -> Fitness:
-        """Nobody can be spared here: it takes no messages by a consumer of Celery's."""
-        return Fitness(self.processes, lambda _: True)
+        return NeverSick(self.processes)
 
     @cached_property
     def upkeep(self) -> Upkeep:
@@ -81,6 +81,13 @@ class ModelParts(WorkerParts):
     @cached_property
     def paces(self) -> ModelPaces:  # type: ignore[override]
         return ModelPaces(self.scenario.pace)
+
+
+class NeverSick(Fitness):
+    """Nobody can be spared here: the end of a process is the dice's to choose."""
+
+    def fall_sick(self, sickness: Sickness) -> bool:
+        return False
 
 
 class Process:

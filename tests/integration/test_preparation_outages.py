@@ -247,7 +247,7 @@ def test_a_list_that_dies_in_the_middle_is_told_before_all_its_tries_are_over(si
 
     site.pingone.do = time_out  # type: ignore[method-assign]
     site.prepare()
-    assert (state(site, made), clock.now) == (OUTAGE, 1040.0)
+    assert (state(site, made), clock.now) == (OUTAGE, 1045.0)
 
 
 # What is told of it, and how it goes on.

@@ -60,18 +60,18 @@ def test_a_file_of_ones_own_is_read(file: Path) -> None:
 @pytest.mark.parametrize("mode", [0o660, 0o606, 0o664, 0o666])
 def test_a_file_that_others_may_change_is_refused_with_the_cure(file: Path, mode: int) -> None:
     file.chmod(mode)
-    assert refusal(file).startswith(f"{file} can be changed by other users")
+    assert refusal(file).removeprefix("OATHBULK_HOME: ").startswith(f"{file} can be changed by other users")
     assert refusal(file).endswith(f": chmod go-w {file}")
 
 
 @as_root
 def test_a_file_of_another_user_is_refused_with_the_cure(file: Path) -> None:
     os.chown(file, pwd.getpwnam("nobody").pw_uid, -1)
-    assert refusal(file).startswith(f"{file} belongs to nobody")
+    assert refusal(file).removeprefix("OATHBULK_HOME: ").startswith(f"{file} belongs to nobody")
     assert f"chown root {file}" in refusal(file)
     # One that the system has no name for, as in a container.
     os.chown(file, 2_000_000_123, -1)
-    assert refusal(file).startswith(f"{file} belongs to 2000000123")
+    assert refusal(file).removeprefix("OATHBULK_HOME: ").startswith(f"{file} belongs to 2000000123")
 
 
 @pytest.mark.parametrize("variable", ["PINGONE_API_URL", "PINGONE_TOKEN_URL"])
@@ -85,7 +85,9 @@ def test_a_file_with_the_url_alone_is_refused_where_others_may_change_it(open_fo
 
     file.chmod(0o666)
 
-    with pytest.raises(ConfigError, match=f"^{file} can be changed by other users.*: chmod go-w {file}$"):
+    with pytest.raises(
+        ConfigError, match=f"^{variable}_FILE: {file} can be changed by other users.*: chmod go-w {file}$"
+    ):
         load_environment(Settings(), variables=variables)
 
 
@@ -100,7 +102,7 @@ def test_a_file_of_root_is_read_by_others(file: Path) -> None:
 
 def test_a_file_that_others_may_replace_is_refused_with_the_cure(file: Path) -> None:
     file.parent.chmod(0o777)
-    assert refusal(file).startswith(f"{file} can be replaced by every user")
+    assert refusal(file).removeprefix("OATHBULK_HOME: ").startswith(f"{file} can be replaced by every user")
     assert refusal(file).endswith(f": chmod o-w {file.parent}")
     # In a sticky directory, such as /tmp, only its owner may.
     file.parent.chmod(0o1777)
@@ -129,7 +131,7 @@ def test_a_pipe_is_refused_without_waiting_for_its_writer(file: Path) -> None:
 def test_a_directory_in_its_place_is_refused(file: Path) -> None:
     file.unlink()
     file.mkdir()
-    assert refusal(file).startswith(f"{file} cannot be read")
+    assert refusal(file).removeprefix("OATHBULK_HOME: ").startswith(f"{file} cannot be read")
 
 
 @as_root

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
-from models.encrypted import DecryptionError
 from worker.clocks.boot_clock import boot_time
 from worker.journal.evidence import find_consequence
 from worker.leases.attempt_line import leaves_pending
@@ -49,16 +48,13 @@ class Attempt:
 
     def run(self) -> str:
         """Make the calls, and settle the record however they end; say how that was. Raises what failed on our side,
-        after settling, but for a key that is missing."""
+        after settling."""
         try:
             decision = self._run_steps()
         except Exception as failure:
             if self._calls.marked is not None and self._calls.is_marked_unsent:
                 self._take_back(self._calls.marked)
-            ended = self._settle(decide_after_own_failure(failure, self.tools.limits))
-            # A missing key is told by the pause or by the end of this process; anything else is a fault to find.
-            if isinstance(failure, DecryptionError):
-                return ended
+            self._settle(decide_after_own_failure(failure, self.tools.limits))
             raise
         return self._settle(decision)
 

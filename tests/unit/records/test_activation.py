@@ -15,7 +15,7 @@ from sqlalchemy import exc
 from structlog.testing import capture_logs
 from support.data.progress import progress_with_device
 
-from models.encrypted import Keyring, generate_key, identify_row
+from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.clocks.boot_clock import boot_time
@@ -687,7 +687,8 @@ def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
 def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
     world = World(progress=progress)
     world.record.otps = Keyring([generate_key()]).seal(PAIR.to_plaintext(), identify_row(BATCH, ROW))
-    world.run()
+    with pytest.raises(DecryptionError):
+        world.run()
     assert world.journal == ["slot", "claim", "settle Pause"]
     assert world.progress == progress
     ((batch_id, pause),) = world.told
