@@ -17,6 +17,7 @@ from support.servers.valkey import ValkeyServer
 from chaos.stack import SETTINGS, Stack
 from worker.database import schema
 from worker.database.engine import Database
+from worker.fleet.processes import FAILS_ALONE
 from worker.simulator.shipment import MadeShipment
 
 
@@ -64,7 +65,9 @@ class PostgresqlStack(Stack):
     def stop_worker(self, name: str) -> None:
         code = self._programs[name].stop()
         # One that has not yet come as far as to listen to signals has nothing in hand either.
-        assert code in (0, -signal.SIGTERM), f"{name} ended with {code}\n{self._programs[name].read_log()[-3000:]}"
+        assert code in (0, FAILS_ALONE, -signal.SIGTERM), (
+            f"{name} ended with {code}\n{self._programs[name].read_log()[-3000:]}"
+        )
 
     def freeze_worker(self, name: str) -> None:
         self._programs[name].freeze()
@@ -95,7 +98,11 @@ class PostgresqlStack(Stack):
             program.kill()
 
     def tend(self) -> None:
-        """Nothing: what is down stays down until it is started."""
+        """Start a worker again that ended since it failed alone, as a supervisor does. What else is down stays down
+        until it is started."""
+        for name in self.workers:
+            if self._programs[name].exit_code == FAILS_ALONE:
+                self.start_worker(name)
 
     def testimony(self) -> str:
         return self._fleet.testimony()

@@ -27,8 +27,13 @@ class Program:
         return self._process.pid
 
     @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    @property
     def is_running(self) -> bool:
-        return self._process.poll() is None
+        return self.exit_code is None
 
     def keeps_together(self) -> bool:
         """All its threads but one may run on one processor only, the same for all. Only Linux lets a process choose."""
