@@ -301,7 +301,6 @@ def assert_only_foreseen_things_happen(path: Path) -> None:
 
 fuzzed = settings(
     max_examples=150,
-    deadline=2000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

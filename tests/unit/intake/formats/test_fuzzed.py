@@ -31,7 +31,6 @@ CONTENTS = {
 
 fuzzed = settings(
     max_examples=80,
-    deadline=2000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
