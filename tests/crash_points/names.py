@@ -46,6 +46,10 @@ SETTLE = writing("Settlement.write")
 PAUSE = writing("Upkeep.pause")
 # A look at the batch, and nothing more where the breaker says nothing.
 JUDGE = reading("Upkeep.apply_breaker")
+# Who got no answer asks first whether others get theirs.
+JUDGE_ALONE = reading("Upkeep.fails_alone")
+# Who cannot be spared works on.
+NOT_SPARED = writing("Processes.fall_sick")
 PAUSE_JUDGED = writing("Upkeep.apply_breaker")
 PAIR = "Pairings.pair"
 FIND = "Reads.find_token"

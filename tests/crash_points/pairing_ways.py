@@ -25,6 +25,7 @@ from crash_points.names import (
     SETTLE,
     SLOT,
     exchange,
+    reading,
 )
 from crash_points.way import CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead, known
 
@@ -71,7 +72,9 @@ PAIRING_WAYS: dict[str, Way] = {
             # The refusal was not written down: our request may have made the device.
             Stretch(REFUSED[MARKED:] + ANSWERED[:2], is_unclear=True),
             Stretch(ANSWERED[2:]),
-            known(FOUND + SEND),
+            # Somebody else paired it: whether that was since the batch began to run, and how often, is asked.
+            known(FOUND + SEND[: -len(SETTLE)] + reading("Leases.ran")),
+            Stretch(SETTLE + reading("Upkeep.look_for_others")),
         ),
         otp_type="hotp",
         lacks_device=True,

@@ -18,7 +18,9 @@ from crash_points.names import (
     GET,
     HOLD,
     JUDGE,
+    JUDGE_ALONE,
     MARK,
+    NOT_SPARED,
     OPEN,
     PAUSE,
     PAUSE_JUDGED,
@@ -76,7 +78,7 @@ WAYS: dict[str, Way] = {
     ),
     # The connection breaks, so that no answer can be read.
     "answer_lost": Way(
-        (known(BEGINNING), Stretch(sending(POST) + hearing(POST)[:1] + HOLD + SETTLE + JUDGE)),
+        (known(BEGINNING), Stretch(sending(POST) + hearing(POST)[:1] + HOLD + SETTLE + JUDGE_ALONE + JUDGE)),
         databases=(POSTGRESQL,),
         prepare=beginnings.answers_are_lost,
     ),
@@ -124,7 +126,7 @@ WAYS: dict[str, Way] = {
         mend=beginnings.not_revoked,
     ),
     "credentials_refused": Way(
-        (known(BEGINNING), Stretch(SETTLE + PAUSE)),
+        (known(BEGINNING), Stretch(SETTLE + NOT_SPARED + PAUSE)),
         pauses=True,
         databases=(SQLITE,),
         prepare=beginnings.strange,
@@ -147,7 +149,10 @@ WAYS: dict[str, Way] = {
     ),
     # This pause ends by itself.
     "outage": Way(
-        (known(BEGINNING_AGAIN), Stretch(sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE + PAUSE_JUDGED)),
+        (
+            known(BEGINNING_AGAIN),
+            Stretch(sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE_ALONE + JUDGE + PAUSE_JUDGED),
+        ),
         pauses=True,
         settings={"OATHBULK_BREAKER_UNANSWERED": "2"},
         databases=(SQLITE,),
