@@ -1,0 +1,275 @@
+"""What is typed and opened, and shown as its golden file has it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+import typer
+from golden.conftest import Compare
+from golden.frozen_desk import FrozenDesk
+from golden.prepared import BOX
+from sqlalchemy import select
+from support.servers.web_desk import WebDesk
+
+from models.notice import Notice
+from worker.cli.application import app
+from worker.cli.command_list import COMMANDS
+from worker.installation.installation import Installation
+from worker.notices.notifier import make_notifier
+
+BATCHES = {
+    name: shlex.quote(name)
+    for name in (
+        *("done", "letters", "again", "seeds", "given up", "last year", "running", "still", "held", "later"),
+        *("by person", "outage", "refused", "wrong otps", "at night", "quota", "spring's canary", "people", "box"),
+    )
+}
+CANARY = BATCHES["spring's canary"]
+TOKENS = {
+    "active": "MADE002000000",
+    "resynced": "MADE002000003",
+    "came_back": "MADE003000005",
+    "rejected_with_history": "MADE003000011",
+    "row_refused": "MADE000000017",
+    "user_not_found": "MADE005000002",
+    "device_made_then_refused": "MADE005000007",
+    "cancelled_fate_unknown": "MADE006000004",
+    "in_work": "MADE007000014",
+    "half_done": "MADE007000015",
+    "fate_unknown": "MADE007000016",
+    "lost_and_handed_back": "MADE007000017",
+    "verdict": "MADE007000018",
+    "totp": "MADE007000019",
+    "fleet_holds": "MADE009000000",
+    "batch_paused": "MADE012000003",
+    "person_is_sought": "MADE018000000",
+    "token_is_imported": "MADE018000003",
+    "pairing_unknown": "MADE018000006",
+    "box_half_done": "MADE0000003",
+    "unknown": "NOPE1",
+}
+# Of these, `--json` is a form too.
+SHOWN = {
+    "status/all": "status",
+    "status/unknown": "status nope",
+    **{f"status/{name}": f"status {typed}" for name, typed in BATCHES.items()},
+    **{f"show/{name}": f"show {token}" for name, token in TOKENS.items()},
+    "search/beginning": "search MADE003",
+    "search/refused": "search --status refused",
+    "search/reason": "search --reason locked",
+    "search/of_batch": "search MADE --batch letters --limit 3",
+    "search/user": "search --user user1 --batch running",
+    "search/nothing": "search NOPE",
+    "inspect/pairs": "inspect pairs.csv",
+    "inspect/totp": "inspect totp.csv",
+    "inspect/box": "inspect box.xml --key-file key.txt --assign who.csv",
+    "inspect/box_without_key": "inspect box.xml",
+    "inspect/unusable": "inspect otp1_column_missing.csv",
+    "check/pairs": "check pairs.csv --offline",
+    "check/totp": "check totp.csv --offline",
+    "check/box": f"check {shlex.join(BOX[:-2])}",
+    "check/loaded_before": f"check {shlex.join(BOX[:1])} --key-file key.txt --assign who.csv --offline",
+    "audit/all": "audit",
+    "audit/of_batch": "audit still",
+    "audit/head_missing": "audit --verify heads.txt",
+    "config/default": "config",
+    "config/second": "config --environment second",
+    "formats/all": "formats",
+    "doctor/default": "doctor",
+    "pace/default": "pace",
+    "pace/second": "pace --environment second",
+    "purge/old": "purge --older-than 1d",
+    "purge/with_dead_letters": "purge --older-than 1d --with-dead-letters",
+    "purge/person": "purge --person user2",
+    "run/done": "run done",
+    "run/letters": "run letters",
+    "run/canary": f"run {CANARY}",
+    "load/pairs": "load pairs.csv --offline --ticket CHG-3",
+    "load/twice": f"load {shlex.join(BOX)}",
+    "load/hours": "load hall.csv --offline --batch east --canary 1 --window 22:00-05:30 --zone UTC",
+}
+# These ask PingOne, and have JSON too.
+ASKING = {
+    "verify/done": "verify done",
+    "verify/given up": "verify 'given up'",
+    "unpair/seeds": "unpair seeds",
+    "unpair/running": "unpair people",
+    "unpair/done": "unpair seeds --yes",
+    "revoke/seeds": "revoke seeds",
+    "revoke/done": "revoke seeds --yes",
+}
+# These have no JSON.
+SAID = {
+    "status/cures": "status letters --cures",
+    "pause/running": "pause running",
+    "pause/done": "pause done",
+    "resume/by person": "resume 'by person'",
+    "resume/hold": "resume held --now",
+    "resume/hours": "resume outage --window 22:00-05:30 --zone UTC",
+    "resume/done": "resume done",
+    "cancel/running": "cancel running",
+    "replay/letters": "replay letters",
+    "replay/reason": "replay letters --reason locked",
+    "replay/cancelled": "replay 'given up'",
+    "replay/hopeless": "replay letters --reason invalid_otp",
+    "plan/pairs": "plan pairs.csv --offline -o plan.html",
+    "plan/box": f"plan {shlex.join(BOX)} -o plan.json",
+    "export/letters": "export letters -o rows.csv",
+    "export/hand_out": "export done --hand-out -o rows.csv",
+    "report/letters": "report letters -o report.html",
+    "load/unusable": "load otp1_column_missing.csv --offline",
+    "db/upgrade": "db upgrade",
+    "db/backup": "db backup copy.db",
+    "db/reencrypt": "db reencrypt",
+    "oathbulk/no_command": "",
+    "oathbulk/unknown_command": "stauts",
+    "oathbulk/unknown_option": "status --jsn",
+}
+# Files that are written to stdout.
+WRITTEN = {
+    "export/letters.csv": "export letters -o -",
+    "export/left.csv": "export letters --left -o -",
+    "export/refused.csv": "export letters --status refused -o -",
+    "export/reason.csv": "export letters --reason resync_failed -o -",
+    "export/with_otps.csv": "export running --with-otps -o -",
+    "export/box.csv": "export box -o -",
+    "export/hand_out.csv": "export done --hand-out -o -",
+    "plan/pairs.html": "plan pairs.csv --offline -o -",
+    "plan/pairs.json": "plan pairs.csv --offline -o - --output-format json",
+    "plan/box.html": f"plan {shlex.join(BOX)} -o -",
+    "plan/box.json": f"plan {shlex.join(BOX)} -o - --output-format json",
+    **{
+        f"report/{name}.{form}": f"report {BATCHES[name]} -o - --format {form}"
+        for name in ("letters", "done", "running", "people", "outage")
+        for form in ("html", "json", "csv")
+    },
+    "metrics/once.txt": "metrics --once",
+
+}
+PAGES = {
+    "shipments": "/",
+    **{f"batch {name}": f"/batch?name={name}" for name in BATCHES},
+    **{f"{command} running": f"/batch/{command}?name=running" for command in ("pause", "cancel", "pace")},
+    "resume by person": "/batch/resume?name=by person",
+    "replay letters": "/batch/replay?name=letters",
+    **{f"token {name}": f"/token?of={token}" for name, token in TOKENS.items()},
+    "search": "/search",
+    "search found": "/search?text=MADE003&status=dead_letter",
+    "search refused": "/search?status=refused",
+    "search nothing": "/search?text=NOPE",
+    "audit": "/audit",
+    "no such page": "/nope",
+    "no such batch": "/batch?name=nope",
+    "without the link": "/",
+}
+WIDTHS = (80, 120)
+
+
+def name_commands(found: str) -> list[str]:
+    """The words of a command, and of those below it."""
+    command = typer.main.get_command(app).commands[found]  # type: ignore[attr-defined]
+    return [found, *(f"{found} {name}" for name in getattr(command, "commands", ()))]
+
+
+def strip_style(page: str) -> str:
+    """Take out what nobody reads: the style sheet, which is a file of its own."""
+    return re.sub(r"<style>.*?</style>", "<style></style>", page, flags=re.DOTALL)
+
+
+def hold_displays(desk: FrozenDesk, hold: Compare, name: str, words: list[str]) -> None:
+    """Type a command into a pipe and on two terminals."""
+    hold(f"{name}.txt", str(desk.type_afresh(*words)))
+    for width in WIDTHS:
+        hold(f"{name}.{width}.txt", str(desk.type_afresh(*words, width=width)))
+
+
+def hold_json(desk: FrozenDesk, hold: Compare, name: str, words: list[str]) -> None:
+    """Type a command for a script, which reads JSON unless it is refused."""
+    printed = desk.type_afresh(*words, "--json")
+    if printed.stdout or not printed.code:
+        hold(f"{name}.json", printed.stdout)
+
+
+@pytest.mark.parametrize("name", [*SHOWN, *SAID])
+def test_a_command_is_displayed(name: str, desk: FrozenDesk, hold: Compare) -> None:
+    hold_displays(desk, hold, name, shlex.split((SHOWN | SAID)[name]))
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_command_that_asks_pingone_is_displayed(name: str, asking_desk: FrozenDesk, hold: Compare) -> None:
+    words = shlex.split(ASKING[name])
+    hold_displays(asking_desk, hold, name, words)
+    hold_json(asking_desk, hold, name, words)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_script_reads_a_command(name: str, desk: FrozenDesk, hold: Compare) -> None:
+    hold_json(desk, hold, name, shlex.split(SHOWN[name]))
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_file_is_written(name: str, desk: FrozenDesk, hold: Compare) -> None:
+    printed = desk.type(*shlex.split(WRITTEN[name]))
+    assert printed.stdout, printed
+    hold(name, strip_style(printed.stdout))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_a_help_page(command: str, desk: FrozenDesk, hold: Compare) -> None:
+    for words in name_commands(command):
+        for width in WIDTHS:
+            hold(f"help/{words}.{width}.txt", str(desk.type(*words.split(), "--help", width=width)))
+
+
+def test_the_commands_are_listed(desk: FrozenDesk, hold: Compare) -> None:
+    for width in WIDTHS:
+        hold(f"help/oathbulk.{width}.txt", str(desk.type("--help", width=width)))
+
+
+def test_a_standstill_without_a_worker_is_told(desk: FrozenDesk, hold: Compare) -> None:
+    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as connection, connection:
+        connection.execute("DELETE FROM process")
+    for batch in ("still", "running", "people"):
+        hold(f"status/{batch} without a worker.80.txt", str(desk.type("status", batch, width=80)))
+
+
+@pytest.mark.parametrize("command", ["status", "audit", "pace", "search MADE", "show MADE1", "export july -o -"])
+def test_before_anything_was_loaded_a_command_says_so(command: str, desk: FrozenDesk, hold: Compare) -> None:
+    shutil.rmtree(desk.home)
+    hold(f"{command.split()[0]}/nothing loaded.txt", str(desk.type(*command.split())))
+
+
+def test_a_webhook_is_told(desk: FrozenDesk, hold: Compare) -> None:
+    installation = Installation(desk.variables | {"OATHBULK_WEBHOOK_URL": "http://127.0.0.1:1/"})
+    make_notifier(installation.settings, installation.database, installation.license_of).run()
+    with installation.database.reading() as connection:
+        bodies = connection.scalars(select(Notice.facts).order_by(Notice.id)).all()
+    hold("webhook/bodies.json", json.dumps(bodies))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_desk_has_a_page(name: str, desk: FrozenDesk, hold: Compare) -> None:
+    pages = WebDesk(Installation(desk.variables))
+    if name != "without the link":
+        pages.enter()
+    answer = pages.request("GET", PAGES[name].replace(" ", "%20"))
+    hold(f"desk/{name}.html", f"<!-- {answer.status_code} -->\n{answer.text}")
+
+
+def test_what_was_commanded_at_the_desk_is_said(desk: FrozenDesk, hold: Compare) -> None:
+    pages = WebDesk(Installation(desk.variables))
+    pages.enter()
+    done = {
+        "pause": pages.command_well("pause", "running"),
+        "resume": pages.command_well("resume", "running"),
+        "replay": pages.command_well("replay", "letters", reason="locked"),
+        "pace": pages.command_well("pace", "running", pace="fixed", rate="20"),
+        "cancel": pages.command_well("cancel", "running", typed_name="running"),
+    }
+    hold("desk/commanded.json", json.dumps(done))
