@@ -45,7 +45,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("same")
 
 # Rooms by how long a test of theirs takes, the longest first.
-ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "unit")
+ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "golden", "unit")
 # Files with tests that take a minute and more, most of which they wait.
 LONG = (
     "test_chaos.py",

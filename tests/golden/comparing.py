@@ -5,23 +5,25 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from worker import __version__
 
+# Holds what is shown, by the name of its golden file.
+Compare = Callable[[str, str], None]
 FILES = Path(__file__).parent
 HOW_TO_WRITE = "If that is meant: python -m pytest tests/golden --write-golden, and look at what git shows then."
 # What differs from run to run, and what stands in its place. A path keeps its length, since lines are broken at widths.
 RULES = (
-    (re.compile(r"/tmp/oathbulk-golden-.{8}"), "/tmp/oathbulk-golden-FOLDER__"),
-    (re.compile(re.escape(__version__)), "VERSION"),
-    (re.compile(re.escape(socket.gethostname())), "HOST"),
+    (re.compile(r"/tmp/oathbulk-golden-[a-z0-9_]{8}"), "/tmp/oathbulk-golden-FOLDER__"),
+    (re.compile(rf"(?<![\d.]){re.escape(__version__)}(?!\d)"), "VERSION"),
     (re.compile(r'(name="form_key" value=)"[0-9a-f]+"'), r'\1"KEY"'),
     (re.compile(r"^(oathbulk_(?:record_counts_age|database_read)_seconds) .*$", re.MULTILINE), r"\1 SECONDS"),
     (re.compile(r"[0-9.]+ [MGT]B free"), "SIZE free"),
-    # Colours, where a shell asks for them.
-    (re.compile(r"\x1b\[[0-9;]*m"), ""),
+    # A line that is drawn again and again and taken away in the end, while the cursor is hidden; and colours.
+    (re.compile(r"\x1b\[\?25l.*?\x1b\[\?25h", re.DOTALL), ""),
+    (re.compile(r"\x1b\[[?0-9;]*[A-Za-z]|\r"), ""),
     # What fills a line up to its end is not seen.
     (re.compile(r"[ \t]+$", re.MULTILINE), ""),
 )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from golden.comparing import compare
-from golden.frozen_desk import FrozenDesk, freezing
-from golden.prepared import DEVICES, prepare
 from support.data.undo_desk import PingOne
 
+from golden.comparing import Compare, compare
+from golden.frozen_desk import FrozenDesk, freezing
+from golden.prepared import DEVICES, prepare
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET
 from worker.simulator.server import running
 from worker.simulator.simulation import Simulation
-
-Compare = Callable[[str, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,4 +77,4 @@ def asking_desk(desk: FrozenDesk, simulator: PingOne, valkey_url: str) -> Frozen
 @pytest.fixture
 def hold(request: pytest.FixtureRequest) -> Compare:
     """Holds what is shown to its golden file."""
-    return lambda name, shown: compare(name, shown, writes=request.config.getoption("--write-golden", default=False))
+    return partial(compare, writes=request.config.getoption("--write-golden", default=False))

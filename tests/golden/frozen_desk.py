@@ -95,7 +95,8 @@ class Printed:
 
 
 class FrozenDesk:
-    """A folder with a home and files in it, as it was `prepared` elsewhere. Its path is of the same length everywhere, since lines are broken at widths."""
+    """A folder with a home and files in it, as they were `prepared` elsewhere. Its path has the same length everywhere,
+    since lines are broken at widths."""
 
     def __init__(self, folder: Path, prepared: Path) -> None:
         self.folder = folder

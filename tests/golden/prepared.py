@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from golden.frozen_desk import KEY, NOW, FrozenDesk, at
 from sqlalchemy import insert, select, update
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch
 from support.data.moving_clock import MovingDatabase
 
+from golden.frozen_desk import KEY, NOW, FrozenDesk, at
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
@@ -27,6 +26,7 @@ from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from models.refused_row import RefusedRow
 from models.row_fault import FAULT_CURES, RowFault
 from models.tenant_fact import FactName, TenantFact
+from worker import __version__
 
 
 def _user(number: int) -> str:
@@ -50,6 +50,8 @@ PAIRS = "serial,otp1,otp2,user_id,device_id\n" + "".join(
         ("NEW0000007", "308716", "367292", _user(27), _user(37)),
     )
 )
+# What is typed to load the box.
+BOX = "box.xml --assign who.csv --key-file key.txt --import --pair --offline"
 TOML = f"""\
 [environments.second]
 PINGONE_ENVIRONMENT_ID = "{SECOND_ID}"
@@ -68,8 +70,14 @@ DEVICES = [
     {"serial": "MADE005000001", "user_id": str(UUID(int=1)), "device_id": str(UUID(int=5 << 64 | 1))},
 ]
 UNSURE = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
+IN_WORK = UNSURE | {"status": Status.ACTIVATING, "lease_id": "lease-1", "lease_until": NOW + timedelta(seconds=40)}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "requests": 1}
 SENT_TWICE = HALF_DONE | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1, "requests": 2}
+# What of its OTPs PingOne has answered, of a dead letter of these reasons.
+SPENT = {
+    **dict.fromkeys((Reason.INVALID_OTP, Reason.SECOND_OTP_MISSING, Reason.REJECTED), HALF_DONE),
+    Reason.RESYNC_FAILED: SENT_TWICE,
+}
 SEED = {"next_counter": 3, "first_counter": 0, "user_id": "", "device_id": ""}
 MADE = {"is_device_made": True, "is_token_made": True, "pairing": PairingState.PAIRED, "pairings": 1}
 
@@ -80,7 +88,7 @@ def ago(**time: float) -> datetime:
 
 def prepare(desk: FrozenDesk, sqlite_template: Path) -> None:
     """Make the home of this desk."""
-    write_files(desk.folder)
+    _write_files(desk.folder)
     desk.home.mkdir(mode=0o700)
     shutil.copyfile(sqlite_template, desk.home / "oathbulk.db")
     (desk.home / "oathbulk.db").chmod(0o600)
@@ -98,16 +106,16 @@ def prepare(desk: FrozenDesk, sqlite_template: Path) -> None:
 
 def _make_finished(database: MovingDatabase) -> None:
     with at(ago(days=120)):
-        _make(database, "last year", [_active(ago(days=120)), _dead(Reason.LOCKED, ago(days=120)) | {"status": "active"}])
+        _make(database, "last year", 2 * [_active(ago(days=120))])
     with at(ago(hours=3)):
         done = _make(database, "done", [_active(ago(minutes=170 - number), number) for number in range(8)], lot="L-1")
     _update(database, done.ids[3], resynced=True, **SENT_TWICE)
     _update(database, done.ids[4], requests=3, rate_limited=1, attempts=2)
     for number, record_id in enumerate(done.ids):
         _add_attempt(database, done, record_id, ago(minutes=170 - number), call_milliseconds=180 + 40 * number)
+    reasons = (*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED)
+    more = (Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING)
     with at(ago(hours=26)):
-        reasons = (*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED)
-        more = (Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING)
         letters = _make(
             database,
             "letters",
@@ -125,10 +133,10 @@ def _make_finished(database: MovingDatabase) -> None:
         )
     _explain_rejected(database, letters)
     with at(ago(hours=20)):
-        again = _make(database, "again", [{"serial_number": "MADE003000005"} | _active(ago(hours=19)), _active(NOW)])
+        again = _make(database, "again", [_active(ago(hours=19)) | {"serial_number": "MADE003000005"}, _active(NOW)])
     _update_batch(database, again, parent_id=letters.batch_id)
+    seed_reasons = (Reason.USER_NOT_FOUND, Reason.TOKEN_TAKEN, Reason.TOKEN_DIFFERS, Reason.PAIRING_FAILED)
     with at(ago(hours=30)):
-        seed_reasons = (Reason.USER_NOT_FOUND, Reason.TOKEN_TAKEN, Reason.TOKEN_DIFFERS, Reason.PAIRING_FAILED)
         _make(
             database,
             "seeds",
@@ -151,12 +159,12 @@ def _make_running(database: MovingDatabase) -> None:
             [
                 *(_active(ago(seconds=20 - number), number) for number in range(12)),
                 *2 * [{"status": Status.QUEUED, "lease_until": NOW + timedelta(seconds=50)}],
-                {"status": Status.ACTIVATING, "lease_until": NOW + timedelta(seconds=40), "lease_id": "lease-1"} | UNSURE,
+                IN_WORK,
                 HALF_DONE,
                 UNSURE | {"otp_sent_at": ago(seconds=20), "scheduled_at": NOW + timedelta(seconds=10), "attempts": 1},
                 {"attempts": 3, "requests": 4, "rate_limited": 1, "scheduled_at": NOW + timedelta(minutes=5)},
-                {"verdict": Reason.INVALID_OTP, "attempts": 1, "scheduled_at": NOW + timedelta(seconds=30)} | HALF_DONE,
-                {"otp_type": OtpType.TOTP, "generated_at": ago(minutes=14), "otp_expires_at": NOW + timedelta(minutes=46)},
+                HALF_DONE | {"verdict": Reason.INVALID_OTP, "scheduled_at": NOW + timedelta(seconds=30)},
+                {"otp_type": OtpType.TOTP, "otp_expires_at": NOW + timedelta(minutes=46)},
                 *20 * [{}],
                 _dead(Reason.LOCKED, ago(seconds=8)),
             ],
@@ -199,8 +207,7 @@ def _make_paused(database: MovingDatabase) -> None:
         with at(ago(hours=2)):
             records = [_active(ago(minutes=100), 1), _dead(Reason.REJECTED, ago(minutes=99)), *4 * [{}]]
             if reason == PauseReason.PERSON:
-                in_work = {"status": Status.ACTIVATING, "lease_until": NOW + timedelta(seconds=30), "lease_id": "lease-2"}
-                records.append(in_work | UNSURE)
+                records.append(IN_WORK)
             columns |= {"reason": reason, "detail": PAUSE_CURES[reason]}
             made = _make(database, name, records, state=BatchState.PAUSED, **columns)
         if reason == PauseReason.OUTAGE:
@@ -233,7 +240,7 @@ def _make_unprepared(database: MovingDatabase) -> None:
 
 
 def _make_fleet(database: MovingDatabase) -> None:
-    started = {"version": "0.1.0", "started_at": ago(hours=4), "ticked_at": None}
+    started = {"version": __version__, "started_at": ago(hours=4), "ticked_at": None}
     sick = {"sick_since": ago(minutes=3), "reason": "network", "detail": "It cannot reach PingOne; see its proxy."}
     usual = dict.fromkeys(sick)
     processes = [
@@ -268,7 +275,7 @@ def _command(desk: FrozenDesk) -> None:
 def _load_box(desk: FrozenDesk, database: MovingDatabase) -> None:
     """Load a vendor's encrypted file with a list of people, as it came from the box, and go on with it a little."""
     with at(ago(minutes=10)):
-        printed = desk.type("load", *BOX)
+        printed = desk.type("load", *BOX.split(), "--ticket", "CHG-8")
     assert printed.code == 0, printed
     with database.reading() as connection:
         first, second, _ = connection.scalars(select(Record.id).order_by(Record.id.desc()).limit(3)).all()
@@ -277,10 +284,7 @@ def _load_box(desk: FrozenDesk, database: MovingDatabase) -> None:
     _update(database, second, user_id=_user(5), is_in_inventory=True, pairing=PairingState.SENT, pairings=1)
 
 
-BOX = ("box.xml", "--assign", "who.csv", "--key-file", "key.txt", "--import", "--pair", "--offline", "--ticket", "CHG-8")
-
-
-def write_files(folder: Path) -> None:
+def _write_files(folder: Path) -> None:
     """Write what a person would load: a box with its list and key, and OTP pairs, some of whose rows are refused."""
     shutil.copy(SAMPLES / "formats" / "pskc" / "pskc_psk_aes128cbc.xml", folder / "box.xml")
     (folder / "who.csv").write_text(PEOPLE)
@@ -324,25 +328,22 @@ def _make(
     )
     refused = refused or {}
     _update_batch(database, made, rows_refused=len(refused), already_active=already_active, **of_batch)
-    rows: Iterable[dict[str, Any]] = (
-        {"batch_id": made.batch_id, "row_number": row, "environment_id": environment_id, "serial_number": serial}
-        | {"reason": fault, "detail": FAULT_CURES[fault]}
-        for row, (fault, serial) in refused.items()
-    )
-    if refused:
-        _insert(database, RefusedRow, list(rows))
+    for row, (fault, serial) in refused.items():
+        known = {"batch_id": made.batch_id, "row_number": row, "environment_id": environment_id}
+        said = {"serial_number": serial, "reason": fault, "detail": FAULT_CURES[fault]}
+        _insert(database, RefusedRow, [known | said])
     return made
 
 
 def _active(moment: datetime, number: int = 0) -> dict[str, Any]:
-    columns = {"status": Status.ACTIVE, "finalized_at": moment, "attempts": 1, "requests": 1}
-    return columns | {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "extra": {"Site": ("Basel", "Bern")[number % 2]}}
+    columns = {"status": Status.ACTIVE, "finalized_at": moment, "attempts": 1}
+    return HALF_DONE | columns | {"extra": {"Site": ("Basel", "Bern")[number % 2]}}
 
 
 def _dead(reason: Reason, moment: datetime) -> dict[str, Any]:
     columns = {"status": Status.DEAD_LETTER, "reason": reason, "detail": CURES[reason], "finalized_at": moment}
     known = {"correlation_id": "correlation-1", "pingone_error_id": "error-1"}
-    return columns | known | {"attempts": 2} | (SENT_TWICE if reason == Reason.RESYNC_FAILED else HALF_DONE)
+    return columns | known | {"attempts": 2} | SPENT.get(reason, {})
 
 
 def _explain_rejected(database: MovingDatabase, letters: Made) -> None:
