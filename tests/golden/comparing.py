@@ -13,7 +13,10 @@ from worker import __version__
 # Holds what is shown, by the name of its golden file.
 Compare = Callable[[str, str], None]
 FILES = Path(__file__).parent
-HOW_TO_WRITE = "If that is meant: python -m pytest tests/golden --write-golden, and look at what git shows then."
+HOW_TO_WRITE = (
+    "If that is meant: rm -r tests/golden/*/ && python -m pytest tests/golden --write-golden; git shows"
+    " what changed, and the commit says why."
+)
 # What differs from run to run, and what stands in its place. A path keeps its length, since lines are broken at widths.
 RULES = (
     (re.compile(r"/tmp/oathbulk-golden-[a-z0-9_]{8}"), "/tmp/oathbulk-golden-FOLDER__"),

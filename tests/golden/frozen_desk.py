@@ -4,6 +4,7 @@ and day."""
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from rich.console import ConsoleDimensions
 from support.data.batches import ENVIRONMENT_ID
 from support.data.moving_clock import MovingDatabase
 
-from worker.cli import main
+from worker.cli import main, progress
 from worker.cli.command_list import COMMANDS
 from worker.cli.console import console, error_console
 from worker.database.engine import Database
@@ -167,6 +168,8 @@ def freezing(folder: Path, prepared: Path) -> Iterator[FrozenDesk]:
         desk = FrozenDesk(folder, prepared)
         for each in (Database, Transport, redis.Redis):
             patch.setattr(each, "__init__", _noting(each.__init__, desk.opened))
+        # On a slow machine a log would get another line of how far a command is.
+        patch.setattr(progress, "LINE_EVERY", math.inf)
         # Logs are set for the rest of a process.
         patch.setattr(logs, "configure_logs", lambda *_: None)
         for each in (Database, MovingDatabase):
