@@ -35,13 +35,15 @@ TRANSITIONS = frozenset(
         (Status.PENDING, Status.QUEUED),
         # A worker takes it, under a new lease.
         (Status.QUEUED, Status.ACTIVATING),
-        # No slot is near, publishing failed, the batch was paused, or the message was lost: no attempt counted.
+        # No slot is near, publishing failed, the batch was paused, the message was lost, or the database was restored
+        # from a backup: no attempt counted.
         (Status.QUEUED, Status.PENDING),
         # PingOne says ACTIVE.
         (Status.ACTIVATING, Status.ACTIVE),
         # Its preparation found that nothing can make it active: no such person, another token of this serial number.
         (Status.PENDING, Status.DEAD_LETTER),
-        # Not settled now; it is due again at `scheduled_at`. Or its lease ran out, because the worker died.
+        # Not settled now; it is due again at `scheduled_at`. Or its lease ran out, because the worker died; or was taken
+        # away, because the database was restored from a backup.
         (Status.ACTIVATING, Status.PENDING),
         # Refused for good, or a budget is spent, and what became of each OTP is known.
         (Status.ACTIVATING, Status.DEAD_LETTER),
@@ -65,9 +67,9 @@ class PairingState(StrEnum):
 
     # No request to pair is out, and none may have made a device. It is paired if the record has no device.
     UNSENT = "unsent"
-    # A request was about to go out, and no answer is written down: it may have made a device. The token is looked up in
-    # PingOne before it is paired again. With a device id: that device was found, and may be ACTIVE; it is read before
-    # an OTP is sent.
+    # A request was about to go out, and no answer is written down: it may have made a device. Or one may have gone out
+    # since the backup that the database was restored from. The token is looked up in PingOne before it is paired again.
+    # With a device id: that device was found, and may be ACTIVE; it is read before an OTP is sent.
     SENT = "sent"
     # The first look-up after that found the token free. It is looked up once more: what was just made is not seen
     # everywhere at once.
@@ -82,7 +84,8 @@ class OtpState(StrEnum):
     # It has not reached PingOne, PingOne did not act on it, or a read found the device still waiting. It may be sent.
     UNSENT = "unsent"
     # It was about to go out, and no answer is written down: it may have made the device ACTIVE. The worker that holds
-    # the lease writes the answer down; without one, the device is read before anything else is sent.
+    # the lease writes the answer down; without one, the device is read before anything else is sent. Or it may have gone
+    # out since the backup that the database was restored from; of a seed's pair, both may have then.
     SENT = "sent"
     # PingOne's answer to it is written down. It is never sent again; only new OTPs of a new load may go.
     ANSWERED = "answered"

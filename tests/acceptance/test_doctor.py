@@ -21,7 +21,7 @@ from worker.installation.broker_check import RULES
 STORED = ["encryption keys", "database", "migrations", "audit", "workers", "beat", "batches", "webhook"]
 ROLES = ["role: users", "role: devices", "role: inventory", "role: policies"]
 OF_PINGONE = ["learnt", "hosts", "proxy", "tls", "access token", *ROLES, "clock", "egress address"]
-CHECKS = ["home", "disk", "key files", "configuration", *STORED, "broker", "journal", "backup", *OF_PINGONE]
+CHECKS = ["home", "disk", "key files", "configuration", *STORED, "broker", "backup", *OF_PINGONE]
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     # Without a database nobody knows of workers, nor of what was learnt.
     unknown = ("migrations", "workers", "beat", "batches", "webhook", "learnt")
     assert list(findings) == [check for check in CHECKS if check not in unknown]
-    # With a database of one's own, so must be the keys. That no journal is kept beside it is no fault.
+    # With a database of one's own, so must be the keys.
     faulty = [check for check, (is_well, _) in findings.items() if not is_well]
     assert faulty == ["encryption keys", "database", "broker", "access token"]
     assert all(findings[role][1] == "not known: there is no access token" for role in ROLES)
@@ -204,33 +204,6 @@ def test_a_clock_that_is_off_is_found(desk):
     assert 85 <= seconds <= 95
     assert "ahead of PingOne's" in detail
     assert "NTP" in detail
-
-
-def test_a_journal_that_cannot_be_written_or_that_others_may_read_is_found(desk):
-    pingone = serve(desk)
-    (desk.folder / "file").touch()
-    code, findings = examine(desk, **pingone, OATHBULK_JOURNAL=str(desk.folder / "file" / "journal"))
-    assert code == 3
-    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["journal"]
-    assert "cannot be written (Not a directory)" in findings["journal"][1]
-    assert "OATHBULK_JOURNAL" in findings["journal"][1]
-    open_directory = desk.folder / "open"
-    open_directory.mkdir()
-    open_directory.chmod(0o755)
-    code, findings = examine(desk, **pingone, OATHBULK_JOURNAL=str(open_directory))
-    assert (code, findings["journal"]) == (
-        3,
-        (False, f"{open_directory} is open to other users → chmod 700 {open_directory}"),
-    )
-
-
-def test_without_a_journal_beside_a_database_elsewhere_there_is_a_note_and_no_fault(desk):
-    _, findings = examine(desk)
-    assert findings["journal"] == (True, f"in {desk.home / 'journal'}")
-    _, findings = examine(desk, OATHBULK_DATABASE_URL="postgresql+psycopg://nobody@127.0.0.1:1/none")
-    is_well, note = findings["journal"]
-    assert is_well
-    assert "none is kept; OATHBULK_JOURNAL" in note
 
 
 def on_postgresql(desk, url):

@@ -22,13 +22,13 @@ from sqlalchemy import Row, select
 from support.data.seed_shipments import HOPELESS_SEEDS, make_seeds
 from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.seed_calls import judge_seed_cases, make_seed_cases
+from worker.journal.reader import Reader, find_files
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
 from models.record_states import OtpState
 from worker.cli.first_morning import Simulator, play_first_morning
 from worker.database.engine import Database
-from worker.journal.reader import Reader, find_files
 from worker.simulator.seed_shipment import MadeSeeds
 
 BATCH = "box"

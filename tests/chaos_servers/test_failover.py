@@ -13,9 +13,9 @@ from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.judges.call_log import sent_after_their_answer
 from support.servers.postgres import PostgresServer
 from support.servers.standby import Standby, name_both
+from worker.journal.reader import Reader, find_files
 
 from models.record_states import OtpState
-from worker.journal.reader import Reader, find_files
 from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults

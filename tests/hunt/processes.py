@@ -22,7 +22,6 @@ from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
-from worker.journal.writer import NoJournal
 from worker.pace.rate_groups import RateGroup
 from worker.process.worker_parts import WorkerParts, thresholds
 
@@ -62,7 +61,6 @@ class ModelParts(WorkerParts):
         super().__init__(scenario.settings, scenario.broker, lambda _: scenario.environment)
         self.scenario = scenario
         self.database, self.leases, self.queue = scenario.database, scenario.leases, initial_state.queue()
-        self.journal = NoJournal()
         self.stopping = ModelEvent(scenario.strands)
         self.clock_watch = ClockWatch(scenario.clock.monotonic, lambda: 0.0)
 

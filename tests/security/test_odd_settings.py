@@ -72,7 +72,7 @@ ARGUMENTS = {
 # Of settings that lead somewhere.
 MORE_TEXTS = {
     "OATHBULK_HOME": [*PATHS, "a?b", "a%41b"],
-    **dict.fromkeys(("OATHBULK_JOURNAL", "OATHBULK_AUDIT_HEAD", "OATHBULK_CONFIG", "OATHBULK_BACKUP_STAMP"), PATHS),
+    **dict.fromkeys(("OATHBULK_AUDIT_HEAD", "OATHBULK_CONFIG", "OATHBULK_BACKUP_STAMP"), PATHS),
     **dict.fromkeys(("OATHBULK_DATABASE_URL", "OATHBULK_REDIS_URL", "OATHBULK_WEBHOOK_URL"), URLS),
 }
 # They read no settings.

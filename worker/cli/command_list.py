@@ -137,16 +137,11 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in.",
         ),
         "audit": Place("audit", "audit_command", "Show what persons did, and check that no line was changed since."),
-        "db": Place("database", "app", "The database's schema and keys."),
+        "db": Place("database", "app", "The database: its schema, its keys, a backup, and what follows a restore."),
         "keygen": Place(
             "database",
             "keygen",
             "Print a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY, alone on stdout.",
-        ),
-        "reconcile": Place(
-            "reconcile",
-            "reconcile",
-            "Tell a restored database what went out since its backup, as the workers' journals show it.",
         ),
         "purge": Place(
             "purge",

@@ -1,14 +1,17 @@
-"""`oathbulk db upgrade`, `db reencrypt` and `db backup`, and `oathbulk keygen`."""
+"""`oathbulk db upgrade`, `db backup`, `db restored` and `db reencrypt`, and `oathbulk keygen`."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from models.encrypted import generate_key
-from worker.cli.console import console
+from worker import audit
+from worker.batches.restoring import distrust_all
+from worker.cli.console import console, error_console
 from worker.cli.options import Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress import showing_progress
@@ -19,7 +22,9 @@ from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
-app = typer.Typer(help="The database's schema and keys.", add_completion=False)
+app = typer.Typer(
+    help="The database: its schema, its keys, a backup, and what follows a restore.", add_completion=False
+)
 
 
 @app.command()
@@ -49,6 +54,45 @@ def backup(
     installation = Installation()
     put_in_place(file, lambda draft: back_up(installation.database, draft))
     console.print(f"Wrote a backup of the database to {file}. {_name_keys(installation.settings)}", soft_wrap=True)
+
+
+@app.command()
+def restored(ticket: Ticket = None) -> None:
+    """Meet a database that was restored from a backup with distrust: every device is read before an OTP is sent."""
+    installation = Installation()
+    settings = installation.settings
+    lacking = _describe_lacking_heads(installation)
+    actor = audit.this_person(settings, ticket)
+    with showing_progress("What is marked stays so. Go on with: oathbulk db restored") as progress:
+        count = distrust_all(installation.database, settings, actor, progress)
+    console.print(describe_distrust(count, settings.over_after), soft_wrap=True)
+    if lacking:
+        error_console.print(lacking, soft_wrap=True)
+
+
+def describe_distrust(count: int, seconds: float) -> str:
+    """Say what follows for records that were marked, and what it may cost. `seconds`: until the first is due."""
+    if not count:
+        return "Nothing is left to mark: what is not final is looked up in PingOne before anything is sent."
+    may_have = agree(count, "record that is not final may", "records that are not final may")
+    return (
+        f"{count:,} {may_have} have been worked on since the backup: each is looked up in PingOne before anything is "
+        f"sent, no sooner than in {seconds:.0f} seconds. An OTP that PingOne answered since the backup, and that did "
+        "not make its device ACTIVE, may go once more. Now start the workers, or go on with oathbulk run."
+    )
+
+
+def _describe_lacking_heads(installation: Installation) -> str:
+    """Say which lines of the audit the restored database lacks, by the heads that were noted outside; empty if none."""
+    place = audit.find_heads_place(installation.settings)
+    with suppress(audit.UnusableHead), installation.database.reading() as connection:
+        if missing := audit.find_missing(connection, audit.read_heads_of_place(place)):
+            heads, are = count_things(len(missing), "head"), agree(len(missing), "is of a line", "are of lines")
+            return (
+                f"{heads} in {place} {are} that this database lacks, so oathbulk audit ends with 1: docs/restoring.md "
+                "says how to go on."
+            )
+    return ""
 
 
 def _name_keys(settings: Settings) -> str:

@@ -18,7 +18,7 @@ from worker.batches.commands import NotPossible
 from worker.batches.finding import UnknownBatch
 from worker.batches.hours import OtherHours
 from worker.batches.names import NameTaken, NameUnfit
-from worker.batches.reconciliation import StillAtWork
+from worker.batches.restoring import WorkersLive
 from worker.batches.undo.obstacles import CannotGoOn
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
@@ -33,7 +33,6 @@ from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
-from worker.journal.reader import NoJournalFound
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotPingOne, NotReady
@@ -54,8 +53,7 @@ _USAGE = (
     OtherHours,
     UnfitHours,
     UnusableHead,
-    NoJournalFound,
-    StillAtWork,
+    WorkersLive,
     NothingLoaded,
     UnknownToken,
     NotBackedUp,

@@ -84,7 +84,6 @@ class Settings(Described):
     encryption_keys: SecretStr | None = None
     audit_key: SecretStr | None = None
     audit_head: str | None = None
-    journal: SettingPath | None = None
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
     # The service under which secrets lie in this machine's keyring; None: it is not asked.
@@ -182,15 +181,6 @@ class Settings(Described):
     def is_embedded_database(self) -> bool:
         """Whether the database is the SQLite file in the home, because no other is set."""
         return self.database_url is None
-
-    @property
-    def journal_directory(self) -> Path | None:
-        """The directory of the journal; None: no journal is kept.
-
-        For a database on another machine there is no default: a person has to choose a directory that outlives the
-        worker.
-        """
-        return self.journal or (self.home / "journal" if self.is_embedded_database else None)
 
     @property
     def database(self) -> str:

@@ -149,7 +149,7 @@ class Installation:
             if self.settings.is_embedded_database:
                 raise EmbeddedError(f"{home} belongs to another user: set OATHBULK_HOME to a directory of your own")
             return False
-        return any((home / name).exists() for name in (DATABASE, ENCRYPTION.file, "journal"))
+        return any((home / name).exists() for name in (DATABASE, ENCRYPTION.file))
 
     @property
     def is_empty(self) -> bool:

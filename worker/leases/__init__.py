@@ -1,6 +1,6 @@
 """The right to work on a record, called its lease, and every change of Record.status: no other package writes that
 column.
 
-May import rules, pingone (for its answers), database, clocks and models; not batches, journal, records or dispatch.
+May import rules, pingone (for its answers), database, clocks and models; not batches, records or dispatch.
 Begin with `worker` (what a worker does with one record), `queue` (what the dispatcher does with many) or `commands`
 (what a person does with the records of a batch); `moves` is how all of them write a status."""

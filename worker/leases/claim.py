@@ -39,7 +39,7 @@ class Claim:
 
     def with_pairing(self, pairing: PairingProgress) -> Claim:
         """The same claim once this is written down of the record's device: a later write leaves out what the database
-        has, and by its device the journal tells the record from that of another database."""
+        has."""
         return replace(self, device_id=pairing.device_id, progress=replace(self.progress, pairing=pairing))
 
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:

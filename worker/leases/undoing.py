@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, false, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, false, func, null, or_, select, update
 
 from models.record import Record
 from models.record_states import NOBODY, OtpState, PairingState, Status
@@ -59,6 +59,13 @@ def note_tokens_gone(database: Database, connection: Connection, record_ids: Seq
         mine = Record.id.in_(record_ids[start : start + _CHUNK])
         count += _cancel(database, connection, mine, values)
     return count
+
+
+def count_in_hand(database: Database, connection: Connection, batch_id: int) -> int:
+    """Count the records that are queued, or that a worker may be at work on."""
+    is_held = and_(Record.status == Status.ACTIVATING, Record.lease_until > database.now())
+    in_hand = or_(Record.status == Status.QUEUED, is_held)
+    return connection.scalar(select(func.count()).where(Record.batch_id == batch_id, in_hand)) or 0
 
 
 def keep_from_work(

@@ -22,7 +22,6 @@ from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import NETWORK, Processes, Sickness, name_this_process
-from worker.journal.writer import FileJournal, Journal, NoJournal
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
@@ -48,11 +47,6 @@ class WorkerParts(Parts):
     @part
     def leases(self) -> Leases:
         return Leases(self.database, lease=self.settings.lease, max_attempts=self.settings.max_attempts)
-
-    @part
-    def journal(self) -> Journal:
-        directory = self.settings.journal_directory
-        return FileJournal(directory) if directory else NoJournal()
 
     @part
     def processes(self) -> Processes:
@@ -104,7 +98,6 @@ class WorkerParts(Parts):
             self.keyring,
             self.consequences,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
-            journal=self.journal,
             clock=self.clients.clock(environment),
             resync=self._make_resync(environment),
         )

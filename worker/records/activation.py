@@ -15,7 +15,6 @@ from worker.batches.consequences import Consequences
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.away import is_away, wait_until_back
-from worker.journal.writer import Journal, NoJournal
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.observability.log_context import begin_work, end_work
@@ -49,7 +48,6 @@ class Activation:
         keyring: Keyring,
         consequences: Consequences,
         is_stopping: Callable[[], bool] = lambda: False,
-        journal: Journal | None = None,
         clock: PingOneClock | None = None,
         resync: Resync | None = None,
     ) -> None:
@@ -72,7 +70,6 @@ class Activation:
             resync=resync or FixedResync(bool(environment.resync_on_first_call)),
             on_settled=partial(consequences.apply_decision, environment),
             is_stopping=is_stopping,
-            journal=journal or NoJournal(),
         )
 
     def run(self, record_id: int) -> str:

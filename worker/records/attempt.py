@@ -7,15 +7,13 @@ from datetime import timedelta
 from typing import Literal
 
 from worker.clocks.boot_clock import boot_time
-from worker.journal.evidence import find_consequence
 from worker.leases.attempt_line import leaves_pending
 from worker.leases.claim import Claim
 from worker.leases.worker import DeviceInProgress
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
-from worker.pingone.errors import NO_ANSWER, Answer
 from worker.pingone.wire import Device
-from worker.records.calls import PAIRING, Calls, Marked, NotPermitted, read_answer
+from worker.records.calls import PAIRING, Calls, Marked, NotPermitted
 from worker.records.otps import FromPair, Otps
 from worker.records.outcome import LEASE_LOST, describe_outcome
 from worker.records.own_failures import decide_after_own_failure
@@ -138,7 +136,6 @@ class Attempt:
         """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
         if self._calls.marked != ordinal and (otherwise := self._mark_sent(ordinal, otps)):
             return otherwise
-        self._write_journal(ordinal)
         try:
             otp = otps.take(ordinal, self.progress.last_counter)
             answer = self._calls.post(ordinal, otp, self.progress.pairing.device_id)
@@ -148,14 +145,8 @@ class Attempt:
             return hand_back_without_permit(self.progress)
         # `progress` has the answer from here on, even if writing it down fails: the commit may have gone through.
         self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
-        self._write_journal(ordinal, read_answer(answer), find_consequence(self.progress, step))
         self._calls.marked = None
         return self._write_before(self.progress, step)
-
-    def _write_journal(self, ordinal: int, answer: Answer = NO_ANSWER, then: str | None = None) -> None:
-        """Write the state of an OTP into the journal, from which a restored database learns what it does not know."""
-        otp, next_counter = self.progress.otp(ordinal), self.progress.next_counter
-        self.tools.journal.write(self.claim, ordinal, otp, answer, then, next_counter)
 
     def _take_back(self, marked: Marked) -> None:
         """Count an OTP or a pairing that did not go out as unsent again."""
@@ -163,7 +154,6 @@ class Attempt:
             self.progress = replace(self.progress, pairing=self.progress.pairing.unsent())
             return
         self.progress = self.progress.with_otp_unsent(marked)
-        self._write_journal(marked)
 
     def _mark_sent(self, ordinal: Literal[1, 2], otps: Otps) -> Next | None:
         """Wait for a slot, then mark the OTP as sent. Returns what comes instead, or None if it may go out."""

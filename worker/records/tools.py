@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.encrypted import Keyring
-from worker.journal.writer import Journal
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.pace.slots import Pace
@@ -43,4 +42,3 @@ class AttemptTools:
     resync: Resync
     on_settled: OnSettled
     is_stopping: Callable[[], bool]
-    journal: Journal

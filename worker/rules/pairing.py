@@ -145,13 +145,16 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
     if progress.pairing.state == PairingState.UNSENT:
         # PingOne said that it was paired, and does not show with whom.
         return missed, Retry(no_effect.choose_read_delay(progress, limits), is_counted=True, why="not_found")
-    return choose_step(missed, limits)
+    # Nobody's token has no device that an OTP can have made ACTIVE.
+    return choose_step(missed.with_device_waiting(), limits)
 
 
 def _without_request(progress: Progress) -> Progress:
-    """The same record where a look-up told that no request of ours has made a device."""
-    pairing = progress.pairing.read()
-    return _with(progress, replace(pairing, state=PairingState.UNSENT) if pairing.is_open else pairing)
+    """The same record where a look-up told that no request of ours has made a device, so that no OTP can have made one
+    ACTIVE."""
+    known = progress if progress.pairing.device_id else progress.with_device_waiting()
+    pairing = known.pairing.read()
+    return _with(known, replace(pairing, state=PairingState.UNSENT) if pairing.is_open else pairing)
 
 
 def _pair_again(progress: Progress, limits: Limits) -> Next:

@@ -492,13 +492,6 @@ def test_a_home_keeps_its_database_inside_it_whatever_its_name(name: str, tmp_pa
     assert make_url(url).database == str(tmp_path / name / "oathbulk.db")
 
 
-def test_a_journal_is_kept_in_the_home_beside_the_embedded_database_and_elsewhere_where_it_is_said(clean: Path) -> None:
-    assert load_settings({"OATHBULK_HOME": "/home/of/it"}).journal_directory == Path("/home/of/it/journal")
-    fleet = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk"}
-    assert load_settings(fleet).journal_directory is None
-    assert load_settings(fleet | {"OATHBULK_JOURNAL": "/var/j"}).journal_directory == Path("/var/j")
-
-
 @pytest.mark.parametrize("url", ["https://hooks.example.com/services/T0/B0/key", "http://127.0.0.1:8080/hook"])
 def test_a_webhook_is_reached_by_tls_or_on_this_machine(url: str) -> None:
     chosen = load_settings({"OATHBULK_WEBHOOK_URL": url}).webhook_url

@@ -288,25 +288,6 @@ class ScriptedClient:
         return answer
 
 
-class ListedJournal:
-    """The lines that an attempt writes: which OTP, how it stands, its posts, and what follows the answer."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[int, str, int, str | None]] = []
-
-    def write(
-        self,
-        claim: Claim,
-        ordinal: int,
-        otp: OtpProgress,
-        answer: Answer = errors.NO_ANSWER,
-        then: str | None = None,
-        next_counter: int | None = None,
-    ) -> None:
-        assert (claim.batch_id, claim.record_id) == (BATCH, RECORD)
-        self.lines.append((ordinal, str(otp.state), otp.posts, then))
-
-
 class World:
     """An Activation and all that it works with."""
 
@@ -321,7 +302,6 @@ class World:
         self.client = ScriptedClient(self.journal, self.record, self.pace, list(answers))
         self.told: list[tuple[int, Decision]] = []
         self.is_stopping = False
-        self.written = ListedJournal()
         self.activation = Activation(
             Environment(name="default", environment_id="env-1", client_id="c", client_secret="s", **environment),
             SETTINGS,
@@ -337,7 +317,6 @@ class World:
                 stop_process_or_batch=lambda batch_id, reason: self.told.append((batch_id, reason)),
             ),
             is_stopping=lambda: self.is_stopping,
-            journal=self.written,
             clock=self.client.clock,
         )
 
@@ -782,67 +761,3 @@ def test_nothing_that_an_activation_leaves_behind_shows_an_otp():
         assert "308714" not in text
         assert "367299" not in text
     assert "otps" not in repr(claim)
-
-
-# The journal.
-
-
-@pytest.mark.parametrize(
-    ("answers", "lines"),
-    [
-        ([ACTIVE], [(1, "sent", 1, None), (1, "answered", 1, "active")]),
-        (
-            [RESYNC, ACTIVE],
-            [
-                *((1, "sent", 1, None), (1, "answered", 1, "next_otp")),
-                *((2, "sent", 1, None), (2, "answered", 1, "active")),
-            ],
-        ),
-        ([INVALID, WAITING], [(1, "sent", 1, None), (1, "answered", 1, "invalid_otp")]),
-        ([errors.OutcomeUnknown()], [(1, "sent", 1, None), (1, "sent", 1, None)]),
-        ([errors.NotDelivered()], [(1, "sent", 1, None), (1, "unsent", 0, None)]),
-    ],
-    ids=["active", "resync", "invalid", "unknown", "undelivered"],
-)
-def test_the_journal_has_a_line_before_an_otp_goes_and_one_with_what_became_of_it(answers, lines):
-    world = World(*answers)
-    world.run()
-    assert world.written.lines == lines
-
-
-def test_the_journal_knows_of_a_post_before_it_goes_out_and_of_its_answer_before_the_database_does():
-    def look(call: Call) -> Device:
-        assert world.written.lines == [(1, "sent", 1, None)]
-        assert world.journal == ["slot", "claim", "post 1"]
-        raise RESYNC
-
-    world = World(look)
-    world.record.fails_at = "answered"
-    with pytest.raises(RuntimeError):
-        world.run()
-    assert world.written.lines == [(1, "sent", 1, None), (1, "answered", 1, "next_otp")]
-
-
-def test_an_otp_that_a_fault_or_a_pause_kept_back_is_taken_back_in_the_journal_too():
-    def fail(call: Call) -> Device:
-        raise RuntimeError("a fault of our own")
-
-    def pause(call: Call) -> Device:
-        world.record.may_work = False
-        call.permit()
-        raise AssertionError("it may not go on")
-
-    for scripted in (fail, pause):
-        world = World(scripted)
-        try:
-            world.run()
-        except RuntimeError:
-            assert scripted is fail
-        assert world.written.lines == [(1, "sent", 1, None), (1, "unsent", 0, None)]
-        assert world.progress.first == OtpProgress()
-
-
-def test_a_read_leaves_no_line():
-    world = World(WAITING, ACTIVE, progress=UNKNOWN_FATE)
-    world.run()
-    assert world.written.lines == [(1, "sent", 2, None), (1, "answered", 2, "active")]

@@ -225,16 +225,6 @@ def test_a_seed_s_otps_go_to_the_device_of_its_pairing():
     assert world.decision == DeadLetter(Reason.INVALID_OTP)
 
 
-def test_the_journal_tells_records_apart_by_the_device_that_was_made():
-    world = unpaired(PAIRED, ACTIVE)
-    devices = []
-    write = world.written.write
-    world.written.write = lambda claim, *rest: (devices.append(claim.device_id), write(claim, *rest))
-    world.run()
-    assert set(devices) == {DEVICE}
-    assert world.written.lines == [(1, "sent", 1, None), (1, "answered", 1, "active")]
-
-
 def test_a_stale_record_without_a_device_is_not_paired():
     world = unpaired()
     world.record.is_stale = True

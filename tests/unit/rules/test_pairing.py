@@ -252,6 +252,31 @@ def test_a_pairing_is_made_again_only_after_two_look_ups_found_the_token_free():
     assert twice.pairing == replace(FREE, pairings=1)
 
 
+OTP_SENT = OtpProgress(OtpState.SENT, 1)
+
+
+def test_an_otp_of_a_token_that_is_nobody_s_made_no_device_active_and_may_go_again():
+    """After a restore, OTPs count as sent that may not have had a device."""
+    once, _ = find(known(SENT, 1, first=OTP_SENT), None)
+    assert once.first == OTP_SENT
+    twice, step = find(once, None)
+    assert (twice.first, step) == (OtpProgress(OtpState.UNSENT, 1), Pair())
+
+
+def test_a_seed_of_a_token_that_is_nobody_s_begins_another_pair():
+    twice, step = find(known(MISSED, 1, first=OTP_SENT, second=replace(OTP_SENT, posts=0), next_counter=12), None)
+    assert (twice.is_open, twice.posts, twice.next_counter, step) == (False, 1, 13, Pair())
+
+
+@pytest.mark.parametrize(
+    ("progress", "answer"), [(known(SENT, 1), Pairing(NEW, OTHER)), (known(SENT, 1, verdict=Reason.REJECTED), None)]
+)
+def test_a_record_that_is_given_up_without_a_device_leaves_no_otp_of_unknown_fate(progress, answer):
+    given_up, step = find(replace(progress, first=OTP_SENT), answer)
+    assert isinstance(step, DeadLetter)
+    assert given_up.first == OtpProgress(OtpState.UNSENT, 1)
+
+
 def test_a_third_request_that_came_to_nothing_ends_the_record():
     twice, step = find(known(MISSED, MOST_PAIRINGS), None)
     assert step == DeadLetter(Reason.PAIRING_FAILED)

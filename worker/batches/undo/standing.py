@@ -14,8 +14,8 @@ from worker.batches.finding import find_batch
 from worker.batches.unfinished import has_unfinished
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.leases.journal_evidence import count_in_hand
 from worker.leases.queue import Queue
+from worker.leases.undoing import count_in_hand
 from worker.observability.counting import agree, count_things
 
 

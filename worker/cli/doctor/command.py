@@ -13,7 +13,6 @@ from worker.cli.doctor.local_checks import (
     check_backup,
     check_disk,
     check_home,
-    check_journal,
     check_key_files,
     describe_broker,
 )
@@ -53,7 +52,6 @@ def _run_checks(installation: Installation, name: str) -> Iterator[Finding]:
     yield from stored
     yield examine("broker", lambda: describe_broker(installation), "check OATHBULK_REDIS_URL and the server")
     if keeps_anything:
-        yield examine("journal", lambda: check_journal(settings.journal_directory))
         yield examine("backup", lambda: check_backup(settings.backup_stamp))
     try:
         environment = installation.environment(name)

@@ -1,4 +1,4 @@
-"""The checks of this machine: the home, its disk, files with keys, the journal, the last backup, the broker."""
+"""The checks of this machine: the home, its disk, files with keys, the last backup, the broker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from worker.config.file_permissions import SECRETS, is_readable_by_all
 from worker.embedded.errors import FREE_SPACE
 from worker.installation import broker_check
 from worker.installation.installation import Installation
-from worker.journal import writer
 from worker.reports.sentences.durations import format_duration
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
-# Bytes that should be free: room for a large batch, its journal and the logs.
+# Bytes that should be free: room for a large batch and the logs.
 SPARE_BYTES = 500 * 1000 * 1000
 # Seconds after which a backup is too old: one a day, and two hours for it to take.
 LONGEST_WITHOUT_BACKUP = 26 * 60 * 60.0
@@ -77,20 +76,6 @@ def _find_named_files(installation: Installation) -> Iterator[Path]:
         path = Path(file) if file else places.find_file(variable)
         if path is not None and os.access(path, os.F_OK) and path.is_file():
             yield path
-
-
-def check_journal(directory: Path | None) -> Finding:
-    """Check that the journal can be written, and that no other user can read it."""
-    if directory is None:
-        note = "none is kept; OATHBULK_JOURNAL names a directory for what a restored database would not know"
-        return Finding("journal", note)
-    try:
-        writer.try_to_write(directory)
-        if directory.stat().st_mode & 0o077:
-            return fault("journal", f"{directory} is open to other users", f"chmod 700 {directory}")
-    except OSError as error:
-        return fault("journal", f"{directory} cannot be written ({error.strerror})", writer.CURE)
-    return Finding("journal", f"in {directory}")
 
 
 def check_backup(stamp: Path | None) -> Finding:
