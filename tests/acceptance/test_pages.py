@@ -138,7 +138,7 @@ THOROUGH = {
     "docs/restoring.md": Situation(
         make_shipment(6),
         {"oathbulk run july.csv --canary 2": 4},
-        {"oathbulk reconcile": restore_the_backup},
+        {"oathbulk db restored": restore_the_backup},
         pairs="july.csv",
     ),
     "docs/simulator.md": Situation(MENDABLE),

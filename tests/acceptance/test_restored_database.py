@@ -1,141 +1,210 @@
-"""A backup of the database is put back in the middle of a batch; `oathbulk reconcile` tells it what went out since."""
+"""A backup of the database that was made in the middle of a run is put back later: what PingOne has made ACTIVE since
+ends active, nothing is made twice, and only an OTP that was refused or asked for another may go again."""
 
 from __future__ import annotations
 
-import json
 import shutil
-import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from support.judges.call_log import sent_after_their_answer
+from sqlalchemy import URL, make_url
+from support.data.boxes import ACCEPTED, OPTIONS
+from support.judges.call_log import LoggedCall, sent_after_their_answer
+from support.judges.seed_calls import make_seed_cases
+from support.judges.tenant import Tenant
+from support.judges.verdict import find_box_seeds
 from support.processes.command_desk import CommandDesk
+from support.processes.running_command import Result
 from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator
 
+from worker.simulator.box import SEEDS, a_few_of_each, make_box
 from worker.simulator.shipment import make_shipment
 
-CANARY, ROWS = 10, 40
+pytestmark = pytest.mark.faults
+
+ROWS, BOX_ROWS, BUDGET = 60, 110, 3
 HOPELESS = {"wrong_otp": 3, "wrong_second_otp": 2, "second_otp_missing": 1, "account_not_usable": 1}
+BOX = (SEEDS, "--batch", "shipment", *OPTIONS, *(f"--accept={name}" for name in ACCEPTED))
+# Slow enough for a backup in the middle. A restored record waits for seconds until it is read, not for a minute.
+STEADY = {
+    "PINGONE_RATE": "15",
+    "PINGONE_RATE_MAX": "15",
+    "OATHBULK_CALL_DEADLINE": "3",
+    "OATHBULK_SEND_WITHIN": "1",
+    "OATHBULK_LEASE_LEFT_FOR_POST": "4",
+    "OATHBULK_LEASE": "8",
+    "OATHBULK_READ_DELAY": "1",
+}
+QUICK = {"PINGONE_RATE": "100", "PINGONE_RATE_MAX": "100"}
 
 
-def finish_and_restore(desk: CommandDesk) -> dict[str, int]:
-    """The batch is finished, and the database is then what it was after the canary. How the batch had ended."""
-    assert desk.oathbulk("run", "shipment.csv", "--canary", str(CANARY)).code == 4
-    database, backup = desk.home / "oathbulk.db", desk.folder / "backup.db"
-    shutil.copyfile(database, backup)
-    assert desk.oathbulk("resume", "shipment").code == 0
-    finished = desk.oathbulk("run", "shipment.csv", "--json")
-    assert finished.code == 1, finished.stderr
-    for path in desk.home.glob("oathbulk.db-*"):
-        path.unlink()
-    shutil.copyfile(backup, database)
-    return finished.json
+@dataclass
+class Site:
+    """A person's desk, PingOne, and the ways to back the database up and to put it back."""
+
+    desk: CommandDesk
+    simulator: Simulator
+    back_up: Callable[[], None]
+    put_back: Callable[[], None]
+
+    def lose_what_followed(self, *words: str, posts: int) -> None:
+        """Run the shipment; make a backup after so many posts, and end the run by SIGKILL after twice as many. Then put
+        the backup back."""
+        running = self.desk.start("run", *words)
+        self._wait_for_posts(posts, running)
+        self.back_up()
+        self._wait_for_posts(2 * posts, running)
+        self.desk.kill(running.pid, *self.desk.processes())
+        running.wait()
+        wait_until(lambda: not self.simulator.open_calls(), 60, "the calls are over")
+        self.put_back()
+
+    def distrust(self) -> Result:
+        """Type `db restored` until the workers of the backup count as gone."""
+        told: list[Result] = []
+
+        def is_done() -> bool:
+            told.append(self.desk.oathbulk("db", "restored", "--ticket", "INC-7"))
+            assert told[-1].code == 0 or "worker process" in told[-1].stderr, told[-1].stderr
+            return told[-1].code == 0
+
+        wait_until(is_done, 90, "no worker lives any more")
+        return told[-1]
+
+    def finish(self, *words: str, code: int = 1) -> tuple[list[LoggedCall], list[LoggedCall], Tenant]:
+        """Run the shipment until the run ends: the calls before, those since, and what PingOne has."""
+        before = self.simulator.calls()
+        finished = self.desk.oathbulk("run", *words, **QUICK)
+        assert finished.code == code, finished.stderr
+        tenant = self.simulator.tenant()
+        self.simulator.stop()
+        calls = self.simulator.calls()
+        return before, calls[len(before) :], tenant
+
+    def _wait_for_posts(self, posts: int, running) -> None:
+        wait_until(lambda: self.simulator.posts() >= posts or not running.is_alive, 120, f"{posts} are posted")
+        assert running.is_alive, running.stderr
 
 
-def finish_again(desk: CommandDesk) -> dict[str, int]:
-    assert desk.oathbulk("resume", "shipment").code == 0
-    finished = desk.oathbulk("run", "shipment.csv", "--json")
-    assert finished.code == 1, finished.stderr
-    return finished.json
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_site(request: pytest.FixtureRequest, set_out) -> Iterator[Callable[..., Site]]:
+    with ExitStack() as stack:
+
+        def make(shipment, **simulated) -> Site:
+            desk, simulator = set_out(shipment, STEADY, **simulated)
+            backup = desk.folder / "backup"
+            if request.param == "sqlite":
+
+                def back_up() -> None:
+                    assert desk.oathbulk("db", "backup", backup).code == 0
+
+                def put_back() -> None:
+                    for path in desk.home.glob("oathbulk.db*"):
+                        path.unlink()
+                    shutil.copyfile(backup, desk.home / "oathbulk.db")
+
+                return Site(desk, simulator, back_up, put_back)
+            server, url = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_url")
+            keys = [desk.oathbulk("keygen").stdout.strip() for _ in range(2)]
+            desk.settings |= {"OATHBULK_ENCRYPTION_KEYS": keys[0], "OATHBULK_AUDIT_KEY": keys[1]}
+            desk.settings |= {"OATHBULK_DATABASE_URL": url}
+
+            def restore() -> None:
+                into = stack.enter_context(server.database())
+                server.run_tool("pg_restore", "--exit-on-error", f"--dbname={name_database(into)}", str(backup))
+                desk.settings |= {"OATHBULK_DATABASE_URL": into}
+
+            return Site(desk, simulator, lambda: dump(server, url, backup), restore)
+
+        yield make
 
 
-@pytest.fixture
-def restored(set_out) -> tuple[CommandDesk, Simulator, dict[str, int]]:
-    desk, simulator = set_out(make_shipment(ROWS, hopeless=HOPELESS, out_of_step=0.4))
-    return desk, simulator, finish_and_restore(desk)
+def dump(server: PostgresServer, url: str, backup: Path) -> None:
+    server.run_tool("pg_dump", "--format=custom", f"--file={backup}", name_database(url))
 
 
-@pytest.mark.faults
-def test_no_answered_otp_goes_again_after_a_reconciliation(restored) -> None:
-    desk, simulator, before = restored
-    assert sent_after_their_answer(simulator.calls()) == []
-
-    shown = desk.oathbulk("reconcile")
-    assert shown.code == 0, shown.stderr
-    assert "Nothing was changed. To correct 30 records: the same command with --yes" in shown.stdout
-    assert "shipment: of 30 records the database does not know an answer" in shown.stdout
-    assert desk.status()["counts"]["pending"] == ROWS - CANARY
-    written = desk.oathbulk("reconcile", "--yes")
-    assert (written.code, "30 records were corrected." in written.stdout) == (0, True), written.stderr
-    again = desk.oathbulk("reconcile", "--yes")
-    assert (again.code, "knows all that the journal shows" in again.stdout) == (0, True)
-
-    after = finish_again(desk)
-    assert sent_after_their_answer(simulator.calls()) == []
-    for told in ("counts", "dead_letters", "otp_posts", "resynced"):
-        assert after[told] == before[told], told
-    assert after["counts"]["active"] == len(simulator.active())
+def name_database(url: str) -> str:
+    """The URL as PostgreSQL's own programs take it."""
+    parts = make_url(url)
+    plain = URL.create("postgresql", parts.username, None, parts.host, parts.port, parts.database)
+    return plain.render_as_string()
 
 
-@pytest.mark.faults
-def test_without_one_they_do(restored) -> None:
+def find_active(calls: list[LoggedCall]) -> set[str]:
+    return {call.device_id for call in calls if call.outcome == "ACTIVE"}
+
+
+def test_pairs_end_as_pingone_has_them_and_no_otp_goes_a_third_time(make_site) -> None:
+    shipment = make_shipment(ROWS, hopeless=HOPELESS, out_of_step=0.4)
+    site = make_site(shipment)
+    site.lose_what_followed("shipment.csv", posts=30)
+
+    told = site.distrust()
+    again = site.desk.oathbulk("db", "restored")
+    assert "An OTP that PingOne answered since the backup" in told.stdout
+    assert (again.code, again.stdout.startswith("Nothing is left to mark")) == (0, True)
+    before, since, tenant = site.finish("shipment.csv")
+
+    assert site.desk.status()["counts"] == {
+        **dict.fromkeys(("pending", "queued", "activating", "cancelled"), 0),
+        "active": ROWS - sum(HOPELESS.values()),
+        "dead_letter": sum(HOPELESS.values()),
+    }
+    assert {device.id for device in tenant.devices if device.status == "ACTIVE"} == find_active(before + since)
+    # Whose device was ACTIVE, lost no OTP.
+    posted_since = {call.device_id for call in since if call.is_post}
+    assert find_active(before) & posted_since == set()
+    sent = Counter((call.device_id, call.otp) for call in before + since if call.is_post)
+    assert max(sent.values()) <= 2
+    # Its budget, and what was sent since the backup without this database's knowledge, which is once for each OTP.
+    assert max(Counter(device_id for device_id, _ in sent.elements()).values()) <= BUDGET + 1
+    wasted = sent_after_their_answer(before + since)
+    # None but where PingOne had refused the OTP, or asked for the second one.
+    assert {device_id for device_id, _ in wasted} <= find_answered(before) - find_active(before)
+    audited = site.desk.oathbulk("audit", "--json").json
+    assert audited["broken"] is None
+    lines = [line for line in audited["lines"] if line["action"] == "reconcile"]
+    assert [(line["ticket"], line["facts"]["records"] > 0) for line in lines] == [("INC-7", True), (None, False)]
+
+
+def find_answered(calls: list[LoggedCall]) -> set[str]:
+    return {call.device_id for call in calls if call.is_post and call.is_answered}
+
+
+def test_without_it_they_would_be_sent_though_their_device_is_active(make_site) -> None:
     """Otherwise the test above would show nothing."""
-    desk, simulator, _ = restored
-    finish_again(desk)
-    assert len(sent_after_their_answer(simulator.calls())) >= 10
+    site = make_site(make_shipment(ROWS, hopeless=HOPELESS, out_of_step=0.4))
+    site.lose_what_followed("shipment.csv", posts=30)
+    # The batch pauses by itself, since it meets what it does not know to be its own: somebody_else.
+    before, since, _ = site.finish("shipment.csv", code=4)
+    posted_since = {call.device_id for call in since if call.is_post}
+    assert len(find_active(before) & posted_since) >= 3
 
 
-@pytest.mark.faults
-def test_the_journal_is_private_and_tells_no_otp_and_no_person(set_out) -> None:
-    shipment = make_shipment(6, out_of_step=0.5)
-    desk, _ = set_out(shipment)
-    assert desk.oathbulk("run", "shipment.csv").code == 0
-    directory = desk.home / "journal"
-    files = list(directory.iterdir())
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in files}
-    assert (stat.S_IMODE(directory.stat().st_mode), modes) == (0o700, {0o600})
-    texts = "".join(path.read_text() for path in files)
-    told = {json.loads(line)["device"] for line in texts.splitlines()}
-    assert told == {row.device_id for row in shipment.rows}
-    for row in shipment.rows:
-        for secret in (row.otp1, row.otp2, row.user_id):
-            assert secret is None or f'"{secret}"' not in texts
+def test_of_a_box_nothing_is_made_twice_and_no_counter_goes_twice(make_site) -> None:
+    box = make_box(BOX_ROWS, totp=0, special=a_few_of_each(BOX_ROWS))
+    site = make_site(box, job_takes=0.2, failure_count=2 * BUDGET)
+    box.write(site.desk.folder)
+    site.lose_what_followed(*BOX, posts=20)
 
+    site.distrust()
+    before, since, tenant = site.finish(*BOX)
 
-@pytest.mark.faults
-def test_a_batch_that_runs_is_paused_first(set_out) -> None:
-    desk, simulator = set_out(make_shipment(20), {"PINGONE_RATE": "4", "PINGONE_RATE_MAX": "4"})
-    running = desk.start("run", "shipment.csv")
-    wait_until(lambda: simulator.posts() > 2 or not running.is_alive, 60, "some are posted")
-    running.interrupt()
-    assert running.wait().code == 130
-    (path,) = (desk.home / "journal").iterdir()
-    line = json.loads(path.read_text().splitlines()[-1])
-    forged = desk.folder / "forged.jsonl"
-    forged.write_text(json.dumps(line | {"row": 21, "device": simulator.shipment.rows[-1].device_id}))
-    refused = desk.oathbulk("reconcile", "forged.jsonl", "--yes")
-    assert refused.code == 2
-    assert "batch 'shipment' runs: `oathbulk pause shipment`, then reconcile again" in refused.stderr
-    assert desk.oathbulk("pause", "shipment").code == 0
-    assert desk.oathbulk("reconcile", "forged.jsonl", "--yes").code == 0
-
-
-@pytest.mark.faults
-def test_a_batch_that_the_backup_does_not_have_is_named_with_the_cure_and_recognized_once_it_is_loaded(set_out) -> None:
-    desk, simulator = set_out(make_shipment(8, hopeless={"wrong_otp": 2}))
-    assert desk.oathbulk("run", "shipment.csv").code == 1
-    for path in desk.home.glob("oathbulk.db*"):
-        path.unlink()
-    missing = desk.oathbulk("reconcile", "--json")
-    assert missing.code == 1
-    assert missing.json["missing"] == [{"batch_number": 1, "records": 8}], missing.json
-    told = desk.oathbulk("reconcile")
-    assert "Batch number 1 is not in the database; the journal has 8 records of it. Load its file again" in told.stdout
-    assert desk.oathbulk("load", "shipment.csv").code == 0
-    assert desk.oathbulk("pause", "shipment").code == 0
-    assert desk.oathbulk("reconcile", "--yes").code == 0
-    finish_again(desk)
-    assert sent_after_their_answer(simulator.calls()) == []
-
-
-@pytest.mark.faults
-def test_what_is_no_journal_and_no_time_is_refused(desk) -> None:
-    missing = desk.oathbulk("reconcile", "nothing.jsonl")
-    assert (missing.code, "nothing.jsonl is no journal" in missing.stderr) == (2, True)
-    none_yet = desk.oathbulk("reconcile")
-    assert (none_yet.code, "is no journal: name a file" in none_yet.stderr) == (2, True)
-    wrong = desk.oathbulk("reconcile", "--since", "yesterday")
-    assert (wrong.code, "'yesterday' is no time" in " ".join(wrong.stderr.split())) == (2, True)
-    own = {"OATHBULK_DATABASE_URL": f"sqlite:///{desk.folder / 'own.db'}"}
-    unset = desk.oathbulk("reconcile", **own)
-    assert (unset.code, "OATHBULK_JOURNAL is not set" in unset.stderr) == (2, True)
+    ends = {token.serial: box.expected[token.serial].status for token in box.tokens}
+    assert site.desk.status()["counts"]["active"] == list(ends.values()).count("active")
+    assert find_active(before) & {call.device_id for call in since if call.is_post} == set()
+    imported = Counter(token_id for job in tenant.jobs for token_id in job.token_ids)
+    assert max(imported.values()) == 1
+    paired = Counter(device.serial for device in tenant.devices if device.serial)
+    assert max(paired.values()) == 1
+    cases = make_seed_cases(before + since, find_box_seeds(site.simulator, tenant))
+    for case in cases.values():
+        counters = [case.counters[post.number] for post in case.posts]
+        assert len(counters) == len(set(counters)), case.device_id
+        assert len(counters) <= 2 * BUDGET, case.device_id

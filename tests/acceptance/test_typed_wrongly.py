@@ -123,7 +123,7 @@ FILES: list[Typed] = [
     ("report shipment -o folder", {}, USAGE, "folder"),
     *(
         (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
-        for typed in ("export shipment -o ", "check shipment.csv -o ", "reconcile ", "simulator --press ")
+        for typed in ("export shipment -o ", "check shipment.csv -o ", "simulator --press ")
     ),
     ("run shipment.csv --plan nowhere.json", {}, USAGE, "nowhere.json"),
 ]
@@ -177,7 +177,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_HOME": "/"}, SETUP, "OATHBULK_HOME names /: name a directory of its own"),
     ("status", {"OATHBULK_HOME": "x" * 300}, SETUP, "OATHBULK_HOME is a path of more than 3000 bytes"),
     ("status", {"OATHBULK_HOME": "loop.csv"}, SETUP, "OATHBULK_HOME: loop.csv is out of reach (Too many levels"),
-    ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_JOURNAL holds a NUL byte: write it anew"),
+    ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_CONFIG holds a NUL byte: write it anew"),
     ("status", {"OATHBULK_LEASE": "inf"}, SETUP, "OATHBULK_LEASE should be a finite number"),
 ]
 
@@ -204,7 +204,7 @@ def make_unfit_files(folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "loop.csv").symlink_to("loop.csv")
     (folder / "empty.csv").touch()
-    (folder / "nul.env").write_text("OATHBULK_LEASE=60\nOATHBULK_JOURNAL=a\0b\n")
+    (folder / "nul.env").write_text("OATHBULK_LEASE=60\nOATHBULK_CONFIG=a\0b\n")
     (folder / "broken.toml").write_text("[environments\n")
     (folder / "mistyped.toml").write_text("[environments.prod]\nPINGONE_RAET = 3\n")
 

@@ -77,10 +77,6 @@ class EmbeddedRun:
     def open_database(self) -> Database:
         return Database(load_settings(self._variables).database)
 
-    @property
-    def journal(self) -> Path:
-        return self.folder / "home" / "journal"
-
 
 def _kill_worker(run: int) -> int:
     """How many were killed: none, if it is just being started again."""

