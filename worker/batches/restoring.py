@@ -46,7 +46,8 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
                 database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.over_after
             )
             last_id = ids[-1]
-        on_progress("Marking records", done, total)
+        if done < total:
+            on_progress("Marking records", done, total)
 
 
 def _refuse_beside_workers(database: Database, connection: Connection) -> None:

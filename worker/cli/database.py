@@ -20,6 +20,7 @@ from worker.config.settings import Settings
 from worker.database.backup import back_up
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
+from worker.reports.sentences.durations import format_duration
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 app = typer.Typer(
@@ -77,8 +78,8 @@ def describe_distrust(count: int, seconds: float) -> str:
     may_have = agree(count, "record that is not final may", "records that are not final may")
     return (
         f"{count:,} {may_have} have been worked on since the backup: each is looked up in PingOne before anything is "
-        f"sent, no sooner than in {seconds:.0f} seconds. An OTP that PingOne answered since the backup, and that did "
-        "not make its device ACTIVE, may go once more. Now start the workers, or go on with oathbulk run."
+        f"sent, no sooner than in {format_duration(seconds)}. An OTP that PingOne answered since the backup, and that "
+        "did not make its device ACTIVE, may go once more. Now start the workers, or go on with oathbulk run."
     )
 
 
