@@ -24,6 +24,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     REPLAY = "replay"
     EXPORT_WITH_OTPS = "export_with_otps"
+    # `db restored`: a restored database was brought together with what PingOne has.
     RECONCILE = "reconcile"
     PACE = "pace"
     LIFT_HOLD = "lift_hold"

@@ -42,8 +42,8 @@ TRANSITIONS = frozenset(
         (Status.ACTIVATING, Status.ACTIVE),
         # Its preparation found that nothing can make it active: no such person, another token of this serial number.
         (Status.PENDING, Status.DEAD_LETTER),
-        # Not settled now; it is due again at `scheduled_at`. Or its lease ran out, because the worker died; or was taken
-        # away, because the database was restored from a backup.
+        # Not settled now; it is due again at `scheduled_at`. Or its lease ran out, because the worker died; or it was
+        # taken away, because the database was restored from a backup.
         (Status.ACTIVATING, Status.PENDING),
         # Refused for good, or a budget is spent, and what became of each OTP is known.
         (Status.ACTIVATING, Status.DEAD_LETTER),
@@ -84,8 +84,8 @@ class OtpState(StrEnum):
     # It has not reached PingOne, PingOne did not act on it, or a read found the device still waiting. It may be sent.
     UNSENT = "unsent"
     # It was about to go out, and no answer is written down: it may have made the device ACTIVE. The worker that holds
-    # the lease writes the answer down; without one, the device is read before anything else is sent. Or it may have gone
-    # out since the backup that the database was restored from; of a seed's pair, both may have then.
+    # the lease writes the answer down; without one, the device is read before anything else is sent. Or it may have
+    # gone out since the backup that the database was restored from; of a seed's pair, both may have then.
     SENT = "sent"
     # PingOne's answer to it is written down. It is never sent again; only new OTPs of a new load may go.
     ANSWERED = "answered"
