@@ -120,6 +120,9 @@ class ModelInventory:
         listed = [described] if described else []
         return answer(200, _embedded={"oathTokens": listed}, count=len(listed))
 
+    def _settings(self, _call: Call, _request: Request, _now: float) -> Reply:
+        return answer(200, pairing={"maxAllowedDevices": 5})
+
     def _list_devices(self, call: Call, token: ModelDevice, now: float) -> Reply:
         is_shown = token.device_id and not token.other_owner_id and now >= token.seen_from
         call.verdict, call.device_id = (TAKEN, token.device_id) if is_shown else (FREE, "")

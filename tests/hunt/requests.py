@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from hunt.model_inventory import describe_parameters
-from hunt.tenant import FIND, IMPORT, JOB, LIST, PAIR, PEOPLE, POST, READ, Call, ModelDevice
+from hunt.tenant import FIND, IMPORT, JOB, LIST, PAIR, PEOPLE, POST, READ, SETTINGS, Call, ModelDevice
 from worker.pingone.wire import Request
 
 # By serial number.
@@ -33,6 +33,8 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
             return FIND, tokens[filter_[0].split('"')[1]]
         case ["oathTokens"]:
             return LIST, None
+        case ["mfaSettings"]:
+            return SETTINGS, None
         case ["oathJobs"]:
             return IMPORT, None
         case ["oathJobs", _]:

@@ -14,6 +14,8 @@ ACTIVE, EXTRA, INVALID, REFUSED, WAITING, MISSING = "active", "extra", "invalid"
 MADE, FREE, TAKEN = "made", "free", "taken"
 # What a call is for.
 READ, POST, PAIR, FIND, LIST, IMPORT, JOB, PEOPLE = "read", "post", "pair", "find", "list", "import", "job", "people"
+# A read of no consequence, by which it is found out whether PingOne answers.
+SETTINGS = "settings"
 # Seconds for which a device that was just made is not seen by look-ups, nor by another pairing: less than a record
 # waits between two look-ups, whatever the database's clock does meanwhile.
 SEEN_AFTER = 0.9
