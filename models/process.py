@@ -25,7 +25,7 @@ class WorkerProcess(Base):
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     # When it last did the dispatcher's work; empty if it never did.
     ticked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Since when it takes no more work, because something fails in it alone; in one word why; and a sentence with the
+    # When it ended, because something failed in it alone; in one word why; and a sentence with the
     # cure. All three are empty while it is well.
     sick_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(String(40))

@@ -74,7 +74,7 @@ class Preparation:
         """Do parts of the work for one turn. Returns for how many seconds nothing is to be done for this batch."""
         environment = self._find_environment(turn)
         if environment is None:
-            # The dispatcher finds this out as well, and pauses the batch or takes this process out of work.
+            # The dispatcher finds this out as well, and pauses the batch or ends this process.
             return WAIT_AFTER_FAILURE
 
         def permit() -> None:
