@@ -42,10 +42,12 @@ def cancel(stage: WholeStage) -> None:
 
 
 def paired_meanwhile(user_id: str | None = None) -> Callable[[Stage], list[int]]:
-    """Somebody else has paired the tokens since we saw them free: with this user, or with the right ones."""
+    """Somebody else has paired the tokens since we saw them free: with this user, or with the right ones. The batch has
+    run for longer than that."""
 
     def prepare(stage: Stage) -> list[int]:
         assert isinstance(stage, WholeStage)
+        stage.go_on()
         devices = stage.unpaired.paired.world.devices
         stage.pair_as_another(*(device.model_copy(update={"user_id": user_id or device.user_id}) for device in devices))
         return stage.enqueue()
