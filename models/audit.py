@@ -23,6 +23,7 @@ class Action(StrEnum):
     RESUME = "resume"
     CANCEL = "cancel"
     REPLAY = "replay"
+    MEND = "mend"
     EXPORT_WITH_OTPS = "export_with_otps"
     # `db restored`: a restored database was brought together with what PingOne has.
     RECONCILE = "reconcile"

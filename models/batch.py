@@ -74,9 +74,7 @@ class Batch(Base):
     # The binding: set at load, never changed. The name finds the configuration, the id proves it is the same tenant.
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))
-    # The batch whose failures came back in this one's file; empty if there is none.
-    parent_id: Mapped[int | None] = mapped_column(BigKey)
-    # Whether a person allowed us to create tokens in the inventory, and to make devices. Set at load, never changed.
+    # Whether a person allowed us to create tokens in the inventory, and to make devices, at the load or at a mend.
     may_import: Mapped[bool] = mapped_column(default=False, server_default=false())
     may_pair: Mapped[bool] = mapped_column(default=False, server_default=false())
     # When PingOne's inventory was last read to its end for this batch; empty: it has to be read.
@@ -94,12 +92,9 @@ class Batch(Base):
     # together. Nobody is shown it: each file's own SHA-256 stands in the audit's line of the load.
     file_sha256: Mapped[str] = mapped_column(String(64))
     columns: Mapped[list[str]] = mapped_column(JSON)
-    # Counted once at load: records written, and rows that were refused.
+    # Counted at load, and again at a mend: its records, and its refused rows.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
-    # And rows that were left out, since their tokens were active before. 0 where a version before 0011 loaded it while
-    # the schema was 0011 already.
-    already_active: Mapped[int] = mapped_column(default=0, server_default="0")
     # While set, only rows up to this one go, and the batch pauses when they are final. The resume after that pause
     # empties it.
     canary_row: Mapped[int | None]
@@ -129,3 +124,7 @@ class Batch(Base):
     # nobody. Both are empty while its records are here, or may be.
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    # What versions before 0014 wrote, whose workers may still run: the next version drops both.
+    parent_id: Mapped[int | None] = mapped_column(BigKey)
+    already_active: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -88,7 +88,7 @@ class Record(Base):
     otp1_posts: Mapped[int] = mapped_column(default=0)
     otp2_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
     otp2_posts: Mapped[int] = mapped_column(default=0)
-    # How many of these posts were made before the last replay that began a new budget.
+    # How many posts were made before the last replay or mend that began a new budget; the two counts then begin at 0.
     posts_forgiven: Mapped[int] = mapped_column(default=0, server_default="0")
     # `sent` is committed before a request to pair goes out; `pairings` counts those that may have reached PingOne since
     # the last replay.
@@ -119,6 +119,11 @@ class Record(Base):
     correlation_id: Mapped[str | None] = mapped_column(String(100))
     # When it took its final status; empty again after a replay.
     finalized_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def all_posts() -> ColumnElement[int]:
+    """All OTP posts of a record, those of earlier budgets too."""
+    return Record.otp1_posts + Record.otp2_posts + Record.posts_forgiven
 
 
 def needs_read() -> ColumnElement[bool]:

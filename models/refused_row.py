@@ -1,5 +1,5 @@
-"""A row of a file that was refused at loading: which one it was, and why. Nothing else of it is kept, since any of its
-cells may hold an OTP or a seed."""
+"""A row of a file that was refused at loading, and was not mended since: which one it was, and why. Nothing else of it
+is kept, since any of its cells may hold an OTP or a seed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ class RefusedRow(Base):
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
     row_number: Mapped[int]
     environment_id: Mapped[str] = mapped_column(String(100))
-    # Empty where the row has none, or one that cannot be told from an OTP or a seed in the wrong column. When the row
-    # comes back mended, it is the one that it has then.
+    # Empty where the row has none, or one that cannot be told from an OTP or a seed in the wrong column.
     serial_number: Mapped[str | None] = mapped_column(String(50))
     # Why it was refused: a word of `models.row_fault.RowFault`, and a sentence with the cure.
     reason: Mapped[str] = mapped_column(String(40))

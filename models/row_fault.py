@@ -19,13 +19,15 @@ class RowFault(StrEnum):
     SEED_UNFIT = "seed_unfit"
     # It names no person or no device, two different ones, or by something that is no id.
     PERSON_UNFIT = "person_unfit"
-    # It comes back from an export, and not as it went out.
-    ORIGIN_UNFIT = "origin_unfit"
+    # Its cell `file_row` is not as the export wrote it.
+    FILE_ROW_UNFIT = "file_row_unfit"
     # Its token or its device stands on another row of the same file: on all of them if they do not say the same.
     REPEATED = "repeated"
     # Another batch is at work on its token or its device.
     IN_PROGRESS = "in_progress"
-    # Its OTPs were sent before, or it has none, and those of its earlier record cannot go again.
+    # Another batch has made its token active, with this person or on this device.
+    ACTIVE_ELSEWHERE = "active_elsewhere"
+    # Its OTPs were sent before, or it has none, and those of its record cannot go again.
     OTPS_USED = "otps_used"
 
 
@@ -41,11 +43,13 @@ FAULT_CURES = {
     " the vendor for the file again, and load that.",
     RowFault.PERSON_UNFIT: "It is not clear whose token it is, or which device. Correct the ids, or the list of who"
     " gets what, and load the row again.",
-    RowFault.ORIGIN_UNFIT: "The row came back otherwise than it was exported. Take it from the export again.",
+    RowFault.FILE_ROW_UNFIT: "The row came back otherwise than it was exported. Take it from the export again.",
     RowFault.REPEATED: "The token or the device stands on several rows of the file. Where these do not say the same,"
     " none of them was loaded: find out which is right, and load that one again.",
     RowFault.IN_PROGRESS: "Another batch is at work on the token or the device. Wait until that is finished, or cancel"
     " it there, and load the row again.",
+    RowFault.ACTIVE_ELSEWHERE: "Another batch has made the token active. Nothing is left to do: --only-new leaves such"
+    " rows out.",
     RowFault.OTPS_USED: "The OTPs of the row cannot go again. Press the token for two fresh, consecutive OTPs, and load"
     " the row again.",
 }

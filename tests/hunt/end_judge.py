@@ -94,7 +94,7 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.BUDGET_SPENT:
             # A new pair of a seed takes two posts.
             needed = 2 if device.seed is not None and (1, EXTRA) in verdicts else 1
-            spent = row.otp1_posts + row.otp2_posts - row.posts_forgiven
+            spent = row.otp1_posts + row.otp2_posts
             is_spent = spent + needed > scenario.settings.otp_post_budget
             return is_spent or max(row.otp1_posts, row.otp2_posts) >= POSTS_PER_OTP
         case Reason.ATTEMPTS_SPENT:

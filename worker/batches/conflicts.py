@@ -1,9 +1,9 @@
-"""Finds the rows of a shipment that must not be loaded, because their token or device is in the database already."""
+"""Finds the rows that must not become records, because their token or device is in the database already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, select
 
@@ -17,6 +17,7 @@ from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.pingone.users import fold_case
 from worker.vault.otp import Otp, OtpPair
+from worker.vault.otp_source import OtpSource
 from worker.vault.seed import Seed
 
 # What names a person, the most certain first.
@@ -27,42 +28,60 @@ Refusal: TypeAlias = "tuple[str, RowFault]"
 
 
 class Conflicts:
-    """Compares rows with the records of one environment, within the load's transaction. `batch_id` is the batch that
-    the rows are written to; None where they are not written, and are remembered here instead."""
+    """Compares rows with the records of one environment, within a transaction. `batch_id`: the batch of the rows; None
+    where it is none yet. Unless they are written (`is_written`), they are remembered here instead."""
 
-    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str, batch_id: int | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        keyring: Keyring,
+        environment_id: str,
+        batch_id: int | None = None,
+        *,
+        is_written: bool = False,
+    ) -> None:
         self._connection = connection
         self._earlier = EarlierRecords(connection, keyring, environment_id)
         self._past = PastTokens(connection, keyring, environment_id)
         self._batch_id = batch_id
+        self._is_written = is_written
         # Row numbers by serial number or device, of rows that may be loaded and are not written.
         self._not_written: dict[str, int] = {}
 
-    def split(self, rows: Sequence[Row], lacking: Mapping[int, str]) -> tuple[list[NewRecord], list[RowError], int]:
-        """Part these rows into those that may be loaded, the reasons why others may not, and how many have a token that
-        is active already. Rows of earlier calls count as loaded. `lacking`: why rows have no OTPs, by their numbers."""
+    def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
+        """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
+        count as records."""
         serials, devices = self._earlier.find(rows)
         # After the records, since a purge that goes on meanwhile puts in the same moment the one in place of the other.
         past = self._past.find(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
-        already_active = 0
-        in_chunk: dict[str, int] = {} if self._batch_id is not None else self._not_written
+        in_chunk: dict[str, int] = {} if self._is_written else self._not_written
         for row in rows:
-            before = past[row.row_number]
-            if before.is_active or _is_active(row, serials.get(row.serial_number, ())):
-                already_active += 1
-                continue
-            refusal = self._explain_duplicate(row, in_chunk) or self._explain_conflict(row, serials, devices)
-            if used := _explain_used_otp(before.used_in) or lacking.get(row.row_number):
-                refusal = refusal or (used, RowFault.OTPS_USED)
+            before, earlier = past[row.row_number], serials.get(row.serial_number, ())
+            refusal = (
+                self._explain_active(row, earlier, before)
+                or self._explain_duplicate(row, in_chunk)
+                or self._explain_conflict(row, serials, devices)
+                or _refuse_used_otp(before.used_in)
+            )
             if refusal:
                 reason, fault = refusal
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
-                good.append(NewRecord(row, self._choose_counter(row, serials.get(row.serial_number, ()), before)))
+                good.append(NewRecord(row, self._choose_counter(row, earlier, before)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
-        return good, errors, already_active
+        return good, errors
+
+    def _explain_active(self, row: Row, earlier: Iterable[Found], before: Past) -> Refusal | None:
+        """Why nothing is left to do for a row: another batch made its token active, on the row's device, or with its
+        person where it names none; None if none did."""
+        active = [found for found in earlier if found.status == Status.ACTIVE]
+        same = [found for found in active if _is_same_device_or_person(found, row)]
+        if not same and before.active_in is None:
+            return None
+        batch = repr(self._name_batch(same[0])) if same else before.active_in
+        return f"its token is active already, in batch {batch}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
         """Why a row repeats one that was split before and is not written yet; None if it does not. The file's own
@@ -85,12 +104,12 @@ class Conflicts:
         """Why an earlier record of the same serial number stands in the way; None if it does not."""
         if found.status not in FINAL:
             return self._explain_in_progress("serial number", found)
-        # A row that comes back may be for a new device, and have the OTPs that were meant for the old one.
-        if row.device_id and found.device_id != row.device_id and not row.origin:
+        # OTPs that were meant for another device may go to this one.
+        is_other_device = row.device_id and found.device_id != row.device_id
+        if found.batch_id == self._batch_id or is_other_device or not isinstance(row.otps, OtpPair):
             return None
-        if isinstance(row.otps, OtpPair) and self._find_used_otps(found) & {row.otps.first, row.otps.second}:
-            used_in = f"{self._name_batch(found)!r} (row {found.row_number})"
-            return _explain_used_otp(used_in) or "", RowFault.OTPS_USED
+        if find_used_otps(found, self._earlier.open(found)) & {row.otps.first, row.otps.second}:
+            return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
         return None
 
     def _choose_counter(self, row: Row, earlier: Iterable[Found], before: Past) -> int | None:
@@ -120,45 +139,34 @@ class Conflicts:
     def _name_batch(self, found: Found) -> str:
         return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
-    def _find_used_otps(self, found: Found) -> set[Otp | None]:
-        """The OTPs that an earlier record of this token has sent, or may have sent."""
-        used: set[Otp | None] = set()
-        pair = self._earlier.open(found)
-        if not isinstance(pair, OtpPair):
-            # Nobody can tell; PingOne's answer will. Or it is a seed, which makes other OTPs for each post.
-            return used
-        # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once
-        # more, and with that record.
-        if found.otp1_posts:
-            used.add(pair.first)
-        if found.otp2_posts and pair.second is not None:
-            used.add(pair.second)
-        return used
+
+def find_used_otps(found: Any, source: OtpSource | None) -> frozenset[Otp]:
+    """Find the OTPs of a record's pairs that were sent, or may have been. `source`: what the record has now; where it
+    was erased nobody can tell, and PingOne's answer will; a seed makes other OTPs for each post."""
+    if not isinstance(source, OtpPair):
+        return frozenset()
+    # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once more,
+    # and with that record.
+    posted = ((source.first, found.otp1_posts), (source.second, found.otp2_posts))
+    return source.spent | {otp for otp, posts in posted if otp and posts}
 
 
 def _refuse_repeated(what: str, row_number: int) -> Refusal:
     """Refuse a row whose serial number or device stands on an earlier row of its file."""
-    return f"the {what} stands on row {row_number} of this file already: keep one of the two rows", RowFault.REPEATED
+    return f"the {what} stands on row {row_number} already: keep one of the two rows", RowFault.REPEATED
 
 
-def _is_active(row: Row, earlier: Iterable[Found]) -> bool:
-    """Whether the token of a row is active already: on the row's device, or with its person where it names none; or on
-    any device, where the row comes back as it was and a later batch made it active."""
-    active = [found for found in earlier if found.status == Status.ACTIVE]
-    if any(found.device_id == row.device_id if row.device_id else _is_same_person(found, row) for found in active):
-        return True
-    origin = row.origin
-    if origin is None or not any(found.batch_id > origin.batch_id for found in active):
-        return False
-    came_from = (origin.batch_id, origin.row_number, row.device_id)
-    return any((found.batch_id, found.row_number, found.device_id) == came_from for found in earlier)
+def _is_same_device_or_person(found: Found, row: Row) -> bool:
+    """Whether an earlier record was for the device of a row, or for its person where the row names no device."""
+    return found.device_id == row.device_id if row.device_id else _is_same_person(found, row)
 
 
-def _explain_used_otp(batch: str | None) -> str | None:
-    """Why a row is refused one of whose OTPs was sent before; None if none was. `batch`: where, in words."""
+def _refuse_used_otp(batch: str | None) -> Refusal | None:
+    """Refuse a row one of whose OTPs was sent before; None if none was. `batch`: where, in words."""
     if batch is None:
         return None
-    return f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
+    reason = f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
+    return reason, RowFault.OTPS_USED
 
 
 def _is_same_person(found: Found, row: Row) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from worker.intake import Row
 from worker.observability.counting import agree, count_things
@@ -13,28 +12,26 @@ from worker.observability.counting import agree, count_things
 @dataclass(slots=True)
 class LoadCounts:
     """Counts the rows of a load, chunk by chunk. `canary_row` is the number of the canary's last row, once that is
-    written. `already_active`: rows whose token is active on its device, so that there is nothing to do."""
+    written. `left_out`: rows that are left out on purpose, since their tokens are active elsewhere."""
 
     canary: int | None = None
     total: int = 0
     rows_refused: int = 0
-    already_active: int = 0
+    left_out: int = 0
     canary_row: int | None = None
-    _origins: Counter[int] = field(default_factory=Counter)
 
-    def add(self, written: Sequence[Row], refused: int, already_active: int) -> None:
+    def add(self, written: Sequence[Row], refused: int, left_out: int) -> None:
         """Count one more chunk."""
         if self.canary is not None and self.total < self.canary <= self.total + len(written):
             self.canary_row = written[self.canary - self.total - 1].row_number
         self.total += len(written)
         self.rows_refused += refused
-        self.already_active += already_active
-        self._origins.update(row.origin.batch_id for row in written if row.origin)
+        self.left_out += left_out
 
     @property
     def rows(self) -> int:
         """All rows of the file so far."""
-        return self.total + self.rows_refused + self.already_active
+        return self.total + self.rows_refused + self.left_out
 
     @property
     def held_back_from(self) -> int | None:
@@ -46,25 +43,15 @@ class LoadCounts:
         """What the batch keeps of this, by the names of its columns."""
         return {"total": self.total, "rows_refused": self.rows_refused}
 
-    @property
-    def are_all_active(self) -> bool:
-        """Whether every row was left out, since its token is active already."""
-        return bool(self.already_active) and not (self.total or self.rows_refused)
-
     def explain_nothing_left(self) -> str | None:
         """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
         if self.total or not self.rows_refused:
             return None
-        if not self.already_active:
+        if not self.left_out:
             return explain_none_good(self.rows_refused)
         none = "one row" if self.rows_refused == 1 else f"{self.rows_refused:,} rows"
-        others = count_things(self.already_active, "other")
-        return f"{none} of it cannot be loaded, and {others} {agree(self.already_active, 'is', 'are')} active already"
-
-    @property
-    def parent_id(self) -> int | None:
-        """The batch that most of the rows come back from; None if none does."""
-        return next((batch_id for batch_id, _ in self._origins.most_common(1)), None)
+        others = count_things(self.left_out, "other")
+        return f"{none} of it cannot be loaded, and {others} {agree(self.left_out, 'is', 'are')} active already"
 
 
 def explain_none_good(rows: int) -> str:

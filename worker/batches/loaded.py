@@ -15,9 +15,8 @@ from worker.observability.counting import count_things
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
-    new batch is outside its hours, when these begin. `already_active`: rows of the file that were left out, since their
-    tokens were active on their devices. `parent`: the name of the batch that its rows come back from.
-    `purged_at`: when the records of a batch that was loaded before were purged."""
+    new batch is outside its hours, when these begin. `left_out`: rows that were left out on purpose, since their tokens
+    are active in other batches. `purged_at`: when the records of a batch that was loaded before were purged."""
 
     batch_id: int
     name: str
@@ -25,13 +24,12 @@ class Loaded:
     rows_refused: int
     is_new: bool
     out_of_hours: OutOfHours | None = None
-    already_active: int = 0
-    parent: str | None = None
+    left_out: int = 0
     purged_at: datetime | None = None
 
 
 class AllActive(Exception):
-    """The tokens of all rows of a file are active on their devices: nothing is left to do, and no batch was made."""
+    """All rows of a file were left out, since their tokens are active: nothing is left to do, and no batch was made."""
 
     def __init__(self, rows: int) -> None:
         super().__init__("every token is active already")
@@ -40,7 +38,7 @@ class AllActive(Exception):
 
 def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -> Loaded | None:
     """Find the batch that the file of this fingerprint became earlier in the environment, unless it was cancelled."""
-    columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.already_active, Batch.purged_at)
+    columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.purged_at)
     statement = select(*columns).where(
         Batch.environment_id == environment_id,
         Batch.file_sha256 == fingerprint,
@@ -49,15 +47,7 @@ def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -
     row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    return Loaded(
-        row.id,
-        row.name,
-        row.total,
-        row.rows_refused,
-        is_new=False,
-        already_active=row.already_active,
-        purged_at=row.purged_at,
-    )
+    return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False, purged_at=row.purged_at)
 
 
 def describe_known(loaded: Loaded) -> str:

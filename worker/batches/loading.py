@@ -7,12 +7,13 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from models.audit import Action
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
+from models.row_fault import RowFault
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
@@ -21,8 +22,7 @@ from worker.batches.load_counts import LoadCounts
 from worker.batches.loaded import AllActive, Loaded, find_loaded
 from worker.batches.names import check_name
 from worker.batches.record_rows import RecordRows
-from worker.batches.refused_rows import RefusedRows, note_serial_numbers
-from worker.batches.returning import Returning
+from worker.batches.refused_rows import RefusedRows
 from worker.batches.trial import find_trial_row
 from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
@@ -73,7 +73,7 @@ class Loader:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
         that leaves any; with hours, it runs only within them. For the audit are `accepted`, what of the preflight a
         person accepted, and `plan`, the hash of the plan that this was compared with. Raises NameTaken, NameUnfit,
-        OtherHours; UnusableFile if no row is left; AllActive if none needs to be loaded."""
+        OtherHours; UnusableFile if no row is left; AllActive if all were left out."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := find_loaded(connection, self._environment.environment_id, shipment.fingerprint):
@@ -84,40 +84,26 @@ class Loader:
             counts = self._insert_records(connection, shipment, batch_id, canary)
             if problem := counts.explain_nothing_left():
                 raise UnusableFile(shipment.path, problem, "Mend them first")
-            if not counts.are_all_active:
-                hours.set_hours(connection, batch_id, daily_hours)
-                told = self._complete(connection, batch_id, counts)
-                terms: dict[str, Any] = {"canary": canary, "window": daily_hours and str(daily_hours)}
-                terms |= {"environment": self._environment.name} | counts.sums
-                approved = {"accepted": list(accepted), "plan": plan}
-                self._tell_audit(connection, shipment, name, terms, told | approved)
-                out_of_hours = hours.check_hours(self._database, connection, batch_id)
-                self._database.analyze(connection, Record.__tablename__)
-                sums = (counts.total, counts.rows_refused)
-                return Loaded(batch_id, name, *sums, is_new=True, out_of_hours=out_of_hours, **told)
-            # Not all is undone: what was noted of refused rows that came back stays.
-            connection.execute(delete(Batch).where(Batch.id == batch_id))
-        raise AllActive(counts.already_active)
-
-    def _complete(self, connection: Connection, batch_id: int, counts: LoadCounts) -> dict[str, Any]:
-        """Write what is known of a batch once its rows are counted. Returns what of it is told to a person, too."""
-        trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
-        held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
-        come_back = {"parent_id": counts.parent_id, "already_active": counts.already_active}
-        connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back | come_back))
-        parent = connection.scalar(select(Batch.name).where(Batch.id == counts.parent_id))
-        return {"parent": parent, "already_active": counts.already_active}
+            if not counts.total:
+                raise AllActive(counts.left_out)
+            hours.set_hours(connection, batch_id, daily_hours)
+            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+            held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
+            terms: dict[str, Any] = {"canary": canary, "window": daily_hours and str(daily_hours)}
+            terms |= {"environment": self._environment.name} | counts.sums
+            others = {"left_out": counts.left_out, "accepted": list(accepted), "plan": plan}
+            self._tell_audit(connection, shipment, name, terms, others)
+            out_of_hours = hours.check_hours(self._database, connection, batch_id)
+            self._database.analyze(connection, Record.__tablename__)
+            sums = (counts.total, counts.rows_refused)
+            return Loaded(batch_id, name, *sums, is_new=True, out_of_hours=out_of_hours, left_out=counts.left_out)
 
     def _tell_audit(
         self, connection: Connection, shipment: Shipment, name: str, facts: dict[str, Any], others: dict[str, Any]
     ) -> None:
         """Write the audit's line of a load: these facts, and those of the others that say something."""
-        about = {"file": escape_line(shipment.path.name), "sha256": shipment.digest}
-        if listed := shipment.assignment:
-            about |= {"list_file": escape_line(listed.path.name), "list_sha256": listed.digest}
-        # Not the files of key and password, which could be guessed from their digests.
-        others = others | {"may_import": shipment.switches.may_import, "may_pair": shipment.switches.may_pair}
-        facts = about | facts | {key: value for key, value in others.items() if value}
+        facts = describe_files(shipment) | facts | {key: value for key, value in others.items() if value}
         audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
@@ -141,20 +127,20 @@ class Loader:
         self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
     ) -> LoadCounts:
         """Write the records, and count the rows."""
-        returning = Returning(connection, self._keyring, self._environment.environment_id)
-        conflicts = Conflicts(connection, self._keyring, self._environment.environment_id, batch_id)
+        environment_id = self._environment.environment_id
+        conflicts = Conflicts(connection, self._keyring, environment_id, batch_id, is_written=True)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age)
-        writer = self._make_writer(connection, record_rows.columns, batch_id)
-        refused_rows = RefusedRows(connection, self._environment.environment_id, batch_id)
+        writer = make_record_writer(self._database, connection, record_rows.columns, batch_id, environment_id)
+        refused_rows = RefusedRows(connection, environment_id, batch_id)
         counts, analyzed = LoadCounts(canary), 0
         rows = shipment.rows()
         chunk = list(islice(rows, CHUNK))
         while chunk:
             errors = [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]
-            completed = returning.complete(whole, may_pair=shipment.switches.may_pair)
-            good, conflicting, already_active = conflicts.split(completed.rows, completed.lacking)
-            errors += completed.errors + conflicting
+            good, conflicting = conflicts.split(whole)
+            left_out, refused = part_left_out(shipment, conflicting)
+            errors += refused
             with writer.writing() as write:
                 for record in good:
                     write(record_rows.values(record))
@@ -162,10 +148,9 @@ class Loader:
                 chunk = list(islice(rows, CHUNK))
             errors.sort(key=lambda error: error.row_number)
             refused_rows.write(errors)
-            note_serial_numbers(connection, completed.mended)
             for error in errors:
                 self._on_refused(error)
-            counts.add([record.row for record in good], len(errors), already_active)
+            counts.add([record.row for record in good], len(errors), len(left_out))
             if chunk:
                 self._on_progress("Loading rows", counts.rows)
             if counts.total > 10 * analyzed:
@@ -174,12 +159,29 @@ class Loader:
                 analyzed = counts.total
         return counts
 
-    def _make_writer(self, connection: Connection, columns: tuple[str, ...], batch_id: int) -> RowWriter:
-        """What writes the records: these columns, and those that are the same for all of them."""
-        same = {
-            "batch_id": batch_id,
-            "environment_id": self._environment.environment_id,
-            "scheduled_at": connection.scalar(select(self._database.now())),
-        }
-        table = Record.metadata.tables[Record.__tablename__]
-        return RowWriter(connection, table, columns, same)
+
+def part_left_out(shipment: Shipment, errors: Sequence[RowError]) -> tuple[list[RowError], list[RowError]]:
+    """Part the rows that a shipment leaves out on purpose from those that are refused."""
+    left_out = [error for error in errors if shipment.only_new and error.fault == RowFault.ACTIVE_ELSEWHERE]
+    return left_out, [error for error in errors if error not in left_out]
+
+
+def describe_files(shipment: Shipment) -> dict[str, Any]:
+    """Describe the files of a shipment for the audit, by their names and SHA-256. Not those of key and password, which
+    could be guessed from their digests."""
+    about = {"file": escape_line(shipment.path.name), "sha256": shipment.digest}
+    if listed := shipment.assignment:
+        about |= {"list_file": escape_line(listed.path.name), "list_sha256": listed.digest}
+    return about
+
+
+def make_record_writer(
+    database: Database, connection: Connection, columns: tuple[str, ...], batch_id: int, environment_id: str
+) -> RowWriter:
+    """Make what writes new records of a batch: these columns, and those that are the same for all of them."""
+    same = {
+        "batch_id": batch_id,
+        "environment_id": environment_id,
+        "scheduled_at": connection.scalar(select(database.now())),
+    }
+    return RowWriter(connection, Record.metadata.tables[Record.__tablename__], columns, same)

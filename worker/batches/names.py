@@ -18,12 +18,15 @@ _MOST_NAMES = 1000
 
 
 class NameTaken(Exception):
-    """Another batch has this name already; `free` is one that no batch has. The message says what to type:
-    `cure`, or by default the option with that name."""
+    """Another batch has this name already; `free` is one that no batch has. The message says what to type: to mend that
+    batch; or `cure`, by default the option with the free name."""
 
     def __init__(self, name: str, free: str, cure: str | None = None) -> None:
         cure = cure or f"--batch {quote(free)}"
-        super().__init__(f"a batch named {name!r} exists already: give another name, such as: {cure}")
+        super().__init__(
+            f"a batch named {name!r} exists already: bring corrected rows into it with `oathbulk mend {quote(name)}"
+            f" FILE`, or give another name, such as: {cure}"
+        )
         self.name = name
         self.free = free
 

@@ -27,10 +27,10 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What purged batches have of a row's token: whether it is active on the row's device; the batch in which an OTP of
-    the row was sent; and the lowest counter of which no OTP was sent, 0 if none was."""
+    """What purged batches have of a row's token: the batch that made it active on the row's device, and the one in
+    which an OTP of the row was sent, in words; and the lowest counter of which no OTP was sent, 0 if none was."""
 
-    is_active: bool = False
+    active_in: str | None = None
     used_in: str | None = None
     next_counter: int = 0
 
@@ -105,9 +105,12 @@ class PastTokens:
         otps = [row.otps.first, row.otps.second] if isinstance(row.otps, OtpPair) else []
         prints = {self._prints.of_otp(row.serial_number, otp) for otp in otps if otp is not None}
         return Past(
-            is_active=any(each.is_active and device is not None and each.device_id == device for each in found),
-            used_in=next(
-                (f"{each.name!r}, which was purged" for each in same if prints & {each.otp1, each.otp2}), None
-            ),
+            active_in=_name_first(each for each in found if each.is_active and device and each.device_id == device),
+            used_in=_name_first(each for each in same if prints & {each.otp1, each.otp2}),
             next_counter=max((each.next_counter or 0 for each in found), default=0),
         )
+
+
+def _name_first(found: Iterator[ResultRow[*tuple[Any, ...]]]) -> str | None:
+    """Name the batch of the first of these, in words; None if there is none."""
+    return next((f"{each.name!r}, which was purged" for each in found), None)

@@ -1,15 +1,15 @@
-"""Keeps the rows of a file that are refused, within the load's transaction; and finds those that come back mended."""
+"""Keeps the rows of a file that are refused, until they are mended, within the transaction of a load or a mend."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, delete
 
 from models.base import LONGEST_DETAIL
 from models.refused_row import RefusedRow
 from worker.database.row_writer import RowWriter
-from worker.intake import Origin, Row, RowError
+from worker.intake import RowError
 
 _COLUMNS = ("row_number", "serial_number", "reason", "detail")
 
@@ -31,29 +31,7 @@ class RefusedRows:
                 write((error.row_number, error.serial_number, str(error.fault), error.reason[:LONGEST_DETAIL]))
 
 
-def find_refused(connection: Connection, environment_id: str, origins: Iterable[Origin]) -> set[Origin]:
-    """Find which of these origins are refused rows of this environment."""
-    numbers: dict[int, list[int]] = {}
-    for origin in origins:
-        numbers.setdefault(origin.batch_id, []).append(origin.row_number)
-    mine = select(RefusedRow.batch_id, RefusedRow.row_number).where(RefusedRow.environment_id == environment_id)
-    return {
-        Origin(found.batch_id, found.row_number)
-        for batch_id, some in numbers.items()
-        for found in connection.execute(mine.where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(some)))
-    }
-
-
-def note_serial_numbers(connection: Connection, rows: Iterable[Row]) -> None:
-    """Note of refused rows that come back as these ones which tokens they are: the serial number may have been what was
-    wrong, and by it the token is found in the later batch."""
-    values = [
-        {"of_batch": row.origin.batch_id, "number": row.origin.row_number, "serial_number": row.serial_number}
-        for row in rows
-        if row.origin
-    ]
-    if values:
-        mine = update(RefusedRow.__table__).where(  # type: ignore[arg-type]
-            RefusedRow.batch_id == bindparam("of_batch"), RefusedRow.row_number == bindparam("number")
-        )
-        connection.execute(mine.values(serial_number=bindparam("serial_number")), values)
+def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Collection[int]) -> int:
+    """Forget the refused rows of a batch with these numbers, since their tokens have records now. Returns how many."""
+    mine = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
+    return connection.execute(mine).rowcount if row_numbers else 0

@@ -47,6 +47,12 @@ HEADINGS: dict[str, dict[str, Place]] = {
     },
     "Batches": {
         "load": Place("load", "load", "Load a shipment into the database, for workers that run elsewhere."),
+        "mend": Place(
+            "mend",
+            "mend",
+            "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
+            " once more.",
+        ),
         "status": Place(
             "status",
             "status",

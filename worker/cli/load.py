@@ -154,15 +154,13 @@ def _make_loader(
 
 def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
-    records, refused, active = count_things(loaded.total, "record"), loaded.rows_refused, loaded.already_active
+    records, refused, left_out = count_things(loaded.total, "record"), loaded.rows_refused, loaded.left_out
     if loaded.is_new:
         rows = f"{count_things(refused, 'row')} {agree(refused, 'was', 'were')} refused"
         console.print(f"Loaded {records} as batch {loaded.name}; {rows}.")
-        if active:
-            whose, was = agree(active, "its token is", "their tokens are"), agree(active, "was", "were")
-            console.print(f"{count_things(active, 'row')} {was} left out: {whose} active already.")
-        if loaded.parent:
-            console.print(f"Its rows come back from batch {loaded.parent}.")
+        if left_out:
+            whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
+            console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
         if loaded.out_of_hours is not None:
             console.print(f"It is {loaded.out_of_hours}.")
         return

@@ -46,7 +46,7 @@ def loaded_to_json(loaded: Loaded) -> dict[str, Any]:
         "batch": loaded.name,
         "total": loaded.total,
         "rows_refused": loaded.rows_refused,
-        "already_active": loaded.already_active,
+        "left_out": loaded.left_out,
         "is_new": loaded.is_new,
     }
 
@@ -54,7 +54,7 @@ def loaded_to_json(loaded: Loaded) -> dict[str, Any]:
 def print_all_active(file: Path, found: AllActive, *, as_json: bool) -> None:
     """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
     if as_json:
-        nothing = Loaded(0, "", 0, 0, is_new=False, already_active=found.rows)
+        nothing = Loaded(0, "", 0, 0, is_new=False, left_out=found.rows)
         print_json(loaded_to_json(nothing) | {"batch": None, "refused": []})
     else:
         console.print(f"{describe_all_active(file, found.rows)} No batch was made of it.", soft_wrap=True)

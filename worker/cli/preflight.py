@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import redis
 
+from worker.batches.mending import read_mended_batch
 from worker.cli.failures import explain_server_failure
 from worker.cli.hosts import print_hosts
 from worker.cli.loaded_files import find_loaded_as
@@ -45,17 +46,19 @@ def run_preflight(
     *,
     offline: bool,
     needs_pingone: bool = False,
+    mends: str | None = None,
     on_progress: OnProgress = tell_nobody,
 ) -> Report:
     """Find what can be known of a shipment for the environment of this name. `offline`: PingOne is asked nothing. If it
-    cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
+    cannot be asked, nothing of it is known; with `needs_pingone` that is raised. `mends`: the name of the batch to
+    which its rows belong.
 
     Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
     environment = _find_environment(installation, name, offline=offline)
     rate = environment.rate if environment else USUAL_RATE
-    with _reading_rows(installation, environment) as (reader, known):
+    with _reading_rows(installation, environment, shipment, mends) as (reader, known):
         report = check_shipment(shipment, reader, installation.settings, rate, on_progress)
-    if environment is not None and (loaded := find_loaded_as(installation, shipment, name)):
+    if environment is not None and not mends and (loaded := find_loaded_as(installation, shipment, name)):
         report.batch, report.findings = loaded.name, [note_loaded(loaded)]
     elif environment is None:
         report.unknown.append("the database and PingOne: no environment is configured here")
@@ -83,16 +86,17 @@ def _find_environment(installation: Installation, name: str, *, offline: bool) -
 
 @contextmanager
 def _reading_rows(
-    installation: Installation, environment: Environment | None
+    installation: Installation, environment: Environment | None, shipment: Shipment, mends: str | None
 ) -> Iterator[tuple[RowReader, ResyncKnowledge]]:
     """Yield a reader of rows, and what the environment has taught. A database in the home that is not there yet is not
     made for it."""
     if environment is None or installation.is_empty:
-        with reading_without_records(knows_records=environment is not None) as reader:
+        with reading_without_records() as reader:
             yield reader, ResyncKnowledge()
         return
     with installation.database.reading() as connection:
-        reader = RowReader(connection, installation.keyring, environment.environment_id)
+        batch = read_mended_batch(connection, mends, shipment) if mends else None
+        reader = RowReader(connection, installation.keyring, environment.environment_id, batch)
         yield reader, read_resync(connection, environment.environment_id)
 
 

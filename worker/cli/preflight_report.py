@@ -56,7 +56,7 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
         "rows": len(verdicts.good),
         "rows_refused": len(verdicts.refused),
         "refused": collect_refused(report).to_json(),
-        "already_active": len(verdicts.active),
+        "left_out": len(verdicts.left_out),
         "doubtful": len(verdicts.doubts),
         **findings_to_json(report),
         "blocking": [finding.name for finding in blocking],
@@ -85,9 +85,9 @@ def print_outcome(file: Path, report: Report) -> None:
 def describe_outcome(file: Path, report: Report) -> str:
     """Say in a sentence how many rows are ready, and how long they take at which pace."""
     verdicts = report.verdicts
-    if verdicts.are_all_active:
+    if verdicts.are_all_left_out:
         return describe_all_active(file, verdicts.rows)
-    rows = len(verdicts.good) + len(verdicts.refused) + len(verdicts.active)
+    rows = len(verdicts.good) + len(verdicts.refused) + len(verdicts.left_out)
     ready = len(verdicts.good) - len(verdicts.doubts)
     pace = f"the {report.rate:g} requests a second that the license has"
     return (
@@ -99,8 +99,8 @@ def describe_outcome(file: Path, report: Report) -> str:
 def choose_told(report: Report, accepted: frozenset[str]) -> frozenset[str]:
     """Choose the findings that `load` and `run` say in other words: of rows that they print, and where nothing of the
     file is left to load."""
-    if report.verdicts.are_all_active:
-        return frozenset({"already_active"})
+    if report.verdicts.are_all_left_out:
+        return frozenset({"left_out"})
     blocking = report.blocking(accepted)
     is_refused = any(finding.level == Level.STOP for finding in blocking)
     return TOLD_BY_ROWS | {"nothing_to_load"} if is_refused or not blocking else frozenset()

@@ -33,6 +33,9 @@ class SourceOptions:
     only_assigned: Annotated[
         bool, typer.Option("--only-assigned", help="Leave out tokens without a person, instead of refusing them.")
     ] = False
+    only_new: Annotated[
+        bool, typer.Option("--only-new", help="Leave out tokens that another batch made active, instead of refusing.")
+    ] = False
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
     ] = None
@@ -62,16 +65,20 @@ class SourceOptions:
         bool, typer.Option("--pair", help="Pair tokens with their persons, which makes the devices that are missing.")
     ] = False
 
-    def open(self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False) -> Shipment:
+    def open(
+        self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False, *, mends: bool = False
+    ) -> Shipment:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
-        needs none, and comes without its rows. Raises UnusableFile, typer.BadParameter."""
+        needs none, and comes without its rows. `mends`: its rows belong to a batch that is loaded; those whom the list
+        does not name are left out. Raises UnusableFile, typer.BadParameter."""
         self._refuse_unfit()
         assignment = open_assignment(self.assign) if self.assign else None
-        hints = self._read_hints()
+        hints = replace(self._read_hints(), mends=mends)
         said: dict[str, Any] = {
             "format_name": self.format_name,
             "assignment": assignment,
-            "only_assigned": self.only_assigned,
+            "only_assigned": self.only_assigned or mends,
+            "only_new": self.only_new,
             "switches": Switches(self.may_import, self.may_pair),
         }
         while True:

@@ -34,9 +34,8 @@ def write_renamed_command(command: str, file: Path, request: LoadRequest) -> str
 
 
 def write_refused_export(batch: str) -> str:
-    """Write the command that lists every row that was refused when this batch was loaded. It has just been loaded: no
-    batch came of such a file yet."""
-    return write_export(batch, f"--status {REFUSED}", REFUSED, ())
+    """Write the command that lists every row that was refused when this batch was loaded."""
+    return write_export(batch, f"--status {REFUSED}", REFUSED)
 
 
 def write_plan_command(file: Path, request: LoadRequest, accepting: Iterable[str]) -> str:

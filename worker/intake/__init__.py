@@ -9,21 +9,20 @@ from worker.intake.assignment import Assignment, open_assignment
 from worker.intake.formats.format import Hints
 from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, is_result, normalise
 from worker.intake.identities import explain_missing_ids
-from worker.intake.results import ORIGIN, RESULT_COLUMNS, Origin
+from worker.intake.results import FILE_ROW, RESULT_COLUMNS
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
 from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment, recognise_shipment
 
 __all__ = [
     "CANONICAL",
     "COLUMNS",
+    "FILE_ROW",
     "NO_SWITCHES",
-    "ORIGIN",
     "RESULT_COLUMNS",
     "Assignment",
     "Column",
     "Hints",
     "Leftovers",
-    "Origin",
     "Row",
     "RowError",
     "Shipment",

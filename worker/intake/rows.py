@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 from models.row_fault import RowFault
-from worker.intake.results import Origin
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import OtpType
 
@@ -37,9 +36,9 @@ class Row:
 
     `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case, None where
     the file does not know them; `generated_at` is UTC. `otps` is the pair of OTPs or the seed that the row brings;
-    None if it brings none, which only a row with an `origin` may: it takes them from the record that it was exported
-    from. `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr, since
-    we cannot know what is in there.
+    None if it brings none, which only a row that mends a batch may: its record keeps what it has. `file_row` is the
+    number that the row has in its batch, where an export says it. `extra` holds the columns that mean nothing to us, by
+    their names as written; it stays out of the repr, since we cannot know what is in there.
     """
 
     row_number: int
@@ -53,7 +52,7 @@ class Row:
     generated_at: Annotated[datetime | None, Column("generated_at")] = None
     lot: Annotated[str | None, Column("lot", longest=200)] = None
     otps: OtpSource | None
-    origin: Origin | None = None
+    file_row: int | None = None
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
 

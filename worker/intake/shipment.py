@@ -30,7 +30,7 @@ _DIGEST = 16
 
 # What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of
 # a person's own, changes nothing in PingOne.
-_FACTS = attrgetter("origin", *(each.attribute for each in COLUMNS if each.attribute != "lot"))
+_FACTS = attrgetter("file_row", *(each.attribute for each in COLUMNS if each.attribute != "lot"))
 # What only one row of a file may have: what it is, and its value.
 Identity: TypeAlias = "tuple[str, str]"
 
@@ -85,8 +85,9 @@ class Shipment:
     columns: list[str]
     digest: str
     assignment: Assignment | None = None
-    # Whether tokens without a person are left out, instead of being refused.
+    # Whether tokens without a person, and those that are active in another batch, are left out instead of refused.
     only_assigned: bool = False
+    only_new: bool = False
     switches: Switches = NO_SWITCHES
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
 
@@ -103,11 +104,9 @@ class Shipment:
 
     def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, as `tokens` does. A good one names its user, and its device unless that may
-        be made; or it comes back from an export: then the load takes what is missing from its earlier record."""
+        be made."""
         for row in self.tokens(leftovers):
-            missing = None
-            if isinstance(row, Row) and not row.origin:
-                missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
+            missing = isinstance(row, Row) and explain_missing_ids(row, may_pair=self.switches.may_pair)
             if missing:
                 yield RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
             else:
@@ -169,6 +168,7 @@ def open_shipment(
     hints: Hints = NO_HINTS,
     assignment: Assignment | None = None,
     only_assigned: bool = False,
+    only_new: bool = False,
     switches: Switches = NO_SWITCHES,
     clock: Callable[[], datetime] = read_clock,
 ) -> Shipment:
@@ -184,7 +184,9 @@ def open_shipment(
         columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
     if assignment is not None:
         columns = list(dict.fromkeys([*columns, *assignment.columns]))
-    return Shipment(path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, switches, clock)
+    return Shipment(
+        path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, only_new, switches, clock
+    )
 
 
 def recognise_shipment(
@@ -194,6 +196,7 @@ def recognise_shipment(
     hints: Hints = NO_HINTS,
     assignment: Assignment | None = None,
     only_assigned: bool = False,
+    only_new: bool = False,
     switches: Switches = NO_SWITCHES,
 ) -> Shipment:
     """Open a file that cannot be read, for want of its key, so that its fingerprint is known: it has no columns, and
@@ -203,7 +206,7 @@ def recognise_shipment(
         chosen = _choose_format(path, stream, format_name)
         while block := stream.read(_BLOCK):
             digest.update(block)
-    return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, switches)
+    return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, only_new, switches)
 
 
 def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
@@ -231,8 +234,8 @@ def _identify(row: Row) -> Iterator[Identity]:
     yield "serial number", row.serial_number.lower()
     if row.device_id:
         yield "device", row.device_id
-    if row.origin:
-        yield "record that it comes back from", str(row.origin)
+    if row.file_row:
+        yield "file_row", str(row.file_row)
 
 
 def _digest_facts(row: Row, key: bytes) -> bytes:

@@ -73,7 +73,6 @@ ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.otp2_posts,
     Record.verdict,
     Record.not_found,
-    Record.posts_forgiven,
     Record.pairing,
     Record.pairings,
     Record.is_device_made,
@@ -103,7 +102,6 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
         not_found=row.not_found,
         is_stale=row.is_stale,
         next_counter=row.next_counter,
-        posts_forgiven=row.posts_forgiven,
         pairing=PairingProgress(
             state=_read_pairing(row),
             device_id=row.device_id,

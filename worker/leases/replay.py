@@ -1,17 +1,18 @@
-"""A replay: which dead letters and cancelled records go again, and which of them keep their OTPs. Every function works
-in the caller's transaction. What a replay leaves as it is: worker.leases.not_replayed."""
+"""How dead letters and cancelled records go again: by a replay, which of them and which keep their OTPs; or by a mend,
+with what a person brought. Every function works in the caller's transaction. What a replay leaves as it is:
+worker.leases.not_replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, null, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, null, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
 from models.reason import TRANSIENT, Reason
-from models.record import Record
+from models.record import Record, all_posts
 from models.record_indexes import NOT_FINAL
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
@@ -21,11 +22,11 @@ from worker.leases.undoing import had_device, had_token
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
 # Reasons of dead letters whose token has to be looked for in PingOne's inventory again.
-_REASONS_OF_THE_INVENTORY = frozenset(
+REASONS_OF_THE_INVENTORY = frozenset(
     {Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED}
 )
 # Reasons of dead letters where something stood in the way of the OTPs: these are good only if none was answered.
-_REASONS_BESIDE_OTPS = _REASONS_OF_THE_INVENTORY | {
+_REASONS_BESIDE_OTPS = REASONS_OF_THE_INVENTORY | {
     *(Reason.LOCKED, Reason.BLOCKED, Reason.ACCOUNT_NOT_USABLE, Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS),
     *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED, Reason.DEVICE_IN_PROGRESS),
 }
@@ -44,12 +45,7 @@ def replay(
 
     Records with a refused OTP stay as they are: they need fresh OTPs, by a new load; but a seed makes them by itself,
     under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
-    again: dict[str, Any] = {
-        "scheduled_at": database.now(),
-        "attempts_forgiven": Record.attempts,
-        "not_found": 0,
-        "pairings": 0,
-    }
+    again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
     cleared = {"reason": None, "detail": None}
@@ -72,12 +68,44 @@ def replay(
     return count
 
 
+def mend(database: Database, connection: Connection, source: Status, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make records pending again that have the status `source`, with these values: of each its id as `this_id`, and of
+    all the same columns. Raises RecordsChanged if one of them has another status by now."""
+    if not rows:
+        return
+    names = [name for name in rows[0] if name != "this_id"]
+    named = {name: bindparam(f"new_{name}", type_=Record.__table__.c[name].type) for name in names}
+    cleared = {"reason": None, "detail": None, "verdict": None, "resynced": False}
+    again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"))
+    values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
+    changed = connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
+    if changed != len(rows):
+        raise RecordsChanged
+
+
+class RecordsChanged(Exception):
+    """Somebody else changed records at the same moment, so that nothing was done; the message says what to do."""
+
+    def __init__(self) -> None:
+        super().__init__("another command changed the same records at this moment: nothing was done, type it again")
+
+
+def _begin_again(database: Database) -> dict[str, Any]:
+    """The columns of a record that goes again, whatever made it end."""
+    return {
+        "scheduled_at": database.now(),
+        "attempts_forgiven": Record.attempts,
+        "not_found": 0,
+        "pairings": 0,
+    }
+
+
 def _look_for_tokens_again(
     connection: Connection, condition: ColumnElement[bool], reasons: Collection[str] | None
 ) -> None:
     """Forget what the inventory said of the tokens of dead letters that it stood in the way of: a person has changed it
     since. A device that we made stays theirs."""
-    wanted = _REASONS_OF_THE_INVENTORY & set(reasons) if reasons is not None else _REASONS_OF_THE_INVENTORY
+    wanted = REASONS_OF_THE_INVENTORY & set(reasons) if reasons is not None else REASONS_OF_THE_INVENTORY
     lacking = update(Record).where(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
     was_found = and_(Record.owner_id.is_not(None), ~Record.is_device_made)
     forgotten = lacking.where(Record.pairing != PairingState.PAIRED).values(
@@ -97,13 +125,15 @@ def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
 
     After an OTP 1 one counter is left out: if PingOne waits for the second OTP, the next one would be taken for it, and
     refused since it comes without `oathResync`."""
-    has_seed, posts = Record.next_counter.is_not(None), Record.otp1_posts + Record.otp2_posts
+    has_seed = Record.next_counter.is_not(None)
     may_be_waited_for = and_(Record.otp1_state != OtpState.UNSENT, Record.otp2_state == OtpState.UNSENT)
     return {
         "next_counter": case((may_be_waited_for, Record.next_counter + 1), else_=Record.next_counter),
         "otp1_state": case((has_seed, OtpState.UNSENT), else_=Record.otp1_state),
         "otp2_state": case((has_seed, OtpState.UNSENT), else_=Record.otp2_state),
-        "posts_forgiven": case((has_seed, posts), else_=Record.posts_forgiven),
+        "otp1_posts": case((has_seed, 0), else_=Record.otp1_posts),
+        "otp2_posts": case((has_seed, 0), else_=Record.otp2_posts),
+        "posts_forgiven": case((has_seed, all_posts()), else_=Record.posts_forgiven),
     }
 
 

@@ -114,7 +114,7 @@ def _tell_refused(report: Report) -> Iterator[str]:
         )
         return
     # Once some came back, a file of all refused rows would bring these again.
-    left = write_export(report.batch, "--left", "left", report.names_taken)
+    left = write_export(report.batch, "--left", "left")
     command = left if report.taken_over.count_active(REFUSED) else write_refused_export(report)
     yield (
         f"{begin}, {list_words([f'{write_number(group.count)} {group.reason}' for group in report.refused])}. "
@@ -124,7 +124,7 @@ def _tell_refused(report: Report) -> Iterator[str]:
 
 def write_refused_export(report: Report) -> str:
     """Write the command that lists every row that was refused when the batch was loaded."""
-    return write_export(report.batch, f"--status {REFUSED}", REFUSED, report.names_taken)
+    return write_export(report.batch, f"--status {REFUSED}", REFUSED)
 
 
 def _tell_cancelled(report: Report) -> Iterator[str]:

@@ -20,7 +20,7 @@ def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
 ) -> list[Finding]:
     """Find what rows and list tell. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
-    findings = _check_rows(verdicts)
+    findings = _check_rows(verdicts, mends=shipment.hints.mends)
     findings += _check_list(shipment, leftovers)
     findings += _check_stale(verdicts, totp_max_age, now or datetime.now(UTC))
     text = (
@@ -38,8 +38,8 @@ def note_loaded(loaded: Loaded) -> Finding:
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
-def _check_rows(verdicts: Verdicts) -> list[Finding]:
-    """Say which rows the load will refuse or leave out."""
+def _check_rows(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
+    """Say which rows will be refused or left out. `mends`: they belong to a batch, which may need none of them."""
     findings = []
     if verdicts.refused:
         reasons = Counter(error.reason for error in verdicts.refused)
@@ -54,11 +54,11 @@ def _check_rows(verdicts: Verdicts) -> list[Finding]:
         why = f" Row {first.row_number}: {first.reason}" if first.reason not in findings[0].text else ""
         text = f"Refused for what our own database holds: {count_things(number, 'row')}.{why}"
         findings.append(_name_rows("in_database", text, verdicts.refused_by_database))
-    text = "Active on their devices already: {n} of the tokens. They are left out."
-    findings += name_tokens("already_active", Level.NOTE, text, [row.serial_number for row in verdicts.active])
-    if not verdicts.good and not verdicts.active:
-        counts = LoadCounts(rows_refused=len(verdicts.refused), already_active=len(verdicts.active))
-        problem = counts.explain_nothing_left() or "no row is left to load"
+    if verdicts.left_out:
+        text = f"Active in other batches, and left out: {count_things(len(verdicts.left_out), 'token')}."
+        findings.append(_name_rows("left_out", text, verdicts.left_out))
+    if not (verdicts.good or verdicts.left_out or mends):
+        problem = LoadCounts(rows_refused=len(verdicts.refused)).explain_nothing_left() or "no row is left to load"
         findings.append(Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Mend it first."))
     return findings
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from worker.intake import Row, RowError
 
-ALREADY_ACTIVE = "its token is active on its device already: nothing is left to do"
 # Serial numbers that a finding names at most; `-o FILE` has them all.
 NAMED = 5
 
@@ -87,8 +86,8 @@ class Verdicts:
     refused: list[RowError] = field(default_factory=list)
     # Those of the refused that are so for what our database holds.
     refused_by_database: list[RowError] = field(default_factory=list)
-    # Rows that a load leaves out, since their tokens are active on their devices.
-    active: list[Row] = field(default_factory=list)
+    # Rows that a load leaves out on purpose, since their tokens are active in other batches.
+    left_out: list[RowError] = field(default_factory=list)
     # By serial number: the name of the finding, and why this token would not become active.
     doubts: dict[str, tuple[str, str]] = field(default_factory=dict)
     # By row number: the id of the person whom PingOne finds by the name that the row gives.
@@ -97,12 +96,12 @@ class Verdicts:
     @property
     def rows(self) -> int:
         """How many rows the shipment has."""
-        return len(self.good) + len(self.refused) + len(self.active)
+        return len(self.good) + len(self.refused) + len(self.left_out)
 
     @property
-    def are_all_active(self) -> bool:
+    def are_all_left_out(self) -> bool:
         """Whether the load leaves out every row, since its token is active already."""
-        return bool(self.active) and not (self.good or self.refused)
+        return bool(self.left_out) and not (self.good or self.refused)
 
     def find_user_id(self, row: Row) -> str | None:
         """The id of the person who gets the token of a row, in small letters; None where it is not known."""
@@ -119,7 +118,7 @@ class Verdicts:
     def lines(self) -> list[tuple[int, str, str, str]]:
         """Every row in the file's order: its number, its serial number, its verdict and the reason."""
         lines = [(error.row_number, error.serial_number or "", "refused", error.reason) for error in self.refused]
-        lines += [(row.row_number, row.serial_number, "already_active", ALREADY_ACTIVE) for row in self.active]
+        lines += [(error.row_number, error.serial_number or "", "left_out", error.reason) for error in self.left_out]
         for row in self.good:
             name, reason = self.doubts.get(row.serial_number, ("ready", ""))
             lines.append((row.row_number, row.serial_number, name, reason))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 
 from sqlalchemy import Connection, create_engine
@@ -13,9 +12,9 @@ from models.base import Base
 from models.encrypted import Keyring, generate_key
 from models.row_fault import RowFault
 from worker.batches.conflicts import Conflicts
+from worker.batches.corrections import Corrections, MendedBatch
 from worker.batches.earlier_records import EarlierRecords
-from worker.batches.loading import CHUNK
-from worker.batches.returning import Returning
+from worker.batches.loading import CHUNK, part_left_out
 from worker.intake import Leftovers, Row, RowError, Shipment
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.preflight.consecutive import is_consecutive
@@ -27,41 +26,39 @@ NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an ear
 
 
 class RowReader:
-    """Compares rows with the records of one environment, by the rules of the load, within a transaction that writes
-    nothing. `knows_records` is False where the database cannot be asked: then rows that come back from an export are
-    taken as they are."""
+    """Compares rows with the records of one environment, by the rules of the load, or of the mend of a batch, within a
+    transaction that writes nothing."""
 
     def __init__(
-        self, connection: Connection, keyring: Keyring, environment_id: str, *, knows_records: bool = True
+        self, connection: Connection, keyring: Keyring, environment_id: str, batch: MendedBatch | None = None
     ) -> None:
-        self._returning = Returning(connection, keyring, environment_id)
-        self._conflicts = Conflicts(connection, keyring, environment_id, None)
+        self._conflicts = Conflicts(connection, keyring, environment_id)
         self._earlier = EarlierRecords(connection, keyring, environment_id)
-        self._knows_records = knows_records
+        self._corrections = Corrections(connection, keyring, batch) if batch else None
 
     def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
         """Read every row of a shipment. Raises UnusableFile."""
         verdicts, leftovers = Verdicts(), Leftovers()
-        rows = telling(shipment.rows(leftovers), on_progress, "Reading rows", each=CHUNK)
+        read = shipment.tokens if self._corrections else shipment.rows
+        rows = telling(read(leftovers), on_progress, "Reading rows", each=CHUNK)
         while chunk := list(islice(rows, CHUNK)):
             verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]
-            self._judge(whole, verdicts, may_pair=shipment.switches.may_pair)
+            self._judge(shipment, whole, verdicts)
         return verdicts, leftovers
 
-    def _judge(self, rows: Sequence[Row], verdicts: Verdicts, *, may_pair: bool) -> None:
-        """Part good rows of the file into those that the load takes, refuses or leaves out. `may_pair`: a row needs no
-        device."""
-        if not self._knows_records:
-            rows = [replace(row, origin=None) for row in rows]
-        completed = self._returning.complete(rows, may_pair=may_pair)
-        records, conflicting, _ = self._conflicts.split(completed.rows, completed.lacking)
+    def _judge(self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts) -> None:
+        """Part good rows of the file into those that go, those that are refused, and those that are left out."""
+        if self._corrections:
+            corrected = self._corrections.judge(rows)
+            records, conflicting = [each.new for each in corrected.corrections], corrected.errors
+        else:
+            records, conflicting = self._conflicts.split(rows)
+        left_out, refused = part_left_out(shipment, conflicting)
         good = [record.row for record in records]
-        elsewhere = completed.errors + [error for error in conflicting if error.fault != RowFault.REPEATED]
-        verdicts.refused += completed.errors + conflicting
-        verdicts.refused_by_database += elsewhere
-        decided = {row.row_number for row in good} | {error.row_number for error in conflicting}
-        verdicts.active += [row for row in completed.rows if row.row_number not in decided]
+        verdicts.refused += refused
+        verdicts.refused_by_database += [error for error in refused if error.fault != RowFault.REPEATED]
+        verdicts.left_out += left_out
         verdicts.good += good
         self._compare_with_seeds(good, verdicts)
 
@@ -77,12 +74,12 @@ class RowReader:
 
 
 @contextmanager
-def reading_without_records(*, knows_records: bool) -> Iterator[RowReader]:
+def reading_without_records() -> Iterator[RowReader]:
     """Yield a reader for a database that has no records: there is none yet, or it cannot be asked."""
     engine = create_engine("sqlite://")
     try:
         Base.metadata.create_all(engine)
         with engine.connect() as connection:
-            yield RowReader(connection, Keyring([generate_key()]), "", knows_records=knows_records)
+            yield RowReader(connection, Keyring([generate_key()]), "")
     finally:
         engine.dispose()

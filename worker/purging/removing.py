@@ -27,7 +27,7 @@ CHUNK = 1000
 
 _COLUMNS = (
     *(Record.id, Record.batch_id, Record.row_number, Record.environment_id, Record.serial_number, Record.device_id),
-    *(Record.status, Record.otps, Record.otp1_posts, Record.otp2_posts, Record.next_counter),
+    *(Record.status, Record.otps, Record.otp1_posts, Record.otp2_posts, Record.posts_forgiven, Record.next_counter),
 )
 
 
@@ -97,5 +97,5 @@ class Removing:
 def _has_to_be_known(record: Row[*tuple[Any, ...]]) -> bool:
     """Whether the token has to be recognised if it is loaded again: it is active, an OTP of it was sent, or its counter
     has moved."""
-    was_sent = record.otp1_posts or record.otp2_posts
+    was_sent = record.otp1_posts or record.otp2_posts or record.posts_forgiven
     return bool(record.status == Status.ACTIVE or was_sent or record.next_counter is not None)

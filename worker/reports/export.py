@@ -1,5 +1,5 @@
-"""A batch as a CSV file: the columns that it came with, how each row ended, and which record it is, so that the row is
-recognised when the file is loaded again. Refused rows are written in the same columns, of which they have few.
+"""A batch as a CSV file: the columns that it came with, how each row ended, and which row it is, so that it is
+recognised when the file mends the batch. Refused rows are written in the same columns, of which they have few.
 
 A batch that an earlier version loaded from an export has the columns of results among its own. They are replaced: no
 file may have a column twice."""
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -23,11 +23,10 @@ from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.intake import COLUMNS, RESULT_COLUMNS, Column, Origin, canonical_column, is_result
+from worker.intake import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_result
 from worker.observability.escaping import escape
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.reports.refused_rows import NotKept, count_refused, read_refused
-from worker.reports.taken_over import UNFINISHED, select_rows_active_later, select_taken_over
 from worker.vault.otp import OtpPair
 from worker.vault.sealed_otps import open_otps
 
@@ -57,32 +56,29 @@ def export(
 ) -> int:
     """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
     status, or the dead letters of these reasons; with the status REFUSED, the rows that were refused. With `is_left`,
-    only those that are given up or cancelled and whose tokens no later batch made active; unless there is a status, the
-    refused rows of which this holds follow. OTPs are left empty without a keyring, and if they were erased because the
-    record became active. Raises UnknownBatch, NotKept, DecryptionError."""
+    only those that are given up or cancelled; unless there is a status, the refused rows follow. OTPs are left empty
+    without a keyring, and if they were erased because the record became active. Raises UnknownBatch, NotKept,
+    DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.name, Batch.columns, Batch.rows_refused)
         columns = [column for column in batch.columns if not is_result(column)]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
-        later = {row.row_number: row.name for row in connection.execute(select_taken_over(batch.id))}
         if status == REFUSED:
             if count_refused(connection, batch) is None:
                 raise NotKept(batch.name, batch.rows_refused)
-            refused = _make_refused_rows(connection, batch, columns, later)
+            refused = _make_refused_rows(connection, batch, columns)
             return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
         mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
         rows_left: Iterator[list[str]] = iter(())
         if is_left:
-            active_later = select_rows_active_later(batch.id)
-            mine += [Record.status.in_(UNFINISHED), Record.row_number.not_in(active_later)]
+            mine.append(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
             if status is None:
-                is_row_left = RefusedRow.row_number.not_in(active_later)
-                rows_left = _make_refused_rows(connection, batch, columns, later, is_row_left)
+                rows_left = _make_refused_rows(connection, batch, columns)
         records = select(Record.__table__).where(*mine).order_by(Record.row_number)
         total = connection.scalar(select(func.count()).where(*mine))
         with connection.execution_options(yield_per=1000).execute(records) as found:
-            rows = telling(_make_rows(found, columns, keyring, later), on_progress, WRITING, total)
+            rows = telling(_make_rows(found, columns, keyring), on_progress, WRITING, total)
             return sum(1 for row in chain(rows, rows_left) if writer.writerow(row))
 
 
@@ -94,32 +90,22 @@ def _choose(status: str | None, reasons: Collection[str] | None) -> Iterator[Col
         yield and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(reasons))
 
 
-def _make_rows(
-    records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None, later: Mapping[int, str]
-) -> Iterator[list[str]]:
-    """Write each record as the cells of its row. `later`: the batches that took over, by row number."""
+def _make_rows(records: Iterator[FoundRecord], columns: list[str], keyring: Keyring | None) -> Iterator[list[str]]:
+    """Write each record as the cells of its row."""
     read = [(header, _READERS.get(canonical_column(header) or "")) for header in columns]
     for record in records:
         otps = _open_otps(record, keyring)
         original = [
             format_cell(reader(record, otps) if reader else (record.extra or {}).get(header)) for header, reader in read
         ]
-        yield original + [format_cell(value) for value in _read_result(record, later.get(record.row_number))]
+        yield original + [format_cell(value) for value in _read_result(record)]
 
 
-def _make_refused_rows(
-    connection: Connection,
-    batch: Row[*tuple[Any, ...]],
-    columns: list[str],
-    later: Mapping[int, str],
-    *conditions: ColumnElement[bool],
-) -> Iterator[list[str]]:
-    """Write each refused row that fulfils the conditions as the cells of its row: nothing but the serial number is kept
-    of what it had."""
-    for line in read_refused(connection, RefusedRow.batch_id == batch.id, *conditions):
+def _make_refused_rows(connection: Connection, batch: Row[*tuple[Any, ...]], columns: list[str]) -> Iterator[list[str]]:
+    """Write each refused row as the cells of its row: nothing but the serial number is kept of what it had."""
+    for line in read_refused(connection, RefusedRow.batch_id == batch.id):
         original = [line.serial_number if canonical_column(header) == "serial" else None for header in columns]
-        place = Origin(batch.id, line.row_number)
-        result = (REFUSED, line.reason, line.detail, None, None, 0, 0, later.get(line.row_number), place)
+        result = (REFUSED, line.reason, line.detail, None, None, 0, 0, line.row_number)
         yield [format_cell(value) for value in (*original, *result)]
 
 
@@ -132,8 +118,8 @@ def _open_otps(record: FoundRecord, keyring: Keyring | None) -> OtpPair | None:
     return source if isinstance(source, OtpPair) else None
 
 
-def _read_result(record: FoundRecord, later: str | None) -> tuple[Any, ...]:
-    """Read how the record ended and which it is, in the order of RESULT_COLUMNS. `later`: the batch that took over."""
+def _read_result(record: FoundRecord) -> tuple[Any, ...]:
+    """Read how the record ended and which row it is, in the order of RESULT_COLUMNS."""
     return (
         record.status,
         record.reason,
@@ -141,9 +127,8 @@ def _read_result(record: FoundRecord, later: str | None) -> tuple[Any, ...]:
         record.pingone_error_id,
         record.correlation_id,
         record.attempts,
-        record.otp1_posts + record.otp2_posts,
-        later,
-        Origin(record.batch_id, record.row_number),
+        record.otp1_posts + record.otp2_posts + record.posts_forgiven,
+        record.row_number,
     )
 
 

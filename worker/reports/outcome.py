@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, text
 
-from models.record import Record
+from models.record import Record, all_posts
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import Status
 from worker.leases.replay import is_replayable
@@ -120,9 +120,7 @@ def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             Record.reason,
             func.count().label("records"),
             func.count().filter(Record.resynced).label("resynced"),
-            func.count()
-            .filter(Record.status == Status.ACTIVE, Record.otp1_posts + Record.otp2_posts == 0)
-            .label("unproved"),
+            func.count().filter(Record.status == Status.ACTIVE, all_posts() == 0).label("unproved"),
             func.count().filter(Record.is_token_made, Record.is_in_inventory).label("imported"),
             func.count().filter(Record.is_device_made, Record.device_id != "").label("paired"),
             func.count().filter(text(LACKS_USER)).label("lack_user"),
@@ -131,7 +129,7 @@ def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             .filter(Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable())
             .label("replayable"),
             func.coalesce(func.sum(Record.attempts), 0).label("attempts"),
-            func.coalesce(func.sum(Record.otp1_posts + Record.otp2_posts), 0).label("otp_posts"),
+            func.coalesce(func.sum(all_posts()), 0).label("otp_posts"),
             func.coalesce(func.sum(Record.requests), 0).label("requests"),
             func.coalesce(func.sum(Record.rate_limited), 0).label("rate_limited"),
             func.max(Record.finalized_at).label("finalized_at"),

@@ -23,7 +23,7 @@ def begin_new_pair(progress: Progress, limits: Limits) -> Next:
     """What follows where the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are
     within the budget. Its token is out of step, so one OTP alone would be wasted."""
     again = progress.with_new_pair()
-    if again.posts_in_budget + 2 > limits.posts:
+    if again.posts + 2 > limits.posts:
         return again, DeadLetter(Reason.BUDGET_SPENT)
     return send_next_otp(again, limits)
 
@@ -38,7 +38,7 @@ def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
         return DeadLetter(Reason.STALE_OTP, is_counted=False)
     # A seed makes another OTP for each post.
     is_used_up = progress.next_counter is None and otp.posts >= POSTS_PER_OTP
-    if otp.state != OtpState.UNSENT or is_used_up or progress.posts_in_budget >= limits.posts:
+    if otp.state != OtpState.UNSENT or is_used_up or progress.posts >= limits.posts:
         return DeadLetter(Reason.BUDGET_SPENT)
     if progress.attempts > limits.attempts:
         return DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)

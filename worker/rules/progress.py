@@ -101,8 +101,6 @@ class Progress:
     not_found: int = 0
     is_stale: bool = False
     next_counter: int | None = None
-    # Posts from before the last replay, which began a new budget.
-    posts_forgiven: int = 0
     pairing: PairingProgress = PairingProgress()
     # An OTP went out in this very attempt, and its answer did not tell how the device stands.
     is_just_posted: bool = field(default=False, compare=False)
@@ -111,13 +109,8 @@ class Progress:
 
     @property
     def posts(self) -> int:
-        """Posts of both OTPs."""
+        """Posts of both OTPs since the budget began."""
         return self.first.posts + (self.second.posts if self.second else 0)
-
-    @property
-    def posts_in_budget(self) -> int:
-        """Posts since the last replay that began a new budget."""
-        return self.posts - self.posts_forgiven
 
     @property
     def last_counter(self) -> int | None:

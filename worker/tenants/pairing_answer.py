@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from models.record import Record
+from models.record import Record, all_posts
 from models.record_states import Status
 
 
 def describe_pairing_answer(connection: Connection, environment_id: str) -> str | None:
     """Say what became of the last device that was made in this environment, and of which record it is; None if none was
     made and became active."""
-    made = select(Record.id, Record.otp1_posts + Record.otp2_posts, Record.finalized_at).where(
+    made = select(Record.id, all_posts(), Record.finalized_at).where(
         Record.environment_id == environment_id, Record.is_device_made, Record.status == Status.ACTIVE
     )
     last = connection.execute(made.order_by(Record.id.desc()).limit(1)).first()

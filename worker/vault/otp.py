@@ -38,18 +38,24 @@ class Otp:
 
 @dataclass(frozen=True, slots=True)
 class OtpPair:
-    """The OTPs of one record: the first, and the next consecutive one if the shipment brought it."""
+    """The OTPs of one record: the first, and the next consecutive one if the shipment brought it. `spent` are those of
+    earlier pairs of the record that were sent, and never go again."""
 
     first: Otp
     second: Otp | None
+    spent: frozenset[Otp] = frozenset()
 
     def to_plaintext(self) -> bytes:
-        """Write the pair as it is encrypted into its record: JSON, `{"otp1": "…", "otp2": "…" or null}`."""
+        """Write the pair as it is encrypted into its record: JSON, `{"otp1": "…", "otp2": "…" or null}`, and `spent` if
+        there are any."""
         # Formatted here instead of by the json module, in a tenth of the time: digits need no escaping.
         second = f'"{self.second.reveal()}"' if self.second else "null"
-        return f'{{"otp1": "{self.first.reveal()}", "otp2": {second}}}'.encode()
+        spent = ", ".join(f'"{digits}"' for digits in sorted(otp.reveal() for otp in self.spent))
+        others = f', "spent": [{spent}]' if spent else ""
+        return f'{{"otp1": "{self.first.reveal()}", "otp2": {second}{others}}}'.encode()
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> OtpPair:
         """Read a pair back from the JSON object that `to_plaintext` wrote."""
-        return cls(Otp(fields["otp1"]), Otp(fields["otp2"]) if fields["otp2"] is not None else None)
+        second = Otp(fields["otp2"]) if fields["otp2"] is not None else None
+        return cls(Otp(fields["otp1"]), second, frozenset(map(Otp, fields.get("spent", ()))))

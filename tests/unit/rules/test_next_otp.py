@@ -30,7 +30,6 @@ HALF_DONE = OtpProgress(ANSWERED, 1)
         (Progress(first=OtpProgress(UNSENT, 2)), DeadLetter(Reason.BUDGET_SPENT)),
         (Progress(first=OtpProgress(UNSENT, 2), next_counter=9), SendOtp(1)),
         (Progress(first=OtpProgress(UNSENT, 3), next_counter=9), DeadLetter(Reason.BUDGET_SPENT)),
-        (Progress(first=OtpProgress(UNSENT, 3), next_counter=9, posts_forgiven=3), SendOtp(1)),
         (Progress(first=OtpProgress(ANSWERED, 2), second=OtpProgress(UNSENT, 1)), DeadLetter(Reason.BUDGET_SPENT)),
         # What was answered, or is of unknown fate, never goes.
         (Progress(first=HALF_DONE, second=HALF_DONE), DeadLetter(Reason.BUDGET_SPENT)),

@@ -34,6 +34,8 @@ class Hints:
     key: bytes | None = field(default=None, repr=False)
     # `--password-file`: the password that the vendor sent apart from the file.
     password: bytes | None = field(default=None, repr=False)
+    # `oathbulk mend`: the rows belong to a batch that is loaded, whose records have what the file lacks.
+    mends: bool = False
 
 
 NO_HINTS = Hints()

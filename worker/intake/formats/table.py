@@ -23,7 +23,7 @@ from worker.intake.formats.rcdevs import RcDevs
 from worker.intake.formats.safenet_xml import SafeNetXml
 from worker.intake.formats.serial_secret import SerialSecret
 from worker.intake.formats.yubico import Yubico
-from worker.intake.results import ORIGIN
+from worker.intake.results import FILE_ROW
 from worker.intake.rows import UnusableFile
 
 # A CSV whose header has a column of an OTP, and every text that is none of the others: then it is said what is wrong
@@ -84,7 +84,7 @@ def _has_header_of_pairs(head: bytes) -> bool:
     anything may stand."""
     first = "".join(read_first_lines(head)[:1])
     columns = set(map(canonical_column, split_header(first)[1]))
-    return ORIGIN in columns or (columns >= _REQUIRED_OF_PAIRS if first.startswith("#") else OTP1.name in columns)
+    return FILE_ROW in columns or (columns >= _REQUIRED_OF_PAIRS if first.startswith("#") else OTP1.name in columns)
 
 
 def _find_other_separators(head: bytes) -> str | None:

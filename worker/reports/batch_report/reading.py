@@ -13,7 +13,7 @@ from models.attempt import AttemptLine
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.reason import PASSING
-from models.record import Record
+from models.record import Record, all_posts
 from worker import __version__, audit
 from worker.batches.finding import find_batch
 from worker.batches.names import read_names_like
@@ -92,7 +92,7 @@ def _select_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             *(Record.serial_number, Record.row_number, Record.username, Record.email, Record.external_id),
             *(Record.user_id, Record.lot, Record.extra, Record.status, Record.reason, Record.attempts),
             *(Record.resynced, Record.otp_sent_at, Record.finalized_at),
-            (Record.otp1_posts + Record.otp2_posts).label("otp_posts"),
+            all_posts().label("otp_posts"),
         )
         .where(Record.batch_id == batch_id)
         .order_by(Record.row_number)

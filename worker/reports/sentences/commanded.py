@@ -9,6 +9,7 @@ from models.reason import Reason
 from models.record_states import Status
 from worker.batches.commands import Replayed
 from worker.batches.hours import OutOfHours
+from worker.batches.mending import Mended
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.observability.counting import agree, count_things
 from worker.reports.sentences.export_command import write_export
@@ -53,13 +54,33 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
     return "\n".join(lines)
 
 
+def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
+    """Say what a mend did with the rows of its file, and whether anything works on them; a line each."""
+    said = [
+        (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
+        (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
+        (mended.active, f"{agree(mended.active, 'is', 'are')} active and stay so"),
+        (mended.in_work, f"{agree(mended.in_work, 'is', 'are')} in work, and left alone"),
+        (mended.refused, f"{agree(mended.refused, 'is', 'are')} refused"),
+    ]
+    told = ", ".join(f"{number:,} {what}" for number, what in said if number)
+    lines = [f"{batch}, tokens of the file: {told or 'none'}."]
+    if not (mended.again or mended.added):
+        lines = [f"{lines[0]} Nothing was changed."]
+    elif mended.is_paused:
+        lines.append(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")
+    elif not fleet.alive:
+        lines.append(_describe_unattended(batch, fleet))
+    return "\n".join(lines)
+
+
 def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
     """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
     records = sum(group.records for group in stay)
     lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(batch, group)}" for group in stay]
     lines += [
-        f"As a file, to write fresh OTPs into and load: {write_export(batch, chosen, ending, ())}"
+        f"As a file, to write fresh OTPs into and mend: {write_export(batch, chosen, ending)}"
         for chosen, ending in _choose_for_export(stay)
     ]
     return "\n".join(lines)
@@ -82,8 +103,8 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
             return "fresh OTPs are needed, since those that they have were refused, used or too old."
         case Why.SEED_ERASED:
             return (
-                f"the seed was erased when the token became active. `oathbulk cancel {quote(batch)}`, and then run the "
-                "vendor's file with another name for the batch (--batch NAME)."
+                "the seed was erased when the token became active. Give the vendor's file, and a list of those who get"
+                f" theirs anew: oathbulk mend {quote(batch)} FILE --assign LIST"
             )
         case Why.LOADED_AGAIN:
             return f"loaded again since, in batch {group.batch}."

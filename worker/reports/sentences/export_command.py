@@ -1,16 +1,21 @@
-"""The export of what is to come back, as a command that is printed to be pasted."""
+"""How what is left of a batch is mended: the export of it, and the command that brings it back, to be pasted."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from shlex import quote
 
-from worker.batches.names import choose_free_name
 
-
-def write_export(batch: str, which: str, ending: str, names_taken: Collection[str]) -> str:
+def write_export(batch: str, which: str, ending: str) -> str:
     """Write the command that exports these rows of a batch into a file of its name with this ending. `which`: the
-    options that choose the rows; `names_taken`: names of batches. The file is given none of them, since it becomes a
-    batch of its own name when it is loaded."""
-    file = f"{choose_free_name(f'{batch}-{ending}', names_taken)}.csv"
-    return f"oathbulk export {quote(batch)} {which} -o {quote(file)}"
+    options that choose the rows."""
+    return f"oathbulk export {quote(batch)} {which} -o {quote(name_export(batch, ending))}"
+
+
+def write_mend(batch: str, ending: str) -> str:
+    """Write the command that brings the corrected file of this ending back into its batch."""
+    return f"oathbulk mend {quote(batch)} {quote(name_export(batch, ending))}"
+
+
+def name_export(batch: str, ending: str) -> str:
+    """Name the file of an export."""
+    return f"{batch}-{ending}.csv"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from shlex import quote
@@ -14,7 +13,7 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.reports.refused_rows import RefusedLine
 from worker.reports.sentences.durations import format_duration
-from worker.reports.sentences.export_command import write_export
+from worker.reports.sentences.export_command import write_export, write_mend
 from worker.reports.stall import Cause, explain_stall
 from worker.reports.token_history import PastRecord, TokenHistory
 from worker.rules.hours import format_time
@@ -36,16 +35,15 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
     """Say what happens next to the token's latest record. `lease`: seconds that a worker has for an attempt;
     `replay_cron`: when dead letters are replayed by themselves, None for never."""
     if not token.records:
-        return _describe_refused(token.refused[0], token.names_taken)
+        return _describe_refused(token.refused[0])
     record = token.latest
     match record.status:
         case Status.ACTIVE:
             return NextStep("nothing: it is active")
         case Status.DEAD_LETTER:
-            return _describe_dead_letter(record, token.names_taken, replay_cron)
+            return _describe_dead_letter(record, replay_cron)
         case Status.CANCELLED:
-            batch = record.batch
-            is_of_cancelled = record.are_otps_kept and batch.state == BatchState.CANCELLED and not batch.successor
+            is_of_cancelled = record.are_otps_kept and record.batch.state == BatchState.CANCELLED
             command = f"oathbulk replay {quote(record.batch.name)}" if is_of_cancelled else None
             return NextStep("nothing by itself: it is cancelled", command=command)
         case Status.ACTIVATING:
@@ -53,25 +51,24 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
     return _describe_batch_that_stands(record) or _describe_waiting(token)
 
 
-def _describe_refused(line: RefusedLine, names_taken: Collection[str]) -> NextStep:
+def _describe_refused(line: RefusedLine) -> NextStep:
     """Say how a row that was refused comes back."""
     return NextStep(
         f"nothing by itself: its row was refused ({line.reason})",
-        "Export the refused rows, mend them in the file, and load it.",
-        write_export(line.batch, f"--status {REFUSED}", REFUSED, names_taken),
+        f"Export the refused rows, correct them in the file, then: {write_mend(line.batch, REFUSED)}",
+        write_export(line.batch, f"--status {REFUSED}", REFUSED),
     )
 
 
-def _describe_dead_letter(record: PastRecord, names_taken: Collection[str], replay_cron: str | None) -> NextStep:
+def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:
     """Say whether a dead letter goes again, and by which command."""
-    batch, successor = quote(record.batch.name), record.batch.successor
-    if successor or not record.is_replayable:
-        loaded_again = f"Its file was loaded again, as batch {successor}."
-        lacks = loaded_again if successor else "A replay has no OTP of it to send."
+    batch = quote(record.batch.name)
+    if not record.is_replayable:
         return NextStep(
             f"nothing by itself: it is given up ({record.reason})",
-            f"{lacks} Export what is left, write fresh OTPs into the file, and load it.",
-            write_export(record.batch.name, "--left", "left", names_taken),
+            "A replay has no OTP of it to send. Export what is left, write fresh OTPs into the file, then:"
+            f" {write_mend(record.batch.name, 'left')}",
+            write_export(record.batch.name, "--left", "left"),
         )
     why = f"The command makes every dead letter of batch {record.batch.name} with this reason go again."
     command = f"oathbulk replay {batch} --reason {record.reason}"

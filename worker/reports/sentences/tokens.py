@@ -93,7 +93,7 @@ def _name_export_of_left(status: BatchStatus) -> list[str]:
     unknown = status.rows_refused if status.refused is None else 0
     if status.tokens_left <= status.left + unknown or status.purged_at:
         return []
-    command = status.write_command(write_export(status.name, "--left", "left", status.names_taken))
+    command = status.write_command(write_export(status.name, "--left", "left"))
     return [f"Those that are left, with their reasons: {command}"]
 
 

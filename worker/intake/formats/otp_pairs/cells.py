@@ -12,13 +12,15 @@ from worker.intake.formats.otp_pairs.header import Header
 from worker.intake.formats.secrets import looks_like_secret
 from worker.intake.formats.serials import SERIAL, explain_serial
 from worker.intake.identities import UUID, explain_id
-from worker.intake.results import ORIGIN, Origin, read_origin
+from worker.intake.results import FILE_ROW
 from worker.intake.rows import PLAIN, Row, RowError
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import OtpType
 
 # Six digits, or eight.
 OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
+# A number of a row.
+FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # What a cell of `otp_type` may hold, in lower case; an empty one means hotp.
 OTP_TYPES: dict[str, OtpType] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
 
@@ -26,7 +28,7 @@ OTP_TYPES: dict[str, OtpType] = {"": "hotp", "hotp": "hotp", "totp": "totp"}
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
-CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", ORIGIN)
+CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", FILE_ROW)
 
 
 class _CellError(Exception):
@@ -40,10 +42,11 @@ class _CellError(Exception):
 
 class PairReader:
     """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
-    CLOCK_TOLERANCE."""
+    CLOCK_TOLERANCE. `may_lack_otps`: a row may have none, since it mends a batch, whose record may have them."""
 
-    def __init__(self, header: Header, now: datetime) -> None:
+    def __init__(self, header: Header, now: datetime, *, may_lack_otps: bool) -> None:
         self._header = header
+        self._may_lack_otps = may_lack_otps
         self._width = len(header.names)
         self._latest = now + CLOCK_TOLERANCE
         # A column that the file does not have is read from the blank that is put behind every row.
@@ -68,15 +71,15 @@ class PairReader:
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         """Check the cells of CHECKED, in this order, and make the Row. Raises _CellError."""
-        serial, otp1, otp2, user_id, device_id, otp_type, generated_at, cell = cells
+        serial, otp1, otp2, user_id, device_id, otp_type, generated_at, file_row = cells
         if not SERIAL.fullmatch(serial):
             raise _CellError(explain_serial(serial), RowFault.SERIAL_UNFIT)
         kind = OTP_TYPES.get(otp_type.lower())
         if kind is None:
             raise _CellError(reasons.TYPE_UNKNOWN)
-        origin = _read_origin(cell)
-        # The load finds out whether the record that the row comes from has OTPs or a seed for it.
-        otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not origin else None
+        if file_row and not FILE_ROW_NUMBER.fullmatch(file_row):
+            raise _CellError(reasons.FILE_ROW_UNREADABLE, RowFault.FILE_ROW_UNFIT)
+        otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not self._may_lack_otps else None
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
                 raise _CellError(explain_id(column), RowFault.PERSON_UNFIT)
@@ -86,7 +89,7 @@ class PairReader:
             user_id=user_id.lower() or None,
             device_id=device_id.lower() or None,
             otps=otps,
-            origin=origin,
+            file_row=int(file_row) if file_row else None,
             otp_type=kind,
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
@@ -110,14 +113,6 @@ class PairReader:
         if time > self._latest:
             raise _CellError(reasons.TIME_IN_FUTURE)
         return time
-
-
-def _read_origin(cell: str) -> Origin | None:
-    """Read the record that a row was exported from; None if the row is new. Raises _CellError."""
-    origin = read_origin(cell)
-    if cell and origin is None:
-        raise _CellError(reasons.ORIGIN_UNREADABLE, RowFault.ORIGIN_UNFIT)
-    return origin
 
 
 def _check_otps(otp1: str, otp2: str, kind: str) -> OtpPair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from worker.intake.results import ORIGIN, RESULT_COLUMNS
+from worker.intake.results import FILE_ROW, RESULT_COLUMNS
 from worker.intake.rows import COLUMNS, Column
 
 # The columns that only this format has.
@@ -13,7 +13,7 @@ OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
 OTP2 = Column("otp2", ("second otp", "next otp"))
 
 # All columns that a header may name, in the order in which missing ones are named.
-KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(ORIGIN))
+KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(FILE_ROW))
 
 # Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
 # shipping, pingone_id). So they count only where they are a word of the name.

@@ -1,5 +1,5 @@
-"""The format "OTP pairs": reads a file from its bytes to its rows. An export that comes back is one too: its rows may
-have fresh OTPs, or none."""
+"""The format "OTP pairs": reads a file from its bytes to its rows. What mends a batch may be one too, an export or a
+list of who gets what: its rows may have fresh OTPs, or none."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class OtpPairs:
 
     def read_columns(self, file: OpenFile) -> list[str]:
         lines = read_lines(file.path, file.stream, file.digest)
-        header = read_header(file.path, lines)
+        header = read_header(file.path, lines, mends=file.hints.mends)
         if not sum(not is_blank(line) for line in lines):
             raise UnusableFile(file.path, "has a header and no rows", "Export it again, with one row a token")
         return [name for name in header.names if not is_result(name)]
 
     def read_rows(self, file: OpenFile, now: datetime) -> Iterator[Row | RowError]:
         lines = read_lines(file.path, file.stream, file.digest)
-        header = read_header(file.path, lines)
-        reader = PairReader(header, now)
+        header = read_header(file.path, lines, mends=file.hints.mends)
+        reader = PairReader(header, now, may_lack_otps=file.hints.mends)
 
         def read(row_number: int, fields: list[str] | None) -> Row | RowError:
             if fields is None:

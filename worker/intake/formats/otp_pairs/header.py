@@ -21,7 +21,7 @@ from worker.intake.formats.otp_pairs.columns import (
     normalise,
 )
 from worker.intake.identities import PERSON
-from worker.intake.results import ORIGIN, TELLING_COLUMNS
+from worker.intake.results import FILE_ROW
 from worker.intake.rows import UnusableFile
 
 # Lines below a comment in which a header is looked for.
@@ -79,8 +79,9 @@ def is_blank(line: str) -> bool:
     return not line.strip(' ,;\t\r\n"')
 
 
-def read_header(path: Path, lines: Iterator[str]) -> Header:
-    """Read the header, which is the first line that is not blank; `lines` goes on behind it. Raises UnusableFile."""
+def read_header(path: Path, lines: Iterator[str], *, mends: bool) -> Header:
+    """Read the header, which is the first line that is not blank; `lines` goes on behind it. `mends`: the rows belong
+    to a batch that is loaded, so that they need no OTPs. Raises UnusableFile."""
     row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
     if not row_number:
         raise UnusableFile(path, "is empty", EXPORT_CSV)
@@ -88,7 +89,7 @@ def read_header(path: Path, lines: Iterator[str]) -> Header:
         delimiter, names = _split(line)
         _refuse_foreign(names, lines)
         _refuse_secrets(names)
-        _refuse_incomplete(names)
+        _refuse_incomplete(names, mends=mends)
         _refuse_doubles(names)
     except _HeaderError as fault:
         raise UnusableFile(path, *fault.args, row_number=row_number) from None
@@ -156,7 +157,7 @@ def _looks_like_header(line: str) -> bool:
 
 def _refuse_secrets(names: list[str]) -> None:
     """Raise _HeaderError if a column says that it holds a secret: what is none of ours is not kept encrypted."""
-    is_of_pairs = bool({OTP1.name, ORIGIN} & set(map(canonical_column, names)))
+    is_of_pairs = bool({OTP1.name, FILE_ROW} & set(map(canonical_column, names)))
     for place, name in enumerate(names, 1):
         if canonical_column(name) is None and not is_result(name) and names_secret(name):
             problem = f"{_describe(name, place)} says that it holds a seed, key, PIN, password or another OTP"
@@ -164,19 +165,18 @@ def _refuse_secrets(names: list[str]) -> None:
             raise _HeaderError(problem, cure)
 
 
-def _refuse_incomplete(names: list[str]) -> None:
-    """Raise _HeaderError if a required column is missing, or one has no name. Rows that come back from an export may
-    have no OTPs of their own."""
+def _refuse_incomplete(names: list[str], *, mends: bool) -> None:
+    """Raise _HeaderError if a required column is missing, or one has no name; or if it is an export, which mends the
+    batch that it was written from, and makes no other."""
     found = {canonical_column(name) for name in names}
-    required = {column.name for column in KNOWN if column.is_required} - ({OTP1.name} if ORIGIN in found else set())
+    if FILE_ROW in found and not mends:
+        cure = f"Bring it back into its batch: oathbulk mend BATCH FILE. As new rows: delete the column {FILE_ROW}"
+        raise _HeaderError(f"is an export of a batch, by its column {FILE_ROW}", cure)
+    required = {column.name for column in KNOWN if column.is_required} - ({OTP1.name} if mends else set())
     if missing := [column.name for column in KNOWN if column.name in required - found]:
         cure = "Add it, or give the column that holds it this name; a file of seeds is not one of OTP pairs"
         if missing == [OTP1.name] and found & set(PERSON):
             cure += ", and if it is the list of who gets what, give it by --assign, and here the file of the tokens"
-        if ORIGIN not in found and set(map(normalise, names)) & set(map(normalise, TELLING_COLUMNS)):
-            cure = (
-                f"If the file is an export of oathbulk, export it again and leave its column {ORIGIN} in; or add otp1"
-            )
         raise _HeaderError(f"the header has no column {' and no column '.join(missing)}", cure)
     if unnamed := [place for place, name in enumerate(names, 1) if not name.strip()]:
         raise _HeaderError(f"column {unnamed[0]} has no name", "Name the column or remove it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.intake.formats.serials import AS_TEXT, EXCEL_QUOTED, explain_quoted
-from worker.intake.results import ORIGIN
+from worker.intake.results import FILE_ROW
 
 QUOTATION_MARKS = (
     "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
@@ -31,9 +31,9 @@ TIME_IN_FUTURE = (
     "and the clock of the machine that produced the pair"
 )
 
-ORIGIN_UNREADABLE = (
-    f"{ORIGIN} is not as the export wrote it, such as `batch 17 row 345`: copy it from the export, "
-    "or empty it and write fresh OTPs into the row"
+FILE_ROW_UNREADABLE = (
+    f"{FILE_ROW} is not as the export wrote it, a whole number: copy it from the export; or empty it, and the row is "
+    "found by its serial number"
 )
 
 

@@ -1,0 +1,216 @@
+"""Mends a batch: corrected rows come back into the batch that they belong to, all of them in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, null, update
+from sqlalchemy import Row as ResultRow
+
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring
+from models.record_states import OtpState, PairingState, Status
+from worker import audit
+from worker.audit import Actor
+from worker.batches import hours
+from worker.batches.corrections import Corrected, Correction, Corrections, MendedBatch
+from worker.batches.finding import find_batch
+from worker.batches.loading import CHUNK, describe_files, make_record_writer
+from worker.batches.record_rows import RecordRows
+from worker.batches.refused_rows import RefusedRows, close_refused_rows
+from worker.config.environment import Environment
+from worker.database.engine import LOAD_LOCK, Database
+from worker.intake import Row, RowError, Shipment
+from worker.leases.replay import mend
+from worker.observability.progress import OnProgress, tell_nobody
+
+_BATCH_COLUMNS = (Batch.id, Batch.environment_id, Batch.state, Batch.columns, Batch.may_import, Batch.may_pair)
+
+
+class OtherEnvironment(Exception):
+    """The batch belongs to another environment than the one that is configured under its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"batch {name!r} belongs to another PingOne environment than the one that is configured now: restore its"
+            " PINGONE_ENVIRONMENT_ID"
+        )
+
+
+@dataclass(slots=True)
+class Mended:
+    """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
+    records, which had been refused or are new; `active` and `in_work` were left as they are; `refused` are told one by
+    one. `is_paused`: the batch is paused, so that none of them goes yet."""
+
+    again: int = 0
+    added: int = 0
+    active: int = 0
+    in_work: int = 0
+    refused: int = 0
+    is_paused: bool = False
+
+
+class Mender:
+    """Brings corrected rows into batches of one environment. `totp_max_age` in seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        environment: Environment,
+        actor: Actor,
+        *,
+        totp_max_age: float = 120.0,
+        on_refused: Callable[[RowError], None] = lambda _: None,
+        on_progress: OnProgress = tell_nobody,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._environment = environment
+        self._actor = actor
+        self._max_age = timedelta(seconds=totp_max_age)
+        self._on_refused = on_refused
+        self._on_progress = on_progress
+
+    def mend(self, shipment: Shipment, name: str, accepted: Sequence[str] = ()) -> Mended:
+        """Bring the rows of a file into the batch of this name, all or nothing. A batch that was cancelled runs again;
+        one that is paused stays so. `accepted`, what of the preflight a person accepted, is for the audit. Raises
+        UnknownBatch, OtherEnvironment, UnusableFile."""
+        with self._database.changing_many(LOAD_LOCK) as connection:
+            batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
+            if batch.environment_id != self._environment.environment_id:
+                raise OtherEnvironment(name)
+            mended = self._mend_rows(connection, shipment, batch)
+            if mended.again or mended.added:
+                self._let_go(connection, shipment, batch)
+            facts = describe_files(shipment) | asdict(mended) | {"accepted": list(accepted)}
+            audit.append(self._database, connection, self._actor, Action.MEND, name, facts)
+            return mended
+
+    def _mend_rows(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> Mended:
+        """Write what becomes of each row, and count the rows."""
+        mended = Mended(is_paused=batch.state == BatchState.PAUSED)
+        corrections = Corrections(connection, self._keyring, _describe_batch(batch, shipment), is_written=True)
+        write = _Writer(self._database, connection, batch, RecordRows(self._keyring, batch.id, self._max_age))
+        rows = shipment.tokens()
+        done = 0
+        while chunk := list(islice(rows, CHUNK)):
+            corrected = corrections.judge([row for row in chunk if isinstance(row, Row)])
+            write.write(corrected)
+            errors = [row for row in chunk if isinstance(row, RowError)] + corrected.errors
+            for error in sorted(errors, key=lambda error: error.row_number):
+                self._on_refused(error)
+            again = sum(correction.record is not None for correction in corrected.corrections)
+            mended.again += again
+            mended.added += len(corrected.corrections) - again
+            mended.active += corrected.active
+            mended.in_work += corrected.in_work
+            mended.refused += len(errors)
+            done += len(chunk)
+            self._on_progress("Mending rows", done)
+        write.count()
+        return mended
+
+    def _let_go(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> None:
+        """Let the batch work on what was mended: it is judged by its attempts from now on, and what PingOne's inventory
+        has is read anew."""
+        switches = shipment.switches
+        values = {
+            "columns": list(dict.fromkeys([*batch.columns, *shipment.columns])),
+            "may_import": batch.may_import or switches.may_import,
+            "may_pair": batch.may_pair or switches.may_pair,
+            "inventory_read_at": null(),
+            "judged_after": hours.latest_attempt(),
+        }
+        connection.execute(update(Batch).where(Batch.id == batch.id).values(values))
+        if batch.state == BatchState.CANCELLED:
+            hours.let_run(self._database, connection, batch.id)
+
+
+def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> MendedBatch:
+    """Read what the rows of a file are compared with that mends the batch of this name. Raises UnknownBatch."""
+    return _describe_batch(find_batch(connection, name, *_BATCH_COLUMNS), shipment)
+
+
+def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> MendedBatch:
+    return MendedBatch(batch.id, batch.environment_id, may_pair=batch.may_pair or shipment.switches.may_pair)
+
+
+class _Writer:
+    """Writes corrections into one batch."""
+
+    def __init__(
+        self,
+        database: Database,
+        connection: Connection,
+        batch: ResultRow[*tuple[Any, ...]],
+        record_rows: RecordRows,
+    ) -> None:
+        self._database = database
+        self._connection = connection
+        self._batch_id = batch.id
+        self._record_rows = record_rows
+        self._new = make_record_writer(database, connection, record_rows.columns, batch.id, batch.environment_id)
+        self._refused = RefusedRows(connection, batch.environment_id, batch.id)
+        self._added = self._closed = self._refused_now = 0
+
+    def write(self, corrected: Corrected) -> None:
+        """Write what becomes of some rows."""
+        again = [each for each in corrected.corrections if each.record is not None]
+        for status in (Status.DEAD_LETTER, Status.CANCELLED):
+            mine = [self._change(each) for each in again if each.record and each.record.status == status]
+            mend(self._database, self._connection, status, mine)
+        new = [each for each in corrected.corrections if each.record is None]
+        with self._new.writing() as write:
+            for each in new:
+                write(self._record_rows.values(each.new))
+        self._added += len(new)
+        self._closed += close_refused_rows(self._connection, self._batch_id, corrected.closed | set(corrected.refused))
+        self._refused.write(
+            [
+                RowError(number, error.reason, error.serial_number, error.fault)
+                for number, error in sorted(corrected.refused.items())
+            ]
+        )
+        self._refused_now += len(corrected.refused)
+
+    def count(self) -> None:
+        """Write down how many records and refused rows the batch has now."""
+        refused = Batch.rows_refused + self._refused_now - self._closed
+        sums = {"total": Batch.total + self._added, "rows_refused": refused}
+        self._connection.execute(update(Batch).where(Batch.id == self._batch_id).values(sums))
+
+    def _change(self, correction: Correction) -> dict[str, Any]:
+        """The columns of a record that goes again, with its id."""
+        record = correction.record
+        assert record is not None, "only a record is changed"  # noqa: S101
+        columns = dict(zip(self._record_rows.columns, self._record_rows.values(correction.new), strict=True))
+        has_token = record.is_token_made and record.is_in_inventory
+        is_device_kept = columns["device_id"] == record.device_id
+        columns |= {
+            "is_token_made": has_token,
+            "is_device_made": record.is_device_made and bool(record.device_id),
+            "is_in_inventory": has_token if correction.is_sought else record.is_in_inventory,
+            "import_job_id": None if correction.is_sought else record.import_job_id,
+            "owner_id": None if correction.is_sought else record.owner_id,
+            "pairing": record.pairing if is_device_kept else PairingState.UNSENT,
+        }
+        if columns["device_id"] and not is_device_kept:
+            columns["is_in_inventory"] = True
+        # A seed makes another pair under a new budget; a pair that is kept goes on where it was.
+        is_renewed = correction.is_fresh or columns["next_counter"] is not None
+        posts = record.otp1_posts + record.otp2_posts
+        columns |= {
+            "otp1_state": OtpState.UNSENT if is_renewed else record.otp1_state,
+            "otp2_state": OtpState.UNSENT if is_renewed else record.otp2_state,
+            "otp1_posts": 0 if is_renewed else record.otp1_posts,
+            "otp2_posts": 0 if is_renewed else record.otp2_posts,
+            "posts_forgiven": record.posts_forgiven + (posts if is_renewed else 0),
+        }
+        return columns | {"this_id": record.id}
