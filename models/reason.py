@@ -62,34 +62,36 @@ TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 # What a person can do about a dead letter, as its record's `detail` says it.
 CURES = {
     Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs or seed belong together,"
-    " and load the row again with two fresh, consecutive OTPs; with a seed, replay.",
-    Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice and load the row again with"
+    " and mend the row with two fresh, consecutive OTPs; with a seed, replay.",
+    Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice and mend the row with"
     " these two consecutive OTPs.",
-    Reason.SECOND_OTP_MISSING: "The token is out of step and the row brought one OTP only. Load the row again with two"
+    Reason.SECOND_OTP_MISSING: "The token is out of step and the row brought one OTP only. Mend the row with two"
     " fresh, consecutive OTPs.",
-    Reason.STALE_OTP: "The TOTP pair was too old to send. Load the row again with a fresh pair and its generated_at.",
-    Reason.LOCKED: "The device is locked. Unlock it in PingOne; then replay, or load fresh OTPs if one was refused.",
-    Reason.BLOCKED: "The device is blocked. Unblock it in PingOne; then replay, or load fresh OTPs if one was refused.",
+    Reason.STALE_OTP: "The TOTP pair was too old to send. Mend the row with a fresh pair and its generated_at.",
+    Reason.LOCKED: "The device is locked. Unlock it in PingOne; then replay, or mend the row with fresh"
+    " OTPs if one was refused.",
+    Reason.BLOCKED: "The device is blocked. Unblock it in PingOne; then replay, or mend the row with fresh"
+    " OTPs if one was refused.",
     Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Mend it in PingOne, then replay; if an OTP"
-    " of a pair was sent, load the row again with fresh ones.",
-    Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, and load the row again.",
+    " of a pair was sent, mend the row with fresh ones.",
+    Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, and mend the row.",
     Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
     " user's population, then replay.",
     Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. It deletes a device that waits for activation longer than"
-    " 24 hours: pair the token again and load the row with the new device_id. Or user_id or device_id is wrong: load"
-    " the corrected row. If the device is there, replay.",
-    Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Load the row"
-    " again with fresh OTPs once the service is well.",
+    " 24 hours: pair the token again and mend the row with the new device_id. Or user_id or device_id is wrong: mend"
+    " the row. If the device is there, replay.",
+    Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Mend the row"
+    " with fresh OTPs once the service is well.",
     Reason.ATTEMPTS_SPENT: "The service kept failing although the device waits. Replay once the service is well.",
-    Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and load the row again; or see whether"
+    Reason.USER_NOT_FOUND: "PingOne finds nobody by this name or id. Correct it and mend the row; or see whether"
     " the worker application's role covers the person's population, then replay.",
-    Reason.USER_AMBIGUOUS: "PingOne finds several persons by this name. Load the row again with the user_id of the"
+    Reason.USER_AMBIGUOUS: "PingOne finds several persons by this name. Mend the row with the user_id of the"
     " right one.",
     Reason.TOKEN_NOT_IN_INVENTORY: "PingOne's inventory has no token of this serial number. Import it there, then"
-    " replay; or load the vendor's file with --import.",
+    " replay; or mend with the vendor's file and --import.",
     Reason.TOKEN_DIFFERS: "PingOne's inventory has this serial number with another type, length, hash or time step, so"
     " every OTP would be refused. Revoke it there, then replay.",
-    Reason.TOKEN_TAKEN: "The token is another person's device. Correct the list and load the row again; or unpair the"
+    Reason.TOKEN_TAKEN: "The token is another person's device. Correct the list and mend the row; or unpair the"
     " token in PingOne, then replay.",
     Reason.TOKEN_REFUSED: "PingOne refused to import this token. Look its codes up, and ask the vendor for a corrected"
     " file.",
@@ -157,7 +159,7 @@ PAUSE_CURES = {
     PauseReason.PERMISSIONS: "PingOne forbids the worker application one record after the other. Give it the role"
     " Identity Data Admin in this environment, then resume, and replay the reason `forbidden`.",
     PauseReason.DEVICES_GONE: "PingOne does not know one device after the other. It deletes a device that waits for"
-    " activation longer than 24 hours: if these are older, cancel, pair the tokens again, and load the rows with the"
+    " activation longer than 24 hours: if these are older, cancel, pair the tokens again, and mend the rows with the"
     " new device ids. If the file is of another environment, cancel too; if only these few are gone, resume.",
     PauseReason.PROTOCOL: "PingOne did not understand the request: a fault of oathbulk, or a PINGONE_API_URL that leads"
     " elsewhere. Check the URL with `oathbulk doctor`, then resume.",

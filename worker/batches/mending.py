@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -18,28 +18,18 @@ from models.record_states import OtpState, PairingState, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
+from worker.batches.commands import NotPossible
 from worker.batches.corrections import Corrected, Correction, Corrections, MendedBatch
 from worker.batches.finding import find_batch
 from worker.batches.loading import CHUNK, describe_files, make_record_writer
 from worker.batches.record_rows import RecordRows
 from worker.batches.refused_rows import RefusedRows, close_refused_rows
-from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
-from worker.intake import Row, RowError, Shipment
+from worker.intake import Row, RowError, Shipment, Switches, UnusableFile
 from worker.leases.replay import mend
 from worker.observability.progress import OnProgress, tell_nobody
 
-_BATCH_COLUMNS = (Batch.id, Batch.environment_id, Batch.state, Batch.columns, Batch.may_import, Batch.may_pair)
-
-
-class OtherEnvironment(Exception):
-    """The batch belongs to another environment than the one that is configured under its name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"batch {name!r} belongs to another PingOne environment than the one that is configured now: restore its"
-            " PINGONE_ENVIRONMENT_ID"
-        )
+_BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns)
 
 
 @dataclass(slots=True)
@@ -57,13 +47,12 @@ class Mended:
 
 
 class Mender:
-    """Brings corrected rows into batches of one environment. `totp_max_age` in seconds."""
+    """Brings corrected rows into batches. `totp_max_age` in seconds."""
 
     def __init__(
         self,
         database: Database,
         keyring: Keyring,
-        environment: Environment,
         actor: Actor,
         *,
         totp_max_age: float = 120.0,
@@ -72,7 +61,6 @@ class Mender:
     ) -> None:
         self._database = database
         self._keyring = keyring
-        self._environment = environment
         self._actor = actor
         self._max_age = timedelta(seconds=totp_max_age)
         self._on_refused = on_refused
@@ -81,15 +69,14 @@ class Mender:
     def mend(self, shipment: Shipment, name: str, accepted: Sequence[str] = ()) -> Mended:
         """Bring the rows of a file into the batch of this name, all or nothing. A batch that was cancelled runs again;
         one that is paused stays so. `accepted`, what of the preflight a person accepted, is for the audit. Raises
-        UnknownBatch, OtherEnvironment, UnusableFile."""
+        UnknownBatch, NotPossible, UnusableFile."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
-            if batch.environment_id != self._environment.environment_id:
-                raise OtherEnvironment(name)
             mended = self._mend_rows(connection, shipment, batch)
             if mended.again or mended.added:
                 self._let_go(connection, shipment, batch)
             facts = describe_files(shipment) | asdict(mended) | {"accepted": list(accepted)}
+            del facts["is_paused"]
             audit.append(self._database, connection, self._actor, Action.MEND, name, facts)
             return mended
 
@@ -99,7 +86,7 @@ class Mender:
         corrections = Corrections(connection, self._keyring, _describe_batch(batch, shipment), is_written=True)
         write = _Writer(self._database, connection, batch, RecordRows(self._keyring, batch.id, self._max_age))
         rows = shipment.tokens()
-        done = 0
+        done, closed = 0, 0
         while chunk := list(islice(rows, CHUNK)):
             corrected = corrections.judge([row for row in chunk if isinstance(row, Row)])
             write.write(corrected)
@@ -112,8 +99,12 @@ class Mender:
             mended.active += corrected.active
             mended.in_work += corrected.in_work
             mended.refused += len(errors)
+            closed += len(corrected.closed)
             done += len(chunk)
             self._on_progress("Mending rows", done)
+        if mended.added and not (mended.again or mended.active or mended.in_work or closed):
+            problem = f"none of its tokens is one of batch {batch.name!r}"
+            raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
         write.count()
         return mended
 
@@ -123,8 +114,8 @@ class Mender:
         switches = shipment.switches
         values = {
             "columns": list(dict.fromkeys([*batch.columns, *shipment.columns])),
-            "may_import": batch.may_import or switches.may_import,
-            "may_pair": batch.may_pair or switches.may_pair,
+            "may_import": switches.may_import,
+            "may_pair": switches.may_pair,
             "inventory_read_at": null(),
             "judged_after": hours.latest_attempt(),
         }
@@ -139,7 +130,13 @@ def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> 
 
 
 def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> MendedBatch:
-    return MendedBatch(batch.id, batch.environment_id, may_pair=batch.may_pair or shipment.switches.may_pair)
+    return MendedBatch(batch.id, batch.environment_id, may_pair=shipment.switches.may_pair)
+
+
+def allow_as_before(connection: Connection, name: str, shipment: Shipment) -> Shipment:
+    """Allow a file to create in the tenant what its batch may create already, too. Raises UnknownBatch."""
+    batch, typed = find_batch(connection, name, Batch.may_import, Batch.may_pair), shipment.switches
+    return replace(shipment, switches=Switches(typed.may_import or batch.may_import, typed.may_pair or batch.may_pair))
 
 
 class _Writer:
@@ -165,7 +162,10 @@ class _Writer:
         again = [each for each in corrected.corrections if each.record is not None]
         for status in (Status.DEAD_LETTER, Status.CANCELLED):
             mine = [self._change(each) for each in again if each.record and each.record.status == status]
-            mend(self._database, self._connection, status, mine)
+            if mend(self._database, self._connection, status, mine) != len(mine):
+                raise NotPossible(
+                    "another command changed the same records at this moment: nothing was done, try again"
+                )
         new = [each for each in corrected.corrections if each.record is None]
         with self._new.writing() as write:
             for each in new:

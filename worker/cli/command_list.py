@@ -95,7 +95,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "export": Place(
             "export",
             "export",
-            "Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again.",
+            "Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch.",
         ),
         "report": Place(
             "report",

@@ -44,9 +44,7 @@ def export(
     ] = None,
     left: Annotated[
         bool,
-        typer.Option(
-            "--left", help="Only tokens that are given up, cancelled or refused, and that no later batch made active."
-        ),
+        typer.Option("--left", help="Only tokens that are given up, cancelled or refused."),
     ] = False,
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
@@ -57,7 +55,7 @@ def export(
         bool, typer.Option("--overwrite", help="Replace FILE even if it holds OTPs or seeds.")
     ] = False,
 ) -> None:
-    """Write a batch as CSV: its own columns, and how each row ended. Once mended, the file can be loaded again."""
+    """Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch."""
     given = {"--with-otps": with_otps, "--hand-out": hand_out, "--status": status is not None, "--reason": bool(reason)}
     _refuse_what_excludes(given, is_left=left, is_refused=status == REFUSED)
     refuse_unfit(output)

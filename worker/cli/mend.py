@@ -7,10 +7,8 @@ from dataclasses import asdict
 
 import typer
 
-from models.batch import Batch
 from worker.audit import this_person
-from worker.batches.finding import find_batch
-from worker.batches.mending import Mended, Mender
+from worker.batches.mending import Mended, Mender, allow_as_before
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.homes import open_installation_with
@@ -27,6 +25,7 @@ from worker.installation.statuses import read_fleet
 from worker.intake import Shipment
 from worker.preflight.preflight import Report
 from worker.reports.sentences.commanded import describe_mended
+from worker.reports.verification import find_environment
 
 NOTHING_MENDED = "Nothing was mended."
 
@@ -44,9 +43,9 @@ def mend(
     """Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list once
     more."""
     installation = open_installation_with(batch)
+    environment = find_environment(installation.database, batch, installation.environment).name
     with installation.database.reading() as connection:
-        environment = find_batch(connection, batch, Batch.environment).environment
-    shipment = source.open(file, mends=True)
+        shipment = allow_as_before(connection, batch, source.open(file, mends=True))
     request = LoadRequest(batch, environment, None, ticket, offline=offline, accepted=frozenset(map(str, accept or ())))
     report = _examine(installation, shipment, request, as_json=as_json)
     refusals = RefusedRows()
@@ -54,7 +53,6 @@ def mend(
         mender = Mender(
             installation.database,
             installation.keyring,
-            installation.environment(environment),
             this_person(installation.settings, ticket),
             totp_max_age=installation.settings.totp_max_age,
             on_refused=refusals.add,
@@ -83,7 +81,7 @@ def _examine(installation: Installation, shipment: Shipment, request: LoadReques
         print_findings(report, request.accepted, TOLD_BY_ROWS)
     elif blocking := report.blocking(request.accepted):
         print_json(report_to_json(shipment.path, report, blocking))
-    refuse_unready(shipment.path, report, request)
+    refuse_unready(shipment.path, report, request, "nothing was mended")
     return report
 
 

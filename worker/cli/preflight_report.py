@@ -106,16 +106,17 @@ def choose_told(report: Report, accepted: frozenset[str]) -> frozenset[str]:
     return TOLD_BY_ROWS | {"nothing_to_load"} if is_refused or not blocking else frozenset()
 
 
-def refuse_unready(file: Path, report: Report, request: LoadRequest) -> None:
-    """Raise NotReady if something stops the shipment, or is asked and was not accepted; print before what helps."""
+def refuse_unready(file: Path, report: Report, request: LoadRequest, nothing: str = "nothing was loaded") -> None:
+    """Raise NotReady if something stops the shipment, or is asked and was not accepted; print before what helps.
+    `nothing`: what was not done therefore."""
     blocking = report.blocking(request.accepted)
     if not blocking:
         return
     if stops := [finding.text for finding in blocking if finding.level == Level.STOP]:
         collect_refused(report).print(write_listing_command(file, request))
-        raise NotReady(f"{file}: nothing was loaded. {' '.join(stops)}")
+        raise NotReady(f"{file}: {nothing}. {' '.join(stops)}")
     names = [finding.name for finding in blocking]
-    asked = f"{file}: nothing was loaded, since it is asked about {', '.join(names)}."
+    asked = f"{file}: {nothing}, since it is asked about {', '.join(names)}."
     if request.plan:
         # What is accepted is a part of the plan's hash: with one more, it is another plan.
         again = write_plan_command(file, request, names)

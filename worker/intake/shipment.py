@@ -30,7 +30,7 @@ _DIGEST = 16
 
 # What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of
 # a person's own, changes nothing in PingOne.
-_FACTS = attrgetter("file_row", *(each.attribute for each in COLUMNS if each.attribute != "lot"))
+_FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
 # What only one row of a file may have: what it is, and its value.
 Identity: TypeAlias = "tuple[str, str]"
 

@@ -18,7 +18,7 @@ from models.record_states import Status
 class Why(StrEnum):
     """Why a record cannot go again."""
 
-    # One of its OTPs was refused: it needs fresh OTPs, by a new load.
+    # One of its OTPs was refused: it needs fresh OTPs, by a mend.
     FRESH_OTPS = "fresh_otps"
     # Its token was active, so its seed was erased, and the device or the token was taken away since.
     SEED_ERASED = "seed_erased"

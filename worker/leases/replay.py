@@ -43,7 +43,7 @@ def replay(
     """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled.
     Returns how many records.
 
-    Records with a refused OTP stay as they are: they need fresh OTPs, by a new load; but a seed makes them by itself,
+    Records with a refused OTP stay as they are: they need fresh OTPs, by a mend; but a seed makes them by itself,
     under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
     again = _begin_again(database)
     if not is_scheduled:
@@ -68,26 +68,17 @@ def replay(
     return count
 
 
-def mend(database: Database, connection: Connection, source: Status, rows: Sequence[Mapping[str, Any]]) -> None:
+def mend(database: Database, connection: Connection, source: Status, rows: Sequence[Mapping[str, Any]]) -> int:
     """Make records pending again that have the status `source`, with these values: of each its id as `this_id`, and of
-    all the same columns. Raises RecordsChanged if one of them has another status by now."""
+    all the same columns. Returns how many still had that status."""
     if not rows:
-        return
+        return 0
     names = [name for name in rows[0] if name != "this_id"]
     named = {name: bindparam(f"new_{name}", type_=Record.__table__.c[name].type) for name in names}
     cleared = {"reason": None, "detail": None, "verdict": None, "resynced": False}
     again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"))
     values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
-    changed = connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
-    if changed != len(rows):
-        raise RecordsChanged
-
-
-class RecordsChanged(Exception):
-    """Somebody else changed records at the same moment, so that nothing was done; the message says what to do."""
-
-    def __init__(self) -> None:
-        super().__init__("another command changed the same records at this moment: nothing was done, type it again")
+    return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
 
 
 def _begin_again(database: Database) -> dict[str, Any]:

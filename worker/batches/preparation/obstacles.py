@@ -9,7 +9,7 @@ _OBSTACLES = {
     "users": (
         PauseReason.PERMISSIONS,
         "The worker application may not read users, so nobody is found by name. Give it the role Identity Data Read"
-        " Only or Identity Data Admin, then resume; or load the rows with user ids.",
+        " Only or Identity Data Admin, then resume; or mend the rows with user ids.",
     ),
     "nobody": (
         PauseReason.PERMISSIONS,

@@ -1,0 +1,698 @@
+"""Corrected rows come back into the batch that they belong to, whatever a person and a spreadsheet did to the file, on
+both databases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from support.data.batches import TESTER, Made, enqueue, look_at_batch
+from support.data.loading import LoadingDesk, Token, environment, token
+from support.data.moving_clock import MovingDatabase
+
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, generate_key, identify_row
+from models.reason import PauseReason, Reason
+from models.record import Record
+from models.record_states import OtpState, Status
+from models.refused_row import RefusedRow
+from worker import audit
+from worker.batches import mending
+from worker.batches.commands import Batches
+from worker.batches.corrections import (
+    DEVICE_OF_ANOTHER,
+    HAS_SEED,
+    KEY_IS_GONE,
+    NO_FRESH_OTPS,
+    NO_OTPS,
+    NO_ROW,
+    NO_SEED,
+    OLD_TIME,
+    OTHER_SEED,
+    OTHER_TOKEN,
+    OTHER_TYPE,
+    SENT_BEFORE,
+)
+from worker.batches.loaded import Loaded
+from worker.batches.loading import Loader
+from worker.batches.mending import Mended, Mender
+from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment
+from worker.leases.attempt_line import CallSummary
+from worker.leases.worker import Leases
+from worker.reports.export import export
+from worker.reports.status import read_statuses
+from worker.rules.steps import Active, DeadLetter, Decision
+from worker.vault.otp import OtpPair
+from worker.vault.otp_source import OtpSource, read_otp_source
+from worker.vault.seed import Seed
+
+ACTIVE = Active()
+REFUSED = DeadLetter(Reason.INVALID_OTP)
+GONE = DeadLetter(Reason.DEVICE_NOT_FOUND)
+FRESH = {"otp1": "111111", "otp2": "222222"}
+SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
+RESULTS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
+OTHER_PERSON = str(uuid.UUID(int=77))
+Rows = list[dict[str, str]]
+
+
+@dataclass
+class Mends:
+    """Loads files, ends their records, and brings corrected ones back."""
+
+    desk: LoadingDesk
+    leases: Leases
+    refused: list[RowError]
+
+    def load_seeds(self, count: int = 1, otp_type: str = "hotp") -> Loaded:
+        """Load seeds of a vendor's file, with the ids of users and devices in a list beside it."""
+        tokens = [token(number) for number in range(count)]
+        file, who = self.desk.directory / "vendor.txt", self.desk.directory / "who.csv"
+        file.write_text("".join(f"{row['serial']},{SECRETS[n % 2]}\n" for n, row in enumerate(tokens)))
+        lines = [f"{row['serial']},{row['user_id']},{row['device_id']},Hall {n}\n" for n, row in enumerate(tokens)]
+        who.write_text("serial,user_id,device_id,site\n" + "".join(lines))
+        shipment = open_shipment(file, hints=self.hints(otp_type), assignment=open_assignment(who))
+        return Loader(self.desk.database, self.desk.keyring, environment(), TESTER).load(shipment, "box")
+
+    def hints(self, otp_type: str = "hotp", *, mends: bool = False) -> Hints:
+        return Hints(otp_type=otp_type, time_step=30 if otp_type == "totp" else None, mends=mends)  # type: ignore[arg-type]
+
+    def end(self, loaded: Loaded, *decisions: Decision) -> None:
+        """Let the next records of a batch end so. The OTP of a device that is gone counts as not sent."""
+        made = Made(loaded.batch_id, loaded.name, [record.id for record in self.desk.records(loaded)])
+        for record_id, decision in zip(made.ids, decisions, strict=False):
+            enqueue(self.desk.database, made)
+            claimed = self.leases.claim(record_id, "tenant-1")
+            assert claimed is not None
+            sent, counter = claimed.progress, claimed.progress.next_counter
+            if not claimed.is_otp1_marked:
+                assert self.leases.mark_sent(claimed, 1, 60_000_000 if counter == 0 else counter)
+                sent = sent.with_otp_sent(1, 60_000_000 if counter == 0 else counter)
+            progress = sent.with_otp_unsent(1) if decision == GONE else sent.with_otp_answered(1)
+            assert self.leases.settle(claimed, progress, decision, CallSummary(1))
+
+    def export(self, status: str | None = Status.DEAD_LETTER, name: str = "box", *, is_left: bool = False) -> Rows:
+        text = io.StringIO(newline="")
+        export(self.desk.database, name, text, status=None if is_left else status, is_left=is_left)
+        return list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
+
+    def mend(self, rows: Rows, **parts: Any) -> Mended:
+        return self.mend_by(self.write(rows), **parts)
+
+    def mend_by(
+        self, path: Path, *, who: Path | None = None, keyring: Keyring | None = None, switches: Switches | None = None
+    ) -> Mended:
+        self.refused.clear()
+        hints = self.hints(mends=True)
+        assignment = open_assignment(who) if who else None
+        shipment = open_shipment(
+            path, hints=hints, assignment=assignment, only_assigned=True, switches=switches or Switches()
+        )
+        mender = Mender(
+            self.desk.database, keyring or self.desk.keyring, TESTER, totp_max_age=1e9, on_refused=self.refused.append
+        )
+        return mender.mend(shipment, "box")
+
+    def write(self, rows: Rows, **dialect: Any) -> Path:
+        path = self.desk.directory / "left.csv"
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]), **dialect)
+        writer.writeheader()
+        writer.writerows(rows)
+        path.write_text(text.getvalue(), newline="")
+        return path
+
+    def opened(self, loaded: Loaded) -> list[OtpSource]:
+        """The pairs and seeds of a batch, decrypted as those of their rows."""
+        return [
+            read_otp_source(self.desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+            for record in self.desk.records(loaded)
+            if record.otps
+        ]
+
+    def refuses(self, row: dict[str, str], reason: str) -> bool:
+        """Whether a row is refused for this reason, and nothing is changed."""
+        before = self.look()
+        mended = self.mend([row])
+        assert (mended.refused, self.look()) == (1, before)
+        return [error.reason for error in self.refused] == [reason]
+
+    def look(self) -> list[Any]:
+        """All records and refused rows as they stand."""
+        with self.desk.database.reading() as connection:
+            records = connection.execute(select(Record.__table__).order_by(Record.id)).all()
+            return [*records, *connection.execute(select(RefusedRow.__table__).order_by(RefusedRow.id)).all()]
+
+    def write_down(self, values: dict[Any, Any]) -> None:
+        with self.desk.database.writing() as connection:
+            connection.execute(update(Record).values(values))
+
+    def counts(self) -> tuple[int, int, dict[str, int]]:
+        """Records, refused rows, and records by status, of those that there are."""
+        (status,) = read_statuses(self.desk.database, "box")
+        return status.total, status.rows_refused, {name: number for name, number in status.counts.items() if number}
+
+
+@pytest.fixture
+def mends(database: MovingDatabase, keyring: Keyring, leases: Leases, tmp_path: Path) -> Mends:
+    return Mends(LoadingDesk(database, keyring, tmp_path), leases, [])
+
+
+def totp(**columns: str) -> Token:
+    return token(0, otp_type="totp", generated_at="2026-03-01T09:30:00Z", **columns)
+
+
+def without(row: dict[str, str], *columns: str) -> dict[str, str]:
+    return {name: cell for name, cell in row.items() if name not in columns}
+
+
+# Pairs.
+
+
+def test_pairs_with_fresh_otps_go_again_in_their_batch_under_a_new_budget(mends: Mends) -> None:
+    box = mends.desk.load([token(0, Carton="7"), token(1), token(2)], "box")
+    mends.end(box, REFUSED, ACTIVE, REFUSED)
+    rows = mends.export()
+    assert [row["serial"] for row in rows] == ["MADE000000", "MADE000002"]
+    assert {row["otp1"] + row["otp2"] for row in rows} == {""}
+
+    mended = mends.mend([rows[0] | FRESH | {"Carton": "8"}, rows[1] | {"otp1": "333333", "otp2": ""}])
+
+    assert mended == Mended(again=2)
+    records = mends.desk.records(box)
+    first = records[0]
+    assert [record.status for record in records] == [Status.PENDING, Status.ACTIVE, Status.PENDING]
+    assert (first.otp1_state, first.otp1_posts, first.posts_forgiven, first.attempts_forgiven) == ("unsent", 0, 1, 1)
+    assert (first.reason, first.detail, first.finalized_at) == (None, None, None)
+    assert [record.extra for record in records] == [{"Carton": "8"}, {"Carton": ""}, {"Carton": ""}]
+    assert [record.has_second_otp for record in records] == [True, True, False]
+    assert mends.counts() == (3, 0, {"pending": 2, "active": 1})
+    (status,) = read_statuses(mends.desk.database, "box")
+    assert status.otp_posts == 3
+
+
+def test_an_otp_that_was_sent_never_goes_again_however_many_pairs_came_between(mends: Mends) -> None:
+    box = mends.desk.load([token(0)], "box")
+    mends.end(box, REFUSED)
+    (row,) = mends.export()
+    old = row | {"otp1": "000000", "otp2": "500000"}
+    assert mends.refuses(old, SENT_BEFORE)
+    assert mends.refuses(old | {"device_id": str(uuid.UUID(int=99))}, SENT_BEFORE)
+
+    assert mends.mend([row | FRESH]).again == 1
+    mends.end(box, REFUSED)
+
+    assert mends.refuses(old, SENT_BEFORE)
+    assert mends.refuses(row | FRESH, SENT_BEFORE)
+    # Its second OTP never went out.
+    assert mends.mend([row | {"otp1": "222222", "otp2": "333333"}]).again == 1
+
+
+def test_a_pair_of_which_nothing_went_out_needs_no_fresh_otps(mends: Mends) -> None:
+    """What a batch needs whose devices PingOne deleted after 24 hours."""
+    box = mends.desk.load([token(0), token(1)], "box")
+    mends.end(box, GONE)
+    Batches(mends.desk.database, TESTER).cancel("box")
+    paired = [str(uuid.UUID(int=99)), str(uuid.UUID(int=98))]
+    rows = [row | {"device_id": device} for row, device in zip(mends.export(None), paired, strict=True)]
+
+    assert mends.mend(rows) == Mended(again=2)
+
+    assert [record.device_id for record in mends.desk.records(box)] == paired
+    pairs = mends.opened(box)
+    assert [pair.first.reveal() for pair in pairs if isinstance(pair, OtpPair)] == ["000000", "000001"]
+    assert look_at_batch(mends.desk.database, box.batch_id).state == BatchState.RUNNING
+
+
+def test_a_row_without_fresh_otps_is_refused_and_the_others_go(mends: Mends) -> None:
+    mends.end(mends.desk.load([token(0), token(1)], "box"), REFUSED, REFUSED)
+    first, second = mends.export()
+
+    assert mends.mend([first, second | FRESH]) == Mended(again=1, refused=1)
+    assert [(error.row_number, error.reason) for error in mends.refused] == [(2, NO_FRESH_OTPS)]
+
+
+def test_a_totp_pair_goes_again_only_with_fresh_otps_and_their_time(mends: Mends) -> None:
+    mends.end(mends.desk.load([totp()], "box", totp_max_age=1e9), REFUSED)
+    (row,) = mends.export()
+
+    assert mends.refuses(row, NO_FRESH_OTPS)
+    assert mends.refuses(row | FRESH, OLD_TIME)
+    assert mends.refuses(without(row, "otp_type") | FRESH, OTHER_TYPE)
+    assert mends.mend([row | FRESH | {"generated_at": "2026-03-01T10:30:00Z"}]).again == 1
+
+
+# Seeds.
+
+
+def test_a_seed_mints_on_from_its_counter_and_no_export_has_it(mends: Mends) -> None:
+    box = mends.load_seeds(2)
+    before = mends.opened(box)
+    mends.end(box, REFUSED, REFUSED)
+    rows = mends.export()
+    assert not any(secret in str(rows).lower() for secret in SECRETS)
+
+    assert mends.mend(rows).again == 2
+
+    assert mends.opened(box) == before
+    # After an OTP 1 one counter is left out: PingOne may wait for the second.
+    records = mends.desk.records(box)
+    assert [(record.next_counter, record.otp_type) for record in records] == [(2, "hotp")] * 2
+
+
+def test_no_counter_is_used_twice_over_many_rounds_whichever_file_comes(mends: Mends) -> None:
+    box = mends.load_seeds()
+    mends.end(box, REFUSED)
+    oldest, vendor = mends.export(), mends.desk.directory / "vendor.txt"
+    for number in (2, 4):
+        assert mends.mend(oldest).again == 1
+        assert mends.desk.records(box)[0].next_counter == number
+        mends.end(box, REFUSED)
+
+    assert mends.mend_by(vendor).again == 1
+    assert mends.desk.records(box)[0].next_counter == 6
+
+
+@pytest.mark.parametrize("deleted", [(), ("otp_type",)])
+def test_a_totp_seed_goes_again_with_its_time_step(mends: Mends, deleted: tuple[str, ...]) -> None:
+    box = mends.load_seeds(otp_type="totp")
+    mends.end(box, REFUSED)
+
+    assert mends.mend([without(mends.export()[0], *deleted)]).again == 1
+
+    (record,) = mends.desk.records(box)
+    assert (record.otp_type, record.otp_expires_at) == ("totp", None)
+    assert record.next_counter > 60_000_000
+    (seed,) = mends.opened(box)
+    assert isinstance(seed, Seed)
+    assert (seed.otp_type, seed.time_step) == ("totp", 30)
+
+
+def test_a_pair_is_not_taken_for_a_token_whose_seed_is_here(mends: Mends) -> None:
+    """It might be one of those that were minted and answered: the token itself still stands where its file says."""
+    mends.end(mends.load_seeds(), REFUSED)
+    (row,) = mends.export()
+    assert mends.refuses(row | FRESH, HAS_SEED)
+
+
+def test_a_seed_in_place_of_a_pair_leaves_out_what_the_pair_has_used(mends: Mends) -> None:
+    secret = Hints(otp_type="hotp", mends=True)
+    vendor = mends.desk.directory / "vendor.txt"
+    vendor.write_text(f"MADE000000,{SECRETS[0]}\n")
+    (row,) = [each for each in open_shipment(vendor, hints=secret).tokens() if not isinstance(each, RowError)]
+    assert isinstance(row.otps, Seed)
+    first, second = (row.otps.mint(counter).reveal() for counter in (4, 5))
+    box = mends.desk.load([token(0, otp1=first, otp2=second)], "box")
+    mends.end(box, REFUSED)
+
+    assert mends.mend_by(vendor).again == 1
+
+    (record,) = mends.desk.records(box)
+    assert (record.next_counter, record.has_second_otp, record.otp1_posts) == (5, True, 0)
+
+
+def test_a_seed_whose_key_is_gone_is_refused_with_the_cure(mends: Mends) -> None:
+    mends.end(mends.load_seeds(), REFUSED)
+
+    assert mends.mend(mends.export(), keyring=Keyring([generate_key()])) == Mended(refused=1)
+    assert [error.reason for error in mends.refused] == [KEY_IS_GONE]
+
+
+def test_the_seed_of_a_token_that_was_undone_comes_from_the_vendors_file(mends: Mends) -> None:
+    box = mends.load_seeds()
+    mends.end(box, ACTIVE)
+    undone = {Record.status: Status.CANCELLED, Record.device_id: "", Record.is_device_made: True}
+    mends.write_down(undone | {Record.otp1_state: OtpState.UNSENT})
+    (row,) = mends.export(None)
+    may_pair = Switches(may_pair=True)
+
+    assert mends.mend([row], switches=may_pair).refused == 1
+    assert [error.reason for error in mends.refused] == [NO_SEED]
+    who = mends.desk.directory / "anew.csv"
+    who.write_text(f"serial,user_id\n{row['serial']},{OTHER_PERSON}\n")
+    assert mends.mend_by(mends.desk.directory / "vendor.txt", who=who, switches=may_pair).again == 1
+    (record,) = mends.desk.records(box)
+    assert (record.user_id, record.is_device_made, record.next_counter) == (OTHER_PERSON, False, 1)
+
+
+def test_a_token_that_was_imported_keeps_its_seed_until_it_is_undone(mends: Mends) -> None:
+    box = mends.load_seeds()
+    mends.end(box, REFUSED)
+    mends.write_down({Record.is_token_made: True})
+    vendor = mends.desk.directory / "vendor.txt"
+    assert mends.mend_by(vendor).again == 1
+    mends.end(box, REFUSED)
+
+    vendor.write_text(f"MADE000000,{SECRETS[1]}\n")
+    assert mends.mend_by(vendor).refused == 1
+    assert [error.reason for error in mends.refused] == [OTHER_SEED]
+
+
+# Whose it is.
+
+
+def test_another_person_takes_the_token_and_what_was_looked_up_is_forgotten(mends: Mends) -> None:
+    box = mends.desk.load([token(0, username="anna")], "box")
+    mends.end(box, DeadLetter(Reason.USER_NOT_FOUND))
+    (row,) = mends.export()
+
+    assert mends.mend([row | {"username": "beat", "user_id": ""} | FRESH]).again == 1
+
+    (record,) = mends.desk.records(box)
+    assert (record.username, record.user_id) == ("beat", "")
+
+
+def test_the_same_person_by_one_of_the_names_stays_whole(mends: Mends) -> None:
+    box = mends.desk.load([token(0, username="anna")], "box")
+    mends.end(box, GONE)
+    who = mends.desk.directory / "who.csv"
+    who.write_text("serial,username\nMADE000000,ANNA\n")
+
+    assert mends.mend_by(who).again == 1
+
+    (record,) = mends.desk.records(box)
+    assert (record.username.lower(), record.user_id) == ("anna", token(0)["user_id"])
+
+
+def test_the_person_of_a_device_that_we_made_stays_until_it_is_undone(mends: Mends) -> None:
+    box = mends.load_seeds()
+    mends.end(box, REFUSED)
+    mends.write_down({Record.is_device_made: True})
+    (row,) = mends.export()
+
+    assert mends.refuses(row | {"user_id": OTHER_PERSON}, DEVICE_OF_ANOTHER)
+    assert mends.refuses(row | {"device_id": str(uuid.UUID(int=99))}, DEVICE_OF_ANOTHER)
+    assert mends.mend([row | {"email": "anna@example.com"}]).again == 1 if "email" in row else True
+    assert mends.mend([row]).again + mends.mend([row]).in_work >= 1
+
+
+def test_a_token_of_another_person_is_looked_for_again_for_the_right_one(mends: Mends) -> None:
+    box = mends.load_seeds()
+    mends.end(box, DeadLetter(Reason.TOKEN_TAKEN))
+    mends.write_down({Record.owner_id: "somebody", Record.import_job_id: 7})
+    (row,) = mends.export()
+
+    assert mends.mend([row | {"device_id": "", "user_id": OTHER_PERSON}], switches=Switches(may_pair=True)).again == 1
+
+    (record,) = mends.desk.records(box)
+    assert (record.user_id, record.device_id) == (OTHER_PERSON, "")
+    assert (record.owner_id, record.is_in_inventory, record.import_job_id) == (None, False, None)
+
+
+# What is left alone.
+
+
+def test_a_whole_export_lets_only_what_failed_go_again_and_twice_changes_nothing(mends: Mends) -> None:
+    box = mends.load_seeds(4)
+    mends.end(box, ACTIVE, REFUSED, ACTIVE)
+    rows = mends.export(None)
+
+    assert mends.mend(rows) == Mended(again=1, active=2, in_work=1)
+    before = mends.look()
+    assert mends.mend(rows) == Mended(active=2, in_work=2)
+    assert mends.look() == before
+
+
+def test_two_mends_at_once_let_each_row_go_once(mends: Mends) -> None:
+    box = mends.load_seeds(40)
+    mends.end(box, *[REFUSED] * 40)
+    path = mends.write(mends.export())
+    outcomes: list[Mended] = []
+    threads = [threading.Thread(target=lambda: outcomes.append(mends.mend_by(path))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted((each.again, each.in_work) for each in outcomes) == [(0, 40), (40, 0)]
+    assert {record.next_counter for record in mends.desk.records(box)} == {2}
+
+
+def test_what_breaks_in_the_middle_changes_nothing(mends: Mends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "CHUNK", 2)
+    mends.end(mends.load_seeds(5), *[REFUSED] * 5)
+    rows, before = mends.export(), mends.look()
+
+    def break_off(_: str, done: int, __: int | None = None) -> None:
+        if done > 2:
+            raise KeyboardInterrupt
+
+    shipment = open_shipment(mends.write(rows), hints=mends.hints(mends=True))
+    mender = Mender(mends.desk.database, mends.desk.keyring, TESTER, on_progress=break_off)
+    with pytest.raises(KeyboardInterrupt):
+        mender.mend(shipment, "box")
+    assert mends.look() == before
+    assert mends.mend(rows).again == 5
+
+
+def test_a_paused_batch_stays_paused_and_says_so(mends: Mends) -> None:
+    box = mends.load_seeds(2)
+    mends.end(box, REFUSED)
+    Batches(mends.desk.database, TESTER).pause("box")
+
+    assert mends.mend(mends.export()) == Mended(again=1, is_paused=True)
+    batch = look_at_batch(mends.desk.database, box.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERSON)
+
+
+def test_a_mend_has_its_line_in_the_audit(mends: Mends) -> None:
+    mends.end(mends.load_seeds(2), REFUSED)
+    path = mends.write(mends.export(None))
+
+    mends.mend_by(path)
+
+    with mends.desk.database.reading() as connection:
+        *_, line = audit.read(connection, "box")
+    assert (line.action, line.facts["again"], line.facts["in_work"]) == (Action.MEND, 1, 1)
+    assert (line.facts["file"], len(line.facts["sha256"])) == ("left.csv", 64)
+
+
+# Rows that had been refused, and new ones.
+
+
+def test_a_refused_row_becomes_a_record_under_its_number_and_is_closed(mends: Mends) -> None:
+    box = mends.desk.load([token(0), token(1, otp1="12"), token(2, serial="")], "box")
+    assert mends.counts() == (1, 2, {"pending": 1})
+    rows = mends.export(is_left=True)
+    assert [(row["serial"], row["file_row"]) for row in rows] == [("MADE000001", "3"), ("", "4")]
+
+    # The serial number was what was wrong: the row is found by its number alone.
+    mended = mends.mend([rows[0] | token(1), rows[1] | token(2)])
+
+    assert mended == Mended(added=2)
+    records = mends.desk.records(box)
+    assert [(each.row_number, each.serial_number) for each in records] == [
+        (number + 2, f"MADE00000{number}") for number in range(3)
+    ]
+    assert mends.counts() == (3, 0, {"pending": 3})
+    assert [pair.first.reveal() for pair in mends.opened(box) if isinstance(pair, OtpPair)] == [
+        "000000",
+        "000001",
+        "000002",
+    ]
+
+
+def test_a_refused_row_is_found_by_its_serial_number_too(mends: Mends) -> None:
+    mends.desk.load([token(0), token(1, otp1="12")], "box")
+    assert mends.mend([token(1), token(0)]) == Mended(added=1, in_work=1)
+    assert mends.counts() == (2, 0, {"pending": 2})
+
+
+def test_rows_that_repeated_each_other_are_closed_by_the_right_one(mends: Mends) -> None:
+    mends.desk.load([token(0), token(1), token(1, otp1="999999")], "box")
+    assert mends.counts() == (1, 2, {"pending": 1})
+    assert mends.mend([token(1), token(0)]) == Mended(added=1, in_work=1)
+    assert mends.counts() == (2, 0, {"pending": 2})
+
+
+def test_new_rows_may_be_added_and_a_file_of_another_shipment_may_not(mends: Mends) -> None:
+    box = mends.desk.load([token(0)], "box")
+    mends.end(box, GONE)
+    (row,) = mends.export()
+    assert mends.mend([row, dict.fromkeys(row, "") | token(5)]) == Mended(again=1, added=1)
+    assert [each.row_number for each in mends.desk.records(box)] == [2, 3]
+
+    before = mends.look()
+    with pytest.raises(UnusableFile, match="none of its tokens is one of batch 'box'"):
+        mends.mend([token(8), token(9)])
+    assert mends.look() == before
+
+
+def test_a_row_that_another_batch_works_on_stays_refused_and_says_where(mends: Mends) -> None:
+    mends.desk.load([token(1)], "other")
+    mends.desk.load([token(0), token(1)], "box")
+    assert mends.counts() == (1, 1, {"pending": 1})
+
+    assert mends.mend([token(1), token(0)]) == Mended(in_work=1, refused=1)
+    assert "is in progress in batch 'other'" in mends.refused[0].reason
+    assert mends.mend([token(3, device_id=token(1)["device_id"]), token(0)]).refused == 1
+    total, refused, _ = mends.counts()
+    assert (total, refused) == (1, 2)
+    assert mends.mend([token(3, device_id=token(1)["device_id"]), token(0)]).refused == 1
+    assert mends.counts()[1] == 2
+
+
+def test_a_dead_letter_whose_token_another_batch_made_active_is_refused(mends: Mends) -> None:
+    box = mends.desk.load([token(0)], "box")
+    mends.end(box, REFUSED)
+    other = mends.desk.load([token(0, otp1="777777", otp2="888888")], "other")
+    mends.end(other, ACTIVE)
+    (row,) = mends.export()
+
+    assert mends.mend([row | FRESH]).refused == 1
+    assert "active already, in batch 'other'" in mends.refused[0].reason
+
+
+@pytest.mark.parametrize("columns", [{}, {"user_id": ""}])
+def test_a_token_of_which_the_batch_has_nothing_needs_all(mends: Mends, columns: dict[str, str]) -> None:
+    mends.desk.load([token(0)], "box")
+    who = {"serial": "MADE000007", "user_id": OTHER_PERSON, "device_id": str(uuid.UUID(int=9))} | columns
+    assert mends.mend([who]).refused == 1
+    assert mends.refused[0].reason == NO_OTPS or "user_id is missing" in mends.refused[0].reason
+
+
+# What a person and a spreadsheet do to a file.
+
+HARMLESS: dict[str, Callable[[Rows], Rows]] = {
+    "nothing": lambda rows: rows,
+    "sorted otherwise": lambda rows: rows[::-1],
+    "result columns deleted": lambda rows: [without(row, *RESULTS) for row in rows],
+    "file_row deleted": lambda rows: [without(row, "file_row") for row in rows],
+    "columns deleted": lambda rows: [{"serial": row["serial"]} for row in rows],
+    "ids in capitals": lambda rows: [row | {"user_id": row["user_id"].upper()} for row in rows],
+    "ids emptied": lambda rows: [row | {"user_id": "", "device_id": ""} for row in rows],
+    "blank rows": lambda rows: [rows[0], dict.fromkeys(rows[0], ""), rows[1]],
+    "own columns added": lambda rows: [{"note": "x"} | row | {"later": "y"} for row in rows],
+    "result cells overwritten": lambda rows: [row | dict.fromkeys(RESULTS, "=1+1") for row in rows],
+}
+
+
+@pytest.mark.parametrize("kind", ["pairs", "seeds"])
+@pytest.mark.parametrize("how", HARMLESS)
+def test_what_a_person_may_do_to_the_file(mends: Mends, how: str, kind: str) -> None:
+    box = mends.load_seeds(2) if kind == "seeds" else mends.desk.load([token(0), token(1)], "box")
+    mends.end(box, *([REFUSED] * 2 if kind == "seeds" else [GONE] * 2))
+
+    assert mends.mend(HARMLESS[how](mends.export())) == Mended(again=2)
+
+    records = mends.desk.records(box)
+    assert [(each.serial_number, each.user_id, each.device_id) for each in records] == [
+        (row["serial"], row["user_id"], row["device_id"]) for row in (token(0), token(1))
+    ]
+    assert all(set(each.extra or {}) <= {"site", "note", "later"} for each in records)
+    assert not set(RESULTS) & set(look_at_batch(mends.desk.database, box.batch_id).columns)
+
+
+@pytest.mark.parametrize(
+    ("mark", "dialect"),
+    [
+        ("", {"delimiter": ";"}),
+        ("\ufeff", {"delimiter": ";", "lineterminator": "\r\n"}),
+        ("", {"delimiter": "\t"}),
+        ("\ufeff", {"quoting": csv.QUOTE_ALL}),
+    ],
+)
+def test_how_a_spreadsheet_saves_it(mends: Mends, mark: str, dialect: dict[str, Any]) -> None:
+    mends.end(mends.load_seeds(2), REFUSED, REFUSED)
+    path = mends.write(mends.export(), **dialect)
+    path.write_bytes((mark + path.read_bytes().decode()).encode())
+
+    assert mends.mend_by(path) == Mended(again=2)
+
+
+def test_leading_zeros_that_a_spreadsheet_took_from_a_serial_number_come_back(mends: Mends) -> None:
+    box = mends.desk.load([token(0, serial="0000123400")], "box")
+    mends.end(box, GONE)
+    (row,) = mends.export()
+
+    assert mends.mend([row | {"serial": "123400"}]).again == 1
+    assert [record.serial_number for record in mends.desk.records(box)] == ["0000123400"]
+
+
+# Ways in which the row is refused, and a part of the reason.
+REFUSALS: dict[str, tuple[Callable[[dict[str, str]], dict[str, str]], str]] = {
+    "serial as a number": (lambda row: row | {"serial": "1.00013E+12"}, "the serial was turned into a number"),
+    "serial with an apostrophe": (lambda row: row | {"serial": "'" + row["serial"]}, "written as a quoted number"),
+    "serial of another token": (lambda row: row | {"serial": "MADE000009"}, OTHER_TOKEN),
+    "serial emptied": (lambda row: row | {"serial": ""}, "serial is missing"),
+    "file_row changed": (lambda row: row | {"file_row": "x"}, "file_row is not as the export wrote it"),
+    "file_row of no row": (lambda row: row | {"file_row": "999"}, NO_ROW),
+    "file_row too long": (lambda row: row | {"file_row": "9" * 30}, "is not as the export wrote"),
+    "OTP without its zeros": (lambda row: row | {"otp1": "634"}, "Excel drops leading zeros"),
+    "OTP for a formula": (lambda row: row | {"otp1": '="000634"'}, "written as a quoted number"),
+    "device id cut off": (lambda row: row | {"device_id": row["device_id"][:20]}, "device_id is not a UUID"),
+}
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+def test_what_is_refused_says_how_to_correct_it(mends: Mends, how: str) -> None:
+    mends.end(mends.desk.load([token(0)], "box"), GONE)
+    change, reason = REFUSALS[how]
+
+    assert mends.mend([change(mends.export()[0])]) == Mended(refused=1)
+
+    (error,) = mends.refused
+    assert reason in error.reason
+
+
+def test_a_column_that_was_sorted_alone_is_noticed_at_every_row(mends: Mends) -> None:
+    mends.end(mends.load_seeds(2), REFUSED, REFUSED)
+    first, second = mends.export()
+
+    assert mends.mend([first | {"serial": second["serial"]}, second | {"serial": first["serial"]}]).refused == 2
+    assert [error.reason for error in mends.refused] == [OTHER_TOKEN] * 2
+
+
+def test_a_row_that_was_copied_goes_once(mends: Mends) -> None:
+    mends.end(mends.desk.load([token(0), token(1)], "box"), REFUSED, REFUSED)
+    first, second = mends.export()
+
+    assert mends.mend([first | FRESH, first | FRESH]) == Mended(again=1, refused=1)
+    assert mends.mend([second, second | FRESH]) == Mended(refused=2)
+    assert mends.mend([second | FRESH | {"file_row": ""}, second | FRESH]) == Mended(again=1, refused=1)
+
+
+def test_a_row_that_stands_there_twice_under_two_spellings_goes_once(mends: Mends) -> None:
+    mends.end(mends.desk.load([token(0, serial="0012")], "box"), REFUSED)
+    (row,) = mends.export()
+
+    assert mends.mend([row | FRESH | {"serial": "12"}, row | FRESH | {"file_row": ""}]) == Mended(again=1, refused=1)
+    assert "the token stands on row 2 of this file already" in mends.refused[0].reason
+
+
+def test_many_rows_come_back_in_several_chunks(mends: Mends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "CHUNK", 2)
+    mends.end(mends.load_seeds(5), *[REFUSED] * 5)
+    assert mends.mend(mends.export()).again == 5
+
+
+def test_an_export_is_no_shipment_and_says_where_it_belongs(mends: Mends) -> None:
+    mends.end(mends.load_seeds(), REFUSED)
+    path = mends.write(mends.export())
+    with pytest.raises(UnusableFile, match="oathbulk mend BATCH FILE"):
+        open_shipment(path)
+
+
+def test_an_export_with_its_secrets_pasted_in_is_refused(mends: Mends) -> None:
+    path = mends.desk.directory / "left.csv"
+    path.write_text("serial,secret key,file_row\nx,x,2\n")
+    with pytest.raises(UnusableFile, match="says that it holds a seed"):
+        open_shipment(path, hints=mends.hints(mends=True))
+
+
+def test_records_of_a_batch_that_was_mended_keep_its_other_columns(mends: Mends) -> None:
+    box = mends.load_seeds()
+    mends.end(box, REFUSED)
+    with mends.desk.database.reading() as connection:
+        columns = connection.scalar(select(Batch.columns).where(Batch.id == box.batch_id))
+    mends.mend([mends.export()[0] | {"note": "x"}])
+    assert look_at_batch(mends.desk.database, box.batch_id).columns == [*columns, "note"]
