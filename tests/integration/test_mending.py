@@ -665,7 +665,9 @@ def test_a_row_that_stands_there_twice_under_two_spellings_goes_once(mends: Mend
     mends.end(mends.desk.load([token(0, serial="0012")], "box"), REFUSED)
     (row,) = mends.export()
 
-    assert mends.mend([row | FRESH | {"serial": "12"}, row | FRESH | {"file_row": ""}]) == Mended(again=1, refused=1)
+    assert mends.mend([row | FRESH | {"serial": "12", "device_id": ""}, row | FRESH | {"file_row": ""}]) == Mended(
+        again=1, refused=1
+    )
     assert "the token stands on row 2 of this file already" in mends.refused[0].reason
 
 
