@@ -31,4 +31,4 @@ def test_every_column_of_a_row_is_read_loaded_and_exported() -> None:
 
 def test_a_field_of_a_row_is_a_column_or_one_of_four_that_no_cell_alone_brings() -> None:
     names = {field.name for field in fields(Row)}
-    assert names - {column.attribute for column in COLUMNS} == {"row_number", "otps", "origin", "extra"}
+    assert names - {column.attribute for column in COLUMNS} == {"row_number", "otps", "file_row", "extra"}

@@ -350,13 +350,14 @@ NEW_DEVICE = "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a0"
 def pair(serial: str = "MADE1", otp1: str = "308714", otp2: str = "367299", **cells: str) -> str:
     """A row of a file of pairs; its device has a number of its own for each serial number."""
     own = {"device_id": NEW_DEVICE + serial[-1], "user_id": PERSON} | cells
-    names = ("user_id", "device_id", "username", "otp_type", "generated_at", "lot", "site", "oathbulk_row")
+    names = ("user_id", "device_id", "username", "otp_type", "generated_at", "lot", "site", "file_row")
     return ",".join([serial, otp1, otp2, *(own.get(name, "") for name in names)])
 
 
 def read_pairs(directory: Path, *rows: str) -> list[Row | RowError]:
-    header = "serial,otp1,otp2,user_id,device_id,username,otp_type,generated_at,lot,site,oathbulk_row\n"
-    return list(open_shipment(write(directory, header.encode(), ("\n".join(rows) + "\n").encode())).tokens())
+    header = "serial,otp1,otp2,user_id,device_id,username,otp_type,generated_at,lot,site,file_row\n"
+    path = write(directory, header.encode(), ("\n".join(rows) + "\n").encode())
+    return list(open_shipment(path, hints=Hints(mends=True)).tokens())
 
 
 def read_seeds(directory: Path, *rows: str, who: str = "") -> list[Row | RowError]:
@@ -405,7 +406,6 @@ def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_p
         {"username": "ada"},
         {"otp_type": "totp", "generated_at": "2026-03-01T09:30:00Z"},
         {"generated_at": "2026-03-01T09:30:00Z"},
-        {"oathbulk_row": "batch 1 row 2"},
     ],
     ids=str,
 )
@@ -446,10 +446,10 @@ def test_two_tokens_on_one_device_are_both_refused(tmp_path: Path) -> None:
 
 
 def test_two_rows_of_one_record_are_both_refused_although_one_lost_its_zeros(tmp_path: Path) -> None:
-    origin = {"oathbulk_row": "batch 1 row 2", "device_id": ""}
+    origin = {"file_row": "2", "device_id": ""}
     reasons = refused(read_pairs(tmp_path, pair("0071", **origin), pair("71", "000000", **origin)))
     assert reasons.keys() == {2, 3}
-    assert reasons[3].startswith("the record that it comes back from stands on row 2 of this file too")
+    assert reasons[3].startswith("the file_row stands on row 2 of this file too")
 
 
 def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_below_a_header_that_begins_with_hash_nothing_with_a_separator_vanishes(
     assert "secret" in refusal
 
 
-@pytest.mark.parametrize("first", ["#No,serial,otp1,otp2,user_id", "#,serial,oathbulk_row"])
+@pytest.mark.parametrize("first", ["#No,serial,otp1,otp2,user_id", "#,serial,file_row"])
 def test_pairs_and_exports_may_have_a_header_that_begins_with_hash(first: str) -> None:
     assert choose_format(Path("tokens.csv"), f"{first}\n1,MADE0000001\n".encode()).name == "otp-pairs"
 

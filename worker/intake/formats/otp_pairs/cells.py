@@ -44,7 +44,7 @@ class PairReader:
     """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
     CLOCK_TOLERANCE. `may_lack_otps`: a row may have none, since it mends a batch, whose record may have them."""
 
-    def __init__(self, header: Header, now: datetime, *, may_lack_otps: bool) -> None:
+    def __init__(self, header: Header, now: datetime, *, may_lack_otps: bool = False) -> None:
         self._header = header
         self._may_lack_otps = may_lack_otps
         self._width = len(header.names)

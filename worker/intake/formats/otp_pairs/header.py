@@ -79,7 +79,7 @@ def is_blank(line: str) -> bool:
     return not line.strip(' ,;\t\r\n"')
 
 
-def read_header(path: Path, lines: Iterator[str], *, mends: bool) -> Header:
+def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Header:
     """Read the header, which is the first line that is not blank; `lines` goes on behind it. `mends`: the rows belong
     to a batch that is loaded, so that they need no OTPs. Raises UnusableFile."""
     row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
