@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.row_fault import RowFault
-from worker.intake import Row, RowError, Shipment, UnusableFile, open_assignment, open_shipment
+from worker.intake import Hints, Row, RowError, Shipment, UnusableFile, open_assignment, open_shipment
 from worker.intake.lines import MAX_LINE
 from worker.vault.otp import Otp, OtpPair
 
