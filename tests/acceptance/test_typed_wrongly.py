@@ -31,7 +31,9 @@ COMMANDS: list[Typed] = [
     ("--env-file", {}, USAGE, "--env-file requires an argument"),
 ]
 OPTIONS: list[Typed] = [
-    ("search --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
+    ("search MADE", {}, USAGE, "'search' is 'show' now: oathbulk show --help"),
+    ("show", {}, USAGE, "name a token, or list some with --batch, --status, --reason or --user"),
+    ("show --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
     ("status --josn", {}, USAGE, "No such option: --josn --json"),
     ("status -x", {}, USAGE, "No such option: -x"),
     ("run", {}, USAGE, "Missing argument 'FILE'"),
@@ -134,13 +136,13 @@ BATCHES: list[Typed] = [
     ("report other -o out.html", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("verify other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("unpair other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
-    ("search --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("show --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("audit other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("show XYZZY1", {}, USAGE, "XYZZY1"),
     # The byte of an ü in Latin-1, as Python has it in an argument.
     *(
         (typed.replace("ü", "\udcfc"), {}, USAGE, "\\udcfc is not written in UTF-8: type it again")
-        for typed in ("status ü", "search --user ü", "audit ü", "pause shipment --ticket ü", "purge --person ü")
+        for typed in ("status ü", "show --user ü", "audit ü", "pause shipment --ticket ü", "purge --person ü")
     ),
 ]
 SETTINGS: list[Typed] = [

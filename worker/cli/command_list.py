@@ -79,12 +79,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "show": Place(
             "show",
             "show",
-            "Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown.",
-        ),
-        "search": Place(
-            "search",
-            "search",
-            "Find tokens by the beginning of a serial number, a name, or anything else that is known of them.",
+            "Tell all that is known of one token, and what happens next; or list the tokens that begin so. No OTP is "
+            "shown.",
         ),
         "export": Place(
             "export",
@@ -156,6 +152,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
 }
+# What a command is called now that somebody may type by habit.
+FORMER = {"search": "show"}
 COMMANDS = {name: place for commands in HEADINGS.values() for name, place in commands.items()}
 
 # Those of `oathbulk` itself, before a command.
