@@ -130,7 +130,8 @@ def test_what_begins_nothing_is_a_2(desk):
 
     assert result.code == 2
     assert result.stderr.splitlines() == [
-        "oathbulk: no record has 'no such token' as its serial number, device id or number (written '#123')"
+        "oathbulk: nothing that is known of a token begins so: no record has 'no such token' as its serial number, "
+        "device id or number (written '#123')"
     ]
 
 

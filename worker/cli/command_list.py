@@ -90,7 +90,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "report": Place(
             "report",
             "report",
-            "Write what became of a batch: a page for manager, auditor and engineer, or JSON or CSV. It holds no OTP.",
+            "Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP.",
         ),
         "verify": Place(
             "verify",

@@ -27,10 +27,10 @@ def look_up(installation: Installation, text: str, limit: int) -> Told | Finding
     it at most. Raises UnknownToken, NothingLoaded, KeyIsGone."""
     try:
         tokens = read_histories(installation, text)
-    except UnknownToken:
+    except UnknownToken as unknown:
         findings = search(installation.database, Sought(text=text), limit)
         if not findings.found and not findings.refused:
-            raise
+            raise UnknownToken(f"nothing that is known of a token begins so: {unknown}") from unknown
         name = findings.name_only_token()
         return Told(read_histories(installation, name)) if name else findings
     return Told(tokens, count_others(installation.database, text))

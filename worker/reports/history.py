@@ -23,7 +23,6 @@ from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import read_pace
-from worker.reports.batch_report.reading import open_snapshot
 from worker.reports.named_tokens import Token, find_tokens, list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import read_refused
 from worker.reports.search import find_known_beginning
@@ -63,7 +62,7 @@ def read_histories(
     number. There are several if several environments have the serial number. `load_keyring`: the keys by which the
     serial number of a token is recognised whose batch was purged. Raises UnknownToken, and what that raises."""
     # From one snapshot, since a purge may take a record away between two statements.
-    with open_snapshot(database) as connection:
+    with database.reading_snapshot() as connection:
         tokens = find_tokens(connection, token.strip())
         if not tokens:
             raise UnknownToken(_explain_unknown(connection, token.strip(), load_keyring))

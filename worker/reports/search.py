@@ -76,7 +76,8 @@ class Findings:
     def name_only_token(self) -> str | None:
         """Name the token that all of these are of, by a record's number, or its serial number if none of its rows
         became a record; None if there are several."""
-        tokens = {(each.environment, each.serial_number) for each in (*self.found, *self.refused)}
+        tokens = {(each.environment, each.serial_number) for each in self.found}
+        tokens |= {(line.environment, line.serial_number or "") for line in self.refused}
         if self.more or len(tokens) != 1:
             return None
         return f"#{self.found[0].record}" if self.found else self.refused[0].serial_number
