@@ -8,7 +8,7 @@ from shlex import quote
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from worker.observability.counting import count_things, write_share
+from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
 from worker.pages import sentences, wording
 from worker.reports.sentences import costs, history, next_step, outlook, pace, preparation, search, tokens
@@ -21,10 +21,8 @@ _SAYS = {
 # What templates write values with.
 _FILTERS = {
     "number": wording.write_number,
-    "share": write_share,
     "exact_share": wording.write_exact_share,
     "time": wording.write_time,
-    "span": wording.write_span,
 }
 
 
