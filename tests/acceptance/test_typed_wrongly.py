@@ -31,7 +31,6 @@ COMMANDS: list[Typed] = [
     ("--env-file", {}, USAGE, "--env-file requires an argument"),
 ]
 OPTIONS: list[Typed] = [
-    ("search MADE", {}, USAGE, "'search' is 'show' now: oathbulk show --help"),
     ("show", {}, USAGE, "name a token, or list some with --batch, --status, --reason or --user"),
     ("show --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
     ("status --josn", {}, USAGE, "No such option: --josn --json"),

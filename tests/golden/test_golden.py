@@ -129,7 +129,6 @@ SAID = {
     "db/reencrypt": "db reencrypt",
     "oathbulk/no_command": "",
     "oathbulk/unknown_command": "stauts",
-    "oathbulk/former_command": "search MADE",
     "oathbulk/unknown_option": "status --jsn",
 }
 # Files that are written to stdout.

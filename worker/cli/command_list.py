@@ -152,8 +152,6 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
 }
-# What a command is called now that somebody may type by habit.
-FORMER = {"search": "show"}
 COMMANDS = {name: place for commands in HEADINGS.values() for name, place in commands.items()}
 
 # Those of `oathbulk` itself, before a command.

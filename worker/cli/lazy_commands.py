@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from worker.cli.command_list import COMMANDS, FORMER
+from worker.cli.command_list import COMMANDS
 from worker.cli.top_help import write_help
 
 
@@ -42,12 +42,6 @@ class LazyGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer passes it
         """Write the list of commands."""
         formatter.write(write_help(formatter.width))
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that was typed; of a former one, say what it is called now."""
-        if args and args[0] in FORMER:
-            ctx.fail(f"'{args[0]}' is '{FORMER[args[0]]}' now: oathbulk {FORMER[args[0]]} --help")
-        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete the name of a command, or of an option before it."""
