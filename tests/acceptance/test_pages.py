@@ -117,7 +117,6 @@ QUICK = {
         simulated={"account_lock_after": 5},
     ),
     "docs/quick-start.md": Situation(MENDABLE, pairs="shipment.csv"),
-    "docs/report.md": Situation(make_shipment(3), LOADED, pairs="july.csv"),
 }
 THOROUGH = {
     "docs/coming-back.md": Situation(

@@ -155,7 +155,7 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
     assert (left.code, left.stdout) == (0, "Wrote 0 tokens that are left of shipment to left.csv.\n")
     (line,) = [line for line in desk.oathbulk("status").stdout.splitlines() if line.startswith("shipment ")]
     assert line.split()[1:6] == ["finished", "8", "8", "0", "0"]
-    assert desk.oathbulk("report", "shipment", "-o", "report.json").stdout.startswith("8 of 8 tokens are active: 6 in ")
+    assert desk.oathbulk("report", "shipment", "-o", "report.html").stdout.startswith("8 of 8 tokens are active: 6 in ")
     shown = desk.oathbulk("status", "mended").stdout
     assert "Its rows come back from batch shipment." in shown
     # The whole of it once more: there is nothing left to do.

@@ -31,7 +31,8 @@ COMMANDS: list[Typed] = [
     ("--env-file", {}, USAGE, "--env-file requires an argument"),
 ]
 OPTIONS: list[Typed] = [
-    ("search --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
+    ("show", {}, USAGE, "name a token, or list some with --batch, --status, --reason or --user"),
+    ("show --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
     ("status --josn", {}, USAGE, "No such option: --josn --json"),
     ("status -x", {}, USAGE, "No such option: -x"),
     ("run", {}, USAGE, "Missing argument 'FILE'"),
@@ -78,7 +79,7 @@ OPTIONS: list[Typed] = [
     ("export shipment -o out.csv --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of 'invalid_otp'"),
     ("export shipment -o out.csv --status done", {}, USAGE, "'--status' 'done' is not one of 'pending'"),
     ("replay shipment --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of"),
-    ("report shipment -o out.docx", {}, USAGE, "--output out.docx ends in none of .html, .json, .csv: say --format"),
+    ("report shipment -o out.html --format csv", {}, USAGE, "No such option: --format"),
     ("simulator --set colour=red", {}, USAGE, "--set colour: no setting of the simulator; docs/simulator.md"),
     ("simulator --set failure_cont=5", {}, USAGE, "--set failure_cont: did you mean failure_count?"),
     ("simulator --set failure_count", {}, USAGE, "--set failure_count: must be NAME=VALUE"),
@@ -134,13 +135,13 @@ BATCHES: list[Typed] = [
     ("report other -o out.html", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("verify other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("unpair other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
-    ("search --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("show --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("audit other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("show XYZZY1", {}, USAGE, "XYZZY1"),
     # The byte of an ü in Latin-1, as Python has it in an argument.
     *(
         (typed.replace("ü", "\udcfc"), {}, USAGE, "\\udcfc is not written in UTF-8: type it again")
-        for typed in ("status ü", "search --user ü", "audit ü", "pause shipment --ticket ü", "purge --person ü")
+        for typed in ("status ü", "show --user ü", "audit ü", "pause shipment --ticket ü", "purge --person ü")
     ),
 ]
 SETTINGS: list[Typed] = [

@@ -152,7 +152,7 @@ pause july
 resume july
 cancel july
 replay july
-search ACME
+show ACME
 show ACME00001
 export july -o july.csv
 report july -o july.html

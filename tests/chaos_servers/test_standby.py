@@ -23,7 +23,7 @@ READING = (
     "status",
     "status july",
     "show ACME00001",
-    "search ACME",
+    "show ACME",
     "export july -o export.csv",
     "report july -o july.html",
     "audit",

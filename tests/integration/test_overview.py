@@ -1,35 +1,83 @@
-"""How a batch came to where it is, as the desk reads it, on both databases: it says what the report says."""
+"""How a batch came to where it is, as its page reads it, on both databases: it adds up, and says what status says."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import random
+import uuid
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
-from support.data.batches import TESTER, make_batch
+from support.data.batches import TESTER, Made, enqueue, make_batch
+from support.data.loading import environment
 from support.data.moving_clock import MovingDatabase
+from support.judges.secret_search import Secrets
 
 from models.batch import Batch
-from models.reason import Reason
+from models.encrypted import Keyring
+from models.reason import CURES, Reason
 from models.record import Record
 from models.record_states import Status
+from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
-from worker.reports.batch_report.contents import Report
-from worker.reports.batch_report.reading import open_snapshot, read_report
+from worker.batches.loading import Loader
+from worker.intake import open_assignment, open_shipment
+from worker.leases.attempt_line import CallSummary
+from worker.leases.worker import Leases
+from worker.pages.batch_page import write_file
 from worker.reports.curve import SPANS, Curve, read_curve
 from worker.reports.overview import Overview, read_overview
 from worker.reports.status import read_statuses
+from worker.reports.status_json import make_status_json
+from worker.rules.steps import Active, DeadLetter, Decision, Retry
+
+TENANT = environment()
+SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
 
 
-def read(database: MovingDatabase, name: str = "shipment") -> tuple[Overview, Report]:
-    """What the desk and the report say of the same batch."""
+def read(database: MovingDatabase, name: str = "shipment") -> Overview:
     (status,) = read_statuses(database, name)
-    with open_snapshot(database) as connection:
-        report = read_report(database, connection, name)
-    return read_overview(database, status), report
+    return read_overview(database, status)
+
+
+def write(database: MovingDatabase, name: str = "shipment") -> str:
+    """The page as a file."""
+    (status,) = read_statuses(database, name)
+    return write_file(status, read_overview(database, status))
+
+
+def load(
+    database: MovingDatabase, keyring: Keyring, path: Path, text: str, name: str = "shipment", who: Any = None
+) -> Made:
+    path.write_text(text)
+    loaded = Loader(database, keyring, TENANT, TESTER).load(open_shipment(path, assignment=who), name)
+    return Made(loaded.batch_id, loaded.name, [])
+
+
+def attempt(database: MovingDatabase, leases: Leases, made: Made, *decisions: Decision) -> None:
+    """Make an attempt of the next records, each of which ends so."""
+    for record_id, decision in zip(enqueue(database, made, len(decisions)), decisions, strict=True):
+        claimed = leases.claim(record_id, TENANT.environment_id)
+        assert claimed is not None
+        leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary(1))
+
+
+def shipment(rows: int, refused: int = 0) -> str:
+    """OTP pairs of eight digits, as no time and no number has them; rows of one lot; then rows without an OTP."""
+    digits = random.Random(4226)
+    lines = ["serial,otp1,otp2,user_id,device_id,lot,username"]
+    for number in range(rows + refused):
+        otps = [str(digits.randrange(20_000_000, 99_999_999)) for _ in range(2)] if number < rows else ["", ""]
+        ids = [f"00000000-0000-4000-{kind}000-{number:012}" for kind in "89"]
+        lines.append(",".join([f"MADE{number}", *otps, *ids, "L-1", f"person{number}"]))
+    return "\n".join(lines) + "\n"
 
 
 def read_only_curve(database: MovingDatabase, batch_id: int) -> Curve:
@@ -48,30 +96,46 @@ def settle(database: MovingDatabase, *ends: tuple[Status, float], **batch: Any) 
     return make_batch(database, rows, **batch).batch_id
 
 
-def test_the_counts_are_the_reports_and_add_up_to_the_file(database: MovingDatabase) -> None:
+def test_the_counts_are_those_of_status_and_add_up_to_the_file(database: MovingDatabase) -> None:
     dead = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in ("locked", "rejected", "locked", "blocked")]
     make_batch(database, [*({"status": status} for status in Status if status != Status.DEAD_LETTER), *dead])
     with database.writing() as connection:
         connection.execute(update(Batch).values(rows_refused=7, already_active=8))
 
-    overview, report = read(database)
+    overview, (status,) = read(database), read_statuses(database)
 
-    assert overview.counts == report.counts
-    assert overview.counts.rows == len(Status) + 3 + 7 + 8
+    told, counts = make_status_json(status), overview.counts
+    assert counts.rows == told["rows"] == len(Status) + 3 + 7 + 8
+    final = {name: told["counts"][name] for name in ("active", "dead_letter", "cancelled")}
+    assert {name: getattr(counts, name) for name in final} == final
+    assert counts.open == sum(told["counts"].values()) - sum(final.values()) == 3
+    assert (counts.refused, counts.already_active) == (told["rows_refused"], told["already_active"])
     assert [(group.reason, group.count, group.cure) for group in overview.dead_letters] == [
-        (group.reason, group.count, group.cure) for group in report.dead_letters
+        (reason, told["dead_letters"][reason], CURES[reason])
+        for reason in (Reason.LOCKED, Reason.BLOCKED, Reason.REJECTED)
     ]
-    assert [group.reason for group in overview.dead_letters] == ["locked", "blocked", "rejected"]
-    assert (overview.origin, overview.commands) == (report.origin, report.commands)
+    # Loaded before refused rows were kept.
+    assert overview.refused is None
+
+
+def test_refused_rows_stand_by_reason_with_their_cure(
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path
+) -> None:
+    load(database, keyring, tmp_path / "shipment.csv", shipment(6, refused=2))
+
+    overview = read(database)
+
+    assert (overview.counts.open, overview.counts.refused, overview.counts.rows) == (6, 2, 8)
+    (group,) = overview.refused or ()
+    assert (group.reason, group.count, group.cure) == ("otps_unfit", 2, FAULT_CURES[RowFault.OTPS_UNFIT])
 
 
 def test_a_batch_of_which_nothing_is_settled_has_no_curve(database: MovingDatabase) -> None:
     made = make_batch(database, 3)
     assert read_only_curve(database, made.batch_id) == Curve()
-    overview, report = read(database)
-    assert overview.timeline.moments == report.timeline.moments == ()
+    assert read(database).timeline.moments == ()
     make_batch(database, 0, name="empty")
-    assert read(database, "empty")[0].counts.rows == 0
+    assert read(database, "empty").counts.rows == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-6, 0.05, 1.0, 86_400.0])
@@ -86,15 +150,17 @@ def test_the_last_point_of_the_curve_is_all_that_are_active_however_long_it_took
     settle(database, *[(Status.ACTIVE, 500.0)] * 5, name="other")
 
     curve = read_only_curve(database, batch_id)
-    overview, report = read(database)
+    counts = read(database).counts
 
     active = sum(status == Status.ACTIVE for status, _ in ends) + 2
-    assert curve.moments[-1][1] == overview.counts.active == report.timeline.moments[-1][1] == active
-    assert curve.moments[-1][0] == report.timeline.moments[-1][0]
+    assert curve.moments[-1][1] == counts.active == active
+    with database.reading() as connection:
+        last = select(Record.finalized_at).where(Record.status == Status.ACTIVE, Record.batch_id == batch_id)
+        assert curve.moments[-1][0] == max(connection.scalars(last))
     assert len(curve.moments) <= SPANS + 1
-    times, counts = zip(*curve.moments, strict=True)
+    times, numbers = zip(*curve.moments, strict=True)
     assert list(times) == sorted(times)
-    assert list(counts) == sorted(counts)
+    assert list(numbers) == sorted(numbers)
     assert curve.settled == sorted(curve.settled)
 
 
@@ -110,7 +176,7 @@ def test_each_point_of_the_curve_is_true_at_its_moment(database: MovingDatabase)
         assert sum(each <= at for each in active_at) == count
 
 
-def test_pauses_are_those_of_the_report(database: MovingDatabase) -> None:
+def test_pauses_are_those_that_the_audit_tells(database: MovingDatabase) -> None:
     make_batch(database, 3, name="shipment")
     batches = Batches(database, TESTER)
     for _ in range(2):
@@ -120,17 +186,17 @@ def test_pauses_are_those_of_the_report(database: MovingDatabase) -> None:
         database.ahead += 60
     batches.pause("shipment")
 
-    overview, report = read(database)
+    overview = read(database)
 
-    assert len(overview.timeline.pauses) == 3
-    assert overview.timeline.pauses[-1].end is None
-    assert [pause.start for pause in overview.timeline.pauses] == [pause.start for pause in report.timeline.pauses]
+    lengths = [pause.end and round((pause.end - pause.start).total_seconds(), -1) for pause in overview.timeline.pauses]
+    assert lengths == [600, 600, None]
+    assert {pause.why for pause in overview.timeline.pauses} == {f"paused by {TESTER.name}"}
 
 
 def test_the_time_of_a_finished_batch_ends_with_its_last_token(database: MovingDatabase) -> None:
     settle(database, (Status.ACTIVE, 10.0), (Status.DEAD_LETTER, 40.0))
-    overview, report = read(database)
-    assert overview.timeline.until == report.timeline.until
+    overview = read(database)
+    assert (overview.timeline.until - overview.timeline.moments[-1][0]).total_seconds() == pytest.approx(30.0)
     assert overview.timeline.until < database.read_clock() - timedelta(hours=29)
 
 
@@ -141,3 +207,69 @@ def test_a_batch_that_was_purged_meanwhile_is_unknown(database: MovingDatabase) 
         connection.execute(Batch.__table__.delete())
     with pytest.raises(UnknownBatch):
         read_overview(database, status)
+
+
+def test_the_file_who_loaded_it_and_what_was_commanded_since(
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path
+) -> None:
+    made = load(database, keyring, tmp_path / "shipment.csv", shipment(2))
+    batches = Batches(database, TESTER)
+    batches.pause(made.name)
+    database.ahead = timedelta(minutes=5).total_seconds()
+    batches.resume(made.name)
+
+    overview = read(database)
+
+    assert (overview.origin.file, overview.origin.loaded_by) == (str(tmp_path / "shipment.csv"), TESTER.name)
+    assert overview.origin.sha256 == hashlib.sha256((tmp_path / "shipment.csv").read_bytes()).hexdigest()
+    assert [command.action for command in overview.commands] == ["load", "pause", "resume"]
+
+
+def test_a_digest_of_files_and_switches_together_is_not_told_as_that_of_the_file(
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path
+) -> None:
+    """Lines of the audit from before have it, of shipments that may make devices."""
+    load(database, keyring, tmp_path / "shipment.csv", shipment(2))
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(may_pair=True))
+
+    assert read(database).origin.sha256 is None
+
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(file_sha256="f" * 64))
+
+    assert read(database).origin.sha256 is not None
+
+
+def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:
+    make_batch(database, 3)
+    with database.reading_snapshot() as connection:
+        count = select(Record.status).distinct()
+        before = set(connection.scalars(count))
+        with database.writing() as other:
+            other.execute(update(Record).values(status=Status.QUEUED, lease_until=database.read_clock()))
+        again = set(connection.scalars(count))
+    assert before == again == {Status.PENDING}
+
+
+def otps_of(text: str) -> Iterator[tuple[str, ...]]:
+    return ((row["otp1"], row["otp2"]) for row in csv.DictReader(io.StringIO(text)))
+
+
+def test_nothing_secret_is_in_the_page(
+    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
+) -> None:
+    pairs = shipment(8)
+    made = load(database, keyring, tmp_path / "shipment.csv", pairs)
+    ends: list[Any] = [Active(), DeadLetter(Reason.LOCKED), Retry(600.0, is_counted=True, why="outcome_unknown")]
+    attempt(database, leases, made, *ends)
+    (tmp_path / "who.csv").write_text(f"serial,user_id,device_id\nMADE100,{uuid.UUID(int=1)},{uuid.UUID(int=2)}\n")
+    who = open_assignment(tmp_path / "who.csv")
+    load(database, keyring, tmp_path / "box.csv", f"MADE100, {SECRET}, hotp, 6, 0\n", "box", who)
+    secrets = Secrets([*otps_of(pairs)], {"a seed": SECRET, "a seed's bytes": bytes.fromhex(SECRET).decode("latin-1")})
+    assert secrets.found_in(pairs.encode())
+
+    for name in ("shipment", "box"):
+        written = write(database, name).encode()
+        assert f"Batch {name}".encode() in written
+        assert secrets.found_in(written) == set()

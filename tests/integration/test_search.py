@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from support.data.batches import make_batch
+from sqlalchemy import event, insert
+from support.data.batches import ENVIRONMENT_ID, make_batch
 from support.data.moving_clock import MovingDatabase
 
 from models.reason import Reason
 from models.record_states import Status
+from models.refused_row import RefusedRow
 from worker.batches.finding import UnknownBatch
 from worker.reports import search as module
-from worker.reports.search import Findings, Sought, search
+from worker.reports.search import Findings, Sought, count_others, search
 
 DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"
@@ -163,6 +164,39 @@ def test_a_value_is_found_whatever_characters_are_in_it(database: MovingDatabase
 def test_a_batch_that_is_not_there_is_named(database: MovingDatabase) -> None:
     with pytest.raises(UnknownBatch, match="'september'"):
         search(database, Sought(batch="september"), 50)
+
+
+@pytest.mark.parametrize("sorts_by_code", [True, False])
+def test_others_are_the_longer_serial_numbers_that_begin_so_each_counted_once(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, sorts_by_code: bool
+) -> None:
+    monkeypatch.setattr(module, "sorts_by_code", lambda _: sorts_by_code)
+    serial_numbers = ("ACME1", "ACME10", "ACME11", "OTHER1", "1")
+    make_batch(database, [{"serial_number": each, "status": Status.ACTIVE} for each in serial_numbers], name="july")
+    make_batch(database, [{"serial_number": "ACME10", "device_id": "another"}], name="august")
+
+    texts = ("ACME1", "acme1", "ACME10", "two words", "#1", DEVICE)
+    assert [count_others(database, text) for text in texts] == [2, 2, 0, 0, 0, 0]
+
+
+def test_a_token_is_named_if_all_that_was_found_is_of_it(database: MovingDatabase) -> None:
+    columns = {"serial_number": "ACME1", "status": Status.ACTIVE}
+    make_batch(database, [columns, {"serial_number": "OTHER1"}], name="july")
+    later = make_batch(database, [columns | {"device_id": "another"}], name="august")
+    refused = {"batch_id": later.batch_id, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "short"}
+    with database.writing() as connection:
+        rows = [
+            refused | {"row_number": 7 + place, "serial_number": each} for place, each in enumerate(("ACME1", "NEW1"))
+        ]
+        connection.execute(insert(RefusedRow), rows)
+
+    def name(text: str, limit: int = 50) -> str | None:
+        return search(database, Sought(text=text), limit).name_only_token()
+
+    assert (name("ACM"), name("NE"), name("OTH")) == (f"#{later.id}", "NEW1", "#2")
+    # Another begins so; or what else is listed nobody knows.
+    make_batch(database, serial_number="ACME1", name="there", environment="second", environment_id="other")
+    assert (name("ACM"), name("A", 1), name("nothing")) == (None, None, None)
 
 
 def test_serial_numbers_are_found_by_the_index_alone(database: MovingDatabase) -> None:

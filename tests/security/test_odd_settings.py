@@ -62,7 +62,7 @@ REQUIRED = {
 ARGUMENTS = {
     **dict.fromkeys(("check", "load", "run"), "shipment.csv"),
     **dict.fromkeys(("pause", "resume", "cancel", "replay", "verify", "unpair", "revoke"), "batch"),
-    **dict.fromkeys(("show", "search"), "A1"),
+    "show": "A1",
     "export": "batch -o out.csv",
     "report": "batch -o out.html",
     "plan": "shipment.csv -o plan.html",

@@ -32,7 +32,7 @@ WRONG = [
     ("worker/rules/breaker.py", "import sqlalchemy", "Rules are pure"),
     ("worker/intake/shipment.py", "import worker.database.engine", "Intake reads files"),
     ("worker/intake/lines.py", "import models.record", "Intake reads files"),
-    ("worker/batches/loading.py", "import worker.pages.report_files", "Imports go one way"),
+    ("worker/batches/loading.py", "import worker.pages.batch_page", "Imports go one way"),
     ("worker/pages/chart.py", "import worker.database.engine", "Pages write what reports have read"),
     ("worker/pages/chart.py", "import sqlalchemy", "Pages write what reports have read"),
     ("worker/process/parts.py", "import worker.embedded.home", "Only cli and installation reach"),

@@ -11,7 +11,6 @@ from typing import TextIO, TypeVar
 import typer
 
 from worker.cli.output_files import STDOUT, refuse_unfit, write_file, write_output
-from worker.pages.report_files import write_checksum_line
 
 T = TypeVar("T")
 F = TypeVar("F", bound=StrEnum)
@@ -61,3 +60,12 @@ def write_checksummed(output: Path, write: Callable[[WritePiece], T]) -> T:
     made = write_file(output, write_pieces)
     write_file(name_checksum(output), lambda file: file.write(write_checksum_line(digest.hexdigest(), output.name)))
     return made
+
+
+def write_checksum_line(sha256: str, name: str) -> str:
+    """Write the line about a file that `sha256sum -c` reads. A name with a backslash or the end of a line in it is
+    escaped, as a backslash in front tells:
+    https://www.gnu.org/software/coreutils/manual/html_node/cksum-output-modes.html"""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    mark = "\\" if escaped != name else ""
+    return f"{mark}{sha256}  {escaped}\n"

@@ -85,12 +85,8 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "show": Place(
             "show",
             "show",
-            "Tell all that is known of one token: its batches, every attempt, and what happens next. No OTP is shown.",
-        ),
-        "search": Place(
-            "search",
-            "search",
-            "Find tokens by the beginning of a serial number, a name, or anything else that is known of them.",
+            "Tell all that is known of one token, and what happens next; or list the tokens that begin so. No OTP is "
+            "shown.",
         ),
         "export": Place(
             "export",
@@ -100,7 +96,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "report": Place(
             "report",
             "report",
-            "Write what became of a batch: a page for manager, auditor and engineer, or JSON or CSV. It holds no OTP.",
+            "Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP.",
         ),
         "verify": Place(
             "verify",

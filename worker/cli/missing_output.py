@@ -20,9 +20,7 @@ def complete_command(command: str, typed: Sequence[str], values: Mapping[str, An
 
 
 def _name_ending(command: str, values: Mapping[str, Any]) -> str:
-    """Name what the file holds, and in which form."""
-    if form := values.get("form"):
-        return f"{command}.{form}"
+    """Name what the file holds."""
     if chosen := next((name for name in ("left", "hand_out") if values.get(name)), values.get("status")):
         return f"{chosen.replace('_', '-')}.csv"
     return _ENDINGS[command]

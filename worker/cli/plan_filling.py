@@ -18,9 +18,16 @@ from worker.pages.plan_contents import Column, FindingLine, Numbers, Plan, Prefl
 from worker.preflight.findings import Level
 from worker.preflight.plan import find_host, hash_parts
 from worker.preflight.preflight import Report
-from worker.reports.batch_report.in_step import StepTally
 from worker.rules.hours import DailyHours
 from worker.vault.seed import Seed
+
+# Values that a column may have; a shipment may come in many lots.
+MOST_VALUES = 20
+MOST_LOTS = 500
+# Tokens that share a value, on average, at least.
+FEWEST_TO_SHARE = 5
+# Characters of a value: longer ones are remarks.
+LONGEST_VALUE = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +149,19 @@ def _tell_preflight(report: Report, accepted: frozenset[str]) -> Preflight:
 
 
 def _count_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
-    """Count the tokens by the columns that a report compares, and by no other: what has many values might be something
-    that must not be shown."""
-    tally = StepTally()
+    """Count the tokens by lot and by the further columns whose few values are shared by many tokens, and by no other:
+    what has many values might be something that must not be shown."""
+    counts: dict[str, Counter[str]] = {"lot": Counter()}
     for row in rows:
-        # Every token counts; none of them was out of step yet.
-        tally.add(False, row.lot, row.extra)
+        for column, value in {**(row.extra or {}), "lot": row.lot}.items():
+            if value not in (None, ""):
+                counts.setdefault(column, Counter())[str(value)] += 1
     return tuple(
-        Column(column.name, tuple(Counter({group.name: group.tokens for group in column.groups}).most_common()))
-        for column in tally.make_columns()
+        Column(name, tuple(values.most_common())) for name, values in counts.items() if _is_shown(name, values)
     )
+
+
+def _is_shown(column: str, values: Counter[str]) -> bool:
+    most = MOST_LOTS if column == "lot" else MOST_VALUES
+    is_short = all(len(value) <= LONGEST_VALUE for value in values)
+    return 1 < len(values) <= most and values.total() >= FEWEST_TO_SHARE * len(values) and is_short

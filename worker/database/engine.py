@@ -78,6 +78,13 @@ class Database:
         return self._connect(self._reads)
 
     @contextmanager
+    def reading_snapshot(self) -> Iterator[Connection]:
+        """A connection on which all statements see the database as it was at the first of them."""
+        with self.reading() as connection:
+            # SQLite's transactions are snapshots by themselves.
+            yield connection if self.is_sqlite else connection.execution_options(isolation_level="REPEATABLE READ")
+
+    @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits durably at its end; afterwards the calls that `after_commit` was given are
         made."""

@@ -14,16 +14,10 @@ from starlette.responses import HTMLResponse, Response
 from worker.desk.doors import Door, Visitor
 from worker.desk.guard import FORM_KEY, Forms
 from worker.installation.installation import Installation
-from worker.pages.html_report import make_environment
-from worker.reports.sentences import costs, history, next_step, outlook, pace, preparation, search, tokens
+from worker.pages.rendering import make_environment
 
 # Status codes of a form that was refused, or whose command was not possible.
 NOT_DONE = (403, 409, 413)
-# What templates say in sentences.
-_SAYS = {
-    **{"outlook": outlook, "history": history, "next_step": next_step, "pace": pace, "preparation": preparation},
-    **{"search": search, "tokens": tokens, "costs": costs},
-}
 
 
 @dataclass
@@ -43,7 +37,7 @@ class Desk:
     def templates(self) -> Environment:
         """What renders the pages."""
         environment = make_environment("worker.desk")
-        environment.globals |= _SAYS | {"link_to": link_to, "is_read_only": self.is_read_only}
+        environment.globals |= {"is_file": False, "link_to": link_to, "is_read_only": self.is_read_only}
         return environment
 
     def render(

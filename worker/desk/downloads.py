@@ -1,10 +1,10 @@
-"""Files about a batch to keep: its report in each form, and its dead letters. Nothing in them is secret."""
+"""Files about a batch to keep: its page, and its dead letters. Nothing in them is secret."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO, cast
 
 from starlette.requests import Request
@@ -15,11 +15,10 @@ from models.record_states import Status
 from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
 from worker.desk.views import read_status
-from worker.pages.report_files import Form, render
-from worker.reports.batch_report.reading import open_snapshot, read_report, read_tokens
+from worker.pages.batch_page import write_file
 from worker.reports.export import export
+from worker.reports.overview import read_overview
 
-_MEDIA_TYPES = {Form.HTML: "text/html", Form.JSON: "application/json", Form.CSV: "text/csv"}
 # What a file's name may not have; a browser would change it, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 # Characters that are sent at once.
@@ -27,14 +26,10 @@ _PIECE = 65_536
 
 
 def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with the report of a batch, in the form that the request names. Raises UnknownBatch."""
-    name, database, file = read_status(desk, request).name, desk.installation.database, _open_file()
-    known = request.query_params.get("form") in [*Form]
-    form = Form(request.query_params["form"]) if known else Form.HTML
-    with open_snapshot(database) as connection:
-        report = read_report(database, connection, name)
-        file.writelines(render(form, report, lambda: read_tokens(connection, name)))
-    return _send(file, f"{name}-report.{form}", _MEDIA_TYPES[form])
+    """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch."""
+    status = read_status(desk, request)
+    page = write_file(status, read_overview(desk.installation.database, status))
+    return _send([page], f"{status.name}-report.html", "text/html")
 
 
 def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
@@ -43,7 +38,7 @@ def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
     name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason", "")
     reasons = [reason] if reason in [*Reason] else None
     export(desk.installation.database, name, file, status=Status.DEAD_LETTER, reasons=reasons, is_left=True)
-    return _send(file, f"{'-'.join([name, *(reasons or ['dead-letters'])])}.csv", "text/csv")
+    return _send(_read(file), f"{'-'.join([name, *(reasons or ['dead-letters'])])}.csv", "text/csv")
 
 
 def _open_file() -> TextIO:
@@ -52,10 +47,10 @@ def _open_file() -> TextIO:
     return cast(TextIO, tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
 
 
-def _send(file: TextIO, name: str, media_type: str) -> Response:
+def _send(pieces: Iterable[str], name: str, media_type: str) -> Response:
     """Answer with a file that a browser keeps under this name, and does not show."""
     disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
-    return StreamingResponse(_read(file), headers={"Content-Disposition": disposition}, media_type=media_type)
+    return StreamingResponse(pieces, headers={"Content-Disposition": disposition}, media_type=media_type)
 
 
 def _read(file: TextIO) -> Iterator[str]:

@@ -17,9 +17,8 @@ from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
 from worker.installation.histories import read_histories
 from worker.installation.statuses import read_statuses
-from worker.pages.chart import draw_chart
-from worker.pages.sentences import describe_shipment
-from worker.reports.batch_report.contents import Command
+from worker.pages.batch_page import describe_batch
+from worker.reports.audited import Command
 from worker.reports.batch_status import BatchStatus
 from worker.reports.overview import read_overview
 from worker.reports.search import Findings, Sought, search
@@ -65,11 +64,7 @@ def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
     return desk.render(
         "batch.html",
         visitor,
-        status=status,
-        overview=overview,
-        outcome=describe_shipment(status.name, overview.counts, status.taken_over),
-        chart=draw_chart(overview.timeline),
-        notes=explain_fleet([status]),
+        **describe_batch(status, overview),
         done=desk.done.pop((visitor.session, status.name), None),
     )
 

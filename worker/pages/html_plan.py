@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from worker.pages import plan_sentences
-from worker.pages.html_report import make_environment
 from worker.pages.plan_contents import Plan
+from worker.pages.rendering import make_environment
 
 
 def render_html(plan: Plan) -> str:

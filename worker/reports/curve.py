@@ -1,5 +1,5 @@
 """Reads when the tokens of a batch were settled and became active, counted by the database in short spans of time: few
-rows, however many tokens. The report reads every token instead."""
+rows, however many tokens."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from shlex import quote
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
@@ -22,10 +23,9 @@ from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import read_pace
-from worker.reports.batch_report.reading import open_snapshot
 from worker.reports.named_tokens import Token, find_tokens, list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import read_refused
-from worker.reports.search_advice import advise_search
+from worker.reports.search import find_known_beginning
 from worker.reports.stall import Fleet
 from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
@@ -43,8 +43,13 @@ _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for na
 _ATTEMPT = [getattr(AttemptLine, name) for name in PastAttempt.__dataclass_fields__]
 
 
+# The part of a text that a known beginning has to be at least, to be what was meant: shorter ones list many tokens that
+# have little in common.
+_SHORTEST_PART = 0.5
+
+
 class UnknownToken(Exception):
-    """No record has this serial number, device id or number; the message names the command that looks for it."""
+    """No record has this serial number, device id or number; the message says which serial numbers begin like it."""
 
 
 def read_histories(
@@ -57,7 +62,7 @@ def read_histories(
     number. There are several if several environments have the serial number. `load_keyring`: the keys by which the
     serial number of a token is recognised whose batch was purged. Raises UnknownToken, and what that raises."""
     # From one snapshot, since a purge may take a record away between two statements.
-    with open_snapshot(database) as connection:
+    with database.reading_snapshot() as connection:
         tokens = find_tokens(connection, token.strip())
         if not tokens:
             raise UnknownToken(_explain_unknown(connection, token.strip(), load_keyring))
@@ -73,8 +78,11 @@ def _explain_unknown(connection: Connection, token: str, load_keyring: Callable[
             f"token {token!r} was in batch {past.name!r}, which was purged on {past.purged_at:%Y-%m-%d}, and {ended}: "
             "nothing else is kept of it"
         )
-    advice = advise_search(connection, token)
-    return f"no record has {token!r} as its serial number, device id or number; {advice}"
+    unknown = f"no record has {token!r} as its serial number, device id or number (written '#123')"
+    beginning = find_known_beginning(connection, token)
+    if beginning and len(beginning) >= len(token) * _SHORTEST_PART:
+        return f"{unknown}; serial numbers that begin like it are listed by: oathbulk show {quote(beginning)}"
+    return unknown
 
 
 def _find_past(connection: Connection, serial_number: str, keyring: Keyring) -> PastBatch | None:

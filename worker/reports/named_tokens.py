@@ -15,8 +15,8 @@ from worker.batches.finding import is_of_kept_batch
 
 # The form of PingOne's ids, in lower case. Nothing else is looked for among them: that reads the whole table.
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# A record's number, with or without a #: at most what the key has room for.
-_NUMBER = re.compile(r"#?([0-9]{1,18})", re.ASCII)
+# A record's number behind its #, since a bare one may begin a serial number: at most what the key has room for.
+_NUMBER = re.compile(r"#([0-9]{1,18})", re.ASCII)
 
 # A token: the id of its environment, and its serial number.
 Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password

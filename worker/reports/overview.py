@@ -1,34 +1,64 @@
-"""Reads how a batch came to where it is, for a page that is looked at while it runs: counts, curve, commands. It takes
-less than a second with a million tokens; the report, which reads every token, takes longer."""
+"""Reads what the page of a batch tells beside its status, at the desk and as a file: counts, reasons, curve, origin and
+commands. The database counts, so that it takes less than a second with a million tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
 
-from models.audit import Action
 from models.batch import Batch
 from models.reason import CURES, Reason
 from models.record_states import Status
+from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.reports.batch_report.contents import Command, Origin, ReasonGroup, RowCounts, Timeline
-from worker.reports.batch_report.reading import describe_origin, describe_state, open_snapshot, read_commands
-from worker.reports.batch_report.timeline import make_timeline
+from worker.reports.audited import Command, Origin, read_commands, read_origin
 from worker.reports.batch_status import BatchStatus
 from worker.reports.curve import read_curve
+from worker.reports.timeline import Timeline, make_timeline
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """How many rows of the file ended how. `refused` rows never became a record; the tokens of `already_active` rows
+    were active before, so that they were left out at loading."""
+
+    active: int = 0
+    dead_letter: int = 0
+    cancelled: int = 0
+    # Pending, queued or in work.
+    open: int = 0
+    refused: int = 0
+    already_active: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All rows of the file: the sum of the others."""
+        return self.active + self.dead_letter + self.cancelled + self.open + self.refused + self.already_active
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonGroup:
+    """The dead letters, or the refused rows, of one reason."""
+
+    reason: str
+    count: int
+    cure: str
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A batch: how it stands, and how it came there."""
+    """A batch as it was at `made_at`: how it stands, and how it came there."""
 
-    status: BatchStatus
+    made_at: datetime
     counts: RowCounts
     # Those that no later batch made active.
     dead_letters: tuple[ReasonGroup, ...]
+    # The same of refused rows; None if the batch was loaded before they were kept.
+    refused: tuple[ReasonGroup, ...] | None
     timeline: Timeline
     origin: Origin
     # What was commanded, the oldest first.
@@ -37,19 +67,20 @@ class Overview:
 
 def read_overview(database: Database, status: BatchStatus) -> Overview:
     """Read the rest of what is told of the batch whose status this is. Raises UnknownBatch."""
-    with open_snapshot(database) as connection:
+    with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
-        now: datetime = connection.execute(select(database.now())).scalar_one()
+        made_at: datetime = connection.execute(select(database.now())).scalar_one()
         commands = read_commands(connection, status.name)
-        load = next((each for each in commands if each.action == Action.LOAD), None)
-        counts = count_rows(status)
-        curve = read_curve(database, connection, batch.id)
+        letters, refused = status.dead_letters_left, status.refused_left
         return Overview(
-            status=status,
-            counts=counts,
-            dead_letters=group_dead_letters(status),
-            timeline=make_timeline(curve, commands, describe_state(batch, counts), batch.created_at, now),
-            origin=describe_origin(connection, batch, load),
+            made_at=made_at,
+            counts=count_rows(status),
+            dead_letters=_group(letters, {reason: CURES[Reason(reason)] for reason in letters}),
+            refused=None
+            if refused is None
+            else _group(refused, {each: FAULT_CURES[RowFault(each)] for each in refused}),
+            timeline=make_timeline(read_curve(database, connection, batch.id), commands, status, made_at),
+            origin=read_origin(connection, batch, commands),
             commands=commands,
         )
 
@@ -61,8 +92,7 @@ def count_rows(status: BatchStatus) -> RowCounts:
     return RowCounts(**ended, open=status.left, **left_out)
 
 
-def group_dead_letters(status: BatchStatus) -> tuple[ReasonGroup, ...]:
-    """The dead letters by reason with its cure, the most frequent first, without those that a later batch made active;
-    no token is named."""
-    reasons = sorted(status.dead_letters_left.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(ReasonGroup(reason, count, CURES[Reason(reason)], ()) for reason, count in reasons)
+def _group(counts: Mapping[str, int], cures: Mapping[str, str]) -> tuple[ReasonGroup, ...]:
+    """The reasons with their cures, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(ReasonGroup(reason, count, cures[reason]) for reason, count in ordered)

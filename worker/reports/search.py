@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -72,6 +73,15 @@ class Findings:
     is_by_serial_number: bool = False
     refused: list[RefusedLine] = field(default_factory=list)
 
+    def name_only_token(self) -> str | None:
+        """Name the token that all of these are of, by a record's number, or its serial number if none of its rows
+        became a record; None if there are several."""
+        tokens = {(each.environment, each.serial_number) for each in self.found}
+        tokens |= {(line.environment, line.serial_number or "") for line in self.refused}
+        if self.more or len(tokens) != 1:
+            return None
+        return f"#{self.found[0].record}" if self.found else self.refused[0].serial_number
+
     def to_json(self) -> dict[str, Any]:
         return {
             "found": [each.to_json() for each in self.found],
@@ -88,6 +98,40 @@ def search(database: Database, sought: Sought, limit: int) -> Findings:
         if sought.reason is not None or sought.user is not None or sought.status not in (None, REFUSED):
             return findings
         return _add_refused(connection, findings, sought, limit)
+
+
+def count_others(database: Database, text: str) -> int:
+    """Count the serial numbers that begin with the text and are longer."""
+    if not SERIAL.fullmatch(text):
+        return 0
+    longer = select(func.count(Record.serial_number.distinct())).where(
+        Record.serial_number.not_in(spell_serial_number(text)), is_of_kept_batch()
+    )
+    with database.reading() as connection:
+        return connection.scalar(longer.where(_serial_begins(connection, text))) or 0
+
+
+def find_known_beginning(connection: Connection, text: str) -> str:
+    """Find the longest beginning of the text with which a serial number begins too; empty if none does."""
+    if not SERIAL.fullmatch(text):
+        return ""
+
+    def is_unknown(length: int) -> bool:
+        known = select(Record.id).where(_serial_begins(connection, text[:length]), is_of_kept_batch())
+        return connection.scalar(known.limit(1)) is None
+
+    # What is longer than an unknown beginning is unknown, too.
+    return text[: bisect_left(range(1, len(text) + 1), x=True, key=is_unknown)]
+
+
+def _serial_begins(connection: Connection, text: str) -> ColumnElement[bool]:
+    """Whether the serial number begins with the text, as the database finds that most quickly."""
+    like = (
+        map(is_in_range, spell_serial_number(text))
+        if sorts_by_code(connection)
+        else [begins(Record.serial_number, text)]
+    )
+    return and_(Record.environment_id.in_(list_environment_ids(connection)), or_(*like))
 
 
 def _search_records(connection: Connection, sought: Sought, limit: int) -> Findings:
@@ -120,14 +164,12 @@ def _search_serial_numbers(
     enough: the text is no whole serial number, and there is room in the list for what else begins so."""
     if not SERIAL.fullmatch(sought):
         return None
-    spellings = spell_serial_number(sought)
     known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
-    same = select(Record.id).where(known, Record.serial_number.in_(spellings)).limit(1)
-    is_whole, is_sorted = connection.scalar(same) is not None, sorts_by_code(connection)
-    if not is_whole and not is_sorted:
+    same = select(Record.id).where(known, Record.serial_number.in_(spell_serial_number(sought))).limit(1)
+    is_whole = connection.scalar(same) is not None
+    if not is_whole and not sorts_by_code(connection):
         return None
-    condition = or_(*map(is_in_range, spellings)) if is_sorted else begins(Record.serial_number, sought)
-    findings = _read(connection, and_(known, condition), limit)
+    findings = _read(connection, and_(_serial_begins(connection, sought), *conditions), limit)
     return replace(findings, is_by_serial_number=True) if is_whole or findings.more else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from worker.cli.checksummed_files import WritePiece, write_checksummed
+from worker.cli.checksummed_files import WritePiece, write_checksum_line, write_checksummed
 from worker.cli.output_files import STDOUT
 
 
@@ -36,3 +37,17 @@ def test_a_standard_output_that_is_closed_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(typer.BadParameter, match="standard output is closed: name a file"):
         write_checksummed(STDOUT, write)
+
+
+@pytest.mark.parametrize("name", ["report.html", "two words.csv", "back\\slash.html", "two\nlines.html", "*star.json"])
+def test_sha256sum_takes_the_line_and_notices_a_change(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"as it was written")
+    line = write_checksum_line(sha256(b"as it was written").hexdigest(), name)
+    (tmp_path / "sums").write_text(line, newline="")
+
+    def check() -> int:
+        return subprocess.run(["sha256sum", "--strict", "-c", "sums"], cwd=tmp_path, capture_output=True).returncode
+
+    assert check() == 0
+    (tmp_path / name).write_bytes(b"as it was changed")
+    assert check() == 1

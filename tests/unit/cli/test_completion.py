@@ -42,7 +42,7 @@ def complete(typed: str, **variables: str) -> list[str]:
         ("oathbulk pause ", ["south 2", "south", "north"]),
         ("oathbulk pause n", ["north"]),
         ("oathbulk status so", ["south 2", "south"]),
-        ("oathbulk search --batch n", ["north"]),
+        ("oathbulk show --batch n", ["north"]),
         ("oathbulk export x", []),
     ],
 )

@@ -8,7 +8,6 @@ import pytest
 
 from worker.cli.missing_output import complete_command
 from worker.cli.options import RowStatus
-from worker.pages.report_files import Form
 
 
 @pytest.mark.parametrize(
@@ -18,8 +17,7 @@ from worker.pages.report_files import Form
         ("export july --left", {"left": True}, "july-left.csv"),
         ("export july --hand-out", {"hand_out": True, "left": False}, "july-hand-out.csv"),
         ("export july --status dead_letter", {"status": RowStatus.DEAD_LETTER}, "july-dead-letter.csv"),
-        ("report july", {"form": None}, "july-report.html"),
-        ("--env-file my.env report july --format json", {"form": Form.JSON}, "july-report.json"),
+        ("--env-file my.env report july", {}, "july-report.html"),
     ],
 )
 def test_the_file_is_named_after_the_batch_and_what_it_holds(typed: str, values: dict[str, Any], file: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.data.reports import make_timeline, minutes
+from support.data.overviews import make_timeline, minutes
 
 from worker.pages.chart import BOTTOM, MOST_TICKS, TOP, WIDTH, Chart, choose_top, draw_chart
-from worker.reports.batch_report.contents import Pause, Timeline
+from worker.reports.timeline import Pause, Timeline
 
 
 def draw(timeline: Timeline) -> Chart:

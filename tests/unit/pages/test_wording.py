@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta, timezone
 
 import pytest
-from support.data.reports import minutes
+from support.data.overviews import minutes
 
 from worker.observability.counting import write_share
 from worker.pages.wording import list_words, write_exact_share, write_span, write_time

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from support.data.reports import minutes
+from support.data.overviews import minutes
+from unit.cli.test_batch_display import FINISHED, PAUSED
 
-from worker.reports.batch_report.contents import Command, Pause, State
-from worker.reports.batch_report.pauses import find_pauses
+from worker.reports.audited import Command
+from worker.reports.batch_status import BatchStatus
+from worker.reports.timeline import Pause, find_pauses
 
-FINISHED = State("finished", None, None, is_passing=False)
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
 
 
@@ -17,8 +19,8 @@ def command(at: float, action: str, **facts: Any) -> Command:
     return Command(minutes(at), "alice", action, None, facts)
 
 
-def find(*commands: Command, state: State = FINISHED, settled: list[float] = SETTLED) -> list[Pause]:
-    return find_pauses(commands, settled, state, minutes(60))
+def find(*commands: Command, status: BatchStatus = FINISHED, settled: list[float] = SETTLED) -> list[Pause]:
+    return find_pauses(commands, settled, status, minutes(60))
 
 
 def test_a_pause_lasts_until_the_batch_runs_again_or_is_cancelled() -> None:
@@ -46,8 +48,7 @@ def test_a_batch_that_paused_before_its_first_token_tells_no_start() -> None:
 
 
 def test_a_pause_that_lasts_has_no_end() -> None:
-    by_person = State("paused", "person", "A person paused it.", is_passing=False)
-    assert find(command(4, "pause"), state=by_person) == [Pause(minutes(4), None, "paused by alice")]
-    by_itself = State("paused", "trial", "…", is_passing=False)
-    (paused,) = find(command(0, "load"), state=by_itself)
+    by_person = replace(PAUSED, reason="person")
+    assert find(command(4, "pause"), status=by_person) == [Pause(minutes(4), None, "paused by alice")]
+    (paused,) = find(command(0, "load"), status=replace(PAUSED, reason="trial"))
     assert paused == Pause(minutes(3), None, "paused by itself: trial", is_start_known=False)

@@ -1,32 +1,29 @@
-"""The report as a page of HTML: one file that needs nothing from elsewhere."""
+"""Makes what renders pages of HTML: values are escaped, and templates say things in the words of the terminal."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from shlex import quote
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from worker.observability.counting import count_things, write_share
+from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
 from worker.pages import sentences, wording
-from worker.pages.chart import draw_chart
-from worker.reports.batch_report.contents import Report
+from worker.reports.sentences import costs, history, next_step, outlook, pace, preparation, search, tokens
 
-# Pieces of a page that are written together.
-BUFFERED = 200
-# Groups of a column that the page shows; those that stand out come first.
-SHOWN_GROUPS = 12
-
-
-def render_html(report: Report) -> Iterator[str]:
-    """Write the page, piece by piece."""
-    template = make_environment().get_template("report.html")
-    stream = template.stream(report=report, chart=draw_chart(report.timeline), shown_groups=SHOWN_GROUPS)
-    stream.enable_buffering(BUFFERED)
-    return iter(stream)
+# What templates say in sentences.
+_SAYS = {
+    **{"say": sentences, "outlook": outlook, "history": history, "next_step": next_step, "pace": pace},
+    **{"preparation": preparation, "search": search, "tokens": tokens, "costs": costs},
+}
+# What templates write values with.
+_FILTERS = {
+    "number": wording.write_number,
+    "exact_share": wording.write_exact_share,
+    "time": wording.write_time,
+}
 
 
 def make_environment(*packages: str) -> Environment:
@@ -41,8 +38,9 @@ def make_environment(*packages: str) -> Environment:
         lstrip_blocks=True,
         finalize=_show_controls,
     )
-    environment.filters |= _FILTERS
-    environment.globals |= {"say": sentences, "count_things": count_things, "quote": quote}
+    environment.filters |= _FILTERS | {"coded": mark_code}
+    # A page of the desk says that it is none.
+    environment.globals |= _SAYS | {"count_things": count_things, "quote": quote, "is_file": True}
     return environment
 
 
@@ -55,14 +53,3 @@ def mark_code(text: str) -> Markup:
 
 def _show_controls(value: object) -> object:
     return escape_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-# What templates write values with.
-_FILTERS = {
-    "number": wording.write_number,
-    "share": write_share,
-    "exact_share": wording.write_exact_share,
-    "time": wording.write_time,
-    "span": wording.write_span,
-    "coded": mark_code,
-}
