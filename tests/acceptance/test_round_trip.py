@@ -168,7 +168,7 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
         result = desk.oathbulk(*words)
         assert (result.code, result.stdout) == (0, f"{said} No batch was made of it.\n")
     checked = desk.oathbulk("check", "whole.csv")
-    assert (checked.code, checked.stdout.splitlines()[-1]) == (0, said)
+    assert (checked.code, said in checked.stdout.splitlines()) == (0, True)
     assert desk.oathbulk("status", "whole").code == 2
     loads = [line["facts"] for line in desk.oathbulk("audit", "mended", "--json").json["lines"]]
     assert [(facts["parent"], facts["already_active"]) for facts in loads] == [("shipment", 6)]

@@ -68,12 +68,11 @@ class Loader:
         canary: int | None = None,
         daily_hours: DailyHours | None = None,
         accepted: Sequence[str] = (),
-        plan: str | None = None,
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with hours, it runs only within them. For the audit are `accepted`, what of the preflight a
-        person accepted, and `plan`, the hash of the plan that this was compared with. Raises NameTaken, NameUnfit,
-        OtherHours; UnusableFile if no row is left; AllActive if none needs to be loaded."""
+        that leaves any; with hours, it runs only within them. For the audit is `accepted`, what of the preflight a
+        person accepted. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left; AllActive if none
+        needs to be loaded."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := find_loaded(connection, self._environment.environment_id, shipment.fingerprint):
@@ -89,8 +88,7 @@ class Loader:
                 told = self._complete(connection, batch_id, counts)
                 terms: dict[str, Any] = {"canary": canary, "window": daily_hours and str(daily_hours)}
                 terms |= {"environment": self._environment.name} | counts.sums
-                approved = {"accepted": list(accepted), "plan": plan}
-                self._tell_audit(connection, shipment, name, terms, told | approved)
+                self._tell_audit(connection, shipment, name, terms, told | {"accepted": list(accepted)})
                 out_of_hours = hours.check_hours(self._database, connection, batch_id)
                 self._database.analyze(connection, Record.__tablename__)
                 sums = (counts.total, counts.rows_refused)

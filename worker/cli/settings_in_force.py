@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.file_permissions import SECRETS
 from worker.config.secret_places import SecretPlaces
 from worker.installation.installation import Installation
-from worker.pages.plan_contents import SettingLine
 
-# Fields of Settings that decide what is done, how often, and what stops it; and where things are kept.
-_OF_A_PLAN = (
-    "otp_post_budget",
-    "max_attempts",
-    "first_records",
-    "totp_max_age",
-    "replay_cron",
-    "breaker_forbidden",
-    "breaker_devices_gone",
-    "breaker_refused",
-    "breaker_refused_share",
-    "breaker_spent",
-    "breaker_unanswered",
-    "longest_hold",
-    "home",
-    "database_url",
-    "redis_url",
-    "encryption_keys",
-    "audit_key",
-)
 # What is written where there is no value, unless that means something.
 NOT_SET = "not set"
 _WITHOUT_VALUE = {"resync_on_first_call": "auto", "replay_cron": "off"}
@@ -62,18 +41,6 @@ class Origin:
 
     def __str__(self) -> str:
         return str(self.path or ("process environment" if self.source == Source.ENVIRONMENT else self.source))
-
-
-def list_settings(installation: Installation, name: str, hashed: Collection[str] = ()) -> tuple[SettingLine, ...]:
-    """List the settings that matter for a batch in the environment of this name. `hashed`: the variables that the hash
-    of the plan covers. Raises ConfigError."""
-    environment = installation.environment(name)
-    fields = tuple(field for field in type(environment).model_fields if field != "name")
-    lines = [*_describe(environment, "PINGONE_", fields), *_describe(installation.settings, "OATHBULK_", _OF_A_PLAN)]
-    return tuple(
-        SettingLine(variable, value, str(find_origin(installation, variable, name)), variable in hashed)
-        for variable, value in lines
-    )
 
 
 def write_value(field: str, value: object) -> str:
@@ -121,8 +88,3 @@ def _find_place(variable: str, places: SecretPlaces) -> Origin | None:
 def _is_given(variable: str, values: Mapping[str, str]) -> bool:
     """Whether a variable, or the one that names a file with its value, is given."""
     return bool(values.get(variable) or values.get(f"{variable}_FILE"))
-
-
-def _describe(model: BaseModel, prefix: str, fields: Collection[str]) -> list[tuple[str, str]]:
-    """Name each variable with its value, without any secret."""
-    return [(prefix + field.upper(), write_value(field, getattr(model, field))) for field in fields]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.inspect import describe_kind
 from worker.cli.rehearsed_tokens import make_shipment_for
 from worker.intake import Row, UnusableFile, open_shipment
+from worker.preflight.findings import describe_kind
 
 IDS = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f,0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
 
