@@ -13,9 +13,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.data.seed_shipments import make_seeds
 from support.processes.waiting import wait_until
 
 from worker.intake.formats.table import FORMATS
+from worker.simulator.oath import hotp
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"
 KEY = "00112233445566778899aabbccddeeff"
@@ -241,3 +243,28 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
     with sqlite3.connect(box.home / "oathbulk.db") as database:
         ((mark,),) = database.execute("SELECT file_sha256 FROM batch").fetchall()
     assert mark not in {file, listed}
+
+
+@pytest.mark.faults
+def test_on_the_first_morning_those_who_do_as_the_hand_out_says_get_in_at_the_first_try(set_out):
+    made = make_seeds(hotp=8, totp=2, out_of_step=0.5)
+    desk, simulator = set_out(made, {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"})
+    made.write_seeds(desk.folder / "seeds.csv")
+    made.write_list(desk.folder / "who.csv")
+    # The first OTP of some tokens gets lost on its way, so that another goes.
+    lost = [row.device_id for row in made.seeds[::3]]
+    simulator.order_faults(*({"kind": "error_before", "operation": "activate", "device_id": each} for each in lost))
+    run = ("run", "seeds.csv", "--assign", "who.csv", "--accept", "user_not_found")
+    assert desk.oathbulk(*run).code == 0
+    assert desk.oathbulk("export", "seeds", "--hand-out", "-o", "hand-out.csv").code == 0
+    with (desk.folder / "hand-out.csv").open(newline="") as file:
+        presses = {line["serial"]: int(line["presses_to_discard"]) for line in csv.DictReader(file)}
+    # Of a token in step one OTP was sent, of another two; one that got lost is followed by a counter that is skipped.
+    for row in made.seeds:
+        sent = 1 + made.expected[row.serial].resynced + 2 * (row.device_id in lost)
+        assert presses[row.serial] == (sent if row.otp_type == "hotp" else 0)
+    for row in [row for row in made.seeds if row.otp_type == "hotp"]:
+        shown = [hotp(bytes.fromhex(row.secret), row.counter + press) for press in range(presses[row.serial] + 1)]
+        # The last that is to be thrown away is refused, and the next one is let in.
+        assert simulator.sign_on(row.device_id, shown[-2]) == "INVALID_OTP"
+        assert simulator.sign_on(row.device_id, shown[-1]) == "SIGNED_ON"

@@ -123,7 +123,7 @@ FILES: list[Typed] = [
     ("report shipment -o folder", {}, USAGE, "folder"),
     *(
         (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
-        for typed in ("export shipment -o ", "check shipment.csv -o ", "simulator --press ")
+        for typed in ("export shipment -o ", "check shipment.csv -o ")
     ),
 ]
 BATCHES: list[Typed] = [

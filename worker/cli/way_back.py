@@ -1,10 +1,8 @@
-"""What is said of an export whose rows are to be mended and loaded again; also where PingOne is a simulated one."""
+"""What is said of an export whose rows are to be mended and loaded again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
-from urllib.parse import urlsplit
 
 from models.batch import Batch
 from worker.batches.finding import find_batch
@@ -13,9 +11,7 @@ from worker.cli.homes import find_rehearsal
 from worker.cli.load_request import LoadRequest
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_command
-from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
-from worker.intake import canonical_column
 from worker.observability.counting import count_things
 
 
@@ -25,7 +21,7 @@ def describe_way_back(installation: Installation, batch: str, file: Path, refuse
     if rehearsal := find_rehearsal(installation):
         return [rehearsal.describe_end()]
     with installation.database.reading() as connection:
-        columns = (Batch.environment, Batch.columns, Batch.may_import, Batch.may_pair)
+        columns = (Batch.environment, Batch.may_import, Batch.may_pair)
         found = find_batch(connection, batch, *columns)
         name = choose_free_name(file.stem, read_names_like(connection, file.stem))
     switches = SourceOptions(may_import=found.may_import, may_pair=found.may_pair)
@@ -37,17 +33,4 @@ def describe_way_back(installation: Installation, batch: str, file: Path, refuse
             f"Of {count_things(refused, 'row')} that {'was' if refused == 1 else 'were'} refused only the serial number"
             " is kept: write the other cells too, as your own file has them."
         )
-    has_pairs = "otp1" in map(canonical_column, found.columns)
-    if has_pairs and _is_simulated(installation, found.environment):
-        lines.append(
-            f"PingOne is simulated here. To get fresh OTPs of it: oathbulk simulator --press {quote(str(file))}"
-        )
     return lines
-
-
-def _is_simulated(installation: Installation, environment: str) -> bool:
-    """Whether the environment's PingOne is one on this machine: no other is called without TLS."""
-    try:
-        return urlsplit(installation.environment(environment).api_url).scheme == "http"
-    except ConfigError:
-        return False

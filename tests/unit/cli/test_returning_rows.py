@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from worker.cli.rehearsed_tokens import make_shipment_for
-from worker.intake import Row, UnusableFile, open_shipment
+from worker.intake import Row, open_shipment
 from worker.preflight.findings import describe_kind
 
 IDS = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f,0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
@@ -21,16 +18,3 @@ def test_an_inspection_says_that_they_bring_no_otps(tmp_path: Path) -> None:
 
     assert isinstance(row, Row)
     assert describe_kind(row) == "TOTP token that comes back, without OTPs"
-
-
-@pytest.mark.parametrize("cells", [f",{IDS}", "111111,,"])
-def test_a_rehearsal_refuses_those_that_lack_otps_or_ids(
-    tmp_path: Path, cells: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "again.csv"
-    path.write_text(f"serial,otp1,user_id,device_id,oathbulk_row\nMADE1,{cells},batch 3 row 4\n")
-
-    with pytest.raises(UnusableFile, match="its only row cannot be loaded"):
-        make_shipment_for(open_shipment(path), 10)
-
-    assert "it comes back from an export" in " ".join(capsys.readouterr().err.split())
