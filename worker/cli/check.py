@@ -184,7 +184,8 @@ def _describe_time(report: Report, work: ExpectedWork, request: LoadRequest) -> 
 def _print_findings(shipment: Shipment, request: LoadRequest, report: Report) -> None:
     """Print the refused rows, the findings, and what to do about them."""
     blocking = report.blocking(request.accepted)
-    console.print()
+    if report.findings or report.unknown:
+        console.print()
     if report.batch is None:
         collect_refused(report).print(write_listing_command(shipment.path, request))
     print_findings(report, request.accepted, TOLD_BY_ROWS)
