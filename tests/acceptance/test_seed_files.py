@@ -66,7 +66,7 @@ def test_what_a_run_would_do_is_told_before_what_was_found(box):
         "2 of 3 rows are ready, 1 refused.",
         "A run would import at most 2 tokens, make at most 2 devices and activate 2 tokens in the environment default.",
         "About 4 requests: 0 s at the 400 a second with which it begins. It keeps to 50 % of what the license permits."
-        " It works from 22:00-05:00 UTC only: on 1 day. It pauses after the first 1.",
+        " It works from 22:00-05:00 UTC only: on 1 day. It pauses after 1 record.",
         "At most 2 OTPs to a device, and 8 attempts a token.",
     ]
     assert result.stdout.split("\n\n")[2].startswith("· unassigned: ")

@@ -177,7 +177,7 @@ def _describe_time(report: Report, work: ExpectedWork, request: LoadRequest) -> 
     if request.hours is not None and work.days is not None:
         told += f" It works from {request.hours} only: on {count_things(work.days, 'day')}."
     if request.canary is not None:
-        told += f" It pauses after the first {request.canary:,}."
+        told += f" It pauses after {count_things(request.canary, 'record')}."
     return told
 
 
