@@ -75,14 +75,16 @@ def check(
 
 def _examine(installation: Installation, shipment: Shipment, request: LoadRequest, *, is_quiet: bool) -> Report:
     """Examine a shipment. Raises what `run_preflight` raises."""
-    offline = request.offline
-    with showing_progress("Nothing was changed.", is_quiet=is_quiet) as progress:
-        try:
-            return run_preflight(installation, shipment, request.environment, offline=offline, on_progress=progress)
-        except ConfigError as error:
-            if offline:
-                raise
+    name, offline = request.environment, request.offline
+    # What is wrong with our own settings is wrong with --offline too.
+    _ = installation.settings
+    try:
+        installation.environment(name)
+    except ConfigError as error:
+        if not offline:
             raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
+    with showing_progress("Nothing was changed.", is_quiet=is_quiet) as progress:
+        return run_preflight(installation, shipment, name, offline=offline, on_progress=progress)
 
 
 def _to_json(
