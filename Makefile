@@ -82,7 +82,6 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/latency.py
 	$(BIN)/python tests/benchmarks/seed_files.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/preflight.py
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/first_morning.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/learnt_resync.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql

@@ -7,7 +7,6 @@ import re
 import secrets
 import uuid
 from contextlib import closing, contextmanager
-from dataclasses import replace
 
 import pytest
 import redis
@@ -27,8 +26,8 @@ from support.processes.waiting import wait_until
 
 from models.batch import Batch
 from worker.embedded.ports import find_free_port
-from worker.simulator.own_rows import shipment_from_rows
-from worker.simulator.shipment import PairRow
+from worker.simulator.seeding import DeviceSeed, WorldSeed
+from worker.simulator.shipment import EXPECTED, MadeShipment, PairRow
 
 RECORDS = 80
 # Of Flower.
@@ -48,8 +47,16 @@ def make_rows():
 
 @pytest.fixture
 def shipment():
-    made = shipment_from_rows(make_rows(), out_of_step=0.3)
-    return replace(made, world=made.world.model_copy(update={"client_secret": secrets.token_urlsafe(24)}))
+    rows = make_rows()
+    devices = [
+        # Every third token needs its second OTP.
+        DeviceSeed(serial=row.serial, user_id=row.user_id, device_id=row.device_id, otps=(row.otp1, row.otp2))
+        for row in rows
+    ]
+    devices = [each.model_copy(update={"out_of_step": number % 3 == 0}) for number, each in enumerate(devices)]
+    expected = {each.serial: EXPECTED["out_of_step" if each.out_of_step else "in_step"] for each in devices}
+    world = WorldSeed(devices=tuple(devices), client_secret=secrets.token_urlsafe(24))
+    return MadeShipment(tuple(rows), world, expected)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from support.servers.simulator import Simulator
 
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
 
@@ -27,34 +28,27 @@ def save_as_excel(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def press(simulator: Simulator, path: Path) -> None:
+    """Press each token of an export twice, and write the OTPs into the file in a spreadsheet, as a help desk does."""
+    rows = read(path)
+    otps = simulator.press([row["serial"] for row in rows])
+    save_as_excel(path, [row | dict(zip(("otp1", "otp2"), otps[row["serial"]], strict=True)) for row in rows])
+
+
 @pytest.mark.faults
-def test_what_needs_fresh_otps_is_practised_to_its_end(set_out):
-    """A simulated token is pressed as a help desk presses a real one; the export says how, and a spreadsheet may have
-    been over it."""
-    desk, _ = set_out(make_shipment(9, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1)))
+def test_what_needs_fresh_otps_is_active_after_one_more_run(set_out):
+    desk, simulator = set_out(make_shipment(9, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1)))
     assert desk.oathbulk("run", "shipment.csv").code == 1
     exported = desk.oathbulk("export", "shipment", "--status", "dead_letter", "-o", "failed.csv")
-    assert exported.stdout.endswith("To get fresh OTPs of it: oathbulk simulator --press failed.csv\n")
-    save_as_excel(desk.folder / "failed.csv", [*read(desk.folder / "failed.csv"), {"serial": "NOBODY1"}])
-
-    pressed = desk.oathbulk("simulator", "--press", "failed.csv")
-
-    assert pressed.code == 0, pressed.stderr
-    assert (
-        pressed.stdout == "Pressed 3 tokens twice, and wrote the OTPs into failed.csv. Then: oathbulk run failed.csv\n"
-    )
-    assert "none with a button: NOBODY1." in pressed.stderr
-    with (desk.folder / "failed.csv").open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file, delimiter=";")
-    assert (header[:3], len(rows)) == (["serial", "otp1", "otp2"], 4)
-    assert all(len(row[1]) == len(row[2]) == 6 for row in rows[:3])
-    assert desk.oathbulk("run", "failed.csv").code == 1
+    assert exported.stdout.endswith("then: oathbulk run failed.csv\n")
+    press(simulator, desk.folder / "failed.csv")
+    assert desk.oathbulk("run", "failed.csv").code == 0
     assert "9 of 9 tokens are active: 6 in shipment, 3 in failed; 0 left." in desk.oathbulk("status", "shipment").stdout
 
 
 @pytest.mark.faults
 def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_out):
-    desk, _ = set_out(make_shipment(4, hopeless={"wrong_otp": 2}))
+    desk, simulator = set_out(make_shipment(4, hopeless={"wrong_otp": 2}))
 
     def export_left(to: str) -> str:
         command = f"export shipment --left -o {to}"
@@ -64,8 +58,9 @@ def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_
     assert desk.oathbulk("run", "shipment.csv").code == 1
     left = desk.folder / "shipment-left.csv"
     assert "then: oathbulk run shipment-left.csv\n" in export_left(left.name)
-    assert desk.oathbulk("simulator", "--press", left.name).code == 0
-    first, second = read(left)
+    press(simulator, left)
+    with left.open(newline="", encoding="utf-8-sig") as file:
+        first, second = csv.DictReader(file, delimiter=";")
     pressed_badly = [first, second | {"otp1": "000000", "otp2": "000001"}]
     save_as_excel(left, pressed_badly)
     assert desk.oathbulk("run", left.name).code == 1
@@ -75,7 +70,7 @@ def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_
     again = desk.oathbulk("export", "shipment", "--left", "-o", left.name, "--overwrite").stdout
     command = "run shipment-left.csv --batch shipment-left-2"
     assert f"then: oathbulk {command}\n" in again
-    assert desk.oathbulk("simulator", "--press", left.name).code == 0
+    press(simulator, left)
     for typed in ("run", "load"):
         refused = desk.oathbulk(typed, left.name, "--share", "0.5")
         cure = command.replace("run", typed, 1)
@@ -87,27 +82,6 @@ def test_what_fails_twice_comes_back_twice_by_the_commands_that_are_printed(set_
     assert desk.oathbulk(*command.split(), "--share", "0.5").code == 0
     told = desk.oathbulk("status", "shipment").stdout
     assert "4 of 4 tokens are active: 2 in shipment, 1 in shipment-left, 1 in shipment-left-2; 0 left." in told
-
-
-def test_no_token_is_pressed_where_no_simulator_or_no_export_is(set_out):
-    desk, _ = set_out(make_shipment(2))
-    desk.folder.joinpath("seeds.csv").write_text("serial,username\nMADE0000001,ada\n")
-    others = "serial,otp1,otp2,oathbulk_row\nOTHER1,,,batch 1 row 1\n"
-    desk.folder.joinpath("other.csv").write_text(others)
-    shipment = desk.folder.joinpath("shipment.csv").read_bytes()
-    press = ("simulator", "--press")
-    for file, settings, said in (
-        ("seeds.csv", {}, "seeds.csv has no column otp1: give the file of `oathbulk export`"),
-        ("other.csv", {}, "no token of other.csv was pressed"),
-        ("shipment.csv", {}, "shipment.csv is no export, for it has no column oathbulk_row: its OTPs stay."),
-        ("other.csv", {"PINGONE_API_URL": "https://api.pingone.eu/v1"}, "api.pingone.eu is no simulator"),
-        ("other.csv", {"PINGONE_API_URL": "http://127.0.0.1:1/v1"}, "no simulator answers at 127.0.0.1:1"),
-        ("none.csv", {}, "none.csv cannot be read: No such file or directory"),
-    ):
-        result = desk.oathbulk(*press, file, **settings)
-        assert (result.code, said in result.stderr) == (2, True), result.stderr
-    assert desk.folder.joinpath("other.csv").read_text() == others
-    assert desk.folder.joinpath("shipment.csv").read_bytes() == shipment
 
 
 @pytest.mark.parametrize(
@@ -168,7 +142,7 @@ def test_pairs_that_were_refused_run_again_with_fresh_otps(set_out):
         result = desk.oathbulk(*words)
         assert (result.code, result.stdout) == (0, f"{said} No batch was made of it.\n")
     checked = desk.oathbulk("check", "whole.csv")
-    assert (checked.code, checked.stdout.splitlines()[-1]) == (0, said)
+    assert (checked.code, said in checked.stdout.splitlines()) == (0, True)
     assert desk.oathbulk("status", "whole").code == 2
     loads = [line["facts"] for line in desk.oathbulk("audit", "mended", "--json").json["lines"]]
     assert [(facts["parent"], facts["already_active"]) for facts in loads] == [("shipment", 6)]

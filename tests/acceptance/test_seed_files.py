@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -12,9 +13,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.data.seed_shipments import make_seeds
 from support.processes.waiting import wait_until
 
 from worker.intake.formats.table import FORMATS
+from worker.simulator.oath import hotp
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"
 KEY = "00112233445566778899aabbccddeeff"
@@ -38,15 +41,52 @@ def box(desk):
 
 
 def test_a_file_is_told_for_what_it_is_and_shows_no_digit_of_a_seed(box):
-    result = box.oathbulk("inspect", "box.xml", "--key-file", "key.txt")
-    assert result.code == 0
-    assert "PSKC (RFC 6030)" in result.stdout
-    assert "2 × HOTP seed, 6 digits" in result.stdout
-    assert "20 bytes, SHA-256 " in result.stdout
+    command = ("check", "box.xml", "--key-file", "key.txt", "--assign", "who.csv", "--offline")
+    result = box.oathbulk(*command)
+    assert result.code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("box.xml: PSKC (RFC 6030)")
+    assert lines[1].startswith("       2 × HOTP seed, 6 digits: MADE0000001 (20 bytes, SHA-256 ")
+    assert lines[2].startswith("       1 × TOTP seed, 6 digits, 30 s, SHA-1: MADE0000003 (20 bytes, SHA-256 ")
+    digests = [hashlib.sha256((box.folder / name).read_bytes()).hexdigest() for name in ("box.xml", "who.csv")]
+    assert lines[3:5] == [f"SHA-256 {digests[0]}  box.xml", f"SHA-256 {digests[1]}  who.csv"]
     assert SECRET[:6] not in result.stdout.lower() + result.stderr.lower()
-    kinds = box.oathbulk("inspect", "box.xml", "--key-file", "key.txt", "--json").json["kinds"]
-    assert kinds == {"HOTP seed, 6 digits": 2, "TOTP seed, 6 digits, 30 s, SHA-1": 1}
+    told = box.oathbulk(*command, "--json").json
+    assert told["kinds"] == {"HOTP seed, 6 digits": 2, "TOTP seed, 6 digits, 30 s, SHA-1": 1}
+    assert (told["format"], told["tokens"], told["sha256"], told["list_sha256"]) == ("pskc", 3, *digests)
     assert not box.home.exists()
+
+
+def test_what_a_run_would_do_is_told_before_what_was_found(box):
+    (box.folder / "who.csv").write_text("serial;E-Mail\nMADE0000001;alice@example.test\nMADE0000003;bob@example.test\n")
+    command = ("check", "box.xml", "--key-file", "key.txt", "--assign", "who.csv", "--import", "--pair", "--offline")
+    chosen = ("--window", "22:00-05:00", "--zone", "UTC", "--canary", "1", "--share", "0.5")
+    result = box.oathbulk(*command, *chosen, OATHBULK_OTP_POST_BUDGET="2")
+    assert result.stdout.split("\n\n")[1].splitlines() == [
+        "2 of 3 rows are ready, 1 refused.",
+        "A run would import at most 2 tokens, make at most 2 devices and activate 2 tokens in the environment default.",
+        "About 4 requests: 0 s at the 400 a second with which it begins. It keeps to 50 % of what the license permits."
+        " It works from 22:00-05:00 UTC only: on 1 day. It pauses after 1 record.",
+        "At most 2 OTPs to a device, and 8 attempts a token.",
+    ]
+    assert result.stdout.split("\n\n")[2].startswith("· unassigned: ")
+    told = box.oathbulk(*command, *chosen, "--json").json["run"]
+    assert (told["imports"], told["devices"], told["tokens"], told["is_exact"]) == (2, 2, 2, False)
+    assert (told["requests"], told["seconds"], told["rate"], told["days"]) == (4, 0, 400.0, 1)
+    assert (told["hours"], told["canary"], told["share"]) == ("22:00-05:00 UTC", 1, 0.5)
+    assert (told["otp_post_budget"], told["max_attempts"]) == (3, 8)
+
+
+def test_who_has_no_credentials_yet_is_told_how_to_look_at_the_file_alone(box):
+    unset = dict.fromkeys(("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"), "")
+    command = ("check", "box.xml", "--key-file", "key.txt", "--assign", "who.csv")
+    refused = box.oathbulk(*command, **unset)
+    assert (refused.code, refused.stderr.count("\n")) == (3, 1)
+    assert "PINGONE_CLIENT_ID is not set" in refused.stderr
+    assert refused.stderr.endswith("; or look at the file alone, with --offline\n")
+    alone = box.oathbulk(*command, "--offline", **unset)
+    assert alone.code == 0, alone.stderr
+    assert "not known: the database and PingOne: no environment is configured here" in alone.stdout
 
 
 def test_every_format_that_is_read_is_listed(box):
@@ -64,7 +104,7 @@ def test_every_format_that_is_read_is_listed(box):
 )
 def test_a_key_that_is_missing_or_wrong_is_asked_for(box, key, complaint):
     (box.folder / "who.csv").chmod(0o600)
-    result = box.oathbulk("inspect", "box.xml", *key)
+    result = box.oathbulk("check", "box.xml", "--offline", *key)
     assert result.code == 2
     assert complaint in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -76,11 +116,12 @@ def test_a_key_that_every_user_can_read_is_refused(box):
         key = Path(directory, "key.txt")
         key.write_text(KEY)
         key.chmod(0o644)
-        result = box.oathbulk("inspect", "box.xml", "--key-file", str(key))
+        command = ("check", "box.xml", "--assign", "who.csv", "--offline", "--key-file", str(key))
+        result = box.oathbulk(*command)
         assert result.code == 2
         assert "chmod 600" in result.stderr
         key.chmod(0o600)
-        assert box.oathbulk("inspect", "box.xml", "--key-file", str(key)).code == 0
+        assert box.oathbulk(*command).code == 0
 
 
 def test_a_check_of_the_files_alone_needs_no_pingone_and_gives_every_row_a_verdict(box):
@@ -132,7 +173,7 @@ def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):
 
 @pytest.mark.parametrize("key", [b"\x03", b"\x04"])
 def test_who_has_no_key_leaves_the_question_and_gets_no_traceback(box, key):
-    terminal = box.start_on_terminal("inspect", "box.xml")
+    terminal = box.start_on_terminal("check", "box.xml", "--offline")
     # The blank comes last, once what was typed before has been thrown away.
     wait_until(lambda: "Key of the file (hexadecimal): " in terminal.read(), 60, "the key is asked for")
     terminal.press(key)
@@ -156,17 +197,16 @@ def test_a_token_that_two_keys_contradict_each_other_about_is_told_the_same_by_e
     (box.folder / "seeds.csv").write_text("\n".join([*lines, lines[1]]))
     (box.folder / "who.csv").write_text("serial,username\nMADE1,ada\nMADE2,ben\n")
     options = ("seeds.csv", "--assign", "who.csv", "--import", "--pair", "--json")
-    inspected = box.oathbulk("inspect", *options)
     checked = box.oathbulk("check", *options, "--offline")
     loaded = box.oathbulk("load", *options, "--offline")
-    assert (inspected.code, checked.code, loaded.code) == (1, 1, 1)
-    refused = {each["row"]: each["reason"] for each in inspected.json["refused"]}
+    assert (checked.code, loaded.code) == (1, 1)
+    refused = {each["row"]: each["reason"] for each in checked.json["refused"]}
     assert refused.keys() == {1, 3, 4}
     assert "row 3 of this file too" in refused[1]
     assert "row 1 of this file too" in refused[3]
     assert "row 2 of this file already, and all is the same there" in refused[4]
-    assert inspected.json["refused"] == checked.json["refused"] == loaded.json["refused"]
-    assert (inspected.json["tokens"], checked.json["rows"], loaded.json["total"]) == (1, 1, 1)
+    assert checked.json["refused"] == loaded.json["refused"]
+    assert (checked.json["tokens"], checked.json["rows"], loaded.json["total"]) == (1, 1, 1)
     run = box.oathbulk("run", "seeds.csv", "--assign", "who.csv", "--import", "--pair", "--batch", "again")
     # The same file is the same batch; PingOne is nowhere here.
     assert run.code == 3, run.stderr
@@ -195,3 +235,28 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
     with sqlite3.connect(box.home / "oathbulk.db") as database:
         ((mark,),) = database.execute("SELECT file_sha256 FROM batch").fetchall()
     assert mark not in {file, listed}
+
+
+@pytest.mark.faults
+def test_on_the_first_morning_those_who_do_as_the_hand_out_says_get_in_at_the_first_try(set_out):
+    made = make_seeds(hotp=8, totp=2, out_of_step=0.5)
+    desk, simulator = set_out(made, {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"})
+    made.write_seeds(desk.folder / "seeds.csv")
+    made.write_list(desk.folder / "who.csv")
+    # The first OTP of some tokens gets lost on its way, so that another goes.
+    lost = [row.device_id for row in made.seeds[::3]]
+    simulator.order_faults(*({"kind": "error_before", "operation": "activate", "device_id": each} for each in lost))
+    run = ("run", "seeds.csv", "--assign", "who.csv", "--accept", "user_not_found")
+    assert desk.oathbulk(*run).code == 0
+    assert desk.oathbulk("export", "seeds", "--hand-out", "-o", "hand-out.csv").code == 0
+    with (desk.folder / "hand-out.csv").open(newline="") as file:
+        presses = {line["serial"]: int(line["presses_to_discard"]) for line in csv.DictReader(file)}
+    # Of a token in step one OTP was sent, of another two; one that got lost is followed by a counter that is skipped.
+    for row in made.seeds:
+        sent = 1 + made.expected[row.serial].resynced + 2 * (row.device_id in lost)
+        assert presses[row.serial] == (sent if row.otp_type == "hotp" else 0)
+    for row in [row for row in made.seeds if row.otp_type == "hotp"]:
+        shown = [hotp(bytes.fromhex(row.secret), row.counter + press) for press in range(presses[row.serial] + 1)]
+        # The last that is to be thrown away is refused, and the next one is let in.
+        assert simulator.sign_on(row.device_id, shown[-2]) == "INVALID_OTP"
+        assert simulator.sign_on(row.device_id, shown[-1]) == "SIGNED_ON"

@@ -44,12 +44,12 @@ OPTIONS: list[Typed] = [
         "Missing option '--output' / '-o' Such as: oathbulk export shipment --left -o shipment-left.csv",
     ),
     ("report shipment", {}, USAGE, "Missing option Such as: oathbulk report shipment -o shipment-report.html"),
-    ("plan shipment.csv", {}, USAGE, "Missing option '--output' / '-o'"),
+    ("inspect shipment.csv", {}, USAGE, "oathbulk: 'inspect' is `oathbulk check FILE` now"),
     ("pause shipment more", {}, USAGE, "unexpected extra argument (more)"),
     ("status --cures", {}, USAGE, "--cures name a batch"),
     *(
         (f"{command} --accept clock --accept nonsense", {}, USAGE, "'--accept': 'nonsense' is not one of 'clock'")
-        for command in ("check shipment.csv", "load shipment.csv", "run shipment.csv", "plan shipment.csv -o p.html")
+        for command in ("check shipment.csv", "load shipment.csv", "run shipment.csv")
     ),
     ("load shipment.csv --accept nothing_to_load", {}, USAGE, "'nothing_to_load' is not one of 'clock'"),
     ("load shipment.csv --canary 0", {}, USAGE, "'--canary': Input should be greater than or equal to 1"),
@@ -96,7 +96,7 @@ FILES: list[Typed] = [
     ),
     ("check nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
     ("load folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
-    ("inspect folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
+    ("check folder", {}, USAGE, "folder: is not a regular file. Give the path of a file"),
     ("run loop.csv", {}, USAGE, "loop.csv: cannot be read (Too many levels of symbolic links)"),
     ("load empty.csv", {}, USAGE, "empty.csv is empty"),
     (
@@ -124,9 +124,8 @@ FILES: list[Typed] = [
     ("report shipment -o folder", {}, USAGE, "folder"),
     *(
         (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")
-        for typed in ("export shipment -o ", "check shipment.csv -o ", "simulator --press ")
+        for typed in ("export shipment -o ", "check shipment.csv -o ")
     ),
-    ("run shipment.csv --plan nowhere.json", {}, USAGE, "nowhere.json"),
 ]
 BATCHES: list[Typed] = [
     ("status shipmnet", {}, USAGE, "no batch is named 'shipmnet': did you mean 'shipment'?"),

@@ -18,9 +18,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from support.data.seed_shipments import SeedRow
 from support.servers.simulator import Simulator
 
-from worker.simulator.own_rows import SeedRow, shipment_from_rows
+from worker.simulator.seeding import WorldSeed
+from worker.simulator.shipment import MadeShipment
 
 OATHBULK = [sys.executable, "-m", "worker"]
 
@@ -84,10 +86,10 @@ def main() -> None:
         print(f"offline: {found['rows']} rows in {seconds:.1f} s, {peak} MB at the most")
         rows = make_rows(chosen.online)
         arguments = write_files(folder, rows)
-        made = shipment_from_rows(rows)
+        made = MadeShipment((), WorldSeed(), {})
         users = [{"user_id": row.user_id, "username": name_of(row)} for row in rows]
         with Simulator(folder, made, dict(os.environ), page_size=1000) as simulator:
-            simulator.seed(**made.world_json() | {"devices": [], "users": users})
+            simulator.seed(users=users)
             found, seconds = check(folder, arguments, simulator.variables)
         named = [finding["name"] for finding in found["findings"]]
         print(f"online: {found['rows']} rows in {seconds:.1f} s, {found['requests']} requests; findings {named}")

@@ -66,14 +66,12 @@ SHOWN = {
     "show/of_batch": "show MADE --batch letters --limit 3",
     "show/user": "show --user user1 --batch running",
     "show/nothing": "show NOPE --batch letters",
-    "inspect/pairs": "inspect pairs.csv",
-    "inspect/totp": "inspect totp.csv",
-    "inspect/box": "inspect box.xml --key-file key.txt --assign who.csv",
-    "inspect/box_without_key": "inspect box.xml",
-    "inspect/unusable": "inspect otp1_column_missing.csv",
     "check/pairs": "check pairs.csv --offline",
     "check/totp": "check totp.csv --offline",
-    "check/box": f"check {BOX.partition(' --ticket')[0]}",
+    "check/box": f"check {BOX}",
+    "check/box_without_key": "check box.xml --offline",
+    "check/unusable": "check otp1_column_missing.csv --offline",
+    "check/hours": "check hall.csv --offline --canary 1 --share 60% --window 22:00-05:30 --zone UTC",
     "check/loaded_before": "check box.xml --key-file key.txt --assign who.csv --offline",
     "audit/all": "audit",
     "audit/of_batch": "audit still",
@@ -118,8 +116,6 @@ SAID = {
     "replay/reason": "replay letters --reason locked",
     "replay/cancelled": "replay 'given up'",
     "replay/hopeless": "replay letters --reason invalid_otp",
-    "plan/pairs": "plan pairs.csv --offline -o plan.html",
-    "plan/box": f"plan {BOX} -o plan.json",
     "export/letters": "export letters -o rows.csv",
     "export/hand_out": "export done --hand-out -o rows.csv",
     "report/letters": "report letters -o report.html",
@@ -129,6 +125,7 @@ SAID = {
     "db/reencrypt": "db reencrypt",
     "oathbulk/no_command": "",
     "oathbulk/unknown_command": "stauts",
+    "oathbulk/replaced_command": "inspect pairs.csv",
     "oathbulk/unknown_option": "status --jsn",
 }
 # Files that are written to stdout.
@@ -140,10 +137,6 @@ WRITTEN = {
     "export/with_otps.csv": "export running --with-otps -o -",
     "export/box.csv": "export box -o -",
     "export/hand_out.csv": "export done --hand-out -o -",
-    "plan/pairs.html": "plan pairs.csv --offline -o -",
-    "plan/pairs.json": "plan pairs.csv --offline -o - --output-format json",
-    "plan/box.html": f"plan {BOX} -o -",
-    "plan/box.json": f"plan {BOX} -o - --output-format json",
     **{
         f"report/{name}.html": f"report {BATCHES[name]} -o -"
         for name in ("letters", "done", "running", "people", "outage")

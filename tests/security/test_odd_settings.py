@@ -65,7 +65,6 @@ ARGUMENTS = {
     "show": "A1",
     "export": "batch -o out.csv",
     "report": "batch -o out.html",
-    "plan": "shipment.csv -o plan.html",
     "db": "upgrade",
     "purge": "--older-than 90d",
 }
@@ -76,7 +75,7 @@ MORE_TEXTS = {
     **dict.fromkeys(("OATHBULK_DATABASE_URL", "OATHBULK_REDIS_URL", "OATHBULK_WEBHOOK_URL"), URLS),
 }
 # They read no settings.
-WITHOUT = ("formats", "inspect", "keygen", "simulator")
+WITHOUT = ("formats", "keygen", "simulator")
 
 
 @pytest.fixture(scope="module")

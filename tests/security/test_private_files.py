@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import stat
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
@@ -22,7 +20,6 @@ from worker.cli.output_files import write_file
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
 from worker.embedded.valkey_config import ValkeyConfig
-from worker.simulator import seeding
 
 PATIENCE = 60.0
 is_root = os.geteuid() == 0
@@ -216,40 +213,3 @@ def test_a_link_in_the_place_of_the_home_closes_no_directory_of_other_things(ope
     with pytest.raises(EmbeddedError, match="holds other files"):
         make_home(open_folder / ".oathbulk")
     assert mode(elsewhere) == 0o755
-
-
-def test_own_otps_do_not_lie_in_the_clear_after_a_rehearsal(open_folder: Path) -> None:
-    tokens = make_tokens(5)
-    with CommandDesk(open_folder / "desk") as desk:
-        write_shipment(desk.folder / "mine.csv", tokens)
-        result = desk.oathbulk("rehearse", "mine.csv", "--rate", "300")
-        assert result.code == 0, result.stdout + result.stderr
-        otps = {otp.encode() for token in tokens for otp in token.otps}
-        homes = desk.home.with_name(f"{desk.home.name}-rehearsals")
-        files = [path for path in homes.rglob("*") if path.is_file()]
-        assert len(files) > 5
-        assert [path for path in files if any(otp in path.read_bytes() for otp in otps)] == []
-
-
-def test_the_simulator_of_a_rehearsal_tells_own_otps_to_nobody(open_folder: Path) -> None:
-    """Every user of the machine can ask it, and knows the client secret of a rehearsal."""
-    tokens = make_tokens(5)
-    with CommandDesk(open_folder / "desk") as desk:
-        write_shipment(desk.folder / "mine.csv", tokens)
-        rehearsal = desk.start("rehearse", "mine.csv", "--rate", "1")
-        ready = desk.home.with_name(f"{desk.home.name}-rehearsals") / "rehearsal" / "simulator.json"
-        wait_until(ready.exists, 60, "the simulator listens")
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{json.loads(ready.read_text())['port']}", trust_env=False
-        ) as http:
-            application = (seeding.CLIENT_ID, seeding.CLIENT_SECRET)
-            asked = http.post(
-                f"/{seeding.ENVIRONMENT_ID}/as/token", data={"grant_type": "client_credentials"}, auth=application
-            )
-            allowed = {"Authorization": f"Bearer {asked.raise_for_status().json()['access_token']}"}
-            pressed = http.post(
-                "/simulator/tokens/press", json={"serials": [token.serial for token in tokens]}, headers=allowed
-            )
-        rehearsal.interrupt()
-        rehearsal.wait()
-    assert (pressed.status_code, tokens[0].otps[0] in pressed.text) == (404, False)

@@ -68,12 +68,11 @@ class Loader:
         canary: int | None = None,
         daily_hours: DailyHours | None = None,
         accepted: Sequence[str] = (),
-        plan: str | None = None,
     ) -> Loaded:
         """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with hours, it runs only within them. For the audit are `accepted`, what of the preflight a
-        person accepted, and `plan`, the hash of the plan that this was compared with. Raises NameTaken, NameUnfit,
-        OtherHours; UnusableFile if no row is left; AllActive if all were left out."""
+        that leaves any; with hours, it runs only within them. For the audit is `accepted`, what of the preflight a
+        person accepted. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left; AllActive if all were
+        left out."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := find_loaded(connection, self._environment.environment_id, shipment.fingerprint):
@@ -92,7 +91,7 @@ class Loader:
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
             terms: dict[str, Any] = {"canary": canary, "window": daily_hours and str(daily_hours)}
             terms |= {"environment": self._environment.name} | counts.sums
-            others = {"left_out": counts.left_out, "accepted": list(accepted), "plan": plan}
+            others = {"left_out": counts.left_out, "accepted": list(accepted)}
             self._tell_audit(connection, shipment, name, terms, others)
             out_of_hours = hours.check_hours(self._database, connection, batch_id)
             self._database.analyze(connection, Record.__tablename__)

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 # Commands that read and make no home.
-_WITHOUT_HOME = ("simulator", "keygen", "formats", "inspect")
+_WITHOUT_HOME = ("simulator", "keygen", "formats")
 
 
 def _tell_version(is_asked: bool) -> None:

@@ -1,25 +1,26 @@
-"""`oathbulk check`: everything that can be known of a shipment before an OTP is spent; it changes nothing."""
+"""`oathbulk check`: what a shipment is, what a run would do, and all that can be known before a call is spent."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load_request import Accept, LoadRequest
+from worker.cli.load_request import LoadOptions, LoadRequest
+from worker.cli.loaded_files import describe_all_active
 from worker.cli.option_sets import takes_option_sets
-from worker.cli.options import AsJson, EnvironmentName, File, Offline
+from worker.cli.options import AsJson, File
 from worker.cli.output_files import refuse_unfit, write_file
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import (
     TOLD_BY_ROWS,
     collect_refused,
     print_findings,
-    print_outcome,
     report_to_json,
     write_accepting_command,
     write_verdicts,
@@ -28,52 +29,168 @@ from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_listing_command
 from worker.cli.written_otps import refuse_to_lose_otps
-from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
+from worker.intake import Row, Shipment
+from worker.observability.counting import agree, count_things, write_share
+from worker.preflight.expected_work import ExpectedWork, expect_work
 from worker.preflight.findings import Level
 from worker.preflight.preflight import Report
+from worker.reports.sentences.durations import format_duration
+from worker.vault.seed import Seed
 
 
 @takes_option_sets
 def check(
     file: File,
+    asked: LoadOptions,
     source: SourceOptions,
-    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
-    offline: Offline = False,
-    accept: Accept = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict, as a CSV.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find everything that can be known of a shipment before an OTP is spent; change nothing."""
+    """Tell what a shipment is, what a run would do, and everything that can be found before a call is spent; change
+    nothing."""
+    request = asked.read(file, source)
     if output is not None:
         refuse_unfit(output)
         refuse_to_lose_otps(output)
         source.refuse_to_replace(file, output)
-    accepted = frozenset(map(str, accept or ()))
-    report = check_file(file, source, environment, accepted, offline=offline, as_json=as_json)
+    installation, shipment = Installation(), source.open(file)
+    report = _examine(installation, shipment, request, is_quiet=as_json)
+    work = None if report.batch else expect_work(report, shipment.switches, request.hours)
+    if as_json:
+        print_json(_to_json(installation, shipment, request, report, work))
+    else:
+        _print_file(shipment, report)
+        if work is not None:
+            _print_work(installation, shipment, request, report, work)
+        _print_findings(shipment, request, report)
     if output is not None:
         write_file(output, partial(write_verdicts, report))
-    raise typer.Exit(choose_exit_code(report, accepted))
+    is_well = report.is_complete and not report.blocking(request.accepted) and not report.verdicts.refused
+    raise typer.Exit(ALL_ACTIVE if is_well else SOME_LEFT)
 
 
-def check_file(
-    file: Path, source: SourceOptions, environment: str, accepted: frozenset[str], *, offline: bool, as_json: bool
-) -> Report:
-    """Examine a shipment, and print what was found. Raises what opening it and `run_preflight` raise."""
-    with showing_progress("Nothing was changed.", is_quiet=as_json) as progress:
-        report = run_preflight(Installation(), source.open(file), environment, offline=offline, on_progress=progress)
-    blocking = report.blocking(accepted)
-    if as_json:
-        print_json(report_to_json(file, report, blocking))
-        return report
-    request = LoadRequest(file.stem, environment, offline=offline, source=source)
+def _examine(installation: Installation, shipment: Shipment, request: LoadRequest, *, is_quiet: bool) -> Report:
+    """Examine a shipment. Raises what `run_preflight` raises."""
+    name, offline = request.environment, request.offline
+    # What is wrong with our own settings is wrong with --offline too.
+    _ = installation.settings
+    try:
+        installation.environment(name)
+    except ConfigError as error:
+        if not offline:
+            raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
+    with showing_progress("Nothing was changed.", is_quiet=is_quiet) as progress:
+        return run_preflight(installation, shipment, name, offline=offline, on_progress=progress)
+
+
+def _to_json(
+    installation: Installation,
+    shipment: Shipment,
+    request: LoadRequest,
+    report: Report,
+    work: ExpectedWork | None,
+) -> dict[str, Any]:
+    """All that is told; `run` is null where the file is a batch already."""
+    listed, verdicts, settings = shipment.assignment, report.verdicts, installation.settings
+    rate = {"seconds": round(report.seconds), "rate": report.rate, "is_rate_bought": report.is_rate_bought}
+    limits = {"otp_post_budget": settings.otp_post_budget, "max_attempts": settings.max_attempts}
+    chosen = {"hours": str(request.hours) if request.hours else None, "share": request.share, "canary": request.canary}
+    return {
+        "format": shipment.format.name,
+        "sha256": shipment.digest,
+        "list": str(listed.path) if listed else None,
+        "list_sha256": listed.digest if listed else None,
+        "columns": shipment.columns,
+        "tokens": verdicts.kinds.total(),
+        "kinds": dict(verdicts.kinds),
+        "first": [
+            {"kind": kind, "serial": row.serial_number, "secret": _tell_secret(row)}
+            for kind, row in verdicts.first.items()
+        ],
+        **report_to_json(shipment.path, report, report.blocking(request.accepted)),
+        "run": work and {"environment": request.environment} | asdict(work) | rate | limits | chosen,
+    }
+
+
+def _print_file(shipment: Shipment, report: Report) -> None:
+    """Say what the file is, how many tokens of which kind it has, each with the first of them; and by which SHA-256
+    file and list are known."""
+    console.print(f"{shipment.path}: {shipment.format.title} (--format {shipment.format.name})")
+    for kind, count in report.verdicts.kinds.most_common():
+        row = report.verdicts.first[kind]
+        secret = f" ({_tell_secret(row)})" if _tell_secret(row) else ""
+        console.print(f"{count:>8,} × {kind}: {row.serial_number}{secret}{' …' if count > 1 else ''}")
+    console.print(f"SHA-256 {shipment.digest}  {shipment.path}", soft_wrap=True)
+    if shipment.assignment is not None:
+        console.print(f"SHA-256 {shipment.assignment.digest}  {shipment.assignment.path}", soft_wrap=True)
+
+
+def _tell_secret(row: Row) -> str:
+    """Tell what tells a seed apart, and no part of it; empty for a pair."""
+    return repr(row.otps.secret) if isinstance(row.otps, Seed) else ""
+
+
+def _print_work(
+    installation: Installation, shipment: Shipment, request: LoadRequest, report: Report, work: ExpectedWork
+) -> None:
+    """Say how many rows are ready, what a run would do with them, for how long, and in which hours."""
+    verdicts = report.verdicts
+    console.print()
+    if verdicts.are_all_active:
+        console.print(describe_all_active(shipment.path, verdicts.rows))
+        return
+    ready, refused = work.tokens - len(verdicts.doubts), len(verdicts.refused)
+    told = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
+    console.print(f"{told}, {refused:,} refused." if refused else f"{told}.")
+    if work.tokens:
+        console.print(_describe_changes(work, shipment, request))
+        console.print(_describe_time(report, work, request))
+        settings = installation.settings
+        budget = f"At most {count_things(settings.otp_post_budget, 'OTP')} to a device"
+        console.print(f"{budget}, and {count_things(settings.max_attempts, 'attempt')} a token.")
+
+
+def _describe_changes(work: ExpectedWork, shipment: Shipment, request: LoadRequest) -> str:
+    """Say what a run would change in PingOne."""
+    limit = "" if work.is_exact else "at most "
+    steps = []
+    if shipment.switches.may_import:
+        steps.append(f"import {limit}{count_things(work.imports, 'token')}")
+    if shipment.switches.may_pair:
+        steps.append(f"make {limit}{count_things(work.devices, 'device')}")
+    changes = f"{', '.join(steps)} and " if steps else ""
+    changes += f"activate {count_things(work.tokens, 'token')}"
+    return f"A run would {changes} in the environment {request.environment}."
+
+
+def _describe_time(report: Report, work: ExpectedWork, request: LoadRequest) -> str:
+    """Say how many requests that are, and how long they take at which pace and in which hours."""
+    pace = "that the license has" if report.is_rate_bought else "with which it begins"
+    told = (
+        f"About {count_things(work.requests, 'request')}: {format_duration(report.seconds)} at the"
+        f" {report.rate:g} a second {pace}."
+    )
+    if request.share is not None:
+        told += f" It keeps to {write_share(request.share)} of what the license permits."
+    if request.hours is not None and work.days is not None:
+        told += f" It works from {request.hours} only: on {count_things(work.days, 'day')}."
+    if request.canary is not None:
+        told += f" It pauses after {count_things(request.canary, 'record')}."
+    return told
+
+
+def _print_findings(shipment: Shipment, request: LoadRequest, report: Report) -> None:
+    """Print the refused rows, the findings, and what to do about them."""
+    blocking = report.blocking(request.accepted)
+    if report.findings or report.unknown:
+        console.print()
     if report.batch is None:
-        collect_refused(report).print(write_listing_command(file, request))
-    print_findings(report, accepted, TOLD_BY_ROWS)
-    if report.batch is None:
-        print_outcome(file, report)
+        collect_refused(report).print(write_listing_command(shipment.path, request))
+    print_findings(report, request.accepted, TOLD_BY_ROWS)
     if any(finding.level == Level.STOP for finding in blocking):
         console.print("It cannot be loaded like this: mend what is marked with ✗ first.", style="red")
     elif blocking:
@@ -81,10 +198,3 @@ def check_file(
         console.print(f"Mend these, or accept them: {write_accepting_command(names)}", soft_wrap=True)
     if not report.is_complete:
         error_console.print("PingOne could not be asked: mend that, or leave it out by --offline.")
-    return report
-
-
-def choose_exit_code(report: Report, accepted: frozenset[str]) -> int:
-    """Choose the exit code: whether a person should look at something."""
-    is_well = report.is_complete and not report.blocking(accepted) and not report.verdicts.refused
-    return ALL_ACTIVE if is_well else SOME_LEFT

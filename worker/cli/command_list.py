@@ -28,21 +28,12 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Before a run": {
-        "inspect": Place(
-            "inspect",
-            "inspect",
-            "Tell what a file is, how many tokens of which kind it has, and what would be refused and why.",
-        ),
-        "formats": Place("inspect", "formats", "List the file formats that are read."),
+        "formats": Place("formats", "formats", "List the file formats that are read."),
         "check": Place(
             "check",
             "check",
-            "Find everything that can be known of a shipment before an OTP is spent; change nothing.",
-        ),
-        "plan": Place(
-            "plan",
-            "plan",
-            "Write what a run would do, for those who decide on it; change nothing. `run --plan HASH` keeps to it.",
+            "Tell what a shipment is, what a run would do, and everything that can be found before a call is spent;"
+            " change nothing.",
         ),
     },
     "Batches": {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -11,10 +13,10 @@ from pydantic import BaseModel, SecretStr
 from worker.cli.console import console, error_console, print_failure, print_json
 from worker.cli.homes import describe_empty_home
 from worker.cli.options import AsJson, EnvironmentName
-from worker.cli.settings_in_force import NOT_SET, Origin, Source, find_origin, write_value
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.file_permissions import SECRETS
 from worker.config.known_settings import ENVIRONMENT_SETTINGS, OF_PINGONE, OWN, OWN_SETTINGS
+from worker.config.secret_places import SecretPlaces
 from worker.config.settings import ConfigError, Settings
 from worker.installation.installation import Installation
 
@@ -29,6 +31,33 @@ _DERIVED = {
     "license": "PINGONE_ENVIRONMENT_ID",
     "home": "oathbulk in $XDG_STATE_HOME",
 }
+# What is written where there is no value, unless that means something.
+_NOT_SET = "not set"
+_WITHOUT_VALUE = {"resync_on_first_call": "auto", "replay_cron": "off"}
+
+
+class Source(StrEnum):
+    """What a value comes from."""
+
+    ENVIRONMENT = "environment"
+    ENV_FILE = ".env"
+    ENVIRONMENTS_FILE = "oathbulk.toml"
+    # The file that a variable NAME_FILE names.
+    VALUE_FILE = "secret file"
+    CREDENTIAL = "systemd credential"
+    KEYRING = "keyring"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from; `path` is the file, None for the process environment and a default."""
+
+    source: Source
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.path or ("process environment" if self.source == Source.ENVIRONMENT else self.source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +72,10 @@ class SettingInForce:
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "value": None if self.value == NOT_SET else self.value,
+            "value": None if self.value == _NOT_SET else self.value,
             "source": str(self.origin.source),
             "file": None if self.origin.path is None else str(self.origin.path),
-            "default": None if self.default == NOT_SET else self.default,
+            "default": None if self.default == _NOT_SET else self.default,
         }
 
 
@@ -73,8 +102,8 @@ def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
     """Describe the settings of this installation."""
     for variable in OWN_SETTINGS:
         field = variable.removeprefix(OWN).lower()
-        value = write_value(field, getattr(installation.settings, field))
-        origin = find_origin(installation, variable, DEFAULT_ENVIRONMENT)
+        value = _write_value(field, getattr(installation.settings, field))
+        origin = _find_origin(installation, variable, DEFAULT_ENVIRONMENT)
         yield SettingInForce(variable, value, origin, _write_default(Settings, field))
 
 
@@ -90,8 +119,8 @@ def _describe_environment(installation: Installation, name: str) -> Iterator[Set
     for variable in ENVIRONMENT_SETTINGS:
         field = variable.removeprefix(OF_PINGONE).lower()
         value = getattr(environment, field) if environment else _read_given(variable, field, given)
-        origin = find_origin(installation, variable, name)
-        yield SettingInForce(variable, write_value(field, value), origin, _write_default(Environment, field))
+        origin = _find_origin(installation, variable, name)
+        yield SettingInForce(variable, _write_value(field, value), origin, _write_default(Environment, field))
 
 
 def _read_given(variable: str, field: str, given: Mapping[str, str]) -> object:
@@ -110,7 +139,7 @@ def _write_default(model: type[BaseModel], field: str) -> str:
     facts = model.model_fields[field]
     if field in _DERIVED:
         return _DERIVED[field]
-    return "none" if facts.is_required() else write_value(field, facts.get_default())
+    return "none" if facts.is_required() else _write_value(field, facts.get_default())
 
 
 def _write_line(setting: SettingInForce) -> str:
@@ -119,3 +148,50 @@ def _write_line(setting: SettingInForce) -> str:
     if setting.origin.source != Source.DEFAULT:
         origin += f" (default: {setting.default})"
     return f"{setting.name:<{_LONGEST_NAME}}  {setting.value:<{_USUAL_VALUE}}  {origin}"
+
+
+def _write_value(field: str, value: object) -> str:
+    """Write the value of a field for a person; of a secret, only that it is set."""
+    if value is None or value == "":
+        return _WITHOUT_VALUE.get(field, _NOT_SET)
+    if isinstance(value, SecretStr):
+        return "set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _find_origin(installation: Installation, variable: str, name: str) -> Origin:
+    """Find where the value of a variable comes from, for the environment of this name."""
+    file = installation.env_file
+    is_of_section = name != DEFAULT_ENVIRONMENT and not variable.startswith("OATHBULK_")
+    if is_of_section and (section := installation.find_file_of(name)):
+        found = _look_into(variable, section.values, Origin(Source.ENVIRONMENTS_FILE, section.path))
+    elif file and _is_given(variable, file.values):
+        found = _look_into(variable, file.values, Origin(Source.ENV_FILE, file.path))
+    else:
+        found = _look_into(variable, installation.variables, Origin(Source.ENVIRONMENT))
+    places = installation.find_secret_places(name if is_of_section else DEFAULT_ENVIRONMENT)
+    return found or _find_place(variable, places) or Origin(Source.DEFAULT)
+
+
+def _look_into(variable: str, values: Mapping[str, str], origin: Origin) -> Origin | None:
+    """Tell whether these values give the variable itself, or name a file with its value; None if neither."""
+    if values.get(variable):
+        return origin
+    file = values.get(f"{variable}_FILE")
+    return Origin(Source.VALUE_FILE, Path(file)) if file else None
+
+
+def _find_place(variable: str, places: SecretPlaces) -> Origin | None:
+    """Find where a secret comes from that no variable and no file of ours gives; None for what is no secret."""
+    if variable not in SECRETS:
+        return None
+    if path := places.find_file(variable):
+        return Origin(Source.CREDENTIAL, path)
+    return Origin(Source.KEYRING) if places.read_keyring(variable) else None
+
+
+def _is_given(variable: str, values: Mapping[str, str]) -> bool:
+    """Whether a variable, or the one that names a file with its value, is given."""
+    return bool(values.get(variable) or values.get(f"{variable}_FILE"))

@@ -34,7 +34,6 @@ from worker.embedded.home import HomeInUse
 from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.preflight.plan import OtherPlan
 from worker.preflight.preflight import NotPingOne, NotReady
 from worker.reports.history import UnknownToken
 from worker.reports.refused_rows import NotKept
@@ -45,7 +44,6 @@ from worker.vault.fingerprints import KeyIsGone
 _USAGE = (
     UnusableFile,
     NotReady,
-    OtherPlan,
     UnknownBatch,
     NotPossible,
     NameTaken,

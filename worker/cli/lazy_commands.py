@@ -12,6 +12,17 @@ from typer.core import TyperCommand, TyperGroup
 
 from worker.cli.command_list import COMMANDS
 from worker.cli.top_help import write_help
+from worker.cli.usage_errors import UsageError
+
+# Commands of before, which somebody may type by habit: what is typed now.
+REPLACED = {
+    "inspect": "check FILE",
+    "plan": "check FILE",
+    "search": "show TEXT",
+    "unpair": "undo BATCH",
+    "revoke": "undo BATCH",
+    "reconcile": "db restored",
+}
 
 
 class LazyCommands(Mapping[str, Any]):
@@ -38,6 +49,13 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = LazyCommands()  # type: ignore[assignment]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that was typed. Raises UsageError, which names what took the place of one of before."""
+        name = args[0]
+        if name not in self.commands and (now := REPLACED.get(name)):
+            raise UsageError(f"'{name}' is `oathbulk {now}` now")
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer passes it
         """Write the list of commands."""

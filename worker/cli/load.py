@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
 
 import typer
 
@@ -11,20 +10,18 @@ from worker.audit import this_person
 from worker.batches.loaded import AllActive, Loaded, describe_known
 from worker.batches.loading import Loader
 from worker.batches.names import NameTaken
-from worker.cli.check import check_file, choose_exit_code
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.loaded_files import find_loaded_as, loaded_to_json, print_all_active
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
-from worker.cli.planned import Planned, check_loaded_plan, check_plan
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import choose_told, findings_to_json, print_findings, refuse_unready, report_to_json
 from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_listing_command, write_refused_export, write_renamed_command
+from worker.cli.typed_commands import write_command, write_listing_command, write_refused_export
 from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.observability.counting import agree, count_things
@@ -37,21 +34,12 @@ def load(
     file: File,
     asked: LoadOptions,
     source: SourceOptions,
-    plan: Planned = None,
-    check: Annotated[bool, typer.Option(help="Only examine it, as `oathbulk check` does: nothing is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
     request = asked.read(file, source)
-    if check:
-        if plan:
-            check_plan(Installation(), source.open(file), request, plan)
-        accepted, offline = request.accepted, request.offline
-        report = check_file(file, source, request.environment, accepted, offline=offline, as_json=as_json)
-        raise typer.Exit(choose_exit_code(report, request.accepted))
     installation, refusals = Installation(makes_home=True), RefusedRows()
     shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
-    request = replace(request, plan=check_plan(installation, shipment, request, plan))
     found = examine(installation, shipment, request, as_json=as_json)
     try:
         loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
@@ -111,7 +99,7 @@ def load_shipment(
     command: str = "load",
 ) -> Loaded:
     """Load the shipment as a batch, unless it is one already. `found`: its preflight; `command`: the one that was
-    typed. Raises UnusableFile, NameTaken, OtherHours, OtherPlan, AllActive."""
+    typed. Raises UnusableFile, NameTaken, OtherHours, AllActive."""
     environment = installation.environment(request.environment)
     accepted = found.choose_accepted(request.accepted) if found else []
     rows = found.verdicts.rows if found else None
@@ -120,16 +108,14 @@ def load_shipment(
             loader = _make_loader(
                 installation, request, refusals, lambda what, done, _=None: progress(what, done, rows)
             )
-            loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted, request.plan)
+            loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted)
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
         refusals.print(write_listing_command(shipment.path, request))
         raise
     except NameTaken as taken:
         renamed = replace(request, name=taken.free)
-        raise NameTaken(taken.name, taken.free, write_renamed_command(command, shipment.path, renamed)) from taken
-    if not loaded.is_new:
-        check_loaded_plan(installation, loaded.name, request.plan)
+        raise NameTaken(taken.name, taken.free, write_command(command, shipment.path, renamed.to_words())) from taken
     # Last, so that a load that was refused does not change the pace.
     if request.share is not None:
         installation.pace_commands(request.ticket).set_share(environment.license, request.share)

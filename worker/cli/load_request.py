@@ -1,4 +1,4 @@
-"""What a person asks for when a shipment is loaded, as the options of `load`, `run` and `plan` say it."""
+"""What a person asks for when a shipment is loaded, as the options of `load`, `run` and `check` say it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Accept = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What a person asks for when a shipment is loaded: what the options of `load`, `run` and `plan` say. `share` is a
+    """What a person asks for when a shipment is loaded: what the options of `load`, `run` and `check` say. `share` is a
     part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses. `offline`:
     PingOne is asked nothing before; `accepted`: findings of the preflight that do not keep it from being loaded;
-    `plan`: the hash of the plan that it was compared with; `source`: how the file is read."""
+    `source`: how the file is read."""
 
     name: str
     environment: str = DEFAULT_ENVIRONMENT
@@ -45,11 +45,10 @@ class LoadRequest:
     share: float | None = None
     offline: bool = False
     accepted: frozenset[str] = frozenset()
-    plan: str | None = None
     source: SourceOptions = field(default_factory=SourceOptions)
 
     def to_words(self) -> list[str]:
-        """Write these options as they are typed, but for those that have their defaults and for the plan."""
+        """Write these options as they are typed, but for those that have their defaults."""
         words = ["--batch", self.name, *self._name_environment()]
         if self.canary is not None:
             words += ["--canary", str(self.canary)]
@@ -72,7 +71,7 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """The options of `load`, `run` and `plan` that say what is asked for, a field each, as they are typed."""
+    """The options of `load`, `run` and `check` that say what is asked for, a field each, as they are typed."""
 
     batch: NewBatchName = None
     environment: EnvironmentName = DEFAULT_ENVIRONMENT

@@ -13,14 +13,11 @@ from rich.text import Text
 
 from worker.cli.console import console, error_console
 from worker.cli.load_request import LoadRequest
-from worker.cli.loaded_files import describe_all_active
 from worker.cli.refused_rows import RefusedRows
-from worker.cli.typed_commands import write_listing_command, write_plan_command
-from worker.observability.counting import agree, count_things
+from worker.cli.typed_commands import write_listing_command
 from worker.preflight.findings import Finding, Level
 from worker.preflight.preflight import NotReady, Report
 from worker.reports.export import format_cell
-from worker.reports.sentences.durations import format_duration
 
 # Findings that the refused rows tell themselves, where these are printed.
 TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
@@ -61,7 +58,6 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
         **findings_to_json(report),
         "blocking": [finding.name for finding in blocking],
         "requests": report.requests,
-        "seconds": round(report.seconds),
     }
 
 
@@ -75,25 +71,6 @@ def print_findings(report: Report, accepted: frozenset[str], told: frozenset[str
         console.print(Text(*MARKS[finding.level]), f"{finding.name}{note}: {finding.text}{serials}")
     for unknown in report.unknown:
         console.print(Text(*MARKS[Level.NOTE]), f"not known: {unknown}")
-
-
-def print_outcome(file: Path, report: Report) -> None:
-    """Say in a sentence how many rows are ready, and how long they take."""
-    console.print(describe_outcome(file, report))
-
-
-def describe_outcome(file: Path, report: Report) -> str:
-    """Say in a sentence how many rows are ready, and how long they take at which pace."""
-    verdicts = report.verdicts
-    if verdicts.are_all_left_out:
-        return describe_all_active(file, verdicts.rows)
-    rows = len(verdicts.good) + len(verdicts.refused) + len(verdicts.left_out)
-    ready = len(verdicts.good) - len(verdicts.doubts)
-    pace = f"the {report.rate:g} requests a second that the license has"
-    return (
-        f"{file}: {ready} of {count_things(rows, 'row')} {agree(ready, 'is', 'are')} ready; about"
-        f" {format_duration(report.seconds)} at {pace if report.is_rate_bought else 'the pace that it begins with'}."
-    )
 
 
 def choose_told(report: Report, accepted: frozenset[str]) -> frozenset[str]:
@@ -116,14 +93,8 @@ def refuse_unready(file: Path, report: Report, request: LoadRequest, nothing: st
         collect_refused(report).print(write_listing_command(file, request))
         raise NotReady(f"{file}: {nothing}. {' '.join(stops)}")
     names = [finding.name for finding in blocking]
-    asked = f"{file}: {nothing}, since it is asked about {', '.join(names)}."
-    if request.plan:
-        # What is accepted is a part of the plan's hash: with one more, it is another plan.
-        again = write_plan_command(file, request, names)
-        error_console.print(f"To make a new plan that accepts it: {again}", soft_wrap=True)
-        raise NotReady(f"{asked} Mend it, or make a new plan that accepts it.")
     error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
-    raise NotReady(f"{asked} Mend it, or accept it.")
+    raise NotReady(f"{file}: {nothing}, since it is asked about {', '.join(names)}. Mend it, or accept it.")
 
 
 def write_accepting_command(names: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from models.batch import Batch
 from models.record import Record
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
@@ -24,29 +23,23 @@ SHOWN = 10
 
 def judge_endings(installation: Installation, batch: str, expected: Mapping[str, Expected]) -> int:
     """Compare how every token of the home's one batch ended with how it was made to end, print the outcome, and choose
-    the exit code. Rows that were refused are no part of the rehearsal, and left for a person, as after a run."""
+    the exit code."""
     if wrong := _find_wrong(installation, expected):
         for serial, end in list(wrong.items())[:SHOWN]:
             console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
         console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
         return SOME_LEFT
-    with installation.database.reading() as connection:
-        refused = connection.scalar(select(Batch.rows_refused)) or 0
-    if refused:
-        were = agree(refused, "was", "were")
-        told = f"{count_things(refused, 'row')} of the file {were} refused, and {were} no part of the rehearsal"
-        console.print(f"{told}. Mend {agree(refused, 'it', 'them')}, and rehearse the file again.", style="yellow")
     hopeless = sum(end.status != "active" for end in expected.values())
     active = len(expected) - hopeless
     home = installation.settings.home
     console.print(
-        f"The rehearsal{' of the others' if refused else ''} went as it should: {count_things(active, 'token')} "
+        f"The rehearsal went as it should: {count_things(active, 'token')} "
         f"{agree(active, 'is', 'are')} active, and {hopeless:,} {agree(hopeless, 'was', 'were')} made hopeless on "
         f"purpose. All of it is kept in {home}."
     )
     rehearsal = Rehearsal(home, name_program())
     console.print(f"To look at it: {rehearsal.write(f'oathbulk status {batch}')}", soft_wrap=True)
-    return SOME_LEFT if refused else ALL_ACTIVE
+    return ALL_ACTIVE
 
 
 def _find_wrong(installation: Installation, expected: Mapping[str, Expected]) -> dict[str, object]:

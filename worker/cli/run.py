@@ -3,8 +3,6 @@ happen."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import typer
 
 from worker.batches.loaded import AllActive
@@ -17,7 +15,6 @@ from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.loaded_files import find_batch_named, find_loaded_as, print_all_active
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
-from worker.cli.planned import Planned, check_plan
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_refused_export
@@ -33,7 +30,6 @@ def run(
     file: File,
     asked: LoadOptions,
     source: SourceOptions,
-    plan: Planned = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, until it is finished. Run again, by the file or by the name of its batch,
@@ -43,12 +39,11 @@ def run(
     print_home(installation)
     print_unread_env_file(installation)
     if (batch := find_batch_named(installation, file)) is not None:
-        if (asked, source, plan) != (LoadOptions(), SourceOptions(), None):
+        if (asked, source) != (LoadOptions(), SourceOptions()):
             raise typer.BadParameter(f"{batch} is loaded, and its options were given then: {write_run(batch)}")
         with lock_home(installation.settings.home):
             raise typer.Exit(work_on_batch(installation, batch, describe_going_on(batch), as_json=as_json))
     shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
-    request = replace(request, plan=check_plan(installation, shipment, request, plan))
     raise typer.Exit(run_shipment(installation, shipment, request, as_json=as_json))
 
 

@@ -27,20 +27,6 @@ def make_box_in(folder: Path, tokens: int, troubles: int | None, seed: int) -> W
     return box.world
 
 
-def name_way_back(pairs: Path) -> list[str]:
-    """The commands that bring back the tokens of this file that did not become active."""
-    batch, left = pairs.stem, f"{pairs.stem}-left.csv"
-    return [
-        shlex.join(["oathbulk", *words])
-        for words in (
-            ("export", batch, "--left", "-o", left),
-            ("simulator", "--press", left),
-            ("run", left),
-            ("status", batch),
-        )
-    ]
-
-
 def name_run(folder: Path) -> str:
     """The command that takes the tokens of a box in this folder to ACTIVE."""
     seeds, key, people = (shlex.quote(str(folder / name)) for name in (SEEDS, KEY, LIST))

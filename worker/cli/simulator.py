@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import secrets
 from pathlib import Path
 from tempfile import mkdtemp
@@ -42,10 +41,6 @@ def simulator(
             min=0, help="Tokens of each kind of trouble; of pairs, what fresh OTPs mend. Default: few or none."
         ),
     ] = None,
-    press: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Serve nothing: write fresh OTPs of the simulator that runs into an export."),
-    ] = None,
     seed: Annotated[int, typer.Option(help="Another number makes up other tokens.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
     rate_at: Annotated[list[str] | None, typer.Option(help="SECONDS=RATE: another rate from then on.")] = None,
@@ -62,8 +57,6 @@ def simulator(
 ) -> None:
     """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
     _ensure_installed()
-    if press is not None:
-        _press(press, f"http://{host}:{port}")
     from worker.cli.simulator_display import print_address, print_next
     from worker.simulator import server
     from worker.simulator.call_log import CallLog
@@ -107,19 +100,6 @@ def _listen(host: str, port: int) -> socket:
     except OSError as error:
         option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         _fail(f"cannot serve at {host} port {port}: {error.strerror or error}; give another {option}", _CANNOT_SERVE)
-
-
-def _press(file: Path, url: str) -> NoReturn:
-    """Press the tokens of an exported file at the simulator that runs, and end the process. The variables name that
-    simulator, or else `url` does."""
-    from worker.cli.pressed_tokens import NotPressed, press_tokens_of
-    from worker.cli.simulator_display import print_pressed
-
-    try:
-        print_pressed(file, press_tokens_of(file, os.environ.get("PINGONE_API_URL") or url))
-    except NotPressed as refused:
-        _fail(str(refused), _WRONG_USAGE)
-    raise typer.Exit
 
 
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:

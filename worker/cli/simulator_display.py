@@ -7,13 +7,8 @@ from shlex import quote
 
 import typer
 
-from worker.cli.pressed_tokens import Pressed
-from worker.cli.simulated_tokens import name_run, name_way_back
-from worker.observability.counting import count_things
+from worker.cli.simulated_tokens import name_run
 from worker.simulator.seeding import WorldSeed
-
-# Serial numbers of tokens that were not pressed, as many as a person reads.
-_SHOWN = 5
 
 
 def print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
@@ -39,17 +34,3 @@ def print_next(pairs: Path | None, box: Path | None) -> None:
         typer.echo(f"\nTo take the tokens of the box all the way:\n\n{name_run(box)}")
     if pairs is not None:
         typer.echo(f"\nTo activate the tokens:\n\noathbulk run {quote(str(pairs))}")
-        typer.echo("\nThen, to bring back those that failed, with fresh OTPs:\n")
-        typer.echo("\n".join(name_way_back(pairs)))
-
-
-def print_pressed(file: Path, pressed: Pressed) -> None:
-    """Print how many tokens of a file were pressed, which were not, and the command that loads the file."""
-    if others := pressed.others:
-        named = ", ".join(serial or "a row without serial number" for serial in others[:_SHOWN])
-        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        typer.echo(
-            f"Not pressed, since the simulator has no such token, or none with a button: {named}{more}.", err=True
-        )
-    number = count_things(pressed.tokens, "token")
-    typer.echo(f"Pressed {number} twice, and wrote the OTPs into {file}. Then: oathbulk run {quote(str(file))}")

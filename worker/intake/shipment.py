@@ -105,12 +105,15 @@ class Shipment:
     def rows(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, as `tokens` does. A good one names its user, and its device unless that may
         be made."""
-        for row in self.tokens(leftovers):
-            missing = isinstance(row, Row) and explain_missing_ids(row, may_pair=self.switches.may_pair)
-            if missing:
-                yield RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
-            else:
-                yield row
+        return map(self.require_ids, self.tokens(leftovers))
+
+    def require_ids(self, row: Row | RowError) -> Row | RowError:
+        """The row as `tokens` reads it, or its error if it does not say whose the token is, or on which device. A row
+        that mends a batch need not: its record may."""
+        missing = None
+        if isinstance(row, Row) and not self.hints.mends:
+            missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
+        return RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT) if missing else row
 
     def tokens(self, leftovers: Leftovers | None = None) -> Iterator[Row | RowError]:
         """Read every row, good or refused, in the file's order; each call reads the file from its beginning.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from worker.intake import Row, RowError
+from worker.vault.otp import OtpPair
 
 # Serial numbers that a finding names at most; `-o FILE` has them all.
 NAMED = 5
@@ -81,6 +83,9 @@ def name_tokens(name: str, level: Level, text: str, serials: Iterable[str]) -> l
 class Verdicts:
     """The rows of a shipment, and what is wrong with those that would not become active."""
 
+    # What the file brings, as far as it can be read: how many tokens of each kind, and the first of each.
+    kinds: Counter[str] = field(default_factory=Counter)
+    first: dict[str, Row] = field(default_factory=dict)
     # The rows that a load takes, and those that it refuses.
     good: list[Row] = field(default_factory=list)
     refused: list[RowError] = field(default_factory=list)
@@ -103,6 +108,12 @@ class Verdicts:
         """Whether the load leaves out every row, since its token is active already."""
         return bool(self.left_out) and not (self.good or self.refused)
 
+    def count_kind(self, row: Row) -> None:
+        """Count a token that can be read."""
+        kind = describe_kind(row)
+        self.kinds[kind] += 1
+        self.first.setdefault(kind, row)
+
     def find_user_id(self, row: Row) -> str | None:
         """The id of the person who gets the token of a row, in small letters; None where it is not known."""
         return row.user_id or self.found_users.get(row.row_number)
@@ -123,3 +134,14 @@ class Verdicts:
             name, reason = self.doubts.get(row.serial_number, ("ready", ""))
             lines.append((row.row_number, row.serial_number, name, reason))
         return sorted(lines)
+
+
+def describe_kind(row: Row) -> str:
+    """Describe what a row brings: `HOTP seed, 6 digits` or `TOTP pair`."""
+    otps = row.otps
+    if otps is None:
+        return f"{row.otp_type.upper()} token that comes back, without OTPs"
+    if isinstance(otps, OtpPair):
+        return f"{row.otp_type.upper()} pair" + ("" if otps.second else " without a second OTP")
+    step = f", {otps.time_step} s, {otps.hash_algorithm.upper().replace('SHA', 'SHA-')}" if otps.time_step else ""
+    return f"{otps.otp_type.upper()} seed, {otps.digits} digits{step}"

@@ -39,9 +39,12 @@ class RowReader:
     def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
         """Read every row of a shipment. Raises UnusableFile."""
         verdicts, leftovers = Verdicts(), Leftovers()
-        read = shipment.tokens if self._corrections else shipment.rows
-        rows = telling(read(leftovers), on_progress, "Reading rows", each=CHUNK)
-        while chunk := list(islice(rows, CHUNK)):
+        tokens = telling(shipment.tokens(leftovers), on_progress, "Reading rows", each=CHUNK)
+        while chunk := list(islice(tokens, CHUNK)):
+            for token in chunk:
+                if isinstance(token, Row):
+                    verdicts.count_kind(token)
+            chunk = [shipment.require_ids(token) for token in chunk]
             verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
             whole = [row for row in chunk if isinstance(row, Row)]
             self._judge(shipment, whole, verdicts)

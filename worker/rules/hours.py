@@ -51,6 +51,12 @@ class DailyHours:
         """The hours without their zone, `22:00-05:30`."""
         return f"{self.start:%H:%M}-{self.end:%H:%M}"
 
+    @property
+    def seconds(self) -> float:
+        """How long they last, on a day on which no clock is put forward or back."""
+        start, end = (timedelta(hours=each.hour, minutes=each.minute) for each in (self.start, self.end))
+        return ((end - start) % timedelta(days=1)).total_seconds()
+
     def __str__(self) -> str:
         return f"{self.hours} {self.zone}"
 

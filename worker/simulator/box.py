@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 from worker.simulator.box_tokens import BOX_EXPECTED, BoxKind, BoxToken, make_tokens
 from worker.simulator.pskc_file import Keys, PskcWriter
-from worker.simulator.seed_shipment import SITES
 from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
 from worker.simulator.settings import Settings
 from worker.simulator.shipment import MadeShipment
 
 # The names of the files in the box's folder.
 SEEDS, KEY, LIST, EXPECTED = "box.pskc", "box.key", "who.csv", "expected.json"
+# Where people work, for a column of the list's own.
+SITES = ("Oslo", "Porto", "Riga")
 # What the list may name a user by.
 Person = Literal["username", "email", "external_id"]
 # Of ids that are made of others.

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from support.data.seed_shipments import MadeSeeds, SeedRow
 from worker.intake import Assignment, Shipment, Switches, open_assignment, open_shipment
-from worker.simulator.own_rows import SeedRow
-from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
 from worker.simulator.shipment import MadeShipment, PairRow
 

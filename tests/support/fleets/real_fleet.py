@@ -14,6 +14,7 @@ from models.encrypted import generate_key
 from support.data.batches import TESTER
 from support.data.boxes import open_box
 from support.data.records import Records
+from support.data.seed_shipments import MadeSeeds
 from support.data.unpaired import Unpaired
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
@@ -29,7 +30,6 @@ from worker.intake import Shipment, open_assignment, open_shipment
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses
 from worker.simulator.box import Box
-from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.shipment import MadeShipment
 from worker.vault.keyring import load_keyring
 

@@ -6,13 +6,14 @@ import json
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from support.data.seed_shipments import MadeSeeds
 from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
 from support.judges.otp_calls import Pair
 from support.judges.seed_calls import HashName, KnownSeed
@@ -20,7 +21,6 @@ from support.judges.tenant import Tenant, read_tenant
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
-from worker.simulator.seed_shipment import MadeSeeds
 from worker.simulator.shipment import MadeShipment
 
 SALT = "salted"
@@ -93,6 +93,17 @@ class Simulator:
     def order_faults(self, *orders: Mapping[str, str]) -> None:
         """Each hits the next call that fits it, once."""
         self._http.post("/faults", json=list(orders)).raise_for_status()
+
+    def press(self, serials: Sequence[str]) -> dict[str, list[str]]:
+        """Press each of these tokens twice, as its person does; the OTPs by serial number."""
+        answer = self._http.post("/tokens/press", json={"serials": [*serials]}).raise_for_status()
+        otps: dict[str, list[str]] = answer.json()["otps"]
+        return otps
+
+    def sign_on(self, device_id: str, otp: str) -> str:
+        """What a sign-on of the device's user with this OTP comes to."""
+        answer = self._http.post(f"/devices/{device_id}/sign-on", json={"otp": otp}).raise_for_status()
+        return str(answer.json()["outcome"])
 
     def make_older(self, hours: float) -> None:
         """The devices that wait for their activation; its clock stays as it is."""

@@ -11,9 +11,10 @@ import pytest
 import typer
 
 import worker.cli
-from worker.cli import command_list
+from worker.cli import command_list, main
 from worker.cli.application import app
 from worker.cli.command_list import COMMANDS, OPTIONS
+from worker.cli.lazy_commands import REPLACED
 from worker.cli.top_help import SUMMARY, answer, write_help
 
 OATHBULK: Any = typer.main.get_command(app)
@@ -24,6 +25,18 @@ def test_a_help_line_is_that_of_the_command(name: str) -> None:
     command = OATHBULK.commands[name]
     assert " ".join(command.help.split()) == COMMANDS[name].help
     assert command.name == name
+
+
+@pytest.mark.parametrize("word", REPLACED)
+def test_a_word_that_is_typed_by_habit_is_answered_with_the_new_one(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(COMMANDS, word, raising=False)
+    monkeypatch.setattr("sys.argv", ["oathbulk", word, "box.csv", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"oathbulk: '{word}' is `oathbulk {REPLACED[word]}` now\n"
 
 
 def test_the_options_are_those_before_a_command() -> None:

@@ -62,6 +62,52 @@ def test_each_place_of_a_value_is_told(
     assert settings["OATHBULK_HOME"]["source"] == "environment"
 
 
+@pytest.mark.parametrize(
+    ("variable", "given", "value"),
+    [
+        ("OATHBULK_TOTP_MAX_AGE", "60", "60"),
+        ("PINGONE_RESYNC_ON_FIRST_CALL", "true", "on"),
+        ("PINGONE_RESYNC_ON_FIRST_CALL", "auto", "auto"),
+        ("PINGONE_REGION", "EU", "EU"),
+    ],
+)
+def test_a_value_is_written_as_a_person_reads_it(
+    variable: str,
+    given: str,
+    value: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, setting in (IDS | {variable: given}).items():
+        monkeypatch.setenv(name, setting)
+    assert read(capsys)[variable]["value"] == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [
+        ("OATHBULK_DATABASE_URL", f"postgresql+psycopg://user:{SECRET}@host/oathbulk"),
+        ("OATHBULK_REDIS_URL", f"redis://:{SECRET}@host:6379/0"),
+        ("OATHBULK_ENCRYPTION_KEYS", SECRET),
+    ],
+)
+def test_of_a_secret_is_told_only_that_it_is_set(
+    variable: str, given: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, given)
+    assert read(capsys)[variable]["value"] == "set"
+
+
+def test_a_credential_of_systemd_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    credential = write_private(home / "audit_key", SECRET)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home))
+    told = read(capsys)["OATHBULK_AUDIT_KEY"]
+    assert (told["value"], told["source"], told["file"]) == ("set", "systemd credential", str(credential))
+
+
 def test_the_settings_of_another_environment_come_from_its_section(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ def test_only_what_is_no_default_is_written() -> None:
 def test_every_option_is_written() -> None:
     hours = DailyHours(time(22), time(5, 30), "Europe/Berlin")
     accepted = frozenset({"devices_old", "clock"})
-    request = LoadRequest("july", "test", 5, "CHG-7", hours, 0.6, True, accepted, "0123456789ab")
+    request = LoadRequest("july", "test", 5, "CHG-7", hours, 0.6, True, accepted)
     assert " ".join(request.to_words()) == (
         "--batch july --environment test --canary 5 --share 0.6 --window 22:00-05:30 --zone Europe/Berlin --offline"
         " --accept clock --accept devices_old --ticket CHG-7"

@@ -32,5 +32,5 @@ def test_it_can_be_pasted_whatever_the_batch_is_called() -> None:
 
 
 def test_without_a_batch_none_is_named() -> None:
-    assert complete_command("plan", ["plan", "box.pskc"], {}) is None
+    assert complete_command("check", ["check", "box.pskc"], {}) is None
     assert complete_command("export", ["export"], {}) is None

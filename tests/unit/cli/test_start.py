@@ -74,7 +74,7 @@ def test_no_command_waits_for_what_only_workers_and_migrations_need() -> None:
 
 def test_a_command_imports_no_other_command(tmp_path: Path) -> None:
     loaded = list_modules(tmp_path, "formats")
-    assert "worker.cli.inspect" in loaded
+    assert "worker.cli.formats" in loaded
     assert loaded & {"worker.cli.status", "worker.cli.load", "worker.cli.simulator"} == set()
 
 
@@ -92,7 +92,7 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_number(tmp_path: Path)
     row = f"MADE1,308714,367299,{person},{person}"
     (tmp_path / "box.csv").write_text(f"serial,otp1,otp2,user_id,device_id\n{row}\n")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "-m", "worker", "inspect", str(tmp_path / "box.csv")]
+    command = [sys.executable, "-m", "worker", "check", "--offline", str(tmp_path / "box.csv")]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | ascii_only)
     assert "Traceback" not in ran.stderr
     assert "1 \\xd7 HOTP pair" in ran.stdout

@@ -197,3 +197,10 @@ def test_nothing_changes_before_the_next_change_and_all_does_at_it(
 
 def test_a_moment_is_told_in_utc() -> None:
     assert format_time(at("2026-11-25 21:00:59")) == "2026-11-25 21:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "hours"), [(time(22), time(5, 30), 7.5), (time(9), time(17), 8), (time(22), time(0), 2)]
+)
+def test_hours_are_measured_over_midnight_too(start: time, end: time, hours: float) -> None:
+    assert DailyHours(start, end, "UTC").seconds == hours * 3600

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from worker.simulator.own_rows import shipment_from_rows
 from worker.simulator.seeding import WorldSeed, add_to_world
 from worker.simulator.settings import Settings
 from worker.simulator.shipment import A_FEW_HOPELESS, MENDED_BY_FRESH_OTPS, PairRow, make_shipment
@@ -101,19 +100,3 @@ def test_the_files_say_what_the_shipment_says(tmp_path):
         serial: {"status": status, "reason": reason, "resynced": resynced}
         for serial, (status, reason, resynced) in constructed(shipment).items()
     }
-
-
-def test_a_persons_own_rows_end_as_constructed():
-    rows = [
-        PairRow(
-            f"OWN{number}", f"{number:06d}", f"{number + 500:06d}" if number % 3 else None, f"u{number}", f"d{number}"
-        )
-        for number in range(100)
-    ]
-    shipment = shipment_from_rows(rows, seed=5)
-    assert endings(shipment) == constructed(shipment)
-    counts = Counter(expected.reason or expected.resynced for expected in shipment.expected.values())
-    assert counts[False] == 80
-    assert counts[True] + counts["second_otp_missing"] == 20
-    assert shipment_from_rows(rows, seed=5) == shipment
-    assert shipment_from_rows(rows, seed=6) != shipment
