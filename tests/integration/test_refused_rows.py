@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from support.data.batches import count, make_batch
 from support.data.loading import LoadingDesk, Token, earlier, environment, token
 from support.data.moving_clock import MovingDatabase
+from worker.batches.returning import NO_RECORD, NOT_KEPT
 
 from models.encrypted import Keyring
 from models.record import Record
@@ -22,7 +23,6 @@ from models.refused_row import REFUSED, RefusedRow
 from models.row_fault import RowFault
 from worker.batches.loaded import AllActive
 from worker.batches.loading import CHUNK
-from worker.batches.returning import NO_RECORD, NOT_KEPT
 from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export
 from worker.reports.history import read_histories

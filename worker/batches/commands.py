@@ -18,7 +18,7 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
-from worker.batches.finding import find_batch, find_successor
+from worker.batches.finding import find_batch
 from worker.batches.hours import OutOfHours
 from worker.batches.unfinished import has_unfinished
 from worker.database.engine import LOAD_LOCK, Database
@@ -128,8 +128,6 @@ class Batches:
         UnknownBatch, NotPossible."""
         with self._beside_no_load() as connection:
             batch = self._find(connection, name)
-            if successor := find_successor(connection, batch.id):
-                raise NotPossible(f"the file of batch {name!r} was loaded again: `oathbulk replay {quote(successor)}`")
             count = replay(self._database, connection, batch.id, reasons)
             not_replayed = find_not_replayed(connection, batch.id, reasons)
             out_of_hours = self._let_run(connection, batch.id) if count else None

@@ -8,10 +8,9 @@ from difflib import get_close_matches
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Connection, Row, select
 
-from models.batch import Batch, BatchState
+from models.batch import Batch
 from models.record import Record
 from worker.batches.names import read_latest_names
 
@@ -39,15 +38,6 @@ def find_batch(
     if found.purged_at is not None and not may_be_purged:
         raise BatchPurged(explain_purged(name, found.purged_at))
     return found
-
-
-def find_successor(connection: Connection, batch_id: int) -> str | None:
-    """Find the batch that a cancelled one's file became when it was loaded again; None if it became none, or the batch
-    is not cancelled."""
-    this = aliased(Batch)
-    is_same_file = and_(this.environment_id == Batch.environment_id, this.file_sha256 == Batch.file_sha256)
-    again = select(Batch.name).join(this, is_same_file).where(this.id == batch_id)
-    return connection.scalar(again.where(this.state == BatchState.CANCELLED, Batch.state != BatchState.CANCELLED))
 
 
 def is_of_kept_batch() -> ColumnElement[bool]:

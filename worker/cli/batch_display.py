@@ -45,7 +45,7 @@ def draw_batch(
     texts = [Text(put_waiting_first(status, future)), *map(Text, describe_tokens(status))]
     texts += map(Text, describe_fault_cures(status) if with_cures else ())
     texts.append(Text(f"{_choose_pace(status):.1f} records/s · {describe_costs(status)}", style="dim"))
-    texts += [Text(said, style="dim") for said in (describe_made(status), *_describe_origin(status)) if said]
+    texts += [Text(said, style="dim") for said in (describe_made(status), _describe_lesson(status)) if said]
     texts += map(Text, notes)
     lines = [*_draw_counts(status), *(line for text in texts for line in break_lines(text, room))]
     left = None if room is None else room.height - 1 - len(lines)
@@ -81,10 +81,9 @@ def _draw_counts(status: BatchStatus) -> tuple[Text, Text]:
     return Text("  ").join(names), Text("  ").join(numbers)
 
 
-def _describe_origin(status: BatchStatus) -> list[str]:
-    """Say where the batch's rows come from, and what its environment has taught."""
-    said = [f"Its rows come back from batch {status.parent}."] if status.parent else []
-    return said + ([LEARNT[status.needs_flag]] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else [])
+def _describe_lesson(status: BatchStatus) -> str | None:
+    """Say what the batch's environment has taught, if anything."""
+    return LEARNT[status.needs_flag] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else None
 
 
 def _choose_pace(status: BatchStatus) -> float:

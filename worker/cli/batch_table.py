@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from models.record_states import Status
 from worker.cli.batch_display import COLOURS
 from worker.cli.room import Room, break_lines, cut_line
 from worker.observability.escaping import escape
@@ -48,8 +49,7 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room | None = None) -> R
 
 
 def _make_cells(status: BatchStatus) -> tuple[str, ...]:
-    dead_letters = sum(status.dead_letters_left.values())
-    numbers = (status.rows, status.tokens_active, dead_letters, status.tokens_left)
+    numbers = (status.rows, status.tokens_active, status.counts[Status.DEAD_LETTER], status.tokens_left)
     return (escape(status.name), status.state, *map(str, numbers))
 
 

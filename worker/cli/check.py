@@ -140,7 +140,7 @@ def _print_work(
     """Say how many rows are ready, what a run would do with them, for how long, and in which hours."""
     verdicts = report.verdicts
     console.print()
-    if verdicts.are_all_active:
+    if verdicts.are_all_left_out:
         console.print(describe_all_active(shipment.path, verdicts.rows))
         return
     ready, refused = work.tokens - len(verdicts.doubts), len(verdicts.refused)

@@ -92,8 +92,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "verify": Place(
             "verify",
             "verify_command",
-            "Read every device and token of a batch back from PingOne, at the pace, and report each difference. A token"
-            " that a later batch took over is verified there.",
+            "Read every device and token of a batch back from PingOne, at the pace, and report each difference.",
         ),
         "unpair": Place(
             "undo",

@@ -17,12 +17,12 @@ _HEAD = ("count", "reason", "what to do")
 
 
 def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, *, with_cures: bool) -> list[Text]:
-    """Draw the reasons of the dead letters that no later batch made active, the most frequent first, in no more than
+    """Draw the reasons of the dead letters, the most frequent first, in no more than
     `left` lines (None: in as many as it takes). Of a finished batch the cures are written out if they go into these
     lines; with `with_cures`, in any case."""
-    if not status.dead_letters_left:
+    if not status.dead_letters:
         return []
-    reasons = sorted(status.dead_letters_left.items(), key=lambda item: -item[1])
+    reasons = sorted(status.dead_letters.items(), key=lambda item: -item[1])
     if status.purged_at:
         # No cure is left.
         return [Text(f"{number} {reason}") for reason, number in reasons[:left]]

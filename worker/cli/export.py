@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -65,7 +64,6 @@ def export(
     if hand_out:
         count = export_hand_out(installation, batch, output)
         _report(f"Wrote {count_things(count, 'active token')} of {batch}", output)
-        _name_later_hand_outs(installation, batch)
         return
     keyring = None
     if with_otps:
@@ -107,16 +105,6 @@ def export_hand_out(installation: Installation, batch: str, output: Path) -> int
         return write_output(output, lambda file: write_hand_out(installation.database, batch, file, progress))
 
 
-def _name_later_hand_outs(installation: Installation, batch: str) -> None:
-    """Say on stderr in which later batches tokens of this one became active, and which commands hand these out."""
-    (status,) = read_statuses(installation, batch)
-    later = [name for name, counts in status.taken_over.counts.items() if counts.get(Status.ACTIVE)]
-    if later:
-        commands = [f"oathbulk export {quote(name)} --hand-out -o {quote(name + '-hand-out.csv')}" for name in later]
-        number = status.taken_over.active
-        error_console.print(f"{number} of its tokens became active in later batches: {'; '.join(commands)}")
-
-
 def _name_rows(count: int, status: str | None, *, is_left: bool) -> str:
     """Say how many rows were exported, and of which kind they are."""
     if is_left:
@@ -125,9 +113,9 @@ def _name_rows(count: int, status: str | None, *, is_left: bool) -> str:
 
 
 def _count_refused_left(installation: Installation, batch: str) -> int:
-    """Count the refused rows of a batch whose tokens no later batch made active."""
+    """Count the refused rows of a batch that are kept."""
     (status,) = read_statuses(installation, batch)
-    return sum((status.refused_left or {}).values())
+    return sum((status.refused or {}).values())
 
 
 def _tell_unknown_rows(installation: Installation, batch: str) -> None:

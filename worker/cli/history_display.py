@@ -11,7 +11,7 @@ from rich.text import Text
 from models.record_states import Status
 from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
-from worker.reports.sentences.history import describe_origin, list_attempts, list_facts, list_neighbours
+from worker.reports.sentences.history import describe_origin, list_attempts, list_facts
 from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import TokenHistory
 
@@ -29,9 +29,9 @@ def draw_history(token: TokenHistory, step: NextStep) -> RenderableType:
     parts: list[RenderableType] = [head, Text("")]
     for line in token.refused:
         parts += [LabelledLine("Refused", str(line), style="red"), Text("")]
-    for place, record in enumerate(token.records):
+    for record in token.records:
         parts.append(Text(describe_origin(record), style="bold"))
-        parts += _draw_record([*list_facts(record), *list_neighbours(token.records, place), *list_attempts(record)])
+        parts += _draw_record([*list_facts(record), *list_attempts(record)])
         parts.append(Text(""))
     parts.append(LabelledLine("Next", step.sentence, style="bold"))
     if step.why:

@@ -30,8 +30,7 @@ def verify_command(
     batch: BatchName,
     as_json: AsJson = False,
 ) -> None:
-    """Read every device and token of a batch back from PingOne, at the pace, and report each difference. A token that a
-    later batch took over is verified there."""
+    """Read every device and token of a batch back from PingOne, at the pace, and report each difference."""
     installation = Installation()
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
@@ -57,14 +56,13 @@ def _to_json(status: BatchStatus, differences: Sequence[Difference], tokens: Tok
         "batch": status.name,
         "total": status.total,
         "differences": [asdict(found) for found in differences],
-        "followed": _count_followed(status),
         "inventory_failure": str(tokens.failure) if tokens.failure else None,
         "tokens_unread": tokens.unread,
     }
 
 
 def _print(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> None:
-    """Print each difference, what could not be read, and where tokens were verified."""
+    """Print each difference, and what could not be read."""
     for found in differences:
         console.print(_describe_difference(found))
     if tokens.failure:
@@ -78,17 +76,8 @@ def _print(status: BatchStatus, differences: Sequence[Difference], tokens: Token
         f"{status.name} has {count_things(status.total, 'record')}: {differ} {agree(differ, 'differs', 'differ')},"
         f" {unread} could not be read."
     )
-    if followed := _count_followed(status):
-        where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
-        console.print(f"Of its tokens, later batches took over, and were verified there: {where}.")
-
-
-def _count_followed(status: BatchStatus) -> dict[str, int]:
-    """Count the tokens that were verified in another batch, by its name."""
-    return {name: sum(counts.values()) for name, counts in status.taken_over.counts.items()}
 
 
 def _describe_difference(found: Difference) -> str:
     which = f"row {found.row_number} ({found.serial_number})"
-    here = f"in {found.later}" if found.later else "here"
-    return f"{which}: {found.ours} {here}, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
+    return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from sqlalchemy import select
 from starlette.requests import Request
@@ -32,29 +32,9 @@ _STATUSES = [*Status, REFUSED]
 
 
 def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
-    """Show all batches; those in which the failures of another came back stand below that."""
+    """Show all batches, the latest first."""
     statuses = read_statuses(desk.installation)
-    return desk.render(
-        "shipments.html", visitor, shipments=[*order_by_shipment(statuses)], notes=explain_fleet(statuses)
-    )
-
-
-def order_by_shipment(statuses: Sequence[BatchStatus]) -> Iterable[tuple[BatchStatus, int]]:
-    """Put each batch below that whose failures came back in it, with how deep it stands. The latest shipment is first;
-    within a shipment, the earliest batch."""
-    names = {status.name for status in statuses}
-    later: dict[str | None, list[BatchStatus]] = {}
-    for status in statuses:
-        later.setdefault(status.parent if status.parent in names else None, []).append(status)
-
-    def descend(name: str, depth: int) -> Iterable[tuple[BatchStatus, int]]:
-        for status in reversed(later.get(name, [])):
-            yield status, depth
-            yield from descend(status.name, depth + 1)
-
-    for first in later.get(None, []):
-        yield first, 0
-        yield from descend(first.name, 1)
+    return desk.render("shipments.html", visitor, statuses=statuses, notes=explain_fleet(statuses))
 
 
 def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:

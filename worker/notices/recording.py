@@ -21,7 +21,6 @@ from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.changes import Standing, Told, find_event
 from worker.notices.wording import Subject, describe
 from worker.reports.stall import Stall
-from worker.reports.taken_over import read_taken_over
 
 # Without the second condition SQLite does not use the index; and for max() it reads all of it.
 _LAST_SETTLED = (
@@ -47,7 +46,7 @@ class Recorder:
             select(
                 *(Batch.id, Batch.name, Batch.environment, Batch.state, Batch.reason, Batch.outages),
                 *(Batch.running_since, Batch.resumes_at, Batch.created_at),
-                *(Batch.rows_refused, Batch.already_active),
+                Batch.rows_refused,
                 is_unfinished().label("is_unfinished"),
                 _LAST_SETTLED.label("settled_at"),
                 database.now().label("now"),
@@ -83,13 +82,13 @@ class Recorder:
                 yield batch, event
 
     def _write(self, connection: Connection, batch: Row[*tuple[Any, ...]], event: Event, stall: Stall | None) -> None:
-        counts, taken_over = _count_records(connection, batch.id), read_taken_over(connection, batch.id)
+        counts = _count_records(connection, batch.id)
         subject = Subject(
             name=batch.name,
             environment=batch.environment,
             counts=counts,
-            rows=sum(counts.values()) + batch.rows_refused + batch.already_active,
-            active=counts[Status.ACTIVE] + batch.already_active + taken_over.active,
+            rows=sum(counts.values()) + batch.rows_refused,
+            active=counts[Status.ACTIVE],
             state=batch.state,
             reason=batch.reason,
             occurred_at=_find_end(batch) or batch.now,

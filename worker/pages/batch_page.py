@@ -8,7 +8,7 @@ from typing import Any
 from worker import __version__
 from worker.pages.chart import draw_chart
 from worker.pages.rendering import make_environment
-from worker.pages.sentences import describe_shipment
+from worker.pages.sentences import describe_outcome
 from worker.reports.batch_status import BatchStatus
 from worker.reports.overview import Overview
 from worker.reports.sentences.outlook import explain_fleet
@@ -19,7 +19,7 @@ def describe_batch(status: BatchStatus, overview: Overview) -> dict[str, Any]:
     return {
         "status": status,
         "overview": overview,
-        "outcome": describe_shipment(status.name, overview.counts, status.taken_over),
+        "outcome": describe_outcome(overview.counts),
         "chart": draw_chart(overview.timeline),
         "notes": explain_fleet([status]),
     }

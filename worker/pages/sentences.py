@@ -9,23 +9,13 @@ from worker.observability.counting import agree
 from worker.pages.wording import list_words, write_number, write_span, write_time
 from worker.reports.audited import Command
 from worker.reports.overview import RowCounts
-from worker.reports.sentences.tokens import count_active, describe_places
-from worker.reports.taken_over import TakenOver
+from worker.reports.sentences.tokens import count_active
 from worker.reports.timeline import Timeline
-
-
-def describe_shipment(batch: str, counts: RowCounts, taken_over: TakenOver) -> str:
-    """Say in one sentence how many tokens of a batch are active, in whichever batch, and how many are left; if none was
-    loaded again, what became of the others."""
-    if not taken_over.total:
-        return describe_outcome(counts)
-    return describe_places(batch, counts.active, counts.already_active, counts.rows, taken_over)
 
 
 def describe_outcome(counts: RowCounts) -> str:
     """Say in one sentence how many tokens are active, and what became of the others."""
-    active = counts.active + counts.already_active
-    others = counts.rows - active
+    others = counts.rows - counts.active
     if not counts.rows:
         return "The batch has no tokens."
     if not others:
@@ -34,12 +24,12 @@ def describe_outcome(counts: RowCounts) -> str:
         )
     ends = (
         (counts.dead_letter, f"{agree(counts.dead_letter, 'was', 'were')} given up"),
-        (counts.refused, f"{agree(counts.refused, 'was', 'were')} refused when the file was loaded"),
+        (counts.refused, f"{agree(counts.refused, 'was', 'were')} refused at loading"),
         (counts.cancelled, f"{agree(counts.cancelled, 'was', 'were')} cancelled"),
         (counts.open, f"{agree(counts.open, 'is', 'are')} still to do"),
     )
     told = [(number, how) for number, how in ends if number]
-    begin = count_active(active, counts.rows)
+    begin = count_active(counts.active, counts.rows)
     if counts.rows == 1:
         return f"{begin}; it {told[0][1]}."
     if len(told) == 1:

@@ -15,7 +15,6 @@ from models.batch import Batch, BatchState
 from models.inventory_job import UNFINISHED, InventoryJob
 from models.record import Record
 from models.record_states import Status
-from models.refused_row import RefusedRow
 from worker.database.engine import Database
 from worker.observability.counting import agree, count_things
 from worker.reports.outcome import Outcome, read_outcome
@@ -116,8 +115,8 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 
 
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
-    """Find an earlier batch that stays, and whose unfinished tokens or refused rows came back in this one. While it is
-    there, a replay and a status of it look for these."""
+    """Find an earlier batch that stays, and whose unfinished tokens came back in this one. While it is there, a replay
+    of it looks for these."""
     earlier = aliased(Record, name="earlier")
     needing = (
         select(Batch.name)
@@ -131,13 +130,4 @@ def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int
         .where(Record.batch_id == batch_id, Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
         .where(earlier.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
     )
-    refused = (
-        select(Batch.name)
-        .join(RefusedRow, RefusedRow.batch_id == Batch.id)
-        .join(
-            Record,
-            (Record.environment_id == RefusedRow.environment_id) & (Record.serial_number == RefusedRow.serial_number),
-        )
-        .where(Record.batch_id == batch_id, Batch.id < batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
-    )
-    return connection.scalar(needing.limit(1)) or connection.scalar(refused.limit(1))
+    return connection.scalar(needing.limit(1))

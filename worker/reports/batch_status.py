@@ -8,21 +8,18 @@ from datetime import datetime
 
 from models.batch import BatchState
 from models.record_states import FINAL, Status
-from models.refused_row import REFUSED
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.outage import Outage
 from worker.reports.preparation_pace import PreparationPace
 from worker.reports.rehearsal import Rehearsal
 from worker.reports.stall import Fleet, Stall, find_stall
-from worker.reports.taken_over import TakenOver
 from worker.reports.time_left import estimate_if_listed, estimate_time_left
 from worker.rules.resync import NeedsFlag
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """How a batch stands. All counts are of records, but for `rows_refused` and `already_active`: rows of the file that
-    never became one, since they could not be loaded, or since their tokens were active before."""
+    """How a batch stands. All counts are of records, but for `rows_refused`: rows that did not become one."""
 
     name: str
     environment: str
@@ -46,8 +43,6 @@ class BatchStatus:
     next_due_at: datetime | None
     # What is known of the pace of the batch's license.
     license_pace: KnownPace | None = None
-    # The batch whose rows came back in this one's file.
-    parent: str | None = None
     # The batch's hours (`--window`), such as 22:00-05:30, and their time zone.
     hours: str | None = None
     zone: str | None = None
@@ -67,20 +62,13 @@ class BatchStatus:
     preparation: PreparationPace = field(default_factory=PreparationPace)
     # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
     unproved: int = 0
-    # Dead letters by reason that need no fresh OTPs, so that a replay helps; none where there is a successor.
+    # Dead letters by reason that need no fresh OTPs, so that a replay helps.
     replayable: Mapping[str, int] = field(default_factory=dict)
-    # The batch that its file became when it was loaded again after this one was cancelled.
-    successor: str | None = None
     # Tokens that this batch has put into the inventory, and devices that it has made.
     imported: int = 0
     paired: int = 0
     # Refused rows by reason; None if the batch was loaded before they were kept, so that only their number is known.
     refused: Mapping[str, int] | None = field(default_factory=dict)
-    already_active: int = 0
-    # Those of its tokens that were loaded again since, and how these stand.
-    taken_over: TakenOver = field(default_factory=TakenOver)
-    # Names of batches that begin like its own: no file of its rows is proposed under one of them.
-    names_taken: frozenset[str] = frozenset()
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
     # When its records were purged; the counts are those from before.
@@ -112,28 +100,18 @@ class BatchStatus:
 
     @property
     def tokens_active(self) -> int:
-        """Tokens of this batch's file that are active, whichever batch made them so."""
-        return self.counts[Status.ACTIVE] + self.already_active + self.taken_over.active
+        """Tokens of the batch that are active."""
+        return self.counts[Status.ACTIVE]
 
     @property
     def rows(self) -> int:
-        """All rows of the file."""
-        return self.total + self.rows_refused + self.already_active
+        """All rows of the batch: its records, and those that are refused."""
+        return self.total + self.rows_refused
 
     @property
     def tokens_left(self) -> int:
-        """Tokens of this batch's file that are not active, in whichever batch."""
+        """Tokens of the batch that are not active."""
         return self.rows - self.tokens_active
-
-    @property
-    def dead_letters_left(self) -> dict[str, int]:
-        """Dead letters by reason, without those whose tokens a later batch made active."""
-        return self.taken_over.count_left(Status.DEAD_LETTER, self.dead_letters)
-
-    @property
-    def refused_left(self) -> dict[str, int] | None:
-        """Refused rows by reason, without those whose tokens a later batch made active; None as for `refused`."""
-        return None if self.refused is None else self.taken_over.count_left(REFUSED, self.refused)
 
     @property
     def left(self) -> int:

@@ -16,8 +16,7 @@ from models.past_token import PastToken
 from models.record import Record
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
-from worker.batches.finding import find_successor, is_of_kept_batch
-from worker.batches.names import read_names_like
+from worker.batches.finding import is_of_kept_batch
 from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
@@ -103,7 +102,6 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     mine = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
     refused = list(read_refused(connection, *mine))
     environment = records[-1].batch.environment if records else refused[0].environment
-    batch = records[-1].batch.name if records else refused[0].batch
     return TokenHistory(
         environment=environment,
         environment_id=environment_id,
@@ -113,7 +111,6 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
         fleet=Fleet(read_processes(database, connection), batch=records[-1].batch.name if records else None),
         hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
         refused=refused,
-        names_taken=read_names_like(connection, batch),
     )
 
 
@@ -133,10 +130,10 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
 def _read_batches(connection: Connection, ids: Iterable[int]) -> dict[int, BatchOfRecord]:
     """Read what is said of these batches."""
     found = connection.execute(select(Batch.__table__).where(Batch.id.in_(ids)))
-    return {batch.id: _make_batch(batch, find_successor(connection, batch.id)) for batch in found.all()}
+    return {batch.id: _make_batch(batch) for batch in found.all()}
 
 
-def _make_batch(batch: Row[*tuple[Any, ...]], successor: str | None) -> BatchOfRecord:
+def _make_batch(batch: Row[*tuple[Any, ...]]) -> BatchOfRecord:
     return BatchOfRecord(
         name=batch.name,
         file=batch.file,
@@ -147,7 +144,6 @@ def _make_batch(batch: Row[*tuple[Any, ...]], successor: str | None) -> BatchOfR
         detail=batch.detail,
         resumes_at=batch.resumes_at,
         last_row=min(filter(None, (batch.canary_row, batch.trial_row)), default=None),
-        successor=successor,
     )
 
 

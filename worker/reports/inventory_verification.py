@@ -21,7 +21,6 @@ from worker.pingone.client import Call
 from worker.pingone.errors import PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.reads import Reads
-from worker.reports.taken_over import select_taken_over
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
@@ -55,10 +54,8 @@ class TokenCheck:
         self.unread = 0
 
     def read(self, database: Database, batch_id: int) -> None:
-        """Read what the inventory has of the tokens of a batch, and of the records that took over from it; nothing, if
-        each record brought its device with it."""
-        later = select_taken_over(batch_id).subquery()
-        mine = or_(Record.batch_id == batch_id, Record.id.in_(select(later.c.later_id)))
+        """Read what the inventory has of the tokens of a batch; nothing, if each record brought its device with it."""
+        mine = Record.batch_id == batch_id
         with database.reading() as connection:
             needing = connection.scalar(select(func.count()).where(mine, _needs_inventory()))
             if not needing:

@@ -14,14 +14,13 @@ from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import Status
 from worker.leases.replay import is_replayable
 from worker.reports.refused_rows import count_refused
-from worker.reports.taken_over import TakenOver, read_taken_over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The records of a batch that have one status and reason: how many, and sums over them. `finalized_at`: when the
     last of them took its final status. `next_due_at`: when the first of them that is prepared is due. `replayable`: how
-    many of them a replay could send again, were none of them taken over by another batch."""
+    many of them a replay could send again."""
 
     status: str
     reason: str | None
@@ -43,11 +42,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The groups of a batch's records, its tokens that were loaded again since, and how many rows of its file were
-    refused, by reason; None if of these the number alone is known."""
+    """The groups of a batch's records, and how many of its rows are refused, by reason; None if of these the number
+    alone is known."""
 
     groups: Sequence[Group]
-    taken_over: TakenOver
     refused: Mapping[str, int] | None
 
     @property
@@ -57,10 +55,8 @@ class Outcome:
 
     @property
     def replayable(self) -> dict[str, int]:
-        """Dead letters that a replay would send again, by reason; none of those that were loaded again since."""
-        found = {group.reason or "": group.replayable for group in self.groups if group.replayable}
-        left = {reason: number - self.taken_over.replayable.get(reason, 0) for reason, number in found.items()}
-        return {reason: number for reason, number in left.items() if number > 0}
+        """Dead letters that a replay would send again, by reason."""
+        return {group.reason or "": group.replayable for group in self.groups if group.replayable}
 
     @property
     def finished_at(self) -> datetime | None:
@@ -69,12 +65,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as a purged batch keeps it."""
-        return {
-            "groups": [_keep(group) for group in self.groups],
-            "taken_over": self.taken_over.counts,
-            "active_by_end": self.taken_over.active_by_end,
-            "refused": self.refused,
-        }
+        return {"groups": [_keep(group) for group in self.groups], "refused": self.refused}
 
 
 def count_by_status(groups: Iterable[Group]) -> dict[str, int]:
@@ -90,11 +81,7 @@ def read_outcome(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Outcom
     if batch.purged_at is not None:
         return _read_kept(batch.outcome)
     groups = [Group(**row._mapping) for row in connection.execute(_group_records(batch.id))]
-    counts = count_by_status(groups)
-    # Where all are active or in work, no later batch took one over.
-    is_all_here = not (counts[Status.DEAD_LETTER] or counts[Status.CANCELLED] or batch.rows_refused)
-    taken_over = TakenOver() if is_all_here else read_taken_over(connection, batch.id)
-    return Outcome(groups, taken_over, count_refused(connection, batch))
+    return Outcome(groups, count_refused(connection, batch))
 
 
 def _keep(group: Group) -> dict[str, Any]:
@@ -107,9 +94,7 @@ def _keep(group: Group) -> dict[str, Any]:
 def _read_kept(outcome: Mapping[str, Any]) -> Outcome:
     """Read what `Outcome.to_json` wrote."""
     groups = [Group(**group | {"finalized_at": _read_time(group["finalized_at"])}) for group in outcome["groups"]]
-    # Batches that were purged by an earlier version have no `active_by_end`.
-    taken_over = TakenOver(outcome["taken_over"], outcome.get("active_by_end", {}))
-    return Outcome(groups, taken_over, outcome["refused"])
+    return Outcome(groups, outcome["refused"])
 
 
 def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:

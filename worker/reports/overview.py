@@ -23,8 +23,7 @@ from worker.reports.timeline import Timeline, make_timeline
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """How many rows of the file ended how. `refused` rows never became a record; the tokens of `already_active` rows
-    were active before, so that they were left out at loading."""
+    """How many rows of the batch ended how. `refused` rows did not become a record."""
 
     active: int = 0
     dead_letter: int = 0
@@ -32,12 +31,11 @@ class RowCounts:
     # Pending, queued or in work.
     open: int = 0
     refused: int = 0
-    already_active: int = 0
 
     @property
     def rows(self) -> int:
-        """All rows of the file: the sum of the others."""
-        return self.active + self.dead_letter + self.cancelled + self.open + self.refused + self.already_active
+        """All rows of the batch: the sum of the others."""
+        return self.active + self.dead_letter + self.cancelled + self.open + self.refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,6 @@ class Overview:
 
     made_at: datetime
     counts: RowCounts
-    # Those that no later batch made active.
     dead_letters: tuple[ReasonGroup, ...]
     # The same of refused rows; None if the batch was loaded before they were kept.
     refused: tuple[ReasonGroup, ...] | None
@@ -71,7 +68,7 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
         batch = find_batch(connection, status.name, Batch.__table__)
         made_at: datetime = connection.execute(select(database.now())).scalar_one()
         commands = read_commands(connection, status.name)
-        letters, refused = status.dead_letters_left, status.refused_left
+        letters, refused = status.dead_letters, status.refused
         return Overview(
             made_at=made_at,
             counts=count_rows(status),
@@ -86,10 +83,9 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
 
 
 def count_rows(status: BatchStatus) -> RowCounts:
-    """Count the rows of the batch's file by how they ended; they add up to the rows of the file."""
+    """Count the rows of the batch by how they ended."""
     ended = {name: status.counts[name] for name in (Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED)}
-    left_out = {"refused": status.rows_refused, "already_active": status.already_active}
-    return RowCounts(**ended, open=status.left, **left_out)
+    return RowCounts(**ended, open=status.left, refused=status.rows_refused)
 
 
 def _group(counts: Mapping[str, int], cures: Mapping[str, str]) -> tuple[ReasonGroup, ...]:

@@ -14,8 +14,7 @@ from models.record import Record
 from models.record_indexes import IN_WINDOW, IS_PREPARED
 from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
-from worker.batches.finding import find_batch, find_successor
-from worker.batches.names import read_names_like
+from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.pace.known_pace import read_pace
@@ -72,7 +71,6 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     groups, counts = outcome.groups, outcome.counts
     due = (group.next_due_at for group in groups if group.status == Status.PENDING and group.next_due_at)
     next_due_at = min(due, default=None)
-    successor = find_successor(connection, batch.id)
     waiting = {
         "user": sum(group.lack_user for group in groups),
         "token": sum(group.lack_token for group in groups),
@@ -80,18 +78,15 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
     return BatchStatus(
         name=batch.name,
         environment=batch.environment,
-        parent=batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id)),
         state=name_state(batch, counts),
         reason=batch.reason,
         detail=batch.detail,
         total=batch.total,
         rows_refused=batch.rows_refused,
         refused=outcome.refused,
-        already_active=batch.already_active,
         counts=counts,
         dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
-        replayable={} if successor else outcome.replayable,
-        successor=successor,
+        replayable=outcome.replayable,
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
         finished_at=outcome.finished_at if is_finished(batch, counts) else None,
@@ -113,8 +108,6 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         may_import=batch.may_import,
         preparation=measure_preparation(database, connection, batch, sum(waiting.values())),
         needs_flag=read_resync(connection, batch.environment_id).needs,
-        taken_over=outcome.taken_over,
-        names_taken=read_names_like(connection, batch.name),
         purged_at=batch.purged_at,
         outage=read_outage(database, connection, batch),
     )

@@ -36,7 +36,6 @@ def _make_counts(status: BatchStatus) -> dict[str, Any]:
     return {
         "batch": status.name,
         "environment": status.environment,
-        "parent": status.parent,
         "state": status.state,
         "reason": status.reason,
         "detail": status.detail,
@@ -44,7 +43,6 @@ def _make_counts(status: BatchStatus) -> dict[str, Any]:
         "rows": status.rows,
         "rows_refused": status.rows_refused,
         "refused": status.refused,
-        "already_active": status.already_active,
         "counts": status.counts,
         "resynced": status.resynced,
         "unproved": status.unproved,
@@ -59,7 +57,6 @@ def _make_counts(status: BatchStatus) -> dict[str, Any]:
         "dead_letters": status.dead_letters,
         "tokens_active": status.tokens_active,
         "tokens_left": status.tokens_left,
-        "taken_over": status.taken_over.to_json(),
     }
 
 

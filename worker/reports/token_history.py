@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 from models.reason import CURES
@@ -35,8 +34,7 @@ class PastAttempt:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOfRecord:
     """The batch of a record: where its file came from, and whether its records may go. `last_row`: while set, only rows
-    up to this one go. `resumes_at`: when a paused batch goes on by itself, if that is known. `successor`: the batch
-    that its file became when it was loaded again after this one was cancelled."""
+    up to this one go. `resumes_at`: when a paused batch goes on by itself, if that is known."""
 
     name: str
     file: str
@@ -47,7 +45,6 @@ class BatchOfRecord:
     detail: str | None = None
     resumes_at: datetime | None = None
     last_row: int | None = None
-    successor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,27 +137,20 @@ class TokenHistory:
     # The hold of all workers of the license; None while there is none.
     hold: Hold | None = None
     refused: list[RefusedLine] = field(default_factory=list)
-    # Names of batches that begin like that of the latest record, or row: no file is proposed under one of them.
-    names_taken: frozenset[str] = frozenset()
 
     @property
     def latest(self) -> PastRecord:
-        """The record that counts: a later load takes over from those before. There is one unless every row of the token
+        """The record of the latest load. There is one unless every row of the token
         was refused."""
         return self.records[-1]
 
     def to_json(self) -> dict[str, Any]:
         """The history as `oathbulk show --json` prints it, without what happens next."""
-        neighbours = {"takes_over_from_record": None, "taken_over_by_record": None}
-        records = [record.to_json() | neighbours for record in self.records]
-        for earlier, later in pairwise(records):
-            earlier["taken_over_by_record"] = later["record"]
-            later["takes_over_from_record"] = earlier["record"]
         return {
             "serial_number": self.serial_number,
             "environment": self.environment,
             "environment_id": self.environment_id,
-            "records": records,
+            "records": [record.to_json() for record in self.records],
             "refused": [line.to_json() for line in self.refused],
         }
 

@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 from support.data.batches import TESTER, Made, enqueue
 from support.data.loading import Token, environment, token
 from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk
+from worker.batches.returning import PURGED
 
 from models.audit import Action
 from models.encrypted import Keyring, generate_key
 from worker import audit
 from worker.batches.commands import Batches
 from worker.batches.loading import Loader
-from worker.batches.returning import PURGED
 from worker.intake import Hints, UnusableFile, open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.reports.export import export

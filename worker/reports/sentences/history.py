@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 
 from worker.observability.counting import count_things
@@ -41,16 +41,6 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
     yield from ((label, str(value)) for label, value in kept if value)
     otps = record.describe_otps()
     yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
-
-
-def list_neighbours(records: Sequence[PastRecord], place: int) -> Iterator[tuple[str, str]]:
-    """List from which record this one took over, and which took over from it."""
-    if place:
-        earlier = records[place - 1]
-        yield "before", f"took over from #{earlier.id} of batch {earlier.batch.name}"
-    if place + 1 < len(records):
-        later = records[place + 1]
-        yield "after", f"#{later.id} of batch {later.batch.name} took over"
 
 
 def list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:

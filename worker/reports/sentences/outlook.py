@@ -191,8 +191,6 @@ def _describe_finished(status: BatchStatus) -> str:
     left = status.tokens_left
     if not left:
         return f"Finished after {took}: every token is active."
-    if status.taken_over.total:
-        return f"Finished after {took}; some of its tokens were loaded again since."
     are, them = agree(left, "is", "are"), agree(left, "it", "them")
     told = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
     return f"Finished after {took}: {told}"
