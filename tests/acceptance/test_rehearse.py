@@ -79,7 +79,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
     assert [(each.code, each.stderr) for each in pasted.values()] == [(0, "")] * 2
     again = paste(empty_desk, empty_desk.oathbulk("status", "rehearsal").stdout)
     assert list(again) == list(pasted)[:1]
-    (found,) = empty_desk.oathbulk("search", "--reason", "locked", "--json").json["found"]
+    (found,) = empty_desk.oathbulk("show", "--reason", "locked", "--json").json["found"]
     shown = empty_desk.oathbulk("show", found["serial_number"]).stdout
     assert "replay rehearsal" not in result.stdout + shown
     assert "ended with it. To practise" in shown
