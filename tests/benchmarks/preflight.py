@@ -21,7 +21,7 @@ from typing import Any
 from support.data.seed_shipments import SeedRow
 from support.servers.simulator import Simulator
 
-from worker.simulator.seeding import WorldSeed
+from worker.simulator.seeding import DeviceSeed, WorldSeed
 from worker.simulator.shipment import MadeShipment
 
 OATHBULK = [sys.executable, "-m", "worker"]
@@ -86,7 +86,11 @@ def main() -> None:
         print(f"offline: {found['rows']} rows in {seconds:.1f} s, {peak} MB at the most")
         rows = make_rows(chosen.online)
         arguments = write_files(folder, rows)
-        made = MadeShipment((), WorldSeed(), {})
+        devices = [
+            DeviceSeed(serial=row.serial, user_id=row.user_id, device_id=row.device_id, secret=row.secret)
+            for row in rows
+        ]
+        made = MadeShipment((), WorldSeed(devices=tuple(devices)), {})
         users = [{"user_id": row.user_id, "username": name_of(row)} for row in rows]
         with Simulator(folder, made, dict(os.environ), page_size=1000) as simulator:
             simulator.seed(users=users)
