@@ -43,7 +43,7 @@ def desk(
     """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
     _ensure_installed()
     networks = _read_networks(proxy or [])
-    origin = _read_origin(origin) if origin else None
+    origin = _describe_origin(origin) if origin else None
     _check_way_in(host, user_header, origin, proxy)
     installation = open_installation_with(None)
     if installation.has_home or not installation.settings.is_embedded_database:
@@ -83,7 +83,7 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         )
 
 
-def _read_origin(text: str) -> str:
+def _describe_origin(text: str) -> str:
     """Read an origin, and write it as browsers do. Raises typer.BadParameter."""
     try:
         parts = urlsplit(text.lower())

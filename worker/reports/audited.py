@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from models.audit import Action
-from models.batch import Batch
 from worker import audit
 
 
@@ -37,7 +36,6 @@ class Origin:
     loaded_at: datetime
     loaded_by: str | None
     ticket: str | None
-    parent: str | None
     list_file: str | None = None
     list_sha256: str | None = None
 
@@ -50,8 +48,8 @@ def read_commands(connection: Connection, name: str) -> tuple[Command, ...]:
     )
 
 
-def read_origin(connection: Connection, batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> Origin:
-    """Read where the batch comes from. `commands`: those for it, with that of its load."""
+def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> Origin:
+    """Say where the batch comes from. `commands`: those for it, with that of its load."""
     load = next((each for each in commands if each.action == Action.LOAD), None)
     facts = load.facts if load else {}
     sha256 = facts.get("sha256")
@@ -66,7 +64,6 @@ def read_origin(connection: Connection, batch: Row[*tuple[Any, ...]], commands: 
         loaded_at=batch.created_at,
         loaded_by=load.actor if load else None,
         ticket=load.ticket if load else None,
-        parent=batch.parent_id and connection.scalar(select(Batch.name).where(Batch.id == batch.parent_id)),
         list_file=facts.get("list_file"),
         list_sha256=facts.get("list_sha256"),
     )

@@ -15,7 +15,7 @@ from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.reports.audited import Command, Origin, read_commands, read_origin
+from worker.reports.audited import Command, Origin, describe_origin, read_commands
 from worker.reports.batch_status import BatchStatus
 from worker.reports.curve import read_curve
 from worker.reports.timeline import Timeline, make_timeline
@@ -77,7 +77,7 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
             if refused is None
             else _group(refused, {each: FAULT_CURES[RowFault(each)] for each in refused}),
             timeline=make_timeline(read_curve(database, connection, batch.id), commands, status, made_at),
-            origin=read_origin(connection, batch, commands),
+            origin=describe_origin(batch, commands),
             commands=commands,
         )
 

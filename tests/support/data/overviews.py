@@ -28,7 +28,7 @@ def make_overview(**fields: Any) -> Overview:
         dead_letters=(ReasonGroup(Reason.LOCKED, 1, CURES[Reason.LOCKED]),),
         refused=(ReasonGroup(RowFault.OTPS_UNFIT, 1, FAULT_CURES[RowFault.OTPS_UNFIT]),),
         timeline=make_timeline((1, 2, 3)),
-        origin=Origin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1", None),
+        origin=Origin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1"),
         commands=(Command(LOADED_AT, "alice", "load", "CHG-1", {"total": 4, "canary": None}),),
     )
     return replace(overview, **fields)

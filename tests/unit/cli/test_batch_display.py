@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from models.reason import CURES, Reason
+from models.reason import Reason
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
 from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.stall import Fleet
 from worker.reports.status_json import make_status_json
-from worker.reports.taken_over import TakenOver
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
 NOTHING = {str(status): 0 for status in Status}
@@ -81,11 +79,6 @@ def test_a_running_batch_shows_how_far_it_is_and_when_it_will_be_finished():
     assert lines[1].split() == ["total", "pending", "queued", "activating", "active"]
     assert lines[2].split() == ["1000", "500", "60", "40", "400"]
     assert lines[3] == "1 min 0 s left at this pace."
-
-
-def test_a_batch_of_rows_that_came_back_names_the_one_they_come_from():
-    assert "Its rows come back from batch pallet-6." in seen(draw_batch(replace(RUNNING, parent="pallet-6")))
-    assert "come back" not in seen(draw_batch(RUNNING))
 
 
 def test_the_pace_of_a_finished_batch_is_that_of_the_whole():
@@ -185,7 +178,6 @@ FULL = replace(
     dead_letters={str(reason): 100 - number for number, reason in enumerate(Reason)},
     imported=400,
     paired=390,
-    parent="pallet-6",
 )
 LONG = replace(FULL, state="paused", reason="person", detail="A person paused it. " * 20)
 
@@ -224,24 +216,3 @@ def test_a_batch_of_a_long_name_keeps_its_count_in_the_same_line():
 def test_a_control_character_makes_no_line_longer_than_the_terminal():
     lines = draw_on(replace(PAUSED, detail="\x1b" * 70), NARROW)
     assert max(map(len, lines)) <= 80
-
-
-def test_tokens_that_were_loaded_again_count_where_they_are_active_now() -> None:
-    taken_over = TakenOver({"pallet-7-fixed": {"active": 2}}, {"dead_letter": {"invalid_otp": 2}})
-    shown = seen(draw_batch(replace(SOME_LEFT, taken_over=taken_over)))
-    assert "9 of 10 tokens are active: 7 in pallet-7, 2 in pallet-7-fixed; 1 left." in shown
-    assert "some of its tokens were loaded again since" in shown
-    assert "2 of its dead letters came back in later batches, now active there." in shown
-    assert "Those that are left, with their reasons: oathbulk export pallet-7 --left -o pallet-7-left.csv" in shown
-    assert CURES[Reason.LOCKED] in shown
-    assert "invalid_otp" not in shown
-
-
-def test_once_all_of_them_are_active_the_shipment_is_done() -> None:
-    ends = {"dead_letter": SOME_LEFT.dead_letters}
-    done = replace(SOME_LEFT, taken_over=TakenOver({"pallet-7-fixed": {"active": 3}}, ends))
-    assert describe_outlook(done).endswith("every token is active.")
-    shown = seen(draw_batch(done))
-    assert "3 of its dead letters came back in later batches" in shown
-    assert "what to do" not in shown
-    assert "--left" not in shown

@@ -1,4 +1,4 @@
-"""How all batches are displayed: by their tokens, whichever batch made these active."""
+"""How all batches are displayed: by their tokens."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from unit.cli.test_batch_display import CANCELLED, NARROW, PAUSED, RUNNING, SOME
 
 from worker.cli.batch_table import draw_batches
 from worker.reports.sentences.outlook import describe_outlook
-from worker.reports.taken_over import TakenOver
 
 MENDED = replace(
     SOME_LEFT,
     name="mended",
     rows_refused=3,
     refused={"otps_unfit": 3},
-    already_active=7,
-    taken_over=TakenOver({"fixed": {"active": 5}}, {"dead_letter": {"invalid_otp": 2}, "refused": {"otps_unfit": 3}}),
 )
 
 
@@ -35,7 +32,7 @@ def test_where_no_terminal_is_every_batch_stands_on_a_line_with_its_outlook() ->
         ["b", "paused", "10", "1", "0", "9"],
         ["c", "cancelled", "10", "4", "0", "6"],
         ["d", "finished", "10", "7", "3", "3"],
-        ["mended", "finished", "20", "19", "1", "1"],
+        ["mended", "finished", "13", "7", "3", "6"],
     ]
     to_do = ["600 still to do. ", "9 still to do. ", "", "", ""]
     outlooks = [describe_outlook(status) for status in [RUNNING, *others]]
@@ -47,7 +44,7 @@ def test_on_a_terminal_the_outlook_stands_below_its_batch_and_no_line_is_wider()
     head, *lines = [line.rstrip() for line in seen(draw_batches([long_name, MENDED], NARROW), 80).splitlines()]
     assert "outlook" not in head
     assert max(map(len, (head, *lines))) <= 80
-    assert lines[-2].split() == ["mended", "finished", "20", "19", "1", "1"]
+    assert lines[-2].split() == ["mended", "finished", "13", "7", "3", "6"]
     assert lines[-1] == f"    {describe_outlook(MENDED)}"
     assert all(line.startswith("    ") for line in lines[1:-2])
 

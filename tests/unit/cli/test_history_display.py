@@ -87,15 +87,6 @@ def test_an_attempt_names_all_that_support_asks_for():
     )
 
 
-def test_records_name_the_one_that_took_over():
-    page = seen(history_of(GIVEN_UP, AGAIN))
-
-    before, after = page.split("Batch july-2, row 9")
-    assert "  after     #71 of batch july-2 took over" in before
-    assert "  before    took over from #8 of batch july" in after
-    assert "took over" not in seen(history_of(GIVEN_UP))
-
-
 def test_what_happens_next_stands_at_the_end():
     assert seen(history_of(GIVEN_UP)).splitlines()[-3:] == [
         "Next      nothing by itself",

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import update
-from support.data.batches import make_batch
-from support.data.moving_clock import MovingDatabase
-
-from models.batch import Batch
 from worker.cli.way_back import describe_way_back
 from worker.installation.installation import Installation
 
@@ -23,15 +17,9 @@ def test_what_a_rehearsal_left_cannot_be_loaded_again_and_is_practised_elsewhere
     )
 
 
-def test_the_command_that_loads_an_export_again_names_its_environment_and_what_the_batch_was_allowed(
-    sqlite_url: str, tmp_path: Path
-) -> None:
+def test_an_export_goes_back_into_its_batch(tmp_path: Path) -> None:
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
-    with closing(MovingDatabase(sqlite_url)) as database, closing(installation.database):
-        made = make_batch(database, environment="europe")
-        (said,) = describe_way_back(installation, made.name, Path("left.csv"))
-        assert said.endswith("then: oathbulk run left.csv --environment europe")
-        with database.writing() as connection:
-            connection.execute(update(Batch).values(may_import=True, may_pair=True))
-        (said,) = describe_way_back(installation, made.name, Path("shipment.csv"))
-    assert said.endswith("then: oathbulk run shipment.csv --batch shipment-2 --environment europe --import --pair")
+    (said,) = describe_way_back(installation, "july 1", Path("left.csv"))
+    assert said.endswith("then: oathbulk mend 'july 1' left.csv")
+    _, of_refused = describe_way_back(installation, "july", Path("left.csv"), 2)
+    assert of_refused.startswith("Of 2 rows that were refused only the serial number is kept")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from support.data.overviews import make_timeline, minutes
 
-from worker.pages.sentences import describe_command, describe_outcome, describe_shipment, describe_timeline
+from worker.pages.sentences import describe_command, describe_outcome, describe_timeline
 from worker.reports.audited import Command
 from worker.reports.overview import RowCounts
-from worker.reports.taken_over import TakenOver
 
 
 @pytest.mark.parametrize(
@@ -17,14 +16,13 @@ from worker.reports.taken_over import TakenOver
         (RowCounts(active=3000), "All 3,000 tokens are active."),
         (RowCounts(active=1), "The only token is active."),
         (RowCounts(), "The batch has no tokens."),
-        (RowCounts(active=2, already_active=1), "All 3 tokens are active."),
         (RowCounts(active=1, dead_letter=1), "1 of 2 tokens is active; the other one was given up."),
         (RowCounts(dead_letter=1), "0 of 1 token is active; it was given up."),
         (RowCounts(open=1), "0 of 1 token is active; it is still to do."),
         (RowCounts(active=5, open=2), "5 of 7 tokens are active; the other 2 are still to do."),
         (
             RowCounts(active=2959, dead_letter=33, refused=5, cancelled=3),
-            "2,959 of 3,000 tokens are active; 41 are not: 33 were given up, 5 were refused when the file was loaded "
+            "2,959 of 3,000 tokens are active; 41 are not: 33 were given up, 5 were refused at loading "
             "and 3 were cancelled.",
         ),
         (
@@ -50,9 +48,3 @@ def test_the_facts_of_a_command_are_written_without_empty_ones() -> None:
     facts = {"records": 3, "reasons": ["locked", "blocked"], "canary": None, "may_import": True, "rows_refused": 0}
     said = describe_command(Command(minutes(0), "alice", "replay", None, facts))
     assert said == "records: 3; reasons: locked, blocked; may import: yes; rows refused: 0"
-
-
-def test_what_later_batches_made_active_counts_in_the_headline() -> None:
-    counts = RowCounts(active=264, dead_letter=33, cancelled=2, refused=4)
-    said = describe_shipment("july", counts, TakenOver({"fixed": {"active": 37}}))
-    assert said == "301 of 303 tokens are active: 264 in july, 37 in fixed; 2 left."

@@ -67,5 +67,4 @@ def test_the_history_goes_out_as_json():
     assert (earlier["status"], earlier["reason"], earlier["meaning"]) == ("dead_letter", "locked", first.meaning)
     assert earlier["scheduled_at"] == "2026-11-28T12:30:00+00:00"
     assert earlier["attempts"][0]["ended_at"] == "2026-11-28T12:30:00+00:00"
-    assert (earlier["takes_over_from_record"], earlier["taken_over_by_record"]) == (None, 71)
-    assert (later["takes_over_from_record"], later["taken_over_by_record"]) == (8, None)
+    assert (later["record"], later["batch"]) == (71, "july-2")

@@ -57,7 +57,7 @@ def test_what_a_replay_leaves_is_told_with_its_reason_why_it_stays_and_what_to_d
         "  3 locked: loaded again since, in batch august.",
         "  2 invalid_otp: fresh OTPs are needed, since those that they have were refused, used or too old.",
         "  2 cancelled: in progress in batch september.",
-        "As a file, to write fresh OTPs into and load: "
+        "As a file, to write fresh OTPs into and mend: "
         "oathbulk export 'pallet 7' --reason invalid_otp --reason locked -o 'pallet 7-fresh.csv'",
     ]
 
@@ -66,8 +66,8 @@ def test_what_was_cancelled_and_needs_fresh_otps_has_a_file_of_its_own():
     stay = [NotReplayed(1, "locked", Why.FRESH_OTPS), NotReplayed(2, "cancelled", Why.FRESH_OTPS)]
 
     assert describe_staying("july", stay).splitlines()[-2:] == [
-        "As a file, to write fresh OTPs into and load: oathbulk export july --reason locked -o july-fresh.csv",
-        "As a file, to write fresh OTPs into and load: oathbulk export july --status cancelled -o july-cancelled.csv",
+        "As a file, to write fresh OTPs into and mend: oathbulk export july --reason locked -o july-fresh.csv",
+        "As a file, to write fresh OTPs into and mend: oathbulk export july --status cancelled -o july-cancelled.csv",
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -139,12 +138,3 @@ def test_a_token_whose_row_was_refused_comes_back_by_an_export_of_the_refused_ro
     step = describe_next(history_of(refused=[refused_line(batch="july 2")]), lease=60)
     assert step.sentence == "nothing by itself: its row was refused (otps_unfit)"
     assert step.command == "oathbulk export 'july 2' --status refused -o 'july 2-refused.csv'"
-
-
-def test_what_comes_back_once_more_is_exported_into_a_file_that_is_named_after_no_batch():
-    dead = past_record(status=Status.DEAD_LETTER, reason="invalid_otp")
-    again = replace(history_of(dead), names_taken=frozenset({"july", "july-left"}))
-    assert describe_next(again, lease=60).command == EXPORT.replace("july-left", "july-left-2")
-    refused = replace(history_of(refused=[refused_line(batch="july")]), names_taken=frozenset({"july-refused"}))
-    command = "oathbulk export july --status refused -o july-refused-2.csv"
-    assert describe_next(refused, lease=60).command == command
