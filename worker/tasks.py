@@ -11,7 +11,7 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from sqlalchemy.exc import DBAPIError
 
 from models.encrypted import DecryptionError
-from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
+from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, only_batch, settings
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.processes import FAILS_ALONE
 from worker.process import affinity, away_lines, database_check, fetching, request_sets
@@ -21,7 +21,7 @@ from worker.process.worker_parts import WorkerParts
 # Objects: 64 records in hand, as many as a busy worker has, have a few hundred each.
 GARBAGE_THRESHOLD = 20_000
 
-parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE))
+parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE), only_batch=only_batch)
 
 
 @worker_init.connect

@@ -46,9 +46,10 @@ class TurnLost(Exception):
 
 
 class Turns:
-    """The turns of all batches, in the database; thread-safe. A thread has one turn at a time."""
+    """The turns of all batches, in the database; thread-safe. A thread has one turn at a time. `only_batch`: the id of
+    the one whose turns begin here; None: all have theirs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, only_batch: int | None = None) -> None:
         self._database = database
         self._thread = threading.local()
         self._is_free = or_(Batch.prepared_until.is_(None), Batch.prepared_until <= database.now())
@@ -59,6 +60,8 @@ class Turns:
             .order_by(Batch.prepared_until.asc().nulls_first(), Batch.id)
             .limit(1)
         )
+        if only_batch is not None:
+            self._next = self._next.where(Batch.id == only_batch)
 
     def begin(self) -> Turn | None:
         """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
