@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from models.batch import BatchState
-from models.reason import PASSING
+from models.reason import PASSING, PauseReason
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
@@ -81,11 +81,11 @@ def draw_any(statuses: Sequence[BatchStatus], room: Room | None, *, stopped: str
 
 
 def is_over(status: BatchStatus) -> bool:
-    """Whether nothing more will happen to the batch by itself: every record is final; or the batch waits for a person,
-    and no worker has a record of it in hand."""
+    """Whether a run is done with the batch: every record is final; or the batch paused by itself for what only a person
+    can mend, and no worker has a record of it in hand."""
     if status.state == BatchState.PAUSED:
-        if status.reason in PASSING:
-            # Such a pause ends by itself.
+        if status.reason in PASSING or status.reason == PauseReason.PERSON:
+            # Such a pause ends by itself, or the person who paused it lets it go on.
             return False
         return not status.counts[Status.ACTIVATING]
     return not status.left

@@ -104,7 +104,7 @@ def explain_stall(fleet: Fleet) -> Stall:
     if not fleet.alive and fleet.sick:
         return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and start them again.")
     if not fleet.alive:
-        nobody = "No worker runs." if fleet.only_batch is None else "No worker works on it."
+        nobody = "No worker runs." if fleet.only_batch in (None, fleet.batch) else "No worker works on it."
         return Stall(Cause.WORKER, nobody, _name_worker(fleet))
     return _explain_ticks(fleet)
 
@@ -129,6 +129,8 @@ def _name_worker(fleet: Fleet) -> str:
     if fleet.rehearsal is not None:
         return fleet.rehearsal.describe_interruption()
     run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
+    if fleet.only_batch is not None and fleet.only_batch == fleet.batch:
+        return f"`{run}`, which runs here, starts one."
     if fleet.only_batch is not None:
         busy = f"`{write_run(fleet.only_batch)}`, which runs here, works on {fleet.only_batch} alone"
         return f"{busy}: when it has ended, or you have ended it with Ctrl-C, `{run}`."
