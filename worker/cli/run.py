@@ -48,8 +48,9 @@ def run(
     plan: Planned = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a shipment and activate it here, and nothing else, until it is finished, also through a person's pause. Run again, by the file or by the
-    name of its batch, it goes on where it was; without a name, all batches that run go on."""
+    """Load a shipment and activate it here, and nothing else, until it is finished, also through a person's pause.
+    Run again, by the file or by the name of its batch, it goes on where it was; without a name, all batches that run
+    go on."""
     if file is None:
         raise typer.Exit(_run_all(asked, source, plan, as_json=as_json))
     request = asked.read(file, source)
