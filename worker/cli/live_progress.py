@@ -15,7 +15,7 @@ from models.reason import PASSING, PauseReason
 from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
-from worker.cli.console import can_redraw, error_console
+from worker.cli.console import Folded, can_redraw, error_console
 from worker.cli.homes import find_rehearsal
 from worker.cli.room import Room, measure_room
 from worker.installation.installation import Installation
@@ -57,7 +57,7 @@ class LiveProgress:
                 if failing_part := restart_ended():
                     return failing_part
                 if is_live:
-                    live.update(draw_any(statuses, measure_room(error_console)), refresh=True)
+                    live.update(Folded(draw_any(statuses, measure_room(error_console))), refresh=True)
                 else:
                     self._print_lines(statuses)
                 time.sleep(LOOK_EVERY)

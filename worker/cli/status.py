@@ -16,7 +16,7 @@ from models.reason import PASSING
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.completion import complete_batch
-from worker.cli.console import can_redraw, console, print_json
+from worker.cli.console import Folded, can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson
@@ -86,10 +86,10 @@ def _watch(installation: Installation, batch: str | None) -> None:
             for status in read_statuses(installation, batch):
                 console.print(format_log_line(status))
             time.sleep(LINE_EVERY)
-    with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
+    with Live(Folded(_draw(installation, batch)), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(LOOK_EVERY)
-            live.update(_draw(installation, batch), refresh=True)
+            live.update(Folded(_draw(installation, batch)), refresh=True)
 
 
 def _draw(installation: Installation, batch: str | None, *, with_cures: bool = False) -> RenderableType:
