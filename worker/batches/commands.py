@@ -20,6 +20,7 @@ from worker.audit import Actor
 from worker.batches import hours, state
 from worker.batches.finding import find_batch, find_successor
 from worker.batches.hours import OutOfHours
+from worker.batches.trial import READ_ANEW
 from worker.batches.unfinished import has_unfinished
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
@@ -107,7 +108,7 @@ class Batches:
             out_of_hours = self._let_run(connection, batch.id)
             if batch.reason in _HELD_BACK_BY:
                 held_back_by = _HELD_BACK_BY[batch.reason]
-                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None}))
+                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None, **READ_ANEW}))
             self._write_down(connection, Action.RESUME, name, **facts)
             return out_of_hours
 

@@ -20,11 +20,11 @@ from worker.leases.moves import is_running
 # longer, for the end of a hold, may lose the turn meanwhile and then sends nothing.
 LEASE = 60.0
 # Higher than the number of any row.
-_LAST_ROW = 2**31 - 1
+LAST_ROW = 2**31 - 1
 # The last row of a batch that its canary and its trial let go.
 _LAST_LET_GO = case(
     (Batch.canary_row < Batch.trial_row, Batch.canary_row),
-    else_=func.coalesce(Batch.trial_row, Batch.canary_row, _LAST_ROW),
+    else_=func.coalesce(Batch.trial_row, Batch.canary_row, LAST_ROW),
 )
 
 
@@ -37,7 +37,7 @@ class Turn:
     environment: str
     environment_id: str
     may_import: bool
-    last_row: int = _LAST_ROW
+    last_row: int = LAST_ROW
     is_probing: bool = False
 
 
