@@ -13,7 +13,7 @@ from worker.observability.counting import agree
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.short_cures import SHORT_CURES
 
-_HEAD = ("count", "reason", "what to do")
+_HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
 
 
 def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, *, with_cures: bool) -> list[Text]:

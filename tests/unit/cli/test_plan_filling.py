@@ -27,8 +27,8 @@ VARIABLES = {
 AGAIN = "oathbulk plan box.csv --accept clock -o plan.html"
 SEED = Seed(secret=Secret(b"12345678901234567890"))
 BOTH = Switches(may_import=True, may_pair=True)
-ABSENT = Finding("token_not_in_inventory", Level.NOTE, "They are imported.", 3)
-FREE = Finding("token_not_paired", Level.NOTE, "They are paired.", 2)
+ABSENT = Finding("token_not_in_inventory", Level.NOTE, "They will be imported.", 3)
+FREE = Finding("token_not_paired", Level.NOTE, "They will be paired.", 2)
 
 
 def row(number: int, **fields: object) -> Row:
