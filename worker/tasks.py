@@ -17,6 +17,7 @@ from worker.fleet.processes import FAILS_ALONE
 from worker.process import affinity, away_lines, database_check, fetching, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts
+from worker.records.outcome import DeadLettered
 
 # Objects: 64 records in hand, as many as a busy worker has, have a few hundred each.
 GARBAGE_THRESHOLD = 20_000
@@ -104,8 +105,9 @@ def sign_off(sender: Any, **_: object) -> None:
         parts.processes.leave()
 
 
-# A wrong key is logged without a traceback: the batch's pause, or the end of this process, says what to do.
-@app.task(name="oathbulk.activate", throws=(DecryptionError,))
+# A dead letter is a failed task, and no fault of the worker; of a wrong key the batch's pause, or the end of this
+# process, says what to do. Celery logs no traceback of these.
+@app.task(name="oathbulk.activate", throws=(DeadLettered, DecryptionError))
 def activate(record_id: int, environment: str) -> str:
     """Make an attempt at one record of the environment of this name. How it ended is kept nowhere: Flower shows it."""
     return parts.activations.run(record_id, environment)

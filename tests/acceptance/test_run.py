@@ -57,6 +57,10 @@ def test_dead_letters_and_refused_rows_end_a_run_with_1_and_say_what_to_do(set_u
         file.write("ACME99999,12,34,no-user,no-device\n")
     result = desk.oathbulk("run", "shipment.csv")
     assert result.code == 1
+    # A dead letter is a failed task, of which the log needs no traceback.
+    log = (desk.home / "logs" / "worker.log").read_text()
+    assert "Traceback" not in log
+    assert "dead letter" not in log
     assert "row 8 (ACME99999): " in result.stderr
     assert "Loaded 6 records as batch shipment; 1 row was refused." in result.stdout
     assert "total active dead_letter 6 4 2 " in " ".join(result.stdout.split())
