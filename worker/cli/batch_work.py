@@ -44,7 +44,7 @@ def work_on_batch(
     """Work on a batch, and on no other, until it is finished, waits for a person or is interrupted; the exit code. The
     home is locked. `names_hosts`: whether it prints which hosts it calls, unless that was done before."""
     with installation.database.reading() as connection:
-        batch_id: int = find_batch(connection, name, Batch.id).id
+        batch_id: int = find_batch(connection, name, Batch.id, may_be_purged=True).id
     note_run(installation.settings.home, name)
     code = _work(installation, [name], batch_id, how_to_go_on, as_json=as_json, names_hosts=names_hosts)
     _print_others(installation, name)

@@ -35,7 +35,7 @@ def read_statuses(installation: Installation, batch: str | None = None) -> list[
 def read_fleet(installation: Installation, batch: str) -> Fleet:
     """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, NothingLoaded."""
     with installation.database.reading() as connection:
-        name = find_batch(connection, batch, Batch.name).name
+        name = find_batch(connection, batch, Batch.name, may_be_purged=True).name
         processes = read_processes(installation.database, connection)
     return Fleet(processes, batch=name, only_batch=_find_only_batch(installation))
 
