@@ -6,7 +6,6 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 
 from __future__ import annotations
 
-import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -18,20 +17,15 @@ from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
 
-from worker.config.known_settings import ONLY_BATCH
 from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
 from worker.observability.escaping import escape_line
 from worker.observability.logs import configure_logs
 from worker.process import broker, events
 
-# The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all. Such a run has
-# queues of its own: what others queue does not come to it, and its ticks go to nobody else.
-only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
-_own = "" if only_batch is None else f".{only_batch}"
-ACTIVATE_QUEUE = f"oathbulk.activate{_own}"
-DISPATCH_QUEUE = f"oathbulk.dispatch{_own}"
-PREPARE_QUEUE = f"oathbulk.prepare{_own}"
+ACTIVATE_QUEUE = "oathbulk.activate"
+DISPATCH_QUEUE = "oathbulk.dispatch"
+PREPARE_QUEUE = "oathbulk.prepare"
 
 
 @contextmanager

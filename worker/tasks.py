@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -11,7 +12,8 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from sqlalchemy.exc import DBAPIError
 
 from models.encrypted import DecryptionError
-from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, only_batch, settings
+from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
+from worker.config.known_settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.processes import FAILS_ALONE
 from worker.process import affinity, away_lines, database_check, fetching, request_sets
@@ -22,6 +24,8 @@ from worker.records.outcome import DeadLettered
 # Objects: 64 records in hand, as many as a busy worker has, have a few hundred each.
 GARBAGE_THRESHOLD = 20_000
 
+# The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
+only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
 parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE), only_batch=only_batch)
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support.data.tokens import make_tokens
+from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK
 from support.processes.waiting import wait_until
 
@@ -103,6 +103,26 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes(set_up):
     assert len(pingone.active) == 24
     assert set(pingone.times_posted().values()) == {1}
     assert not desk.processes()
+
+
+def test_what_a_killed_run_had_queued_of_other_batches_waits_for_a_run_of_theirs(set_up):
+    desk, pingone = set_up(make_tokens(4), **SHORT_LEASES | {"OATHBULK_QUEUE_LEASE": "600"})
+    wave = make_tokens(20, prefix="WAVE")
+    write_shipment(desk.folder / "wave.csv", wave)
+    pingone.tokens |= {token.device_id: token for token in wave}
+    assert desk.oathbulk("load", "wave.csv", "--offline").code == 0
+    pingone.hold_after(0)
+    everything = desk.start("run")
+    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight, and others are queued")
+    everything.kill()
+    desk.kill(*desk.processes("worker", "beat"))
+    pingone.let_go()
+    assert desk.status("wave")["counts"]["queued"] == 16
+    assert desk.oathbulk("run", "shipment.csv").code == 0
+    assert (len(pingone.posts), len(pingone.active)) == (8, 8)
+    assert desk.status("wave")["counts"]["queued"] == 0
+    assert desk.oathbulk("run", "wave").code == 0
+    assert set(pingone.times_posted().values()) == {1}
 
 
 def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):

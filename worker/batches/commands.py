@@ -77,11 +77,11 @@ class Batches:
             self._write_down(connection, Action.PAUSE, name)
             return count
 
-    def hand_back(self, batch_id: int | None = None) -> int:
-        """Make what is queued, of this batch or of all, pending again, since no worker will take it. Returns how many
+    def hand_back(self) -> int:
+        """Make what is queued, of every batch, pending again, since no worker will take it. Returns how many
         records."""
         with self._database.changing_many() as connection:
-            return commands.hand_back_queued(self._database, connection, batch_id)
+            return commands.hand_back_queued(self._database, connection)
 
     def resume(
         self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None

@@ -102,7 +102,7 @@ def _work(
 def _run_stack(installation: Installation, progress: LiveProgress, only_batch: int | None) -> tuple[bool, str | None]:
     """Run the stack until the batches are over, and show the progress. Returns whether it was interrupted, and the part
     of the stack that kept failing, if one did."""
-    with _handing_back_queued(installation.batches(), only_batch):
+    with _handing_back_queued(installation.batches()):
         try:
             with turning_signals_into_interrupts(), _running_stack(Stack(installation, only_batch)) as stack:
                 return False, progress.show_until_over(stack.restart_ended)
@@ -157,17 +157,19 @@ def _running_stack(stack: Stack) -> Iterator[Stack]:
 
 
 @contextmanager
-def _handing_back_queued(batches: Batches, batch_id: int | None) -> Iterator[None]:
-    """Make queued records, of this batch or of all, pending again when the block ends, so that the next run does not
-    wait until their queue leases run out."""
+def _handing_back_queued(batches: Batches) -> Iterator[None]:
+    """Make queued records pending again: before the block, since messages of a run that was killed may still wait, also
+    of batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
+    leases run out."""
+    batches.hand_back()
     try:
         yield
     except (EmbeddedError, DBAPIError):
         # If the disk is full, this cannot be written either.
         with suppress(DBAPIError):
-            batches.hand_back(batch_id)
+            batches.hand_back()
         raise
-    batches.hand_back(batch_id)
+    batches.hand_back()
 
 
 def _check_credentials(installation: Installation, environment: str) -> None:
