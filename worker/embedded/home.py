@@ -12,18 +12,14 @@ from shlex import quote
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.locks import read_more, read_pid, take_lock, write_pid
 
-# The file whose lock means that a process works in the home; it holds the pid of that process.
+# The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
+# `run` works, the name of the batch on which it works alone, or an empty line if it works on all.
 LOCK = "lock"
 # A directory with one of these files is a home, whoever made it, and may be closed to others without asking.
 HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
 # Seconds for which taking the lock is tried again while its file names no live process: its holder is just about to
 # write its pid, or to end.
 RETRY_FOR = 0.5
-
-
-# What stands in the lock's file below the pid while a `run` works in the home; then comes the name of the batch on
-# which it works alone, or an empty line if it works on all.
-_RUN = "run"
 
 
 class HomeInUse(Exception):
@@ -37,9 +33,9 @@ class HomeInUse(Exception):
 def _describe_work(work: Sequence[str]) -> str:
     """Say what the process in a home works on, and what to do."""
     match work:
-        case [run, ""] if run == _RUN:
+        case [""]:
             return ", `oathbulk run`, which works on every batch that runs: what `oathbulk load` brings goes too"
-        case [run, batch] if run == _RUN:
+        case [batch]:
             name = quote(batch)
             return (
                 f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait for its end, "
@@ -90,14 +86,14 @@ def lock_home(home: Path) -> Iterator[None]:
 def note_run(home: Path, batch: str | None) -> None:
     """Note that the `run` which holds the lock works on this batch alone, or on all if None, for those who want to know
     meanwhile."""
-    write_pid(home / LOCK, os.getpid(), _RUN, batch or "")
+    write_pid(home / LOCK, os.getpid(), batch or "")
 
 
 def find_run_alone(home: Path) -> str | None:
     """Find the batch on which a `run` works alone in this home; None if none runs, or one that works on all."""
     path = home / LOCK
     match read_more(path):
-        case [run, batch] if run == _RUN and batch and (pid := read_pid(path)) and _is_alive(pid):
+        case [batch] if batch and (pid := read_pid(path)) and _is_alive(pid):
             return batch
     return None
 
