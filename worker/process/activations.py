@@ -31,8 +31,8 @@ class Activations:
 
     def run(self, record_id: int, name: str) -> str:
         """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered if
-        that is with a dead letter. Where the environment is not configured here, and another process is well, the record
-        goes back and this process ends; otherwise raises ConfigError."""
+        that is with a dead letter. Where the environment is not configured here, and another process is well, the
+        record goes back and this process ends; otherwise raises ConfigError."""
         try:
             activation = self.of(name)
         except ConfigError as error:
