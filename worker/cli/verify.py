@@ -78,8 +78,8 @@ def _print(status: BatchStatus, active: int, differences: Sequence[Difference], 
     unread = sum(not found.is_known for found in differences)
     differ = len(differences) - unread
     console.print(
-        f"{status.name} has {count_things(status.total, 'record')}: {active} {agree(active, 'is', 'are')} ACTIVE in"
-        f" PingOne, {differ} {agree(differ, 'differs', 'differ')}, {unread} could not be read."
+        f"{status.name} has {count_things(status.total, 'record')}: {differ} {agree(differ, 'differs', 'differ')},"
+        f" {unread} could not be read. {count_things(active, 'device')} {agree(active, 'is', 'are')} ACTIVE in PingOne."
     )
     if followed := _count_followed(status):
         where = ", ".join(f"{number:,} in {name}" for name, number in followed.items())
