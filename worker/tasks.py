@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,16 +13,20 @@ from sqlalchemy.exc import DBAPIError
 
 from models.encrypted import DecryptionError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
+from worker.config.known_settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.processes import FAILS_ALONE
 from worker.process import affinity, away_lines, database_check, fetching, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts
+from worker.records.outcome import DeadLettered
 
 # Objects: 64 records in hand, as many as a busy worker has, have a few hundred each.
 GARBAGE_THRESHOLD = 20_000
 
-parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE))
+# The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
+only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
+parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QUEUE), only_batch=only_batch)
 
 
 @worker_init.connect
@@ -104,8 +109,9 @@ def sign_off(sender: Any, **_: object) -> None:
         parts.processes.leave()
 
 
-# A wrong key is logged without a traceback: the batch's pause, or the end of this process, says what to do.
-@app.task(name="oathbulk.activate", throws=(DecryptionError,))
+# A dead letter is a failed task, and no fault of the worker; of a wrong key the batch's pause, or the end of this
+# process, says what to do. Celery logs no traceback of these.
+@app.task(name="oathbulk.activate", throws=(DeadLettered, DecryptionError))
 def activate(record_id: int, environment: str) -> str:
     """Make an attempt at one record of the environment of this name. How it ended is kept nowhere: Flower shows it."""
     return parts.activations.run(record_id, environment)

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support.data.tokens import make_tokens
+from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK
 from support.processes.waiting import wait_until
 
@@ -30,6 +30,11 @@ def start_and_hold(desk, pingone, posts, *command, options=("--json",)):
     run = desk.start_program(*command, *OATHBULK, "run", "shipment.csv", *options)
     wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight")
     return run
+
+
+def count_workers(desk):
+    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as database:
+        return database.execute("SELECT count(*) FROM process").fetchone()[0]
 
 
 def test_ctrl_c_settles_what_is_in_hand_and_the_same_command_goes_on(set_up):
@@ -100,6 +105,26 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes(set_up):
     assert not desk.processes()
 
 
+def test_what_a_killed_run_had_queued_of_other_batches_waits_for_a_run_of_theirs(set_up):
+    desk, pingone = set_up(make_tokens(4), **SHORT_LEASES | {"OATHBULK_QUEUE_LEASE": "600"})
+    wave = make_tokens(20, prefix="WAVE")
+    write_shipment(desk.folder / "wave.csv", wave)
+    pingone.tokens |= {token.device_id: token for token in wave}
+    assert desk.oathbulk("load", "wave.csv", "--offline").code == 0
+    pingone.hold_after(0)
+    everything = desk.start("run")
+    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight, and others are queued")
+    everything.kill()
+    desk.kill(*desk.processes("worker", "beat"))
+    pingone.let_go()
+    assert desk.status("wave")["counts"]["queued"] == 16
+    assert desk.oathbulk("run", "shipment.csv").code == 0
+    assert (len(pingone.posts), len(pingone.active)) == (8, 8)
+    assert desk.status("wave")["counts"]["queued"] == 0
+    assert desk.oathbulk("run", "wave").code == 0
+    assert set(pingone.times_posted().values()) == {1}
+
+
 def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     desk, pingone = set_up(make_tokens(24), **SHORT_LEASES)
     run = start_and_hold(desk, pingone, 8)
@@ -133,28 +158,34 @@ def test_a_worker_that_is_hung_up_on_ends_in_good_order_and_a_run_starts_another
 
 
 @pytest.mark.faults
-def test_a_pause_from_beside_ends_a_run_with_4_and_after_a_resume_it_finishes(set_up):
-    desk, pingone = set_up(make_tokens(16, out_of_step=4))
-    run = start_and_hold(desk, pingone, 0)
+def test_a_run_waits_through_a_pause_from_beside_and_goes_on_with_the_resume(set_up):
+    desk, pingone = set_up(make_tokens(16, out_of_step=4), OATHBULK_ACTOR="alice")
+    run = start_and_hold(desk, pingone, 0, options=())
     paused = desk.oathbulk("pause", "shipment")
     assert paused.code == 0
-    assert "a run of it here ends" in paused.stdout
+    assert "Go on with: oathbulk resume shipment\n" in paused.stdout
     pingone.let_go()
-    result = run.wait()
-    assert result.code == 4
+    waits = "Paused by alice; waits for `oathbulk resume shipment`."
+    wait_until(lambda: f"16 pending; 0.0 records/s; {waits}" in run.stderr, PATIENCE, "it says what it waits for")
     # The four in flight were answered and settled; not even the second OTP that the answers ask for went out.
     assert [post.answer for post in pingone.posts] == ["EXTRA_OTP_REQUIRED"] * 4
-    assert (result.json["state"], result.json["reason"]) == ("paused", "person")
-    assert (result.json["counts"], result.json["otp_posts"]) == (NOTHING | {"pending": 16}, 4)
-    # Still paused: a run does nothing, and says what would.
-    still = desk.oathbulk("run", "shipment")
-    assert still.code == 4
+    status = desk.status()
+    assert (status["state"], status["reason"]) == ("paused", "person")
+    assert (status["counts"], status["otp_posts"]) == (NOTHING | {"pending": 16}, 4)
+    # Ctrl-C ends it meanwhile; and a run that finds it paused waits too.
+    run.interrupt()
+    result = run.wait()
+    assert result.code == 130
     how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment"
-    assert how in " ".join(still.stdout.split())
+    assert how in " ".join(result.stdout.split())
+    again = desk.start("run", "shipment")
+    wait_until(lambda: waits in again.stderr, PATIENCE, "it waits again")
     assert len(pingone.posts) == 4
 
-    assert desk.oathbulk("resume", "shipment").code == 0
-    assert desk.oathbulk("run", "shipment.csv").code == 0
+    wait_until(lambda: count_workers(desk), PATIENCE, "its worker gives a sign of life")
+    resumed = desk.oathbulk("resume", "shipment")
+    assert (resumed.code, resumed.stdout) == (0, "shipment runs.\n")
+    assert again.wait().code == 0
     assert len(pingone.active) == 16
     assert set(pingone.times_posted().values()) == {1}
 

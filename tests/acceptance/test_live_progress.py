@@ -67,6 +67,21 @@ def test_a_pipe_gets_a_plain_line_now_and_then(set_up):
     assert "every token is active" in result.stdout
 
 
+def test_a_watch_ends_with_its_batch(set_up):
+    desk, pingone = set_up(make_tokens(6))
+    pingone.hold_after(3)
+    run = desk.start("run", "shipment.csv")
+    wait_until(lambda: pingone.held == 3, PATIENCE, "three calls are held")
+    drawn, written = desk.start_on_terminal("status", "shipment", "--watch"), desk.start("status", "--watch")
+    wait_until(lambda: "3 of 6" in drawn.picture() and "3 active" in written.stdout, PATIENCE, "both watch")
+    pingone.let_go()
+    assert run.wait().code == 0
+    assert drawn.wait() == 0
+    assert "6 of 6" in drawn.picture()
+    assert written.wait().code == 0
+    assert "6 active" in written.stdout.splitlines()[-1]
+
+
 def test_status_watches_until_ctrl_c(set_up):
     desk, _ = set_up(make_tokens(3))
     assert desk.oathbulk("load", "shipment.csv").code == 0

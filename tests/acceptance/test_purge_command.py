@@ -134,7 +134,7 @@ def test_the_file_that_comes_again_is_known_and_sends_nothing(purged) -> None:
     loaded = desk.oathbulk("load", "shipment.csv")
     assert "This file is batch shipment already: 4 records, and was purged on " in told(loaded)
     ran = desk.oathbulk("run", "shipment.csv")
-    assert (ran.code, "Purged on " in ran.stdout) == (1, True)
+    assert (ran.code, "Purged on " in ran.stdout) == (1, True), told(ran)
     # The same tokens in another file.
     write_shipment(desk.folder / "again.csv", tokens)
     again = desk.oathbulk("run", "again.csv")

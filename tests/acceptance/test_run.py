@@ -57,6 +57,10 @@ def test_dead_letters_and_refused_rows_end_a_run_with_1_and_say_what_to_do(set_u
         file.write("ACME99999,12,34,no-user,no-device\n")
     result = desk.oathbulk("run", "shipment.csv")
     assert result.code == 1
+    # A dead letter is a failed task, of which the log needs no traceback.
+    log = (desk.home / "logs" / "worker.log").read_text()
+    assert "Traceback" not in log
+    assert "dead letter" not in log
     assert "row 8 (ACME99999): " in result.stderr
     assert "Loaded 6 records as batch shipment; 1 row was refused." in result.stdout
     assert "total active dead_letter 6 4 2 " in " ".join(result.stdout.split())
@@ -89,7 +93,7 @@ def test_beside_a_run_everything_works_but_a_second_run(set_up):
 
     second = desk.oathbulk("run", "other.csv")
     assert second.code == 3
-    assert f"in use by process {run.pid}" in second.stderr
+    assert f"in use by process {run.pid}, `oathbulk run shipment`, which works on shipment alone" in second.stderr
     # It has a home of its own.
     assert desk.oathbulk("rehearse", "--tokens", "1").code == 0
     assert desk.oathbulk("load", "other.csv").code == 0
@@ -104,6 +108,36 @@ def test_beside_a_run_everything_works_but_a_second_run(set_up):
     assert run.wait().code == 0
     # The cancelled batch was left alone.
     assert len(pingone.active) == len(pingone.posts) == 16
+
+
+def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_without_a_name_takes_them(set_up):
+    desk, pingone = set_up(make_tokens(8))
+    waves = [make_tokens(4, prefix=f"WAVE{wave}") for wave in (1, 2)]
+    for number, wave in enumerate(waves, start=1):
+        write_shipment(desk.folder / f"wave-{number}.csv", wave)
+        pingone.tokens |= {token.device_id: token for token in wave}
+        assert desk.oathbulk("load", f"wave-{number}.csv", "--offline").code == 0
+    pingone.hold_after(4)
+    run = desk.start("run", "shipment.csv")
+    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight")
+    # Nobody works on the others, whatever lives here.
+    beside = desk.oathbulk("status", "wave-1")
+    assert "shipment alone" in " ".join(beside.stdout.split())
+    pingone.let_go()
+    result = run.wait()
+    assert result.code == 0
+    assert "Not worked on here: wave-1, wave-2. To work on all that run: oathbulk run\n" in result.stderr
+    assert [desk.status(f"wave-{number}")["counts"]["pending"] for number in (1, 2)] == [4, 4]
+    assert len(pingone.posts) == len(pingone.active) == 8
+
+    everything = desk.oathbulk("run")
+    assert everything.code == 0, everything.stderr
+    assert "Works on wave-1, wave-2.\n" in everything.stderr
+    assert len(pingone.posts) == len(pingone.active) == 16
+    # There is nothing more, and it says so.
+    idle = desk.oathbulk("run")
+    assert idle.code == 2
+    assert "no batch runs" in idle.stderr
 
 
 def test_credentials_that_are_refused_while_it_runs_pause_it(set_up):

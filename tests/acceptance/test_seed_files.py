@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,7 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
     for told in (json.dumps(line["facts"]), report.stdout):
         assert set(re.findall(r"\b[0-9a-f]{64}\b", told)) == {file, listed}
         assert key not in told
-    with sqlite3.connect(box.home / "oathbulk.db") as database:
+    with closing(sqlite3.connect(box.home / "oathbulk.db")) as database:
         ((mark,),) = database.execute("SELECT file_sha256 FROM batch").fetchall()
     assert mark not in {file, listed}
 

@@ -35,7 +35,7 @@ OPTIONS: list[Typed] = [
     ("show --reason nosuch", {}, USAGE, "Invalid value for '--reason': 'nosuch' is not one of 'invalid_otp'"),
     ("status --josn", {}, USAGE, "No such option: --josn --json"),
     ("status -x", {}, USAGE, "No such option: -x"),
-    ("run", {}, USAGE, "Missing argument 'FILE'"),
+    ("run --canary 5", {}, USAGE, "name the FILE"),
     ("pause", {}, USAGE, "Missing argument 'BATCH'"),
     (
         "export shipment --left",

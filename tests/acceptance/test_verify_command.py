@@ -28,7 +28,7 @@ def test_what_became_of_every_device_is_told(set_out):
 
     agrees = desk.oathbulk("verify", "shipment")
     assert (agrees.code, agrees.stderr) == (0, "Reading devices back: 0 of 10\n")
-    assert agrees.stdout == "shipment has 10 records: 0 differ, 0 could not be read.\n"
+    assert agrees.stdout == "shipment has 10 records: 0 differ, 0 could not be read. 8 devices are ACTIVE in PingOne.\n"
 
     # Somebody unpaired one token and paired it again, and helped two others by hand.
     seed(simulator, None, status="ACTIVATION_REQUIRED")
@@ -49,13 +49,14 @@ def test_what_became_of_every_device_is_told(set_out):
             f"row {place + 2} ({serial}): {ours} here, {theirs} in PingOne"
             for place, (serial, ours, theirs) in sorted(lines.items())
         ),
-        "shipment has 10 records: 3 differ, 0 could not be read.",
+        "shipment has 10 records: 3 differ, 0 could not be read. 9 devices are ACTIVE in PingOne.",
     ]
     as_json = desk.oathbulk("verify", "shipment", "--json")
     assert (as_json.code, as_json.stderr) == (1, "")
     assert as_json.json == {
         "batch": "shipment",
         "total": 10,
+        "devices_active": 9,
         "differences": [
             {"row_number": place + 2, "serial_number": serial, "ours": ours, "theirs": theirs}
             | {"is_known": True, "later": None}
@@ -96,7 +97,7 @@ def test_what_cannot_be_asked_is_named(set_out, valkey_url):
     assert unread.code == 1
     first, last = unread.stdout.splitlines()
     assert first.startswith(f"row 6 ({row.serial}): could not be read (HTTP 503")
-    assert last == "shipment has 10 records: 0 differ, 1 could not be read."
+    assert last == "shipment has 10 records: 0 differ, 1 could not be read. 0 devices are ACTIVE in PingOne."
 
 
 def test_an_inventory_that_may_not_be_read_is_no_agreement(set_out):
@@ -115,6 +116,6 @@ def test_an_inventory_that_may_not_be_read_is_no_agreement(set_out):
     first, last = verified.stdout.splitlines()
     assert first.startswith("The inventory could not be read (HTTP 403")
     assert first.endswith("): nothing is known of the tokens of 3 records.")
-    assert last == "box has 3 records: 0 differ, 0 could not be read."
+    assert last == "box has 3 records: 0 differ, 0 could not be read. 3 devices are ACTIVE in PingOne."
     as_json = desk.oathbulk("verify", "box", "--json").json
     assert (as_json["inventory_failure"][:8], as_json["tokens_unread"]) == ("HTTP 403", 3)

@@ -23,6 +23,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.embedded.valkey_config import ValkeyConfig
 from worker.embedded.valkey_process import connect
+from worker.fleet.processes import FAILS_ALONE
 from worker.simulator.box import SEEDS, Box
 from worker.simulator.shipment import MadeShipment
 
@@ -76,9 +77,12 @@ class SingleMachine(Stack):
         self._run.kill()
 
     def tend(self) -> None:
-        """A run that gave a part up is started again, as a person would, or an init system."""
+        """A run that gave a part up is started again, as a person would, or an init system; and the worker beside it,
+        if it ended since it failed alone, as a supervisor does."""
         if not self._run.is_alive and not self.is_finished():
             self.start_run()
+        if not self._beside.is_alive and self._beside.wait().code == FAILS_ALONE:
+            self.start_worker(BESIDE)
 
     def start_worker(self, name: str) -> None:
         if name == OWN:

@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 from urllib.request import Request, urlopen
@@ -32,6 +33,7 @@ from crash_points.steps import Steps
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.pingone import client, retrying
+from worker.records.outcome import DeadLettered
 
 STEPS = Steps()
 # Where the steps of a frozen process can be read, by its pid.
@@ -132,7 +134,8 @@ def live(order: Order, tasks: Any, database: MovingDatabase) -> NoReturn:
         for _ in range(order.preparations):
             tasks.prepare()
         for record_id in order.records:
-            tasks.activate(record_id, "default")
+            with suppress(DeadLettered):
+                tasks.activate(record_id, "default")
         if order.command is not None:
             getattr(Batches(database, Actor("a person")), order.command)(order.batch)
     except BaseException:

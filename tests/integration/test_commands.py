@@ -82,7 +82,7 @@ def test_a_paused_batch_has_nothing_in_the_queue(database: MovingDatabase, batch
 
     batch = look_at_batch(database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERSON)
-    assert batch.detail == PAUSE_CURES[PauseReason.PERSON]
+    assert batch.detail == f"Paused by {TESTER.name}."
     assert statuses(database, made) == [Status.PENDING if status == Status.QUEUED else status for status in Status]
 
 

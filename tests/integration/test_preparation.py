@@ -558,6 +558,15 @@ def test_the_batch_that_has_waited_longest_has_its_turn(site: Site) -> None:
     assert order == [one.batch_id, two.batch_id] * 2
 
 
+def test_a_run_of_one_batch_prepares_no_other(site: Site) -> None:
+    _, two = make(site), make(site, name="second")
+    turns = Turns(site.database, two.batch_id)
+    taken = turns.begin()
+    assert taken is not None
+    assert taken.batch_id == two.batch_id
+    assert turns.begin() is None
+
+
 @pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
 def test_a_batch_that_does_not_run_is_not_prepared(site: Site, state: BatchState) -> None:
     make(site, state=state)

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
-from support.data.batches import Made, look
+from support.data.batches import TESTER, Made, look
 from support.data.moving_clock import MovingDatabase
 from support.data.preparations import ALICE, ANSWER_WITHIN, Site, finish, make
 from support.data.scripted_inventory import describe
 
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
+from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
+from worker.batches.commands import Batches
 from worker.batches.preparation.clock_jumps import restart_times
 from worker.pingone.users import User
 
@@ -58,6 +60,24 @@ def test_beyond_a_canary_nothing_is_given_up_either(site: Site) -> None:
     change(site, made, canary_row=look(site.database, made.ids[0]).row_number)
     finish(site)
     assert site.count(Record.status == Status.PENDING) == 2
+
+
+def test_beyond_a_canary_a_token_that_differs_is_given_up_only_when_it_goes(site: Site) -> None:
+    made = make(site, 4)
+    serial_numbers = [look(site.database, each).serial_number for each in made.ids]
+    site.pingone.tokens = {each: describe(each, digits=8) for each in serial_numbers}
+    change(site, made, canary_row=look(site.database, made.ids[0]).row_number)
+    finish(site)
+    given_up = [Status.DEAD_LETTER, *[Status.PENDING] * 3]
+    assert [look(site.database, each).status for each in made.ids] == given_up
+
+    site.database.ahead += 1.0
+    change(site, made, state=BatchState.PAUSED, reason=PauseReason.CANARY)
+    Batches(site.database, TESTER).resume(made.name)
+    finish(site)
+    records = [look(site.database, each) for each in made.ids]
+    assert {(record.status, record.reason) for record in records} == {(Status.DEAD_LETTER, Reason.TOKEN_DIFFERS)}
+    assert site.jobs(made) == []
 
 
 def test_outside_its_hours_a_batch_is_not_prepared(site: Site) -> None:

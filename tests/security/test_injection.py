@@ -91,7 +91,7 @@ def test_a_batch_may_be_called_anything_and_is_found_under_that_name_only(
     (status,) = read_statuses(database, name)
     assert (status.name, status.total, status.state) == (name, 1, "running")
     batches = Batches(database, Actor(text, text))
-    batches.pause(name, text)
+    batches.pause(name)
     batches.resume(name)
     assert batches.cancel(name) == 1
     assert [each.state for each in read_statuses(database) if each.name != name].count("running") == 0

@@ -27,6 +27,7 @@ FOREIGN = {
     "docs/decisions/0011-one-processor-a-worker.md": {"--all-tasks"},
     "docs/deployment.md": {"--read_only", "--basic-auth", "--address", "--auth"},
     "docs/installing.md": {"--no-index", "--build-arg"},
+    "docs/monitoring.md": {"--basic-auth"},
     "docs/performance.md": {"--quick", "--only", "--sample"},
     "docs/upgrading.md": {"--force", "--upgrade"},
 }

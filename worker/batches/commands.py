@@ -20,6 +20,7 @@ from worker.audit import Actor
 from worker.batches import hours, state
 from worker.batches.finding import find_batch
 from worker.batches.hours import OutOfHours
+from worker.batches.trial import READ_ANEW
 from worker.batches.unfinished import has_unfinished
 from worker.database.engine import LOAD_LOCK, Database
 from worker.leases import commands
@@ -62,7 +63,7 @@ class Batches:
         self._database = database
         self._actor = actor
 
-    def pause(self, name: str, detail: str | None = None) -> int:
+    def pause(self, name: str) -> int:
         """Pause a batch, so that no new call starts. Returns how many records went back from the queue. Raises
         UnknownBatch, NotPossible."""
         with self._database.changing_many() as connection:
@@ -71,7 +72,7 @@ class Batches:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
-            self._set_paused(connection, batch.id, detail)
+            self._set_paused(connection, batch.id, f"Paused by {self._actor.name}.")
             count = commands.hand_back_queued(self._database, connection, batch.id)
             self._write_down(connection, Action.PAUSE, name)
             return count
@@ -107,7 +108,7 @@ class Batches:
             out_of_hours = self._let_run(connection, batch.id)
             if batch.reason in _HELD_BACK_BY:
                 held_back_by = _HELD_BACK_BY[batch.reason]
-                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None}))
+                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None, **READ_ANEW}))
             self._write_down(connection, Action.RESUME, name, **facts)
             return out_of_hours
 
@@ -171,7 +172,7 @@ class Batches:
         is_given_up = Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))
         return connection.scalar(select(Record.id).where(Record.batch_id == batch_id, is_given_up).limit(1)) is not None
 
-    def _set_paused(self, connection: Connection, batch_id: int, detail: str | None) -> None:
+    def _set_paused(self, connection: Connection, batch_id: int, detail: str) -> None:
         """Pause a batch for a person. One that paused by itself keeps its reason, which names the cure, unless it would
         go on by itself."""
         may_go_on = or_(Batch.state == BatchState.RUNNING, Batch.reason.in_(PASSING))

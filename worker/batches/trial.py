@@ -3,12 +3,18 @@ whatever is wrong there costs only a few OTPs."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, select
 
 from models.batch import Batch
 from models.past_token import PastToken
 from models.record import Record
 from models.record_states import Status
+
+# Columns of a batch whose held-back rows go from now on: the inventory is read again, since a reading gives up no
+# record that does not go yet.
+READ_ANEW: dict[str, Any] = {"inventory_read_at": None}
 
 
 def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:

@@ -14,7 +14,7 @@ from models.reason import PauseReason
 from models.record import Record
 from models.record_indexes import NOT_FINAL
 from models.record_states import Status
-from worker.batches import hours, judgement, state
+from worker.batches import hours, judgement, state, trial
 from worker.database.engine import Database
 from worker.fleet.processes import count_well
 from worker.rules import breaker, quota
@@ -153,14 +153,14 @@ class Upkeep:
         the breaker counts."""
         with self._database.writing() as connection:
             mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial_row.is_not(None))
-            connection.execute(mine.values(trial_row=None))
+            connection.execute(mine.values(trial_row=None, **trial.READ_ANEW))
 
     def _check_trial(self, connection: Connection, batch_id: int, trial_row: int) -> None:
         """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
         none is."""
         first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None))
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **trial.READ_ANEW))
         elif not self._count_unfinished(connection, batch_id, trial_row):
             self._pause(connection, batch_id, PauseReason.TRIAL)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.cli.dead_letter_display import draw_dead_letters
-from worker.cli.room import Room, break_lines, cut_line
+from worker.cli.room import Room, break_lines, count_lines, cut_line
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.costs import describe_costs
 from worker.reports.sentences.outlook import describe_outlook, describe_outlook_after_run
@@ -48,7 +48,7 @@ def draw_batch(
     texts += [Text(said, style="dim") for said in (describe_made(status), _describe_lesson(status)) if said]
     texts += map(Text, notes)
     lines = [*_draw_counts(status), *(line for text in texts for line in break_lines(text, room))]
-    left = None if room is None else room.height - 1 - len(lines)
+    left = None if room is None else max(room.height - 1 - count_lines(lines, room), 0)
     return Group(_draw_head(status, room), *lines, *draw_dead_letters(status, room, left, with_cures=with_cures))
 
 

@@ -1,82 +1,146 @@
-"""Works on one batch here, with the single-machine stack, until nothing more will happen to it."""
+"""Works on one batch here, or on all that run, with the single-machine stack, until nothing more will happen to
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
+from models.batch import Batch, BatchState
+from models.reason import PASSING
 from worker.batches.commands import Batches
-from worker.cli.batch_display import draw_batch
+from worker.batches.finding import find_batch
+from worker.batches.unfinished import read_running
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.hosts import print_hosts
-from worker.cli.live_progress import LiveProgress, is_over
+from worker.cli.live_progress import LiveProgress, draw_any, is_over
 from worker.cli.room import measure_room
 from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import note_run
 from worker.installation.installation import Installation
 from worker.installation.stack import Stack
+from worker.installation.statuses import read_fleet, read_statuses
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.outlook import format_log_line
 from worker.reports.status_json import make_status_json
 
+GO_ON_WITH_ALL = "Go on with: oathbulk run"
+
+
+class NothingRuns(Exception):
+    """No batch runs, so there is nothing to work on."""
+
 
 def work_on_batch(
     installation: Installation, name: str, how_to_go_on: str, *, as_json: bool = False, names_hosts: bool = True
 ) -> int:
-    """Work on a batch until it is finished, paused or interrupted; the exit code. The home is locked. `names_hosts`:
-    whether it prints which hosts it calls, unless that was done before."""
-    progress = LiveProgress(installation, name, is_quiet=as_json)
+    """Work on a batch, and on no other, until it is finished, waits for a person or is interrupted; the exit code. The
+    home is locked. `names_hosts`: whether it prints which hosts it calls, unless that was done before."""
+    with installation.database.reading() as connection:
+        batch_id: int = find_batch(connection, name, Batch.id, may_be_purged=True).id
+    note_run(installation.settings.home, name)
+    code = _work(installation, [name], batch_id, how_to_go_on, as_json=as_json, names_hosts=names_hosts)
+    _print_others(installation, name)
+    return code
+
+
+def work_on_all(installation: Installation, *, as_json: bool = False) -> int:
+    """Work on all batches that run, until nothing more will happen to them; the exit code. The home is locked. Raises
+    NothingRuns."""
+    names = [status.name for status in reversed(read_statuses(installation)) if status.left and not _waits(status)]
+    if not names:
+        raise NothingRuns("no batch runs here: name a FILE to load, or a BATCH of those that `oathbulk status` lists")
+    note_run(installation.settings.home, None)
+    error_console.print(f"Works on {', '.join(names)}.")
+    return _work(installation, names, None, GO_ON_WITH_ALL, as_json=as_json)
+
+
+def _work(
+    installation: Installation,
+    names: Sequence[str],
+    only_batch: int | None,
+    how_to_go_on: str,
+    *,
+    as_json: bool,
+    names_hosts: bool = True,
+) -> int:
+    """Work on the batches of these names; the exit code. `only_batch`: the id of the one on which the stack works
+    alone; None: it works on all."""
+    progress = LiveProgress(installation, names, is_quiet=as_json)
     is_interrupted, failing_part = False, None
-    if not is_over(before := progress.read_status()):
-        if names_hosts:
-            print_hosts(installation, before.environment)
-        _check_credentials(installation, before.environment)
-        is_interrupted, failing_part = _run_stack(installation, progress)
-    status = progress.read_status()
-    stopped = how_to_go_on if status.left else None
-    _print_summary(status, stopped, as_json=as_json)
+    if not all(map(is_over, before := progress.read_statuses())):
+        for environment in dict.fromkeys(status.environment for status in before):
+            if names_hosts:
+                print_hosts(installation, environment)
+            _check_credentials(installation, environment)
+        is_interrupted, failing_part = _run_stack(installation, progress, only_batch)
+    statuses = progress.read_statuses()
+    stopped = how_to_go_on if any(status.left for status in statuses) else None
+    _print_summary(statuses, stopped, as_json=as_json)
     if is_interrupted:
         error_console.print(describe_interruption(stopped), soft_wrap=True)
         return INTERRUPTED
-    # The workers ended as soon as the batch was over, before they could tell of it. If the disk is full, the next run
-    # tells.
+    # The workers ended as soon as the batches were over, before they could tell of it. If the disk is full, the next
+    # run tells.
     with suppress(DBAPIError):
-        make_notifier(installation.settings, installation.database, installation.license_of).run()
+        make_notifier(
+            installation.settings, installation.database, installation.license_of, only_batch=only_batch
+        ).run()
     if failing_part:
         error_console.print(f"A part of the stack ended by itself: {failing_part}.")
         return UNUSABLE_SETUP
-    return choose_exit_code(status)
+    return max(map(choose_exit_code, statuses))
 
 
-def _run_stack(installation: Installation, progress: LiveProgress) -> tuple[bool, str | None]:
-    """Run the stack until the batch is over, and show the progress. Returns whether it was interrupted, and the part of
-    the stack that kept failing, if one did."""
+def _run_stack(installation: Installation, progress: LiveProgress, only_batch: int | None) -> tuple[bool, str | None]:
+    """Run the stack until the batches are over, and show the progress. Returns whether it was interrupted, and the part
+    of the stack that kept failing, if one did."""
     with _handing_back_queued(installation.batches()):
         try:
-            with turning_signals_into_interrupts(), _running_stack(Stack(installation)) as stack:
+            with turning_signals_into_interrupts(), _running_stack(Stack(installation, only_batch)) as stack:
                 return False, progress.show_until_over(stack.restart_ended)
         except KeyboardInterrupt:
             return True, None
 
 
-def _print_summary(status: BatchStatus, stopped: str | None, *, as_json: bool) -> None:
-    """Print how the batch stands. `stopped`: how to go on, if the run ended before the batch was finished."""
+def _print_others(installation: Installation, name: str) -> None:
+    """Say which other batches run and were not worked on, unless workers elsewhere do that."""
+    if read_fleet(installation, name).alive:
+        return
+    with installation.database.reading() as connection:
+        others = [batch.name for batch in read_running(connection) if batch.name != name]
+    if others:
+        error_console.print(
+            f"Not worked on here: {', '.join(others)}. To work on all that run: oathbulk run", soft_wrap=True
+        )
+
+
+def _waits(status: BatchStatus) -> bool:
+    """Whether a batch waits for a person."""
+    return status.state == BatchState.PAUSED and status.reason not in PASSING
+
+
+def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:
+    """Print how the batches stand. `stopped`: how to go on, if the run ended before all were finished."""
     if stopped is not None:
-        # Nothing works on the batch here any more, so how quick it was lately says nothing about the time left.
-        status = replace(status, pace=0.0)
+        # Nothing works on them here any more, so how quick they were lately says nothing about the time left.
+        statuses = [replace(status, pace=0.0) for status in statuses]
     if as_json:
-        print_json(make_status_json(status))
+        told = [make_status_json(status) for status in statuses]
+        print_json(told[0] if len(told) == 1 else {"batches": told})
     else:
         if stopped is not None and not can_redraw(error_console):
             # The last line of the log claims a time left.
-            error_console.print(format_log_line(status, stopped=stopped))
-        console.print(draw_batch(status, measure_room(console), stopped=stopped))
+            for status in statuses:
+                error_console.print(format_log_line(status, stopped=stopped))
+        console.print(draw_any(statuses, measure_room(console), stopped=stopped))
 
 
 @contextmanager
@@ -94,8 +158,10 @@ def _running_stack(stack: Stack) -> Iterator[Stack]:
 
 @contextmanager
 def _handing_back_queued(batches: Batches) -> Iterator[None]:
-    """Make queued records pending again when the block ends, so that the next run does not wait until their queue
+    """Make queued records pending again: before the block, since messages of a run that was killed may still wait, also
+    of batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
     leases run out."""
+    batches.hand_back()
     try:
         yield
     except (EmbeddedError, DBAPIError):

@@ -22,9 +22,8 @@ from worker.reports.sentences.commanded import (
 
 def pause(batch: BatchName, ticket: Ticket = None) -> None:
     """Start no new call; calls in flight are settled."""
-    installation = Installation()
-    installation.batches(ticket).pause(batch)
-    console.print(describe_paused(batch, ends_run=installation.settings.is_embedded_database))
+    Installation().batches(ticket).pause(batch)
+    console.print(describe_paused(batch))
 
 
 def resume(

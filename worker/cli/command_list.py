@@ -23,8 +23,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "run": Place(
             "run",
             "run",
-            "Load a shipment and activate it here, until it is finished. Run again, by the file or by the name of its"
-            " batch, it goes on where it was.",
+            "Load a shipment and activate it here, and nothing else, until it is finished, also through a person's"
+            " pause. Run again, by the file or by the name of its batch, it goes on where it was; without a name, all"
+            " batches that run go on.",
         ),
     },
     "Before a run": {

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
@@ -55,6 +55,22 @@ def _open_console(*, stderr: bool) -> Console:
 
 console = _open_console(stderr=False)
 error_console = _open_console(stderr=True)
+
+
+class Folded:
+    """A drawing in a live display, of which a line that is longer than the terminal is wide goes on below, as the
+    terminal itself shows what is printed: rich would cut off the end of a command."""
+
+    def __init__(self, drawing: RenderableType) -> None:
+        self._drawing = drawing
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        for line in Segment.split_lines(console.render(self._drawing, options)):
+            ends = range(width, max(Segment.get_line_length(line), 1) + width, width)
+            for part in Segment.divide(line, ends):
+                yield from part
+                yield Segment.line()
 
 
 def can_redraw(drawn_on: Console) -> bool:

@@ -8,12 +8,12 @@ from shlex import quote
 from rich.text import Text
 
 from models.reason import CURES, Reason
-from worker.cli.room import Room, break_lines, cut_line
+from worker.cli.room import Room, break_lines, count_lines, cut_line
 from worker.observability.counting import agree
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.short_cures import SHORT_CURES
 
-_HEAD = ("count", "reason", "what to do")
+_HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
 
 
 def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, *, with_cures: bool) -> list[Text]:
@@ -37,7 +37,7 @@ def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, 
 def _list_reasons(reasons: Sequence[tuple[str, int]], room: Room | None, left: int | None, command: str) -> list[Text]:
     """List the reasons, one to a line. Below them stands with which `command` the cures are read, and how many reasons
     there was no room for."""
-    below = _count_lines(_describe_rest(len(reasons), command), room)
+    below = 1 if room is None else count_lines(break_lines(_describe_rest(len(reasons), command), room), room)
     fitting = len(reasons) if left is None else max(min(len(reasons), left - 1 - below), 0)
     width = max(len(reason) for reason, _ in reasons)
     rows = [(str(number), reason, SHORT_CURES[Reason(reason)]) for reason, number in reasons[:fitting]]
@@ -54,11 +54,6 @@ def _describe_rest(hidden: int, command: str) -> Text:
     """Say how many reasons there was no room for, and how the cures are read."""
     more = f"and {hidden} more {agree(hidden, 'reason', 'reasons')}" if hidden else "What to do, in full"
     return Text(f"{more}: {command}", style="dim")
-
-
-def _count_lines(text: Text, room: Room | None) -> int:
-    """Count the lines that a text takes, with those in which the terminal folds a long command."""
-    return 1 if room is None else sum(-(-line.cell_len // room.width) for line in break_lines(text, room))
 
 
 def _write_out(reasons: Sequence[tuple[str, int]], room: Room | None) -> list[Text]:

@@ -50,7 +50,7 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="OTP pairs, a vendor's seed file, or an export: see `oathbulk formats`.",
+        help="OTP pairs, or a vendor's seed file: see `oathbulk formats`.",
         show_default=False,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -35,6 +36,11 @@ def break_lines(text: Text, room: Room | None) -> list[Text]:
     """Break a text into lines that are no longer than the room is wide, but for a command or a word that is."""
     safe = _show_controls(text)
     return [safe] if room is None else wrap(safe, room.width)
+
+
+def count_lines(lines: Sequence[Text], room: Room) -> int:
+    """Count the lines that these take on a terminal, with those in which a long command goes on."""
+    return sum(max(-(-line.cell_len // room.width), 1) for line in lines)
 
 
 def cut_line(text: Text, room: Room | None) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from models.reason import PASSING
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.completion import complete_batch
-from worker.cli.console import can_redraw, console, print_json
+from worker.cli.console import Folded, can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson
@@ -38,7 +39,7 @@ def status(
         str | None,
         typer.Argument(metavar="[BATCH]", autocompletion=complete_batch, help="The batch's name. Default: all."),
     ] = None,
-    watch: Annotated[bool, typer.Option(help="Keep looking, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option(help="Keep looking, until all is finished, or Ctrl-C.")] = False,
     as_json: AsJson = False,
     cures: Annotated[
         bool,
@@ -63,7 +64,7 @@ def status(
     elif watch:
         _watch(installation, batch)
     else:
-        console.print(_draw(installation, batch, with_cures=cures))
+        console.print(_draw(installation, batch, read_statuses(installation, batch), with_cures=cures))
     if check:
         raise typer.Exit(
             max((choose_check_code(status) for status in read_statuses(installation, batch)), default=ALL_ACTIVE)
@@ -79,23 +80,32 @@ def choose_check_code(status: BatchStatus) -> int:
 
 
 def _watch(installation: Installation, batch: str | None) -> None:
-    """Show how this batch stands, or all of them, until Ctrl-C: drawn again on a terminal, elsewhere a line now and
-    then."""
+    """Show how this batch stands, or all of them, until no record is left to work on: drawn again on a terminal,
+    elsewhere a line now and then."""
+    statuses = read_statuses(installation, batch)
     if not can_redraw(console):
         while True:
-            for status in read_statuses(installation, batch):
+            for status in statuses:
                 console.print(format_log_line(status))
+            if not any(status.left for status in statuses):
+                return
             time.sleep(LINE_EVERY)
-    with Live(_draw(installation, batch), console=console, auto_refresh=False) as live:
+            statuses = read_statuses(installation, batch)
+    with Live(console=console, auto_refresh=False) as live:
         while True:
+            live.update(Folded(_draw(installation, batch, statuses)), refresh=True)
+            if not any(status.left for status in statuses):
+                return
             time.sleep(LOOK_EVERY)
-            live.update(_draw(installation, batch), refresh=True)
+            statuses = read_statuses(installation, batch)
 
 
-def _draw(installation: Installation, batch: str | None, *, with_cures: bool = False) -> RenderableType:
-    """Draw this batch, or all; and why no worker comes, and which workers take no work."""
+def _draw(
+    installation: Installation, batch: str | None, read: Sequence[BatchStatus], *, with_cures: bool = False
+) -> RenderableType:
+    """Draw this batch, or all, as they were read; and why no worker comes, and which workers take no work."""
     rehearsal = find_rehearsal(installation)
-    statuses = [replace(status, rehearsal=rehearsal) for status in read_statuses(installation, batch)]
+    statuses = [replace(status, rehearsal=rehearsal) for status in read]
     notes = explain_fleet(statuses)
     room = measure_room(console)
     if batch:

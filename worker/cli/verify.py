@@ -40,29 +40,31 @@ def verify_command(
         clients = Parts(settings, installation.environment).clients
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
-        read = make_device_reader(lambda: clients.of(environment))
+        active = set[str]()
+        read = make_device_reader(lambda: clients.of(environment), active)
         importer = environment.as_importer()
         tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer), progress), installation.keyring)
         differences = list(verify(installation.database, batch, read, READERS, tokens, progress))
     if as_json:
-        print_json(_to_json(status, differences, tokens))
+        print_json(_to_json(status, len(active), differences, tokens))
     else:
-        _print(status, differences, tokens)
+        _print(status, len(active), differences, tokens)
     raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
 
 
-def _to_json(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> dict[str, Any]:
+def _to_json(status: BatchStatus, active: int, differences: Sequence[Difference], tokens: TokenCheck) -> dict[str, Any]:
     return {
         "batch": status.name,
         "total": status.total,
+        "devices_active": active,
         "differences": [asdict(found) for found in differences],
         "inventory_failure": str(tokens.failure) if tokens.failure else None,
         "tokens_unread": tokens.unread,
     }
 
 
-def _print(status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck) -> None:
-    """Print each difference, and what could not be read."""
+def _print(status: BatchStatus, active: int, differences: Sequence[Difference], tokens: TokenCheck) -> None:
+    """Print each difference, how many devices are ACTIVE in PingOne (`active`), and what could not be read."""
     for found in differences:
         console.print(_describe_difference(found))
     if tokens.failure:
@@ -74,7 +76,7 @@ def _print(status: BatchStatus, differences: Sequence[Difference], tokens: Token
     differ = len(differences) - unread
     console.print(
         f"{status.name} has {count_things(status.total, 'record')}: {differ} {agree(differ, 'differs', 'differ')},"
-        f" {unread} could not be read."
+        f" {unread} could not be read. {count_things(active, 'device')} {agree(active, 'is', 'are')} ACTIVE in PingOne."
     )
 
 

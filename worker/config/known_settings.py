@@ -14,6 +14,9 @@ from worker.config.settings import Settings, UnusableSettings
 OWN, OF_PINGONE = "OATHBULK_", "PINGONE_"
 # The variable that names the .env file, for programs without the option --env-file, such as Celery's.
 ENV_FILE = "OATHBULK_ENV_FILE"
+# The variable that `run BATCH` sets for its own processes: the id of the batch on which they work, and on no other. It
+# is no setting, and so does not begin like one.
+ONLY_BATCH = "_OATHBULK_ONLY_BATCH"
 
 OWN_SETTINGS = tuple(OWN + field.upper() for field in Settings.model_fields)
 # Those of an environment: variables for the default one, keys in the section of another.

@@ -54,7 +54,7 @@ class Order:
 def pause(order: Order) -> str:
     """Pause the batch. Raises NotPossible."""
     order.batches.pause(order.status.name)
-    return describe_paused(order.status.name, ends_run=order.installation.settings.is_embedded_database)
+    return describe_paused(order.status.name)
 
 
 def resume(order: Order) -> str:

@@ -71,10 +71,18 @@ class LicenseWork:
 
 
 class Workload:
-    """Reads which batches have work, and stops those whose environment is not configured as it was at load."""
+    """Reads which batches have work, and stops those whose environment is not configured as it was at load.
+    `only_batch`: the id of the one that is looked at; None: all are."""
 
     def __init__(
-        self, database: Database, queue: Queue, environments: Environments, paces: Paces, consequences: Consequences
+        self,
+        database: Database,
+        queue: Queue,
+        environments: Environments,
+        paces: Paces,
+        consequences: Consequences,
+        *,
+        only_batch: int | None = None,
     ) -> None:
         self._database = database
         self._queue = queue
@@ -83,6 +91,8 @@ class Workload:
         self._consequences = consequences
         ends_soon = Batch.closes_at <= database.now(LAST_START)
         self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
+        if only_batch is not None:
+            self._batches = self._batches.where(Batch.id == only_batch)
 
     def find_unfinished(self) -> list[LicenseWork]:
         """Find every license with work left. A batch whose last records are all queued or in work counts too, since it

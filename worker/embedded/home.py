@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.locks import read_pid, take_lock, write_pid
+from worker.embedded.locks import read_more, read_pid, take_lock, write_pid
 
-# The file whose lock means that a process works in the home; it holds the pid of that process.
+# The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
+# `run` works, the name of the batch on which it works alone, or an empty line if it works on all.
 LOCK = "lock"
 # A directory with one of these files is a home, whoever made it, and may be closed to others without asking.
 HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
@@ -21,13 +23,25 @@ RETRY_FOR = 0.5
 
 
 class HomeInUse(Exception):
-    """Another process works in this home."""
+    """Another process works in this home. `work`: what is written of it below its pid."""
 
-    def __init__(self, home: Path, pid: int) -> None:
-        super().__init__(
-            f"{home} is in use by process {pid}: wait for its end, or set OATHBULK_HOME to another directory"
-        )
+    def __init__(self, home: Path, pid: int, work: Sequence[str] = ()) -> None:
+        super().__init__(f"{home} is in use by process {pid}{_describe_work(work)}")
         self.pid = pid
+
+
+def _describe_work(work: Sequence[str]) -> str:
+    """Say what the process in a home works on, and what to do."""
+    match work:
+        case [""]:
+            return ", `oathbulk run`, which works on every batch that runs: what `oathbulk load` brings goes too"
+        case [batch]:
+            name = quote(batch)
+            return (
+                f", `oathbulk run {name}`, which works on {batch} alone (`oathbulk status {name}`): wait for its end, "
+                "or end it with Ctrl-C, and go on with it later"
+            )
+    return ": wait for its end"
 
 
 def make_home(home: Path) -> None:
@@ -65,7 +79,23 @@ def lock_home(home: Path) -> Iterator[None]:
         write_pid(home / LOCK, os.getpid())
         yield
     finally:
+        write_pid(home / LOCK, os.getpid())
         os.close(descriptor)
+
+
+def note_run(home: Path, batch: str | None) -> None:
+    """Note that the `run` which holds the lock works on this batch alone, or on all if None, for those who want to know
+    meanwhile."""
+    write_pid(home / LOCK, os.getpid(), batch or "")
+
+
+def find_run_alone(home: Path) -> str | None:
+    """Find the batch on which a `run` works alone in this home; None if none runs, or one that works on all."""
+    path = home / LOCK
+    match read_more(path):
+        case [batch] if batch and (pid := read_pid(path)) and _is_alive(pid):
+            return batch
+    return None
 
 
 def _lock_or_refuse(home: Path) -> int:
@@ -75,7 +105,7 @@ def _lock_or_refuse(home: Path) -> int:
     while (descriptor := take_lock(path)) is None:
         pid = read_pid(path)
         if (pid and _is_alive(pid)) or time.monotonic() > give_up_at:
-            raise HomeInUse(home, pid or 0)
+            raise HomeInUse(home, pid or 0, read_more(path))
         time.sleep(0.01)
     return descriptor
 

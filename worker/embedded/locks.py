@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from worker.embedded.errors import EmbeddedError
@@ -31,14 +32,14 @@ def take_lock(path: Path) -> int | None:
     return descriptor
 
 
-def write_pid(path: Path, pid: int) -> None:
-    """Write the pid of the lock's holder into its file. The file is changed in place, since the lock belongs to its
-    inode, and is not empty at any moment."""
+def write_pid(path: Path, pid: int, *more: str) -> None:
+    """Write the pid of the lock's holder into its file, and what else is to be known of it, a line each. The file is
+    changed in place, since the lock belongs to its inode, and is not empty at any moment."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        line = f"{pid}\n".encode()
-        os.pwrite(descriptor, line, 0)
-        os.ftruncate(descriptor, len(line))
+        lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
+        os.pwrite(descriptor, lines, 0)
+        os.ftruncate(descriptor, len(lines))
     finally:
         os.close(descriptor)
 
@@ -46,6 +47,17 @@ def write_pid(path: Path, pid: int) -> None:
 def read_pid(path: Path) -> int | None:
     """Read the pid that was written last, whether or not that process still holds the lock; None if there is none."""
     try:
-        return int(path.read_text(encoding="ascii").split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
+        return int(_read_lines(path)[0])
+    except (FileNotFoundError, ValueError, IndexError):
         return None
+
+
+def read_more(path: Path) -> list[str]:
+    """Read what else was written of the lock's holder, a line each; nothing if nothing was."""
+    with suppress(OSError):
+        return _read_lines(path)[1:]
+    return []
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError
 
 from worker.batches.preparation.turns import Turns
+from worker.config.known_settings import ONLY_BATCH
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
@@ -51,12 +52,16 @@ class GrowingPauses:
 
 
 class Stack:
-    """The processes that work on batches while `run` lasts. If this process is killed, they end soon after it."""
+    """The processes that work while `run` lasts: on the batch with the id `only_batch`, or on all if it is None. If
+    this process is killed, they end soon after it."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, only_batch: int | None = None) -> None:
         self._installation = installation
         self._settings = installation.settings
         self._variables = dict(installation.variables)
+        self._variables.pop(ONLY_BATCH, None)
+        if only_batch is not None:
+            self._variables[ONLY_BATCH] = str(only_batch)
         self._home = installation.settings.home.absolute()
         self._valkey = EmbeddedValkey(self._home) if self._settings.redis_url is None else None
         self._grace = 2 * self._settings.call_deadline + GRACE

@@ -88,12 +88,17 @@ def make_webhook(settings: Settings) -> Webhook | None:
 
 
 def make_notifier(
-    settings: Settings, database: Database, license_of: LicenseOf, is_stopping: Callable[[], bool] = lambda: False
+    settings: Settings,
+    database: Database,
+    license_of: LicenseOf,
+    is_stopping: Callable[[], bool] = lambda: False,
+    *,
+    only_batch: int | None = None,
 ) -> Notifier:
-    """Put a notifier together for this process."""
+    """Put a notifier together for this process. `only_batch`: the id of the batch on which it works alone."""
     return Notifier(
         Recorder(database),
-        StallWatch(database, license_of),
+        StallWatch(database, license_of, only_batch=only_batch),
         Deliveries(database),
         make_webhook(settings),
         is_stopping=is_stopping,

@@ -19,10 +19,19 @@ TIMES_AS_LONG = 100
 
 
 class StallWatch:
-    """Remembers when it last looked. `clock` counts seconds."""
+    """Remembers when it last looked. `clock` counts seconds. `only_batch`: the id of the one that is looked at, since
+    nobody asked for work on others here; None: all are."""
 
-    def __init__(self, database: Database, license_of: LicenseOf, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        license_of: LicenseOf,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        only_batch: int | None = None,
+    ) -> None:
         self._database = database
+        self._only_batch = only_batch
         self._license_of = license_of
         self._clock = clock
         self._next_look_at: float | None = None
@@ -35,7 +44,8 @@ class StallWatch:
             return UNKNOWN
         with self._database.reading() as connection:
             batches = read_running(connection)
-        found = {batch.id: self._find_stall(batch.name) for batch in batches}
+        looked_at = [batch for batch in batches if self._only_batch in (None, batch.id)]
+        found = {batch.id: self._find_stall(batch.name) for batch in looked_at}
         now = self._clock()
         self._next_look_at = now + max(LOOK_EVERY, TIMES_AS_LONG * (now - began_at))
         return found

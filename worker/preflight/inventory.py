@@ -28,8 +28,8 @@ TEXTS = {
 
 # What a load does with such tokens where it may, instead of asking.
 DOES = {
-    "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They are imported.",
-    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They are paired.",
+    "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They will be imported.",
+    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They will be paired.",
 }
 
 

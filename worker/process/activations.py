@@ -14,7 +14,7 @@ from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.leases.worker import Leases
 from worker.records.activation import Activation
-from worker.records.outcome import WORKER_ENDS
+from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter
 
 
 class Activations:
@@ -30,9 +30,9 @@ class Activations:
         self._thread = threading.local()
 
     def run(self, record_id: int, name: str) -> str:
-        """Make an attempt at one record of the environment of this name, and say how it ended. Where the environment is
-        not configured here, and another process is well, the record goes back and this process ends; otherwise raises
-        ConfigError."""
+        """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered if
+        that is with a dead letter. Where the environment is not configured here, and another process is well, the
+        record goes back and this process ends; otherwise raises ConfigError."""
         try:
             activation = self.of(name)
         except ConfigError as error:
@@ -40,7 +40,7 @@ class Activations:
                 raise
             self._leases.hand_back(record_id, 0.0)
             return WORKER_ENDS
-        return activation.run(record_id)
+        return fail_if_dead_letter(activation.run(record_id))
 
     def of(self, name: str) -> Activation:
         """The calling thread's activation for the environment of this name. Raises ConfigError."""

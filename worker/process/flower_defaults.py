@@ -15,8 +15,9 @@ from tornado.options import _Option
 
 LOOPBACK = "127.0.0.1"
 USER = "oathbulk"
-# Of the list of tasks: `args` are batch, row and serial number, `result` is how the attempt ended.
-COLUMNS = "args,state,result,received,runtime,worker,uuid"
+# Of the list of tasks: `args` are batch, row and serial number, `result` is how the attempt ended, and `exception` why,
+# if that is with a dead letter.
+COLUMNS = "args,state,result,exception,received,runtime,worker,uuid"
 
 
 def set_defaults() -> None:

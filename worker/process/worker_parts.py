@@ -36,10 +36,19 @@ from worker.tenants.resync import FixedResync, LearntResync, Resync
 
 
 class WorkerParts(Parts):
-    """Builds the parts of a worker. `broker`: where the dispatcher publishes."""
+    """Builds the parts of a worker. `broker`: where the dispatcher publishes; `only_batch`: the id of the batch on
+    which this process works alone, None if it works on all."""
 
-    def __init__(self, settings: Settings, broker: Broker, load: Callable[[str], Environment] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        load: Callable[[str], Environment] | None = None,
+        *,
+        only_batch: int | None = None,
+    ) -> None:
         super().__init__(settings, load)
+        self._only_batch = only_batch
         # Set when the worker is asked to end: it finishes the records in hand, and begins no others.
         self.stopping = threading.Event()
         self._broker = broker
@@ -111,7 +120,7 @@ class WorkerParts(Parts):
 
     @part
     def preparation(self) -> Preparation:
-        settings, turns = self.settings, Turns(self.database)
+        settings, turns = self.settings, Turns(self.database, self._only_batch)
         tokens = TokenWork(
             self.database,
             self.clients,
@@ -142,7 +151,9 @@ class WorkerParts(Parts):
         def license_of(name: str, environment_id: str) -> str:
             return self.environments.license_of(name) or environment_id
 
-        return make_notifier(self.settings, self.database, license_of, self.stopping.is_set)
+        return make_notifier(
+            self.settings, self.database, license_of, self.stopping.is_set, only_batch=self._only_batch
+        )
 
     @part
     def clock_watch(self) -> ClockWatch:
@@ -157,7 +168,14 @@ class WorkerParts(Parts):
             self.queue,
             self._broker,
             settings,
-            workload=Workload(self.database, self.queue, self.environments, self.paces, self.consequences),
+            workload=Workload(
+                self.database,
+                self.queue,
+                self.environments,
+                self.paces,
+                self.consequences,
+                only_batch=self._only_batch,
+            ),
             upkeep=self.upkeep,
             pace_memory=self.pace_memory,
             processes=self.processes,

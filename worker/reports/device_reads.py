@@ -16,15 +16,18 @@ Answer = Device | PingOneError | SlotTooFar
 Read = Callable[[str, str, Call], Answer]
 
 
-def make_device_reader(client: Callable[[], Client]) -> Read:
-    """Make the function that reads a device, with the calling thread's client. It waits for a slot however long that
-    takes, since there is nobody to hand the read back to."""
+def make_device_reader(client: Callable[[], Client], active: set[str] | None = None) -> Read:
+    """Make the function that reads a device, with the calling thread's client, and adds its id to `active` if it is
+    ACTIVE. It waits for a slot however long that takes, since there is nobody to hand the read back to."""
 
     def read(user_id: str, device_id: str, call: Call) -> Answer:
         try:
-            return call_patiently(lambda: client().read_device(user_id, device_id, call=call))
+            device = call_patiently(lambda: client().read_device(user_id, device_id, call=call))
         except (PingOneError, SlotTooFar) as failure:
             return failure
+        if device.is_active and active is not None:
+            active.add(device_id)
+        return device
 
     return read
 

@@ -37,17 +37,20 @@ class Fleet:
     """What is known of the worker processes and of what they need to move a batch. `broker`: why the broker cannot be
     used; None if it can, or if that is not known here. `hold`: until when and why all workers hold, in a sentence.
     `batch`: the name of the batch they are asked about; None where there are several. `rehearsal`: the one that the
-    batch is of."""
+    batch is of. `only_batch`: the one on which all these processes work, and on no other; None if they work on all."""
 
     processes: Sequence[KnownProcess] = ()
     broker: str | None = None
     hold: str | None = None
     batch: str | None = None
     rehearsal: Rehearsal | None = None
+    only_batch: str | None = None
 
     @property
     def alive(self) -> list[KnownProcess]:
-        """Processes that work: they were seen lately."""
+        """Processes that work on the batch: they were seen lately."""
+        if self.only_batch not in (None, self.batch):
+            return []
         return [process for process in self.processes if process.is_alive]
 
     @property
@@ -101,7 +104,8 @@ def explain_stall(fleet: Fleet) -> Stall:
     if not fleet.alive and fleet.sick:
         return Stall(Cause.SICK, f"No worker is well: {describe_sick(fleet)}", "Mend that, and start them again.")
     if not fleet.alive:
-        return Stall(Cause.WORKER, "No worker runs.", _name_worker(fleet))
+        nobody = "No worker runs." if fleet.only_batch in (None, fleet.batch) else "No worker works on it."
+        return Stall(Cause.WORKER, nobody, _name_worker(fleet))
     return _explain_ticks(fleet)
 
 
@@ -125,6 +129,11 @@ def _name_worker(fleet: Fleet) -> str:
     if fleet.rehearsal is not None:
         return fleet.rehearsal.describe_interruption()
     run = write_run(fleet.batch) if fleet.batch else "oathbulk run BATCH"
+    if fleet.only_batch is not None and fleet.only_batch == fleet.batch:
+        return f"`{run}`, which runs here, starts one."
+    if fleet.only_batch is not None:
+        busy = f"`{write_run(fleet.only_batch)}`, which runs here, works on {fleet.only_batch} alone"
+        return f"{busy}: when it has ended, or you have ended it with Ctrl-C, `{run}`."
     return f"`{run}` brings one; or start `celery -A worker worker` and `celery -A worker beat`."
 
 

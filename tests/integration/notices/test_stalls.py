@@ -37,6 +37,14 @@ def test_running_batches_with_work_left_are_looked_at_and_no_others(desk: Notice
     assert found[running.batch_id] is not None
 
 
+def test_a_run_of_one_batch_tells_of_no_others_stall(desk: NoticeDesk) -> None:
+    worked_on = make_batch(desk.database, 2, name="worked-on")
+    make_batch(desk.database, 2, name="other")
+    desk.database.ahead += STILL_AFTER + 1
+    watch = StallWatch(desk.database, take_environment_for_license, only_batch=worked_on.batch_id)
+    assert set(watch.find()) == {worked_on.batch_id}
+
+
 def test_it_does_not_look_again_too_soon(desk: NoticeDesk) -> None:
     make_batch(desk.database, 1)
     clock = Clock()

@@ -90,10 +90,13 @@ def test_the_costs_of_a_batch_are_shown():
         draw_batch(replace(RUNNING, otp_posts=431, resynced=31, requests=500, rate_limited=7, attempts=433, pace=9.96))
     )
     assert (
-        "10.0 records/s · 431 OTPs posted · 31 resynced · 500 requests, 7 of them answered 429 · 433 attempts" in page
+        "10.0 records/s · 431 OTPs posted · 31 resynced by a second OTP · 500 requests, 7 of them answered 429" in page
     )
+    assert "· 433 attempts" in page
     one = seen(draw_batch(replace(RUNNING, otp_posts=1, requests=1, attempts=1)))
-    assert "1 OTP posted · 0 resynced · 1 request, 0 of them answered 429 · 1 attempt" in " ".join(one.split())
+    assert "1 OTP posted · 0 resynced by a second OTP · 1 request, 0 of them answered 429 · 1 attempt" in " ".join(
+        one.split()
+    )
     assert "1 attempts" not in one
 
 
@@ -196,7 +199,9 @@ def test_a_drawing_is_never_higher_or_wider_than_the_terminal(status: BatchStatu
 
 def test_the_outlook_stands_above_the_reasons_and_the_last_line_tells_how_many_are_hidden():
     lines = draw_on(FULL, NARROW)
-    assert lines.index("1 h 21 min left at this pace.") < lines.index("count  reason                  what to do")
+    assert lines.index("1 h 21 min left at this pace.") < lines.index(
+        "count  reason                  what to do (dead letters are given up until then)"
+    )
     shown = sum("  " in line and line.split()[1] in set(Reason) for line in lines)
     assert lines[-1] == f"and {len(Reason) - shown} more reasons: oathbulk status pallet-7 --cures"
     assert len(lines) == NARROW.height
@@ -204,7 +209,9 @@ def test_the_outlook_stands_above_the_reasons_and_the_last_line_tells_how_many_a
 
 def test_what_is_said_of_the_fleet_stands_above_the_reasons_too():
     lines = draw_on(FULL, NARROW, notes=["No worker runs."])
-    assert lines.index("No worker runs.") < lines.index("count  reason                  what to do")
+    assert lines.index("No worker runs.") < lines.index(
+        "count  reason                  what to do (dead letters are given up until then)"
+    )
     assert len(lines) == NARROW.height
 
 

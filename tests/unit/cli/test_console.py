@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from rich.text import Text
 
-from worker.cli.console import console, name_program
+from worker.cli.console import Folded, console, name_program
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,12 @@ def test_a_command_is_printed_in_one_line_that_the_terminal_folds(monkeypatch, t
     with console.capture() as printed:
         console.print(told.format(command))
     assert command in printed.get().splitlines()
+
+
+@pytest.mark.parametrize("told", ["Left: {}", "A batch whose name is long is left: {}"])
+def test_a_command_in_a_live_display_goes_on_below_and_is_not_cut(monkeypatch, told):
+    command = f"oathbulk export {'very-' * 20}long --left -o left.csv"
+    monkeypatch.setattr(console, "_width", 40)
+    lines = ["".join(part.text for part in line) for line in console.render_lines(Folded(Text(told.format(command))))]
+    assert command in "".join(lines)
+    assert {len(line) for line in lines} == {40}

@@ -28,7 +28,7 @@ def test_a_batch_without_dead_letters_shows_nothing_of_them():
 
 def test_each_reason_has_a_line_with_a_short_cure_the_most_frequent_first():
     assert draw(RUNNING) == [
-        "count  reason       what to do",
+        "count  reason       what to do (dead letters are given up until then)",
         f"12345  invalid_otp  {SHORT_CURES[Reason.INVALID_OTP]}",
         f"    1  locked       {SHORT_CURES[Reason.LOCKED]}",
         "What to do, in full: oathbulk status 'pallet 7' --cures",

@@ -11,23 +11,27 @@ import pytest
 from support.processes.waiting import wait_until
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import HomeInUse, lock_home, make_home
+from worker.embedded.home import HomeInUse, find_run_alone, lock_home, make_home, note_run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from worker.embedded.home import lock_home
+from worker.embedded.home import lock_home, note_run
 
 with lock_home(Path(sys.argv[1])):
+    for batch in sys.argv[2:]:
+        note_run(Path(sys.argv[1]), batch)
     print("held", flush=True)
     time.sleep(600)
 """
 
 
 @pytest.fixture
-def holder(tmp_path):
-    """Another process that holds the lock of the home."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "home"], stdout=subprocess.PIPE, text=True)
+def holder(request, tmp_path):
+    """Another process that holds the lock of the home; the parameter is the batch on which it works."""
+    batch = [request.param] if hasattr(request, "param") else []
+    argv = [sys.executable, "-c", HOLDER, tmp_path / "home", *batch]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout.readline() == "held\n"
         yield process
@@ -52,9 +56,38 @@ def test_the_home_is_made_for_its_owner_alone(tmp_path):
 
 
 def test_a_second_holder_is_told_the_pid_of_the_first(holder, tmp_path):
-    with pytest.raises(HomeInUse, match=f"in use by process {holder.pid}: .*OATHBULK_HOME") as refusal:
+    with pytest.raises(HomeInUse, match=f"in use by process {holder.pid}: wait for its end$") as refusal:
         lock(tmp_path / "home")
     assert refusal.value.pid == holder.pid
+
+
+@pytest.mark.parametrize("holder", ["pallet 7"], indirect=True)
+def test_a_second_run_is_told_on_which_batch_the_first_works(holder, tmp_path):
+    with pytest.raises(HomeInUse) as refusal:
+        lock(tmp_path / "home")
+    told = f"in use by process {holder.pid}, `oathbulk run 'pallet 7'`, which works on pallet 7 alone"
+    assert told in str(refusal.value)
+    # Another home is another database: there, the same tokens would be sent again.
+    assert "OATHBULK_HOME" not in str(refusal.value)
+    assert find_run_alone(tmp_path / "home") == "pallet 7"
+    holder.kill()
+    holder.wait()
+    assert find_run_alone(tmp_path / "home") is None
+
+
+def test_a_run_of_all_batches_says_so(tmp_path):
+    with lock_home(tmp_path):
+        note_run(tmp_path, None)
+        assert find_run_alone(tmp_path) is None
+        with pytest.raises(HomeInUse, match="works on every batch that runs"):
+            lock(tmp_path)
+
+
+def test_what_a_run_worked_on_is_forgotten_with_its_lock(tmp_path):
+    with lock_home(tmp_path):
+        note_run(tmp_path, "july")
+        assert find_run_alone(tmp_path) == "july"
+    assert find_run_alone(tmp_path) is None
 
 
 def test_the_lock_ends_with_a_killed_holder(holder, tmp_path):

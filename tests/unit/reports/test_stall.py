@@ -26,6 +26,13 @@ SICK = replace(
         (Fleet(), Cause.WORKER, "No worker runs", "celery -A worker worker"),
         (Fleet([GONE]), Cause.WORKER, "No worker runs", "`oathbulk run BATCH` brings one"),
         (Fleet(batch="my box"), Cause.WORKER, "No worker runs", "`oathbulk run 'my box'` brings one"),
+        (
+            Fleet([WELL], batch="august", only_batch="july"),
+            Cause.WORKER,
+            "No worker works on it",
+            "`oathbulk run july`, which runs here, works on july alone",
+        ),
+        (Fleet(batch="july", only_batch="july"), Cause.WORKER, "No worker runs", "which runs here, starts one"),
         (Fleet([SICK, GONE]), Cause.SICK, "host:3 (network: PingOne cannot be reached.)", "start them again"),
         (Fleet([replace(WELL, seconds_since_tick=None)]), Cause.TICK, "No tick ever came", "celery -A worker beat"),
         (Fleet([replace(WELL, seconds_since_tick=90.0)]), Cause.TICK, "No tick came for 90 s", "celery -A worker beat"),

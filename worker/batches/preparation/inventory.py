@@ -17,6 +17,7 @@ from models.inventory_job import InventoryJob, JobState
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, Status
+from worker.batches.preparation.turns import LAST_ROW
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.inventory import InventoryToken
@@ -63,8 +64,10 @@ class Inventory:
         self._database = database
         self._keyring = keyring
 
-    def take(self, batch_id: int, tokens: Sequence[InventoryToken]) -> None:
-        """Take in some tokens of the inventory: those of pending records of the batch are there, or differ."""
+    def take(self, batch_id: int, tokens: Sequence[InventoryToken], last_row: int = LAST_ROW) -> None:
+        """Take in some tokens of the inventory: those of pending records of the batch are there, or differ. A record
+        beyond `last_row`, which does not go yet, is not given up: a canary of five ends five, and when the rest goes,
+        the inventory is read again."""
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
             lost = self._read_lost(connection, batch_id)
@@ -76,8 +79,9 @@ class Inventory:
                 is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
                 self._judge(row, token, found, is_made=is_made)
             _write(connection, found.there)
+            going = {row.id for row in rows if row.row_number <= last_row}
             for reason, ids in found.given_up.items():
-                give_up(self._database, connection, ids, reason)
+                give_up(self._database, connection, [each for each in ids if each in going], reason)
 
     def find_lost(self, batch_id: int) -> frozenset[int]:
         """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""

@@ -88,7 +88,7 @@ class TokenWork:
         lost = self._inventory.find_lost(turn.batch_id)
         try:
             for page in list_pages(self._clients.reads(environment), call, make_read):
-                self._inventory.take(turn.batch_id, page.items)
+                self._inventory.take(turn.batch_id, page.items, turn.last_row)
                 if not self._renew(turn.batch_id):
                     return
         except Forbidden as failure:

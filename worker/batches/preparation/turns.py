@@ -20,11 +20,11 @@ from worker.leases.moves import is_running
 # longer, for the end of a hold, may lose the turn meanwhile and then sends nothing.
 LEASE = 60.0
 # Higher than the number of any row.
-_LAST_ROW = 2**31 - 1
+LAST_ROW = 2**31 - 1
 # The last row of a batch that its canary and its trial let go.
 _LAST_LET_GO = case(
     (Batch.canary_row < Batch.trial_row, Batch.canary_row),
-    else_=func.coalesce(Batch.trial_row, Batch.canary_row, _LAST_ROW),
+    else_=func.coalesce(Batch.trial_row, Batch.canary_row, LAST_ROW),
 )
 
 
@@ -37,7 +37,7 @@ class Turn:
     environment: str
     environment_id: str
     may_import: bool
-    last_row: int = _LAST_ROW
+    last_row: int = LAST_ROW
     is_probing: bool = False
 
 
@@ -46,9 +46,10 @@ class TurnLost(Exception):
 
 
 class Turns:
-    """The turns of all batches, in the database; thread-safe. A thread has one turn at a time."""
+    """The turns of all batches, in the database; thread-safe. A thread has one turn at a time. `only_batch`: the id of
+    the one whose turns begin here; None: all have theirs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, only_batch: int | None = None) -> None:
         self._database = database
         self._thread = threading.local()
         self._is_free = or_(Batch.prepared_until.is_(None), Batch.prepared_until <= database.now())
@@ -59,6 +60,8 @@ class Turns:
             .order_by(Batch.prepared_until.asc().nulls_first(), Batch.id)
             .limit(1)
         )
+        if only_batch is not None:
+            self._next = self._next.where(Batch.id == only_batch)
 
     def begin(self) -> Turn | None:
         """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""

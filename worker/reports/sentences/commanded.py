@@ -13,17 +13,12 @@ from worker.batches.mending import Mended
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.observability.counting import agree, count_things
 from worker.reports.sentences.export_command import write_export
-from worker.reports.sentences.run_command import write_run
 from worker.reports.stall import Fleet, explain_stall
 
 
-def describe_paused(batch: str, *, ends_run: bool) -> str:
-    """Say that a batch is paused, and how it goes on. `ends_run`: it is `oathbulk run` that works on it."""
-    resume = f"Go on with: oathbulk resume {quote(batch)}"
-    if ends_run:
-        ends = "a run of it here ends once no record is in work"
-        return f"{batch} is paused; {ends}. {resume}, then {write_run(batch)}"
-    return f"{batch} is paused. {resume}"
+def describe_paused(batch: str) -> str:
+    """Say that a batch is paused, and how it goes on."""
+    return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
 
 
 def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:

@@ -38,6 +38,9 @@ def describe_outlook(status: BatchStatus) -> str:
             return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
+        case "paused" if status.reason == PauseReason.PERSON:
+            paused = f"{str(status.detail).removesuffix('.')}; waits for `oathbulk resume {quote(status.name)}`."
+            return f"{paused}{_describe_in_work(status)}"
         case "paused":
             resume = f"{_GO_ON}oathbulk resume {quote(status.name)}"
             return f"Paused ({status.reason}): {status.detail}{_describe_in_work(status)} {resume}"

@@ -33,5 +33,5 @@ def describe_made(status: BatchStatus) -> str:
             f"{count_things(status.paired, 'device')} paired",
         ]
     if status.unproved:
-        parts.append(f"{status.unproved} active unproved, without an OTP")
+        parts.append(f"{status.unproved} active unproved (PingOne wanted no OTP)")
     return " · ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
+from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.observability.counting import agree, count_things
 from worker.reports.batch_status import BatchStatus
@@ -56,8 +57,10 @@ def _name_replay(status: BatchStatus) -> list[str]:
     finished, or where all need them. Of a rehearsal none can: how that is practised instead."""
     if status.rehearsal and status.tokens_left and not status.left:
         return [status.rehearsal.describe_end()]
-    reasons = [reason for reason in status.dead_letters if status.replayable.get(reason)]
+    reasons = sorted(reason for reason in status.dead_letters if status.replayable.get(reason))
     if status.left or not reasons:
         return []
-    chosen = " ".join(f"--reason {reason}" for reason in sorted(reasons))
-    return [f"Without fresh OTPs, once their cause is mended: oathbulk replay {quote(status.name)} {chosen}"]
+    # Without a reason, cancelled records would go too; otherwise it means the same, and is soon typed.
+    chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])
+    mended = f"Without fresh OTPs, once their cause is mended ({', '.join(reasons)})"
+    return [f"{mended}: oathbulk replay {quote(status.name)}{chosen}"]

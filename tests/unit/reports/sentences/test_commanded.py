@@ -24,12 +24,8 @@ def test_one_record_is_told_as_one():
     assert describe_cancelled("july", 1).startswith("july is cancelled: 1 record. ")
 
 
-def test_a_pause_that_ends_a_run_says_how_that_goes_on():
-    assert describe_paused("pallet 7", ends_run=False) == "pallet 7 is paused. Go on with: oathbulk resume 'pallet 7'"
-    assert describe_paused("pallet 7", ends_run=True) == (
-        "pallet 7 is paused; a run of it here ends once no record is in work. "
-        "Go on with: oathbulk resume 'pallet 7', then oathbulk run 'pallet 7'"
-    )
+def test_a_pause_says_what_goes_on():
+    assert describe_paused("pallet 7") == "pallet 7 is paused. Go on with: oathbulk resume 'pallet 7'"
 
 
 def test_a_replay_says_as_a_resume_does_that_no_worker_runs_and_what_brings_one():

@@ -239,16 +239,16 @@ def test_a_rehearsal_that_nothing_works_on_is_begun_anew_since_its_pingone_has_e
 
 
 def test_a_paused_batch_says_until_when_it_waits_for_records_of_a_worker_that_may_have_died():
-    in_work = replace(batch("paused", activating=2, pending=7), reason="person", detail="A person paused it.")
+    in_work = replace(batch("paused", activating=2, pending=7), reason="person", detail="Paused by alice.")
     ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=45)
 
     assert describe_outlook(replace(in_work, in_work_until=ahead)) == (
-        "Paused (person): A person paused it. 2 records are still in work; if their worker died, the wait for it ends "
-        f"at {ahead:%H:%M:%S} UTC. Go on with: oathbulk resume pallet-7"
+        "Paused by alice; waits for `oathbulk resume pallet-7`. 2 records are still in work; if their worker died, the "
+        f"wait for it ends at {ahead:%H:%M:%S} UTC."
     )
     one = replace(in_work, counts=in_work.counts | {"activating": 1}, in_work_until=LOADED)
     assert (
         "1 record is still in work, though the time of its worker ran out at 12:00:00 UTC; the next worker that runs "
-        "takes over. Go on with:"
+        "takes over."
     ) in describe_outlook(one)
     assert "in work" not in describe_outlook(in_work)

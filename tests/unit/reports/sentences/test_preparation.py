@@ -56,9 +56,9 @@ def test_a_batch_that_may_not_import_waits_until_its_tokens_are_found():
 def test_what_was_made_and_what_is_unproved_is_counted():
     assert describe_made(PREPARED) == ""
     made = describe_made(replace(PREPARED, imported=74, paired=75, unproved=2))
-    assert made == "74 tokens imported · 75 devices paired · 2 active unproved, without an OTP"
+    assert made == "74 tokens imported · 75 devices paired · 2 active unproved (PingOne wanted no OTP)"
     assert made in seen(draw_batch(replace(PREPARED, imported=74, paired=75, unproved=2)))
-    assert describe_made(replace(PREPARED, unproved=1)) == "1 active unproved, without an OTP"
+    assert describe_made(replace(PREPARED, unproved=1)) == "1 active unproved (PingOne wanted no OTP)"
 
 
 def test_the_time_left_is_that_of_the_slower_of_activation_and_preparation():

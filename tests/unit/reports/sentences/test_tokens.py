@@ -98,9 +98,12 @@ def test_of_a_rehearsal_no_replay_is_named_and_the_export_names_its_home():
 def test_a_replay_is_named_for_the_reasons_that_it_helps_and_not_before_all_is_done():
     dead = {"locked": 2, "invalid_otp": 1, "forbidden": 1}
     status = replace(batch("finished", dead_letter=4), name="july", dead_letters=dead, replayable={})
-    replay = "Without fresh OTPs, once their cause is mended: oathbulk replay july --reason forbidden --reason locked"
+    replay = "Without fresh OTPs, once their cause is mended (forbidden, locked): oathbulk replay july"
     assert describe_tokens(status) == [LEFT, MEND]
     helped = replace(status, replayable={"locked": 1, "forbidden": 1, "blocked": 1})
     assert describe_tokens(helped) == [LEFT, MEND, replay]
+    # A replay without a reason would take back what was cancelled, too.
+    cancelled = replace(helped, total=5, counts=helped.counts | {"cancelled": 1})
+    assert describe_tokens(cancelled) == [LEFT, MEND, f"{replay} --reason forbidden --reason locked"]
     running = replace(batch(pending=1, dead_letter=4), dead_letters=dead, replayable=helped.replayable)
     assert not any("replay" in line for line in describe_tokens(running))
