@@ -11,6 +11,7 @@ from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column,
 from worker.intake.identities import explain_missing_ids
 from worker.intake.results import ORIGIN, RESULT_COLUMNS, Origin
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
+from worker.intake.serial_list import SerialList, open_serial_list
 from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment, recognise_shipment
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Origin",
     "Row",
     "RowError",
+    "SerialList",
     "Shipment",
     "Switches",
     "UnusableFile",
@@ -34,6 +36,7 @@ __all__ = [
     "is_result",
     "normalise",
     "open_assignment",
+    "open_serial_list",
     "open_shipment",
     "recognise_shipment",
 ]

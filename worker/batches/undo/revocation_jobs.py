@@ -1,14 +1,45 @@
-"""Jobs that revoke tokens, as the database has them: written down before their request goes out, then with PingOne's id
-of them, then with their end."""
+"""Jobs that revoke tokens: each is written down before its request goes out, then with PingOne's id of it, and followed
+to its end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, text, update
 
-from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState, counted_from
+from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKind, JobState, counted_from
+from worker.batches.commands import NotPossible
+from worker.batches.preparation.inventory import LONGEST_JOB
+from worker.batches.preparation.token_work import ASK_AGAIN
+from worker.batches.undo.tokens import OwnToken
+from worker.batches.undo.undo_check import UndoCheck, UndoneBatch
+from worker.clocks.boot_clock import boot_time
+from worker.config.environment import Environment
 from worker.database.engine import Database
+from worker.pace.errors import SlotTooFar
+from worker.pace.patience import call_patiently
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.errors import NotFound, OutcomeUnknown, PingOneError
+from worker.pingone.import_jobs import ImportJob
+from worker.pingone.import_jobs import JobState as Theirs
+from worker.pingone.refusals import Rejected
+
+# Writes down that tokens were revoked.
+NoteRevoked = Callable[[Sequence[OwnToken]], None]
+# How often a job is not found before it counts as cleaned up: a new one may not be seen everywhere yet.
+_NOT_FOUND = 3
+
+
+@dataclass(slots=True)
+class NotRevoked:
+    """Tokens of which no answer tells whether they were revoked, and those that PingOne refuses to revoke, each with
+    why."""
+
+    unsure: list[OwnToken] = field(default_factory=list)
+    refused: list[tuple[OwnToken, str]] = field(default_factory=list)
 
 
 class RevocationJobs:
@@ -54,3 +85,136 @@ class RevocationJobs:
         mine = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
         with self._database.writing() as connection:
             connection.execute(mine.values(values))
+
+
+class Revoking:
+    """Revokes tokens of one environment by jobs. `wait` waits so many seconds. The request of a job goes out no later
+    than `send_within` seconds after it was marked as sent."""
+
+    def __init__(
+        self,
+        database: Database,
+        clients: Clients,
+        importer: Environment,
+        check: UndoCheck,
+        jobs: RevocationJobs,
+        wait: Callable[[float], object],
+        *,
+        send_within: float,
+    ) -> None:
+        self._database = database
+        self._clients = clients
+        self._importer = importer
+        self._check = check
+        self._jobs = jobs
+        self._wait = wait
+        self._send_within = send_within
+
+    def revoke(self, batch: UndoneBatch, tokens: Sequence[OwnToken], note: NoteRevoked, call: Call) -> NotRevoked:
+        """Revoke tokens of the batch by one job, if the batch still rests; where PingOne refuses it, each half by
+        itself. `note` is called with those that were, at once. Raises NotPossible, any PingOneError."""
+        with self._database.reading() as connection:
+            self._check.require_rest_within(connection, batch)
+        others = NotRevoked()
+        self._revoke(batch, tokens, note, others, call)
+        return others
+
+    def end_jobs(self, batch_id: int, call: Call) -> None:
+        """Wait for the end of jobs of the batch that an earlier command, or a lost answer, left open. What they did,
+        the inventory shows."""
+        while job := self._jobs.find_unfinished(batch_id):
+            if job.job_id is not None:
+                self._end(job.id, self._await_end(job.job_id, call))
+            elif job.is_unanswered:
+                self._jobs.end(job.id, JobState.LOST)
+            else:
+                self._wait(ASK_AGAIN)
+
+    def _revoke(
+        self, batch: UndoneBatch, tokens: Sequence[OwnToken], note: NoteRevoked, others: NotRevoked, call: Call
+    ) -> None:
+        job = self._jobs.begin(batch.id, len(tokens))
+        marking = self._mark_each_try(batch, job, call)
+        try:
+            start = self._clients.jobs(self._importer).start_revocation
+            pingone_id = call_patiently(lambda: start([token.id for token in tokens], call=marking))
+        except OutcomeUnknown:
+            # It stays written down as sent: it may still be done.
+            others.unsure += tokens
+            return
+        except Rejected as refusal:
+            self._jobs.end(job, JobState.FAILED, detail=str(refusal)[:LONGEST_DETAIL])
+            self._revoke_halves(batch, tokens, note, others, str(refusal), call)
+            return
+        except (PingOneError, SlotTooFar, NotPossible):
+            self._jobs.end(job, JobState.FAILED)
+            raise
+        self._jobs.note_started(job, pingone_id)
+        result = self._await_end(pingone_id, call)
+        is_failed = result is not None and result.state is Theirs.FAILED
+        if result is not None and not is_failed and result.revoked == len(tokens):
+            note(tokens)
+        elif not is_failed:
+            others.unsure += tokens
+        self._end(job, result)
+        if result is not None and is_failed:
+            self._revoke_halves(batch, tokens, note, others, result.reason or "the job failed", call)
+
+    def _mark_each_try(self, batch: UndoneBatch, job: int, call: Call) -> Call:
+        """Make a call whose tries mark the job as sent anew, since a hold may last minutes before the next. The permit
+        raises NotPossible if the batch does not rest any more, or another command ends its jobs."""
+
+        def mark_again() -> None:
+            marked_after = boot_time()
+            with self._database.changing_many() as connection:
+                self._check.require_rest_within(connection, batch)
+                if not self._jobs.mark_sent_again(connection, job):
+                    raise NotPossible(f"batch {batch.name!r} is being undone by another command: wait for its end")
+            marking.send_before = marked_after + self._send_within
+
+        marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
+        return marking
+
+    def _revoke_halves(
+        self,
+        batch: UndoneBatch,
+        tokens: Sequence[OwnToken],
+        note: NoteRevoked,
+        others: NotRevoked,
+        why: str,
+        call: Call,
+    ) -> None:
+        """Revoke each half of the tokens of a job that was refused; one that stood alone stays."""
+        if len(tokens) == 1:
+            others.refused.append((tokens[0], f"PingOne refuses: {why}"))
+            return
+        half = len(tokens) // 2
+        for part in (tokens[:half], tokens[half:]):
+            self._revoke(batch, part, note, others, call)
+
+    def _await_end(self, pingone_id: str, call: Call) -> ImportJob | None:
+        """Ask about a job until it has ended. None: nobody will hear of its end any more."""
+        not_found = 0
+        for _ in range(int(LONGEST_JOB.total_seconds() / ASK_AGAIN)):
+            try:
+                found = call_patiently(lambda: self._clients.jobs(self._importer).read_job(pingone_id, call=call))
+            except NotFound:
+                not_found += 1
+                if not_found == _NOT_FOUND:
+                    return None
+            except OutcomeUnknown:
+                pass
+            else:
+                if found.state is not Theirs.RUNNING:
+                    return found
+            self._wait(ASK_AGAIN)
+        return None
+
+    def _end(self, job: int, result: ImportJob | None) -> None:
+        """Write down how a job ended."""
+        if result is None:
+            self._jobs.end(job, JobState.LOST)
+        elif result.state is Theirs.FAILED:
+            self._jobs.end(job, JobState.FAILED, detail=(result.reason or "")[:LONGEST_DETAIL])
+        else:
+            self._jobs.end(job, JobState.DONE, done=result.revoked)

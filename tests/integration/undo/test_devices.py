@@ -16,8 +16,7 @@ from models.reason import PauseReason
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import NotPossible
-from worker.batches.undo.read_back import Heir
-from worker.batches.undo.removal import End
+from worker.batches.undo.devices import End, Heir
 from worker.leases.clock_jumps import RecordTimes
 from worker.pingone.errors import NotFound
 from worker.pingone.pairings import Pairings
@@ -37,7 +36,7 @@ def test_a_batch_that_somebody_works_on_is_not_undone(
     with database.writing() as connection:
         connection.execute(update(Batch).values(reason=reason))
 
-    for command in (desk.unpair.remove, desk.unpair.examine, desk.revoke.revoke, desk.revoke.examine):
+    for command in (desk.command.undo, desk.command.examine):
         with pytest.raises(NotPossible, match=says):
             command("shipment")
 
@@ -56,10 +55,10 @@ def test_a_finished_batch_need_not_be_cancelled(
     with database.writing() as connection:
         connection.execute(update(Batch).values(reason=reason))
 
-    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
 
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])
-    desk.revoke.examine("shipment")
+    desk.command.examine("shipment")
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.ACTIVATING])
@@ -69,11 +68,11 @@ def test_a_record_in_hand_is_waited_for_and_that_of_a_dead_worker_is_taken_back(
     until = database.read_clock().replace(year=2100)
     made = make(database, pingone, [OURS | {"status": status, "lease_until": until}])
     with pytest.raises(NotPossible, match="1 record of batch 'shipment' is in hand"):
-        desk.unpair.remove("shipment")
+        desk.command.undo("shipment")
     with database.writing() as connection:
         connection.execute(update(Record).values(lease_until=until.replace(year=2001)))
 
-    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
     assert statuses(database, made) == ["cancelled"]
 
 
@@ -85,12 +84,12 @@ def test_devices_that_the_batch_made_go_and_no_others(database: MovingDatabase, 
     other = make(database, pingone, [OURS | {"status": Status.ACTIVE}], name="other")
     left = {look(database, record_id).device_id for record_id in (*made.ids[4:], *other.ids)}
 
-    shown = desk.unpair.examine("shipment")
-    assert (shown.devices, shown.ends) == (4, {End.THERE: 4})
+    shown = desk.command.examine("shipment")
+    assert (shown.devices.made, shown.devices.ends) == (4, {End.THERE: 4})
     assert len(pingone.devices()) == 7
     assert audit_facts(database) == []
 
-    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 4}
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 4}
 
     assert pingone.devices() == left
     assert statuses(database, made) == ["cancelled"] * 4 + ["active", "pending"]
@@ -118,10 +117,10 @@ def test_a_device_that_is_something_else_stays(
         ],
     )
 
-    result = desk.unpair.remove("shipment")
+    result = desk.command.undo("shipment")
 
-    assert result.ends == {End.LEFT: 2}
-    assert {each.why for each in result.kept} == {
+    assert result.devices.ends == {End.LEFT: 2}
+    assert {each.why for each in result.kept.values()} == {
         "this id is another token's device, or no token's, in PingOne: it stays"
     }
     assert (len(pingone.devices()), statuses(database, made)) == (2, ["active"] * 2)
@@ -132,16 +131,16 @@ def test_where_the_list_does_not_name_the_token_it_is_looked_up(
 ) -> None:
     made = make(database, pingone, [OURS | {"status": Status.ACTIVE}])
     pingone.simulation.change({"device_shows_serial_number": False})
-    assert desk.unpair.remove("shipment").ends == {End.REMOVED: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
     assert statuses(database, made) == ["cancelled"]
 
 
 def test_what_nothing_shows_stays(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
     make(database, pingone, [OURS | {"status": Status.ACTIVE}])
     pingone.simulation.change({"device_shows_serial_number": False, "forbidden_groups": ["inventory"]})
-    result = desk.unpair.remove("shipment")
-    assert (result.ends, len(pingone.devices())) == ({End.LEFT: 1}, 1)
-    assert "let the worker application read the inventory" in result.kept[0].why
+    result = desk.command.undo("shipment")
+    assert (result.devices.ends, len(pingone.devices())) == ({End.LEFT: 1}, 1)
+    assert "let the worker application read the inventory" in next(iter(result.kept.values())).why
 
 
 @pytest.mark.parametrize(
@@ -161,11 +160,11 @@ def test_a_device_with_which_another_batch_goes_on_stays(
     same = {"serial_number": "ABC-1", "device_id": "MINE"}
     make_batch(database, [same | other], name="again")
 
-    (kept,) = desk.unpair.remove("shipment").kept
+    (kept,) = desk.command.undo("shipment").kept.values()
 
     assert kept.why == (
         "batch again goes on with this token, so it stays: `oathbulk cancel again` ends that; where it is active "
-        "there, `oathbulk unpair again`, or remove it in PingOne"
+        "there, `oathbulk undo again`, or remove it in PingOne"
     )
     assert len(pingone.devices()) == 1
 
@@ -178,7 +177,7 @@ def test_another_batch_whose_record_is_active_on_another_device_keeps_only_that(
     serial_number = look(database, made.id).serial_number
     later = make(database, pingone, [OURS | {"status": Status.ACTIVE, "serial_number": serial_number}], name="later")
 
-    assert desk.unpair.remove("shipment").ends == {End.GONE: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.GONE: 1}
 
     assert (len(pingone.devices()), statuses(database, later)) == (1, ["active"])
 
@@ -190,7 +189,7 @@ def test_a_device_of_unknown_fate_may_be_that_of_another_batch(
     serial_number = look(database, made.id).serial_number
     make(database, pingone, [OURS | {"status": Status.ACTIVE, "serial_number": serial_number}], name="later")
 
-    assert desk.unpair.remove("shipment").ends == {End.LEFT: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.LEFT: 1}
     assert len(pingone.devices()) == 1
 
 
@@ -212,7 +211,7 @@ def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, p
         ]
     )
 
-    changes = desk.unpair.examine("shipment").defaults
+    changes = desk.command.examine("shipment").defaults
 
     assert {user_id: change.heir for user_id, change in changes.items()} == {
         alone.user_id: Heir.NONE,
@@ -226,10 +225,10 @@ def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command
     """PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user."""
     made = make_batch(database, [OURS | {"status": Status.ACTIVE}], state=BatchState.CANCELLED)
 
-    assert desk.unpair.examine("shipment").ends == {End.GONE: 1}
+    assert desk.command.examine("shipment").devices.ends == {End.GONE: 1}
     assert statuses(database, made) == ["active"]
 
-    assert desk.unpair.remove("shipment").ends == {End.GONE: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.GONE: 1}
     assert statuses(database, made) == ["cancelled"]
     assert pingone.calls("unpair", "remove_order") == []
 
@@ -241,7 +240,7 @@ def test_with_a_user_that_is_gone_the_device_is_gone_too_even_where_the_inventor
     made = make_batch(database, [columns | {"status": Status.PENDING}], state=BatchState.CANCELLED)
     pingone.simulation.change({"forbidden_groups": ["inventory"]})
 
-    assert desk.unpair.remove("shipment").ends == {end: 1}
+    assert desk.command.undo("shipment").devices.ends == {end: 1}
 
     assert statuses(database, made) == ["cancelled"]
 
@@ -260,9 +259,9 @@ def test_a_token_that_the_inventory_shows_by_half_is_not_taken_for_free(
         raise NotFound
 
     monkeypatch.setattr(Pairings, "find_pairing", find_half)
-    result = desk.unpair.remove("shipment")
+    result = desk.command.undo("shipment")
 
-    assert result.ends == {End.REMOVED: 1, End.LEFT: 1}
+    assert result.devices.ends == {End.REMOVED: 1, End.LEFT: 1}
     assert statuses(database, made) == ["cancelled", "pending"]
 
 
@@ -273,9 +272,9 @@ def test_a_device_that_came_of_a_pairing_of_unknown_fate_is_found_and_removed(
     record = look(database, made.id)
     pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "made"}])
 
-    result = desk.unpair.remove("shipment")
+    result = desk.command.undo("shipment")
 
-    assert (result.unknown, result.ends) == (1, {End.REMOVED: 1})
+    assert (result.devices.unknown_pairings, result.devices.ends) == (1, {End.REMOVED: 1})
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])
     # Not before the request to pair can have done what it does.
     settings, gone = desk.settings, look(database, made.id)
@@ -294,7 +293,7 @@ def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_wo
     began = database.read_clock()
     pingone.seed(tokens=[{"serial": look(database, made.id).serial_number}])
 
-    assert desk.unpair.remove("shipment").ends == {End.NEVER_MADE: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.NEVER_MADE: 1}
     assert (look(database, made.id).finalized_at - began).total_seconds() >= desk.settings.over_after - 1
 
 
@@ -305,10 +304,10 @@ def test_a_device_that_somebody_else_made_since_stays(database: MovingDatabase, 
     record = look(database, made.id)
     pingone.seed(devices=[{"serial": record.serial_number, "user_id": record.user_id, "device_id": "theirs"}])
 
-    result = desk.unpair.remove("shipment")
+    result = desk.command.undo("shipment")
 
-    assert (result.ends, pingone.devices()) == ({End.LEFT: 1}, {"theirs"})
-    assert "it is somebody else's" in result.kept[0].why
+    assert (result.devices.ends, pingone.devices()) == ({End.LEFT: 1}, {"theirs"})
+    assert "it is somebody else's" in next(iter(result.kept.values())).why
     assert statuses(database, made) == ["pending"]
 
 
@@ -318,7 +317,7 @@ def test_one_that_made_nothing_is_believed_after_a_second_look(
     made = make_batch(database, [OPEN], state=BatchState.CANCELLED)
     pingone.seed(tokens=[{"serial": look(database, made.id).serial_number}])
 
-    assert desk.unpair.remove("shipment").ends == {End.NEVER_MADE: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.NEVER_MADE: 1}
 
     assert (desk.waits, statuses(database, made)) == ([5.0], ["cancelled"])
 
@@ -332,7 +331,7 @@ def test_a_device_that_may_have_been_there_before_stays(
     user_id = "somebody-else" if is_theirs else record.user_id
     pingone.seed(devices=[{"serial": record.serial_number, "user_id": user_id, "device_id": "there-before"}])
 
-    assert desk.unpair.remove("shipment").ends == {End.LEFT: 1}
+    assert desk.command.undo("shipment").devices.ends == {End.LEFT: 1}
 
     assert pingone.devices() == {"there-before"}
     assert statuses(database, made) == ["pending"]
@@ -352,7 +351,7 @@ def test_otps_that_a_new_device_would_refuse_are_erased_and_a_seed_is_kept(
         ],
     )
 
-    desk.unpair.remove("shipment")
+    desk.command.undo("shipment")
 
     records = [look(database, record_id) for record_id in made.ids]
     assert [record.otps is None for record in records] == [True, False, False]

@@ -1,4 +1,4 @@
-"""Revoking where it is not known whether the batch imported a token: on both databases, against the simulator."""
+"""Undoing where it is not known whether the batch imported a token: on both databases, against the simulator."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from models.encrypted import identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from worker.batches.commands import NotPossible
-from worker.batches.undo import revocation
-from worker.batches.undo.revocation import Revoked
+from worker.batches.undo import tokens
+from worker.batches.undo.tokens import Tokens
+from worker.batches.undo.undone import TokenCounts
 from worker.vault.seed import Secret, Seed
 
 
@@ -39,13 +40,13 @@ def test_what_the_list_does_not_have_yet_is_looked_up_by_itself(
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN, UNKNOWN])
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    monkeypatch.setattr(revocation, "find_tokens", lambda *_: {})
+    monkeypatch.setattr(tokens, "find_tokens", lambda *_: {})
 
-    result = desk.revoke.revoke("shipment")
+    result = desk.command.undo("shipment")
 
-    assert (result.gone, [each.row_number for each in result.kept]) == (0, [2, 3])
-    assert {each.why for each in result.kept} == {
-        "PingOne shows it in one place and not in another: give the command again"
+    assert (result.tokens.gone, [each.row_number for each in result.kept.values()]) == (0, [2, 3])
+    assert {each.why for each in result.kept.values()} == {
+        "PingOne shows its token in one place and not in another: give the command again"
     }
     assert look(database, made.ids[0]).is_token_made
     assert look(database, made.ids[1]).import_job_id == job
@@ -56,14 +57,14 @@ def test_a_token_that_the_list_does_not_have_after_a_lost_revocation_is_looked_u
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 2)
     pingone.order("reset_before", "revoke_tokens")
-    lists, read_list = list[int](), revocation.find_tokens
+    lists, read_list = list[int](), tokens.find_tokens
     monkeypatch.setattr(
-        revocation, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
+        tokens, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
     )
 
-    result = desk.revoke.revoke("shipment")
+    result = desk.command.undo("shipment")
 
-    assert (result.revoked, len(result.kept), len(pingone.tokens())) == (0, 2, 2)
+    assert (result.tokens.revoked, len(result.kept), len(pingone.tokens())) == (0, 2, 2)
     assert [look(database, record_id).is_token_made for record_id in made.ids] == [True] * 2
 
 
@@ -73,7 +74,7 @@ def test_an_import_of_unknown_fate_that_made_nothing_is_written_down(
     made = make_batch(database, [UNKNOWN], state=BatchState.CANCELLED)
     import_by(database, made, JobState.LOST, made.id)
 
-    assert desk.revoke.revoke("shipment") == Revoked()
+    assert desk.command.undo("shipment").tokens == TokenCounts()
 
     assert look(database, made.id).import_job_id is None
 
@@ -101,11 +102,11 @@ def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
         connection.execute(update(Record).values(otps=sealed))
     pingone.seed(tokens=[{"serial": record.serial_number, "secret": b"12345678901234567890".hex()}])
 
-    result = desk.revoke.revoke("shipment")
+    result = desk.command.undo("shipment")
 
-    assert (result.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {record.serial_number}))
+    assert (result.tokens.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {record.serial_number}))
     if not is_ours:
-        assert "was not made then" in result.kept[0].why
+        assert "was not made then" in next(iter(result.kept.values())).why
         assert look(database, made.id).import_job_id == job
 
 
@@ -116,7 +117,7 @@ def test_imports_that_have_not_ended_are_counted_where_nothing_is_followed(
     made = make_batch(database, [UNKNOWN] * 3, state=BatchState.CANCELLED)
     import_by(database, made, JobState.DONE, made.ids[0])
     import_by(database, made, state, *made.ids[1:])
-    assert desk.revoke.examine("shipment") == Revoked(open_imports=1)
+    assert desk.command.examine("shipment").tokens == TokenCounts(open_imports=1)
 
 
 def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
@@ -124,16 +125,16 @@ def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
 ) -> None:
     made = make_batch(database, [TOKEN, UNKNOWN, {}], state=BatchState.PAUSED)
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    read_list = revocation.find_tokens
+    read_list = tokens.find_tokens
 
     def resume_meanwhile(*arguments: Any) -> Any:
         with database.writing() as connection:
             connection.execute(update(Batch).values(state=BatchState.RUNNING))
         return read_list(*arguments)
 
-    monkeypatch.setattr(revocation, "find_tokens", resume_meanwhile)
+    monkeypatch.setattr(tokens, "find_tokens", resume_meanwhile)
     with pytest.raises(NotPossible, match="runs"):
-        desk.revoke.revoke("shipment")
+        desk.command.undo("shipment")
 
     assert look(database, made.ids[0]).is_token_made
     assert look(database, made.ids[1]).import_job_id == job
@@ -149,7 +150,9 @@ def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
 
     with database.changing_many() as connection:
         made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
-        desk.tokens.note_fates(connection, made.batch_id, made=made_now, never_made=never_made)
+        Tokens(database, desk.keyring, desk.clients, desk.environment).note_fates(
+            connection, made.batch_id, made=made_now, never_made=never_made
+        )
 
     assert [look(database, record_id).is_token_made for record_id in made.ids] == [True, False, False, False]
     assert [look(database, record_id).import_job_id for record_id in (lost[1], *again)] == [None, job, job]
