@@ -12,7 +12,7 @@ import typer
 
 from worker.audit import this_person
 from worker.batches.undo.devices import End, Heir
-from worker.batches.undo.undone import TokenCounts, Undone
+from worker.batches.undo.undone import Kept, TokenCounts, Undone
 from worker.cli.console import console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
@@ -82,7 +82,6 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "tokens": asdict(undone.tokens) if undone.tokens else None,
         "default_changes": [asdict(change) for change in undone.defaults.values()],
         "kept": [asdict(each) for each in undone.kept.values()],
-        "left_alone": [asdict(each) for each in undone.left_alone],
     }
 
 
@@ -102,10 +101,7 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
             f"To load its file again: oathbulk cancel {named}, and then run the file with another name for the batch "
             "(--batch NAME)."
         )
-    kept = [f"row {each.row_number} ({each.serial_number}): {each.why}" for each in undone.kept.values()]
-    yield from _list(agree(len(kept), "stays", "stay"), kept)
-    alone = [f"{each.serial_number}: {each.why}" for each in undone.left_alone]
-    yield from _list(f"of the list {agree(len(alone), 'is', 'are')} left alone", alone)
+    yield from _list_kept(list(undone.kept.values()))
 
 
 def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[str]:
@@ -166,11 +162,12 @@ def _tell_earlier(verb: str, earlier: int) -> str:
     return f" {earlier:,} {agree(earlier, 'was', 'were')} {verb} by an earlier run." if earlier else ""
 
 
-def _list(what: str, lines: Sequence[str]) -> Iterator[str]:
-    """Name things; of many, the first."""
-    if lines:
-        yield f"{len(lines):,} {what}:"
-    for line in lines[:MOST_LINES]:
-        yield f"  {line}"
-    if len(lines) > MOST_LINES:
-        yield f"  and {len(lines) - MOST_LINES} more: --json names them"
+def _list_kept(kept: Sequence[Kept]) -> Iterator[str]:
+    """Name what is left alone, and why; of many, the first."""
+    if kept:
+        yield f"{len(kept):,} {agree(len(kept), 'is', 'are')} left alone:"
+    for each in kept[:MOST_LINES]:
+        named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
+        yield f"  {named}: {each.why}"
+    if len(kept) > MOST_LINES:
+        yield f"  and {len(kept) - MOST_LINES} more: --json names them"

@@ -8,7 +8,7 @@ from worker.audit import Actor
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.undo.pipeline import Undo
-from worker.batches.undo.revocation_jobs import RevocationJobs, Revoking
+from worker.batches.undo.revocation_jobs import Revoking
 from worker.batches.undo.tokens import Tokens
 from worker.batches.undo.undo_check import UndoCheck
 from worker.config.environment import Environment
@@ -46,9 +46,9 @@ class UndoParts(Parts):
             self.clients,
             importer,
             self.undo_check,
-            RevocationJobs(self.database, settings.over_after),
             time.sleep,
             send_within=settings.send_within,
+            answer_within=settings.over_after,
         )
         return Undo(
             self.database,

@@ -18,7 +18,7 @@ from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record_states import Status
 from worker.batches.commands import NotPossible
 from worker.batches.undo.devices import End
-from worker.batches.undo.revocation_jobs import RevocationJobs, Revoking
+from worker.batches.undo.revocation_jobs import Revoking
 from worker.batches.undo.tokens import Tokens
 from worker.batches.undo.undone import TokenCounts
 from worker.leases.undoing import note_tokens_gone
@@ -131,14 +131,14 @@ def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
 
 def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do this when a revocation job is written down, and its request has not gone out."""
-    original = RevocationJobs.begin
+    original = Revoking._begin
 
     def begin(*arguments: Any) -> int:
         job = original(*arguments)
         act()
         return job
 
-    monkeypatch.setattr(RevocationJobs, "begin", begin)
+    monkeypatch.setattr(Revoking, "_begin", begin)
 
 
 def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(

@@ -17,7 +17,7 @@ from worker import audit
 from worker.batches.commands import NotPossible
 from worker.batches.undo import pipeline, tokens
 from worker.batches.undo.devices import DeviceOutcome, End, Removal
-from worker.batches.undo.undone import LeftAlone, TokenCounts
+from worker.batches.undo.undone import Kept, TokenCounts
 from worker.intake import SerialList
 from worker.pingone.client import Call
 
@@ -101,7 +101,7 @@ def test_a_device_that_stays_keeps_its_token_and_is_named_once(
     result = desk.command.undo("shipment")
 
     assert result.tokens == TokenCounts(own=1, revoked=1, left=1)
-    assert [(record_id, each.why) for record_id, each in result.kept.items()] == [(made.ids[0], "lost")]
+    assert [(each.row_number, each.why) for each in result.kept.values()] == [(2, "lost")]
     assert (len(pingone.devices()), len(pingone.tokens())) == (1, 1)
 
 
@@ -130,14 +130,11 @@ def test_of_a_list_only_its_tokens_go_and_what_is_nothing_to_the_batch_is_named(
 
     assert (shown.devices.made, shown.devices.ends, shown.tokens) == (1, {End.THERE: 1}, TokenCounts(1, not_ours=1))
     assert (result.devices.ends, result.tokens) == ({End.REMOVED: 1}, TokenCounts(1, 1, not_ours=1))
-    assert (
-        result.left_alone
-        == shown.left_alone
-        == [
-            LeftAlone(theirs, "this batch has made nothing of it that may be taken away"),
-            LeftAlone("UNKNOWN1", "no row of this batch has it"),
-        ]
-    )
+    left_alone = [
+        Kept(4, theirs, "this batch has made nothing of it that may be taken away"),
+        Kept(None, "UNKNOWN1", "no row of this batch has it"),
+    ]
+    assert list(result.kept.values()) == list(shown.kept.values()) == left_alone
     assert not result.is_whole
     assert (pingone.devices(), pingone.tokens()) == ({"stays", "found"}, {stays, theirs})
     assert statuses(database, made) == ["cancelled", "active", "active"]

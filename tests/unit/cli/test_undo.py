@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from worker.batches.undo.devices import DefaultChange, End, Heir
-from worker.batches.undo.undone import DeviceCounts, Kept, LeftAlone, TokenCounts, Undone
+from worker.batches.undo.undone import DeviceCounts, Kept, TokenCounts, Undone
 from worker.cli.undo import describe
 
 COMMAND = "oathbulk undo box"
@@ -48,8 +48,8 @@ def test_after_a_whole_undo_it_is_said_how_the_file_is_loaded_again() -> None:
     done = Undone(tokens=TokenCounts(own=2, revoked=2))
     assert tell(done, is_done=True)[-1].startswith("To load its file again: oathbulk cancel box, and then run the file")
     assert not any("again" in line for line in tell(done, is_done=True, is_partial=True))
-    done.kept[1] = Kept(2, "MADE1", "it is paired")
-    assert tell(done, is_done=True)[-2:] == ["1 stays:", "  row 2 (MADE1): it is paired"]
+    done.kept["MADE1"] = Kept(2, "MADE1", "it is paired")
+    assert tell(done, is_done=True)[-2:] == ["1 is left alone:", "  row 2 (MADE1): it is paired"]
 
 
 def test_given_again_it_tells_of_what_the_first_one_took_away() -> None:
@@ -75,7 +75,7 @@ def test_what_keeps_tokens_from_being_revoked_is_told_with_what_was_done() -> No
 
 
 def test_serial_numbers_of_the_list_that_are_nothing_to_the_batch_are_named() -> None:
-    many = Undone(left_alone=[LeftAlone(f"A{number}", "no row of this batch has it") for number in range(21)])
+    many = Undone(kept={f"A{number}": Kept(None, f"A{number}", "no row of this batch has it") for number in range(21)})
     lines = tell(many, is_done=False, is_partial=True)
-    assert lines[1:3] == ["21 of the list are left alone:", "  A0: no row of this batch has it"]
+    assert lines[1:3] == ["21 are left alone:", "  A0: no row of this batch has it"]
     assert lines[-1] == "  and 1 more: --json names them"

@@ -38,7 +38,7 @@ _SPELLINGS = (Record.serial_number, func.lower(Record.serial_number), func.upper
 
 def read_made(database: Database, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
     """Read of every record of a batch what it made, or may have made, and what earlier undos took away of that."""
-    columns = (Record.id, Record.serial_number, func.lower(Record.device_id).label("device_id"))
+    columns = (Record.id, Record.row_number, Record.serial_number, func.lower(Record.device_id).label("device_id"))
     kinds = {
         "has_device": HAS_DEVICE,
         "has_open_pairing": HAS_OPEN_PAIRING,

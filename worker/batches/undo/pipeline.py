@@ -24,7 +24,7 @@ from worker.batches.undo.ownership import HAS_DEVICE, HAS_OPEN_PAIRING, find_bat
 from worker.batches.undo.revocation_jobs import Revoking
 from worker.batches.undo.tokens import OwnToken, SortedTokens, Tokens
 from worker.batches.undo.undo_check import UndoCheck, UndoneBatch
-from worker.batches.undo.undone import DeviceCounts, Kept, LeftAlone, TokenCounts, Undone
+from worker.batches.undo.undone import DeviceCounts, TokenCounts, Undone
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
@@ -150,9 +150,9 @@ class Undo:
             for serial in only.serial_numbers:
                 row = by_serial.get(serial.lower())
                 if row is None:
-                    undone.left_alone.append(LeftAlone(serial, _NOT_OF_BATCH))
-                elif not (_is_device_concerned(row) or (row.may_have_token and not devices_only)):
-                    undone.left_alone.append(LeftAlone(serial, _NOTHING_MADE))
+                    undone.keep(serial, None, _NOT_OF_BATCH)
+                elif not (_may_have_device(row) or (row.may_have_token and not devices_only)):
+                    undone.keep(row.serial_number, row.row_number, _NOTHING_MADE)
             wanted = {serial.lower() for serial in only.serial_numbers}
             made = [row for row in made if row.serial_number.lower() in wanted]
         undone.devices = DeviceCounts(
@@ -237,7 +237,7 @@ class Undo:
             change = DefaultChange(record.row_number, record.serial_number, record.user_id, outcome.heir)
             undone.defaults.setdefault(record.user_id, change)
         if end is End.LEFT:
-            undone.kept[record.id] = Kept(record.row_number, record.serial_number, why)
+            undone.keep(record.serial_number, record.row_number, why)
 
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
         """Wait until no request to pair of the batch can be under way any more: what it makes could not be seen yet."""
@@ -247,13 +247,12 @@ class Undo:
         was_sent_lately = Record.otp_sent_at > self._database.now(-over_after)
         is_under_way = and_(HAS_OPEN_PAIRING, or_(was_sent_lately, is_put_off))
         under_way = select(Record.id).where(Record.batch_id == batch.id, is_under_way).limit(1)
-        while self._has(under_way):
+        while True:
+            with self._database.reading() as connection:
+                if connection.scalar(under_way) is None:
+                    return
             self._on_progress(WAITING, 0)
             self._wait(ASK_AGAIN)
-
-    def _has(self, found: Any) -> bool:
-        with self._database.reading() as connection:
-            return connection.scalar(found) is not None
 
     def _count_ago(self, record: Row[*tuple[Any, ...]]) -> SentAgo | None:
         with self._database.reading() as connection:
@@ -286,7 +285,7 @@ class Undo:
             self._on_progress(REVOKING, start, len(found.own))
             with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
                 chunk = found.own[start : start + self._settings.tokens_per_import]
-                others = self._revoking.revoke(batch, chunk, self._note_revoked_by(counts), call)
+                others = self._revoking.revoke(batch, chunk, partial(self._note_revoked, counts), call)
                 unsure += others.unsure
                 for token, why in others.refused:
                     _keep_token(undone, counts, token, why)
@@ -294,7 +293,7 @@ class Undo:
             with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
                 self._revoking.end_jobs(batch.id, call)
                 revoked, there = self._tokens.find_revoked(unsure, call)
-                self._note_revoked_by(counts)(revoked)
+                self._note_revoked(counts, revoked)
                 for token in there:
                     _keep_token(undone, counts, token, _NOT_REVOKED)
 
@@ -331,11 +330,9 @@ class Undo:
             _keep_token(undone, counts, row, _HALF_SHOWN)
         counts.gone += self._tokens.note_findings(self._check, batch, found)
 
-    def _note_revoked_by(self, counts: TokenCounts) -> Callable[[Sequence[OwnToken]], None]:
-        def note(tokens: Sequence[OwnToken]) -> None:
-            counts.revoked += self._tokens.note_revoked(tokens)
-
-        return note
+    def _note_revoked(self, counts: TokenCounts, tokens: Sequence[OwnToken]) -> None:
+        """Write down that tokens were revoked, at once, and count them."""
+        counts.revoked += self._tokens.note_revoked(tokens)
 
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:
@@ -379,16 +376,14 @@ class Undo:
             audit.append(self._database, connection, self._actor, action, name, facts)
 
 
-def _is_device_concerned(row: Row[*tuple[Any, ...]]) -> bool:
-    """Whether a record made a device, or may have."""
+def _may_have_device(row: Row[*tuple[Any, ...]]) -> bool:
+    """Whether a record made a device, or may have, or had one until an earlier undo."""
     return bool(row.has_device or row.has_open_pairing or row.had_device)
 
 
-def _keep_token(undone: Undone, counts: TokenCounts, token: Any, why: str) -> None:
-    """Note that a token stays; where its device does, that says why already. `token`: a record, or an OwnToken."""
-    record_id = token.record_id if isinstance(token, OwnToken) else token.id
+def _keep_token(undone: Undone, counts: TokenCounts, token: Row[*tuple[Any, ...]] | OwnToken, why: str) -> None:
     counts.left += 1
-    undone.kept.setdefault(record_id, Kept(token.row_number, token.serial_number, why))
+    undone.keep(token.serial_number, token.row_number, why)
 
 
 def _make_call(batch: UndoneBatch) -> Call:

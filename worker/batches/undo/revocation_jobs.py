@@ -42,54 +42,10 @@ class NotRevoked:
     refused: list[tuple[OwnToken, str]] = field(default_factory=list)
 
 
-class RevocationJobs:
-    """The rows of revocation jobs. `answer_within`: seconds after which no answer to a job's request comes any more,
-    and PingOne is done with it."""
-
-    def __init__(self, database: Database, answer_within: float) -> None:
-        self._database = database
-        self._is_unanswered = counted_from() < database.now(-answer_within)
-
-    def begin(self, batch_id: int, size: int) -> int:
-        """Write a job down, as sent. Returns the id of its row."""
-        values = {"batch_id": batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": size}
-        written = insert(InventoryJob).values(values | {"sent_at": self._database.now()}).returning(InventoryJob.id)
-        with self._database.writing() as connection:
-            return connection.scalars(written).one()
-
-    def mark_sent_again(self, connection: Connection, job: int) -> bool:
-        """Write down, within a transaction, that the request of a job goes out now: an answer to it may come later than
-        was thought. False: another command has called the job lost."""
-        mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
-        return connection.execute(mine.values(sent_at=self._database.now())).rowcount == 1
-
-    def note_started(self, job: int, pingone_id: str) -> None:
-        """Write down the id that PingOne gave to a job."""
-        self._write(job, job_id=pingone_id, state=JobState.RUNNING)
-
-    def end(self, job: int, state: JobState, *, done: int | None = None, detail: str | None = None) -> None:
-        """Write down how a job ended."""
-        self._write(job, state=state, done=done, detail=detail, ended_at=self._database.now())
-
-    def find_unfinished(self, batch_id: int) -> Row[*tuple[Any, ...]] | None:
-        """Find the first job of a batch whose end is not written down: an earlier command was killed meanwhile."""
-        columns = (InventoryJob.id, InventoryJob.job_id, self._is_unanswered.label("is_unanswered"))
-        mine = select(*columns).where(
-            text(UNFINISHED), InventoryJob.batch_id == batch_id, InventoryJob.kind == JobKind.REVOKE
-        )
-        with self._database.reading() as connection:
-            return connection.execute(mine.order_by(InventoryJob.id)).first()
-
-    def _write(self, job: int, **values: Any) -> None:
-        # Another command may have ended it meanwhile.
-        mine = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
-        with self._database.writing() as connection:
-            connection.execute(mine.values(values))
-
-
 class Revoking:
     """Revokes tokens of one environment by jobs. `wait` waits so many seconds. The request of a job goes out no later
-    than `send_within` seconds after it was marked as sent."""
+    than `send_within` seconds after it was marked as sent; `answer_within` seconds after that no answer to it comes any
+    more, and PingOne is done with it."""
 
     def __init__(
         self,
@@ -97,18 +53,18 @@ class Revoking:
         clients: Clients,
         importer: Environment,
         check: UndoCheck,
-        jobs: RevocationJobs,
         wait: Callable[[float], object],
         *,
         send_within: float,
+        answer_within: float,
     ) -> None:
         self._database = database
         self._clients = clients
         self._importer = importer
         self._check = check
-        self._jobs = jobs
         self._wait = wait
         self._send_within = send_within
+        self._is_unanswered = counted_from() < database.now(-answer_within)
 
     def revoke(self, batch: UndoneBatch, tokens: Sequence[OwnToken], note: NoteRevoked, call: Call) -> NotRevoked:
         """Revoke tokens of the batch by one job, if the batch still rests; where PingOne refuses it, each half by
@@ -122,18 +78,18 @@ class Revoking:
     def end_jobs(self, batch_id: int, call: Call) -> None:
         """Wait for the end of jobs of the batch that an earlier command, or a lost answer, left open. What they did,
         the inventory shows."""
-        while job := self._jobs.find_unfinished(batch_id):
+        while job := self._find_unfinished(batch_id):
             if job.job_id is not None:
-                self._end(job.id, self._await_end(job.job_id, call))
+                self._note_result(job.id, self._await_end(job.job_id, call))
             elif job.is_unanswered:
-                self._jobs.end(job.id, JobState.LOST)
+                self._end(job.id, JobState.LOST)
             else:
                 self._wait(ASK_AGAIN)
 
     def _revoke(
         self, batch: UndoneBatch, tokens: Sequence[OwnToken], note: NoteRevoked, others: NotRevoked, call: Call
     ) -> None:
-        job = self._jobs.begin(batch.id, len(tokens))
+        job = self._begin(batch.id, len(tokens))
         marking = self._mark_each_try(batch, job, call)
         try:
             start = self._clients.jobs(self._importer).start_revocation
@@ -143,20 +99,20 @@ class Revoking:
             others.unsure += tokens
             return
         except Rejected as refusal:
-            self._jobs.end(job, JobState.FAILED, detail=str(refusal)[:LONGEST_DETAIL])
+            self._end(job, JobState.FAILED, detail=str(refusal))
             self._revoke_halves(batch, tokens, note, others, str(refusal), call)
             return
         except (PingOneError, SlotTooFar, NotPossible):
-            self._jobs.end(job, JobState.FAILED)
+            self._end(job, JobState.FAILED)
             raise
-        self._jobs.note_started(job, pingone_id)
+        self._write(job, job_id=pingone_id, state=JobState.RUNNING)
         result = self._await_end(pingone_id, call)
         is_failed = result is not None and result.state is Theirs.FAILED
         if result is not None and not is_failed and result.revoked == len(tokens):
             note(tokens)
         elif not is_failed:
             others.unsure += tokens
-        self._end(job, result)
+        self._note_result(job, result)
         if result is not None and is_failed:
             self._revoke_halves(batch, tokens, note, others, result.reason or "the job failed", call)
 
@@ -168,7 +124,7 @@ class Revoking:
             marked_after = boot_time()
             with self._database.changing_many() as connection:
                 self._check.require_rest_within(connection, batch)
-                if not self._jobs.mark_sent_again(connection, job):
+                if not self._mark_sent(connection, job):
                     raise NotPossible(f"batch {batch.name!r} is being undone by another command: wait for its end")
             marking.send_before = marked_after + self._send_within
 
@@ -210,11 +166,44 @@ class Revoking:
             self._wait(ASK_AGAIN)
         return None
 
-    def _end(self, job: int, result: ImportJob | None) -> None:
+    def _note_result(self, job: int, result: ImportJob | None) -> None:
         """Write down how a job ended."""
         if result is None:
-            self._jobs.end(job, JobState.LOST)
+            self._end(job, JobState.LOST)
         elif result.state is Theirs.FAILED:
-            self._jobs.end(job, JobState.FAILED, detail=(result.reason or "")[:LONGEST_DETAIL])
+            self._end(job, JobState.FAILED, detail=result.reason or "")
         else:
-            self._jobs.end(job, JobState.DONE, done=result.revoked)
+            self._end(job, JobState.DONE, done=result.revoked)
+
+    def _begin(self, batch_id: int, size: int) -> int:
+        """Write a job down, as sent. Returns the id of its row."""
+        values = {"batch_id": batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": size}
+        written = insert(InventoryJob).values(values | {"sent_at": self._database.now()}).returning(InventoryJob.id)
+        with self._database.writing() as connection:
+            return connection.scalars(written).one()
+
+    def _mark_sent(self, connection: Connection, job: int) -> bool:
+        """Write down that the request of a job goes out now: an answer to it may come later than was thought. False:
+        another command has called the job lost."""
+        mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+        return connection.execute(mine.values(sent_at=self._database.now())).rowcount == 1
+
+    def _find_unfinished(self, batch_id: int) -> Row[*tuple[Any, ...]] | None:
+        """Find the first job of a batch whose end is not written down: an earlier command was killed meanwhile."""
+        columns = (InventoryJob.id, InventoryJob.job_id, self._is_unanswered.label("is_unanswered"))
+        mine = select(*columns).where(
+            text(UNFINISHED), InventoryJob.batch_id == batch_id, InventoryJob.kind == JobKind.REVOKE
+        )
+        with self._database.reading() as connection:
+            return connection.execute(mine.order_by(InventoryJob.id)).first()
+
+    def _end(self, job: int, state: JobState, *, done: int | None = None, detail: str | None = None) -> None:
+        """Write down how a job ended."""
+        detail = detail and detail[:LONGEST_DETAIL]
+        self._write(job, state=state, done=done, detail=detail, ended_at=self._database.now())
+
+    def _write(self, job: int, **values: Any) -> None:
+        # Another command may have ended it meanwhile.
+        mine = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
+        with self._database.writing() as connection:
+            connection.execute(mine.values(values))

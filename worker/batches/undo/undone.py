@@ -10,17 +10,10 @@ from worker.batches.undo.devices import DefaultChange, End
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A record whose device or token stays in PingOne, or of which that is not known; and why."""
+    """What is left alone, and why: a record's device or token that stays in PingOne, or of which that is not known; or
+    a serial number of a person's list that is nothing to the batch. `row_number` is None where it has no such row."""
 
-    row_number: int
-    serial_number: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class LeftAlone:
-    """A serial number of the person's list that is nothing to this batch, and why."""
-
+    row_number: int | None
     serial_number: str
     why: str
 
@@ -63,15 +56,18 @@ class TokenCounts:
 @dataclass(slots=True)
 class Undone:
     """What was found and done. `tokens` is None where they were not asked for; `defaults`: whose default device
-    changes, by user; `kept`: what stays, by the record's id, each with why."""
+    changes, by user; `kept`: what is left alone, by serial number as it is written there."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
     defaults: dict[str, DefaultChange] = field(default_factory=dict)
-    kept: dict[int, Kept] = field(default_factory=dict)
-    left_alone: list[LeftAlone] = field(default_factory=list)
+    kept: dict[str, Kept] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing stays that was to go."""
-        return not (self.kept or self.left_alone or (self.tokens and self.tokens.obstacle))
+        return not (self.kept or (self.tokens and self.tokens.obstacle))
+
+    def keep(self, serial_number: str, row_number: int | None, why: str) -> None:
+        """Note that something is left alone. Of a device and its token that stay, the device says why."""
+        self.kept.setdefault(serial_number, Kept(row_number, serial_number, why))
