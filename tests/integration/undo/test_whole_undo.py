@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 from support.data.batches import Made, look, statuses
 from support.data.moving_clock import MovingDatabase
@@ -20,6 +21,7 @@ from worker.batches.undo.devices import DeviceOutcome, End, Removal
 from worker.batches.undo.undone import Kept, TokenCounts
 from worker.intake import SerialList
 from worker.pingone.client import Call
+from worker.pingone.errors import CredentialsRefused
 
 # A record that imported its token and made a device of it.
 BOTH = TOKEN | OURS | {"status": Status.ACTIVE}
@@ -172,3 +174,16 @@ def test_a_dry_run_leaves_open_what_a_pairing_of_unknown_fate_has_made(
     result = desk.command.undo("shipment")
     assert (result.devices.ends, result.tokens) == ({End.REMOVED: 1}, TokenCounts(own=1, revoked=1))
     assert (pingone.devices(), pingone.tokens()) == (set(), set())
+
+
+def test_wrong_credentials_are_asked_about_once_and_not_for_each_device(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made = make_both(database, pingone, 5)
+    desk.environment = desk.environment.model_copy(update={"client_secret": SecretStr("another")})
+
+    with pytest.raises(CredentialsRefused):
+        desk.command.undo("shipment")
+
+    assert pingone.calls("access_token", "list", "unpair") == ["access_token"]
+    assert statuses(database, made) == ["active"] * 5

@@ -176,8 +176,6 @@ class Undo:
         gone = dict[int, str]()
         if not ids:
             return gone
-        # Once, so that wrong credentials are one failure, and not one for each device.
-        self._clients.access_tokens(self._environment).get()
         if is_real:
             self._wait_for_pairings(batch)
         removal = Removal(
