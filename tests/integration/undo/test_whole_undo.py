@@ -186,4 +186,6 @@ def test_wrong_credentials_are_asked_about_once_and_not_for_each_device(
         desk.command.undo("shipment")
 
     assert pingone.calls("access_token", "list", "unpair") == ["access_token"]
+    # Not a thread began.
+    assert desk.told == []
     assert statuses(database, made) == ["active"] * 5

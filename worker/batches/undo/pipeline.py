@@ -176,6 +176,8 @@ class Undo:
         gone = dict[int, str]()
         if not ids:
             return gone
+        # Before threads ask: wrong credentials are one failure, and not one for each of them.
+        self._clients.access_tokens(self._environment).get()
         if is_real:
             self._wait_for_pairings(batch)
         removal = Removal(
@@ -191,7 +193,7 @@ class Undo:
 
         def note(record: Row[*tuple[Any, ...]], outcome: DeviceOutcome) -> None:
             self._note_device(undone, record, outcome, is_real=is_real)
-            if outcome.device_id:
+            if outcome.device_id and record.serial_number not in undone.kept:
                 gone[record.id] = outcome.device_id
             self._on_progress(step, undone.devices.ends.total(), len(ids))
 
