@@ -44,8 +44,7 @@ NEED_RECORDS = (
     "export shipment -o out.csv --hand-out",
     "report shipment -o out.html",
     "verify shipment",
-    "unpair shipment",
-    "revoke shipment",
+    "undo shipment",
     "show --batch shipment",
 )
 

@@ -133,7 +133,7 @@ BATCHES: list[Typed] = [
     ("export other -o out.csv", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("report other -o out.html", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("verify other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
-    ("unpair other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
+    ("undo other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("show --batch other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("audit other", {}, USAGE, "no batch is named 'other': the latest are shipment"),
     ("show XYZZY1", {}, USAGE, "XYZZY1"),

@@ -8,8 +8,6 @@ import pytest
 from support.processes.waiting import wait_until
 
 from worker.simulator.box import a_few_of_each, make_box
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET
-from worker.simulator.shipment import make_shipment
 
 # Seconds.
 PATIENCE = 120
@@ -76,12 +74,12 @@ def some_tokens(simulator, before):
     return len(simulator.tokens()) > len(before[1])
 
 
-def undo(desk, command, *options):
-    """Give a command again until nobody works on the batch any more: what the dead had in hand is held for a while."""
+def undo(desk, *options):
+    """Give it again until nobody works on the batch any more: what the dead had in hand is held for a while."""
     results = []
 
     def is_done():
-        results.append(desk.oathbulk(command, "box", *options))
+        results.append(desk.oathbulk("undo", "box", *options))
         return "in hand: wait" not in results[-1].stderr
 
     wait_until(is_done, PATIENCE, "nothing is in hand")
@@ -92,36 +90,37 @@ def undo(desk, command, *options):
 def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
     """The undo is killed as well, and its answers get lost."""
     desk, simulator, before = half_done(some_devices)
-    assert "oathbulk cancel box" in desk.oathbulk("unpair", "box").stderr
+    assert "oathbulk cancel box" in desk.oathbulk("undo", "box").stderr
     assert desk.oathbulk("cancel", "box").code == 0
 
     middle = stands(simulator)
-    shown = undo(desk, "unpair", "--json")
-    assert shown.json["there"] > 0
+    shown = undo(desk, "--json")
+    assert shown.json["devices"]["there"] > 0
     assert stands(simulator) == middle
     simulator.change(faults=LOST, fault_operations=("unpair", "revoke_tokens"), latency=0.2)
 
-    killed = desk.start("unpair", "box", "--yes")
+    killed = desk.start("undo", "box", "--yes")
     wait_until(lambda: not killed.is_alive or len(simulator.devices()) < len(middle[0]), PATIENCE, "some are gone")
     assert killed.is_alive, killed.stderr
     wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
     assert stands(simulator)[0] != before[0]
     simulator.change(latency=0)
-    unpaired = undo(desk, "unpair", "--yes", "--ticket", "INC-7")
-    assert (unpaired.code, unpaired.stderr.count("Traceback")) == (0, 0), unpaired.stdout + unpaired.stderr
+    devices = undo(desk, "--devices-only", "--yes", "--ticket", "INC-7")
+    assert (devices.code, devices.stderr.count("Traceback")) == (0, 0), devices.stdout + devices.stderr
     assert stands(simulator)[0] == before[0]
+    assert stands(simulator)[1] != before[1]
 
-    assert desk.oathbulk("revoke", "box").code == 0
-    revoked = undo(desk, "revoke", "--yes", "--ticket", "INC-7")
-    assert revoked.code == 0, revoked.stdout + revoked.stderr
+    tokens = undo(desk, "--yes", "--ticket", "INC-7")
+    assert tokens.code == 0, tokens.stdout + tokens.stderr
     assert stands(simulator) == before[:2]
     assert defaults(simulator) >= before[2]
 
-    again = desk.oathbulk("unpair", "box", "--json").json
-    assert (again["devices"], again["unknown_pairings"]) == (0, 0)
-    assert desk.oathbulk("revoke", "box", "--json").json["own"] == 0
+    again = desk.oathbulk("undo", "box", "--json").json
+    assert (again["devices"]["made"], again["devices"]["unknown_pairings"], again["tokens"]["own"]) == (0, 0, 0)
     lines = [line for line in desk.oathbulk("audit", "box", "--json").json["lines"] if line["ticket"] == "INC-7"]
-    assert [line["action"] for line in lines] == ["unpair", "unpair", "revoke", "revoke"]
+    actions = [line["action"] for line in lines]
+    assert actions == sorted(actions, reverse=True)
+    assert (actions[:2], actions[-2:]) == (["unpair"] * 2, ["revoke"] * 2)
     verified = desk.oathbulk("verify", "box", "--json")
     assert {found["theirs"] for found in verified.json["differences"]} <= {
         "ACTIVE",
@@ -130,27 +129,13 @@ def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(half_done):
     }
 
 
-def test_revoke_needs_the_credentials_of_the_application_that_imports_and_no_others(set_out):
-    desk, _ = set_out(make_shipment(3))
-    assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
-    assert desk.oathbulk("cancel", "shipment").code == 0
-    right = {"PINGONE_IMPORT_CLIENT_ID": CLIENT_ID, "PINGONE_IMPORT_CLIENT_SECRET": CLIENT_SECRET}
-
-    assert desk.oathbulk("revoke", "shipment", PINGONE_CLIENT_SECRET="another one", **right).code == 0
-
-    refused = desk.oathbulk("revoke", "shipment", **right | {"PINGONE_IMPORT_CLIENT_SECRET": "another one"})
-    assert refused.code == 3
-    assert "check PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET" in refused.stderr
-
-
 @pytest.mark.faults
 def test_imports_of_unknown_fate_are_undone_too(half_done):
     """The run is killed while its first tokens appear in the inventory, and nobody hears of their import."""
     desk, simulator, before = half_done(some_tokens, {"kind": "reset_after", "operation": "import_tokens"})
     assert desk.oathbulk("cancel", "box").code == 0
-    assert undo(desk, "unpair", "--yes").code == 0
-    revoked = undo(desk, "revoke", "--yes", "--json")
-    assert (revoked.code, revoked.json["revoked"] > 0) == (0, True), revoked.stdout + revoked.stderr
+    undone = undo(desk, "--yes", "--json")
+    assert (undone.code, undone.json["tokens"]["revoked"] > 0) == (0, True), undone.stdout + undone.stderr
     assert stands(simulator) == before[:2]
     assert defaults(simulator) >= before[2]
 
@@ -165,7 +150,7 @@ def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_bef
     there = len(simulator.devices())
     simulator.change(latency=0.4)
 
-    removing = desk.start("unpair", "box", "--yes")
+    removing = desk.start("undo", "box", "--yes")
     wait_until(lambda: len(simulator.devices()) < there, PATIENCE, "some are gone")
     removing.interrupt()
     removing.interrupt()
@@ -178,7 +163,7 @@ def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_bef
     assert first == "Removing devices: 0 of 60"
     done = re.fullmatch(
         r"Interrupted\. Removing devices: (\d+) of 60\. What was taken away is written down\. "
-        r"Go on with: oathbulk unpair box --yes",
+        r"Go on with: oathbulk undo box --yes",
         last,
     )
     assert done
@@ -187,7 +172,7 @@ def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_bef
     assert desk.processes() == []
 
     simulator.change(latency=0)
-    again = desk.oathbulk("unpair", "box", "--yes")
+    again = desk.oathbulk("undo", "box", "--yes")
     assert again.code == 0, again.stderr
     said = rf"60 devices of box: {left} removed now, (\d+) by an earlier run; (\d+) were gone already\."
     told = re.fullmatch(said, again.stdout.splitlines()[0])
@@ -196,3 +181,34 @@ def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_bef
     by_earlier, gone = map(int, told.groups())
     assert by_earlier + gone == 60 - left
     assert by_earlier >= earlier - gone
+
+
+def test_the_token_of_somebody_who_leaves_is_taken_back_and_the_others_stay(set_out):
+    """A list by hand, as the help says it; one that cannot be used is refused with its row, and nothing goes."""
+    box = make_box(8, seed=3)
+    desk, simulator = set_out(box, {"OATHBULK_CALL_DEADLINE": "5"}, job_takes=0.2)
+    box.write(desk.folder)
+    assert desk.oathbulk(*RUN).code == 0
+    devices, tokens = stands(simulator)
+    leaver = next(iter(devices.values()))[0]
+
+    (desk.folder / "bad.txt").write_text(f"{leaver}\n1.0E+12\n")
+    refused = desk.oathbulk("undo", "box", "--only", "bad.txt", "--yes")
+    assert (refused.code, stands(simulator)) == (2, (devices, tokens))
+    assert "bad.txt, line 2: the serial was turned into a number" in refused.stderr
+
+    (desk.folder / "leavers.csv").write_text(f"name,serial_number\nAda,{leaver}\nBob,NOTOURS1\n")
+    shown = desk.oathbulk("undo", "box", "--only", "leavers.csv")
+    assert (shown.code, stands(simulator)) == (1, (devices, tokens))
+    assert "1 device of box would be removed" in shown.stdout
+    assert "1 token of box would be revoked" in shown.stdout
+    assert "NOTOURS1: no row of this batch has it" in shown.stdout
+    assert "oathbulk undo box --only leavers.csv --yes" in shown.stdout
+
+    assert desk.oathbulk("undo", "box", "--only", "leavers.csv", "--yes", "--ticket", "INC-8").code == 1
+    assert len(stands(simulator)[0]) == len(devices) - 1
+    assert leaver not in {serial for serial, _ in stands(simulator)[0].values()}
+    assert leaver not in stands(simulator)[1]
+    # Nothing of it is named that is gone already.
+    (desk.folder / "leavers.csv").write_text(f"{leaver}\n")
+    assert desk.oathbulk("undo", "box", "--only", "leavers.csv", "--yes").code == 0

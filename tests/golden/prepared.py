@@ -294,6 +294,7 @@ def _write_files(folder: Path) -> None:
         shutil.copy(SAMPLES / "otp_pairs" / f"{name}.csv", folder)
     (folder / "pairs.csv").write_text(PAIRS)
     (folder / "hall.csv").write_text(f"serial,otp1,user_id,device_id,Hall\nHALL1,308714,{_user(41)},{_user(42)},East\n")
+    (folder / "leavers.csv").write_text("serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n")
     (folder / "heads.txt").write_text(f"3 {64 * 'a'} 2026-03-02T11:32:00+00:00\n")
 
 

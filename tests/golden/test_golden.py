@@ -96,11 +96,10 @@ SHOWN = {
 ASKING = {
     "verify/done": "verify done",
     "verify/given up": "verify 'given up'",
-    "unpair/seeds": "unpair seeds",
-    "unpair/running": "unpair people",
-    "unpair/done": "unpair seeds --yes",
-    "revoke/seeds": "revoke seeds",
-    "revoke/done": "revoke seeds --yes",
+    "undo/seeds": "undo seeds",
+    "undo/running": "undo people",
+    "undo/done": "undo seeds --yes",
+    "undo/only": "undo seeds --only leavers.csv",
 }
 # These have no JSON.
 SAID = {

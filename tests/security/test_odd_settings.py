@@ -61,7 +61,8 @@ REQUIRED = {
 # What is typed behind a command that needs more to get as far as its settings.
 ARGUMENTS = {
     **dict.fromkeys(("check", "load", "run"), "shipment.csv"),
-    **dict.fromkeys(("pause", "resume", "cancel", "replay", "verify", "unpair", "revoke"), "batch"),
+    **dict.fromkeys(("pause", "resume", "cancel", "replay", "verify", "undo"), "batch"),
+    "mend": "batch shipment.csv",
     "show": "A1",
     "export": "batch -o out.csv",
     "report": "batch -o out.html",

@@ -95,15 +95,11 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "verify_command",
             "Read every device and token of a batch back from PingOne, at the pace, and report each difference.",
         ),
-        "unpair": Place(
+        "undo": Place(
             "undo",
-            "unpair",
-            "Remove the devices that a batch made, and no others; without --yes, say which those are.",
-        ),
-        "revoke": Place(
             "undo",
-            "revoke",
-            "Revoke the tokens that a batch imported and that are not paired; without --yes, say which those are.",
+            "Take away what a batch made: its devices, then the tokens that it imported and that nobody has. Without "
+            "--yes, say which those are.",
         ),
     },
     "This installation": {

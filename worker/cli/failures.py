@@ -19,7 +19,6 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.hours import OtherHours
 from worker.batches.names import NameTaken, NameUnfit
 from worker.batches.restoring import WorkersLive
-from worker.batches.undo.obstacles import CannotGoOn
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
@@ -60,7 +59,6 @@ _USAGE = (
 )
 _SETUP = (
     ConfigError,
-    CannotGoOn,
     OtherEncoding,
     SchemaOutdated,
     EmbeddedError,

@@ -116,7 +116,7 @@ def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Itera
     elif not is_done:
         yield (
             "Nothing was changed. What goes cannot be brought back, and what the batches made in PingOne cannot be "
-            "unpaired or revoked any more. To do it: the same command with --yes"
+            "undone any more. To do it: the same command with --yes"
         )
 
 

@@ -1,19 +1,18 @@
-"""`oathbulk unpair` and `oathbulk revoke`: take away again what a batch made in PingOne."""
+"""`oathbulk undo`: takes away again what a batch made in PingOne."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from shlex import quote
-from typing import Annotated
+from pathlib import Path
+from shlex import join
+from typing import Annotated, Any
 
 import typer
 
 from worker.audit import this_person
-from worker.batches.undo.obstacles import CannotGoOn
-from worker.batches.undo.removal import End
-from worker.batches.undo.unpaired import Unpaired
+from worker.batches.undo.devices import End, Heir
+from worker.batches.undo.undone import Kept, TokenCounts, Undone
 from worker.cli.console import console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
@@ -21,91 +20,154 @@ from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
-from worker.cli.undo_display import describe_revoked, describe_unpaired, list_kept
-from worker.config.environment import Environment
 from worker.installation.installation import Installation
-from worker.pingone.errors import CredentialsRefused
+from worker.intake import open_serial_list
+from worker.observability.counting import agree, count_things
 from worker.process.undo_parts import UndoParts
 from worker.reports.verification import find_environment
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")]
+# Lines of the same kind that are printed; --json has all of them.
+MOST_LINES = 20
 
 
-def unpair(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: Ticket = None) -> None:
-    """Remove the devices that a batch made, and no others; without --yes, say which those are."""
-    installation = Installation()
-    showing = showing_progress(_say_what_goes_on("unpair", batch, is_done=yes), is_quiet=as_json)
-    with _parts(installation, batch) as (parts, environment), showing as progress:
-        unpairing = parts.unpairing(environment, this_person(installation.settings, ticket), progress)
-        unpaired = unpairing.remove(batch) if yes else unpairing.examine(batch)
-    if as_json:
-        print_json(_unpaired_to_json(batch, unpaired, is_done=yes))
-    else:
-        for line in (*describe_unpaired(batch, unpaired, is_done=yes), *list_kept(unpaired.kept)):
-            console.print(line)
-    raise typer.Exit(SOME_LEFT if unpaired.kept else ALL_ACTIVE)
-
-
-def revoke(batch: BatchName, yes: Yes = False, as_json: AsJson = False, ticket: Ticket = None) -> None:
-    """Revoke the tokens that a batch imported and that are not paired; without --yes, say which those are."""
+def undo(
+    batch: BatchName,
+    only: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Only tokens of this list of serial numbers: a CSV with a column serial, or one on each line.",
+            show_default=False,
+        ),
+    ] = None,
+    devices_only: Annotated[bool, typer.Option("--devices-only", help="Leave the tokens in the inventory.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")] = False,
+    as_json: AsJson = False,
+    ticket: Ticket = None,
+) -> None:
+    """Take away what a batch made: its devices, then the tokens that it imported and that nobody has. Without --yes,
+    say which those are."""
+    serials = open_serial_list(only) if only else None
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
-    showing = showing_progress(_say_what_goes_on("revoke", batch, is_done=yes), is_quiet=as_json)
-    with _parts(installation, batch, is_importing=True) as (parts, environment), showing as progress:
-        revocation = parts.revocation(environment, this_person(installation.settings, ticket), progress)
-        revoked = revocation.revoke(batch) if yes else revocation.examine(batch)
-    if as_json:
-        print_json({"batch": batch, "is_done": yes} | asdict(revoked))
-    else:
-        for line in (*describe_revoked(batch, revoked, is_done=yes), *list_kept(revoked.kept)):
-            console.print(line)
-    raise typer.Exit(SOME_LEFT if revoked.kept else ALL_ACTIVE)
-
-
-def _say_what_goes_on(command: str, batch: str, *, is_done: bool) -> str:
-    """Say what becomes of an undo that is interrupted, and which command goes on."""
-    if not is_done:
-        return "Nothing was changed."
-    return f"What was taken away is written down. Go on with: oathbulk {command} {quote(batch)} --yes"
-
-
-@contextmanager
-def _parts(
-    installation: Installation, batch: str, *, is_importing: bool = False
-) -> Iterator[tuple[UndoParts, Environment]]:
-    """Yield the parts of a process that undoes this batch, and its environment. `is_importing`: it acts as the
-    application that imports. Raises UnknownBatch, ConfigError, HomeInUse, CredentialsRefused, CannotGoOn."""
+    command = join(
+        ["oathbulk", "undo", batch, *(["--only", str(only)] if only else []), *["--devices-only"] * devices_only]
+    )
+    interrupted = f"What was taken away is written down. Go on with: {command} --yes" if yes else "Nothing was changed."
     environment = find_environment(installation.database, batch, installation.environment)
     print_hosts(installation, environment.name)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
         parts = UndoParts(settings, installation.environment)
-        _require_credentials(parts, environment, environment.as_importer() if is_importing else environment)
-        yield parts, environment
+        with showing_progress(interrupted, is_quiet=as_json) as progress:
+            work = parts.undo(environment, this_person(installation.settings, ticket), progress)
+            undone = (work.undo if yes else work.examine)(batch, serials, devices_only=devices_only)
+    if as_json:
+        print_json(to_json(batch, undone, is_done=yes))
+    else:
+        for line in describe(batch, undone, command, is_done=yes, is_partial=only is not None):
+            console.print(line)
+    raise typer.Exit(ALL_ACTIVE if undone.is_whole else SOME_LEFT)
 
 
-def _require_credentials(parts: UndoParts, environment: Environment, application: Environment) -> None:
-    """Ask for an access token once, so that wrong credentials are one failure, and not one for each device."""
-    try:
-        parts.clients.access_tokens(application).get()
-    except CredentialsRefused as refusal:
-        if application is environment:
-            raise
-        raise CannotGoOn(
-            f"PingOne refused the credentials of the application that imports ({refusal}): check "
-            "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET"
-        ) from refusal
-
-
-def _unpaired_to_json(batch: str, unpaired: Unpaired, *, is_done: bool) -> dict[str, object]:
+def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
+    """What was found and done, as --json has it."""
+    devices = asdict(undone.devices) | {end.value: undone.devices.ends[end] for end in End}
+    del devices["ends"]
     return {
         "batch": batch,
         "is_done": is_done,
-        "devices": unpaired.devices,
-        "unknown_pairings": unpaired.unknown,
-        "earlier": unpaired.earlier,
-        **{end.value: unpaired.ends[end] for end in End},
-        "default_changes": [asdict(change) for change in unpaired.defaults.values()],
-        "kept": [asdict(each) for each in unpaired.kept],
+        "devices": devices,
+        "tokens": asdict(undone.tokens) if undone.tokens else None,
+        "default_changes": [asdict(change) for change in undone.defaults.values()],
+        "kept": [asdict(each) for each in undone.kept.values()],
     }
+
+
+def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_partial: bool = False) -> Iterator[str]:
+    """Say what was taken away, or would be, what that means for people, what stays and why, and what to do next.
+    `is_partial`: only a list of its tokens was asked for."""
+    devices, tokens = undone.devices, undone.tokens
+    yield from _describe_devices(batch, undone, is_done=is_done)
+    if tokens:
+        yield from _describe_tokens(batch, tokens, is_done=is_done)
+    is_found = devices.ends.total() + devices.unknown_pairings or (tokens and tokens.own + tokens.open_imports)
+    if not is_done and is_found:
+        yield f"Nothing was changed. To do it: {command} --yes"
+    elif is_done and tokens and undone.is_whole and not is_partial:
+        named = join([batch])
+        yield (
+            f"To load its file again: oathbulk cancel {named}, and then run the file with another name for the batch "
+            "(--batch NAME)."
+        )
+    yield from _list_kept(list(undone.kept.values()))
+
+
+def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[str]:
+    devices, ends = undone.devices, undone.devices.ends
+    if not (devices.made or devices.unknown_pairings or devices.earlier):
+        yield f"{batch} has made no device, so there is none to remove."
+        return
+    removed, gone = ends[End.REMOVED], ends[End.GONE]
+    if is_done:
+        yield _tell_done("device", batch, "removed", removed, devices.earlier, gone)
+    else:
+        there, earlier = count_things(ends[End.THERE], "device"), _tell_earlier("removed", devices.earlier)
+        yield f"{there} of {batch} would be removed; {gone:,} {agree(gone, 'is', 'are')} gone already.{earlier}"
+    if devices.unknown_pairings:
+        are_looked_up = agree(devices.unknown_pairings, "it is looked up", "they are looked up")
+        found = f"{ends[End.NEVER_MADE]:,} had made no device" if is_done else f"with --yes {are_looked_up} first"
+        pairings = count_things(devices.unknown_pairings, "pairing")
+        yield f"{pairings} {agree(devices.unknown_pairings, 'was', 'were')} of unknown fate: {found}."
+    heirs = [change.heir for change in undone.defaults.values()]
+    if heirs:
+        following, none = heirs.count(Heir.NEXT), heirs.count(Heir.NONE)
+        yield (
+            f"For {count_things(len(heirs), 'person')} the default device changes: {following:,} "
+            f"{agree(following, 'is asked for its', 'are asked for their')} next one, {none:,} "
+            f"{agree(none, 'has', 'have')} no other active device."
+        )
+
+
+def _describe_tokens(batch: str, tokens: TokenCounts, *, is_done: bool) -> Iterator[str]:
+    if tokens == TokenCounts():
+        yield f"{batch} has imported no token, so there is none to revoke."
+        return
+    if is_done:
+        yield _tell_done("token", batch, "revoked", tokens.revoked, tokens.earlier, tokens.gone)
+    elif not tokens.obstacle:
+        earlier = _tell_earlier("revoked", tokens.earlier)
+        yield f"{count_things(tokens.own, 'token')} of {batch} would be revoked.{earlier}"
+    if tokens.not_ours:
+        were, stay = agree(tokens.not_ours, "was", "were"), agree(tokens.not_ours, "it stays", "they stay")
+        yield f"{tokens.not_ours:,} {were} in the inventory before the batch: {stay}."
+    if tokens.open_imports:
+        have, they = agree(tokens.open_imports, "has", "have"), agree(tokens.open_imports, "it is", "they are")
+        yield f"{count_things(tokens.open_imports, 'import')} {have} not ended: with --yes {they} followed first."
+    if tokens.obstacle:
+        yield f"Tokens stay in the inventory. {tokens.obstacle}"
+
+
+def _tell_done(thing: str, batch: str, verb: str, now: int, earlier: int, gone: int) -> str:
+    """Say how many things of a batch were taken away: now, by an earlier run that was interrupted, and before."""
+    were_gone = f"{gone:,} {agree(gone, 'was', 'were')} gone already."
+    if not earlier:
+        return f"{count_things(now, thing)} of {batch} {agree(now, 'was', 'were')} {verb}; {were_gone}"
+    total = count_things(now + earlier + gone, thing)
+    return f"{total} of {batch}: {now:,} {verb} now, {earlier:,} by an earlier run; {were_gone}"
+
+
+def _tell_earlier(verb: str, earlier: int) -> str:
+    return f" {earlier:,} {agree(earlier, 'was', 'were')} {verb} by an earlier run." if earlier else ""
+
+
+def _list_kept(kept: Sequence[Kept]) -> Iterator[str]:
+    """Name what is left alone, and why; of many, the first."""
+    if kept:
+        yield f"{len(kept):,} {agree(len(kept), 'is', 'are')} left alone:"
+    for each in kept[:MOST_LINES]:
+        named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
+        yield f"  {named}: {each.why}"
+    if len(kept) > MOST_LINES:
+        yield f"  and {len(kept) - MOST_LINES} more: --json names them"

@@ -11,6 +11,7 @@ from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column,
 from worker.intake.identities import explain_missing_ids
 from worker.intake.results import FILE_ROW, RESULT_COLUMNS
 from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
+from worker.intake.serial_list import SerialList, open_serial_list
 from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment, recognise_shipment
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Leftovers",
     "Row",
     "RowError",
+    "SerialList",
     "Shipment",
     "Switches",
     "UnusableFile",
@@ -33,6 +35,7 @@ __all__ = [
     "is_result",
     "normalise",
     "open_assignment",
+    "open_serial_list",
     "open_shipment",
     "recognise_shipment",
 ]

@@ -1,4 +1,4 @@
-"""The parts of a process that undoes a batch: those that all processes have, and those of the two commands."""
+"""The parts of a process that undoes a batch: those that all processes have, and those of the command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import time
 from worker.audit import Actor
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.token_work import TokenWork
-from worker.batches.undo.revocation import Revocation
-from worker.batches.undo.revocation_jobs import RevocationJobs
-from worker.batches.undo.revoking import Revoking
-from worker.batches.undo.standing import Standing
-from worker.batches.undo.token_list import TokenList
-from worker.batches.undo.unpairing import Unpairing
+from worker.batches.undo.pipeline import Undo
+from worker.batches.undo.revocation_jobs import Revoking
+from worker.batches.undo.tokens import Tokens
+from worker.batches.undo.undo_check import UndoCheck
 from worker.config.environment import Environment
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
@@ -23,8 +21,8 @@ class UndoParts(Parts):
     """Builds the parts of a process that undoes batches."""
 
     @part
-    def standing(self) -> Standing:
-        return Standing(self.database, self.settings)
+    def undo_check(self) -> UndoCheck:
+        return UndoCheck(self.database, self.settings)
 
     @part
     def token_work(self) -> TokenWork:
@@ -40,27 +38,29 @@ class UndoParts(Parts):
             send_within=self.settings.send_within,
         )
 
-    @part
-    def tokens(self) -> TokenList:
-        return TokenList(self.database, self.keyring)
-
-    def unpairing(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Unpairing:
-        """The removal of devices of batches of this environment, as this actor commands it."""
-        parts = (self.database, self.clients, environment, self.settings, self.standing)
-        return Unpairing(*parts, actor, time.sleep, on_progress=on_progress)
-
-    def revocation(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Revocation:
-        """The revocation of tokens of batches of this environment, as this actor commands it."""
+    def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
+        """The undo of batches of this environment, as this actor commands it."""
         importer, settings = environment.as_importer(), self.settings
         revoking = Revoking(
             self.database,
             self.clients,
             importer,
-            self.standing,
-            RevocationJobs(self.database, settings.over_after),
-            settings.tokens_per_import,
+            self.undo_check,
             time.sleep,
             send_within=settings.send_within,
+            answer_within=settings.over_after,
         )
-        parts = (self.standing, self.tokens, self.imports, self.token_work, revoking)
-        return Revocation(self.database, self.clients, importer, actor, *parts, on_progress=on_progress)
+        return Undo(
+            self.database,
+            self.clients,
+            environment,
+            settings,
+            actor,
+            self.undo_check,
+            Tokens(self.database, self.keyring, self.clients, importer, on_progress),
+            revoking,
+            self.imports,
+            self.token_work,
+            time.sleep,
+            on_progress,
+        )

@@ -82,7 +82,8 @@ class Candidates:
         """Say why a batch stays that ended long ago; None if nothing speaks for it."""
         open_jobs = select(InventoryJob.id).where(InventoryJob.batch_id == batch.id, text(UNFINISHED)).limit(1)
         if connection.scalar(open_jobs) is not None:
-            return f"an import or a revocation of it has not ended: `oathbulk revoke {quote(batch.name)}` follows it"
+            undo = f"`oathbulk undo {quote(batch.name)} --yes`"
+            return f"an import or a revocation of it has not ended: {undo} follows it, and takes away what it made"
         if needing := _find_batch_that_needs(connection, batch.id, going):
             return f"batch {needing}, which stays, has tokens that are not active there and came back in it"
         if batch.state == BatchState.CANCELLED or self._gives_up:

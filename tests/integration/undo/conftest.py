@@ -1,4 +1,4 @@
-"""PingOne with the devices of a batch, and the commands that undo."""
+"""PingOne with the devices of a batch, and the command that undoes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that undo a batch, with waits that pass at once, beside a simulator whose world is that of the batch's
+"""The command that undoes a batch, with waits that pass at once, beside a simulator whose world is that of the batch's
 devices."""
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 from worker import audit
-from worker.batches.undo.revocation import Revocation
-from worker.batches.undo.unpairing import Unpairing
+from worker.batches.undo.pipeline import Undo
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.rate_groups import RateGroup
@@ -67,7 +66,7 @@ class PingOne:
 
 
 class Desk(UndoParts):
-    """The commands, with waits that are written down and pass at once."""
+    """The command, with waits that are written down and pass at once."""
 
     def __init__(self, database: MovingDatabase, pingone: PingOne, redis_url: str, keyring: Keyring) -> None:
         self.environment = Environment(
@@ -101,12 +100,8 @@ class Desk(UndoParts):
         self._moving.ahead += seconds
 
     @property
-    def unpair(self) -> Unpairing:
-        return self.unpairing(self.environment, TESTER, self.told)
-
-    @property
-    def revoke(self) -> Revocation:
-        return self.revocation(self.environment, TESTER, self.told)
+    def command(self) -> Undo:
+        return self.undo(self.environment, TESTER, self.told)
 
     def close(self) -> None:
         for client in self._made:

@@ -2,6 +2,6 @@
 
 May import preparation (which follows import jobs and compares tokens), leases, audit, pingone, pace and everything
 below them. Only what the batch itself made is touched, each thing read back before. What was taken away is written down
-at once, and what is not written down is looked up again: a command may end at any moment and be given again.
-Begin with `unpairing` and `revocation`, the two commands; `standing` says when a batch may be undone.
+at once, and what is not written down is looked up again: the command may end at any moment and be given again.
+Begin with `pipeline`, the command; `ownership` says what a batch made, and `undo_check` when it may be undone.
 """

@@ -1,0 +1,198 @@
+"""Which tokens of a batch may be revoked, by its records and by PingOne's inventory; and what came of those that the
+inventory does not list."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, and_, func, or_, select, text, update
+
+from models.encrypted import Keyring
+from models.inventory_job import UNFINISHED, InventoryJob, JobKind
+from models.record import Record
+from models.record_states import NOBODY
+from worker.batches.inventory_list import find_tokens
+from worker.batches.preparation.inventory import LONGEST_JOB, find_difference
+from worker.batches.undo.ownership import explain_other_batch, find_batch_with_token, is_import_of_unknown_fate
+from worker.batches.undo.undo_check import UndoCheck, UndoneBatch
+from worker.config.environment import Environment
+from worker.database.engine import Database
+from worker.leases.undoing import note_tokens_gone
+from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.pace.patience import call_patiently
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.inventory import InventoryToken
+from worker.rules.ages import count_ago, may_be_made_by
+from worker.vault.sealed_otps import open_otps
+from worker.vault.seed import Seed
+
+_PAIRED = "it is paired, as a device that this batch did not make: it stays until that is removed in PingOne"
+_OTHER_TIME = "its import is of unknown fate, and the inventory's token of this serial number was not made then"
+_DIFFERS = "its import is of unknown fate, and the inventory has another token of this serial number"
+
+# Ids that one statement names.
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class OwnToken:
+    """A token that the batch imported, and that may be revoked. `id` is PingOne's."""
+
+    record_id: int
+    row_number: int
+    serial_number: str
+    id: str
+
+
+@dataclass(slots=True)
+class SortedTokens:
+    """The tokens of a batch, sorted by what the list of the inventory has: `own` may be revoked, `kept` stay, each with
+    why. Not listed are `absent`, which were imported, and `unmade`, whose import is of unknown fate."""
+
+    own: list[OwnToken] = field(default_factory=list)
+    kept: list[tuple[Row[*tuple[Any, ...]], str]] = field(default_factory=list)
+    absent: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
+    unmade: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
+
+
+# A record, or what is known of its token.
+T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
+
+
+class Tokens:
+    """The tokens that batches of one environment imported, beside what its inventory has. `importer`: the environment
+    as the application that imports."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        clients: Clients,
+        importer: Environment,
+        on_progress: OnProgress = tell_nobody,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._clients = clients
+        self._importer = importer
+        self._on_progress = on_progress
+
+    def look_up(
+        self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
+    ) -> SortedTokens:
+        """Read the inventory, and sort the tokens of these records by it. `removed`: the devices that go or are gone,
+        in small letters, by record; the list may show them for a while."""
+        rows = [row for row in self._read(batch_id) if row.id in record_ids]
+        found = self._list({row.serial_number.lower() for row in rows}, call)
+        result = SortedTokens()
+        for row in rows:
+            token = found.get(row.serial_number.lower())
+            if token is None:
+                (result.absent if row.is_token_made else result.unmade).append(row)
+            elif why := self._find_obstacle(row, token, removed.get(row.id)):
+                result.kept.append((row, why))
+            else:
+                result.own.append(OwnToken(row.id, row.row_number, row.serial_number, token.id))
+        return result
+
+    def find_absent(self, tokens: Sequence[T], call: Call) -> tuple[list[T], list[T]]:
+        """Look tokens up one by one that the list does not have, since what was imported moments ago may not be listed
+        yet. Returns those that the inventory does not have, and those that it has."""
+        reads = self._clients.reads(self._importer)
+        absent, there = list[T](), list[T]()
+        for token in telling(tokens, self._on_progress, "Looking tokens up", len(tokens), each=10):
+            look_up = partial(reads.find_token, token.serial_number, with_devices=False, call=call)
+            (absent if call_patiently(look_up) is None else there).append(token)
+        return absent, there
+
+    def find_revoked(self, tokens: Sequence[OwnToken], call: Call) -> tuple[list[OwnToken], list[OwnToken]]:
+        """Find out which tokens were revoked, where no answer told it. Returns those, and those that are still
+        there."""
+        listed = self._list({token.serial_number.lower() for token in tokens}, call)
+        revoked, shown = self.find_absent([each for each in tokens if each.serial_number.lower() not in listed], call)
+        return revoked, [each for each in tokens if each.serial_number.lower() in listed] + shown
+
+    def note_findings(self, check: UndoCheck, batch: UndoneBatch, found: SortedTokens) -> int:
+        """Write down which tokens are gone, and what came of imports of unknown fate. Returns how many are gone. Raises
+        NotPossible if the batch goes on meanwhile, for then it may import the tokens again."""
+        made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
+        with self._database.changing_many() as connection:
+            check.require_rest_within(connection, batch)
+            self.note_fates(connection, batch.id, made=made, never_made=never_made)
+            return note_tokens_gone(self._database, connection, [row.id for row in found.absent])
+
+    def note_revoked(self, tokens: Iterable[OwnToken]) -> int:
+        """Write down that tokens were revoked. Returns how many."""
+        with self._database.changing_many() as connection:
+            return note_tokens_gone(self._database, connection, [token.record_id for token in tokens])
+
+    def count_open_imports(self, batch_id: int) -> int:
+        """Count the imports of a batch whose end is not written down: they may make tokens still."""
+        is_open = and_(text(UNFINISHED), InventoryJob.kind == JobKind.IMPORT)
+        counted = select(func.count()).where(InventoryJob.batch_id == batch_id, is_open)
+        with self._database.reading() as connection:
+            return connection.scalar(counted) or 0
+
+    def note_fates(
+        self, connection: Connection, batch_id: int, *, made: Sequence[int], never_made: Sequence[int]
+    ) -> None:
+        """Write down of imports of unknown fate, by record id, which tokens came of them, as it turned out, and which
+        did not. A record whose token has been imported again meanwhile is left as it is."""
+        fates: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
+            (made, {"is_token_made": True, "is_in_inventory": True, "owner_id": NOBODY}),
+            (never_made, {"import_job_id": None}),
+        )
+        for record_ids, values in fates:
+            for start in range(0, len(record_ids), _CHUNK):
+                mine = update(Record).where(Record.id.in_(record_ids[start : start + _CHUNK]))
+                connection.execute(
+                    mine.where(is_import_of_unknown_fate(batch_id), ~Record.is_token_made).values(values)
+                )
+
+    def _read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the records of a batch whose token it imported and has not revoked, and those of imports of unknown fate
+        (`is_token_made` is False)."""
+        columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
+        sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
+        ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
+        mine = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
+            Record.batch_id == batch_id,
+            or_(and_(Record.is_token_made, Record.is_in_inventory), is_import_of_unknown_fate(batch_id)),
+        )
+        with self._database.reading() as connection:
+            return connection.execute(mine.order_by(Record.row_number)).all()
+
+    def _list(self, serial_numbers: Collection[str], call: Call) -> dict[str, InventoryToken]:
+        """Read the inventory's list for tokens with these serial numbers, in small letters."""
+        if not serial_numbers:
+            return {}
+        return find_tokens(self._clients.reads(self._importer), serial_numbers, call, self._on_progress)
+
+    def _find_obstacle(self, row: Row[*tuple[Any, ...]], token: InventoryToken, removed: str | None) -> str | None:
+        """Why a token that the inventory lists stays; None if it may be revoked."""
+        is_paired = token.device_id is not None or token.user_id is not None
+        if is_paired and (removed is None or (token.device_id or removed).lower() != removed):
+            return _PAIRED
+        if row.other_batch:
+            return explain_other_batch(row.other_batch)
+        if not row.is_token_made and not self._is_alike(row, token):
+            return _DIFFERS
+        if not row.is_token_made and not _is_of_that_time(row, token):
+            return _OTHER_TIME
+        return None
+
+    def _is_alike(self, row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
+        """Whether a token of the inventory has the parameters of the record's seed."""
+        if row.otps is None:
+            return False
+        seed = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
+        return isinstance(seed, Seed) and find_difference(seed, token) is None
+
+
+def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
+    """Whether a token of the inventory was made when the import of a record's token was sent."""
+    return may_be_made_by(count_ago(row.read_at, row.sent_at), token.age, LONGEST_JOB)
