@@ -44,9 +44,10 @@ def test_on_a_terminal_the_outlook_stands_below_its_batch_and_no_line_is_wider()
     head, *lines = [line.rstrip() for line in seen(draw_batches([long_name, MENDED], NARROW), 80).splitlines()]
     assert "outlook" not in head
     assert max(map(len, (head, *lines))) <= 80
-    assert lines[-2].split() == ["mended", "finished", "13", "7", "3", "6"]
-    assert lines[-1] == f"    {describe_outlook(MENDED)}"
-    assert all(line.startswith("    ") for line in lines[1:-2])
+    cells = next(number for number, line in enumerate(lines) if line.startswith("mended"))
+    assert lines[cells].split() == ["mended", "finished", "13", "7", "3", "6"]
+    assert " ".join(line.strip() for line in lines[cells + 1 :]) == describe_outlook(MENDED)
+    assert all(line.startswith("    ") for number, line in enumerate(lines) if number not in (0, cells))
 
 
 def test_a_control_character_makes_no_line_longer_than_the_terminal() -> None:

@@ -22,6 +22,7 @@ FORMATS = Path(__file__).parents[2] / "samples" / "formats"
 VALUES: dict[str, Any] = {
     "assign": Path("who.csv"),
     "only_assigned": True,
+    "only_new": True,
     "format_name": "pskc",
     "key_file": Path("box.key"),
     "password_file": Path("box.password"),

@@ -128,13 +128,13 @@ def test_the_page_says_what_was_asked() -> None:
     text = read(make_overview())
 
     for said in (
-        "3 of 5 tokens are active; 2 are not: 1 was given up and 1 was refused when the file was loaded.",
+        "3 of 5 tokens are active; 2 are not: 1 was given up and 1 was refused at loading.",
         CURES[Reason.LOCKED],
         "otps_unfit 1 An OTP, its type or its time is missing",
         "oathbulk export pallet-7 --left -o pallet-7-left.csv",
         "Each of them: oathbulk export pallet-7 -o FILE",
         "The first token became active at 2026-03-01 21:31:00 UTC",
-        "rows of the file 5",
+        "rows of the batch 5",
         "ab" * 32,
         "2026-03-01 21:30:00 UTC by alice",
         "CHG-1",

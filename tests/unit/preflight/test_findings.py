@@ -67,7 +67,7 @@ def check_files(tmp_path: Path, box: str, who: str | None = None, *, only_assign
         (tmp_path / "who.csv").write_text(who)
         assignment = open_assignment(tmp_path / "who.csv")
     shipment = open_shipment(tmp_path / "box.csv", assignment=assignment, only_assigned=only_assigned)
-    with reading_without_records(knows_records=True) as reader:
+    with reading_without_records() as reader:
         verdicts, leftovers = reader.read(shipment)
     return files.check_files(shipment, verdicts, leftovers, totp_max_age=120, now=NOW)
 
@@ -303,7 +303,7 @@ def test_the_empty_database_in_which_rows_are_compared_is_closed_whatever_is_wro
 
     event.listen(Pool, "close", note)
     try:
-        with pytest.raises(UnusableFile), reading_without_records(knows_records=True):
+        with pytest.raises(UnusableFile), reading_without_records():
             raise UnusableFile(Path("shipment.csv"), "is empty", "Give another")
     finally:
         event.remove(Pool, "close", note)
