@@ -50,6 +50,16 @@ PAIRS = "serial,otp1,otp2,user_id,device_id\n" + "".join(
         ("NEW0000007", "308716", "367292", _user(27), _user(37)),
     )
 )
+# Rows that mend the batch `letters`: a fresh pair, one that was sent, a token that is active, and a refused row.
+LEFT = "serial,otp1,otp2,user_id,device_id,file_row\n" + "".join(
+    f"{serial},{otp1},{otp2},{ids},{file_row}\n"
+    for serial, otp1, otp2, ids, file_row in (
+        ("MADE003000006", "283920", "000634", ",", 8),
+        ("MADE003000007", "000007", "500007", ",", 9),
+        ("MADE003000000", "", "", ",", 2),
+        ("MADE000000018", "283921", "000635", f"{_user(51)},{_user(52)}", 18),
+    )
+)
 # What is typed to load the box.
 BOX = "box.xml --assign who.csv --key-file key.txt --import --pair --offline"
 TOML = f"""\
@@ -125,16 +135,14 @@ def _make_finished(database: MovingDatabase) -> None:
             ],
             lot="L-2",
             refused={
-                17: (RowFault.OTPS_UNFIT, "MADE000000017"),
-                18: (RowFault.SERIAL_UNFIT, None),
-                19: (RowFault.OTPS_UNFIT, "MADE000000019"),
+                18: (RowFault.OTPS_UNFIT, "MADE000000018"),
+                19: (RowFault.SERIAL_UNFIT, None),
+                20: (RowFault.OTPS_UNFIT, "MADE000000020"),
             },
-            already_active=1,
         )
     _explain_rejected(database, letters)
     with at(ago(hours=20)):
-        again = _make(database, "again", [_active(ago(hours=19)) | {"serial_number": "MADE003000005"}, _active(NOW)])
-    _update_batch(database, again, parent_id=letters.batch_id)
+        _make(database, "again", [_active(ago(hours=19)) | {"serial_number": "MADE003000005"}, _active(NOW)])
     seed_reasons = (Reason.USER_NOT_FOUND, Reason.TOKEN_TAKEN, Reason.TOKEN_DIFFERS, Reason.PAIRING_FAILED)
     with at(ago(hours=30)):
         _make(
@@ -295,6 +303,7 @@ def _write_files(folder: Path) -> None:
     (folder / "pairs.csv").write_text(PAIRS)
     (folder / "hall.csv").write_text(f"serial,otp1,user_id,device_id,Hall\nHALL1,308714,{_user(41)},{_user(42)},East\n")
     (folder / "leavers.csv").write_text("serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n")
+    (folder / "left.csv").write_text(LEFT)
     (folder / "heads.txt").write_text(f"3 {64 * 'a'} 2026-03-02T11:32:00+00:00\n")
 
 
@@ -304,7 +313,6 @@ def _make(
     records: int | list[dict[str, Any]],
     *,
     refused: dict[int, tuple[RowFault, str | None]] | None = None,
-    already_active: int = 0,
     state: BatchState = BatchState.RUNNING,
     environment: str = "default",
     environment_id: str = ENVIRONMENT_ID,
@@ -328,7 +336,7 @@ def _make(
         **common,
     )
     refused = refused or {}
-    _update_batch(database, made, rows_refused=len(refused), already_active=already_active, **of_batch)
+    _update_batch(database, made, rows_refused=len(refused), **of_batch)
     for row, (fault, serial) in refused.items():
         known = {"batch_id": made.batch_id, "row_number": row, "environment_id": environment_id}
         said = {"serial_number": serial, "reason": fault, "detail": FAULT_CURES[fault]}

@@ -36,7 +36,7 @@ TOKENS = {
     "resynced": "MADE002000003",
     "came_back": "MADE003000005",
     "rejected_with_history": "MADE003000011",
-    "row_refused": "MADE000000017",
+    "row_refused": "MADE000000018",
     "user_not_found": "MADE005000002",
     "device_made_then_refused": "MADE005000007",
     "cancelled_fate_unknown": "MADE006000004",
@@ -90,6 +90,7 @@ SHOWN = {
     "run/canary": f"run {CANARY}",
     "load/pairs": "load pairs.csv --offline --ticket CHG-3",
     "load/twice": f"load {BOX}",
+    "mend/letters": "mend letters left.csv --offline --ticket CHG-4",
     "load/hours": "load hall.csv --offline --batch east --canary 1 --window 22:00-05:30 --zone UTC",
 }
 # These ask PingOne, and have JSON too.

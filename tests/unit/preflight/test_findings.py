@@ -16,7 +16,7 @@ from support.data.heard import Heard
 from models.row_fault import RowFault
 from worker.batches.preparation.people import find_all
 from worker.config.settings import Settings
-from worker.intake import Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
+from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer
@@ -150,7 +150,7 @@ def test_a_pair_that_aged_is_asked_about() -> None:
     old = row(1, PAIR, otp_type="totp", generated_at=NOW - timedelta(seconds=121))
     fresh = row(2, PAIR, otp_type="totp", generated_at=NOW - timedelta(seconds=119))
     verdicts = verdicts_of(old, fresh)
-    shipment = type("Shipment", (), {"assignment": None})()
+    shipment = type("Shipment", (), {"assignment": None, "hints": Hints()})()
     findings = files.check_files(shipment, verdicts, Leftovers(), totp_max_age=120, now=NOW)
     assert only(findings, "stale_otp").serials == ("MADE1",)
 

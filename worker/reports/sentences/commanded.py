@@ -51,17 +51,18 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
 
 def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     """Say what a mend did with the rows of its file, and whether anything works on them; a line each."""
-    said = [
+    going = [
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
-        (mended.active, f"{agree(mended.active, 'is', 'are')} active and stay so"),
-        (mended.in_work, f"{agree(mended.in_work, 'is', 'are')} in work, and left alone"),
         (mended.refused, f"{agree(mended.refused, 'is', 'are')} refused"),
     ]
-    told = ", ".join(f"{number:,} {what}" for number, what in said if number)
-    lines = [f"{batch}, tokens of the file: {told or 'none'}."]
+    staying = [(mended.active, "active"), (mended.in_work, "in work")]
+    told, left = (", ".join(f"{number:,} {what}" for number, what in said if number) for said in (going, staying))
+    lines = [f"{batch}, tokens of the file: {told or 'none goes again'}."]
+    if left:
+        lines.append(f"Left as they are: {left}.")
     if not (mended.again or mended.added):
-        lines = [f"{lines[0]} Nothing was changed."]
+        lines.append("Nothing was changed.")
     elif mended.is_paused:
         lines.append(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")
     elif not fleet.alive:

@@ -70,8 +70,8 @@ def test_what_was_cancelled_and_needs_fresh_otps_has_a_file_of_its_own():
 def test_tokens_whose_seed_was_erased_are_loaded_from_the_vendors_file_and_offered_no_file_for_otps():
     assert describe_staying("pallet 7", [NotReplayed(60, "cancelled", Why.SEED_ERASED)]).splitlines() == [
         "60 stay as they are:",
-        "  60 cancelled: the seed was erased when the token became active. Give the vendor's file, and a list of those who "
-        "get theirs anew: oathbulk mend 'pallet 7' FILE --assign LIST",
+        "  60 cancelled: the seed was erased when the token became active. Give the vendor's file, and a list of those "
+        "who get theirs anew: oathbulk mend 'pallet 7' FILE --assign LIST",
     ]
 
 
