@@ -31,7 +31,7 @@ from worker.rules.steps import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
 VERSIONS = Path(schema.__file__).parents[2] / "migrations" / "versions"
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
 
 MakeDatabase = Callable[[], MovingDatabase]
 

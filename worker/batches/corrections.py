@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, and_, func, or_, select
 from sqlalchemy import Row as ResultRow
 
 from models.encrypted import DecryptionError, Keyring
@@ -122,7 +122,7 @@ class Corrections:
 
     def judge(self, rows: Sequence[Row]) -> Corrected:
         """Say what becomes of these rows."""
-        places = _Places(self._connection, self._batch.id, rows)
+        places = _Places(self._connection, self._batch, rows)
         done = Corrected()
         candidates: dict[int, tuple[Row, Correction]] = {}
         for row in rows:
@@ -235,12 +235,12 @@ class _Place:
 class _Places:
     """The records and refused rows of a batch that some rows may be."""
 
-    def __init__(self, connection: Connection, batch_id: int, rows: Sequence[Row]) -> None:
+    def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
         serials, numbers = {row.serial_number for row in rows}, {row.file_row for row in rows if row.file_row}
-        records = _read(connection, Record, batch_id, serials, numbers, is_replayable().label("is_replayable"))
+        records = _read(connection, Record, batch, serials, numbers, is_replayable().label("is_replayable"))
         self._records = {record.row_number: record for record in records}
         self._by_serial = {record.serial_number: record for record in records}
-        refused = _read(connection, RefusedRow, batch_id, serials, numbers)
+        refused = _read(connection, RefusedRow, batch, serials, numbers)
         self._refused = {each.row_number for each in refused}
         self._refused_by_serial: dict[str, set[int]] = {}
         for each in refused:
@@ -266,11 +266,13 @@ class _Places:
 
 
 def _read(
-    connection: Connection, table: Any, batch_id: int, serials: set[str], numbers: set[int], *others: Any
+    connection: Connection, table: Any, batch: MendedBatch, serials: set[str], numbers: set[int], *others: Any
 ) -> Sequence[Found]:
     """Read the rows of the table with these serial numbers or these row numbers, all of their columns and others."""
-    mine = select(table.__table__, *others).where(table.batch_id == batch_id)
-    which = or_(table.serial_number.in_(serials), table.row_number.in_(numbers))
+    mine = select(table.__table__, *others).where(table.batch_id == batch.id)
+    # Each of the two by an index of its own, which begins with the environment or with the batch.
+    by_serial = and_(table.environment_id == batch.environment_id, table.serial_number.in_(serials))
+    which = or_(by_serial, and_(table.batch_id == batch.id, table.row_number.in_(numbers)))
     return connection.execute(mine.where(which)).all()
 
 
