@@ -548,16 +548,6 @@ def test_a_batch_of_another_environment_keeps_nothing_back(database: MovingDatab
     assert batches.replay(made.name).not_replayed == (NotReplayed(1, Reason.LOCKED, Why.FRESH_OTPS),)
 
 
-def test_a_cancelled_batch_whose_file_was_loaded_again_is_not_replayed(
-    database: MovingDatabase, batches: Batches
-) -> None:
-    make_batch(database, name="first", file_sha256="f" * 64, state=BatchState.CANCELLED, status=Status.CANCELLED)
-    make_batch(database, name="second", file_sha256="f" * 64)
-
-    with pytest.raises(NotPossible, match="second"):
-        batches.replay("first")
-
-
 def test_the_schedule_replays_what_time_may_mend_in_running_batches(database: MovingDatabase, batches: Batches) -> None:
     reasons = [Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND, Reason.FORBIDDEN, Reason.INVALID_OTP]
     running = make_batch(database, [*dead(*reasons), {"status": Status.CANCELLED}])

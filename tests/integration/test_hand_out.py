@@ -125,8 +125,9 @@ def test_what_a_replay_minted_anew_counts_as_well(morning: Morning) -> None:
     made = morning.load(box(counter_or_step=3), people())
     morning.attempt(made, 3, decision=DeadLetter(Reason.INVALID_OTP))
     Batches(morning.database, TESTER).replay(made.name)
-    morning.attempt(made, 4)
-    assert presses(morning.hand_out(made)) == ["2"]
+    # One is left out, since PingOne might have taken it for the second OTP.
+    morning.attempt(made, 5)
+    assert presses(morning.hand_out(made)) == ["3"]
 
 
 def test_what_an_earlier_batch_sent_for_the_token_counts_as_well(morning: Morning) -> None:

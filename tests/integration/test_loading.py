@@ -22,6 +22,7 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
+from worker.batches.loaded import AllActive
 from worker.batches.loading import CHUNK, Loaded, Loader
 from worker.batches.names import NameTaken, choose_free_name, read_names_like
 from worker.database.engine import DISPATCH_LOCK
@@ -268,13 +269,27 @@ def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: LoadingDesk
     assert desk.load([token(0, otp1="12"), token(0)]).total == 1
 
 
-def test_a_token_that_is_active_on_this_device_is_left_out_and_no_error(desk: LoadingDesk) -> None:
+def test_a_token_that_is_active_on_this_device_is_refused_or_left_out_on_purpose(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+    rows = [token(0, otp1="111111", otp2="222222"), token(1)]
 
-    loaded = desk.load([token(0, otp1="111111", otp2="222222"), token(1)])
+    loaded = desk.load(rows, only_new=True)
 
-    assert (loaded.total, loaded.rows_refused, loaded.already_active) == (1, 0, 1)
-    assert desk.refused == []
+    assert (loaded.total, loaded.rows_refused, loaded.left_out, desk.refused) == (1, 0, 1, [])
+    Batches(desk.database, TESTER).cancel("shipment")
+    again = desk.load(rows, "again")
+    assert (again.total, again.rows_refused, again.left_out) == (1, 1, 0)
+    assert "its token is active already, in batch 'earlier'" in desk.refused[0].reason
+
+
+def test_where_all_is_active_elsewhere_no_batch_is_made(desk: LoadingDesk) -> None:
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+    before = desk.found()
+
+    with pytest.raises(AllActive):
+        desk.load([token(0)], only_new=True)
+
+    assert desk.found() == before
 
 
 def test_a_token_that_was_active_on_another_device_may_be_paired_anew(desk: LoadingDesk) -> None:

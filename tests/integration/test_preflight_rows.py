@@ -30,15 +30,17 @@ def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> LoadingD
     return LoadingDesk(database, keyring, tmp_path)
 
 
-def examine(desk: LoadingDesk, tokens: Sequence[Token], environment_id: str = "tenant-1") -> Verdicts:
-    shipment = open_shipment(desk.write(tokens))
+def examine(
+    desk: LoadingDesk, tokens: Sequence[Token], environment_id: str = "tenant-1", *, only_new: bool = False
+) -> Verdicts:
+    shipment = open_shipment(desk.write(tokens), only_new=only_new)
     with desk.database.reading() as connection:
         verdicts, _ = RowReader(connection, desk.keyring, environment_id).read(shipment)
     return verdicts
 
 
-def tell(desk: LoadingDesk, tokens: Sequence[Token]) -> dict[str, Finding]:
-    shipment = open_shipment(desk.write(tokens))
+def tell(desk: LoadingDesk, tokens: Sequence[Token], *, only_new: bool = False) -> dict[str, Finding]:
+    shipment = open_shipment(desk.write(tokens), only_new=only_new)
     with desk.database.reading() as connection:
         verdicts, leftovers = RowReader(connection, desk.keyring, "tenant-1").read(shipment)
     findings = files.check_files(shipment, verdicts, leftovers, totp_max_age=120)
@@ -87,7 +89,6 @@ def test_each_row_is_told_what_the_load_does_with_it(
     assert [row.row_number for row in verdicts.good] == [record.row_number for record in desk.records(loaded)]
     told = sorted((error.row_number, error.reason) for error in verdicts.refused)
     assert told == sorted((error.row_number, error.reason) for error in desk.refused)
-    assert len(verdicts.active) == loaded.already_active
 
 
 def test_nothing_is_written(desk: LoadingDesk) -> None:
@@ -109,17 +110,15 @@ def test_a_token_in_progress_is_named_with_its_batch(desk: LoadingDesk) -> None:
     )
 
 
-def test_tokens_that_are_active_already_are_counted_and_are_no_reason_to_stop(desk: LoadingDesk) -> None:
+def test_a_token_that_is_active_elsewhere_is_refused_or_left_out_on_purpose(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.ACTIVE)
-    findings = tell(desk, [token(0)])
-    assert list(findings) == ["already_active"]
-    found = findings["already_active"]
-    assert (found.level, found.text) == (
-        Level.NOTE,
-        "Active on their devices already: 1 of the tokens. They are left out.",
-    )
-    verdicts = examine(desk, [token(0), token(1)])
-    assert [line[2] for line in verdicts.lines()] == ["already_active", "ready"]
+    assert "active already, in batch 'earlier'" in tell(desk, [token(0), token(1)])["rows_refused"].text
+    findings = tell(desk, [token(0)], only_new=True)
+    assert list(findings) == ["left_out"]
+    found = findings["left_out"]
+    assert (found.level, found.text) == (Level.NOTE, "Active in other batches, and left out: 1 token.")
+    verdicts = examine(desk, [token(0), token(1)], only_new=True)
+    assert [line[2] for line in verdicts.lines()] == ["left_out", "ready"]
 
 
 def test_records_of_another_environment_are_no_matter(desk: LoadingDesk) -> None:

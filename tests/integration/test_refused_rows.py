@@ -1,5 +1,4 @@
-"""Rows that are refused at loading are kept, without a secret, and found again in the batch that they come back in; on
-both databases."""
+"""Rows that are refused at loading are kept, without a secret, and found again; on both databases."""
 
 from __future__ import annotations
 
@@ -12,16 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from support.data.batches import count, make_batch
-from support.data.loading import LoadingDesk, Token, earlier, environment, token
+from support.data.loading import LoadingDesk, Token, earlier, token
 from support.data.moving_clock import MovingDatabase
-from worker.batches.returning import NO_RECORD, NOT_KEPT
 
 from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from models.row_fault import RowFault
-from worker.batches.loaded import AllActive
 from worker.batches.loading import CHUNK
 from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export
@@ -57,12 +54,6 @@ def end(desk: LoadingDesk, batch_id: int, status: Status = Status.ACTIVE) -> Non
     with desk.database.writing() as connection:
         for step in steps:
             connection.execute(update(Record).where(Record.batch_id == batch_id).values(step))
-
-
-def exported(desk: LoadingDesk, name: str = "july", status: str = REFUSED) -> list[dict[str, str]]:
-    text = io.StringIO(newline="")
-    export(desk.database, name, text, status=status)
-    return list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
 
 
 # What is kept.
@@ -108,8 +99,6 @@ def test_nothing_of_a_refused_row_can_be_an_otp(desk: LoadingDesk) -> None:
         ({"serial": ""}, RowFault.SERIAL_UNFIT),
         ({"user_id": "somebody"}, RowFault.PERSON_UNFIT),
         ({"device_id": ""}, RowFault.PERSON_UNFIT),
-        ({"oathbulk_row": "7"}, RowFault.ORIGIN_UNFIT),
-        ({"oathbulk_row": "batch 900 row 2"}, RowFault.ORIGIN_UNFIT),
         ({"serial": "MADE000000"}, RowFault.REPEATED),
         ({"device_id": token(0)["device_id"]}, RowFault.REPEATED),
     ],
@@ -186,9 +175,7 @@ def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
     status = read(desk)
 
     counts, refused = status.counts, status.refused or {}
-    active = counts[Status.ACTIVE] + status.already_active
-    not_active = sum(counts.values()) - counts[Status.ACTIVE]
-    assert active + not_active + sum(refused.values()) == len(FILES[kind]) == status.rows
+    assert sum(counts.values()) + sum(refused.values()) == len(FILES[kind]) == status.rows
     assert sum(refused.values()) == status.rows_refused == count(desk.database, RefusedRow)
     assert status.tokens_active + status.tokens_left == len(FILES[kind])
     told = make_status_json(status)
@@ -205,115 +192,6 @@ def test_the_numbers_of_rows_that_an_earlier_version_refused_are_not_taken_for_n
     assert (status.refused, status.rows_refused, status.rows, status.tokens_left) == (None, 1, 2, 2)
 
 
-# They come back.
-
-
-def test_refused_rows_are_exported_mended_loaded_and_followed(desk: LoadingDesk) -> None:
-    july = desk.load([token(0), token(1, otp1="12"), token(2, serial="#2"), token(3, user_id="who?")], "july")
-    end(desk, july.batch_id)
-    rows = exported(desk)
-    assert [(row["serial"], row["otp1"], row["status"], row["reason"]) for row in rows] == [
-        ("MADE000001", "", "refused", "otps_unfit"),
-        ("", "", "refused", "serial_unfit"),
-        ("MADE000003", "", "refused", "person_unfit"),
-    ]
-    assert [row["detail"] for row in rows] == [error.reason for error in desk.refused]
-
-    fixed = desk.load([row | token(number) for number, row in enumerate(rows, start=1)], "july-fixed")
-    assert (fixed.total, fixed.rows_refused, fixed.parent) == (3, 0, "july")
-    assert read(desk).tokens_left == 3
-    end(desk, fixed.batch_id)
-
-    status = read(desk)
-    assert status.taken_over.counts == {"july-fixed": {"active": 3}}
-    assert (status.tokens_active, status.rows, status.tokens_left) == (4, 4, 0)
-    # Its own counts stay what they were.
-    assert (status.total, status.rows_refused) == (1, 3)
-    assert {row["taken_over_by"] for row in exported(desk)} == {"july-fixed"}
-
-
-def test_a_fix_that_does_not_name_the_rows_is_found_by_the_serial_numbers(desk: LoadingDesk) -> None:
-    end(desk, desk.load([token(0), token(1, otp1="12"), token(2, otp1="")], "july").batch_id)
-    end(desk, desk.load([token(1), token(7)], "july-fixed").batch_id)
-
-    assert read(desk).taken_over.counts == {"july-fixed": {"active": 1}}
-    assert read(desk).tokens_left == 1
-
-
-def test_a_row_whose_mended_serial_number_is_active_elsewhere_is_done_although_nothing_is_loaded(
-    desk: LoadingDesk,
-) -> None:
-    end(desk, desk.load([token(0), token(1, serial="#1")], "july").batch_id)
-    end(desk, desk.load([token(1)], "other").batch_id)
-    assert read(desk).tokens_left == 1
-
-    with pytest.raises(AllActive):
-        desk.load([exported(desk)[0] | token(1)], "july-fixed")
-
-    assert read(desk).tokens_left == 0
-    assert [status.name for status in read_statuses(desk.database)] == ["other", "july"]
-
-
-def test_a_mended_row_that_is_given_up_is_left(desk: LoadingDesk) -> None:
-    end(desk, desk.load([token(0), token(1, otp1="12")], "july").batch_id)
-    end(desk, desk.load([token(1)], "july-fixed").batch_id, Status.DEAD_LETTER)
-    assert read(desk).taken_over.counts == {"july-fixed": {"dead_letter": 1}}
-    assert read(desk).tokens_left == 1
-
-
-def test_a_row_that_repeats_another_stays_refused_whatever_becomes_of_that_one(desk: LoadingDesk) -> None:
-    """Which of the two is right nobody knows."""
-    july = desk.load([token(0), token(0)], "july")
-    end(desk, july.batch_id, Status.DEAD_LETTER)
-    end(desk, desk.load([token(0)], "july-fixed").batch_id)
-
-    assert read(desk).taken_over.counts == {"july-fixed": {"active": 1}}
-    assert read(desk).tokens_left == 1
-
-
-@pytest.mark.parametrize(("status", "left"), [(Status.ACTIVE, 0), (Status.DEAD_LETTER, 1), (Status.PENDING, 1)])
-def test_a_row_whose_token_another_batch_was_at_work_on_is_done_when_that_one_is(
-    desk: LoadingDesk, status: Status, left: int
-) -> None:
-    earlier_one = earlier(desk.database, desk.keyring)
-    end(desk, desk.load([token(0), token(1)], "july").batch_id)
-    assert read(desk).refused == {"in_progress": 1}
-    desk.database.ahead = 1.0
-    end(desk, earlier_one.batch_id, status)
-
-    assert read(desk).tokens_left == left
-
-
-def test_a_token_that_was_active_before_its_row_was_refused_is_not_done(desk: LoadingDesk) -> None:
-    """The row is for another device."""
-    june = [{"serial_number": token(0)["serial"]}]
-    end(desk, make_batch(desk.database, june, name="june", environment_id="tenant-1").batch_id)
-    desk.database.ahead = 1.0
-    end(desk, desk.load([token(0, otp1="12"), token(1)], "july").batch_id)
-
-    assert read(desk).tokens_left == 1
-
-
-def test_a_refused_row_that_comes_back_without_otps_is_refused_and_says_that_none_are_kept(desk: LoadingDesk) -> None:
-    desk.load([token(0), token(1, otp1="12")], "july")
-    (row,) = exported(desk)
-
-    desk.load([row | token(1, otp1="", otp2=""), token(5)], "july-fixed")
-
-    assert [error.reason for error in desk.refused] == [NOT_KEPT]
-    assert read(desk, "july-fixed").refused == {"otps_used": 1}
-
-
-def test_a_refused_row_of_another_environment_is_not_known(desk: LoadingDesk) -> None:
-    july = desk.load([token(0), token(1, otp1="12")], "july")
-    origin = f"batch {july.batch_id} row 3"
-
-    path = desk.write([token(1, oathbulk_row=origin), token(5)], "elsewhere.csv")
-    desk.load_file(path, "elsewhere", into=environment("second", "tenant-2"))
-
-    assert [error.reason for error in desk.refused] == [NO_RECORD]
-
-
 # What is left.
 
 
@@ -322,22 +200,20 @@ def exported_left(desk: LoadingDesk) -> list[tuple[str, str, str]]:
     written = export(desk.database, "july", text, is_left=True)
     rows = list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
     assert len(rows) == written
-    return [(row["serial"], row["status"], row["taken_over_by"]) for row in rows]
+    return [(row["serial"], row["status"], row["file_row"]) for row in rows]
 
 
 def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
-    tokens = [token(0), token(1), token(2, otp1="12"), token(3, otp1="12"), token(4, otp1="12")]
+    tokens = [token(0), token(1), token(2, otp1="12"), token(3, serial="")]
     end(desk, desk.load(tokens, "july").batch_id, Status.DEAD_LETTER)
-    fresh = {"otp1": "111111", "otp2": "222222"}
-    end(desk, desk.load([token(0, **fresh), token(2)], "fixed").batch_id)
-    end(desk, desk.load([token(3)], "given-up").batch_id, Status.DEAD_LETTER)
 
     assert exported_left(desk) == [
-        ("MADE000001", "dead_letter", ""),
-        ("MADE000003", "refused", "given-up"),
-        ("MADE000004", "refused", ""),
+        ("MADE000000", "dead_letter", "2"),
+        ("MADE000001", "dead_letter", "3"),
+        ("MADE000002", "refused", "4"),
+        ("", "refused", "5"),
     ]
-    assert (read(desk).tokens_left, read(desk).refused_left) == (3, {RowFault.OTPS_UNFIT: 2})
+    assert (read(desk).tokens_left, read(desk).refused) == (4, {"otps_unfit": 1, "serial_unfit": 1})
 
 
 def test_what_is_still_to_do_or_active_is_not_left_for_a_person(desk: LoadingDesk) -> None:

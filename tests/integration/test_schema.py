@@ -594,7 +594,7 @@ def test_0007_does_not_go_down_while_a_record_lacks_its_user_or_its_device(
     assert revision.current(empty) == "0006"
 
 
-def test_0011_takes_over_from_the_audit_what_was_left_out_and_claims_nothing_of_refused_rows(
+def test_0011_claims_nothing_of_refused_rows_of_before(
     empty: MovingDatabase,
 ) -> None:
     """The earlier version only counts what it refuses."""
@@ -602,13 +602,11 @@ def test_0011_takes_over_from_the_audit_what_was_left_out_and_claims_nothing_of_
     with empty.writing() as connection:
         made_before(connection, ["serial", "otp1"])
         connection.execute(text("UPDATE batch SET rows_refused = 3, name = 'july'"))
-        audit.append(empty, connection, TESTER, Action.LOAD, "july", {"already_active": 8})
-        audit.append(empty, connection, TESTER, Action.LOAD, "another", {"already_active": 5})
 
     schema.upgrade(empty)
 
     (status,) = read_statuses(empty, "july")
-    assert (status.already_active, status.rows_refused, status.refused, status.rows) == (8, 3, None, 12)
+    assert (status.rows_refused, status.refused, status.rows) == (3, None, 4)
     assert make_status_json(status)["refused"] is None
     with pytest.raises(NotKept, match="3 rows were refused"):
         export(empty, "july", io.StringIO(), status=REFUSED)
@@ -617,6 +615,21 @@ def test_0011_takes_over_from_the_audit_what_was_left_out_and_claims_nothing_of_
     assert rows(empty, "batch")[0]["rows_refused"] == 3
     schema.upgrade(empty)
     schema.check(empty)
+
+
+def test_0014_counts_the_posts_of_a_new_budget_from_0_and_back(empty: MovingDatabase) -> None:
+    schema.upgrade(empty, "0013")
+    with empty.writing() as connection:
+        made_before(connection, ["serial", "otp1"])
+        connection.execute(text("UPDATE record SET otp1_posts = 3, otp2_posts = 2, posts_forgiven = 4"))
+
+    schema.upgrade(empty)
+    (record,) = rows(empty, "record")
+    assert (record["otp1_posts"], record["otp2_posts"], record["posts_forgiven"]) == (1, 0, 4)
+
+    schema.downgrade(empty, "0013")
+    (record,) = rows(empty, "record")
+    assert (record["otp1_posts"], record["otp2_posts"], record["posts_forgiven"]) == (5, 0, 4)
 
 
 def test_two_records_may_lack_their_device_and_none_may_share_one(empty: MovingDatabase) -> None:

@@ -99,8 +99,9 @@ def test_a_replay_of_a_seed_begins_a_new_pair_and_a_new_budget(database: MovingD
 
     claimed = claim(database, leases, made)
     progress = claimed.progress
-    assert (progress.first, progress.second) == (OtpProgress(OtpState.UNSENT, 2), OtpProgress(OtpState.UNSENT, 1))
-    assert (progress.posts, progress.posts, progress.next_counter) == (3, 0, 9)
+    # OTP 1 is marked with the claim.
+    assert (progress.first, progress.second) == (OtpProgress(OtpState.SENT, 1), OtpProgress())
+    assert (progress.next_counter, look(database, made.id).posts_forgiven) == (10, 3)
 
 
 def test_a_replay_leaves_a_pair_that_was_refused(database: MovingDatabase) -> None:

@@ -13,14 +13,12 @@ import pytest
 import tenacity
 from pydantic import SecretStr
 from redis import Redis
-from sqlalchemy import insert
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
 from models.encrypted import Keyring
 from models.record_states import Status
-from models.refused_row import RefusedRow
 from worker.batches.finding import UnknownBatch
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings
@@ -229,45 +227,6 @@ def test_a_device_that_cannot_be_read_is_no_known_difference(
     ]
     assert all(each.theirs.startswith("could not be read (HTTP ") for each in found)
     assert "503" in found[0].theirs
-
-
-def test_a_token_that_a_later_batch_took_over_is_verified_there(
-    database: MovingDatabase, pingone: PingOne, readers: Readers
-) -> None:
-    """The first device of each was deleted, and the token paired again, but for one that nobody loaded again."""
-    july = make_batch(database, [{"status": Status.ACTIVE}, *[{"status": Status.DEAD_LETTER}] * 3], name="july")
-    serials = [look(database, record_id).serial_number for record_id in july.ids]
-    again = [{"serial_number": serial, "status": Status.ACTIVE} for serial in serials[1:3]]
-    fixed = make_batch(database, again, name="july-fixed")
-    devices: list[Mapping[str, Any] | str | None] = ["ACTIVE", "ACTIVATION_REQUIRED"]
-    pingone.seed(database, Made(0, "", [july.ids[0], july.ids[3], *fixed.ids]), [*devices, *devices])
-
-    found = differences(database, readers, "july")
-
-    assert found == [Difference(4, serials[2], "active", "ACTIVATION_REQUIRED", later="july-fixed")]
-    # The devices of before are not asked for.
-    current = {look(database, record_id).device_id for record_id in (july.ids[0], july.ids[3], *fixed.ids)}
-    assert {device_id for device_id, _ in pingone.reads()} == current
-
-
-@pytest.mark.parametrize("row", [3, 900])
-def test_a_refused_row_that_came_back_is_verified_there_too(
-    database: MovingDatabase, pingone: PingOne, readers: Readers, row: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever it stands among the pages."""
-    monkeypatch.setattr(verification, "CHUNK", 2)
-    july = make_batch(database, [{"row_number": number, "status": Status.ACTIVE} for number in (2, 4, 5, 6)])
-    with database.writing() as connection:
-        values = {"batch_id": july.batch_id, "row_number": row, "environment_id": ENVIRONMENT_ID}
-        values |= {"serial_number": "MENDED1", "reason": "otps_unfit", "detail": "otp1 is missing"}
-        connection.execute(insert(RefusedRow).values(values))
-    fixed = make_batch(database, [{"serial_number": "MENDED1", "status": Status.ACTIVE}], name="july-fixed")
-    pingone.seed(database, Made(0, "", [*july.ids, *fixed.ids]), [*["ACTIVE"] * 4, "ACTIVATION_REQUIRED"])
-
-    found = differences(database, readers)
-
-    assert found == [Difference(row, "MENDED1", "active", "ACTIVATION_REQUIRED", later="july-fixed")]
-    assert len(pingone.reads()) == 5
 
 
 def test_what_is_not_known_is_told_whatever_the_record_says(database: MovingDatabase) -> None:

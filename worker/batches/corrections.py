@@ -84,25 +84,28 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrected:
-    """What becomes of some rows. `active` and `in_work` are left as they are; `closed`: numbers of refused rows whose
-    tokens have a record now; `refused`: rows that become refused rows of the batch, or stay so, by their numbers
-    there."""
+    """What becomes of some rows. `active` and `in_work` are left as they are; so are `left_out`, whose tokens another
+    batch made active. `closed`: numbers of refused rows that are refused no more; `refused`: rows that become refused
+    rows of the batch, or stay so, by their numbers there."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
     active: int = 0
     in_work: int = 0
+    left_out: int = 0
     closed: set[int] = field(default_factory=set)
     refused: dict[int, RowError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class MendedBatch:
-    """The batch that is mended. `may_pair`: a record needs no device."""
+    """The batch that is mended. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made
+    active are left out, and refused no more."""
 
     id: int
     environment_id: str
     may_pair: bool
+    only_new: bool = False
 
 
 class Corrections:
@@ -141,6 +144,9 @@ class Corrections:
             done.corrections.append(replace(correction, new=NewRecord(new.row, counter)))
         for error in conflicting:
             row, correction = candidates[error.row_number]
+            if self._batch.only_new and error.fault == RowFault.ACTIVE_ELSEWHERE:
+                done.left_out += 1
+                continue
             told = replace(error, row_number=row.row_number)
             done.errors.append(told)
             done.closed -= places.refused_with(row)

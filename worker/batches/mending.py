@@ -35,13 +35,15 @@ _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch
 @dataclass(slots=True)
 class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
-    records, which had been refused or are new; `active` and `in_work` were left as they are; `refused` are told one by
+    records, which had been refused or are new; `active` and `in_work` were left as they are, and `left_out`, which
+    another batch made active; `refused` are told one by
     one. `is_paused`: the batch is paused, so that none of them goes yet."""
 
     again: int = 0
     added: int = 0
     active: int = 0
     in_work: int = 0
+    left_out: int = 0
     refused: int = 0
     is_paused: bool = False
 
@@ -98,6 +100,7 @@ class Mender:
             mended.added += len(corrected.corrections) - again
             mended.active += corrected.active
             mended.in_work += corrected.in_work
+            mended.left_out += corrected.left_out
             mended.refused += len(errors)
             closed += len(corrected.closed)
             done += len(chunk)
@@ -130,7 +133,7 @@ def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> 
 
 
 def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> MendedBatch:
-    return MendedBatch(batch.id, batch.environment_id, may_pair=shipment.switches.may_pair)
+    return MendedBatch(batch.id, batch.environment_id, may_pair=shipment.switches.may_pair, only_new=shipment.only_new)
 
 
 def allow_as_before(connection: Connection, name: str, shipment: Shipment) -> Shipment:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
-from support.data.batches import ENVIRONMENT_ID, TESTER, look, look_at_batch, make_batch
+from support.data.batches import TESTER, look, look_at_batch, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.data.notice_desk import NoticeDesk
 from support.fleets.scripted_fleet import ScriptedFleet
@@ -19,7 +19,6 @@ from models.batch import Batch
 from models.notice import Event, Notice
 from models.reason import PauseReason, Reason
 from models.record_states import Status
-from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
@@ -75,22 +74,15 @@ def test_a_batch_with_a_record_that_is_not_final_is_not_finished(desk: NoticeDes
 
 
 def test_tokens_are_counted_as_status_counts_them_with_the_rows_that_became_no_record(desk: NoticeDesk) -> None:
-    lost = {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP, "serial_number": "LOST"}
-    july = make_batch(desk.database, [{"status": Status.ACTIVE}, lost], name="july")
-    refused = {"row_number": 9, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "too short"}
+    july = make_batch(desk.database, [{"status": Status.ACTIVE}, {"status": Status.DEAD_LETTER}], name="july")
     with desk.database.writing() as connection:
-        connection.execute(insert(RefusedRow).values(refused | {"batch_id": july.batch_id, "serial_number": "REFUSED"}))
-        connection.execute(insert(RefusedRow).values(refused | {"batch_id": july.batch_id, "row_number": 10}))
-        of_july = update(Batch).where(Batch.id == july.batch_id)
-        connection.execute(of_july.values(rows_refused=2, already_active=3))
-    came_back = [{"status": Status.ACTIVE, "serial_number": serial} for serial in ("LOST", "REFUSED")]
-    make_batch(desk.database, came_back, name="july-left")
+        connection.execute(update(Batch).where(Batch.id == july.batch_id).values(rows_refused=2))
     desk.run()
     facts = desk.webhook.posted[0][1]
-    assert facts["text"] == "july is finished: 6 of 7 tokens are active, 1 is not. Next: oathbulk status july"
+    assert facts["text"] == "july is finished: 1 of 4 tokens is active, 3 are not. Next: oathbulk status july"
     (status,) = read_statuses(desk.database, "july")
     told = (facts["total"], facts["rows"], facts["tokens_active"])
-    assert told == (status.total, status.rows, status.tokens_active) == (2, 7, 6)
+    assert told == (status.total, status.rows, status.tokens_active) == (2, 4, 1)
 
 
 def test_a_replayed_batch_goes_on_and_finishes_again(desk: NoticeDesk, scripted_fleet: ScriptedFleet) -> None:

@@ -3,14 +3,11 @@ goes twice, and no counter is used twice."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Connection
 from support.data.batches import TESTER, Made, enqueue
 from support.data.loading import Token, environment, token
 from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk
-from worker.batches.returning import PURGED
 
 from models.audit import Action
 from models.encrypted import Keyring, generate_key
@@ -19,7 +16,6 @@ from worker.batches.commands import Batches
 from worker.batches.loading import Loader
 from worker.intake import Hints, UnusableFile, open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
-from worker.reports.export import export
 from worker.vault.fingerprints import KeyIsGone
 from worker.vault.rotation import reencrypt
 
@@ -39,9 +35,9 @@ def test_active_tokens_of_another_file_are_left_out_and_others_go(desk: PurgeDes
     desk.load([token(0), token(1)], ACTIVE, ACTIVE)
     desk.purge()
 
-    again = desk.desk.load([token(0), token(1), token(2)], "again")
+    again = desk.desk.load([token(0), token(1), token(2)], "again", only_new=True)
 
-    assert (again.total, again.already_active, again.rows_refused) == (1, 2, 0)
+    assert (again.total, again.left_out, again.rows_refused) == (1, 2, 0)
 
 
 def test_a_token_may_go_to_another_device(desk: PurgeDesk) -> None:
@@ -50,7 +46,7 @@ def test_a_token_may_go_to_another_device(desk: PurgeDesk) -> None:
 
     again = desk.desk.load([token(0, device_id=token(9)["device_id"])], "again")
 
-    assert (again.total, again.already_active) == (1, 0)
+    assert (again.total, again.rows_refused) == (1, 0)
 
 
 def test_a_cancelled_batchs_file_is_loaded_again_without_its_active_tokens(desk: PurgeDesk) -> None:
@@ -60,7 +56,8 @@ def test_a_cancelled_batchs_file_is_loaded_again_without_its_active_tokens(desk:
 
     again = desk.desk.load([token(0), token(1)], "again")
 
-    assert (again.is_new, again.total, again.already_active) == (True, 1, 1)
+    assert (again.is_new, again.total, again.rows_refused) == (True, 1, 1)
+    assert "active already, in batch 'july', which was purged" in desk.desk.refused[0].reason
 
 
 def test_an_otp_that_was_sent_is_refused_and_fresh_ones_go(desk: PurgeDesk) -> None:
@@ -118,27 +115,6 @@ def test_no_counter_of_a_seed_is_used_twice(desk: PurgeDesk) -> None:
         assert connection.exec_driver_sql("SELECT next_counter FROM record").scalar_one() == reached
 
 
-def export_rows(desk: PurgeDesk, name: str) -> Path:
-    path = desk.desk.directory / f"{name}-export.csv"
-    with path.open("w", newline="") as file:
-        export(desk.database, name, file)
-    return path
-
-
-def test_an_export_that_comes_back_after_the_purge_is_read_as_rows_like_any_other(desk: PurgeDesk) -> None:
-    desk.load([token(0), token(1), token(2)], ACTIVE, REFUSED, REFUSED)
-    path = export_rows(desk, "july")
-    rows = path.read_text().splitlines()
-    rows[2] = rows[2].replace(",,,", ",111111,222222,", 1)
-    path.write_text("\n".join(rows) + "\n")
-    desk.purge(gives_up=True)
-
-    again = desk.desk.load_file(path, "again")
-
-    assert (again.total, again.already_active, again.parent) == (1, 1, None)
-    assert [error.reason for error in desk.desk.refused] == [PURGED]
-
-
 def test_they_are_recognised_after_a_rotation_and_the_old_key_is_of_no_use_any_more(desk: PurgeDesk) -> None:
     desk.load([token(0)], ACTIVE)
     desk.purge()
@@ -153,7 +129,7 @@ def test_they_are_recognised_after_a_rotation_and_the_old_key_is_of_no_use_any_m
 
     assert desk.read_sealed_key() != before
     desk.desk.keyring = Keyring([new])
-    assert desk.desk.load([token(0), token(1)], "again").already_active == 1
+    assert desk.desk.load([token(0), token(1)], "again").rows_refused == 1
     with pytest.raises(KeyIsGone, match="is not among OATHBULK_ENCRYPTION_KEYS: add that one behind the first"):
         desk.desk.load([token(2)], "with the old key", keyring=old)
 

@@ -72,6 +72,7 @@ class LoadingDesk:
         keyring: Keyring | None = None,
         refused: Callable[[RowError], None] | None = None,
         on_progress: OnProgress = tell_nobody,
+        only_new: bool = False,
         **settings: float,
     ) -> Loaded:
         self.refused = []
@@ -84,7 +85,7 @@ class LoadingDesk:
             on_progress=on_progress,
             **settings,
         )
-        return loader.load(open_shipment(path), name)
+        return loader.load(open_shipment(path, only_new=only_new), name)
 
     def records(self, loaded: Loaded) -> Sequence[Any]:
         mine = select(Record.__table__).where(Record.batch_id == loaded.batch_id).order_by(Record.row_number)

@@ -56,7 +56,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
         (mended.refused, f"{agree(mended.refused, 'is', 'are')} refused"),
     ]
-    staying = [(mended.active, "active"), (mended.in_work, "in work")]
+    staying = [(mended.active, "active"), (mended.in_work, "in work"), (mended.left_out, "active in other batches")]
     told, left = (", ".join(f"{number:,} {what}" for number, what in said if number) for said in (going, staying))
     lines = [f"{batch}, tokens of the file: {told or 'none goes again'}."]
     if left:
