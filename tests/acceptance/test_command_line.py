@@ -77,7 +77,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
 
     # The OTPs of what is active are gone; those of a dead letter a person may see.
     dead = desk.oathbulk("export", "shipment", "-o", "dead.csv", "--with-otps", "--status", "dead_letter")
-    assert "Correct it (fresh OTPs, or other ids), then: oathbulk mend shipment dead.csv" in " ".join(dead.stdout.split())
+    assert "Correct it (fresh OTPs, or other ids), then: oathbulk mend shipment dead.csv\n" in dead.stdout
     assert dead.code == 0
     (row,) = read(desk.folder / "dead.csv")
     assert (row["serial"], row["otp1"]) == (tokens[4].serial, tokens[4].otps[0])
