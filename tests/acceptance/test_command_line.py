@@ -12,7 +12,7 @@ def test_a_file_is_loaded_once_however_often_it_is_given(desk):
     write_shipment(desk.folder / "shipment.csv", make_tokens(3))
     first = desk.oathbulk("load", "shipment.csv", "--json")
     assert first.code == 0
-    counts = {"total": 3, "rows_refused": 0, "already_active": 0}
+    counts = {"total": 3, "rows_refused": 0, "left_out": 0}
     (not_known,) = first.json["not_known"]
     assert not_known.startswith("what PingOne would tell: PingOne is out of reach")
     told = {"findings": [], "not_known": [not_known]}
@@ -58,14 +58,14 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
 
     assert desk.oathbulk("run", "shipment.csv").code == 1
     result = desk.oathbulk("export", "shipment", "-o", "after.csv")
-    assert "Mend it" not in result.stdout
+    assert "oathbulk mend" not in result.stdout
     assert result.code == 0
     assert "Wrote 5 records" in result.stdout
     after = read(desk.folder / "after.csv")
     assert list(after[0]) == [
         *("serial", "otp1", "otp2", "user_id", "device_id", "Carton"),
         *("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts"),
-        *("taken_over_by", "oathbulk_row"),
+        "file_row",
     ]
     assert [row["serial"] for row in after] == [token.serial for token in tokens]
     assert {row["Carton"] for row in after} == {"7"}
@@ -77,7 +77,7 @@ def test_an_export_has_the_files_columns_and_how_each_row_ended(set_up):
 
     # The OTPs of what is active are gone; those of a dead letter a person may see.
     dead = desk.oathbulk("export", "shipment", "-o", "dead.csv", "--with-otps", "--status", "dead_letter")
-    assert "Mend it (fresh OTPs, or corrected ids), then: oathbulk run dead.csv" in " ".join(dead.stdout.split())
+    assert "Correct it (fresh OTPs, or other ids), then: oathbulk mend shipment dead.csv\n" in dead.stdout
     assert dead.code == 0
     (row,) = read(desk.folder / "dead.csv")
     assert (row["serial"], row["otp1"]) == (tokens[4].serial, tokens[4].otps[0])

@@ -43,7 +43,7 @@ def write_rows(place: Place, name: str, rows: Iterable[PairRow], **columns: str)
         writer.writerows(asdict(row) | columns for row in rows)
 
 
-def change_rows(place: Place, name: str, rows: Sequence[PairRow], *columns: str) -> None:
+def correct_rows(place: Place, name: str, rows: Sequence[PairRow], *columns: str) -> None:
     """Write these columns of the rows into a file that was exported, in its order."""
     with (place.desk.folder / name).open(newline="") as file:
         exported = list(csv.DictReader(file))
@@ -66,7 +66,7 @@ def write_fresh_otps(place: Place) -> None:
     (wrong,) = [row for row in fresh if place.made.expected[row.serial].status == "dead_letter"]
     ids = {"serial": wrong.serial, "user_id": wrong.user_id, "device_id": wrong.device_id}
     place.pingone.seed(devices=[ids | {"otps": [wrong.otp1, wrong.otp2]}])
-    change_rows(place, "july-left.csv", fresh, "otp1", "otp2")
+    correct_rows(place, "july-left.csv", fresh, "otp1", "otp2")
 
 
 def press_tokens_of(place: Place, name: str) -> None:
@@ -74,11 +74,11 @@ def press_tokens_of(place: Place, name: str) -> None:
     rows = [row for row in place.made.rows if place.made.expected[row.serial].status == "dead_letter"]
     otps = place.pingone.press([row.serial for row in rows])
     fresh = [replace(row, otp1=otps[row.serial][0], otp2=otps[row.serial][1]) for row in rows]
-    change_rows(place, name, fresh, "otp1", "otp2")
+    correct_rows(place, name, fresh, "otp1", "otp2")
 
 
 def write_new_device_ids(place: Place) -> None:
-    change_rows(place, "august-again.csv", place.made.rows, "device_id")
+    correct_rows(place, "august-left.csv", place.made.rows, "device_id")
 
 
 def write_files_with_names(place: Place) -> None:
@@ -123,16 +123,20 @@ QUICK = {
         pairs="pallet-7.csv",
         simulated={"account_lock_after": 5},
     ),
-    "docs/quick-start.md": Situation(MENDABLE, pairs="shipment.csv"),
+    "docs/quick-start.md": Situation(
+        MENDABLE,
+        on_the_way={"oathbulk mend shipment": lambda place: press_tokens_of(place, "shipment-left.csv")},
+        pairs="shipment.csv",
+    ),
 }
 THOROUGH = {
-    "docs/coming-back.md": Situation(
+    "docs/mending.md": Situation(
         make_shipment(6, hopeless={"wrong_otp": 1}, seed=3),
         {"oathbulk run july.csv": 1, "oathbulk load august.csv --offline": 0},
         {
             "oathbulk run july.csv": write_a_file_whose_devices_are_gone,
-            "oathbulk run july-left.csv": write_fresh_otps,
-            "oathbulk run august-again.csv": write_new_device_ids,
+            "oathbulk mend july": write_fresh_otps,
+            "oathbulk mend august": write_new_device_ids,
         },
     ),
     "docs/first-morning.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
@@ -148,7 +152,7 @@ THOROUGH = {
         pairs="july.csv",
     ),
     "docs/simulator.md": Situation(
-        MENDABLE, on_the_way={"oathbulk run pairs-left.csv": lambda place: press_tokens_of(place, "pairs-left.csv")}
+        MENDABLE, on_the_way={"oathbulk mend pairs": lambda place: press_tokens_of(place, "pairs-left.csv")}
     ),
     "docs/undo.md": Situation(
         box(),

@@ -195,18 +195,20 @@ def test_a_check_gives_each_row_the_verdict_that_the_load_then_acts_on(set_up):
     assert desk.oathbulk("load", "second.csv").code == 0
     write_shipment(desk.folder / "shipment.csv", [*tokens, tokens[4]])
     age_devices(pingone, tokens[3:4])
-    checked = desk.oathbulk("check", "shipment.csv", "--json", "-o", "verdicts.csv")
-    assert checked.code == 1
-    counts = {name: checked.json[name] for name in ("rows", "rows_refused", "already_active", "doubtful")}
-    assert counts == {"rows": 2, "rows_refused": 2, "already_active": 2, "doubtful": 1}
-    with (desk.folder / "verdicts.csv").open(newline="") as file:
-        verdicts = [line["verdict"] for line in csv.DictReader(file)]
-    assert verdicts == ["already_active", "already_active", "refused", "devices_old", "ready", "refused"]
+    for options, verdict in ((), "refused"), (("--only-new",), "left_out"):
+        checked = desk.oathbulk("check", "shipment.csv", *options, "--json", "-o", "verdicts.csv")
+        assert checked.code == 1
+        left_out = 2 if options else 0
+        counts = {name: checked.json[name] for name in ("rows", "rows_refused", "left_out", "doubtful")}
+        assert counts == {"rows": 2, "rows_refused": 4 - left_out, "left_out": left_out, "doubtful": 1}
+        with (desk.folder / "verdicts.csv").open(newline="") as file:
+            verdicts = [line["verdict"] for line in csv.DictReader(file)]
+        assert verdicts == [verdict, verdict, "refused", "devices_old", "ready", "refused"]
 
-    loaded = desk.oathbulk("load", "shipment.csv", "--accept", "devices_old", "--json")
+    loaded = desk.oathbulk("load", "shipment.csv", "--only-new", "--accept", "devices_old", "--json")
 
     assert loaded.code == 1
-    assert (loaded.json["total"], loaded.json["rows_refused"], loaded.json["already_active"]) == (2, 2, 2)
+    assert (loaded.json["total"], loaded.json["rows_refused"], loaded.json["left_out"]) == (2, 2, 2)
     assert loaded.json["refused"] == checked.json["refused"]
 
 

@@ -78,9 +78,9 @@ SITUATIONS = {
         {f"{RUN} --accept user_not_found --accept too_many_devices": 1},
         {
             "oathbulk replay": permit_more_devices,
-            "oathbulk run box-left.csv": correct_the_address,
+            "oathbulk mend box": correct_the_address,
             "oathbulk run july.csv": write_rows_of_which_two_are_refused,
-            "oathbulk run july-left.csv": mend_the_refused_rows,
+            "oathbulk mend july": mend_the_refused_rows,
         },
     ),
     "wrong-file": Situation(box(), {f"{RUN} --canary 4": 4}),

@@ -58,11 +58,9 @@ def test_what_became_of_every_device_is_told(set_out):
         "total": 10,
         "devices_active": 9,
         "differences": [
-            {"row_number": place + 2, "serial_number": serial, "ours": ours, "theirs": theirs}
-            | {"is_known": True, "later": None}
+            {"row_number": place + 2, "serial_number": serial, "ours": ours, "theirs": theirs} | {"is_known": True}
             for place, (serial, ours, theirs) in sorted(lines.items())
         ],
-        "followed": {},
         "inventory_failure": None,
         "tokens_unread": 0,
     }

@@ -42,14 +42,15 @@ def _were_refused(number: int) -> str:
 
 
 def _name_export_of_left(status: BatchStatus) -> list[str]:
-    """Name the command that lists the tokens that are left for a person; nothing where there is none, or none is known
-    any more."""
+    """Name the commands that list the tokens that are left for a person, and let them go again; nothing where there is
+    none, or none is known any more."""
     unknown = status.rows_refused if status.refused is None else 0
     if status.tokens_left <= status.left + unknown or status.purged_at:
         return []
     command = status.write_command(write_export(status.name, "--left", "left"))
-    mend = status.write_command(write_mend(status.name, "left"))
-    return [f"Those that are left, with their reasons: {command}", f"Corrected, they go again: {mend}"]
+    lines = [f"Those that are left, with their reasons: {command}"]
+    # Of a rehearsal nothing goes again.
+    return lines if status.rehearsal else [*lines, f"Corrected, they go again: {write_mend(status.name, 'left')}"]
 
 
 def _name_replay(status: BatchStatus) -> list[str]:
