@@ -186,6 +186,12 @@ def replay_transient(scenario: Scenario) -> None:
         _command(scenario, lambda _: scenario.beat.replays.replay_transient())
 
 
+def mend(scenario: Scenario) -> None:
+    """At most two at once."""
+    if scenario.has_given_up() and len(scenario.mending()) < 2:
+        scenario.start_mend()
+
+
 # Each with its share: how often it comes at one step, in a scenario of ordinary mood.
 EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("process_dies", 0.015, die),
@@ -210,4 +216,5 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("replayed", 0.004, replay),
     ("replayed_some", 0.003, replay_some),
     ("replayed_transient", 0.003, replay_transient),
+    ("batch_mended", 0.03, mend),
 ]
