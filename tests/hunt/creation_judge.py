@@ -34,7 +34,7 @@ class CreationJudge:
         self._pingone = pingone
         # Requests to pair of each record up to its last replay.
         self._forgiven: dict[int, int] = {}
-        # The device that each record had after its last mend: whosever it is, a row named it.
+        # The device with which a person's command let each record go again: whosever it is, a row named it.
         self._named: dict[int, str] = {}
 
     def making(self, call: Call) -> None:
@@ -58,6 +58,8 @@ class CreationJudge:
     def check(self, old: Row, new: Row) -> Iterator[str]:
         """What a commit says of a record's token and device."""
         device = self._pingone.devices[new.serial_number]
+        if self._judge.is_asked_for and old.is_final and not new.is_final and new.device_id:
+            self._named[new.id] = new.device_id
         yield from self._person(old, new, device)
         if old.is_final and not new.is_final:
             self._forgiven[new.id] = len(self._pairings_of(device))
@@ -89,7 +91,6 @@ class CreationJudge:
                 if device.device_id in device.our_ids:
                     yield "it goes to another person, and its device was made for the one before"
                 device.person = named
-                self._named[new.id] = new.device_id
         if new.user_id not in ("", device.user_id):
             yield "it goes to somebody whom the assignment does not name"
 

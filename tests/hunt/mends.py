@@ -131,7 +131,7 @@ class Mending:
     def _name_person(self, row: dict[str, str], device: ModelDevice) -> dict[str, str]:
         """The token is meant for somebody else, who may have its device already."""
         person = self._choose_person(device)
-        if self._dice.chance("mend", 0.3):
+        if device.is_in_inventory and self._dice.chance("mend", 0.3):
             device_id = self._scenario.pingone.inventory.new_device_id(device)
             device.become(device_id, self._scenario.clock.monotonic(), owner_id=person.user_id)
             row["device_id"] = device_id
