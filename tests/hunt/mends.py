@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hunt import initial_state
+from hunt.processes import EXCUSED
 from hunt.strands import Broken
 from hunt.tenant import ModelDevice, ModelPair, Person
 from worker.audit import Actor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # Seconds that a person takes for a file, if it is not done at once.
 LONGEST = 60.0
 # What is done to the OTPs of a row, as often as it stands here.
-_DOINGS = ("fresh",) * 5 + ("empty", "empty", "old", "old", "first again", "second again")
+_DOINGS = ("fresh",) * 6 + ("empty",) * 3 + ("old",) * 3 + ("first again", "second again")
 
 _Rows = list[dict[str, str]]
 
@@ -179,8 +180,6 @@ class Mending:
 
 def mend(scenario: Scenario) -> None:
     """As the body of a strand. Raises Broken where the real code fails by itself."""
-    from hunt.processes import EXCUSED
-
     try:
         Mending(scenario).run()
     except EXCUSED as error:

@@ -61,7 +61,7 @@ class Scenario:
         self.beat = Beat(self)
         self.processes: list[Process] = []
         self.preparers: list[Preparer] = []
-        self.born = 0
+        self.born = self.mends_begun = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
         self.logs: list[dict[str, object]] = []
@@ -135,6 +135,7 @@ class Scenario:
 
     def start_mend(self) -> None:
         self.born += 1
+        self.mends_begun += 1
         self.strands.start(f"{MEND} {self.born}", lambda: mends.mend(self))
 
     def replace_processes(self) -> None:

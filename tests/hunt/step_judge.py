@@ -19,7 +19,6 @@ from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, Status
 from worker.config.settings import Settings
 
-
 # How the name of a strand begins that mends a batch.
 MEND = "mend"
 
