@@ -50,8 +50,11 @@ class Mending:
             file = Path(directory, "left.csv")
             rows = list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
             seeds = [row for row in rows if self._device_of(row).seed]
-            is_vendors = bool(seeds) and self._dice.chance("mend", 0.4)
-            who = self._write_vendors_file(file, seeds) if is_vendors else self._write_export(file, rows)
+            who = None
+            if seeds and self._dice.chance("mend", 0.4):
+                who = self._write_vendors_file(file, seeds)
+            else:
+                self._write_export(file, rows)
             for _ in range(self._dice.pick("mend", (1, 1, 2))):
                 if self._dice.chance("mend", 0.6):
                     self._scenario.strands.sleep(self._dice.between("mend", 0.0, LONGEST))

@@ -253,9 +253,6 @@ class StepJudge:
         is_renewed = new.posts_forgiven != old.posts_forgiven
         if is_renewed:
             yield from self._budget(old, new)
-        all_posts = new.posts_forgiven + new.otp1_posts + new.otp2_posts
-        if len(posts) > all_posts:
-            yield f"{len(posts)} OTPs were sent, and {all_posts} are written down"
         for ordinal in (1, 2):
             mine = [post for post in posts if post.ordinal == ordinal]
             was_answered = old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal)
@@ -270,6 +267,9 @@ class StepJudge:
             sent = len(self._in_budget(new.id, mine))
             if sent > new.posts(ordinal):
                 yield f"OTP {ordinal} was sent {sent} times, and {new.posts(ordinal)} are written down"
+        all_posts = new.posts_forgiven + new.otp1_posts + new.otp2_posts
+        if len(posts) > all_posts:
+            yield f"{len(posts)} OTPs were sent, and {all_posts} are written down"
 
     def _budget(self, old: Row, new: Row) -> Iterator[str]:
         """A person begins a new budget: no post of those before is forgotten."""

@@ -41,7 +41,7 @@ def begins_a_new_budget_with_the_same_otps() -> list[Patch]:
     return [around(_Writer, "_change", change), around(corrections, "_choose_otps", choose)]
 
 
-@mutant("OTPs were sent, and", amid=("batch_mended",))
+@mutant("times, and", amid=("batch_mended",))
 def forgets_the_posts_of_earlier_budgets() -> list[Patch]:
     def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
         return real(self, correction) | {"posts_forgiven": 0}
@@ -57,7 +57,7 @@ def takes_the_answer_to_an_earlier_otp_for_that_to_a_fresh_one() -> list[Patch]:
     return [around(_Writer, "_change", change)]
 
 
-@mutant("OTPs were sent, and", amid=("batch_mended",))
+@mutant("times, and", amid=("batch_mended",))
 def mends_a_record_that_is_in_work() -> list[Patch]:
     def mend_rows(real: Any, self: Mender, connection: Any, shipment: Any, batch: Any) -> Any:
         renewed = "status='pending', lease_id=NULL, lease_until=NULL, otp1_state='unsent', otp1_posts=0"
