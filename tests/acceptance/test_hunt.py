@@ -19,13 +19,14 @@ CHUNKS = 2
 HUNTED = range(1000, 1500)
 # Of those that take long to come to: a schedule that found each, tried first.
 FOUND_BY = {
-    "believes_what_it_wrote_before_it_is_committed": 1358,
+    "believes_what_it_wrote_before_it_is_committed": 1366,
     "tells_the_result_of_one_thread_to_another": 1175,
     "forgets_a_thread_that_waits": 1069,
-    "does_not_pair_a_deleted_device_again": 1083,
+    "does_not_pair_a_deleted_device_again": 1038,
     "repeats_a_lost_import_without_reading_the_inventory": 1155,
     "takes_a_fault_of_its_own_for_not_delivered": 1181,
     "has_no_budget": 1069,
+    "claims_although_the_batch_is_paused": 1063,
     "calls_every_token_imported_by_itself": 1067,
     "reads_at_once_after_a_loss": 1100,
     "sends_an_otp_although_the_pairing_was_answered_with_active": 1043,
