@@ -10,7 +10,10 @@ every wait, before a request goes out, after PingOne acted on it, before its ans
 by the seed, lets any other go on, moves time, or breaks something: a process dies (what it had not committed is rolled
 back), freezes for a minute, is asked to stop; a commit fails or succeeds unheard; messages are lost, doubled, delayed,
 reordered, wiped; publishing ends half-way; connections break before, after, or long before PingOne acts; answers of
-every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay.
+every kind; devices are locked, blocked, deleted, activated by others; persons pause, resume, cancel and replay. They
+mend, too: each mend is a strand that exports its batch, corrects rows well or badly (fresh OTPs, those of before,
+another person, the vendor's seeds) and brings the file back at once or later, while workers, another mend or its own
+death come between.
 Each seed has its own choice of these evils. Then the faults end, and the batch must finish by itself.
 
 In half of the scenarios the batches were loaded with --import and --pair, and some records lack something: the device,
@@ -32,6 +35,7 @@ like the workers, and now and then one begins although another goes on.
     seams                         the four places where the real code looks at the clock or reaches the network
     processes, events, phases     workers, dispatchers and preparations; what befalls them; the storm, and the calm
                                   after it
+    mends                         a person who mends a batch, with a file
     committed_rows, step_judge    every commit and request, held against the promises at the moment when it happens;
     creation_judge                promise 6 in a module of its own
     end_judge                     what PingOne has and what our tables say at the end, held against the promises

@@ -33,7 +33,7 @@ class Agenda:
 
     def is_any_due(self) -> bool:
         """For a tick."""
-        committed, now = self._scenario.step_judge, self._scenario.clock.text()
+        committed, now = self._scenario.step_judge, self._now()
         if any(batch.changes_at is not None and batch.changes_at <= now for batch in committed.batches.values()):
             return True
         for row in committed.rows.values():
@@ -46,7 +46,7 @@ class Agenda:
         return False
 
     def is_preparation_due(self) -> bool:
-        committed, now = self._scenario.step_judge, self._scenario.clock.text()
+        committed, now = self._scenario.step_judge, self._now()
         for row in committed.rows.values():
             batch = committed.batches[row.batch_id]
             is_free = batch.prepared_until is None or batch.prepared_until <= now
@@ -54,6 +54,10 @@ class Agenda:
             if is_lacking and is_free and batch.state == BatchState.RUNNING:
                 return True
         return False
+
+    def _now(self) -> str:
+        """The database's time, as its columns write it down: what is due in this very millisecond is due."""
+        return f"{self._scenario.clock.text()}000"
 
     def is_finished(self) -> bool:
         return all(row.is_final for row in self._scenario.step_judge.rows.values())

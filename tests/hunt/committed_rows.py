@@ -12,7 +12,8 @@ from models.record_states import FINAL, OtpState, PairingState
 _RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
     otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
     finalized_at IS NULL, otps IS NULL, next_counter, posts_forgiven, serial_number, user_id, owner_id, is_in_inventory,
-    import_job_id, is_token_made, is_device_made, pairing, pairings FROM record ORDER BY id"""
+    import_job_id, is_token_made, is_device_made, pairing, pairings, username
+    FROM record ORDER BY id"""
 _BATCHES = "SELECT id, name, state, reason, probe_at, closes_at, resumes_at, prepared_until FROM batch ORDER BY id"
 
 
@@ -49,6 +50,7 @@ class Row(NamedTuple):
     is_device_made: bool
     pairing: str
     pairings: int
+    username: str | None
 
     def state(self, ordinal: int) -> str:
         return self.otp1_state if ordinal == 1 else self.otp2_state
@@ -72,7 +74,7 @@ class Row(NamedTuple):
 
     @property
     def sent_things(self) -> tuple[int, int, int]:
-        """How many requests of each kind are written down."""
+        """How many requests of each kind are written down, since the record began again."""
         return self.otp1_posts, self.otp2_posts, self.pairings
 
     @property

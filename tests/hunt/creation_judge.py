@@ -34,6 +34,8 @@ class CreationJudge:
         self._pingone = pingone
         # Requests to pair of each record up to its last replay.
         self._forgiven: dict[int, int] = {}
+        # The device with which a person's command let each record go again: whosever it is, a row named it.
+        self._named: dict[int, str] = {}
 
     def making(self, call: Call) -> None:
         """A request is about to make a device."""
@@ -56,11 +58,15 @@ class CreationJudge:
     def check(self, old: Row, new: Row) -> Iterator[str]:
         """What a commit says of a record's token and device."""
         device = self._pingone.devices[new.serial_number]
+        if self._judge.is_asked_for and old.is_final and not new.is_final and new.device_id:
+            self._named[new.id] = new.device_id
+        yield from self._person(old, new, device)
         if old.is_final and not new.is_final:
             self._forgiven[new.id] = len(self._pairings_of(device))
         if new.device_id != old.device_id:
             yield from self._device(old, new, device)
-        if new.device_id in device.foreign_ids and new.user_id and not new.is_final:
+        is_named = new.device_id == self._named.get(new.id)
+        if new.device_id in device.foreign_ids and new.user_id and not new.is_final and not is_named:
             yield "it goes on with another person's device"
         if new.is_device_made and new.device_id and new.device_id not in device.our_ids:
             yield "it calls a device its own that it did not make"
@@ -73,6 +79,21 @@ class CreationJudge:
             yield f"{made} requests to pair went out, and {new.pairings} are written down"
         yield from self._marks(old, new)
 
+    def _person(self, old: Row, new: Row, device: ModelDevice) -> Iterator[str]:
+        """Who gets the token. Another row than that of the load may name somebody else, by a mend."""
+        if (new.user_id, new.username) == (old.user_id, old.username):
+            return
+        if self._judge.is_asked_for:
+            named = device.find_person(new.user_id, new.username)
+            if named is None:
+                yield "it goes to somebody whom no row names"
+            elif named != device.person:
+                if device.device_id in device.our_ids:
+                    yield "it goes to another person, and its device was made for the one before"
+                device.person = named
+        if new.user_id not in ("", device.user_id):
+            yield "it goes to somebody whom the assignment does not name"
+
     def _marks(self, old: Row, new: Row) -> Iterator[str]:
         is_marked = new.pairings > old.pairings and new.status == Status.ACTIVATING
         if is_marked and self._judge.batches[new.batch_id].state != BatchState.RUNNING:
@@ -84,7 +105,7 @@ class CreationJudge:
     def _device(self, old: Row, new: Row, device: ModelDevice) -> Iterator[str]:
         if new.device_id and new.device_id not in (device.device_id, *device.former_ids):
             yield f"its device {new.device_id} is another token's"
-        if not new.device_id and old.device_id == device.device_id and not self._judge.is_command:
+        if not new.device_id and old.device_id == device.device_id and not self._judge.is_asked_for:
             yield "it forgets its device, which is there"
 
     def _pairings_of(self, device: ModelDevice) -> list[Call]:
@@ -123,7 +144,7 @@ class CreationJudge:
 
     def _otp(self, call: Call, device: ModelDevice) -> Iterator[str]:
         row = self._judge.row_of(device)
-        if call.device_id in device.foreign_ids:
+        if call.device_id in device.foreign_ids and call.device_id != self._named.get(row.id):
             yield "brings an OTP to another person's device"
         if call.device_id != row.device_id:
             yield f"goes to a device that is not written down; {row.device_id or 'none'} is"

@@ -68,18 +68,18 @@ def _is_just(reason: Reason, row: Row, device: ModelDevice, heard: Sequence[Call
         case Reason.RESYNC_FAILED:
             return bool({(2, INVALID), (2, EXTRA)} & verdicts)
         case Reason.SECOND_OTP_MISSING:
-            return device.second is None and (1, EXTRA) in verdicts
+            return any(pair.second is None for pair in device.pairs) and (1, EXTRA) in verdicts
         case Reason.STALE_OTP:
-            return device.good_until is not None
+            return any(pair.good_until is not None for pair in device.pairs)
         case Reason.REJECTED:
             return bool({(1, REFUSED), (2, REFUSED)} & verdicts)
         case Reason.ACCOUNT_NOT_USABLE:
             is_refused = any(call.kind in (POST, PAIR) and call.verdict == REFUSED for call in heard)
-            return is_refused or device.person == "disabled"
+            return is_refused or device.person.kind == "disabled"
         case Reason.USER_NOT_FOUND:
-            return device.person == "none"
+            return device.person.kind == "none"
         case Reason.USER_AMBIGUOUS:
-            return device.person == "two"
+            return device.person.kind == "two"
         case Reason.TOKEN_TAKEN:
             return bool(device.foreign_ids)
         case Reason.TOKEN_DIFFERS:
@@ -113,7 +113,8 @@ def _secrets(scenario: Scenario) -> Iterator[str]:
     """Promise 1: in what is stored or logged, no OTP and no client secret stands in the clear."""
     secrets = [initial_state.CLIENT_SECRET, "access-token-"]
     for device in scenario.pingone.devices.values():
-        secrets += [otp for otp in (device.first, device.second, *device.taken) if otp]
+        otps = {otp for pair in device.pairs for otp in (pair.first, pair.second)} | device.taken
+        secrets += sorted(otp for otp in otps if otp)
         if device.seed is not None:
             secrets.append(device.seed.seed.secret.reveal().hex())
     for text in _texts(scenario):

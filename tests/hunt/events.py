@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Steps that a process is frozen at most.
 LONGEST_FREEZE = 300
+# Mends of a scenario at most; each takes as long as some dozen steps.
+MOST_MENDS = 8
 
 
 def befall(scenario: Scenario) -> None:
@@ -186,6 +188,12 @@ def replay_transient(scenario: Scenario) -> None:
         _command(scenario, lambda _: scenario.beat.replays.replay_transient())
 
 
+def mend(scenario: Scenario) -> None:
+    """At most two at once, and a few in all."""
+    if scenario.has_given_up() and len(scenario.mending()) < 2 and scenario.mends_begun < MOST_MENDS:
+        scenario.start_mend()
+
+
 # Each with its share: how often it comes at one step, in a scenario of ordinary mood.
 EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("process_dies", 0.015, die),
@@ -210,4 +218,5 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("replayed", 0.004, replay),
     ("replayed_some", 0.003, replay_some),
     ("replayed_transient", 0.003, replay_transient),
+    ("batch_mended", 0.1, mend),
 ]

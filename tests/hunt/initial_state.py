@@ -11,7 +11,7 @@ from hunt import lacking_parts
 from hunt.database import HuntedDatabase, HuntedSqlite
 from hunt.dice import Dice
 from hunt.made_up_seeds import hotp, totp
-from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelSeed, Tenant
+from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelPair, ModelSeed, Person, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
@@ -34,6 +34,7 @@ GOOD_FOR = 120.0
 GRACE = 60.0
 # The header is line 1 of a file.
 FIRST_ROW = 2
+COLUMNS = ["serial", "otp1", "otp2", "user_id", "device_id", "username", "otp_type", "generated_at"]
 
 
 # The database of this process's scenarios, once there is one.
@@ -131,22 +132,27 @@ def devices(dice: Dice, at_least: int = 1) -> list[ModelDevice]:
 
 
 def device(dice: Dice, number: int) -> ModelDevice:
-    has_second = dice.chance("devices", 0.85)
     seed = dice.pick("seeds", (None, None, None, hotp, totp))
-    made = ModelDevice(
+    return ModelDevice(
         serial_number=f"MADE{number:04}",
         device_id=str(uuid.UUID(int=number)),
-        user_id=str(uuid.UUID(int=number << 64)),
-        first=f"{dice.whole('devices', 0, 49_999_999):08}",
-        second=f"{dice.whole('devices', 50_000_000, 99_999_999):08}" if has_second else None,
-        first_is=dice.pick("devices", ("right", "right", "out_of_step", "out_of_step", "out_of_step", "wrong")),
-        second_is_right=dice.chance("devices", 0.8),
-        good_until=GOOD_FOR + GRACE if dice.chance("devices", 0.2) else None,
+        person=Person(str(uuid.UUID(int=number << 64)), f"user-{number}"),
+        pairs=[make_pair(dice, "devices", 0.0)],
         seen_from=dice.between("devices", 1.0, 15.0) if dice.chance("devices", 0.1) else 0.0,
+        seed=ModelSeed(seed(dice)) if seed is not None else None,
     )
-    if seed is not None:
-        made.seed, made.second, made.good_until = ModelSeed(seed(dice)), "", None
-    return made
+
+
+def make_pair(dice: Dice, stream: str, now: float) -> ModelPair:
+    """Half of them out of step; a fifth of them TOTP, produced now."""
+    has_second = dice.chance(stream, 0.85)
+    return ModelPair(
+        first=f"{dice.whole(stream, 0, 49_999_999):08}",
+        second=f"{dice.whole(stream, 50_000_000, 99_999_999):08}" if has_second else None,
+        first_is=dice.pick(stream, ("right", "right", "out_of_step", "out_of_step", "out_of_step", "wrong")),
+        second_is_right=dice.chance(stream, 0.8),
+        good_until=now + GOOD_FOR + GRACE if dice.chance(stream, 0.2) else None,
+    )
 
 
 def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> list[str]:
@@ -195,7 +201,7 @@ def _load(
         "state": BatchState.RUNNING,
         "file": "shipment.csv",
         "file_sha256": name,
-        "columns": [],
+        "columns": COLUMNS,
         "total": len(devices),
         "canary_row": canary_row,
         "may_import": lacking is not None,
@@ -220,8 +226,8 @@ def _load(
                 "scheduled_at": now,
                 "otp_type": _otp_type(device),
                 "next_counter": device.seed.seed.counter if device.seed else None,
-                "otp_expires_at": None if device.good_until is None else later,
-                "has_second_otp": device.second is not None,
+                "otp_expires_at": later if _otp_type(device) == "totp" and not device.seed else None,
+                "has_second_otp": bool(device.seed) or device.pairs[0].second is not None,
                 "otps": _seal(device, batch_id, number),
             }
             | (lacking[device.serial_number] if lacking else {})
@@ -232,7 +238,8 @@ def _load(
 
 
 def _seal(device: ModelDevice, batch_id: int, row_number: int) -> bytes:
-    pair = OtpPair(Otp(device.first), Otp(device.second) if device.second else None)
+    otps = device.pairs[0]
+    pair = OtpPair(Otp(otps.first), Otp(otps.second) if otps.second else None)
     source = device.seed.seed if device.seed else pair
     return KEYRING.seal(source.to_plaintext(), identify_row(batch_id, row_number))
 
@@ -240,4 +247,4 @@ def _seal(device: ModelDevice, batch_id: int, row_number: int) -> bytes:
 def _otp_type(device: ModelDevice) -> str:
     if device.seed is not None:
         return device.seed.seed.otp_type
-    return "hotp" if device.good_until is None else "totp"
+    return "hotp" if device.pairs[0].good_until is None else "totp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 from hunt.dice import Dice
 from hunt.made_up_seeds import hotp
@@ -32,12 +33,13 @@ def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:
     if was_there == "free" and dice.chance("creation", 0.8):
         # Only what brings a seed can be imported.
         device.seed = device.seed or ModelSeed(hotp(dice))
-        device.second, device.good_until, device.is_in_inventory = "", None, False
+        device.is_in_inventory = False
     device.is_different = device.is_in_inventory and dice.chance("creation", 0.1)
     lacking: dict[str, object] = {"device_id": "", "is_in_inventory": False}
     if dice.chance("creation", 0.4):
-        device.person = dice.pick("creation", ("one",) * 12 + ("none", "two", "disabled"))
-        lacking |= {"user_id": "", "username": device.username}
+        device.person = replace(device.person, kind=dice.pick("creation", ("one",) * 12 + ("none", "two", "disabled")))
+        device.people = [device.person]
+        lacking |= {"user_id": "", "username": device.person.username}
     return lacking
 
 

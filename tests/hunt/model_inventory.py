@@ -20,6 +20,7 @@ from hunt.tenant import (
     TAKEN,
     Call,
     ModelDevice,
+    Person,
     Reply,
     Tenant,
 )
@@ -81,14 +82,14 @@ class ModelInventory:
             return answer(400, "INVALID_DATA", "UNIQUENESS_VIOLATION", target="serialNumber")
         self._making(call)
         call.verdict, call.device_id = MADE, self.new_device_id(token)
-        token.become(call.device_id, now, made_by=call)
+        token.become(call.device_id, now, owner_id=call.user_id, made_by=call)
         if self._tenant.pairs_active:
             token.activated_by = call
             token.become_active()
         described: dict[str, object] = {"id": token.device_id, "type": "OATH_TOKEN"}
         if self._tenant.tells_status:
             described |= {"status": ACTIVE.upper() if token.is_active else "ACTIVATION_REQUIRED"}
-            described |= {"serialNumber": token.serial_number, "user": {"id": token.user_id}}
+            described |= {"serialNumber": token.serial_number, "user": {"id": token.owner_id}}
         return answer(201, **described)
 
     def _find_refusal(self, token: ModelDevice) -> Reply | None:
@@ -124,7 +125,7 @@ class ModelInventory:
         return answer(200, pairing={"maxAllowedDevices": 5})
 
     def _list_devices(self, call: Call, token: ModelDevice, now: float) -> Reply:
-        is_shown = token.device_id and not token.other_owner_id and now >= token.seen_from
+        is_shown = token.owner_id == call.user_id and now >= token.seen_from
         call.verdict, call.device_id = (TAKEN, token.device_id) if is_shown else (FREE, "")
         devices = [{"id": token.device_id, "type": "OATH_TOKEN", "serialNumber": token.serial_number}]
         return answer(200, _embedded={"devices": devices if is_shown else []}, count=1 if is_shown else 0)
@@ -149,7 +150,8 @@ class ModelInventory:
 
     def _people(self, call: Call, request: Request, now: float) -> Reply:
         wanted = parse_qs(urlsplit(request.url).query)["filter"][0]
-        users = [user for token in self._tokens.values() if f'"{token.username}"' in wanted for user in _users(token)]
+        people = [person for token in self._tokens.values() for person in token.people]
+        users = [user for person in people if f'"{person.username}"' in wanted for user in _users(person)]
         return answer(200, _embedded={"users": users}, count=len(users))
 
     def _describe(self, token: ModelDevice, now: float, *, shows: bool) -> dict[str, Any]:
@@ -172,9 +174,9 @@ def describe_parameters(token: ModelDevice) -> dict[str, Any]:
     return described | ({"totp": {"timeStep": seed.time_step}} if seed.time_step else {})
 
 
-def _users(token: ModelDevice) -> Iterator[dict[str, Any]]:
-    if token.person == "none":
+def _users(person: Person) -> Iterator[dict[str, Any]]:
+    if person.kind == "none":
         return
-    yield {"id": token.user_id, "username": token.username, "enabled": token.person != "disabled"}
-    if token.person == "two":
-        yield {"id": str(uuid.UUID(int=5)), "username": token.username, "enabled": True}
+    yield {"id": person.user_id, "username": person.username, "enabled": person.kind != "disabled"}
+    if person.kind == "two":
+        yield {"id": str(uuid.UUID(int=5)), "username": person.username, "enabled": True}

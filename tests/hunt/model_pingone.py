@@ -10,7 +10,7 @@ from hunt.answers import answer
 from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.model_inventory import ModelInventory
-from hunt.requests import is_malformed, recognize
+from hunt.requests import find_user, is_malformed, recognize
 from hunt.tenant import (
     ACTIVE,
     EXTRA,
@@ -82,6 +82,7 @@ class ModelPingOne:
             otp=otp,
             counter=device.seed.find(otp, self._clock.monotonic()) if device and device.seed and otp else None,
             kind=kind,
+            user_id=find_user(request),
         )
         if kind in (READ, POST):
             call.device_id = request.url.rpartition("/")[2]
@@ -103,7 +104,7 @@ class ModelPingOne:
         device = call.device
         assert device is not None
         is_unseen = now < device.seen_from and device.misses < 3
-        if call.device_id != device.device_id or device.other_owner_id or is_unseen:
+        if (call.device_id, call.user_id) != (device.device_id, device.owner_id) or is_unseen:
             device.misses += 1
             call.did_nothing = call.is_post
             call.verdict, call.reply = MISSING, answer(404, "NOT_FOUND")
@@ -135,7 +136,7 @@ class ModelPingOne:
     def _ordinal(self, request: Request, device: ModelDevice, otp: str) -> int:
         """Which OTP a post brings. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
         fields = json.loads(request.content)
-        known = {device.first: 1, device.second: 2}
+        known = {pair.first: 1 for pair in device.pairs} | {pair.second: 2 for pair in device.pairs}
         ordinal = self._marked(device) if device.seed else known.get(otp, 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
         if (
@@ -160,33 +161,35 @@ class ModelPingOne:
         if call.verdict == ACTIVE and not device.is_active:
             device.activated_by = call
             device.become_active()
-        device.was_asked |= call.verdict == EXTRA
+        if call.verdict == EXTRA:
+            device.asked.add(call.otp)
         call.reply = self._reply(call)
 
     def _judge(self, call: Call) -> str:
         device, now = call.device, self._clock.monotonic()
         if device.seed is not None:
             return self._judge_counter(call, device, device.seed)
-        otp = device.first if call.ordinal == 1 else device.second or ""
-        is_used_up = self._tenant.uses_up_otps and otp in device.taken
-        device.taken.add(otp)
-        if is_used_up or (device.good_until is not None and now > device.good_until):
+        pairs = [pair for pair in device.find_pairs(call.otp) if pair.good_until is None or now <= pair.good_until]
+        is_used_up = self._tenant.uses_up_otps and call.otp in device.taken
+        device.taken.add(call.otp)
+        if is_used_up or not pairs:
             return INVALID
         if call.ordinal == 2:
-            return ACTIVE if device.was_asked and device.second_is_right else INVALID
-        return {"right": ACTIVE, "out_of_step": EXTRA, "wrong": INVALID}[device.first_is]
+            return ACTIVE if any(pair.first in device.asked and pair.second_is_right for pair in pairs) else INVALID
+        return {"right": ACTIVE, "out_of_step": EXTRA, "wrong": INVALID}[pairs[-1].first_is]
 
     def _judge_counter(self, call: Call, device: ModelDevice, seed: ModelSeed) -> str:
         """An OTP of a seed: no counter is taken twice, and one that is out of step needs the one right after it."""
         asked_after, device.asked_after = device.asked_after, None
-        if call.counter is None or call.otp in device.taken or device.first_is == "wrong":
+        token = device.pairs[0]
+        if call.counter is None or call.otp in device.taken or token.first_is == "wrong":
             return INVALID
         device.taken.add(call.otp)
         if asked_after is not None and call.counter == asked_after + 1:
             # The one that was asked for, which has to come with `oathResync`.
             has_flag = call.ordinal == 2 or self._tenant.resync_on_first_call
-            return ACTIVE if device.second_is_right and has_flag else INVALID
-        if device.first_is == "right":
+            return ACTIVE if token.second_is_right and has_flag else INVALID
+        if token.first_is == "right":
             return ACTIVE
         device.asked_after = call.counter
         return EXTRA

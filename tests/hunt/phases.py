@@ -27,7 +27,7 @@ def storm(scenario: Scenario) -> None:
         if idle > IDLE_STEPS:
             return
         befall(scenario)
-        scenario.mend()
+        scenario.replace_processes()
         if len(scenario.ticking()) < 2 and scenario.agenda.is_tick_due() and scenario.dice.chance("tick", 0.4):
             scenario.start_tick()
         scenario.may_prepare()
@@ -65,11 +65,11 @@ def calm(scenario: Scenario) -> None:
 
 def _work(scenario: Scenario) -> None:
     """Everybody goes on until there is nothing to do before a later tick."""
-    scenario.mend()
+    scenario.replace_processes()
     for _ in range(SWITCHES):
         if ready := scenario.strands.ready():
             scenario.strands.go_on(scenario.dice.pick("schedule", ready))
-            scenario.mend()
+            scenario.replace_processes()
         elif sleeping := [strand.wakes_at for strand in scenario.strands.alive() if not scenario.is_idle(strand)]:
             scenario.advance_to(min(sleeping))
         else:

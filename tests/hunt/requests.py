@@ -24,7 +24,7 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
         case ["users", _, "devices"] if request.method == "POST":
             return PAIR, tokens[json.loads(request.content)["serialNumber"]]
         case ["users", user_id, "devices"]:
-            return FIND, next(each for each in tokens.values() if each.user_id == user_id)
+            return FIND, next(each for each in tokens.values() if user_id in _find_user_ids(each))
         case ["users"]:
             return PEOPLE, None
         case ["oathTokens", token_id]:
@@ -44,15 +44,25 @@ def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None
 
 def is_malformed(request: Request, call: Call, tokens: Tokens) -> bool:
     """Whether nobody may send this: to another person than the assignment says, or with other parameters than the
-    seed's."""
-    user_id = request.url.partition("/users/")[2].partition("/")[0]
+    seed's. A read changes nothing, and may be for the person whom the assignment named before."""
     is_wrong = not request.headers["Authorization"].startswith("Bearer access-token-")
-    if call.kind in (READ, POST, PAIR):
-        is_wrong |= call.device is None or user_id != call.device.user_id
+    if call.kind in (POST, PAIR):
+        is_wrong |= call.device is None or call.user_id != call.device.user_id
+    if call.kind == READ:
+        is_wrong |= call.device is None or call.user_id not in _find_user_ids(call.device)
     if call.kind == IMPORT:
         described = json.loads(request.content)["tokens"]
         is_wrong |= any(_has_wrong_parameters(each, tokens[each["serialNumber"]]) for each in described)
     return is_wrong
+
+
+def find_user(request: Request) -> str:
+    """The id of the user whom a request is about; empty: of none."""
+    return request.url.partition("/users/")[2].partition("/")[0]
+
+
+def _find_user_ids(token: ModelDevice) -> set[str]:
+    return {person.user_id for person in token.people}
 
 
 def _find_device(device_id: str, tokens: Tokens) -> ModelDevice | None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from structlog.testing import capture_logs
 
-from hunt import initial_state, seams
+from hunt import initial_state, mends, seams
 from hunt.agenda import Agenda
 from hunt.clock import Clock
 from hunt.dice import Dice
@@ -19,7 +19,7 @@ from hunt.model_pace import ModelPace
 from hunt.model_pingone import ModelPingOne
 from hunt.phases import calm, storm
 from hunt.processes import Beat, Preparer, Process, Worker
-from hunt.step_judge import StepJudge
+from hunt.step_judge import MEND, StepJudge
 from hunt.strands import Strand, Strands
 from hunt.tenant import Call, ModelDevice
 from worker.audit import Actor
@@ -61,7 +61,7 @@ class Scenario:
         self.beat = Beat(self)
         self.processes: list[Process] = []
         self.preparers: list[Preparer] = []
-        self.born = 0
+        self.born = self.mends_begun = 0
         # How far the database's clock is ahead of the workers' by steps that no call was there to see.
         self.settled_ahead = 0.0
         self.logs: list[dict[str, object]] = []
@@ -130,7 +130,15 @@ class Scenario:
         self.born += 1
         idle[0].start(f"prep {self.born}")
 
-    def mend(self) -> None:
+    def mending(self) -> list[Strand]:
+        return [strand for strand in self.strands.alive() if strand.name.startswith(MEND)]
+
+    def start_mend(self) -> None:
+        self.born += 1
+        self.mends_begun += 1
+        self.strands.start(f"{MEND} {self.born}", lambda: mends.mend(self))
+
+    def replace_processes(self) -> None:
         """For a process that ended another begins; the messages of one that died may come again."""
         for process in [each for each in self.processes if each.is_over]:
             self.processes.remove(process)

@@ -19,6 +19,9 @@ from models.reason import Reason
 from models.record_states import TRANSITIONS, OtpState, Status
 from worker.config.settings import Settings
 
+# How the name of a strand begins that mends a batch.
+MEND = "mend"
+
 
 class StepJudge:
     """What is committed, and the calls to PingOne beside it."""
@@ -41,8 +44,10 @@ class StepJudge:
         self._published: Counter[int] = Counter()
         # When, by the processes' clock, each record's OTP was marked as going out last.
         self._marked_at: dict[int, float] = {}
-        # The counters of each record's seed to whose OTP an answer is committed.
-        self._answered: set[tuple[int, int | None]] = set()
+        # The counters of each record's seed to whose OTP an answer is committed; and of pairs, the OTPs themselves.
+        self._answered: set[tuple[int, int | str]] = set()
+        # How many calls there were when each record's budget began.
+        self._budget_from: dict[int, int] = {}
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
@@ -68,6 +73,12 @@ class StepJudge:
             if row != before[record_id]:
                 self._check(before[record_id], row)
                 self._check_window(before[record_id], row)
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a person's command is at work; a mend is one that others come between."""
+        strand = self._strands.current
+        return self.is_command or (strand is not None and strand.name.startswith(MEND))
 
     def published(self, record_id: object, environment: object) -> None:
         """Promise 1, and commit before publish."""
@@ -185,21 +196,37 @@ class StepJudge:
         """Promises 2 and 3."""
         posts = self.posts_of(call.device)
         has_seed = call.device.seed is not None
+        firsts = {pair.first for pair in call.device.find_pairs(call.otp)}
         asked = [post for post in posts if post.ordinal == 1 and post.verdict == EXTRA and post.heard_at is not None]
+        asked = [post for post in asked if has_seed or post.otp in firsts]
         if call.ordinal == 2 and not asked:
             yield "goes out, and PingOne has not asked for OTP 2"
         if call.ordinal == 2 and row.otp1_state != OtpState.ANSWERED:
             yield f"goes out while OTP 1 is committed as {row.otp1_state}"
-        if not has_seed and sum(post.ordinal == call.ordinal for post in posts) >= POSTS_PER_OTP:
+        if not has_seed and sum(post.otp == call.otp for post in posts) >= POSTS_PER_OTP:
             yield f"brings its OTP more than {POSTS_PER_OTP} times"
-        if len(posts) - row.posts_forgiven >= self._settings.otp_post_budget:
+        if (row.id, call.otp) in self._answered:
+            yield "brings an OTP that was answered"
+        if self._count_budget(call, posts) >= self._settings.otp_post_budget:
             yield f"is one post more than the budget of {self._settings.otp_post_budget}"
         for post in posts:
             # That the answer to OTP 1 is written down was looked at above; of an earlier pair it has to be as well.
             is_known = post.ordinal < call.ordinal and post.heard_at is not None
-            is_known |= has_seed and (row.id, post.counter) in self._answered
+            is_known |= (row.id, post.counter if has_seed else post.otp) in self._answered
             if not is_known and not self.is_told(post):
                 yield f"goes out while no read has told what became of {post}"
+
+    def _count_budget(self, call: Call, posts: list[Call]) -> int:
+        """How many posts are spent of the budget that this one takes: since it began, or of the same OTPs if those are
+        more."""
+        device = call.device
+        assert device is not None
+        same = {otp for pair in device.find_pairs(call.otp) for otp in (pair.first, pair.second)}
+        of_pair = sum(post.otp in same for post in posts) if len(device.find_pairs(call.otp)) == 1 else 0
+        return max(of_pair, len(self._in_budget(self.row_of(device).id, posts)))
+
+    def _in_budget(self, record_id: int, posts: list[Call]) -> list[Call]:
+        return [post for post in posts if post.number > self._budget_from.get(record_id, 0)]
 
     def _check(self, old: Row, new: Row) -> None:
         charges = (*self._moves(old, new), *self._otps(old, new), *self.creations.check(old, new), *self._ends(new))
@@ -209,7 +236,7 @@ class StepJudge:
     def _moves(self, old: Row, new: Row) -> Iterator[str]:
         if old.status != new.status and (old.status, new.status) not in TRANSITIONS:
             yield f"no arrow leads from {old.status} to {new.status}"
-        if old.is_final and old.status != new.status and not self.is_command:
+        if old.is_final and old.status != new.status and not self.is_asked_for:
             yield f"{old.status} is final, and nobody asked for {new.status}"
         if new.status == Status.QUEUED != old.status:
             self._enqueued[new.id] += 1
@@ -222,17 +249,37 @@ class StepJudge:
                 yield f"it is claimed although its batch is {state}"
 
     def _otps(self, old: Row, new: Row) -> Iterator[str]:
+        posts = self.posts_of(self._devices[new.serial_number])
+        is_renewed = new.posts_forgiven != old.posts_forgiven
+        if is_renewed:
+            yield from self._budget(old, new)
         for ordinal in (1, 2):
-            if new.next_counter is None and old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal):
+            mine = [post for post in posts if post.ordinal == ordinal]
+            was_answered = old.state(ordinal) == OtpState.ANSWERED != new.state(ordinal)
+            if new.next_counter is None and was_answered and not is_renewed:
                 yield f"OTP {ordinal} was answered, and is {new.state(ordinal)} again"
-            if new.next_counter is not None and new.state(ordinal) == OtpState.ANSWERED != old.state(ordinal):
-                self._answered.add((new.id, new.next_counter - 1))
+            if new.state(ordinal) == OtpState.ANSWERED != old.state(ordinal):
+                answered = {post.otp for post in mine[-1:]} if new.next_counter is None else {new.next_counter - 1}
+                self._answered |= {(new.id, each) for each in answered}
             is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
             if is_marked and self.batches[new.batch_id].state != BatchState.RUNNING:
                 yield f"OTP {ordinal} is to go out although the batch does not run"
-            sent = sum(post.ordinal == ordinal for post in self.posts_of(self._devices[new.serial_number]))
+            sent = len(self._in_budget(new.id, mine))
             if sent > new.posts(ordinal):
                 yield f"OTP {ordinal} was sent {sent} times, and {new.posts(ordinal)} are written down"
+        all_posts = new.posts_forgiven + new.otp1_posts + new.otp2_posts
+        if len(posts) > all_posts:
+            yield f"{len(posts)} OTPs were sent, and {all_posts} are written down"
+
+    def _budget(self, old: Row, new: Row) -> Iterator[str]:
+        """A person begins a new budget: no post of those before is forgotten."""
+        if not self.is_asked_for or not old.is_final:
+            yield "a new budget begins, and nobody asked for it"
+        if new.posts_forgiven != old.posts_forgiven + old.otp1_posts + old.otp2_posts:
+            yield f"{new.posts_forgiven} posts of earlier budgets are written down, and there were others"
+        if new.otp1_posts or new.otp2_posts:
+            yield f"a new budget begins with {new.otp1_posts + new.otp2_posts} posts"
+        self._budget_from[new.id] = len(self._calls)
 
     def _ends(self, new: Row) -> Iterator[str]:
         device = self._devices[new.serial_number]
@@ -244,8 +291,11 @@ class StepJudge:
             if not new.is_without_otps:
                 yield "it is active and keeps its OTPs"
         elif new.is_final:
-            # That there is no such device is an answer as well; the record keeps its open fate for a replay.
-            if new.needs_read and new.reason != Reason.DEVICE_NOT_FOUND:
+            # That there is no such device is an answer as well, or that its token is somebody else's by now; the record
+            # keeps its open fate for a replay.
+            is_gone = new.reason == Reason.DEVICE_NOT_FOUND
+            is_gone |= new.reason == Reason.TOKEN_TAKEN and new.device_id in device.former_ids
+            if new.needs_read and not is_gone:
                 yield f"it is {new.status} although a read is owed"
             for post in self.posts_of(device):
                 if post.heard_at is None and not self.is_told(post):

@@ -45,23 +45,40 @@ class ModelSeed:
         return int((EPOCH + now) // (self.seed.time_step or 1))
 
 
+@dataclass(frozen=True)
+class ModelPair:
+    """Two OTPs that were read off a token. `first_is`: OTP 1 is right as it is, right but out of step, or wrong;
+    `good_until`: on the processes' clock, TOTP is no good after it."""
+
+    first: str
+    second: str | None
+    first_is: str
+    second_is_right: bool
+    good_until: float | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody whom an assignment names, by id or by name. `kind`: what people of this name there are: "one", "none",
+    "two" or "disabled"."""
+
+    user_id: str
+    username: str
+    kind: str = "one"
+
+
 @dataclass
 class ModelDevice:
-    """A token that the assignment gives to a user, and PingOne's object for it. Its record brings a pair, `first` and
-    `second`, or a seed."""
+    """A token that the assignment gives to a user, and PingOne's object for it. Its record brings a pair or a seed."""
 
     serial_number: str
     # Empty while the token is nobody's device.
     device_id: str
-    # The user whom the assignment gives it to, by id and by name.
-    user_id: str
-    first: str
-    second: str | None
-    # Whether OTP 1 is right as it is, right but out of step, or wrong; and whether OTP 2 is.
-    first_is: str
-    second_is_right: bool
-    # On the processes' clock: TOTP is no good after it, and a device just paired is not seen everywhere before it.
-    good_until: float | None = None
+    # The one whom the assignment gives it to.
+    person: Person
+    # All that any file brought, the latest last. Of a seed's token the only one says how its OTPs are taken.
+    pairs: list[ModelPair]
+    # On the processes' clock: a device just paired is not seen everywhere before it.
     seen_from: float = 0.0
     is_locked: bool = False
     is_blocked: bool = False
@@ -69,22 +86,20 @@ class ModelDevice:
     # Devices that it was and is not any more, and those that were ACTIVE at some time.
     former_ids: set[str] = field(default_factory=set)
     active_ids: set[str] = field(default_factory=set)
-    # Devices of people whom the assignment does not name; those that we made, and those of them whose pairing was
-    # answered with ACTIVE.
-    foreign_ids: set[str] = field(default_factory=set)
+    # Whose each device was; those that we made, and those of them whose pairing was answered with ACTIVE.
+    owners: dict[str, str] = field(default_factory=dict)
     our_ids: set[str] = field(default_factory=set)
     told_active_ids: set[str] = field(default_factory=set)
     failures: int = 0
     # 404s for a device that is there: a client that saw too many may take it for missing.
     misses: int = 0
-    was_asked: bool = False
+    # The OTPs 1 of pairs after which PingOne asked for OTP 2.
+    asked: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
     seed: ModelSeed | None = None
     # The counter of the OTP after which PingOne asked for the next one.
     asked_after: int | None = None
     activated_by: Call | None = None
-    # Whose device it is, if not the assigned user's.
-    other_owner_id: str = ""
     # Our call that made the device, if we did, and when it began to wait.
     made_by: Call | None = None
     made_at: float = 0.0
@@ -92,21 +107,39 @@ class ModelDevice:
     is_in_inventory: bool = True
     is_different: bool = False
     imported_by: Call | None = None
-    # What people of this name there are: "one", "none", "two" or "disabled".
-    person: str = "one"
+    # Everybody whom a file named for it.
+    people: list[Person] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.people.append(self.person)
+        self.owners[self.device_id] = self.user_id
 
     @property
     def token_id(self) -> str:
         return f"token-{self.serial_number}"
 
     @property
-    def username(self) -> str:
-        return f"user-{self.serial_number}"
+    def user_id(self) -> str:
+        return self.person.user_id
 
     @property
     def owner_id(self) -> str:
         """The user whose device it is; empty: nobody's."""
-        return self.other_owner_id or self.user_id if self.device_id else ""
+        return self.owners[self.device_id] if self.device_id else ""
+
+    @property
+    def foreign_ids(self) -> set[str]:
+        """Devices of people whom the assignment does not name."""
+        return {device_id for device_id, owner_id in self.owners.items() if owner_id != self.user_id}
+
+    def find_pairs(self, otp: str) -> list[ModelPair]:
+        """The pairs that have this OTP; another pair may have it again."""
+        return [pair for pair in self.pairs if otp in (pair.first, pair.second)]
+
+    def find_person(self, user_id: str, username: str | None) -> Person | None:
+        """The one whom a row names, by id if it has one."""
+        named = (each for each in self.people if (each.user_id == user_id if user_id else each.username == username))
+        return next(named, None)
 
     @property
     def is_active(self) -> bool:
@@ -123,10 +156,9 @@ class ModelDevice:
     def become(self, device_id: str, now: float, *, owner_id: str = "", made_by: Call | None = None) -> None:
         """PingOne makes a device for it."""
         self.delete()
-        self.device_id, self.other_owner_id, self.made_by, self.made_at = device_id, owner_id, made_by, now
+        self.device_id, self.made_by, self.made_at = device_id, made_by, now
         self.seen_from = now + SEEN_AFTER if made_by else 0.0
-        if owner_id:
-            self.foreign_ids.add(device_id)
+        self.owners[device_id] = owner_id or self.user_id
         if made_by:
             self.our_ids.add(device_id)
 
@@ -134,8 +166,9 @@ class ModelDevice:
         """Its device is gone, and with it what PingOne knew of the OTPs that were sent."""
         if self.device_id:
             self.former_ids.add(self.device_id)
-        self.device_id = self.other_owner_id = ""
-        self.is_locked = self.is_blocked = self.was_asked = False
+        self.device_id = ""
+        self.is_locked = self.is_blocked = False
+        self.asked.clear()
         self.failures, self.asked_after = 0, None
         self.activated_by = self.made_by = None
 
@@ -163,8 +196,9 @@ class Call:
     # When its worker read a whole answer.
     heard_at: float | None = None
     kind: str = READ
-    # The device that it is about, or made.
+    # The device that it is about, or made, and the user in whose name.
     device_id: str = ""
+    user_id: str = ""
     # Of an import: the serial numbers in it, and when its job has ended.
     serial_numbers: tuple[str, ...] = ()
     # Of a page of the inventory: the first token on it, whether it is the last page, and the one before; of a question

@@ -45,9 +45,12 @@ from worker.batches.corrections import (
 from worker.batches.loaded import Loaded
 from worker.batches.loading import Loader
 from worker.batches.mending import Mended, Mender
+from worker.batches.preparation.people import People
+from worker.batches.preparation.turns import Turn
 from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
+from worker.pingone.users import User
 from worker.reports.export import export
 from worker.reports.status import read_statuses
 from worker.rules.steps import Active, DeadLetter, Decision
@@ -369,6 +372,22 @@ def test_another_person_takes_the_token_and_what_was_looked_up_is_forgotten(mend
 
     (record,) = mends.desk.records(box)
     assert (record.username, record.user_id) == ("beat", "")
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_what_a_look_up_of_the_person_before_finds_is_not_written_down(mends: Mends, is_found: bool) -> None:
+    box = mends.desk.load([token(0, username="anna", user_id="")], "box")
+
+    def find_users(*_: object) -> list[User]:
+        Batches(mends.desk.database, TESTER).cancel("box")
+        (row,) = mends.export(Status.CANCELLED)
+        assert mends.mend([row | {"username": "beat"}]).again == 1
+        return [User(OTHER_PERSON, "anna")] if is_found else []
+
+    People(mends.desk.database, most_names=40).look_up(Turn(box.batch_id, "default", "env", False), find_users)
+
+    (record,) = mends.desk.records(box)
+    assert (record.username, record.user_id, record.status) == ("beat", "", Status.PENDING)
 
 
 def test_the_same_person_by_one_of_the_names_stays_whole(mends: Mends) -> None:

@@ -67,7 +67,7 @@ class People:
             if rows := self._read_rows(turn, attribute):
                 names = list(dict.fromkeys(row.name for row in rows))
                 users = list(find_all(attribute, names, find_users, self._most_names))
-                self._write(turn.batch_id, _sort(rows, attribute, users), is_nobody_found=not users)
+                self._write(turn.batch_id, rows, attribute, users)
                 return len(rows)
         return 0
 
@@ -85,10 +85,13 @@ class People:
         with self._database.reading() as connection:
             return connection.execute(lacking).all()
 
-    def _write(self, batch_id: int, found: _Found, *, is_nobody_found: bool) -> None:
+    def _write(
+        self, batch_id: int, rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Sequence[User]
+    ) -> None:
         """Write down who was found; a token that the inventory shows as another person's is given up."""
         with self._database.changing_many() as connection:
-            if is_nobody_found and self._is_nobody_found_so_far(connection, batch_id, found):
+            found = _sort(_leave_out_renamed(connection, rows, attribute), attribute, users)
+            if not users and self._is_nobody_found_so_far(connection, batch_id, found):
                 paused = state.pause((BatchState.RUNNING,), *explain("nobody")).where(Batch.id == batch_id)
                 if not connection.execute(paused).rowcount:
                     # It does not run any more: these people are looked up again when it does.
@@ -110,7 +113,7 @@ class People:
             return False
         missing = named.where(Record.reason == Reason.USER_NOT_FOUND).limit(MANY).subquery()
         before = connection.scalar(select(func.count()).select_from(missing)) or 0
-        return before < MANY <= before + len(found.given_up[Reason.USER_NOT_FOUND])
+        return before < MANY <= before + len(found.given_up.get(Reason.USER_NOT_FOUND, ()))
 
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
@@ -147,6 +150,16 @@ def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, 
     for user in users:
         by_name.setdefault(fold_case(user.find(attribute) or ""), []).append(user)
     return by_name
+
+
+def _leave_out_renamed(
+    connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute
+) -> list[Row[*tuple[Any, ...]]]:
+    """Leave out the records for which a mend has named another person since they were read."""
+    ids = [row.id for row in rows]
+    named = select(Record.id, _COLUMNS[attribute].label("name")).where(Record.id.in_(ids), Record.user_id == "")
+    names = {row.id: row.name for row in connection.execute(named)}
+    return [row for row in rows if names.get(row.id) == row.name]
 
 
 def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Iterable[User]) -> _Found:
