@@ -236,6 +236,18 @@ def test_a_pair_of_which_nothing_went_out_needs_no_fresh_otps(mends: Mends) -> N
     assert look_at_batch(mends.desk.database, box.batch_id).state == BatchState.RUNNING
 
 
+def test_another_device_does_not_get_the_rest_of_a_pair_that_was_begun(mends: Mends) -> None:
+    """PingOne has not asked it for a second OTP."""
+    box = mends.desk.load([token(0)], "box")
+    mends.end(box, DeadLetter(Reason.FORBIDDEN))
+    (row,) = mends.export()
+
+    assert mends.refuses(row | {"device_id": str(uuid.UUID(int=99))}, NO_FRESH_OTPS)
+    assert mends.refuses(row | {"user_id": OTHER_PERSON}, NO_FRESH_OTPS)
+    assert mends.mend([row]).again == 1
+    assert mends.desk.records(box)[0].otp1_state == OtpState.ANSWERED
+
+
 def test_a_row_without_fresh_otps_is_refused_and_the_others_go(mends: Mends) -> None:
     mends.end(mends.desk.load([token(0), token(1)], "box"), REFUSED, REFUSED)
     first, second = mends.export()

@@ -201,11 +201,11 @@ class Corrections:
             source = record.otps and open_otps(self._keyring, record.otps, record.batch_id, record.row_number)
         except DecryptionError:
             return refuse(KEY_IS_GONE)
-        otps = _choose_otps(row, record, source)
-        if isinstance(otps, str):
-            return refuse(otps)
         # Its device is this person's, by whatever name it is called.
         keeps_person = is_same_person or has_device
+        otps = _choose_otps(row, record, source, is_other_device=is_other_device or not keeps_person)
+        if isinstance(otps, str):
+            return refuse(otps)
         is_sought = not has_device and (not keeps_person or record.reason in REASONS_OF_THE_INVENTORY)
         was_shown = is_sought and record.owner_id is not None
         complete = replace(
@@ -293,11 +293,13 @@ def _may_be_same_person(row: Row, record: Found) -> bool:
     return all(fold_case(ours) == fold_case(theirs) for ours, theirs in both if ours and theirs)
 
 
-def _choose_otps(row: Row, record: Found, source: OtpSource | None) -> OtpSource | str:
+def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_device: bool) -> OtpSource | str:
     """Choose the OTPs or the seed that a record goes with: the row's, if it brings some, or else those that it has
-    (`source`); or say why there are none."""
+    (`source`); or say why there are none. Another device never gets a pair that has been sent to this one."""
     if row.otps is None:
-        if source is not None and (record.status == Status.CANCELLED or record.is_replayable):
+        is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
+        may_go = record.status == Status.CANCELLED or record.is_replayable
+        if source is not None and may_go and not (is_sent and is_other_device):
             return source
         return NO_SEED if record.next_counter is not None else NO_FRESH_OTPS
     if isinstance(row.otps, Seed):
