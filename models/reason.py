@@ -72,9 +72,9 @@ CURES = {
     " OTPs if one was refused.",
     Reason.BLOCKED: "The device is blocked. Unblock it in PingOne; then replay, or mend the row with fresh"
     " OTPs if one was refused.",
-    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Mend it in PingOne, then replay; if an OTP"
+    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay; if an OTP"
     " of a pair was sent, mend the row with fresh ones.",
-    Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, and mend the row.",
+    Reason.REJECTED: "PingOne refused the request. Look its codes up, put the cause right, and mend the row.",
     Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
     " user's population, then replay.",
     Reason.DEVICE_NOT_FOUND: "PingOne knows no such device. It deletes a device that waits for activation longer than"

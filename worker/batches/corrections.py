@@ -33,8 +33,8 @@ _PERSON = ("user_id", "username", "email", "external_id")
 _LOOKED_THROUGH = 100
 
 OTHER_TOKEN = (
-    f"{FILE_ROW} names another token than serial: a column was sorted or filled without the others, or the serial was"
-    " changed; take the row from the export again"
+    f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted or"
+    " filled without the others; take the row from this batch's export again"
 )
 NO_ROW = (
     f"{FILE_ROW} names no row of this batch: the file was exported from another one; or empty that cell, and the row is"
@@ -85,8 +85,7 @@ class Correction:
 @dataclass(slots=True)
 class Corrected:
     """What becomes of some rows. `active` and `in_work` are left as they are; so are `left_out`, whose tokens another
-    batch made active. `closed`: numbers of refused rows that are refused no more; `refused`: rows that become refused
-    rows of the batch, or stay so, by their numbers there."""
+    batch made active. `closed`: numbers of refused rows that are refused no more."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
@@ -94,7 +93,6 @@ class Corrected:
     in_work: int = 0
     left_out: int = 0
     closed: set[int] = field(default_factory=set)
-    refused: dict[int, RowError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +141,12 @@ class Corrections:
             counter = max(new.next_counter, correction.new.next_counter or 0) if new.next_counter is not None else None
             done.corrections.append(replace(correction, new=NewRecord(new.row, counter)))
         for error in conflicting:
-            row, correction = candidates[error.row_number]
+            row, _ = candidates[error.row_number]
             if self._batch.only_new and error.fault == RowFault.ACTIVE_ELSEWHERE:
                 done.left_out += 1
                 continue
-            told = replace(error, row_number=row.row_number)
-            done.errors.append(told)
+            done.errors.append(replace(error, row_number=row.row_number))
             done.closed -= places.refused_with(row)
-            if correction.record is None:
-                done.refused[error.row_number] = error
         return done
 
     def _find_last_row(self, table: type[Record | RefusedRow]) -> int:

@@ -82,7 +82,7 @@ class Loader:
             batch_id = self._insert_batch(connection, shipment, name)
             counts = self._insert_records(connection, shipment, batch_id, canary)
             if problem := counts.explain_nothing_left():
-                raise UnusableFile(shipment.path, problem, "Mend them first")
+                raise UnusableFile(shipment.path, problem, "Correct them first")
             if not counts.total:
                 raise AllActive(counts.left_out)
             hours.set_hours(connection, batch_id, daily_hours)

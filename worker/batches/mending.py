@@ -23,7 +23,7 @@ from worker.batches.corrections import Corrected, Correction, Corrections, Mende
 from worker.batches.finding import find_batch
 from worker.batches.loading import CHUNK, describe_files, make_record_writer
 from worker.batches.record_rows import RecordRows
-from worker.batches.refused_rows import RefusedRows, close_refused_rows
+from worker.batches.refused_rows import close_refused_rows
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake import Row, RowError, Shipment, Switches, UnusableFile
 from worker.leases.replay import mend
@@ -37,7 +37,7 @@ class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
     records, which had been refused or are new; `active` and `in_work` were left as they are, and `left_out`, which
     another batch made active; `refused` are told one by
-    one. `is_paused`: the batch is paused, so that none of them goes yet."""
+    one, and change nothing. `is_paused`: the batch is paused, so that none of them goes yet."""
 
     again: int = 0
     added: int = 0
@@ -157,8 +157,7 @@ class _Writer:
         self._batch_id = batch.id
         self._record_rows = record_rows
         self._new = make_record_writer(database, connection, record_rows.columns, batch.id, batch.environment_id)
-        self._refused = RefusedRows(connection, batch.environment_id, batch.id)
-        self._added = self._closed = self._refused_now = 0
+        self._added = self._closed = 0
 
     def write(self, corrected: Corrected) -> None:
         """Write what becomes of some rows."""
@@ -174,19 +173,11 @@ class _Writer:
             for each in new:
                 write(self._record_rows.values(each.new))
         self._added += len(new)
-        self._closed += close_refused_rows(self._connection, self._batch_id, corrected.closed | set(corrected.refused))
-        self._refused.write(
-            [
-                RowError(number, error.reason, error.serial_number, error.fault)
-                for number, error in sorted(corrected.refused.items())
-            ]
-        )
-        self._refused_now += len(corrected.refused)
+        self._closed += close_refused_rows(self._connection, self._batch_id, corrected.closed)
 
     def count(self) -> None:
         """Write down how many records and refused rows the batch has now."""
-        refused = Batch.rows_refused + self._refused_now - self._closed
-        sums = {"total": Batch.total + self._added, "rows_refused": refused}
+        sums = {"total": Batch.total + self._added, "rows_refused": Batch.rows_refused - self._closed}
         self._connection.execute(update(Batch).where(Batch.id == self._batch_id).values(sums))
 
     def _change(self, correction: Correction) -> dict[str, Any]:

@@ -192,9 +192,9 @@ def _print_findings(shipment: Shipment, request: LoadRequest, report: Report) ->
         collect_refused(report).print(write_listing_command(shipment.path, request))
     print_findings(report, request.accepted, TOLD_BY_ROWS)
     if any(finding.level == Level.STOP for finding in blocking):
-        console.print("It cannot be loaded like this: mend what is marked with ✗ first.", style="red")
+        console.print("It cannot be loaded like this: correct what is marked with ✗ first.", style="red")
     elif blocking:
         names = [finding.name for finding in blocking]
-        console.print(f"Mend these, or accept them: {write_accepting_command(names)}", soft_wrap=True)
+        console.print(f"Correct these, or accept them: {write_accepting_command(names)}", soft_wrap=True)
     if not report.is_complete:
         error_console.print("PingOne could not be asked: mend that, or leave it out by --offline.")

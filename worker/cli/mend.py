@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -14,9 +16,15 @@ from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.homes import open_installation_with
 from worker.cli.load_request import Accept, LoadRequest
 from worker.cli.option_sets import takes_option_sets
-from worker.cli.options import AsJson, BatchName, File, Offline, Ticket
+from worker.cli.options import AsJson, BatchName, Offline, Ticket
 from worker.cli.preflight import run_preflight
-from worker.cli.preflight_report import TOLD_BY_ROWS, findings_to_json, print_findings, refuse_unready, report_to_json
+from worker.cli.preflight_report import (
+    choose_told,
+    findings_to_json,
+    print_findings,
+    refuse_unready,
+    report_to_json,
+)
 from worker.cli.progress import showing_progress
 from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
@@ -27,13 +35,21 @@ from worker.preflight.preflight import Report
 from worker.reports.sentences.commanded import describe_mended
 from worker.reports.verification import find_environment
 
+Corrected = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="An export of the batch, corrected; or the vendor's file, or the list of who gets what, once more.",
+        show_default=False,
+    ),
+]
 NOTHING_MENDED = "Nothing was mended."
 
 
 @takes_option_sets
 def mend(
     batch: BatchName,
-    file: File,
+    file: Corrected,
     source: SourceOptions,
     offline: Offline = False,
     accept: Accept = None,
@@ -78,7 +94,7 @@ def _examine(installation: Installation, shipment: Shipment, request: LoadReques
             on_progress=progress,
         )
     if not as_json:
-        print_findings(report, request.accepted, TOLD_BY_ROWS)
+        print_findings(report, request.accepted, choose_told(report, request.accepted))
     elif blocking := report.blocking(request.accepted):
         print_json(report_to_json(shipment.path, report, blocking))
     refuse_unready(shipment.path, report, request, "nothing was mended")

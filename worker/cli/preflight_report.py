@@ -94,7 +94,7 @@ def refuse_unready(file: Path, report: Report, request: LoadRequest, nothing: st
         raise NotReady(f"{file}: {nothing}. {' '.join(stops)}")
     names = [finding.name for finding in blocking]
     error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
-    raise NotReady(f"{file}: {nothing}, since it is asked about {', '.join(names)}. Mend it, or accept it.")
+    raise NotReady(f"{file}: {nothing}, since it is asked about {', '.join(names)}. Correct it, or accept it.")
 
 
 def write_accepting_command(names: Sequence[str]) -> str:

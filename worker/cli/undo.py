@@ -96,11 +96,7 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     if not is_done and is_found:
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:
-        named = join([batch])
-        yield (
-            f"To load its file again: oathbulk cancel {named}, and then run the file with another name for the batch "
-            "(--batch NAME)."
-        )
+        yield f"To give its tokens out anew, by the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
     yield from _list_kept(list(undone.kept.values()))
 
 

@@ -59,7 +59,9 @@ def _check_rows(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
         findings.append(_name_rows("left_out", text, verdicts.left_out))
     if not (verdicts.good or verdicts.left_out or mends):
         problem = LoadCounts(rows_refused=len(verdicts.refused)).explain_nothing_left() or "no row is left to load"
-        findings.append(Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Mend it first."))
+        findings.append(
+            Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Correct it first.")
+        )
     return findings
 
 

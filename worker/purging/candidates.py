@@ -91,7 +91,7 @@ class Candidates:
         if waiting := _count_waiting(connection, batch.id):
             wait, them = agree(waiting, "waits", "wait"), agree(waiting, "it", "them")
             return (
-                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay {them}, load {them} again, or "
+                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay or mend {them}, or "
                 f"give {them} up with --with-dead-letters"
             )
         return None

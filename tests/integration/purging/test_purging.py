@@ -82,7 +82,7 @@ def test_dead_letters_keep_a_batch_until_a_person_gives_them_up(desk: PurgeDesk)
     (kept,) = desk.make().examine().candidates
 
     assert kept.obstacle is not None
-    assert kept.obstacle.startswith("1 dead letter waits for a person: replay it, load it again, or give it up")
+    assert kept.obstacle.startswith("1 dead letter waits for a person: replay or mend it, or give it up")
     assert desk.make(gives_up=True).examine().going
     Batches(desk.database, TESTER).cancel("july")
     assert desk.make().examine().going

@@ -46,7 +46,7 @@ def test_one_device_and_one_token_are_told_as_one() -> None:
 
 def test_after_a_whole_undo_it_is_said_how_the_file_is_loaded_again() -> None:
     done = Undone(tokens=TokenCounts(own=2, revoked=2))
-    assert tell(done, is_done=True)[-1].startswith("To load its file again: oathbulk cancel box, and then run the file")
+    assert tell(done, is_done=True)[-1].endswith("oathbulk mend box FILE --assign LIST")
     assert not any("again" in line for line in tell(done, is_done=True, is_partial=True))
     done.kept["MADE1"] = Kept(2, "MADE1", "it is paired")
     assert tell(done, is_done=True)[-2:] == ["1 is left alone:", "  row 2 (MADE1): it is paired"]

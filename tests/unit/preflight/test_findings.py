@@ -136,7 +136,7 @@ def test_a_line_of_the_list_without_a_serial_number_is_told(tmp_path: Path) -> N
 def test_nothing_that_can_be_loaded_stops_it(tmp_path: Path) -> None:
     found = only(check_files(tmp_path, BOX), "nothing_to_load")
     assert found.level == Level.STOP
-    assert found.text == "It is of no use like this: not one of its 3 rows can be loaded. Mend it first."
+    assert found.text == "It is of no use like this: not one of its 3 rows can be loaded. Correct it first."
 
 
 def test_a_token_that_stands_twice_is_refused_the_second_time(tmp_path: Path) -> None:

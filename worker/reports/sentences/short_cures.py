@@ -14,7 +14,7 @@ SHORT_CURES = {
     Reason.STALE_OTP: "mend with a fresh pair and its generated_at",
     Reason.LOCKED: "unlock it, then replay or mend with fresh OTPs",
     Reason.BLOCKED: "unblock it, then replay or mend with fresh OTPs",
-    Reason.ACCOUNT_NOT_USABLE: "mend the user's account, then replay",
+    Reason.ACCOUNT_NOT_USABLE: "unlock or enable the account, then replay",
     Reason.REJECTED: "look PingOne's codes up; mend the row",
     Reason.FORBIDDEN: "give the role Identity Data Admin, then replay",
     Reason.DEVICE_NOT_FOUND: "pair again; mend with the new device_id",

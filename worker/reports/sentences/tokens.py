@@ -63,5 +63,5 @@ def _name_replay(status: BatchStatus) -> list[str]:
         return []
     # Without a reason, cancelled records would go too; otherwise it means the same, and is soon typed.
     chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])
-    mended = f"Without fresh OTPs, once their cause is mended ({', '.join(reasons)})"
+    mended = f"Without fresh OTPs, once their cause is gone ({', '.join(reasons)})"
     return [f"{mended}: oathbulk replay {quote(status.name)}{chosen}"]

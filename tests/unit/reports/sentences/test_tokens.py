@@ -84,9 +84,8 @@ def test_of_a_rehearsal_no_replay_is_named_and_the_export_names_its_home():
     rehearsal = Rehearsal(Path("/my home"), "/venv/oathbulk")
     dead = {"dead_letters": {"locked": 3}, "replayable": {"locked": 3}}
     status = replace(batch("finished", dead_letter=3), name="july", **dead, rehearsal=rehearsal)
-    left, mend, ended = describe_tokens(status)
+    left, ended = describe_tokens(status)
     assert left == LEFT.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export")
-    assert mend == MEND.replace("oathbulk mend", "OATHBULK_HOME='/my home' /venv/oathbulk mend")
     assert ended.startswith("The PingOne of this rehearsal ended with it.")
     assert ended.endswith(": /venv/oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1")
     assert describe_tokens(replace(batch("finished", active=3), rehearsal=rehearsal)) == []
@@ -98,7 +97,7 @@ def test_of_a_rehearsal_no_replay_is_named_and_the_export_names_its_home():
 def test_a_replay_is_named_for_the_reasons_that_it_helps_and_not_before_all_is_done():
     dead = {"locked": 2, "invalid_otp": 1, "forbidden": 1}
     status = replace(batch("finished", dead_letter=4), name="july", dead_letters=dead, replayable={})
-    replay = "Without fresh OTPs, once their cause is mended (forbidden, locked): oathbulk replay july"
+    replay = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
     assert describe_tokens(status) == [LEFT, MEND]
     helped = replace(status, replayable={"locked": 1, "forbidden": 1, "blocked": 1})
     assert describe_tokens(helped) == [LEFT, MEND, replay]
