@@ -4,8 +4,7 @@ from __future__ import annotations
 
 # Every record is active; of other commands: all went well.
 ALL_ACTIVE = 0
-# The batch is finished with dead letters or refused rows; a mend refused rows; or something was found that a person
-# should look at.
+# The batch ended with dead letters or refused rows; a mend refused rows; or a person should look at what was found.
 SOME_LEFT = 1
 # The arguments or the file are of no use, or what is written as settings is none or cannot be read.
 WRONG_USAGE = 2
