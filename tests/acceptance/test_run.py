@@ -65,7 +65,7 @@ def test_dead_letters_and_refused_rows_end_a_run_with_1_and_say_what_to_do(set_u
     assert "Loaded 6 records as batch shipment; 1 row was refused." in result.stdout
     assert "total active dead_letter 6 4 2 " in " ".join(result.stdout.split())
     assert "invalid_otp" in result.stdout
-    assert "load the row again with two fresh, consecutive OTPs" in " ".join(result.stdout.split())
+    assert "mend the row with two fresh, consecutive OTPs" in " ".join(result.stdout.split())
     # Each refused OTP went once, and its device was read before it was given up.
     assert set(pingone.times_posted().values()) == {1}
     assert len(pingone.reads) == 2
