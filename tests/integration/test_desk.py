@@ -86,7 +86,7 @@ def test_shipments_are_listed_with_how_they_stand(database: MovingDatabase, desk
     page = desk.read("/")
 
     assert re.findall(r'<th scope="row"><a [^>]*>([^<]*)</a></th>', page) == ["another", "shipment"]
-    assert "another finished 2 tokens of 2 active 2 of 2" in read_text(page)
+    assert "another finished 2 of 2 active, 0 given up 2 of 2 active" in read_text(page)
 
 
 def test_before_anything_was_loaded_each_page_says_so(desk: WebDesk, tmp_path: Path) -> None:
