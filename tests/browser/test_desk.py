@@ -231,7 +231,7 @@ def test_no_page_and_no_file_shows_a_secret(browser: Browser, fleet: Fleet) -> N
     words = {"client secret": fleet.shipment.world.client_secret, "encryption key": fleet.encryption_key}
     secrets = Secrets([], words)
     otps = {otp for row in fleet.shipment.rows for otp in (row.otp1, row.otp2) if otp}
-    files = [link_to(path, name=BATCH) for path in ("/batch/report", "/batch/dead-letters")]
+    files = [link_to(path, name=BATCH) for path in ("/batch/report", "/batch/left")]
     with enter(browser, serve(fleet)) as page:
         for address in [*list_pages(fleet), *files]:
             text = page.request.get(address).text()

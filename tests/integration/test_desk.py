@@ -134,12 +134,15 @@ def test_a_replay_is_offered_where_it_helps_and_a_file_for_fresh_otps_where_it_d
 ) -> None:
     page = desk.read("/batch", name="shipment")
     assert 'href="/batch/replay?name=shipment&amp;reason=rejected"' not in page
-    assert 'href="/batch/dead-letters?name=shipment&amp;reason=rejected"' in page
-    assert 'href="/batch/dead-letters?name=shipment&amp;reason=locked"' not in page
+    assert 'href="/batch/left?name=shipment&amp;reason=rejected"' in page
+    assert 'href="/batch/left?name=shipment&amp;reason=locked"' not in page
     for reason, number in (("rejected", 1), ("locked", 2), ("made_up", 3)):
-        kept = csv.DictReader(io.StringIO(desk.read("/batch/dead-letters", name="shipment", reason=reason)))
+        kept = csv.DictReader(io.StringIO(desk.read("/batch/left", name="shipment", reason=reason)))
         assert len(list(kept)) == number
     make_batch(database, [DEAD[2]], name="hopeless")
+    text = read_text(desk.read("/batch", name="hopeless"))
+    assert "Corrected, they go again: oathbulk mend hopeless hopeless-left.csv" in text
+    assert "oathbulk export" not in text
     assert "/batch/replay" not in desk.read("/batch", name="hopeless")
 
 
@@ -150,7 +153,9 @@ def test_a_pause_is_shown_with_its_reason_and_the_way_on(
         stop = {"state": BatchState.PAUSED, "reason": PauseReason.CREDENTIALS, "detail": f"PingOne said {HOSTILE}"}
         connection.execute(update(Batch).values(stop))
     page = desk.read("/batch", name="shipment")
-    assert f"Paused (credentials): PingOne said {HOSTILE}" in read_text(page)
+    assert f"Paused (credentials): PingOne said {HOSTILE} It waits for a person." in read_text(page)
+    assert "oathbulk resume" not in page + desk.read("/") + desk.read("/token", of="MADE001000005")
+    assert "oathbulk resume shipment" in desk.read("/batch/report", name="shipment")
     assert HOSTILE not in page
     assert 'href="/batch/resume?name=shipment"' in page
     assert 'href="/batch/pause?name=shipment"' not in page
@@ -161,7 +166,7 @@ def test_a_token_shows_its_history(database: MovingDatabase, desk: WebDesk, ship
     text = read_text(page)
     assert "Dead letter: locked" in text
     assert "Batch shipment , row 4" in text
-    assert "oathbulk replay shipment" in text
+    assert 'href="/batch/replay?name=shipment&amp;reason=locked">Replay …' in page
     for unknown in ("MADE9", "", "'; DROP TABLE record; --", "#999999999999999999"):
         answer = desk.get("/token", of=unknown)
         assert answer.status_code == 404
@@ -286,14 +291,16 @@ def test_the_page_of_a_batch_comes_as_a_file_without_what_only_the_desk_can_do(d
     assert "Pause …" not in kept
 
 
-def test_dead_letters_come_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
-    answer = desk.get("/batch/dead-letters", name="shipment")
+def test_what_is_left_comes_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
+    answer = desk.get("/batch/left", name="shipment")
+    assert answer.headers["content-disposition"] == 'attachment; filename="shipment-left.csv"'
+    assert 'href="/batch/left?name=shipment"' in desk.read("/batch", name="shipment")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["serial"] for row in rows] == ["MADE001000002", "MADE001000003", "MADE001000004"]
     assert {row["otp1"] + row["otp2"] for row in rows} == {""}
 
 
-@pytest.mark.parametrize("path", ["/batch/report", "/batch/dead-letters", "/batch", "/batch/pause", "/batch/cancel"])
+@pytest.mark.parametrize("path", ["/batch/report", "/batch/left", "/batch", "/batch/pause", "/batch/cancel"])
 def test_a_batch_that_is_not_there_is_no_file_and_no_form(desk: WebDesk, shipment: Made, path: str) -> None:
     for parameters in ({"name": "purged"}, {}):
         answer = desk.get(path, **parameters)
@@ -308,11 +315,11 @@ def test_a_pause_is_done_in_the_persons_name_and_told_once(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:
     said = desk.command_well("pause", "shipment", ticket="CHG-7")
-    assert said == "shipment is paused. Go on with: oathbulk resume shipment"
+    assert said == "shipment is paused. A resume lets it go on."
     assert look_at_batch(database, shipment.batch_id).state == BatchState.PAUSED
     line = last_line(database)
     assert (line.action, line.batch, line.actor, line.ticket) == ("pause", "shipment", PERSON, "CHG-7")
-    assert "is paused. Go on" not in desk.read("/").split("</thead>")[0]
+    assert "is paused. A resume" not in desk.read("/").split("</thead>")[0]
     assert 'class="done"' not in desk.read("/batch", name="shipment")
     assert f"{PERSON} pause shipment CHG-7" in read_text(desk.read("/audit"))
 
@@ -510,6 +517,6 @@ def test_no_page_holds_an_otp(database: MovingDatabase, desk: WebDesk, shipment:
     with database.writing() as connection:
         connection.execute(update(Record).where(Record.otps.is_not(None)).values(otps=b"48151623-42108815"))
     paths = ["/", "/audit", "/batch?name=shipment", "/search?batch=shipment", "/token?of=MADE001000002"]
-    paths += ["/batch/dead-letters?name=shipment", "/batch/report?name=shipment"]
+    paths += ["/batch/left?name=shipment", "/batch/report?name=shipment"]
     for path in paths:
         assert "48151623" not in desk.read(path)

@@ -70,7 +70,7 @@ def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextSt
             f" {write_mend(record.batch.name, 'left')}",
             write_export(record.batch.name, "--left", "left"),
         )
-    why = f"The command makes every dead letter of batch {record.batch.name} with this reason go again."
+    why = f"A replay makes every dead letter of batch {record.batch.name} with this reason go again, not it alone."
     command = f"oathbulk replay {batch} --reason {record.reason}"
     if replay_cron and record.reason in TRANSIENT:
         return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)
