@@ -22,7 +22,7 @@ from migrations import HEAD
 from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.pace import LicensePace
-from models.reason import PauseReason, Reason
+from models.reason import NEEDS_MENDING, PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import RefusedRow
@@ -139,7 +139,8 @@ def test_a_replay_is_offered_where_it_helps_and_a_file_for_fresh_otps_where_it_d
     for reason, number in (("rejected", 1), ("locked", 2), ("made_up", 3)):
         kept = csv.DictReader(io.StringIO(desk.read("/batch/left", name="shipment", reason=reason)))
         assert len(list(kept)) == number
-    make_batch(database, [DEAD[2]], name="hopeless")
+    in_vain = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in NEEDS_MENDING]
+    make_batch(database, [DEAD[2], *in_vain], name="hopeless")
     text = read_text(desk.read("/batch", name="hopeless"))
     assert "Corrected, they go again: oathbulk mend hopeless hopeless-left.csv" in text
     assert "oathbulk export" not in text
