@@ -89,6 +89,21 @@ def test_shipments_are_listed_with_how_they_stand(database: MovingDatabase, desk
     assert "another finished 2 of 2 active, 0 given up 2 of 2 active" in read_text(page)
 
 
+def test_the_list_of_shipments_adds_up_and_shows_which_nobody_works_on(
+    database: MovingDatabase, desk: WebDesk, shipment: Made
+) -> None:
+    make_batch(database, [{"status": Status.CANCELLED}, {"status": Status.ACTIVE}, {}], name="another")
+    with database.writing() as connection:
+        connection.execute(update(Batch).where(Batch.name == "another").values(rows_refused=2, state="paused"))
+
+    first, last = desk.read("/").split("<tbody>")[1].split("</table>")[0].split("<tfoot>")
+
+    assert re.findall(r'<td class="n[^>]*>(\d+)</td>', first) == ["3", "1", "3", "1"]
+    assert read_text(last) == "2 shipments 3 of 11 active, 6 given up 3 of 11 active 6 2"
+    (alarm,) = re.findall(r'<p class="alarm">(.*)</p>', first)
+    assert alarm == "Waiting for a worker."
+
+
 def test_before_anything_was_loaded_each_page_says_so(desk: WebDesk, tmp_path: Path) -> None:
     assert "No batch was loaded yet." in desk.read("/")
     assert "Nothing was commanded yet." in desk.read("/audit")
