@@ -127,6 +127,13 @@ def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_on
     assert bar in head.split()
 
 
+def test_the_bar_of_a_terminal_that_has_only_ascii_is_drawn_of_that():
+    page = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    Console(file=page, width=80).print(draw_batch(batch(active=5, dead_letter=2, pending=3), NARROW))
+    page.seek(0)
+    assert "=" * 20 + "x" * 8 + "-" * 12 in page.read()
+
+
 def given_up_in_part(**counts):
     """A batch of which five tokens are active, and six were given up in one of three ways."""
     return replace(batch(active=5, dead_letter=2, cancelled=1, **counts), rows_refused=3)
