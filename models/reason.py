@@ -59,6 +59,9 @@ class Reason(StrEnum):
 # Time alone may mend these, and no OTP of such a record was answered. The replay schedule takes them.
 TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 
+# Another row or file alone mends these: sent again as it is, the token ends as before.
+NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
+
 # What a person can do about a dead letter, as its record's `detail` says it.
 CURES = {
     Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs or seed belong together,"

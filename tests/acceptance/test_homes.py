@@ -65,7 +65,7 @@ def test_a_shipment_is_known_from_every_directory_and_goes_out_once(desk: Comman
     assert again.code == 0, again.stderr
     assert "Finished" in again.stdout
     assert len(pingone.posts) == 3
-    assert "shipment  finished  3 of 3" in desk.oathbulk("status", "shipment").stdout
+    assert "shipment  finished  3 of 3 active" in desk.oathbulk("status", "shipment").stdout
     assert f"Home: {home_of(desk)}" in desk.oathbulk("status").stdout
 
 

@@ -77,7 +77,7 @@ def test_a_watch_ends_with_its_batch(set_up):
     pingone.let_go()
     assert run.wait().code == 0
     assert drawn.wait() == 0
-    assert "6 of 6" in drawn.picture()
+    assert "6 of 6 active" in drawn.picture()
     assert written.wait().code == 0
     assert "6 active" in written.stdout.splitlines()[-1]
 
@@ -89,7 +89,7 @@ def test_status_watches_until_ctrl_c(set_up):
     picture = wait_until(
         lambda: "total pending 3 3" in (found := terminal.picture()) and found, PATIENCE, "it shows the batch"
     )
-    assert "0 of 3" in picture
+    assert "0 of 3 active" in picture
     assert "Waiting for a worker" in picture
     terminal.press_ctrl_c()
     assert terminal.wait() == 130

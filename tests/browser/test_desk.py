@@ -213,6 +213,16 @@ def test_no_page_is_wider_than_the_window(browser: Browser, fleet: Fleet, width:
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
+def test_on_a_phone_a_search_shows_how_a_token_ended_and_why(browser: Browser, fleet: Fleet) -> None:
+    with enter(browser, serve(fleet), NARROW) as page:
+        page.goto(link_to("/search", batch=BATCH, reason="invalid_otp"))
+        for word in ("dead letter", "invalid_otp"):
+            (seen, *_) = page.locator("tbody tr").filter(has_text="invalid_otp").get_by_text(word, exact=True).all()
+            box = seen.bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= NARROW
+
+
 def test_no_page_makes_a_browser_complain(browser: Browser, fleet: Fleet) -> None:
     with enter(browser, serve(fleet)) as page:
         said: list[str] = []
@@ -231,7 +241,7 @@ def test_no_page_and_no_file_shows_a_secret(browser: Browser, fleet: Fleet) -> N
     words = {"client secret": fleet.shipment.world.client_secret, "encryption key": fleet.encryption_key}
     secrets = Secrets([], words)
     otps = {otp for row in fleet.shipment.rows for otp in (row.otp1, row.otp2) if otp}
-    files = [link_to(path, name=BATCH) for path in ("/batch/report", "/batch/dead-letters")]
+    files = [link_to(path, name=BATCH) for path in ("/batch/report", "/batch/left")]
     with enter(browser, serve(fleet)) as page:
         for address in [*list_pages(fleet), *files]:
             text = page.request.get(address).text()

@@ -22,7 +22,7 @@ from migrations import HEAD
 from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.pace import LicensePace
-from models.reason import PauseReason, Reason
+from models.reason import NEEDS_MENDING, PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import RefusedRow
@@ -86,7 +86,22 @@ def test_shipments_are_listed_with_how_they_stand(database: MovingDatabase, desk
     page = desk.read("/")
 
     assert re.findall(r'<th scope="row"><a [^>]*>([^<]*)</a></th>', page) == ["another", "shipment"]
-    assert "another finished 2 tokens of 2 active 2 of 2" in read_text(page)
+    assert "another finished 2 of 2 active, 0 given up 2 of 2 active" in read_text(page)
+
+
+def test_the_list_of_shipments_adds_up_and_shows_which_nobody_works_on(
+    database: MovingDatabase, desk: WebDesk, shipment: Made
+) -> None:
+    make_batch(database, [{"status": Status.CANCELLED}, {"status": Status.ACTIVE}, {}], name="another")
+    with database.writing() as connection:
+        connection.execute(update(Batch).where(Batch.name == "another").values(rows_refused=2, state="paused"))
+
+    first, last = desk.read("/").split("<tbody>")[1].split("</table>")[0].split("<tfoot>")
+
+    assert re.findall(r'<td class="n[^>]*>(\d+)</td>', first) == ["3", "1", "3", "1"]
+    assert read_text(last) == "2 shipments 3 of 11 active, 6 given up 3 of 11 active 6 2"
+    (alarm,) = re.findall(r'<p class="alarm">(.*)</p>', first)
+    assert alarm == "Waiting for a worker."
 
 
 def test_before_anything_was_loaded_each_page_says_so(desk: WebDesk, tmp_path: Path) -> None:
@@ -134,12 +149,16 @@ def test_a_replay_is_offered_where_it_helps_and_a_file_for_fresh_otps_where_it_d
 ) -> None:
     page = desk.read("/batch", name="shipment")
     assert 'href="/batch/replay?name=shipment&amp;reason=rejected"' not in page
-    assert 'href="/batch/dead-letters?name=shipment&amp;reason=rejected"' in page
-    assert 'href="/batch/dead-letters?name=shipment&amp;reason=locked"' not in page
+    assert 'href="/batch/left?name=shipment&amp;reason=rejected"' in page
+    assert 'href="/batch/left?name=shipment&amp;reason=locked"' not in page
     for reason, number in (("rejected", 1), ("locked", 2), ("made_up", 3)):
-        kept = csv.DictReader(io.StringIO(desk.read("/batch/dead-letters", name="shipment", reason=reason)))
+        kept = csv.DictReader(io.StringIO(desk.read("/batch/left", name="shipment", reason=reason)))
         assert len(list(kept)) == number
-    make_batch(database, [DEAD[2]], name="hopeless")
+    in_vain = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in NEEDS_MENDING]
+    make_batch(database, [DEAD[2], *in_vain], name="hopeless")
+    text = read_text(desk.read("/batch", name="hopeless"))
+    assert "Corrected, they go again: oathbulk mend hopeless hopeless-left.csv" in text
+    assert "oathbulk export" not in text
     assert "/batch/replay" not in desk.read("/batch", name="hopeless")
 
 
@@ -150,7 +169,9 @@ def test_a_pause_is_shown_with_its_reason_and_the_way_on(
         stop = {"state": BatchState.PAUSED, "reason": PauseReason.CREDENTIALS, "detail": f"PingOne said {HOSTILE}"}
         connection.execute(update(Batch).values(stop))
     page = desk.read("/batch", name="shipment")
-    assert f"Paused (credentials): PingOne said {HOSTILE}" in read_text(page)
+    assert f"Paused (credentials): PingOne said {HOSTILE} It waits for a person." in read_text(page)
+    assert "oathbulk resume" not in page + desk.read("/") + desk.read("/token", of="MADE001000005")
+    assert "oathbulk resume shipment" in desk.read("/batch/report", name="shipment")
     assert HOSTILE not in page
     assert 'href="/batch/resume?name=shipment"' in page
     assert 'href="/batch/pause?name=shipment"' not in page
@@ -161,7 +182,7 @@ def test_a_token_shows_its_history(database: MovingDatabase, desk: WebDesk, ship
     text = read_text(page)
     assert "Dead letter: locked" in text
     assert "Batch shipment , row 4" in text
-    assert "oathbulk replay shipment" in text
+    assert 'href="/batch/replay?name=shipment&amp;reason=locked">Replay …' in page
     for unknown in ("MADE9", "", "'; DROP TABLE record; --", "#999999999999999999"):
         answer = desk.get("/token", of=unknown)
         assert answer.status_code == 404
@@ -286,14 +307,16 @@ def test_the_page_of_a_batch_comes_as_a_file_without_what_only_the_desk_can_do(d
     assert "Pause …" not in kept
 
 
-def test_dead_letters_come_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
-    answer = desk.get("/batch/dead-letters", name="shipment")
+def test_what_is_left_comes_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
+    answer = desk.get("/batch/left", name="shipment")
+    assert answer.headers["content-disposition"] == 'attachment; filename="shipment-left.csv"'
+    assert 'href="/batch/left?name=shipment"' in desk.read("/batch", name="shipment")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert [row["serial"] for row in rows] == ["MADE001000002", "MADE001000003", "MADE001000004"]
     assert {row["otp1"] + row["otp2"] for row in rows} == {""}
 
 
-@pytest.mark.parametrize("path", ["/batch/report", "/batch/dead-letters", "/batch", "/batch/pause", "/batch/cancel"])
+@pytest.mark.parametrize("path", ["/batch/report", "/batch/left", "/batch", "/batch/pause", "/batch/cancel"])
 def test_a_batch_that_is_not_there_is_no_file_and_no_form(desk: WebDesk, shipment: Made, path: str) -> None:
     for parameters in ({"name": "purged"}, {}):
         answer = desk.get(path, **parameters)
@@ -308,11 +331,11 @@ def test_a_pause_is_done_in_the_persons_name_and_told_once(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:
     said = desk.command_well("pause", "shipment", ticket="CHG-7")
-    assert said == "shipment is paused. Go on with: oathbulk resume shipment"
+    assert said == "shipment is paused. A resume lets it go on."
     assert look_at_batch(database, shipment.batch_id).state == BatchState.PAUSED
     line = last_line(database)
     assert (line.action, line.batch, line.actor, line.ticket) == ("pause", "shipment", PERSON, "CHG-7")
-    assert "is paused. Go on" not in desk.read("/").split("</thead>")[0]
+    assert "is paused. A resume" not in desk.read("/").split("</thead>")[0]
     assert 'class="done"' not in desk.read("/batch", name="shipment")
     assert f"{PERSON} pause shipment CHG-7" in read_text(desk.read("/audit"))
 
@@ -510,6 +533,6 @@ def test_no_page_holds_an_otp(database: MovingDatabase, desk: WebDesk, shipment:
     with database.writing() as connection:
         connection.execute(update(Record).where(Record.otps.is_not(None)).values(otps=b"48151623-42108815"))
     paths = ["/", "/audit", "/batch?name=shipment", "/search?batch=shipment", "/token?of=MADE001000002"]
-    paths += ["/batch/dead-letters?name=shipment", "/batch/report?name=shipment"]
+    paths += ["/batch/left?name=shipment", "/batch/report?name=shipment"]
     for path in paths:
         assert "48151623" not in desk.read(path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from models.record_states import Status
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room, break_lines, count_lines, cut_line
 from worker.reports.batch_status import BatchStatus
@@ -23,6 +25,9 @@ from worker.tenants.resync import LEARNT
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
 
+# Marks of the bar that differ without colours too: active, given up, still to do; and the same where the terminal has
+# only ASCII.
+_MARKS, _ASCII_MARKS = "━╍─", "=x-"
 # Of the states.
 COLOURS = {"running": "cyan", "paused": "yellow", "cancelled": "red", "finished": "green"}
 _STATUS_COLOURS = {"active": "green", "dead_letter": "red", "cancelled": "red", "total": "bold"}
@@ -53,10 +58,9 @@ def draw_batch(
 
 
 def _draw_head(status: BatchStatus, room: Room | None) -> RenderableType:
-    """Draw name, state, and how many records are settled, in one line; on a terminal with a bar."""
-    settled = status.total - status.left
+    """Draw name, state, and how many tokens of all rows are active, in one line; on a terminal with a bar."""
     name, state = Text(status.name, style="bold"), Text(status.state, style=COLOURS[status.state])
-    progress = f"{settled} of {status.total}"
+    progress = f"{status.tokens_active} of {status.rows} active"
     if room is None:
         return Text("  ").join([name, state, Text(progress)])
     beside = room.narrow(state.cell_len + len(progress) + 6)
@@ -66,8 +70,29 @@ def _draw_head(status: BatchStatus, room: Room | None) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     for _ in range(4):
         head.add_column(no_wrap=True, overflow="ellipsis")
-    head.add_row(name, state, ProgressBar(total=max(status.total, 1), completed=settled, width=width), progress)
+    head.add_row(name, state, _Bar(status, width), progress)
     return head
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """The tokens of a batch as a bar: those that are active, those that were given up, those still to do."""
+
+    status: BatchStatus
+    width: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = max(self.status.rows, 1)
+        active = self.width * self.status.tokens_active // rows
+        # Rounded up: a single token that was given up is seen.
+        given_up = -(-self.width * self.status.given_up // rows)
+        parts = (active, given_up, self.width - active - given_up)
+        marks = _ASCII_MARKS if options.ascii_only else _MARKS
+        colours = (_STATUS_COLOURS[Status.ACTIVE], _STATUS_COLOURS[Status.DEAD_LETTER], "dim")
+        yield Text.assemble(*((mark * part, colour) for mark, part, colour in zip(marks, parts, colours, strict=True)))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self.width, self.width)
 
 
 def _draw_counts(status: BatchStatus) -> tuple[Text, Text]:

@@ -37,7 +37,7 @@ _VIEWS: dict[str, View] = {
     "/": views.show_shipments,
     "/batch": views.show_batch,
     "/batch/report": downloads.download_report,
-    "/batch/dead-letters": downloads.download_dead_letters,
+    "/batch/left": downloads.download_left,
     "/token": views.show_token,
     "/search": views.show_search,
     "/audit": views.show_audit,

@@ -14,7 +14,6 @@ from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.commanded import (
     describe_cancelled,
-    describe_paused,
     describe_replayed,
     describe_resumed,
 )
@@ -54,7 +53,7 @@ class Order:
 def pause(order: Order) -> str:
     """Pause the batch. Raises NotPossible."""
     order.batches.pause(order.status.name)
-    return describe_paused(order.status.name)
+    return f"{order.status.name} is paused. A resume lets it go on."
 
 
 def resume(order: Order) -> str:

@@ -1,4 +1,4 @@
-"""Files about a batch to keep: its page, and its dead letters. Nothing in them is secret."""
+"""Files about a batch to keep: its page, and what is left of it. Nothing in them is secret."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from worker.desk.views import read_status
 from worker.pages.batch_page import write_file
 from worker.reports.export import export
 from worker.reports.overview import read_overview
+from worker.reports.sentences.export_command import name_export
 
 # What a file's name may not have; a browser would change it, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -32,13 +33,14 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
     return _send([page], f"{status.name}-report.html", "text/html")
 
 
-def download_dead_letters(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with the dead letters of a batch that no later batch made active, all or those of the reason that the
-    request names, as CSV without OTPs: mended, it can be loaded again. Raises UnknownBatch."""
+def download_left(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with what was given up of a batch, or the dead letters of the reason that the request names, as CSV
+    without OTPs: corrected, it mends the batch. Raises UnknownBatch."""
     name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason", "")
     reasons = [reason] if reason in [*Reason] else None
-    export(desk.installation.database, name, file, status=Status.DEAD_LETTER, reasons=reasons, is_left=True)
-    return _send(_read(file), f"{'-'.join([name, *(reasons or ['dead-letters'])])}.csv", "text/csv")
+    status = Status.DEAD_LETTER if reasons else None
+    export(desk.installation.database, name, file, status=status, reasons=reasons, is_left=True)
+    return _send(_read(file), name_export(name, reason if reasons else "left"), "text/csv")
 
 
 def _open_file() -> TextIO:

@@ -119,6 +119,17 @@ class BatchStatus:
         return self.total - sum(self.counts[status] for status in FINAL)
 
     @property
+    def given_up(self) -> int:
+        """Tokens of the batch that nothing more happens to unless a person acts: dead letters, cancelled records,
+        refused rows."""
+        return self.tokens_left - self.left
+
+    @property
+    def is_left_known(self) -> bool:
+        """Whether tokens were given up of which the rows are still kept, so that they can be exported."""
+        return self.given_up > (self.rows_refused if self.refused is None else 0) and not self.purged_at
+
+    @property
     def eta_seconds(self) -> float | None:
         """Seconds until the last record is settled at the present paces, the slower of activation and preparation; None
         while one of them is not known, or the batch is paused."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, text
 
+from models.reason import NEEDS_MENDING
 from models.record import Record, all_posts
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import Status
@@ -55,8 +56,9 @@ class Outcome:
 
     @property
     def replayable(self) -> dict[str, int]:
-        """Dead letters that a replay would send again, by reason."""
-        return {group.reason or "": group.replayable for group in self.groups if group.replayable}
+        """Dead letters that a replay helps, by reason."""
+        helped = (group for group in self.groups if group.replayable and group.reason not in NEEDS_MENDING)
+        return {group.reason or "": group.replayable for group in helped}
 
     @property
     def finished_at(self) -> datetime | None:

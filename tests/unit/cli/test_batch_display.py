@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,7 +75,7 @@ def test_a_running_batch_shows_how_far_it_is_and_when_it_will_be_finished():
     page = seen(draw_batch(RUNNING))
     assert "pallet-7" in page
     assert "running" in page
-    assert "400 of 1000" in page
+    assert "400 of 1000 active" in page
     lines = page.splitlines()
     assert lines[1].split() == ["total", "pending", "queued", "activating", "active"]
     assert lines[2].split() == ["1000", "500", "60", "40", "400"]
@@ -100,8 +101,42 @@ def test_the_costs_of_a_batch_are_shown():
     assert "1 attempts" not in one
 
 
-def test_what_is_given_up_or_cancelled_counts_as_settled():
-    assert "8 of 20" in seen(draw_batch(batch(pending=12, active=5, dead_letter=2, cancelled=1)))
+def test_what_is_given_up_cancelled_or_refused_does_not_count_as_active():
+    (head, *_) = seen(draw_batch(given_up_in_part(pending=9))).splitlines()
+    assert head == "pallet-7  running  5 of 20 active"
+
+
+def test_the_bar_has_parts_for_what_is_active_given_up_and_still_to_do():
+    (head, *_) = draw_on(given_up_in_part(pending=9), NARROW)
+    assert re.split(" +", head)[2:] == ["━" * 10 + "╍" * 12 + "─" * 18, "5", "of", "20", "active"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "bar"),
+    [
+        ({"active": 588, "dead_letter": 12}, "━" * 39 + "╍"),
+        ({"active": 999, "pending": 1}, "━" * 39 + "─"),
+        ({"active": 998, "dead_letter": 1, "pending": 1}, "━" * 39 + "╍"),
+        ({"dead_letter": 2}, "╍" * 40),
+        ({"active": 2}, "━" * 40),
+        ({}, "─" * 40),
+    ],
+)
+def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_ones_at_the_end_only(counts, bar):
+    (head, *_) = draw_on(batch(**counts), NARROW)
+    assert bar in head.split()
+
+
+def test_the_bar_of_a_terminal_that_has_only_ascii_is_drawn_of_that():
+    page = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    Console(file=page, width=80).print(draw_batch(batch(active=5, dead_letter=2, pending=3), NARROW))
+    page.seek(0)
+    assert "=" * 20 + "x" * 8 + "-" * 12 in page.read()
+
+
+def given_up_in_part(**counts):
+    """A batch of which five tokens are active, and six were given up in one of three ways."""
+    return replace(batch(active=5, dead_letter=2, cancelled=1, **counts), rows_refused=3)
 
 
 def test_a_paused_batch_says_why_and_how_to_go_on():
@@ -113,7 +148,7 @@ def test_a_paused_batch_says_why_and_how_to_go_on():
 
 def test_a_finished_batch_says_how_long_it_took():
     page = seen(draw_batch(FINISHED))
-    assert "10 of 10" in page
+    assert "10 of 10 active" in page
     assert "Finished after 1 min 35 s: every token is active." in page
 
 
@@ -124,7 +159,7 @@ def test_a_batch_that_finished_with_dead_letters_says_that_nothing_more_happens(
 
 def test_an_empty_batch_can_be_drawn():
     page = seen(draw_batch(batch("finished")))
-    assert "0 of 0" in page
+    assert "0 of 0 active" in page
     assert "Finished after no time: every token is active." in page
 
 
@@ -217,7 +252,7 @@ def test_what_is_said_of_the_fleet_stands_above_the_reasons_too():
 
 def test_a_batch_of_a_long_name_keeps_its_count_in_the_same_line():
     (head, *_) = draw_on(replace(RUNNING, name="a name that is " + "very " * 20 + "long"), NARROW)
-    assert head.endswith("400 of 1000")
+    assert head.endswith("400 of 1000 active")
 
 
 def test_a_control_character_makes_no_line_longer_than_the_terminal():

@@ -144,6 +144,15 @@ def test_the_page_says_what_was_asked() -> None:
         assert said in text
 
 
+def test_failures_have_a_colour_that_nothing_else_has() -> None:
+    source = draw(make_overview()).source
+    assert (source.count('class="n failed"'), source.count('class="given-up"')) == (2, 1)
+    colour = re.search(r"\.failed {([^}]*)}", source)
+    assert colour is not None
+    assert "var(--bad)" in colour[1]
+    assert set(re.findall(r"(\S+) {[^}]*var\(--bad\)", source)) == {".failed", ".given-up", ".state-dead_letter"}
+
+
 def test_of_a_batch_of_before_the_page_claims_nothing_of_its_refused_rows() -> None:
     text = read(make_overview(refused=None), replace(ENDED, refused=None))
     assert "1 row of the file was refused before refused rows were kept" in text

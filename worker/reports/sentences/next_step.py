@@ -8,7 +8,7 @@ from shlex import quote
 from typing import Any
 
 from models.batch import BatchState
-from models.reason import PASSING, TRANSIENT
+from models.reason import NEEDS_MENDING, PASSING, TRANSIENT
 from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.reports.refused_rows import RefusedLine
@@ -63,14 +63,17 @@ def _describe_refused(line: RefusedLine) -> NextStep:
 def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:
     """Say whether a dead letter goes again, and by which command."""
     batch = quote(record.batch.name)
-    if not record.is_replayable:
+    is_sent_in_vain = record.reason in NEEDS_MENDING
+    if is_sent_in_vain or not record.is_replayable:
+        why, mended = "A replay has no OTP of it to send.", "write fresh OTPs into the file"
+        if is_sent_in_vain:
+            why, mended = "A replay ends as this did.", "correct the file"
         return NextStep(
             f"nothing by itself: it is given up ({record.reason})",
-            "A replay has no OTP of it to send. Export what is left, write fresh OTPs into the file, then:"
-            f" {write_mend(record.batch.name, 'left')}",
+            f"{why} Export what is left, {mended}, then: {write_mend(record.batch.name, 'left')}",
             write_export(record.batch.name, "--left", "left"),
         )
-    why = f"The command makes every dead letter of batch {record.batch.name} with this reason go again."
+    why = f"A replay makes every dead letter of batch {record.batch.name} with this reason go again, not it alone."
     command = f"oathbulk replay {batch} --reason {record.reason}"
     if replay_cron and record.reason in TRANSIENT:
         return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)

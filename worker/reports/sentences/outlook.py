@@ -25,8 +25,9 @@ WAITING = "Waiting for a worker."
 _GO_ON = "Go on with: "
 
 
-def describe_outlook(status: BatchStatus) -> str:
-    """Say what will happen to the batch if nobody does anything."""
+def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
+    """Say what will happen to the batch if nobody does anything, and which command goes on; in words where it
+    `has_buttons`."""
     if status.purged_at:
         return _describe_purged(status)
     match status.state:
@@ -39,13 +40,13 @@ def describe_outlook(status: BatchStatus) -> str:
         case "paused" if status.reason in PASSING:
             return f"Paused ({status.reason}): {status.detail}"
         case "paused" if status.reason == PauseReason.PERSON:
-            paused = f"{str(status.detail).removesuffix('.')}; waits for `oathbulk resume {quote(status.name)}`."
-            return f"{paused}{_describe_in_work(status)}"
+            awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
+            return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{_describe_in_work(status)}"
         case "paused":
-            resume = f"{_GO_ON}oathbulk resume {quote(status.name)}"
+            resume = "It waits for a person." if has_buttons else f"{_GO_ON}oathbulk resume {quote(status.name)}"
             return f"Paused ({status.reason}): {status.detail}{_describe_in_work(status)} {resume}"
     if status.hold:
-        return describe_hold(status.hold, quote(status.name))
+        return describe_hold(status.hold, None if has_buttons else quote(status.name))
     if status.outage:
         return describe_outage(status.outage)
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
@@ -94,11 +95,13 @@ def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
 
 
-def describe_hold(hold: Hold, batch: str = "BATCH") -> str:
-    """Say until and since when all workers hold, why, and how a person ends that."""
+def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
+    """Say until and since when all workers hold, why, and how a person ends that: by a command on this batch, or by a
+    button (None)."""
+    go_on = "resume it, and end the hold too." if batch is None else f"oathbulk resume {batch} --now"
     return (
         f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
-        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To go on now: oathbulk resume {batch} --now"
+        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To go on now: {go_on}"
     )
 
 

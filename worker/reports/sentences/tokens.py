@@ -11,10 +11,14 @@ from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.export_command import write_export, write_mend
 
 
-def describe_tokens(status: BatchStatus) -> list[str]:
+def describe_tokens(status: BatchStatus, *, has_buttons: bool = False) -> list[str]:
     """Say which rows of the batch are refused, which command lists all that is left for a person, and which lets those
-    go again for which that is enough."""
-    return [*_describe_refused(status), *_name_export_of_left(status), *_name_replay(status)]
+    go again for which that is enough; in words where it `has_buttons`."""
+    return [
+        *_describe_refused(status),
+        *_name_export_of_left(status, has_buttons=has_buttons),
+        *_name_replay(status, has_buttons=has_buttons),
+    ]
 
 
 def describe_fault_cures(status: BatchStatus) -> list[str]:
@@ -41,19 +45,18 @@ def _were_refused(number: int) -> str:
     return f"{count_things(number, 'row')} {agree(number, 'was', 'were')} refused"
 
 
-def _name_export_of_left(status: BatchStatus) -> list[str]:
+def _name_export_of_left(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     """Name the commands that list the tokens that are left for a person, and let them go again; nothing where there is
     none, or none is known any more."""
-    unknown = status.rows_refused if status.refused is None else 0
-    if status.tokens_left <= status.left + unknown or status.purged_at:
+    if not status.is_left_known:
         return []
     command = status.write_command(write_export(status.name, "--left", "left"))
-    lines = [f"Those that are left, with their reasons: {command}"]
+    lines = [] if has_buttons else [f"Those that are left, with their reasons: {command}"]
     # Of a rehearsal nothing goes again.
     return lines if status.rehearsal else [*lines, f"Corrected, they go again: {write_mend(status.name, 'left')}"]
 
 
-def _name_replay(status: BatchStatus) -> list[str]:
+def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
     """Name the command that lets those dead letters go again that need no fresh OTPs; nothing before the batch is
     finished, or where all need them. Of a rehearsal none can: how that is practised instead."""
     if status.rehearsal and status.tokens_left and not status.left:
@@ -63,5 +66,5 @@ def _name_replay(status: BatchStatus) -> list[str]:
         return []
     # Without a reason, cancelled records would go too; otherwise it means the same, and is soon typed.
     chosen = "".join(f" --reason {reason}" for reason in reasons if status.counts[Status.CANCELLED])
-    mended = f"Without fresh OTPs, once their cause is gone ({', '.join(reasons)})"
-    return [f"{mended}: oathbulk replay {quote(status.name)}{chosen}"]
+    gone = f"Without fresh OTPs, once their cause is gone ({', '.join(reasons)})"
+    return [f"{gone}: {'replay them.' if has_buttons else f'oathbulk replay {quote(status.name)}{chosen}'}"]

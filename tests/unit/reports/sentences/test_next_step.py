@@ -118,6 +118,15 @@ def test_the_replay_schedule_is_told_of_what_it_takes(reason, is_replayable, is_
     assert ("the replay schedule (15 * * * *)" in step.sentence) == is_told
 
 
+def test_a_token_that_only_another_row_or_file_mends_is_not_replayed():
+    record = past_record(Status.DEAD_LETTER, reason="token_refused", is_replayable=True, batch={"name": "july"})
+    step = describe_next(history_of(record), lease=60.0)
+    assert step.why == "A replay ends as this did. Export what is left, correct the file, then: " + (
+        "oathbulk mend july july-left.csv"
+    )
+    assert step.command == "oathbulk export july --left -o july-left.csv"
+
+
 @pytest.mark.parametrize("name", ["x; touch owned", "$(touch owned)", "a'b", "two words"])
 @pytest.mark.parametrize(
     "fields",

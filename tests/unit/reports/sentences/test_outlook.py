@@ -166,6 +166,14 @@ def test_a_batch_that_does_not_run_has_no_part_in_a_hold():
         assert describe_outlook(replace(status, license_pace=HELD)) == describe_outlook(status)
 
 
+def test_where_buttons_are_the_way_on_is_said_in_words():
+    held = replace(RUNNING, license_pace=HELD)
+    by_person = replace(PAUSED, reason="person", detail="eve paused it.")
+    assert describe_outlook(held, has_buttons=True).endswith("To go on now: resume it, and end the hold too.")
+    assert describe_outlook(PAUSED, has_buttons=True).endswith("Check them. It waits for a person.")
+    assert describe_outlook(by_person, has_buttons=True) == "eve paused it; waits for a person to resume it."
+
+
 def test_a_license_says_that_its_workers_hold_for_whatever_batch():
     assert describe_hold(HOLD) == f"{ALL_HOLD}resume BATCH --now"
 

@@ -101,6 +101,8 @@ def test_a_replay_is_named_for_the_reasons_that_it_helps_and_not_before_all_is_d
     assert describe_tokens(status) == [LEFT, MEND]
     helped = replace(status, replayable={"locked": 1, "forbidden": 1, "blocked": 1})
     assert describe_tokens(helped) == [LEFT, MEND, replay]
+    in_words = replay.replace("oathbulk replay july", "replay them.")
+    assert describe_tokens(helped, has_buttons=True) == [MEND, in_words]
     # A replay without a reason would take back what was cancelled, too.
     cancelled = replace(helped, total=5, counts=helped.counts | {"cancelled": 1})
     assert describe_tokens(cancelled) == [LEFT, MEND, f"{replay} --reason forbidden --reason locked"]
