@@ -397,6 +397,15 @@ def test_a_dead_letter_says_why_and_keeps_its_otps(database: MovingDatabase, lea
     assert record.lease_id is None
 
 
+def test_a_dead_letter_keeps_what_pingone_showed_behind_its_cure(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+    taken = DeadLetter(Reason.TOKEN_TAKEN, told="It is the device of user 17.")
+
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), taken, CallSummary(2, 0, ANSWER))
+
+    assert look(database, claimed.record_id).detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user 17."
+
+
 def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)

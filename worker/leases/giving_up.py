@@ -16,11 +16,16 @@ from worker.leases.moves import move
 
 
 def give_up(
-    database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, said: str | None = None
+    database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, told: str = ""
 ) -> int:
-    """Make these records dead letters, if they are pending. `said`: what PingOne said of it. Returns how many."""
+    """Make these records dead letters, if they are pending. `told`: what PingOne showed or said, in a sentence. Returns
+    how many."""
     if not record_ids:
         return 0
     dead = move(database, Status.PENDING, Status.DEAD_LETTER).where(Record.id.in_(record_ids))
-    detail = f"{CURES[reason]} PingOne said: {said}" if said else CURES[reason]
-    return connection.execute(dead.values(reason=reason, detail=detail[:LONGEST_DETAIL])).rowcount
+    return connection.execute(dead.values(reason=reason, detail=write_detail(reason, told))).rowcount
+
+
+def write_detail(reason: Reason, told: str) -> str:
+    """Write the `detail` of a dead letter: its cure, and what PingOne showed or said."""
+    return f"{CURES[reason]} {told}".rstrip()[:LONGEST_DETAIL]
