@@ -77,8 +77,12 @@ class PastRecord:
     otp1_posts: int
     otp2_state: str
     otp2_posts: int
+    posts_forgiven: int
+    requests: int
     pingone_error_id: str | None
     correlation_id: str | None
+    # Attempts that count, the one under way among them.
+    counted_attempts: int
     # Whether its OTPs are made of a seed; else they are a pair.
     has_seed: bool
     # Whether its OTPs or its seed are still kept, encrypted.
