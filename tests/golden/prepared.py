@@ -20,7 +20,7 @@ from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.pace import LicensePace
 from models.process import WorkerProcess
-from models.reason import CURES, PAUSE_CURES, PauseReason, Reason
+from models.reason import CURES, PAUSE_CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from models.refused_row import RefusedRow
@@ -152,7 +152,10 @@ def _make_finished(database: MovingDatabase) -> None:
             [
                 *(_active(ago(hours=29), number) | MADE | {"next_counter": 1, "first_counter": 0} for number in (1, 2)),
                 *(_dead(reason, ago(hours=29)) | SEED for reason in (*seed_reasons, Reason.USER_AMBIGUOUS)),
-                _dead(Reason.INVALID_OTP, ago(hours=28)) | SEED | MADE | {"user_id": _user(7), "device_id": _user(8)},
+                _dead(Reason.INVALID_OTP, ago(hours=28))
+                | SEED
+                | MADE
+                | {"user_id": _user(7), "device_id": _user(8), "detail": SEED_CURES[Reason.INVALID_OTP]},
             ],
         )
     with at(ago(hours=40)):

@@ -158,6 +158,7 @@ def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: C
         case Active():
             return values | {"is_resynced": progress.second is not None and progress.second.posts > 0}
         case DeadLetter(reason=reason, told=told):
-            return values | {"new_reason": reason, "new_detail": write_detail(reason, told)}
+            detail = write_detail(reason, told, has_seed=progress.next_counter is not None)
+            return values | {"new_reason": reason, "new_detail": detail}
         case Retry(delay=delay) | Pause(delay=delay):
             return values | {"delay": delay}
