@@ -62,10 +62,10 @@ TRANSIENT = frozenset({Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND})
 # Another row or file alone mends these: sent again as it is, the token ends as before.
 NEEDS_MENDING = frozenset({Reason.USER_AMBIGUOUS, Reason.TOKEN_REFUSED})
 
-# What a person can do about a dead letter, as its record's `detail` says it.
+# What a person can do about a dead letter, as its record's `detail` says it; SEED_CURES has what differs for a seed.
 CURES = {
-    Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs or seed belong together,"
-    " and mend the row with two fresh, consecutive OTPs; with a seed, replay.",
+    Reason.INVALID_OTP: "PingOne refused the OTP. Check that serial number, device and OTPs belong together, and mend"
+    " the row with two fresh, consecutive OTPs.",
     Reason.RESYNC_FAILED: "PingOne did not accept the second OTP. Press the token twice and mend the row with"
     " these two consecutive OTPs.",
     Reason.SECOND_OTP_MISSING: "The token is out of step and the row brought one OTP only. Mend the row with two"
@@ -76,7 +76,7 @@ CURES = {
     Reason.BLOCKED: "The device is blocked. Unblock it in PingOne; then replay, or mend the row with fresh"
     " OTPs if one was refused.",
     Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Enable it in PingOne, then replay; if an OTP"
-    " of a pair was sent, mend the row with fresh ones.",
+    " was sent, mend the row with fresh ones.",
     Reason.REJECTED: "PingOne refused the request. Look its codes up, put the cause right, and mend the row.",
     Reason.FORBIDDEN: "The worker application may not act on this user. Give it the role Identity Data Admin for the"
     " user's population, then replay.",
@@ -107,6 +107,26 @@ CURES = {
     Reason.PAIRING_FAILED: "The token was paired three times without a device coming of it. Replay once the service is"
     " well.",
 }
+
+# The cures that differ where a record has a seed: a replay makes the next OTPs from it, and its export has no column
+# for them.
+SEED_CURES = {
+    Reason.INVALID_OTP: "PingOne refused an OTP of the seed. Check that serial number, device and seed belong together,"
+    " then replay; or mend with the vendor's file that has the right seed.",
+    Reason.RESYNC_FAILED: "PingOne did not accept two consecutive OTPs of the seed. Check that serial number, device"
+    " and seed belong together, then replay; or mend with the vendor's file that has the right seed.",
+    Reason.LOCKED: "The device is locked. Unlock it in PingOne, then replay.",
+    Reason.BLOCKED: "The device is blocked. Unblock it in PingOne, then replay.",
+    Reason.ACCOUNT_NOT_USABLE: "The user's account is locked or disabled. Mend it in PingOne, then replay.",
+    Reason.REJECTED: "PingOne refused the request. Look its codes up, mend the cause, then replay.",
+    Reason.BUDGET_SPENT: "OTPs were posted as often as is safe for the user's account, without an answer. Replay once"
+    " the service is well.",
+}
+
+
+def find_cure(reason: Reason, *, has_seed: bool) -> str:
+    """Find what a person can do about a dead letter, whose OTPs are made of a seed or are a pair."""
+    return SEED_CURES.get(reason, CURES[reason]) if has_seed else CURES[reason]
 
 
 class PauseReason(StrEnum):

@@ -55,7 +55,7 @@ def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(e
     assert "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless" in result.stdout
     # Each of the hopeless is told with what can be done about it.
     for reason, cure in {
-        "invalid_otp": "Check that serial number, device and OTPs or seed belong together",
+        "invalid_otp": "Check that serial number, device and OTPs belong together",
         "resync_failed": "Press the token twice",
         "second_otp_missing": "The token is out of step and the row brought one OTP only",
         "locked": "Unlock it in PingOne",

@@ -50,8 +50,8 @@ def test_a_token_that_was_refused_is_found_and_its_history_told(ended):
     assert shown.code == 0
     assert "Batch shipment, row 5 of shipment.csv (#4)" in shown.stdout
     (attempt,) = [line for line in shown.stdout.splitlines() if line.startswith("  attempts")]
-    assert "dead_letter (invalid_otp), HTTP 400" in attempt
-    assert "1 OTP posted" in attempt
+    assert "dead_letter (invalid_otp), OTP 1 → HTTP 400" in attempt
+    assert ", 1 OTP posted" in shown.stdout.split("  in all")[1].splitlines()[0]
     assert "Next      nothing by itself: it is given up (invalid_otp)" in shown.stdout
     command = shown.stdout.split("Command")[1].split()
     assert desk.oathbulk(*command[1:]).code == 0

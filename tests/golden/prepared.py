@@ -20,7 +20,7 @@ from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.pace import LicensePace
 from models.process import WorkerProcess
-from models.reason import CURES, PAUSE_CURES, PauseReason, Reason
+from models.reason import CURES, PAUSE_CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from models.refused_row import RefusedRow
@@ -122,7 +122,8 @@ def _make_finished(database: MovingDatabase) -> None:
     _update(database, done.ids[3], resynced=True, **SENT_TWICE)
     _update(database, done.ids[4], requests=3, rate_limited=1, attempts=2)
     for number, record_id in enumerate(done.ids):
-        _add_attempt(database, done, record_id, ago(minutes=170 - number), call_milliseconds=180 + 40 * number)
+        cost = {"requests": 2, "otp_posts": 2} if number == 3 else {}
+        _add_attempt(database, done, record_id, ago(minutes=170 - number), call_milliseconds=180 + 40 * number, **cost)
     reasons = (*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED)
     more = (Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING)
     with at(ago(hours=26)):
@@ -151,7 +152,10 @@ def _make_finished(database: MovingDatabase) -> None:
             [
                 *(_active(ago(hours=29), number) | MADE | {"next_counter": 1, "first_counter": 0} for number in (1, 2)),
                 *(_dead(reason, ago(hours=29)) | SEED for reason in (*seed_reasons, Reason.USER_AMBIGUOUS)),
-                _dead(Reason.INVALID_OTP, ago(hours=28)) | SEED | MADE | {"user_id": _user(7), "device_id": _user(8)},
+                _dead(Reason.INVALID_OTP, ago(hours=28))
+                | SEED
+                | MADE
+                | {"user_id": _user(7), "device_id": _user(8), "detail": SEED_CURES[Reason.INVALID_OTP]},
             ],
         )
     with at(ago(hours=40)):
@@ -170,7 +174,13 @@ def _make_running(database: MovingDatabase) -> None:
                 IN_WORK,
                 HALF_DONE,
                 UNSURE | {"otp_sent_at": ago(seconds=20), "scheduled_at": NOW + timedelta(seconds=10), "attempts": 1},
-                {"attempts": 3, "requests": 4, "rate_limited": 1, "scheduled_at": NOW + timedelta(minutes=5)},
+                {
+                    "attempts": 2,
+                    "otp1_posts": 2,
+                    "requests": 4,
+                    "rate_limited": 1,
+                    "scheduled_at": NOW + timedelta(minutes=5),
+                },
                 HALF_DONE | {"verdict": Reason.INVALID_OTP, "scheduled_at": NOW + timedelta(seconds=30)},
                 {"otp_type": OtpType.TOTP, "otp_expires_at": NOW + timedelta(minutes=46)},
                 *20 * [{}],
@@ -180,18 +190,13 @@ def _make_running(database: MovingDatabase) -> None:
             daily_window="08:00-17:00",
             zone="UTC",
         )
-    for number, outcome in enumerate(("retry", "lost", "handed_back")):
-        _add_attempt(
-            database,
-            running,
-            running.ids[17],
-            ago(minutes=8 - number),
-            number=number + 1,
-            outcome=outcome,
-            reason={"retry": "unknown", "lost": None, "handed_back": "hold"}[outcome],
-            worker=None if outcome == "lost" else "host-1:4711",
-            http_status=503 if outcome == "retry" else None,
-        )
+    lines: tuple[dict[str, Any], ...] = (
+        {"outcome": "retry", "reason": "outcome_unknown", "http_status": 503, "requests": 2},
+        {"outcome": "lost", "reason": "lease_ran_out", "worker": None, "requests": 0, "otp_posts": 0},
+        {"outcome": "handed_back", "reason": "hold", "http_status": 429, "requests": 2, "otp_posts": 0},
+    )
+    for number, line in enumerate(lines):
+        _add_attempt(database, running, running.ids[17], ago(minutes=8 - number), number=number + 1, **line)
     with at(ago(minutes=30)):
         _make(database, "still", [_active(ago(minutes=29)), *3 * [{}]])
         _make(database, "held", 4, environment="second", environment_id=SECOND_ID)
@@ -358,7 +363,8 @@ def _dead(reason: Reason, moment: datetime) -> dict[str, Any]:
 def _explain_rejected(database: MovingDatabase, letters: Made) -> None:
     """Give the dead letter that was refused for another cause a history."""
     answer = {"http_status": 400, "code": "INVALID_DATA", "detail_code": "INVALID_VALUE", "correlation_id": "corr-1"}
-    first = {"number": 1, "outcome": "retry", "reason": "rate_limited", "http_status": 429, "requests": 2}
+    first = {"number": 1, "outcome": "retry", "reason": "outcome_unknown", "http_status": 503, "requests": 2}
+    _update(database, letters.ids[11], otp1_posts=2, requests=3)
     _add_attempt(database, letters, letters.ids[11], ago(hours=25), **first)
     last = {"number": 2, "outcome": "dead_letter", "reason": Reason.REJECTED, "pingone_error_id": "error-1"} | answer
     _add_attempt(database, letters, letters.ids[11], ago(hours=24, minutes=44), **last)

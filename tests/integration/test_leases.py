@@ -13,7 +13,7 @@ from support.data.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
 from models.batch import BatchState
-from models.reason import CURES, PauseReason, Reason
+from models.reason import CURES, SEED_CURES, PauseReason, Reason
 from models.record_states import FINAL, OtpState, Status
 from worker.batches.commands import Batches
 from worker.leases.attempt_line import CallSummary
@@ -395,6 +395,24 @@ def test_a_dead_letter_says_why_and_keeps_its_otps(database: MovingDatabase, lea
     assert record.otps == b"sealed"
     assert record.finalized_at is not None
     assert record.lease_id is None
+
+
+def test_a_dead_letter_with_a_seed_has_the_cure_of_a_seed(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, next_counter=7)
+
+    refused = DeadLetter(Reason.INVALID_OTP)
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), refused, CallSummary(2, 0, ANSWER))
+
+    assert look(database, claimed.record_id).detail == SEED_CURES[Reason.INVALID_OTP]
+
+
+def test_a_dead_letter_keeps_what_pingone_showed_behind_its_cure(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases)
+    taken = DeadLetter(Reason.TOKEN_TAKEN, told="It is the device of user 17.")
+
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), taken, CallSummary(2, 0, ANSWER))
+
+    assert look(database, claimed.record_id).detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user 17."
 
 
 def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases) -> None:

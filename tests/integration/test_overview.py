@@ -21,7 +21,7 @@ from support.judges.secret_search import Secrets
 
 from models.batch import Batch
 from models.encrypted import Keyring
-from models.reason import CURES, Reason
+from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
@@ -94,6 +94,18 @@ def settle(database: MovingDatabase, *ends: tuple[Status, float], **batch: Any) 
         for status, seconds in ends
     ]
     return make_batch(database, rows, **batch).batch_id
+
+
+@pytest.mark.parametrize(("counters", "has_seeds"), [((3, 4), True), ((3, None), False)])
+def test_where_all_dead_letters_have_seeds_their_cures_are_those_of_seeds(
+    database: MovingDatabase, counters: tuple[int | None, ...], has_seeds: bool
+) -> None:
+    dead = {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP}
+    make_batch(database, [dead | {"next_counter": counter} for counter in counters])
+
+    (group,) = read(database).dead_letters
+
+    assert group.cure == find_cure(Reason.INVALID_OTP, has_seed=has_seeds)
 
 
 def test_the_counts_are_those_of_status_and_add_up_to_the_file(database: MovingDatabase) -> None:

@@ -18,10 +18,11 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind
 from models.inventory_job import JobState as Written
-from models.reason import Reason
+from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, Status
 from worker.batches.preparation.inventory import LONGEST_JOB, Inventory, find_difference
+from worker.batches.preparation.people import judge_person
 from worker.batches.preparation.turns import Turns
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
@@ -85,21 +86,44 @@ def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_a
 
 
 @pytest.mark.parametrize(
-    ("people", "reason"),
+    ("people", "reason", "told"),
     [
-        ([], Reason.USER_NOT_FOUND),
-        ([User(ALICE, username="alice"), User(BOB, username="Alice")], Reason.USER_AMBIGUOUS),
-        ([User(ALICE, username="alice", is_enabled=False)], Reason.ACCOUNT_NOT_USABLE),
-        ([User(ALICE, username="alice", is_locked=True)], Reason.ACCOUNT_NOT_USABLE),
-        ([User(ALICE, username="alice", can_authenticate=False)], Reason.ACCOUNT_NOT_USABLE),
+        ([], Reason.USER_NOT_FOUND, ""),
+        (
+            [User(ALICE, username="alice"), User(BOB.upper(), username="Alice")],
+            Reason.USER_AMBIGUOUS,
+            f" They are the users {ALICE}, {BOB}.",
+        ),
+        ([User(ALICE, username="alice", is_enabled=False)], Reason.ACCOUNT_NOT_USABLE, " It is disabled."),
+        ([User(ALICE, username="alice", is_locked=True)], Reason.ACCOUNT_NOT_USABLE, " It is locked."),
+        (
+            [User(ALICE, username="alice", is_enabled=False, is_locked=True)],
+            Reason.ACCOUNT_NOT_USABLE,
+            " It is disabled and locked.",
+        ),
+        (
+            [User(ALICE, username="alice", can_authenticate=False)],
+            Reason.ACCOUNT_NOT_USABLE,
+            " It may not authenticate.",
+        ),
     ],
 )
-def test_who_can_get_no_token_is_given_up(site: Site, people: list[User], reason: Reason) -> None:
+def test_who_can_get_no_token_is_given_up_with_what_pingone_shows_of_them(
+    site: Site, people: list[User], reason: Reason, told: str
+) -> None:
     site.pingone.people = people
     made = make(site, 1, **unknown_person(username="alice"))
     finish(site)
     record = of(site, made)
     assert (record.status, record.reason, record.user_id) == (Status.DEAD_LETTER, reason, "")
+    # The record has a seed.
+    assert record.detail == find_cure(reason, has_seed=True) + told
+
+
+def test_of_many_persons_of_one_name_a_few_are_told() -> None:
+    people = [User(str(uuid.UUID(int=number)), username="alice") for number in range(7)]
+    _, told = judge_person(people) or ("", "")
+    assert told == f"They are the users {', '.join(user.id for user in people[:5])} and 2 more."
 
 
 def test_where_a_filter_is_too_long_half_of_the_names_are_asked_for(site: Site) -> None:
@@ -177,7 +201,9 @@ def test_a_token_that_is_another_person_s_is_given_up(site: Site) -> None:
     made = make(site, 1, user_id=ALICE)
     site.pingone.tokens = {serial(site, made): describe(serial(site, made), user_id=BOB, device_id="device-1")}
     finish(site)
-    assert (of(site, made).reason, of(site, made).device_id) == (Reason.TOKEN_TAKEN, "")
+    record = of(site, made)
+    assert (record.reason, record.device_id) == (Reason.TOKEN_TAKEN, "")
+    assert record.detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user {BOB}."
 
 
 @pytest.mark.parametrize(("owner", "reason"), [(ALICE, None), (BOB, Reason.TOKEN_TAKEN)])
@@ -191,7 +217,8 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     inventory.take(made.batch_id, [paired])
     assert (of(site, made).owner_id, of(site, made).status) == (owner, Status.PENDING)
     finish(site)
-    assert of(site, made).reason == reason
+    told = reason and f"{CURES[reason]} It is the device of user {BOB}."
+    assert (of(site, made).reason, of(site, made).detail) == (reason, told)
 
 
 def test_a_device_that_another_record_has_is_left_to_the_pairing(site: Site) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from shlex import quote
 
 from rich.text import Text
 
-from models.reason import CURES, Reason
+from models.reason import Reason, find_cure
 from worker.cli.room import Room, break_lines, count_lines, cut_line
 from worker.observability.counting import agree
 from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.short_cures import SHORT_CURES
+from worker.reports.sentences.short_cures import SHORT_CURES, SHORT_SEED_CURES
 
 _HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
 
@@ -27,20 +27,22 @@ def draw_dead_letters(status: BatchStatus, room: Room | None, left: int | None, 
         # No cure is left.
         return [Text(f"{number} {reason}") for reason, number in reasons[:left]]
     if with_cures or status.state == "finished":
-        written_out = _write_out(reasons, room)
+        written_out = _write_out(reasons, room, has_seeds=status.has_seeds)
         if with_cures or left is None or len(written_out) <= left:
             return written_out
     command = status.write_command(f"oathbulk status {quote(status.name)} --cures")
-    return _list_reasons(reasons, room, left, command)
+    return _list_reasons(reasons, room, left, command, SHORT_SEED_CURES if status.has_seeds else SHORT_CURES)
 
 
-def _list_reasons(reasons: Sequence[tuple[str, int]], room: Room | None, left: int | None, command: str) -> list[Text]:
+def _list_reasons(
+    reasons: Sequence[tuple[str, int]], room: Room | None, left: int | None, command: str, cures: Mapping[Reason, str]
+) -> list[Text]:
     """List the reasons, one to a line. Below them stands with which `command` the cures are read, and how many reasons
     there was no room for."""
     below = 1 if room is None else count_lines(break_lines(_describe_rest(len(reasons), command), room), room)
     fitting = len(reasons) if left is None else max(min(len(reasons), left - 1 - below), 0)
     width = max(len(reason) for reason, _ in reasons)
-    rows = [(str(number), reason, SHORT_CURES[Reason(reason)]) for reason, number in reasons[:fitting]]
+    rows = [(str(number), reason, cures[Reason(reason)]) for reason, number in reasons[:fitting]]
     lines = [Text(_format_row(_HEAD, width), style="dim")] if rows else []
     lines += [Text(_format_row(row, width)) for row in rows]
     # The command is not cut: it is there to be pasted.
@@ -56,10 +58,10 @@ def _describe_rest(hidden: int, command: str) -> Text:
     return Text(f"{more}: {command}", style="dim")
 
 
-def _write_out(reasons: Sequence[tuple[str, int]], room: Room | None) -> list[Text]:
+def _write_out(reasons: Sequence[tuple[str, int]], room: Room | None, *, has_seeds: bool) -> list[Text]:
     """Write out what to do about each reason; on a terminal below it."""
     width = max(len(reason) for reason, _ in reasons)
-    rows = [(str(number), reason, CURES[Reason(reason)]) for reason, number in reasons]
+    rows = [(str(number), reason, find_cure(Reason(reason), has_seed=has_seeds)) for reason, number in reasons]
     if room is None:
         return [Text(_format_row(row, width)) for row in (_HEAD, *rows)]
     indent = Text(" " * (len(_HEAD[0]) + 2))

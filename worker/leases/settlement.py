@@ -13,12 +13,12 @@ from sqlalchemy.types import TypeEngine
 from models.attempt import AttemptLine
 from models.base import LONGEST_DETAIL
 from models.batch import BatchState
-from models.reason import CURES
 from models.record import Record
 from models.record_states import Status
 from worker.database.engine import Database
 from worker.leases.attempt_line import LINE_TYPES, CallSummary, build_line, is_counted, line_parameters
 from worker.leases.claim import Claim
+from worker.leases.giving_up import write_detail
 from worker.leases.lane_statements import THIS, Given, bind
 from worker.leases.lanes import Lane
 from worker.leases.moves import is_batch_in, move
@@ -157,7 +157,8 @@ def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: C
     match decision:
         case Active():
             return values | {"is_resynced": progress.second is not None and progress.second.posts > 0}
-        case DeadLetter(reason=reason):
-            return values | {"new_reason": reason, "new_detail": CURES[reason]}
+        case DeadLetter(reason=reason, told=told):
+            detail = write_detail(reason, told, has_seed=progress.next_counter is not None)
+            return values | {"new_reason": reason, "new_detail": detail}
         case Retry(delay=delay) | Pause(delay=delay):
             return values | {"delay": delay}

@@ -88,7 +88,8 @@ def _judge(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
         verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
-    elif reason := judge_person(meant or users):
-        verdicts.doubt(row, reason, SAYS[reason])
+    elif judged := judge_person(meant or users):
+        reason, told = judged
+        verdicts.doubt(row, reason, f"{SAYS[reason]}{told and f'. {told}'}")
     else:
         verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()

@@ -67,6 +67,8 @@ class BatchStatus:
     # Tokens that this batch has put into the inventory, and devices that it has made.
     imported: int = 0
     paired: int = 0
+    # Whether all of its dead letters have a seed, from which a replay makes OTPs.
+    has_seeds: bool = False
     # Refused rows by reason; None if the batch was loaded before they were kept, so that only their number is known.
     refused: Mapping[str, int] | None = field(default_factory=dict)
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.

@@ -31,6 +31,7 @@ from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord,
 
 # What is read of a record. Its OTPs stay in the database: only whether they are there is asked.
 _DERIVED = {
+    "counted_attempts": Record.attempts,
     "has_seed": Record.next_counter.is_not(None),
     "are_otps_kept": Record.otps.is_not(None),
     "is_replayable": func.coalesce(and_(Record.otps.is_not(None), is_replayable()), False),

@@ -21,7 +21,7 @@ from worker.reports.refused_rows import count_refused
 class Group:
     """The records of a batch that have one status and reason: how many, and sums over them. `finalized_at`: when the
     last of them took its final status. `next_due_at`: when the first of them that is prepared is due. `replayable`: how
-    many of them a replay could send again."""
+    many of them a replay could send again; `seeds`: how many have a seed."""
 
     status: str
     reason: str | None
@@ -37,6 +37,7 @@ class Group:
     lack_user: int = 0
     lack_token: int = 0
     replayable: int = 0
+    seeds: int = 0
     finalized_at: datetime | None = None
     next_due_at: datetime | None = None
 
@@ -89,7 +90,7 @@ def read_outcome(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Outcom
 def _keep(group: Group) -> dict[str, Any]:
     """What is kept of a group whose records are purged: nothing of what could have been done with them."""
     kept = asdict(group) | {"next_due_at": None, "finalized_at": _iso_or_none(group.finalized_at)}
-    del kept["replayable"]
+    del kept["replayable"], kept["seeds"]
     return kept
 
 
@@ -115,6 +116,7 @@ def _group_records(batch_id: int) -> Select[*tuple[Any, ...]]:
             func.count()
             .filter(Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable())
             .label("replayable"),
+            func.count(Record.next_counter).label("seeds"),
             func.coalesce(func.sum(Record.attempts), 0).label("attempts"),
             func.coalesce(func.sum(all_posts()), 0).label("otp_posts"),
             func.coalesce(func.sum(Record.requests), 0).label("requests"),

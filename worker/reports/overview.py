@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from models.batch import Batch
-from models.reason import CURES, Reason
+from models.reason import Reason, find_cure
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.finding import find_batch
@@ -72,7 +72,9 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
         return Overview(
             made_at=made_at,
             counts=count_rows(status),
-            dead_letters=_group(letters, {reason: CURES[Reason(reason)] for reason in letters}),
+            dead_letters=_group(
+                letters, {reason: find_cure(Reason(reason), has_seed=status.has_seeds) for reason in letters}
+            ),
             refused=None
             if refused is None
             else _group(refused, {each: FAULT_CURES[RowFault(each)] for each in refused}),

@@ -87,6 +87,7 @@ def _read_status(database: Database, connection: Connection, batch: Row[*tuple[A
         counts=counts,
         dead_letters={group.reason or "": group.records for group in groups if group.status == Status.DEAD_LETTER},
         replayable=outcome.replayable,
+        has_seeds=all(group.seeds == group.records for group in groups if group.status == Status.DEAD_LETTER),
         **{name: sum(getattr(group, name) for group in groups) for name in _SUMS},
         created_at=batch.created_at,
         finished_at=outcome.finished_at if is_finished(batch, counts) else None,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from models.reason import CURES
+from models.reason import Reason, find_cure
 from models.record_states import OtpState
 from worker.pace.known_pace import Hold
 from worker.reports.refused_rows import RefusedLine
@@ -77,8 +77,12 @@ class PastRecord:
     otp1_posts: int
     otp2_state: str
     otp2_posts: int
+    posts_forgiven: int
+    requests: int
     pingone_error_id: str | None
     correlation_id: str | None
+    # Attempts that count, the one under way among them.
+    counted_attempts: int
     # Whether its OTPs are made of a seed; else they are a pair.
     has_seed: bool
     # Whether its OTPs or its seed are still kept, encrypted.
@@ -91,7 +95,8 @@ class PastRecord:
     @property
     def meaning(self) -> str | None:
         """What the reason means and what a person can do: as it was written down, or as it is known of the reason."""
-        return self.detail or next((cure for reason, cure in CURES.items() if reason == self.reason), None)
+        known = next((each for each in Reason if each == self.reason), None)
+        return self.detail or (known and find_cure(known, has_seed=self.has_seed))
 
     def describe_otps(self) -> dict[str, str]:
         """Say of what its OTPs are made and whether that is still kept, and what became of each OTP."""

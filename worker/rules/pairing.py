@@ -69,7 +69,7 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
     """What follows a look-up of whose device the token is. None: it is nobody's, as far as can be seen."""
     match answer:
         case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
-            return _give_up(_without_request(progress), Reason.TOKEN_TAKEN)
+            return _give_up(_without_request(progress), Reason.TOKEN_TAKEN, tell_owner(answer.user_id))
         case Pairing() if answer.device_id == progress.pairing.device_id:
             # It is listed, and cannot be read.
             return _give_up(progress, progress.verdict or Reason.DEVICE_NOT_FOUND)
@@ -94,6 +94,11 @@ def may_be_deleted(progress: Progress) -> bool:
     """Whether a device that PingOne does not find, once more, was deleted and may be made again: PingOne deletes what
     waits for activation longer than 24 hours."""
     return progress.pairing.is_allowed and progress.not_found >= no_effect.NOT_FOUND_READS
+
+
+def tell_owner(user_id: str) -> str:
+    """Tell whose device a token is, by the person's id."""
+    return f"It is the device of user {user_id.lower()}."
 
 
 def give_up_device(progress: Progress) -> Next:
@@ -198,5 +203,5 @@ def _refuse(progress: Progress, reason: Reason) -> Next:
     return _give_up(progress, reason)
 
 
-def _give_up(progress: Progress, reason: Reason) -> Next:
-    return replace(progress, verdict=None), DeadLetter(reason)
+def _give_up(progress: Progress, reason: Reason, told: str = "") -> Next:
+    return replace(progress, verdict=None), DeadLetter(reason, told=told)

@@ -32,6 +32,7 @@ def past_record(status: Status = Status.PENDING, **fields: Any) -> PastRecord:
         **{"scheduled_at": NOW, "otp_type": "hotp", "has_second_otp": True},
         **{"otp1_state": "unsent", "otp1_posts": 0, "otp2_state": "unsent", "otp2_posts": 0},
         **{"has_seed": False, "are_otps_kept": True, "is_replayable": False, "attempts": []},
+        **{"posts_forgiven": 0, "counted_attempts": 0, "requests": 0},
     }
     batch = {"name": "july", "file": "july.csv", "environment": "default", "environment_id": "id", "state": "running"}
     return PastRecord(**usual | fields | {"batch": BatchOfRecord(**batch | fields.get("batch", {}))})

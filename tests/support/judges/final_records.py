@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from models.reason import CURES
+from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
 from support.judges.call_log import ProvisioningCall
@@ -103,5 +103,5 @@ def _judge_reason(record: Found) -> Iterator[str]:
         return
     if record.reason not in CURES:
         yield f"{record.serial_number}: given up for {record.reason!r}, which is no reason with a cure"
-    elif CURES[record.reason] not in (record.detail or ""):
+    elif find_cure(Reason(record.reason), has_seed=record.next_counter is not None) not in (record.detail or ""):
         yield f"{record.serial_number}: given up for {record.reason} without its cure: {record.detail}"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from unit.cli.test_batch_display import SOME_LEFT, batch
 
-from models.reason import CURES, Reason
+from models.reason import CURES, SEED_CURES, Reason
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room
-from worker.reports.sentences.short_cures import LONGEST, SHORT_CURES
+from worker.reports.sentences.short_cures import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 
 TERMINAL = Room(80, 23)
 LETTERS = {str(reason): 10 + number for number, reason in enumerate(Reason)}
@@ -37,8 +37,16 @@ def test_each_reason_has_a_line_with_a_short_cure_the_most_frequent_first():
 
 def test_every_reason_has_a_short_cure_that_80_columns_have_room_for():
     assert set(SHORT_CURES) == set(Reason)
-    assert max(map(len, SHORT_CURES.values())) <= LONGEST
+    assert set(SHORT_SEED_CURES) == set(Reason)
+    assert max(map(len, [*SHORT_CURES.values(), *SHORT_SEED_CURES.values()])) <= LONGEST
     assert not any("…" in line for line in draw(replace(MANY, dead_letters=LETTERS | {"locked": 99999}), left=None))
+
+
+def test_a_batch_of_seeds_has_the_cures_of_seeds():
+    seeds = replace(RUNNING, has_seeds=True)
+
+    assert f"12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}" in draw(seeds)
+    assert SEED_CURES[Reason.INVALID_OTP] in " ".join(" ".join(draw(seeds, with_cures=True)).split())
 
 
 @pytest.mark.parametrize(("left", "hidden"), [(20, 5), (len(Reason) + 1, 1), (3, 22), (2, 23), (1, 23)])

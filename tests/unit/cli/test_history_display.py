@@ -10,7 +10,7 @@ from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, 
 from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.cli.history_display import draw_history
-from worker.reports.sentences.history import describe_attempt
+from worker.reports.sentences.history import describe_attempt, tell_attempts
 from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import TokenHistory
 
@@ -74,15 +74,17 @@ def test_every_attempt_is_one_line():
 
     (place,) = [number for number, line in enumerate(lines) if line.startswith("  attempts")]
     assert (
-        lines[place].split(maxsplit=1)[1].startswith("1. 2026-11-28 12:30:00 UTC, retry (outcome_unknown), HTTP 503,")
+        lines[place]
+        .split(maxsplit=1)[1]
+        .startswith("1. 2026-11-28 12:30:00 UTC, retry (outcome_unknown), OTP 1 → HTTP 503,")
     )
-    assert lines[place + 1].strip() == describe_attempt(REFUSED)
+    assert lines[place + 1].strip() == describe_attempt(tell_attempts(GIVEN_UP)[1])
+    assert lines[place + 2].split(maxsplit=2)[:2] == ["in", "all"]
 
 
 def test_an_attempt_names_all_that_support_asks_for():
-    assert describe_attempt(REFUSED) == (
-        "2. 2026-11-28 12:30:00 UTC, dead_letter (invalid_otp), HTTP 400 INVALID_DATA/INVALID_OTP, "
-        "2 requests, 1 OTP posted, "
+    assert describe_attempt(tell_attempts(GIVEN_UP)[1]) == (
+        "2. 2026-11-28 12:30:00 UTC, dead_letter (invalid_otp), OTP 1 → HTTP 400 INVALID_DATA/INVALID_OTP, 2 requests, "
         "error_id=9c3b1d0a-7e9b-4c01-8ad2-4b5e4c5a9c3b, correlation_id=1d0a7e9b-6c01-4c5a-9c3b-2f6d8ad24b5e"
     )
 

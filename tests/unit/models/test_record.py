@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 from sqlalchemy import Connection, create_engine, select, text
 
-from models.reason import CURES, PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.reason import CURES, PAUSE_CURES, SEED_CURES, TRANSIENT, PauseReason, Reason, find_cure
 from models.record import Record, needs_read
 from models.record_indexes import (
     EXPIRING,
@@ -152,8 +152,21 @@ def test_the_database_and_the_decisions_agree_on_which_record_needs_a_read(conne
 
 def test_every_reason_has_its_cure():
     assert set(CURES) == set(Reason)
+    assert set(SEED_CURES) < set(Reason)
     assert set(PAUSE_CURES) == set(PauseReason)
-    assert all(len(cure) <= 1000 and cure.endswith((".", "?")) for cure in [*CURES.values(), *PAUSE_CURES.values()])
+    assert all(
+        len(cure) <= 1000 and cure.endswith((".", "?"))
+        for cure in [*CURES.values(), *SEED_CURES.values(), *PAUSE_CURES.values()]
+    )
+
+
+def test_a_seed_needs_no_fresh_otps():
+    """Its export has no column for them."""
+    of_pairs = (Reason.SECOND_OTP_MISSING, Reason.STALE_OTP)
+    asked = ("fresh", "Press the token")
+    cures = {each: find_cure(each, has_seed=True) for each in Reason if each not in of_pairs}
+    assert not [each for each, cure in cures.items() if any(words in cure for words in asked)]
+    assert find_cure(Reason.INVALID_OTP, has_seed=False) == CURES[Reason.INVALID_OTP]
 
 
 def test_only_two_reasons_may_be_mended_by_time_alone():

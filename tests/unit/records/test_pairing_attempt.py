@@ -213,7 +213,7 @@ def test_a_token_that_is_paired_already_is_looked_up_in_the_same_attempt():
 def test_a_token_that_is_another_person_s_is_given_up():
     world = unpaired(ALREADY, Pairing(DEVICE, "another-user"))
     world.run()
-    assert world.decision == DeadLetter(Reason.TOKEN_TAKEN)
+    assert world.decision == DeadLetter(Reason.TOKEN_TAKEN, told="It is the device of user another-user.")
     assert world.record.progress.pairing == FREE
     assert world.client.sent == []
 

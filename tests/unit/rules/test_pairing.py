@@ -239,7 +239,8 @@ def test_a_device_of_another_user_is_left_alone(progress):
     # It is known now that none of our requests made a device.
     settled = replace(before, state=UNSENT) if before.is_open else before
     progress, step = find(progress, Pairing(NEW, OTHER))
-    assert (step, progress.pairing) == (DeadLetter(Reason.TOKEN_TAKEN), settled)
+    told = f"It is the device of user {OTHER}."
+    assert (step, progress.pairing) == (DeadLetter(Reason.TOKEN_TAKEN, told=told), settled)
 
 
 def test_a_pairing_is_made_again_only_after_two_look_ups_found_the_token_free():

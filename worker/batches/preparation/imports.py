@@ -117,7 +117,7 @@ class Imports:
                 return
             mine = connection.scalars(select(Record.id).where(Record.import_job_id == job)).all()
             if len(mine) == 1:
-                give_up(self._database, connection, mine, Reason.TOKEN_REFUSED, said)
+                give_up(self._database, connection, mine, Reason.TOKEN_REFUSED, f"PingOne said: {said}")
             _release(connection, job)
 
     def find_refusal(self, batch_id: int) -> str | None:

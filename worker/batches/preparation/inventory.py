@@ -22,6 +22,7 @@ from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.inventory import InventoryToken
 from worker.rules.ages import SentAgo, count_ago, may_be_made_by
+from worker.rules.pairing import tell_owner
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
@@ -54,7 +55,8 @@ class _Found:
     """What the inventory says of some records: what is to be written of each, and those that are given up."""
 
     there: list[dict[str, Any]] = field(default_factory=list)
-    given_up: dict[Reason, list[int]] = field(default_factory=dict)
+    # By the reason, and what PingOne showed.
+    given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
 
 
 class Inventory:
@@ -80,8 +82,8 @@ class Inventory:
                 self._judge(row, token, found, is_made=is_made)
             _write(connection, found.there)
             going = {row.id for row in rows if row.row_number <= last_row}
-            for reason, ids in found.given_up.items():
-                give_up(self._database, connection, [each for each in ids if each in going], reason)
+            for (reason, told), ids in found.given_up.items():
+                give_up(self._database, connection, [each for each in ids if each in going], reason, told)
 
     def find_lost(self, batch_id: int) -> frozenset[int]:
         """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
@@ -139,9 +141,9 @@ class Inventory:
         # A device whose user is not told is somebody's.
         owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
         if isinstance(source, Seed) and find_difference(source, token):
-            found.given_up.setdefault(Reason.TOKEN_DIFFERS, []).append(row.id)
+            found.given_up.setdefault((Reason.TOKEN_DIFFERS, ""), []).append(row.id)
         elif owner and row.user_id and owner != row.user_id.lower():
-            found.given_up.setdefault(Reason.TOKEN_TAKEN, []).append(row.id)
+            found.given_up.setdefault((Reason.TOKEN_TAKEN, tell_owner(owner)), []).append(row.id)
         else:
             device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
             found.there.append({"record_id": row.id, "made": is_made and owner == NOBODY} | device)

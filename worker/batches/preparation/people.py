@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, text, update
 
 from models.batch import Batch, BatchState
 from models.reason import Reason
@@ -20,11 +20,14 @@ from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.pingone.refusals import TooManyTerms
 from worker.pingone.users import User, UserAttribute, fold_case
+from worker.rules.pairing import tell_owner
 
 # What PingOne answers to a filter that it does not take.
 INVALID_FILTER = "INVALID_FILTER"
 # People from whom on it is no chance that none of them is found.
 MANY = 10
+# Ids that are told of several persons of one name.
+_CANDIDATES = 5
 # Why a person is given up whom PingOne shows.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 # Finds the users with one of these names, all in one request.
@@ -46,10 +49,11 @@ _WRITE_USER = (
 
 @dataclass(slots=True)
 class _Found:
-    """What became of some records: the user of each, and those that are given up, by reason."""
+    """What became of some records: the user of each, and those that are given up."""
 
     users: list[dict[str, Any]] = field(default_factory=list)
-    given_up: dict[Reason, list[int]] = field(default_factory=dict)
+    # By the reason, and what PingOne showed.
+    given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
 
 
 class People:
@@ -99,11 +103,13 @@ class People:
             if found.users:
                 connection.execute(_WRITE_USER, found.users)
                 ids = [user["record_id"] for user in found.users]
-                is_taken = func.lower(Record.owner_id) != func.lower(Record.user_id)
-                taken = select(Record.id).where(Record.id.in_(ids), Record.owner_id != NOBODY, is_taken)
-                give_up(self._database, connection, connection.scalars(taken).all(), Reason.TOKEN_TAKEN)
-            for reason, ids in found.given_up.items():
-                give_up(self._database, connection, ids, reason)
+                is_taken = and_(Record.owner_id != NOBODY, func.lower(Record.owner_id) != func.lower(Record.user_id))
+                taken = select(Record.id, Record.owner_id).where(Record.id.in_(ids), is_taken)
+                for row in connection.execute(taken).all():
+                    told = tell_owner(str(row.owner_id))
+                    give_up(self._database, connection, [row.id], Reason.TOKEN_TAKEN, told)
+            for (reason, told), ids in found.given_up.items():
+                give_up(self._database, connection, ids, reason, told)
 
     def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, found: _Found) -> bool:
         """Whether MANY people of the batch are looked up with these, were not before, and none of them was found."""
@@ -113,7 +119,7 @@ class People:
             return False
         missing = named.where(Record.reason == Reason.USER_NOT_FOUND).limit(MANY).subquery()
         before = connection.scalar(select(func.count()).select_from(missing)) or 0
-        return before < MANY <= before + len(found.given_up.get(Reason.USER_NOT_FOUND, ()))
+        return before < MANY <= before + len(found.given_up.get((Reason.USER_NOT_FOUND, ""), ()))
 
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
@@ -133,15 +139,20 @@ def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUse
         left = left[size:]
 
 
-def judge_person(users: Sequence[User]) -> Reason | None:
-    """Say why nobody among the users of one name can get a token; None if the only one can."""
+def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
+    """Say why nobody among the users of one name can get a token, and what PingOne shows of them: the state of the
+    account, or the first ids. None if the only one can get it."""
     if not users:
-        return Reason.USER_NOT_FOUND
+        return Reason.USER_NOT_FOUND, ""
     if len(users) > 1:
-        return Reason.USER_AMBIGUOUS
+        more = f" and {len(users) - _CANDIDATES} more" if len(users) > _CANDIDATES else ""
+        ids = ", ".join(user.id.lower() for user in users[:_CANDIDATES])
+        return Reason.USER_AMBIGUOUS, f"They are the users {ids}{more}."
     user = users[0]
-    is_usable = user.is_enabled is not False and not user.is_locked and user.can_authenticate is not False
-    return None if is_usable else Reason.ACCOUNT_NOT_USABLE
+    obstacles = [*["disabled"] * (user.is_enabled is False), *["locked"] * bool(user.is_locked)]
+    if obstacles:
+        return Reason.ACCOUNT_NOT_USABLE, f"It is {' and '.join(obstacles)}."
+    return (Reason.ACCOUNT_NOT_USABLE, "It may not authenticate.") if user.can_authenticate is False else None
 
 
 def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
@@ -166,8 +177,8 @@ def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users
     by_name, found = group_by_name(attribute, users), _Found()
     for row in rows:
         mine = by_name.get(fold_case(row.name), [])
-        if reason := judge_person(mine):
-            found.given_up.setdefault(reason, []).append(row.id)
+        if judged := judge_person(mine):
+            found.given_up.setdefault(judged, []).append(row.id)
         else:
             found.users.append({"record_id": row.id, "found_user_id": mine[0].id.lower()})
     return found

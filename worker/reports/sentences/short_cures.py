@@ -32,3 +32,12 @@ SHORT_CURES = {
     Reason.DEVICE_IN_PROGRESS: "wait for the other record, then replay",
     Reason.PAIRING_FAILED: "replay once PingOne is well",
 }
+# The same for a batch of seeds.
+SHORT_SEED_CURES = SHORT_CURES | {
+    Reason.INVALID_OTP: "check token and seed, then replay",
+    Reason.RESYNC_FAILED: "check token and seed, then replay",
+    Reason.LOCKED: "unlock it, then replay",
+    Reason.BLOCKED: "unblock it, then replay",
+    Reason.REJECTED: "look PingOne's codes up; replay",
+    Reason.BUDGET_SPENT: "replay once PingOne is well",
+}
