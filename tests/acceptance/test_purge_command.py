@@ -82,8 +82,8 @@ def test_nothing_goes_without_yes_and_what_stays_is_told_with_the_cure(ended) ->
 
     assert (kept.code, shown.code) == (0, 0), kept.stderr
     assert (
-        "shipment: stays, 4 records (3 active, 1 dead_letter): 1 dead letter waits for a person: replay it, load "
-        "it again, or give it up with --with-dead-letters." in told(kept)
+        "shipment: stays, 4 records (3 active, 1 dead_letter): 1 dead letter waits for a person: replay or "
+        "mend it, or give it up with --with-dead-letters." in told(kept)
     )
     assert "shipment: would be purged, 4 records (3 active, 1 dead_letter); it ended on " in shown.stdout
     assert "Nothing was changed." in shown.stdout
