@@ -36,8 +36,8 @@ _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch
 class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
     records, which had been refused or are new; `active` and `in_work` were left as they are, and `left_out`, which
-    another batch made active; `refused` are told one by
-    one, and change nothing. `is_paused`: the batch is paused, so that none of them goes yet."""
+    another batch made active; `refused` are told one by one, and change nothing. `is_paused`: the batch is paused, so
+    that none of them goes yet."""
 
     again: int = 0
     added: int = 0
