@@ -100,7 +100,7 @@ def test_a_command_goes_under_the_name_of_the_person_and_the_ticket() -> None:
     installed, said = give("pause", ticket=" CHG-7 ")
     assert installed.who == [("CHG-7", "alice")]
     assert installed.taken.commands == [("pause", "pallet-7")]
-    assert said == "pallet-7 is paused. Go on with: oathbulk resume pallet-7"
+    assert said == "pallet-7 is paused. A resume lets it go on."
 
 
 @pytest.mark.parametrize("fields", [{}, {"ticket": ""}, {"ticket": "   "}])
