@@ -35,8 +35,8 @@ def begins_a_new_budget_with_the_same_otps() -> list[Patch]:
     def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
         return real(self, replace(correction, is_fresh=True))  # type: ignore[no-any-return]
 
-    def choose(real: Any, row: Any, record: Any, source: Any) -> Any:
-        return source if row.otps is None and source is not None else real(row, record, source)
+    def choose(real: Any, row: Any, record: Any, source: Any, **named: Any) -> Any:
+        return source if row.otps is None and source is not None else real(row, record, source, **named)
 
     return [around(_Writer, "_change", change), around(corrections, "_choose_otps", choose)]
 

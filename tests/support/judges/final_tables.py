@@ -82,10 +82,12 @@ def _record(record: Found, case: Case | None) -> Iterator[str]:
     if case is None:
         return
     posts = case.posts
-    for ordinal, noted in ((1, record.otp1_posts), (2, record.otp2_posts)):
-        arrived = len(case.posts_of(ordinal))
+    # Those of earlier budgets are noted together.
+    before = record.posts_forgiven
+    counts = [(len(case.posts_of(1)), record.otp1_posts + before), (len(case.posts_of(2)), record.otp2_posts + before)]
+    for arrived, noted in (*counts, (len(posts), record.otp1_posts + record.otp2_posts + before)):
         if arrived > noted:
-            yield f"{name}: {arrived} posts of one OTP arrived, and {noted} are noted"
+            yield f"{name}: {arrived} posts arrived, and {noted} are noted"
     if case.last_counter is not None and record.next_counter <= case.last_counter:
         yield f"{name}: the OTP of counter {case.last_counter} arrived, and {record.next_counter} is noted as unused"
     is_given_up = record.status in FINAL and record.status != Status.ACTIVE
