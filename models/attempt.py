@@ -29,6 +29,45 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+class Failure(StrEnum):
+    """Why an attempt ended without a device that is ACTIVE, and without a dead letter: the record goes again. Each
+    member says what happened."""
+
+    # The fleet's next slot was too far: it holds, or is slow.
+    HOLD = "hold"
+    # No call may start: the batch was paused, the lease was lost, or the worker ends.
+    NOT_PERMITTED = "not_permitted"
+    # The next OTP is made for a time step that has not begun.
+    TIME_STEP = "time_step"
+    # Our database was away.
+    DATABASE = "database"
+    # The worker died or was cut off; a rescue wrote the line.
+    LEASE_RAN_OUT = "lease_ran_out"
+    # No byte of the request went out.
+    NOT_DELIVERED = "not_delivered"
+    # The time until which an OTP may go out was over.
+    TOO_LATE_TO_SEND = "too_late_to_send"
+    # PingOne answered 429.
+    RATE_LIMITED = "rate_limited"
+    # PingOne refused access tokens that its token endpoint had granted.
+    UNAUTHORIZED = "unauthorized"
+    # PingOne let the worker application not read.
+    FORBIDDEN = "forbidden"
+    # PingOne did not find the device, the user or the token: it may not be seen everywhere yet.
+    NOT_FOUND = "not_found"
+    # The request went out, and nothing told what became of it.
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    # PingOne answered about another device than it was asked about.
+    OTHER_DEVICE = "other_device"
+    # A read was answered as if it had brought an OTP, or refused in another way.
+    RESYNC_REQUIRED = "resync_required"
+    INVALID_OTP = "invalid_otp"
+    REJECTED = "rejected"
+
+
+# What the line of an attempt says of a device that somebody else has paired, or made ACTIVE, since the batch began to
+# run.
+SOMEBODY_ELSE = "somebody_else"
 # The condition of the partial index, as a constant: a database uses it only for a query that says the same words.
 FAILED = "outcome <> 'active'"
 

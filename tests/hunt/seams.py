@@ -20,7 +20,6 @@ import worker.pingone.client
 import worker.pingone.clock
 import worker.records.activation
 import worker.records.attempt
-import worker.records.calls
 from hunt.clock import Clock
 from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
@@ -35,7 +34,6 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
     names: list[tuple[Any, str, object]] = [
         (worker.records.activation, "sleep", strands.sleep),
         (worker.records.attempt, "boot_time", clock.monotonic),
-        (worker.records.calls, "boot_time", clock.monotonic),
         (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.leases.claims, "boot_time", clock.monotonic),

@@ -15,7 +15,7 @@ from support.data.batches import TESTER, Made, look_at_batch, make_batch, make_e
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
-from models.attempt import AttemptLine
+from models.attempt import SOMEBODY_ELSE, AttemptLine
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
@@ -30,7 +30,6 @@ from worker.reports.outage import Outage
 from worker.reports.status import read_statuses
 from worker.rules import breaker
 from worker.rules.breaker import PROBES, Thresholds
-from worker.rules.breaker_evidence import SOMEBODY_ELSE
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.simulator.shipment import make_shipment
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Row, bindparam, func, literal_column, or_, select, text
 from sqlalchemy.orm import aliased
 
-from models.attempt import FAILED, AttemptLine, Outcome
+from models.attempt import FAILED, AttemptLine, Failure, Outcome
 from models.batch import Batch
 from models.record import Record
 from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING
@@ -19,7 +19,6 @@ from worker.rules import breaker
 from worker.rules.breaker import Thresholds, Trip
 from worker.rules.breaker_evidence import (
     IGNORED_FAILURES,
-    NEXT_STEP,
     WATCHED_FAILURES,
     ActiveAttempt,
     FailedAttempt,
@@ -64,7 +63,7 @@ _ASKED = _JUDGED.where(
 # Those that spent OTPs, or made a dead letter.
 _COSTLY = _JUDGED.where(
     or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0),
-    AttemptLine.reason.is_distinct_from(NEXT_STEP),
+    AttemptLine.reason.is_distinct_from(Failure.TIME_STEP),
 )
 _IS_ACTIVE = (AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
 _LAST_ACTIVE = select(func.max(AttemptLine.id)).where(*_IS_ACTIVE)

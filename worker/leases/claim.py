@@ -37,10 +37,9 @@ class Claim:
     # Whether the claim has marked the pairing as sent.
     is_pairing_marked: bool = False
 
-    def with_pairing(self, pairing: PairingProgress) -> Claim:
-        """The same claim once this is written down of the record's device: a later write leaves out what the database
-        has."""
-        return replace(self, device_id=pairing.device_id, progress=replace(self.progress, pairing=pairing))
+    def may_have_changed(self, pairing: PairingProgress) -> bool:
+        """Whether the database may have something else of the pairing: where it may be made, it may be marked too."""
+        return pairing.is_allowed or pairing != self.progress.pairing
 
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
         """How many OTPs this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for

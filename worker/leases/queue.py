@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models.attempt import AttemptLine, Outcome
+from models.attempt import AttemptLine, Failure, Outcome
 from models.batch import Batch, BatchState
 from models.record import Record, needs_read
 from models.record_indexes import IN_WINDOW, UNSETTLED
@@ -148,7 +148,7 @@ class Queue:
             .where(_NAMED)
             .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
         )
-        self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason="lease_ran_out", ended_at=now)
+        self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason=Failure.LEASE_RAN_OUT, ended_at=now)
 
     def _enqueue(
         self,

@@ -91,7 +91,7 @@ class Settlement:
     def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
         """Write the record and the line of its attempt in one transaction. False: a rescue took the lease away, and
         nothing was written."""
-        has_changed = progress.pairing != claim.progress.pairing
+        has_changed = claim.may_have_changed(progress.pairing)
         values = _parameters(claim, progress, decision, summary) | line_parameters(claim, progress, decision, summary)
         if has_changed:
             values |= pairing_parameters(progress)

@@ -117,7 +117,7 @@ class Leases:
         the claim. False: the lease was lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | progress_parameters(progress)
         lane = self._write_progress
-        if progress.pairing != claim.progress.pairing:
+        if claim.may_have_changed(progress.pairing):
             lane, values = self._write_pairing, values | pairing_parameters(progress)
         try:
             # Written twice under the same lease, the second write finds the lease again.

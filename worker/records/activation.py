@@ -24,9 +24,8 @@ from worker.pace.slots import Pace
 from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
 from worker.pingone.pairings import Pairings
-from worker.records.attempt import Attempt
+from worker.records.attempt import Attempt, AttemptTools
 from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
-from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
 from worker.tenants.resync import FixedResync, Resync

@@ -1,33 +1,95 @@
-"""One attempt at a record, under one lease: the calls that its decisions ask for, and a settlement."""
+"""One attempt at a record, under one lease: the calls that its decisions ask for, each with a slot, a permit and a time
+until which it may go out; and a settlement."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Final, Literal, TypeVar
 
+from models.attempt import SOMEBODY_ELSE, Failure
+from models.encrypted import DecryptionError, Keyring
+from models.reason import PauseReason
+from worker.batches.consequences import explain_decryption_failure
 from worker.clocks.boot_clock import boot_time
-from worker.leases.attempt_line import leaves_pending
+from worker.database.away import is_away
+from worker.leases.attempt_line import CallSummary, leaves_pending
 from worker.leases.claim import Claim
-from worker.leases.worker import DeviceInProgress
+from worker.leases.worker import DeviceInProgress, Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
+from worker.pace.slots import Pace
+from worker.pingone.client import Call, Client
+from worker.pingone.clock import PingOneClock
+from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
+from worker.pingone.pairing import PairedDevice, Pairing
+from worker.pingone.pairings import Pairings
 from worker.pingone.wire import Device
-from worker.records.calls import PAIRING, Calls, Marked, NotPermitted
 from worker.records.otps import FromPair, Otps
 from worker.records.outcome import LEASE_LOST, describe_outcome
-from worker.records.own_failures import decide_after_own_failure
-from worker.records.tools import AttemptTools
-from worker.rules import decisions, next_otp, pairing
-from worker.rules.breaker_evidence import SOMEBODY_ELSE
+from worker.rules import decisions, next_otp, pairing, resync
+from worker.rules.limits import Limits
 from worker.rules.minting import Mint, StepMissed, WaitForStep
-from worker.rules.no_effect import NO_TIME, hand_back_until_step, hand_back_without_permit, hand_back_without_slot
+from worker.rules.no_effect import (
+    NO_TIME,
+    CallFailure,
+    hand_back_until_step,
+    hand_back_without_permit,
+    hand_back_without_slot,
+)
 from worker.rules.progress import Progress
-from worker.rules.steps import Active, Decision, FindDevice, Next, Pair, SendOtp, Step
+from worker.rules.steps import Active, Decision, FindDevice, Next, Pair, Pause, Retry, SendOtp, Step
+from worker.tenants.resync import Resync
+from worker.vault.otp import Otp
 from worker.vault.sealed_otps import open_otps
 
 # An answer tells its time in whole seconds, so that what it shows may be older by up to one.
 _DATE_IS_CUT = timedelta(seconds=1)
+# What an answer to OTP 1 says of `oathResync`; others say nothing.
+_SEEN = {
+    Device: resync.Answer.TAKEN,
+    ResyncRequired: resync.Answer.ASKED_FOR_SECOND,
+    InvalidOtp: resync.Answer.REFUSED,
+}
+# What may be marked as sent: OTP 1, OTP 2, or the pairing.
+Marked = Literal[1, 2, "pairing"]
+PAIRING: Final = "pairing"
+# What a call brings that succeeds.
+T = TypeVar("T")
+
+
+# Called with a settled attempt: its claim, how it ended, and how many OTPs it spent.
+OnSettled = Callable[[Claim, Decision, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptTools:
+    """The same for all attempts of one thread. Times in seconds."""
+
+    leases: Leases
+    client: Client
+    pairings: Pairings
+    pace: Pace
+    keyring: Keyring
+    # PingOne's time, by which the OTPs of TOTP seeds are made.
+    clock: PingOneClock
+    # No OTP of a TOTP seed goes out in so many last seconds of its time step.
+    step_margin: float
+    limits: Limits
+    # An OTP goes out within this time after it was marked as sent, or not at all.
+    send_within: float
+    # An OTP goes out within this time after the claim, so that enough of the lease is left, or not at all.
+    last_send: float
+    # Knows, or learns, whether OTP 1 goes with `oathResync` already.
+    resync: Resync
+    on_settled: OnSettled
+    is_stopping: Callable[[], bool]
+
+
+class NotPermitted(Exception):
+    """No further call may start, since the batch was paused, the lease was lost, or the worker stops."""
 
 
 class Attempt:
@@ -35,14 +97,34 @@ class Attempt:
     own loses nothing."""
 
     def __init__(self, tools: AttemptTools, claim: Claim, slot: Slot) -> None:
-        self.tools = tools
-        self.claim = claim
-        self.progress: Progress = claim.progress
-        self._calls = Calls(tools, claim, slot)
+        self.progress = claim.progress
+        self._tools = tools
+        self._claim = claim
+        # What is marked as sent and not known to be answered; None: nothing is.
+        self._marked: Marked | None = 1 if claim.is_otp1_marked else PAIRING if claim.is_pairing_marked else None
+        # Requests that had gone out before it was marked.
+        self._requests_before = 0
+        # In `boot_time` seconds: an OTP that was made for a time step does not go out later.
+        self._until = math.inf
+        # PingOne's last answer, for the history.
+        self._answer: Answer | None = None
         # How long ago somebody else made the device, or made it ACTIVE.
         self._others_ago: timedelta | None = None
-        # For the log.
-        self.describe = self._calls.describe
+        # In `boot_time` seconds: nothing goes out later, so that enough of the lease is left for its answer.
+        self._last_send = claim.started + tools.last_send
+        self._call = Call(
+            session_id=f"oathbulk-batch-{claim.batch_id}",
+            transaction_id=f"oathbulk-record-{claim.record_id}-{claim.lease_id[:8]}",
+            slot=slot,
+            permit=self._check_permit,
+        )
+        self._set_send_deadline(claim.started)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the attempt for the log: our ids, and PingOne's id of its last answer, None before there is one."""
+        claim, answer = self._claim, self._answer
+        ids = {"batch_id": claim.batch_id, "record_id": claim.record_id, "attempt": claim.progress.attempts}
+        return ids | {"correlation_id": answer and answer.correlation_id}
 
     def run(self) -> str:
         """Make the calls, and settle the record however they end; say how that was. Raises what failed on our side,
@@ -50,24 +132,25 @@ class Attempt:
         try:
             decision = self._run_steps()
         except Exception as failure:
-            if self._calls.marked is not None and self._calls.is_marked_unsent:
-                self._take_back(self._calls.marked)
-            self._settle(decide_after_own_failure(failure, self.tools.limits))
+            if self._marked is not None and self._call.requests == self._requests_before:
+                # No byte of it went out.
+                self._take_back(self._marked)
+            self._settle(_decide_after_own_failure(failure, self._tools.limits))
             raise
         return self._settle(decision)
 
     def _run_steps(self) -> Decision:
         """Perform one step after the other until a decision ends the attempt."""
-        claim = self.claim
-        source = open_otps(self.tools.keyring, claim.otps, claim.batch_id, claim.row_number)
-        otps = Otps(source, self.tools.clock, self.tools.step_margin)
+        claim = self._claim
+        source = open_otps(self._tools.keyring, claim.otps, claim.batch_id, claim.row_number)
+        otps = Otps(source, self._tools.clock, self._tools.step_margin)
         step: Step | Decision
-        if self.claim.is_otp1_marked:
+        if self._claim.is_otp1_marked:
             step = SendOtp(1)
-        elif self.claim.is_pairing_marked:
+        elif self._claim.is_pairing_marked:
             step = Pair()
         else:
-            self.progress, step = decisions.choose_first_step(self.progress, self.tools.limits)
+            self.progress, step = decisions.choose_first_step(self.progress, self._tools.limits)
         while isinstance(step, Step):
             match step:
                 case Pair():
@@ -86,71 +169,68 @@ class Attempt:
     def _pair(self) -> Next:
         """Mark the pairing as sent, pair the token, and decide what follows. The device's id is written down before an
         OTP is marked as sent."""
-        if self._calls.marked != PAIRING and (otherwise := self._mark_pairing()):
+        if self._marked != PAIRING and (otherwise := self._mark_pairing()):
             return otherwise
         try:
-            answer = self._calls.pair()
+            answer = self._call_pair()
         except NotPermitted:
             self._take_back(PAIRING)
             return hand_back_without_permit(self.progress)
-        self._calls.marked = None
-        return self._write_before(*pairing.decide_after_pairing(self.progress, answer, self.tools.limits))
+        self._marked = None
+        return self._write_before(*pairing.decide_after_pairing(self.progress, answer, self._tools.limits))
 
     def _find_device(self) -> Next:
         """Look up whose device the token is, and decide what follows."""
         try:
-            answer = self._calls.find_device()
+            answer = self._call_find_device()
         except NotPermitted:
             return hand_back_without_permit(self.progress)
-        user_id, limits = self.claim.user_id, self.tools.limits
+        user_id, limits = self._claim.user_id, self._tools.limits
         return self._write_before(*pairing.decide_after_search(self.progress, answer, user_id, limits))
 
     def _mark_pairing(self) -> Next | None:
         """Wait for a slot, then mark the pairing as sent. Returns what comes instead, or None if it may go out."""
         try:
-            self._calls.wait_for_slot()
+            self._wait_for_slot()
         except SlotTooFar as far:
             return hand_back_without_slot(self.progress, far)
         marked_after = boot_time()
-        if not self.tools.leases.mark_pairing(self.claim):
+        if not self._tools.leases.mark_pairing(self._claim):
             return hand_back_without_permit(self.progress)
         self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
-        self.claim = self.claim.with_pairing(self.progress.pairing)
-        self._calls.set_marked(PAIRING, marked_after)
+        self._set_marked(PAIRING, marked_after)
         return None
 
     def _read_device(self) -> Next:
         """Read the device and decide what follows."""
         try:
-            answer = self._calls.read_device(self.progress.pairing.device_id)
+            answer = self._call_read_device()
         except NotPermitted:
             return hand_back_without_permit(self.progress)
         if isinstance(answer, Device):
-            since_claim = timedelta(seconds=boot_time() - self.claim.started)
+            since_claim = timedelta(seconds=boot_time() - self._claim.started)
             found = decisions.find_age_of_others_work(self.progress, answer, since_claim)
             self._others_ago = found if self._others_ago is None else self._others_ago
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
-        is_flag_open = self.tools.resync.is_open
+        is_flag_open = self._tools.resync.is_open
         return self._write_before(
-            *decisions.decide_after_read(self.progress, answer, self.tools.limits, is_flag_open=is_flag_open)
+            *decisions.decide_after_read(self.progress, answer, self._tools.limits, is_flag_open=is_flag_open)
         )
 
     def _send_otp(self, ordinal: Literal[1, 2], otps: Otps) -> Next:
         """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
-        if self._calls.marked != ordinal and (otherwise := self._mark_sent(ordinal, otps)):
+        if self._marked != ordinal and (otherwise := self._mark_sent(ordinal, otps)):
             return otherwise
         try:
             otp = otps.take(ordinal, self.progress.last_counter)
-            # A verdict that waits is a refusal without the flag.
-            with_flag = ordinal == 2 or self.progress.verdict is not None
-            answer = self._calls.post(ordinal, otp, self.progress.pairing.device_id, with_flag=with_flag)
+            answer = self._call_activate(ordinal, otp)
         except NotPermitted:
             # The permit is asked for between two tries, and there is another try only after one that did nothing.
             self._take_back(ordinal)
             return hand_back_without_permit(self.progress)
         # `progress` has the answer from here on, even if writing it down fails: the commit may have gone through.
-        self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self.tools.limits)
-        self._calls.marked = None
+        self.progress, step = decisions.decide_after_post(self.progress, ordinal, answer, self._tools.limits)
+        self._marked = None
         return self._write_before(self.progress, step)
 
     def _take_back(self, marked: Marked) -> None:
@@ -165,21 +245,21 @@ class Attempt:
         chosen = otps.choose(self.progress, ordinal)
         if isinstance(chosen, FromPair | Mint):
             try:
-                self._calls.wait_for_slot()
+                self._wait_for_slot()
             except SlotTooFar as far:
                 return hand_back_without_slot(self.progress, far)
             # The time step may have ended meanwhile.
             chosen = otps.choose(self.progress, ordinal)
         if isinstance(chosen, WaitForStep):
-            self._calls.give_back_slot()
+            self._give_back_slot()
             return hand_back_until_step(self.progress, chosen.seconds)
         if isinstance(chosen, StepMissed):
-            return self._write_before(*next_otp.begin_new_pair(self.progress, self.tools.limits))
+            return self._write_before(*next_otp.begin_new_pair(self.progress, self._tools.limits))
         marked_after, seconds_left = boot_time(), otps.seconds_left(chosen)
-        if not self.tools.leases.mark_sent(self.claim, ordinal, chosen.counter):
+        if not self._tools.leases.mark_sent(self._claim, ordinal, chosen.counter):
             return hand_back_without_permit(self.progress)
         self.progress = self.progress.with_otp_sent(ordinal, chosen.counter)
-        self._calls.set_marked(ordinal, marked_after, seconds_left)
+        self._set_marked(ordinal, marked_after, seconds_left)
         return None
 
     def _write_before(self, progress: Progress, step: Step | Decision) -> Next:
@@ -189,11 +269,10 @@ class Attempt:
         if not isinstance(step, Step):
             return progress, step
         try:
-            if not self.tools.leases.write_progress(self.claim, progress):
+            if not self._tools.leases.write_progress(self._claim, progress):
                 return hand_back_without_permit(progress)
         except DeviceInProgress:
             return pairing.give_up_device(progress)
-        self.claim = self.claim.with_pairing(progress.pairing)
         return progress, step
 
     def _settle(self, decision: Decision) -> str:
@@ -201,13 +280,121 @@ class Attempt:
         it ended."""
         if isinstance(decision, Active) and self._is_others_work():
             decision = Active(SOMEBODY_ELSE)
-        if not self.tools.leases.settle(self.claim, self.progress, decision, self._calls.summary):
+        if not self._tools.leases.settle(self._claim, self.progress, decision, self._summary):
             return LEASE_LOST
-        posts = self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
-        self.tools.on_settled(self.claim, decision, posts)
+        posts = self._claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
+        self._tools.on_settled(self._claim, decision, posts)
         return describe_outcome(decision, self.progress)
 
     def _is_others_work(self) -> bool:
         """Whether somebody else made the device, or made it ACTIVE, since the batch began to run. What is older may be
         that of an earlier batch, of this installation or another, or a person's."""
-        return self._others_ago is not None and self.tools.leases.ran(self.claim, self._others_ago + _DATE_IS_CUT)
+        return self._others_ago is not None and self._tools.leases.ran(self._claim, self._others_ago + _DATE_IS_CUT)
+
+    @property
+    def _summary(self) -> CallSummary:
+        """What the calls have cost so far, and PingOne's last answer."""
+        call = self._call
+        return CallSummary(call.requests, call.rate_limited, self._answer, call.seconds)
+
+    def _wait_for_slot(self) -> None:
+        """Wait for a slot, unless one is at hand. Raises SlotTooFar."""
+        if self._call.slot is None:
+            self._call.slot = self._tools.pace.wait()
+
+    def _give_back_slot(self) -> None:
+        """Let others have a slot that was waited for and not used."""
+        if self._call.slot is not None:
+            self._tools.pace.give_back(self._call.slot)
+            self._call.slot = None
+
+    def _set_marked(self, marked: Marked, marked_after: float, seconds_left: float = math.inf) -> None:
+        """Note that this was marked as sent, after `marked_after` in `boot_time` seconds; it may go out for
+        `seconds_left` seconds from then, and no longer than the lease and the mark permit."""
+        self._marked, self._requests_before = marked, self._call.requests
+        self._until = marked_after + seconds_left
+        self._set_send_deadline(marked_after)
+
+    def _call_read_device(self) -> Device | CallFailure:
+        """Raises NotPermitted."""
+        self._begin_read()
+        user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
+        return self._perform(lambda: client.read_device(user_id, device_id, call=self._call))
+
+    def _call_pair(self) -> PairedDevice | CallFailure:
+        """Raises NotPermitted."""
+        claim, pairings = self._claim, self._tools.pairings
+        return self._perform(lambda: pairings.pair(claim.user_id, claim.serial_number, call=self._call))
+
+    def _call_find_device(self) -> Pairing | CallFailure | None:
+        """Look up whose device the token is; None: nobody's. Raises NotPermitted."""
+        self._begin_read()
+        # It has a pace of its own, and may have to wait for that.
+        self._give_back_slot()
+        claim, pairings = self._claim, self._tools.pairings
+        return self._perform(lambda: pairings.find_pairing(claim.serial_number, claim.user_id, call=self._call))
+
+    def _call_activate(self, ordinal: int, otp: Otp) -> Device | CallFailure:
+        """Raises NotPermitted."""
+        # A verdict that waits is a refusal without the flag.
+        has_flag = ordinal == 2 or self.progress.verdict is not None or self._tools.resync.sends_flag()
+        user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
+        answer = self._perform(lambda: client.activate(user_id, device_id, otp, resync=has_flag, call=self._call))
+        if ordinal == 1 and (seen := _SEEN.get(type(answer))):
+            self._tools.resync.learn(seen, had_flag=has_flag, record_id=self._claim.record_id)
+        return answer
+
+    def _begin_read(self) -> None:
+        """Prepare for a call that sends nothing which is marked, and may go out as long as the lease permits."""
+        self._marked = None
+        self._call.send_before = self._last_send
+
+    def _perform(self, call: Callable[[], T]) -> T | CallFailure:
+        """Make a call, and return its answer or its failure, which is an answer too."""
+        try:
+            answer: T | CallFailure = call()
+        except (PingOneError, SlotTooFar) as failure:
+            # Its traceback refers to tenacity, which keeps the failure: a circle that holds all that the call had in
+            # hand.
+            answer = failure.with_traceback(None)
+        self._remember_answer(_read_answer(answer))
+        return answer
+
+    def _remember_answer(self, answer: Answer) -> None:
+        """Keep the last answer for the history; but a plain answer to a read does not replace the refusal that led to
+        the read."""
+        is_plain = answer.code is None and answer.detail_code is None
+        if answer.status is not None and not (is_plain and self._answer and self._answer.code):
+            self._answer = answer
+
+    def _set_send_deadline(self, marked_after: float) -> None:
+        """Set the time by which the OTP must go out. It counts from before the OTP was marked, since the worker may
+        hear of that commit long after it."""
+        self._call.send_before = min(self._last_send, self._until, marked_after + self._tools.send_within)
+
+    def _check_permit(self) -> None:
+        """Raise NotPermitted if no further try of a call may start. A post is marked as sent anew, since a rescue
+        counts from that time."""
+        is_allowed = self._tools.leases.may_read if self._marked is None else self._tools.leases.renew_mark
+        marked_after = boot_time()
+        if self._tools.is_stopping() or not is_allowed(self._claim):
+            raise NotPermitted
+        if self._marked is not None:
+            self._set_send_deadline(marked_after)
+
+
+def _read_answer(answer: object) -> Answer:
+    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that PingOne was not called, and
+    for a look-up, whose answer decides nothing that PingOne's audit would tell."""
+    return answer.answer if isinstance(answer, Device | PairedDevice | PingOneError) else NO_ANSWER
+
+
+def _decide_after_own_failure(failure: Exception, limits: Limits) -> Decision:
+    """Pause the batch after a failure of our own. A database that was restarted mends itself, so there the record only
+    goes back; where it is still away, this cannot be written either, and the lease runs out."""
+    if is_away(failure):
+        return Retry(limits.read_delay, is_counted=False, why=Failure.DATABASE)
+    if isinstance(failure, DecryptionError):
+        detail = explain_decryption_failure(failure)
+        return Pause(PauseReason.INTERNAL, delay=limits.read_delay, is_own=True, detail=detail)
+    return Pause(PauseReason.INTERNAL, delay=limits.read_delay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.attempt import Failure
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
@@ -22,7 +23,11 @@ class DeadLettered(Exception):
 
 
 # Why a record was handed back, where the word in its history says little by itself.
-_WHY = {"hold": "no slot", "not_permitted": "not permitted now", "time_step": "until the next time step"}
+_WHY = {
+    Failure.HOLD: "no slot",
+    Failure.NOT_PERMITTED: "not permitted now",
+    Failure.TIME_STEP: "until the next time step",
+}
 
 
 def describe_outcome(decision: Decision, progress: Progress) -> str:

@@ -14,14 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.attempt import Outcome
+from models.attempt import SOMEBODY_ELSE, Failure, Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules.breaker_evidence import (
     IGNORED_FAILURES,
-    OTHER_DEVICE,
     REFUSED_OTP,
-    SOMEBODY_ELSE,
-    UNAUTHORIZED,
     FailedAttempt,
     History,
 )
@@ -149,10 +146,10 @@ def _judge_service(
         silent = () if has_others and len({failure.worker for failure in silent}) == 1 else silent
     if silent and not _has_active_after(silent[-1].id, history):
         return Trip(PauseReason.OUTAGE, PAUSE_CURES[PauseReason.OUTAGE])
-    unauthorized = _take_of_records(asked, thresholds.unauthorized, UNAUTHORIZED)
+    unauthorized = _take_of_records(asked, thresholds.unauthorized, Failure.UNAUTHORIZED)
     if unauthorized and not _has_active_after(unauthorized[-1].id, history):
         return _trip(PauseReason.CREDENTIALS, unauthorized)
-    if sum(failure.reason == OTHER_DEVICE for failure in meaningful) >= thresholds.other_device:
+    if sum(failure.reason == Failure.OTHER_DEVICE for failure in meaningful) >= thresholds.other_device:
         return _trip(PauseReason.PROTOCOL, meaningful[:1])
     return None
 

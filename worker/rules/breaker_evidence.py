@@ -6,27 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from models.attempt import Outcome
+from models.attempt import Failure, Outcome
 from models.reason import Reason
 
 # Reasons of dead letters whose OTP was refused.
 REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
 # Failures of calls without an answer.
-NO_ANSWER = frozenset({"outcome_unknown", "not_delivered"})
-# PingOne refused access tokens that its token endpoint had granted.
-UNAUTHORIZED = "unauthorized"
-# PingOne answered about another device than it was asked about.
-OTHER_DEVICE = "other_device"
-# A token of TOTP waits for its next time step, after OTP 1 or before it. PingOne asked for OTP 2, so nothing failed;
-# and when a step begins, many such records end an attempt at once.
-NEXT_STEP = "time_step"
-# A device became ACTIVE, and somebody else has paired it or made it so since the batch began to run.
-SOMEBODY_ELSE = "somebody_else"
-# Why a record went back, where that says nothing of PingOne or the batch: a hold, a pause, a database that was away, a
-# worker that died with the call on its way, a time step that has not begun.
-IGNORED_FAILURES = frozenset({"hold", "not_permitted", "database", "lease_ran_out", NEXT_STEP})
+NO_ANSWER = frozenset({Failure.OUTCOME_UNKNOWN, Failure.NOT_DELIVERED})
+# Why a record went back, where that says nothing of PingOne or the batch. A token of TOTP that waits for its time step
+# is among them: PingOne asked for OTP 2, and when a step begins, many such records end an attempt at once.
+IGNORED_FAILURES = frozenset(
+    {Failure.HOLD, Failure.NOT_PERMITTED, Failure.DATABASE, Failure.LEASE_RAN_OUT, Failure.TIME_STEP}
+)
 # Why a record went back, where the breaker is to judge the batch. After a dead letter it always does.
-WATCHED_FAILURES = NO_ANSWER | {UNAUTHORIZED, OTHER_DEVICE}
+WATCHED_FAILURES = NO_ANSWER | {Failure.UNAUTHORIZED, Failure.OTHER_DEVICE}
 
 
 def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
@@ -72,7 +65,7 @@ class FailedAttempt:
         """How many OTPs it spent; a dead letter costs at least 1, for a person's work. Lost calls from before the end
         of an earlier outage cost nothing: their devices were read since, or will be. Nor does an OTP 1 whose follower
         is still to be made."""
-        if self.reason == NEXT_STEP or (self.is_unanswered and not self.is_recent):
+        if self.reason == Failure.TIME_STEP or (self.is_unanswered and not self.is_recent):
             return 0
         return max(self.otp_posts, int(self.outcome == Outcome.DEAD_LETTER))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
 from worker.pingone import errors, refusals
@@ -25,9 +26,6 @@ from worker.rules.next_otp import send_next_otp
 from worker.rules.no_effect import CallFailure, choose_read_delay, name_failure
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, DeadLetter, FindDevice, Next, ReadDevice, Retry
-
-# Why a record is read again whose device was read, and did not tell what became of its OTP.
-_NOT_TOLD = name_failure(errors.OutcomeUnknown())
 
 
 def choose_first_step(progress: Progress, limits: Limits) -> Next:
@@ -76,10 +74,10 @@ def decide_after_read(
             return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
         case Device() if progress.is_open and progress.is_just_posted:
             # What a post did is not seen everywhere at once.
-            return replace(progress, is_just_posted=False), _read_later(progress, limits, _NOT_TOLD)
+            return replace(progress, is_just_posted=False), _read_later(progress, limits, Failure.OUTCOME_UNKNOWN)
         case Device() if progress.is_open and not answer.is_waiting and not _find_obstacle(answer):
             # In a word that we do not know, PingOne may say that it took the OTP.
-            return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=_NOT_TOLD)
+            return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.OUTCOME_UNKNOWN)
         case Device():
             return _decide_for_waiting_device(progress, answer, limits, is_flag_open)
         case errors.NotFound() if pairing.may_be_deleted(progress):
@@ -152,7 +150,7 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
     return next_otp.begin_new_pair(known, limits) if was_half_done else send_next_otp(known, limits)
 
 
-def _read_later(progress: Progress, limits: Limits, why: str) -> Retry:
+def _read_later(progress: Progress, limits: Limits, why: Failure) -> Retry:
     """Hand the record back until the post of its OTP is over, and seen everywhere: then its device is read."""
     return Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=why)
 

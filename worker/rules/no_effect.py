@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from worker.pace.errors import SlotTooFar
-from worker.pingone import errors
+from worker.pingone import errors, refusals
 from worker.rules import quota
 from worker.rules.limits import Limits
 from worker.rules.progress import Progress
@@ -33,10 +34,25 @@ NO_TIME = Pause(
 # How a call ends that brings no device.
 CallFailure = errors.PingOneError | SlotTooFar
 
+# The first of these that fits names a failure.
+_NAMES: dict[type, Failure] = {
+    errors.TooLateToSend: Failure.TOO_LATE_TO_SEND,
+    errors.NotDelivered: Failure.NOT_DELIVERED,
+    errors.RateLimited: Failure.RATE_LIMITED,
+    errors.Unauthorized: Failure.UNAUTHORIZED,
+    errors.Forbidden: Failure.FORBIDDEN,
+    errors.NotFound: Failure.NOT_FOUND,
+    errors.OtherDevice: Failure.OTHER_DEVICE,
+    errors.OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
+    errors.ResyncRequired: Failure.RESYNC_REQUIRED,
+    errors.InvalidOtp: Failure.INVALID_OTP,
+    refusals.Rejected: Failure.REJECTED,
+}
+
 
 def hand_back_without_slot(progress: Progress, far: SlotTooFar) -> Next:
     """Hand the record back, since the fleet's next slot is far: it waits in the database, not in a worker."""
-    return progress, Retry(choose_hand_back_delay(far), is_counted=False, why="hold")
+    return progress, Retry(choose_hand_back_delay(far), is_counted=False, why=Failure.HOLD)
 
 
 def choose_hand_back_delay(far: SlotTooFar) -> float:
@@ -47,12 +63,12 @@ def choose_hand_back_delay(far: SlotTooFar) -> float:
 def hand_back_without_permit(progress: Progress) -> Next:
     """Hand the record back, since no call may start: its batch does not run any more, the lease was lost, or the worker
     stops. The next claim finds out what comes next."""
-    return progress, Retry(0.0, is_counted=False, why="not_permitted")
+    return progress, Retry(0.0, is_counted=False, why=Failure.NOT_PERMITTED)
 
 
 def hand_back_until_step(progress: Progress, seconds: float) -> Next:
     """Hand the record back until the time step begins that its next OTP is made for."""
-    return progress, Retry(seconds, is_counted=False, why="time_step")
+    return progress, Retry(seconds, is_counted=False, why=Failure.TIME_STEP)
 
 
 def decide_after_no_effect(progress: Progress, failure: CallFailure, limits: Limits) -> Next:
@@ -87,7 +103,7 @@ def decide_after_missing(progress: Progress, limits: Limits) -> Next:
     missing = replace(progress, not_found=progress.not_found + 1)
     if missing.not_found > NOT_FOUND_READS:
         return give_up_after_read(missing, Reason.DEVICE_NOT_FOUND)
-    return missing, Retry(limits.not_found_delay, is_counted=False, why="not_found")
+    return missing, Retry(limits.not_found_delay, is_counted=False, why=Failure.NOT_FOUND)
 
 
 def give_up_after_read(progress: Progress, otherwise: Reason) -> Next:
@@ -109,7 +125,9 @@ def choose_read_delay(progress: Progress, limits: Limits) -> float:
     return float(max(_SHORTEST_READ_DELAY, limits.read_delay * share) * (1 + progress.jitter / 2))
 
 
-def name_failure(failure: CallFailure) -> str:
-    """The failure's class as one word, `OutcomeUnknown` → `outcome_unknown`."""
-    name = type(failure).__name__
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+def name_failure(failure: CallFailure) -> Failure:
+    """Name a failure of a call that lets the record go again. Raises TypeError for one that does not."""
+    for kind, name in _NAMES.items():
+        if isinstance(failure, kind):
+            return name
+    raise TypeError(f"no record goes again after {type(failure).__name__}")

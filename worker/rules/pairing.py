@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pingone import errors, refusals
@@ -146,10 +147,10 @@ def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
         return _give_up(_without_request(progress), progress.verdict)
     missed = _with(progress, progress.pairing.missed())
     if missed.pairing.state == PairingState.MISSED:
-        return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why="not_found")
+        return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why=Failure.NOT_FOUND)
     if progress.pairing.state == PairingState.UNSENT:
         # PingOne said that it was paired, and does not show with whom.
-        return missed, Retry(no_effect.choose_read_delay(progress, limits), is_counted=True, why="not_found")
+        return missed, Retry(no_effect.choose_read_delay(progress, limits), is_counted=True, why=Failure.NOT_FOUND)
     # Nobody's token has no device that an OTP can have made ACTIVE.
     return choose_step(missed.with_device_waiting(), limits)
 
@@ -192,7 +193,7 @@ def _decide_after_missing(progress: Progress, reason: Reason, limits: Limits) ->
     missing = replace(progress, not_found=progress.not_found + 1)
     if missing.not_found > no_effect.NOT_FOUND_READS:
         return _refuse(missing, reason)
-    return missing, Retry(limits.not_found_delay, is_counted=False, why="not_found")
+    return missing, Retry(limits.not_found_delay, is_counted=False, why=Failure.NOT_FOUND)
 
 
 def _refuse(progress: Progress, reason: Reason) -> Next:

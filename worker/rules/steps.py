@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from worker.rules.progress import Progress
 from worker.rules.quota import Quota
@@ -43,11 +44,11 @@ class Active:
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The record is pending again, and due after `delay` seconds. `is_counted`: the attempt counts against the limit.
-    `why`: in one word, for the attempt's line."""
+    `why`: for the attempt's line."""
 
     delay: float
     is_counted: bool
-    why: str
+    why: Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from models.batch import BatchState
 from worker.leases import moves
 from worker.leases.worker import Leases
 from worker.records import activation
-from worker.records.calls import Calls
+from worker.records.attempt import Attempt
 
 
 @mutant("no arrow leads from activating to queued")
@@ -73,4 +73,4 @@ def _has_state(*_: Any) -> ColumnElement[bool]:
 
 @mutant("begins, and it is paused")
 def asks_no_permit_between_tries() -> list[Patch]:
-    return [around(Calls, "_check_permit", lambda *_: None)]
+    return [around(Attempt, "_check_permit", lambda *_: None)]

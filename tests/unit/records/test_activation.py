@@ -195,8 +195,8 @@ class RecordInMemory:
         return not self.is_lease_lost
 
     def _choose_pairing(self, claim: Claim, progress: Progress) -> PairingProgress:
-        """What is known of the device is written only where it differs from what the claim knows."""
-        return self.progress.pairing if progress.pairing == claim.progress.pairing else progress.pairing
+        """What is known of the device is written only where the database may have something else."""
+        return progress.pairing if claim.may_have_changed(progress.pairing) else self.progress.pairing
 
     def _goes_on_sending(self) -> bool:
         """The lease stands, the batch runs, and the OTPs are good."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.attempt import Outcome
+from models.attempt import SOMEBODY_ELSE, Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
 from worker.rules.breaker import Thresholds
-from worker.rules.breaker_evidence import SOMEBODY_ELSE, ActiveAttempt, FailedAttempt
+from worker.rules.breaker_evidence import ActiveAttempt, FailedAttempt
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
