@@ -18,7 +18,6 @@ from worker.intake.csv_rows import (
     blank_comments,
     check_cells,
     find_names,
-    keep,
     read_table,
     split_cells,
 )
@@ -115,10 +114,10 @@ class CsvFormat:
             pick = header.pick
             columns = header.kept_names if self.is_repeated else ["serial", "otp_type", *header.own_names]
         else:
-            lines, above = read_lines(file), list[str]()
-            first = next((line for line in keep(lines, above) if not is_blank(line)), "")
-            before = self.before(file.path, len(above), first.strip())
-            rows = split_cells(blank_comments(chain(above, lines), self.comment), self.delimiter)
+            lines = read_lines(file)
+            number, first = next(((n, line) for n, line in enumerate(lines, 1) if not is_blank(line)), (1, ""))
+            before = self.before(file.path, number, first.strip())
+            rows = split_cells(blank_comments(chain([first], lines), self.comment), self.delimiter, number - 1)
             columns = [*before, "serial", "otp_type"]
 
             def pick(row: Cells) -> tuple[dict[str, str], dict[str, str]]:

@@ -137,13 +137,6 @@ def blank_comments(lines: Iterable[str], comment: re.Pattern[str] = COMMENT) -> 
     return ("\n" if comment.match(line) else line for line in lines)
 
 
-def keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
-    """Yield the lines, and keep those that were taken."""
-    for line in lines:
-        kept.append(line)
-        yield line
-
-
 def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> list[str]:
     """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
     `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
@@ -231,7 +224,7 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
     UnusableFile, with `cure` where one of its columns is missing."""
     lines = read_lines(file)
     above = list[str]()
-    row_number, line = _find_header(keep(islice(lines, MOST_ABOVE), above), meanings)
+    row_number, line = _find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
     delimiter, names = _split(line, meanings)
     header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
     if fault := _find_fault(line, header, meanings, cure):
@@ -294,6 +287,13 @@ def _find_missing(names: list[str], meanings: Mapping[str, str]) -> list[str]:
 
 def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
     return split_header(line, lambda name: normalise(name) in meanings)
+
+
+def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
+    """Yield the lines, and keep those that were taken."""
+    for line in lines:
+        kept.append(line)
+        yield line
 
 
 # Last rows

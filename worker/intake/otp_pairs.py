@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
@@ -20,6 +19,7 @@ from worker.intake.csv_rows import (
     MAX_COLUMNS,
     SEPARATOR_LINE,
     Cells,
+    Header,
     read_whole_rows,
     split_header,
     split_rows,
@@ -71,7 +71,7 @@ def read_otp_pairs(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[R
     lines = read_lines(file)
     header = read_header(file.path, lines, mends=file.hints.mends)
     reader = PairReader(header, now, may_lack_otps=file.hints.mends)
-    rows = split_rows(lines, header.delimiter, header.row_number, len(header.names), is_one_row=header.is_one_row)
+    rows = split_rows(lines, header.delimiter, header.row_number, len(header.names), is_one_row=reader.is_one_row)
     whole = ((number, fields) for number, fields in rows if fields is None or any(map(str.strip, fields)))
     return [name for name in header.names if not is_result(name)], read_whole_rows(whole, reader.read)
 
@@ -79,37 +79,13 @@ def read_otp_pairs(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[R
 # The header
 
 
-@dataclass(frozen=True, slots=True)
-class PairHeader:
-    """The header of a file. `row_number` is its own line, `names` are as written; `places` says where each column of
-    ours stands, counted from 0, `extra` has the names and places of the others, but for those that an export added."""
-
-    row_number: int
-    delimiter: str
-    names: list[str]
-    places: dict[str, int]
-    extra: tuple[tuple[str, int], ...]
-
-    def is_fitting(self, fields: list[str]) -> bool:
-        """Tell whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
-        width = len(self.names)
-        return len(fields) == width or (len(fields) > width and not any(map(str.strip, fields[width:])))
-
-    def is_one_row(self, fields: list[str]) -> bool:
-        """Tell whether fields with line breaks are one row: they fit the header, and no break is in our columns."""
-        if not self.is_fitting(fields):
-            return False
-        return not any("\n" in fields[place] or "\r" in fields[place] for place in self.places.values())
-
-
-def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> PairHeader:
+def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Header:
     """Read the header, which is the first line that is not blank; `lines` goes on behind it. `mends`: the rows belong
     to a batch that is loaded, so that they need no OTPs. Raises UnusableFile."""
     row_number, line = next(((n, text) for n, text in enumerate(lines, 1) if not is_blank(text)), (0, ""))
     if not row_number:
         raise UnusableFile(path, "is empty", EXPORT_CSV)
     delimiter, names = split_header(line, is_strict=True)
-    columns = [canonical_column(name) for name in names]
     fault = (
         _find_unreadable(line, delimiter, names, lines)
         or _find_secret(names)
@@ -118,9 +94,7 @@ def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Pai
     )
     if fault:
         raise UnusableFile(path, *fault, row_number=row_number)
-    places = {column: place for place, column in enumerate(columns) if column}
-    extra = tuple((name, place) for place, name in enumerate(names) if not columns[place] and not is_result(name))
-    return PairHeader(row_number, delimiter, names, places, extra)
+    return Header(row_number, delimiter, names, [canonical_column(name) or "" for name in names])
 
 
 def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterator[str]) -> Fault | None:
@@ -212,14 +186,24 @@ class PairReader:
     """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
     CLOCK_TOLERANCE. `may_lack_otps`: a row may have none, since it mends a batch, whose record may have them."""
 
-    def __init__(self, header: PairHeader, now: datetime, *, may_lack_otps: bool = False) -> None:
-        self._header = header
+    def __init__(self, header: Header, now: datetime, *, may_lack_otps: bool = False) -> None:
+        self._own = header.own_names
         self._may_lack_otps = may_lack_otps
         self._width = len(header.names)
         self._latest = now + CLOCK_TOLERANCE
+        self._places = {meaning: place for place, meaning in enumerate(header.meanings) if meaning}
         # A column that the file does not have is read from the blank that is put behind every row.
-        self._pick = itemgetter(*(header.places.get(name, self._width) for name in CHECKED))
-        self._plain = [(column.attribute, header.places.get(column.name, self._width)) for column in PLAIN]
+        self._pick = itemgetter(*(self._places.get(name, self._width) for name in CHECKED))
+        self._plain = [(column.attribute, self._places.get(column.name, self._width)) for column in PLAIN]
+
+    def is_fitting(self, fields: list[str]) -> bool:
+        """Tell whether a row has a field for every column, and beyond them only empty ones, as Excel writes them."""
+        return len(fields) >= self._width and not any(map(str.strip, fields[self._width :]))
+
+    def is_one_row(self, fields: list[str]) -> bool:
+        """Tell whether fields with line breaks are one row: they fit the header, and no break is in our columns."""
+        ours = [fields[place] for place in self._places.values()] if self.is_fitting(fields) else ["\n"]
+        return not any("\n" in field or "\r" in field for field in ours)
 
     def read(self, row_number: int, fields: Cells) -> Row | RowError:
         """Make a Row of these fields, or the RowError that says why not; nothing is raised. Blanks around the value of
@@ -230,9 +214,9 @@ class PairReader:
                 "line breaks may stand in columns of your own only"
             )
             return RowError(row_number, reason, None, RowFault.ROW_UNREADABLE)
-        if not self._header.is_fitting(fields):
+        if not self.is_fitting(fields):
             # If a field is missing or too many, only the first one is certain to be in its column.
-            serial = "" if self._header.places["serial"] else fields[0].strip()
+            serial = "" if self._places["serial"] else fields[0].strip()
             reason = _explain_fields(len(fields), self._width)
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""), RowFault.ROW_UNREADABLE)
         whole = [*fields[: self._width], ""]
@@ -268,7 +252,7 @@ class PairReader:
             otp_type=kind,
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
-            extra={name: fields[place] for name, place in self._header.extra},
+            extra={name: fields[place] for name, place in self._own.items()},
         )
 
     def _check_time(self, text: str, *, is_needed: bool) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ from support.data.seed_files import SECRETS, read
 from worker.intake import Hints, Row, RowError, UnusableFile
 from worker.intake.csv_rows import MAX_ROW_LINES, split_rows
 from worker.intake.formats import choose_format
-from worker.intake.otp_pairs import read_header
+from worker.intake.otp_pairs import PairReader, read_header
 
 
 def split(*lines: str) -> list[tuple[int, list[str] | None]]:
     """Split these lines below the header `serial,otp1,note`, whose column `note` is the file's own."""
     with_ends = iter("\n".join(["serial,otp1,note", *lines, ""]).splitlines(keepends=True))
     header = read_header(Path("shipment.csv"), with_ends)
-    return list(split_rows(with_ends, ",", 1, 3, is_one_row=header.is_one_row))
+    reader = PairReader(header, datetime.now(UTC))
+    return list(split_rows(with_ends, ",", 1, 3, is_one_row=reader.is_one_row))
 
 
 def test_a_row_of_many_lines_has_the_number_of_its_first() -> None:

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.intake import Row, RowError, UnusableFile, open_shipment
-from worker.intake.otp_pairs import PairHeader, PairReader, read_header
+from worker.intake.csv_rows import Header
+from worker.intake.otp_pairs import PairReader, read_header
 from worker.vault.otp import Otp, OtpPair
 
 
-def read_lines(*lines: str) -> PairHeader:
+def read_lines(*lines: str) -> Header:
     return read_header(Path("shipment.csv"), iter(lines))
 
 
@@ -35,8 +36,8 @@ def test_a_text_that_is_no_shipment_is_told_what_one_begins_with(line: str) -> N
 def test_the_delimiter_is_the_one_that_shows_our_columns(delimiter: str) -> None:
     header = read_lines(delimiter.join(["serial", "otp1", '"Hall, shelf; row"']) + "\r\n")
     assert header.delimiter == delimiter
-    assert header.places == {"serial": 0, "otp1": 1}
-    assert header.extra == (("Hall, shelf; row", 2),)
+    assert header.meanings == ["serial", "otp1", ""]
+    assert header.own_names == {"Hall, shelf; row": 2}
 
 
 def test_blank_lines_may_stand_above() -> None:
@@ -46,9 +47,10 @@ def test_blank_lines_may_stand_above() -> None:
 def test_empty_columns_at_the_end_are_none() -> None:
     header = read_lines("serial,otp1,, ,\n")
     assert header.names == ["serial", "otp1"]
-    assert header.is_fitting(["MADE1", "308714", "", " ", ""])
-    assert not header.is_fitting(["MADE1", "308714", "", "x"])
-    assert not header.is_fitting(["MADE1"])
+    reader = PairReader(header, NOON)
+    assert reader.is_fitting(["MADE1", "308714", "", " ", ""])
+    assert not reader.is_fitting(["MADE1", "308714", "", "x"])
+    assert not reader.is_fitting(["MADE1"])
 
 
 def test_a_header_with_a_seed_and_without_an_otp_is_one_of_a_file_of_seeds() -> None:
