@@ -83,9 +83,9 @@ class CsvFormat:
     comment: re.Pattern[str] = COMMENT
     # The cells of a row; or a function that tells them from the row.
     layout: Layout | Callable[[list[str]], Layout] = Layout(())
-    # What the cells of a row look like, without blanks and quotation marks around them: one such row among the first
+    # A regular expression of a row, without blanks and quotation marks around its cells: one such row among the first
     # lines tells the format.
-    looks_like: re.Pattern[str] | None = None
+    looks_like: str = ""
     # Tells the format where no single row does.
     told: Callable[[bytes], bool] | None = None
     # What stands before the cells of the layout, told from a file's path and its first line that is not blank. Raises
@@ -104,7 +104,7 @@ class CsvFormat:
             return self.told(head)
         if self.looks_like:
             rows = map(self.delimiter.join, split_first_lines(head, self.delimiter))
-            return any(map(self.looks_like.fullmatch, rows))
+            return any(re.fullmatch(self.looks_like, row) for row in rows)
         return self.told_by <= find_names(head, self.header)
 
     def read(self, file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
@@ -223,7 +223,7 @@ LOGGING = "logging start"
 YUBICO_COMMENT = re.compile(rf'\s*(?:#|"?(?i:{LOGGING})"?\s*(?:,[^,]*)?[,\s]*$)')
 # A line that says that the tool was started; a row of the traditional format, which has the time in any language; and
 # one of the Yubico format, which has an access code and a time.
-YUBICO_ROW = re.compile(
+YUBICO_ROW = (
     rf"(?i:{LOGGING})(?:,.*)?"
     rf"|(?i:{'|'.join(KINDS)})[^,]*,\d[^,]*\d:\d\d.*"
     r"|(?:[^,]*,){4}(?:[0-9A-Fa-f]{12})?,\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?(?:,.*)?"
@@ -262,7 +262,7 @@ def complete_yubico(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 # PhenixID
 
-PHENIXID_ROW = re.compile(rf"(?i:hotp|totp);[^;]*;.*[^;].*|[^;]*;{SECRET};\d+")
+PHENIXID_ROW = rf"(?i:hotp|totp);[^;]*;.*[^;].*|[^;]*;{SECRET};\d+"
 PHENIXID_TOTP = Layout(("otp_type", "serial", "hash_algorithm", "secret", "epoch", "time_step", "digits"), fewest=7)
 PHENIXID_HOTP = Layout(("otp_type", "serial", "secret", "counter", "", "", ""), fewest=3)
 PHENIXID_TYPELESS = Layout(("serial", "secret", "counter", "", "", "", ""), fewest=3)
