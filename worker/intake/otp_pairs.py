@@ -20,6 +20,7 @@ from worker.intake.csv_rows import (
     SEPARATOR_LINE,
     Cells,
     Header,
+    find_twice,
     read_whole_rows,
     split_header,
     split_rows,
@@ -165,12 +166,12 @@ def _find_incomplete(names: list[str], *, mends: bool) -> Fault | None:
 
 def _find_double(names: list[str]) -> Fault | None:
     """Find two columns that mean the same."""
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names, 1):
-        first = seen.setdefault(canonical_column(name) or normalise(name), place)
-        if first != place:
-            return f"{_describe(name, place)} means the same as column {first}", "Remove or rename one of the two"
-    return None
+    twice = find_twice((canonical_column(name) or normalise(name), "") for name in names)
+    if twice is None:
+        return None
+    first, second = twice
+    problem = f"{_describe(names[second - 1], second)} means the same as column {first}"
+    return problem, "Remove or rename one of the two"
 
 
 def _describe(name: str, place: int) -> str:
