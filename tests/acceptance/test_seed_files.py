@@ -17,7 +17,7 @@ import pytest
 from support.data.seed_shipments import make_seeds
 from support.processes.waiting import wait_until
 
-from worker.intake.formats.table import FORMATS
+from worker.intake.formats import FORMATS
 from worker.simulator.oath import hotp
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"

@@ -31,7 +31,7 @@ WRONG = [
     ("worker/rules/decisions.py", "import worker.pingone.client", "Rules are pure"),
     ("worker/rules/breaker.py", "import sqlalchemy", "Rules are pure"),
     ("worker/intake/shipment.py", "import worker.database.engine", "Intake reads files"),
-    ("worker/intake/lines.py", "import models.record", "Intake reads files"),
+    ("worker/intake/files.py", "import models.record", "Intake reads files"),
     ("worker/batches/loading.py", "import worker.pages.batch_page", "Imports go one way"),
     ("worker/pages/chart.py", "import worker.database.engine", "Pages write what reports have read"),
     ("worker/pages/chart.py", "import sqlalchemy", "Pages write what reports have read"),

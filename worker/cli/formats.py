@@ -6,7 +6,7 @@ from rich.table import Table
 
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson
-from worker.intake.formats.table import FORMATS
+from worker.intake.formats import FORMATS
 
 
 def formats(as_json: AsJson = False) -> None:

@@ -13,10 +13,9 @@ import typer
 
 from worker.config.file_permissions import refuse_open_secrets
 from worker.config.settings import ConfigError
-from worker.intake import Hints, Shipment, Switches, UnusableFile, open_assignment, open_shipment, recognise_shipment
-from worker.intake.foreign_files import BYTE_ORDER_MARK
-from worker.intake.formats.format import Encoding, SecretMissing
-from worker.intake.formats.tokens import DIGITS, TIME_STEPS
+from worker.intake import Hints, SecretMissing, Shipment, Switches, UnusableFile, open_assignment, open_shipment
+from worker.intake.files import BYTE_ORDER_MARK, Encoding
+from worker.intake.tokens import DIGITS, TIME_STEPS
 from worker.vault.seed import HashAlgorithm, OtpType
 
 # A pre-shared key in a file that is longer than this, in bytes, is none.
@@ -85,7 +84,7 @@ class SourceOptions:
             try:
                 return open_shipment(file, hints=hints, **said)
             except SecretMissing as missing:
-                if is_loaded(unread := recognise_shipment(file, hints=hints, **said)):
+                if is_loaded(unread := open_shipment(file, hints=hints, must_read=False, **said)):
                     return unread
                 # None: standard input is closed.
                 if sys.stdin is None or not sys.stdin.isatty():

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import typer
 
-from worker.intake import Hints, Row, UnusableFile, canonical_column, open_shipment
-from worker.intake.formats.format import SecretMissing
-from worker.intake.formats.header_csv import split_header
-from worker.intake.formats.otp_pairs.format import OtpPairs
+from worker.intake import Hints, Row, SecretMissing, UnusableFile, canonical_column, open_shipment
+from worker.intake.csv_rows import split_header
+from worker.intake.formats import OTP_PAIRS
 from worker.vault.seed import Seed
 
 # Columns whose cells are OTPs.
@@ -44,7 +43,7 @@ def _has_seeds(path: Path) -> bool:
     try:
         shipment = open_shipment(path, hints=Hints(otp_type="totp", time_step=30))
         # No row of pairs has a seed, and an export may have a million.
-        if isinstance(shipment.format, OtpPairs):
+        if shipment.format is OTP_PAIRS:
             return False
         return any(isinstance(token, Row) and isinstance(token.otps, Seed) for token in shipment.tokens())
     except UnusableFile as fault:

@@ -1,18 +1,28 @@
 """Files in: a shipment's file becomes rows, and errors of the rows that are refused.
 
 May import vault (OTPs); knows no database, no network and no PingOne.
-Begin with `shipment` (a file is opened and read) or `rows` (what comes out of it); `formats` has a package for each
-format of files.
+Begin with `shipment` (a file is opened and read) or `rows` (what comes out of it); `formats` is the table of what is
+read, `csv_rows` and `xml_formats` take files apart, `tokens` checks what they hold.
 """
 
-from worker.intake.assignment import Assignment, open_assignment
-from worker.intake.formats.format import Hints
-from worker.intake.formats.otp_pairs.columns import CANONICAL, canonical_column, is_result, normalise
-from worker.intake.identities import explain_missing_ids
-from worker.intake.results import FILE_ROW, RESULT_COLUMNS
-from worker.intake.rows import COLUMNS, Column, Row, RowError, UnusableFile
-from worker.intake.serial_list import SerialList, open_serial_list
-from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment, recognise_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import Assignment, SerialList, open_assignment, open_serial_list
+from worker.intake.rows import (
+    CANONICAL,
+    COLUMNS,
+    FILE_ROW,
+    RESULT_COLUMNS,
+    Column,
+    Row,
+    RowError,
+    SecretMissing,
+    UnusableFile,
+    canonical_column,
+    explain_missing_ids,
+    is_result,
+    normalise,
+)
+from worker.intake.shipment import NO_SWITCHES, Leftovers, Shipment, Switches, open_shipment
 
 __all__ = [
     "CANONICAL",
@@ -26,6 +36,7 @@ __all__ = [
     "Leftovers",
     "Row",
     "RowError",
+    "SecretMissing",
     "SerialList",
     "Shipment",
     "Switches",
@@ -37,5 +48,4 @@ __all__ = [
     "open_assignment",
     "open_serial_list",
     "open_shipment",
-    "recognise_shipment",
 ]

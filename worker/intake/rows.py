@@ -1,4 +1,4 @@
-"""What comes out of a file: a row, the error of a row, or the error of the whole file.
+"""What comes out of a file: a row, the error of a row, or the error of the whole file; and what its columns are called.
 
 A column that a row may have is declared here and nowhere else, as a field of Row. The formats take the names in a
 header from here; the load writes the value into the record's column of the same name, and the export reads it from
@@ -10,11 +10,28 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
 from models.row_fault import RowFault
 from worker.vault.otp_source import OtpSource
-from worker.vault.seed import OtpType
+from worker.vault.seed import OtpType, Seed
+
+# The column that says which row of its batch a row is, by its number in the file that was loaded. A row that was
+# refused is found by nothing else, since its serial number may have been what was wrong.
+FILE_ROW = "file_row"
+# The columns that an export adds, in their order: how each row ended, and which row of its batch it is. When the file
+# comes back to mend its batch, only the last of them is read. That one is never empty, so that no spreadsheet takes the
+# end of a row for empty.
+RESULT_COLUMNS = (
+    "status",
+    "reason",
+    "detail",
+    "pingone_error_id",
+    "correlation_id",
+    "attempts",
+    "otp_posts",
+    FILE_ROW,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +81,78 @@ COLUMNS = tuple(
 )
 # Those whose cells hold any text.
 PLAIN = tuple(column for column in COLUMNS if column.longest)
-# Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
-# name is copied from a page or a window.
-INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+# The columns that only OTP pairs have.
+OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
+OTP2 = Column("otp2", ("second otp", "next otp"))
+# All columns of ours that a header may name, in the order in which missing ones are named.
+KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(FILE_ROW))
+# The fields of a Row that name a person; a list of who gets what has a column for one of them at least.
+PERSON = ("user_id", "username", "email", "external_id")
+
+
+def normalise(name: str) -> str:
+    """Bring the name of a column into the form in which names are compared: without case, blanks, `_`, `-`, and without
+    a stray byte order mark."""
+    return re.sub(r"[\s_\-\ufeff]", "", name).lower()
+
+
+def name_columns(columns: tuple[Column, ...]) -> dict[str, str]:
+    """Map every name that a header may have for these columns, normalised, to the column that it means."""
+    return {normalise(name): column.name for column in columns for name in (column.name, *column.synonyms)}
+
+
+# The column that each normalised name means.
+CANONICAL = name_columns(KNOWN)
+_RESULTS = frozenset(map(normalise, RESULT_COLUMNS))
+# Words that say that a column holds a secret. "key", "pin" and "puk" also stand inside harmless words (keyboard,
+# shipping, pingone_id). So they count only where they are a word of the name.
+SECRET_WORDS = {"key", "keys", "pin", "pins", "puk", "puks"}
+# Parts of a normalised name that say the same: "key", "pin" and "puk" at its end, or before what vendors put behind
+# them; and a further OTP, such as "otp3", which is a secret too.
+SECRET_PART = re.compile(
+    r"seed|secret(?!ar)|password|passphrase|passcode|privateid"
+    r"|(?:key|pin|puk)s?\d*$"
+    r"|^(?:key|pin|puk)(?:code|data|hex|b64|base\d+|value|number)"
+    r"|(?<![ht])otp\d*$"
+)
+# A word of a name: `serialKey_PIN` has serial, Key and PIN.
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# What a serial number, an OTP, a seed or an id looks like, and a column's name does not.
+DATA = re.compile(
+    r"[A-Za-z]{0,8}\d{4,}"
+    r"|[0-9A-Fa-f]{16,}"
+    r"|[A-Z2-7]{16,}=*"
+    r"|\d[.,]?\d*E\+\d+"
+    r"|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+)
+
+
+def canonical_column(name: str) -> str | None:
+    """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
+    return CANONICAL.get(normalise(name))
+
+
+def is_result(name: str) -> bool:
+    """Tell whether a column of this name is one that an export adds, and so none of the file's own."""
+    return normalise(name) in _RESULTS
+
+
+def names_secret(name: str) -> bool:
+    """Tell whether the name of a column that is none of ours says that it holds a seed, key, PIN, PUK, password or
+    OTP."""
+    words = {word.lower() for word in WORD.findall(name)}
+    return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a column that is none of ours is kept: it has a name, no secret, and no result of an earlier
+    export."""
+    return bool(name) and not is_result(name) and not names_secret(name)
+
+
+def looks_like_data(name: str) -> bool:
+    """Tell whether what stands in the place of a name is the value of a cell: then the file has no header."""
+    return DATA.fullmatch(name.strip()) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +169,14 @@ class RowError:
     fault: RowFault
 
 
-def explain_too_long(row: Row) -> str | None:
-    """Explain which value of a row is longer than the database has room for; None if none is."""
-    for column in PLAIN:
-        if len(getattr(row, column.attribute) or "") > column.longest:
-            cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
-            return f"{column.name} has more than {column.longest} characters: {cure}"
-    return None
+class RowRefused(Exception):
+    """A row is refused; the message is the reason of the RowError that is made of this, `serial` what stands in the
+    row for a serial number, `fault` the kind of the reason."""
 
-
-def explain_invisible(row: Row) -> str | None:
-    """Explain which name of a row's person has a character that nobody sees, so that PingOne would not find the person;
-    None if none has."""
-    for column, name in (("username", row.username), ("email", row.email)):
-        if name and INVISIBLE.search(name):
-            return f"{column} has a character that nobody sees, such as a zero-width space: type it anew"
-    return None
+    def __init__(self, reason: str, serial: str = "", fault: RowFault = RowFault.SEED_UNFIT) -> None:
+        super().__init__(reason)
+        self.serial = serial
+        self.fault = fault
 
 
 class UnusableFile(Exception):
@@ -111,3 +189,101 @@ class UnusableFile(Exception):
         self.row_number = row_number
         self.problem = problem
         self.cure = cure
+
+
+class SecretMissing(UnusableFile):
+    """The file is encrypted, and the key or the password that opens it was not given."""
+
+    def __init__(self, path: Path, kind: Literal["key", "password"]) -> None:
+        what = "a pre-shared key" if kind == "key" else "a password"
+        cure = f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
+        super().__init__(path, f"is encrypted with {what}", cure)
+        self.kind = kind
+
+
+# What a header calls the column of the serial numbers; where files were joined, it stands between the rows.
+COLUMN_NAME = re.compile(r"\ufeff?serial[\s_-]*(?:number)?", re.IGNORECASE)
+# What PingOne allows for a serial number, but for the name of the column.
+SERIAL = re.compile(rf"(?!(?i:{COLUMN_NAME.pattern})\Z)[A-Za-z0-9]{{1,50}}")
+# What Excel makes of a long number, such as 1.00013E+12.
+EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
+# The beginning of a value that somebody wrote so that Excel leaves it alone.
+EXCEL_QUOTED = re.compile(r"'|=?\"")
+# Characters from which a seed cannot be told from a serial number: 10 bytes are 16 characters of Base32.
+LENGTH_OF_SEED = 16
+# The cures of a value that a spreadsheet spoilt: in a person's own CSV, and in a vendor's file of any kind.
+AS_TEXT = "format the column as Text and export again"
+AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
+# The form of the ids of users and devices in PingOne.
+UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
+# name is copied from a page or a window.
+INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+
+
+def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
+    """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: of what a spreadsheet
+    spoilt."""
+    if not serial:
+        return "serial is missing: write the serial number that is printed on the token"
+    if COLUMN_NAME.fullmatch(serial):
+        return "the row names columns, as a header does, and no token: delete it"
+    if EXCEL_NUMBER.fullmatch(serial):
+        return f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}"
+    if EXCEL_QUOTED.match(serial):
+        return explain_quoted("serial", cure)
+    fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
+    return f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
+
+
+def explain_quoted(column: str, cure: str = AS_TEXT) -> str:
+    """Explain what is wrong with a value that has an apostrophe or `="…"` around it."""
+    return (
+        f'{column} is written as a quoted number, with an apostrophe or ="…" around it for a spreadsheet: '
+        f"write the bare characters; {cure}"
+    )
+
+
+def find_nameable_serial(serial: str) -> str | None:
+    """Find the serial number that an error may name; None if it is malformed, or so long that it may be a seed because
+    the columns are interchanged."""
+    return serial if SERIAL.fullmatch(serial) and len(serial) < LENGTH_OF_SEED else None
+
+
+def explain_id(column: str) -> str:
+    """Explain what is wrong with an id that is no UUID."""
+    return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+
+
+def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:
+    """Explain what a row lacks, so that it cannot be loaded; None if it lacks nothing. `may_pair`: a device may be
+    made."""
+    if not any(getattr(row, name) for name in PERSON):
+        # A vendor's file of seeds has no column for a person.
+        if isinstance(row.otps, Seed):
+            return "nobody is named who gets it: give --assign who.csv, a list of who gets what"
+        return "user_id is missing, and no username, email or external_id names the person: add one of these columns"
+    if row.device_id or may_pair:
+        return None
+    return (
+        "device_id is missing: add it, or let the token be paired with --pair, which finds a device that is there "
+        "already"
+    )
+
+
+def refuse_unfit(row: Row | RowError) -> Row | RowError:
+    """Return the row, or its error if a value of it or of the list is too long to be kept, or names nobody: the others
+    can be loaded."""
+    if isinstance(row, RowError):
+        return row
+    for column in PLAIN:
+        value = getattr(row, column.attribute) or ""
+        if len(value) > column.longest:
+            cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
+            problem = f"{column.name} has more than {column.longest} characters: {cure}"
+            return RowError(row.row_number, problem, row.serial_number, RowFault.ROW_UNREADABLE)
+    for name in ("username", "email"):
+        if INVISIBLE.search(getattr(row, name) or ""):
+            problem = f"{name} has a character that nobody sees, such as a zero-width space: type it anew"
+            return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
+    return row

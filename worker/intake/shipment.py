@@ -7,38 +7,29 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from models.row_fault import RowFault
-from worker.intake.assignment import NO_PERSON, Assignment
-from worker.intake.formats.first_lines import HEAD
-from worker.intake.formats.format import NO_HINTS, Format, Hints, OpenFile
-from worker.intake.formats.table import choose_format, find_format
-from worker.intake.identities import explain_missing_ids
-from worker.intake.opening import open_file
-from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, explain_invisible, explain_too_long
+from worker.intake.files import HEAD, NO_HINTS, Hints, OpenFile, open_file
+from worker.intake.formats import Format, choose_format, find_format, open_table
+from worker.intake.lists import NO_PERSON, Assignment
+from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, explain_missing_ids, refuse_unfit
 
-# Bytes that are read at once of a file that is not taken apart.
-_BLOCK = 1 << 20
 # Bytes of the digest by which the facts of two rows are compared, and of its key.
 _DIGEST = 16
-
 # What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of
 # a person's own, changes nothing in PingOne.
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
 # What only one row of a file may have: what it is, and its value.
 Identity: TypeAlias = "tuple[str, str]"
-
-DIFFERING = (
-    "the {what} stands on row {row} of this file too, and the rows with it do not all say the same (secret or OTPs,"
-    " type, person, device): none of them is loaded; find out which is right, and delete the others"
-)
-SAME = "the {what} stands on row {row} of this file already, and all is the same there: delete one of the two rows"
+# An identity that stands on several rows: the number of the first of them, and of the first one that does not say the
+# same; None if all say the same.
+Repeat: TypeAlias = "tuple[int, int | None]"
 
 
 def read_clock() -> datetime:
@@ -65,15 +56,6 @@ class Switches:
 NO_SWITCHES = Switches()
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """An identity that stands on several rows: the number of the first of them, and of the first one that does not say
-    the same; None if all say the same."""
-
-    first: int
-    differing: int | None
-
-
 @dataclass(frozen=True)
 class Shipment:
     """A file that can be used, and the list of who gets what, if there is one. `columns` are the names, as written, of
@@ -90,6 +72,8 @@ class Shipment:
     only_new: bool = False
     switches: Switches = NO_SWITCHES
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
+    # What stands on several rows of the file.
+    repeats: Mapping[Identity, Repeat] = field(default_factory=dict, repr=False)
 
     @property
     def fingerprint(self) -> str:
@@ -125,43 +109,46 @@ class Shipment:
         Raises UnusableFile if the file is gone, or has changed since it was opened. Whether it has changed is known
         only at its end: commit nothing before.
         """
-        repeats = self._repeats
-        for known, row in self._read(leftovers or Leftovers()):
-            if row is not None:
-                yield (_refuse_repeated(known, repeats) if known else None) or _refuse_unfit(row)
-
-    @cached_property
-    def _repeats(self) -> Mapping[Identity, Repeat]:
-        """What stands on several rows of the file. Looked for once, since that costs a pass through the file."""
-        return _find_repeats(known for known, _ in self._read(Leftovers()) if known)
-
-    def _read(self, leftovers: Leftovers) -> Iterator[tuple[Row | None, Row | RowError | None]]:
-        """Read every row of the file: what is known of it, which is nothing where it cannot be read; and what becomes
-        of it, which is nothing where it is left out."""
-        digest = hashlib.sha256()
+        leftovers = leftovers or Leftovers()
         in_box: set[str] = set()
-        with open_file(self.path) as stream:
-            file = OpenFile(self.path, stream, digest, self.hints)
-            for row in self.format.read_rows(file, self.clock()):
+        with self._opened() as (file, _, rows):
+            for row in rows:
                 if row.serial_number is not None:
                     in_box.add(row.serial_number)
-                joined = self._join(row, leftovers)
-                yield next((each for each in (joined, row) if isinstance(each, Row)), None), joined
-        if digest.hexdigest() != self.digest:
+                joined = self._join(row)
+                is_unassigned = isinstance(joined, RowError) and joined.reason == NO_PERSON
+                leftovers.unassigned += is_unassigned
+                if not (is_unassigned and self.only_assigned):
+                    known = _find_known(row, joined)
+                    yield (known and _refuse_repeated(known, self.repeats)) or refuse_unfit(joined)
+            digest = file.digest()
+        if digest != self.digest:
             cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
             raise UnusableFile(self.path, "the file changed while it was read", cure)
         if self.assignment is not None:
             leftovers.not_in_box += [serial for serial in self.assignment.lines if serial not in in_box]
 
-    def _join(self, row: Row | RowError, leftovers: Leftovers) -> Row | RowError | None:
-        """Join a row with its line of the list; None if it is to be left out."""
-        if isinstance(row, RowError) or self.assignment is None:
-            return row
-        joined = self.assignment.assign(row)
-        if isinstance(joined, RowError) and joined.reason == NO_PERSON:
-            leftovers.unassigned += 1
-            return None if self.only_assigned else joined
-        return joined
+    def read_through(self) -> Shipment:
+        """Read the file once, to its end, for its columns, its digest, and what stands on several rows. Raises
+        UnusableFile."""
+        with self._opened() as (file, columns, rows):
+            known = (_find_known(row, self._join(row)) for row in rows)
+            repeats = _find_repeats(row for row in known if row is not None)
+            digest = file.digest()
+        if self.assignment is not None:
+            columns = list(dict.fromkeys([*columns, *self.assignment.columns]))
+        return replace(self, columns=columns, digest=digest, repeats=repeats)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[OpenFile, list[str], Iterator[Row | RowError]]]:
+        """Open the file, and yield it with its columns and its rows. Raises UnusableFile."""
+        with open_file(self.path) as stream:
+            file = OpenFile(self.path, stream, self.hints)
+            yield (file, *open_table(self.format, file, self.clock()))
+
+    def _join(self, row: Row | RowError) -> Row | RowError:
+        """Join a row with its line of the list."""
+        return row if isinstance(row, RowError) or self.assignment is None else self.assignment.assign(row)
 
 
 def open_shipment(
@@ -174,42 +161,29 @@ def open_shipment(
     only_new: bool = False,
     switches: Switches = NO_SWITCHES,
     clock: Callable[[], datetime] = read_clock,
+    must_read: bool = True,
 ) -> Shipment:
     """Read the file once, to its end, so that what makes it unusable as a whole is known before a row is used.
 
     `assignment`: the list of who gets what. `format_name`: the format of this name reads the file, whatever it looks
     like; None: its first bytes tell. `clock` returns the time, with its zone, that a `generated_at` is compared with.
-    Raises UnusableFile.
+    `must_read`: False for a file that cannot be read, for want of its key, so that its fingerprint is known: it has no
+    columns, and its rows cannot be read. Raises UnusableFile.
     """
-    digest = hashlib.sha256()
     with open_file(path) as stream:
-        chosen = _choose_format(path, stream, format_name)
-        columns = chosen.read_columns(OpenFile(path, stream, digest, hints))
-    if assignment is not None:
-        columns = list(dict.fromkeys([*columns, *assignment.columns]))
-    return Shipment(
-        path, chosen, hints, columns, digest.hexdigest(), assignment, only_assigned, only_new, switches, clock
+        head = stream.read(HEAD)
+        stream.seek(0)
+        digest = "" if must_read else OpenFile(path, stream).digest()
+    chosen = find_format(path, format_name) if format_name else choose_format(path, head)
+    shipment = Shipment(
+        path, chosen, hints, [], digest, assignment, only_assigned, only_new, switches, clock, repeats={}
     )
+    return shipment.read_through() if must_read else shipment
 
 
-def recognise_shipment(
-    path: Path,
-    *,
-    format_name: str | None = None,
-    hints: Hints = NO_HINTS,
-    assignment: Assignment | None = None,
-    only_assigned: bool = False,
-    only_new: bool = False,
-    switches: Switches = NO_SWITCHES,
-) -> Shipment:
-    """Open a file that cannot be read, for want of its key, so that its fingerprint is known: it has no columns, and
-    its rows cannot be read. Raises UnusableFile."""
-    digest = hashlib.sha256()
-    with open_file(path) as stream:
-        chosen = _choose_format(path, stream, format_name)
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return Shipment(path, chosen, hints, [], digest.hexdigest(), assignment, only_assigned, only_new, switches)
+def _find_known(row: Row | RowError, joined: Row | RowError) -> Row | None:
+    """Find what is known of a row: with its line of the list, without it, or nothing where it cannot be read."""
+    return next((each for each in (joined, row) if isinstance(each, Row)), None)
 
 
 def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
@@ -223,11 +197,10 @@ def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
         for what, value in _identify(row):
             first = seen[what].setdefault(value, here)
             if first is not here:
-                before = repeats.get((what, value))
-                differing = before.differing if before else None
+                _, differing = repeats.get((what, value), (0, None))
                 if differing is None and first[1] != here[1]:
                     differing = row.row_number
-                repeats[what, value] = Repeat(first[0], differing)
+                repeats[what, value] = first[0], differing
     return repeats
 
 
@@ -253,30 +226,15 @@ def _refuse_repeated(row: Row, repeats: Mapping[Identity, Repeat]) -> RowError |
     """The error of a row whose token or device another row of the file has too; None if it is loaded all the same."""
     number, reason = row.row_number, None
     found = [(what, repeats[what, value]) for what, value in _identify(row) if (what, value) in repeats]
-    for what, repeat in found:
-        if repeat.differing is not None:
-            other = repeat.differing if number == repeat.first else repeat.first
-            reason = DIFFERING.format(what=what, row=other)
+    for what, (first, differing) in found:
+        if differing is not None:
+            reason = (
+                f"the {what} stands on row {differing if number == first else first} of this file too, and the rows "
+                "with it do not all say the same (secret or OTPs, type, person, device): none of them is loaded; "
+                "find out which is right, and delete the others"
+            )
             break
-        if number != repeat.first:
-            reason = reason or SAME.format(what=what, row=repeat.first)
+        if number != first:
+            same = f"the {what} stands on row {first} of this file already, and all is the same there"
+            reason = reason or f"{same}: delete one of the two rows"
     return RowError(number, reason, row.serial_number, RowFault.REPEATED) if reason else None
-
-
-def _refuse_unfit(row: Row | RowError) -> Row | RowError:
-    """The row, or its error if a value of it or of the list is too long to be kept, or names nobody: the others can be
-    loaded."""
-    if isinstance(row, RowError):
-        return row
-    if problem := explain_too_long(row):
-        return RowError(row.row_number, problem, row.serial_number, RowFault.ROW_UNREADABLE)
-    if problem := explain_invisible(row):
-        return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
-    return row
-
-
-def _choose_format(path: Path, stream: BinaryIO, name: str | None) -> Format:
-    """Choose the format of this name, or the one that the first bytes tell. Leaves the stream at its beginning."""
-    head = stream.read(HEAD)
-    stream.seek(0)
-    return find_format(path, name) if name else choose_format(path, head)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.intake import Hints, Row, RowError, UnusableFile
-from worker.intake.formats.first_lines import HEAD
-from worker.intake.formats.format import NO_HINTS, OpenFile
-from worker.intake.formats.table import choose_format, find_format
+from worker.intake.files import HEAD, NO_HINTS, OpenFile
+from worker.intake.formats import choose_format, find_format, open_table
 from worker.vault.seed import Secret, Seed
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "formats"
@@ -52,23 +51,16 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def read(path: Path, hints: Hints = NO_HINTS, format_name: str | None = None) -> list[Row | RowError]:
-    """Read the columns and then the rows of a file. Raises UnusableFile."""
+    """Read the rows of a file. Raises UnusableFile."""
     with path.open("rb") as stream:
         head = stream.read(HEAD)
         chosen = find_format(path, format_name) if format_name else choose_format(path, head)
-        digests = []
-        rows: list[Row | RowError] = []
-        for what in ("columns", "rows"):
-            stream.seek(0)
-            digest = hashlib.sha256()
-            file = OpenFile(path, stream, digest, hints)
-            if what == "columns":
-                chosen.read_columns(file)
-            else:
-                rows.extend(chosen.read_rows(file, NOON))
-            digests.append(digest.hexdigest())
-    assert digests == [hashlib.sha256(path.read_bytes()).hexdigest()] * 2
-    return rows
+        stream.seek(0)
+        file = OpenFile(path, stream, hints)
+        _, rows = open_table(chosen, file, NOON)
+        read_rows = list(rows)
+        assert file.digest() == hashlib.sha256(path.read_bytes()).hexdigest()
+    return read_rows
 
 
 def hotp(serial: str, counter: int = 0, **row: Any) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from worker.cli.application import app
 from worker.cli.source_options import SourceOptions
-from worker.intake import UnusableFile
-from worker.intake.formats.format import SecretMissing
+from worker.intake import SecretMissing, UnusableFile
 
 FORMATS = Path(__file__).parents[2] / "samples" / "formats"
 VALUES: dict[str, Any] = {

@@ -1,0 +1,192 @@
+"""Lists: who gets what, and serial numbers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.row_fault import RowFault
+from worker.intake import Row, RowError, UnusableFile, open_assignment, open_serial_list, open_shipment
+from worker.vault.otp import Otp, OtpPair
+
+
+def write(directory: Path, content: bytes) -> Path:
+    path = directory / "who.csv"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"Tokens of the spring\nserial,username\nMADE1,alice\n", "Let the list begin with a header of its columns"),
+        (b"sep=;\nserial;username\nMADE1;alice\n", "line 1: begins with a 'sep=' line for Excel. Delete that line"),
+        (b"MADE0001;alice\n", "line 1: the first line is a row of data, the header is missing. Let the list begin"),
+        (b"MADE1,alice\n", "serial, and one of user_id, username, email or external_id"),
+        (b"serial,username,site,Site\nMADE1,alice,Oslo,Rome\n", "line 1: columns 3 and 4 mean the same. Remove"),
+        (b"serial,upn,user\nMADE1,alice,bob\n", "line 1: columns 2 and 3 mean the same. Remove or rename"),
+        (b"serial,username" + b",x" * 200 + b"\nMADE1,alice\n", "line 1: the header has more than 200 columns. Remove"),
+        (b"serial,username\n1.2E+11,a\n1.2E+11,b\n", "line 2: assigns no token, since the serial was turned into"),
+        (b"serial,username\n", "who.csv: assigns no token. Write one line a token below the header"),
+        (b"serial,note\nMADE1,alice\n", "the list has no column for the person"),
+        (b"<?xml version='1.0'?><KeyContainer/>", "is XML or HTML, and no list. See whether list and shipment"),
+        (b'{"value": [{"serialNumber": "MADE1"}]}', "is JSON, and no list. See whether list and shipment are"),
+        (b"%PDF-1.7", "is a PDF. See whether list and shipment are interchanged: --assign takes a CSV"),
+        (b"PK\x03\x04 [Content_Types].xml xl/workbook.xml", "is a spreadsheet, not a CSV. Save it as UTF-8"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused_with_its_own_cure(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(UnusableFile) as caught:
+        open_assignment(write(tmp_path, content))
+    assert says in str(caught.value)
+    assert "who.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_of_a_list_is_told_by_the_columns_that_are_known(tmp_path: Path, separator: str) -> None:
+    others = ",;\t".replace(separator, "") * 3
+    lines = (("serial", "email", f"name{others}"), ("MADE1", "ada@x.test", f"Ada{others}"))
+    content = "".join(f"{separator.join(line)}\n" for line in lines)
+    (line,) = open_assignment(write(tmp_path, content.encode())).lines.values()
+    assert line.values == {"email": "ada@x.test"}
+
+
+def test_a_serial_number_that_stands_twice_is_named_with_its_lines(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,alice\nMADE2,bob\nMADE1,carol\n"))
+    refused = assignment.assign(Row(row_number=9, serial_number="MADE1", otps=OtpPair(Otp("111111"), None)))
+    assert isinstance(refused, RowError)
+    assert "in its lines 2 and 4" in refused.reason
+
+
+def test_a_name_in_the_list_that_is_too_long_costs_its_row_alone(tmp_path: Path) -> None:
+    shipment = tmp_path / "pairs.csv"
+    shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,alice\nMADE2," + b"x" * 321 + b"\n"))
+    first, second = open_shipment(shipment, assignment=assignment).tokens()
+    assert isinstance(first, Row)
+    assert isinstance(second, RowError)
+    assert second.reason.startswith("username has more than 320 characters")
+
+
+def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"))
+    assert assignment.persons_twice == ["MADE2"]
+
+
+def test_file_and_list_may_write_a_person_s_name_in_other_capitals(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,ada@x.test\nMADE2,bob@x.test\n"))
+    pair = OtpPair(Otp("111111"), None)
+    same = assignment.assign(Row(row_number=2, serial_number="MADE1", username="Ada@X.test", otps=pair))
+    other = assignment.assign(Row(row_number=3, serial_number="MADE2", username="Ada@X.test", otps=pair))
+    assert isinstance(same, Row)
+    assert same.username == "Ada@X.test"
+    assert isinstance(other, RowError)
+    assert "different persons" in other.reason
+
+
+def test_a_header_between_the_lines_of_a_list_is_no_token(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n"))
+    assert list(assignment.lines) == ["MADE1", "MADE2"]
+    (header,) = assignment.nameless
+    assert header.row_number == 3
+    assert "names columns, as a header does" in header.reason
+
+
+def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
+    assignment = open_assignment(
+        write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')
+    )
+    assert list(assignment.lines) == ["MADE2"]
+    first, _ = assignment.nameless
+    assert first.row_number == 2
+    assert first.reason.endswith("no value may hold a line break")
+
+
+def test_a_list_in_place_of_the_shipment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusableFile, match=r"no column otp1\. .* the list of who gets what, give it by --assign"):
+        open_shipment(write(tmp_path, b"serial,email,site\nMADE1,a@x.test,Oslo\n"))
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\ufeff", "\u202a", "\u00ad", "\x07"])
+@pytest.mark.parametrize("column", ["username", "email"])
+def test_a_name_with_a_character_that_nobody_sees_is_refused(tmp_path: Path, column: str, hidden: str) -> None:
+    shipment = tmp_path / "pairs.csv"
+    shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
+    who = f"serial,{column}\nMADE1,ada{hidden}@x.test\nMADE2,Jos\u00e9 \u00d8.@x.test\n"
+    first, second = open_shipment(shipment, assignment=open_assignment(write(tmp_path, who.encode()))).tokens()
+    assert isinstance(first, RowError)
+    assert first.reason.startswith(f"{column} has a character that nobody sees")
+    assert first.fault is RowFault.PERSON_UNFIT
+    assert isinstance(second, Row)
+
+
+def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n")
+    with pytest.raises(UnusableFile, match=r"begins with a comment, and not with a header\. Delete the lines above"):
+        open_shipment(path)
+
+
+def test_a_first_line_of_separators_and_controls_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(b",,,,\x0c,,\r\n\x01,,,,,,,\r\nalice,1,2,hotp,6,0\r\n")
+    with pytest.raises(UnusableFile, match="the first line names none of the columns"):
+        open_shipment(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "A100001\nB200002\n",
+        "\ufeffA100001\r\n\r\n  B200002 \r\n",
+        "# who leaves\nA100001\n# and\nB200002\n",
+        "serial\nA100001\nB200002\n",
+        "Serial Number;name\nA100001;Ada\nB200002;\n",
+        "name,serial_number\nAda,A100001\n\nBob,B200002\n",
+        'serial,why\nA100001,"gone, in July"\nB200002,x',
+        '"A100001"\n"B200002"',
+        "A100001\nB200002\na100001\n",
+    ],
+)
+def test_a_table_and_a_plain_list_are_read(tmp_path: Path, content: str) -> None:
+    (path := tmp_path / "leavers.csv").write_text(content, encoding="utf-8", newline="")
+
+    found = open_serial_list(path)
+
+    assert found.serial_numbers == ("A100001", "B200002")
+    assert len(found.digest) == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "row_number", "says"),
+    [
+        (b"", None, "names no token"),
+        (b"\n# nobody\n", None, "names no token"),
+        (b"serial\n", None, "names no token"),
+        (b"name,mail\nAda,a@b.c\n", None, "no column for the serial"),
+        (b"name\nAda\n", None, "no column for the serial"),
+        (b"A100001\nB 2\n", 2, "other characters than letters and digits"),
+        (b"serial,name\nA100001,Ada\n,Bob\n", 3, "serial is missing"),
+        (b"A100001\nB200002,Bob\n", 2, "too many fields"),
+        (b"serial\n1.00013E+12\n", 2, "turned into a number"),
+        (b"A100001\nserial\n", 2, "names columns"),
+        # With one character less, it may be another token's.
+        (b"A100001\nB20000", 2, "may be cut off"),
+        (b"name,serial\nAda,A100001\nBob,B20000", 3, "may be cut off"),
+        (b"A100001\n\xff\n", 2, "not UTF-8"),
+        (b"PK\x03\x04xl/", None, "spreadsheet"),
+        (b"<xml/>", None, "XML"),
+        (b'serial\nA100001\n"B2\n', 3, "a quotation mark is never closed"),
+    ],
+)
+def test_one_bad_row_refuses_the_list_and_names_file_row_and_cure(
+    tmp_path: Path, content: bytes, row_number: int | None, says: str
+) -> None:
+    (path := tmp_path / "leavers.csv").write_bytes(content)
+
+    with pytest.raises(UnusableFile, match=says) as refused:
+        open_serial_list(path)
+
+    where = f"{path}, line {row_number}: " if row_number else f"{path}: "
+    assert str(refused.value).startswith(where)

@@ -1,0 +1,243 @@
+"""Lists of a person's own: who gets what, which is joined with a shipment's rows by the serial number; and serial
+numbers alone, such as those of people who leave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from models.row_fault import RowFault
+from worker.intake.csv_rows import (
+    CUT_OFF,
+    Cells,
+    Header,
+    OpenRow,
+    blank_comments,
+    check_cells,
+    find_names,
+    read_table,
+    read_whole_rows,
+    split_cells,
+)
+from worker.intake.files import HEAD, OpenFile, make_refusal, open_file, read_lines
+from worker.intake.rows import (
+    COLUMNS,
+    PERSON,
+    SERIAL,
+    UUID,
+    Row,
+    RowError,
+    RowRefused,
+    UnusableFile,
+    canonical_column,
+    explain_id,
+    explain_serial,
+    name_columns,
+)
+
+# The fields of a Row that a list may fill: the person, and the device of a token that is paired already.
+ASSIGNED = (*PERSON, "device_id")
+# What the names in the header of a list of who gets what mean, and in one of serial numbers.
+MEANINGS = name_columns(tuple(each for each in COLUMNS if each.attribute in ("serial_number", *ASSIGNED)))
+SERIALS = name_columns(COLUMNS[:1])
+
+_PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
+GIVE_SERIALS = "Give a CSV with a header that names the column serial, or serial numbers alone, one on each line"
+NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
+LIST_CUT_OFF = (
+    "the list's line for this token is its last one, has no line break at its end, and may be cut off: if it is whole, "
+    "put a line break behind it; otherwise get the list again"
+)
+
+
+@contextmanager
+def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
+    """Open a list, and yield its first bytes and the file from its beginning. Raises UnusableFile if it is no text."""
+    with open_file(path) as stream:
+        head = stream.read(HEAD)
+        if foreign := make_refusal(path, head, "and no list", cure):
+            raise foreign
+        stream.seek(0)
+        yield head, OpenFile(path, stream)
+
+
+# Who gets what
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the list. `values` are those of ASSIGNED that it has, `extra` the columns of its own."""
+
+    row_number: int
+    values: Mapping[str, str]
+    extra: Mapping[str, str] = field(repr=False)
+    # Why the token of this line is refused; None if it is not.
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
+    `digest` is the SHA-256 of its bytes. `nameless`: lines without a usable serial number, and why."""
+
+    path: Path
+    columns: list[str]
+    digest: str
+    lines: Mapping[str, Line]
+    nameless: tuple[RowError, ...] = ()
+
+    @property
+    def persons_twice(self) -> list[str]:
+        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ in
+        capitals alone are one person's."""
+        seen = Counter[tuple[str, str]]()
+        twice = []
+        for serial, line in self.lines.items():
+            names = [(name, value.lower()) for name, value in line.values.items() if name in PERSON]
+            if any(seen[name] for name in names):
+                twice.append(serial)
+            seen.update(names)
+        return twice
+
+    def assign(self, row: Row) -> Row | RowError:
+        """Fill in the person, and the columns of the list's own. What the file says itself stays; if the list says
+        something else, the row is refused."""
+        line = self.lines.get(row.serial_number)
+        fault = self._find_fault(row, line)
+        if fault:
+            return RowError(row.row_number, fault, row.serial_number, RowFault.PERSON_UNFIT)
+        if line is None:
+            return row
+        own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
+        filled = {name: value for name, value in line.values.items() if not getattr(row, name)}
+        # The names of ASSIGNED are those of the fields.
+        return replace(row, extra=row.extra | own, **filled)  # type: ignore[arg-type]
+
+    def _find_fault(self, row: Row, line: Line | None) -> str | None:
+        """Find why a row is refused for what the list says, or does not say."""
+        if line is None:
+            return None if any(getattr(row, name) for name in PERSON) else NO_PERSON
+        if not line.fault and any(
+            (getattr(row, name) or value).lower() != value.lower() for name, value in line.values.items()
+        ):
+            return "the file and the list name different persons or devices for this token: correct one of the two"
+        return line.fault
+
+
+def open_assignment(path: Path) -> Assignment:
+    """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
+    Raises UnusableFile."""
+    cure = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
+    lines: dict[str, Line] = {}
+    nameless: list[RowError] = []
+    with _open_list(path, cure) as (_, file):
+        cure = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
+        header, rows = read_table(file, MEANINGS, cure)
+        if not set(header.meanings) & set(PERSON):
+            problem = "the list has no column for the person"
+            raise UnusableFile(path, problem, f"Add one, named {_PERSON}", row_number=header.row_number)
+        for serial, line in _read_lines(header, rows):
+            if not SERIAL.fullmatch(serial):
+                reason = line.fault or explain_serial(serial)
+                nameless.append(RowError(line.row_number, reason, None, RowFault.SERIAL_UNFIT))
+            elif serial in lines:
+                numbers = f"{lines[serial].row_number} and {line.row_number}"
+                fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
+                lines[serial] = replace(lines[serial], fault=fault)
+            else:
+                lines[serial] = line
+        digest = file.digest()
+    if nameless and not lines:
+        problem = f"assigns no token, since {nameless[0].reason}"
+        raise UnusableFile(path, problem, "None of its lines can be used", row_number=nameless[0].row_number)
+    if not lines:
+        raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
+    columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
+    return Assignment(path, columns, digest, lines, tuple(nameless))
+
+
+def _read_lines(header: Header, rows: Iterator[tuple[int, Cells]]) -> Iterator[tuple[str, Line]]:
+    """Read serial number and line of every row that is not blank; a fault in a row stands in its line."""
+    for row in read_whole_rows(rows, partial(_read_line, header)):
+        if isinstance(row, Row):
+            values = {name: value for name in ASSIGNED if (value := getattr(row, name))}
+            yield row.serial_number, Line(row.row_number, values, row.extra)
+        elif row.reason:
+            reason = LIST_CUT_OFF if row.reason == CUT_OFF else row.reason
+            yield row.serial_number or "", Line(row.row_number, {}, {}, reason)
+
+
+def _read_line(header: Header, row_number: int, cells: Cells) -> Row | RowError:
+    """Read a line as a row without OTPs; the reason is empty if the line names neither a token nor a person."""
+    try:
+        known, own = header.pick(cells)
+    except RowRefused as refused:
+        return RowError(row_number, str(refused), None, RowFault.ROW_UNREADABLE)
+    serial = known.pop("serial", "")
+    values = {
+        name: value.lower() if name in ("user_id", "device_id") else value for name, value in known.items() if value
+    }
+    odd_ids = [name for name in ("user_id", "device_id") if name in values and not UUID.fullmatch(values[name])]
+    if odd_ids or not values.keys() & set(PERSON):
+        nobody = "the list's line for this token names no person: fill in one of its columns, or delete the line"
+        fault = explain_id(odd_ids[0]) if odd_ids else nobody
+        return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
+    # The names of ASSIGNED are those of the fields.
+    return Row(row_number=row_number, serial_number=serial, otps=None, extra=own, **values)  # type: ignore[arg-type]
+
+
+# Serial numbers alone
+
+
+@dataclass(frozen=True, slots=True)
+class SerialList:
+    """Serial numbers as a list has them, each once; `digest` is the SHA-256 of its bytes."""
+
+    serial_numbers: tuple[str, ...]
+    digest: str
+
+
+def open_serial_list(path: Path) -> SerialList:
+    """Read a list of serial numbers: a CSV with a column for them, or one on each line. One row that cannot be used
+    refuses all of it, since a token that is left out, or taken for another, would be noticed by nobody. Raises
+    UnusableFile."""
+    serials: dict[str, str] = {}
+    with _open_list(path, GIVE_SERIALS) as (head, file):
+        pick, rows = _open_serials(file, head)
+        for row_number, cells in rows:
+            serial = _read_serial(path, row_number, cells, pick)
+            serials.setdefault(serial.lower(), serial)
+        digest = file.digest()
+    if not serials:
+        raise UnusableFile(path, "names no token", GIVE_SERIALS)
+    return SerialList(tuple(serials.values()), digest)
+
+
+def _open_serials(file: OpenFile, head: bytes) -> tuple[Callable[[Cells], str], Iterator[tuple[int, Cells]]]:
+    """Open the rows below the header, or all where none names a serial number; and say how one is picked from a row."""
+    names = find_names(head, SERIALS)
+    if names & SERIALS.keys():
+        header, rows = read_table(file, SERIALS, GIVE_SERIALS)
+        return lambda cells: header.pick(cells)[0]["serial"], rows
+    if len(names) > 1 or not any(map(str.isdigit, "".join(names))):
+        problem = "the list has no column for the serial" if names else "names no token"
+        raise UnusableFile(file.path, problem, GIVE_SERIALS)
+    return lambda cells: check_cells(cells, 1, 1)[0], split_cells(blank_comments(read_lines(file)), ",")
+
+
+def _read_serial(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells], str]) -> str:
+    """Read the serial number of a row. Raises UnusableFile."""
+    try:
+        serial = pick(cells)
+    except RowRefused as refused:
+        raise UnusableFile(path, str(refused), GIVE_SERIALS, row_number=row_number) from None
+    # With one character less, it may be another token's.
+    if isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == serial:
+        raise UnusableFile(path, CUT_OFF, "Nothing was done", row_number=row_number)
+    if not SERIAL.fullmatch(serial):
+        raise UnusableFile(path, explain_serial(serial), "Nothing was done", row_number=row_number)
+    return serial

@@ -1,0 +1,507 @@
+"""The format "PSKC": documents of the RFC and of drafts before it. A row's number is the place of the key in the
+document, counted from 1.
+
+python-pskc reads a package of keys at a time. What it takes for granted is looked at here first: whether a value is
+encrypted, and whether anything proves that it is decrypted rightly.
+
+https://www.rfc-editor.org/rfc/rfc6030
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from pskc import PSKC
+from pskc.algorithms import normalise_algorithm
+from pskc.device import Device
+from pskc.encryption import algorithm_key_lengths
+from pskc.exceptions import DecryptionError, KeyDerivationError, PSKCError
+from pskc.key import Key
+from pskc.parser import PSKCParser
+
+from worker.intake.files import Hints, OpenFile
+from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile
+from worker.intake.tokens import HEX_AS_BASE64, Token, make_rows
+from worker.intake.xml_formats import cut_namespace, is_xml, read_parts
+
+# Names of the root, of elements that hold keys, of keys, of the serial number's element, of MACs and of values that do
+# not say that they are encrypted: each in the RFC, and in drafts before it.
+ROOTS = ("KeyContainer", "SecretContainer")
+PACKAGES = ("KeyPackage", "Device")
+KEYS = ("Key", "Secret")
+DEVICES = ("DeviceInfo", "DeviceId")
+MACS = ("ValueMAC", "ValueDigest")
+PLAIN = ("PlainValue", "Value")
+# Elements of the head. A signature is read as a part of its own and left out, with its DigestMethod, which is none of
+# them.
+HEAD = ("EncryptionKey", "EncryptionMethod", "MACMethod", "DigestMethod", "MACAlgorithm")
+SIGNATURE = "Signature"
+# Elements of an EncryptionKey that is a certificate's.
+CERTIFICATES = ("X509Data", "RSAKeyValue", "EncryptedKey")
+# Names of the values that are whole numbers, in lower case, and of all that are read.
+NUMBERS = ("counter", "time", "timeinterval", "time_interval")
+VALUES = ("secret", *NUMBERS, "timedrift")
+# Values of a key that may be encrypted, by what python-pskc calls them.
+ENCRYPTABLE = ("secret", "counter", "time_offset", "time_interval", "time_drift")
+# What a row keeps of a key, by what python-pskc calls it.
+KEPT = ("manufacturer", "model", "userid")
+# Names of the RFC, of the standards that it stands on, and of the drafts before it, by their small letters: privacyIDEA
+# exports all names in small letters (`export_pskc` there), and a name with letters of the wrong case, which nobody
+# would find, may say how a value is encrypted.
+NAMES = {
+    name.lower(): name
+    for name in (
+        *("KeyContainer", "EncryptionKey", "KeyName", "MACMethod", "MACKey", "EncryptionMethod", "CipherData"),
+        *("CipherValue", "DerivedKey", "KeyDerivationMethod", "MasterKeyName", "PBKDF2-params", "Salt", "Specified"),
+        *("IterationCount", "KeyLength", "PRF", "X509Data", "RSAKeyValue", "EncryptedKey", "KeyPackage", "DeviceInfo"),
+        *("Manufacturer", "SerialNo", "Model", "UserId", "Key", "Issuer", "Policy", "PINPolicy", "Signature"),
+        *("AlgorithmParameters", "Suite", "ResponseFormat", "Data", "Secret", "PlainValue", "EncryptedValue"),
+        *("ValueMAC", "Counter", "Time", "TimeInterval", "TimeDrift", "KeyUsage"),
+        *("SecretContainer", "DigestMethod", "MACAlgorithm", "EncryptionScheme", "IV", "PBESalt", "PBEIterationCount"),
+        *("Device", "DeviceId", "Usage", "Value", "ValueDigest"),
+    )
+    # Dates get names that python-pskc does not know: dateutil, which it has for them, guesses, and refuses the package
+    # where it cannot.
+} | {"expirydate": "Expires", "expiry": "Expires", "startdate": "Starts"}
+ATTRIBUTES = {
+    name.lower(): name
+    for name in (
+        *("Algorithm", "CheckDigits", "Encoding", "Id", "Length", "PINUsageMode", "Version", "Name", "Format"),
+        *("KeyAlgorithm", "KeyId", "SecretAlgorithm", "SecretId", "CheckDigit"),
+        *("OTP", "CR", "Integrity", "Encrypt", "Unlock"),
+    )
+}
+
+# Rounds of PBKDF2 at most: with more, a file could occupy a machine for hours.
+MAX_ITERATIONS = 10_000_000
+# Bytes of a derived key at most; AES-256 needs 32.
+MAX_KEY_LENGTH = 64
+# The ciphers that are read. python-pskc has more, of which cryptography drops Triple DES and others.
+CIPHERS = re.compile(r".*#(?:aes(?:128|192|256)-cbc|kw-aes(?:128|192|256))", re.DOTALL)
+
+ASK_AGAIN = "Ask the vendor for the file again"
+ASK_FOR_OTHER = "Ask the vendor for the file with a pre-shared key (AES-128-CBC) or a password"
+UNREADABLE = "the key is not written as RFC 6030 says: ask the vendor for the file again"
+IN_TWO_WAYS = (
+    "the value is plain, says its element, and encrypted, says the MAC or another value beside it: "
+    "ask the vendor for the file again"
+)
+BAD_MAC = (
+    "the secret is not the one that the vendor wrote, says its MAC: the file is damaged here, or the key is wrong; "
+    "ask the vendor for the file again"
+)
+
+
+def is_pskc(head: bytes) -> bool:
+    return is_xml(head) and any(root.lower().encode() in head.lower() for root in ROOTS)
+
+
+def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
+    """Return the columns that an export repeats, and the rows, which end with UnusableFile if the key opened nothing.
+    Raises UnusableFile."""
+    container, packages = _read_container(file)
+    # Whether values were opened, and whether some were not: one that was proves that the key is right.
+    opened: set[bool] = set()
+
+    def read(found: FoundKey) -> Token:
+        try:
+            found.check_mac()
+        except RowRefused:
+            opened.update({False} if found.is_encrypted and not found.fault else ())
+            raise
+        opened.update({True} if found.is_encrypted else ())
+        return _make_token(found, now)
+
+    def rows() -> Iterator[Row | RowError]:
+        keys = (found for package in packages for found in find_keys(container, package))
+        yield from make_rows(enumerate(keys, 1), read, file.hints, counted="key")
+        if opened == {False}:
+            raise container.make_wrong_key()
+
+    return ["serial", "otp_type", *KEPT], rows()
+
+
+# The head: how the values are encrypted, and the key that opens them
+
+
+class Container:
+    """The head of a document. It is locked until `unlock` finds that a value is encrypted, and has the key."""
+
+    def __init__(self, path: Path, hints: Hints, root: Element, head: list[Element]) -> None:
+        self.pskc = PSKC()
+        self._path = path
+        self._hints = hints
+        self._head = Element(root.tag, root.attrib)
+        self._head.extend(head)
+        self._is_locked = True
+        self._lacks_mac_method = False
+        if root.tag not in ROOTS:
+            raise UnusableFile(path, "is XML, but no PSKC", "Give the vendor's file as it was sent")
+        try:
+            PSKCParser.parse_document(self.pskc, self._head)
+        except (PSKCError, ValueError, TypeError):
+            problem = "is PSKC with a head that cannot be read, or of another version than 1.0"
+            raise UnusableFile(path, problem, ASK_AGAIN) from None
+        # The cipher of the values that do not name one themselves. python-pskc would take that of the first value that
+        # does for it, from then on.
+        self.cipher = self.pskc.encryption.algorithm
+        # Drafts write a value, its digest, and a head with the cipher NONE: nothing is encrypted then.
+        # https://datatracker.ietf.org/doc/html/draft-hoyer-keyprov-portable-symmetric-key-container-01#section-10.1
+        ciphers = [(each.get("Algorithm") or "").lower() for each in head if each.tag == "EncryptionMethod"]
+        self.is_plain = set(ciphers) == {"none"}
+        # Whether a draft's secret without a digest is encrypted, even if the cipher is misspelt.
+        self.is_encrypted = bool(head) and not self.is_plain
+
+    def unlock(self, package: Element) -> None:
+        """Take the key or the password of the hints, once, because a value in this package is encrypted. Raises
+        UnusableFile if there is none, if it is wrong, or if the way of encryption is not read."""
+        if not self._is_locked:
+            return
+        algorithms = [*find_algorithms(self._head), *find_algorithms(package)]
+        self._refuse_unread(algorithms)
+        encryption = self.pskc.encryption
+        encryption.key = key = self._derive_key(algorithms) if encryption.derivation.algorithm else self._take_key()
+        for algorithm in algorithms:
+            if len(key) not in (lengths := algorithm_key_lengths(algorithm)):
+                needed = f"{' or '.join(map(str, lengths))} bytes, and the key has {len(key)}"
+                problem = f"is encrypted with {_name(algorithm)}, which needs a key of {needed}"
+                raise UnusableFile(self._path, problem, self._cure)
+        self._open_mac_key()
+        has_macs = any(next(package.iter(name), None) is not None for name in MACS)
+        self._lacks_mac_method = has_macs and not self.pskc.mac.algorithm
+        self._is_locked = False
+
+    @property
+    def _cure(self) -> str:
+        """What to do about a key or password that is wrong."""
+        if self.pskc.encryption.derivation.algorithm:
+            return "Give the password that the vendor sent apart from it, by --password-file"
+        return "Give the key that the vendor sent apart from it, by --key-file, in hexadecimal or as its bytes alone"
+
+    def _refuse_unread(self, algorithms: list[str]) -> None:
+        """Raise UnusableFile for a certificate, and for a cipher that is not read or not named."""
+        is_certificate = any(each.tag in CERTIFICATES for each in self._head.iter())
+        if is_certificate or any("rsa" in algorithm.lower().rpartition("#")[2] for algorithm in algorithms):
+            raise UnusableFile(self._path, "is encrypted for a certificate (X.509, RSA)", ASK_FOR_OTHER)
+        mac_keys = [] if self.cipher else self._head.findall("MACMethod/MACKey")
+        if not algorithms or not all(map(find_algorithms, mac_keys)):
+            raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
+        if unread := [algorithm for algorithm in algorithms if not CIPHERS.fullmatch(algorithm)]:
+            problem = f"is encrypted with {_name(unread[0])}, which is not read"
+            raise UnusableFile(self._path, problem, ASK_FOR_OTHER)
+
+    def _take_key(self) -> bytes:
+        """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
+        if self._hints.key is None:
+            raise SecretMissing(self._path, "key")
+        return self._hints.key
+
+    def _derive_key(self, algorithms: list[str]) -> bytes:
+        """Derive the key from the password of the hints. Raises UnusableFile."""
+        if self._hints.password is None:
+            raise SecretMissing(self._path, "password")
+        derivation = self.pskc.encryption.derivation
+        if derivation.pbkdf2_key_length is None and algorithms:
+            derivation.pbkdf2_key_length = algorithm_key_lengths(algorithms[0])[0]
+        rounds, length = derivation.pbkdf2_iterations or 0, derivation.pbkdf2_key_length or 0
+        if not 0 <= rounds <= MAX_ITERATIONS or not 0 <= length <= MAX_KEY_LENGTH:
+            problem = f"asks for more than {MAX_ITERATIONS} rounds of PBKDF2, or for an endless key"
+            raise UnusableFile(self._path, problem, ASK_AGAIN)
+        try:
+            return derivation.derive(self._hints.password)
+        except (KeyDerivationError, ValueError):
+            problem = "derives its key from a password in another way than by PBKDF2, or does not say how"
+            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
+
+    def _open_mac_key(self) -> None:
+        """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails, or if the
+        MACs are of a kind that python-pskc does not have."""
+        mac = self.pskc.mac
+        try:
+            mac.key = mac.key
+        except (PSKCError, ValueError, TypeError):
+            raise self.make_wrong_key() from None
+        if not mac.key:
+            raise self.make_wrong_key()
+        try:
+            if mac.algorithm:
+                mac.generate_mac(b"")
+        except PSKCError:
+            problem = "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512"
+            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
+
+    def make_wrong_key(self) -> UnusableFile:
+        """Make the error for a key or password that opens nothing in the file."""
+        if self._lacks_mac_method:
+            return UnusableFile(self._path, "has MACs and does not say of which kind (MACMethod)", ASK_AGAIN)
+        what = "password" if self.pskc.encryption.derivation.algorithm else "key"
+        problem = f"is not opened by this {what}: it is the wrong one, or the file is damaged"
+        return UnusableFile(self._path, problem, self._cure)
+
+
+def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
+    """Read the head of the document, and yield its packages of keys, one after the other. Raises UnusableFile."""
+    elements = map(_restore_attributes, read_parts(file, {*HEAD, *PACKAGES, SIGNATURE}, _restore_name))
+    root = next(elements)
+    parts = (part for part in elements if part.tag != SIGNATURE)
+    head: list[Element] = []
+    first = None
+    for part in parts:
+        if part.tag in PACKAGES:
+            first = part
+            break
+        head.append(part)
+
+    def packages() -> Iterator[Element]:
+        if first is not None:
+            yield first
+        for part in parts:
+            if part.tag in HEAD:
+                raise UnusableFile(file.path, "says how it is encrypted behind the first of its keys", ASK_AGAIN)
+            yield part
+
+    return Container(file.path, file.hints, root, head), packages()
+
+
+@lru_cache(maxsize=256)
+def _restore_name(name: str) -> str:
+    """Give an element its name of the RFC, without its namespace. A document has few names, and each of them often."""
+    name = cut_namespace(name)
+    return NAMES.get(name.lower(), name)
+
+
+def _restore_attributes(element: Element) -> Element:
+    """Give the attributes of an element and of all below it their names back; the hash, which privacyIDEA writes as an
+    attribute of Suite, becomes its text."""
+    for each in element.iter():
+        for name, value in list(each.attrib.items()):
+            each.attrib.setdefault(ATTRIBUTES.get(name.lower(), name), value)
+        if each.tag == "Suite" and "hashalgo" in each.attrib:
+            each.text = each.get("hashalgo")
+    return element
+
+
+def find_algorithms(element: Element) -> list[str]:
+    """Find the names of the ciphers that an element says its values are encrypted with."""
+    found = []
+    for method in element.iter("EncryptionMethod"):
+        scheme = method.find("EncryptionScheme")
+        named = method if scheme is None else scheme
+        if algorithm := normalise_algorithm(named.get("Algorithm") or named.get("algorithm")):
+            found.append(algorithm)
+    return found
+
+
+def _name(algorithm: str) -> str:
+    """Name an algorithm by the end of its URI, unless that is none."""
+    name = algorithm.rpartition("#")[2]
+    return name if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name) else "an unknown algorithm"
+
+
+# The packages: the keys in one, and what nothing proves to be decrypted rightly
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key of a package: as python-pskc reads it, and when it expires, as written. `fault`: why it is refused."""
+
+    serial: str
+    key: Key
+    expires: tuple[str, ...]
+    is_encrypted: bool
+    fault: str
+
+    def check_mac(self) -> None:
+        """Decrypt all values of the key and compare their MACs. Raises RowRefused."""
+        if self.fault:
+            raise RowRefused(self.fault, self.serial)
+        try:
+            # Every reading of a value decrypts it and compares its MAC, unless it is written back as it was read.
+            for name in ENCRYPTABLE:
+                setattr(self.key, name, getattr(self.key, name))
+        except DecryptionError:
+            raise RowRefused(BAD_MAC, self.serial) from None
+        # python-pskc says that other libraries' exceptions may come out of it, and does not say which.
+        except Exception:
+            raise RowRefused(BAD_MAC if self.is_encrypted else UNREADABLE, self.serial) from None
+
+
+def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
+    """Find the keys of a package, and unlock the container if one is encrypted. Raises UnusableFile if that fails."""
+    elements = [element for name in KEYS for element in package.findall(name)]
+    infos = [info for name in DEVICES for info in package.findall(name)]
+    serial = next((text for info in infos if (text := (info.findtext("SerialNo") or "").strip())), "")
+    encrypted = [any(_is_encrypted(container, *value) for value in _find_values(element)) for element in elements]
+    if any(encrypted):
+        container.unlock(package)
+    device = Device(container.pskc)
+    try:
+        PSKCParser.parse_key_package(device, package)
+    # What is wrong with the values comes out as whatever int, base64 and setattr raise.
+    except Exception:
+        device.keys.clear()
+    if len(device.keys) != len(elements) or not elements:
+        fault = UNREADABLE if elements else "the package has no key: ask the vendor for the file again"
+        yield from [FoundKey(serial, Key(device), (), is_encrypted=False, fault=fault)] * max(1, len(elements))
+        return
+    for element in elements:
+        package.remove(element)
+    for key, element, is_encrypted in zip(device.keys, elements, encrypted, strict=True):
+        # What is left of the package holds for all of its keys.
+        expires = _find_dates(package) + _find_dates(element)
+        fault = _find_fault(container, element)
+        yield FoundKey(serial or (key.id or "").strip(), key, expires, is_encrypted, fault)
+
+
+def _find_values(element: Element) -> Iterator[tuple[str, Element]]:
+    """Find the values of a key: the name of each, in lower case, and its element."""
+    for data in element.findall("Data"):
+        # Drafts name the value by an attribute, the RFC by an element.
+        for name, each in ((data.get("Name", ""), data), *((child.tag, child) for child in data)):
+            if (lower := name.lower()) in VALUES:
+                yield lower, each
+
+
+def _is_encrypted(container: Container, name: str, value: Element) -> bool:
+    """Tell whether a value is encrypted: it says so; or in drafts, whose ciphertexts look like secrets, it is a Value
+    with a MAC, or the secret below a head that says how values are encrypted."""
+    if value.find("EncryptedValue") is not None:
+        return True
+    if container.is_plain or value.find("Value") is None:
+        return False
+    return _find_mac(value) is not None or (name == "secret" and container.is_encrypted)
+
+
+def _find_fault(container: Container, element: Element) -> str:
+    """Find what is wrong with the values of a key as they are written; empty if nothing is."""
+    seen = set()
+    for name, value in _find_values(element):
+        is_twice = name in seen or sum(child.tag in (*PLAIN, "EncryptedValue") for child in value) > 1
+        seen.add(name)
+        is_encrypted = _is_encrypted(container, name, value)
+        # A plain value stands alone; what stands beside it may be a MAC whose name is misspelt.
+        has_other = any(child.tag not in PLAIN for child in value) and not container.is_plain
+        if is_twice or (has_other and not is_encrypted):
+            return IN_TWO_WAYS
+        fault = _find_fault_of_encrypted(container, value) if is_encrypted else _find_fault_of_plain(name, value)
+        if fault:
+            return fault
+    return ""
+
+
+def _find_fault_of_encrypted(container: Container, value: Element) -> str:
+    """Find what keeps an encrypted value from being decrypted and proven; empty if nothing does."""
+    cipher = next(iter(find_algorithms(value)), container.cipher)
+    if cipher is None:
+        return "the encrypted value does not say with which cipher: ask the vendor for the file again"
+    if not CIPHERS.fullmatch(cipher):
+        return "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC"
+    mac = _find_mac(value)
+    # A key wrap has a check of its own. Of a Value, python-pskc would take the ciphertext for the secret.
+    needs_mac = "#kw-" not in cipher or value.find("Value") is not None
+    if needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False)):
+        return (
+            "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
+            "ask the vendor for a file with MACs (RFC 6030, section 6.2)"
+        )
+    return ""
+
+
+def _find_fault_of_plain(name: str, value: Element) -> str:
+    """Find what is wrong with a plain value; empty if nothing is."""
+    text = "".join(next((each.text or "" for each in value if each.tag in PLAIN), "").split())
+    decoded = _decode(text)
+    if name == "secret":
+        # python-pskc would skip whatever is no character of Base64, and the bits behind its last byte.
+        is_whole = decoded is not None and base64.b64encode(decoded).decode() == text
+        is_right = is_whole and not HEX_AS_BASE64.fullmatch(text)
+        problem = "the secret is not Base64 of whole bytes, as RFC 6030 demands"
+    else:
+        # In digits, or Base64 of its 4 or 8 bytes or of its digits.
+        is_right = name not in NUMBERS or not text or re.fullmatch(r"[0-9]{1,19}", text) is not None
+        is_right = is_right or (decoded is not None and (len(decoded) in (4, 8) or decoded.isdigit()))
+        problem = "the counter or a time is not a whole number"
+    return "" if is_right else f"{problem}: ask the vendor for the file again"
+
+
+def _find_mac(value: Element) -> Element | None:
+    """Find the element with the MAC of a value."""
+    return next((mac for name in MACS for mac in value.findall(name)), None)
+
+
+def _decode(text: str, *, is_strict: bool = True) -> bytes | None:
+    """Decode Base64; None if it is none. `is_strict`: unlike python-pskc, which skips other characters."""
+    try:
+        return base64.b64decode(text, validate=is_strict)
+    except ValueError:
+        return None
+
+
+def _find_dates(element: Element) -> tuple[str, ...]:
+    """Find when a key, or all of a package, expires, as written."""
+    return tuple(text for each in element.iter("Expires") if (text := (each.text or "").strip()))
+
+
+# The keys: what a token is that has one
+
+
+def _make_token(found: FoundKey, now: datetime) -> Token:
+    """Make the token of a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
+    key, serial = found.key, found.serial
+    if (key.response_encoding or "DECIMAL").upper() != "DECIMAL":
+        reason = "the token shows other characters than digits, and PingOne takes digits alone: leave it out"
+        raise RowRefused(reason, serial)
+    if key.response_check:
+        reason = "the token adds a check digit to its OTPs, which PingOne does not know: leave it out"
+        raise RowRefused(reason, serial)
+    if key.policy.key_usage and "OTP" not in key.policy.key_usage:
+        raise RowRefused("the key is not for one-time passwords, says its KeyUsage: leave it out", serial)
+    if (key.policy.pin_usage or "").lower() == "algorithmic":
+        reason = (
+            "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out"
+        )
+        raise RowRefused(reason, serial)
+    for text in found.expires:
+        past = {date < now for date in _read_dates(text)}
+        if past == {True}:
+            reason = "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date"
+            raise RowRefused(reason, serial)
+        if past != {False}:
+            reason = "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again"
+            raise RowRefused(reason, serial)
+    return Token(
+        serial=serial,
+        secret=key.secret or b"",
+        # The end of the algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
+        otp_type=re.split(r"[:#/]", key.algorithm.strip())[-1] if key.algorithm else None,
+        digits=key.response_length,
+        time_step=key.time_interval,
+        hash_algorithm=key.algorithm_suite,
+        counter=key.counter,
+        extra={name: str(value) for name in KEPT if (value := getattr(key, name))},
+    )
+
+
+@lru_cache(maxsize=64)
+def _read_dates(text: str) -> tuple[datetime, ...]:
+    """Read a date: none if it cannot be read, and two if it may be day/month/year or month/day/year, as in drafts. A
+    date without a zone is UTC's."""
+    forms = [text]
+    if found := re.fullmatch(r"(\d\d)/(\d\d)/(\d{4})", text, re.ASCII):
+        first, second, year = found.groups()
+        forms = [f"{year}-{second}-{first}", f"{year}-{first}-{second}"]
+    dates = []
+    for form in forms:
+        try:
+            date = datetime.fromisoformat(form)
+        except ValueError:
+            continue
+        dates.append(date if date.tzinfo else date.replace(tzinfo=UTC))
+    return tuple(dates)

@@ -1,0 +1,307 @@
+"""Tokens: from what a seed file says of one to a Row, or to the RowError that says why PingOne would not take it.
+
+Secrets are hexadecimal, Base32 or Base64; what may be read in two ways is not guessed. No reason quotes a cell, since
+any may hold a seed."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from models.row_fault import RowFault
+from worker.intake.csv_rows import read_whole_rows
+from worker.intake.files import Encoding, Hints
+from worker.intake.rows import (
+    AS_SENT,
+    EXCEL_NUMBER,
+    SERIAL,
+    Row,
+    RowError,
+    RowRefused,
+    explain_serial,
+    find_nameable_serial,
+)
+from worker.vault.seed import HashAlgorithm, OtpType, Secret, Seed
+
+# Lengths of OTPs that PingOne takes.
+DIGITS = (6, 8)
+# Time steps that PingOne takes, in seconds.
+TIME_STEPS = (30, 60)
+# The highest counter: PostgreSQL's bigint, in which it is kept, must have room for those that follow.
+MAX_COUNTER = 2**62
+# Digits of a number at most. A longer one is none of a token's.
+MAX_NUMBER_LENGTH = 19
+# Names of the types, in lower case and without an "oath-" before them.
+OTP_TYPES: dict[str, OtpType] = {"hotp": "hotp", "totp": "totp"}
+# Names of the hashes, in lower case and without anything but letters and digits.
+HASHES: dict[str, HashAlgorithm] = {
+    f"{prefix}{name}": name for name in ("sha1", "sha256", "sha512") for prefix in ("", "hmac")
+}
+# Bytes of a secret at least: what people have is 10 bytes or more, and a serial number in its place has fewer.
+MIN_BYTES = 10
+# Bytes of a secret at most: PingOne takes 200 hexadecimal digits.
+MAX_BYTES = 100
+# A cell that a secret may stand in: by this a file of seeds is told from others.
+LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
+# Hexadecimal digits without anything else, two a byte.
+HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
+# Base64 that is hexadecimal in truth: 20 characters or more without any letter beyond F, and of one case. Of true
+# secrets of 15 bytes, one in a million million looks like that.
+HEX_AS_BASE64 = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
+
+NOT_HOTP_OR_TOTP = (
+    "the token is neither HOTP nor TOTP, and PingOne takes no other OATH tokens (no OCRA, no static passwords, "
+    "no Yubico OTP): leave it out"
+)
+# The cure of a number that is none.
+OTHER_VALUE = "see whether it is interchanged with another value"
+# What is wrong with most secrets that cannot be read.
+SEE_WHETHER = "see whether it was cut off, or interchanged with another value"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What a file says of one token, as written; None or "" where it says nothing.
+
+    `secret`: its characters, or its bytes if the file brings these. `encoding`: how the characters are read; None: that
+    is told by which they are.
+
+    `usual_type`, `usual_step` and `usual_hash` hold where neither the file nor a hint says it; None: it must be said.
+    """
+
+    serial: str
+    secret: str | bytes = field(repr=False)
+    encoding: Encoding | None = None
+    otp_type: str | None = None
+    usual_type: OtpType | None = None
+    digits: str | int | None = None
+    time_step: str | int | None = None
+    usual_step: int | None = None
+    hash_algorithm: str | None = None
+    usual_hash: HashAlgorithm = "sha1"
+    counter: str | int | None = None
+    username: str | None = None
+    external_id: str | None = None
+    extra: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+Raw = TypeVar("Raw")
+
+
+def make_rows(
+    numbered: Iterable[tuple[int, Raw]], read: Callable[[Raw], Token], hints: Hints, counted: str = ""
+) -> Iterator[Row | RowError]:
+    """Make the Row of every token that `read` finds in its part of the file, or its RowError if `read` or `make_row`
+    raises RowRefused. `counted`: what the numbers count if they are not lines; reasons begin with it."""
+
+    def make(number: int, raw: Raw) -> Row | RowError:
+        serial = ""
+        try:
+            token = read(raw)
+            serial = token.serial
+            return make_row(number, token, hints)
+        except RowRefused as refused:
+            where = f"{counted} {number} of the file: " if counted else ""
+            # The serial number is named only if it cannot be a seed.
+            nameable = find_nameable_serial(refused.serial or serial)
+            return RowError(number, f"{where}{refused}", nameable, refused.fault)
+
+    return read_whole_rows(numbered, make)
+
+
+def make_row(row_number: int, token: Token, hints: Hints) -> Row:
+    """Check a token against what PingOne takes, and make its Row. Raises RowRefused."""
+    if not SERIAL.fullmatch(token.serial):
+        raise RowRefused(explain_serial(token.serial, AS_SENT), fault=RowFault.SERIAL_UNFIT)
+    said = (token.otp_type or "").strip().lower().removeprefix("oath-")
+    if said and said not in OTP_TYPES:
+        raise RowRefused(NOT_HOTP_OR_TOTP)
+    otp_type = OTP_TYPES.get(said) or hints.otp_type or token.usual_type
+    if otp_type is None:
+        cure = "say it, by --otp-type hotp or --otp-type totp"
+        raise RowRefused(f"the file does not say whether the token is HOTP or TOTP: {cure}")
+    return Row(
+        row_number=row_number,
+        serial_number=token.serial,
+        username=token.username or None,
+        external_id=token.external_id or None,
+        otp_type=otp_type,
+        otps=_make_seed(token, otp_type, hints),
+        extra=token.extra,
+    )
+
+
+def _make_seed(token: Token, otp_type: OtpType, hints: Hints) -> Seed:
+    """Make the seed of a token of this type. Raises RowRefused."""
+    said = read_number(token.digits, "the number of digits")
+    digits = said if said is not None else hints.digits or DIGITS[0]
+    if digits not in DIGITS:
+        raise RowRefused("the OTPs have neither 6 nor 8 digits, and PingOne takes no others: leave the token out")
+    hash_algorithm = _read_hash(token.hash_algorithm) or hints.hash_algorithm or token.usual_hash
+    if otp_type == "hotp" and hash_algorithm != "sha1":
+        raise RowRefused(
+            "the token is HOTP with another hash than SHA-1, which PingOne does not take: leave it out; "
+            "if that was guessed from the length of its secret and the vendor says SHA-1, say --hash sha1"
+        )
+    secret = token.secret
+    return Seed(
+        secret=make_secret(secret) if isinstance(secret, bytes) else decode_secret(secret, token.encoding),
+        otp_type=otp_type,
+        digits=digits,
+        hash_algorithm=hash_algorithm,
+        time_step=_choose_step(token, hints) if otp_type == "totp" else None,
+        counter=_read_counter(token.counter) if otp_type == "hotp" else 0,
+    )
+
+
+def _choose_step(token: Token, hints: Hints) -> int:
+    """Choose the time step of a TOTP token, in seconds. Raises RowRefused."""
+    said = read_number(token.time_step, "the time step")
+    step = said if said is not None else hints.time_step or token.usual_step
+    if step is None:
+        raise RowRefused(
+            "the file does not say the time step of the token: say it in seconds, by --time-step 30 or --time-step 60"
+        )
+    if step not in TIME_STEPS:
+        raise RowRefused("the time step is neither 30 nor 60 seconds, and PingOne takes no other: leave the token out")
+    return step
+
+
+def _read_counter(value: str | int | None) -> int:
+    """Read the counter of a HOTP token, which is 0 where the file says nothing. Raises RowRefused."""
+    counter = read_number(value, "the counter") or 0
+    if not 0 <= counter <= MAX_COUNTER:
+        raise RowRefused(f"the counter is not a whole number of 8 bytes: {OTHER_VALUE}")
+    return counter
+
+
+def _read_hash(text: str | None) -> HashAlgorithm | None:
+    """Read the name of a hash, such as SHA-1 or HmacSHA256; None for nothing. Raises RowRefused."""
+    if not text or not text.strip():
+        return None
+    found = HASHES.get(re.sub(r"[^a-z0-9]", "", text.lower()))
+    if found is None:
+        raise RowRefused(
+            "the hash is none of SHA-1, SHA-256 and SHA-512, and PingOne takes no other: leave the token out"
+        )
+    return found
+
+
+def read_number(value: str | int | None, what: str) -> int | None:
+    """Read a whole number; None for nothing. `what` names it in the reason. Raises RowRefused."""
+    if value is None or isinstance(value, int):
+        return value
+    text = value.strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_LENGTH):
+        raise RowRefused(f"{what} is not a whole number: {OTHER_VALUE}")
+    return int(text)
+
+
+# Secrets
+
+
+def looks_like_secret(cell: str) -> bool:
+    """Tell whether a cell has the form of a secret in hexadecimal or Base32, of 10 bytes or more."""
+    return LIKELY_SECRET.fullmatch(cell) is not None
+
+
+def decode_secret(text: str, encoding: Encoding | None) -> Secret:
+    """Decode a secret; without an encoding it is told by its characters. Raises RowRefused."""
+    text = text.strip()
+    if EXCEL_NUMBER.fullmatch(text):
+        raise RowRefused(f"the secret was turned into a number (as in 1.23E+20) and lost digits: {AS_SENT}")
+    return make_secret(_DECODERS[encoding or _tell_encoding(text)](text) if text else b"")
+
+
+def make_secret(secret: bytes) -> Secret:
+    """Make a Secret of bytes, if they are neither too few nor too many. Raises RowRefused."""
+    if not secret:
+        raise RowRefused("the secret is missing: ask the vendor for the file again")
+    if len(secret) < MIN_BYTES:
+        raise RowRefused(f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}")
+    if len(secret) > MAX_BYTES:
+        raise RowRefused(
+            f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out"
+        )
+    return Secret(secret)
+
+
+def _tell_encoding(text: str) -> Encoding:
+    """Tell the encoding of a secret by its characters. Raises RowRefused if that leaves more or less than one."""
+    possible: list[Encoding] = []
+    for encoding in ("hex", "base32"):
+        try:
+            _DECODERS[encoding](text)
+        except RowRefused:
+            continue
+        possible.append(encoding)
+    if len(possible) > 1:
+        raise RowRefused(
+            "the secret can be read as hexadecimal and as Base32: say which it is, by --encoding hex or "
+            "--encoding base32"
+        )
+    if not possible:
+        reason = f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
+        raise RowRefused(reason)
+    return possible[0]
+
+
+def _decode_hex(text: str) -> bytes:
+    """Decode hexadecimal digits. Raises RowRefused."""
+    digits = re.sub(r"[\s-]", "", text)
+    if not HEX.fullmatch(digits):
+        raise _make_unreadable("hexadecimal (digits and A to F, two a byte)", "base32")
+    return bytes.fromhex(digits)
+
+
+def _decode_base32(text: str) -> bytes:
+    """Decode Base32 in capitals or small letters, with or without its padding. Raises RowRefused."""
+    characters = re.sub(r"[\s-]", "", text).rstrip("=")
+    try:
+        secret = base64.b32decode(characters + "=" * (-len(characters) % 8), casefold=True)
+    except ValueError:
+        raise _make_unreadable("Base32 (letters and the digits 2 to 7)", "hex") from None
+    return _check_whole(secret, base64.b32encode(secret), characters.upper())
+
+
+def _decode_base64(text: str) -> bytes:
+    """Decode Base64, with or without its padding. Raises RowRefused, for hexadecimal too: it would give other bytes."""
+    characters = re.sub(r"\s", "", text).rstrip("=")
+    if HEX_AS_BASE64.fullmatch(characters):
+        raise _make_unreadable("Base64", "hex")
+    try:
+        secret = base64.b64decode(characters + "=" * (-len(characters) % 4), validate=True)
+    except ValueError:
+        raise _make_unreadable("Base64", "hex") from None
+    return _check_whole(secret, base64.b64encode(secret), characters)
+
+
+def _check_whole(secret: bytes, written: bytes, characters: str) -> bytes:
+    """Return the secret, if it is written again with the characters that it was read from. Raises RowRefused.
+
+    Python drops the bits behind the last byte. Where they are not zero, as every encoder writes them, the secret would
+    become another one, and all OTPs of its token wrong."""
+    if written.decode().rstrip("=") != characters:
+        raise RowRefused(
+            "the secret is not whole: its last character does not end a byte, so see whether it was cut off or a "
+            "character is missing, and ask the vendor for the file again"
+        )
+    return secret
+
+
+def _make_unreadable(expected: str, other: Encoding) -> RowRefused:
+    """Make the error for a secret that is not what it should be."""
+    how = f"if the secrets are written in another way, say so, such as by --encoding {other}"
+    return RowRefused(f"the secret is not {expected}: {SEE_WHETHER}; {how}")
+
+
+_DECODERS: dict[Encoding, Callable[[str], bytes]] = {
+    "hex": _decode_hex,
+    "base32": _decode_base32,
+    "base64": _decode_base64,
+}
