@@ -14,10 +14,8 @@ from worker.cli.console import console, error_console, print_failure, print_json
 from worker.cli.homes import describe_empty_home
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
-from worker.config.file_permissions import SECRETS
-from worker.config.known_settings import ENVIRONMENT_SETTINGS, OF_PINGONE, OWN, OWN_SETTINGS
-from worker.config.secret_places import SecretPlaces
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import OF_PINGONE, OWN, ConfigError, Settings
+from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS, SECRETS, find_credentials
 from worker.installation.installation import Installation
 
 _LONGEST_NAME = max(map(len, (*ENVIRONMENT_SETTINGS, *OWN_SETTINGS)))
@@ -45,7 +43,6 @@ class Source(StrEnum):
     # The file that a variable NAME_FILE names.
     VALUE_FILE = "secret file"
     CREDENTIAL = "systemd credential"
-    KEYRING = "keyring"
     DEFAULT = "default"
 
 
@@ -164,15 +161,17 @@ def _write_value(field: str, value: object) -> str:
 def _find_origin(installation: Installation, variable: str, name: str) -> Origin:
     """Find where the value of a variable comes from, for the environment of this name."""
     file = installation.env_file
-    is_of_section = name != DEFAULT_ENVIRONMENT and not variable.startswith("OATHBULK_")
+    is_of_section = name != DEFAULT_ENVIRONMENT and variable in ENVIRONMENT_SETTINGS
     if is_of_section and (section := installation.find_file_of(name)):
         found = _look_into(variable, section.values, Origin(Source.ENVIRONMENTS_FILE, section.path))
     elif file and _is_given(variable, file.values):
         found = _look_into(variable, file.values, Origin(Source.ENV_FILE, file.path))
     else:
         found = _look_into(variable, installation.variables, Origin(Source.ENVIRONMENT))
-    places = installation.find_secret_places(name if is_of_section else DEFAULT_ENVIRONMENT)
-    return found or _find_place(variable, places) or Origin(Source.DEFAULT)
+    credentials = find_credentials(installation.variables, name if is_of_section else DEFAULT_ENVIRONMENT)
+    if found is None and variable in credentials:
+        return Origin(Source.CREDENTIAL, credentials[variable])
+    return found or Origin(Source.DEFAULT)
 
 
 def _look_into(variable: str, values: Mapping[str, str], origin: Origin) -> Origin | None:
@@ -181,15 +180,6 @@ def _look_into(variable: str, values: Mapping[str, str], origin: Origin) -> Orig
         return origin
     file = values.get(f"{variable}_FILE")
     return Origin(Source.VALUE_FILE, Path(file)) if file else None
-
-
-def _find_place(variable: str, places: SecretPlaces) -> Origin | None:
-    """Find where a secret comes from that no variable and no file of ours gives; None for what is no secret."""
-    if variable not in SECRETS:
-        return None
-    if path := places.find_file(variable):
-        return Origin(Source.CREDENTIAL, path)
-    return Origin(Source.KEYRING) if places.read_keyring(variable) else None
 
 
 def _is_given(variable: str, values: Mapping[str, str]) -> bool:

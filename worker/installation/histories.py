@@ -44,4 +44,6 @@ def read_histories(installation: Installation, token: str) -> list[tuple[TokenHi
     has_keys = settings.is_embedded_database or settings.encryption_keys is not None
     load_keyring = (lambda: installation.keyring) if has_keys else None
     histories = history.read_histories(installation.database, token, installation.license_of, load_keyring)
-    return [(each, describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron)) for each in histories]
+    return [
+        (each, describe_next(each, lease=settings.tuning.lease, replay_cron=settings.replay_cron)) for each in histories
+    ]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.config.env_file import read_env_file
 from worker.config.settings import ConfigError
-from worker.config.sources import load_settings, read_variables
+from worker.config.sources import load_settings, read_env_file, read_variables
 
 
 @pytest.fixture

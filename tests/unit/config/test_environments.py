@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
 

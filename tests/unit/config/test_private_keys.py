@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
 
-from worker.config.private_keys import find_algorithm, read_private_key
+from worker.config.environment import find_algorithm, read_private_key
 
 RSA = RSAKey.generate_key(2048)
 CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
