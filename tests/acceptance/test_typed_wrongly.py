@@ -178,7 +178,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_HOME": "x" * 300}, SETUP, "OATHBULK_HOME is a path of more than 3000 bytes"),
     ("status", {"OATHBULK_HOME": "loop.csv"}, SETUP, "OATHBULK_HOME: loop.csv is out of reach (Too many levels"),
     ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_CONFIG holds a NUL byte: write it anew"),
-    ("status", {"PINGONE_RATE": "inf"}, SETUP, "PINGONE_RATE should be a finite number"),
+    ("load shipment.csv", {"PINGONE_RATE": "inf"}, SETUP, "PINGONE_RATE should be a finite number"),
 ]
 
 

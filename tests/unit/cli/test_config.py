@@ -62,6 +62,14 @@ def test_each_place_of_a_value_is_told(
     assert settings["OATHBULK_HOME"]["source"] == "environment"
 
 
+def test_a_value_of_the_process_goes_before_a_file_that_the_settings_file_names(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_private(home / ".env", f"OATHBULK_AUDIT_KEY_FILE={write_private(home / 'key', SECRET)}\n")
+    monkeypatch.setenv("OATHBULK_AUDIT_KEY", SECRET)
+    assert read(capsys)["OATHBULK_AUDIT_KEY"]["source"] == "environment"
+
+
 @pytest.mark.parametrize(
     ("variable", "given", "value"),
     [
