@@ -80,28 +80,41 @@ class SettingsFile:
 
 class VariableSource(EnvSettingsSource):
     """Finds each setting of a model in variables, or in the file that NAME_FILE names there; a secret after these among
-    the credentials of systemd."""
+    the credentials of systemd. `file` is the one that some of the variables come from. `places` are the files that
+    values stand in, for messages."""
 
-    def __init__(self, model: type[Described], variables: Mapping[str, str], find_secret: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        model: type[Described],
+        variables: Mapping[str, str],
+        credentials: Mapping[str, Path],
+        file: SettingsFile | None = None,
+    ) -> None:
         """Raises ConfigError for a file that cannot be read."""
         super().__init__(model, env_nested_delimiter="__")
         found = {name: value for name, value in variables.items() if name.startswith(f"{TUNING}__")}
+        self.places = dict[str, Path]()
         for name in _find_named(model):
-            file = variables.get(f"{name}_FILE", "")
+            named = variables.get(f"{name}_FILE", "")
             if value := variables.get(name, ""):
                 found[name] = value
-            elif file:
-                found[name] = _read_value(f"{name}_FILE", Path(file), is_secret=name in SECRETS)
-            elif name in find_secret:
-                found[name] = _read_value(f"{name}, {CREDENTIALS_DIRECTORY}", find_secret[name], is_secret=True)
+                if file and name in file.values:
+                    self.places[name] = file.path
+            elif path := Path(named) if named else credentials.get(name):
+                led_by = f"{name}_FILE" if named else f"{name}, {CREDENTIALS_DIRECTORY}"
+                found[name] = _read_value(led_by, path, is_secret=name in SECRETS)
+                self.places[name] = path
         self.env_vars = found
 
 
-def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
-    """Read the `OATHBULK_*` settings; from these variables, if given, and no `.env` file. Raises ConfigError."""
-    source = read_variables() if variables is None else variables
-    values = VariableSource(Settings, source, find_credentials(source))()
-    settings = _validate(Settings, {"OATHBULK_HOME": find_home(source)} | values)
+def load_settings(variables: Mapping[str, str] | None = None, file: SettingsFile | None = None) -> Settings:
+    """Read the `OATHBULK_*` settings from the process environment and the `.env` file; or from these variables, of
+    which some may come from this file. Raises ConfigError."""
+    if variables is None:
+        file = read_env_file()
+        variables = read_variables(file)
+    source = VariableSource(Settings, variables, find_credentials(variables), file)
+    settings = _validate(source, Settings, {"OATHBULK_HOME": find_home(variables)})
     _check_home(settings.home)
     try:
         _read_sections(settings)
@@ -114,14 +127,21 @@ def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
 
 
 def load_environment(
-    settings: Settings, name: str = DEFAULT_ENVIRONMENT, variables: Mapping[str, str] | None = None
+    settings: Settings,
+    name: str = DEFAULT_ENVIRONMENT,
+    variables: Mapping[str, str] | None = None,
+    file: SettingsFile | None = None,
 ) -> Environment:
     """Read the settings of the PingOne environment of this name: `default` from the `PINGONE_*` variables, another from
-    its section of `oathbulk.toml`. Raises ConfigError."""
-    process = read_variables() if variables is None else variables
-    source = process if name == DEFAULT_ENVIRONMENT else read_section(settings, name).values
-    values = VariableSource(Environment, source, find_credentials(process, name))()
-    return _validate(Environment, values | {"name": name})
+    its section of `oathbulk.toml`. `variables` and `file` are those of `load_settings`. Raises ConfigError."""
+    if variables is None:
+        file = read_env_file()
+        variables = read_variables(file)
+    credentials = find_credentials(variables, name)
+    if name != DEFAULT_ENVIRONMENT:
+        file = read_section(settings, name)
+        variables = file.values
+    return _validate(VariableSource(Environment, variables, credentials, file), Environment, {"name": name})
 
 
 def read_variables(file: SettingsFile | None = None) -> dict[str, str]:
@@ -294,16 +314,20 @@ def _read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
         raise ConfigError(f"{named_by}: {error}") from error
 
 
-def _validate(model: type[M], values: dict[str, Any]) -> M:
-    """Make a model of the values. Raises ConfigError, which names every setting that is wrong, and quotes no value."""
+def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M:
+    """Make a model of what a source finds, and of more where it finds nothing. Raises ConfigError, which names every
+    setting that is wrong, and the file that it stands in, and quotes no value."""
     try:
-        return model(**values)
+        return model(**more | source())
     except ValidationError as error:
         complaints, by_field = [], {field: facts.validation_alias for field, facts in model.model_fields.items()}
         for fault in error.errors(include_input=False, include_url=False):
+            complaint = _complain(fault["type"], fault["msg"])
             # What concerns several settings has no place, and names them.
-            names = [str(by_field.get(str(place), place)) for place in fault["loc"][:1]]
-            complaints.append(" ".join([*names, _complain(fault["type"], fault["msg"])]))
+            for place in fault["loc"][:1]:
+                name = str(by_field.get(str(place), place))
+                complaint = f"{name} {complaint}" + (f" (in {source.places[name]})" if name in source.places else "")
+            complaints.append(complaint)
         raise ConfigError("; ".join(complaints)) from None
 
 

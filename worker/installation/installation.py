@@ -65,11 +65,11 @@ class Installation:
         self.building = threading.RLock()  # Held while the database is opened: the desk has threads.
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
-        self.settings: Settings = load_settings(self.variables)
+        self.settings: Settings = load_settings(self.variables, self.env_file)
 
     def environment(self, name: str) -> Environment:
         """Load the PingOne environment of this name. Raises ConfigError."""
-        return load_environment(self.settings, name, self.variables)
+        return load_environment(self.settings, name, self.variables, self.env_file)
 
     def find_file_of(self, name: str) -> SettingsFile | None:
         """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""

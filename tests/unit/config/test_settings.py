@@ -400,6 +400,12 @@ def test_another_environment_is_a_section_of_the_configuration_file(configured):
     assert staging.resync_on_first_call is True
 
 
+def test_a_wrong_value_in_a_section_is_named_with_the_file(tmp_path):
+    file = private_file(tmp_path / "oathbulk.toml", TOML.replace("12.5", '"fast"').encode())
+    with pytest.raises(ConfigError, match=rf"^PINGONE_RATE should be a valid number \(in {file}\)$"):
+        load_environment(Settings(home=tmp_path), "staging", VARIABLES)
+
+
 def test_a_section_takes_nothing_from_the_default_environment(configured):
     with pytest.raises(ConfigError, match="PINGONE_CLIENT_ID is not set; PINGONE_CLIENT_SECRET is not set"):
         load_environment(configured, "half", VARIABLES)
