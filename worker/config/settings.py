@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -39,6 +40,9 @@ LONGEST_PATH = 3000
 LONGEST_NAME = 200
 # All but tabs and the ends of lines, which a private key has.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+# With PYDANTIC_SETTINGS_DEBUG in the environment it logs every value, secrets too.
+logging.getLogger("pydantic_settings").disabled = True
 
 # The exit code of a process whose configuration is wrong; docs/exit-codes.md lists all.
 UNUSABLE_SETUP = 3

@@ -173,6 +173,13 @@ def test_no_repr_shows_a_secret():
     assert environment().client_secret.get_secret_value() == SECRET
 
 
+def test_no_value_is_logged_for_whoever_debugs_the_library(monkeypatch, caplog):
+    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
+    with caplog.at_level("DEBUG"):
+        environment()
+    assert SECRET not in caplog.text
+
+
 @pytest.mark.parametrize(
     "wrong", [{"PINGONE_RATE": "fast"}, {"PINGONE_CLIENT_AUTH": SECRET}, {"PINGONE_API_URL": f"http://u:{SECRET}@x"}]
 )
