@@ -100,10 +100,10 @@ app.conf.update(
     beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
     beat_schedule={
-        "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tick},
-        "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tick},
+        "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tuning.tick},
+        "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tuning.tick},
         # Sent in any case: beat does not know whether a webhook is set, since it gets no secrets.
-        "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tick},
+        "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tuning.tick},
     },
 )
 events.install(app)

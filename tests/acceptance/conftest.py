@@ -26,7 +26,7 @@ SetUp = Callable[..., tuple[CommandDesk, StandIn]]
 SetOut = Callable[..., tuple[CommandDesk, Simulator]]
 
 # Records of an unknown environment do not wait for its first ones, unless a test is about that.
-ALL_AT_ONCE = {"OATHBULK_FIRST_RECORDS": "0"}
+ALL_AT_ONCE = {"_OATHBULK_TUNING__first_records": "0"}
 
 
 @pytest.fixture

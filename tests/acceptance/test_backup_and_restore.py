@@ -18,7 +18,8 @@ from worker.simulator.shipment import make_shipment
 
 ROWS = 40
 SLOW = {"PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
-SLOW |= {"OATHBULK_CALL_DEADLINE": "10", "OATHBULK_LEASE_LEFT_FOR_POST": "11", "OATHBULK_LEASE": "15"}
+SLOW |= {"_OATHBULK_TUNING__call_deadline": "10", "_OATHBULK_TUNING__lease_left_for_post": "11"}
+SLOW |= {"_OATHBULK_TUNING__lease": "15"}
 
 
 def put_back(backup: Path, old: Path, new: Path, *keys: str) -> None:

@@ -24,12 +24,12 @@ pytestmark = pytest.mark.faults
 
 # All at once; and no breaker, since what befalls one record of a batch here befalls each.
 SETTINGS = PRODUCTION | {
-    "OATHBULK_WINDOW": "1000",
-    "OATHBULK_BREAKER_DEVICES_GONE": "1000",
-    "OATHBULK_BREAKER_REFUSED": "1000",
-    "OATHBULK_BREAKER_SPENT": "1000",
-    "OATHBULK_FIRST_RECORDS": "0",
-    "OATHBULK_BREAKER_UNANSWERED": "1000",
+    "_OATHBULK_TUNING__window": "1000",
+    "_OATHBULK_TUNING__breaker_devices_gone": "1000",
+    "_OATHBULK_TUNING__breaker_refused": "1000",
+    "_OATHBULK_TUNING__breaker_spent": "1000",
+    "_OATHBULK_TUNING__first_records": "0",
+    "_OATHBULK_TUNING__breaker_unanswered": "1000",
     "PINGONE_RATE": "2000",
 }
 ALL_WAYS = WAYS | SEED_WAYS | PAIRING_WAYS

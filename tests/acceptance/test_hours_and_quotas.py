@@ -16,7 +16,7 @@ NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter
 # Seconds: a window opens and closes at a whole minute.
 PATIENCE = 200
 # As installed: who waits for a minute should not be busy with looking.
-UNHURRIED = {"OATHBULK_TICK": "1"}
+UNHURRIED = {"_OATHBULK_TUNING__tick": "1"}
 # Seconds in which a command has begun, on a slow machine too.
 START = 60
 
@@ -127,7 +127,7 @@ def test_a_window_that_is_none_is_refused_before_anything_is_loaded(desk, comman
 @pytest.mark.faults
 def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out):
     shipment = make_shipment(60)
-    desk, simulator = set_out(shipment, {"OATHBULK_LONGEST_HOLD": "2"}, quota=40, quota_resets_after=20)
+    desk, simulator = set_out(shipment, {"_OATHBULK_TUNING__longest_hold": "2"}, quota=40, quota_resets_after=20)
     run = desk.start("run", "shipment.csv", "--offline")
 
     told = "Paused (quota): PingOne's quota is used up until "
@@ -149,7 +149,7 @@ def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out
 
 
 def test_an_absurd_reset_is_explained_and_a_person_need_not_wait_for_it(set_out):
-    quick = {"OATHBULK_LONGEST_HOLD": "2"}
+    quick = {"_OATHBULK_TUNING__longest_hold": "2"}
     desk, simulator = set_out(make_shipment(20), quick, quota=10, quota_reset_time="9999-12-31T23:59:59Z")
     run = desk.start("run", "shipment.csv", "--offline")
     told = (

@@ -16,10 +16,10 @@ from support.processes.waiting import wait_until
 PATIENCE = 60
 # What a dead process held comes back soon.
 SHORT_LEASES = {
-    "OATHBULK_CALL_DEADLINE": "3",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "3.5",
-    "OATHBULK_LEASE": "5",
-    "OATHBULK_QUEUE_LEASE": "5",
+    "_OATHBULK_TUNING__call_deadline": "3",
+    "_OATHBULK_TUNING__lease_left_for_post": "3.5",
+    "_OATHBULK_TUNING__lease": "5",
+    "_OATHBULK_TUNING__queue_lease": "5",
 }
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
 
@@ -106,7 +106,7 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes(set_up):
 
 
 def test_what_a_killed_run_had_queued_of_other_batches_waits_for_a_run_of_theirs(set_up):
-    desk, pingone = set_up(make_tokens(4), **SHORT_LEASES | {"OATHBULK_QUEUE_LEASE": "600"})
+    desk, pingone = set_up(make_tokens(4), **SHORT_LEASES | {"_OATHBULK_TUNING__queue_lease": "600"})
     wave = make_tokens(20, prefix="WAVE")
     write_shipment(desk.folder / "wave.csv", wave)
     pingone.tokens |= {token.device_id: token for token in wave}

@@ -143,7 +143,12 @@ def test_a_queue_that_takes_no_scripts_for_a_while_loses_no_record(make_fleet, o
 
 def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet, own_migrated_postgres, valkey_url):
     # A message that was taken up in vain would come back after its lease.
-    settings = {"OATHBULK_QUEUE_LEASE": "300", "OATHBULK_WINDOW": "300", "PINGONE_RATE": "50", "PINGONE_RATE_MAX": "50"}
+    settings = {
+        "_OATHBULK_TUNING__queue_lease": "300",
+        "_OATHBULK_TUNING__window": "300",
+        "PINGONE_RATE": "50",
+        "PINGONE_RATE_MAX": "50",
+    }
     database, server = own_migrated_postgres.url, own_migrated_postgres.server
     fleet = make_fleet(database, valkey_url, make_shipment(400), settings=settings)
     fleet.worker("worker")
@@ -182,14 +187,14 @@ def test_a_503_that_asks_for_a_day_is_shown_and_over_when_a_person_says_so(make_
     fleet.wait_until(lambda: fleet.status().hold, "the hold is shown")
     hold = fleet.status().hold
     assert hold is not None
-    assert 0 < hold.left <= fleet.settings.longest_hold
+    assert 0 < hold.left <= fleet.settings.tuning.longest_hold
     said = " ".join(fleet.oathbulk("status", "status", BATCH).split())
     assert "All workers hold until" in said
     assert f"PingOne answered 503 and asks for 86400 s. To go on now: oathbulk resume {BATCH} --now" in said
     # No record waits for a time that was told: neither tomorrow's, nor the end of the hold.
     with fleet.database.reading() as connection:
         latest = connection.scalar(select(func.max(Record.scheduled_at)))
-    assert latest < hold.until - timedelta(seconds=fleet.settings.longest_hold / 2)
+    assert latest < hold.until - timedelta(seconds=fleet.settings.tuning.longest_hold / 2)
 
     fleet.simulator.change(faults={})
     fleet.oathbulk("resume", "resume", BATCH, "--now")

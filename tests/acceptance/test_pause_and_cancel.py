@@ -53,7 +53,7 @@ def test_a_cancelled_batch_reads_what_is_of_unknown_fate_and_sends_nothing(make_
         faults=weather,
         fault_operations=["activate"],
         # Longer than a busy machine takes from here to the cancel: what was read before that is none of the late reads.
-        settings={"OATHBULK_READ_DELAY": "30"},
+        settings={"_OATHBULK_TUNING__read_delay": "30"},
     )
     fleet.worker("worker")
     fleet.beat()

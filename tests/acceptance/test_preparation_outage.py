@@ -40,7 +40,11 @@ def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone
     tmp_path, webhook, proxy, is_page
 ):
     tenant = BoxTenant(make_tokens(3))
-    told = {"OATHBULK_WEBHOOK_URL": webhook.url, "OATHBULK_WEBHOOK_SECRET": "s" * 32, "OATHBULK_FIRST_RECORDS": "0"}
+    told = {
+        "OATHBULK_WEBHOOK_URL": webhook.url,
+        "OATHBULK_WEBHOOK_SECRET": "s" * 32,
+        "_OATHBULK_TUNING__first_records": "0",
+    }
     with (
         WholeWayStandIn(tenant, loses=(), loses_every=10**9) as pingone,
         CommandDesk(tmp_path / "desk", pingone.settings, told) as desk,

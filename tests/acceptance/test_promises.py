@@ -51,7 +51,7 @@ def test_thousands_of_copies_are_worked_through_without_a_slot_for_each(make_fle
 
 @pytest.mark.usefixtures("sqlite_home")
 def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_url):
-    fleet = make_fleet(None, valkey_url, make_shipment(120), settings=PATIENT | {"OATHBULK_WINDOW": "40"})
+    fleet = make_fleet(None, valkey_url, make_shipment(120), settings=PATIENT | {"_OATHBULK_TUNING__window": "40"})
     worker = fleet.worker("worker")
     beat = fleet.beat()
     fleet.wait_until_posted(20)

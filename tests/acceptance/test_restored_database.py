@@ -35,11 +35,11 @@ BOX = (SEEDS, "--batch", "shipment", *OPTIONS, *(f"--accept={name}" for name in 
 STEADY = {
     "PINGONE_RATE": "15",
     "PINGONE_RATE_MAX": "15",
-    "OATHBULK_CALL_DEADLINE": "3",
-    "OATHBULK_SEND_WITHIN": "1",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "4",
-    "OATHBULK_LEASE": "8",
-    "OATHBULK_READ_DELAY": "1",
+    "_OATHBULK_TUNING__call_deadline": "3",
+    "_OATHBULK_TUNING__send_within": "1",
+    "_OATHBULK_TUNING__lease_left_for_post": "4",
+    "_OATHBULK_TUNING__lease": "8",
+    "_OATHBULK_TUNING__read_delay": "1",
 }
 QUICK = {"PINGONE_RATE": "100", "PINGONE_RATE_MAX": "100"}
 

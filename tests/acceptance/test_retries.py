@@ -18,7 +18,7 @@ PATIENCE = 60
 
 
 def test_what_failed_in_passing_comes_back_by_itself_when_it_is_due(set_up):
-    desk, pingone = set_up(make_tokens(12), OATHBULK_READ_DELAY="1.5")
+    desk, pingone = set_up(make_tokens(12), _OATHBULK_TUNING__read_delay="1.5")
     pingone.refusals.extend([Refusal(500, "UNEXPECTED_ERROR")] * 3)
     result = desk.oathbulk("run", "shipment.csv", "--json")
     assert result.code == 0, result.stderr

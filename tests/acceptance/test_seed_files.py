@@ -241,7 +241,7 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells(box):
 @pytest.mark.faults
 def test_on_the_first_morning_those_who_do_as_the_hand_out_says_get_in_at_the_first_try(set_out):
     made = make_seeds(hotp=8, totp=2, out_of_step=0.5)
-    desk, simulator = set_out(made, {"OATHBULK_READ_DELAY": "1", "OATHBULK_OTP_POST_BUDGET": "3"})
+    desk, simulator = set_out(made, {"_OATHBULK_TUNING__read_delay": "1", "OATHBULK_OTP_POST_BUDGET": "3"})
     made.write_seeds(desk.folder / "seeds.csv")
     made.write_list(desk.folder / "who.csv")
     # The first OTP of some tokens gets lost on its way, so that another goes.

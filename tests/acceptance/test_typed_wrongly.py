@@ -155,7 +155,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_HOME": "empty.csv"}, SETUP, "OATHBULK_HOME names empty.csv, which is no directory: name one"),
     ("status", {"OATHBULK_CONFIG": "broken.toml"}, USAGE, "broken.toml cannot be read: at line 1"),
     ("status", {"OATHBULK_CONFIG": "mistyped.toml"}, USAGE, "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"),
-    ("status", {"OATHBULK_TICK": "soon"}, SETUP, "oathbulk: OATHBULK_TICK should be a valid number"),
+    ("status", {"OATHBULK_MAX_ATTEMPTS": "few"}, SETUP, "oathbulk: OATHBULK_MAX_ATTEMPTS should be a valid integer"),
     ("status", {"OATHBULK_DATABASE_URL": "mysql://me:hidden@host/x"}, SETUP, "postgresql+psycopg:// or sqlite:///"),
     ("load shipment.csv", {"OATHBULK_DATABASE_URL": "hidden"}, SETUP, "OATHBULK_DATABASE_URL is not a database URL"),
     (
@@ -178,7 +178,7 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_HOME": "x" * 300}, SETUP, "OATHBULK_HOME is a path of more than 3000 bytes"),
     ("status", {"OATHBULK_HOME": "loop.csv"}, SETUP, "OATHBULK_HOME: loop.csv is out of reach (Too many levels"),
     ("status", {"OATHBULK_ENV_FILE": "nul.env"}, SETUP, "nul.env: OATHBULK_CONFIG holds a NUL byte: write it anew"),
-    ("status", {"OATHBULK_LEASE": "inf"}, SETUP, "OATHBULK_LEASE should be a finite number"),
+    ("load shipment.csv", {"PINGONE_RATE": "inf"}, SETUP, "PINGONE_RATE should be a finite number"),
 ]
 
 
@@ -204,7 +204,7 @@ def make_unfit_files(folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "loop.csv").symlink_to("loop.csv")
     (folder / "empty.csv").touch()
-    (folder / "nul.env").write_text("OATHBULK_LEASE=60\nOATHBULK_CONFIG=a\0b\n")
+    (folder / "nul.env").write_text("OATHBULK_MAX_ATTEMPTS=6\nOATHBULK_CONFIG=a\0b\n")
     (folder / "broken.toml").write_text("[environments\n")
     (folder / "mistyped.toml").write_text("[environments.prod]\nPINGONE_RAET = 3\n")
 

@@ -16,12 +16,12 @@ BOX = make_box(TOKENS, seed=3, special=a_few_of_each(TOKENS))
 RUN = ("run", "box.pskc", "--key-file", "box.key", "--assign", "who.csv", "--import", "--pair", "--batch", "box")
 # What a dead process held comes back soon, and what is of unknown fate may be asked about soon.
 QUICK = {
-    "OATHBULK_CALL_DEADLINE": "3",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "3.5",
-    "OATHBULK_LEASE": "5",
-    "OATHBULK_SEND_WITHIN": "0.5",
-    "OATHBULK_LONGEST_HOLD": "1",
-    "OATHBULK_TOKENS_PER_IMPORT": "30",
+    "_OATHBULK_TUNING__call_deadline": "3",
+    "_OATHBULK_TUNING__lease_left_for_post": "3.5",
+    "_OATHBULK_TUNING__lease": "5",
+    "_OATHBULK_TUNING__send_within": "0.5",
+    "_OATHBULK_TUNING__longest_hold": "1",
+    "_OATHBULK_TUNING__tokens_per_import": "30",
 }
 LOST = {"reset_after": 0.15, "error_after": 0.1}
 
@@ -143,7 +143,7 @@ def test_imports_of_unknown_fate_are_undone_too(half_done):
 @pytest.mark.faults
 def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_before(set_out):
     box = make_box(60, seed=3)
-    desk, simulator = set_out(box, {"OATHBULK_CALL_DEADLINE": "5"}, job_takes=0.2)
+    desk, simulator = set_out(box, {"_OATHBULK_TUNING__call_deadline": "5"}, job_takes=0.2)
     box.write(desk.folder)
     assert desk.oathbulk(*RUN).code == 0
     assert "is left to cancel" in desk.oathbulk("cancel", "box").stderr
@@ -186,7 +186,7 @@ def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_bef
 def test_the_token_of_somebody_who_leaves_is_taken_back_and_the_others_stay(set_out):
     """A list by hand, as the help says it; one that cannot be used is refused with its row, and nothing goes."""
     box = make_box(8, seed=3)
-    desk, simulator = set_out(box, {"OATHBULK_CALL_DEADLINE": "5"}, job_takes=0.2)
+    desk, simulator = set_out(box, {"_OATHBULK_TUNING__call_deadline": "5"}, job_takes=0.2)
     box.write(desk.folder)
     assert desk.oathbulk(*RUN).code == 0
     devices, tokens = stands(simulator)

@@ -34,17 +34,17 @@ BUDGET = 5
 TENANT: Mapping[str, Any] = {"job_takes": 0.2, "late_effect_after": 0.3, "failure_count": BUDGET}
 # Seconds: all that takes a minute in production takes a few of them here.
 QUICK = {
-    "OATHBULK_CALL_DEADLINE": "2",
-    "OATHBULK_SEND_WITHIN": "1",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
-    "OATHBULK_LEASE": "6",
-    "OATHBULK_QUEUE_LEASE": "5",
-    "OATHBULK_OUTAGE_HOLD": "1",
-    "OATHBULK_READ_DELAY": "1",
+    "_OATHBULK_TUNING__call_deadline": "2",
+    "_OATHBULK_TUNING__send_within": "1",
+    "_OATHBULK_TUNING__lease_left_for_post": "3",
+    "_OATHBULK_TUNING__lease": "6",
+    "_OATHBULK_TUNING__queue_lease": "5",
+    "_OATHBULK_TUNING__outage_hold": "1",
+    "_OATHBULK_TUNING__read_delay": "1",
     "OATHBULK_CONCURRENCY": "8",
     "OATHBULK_OTP_POST_BUDGET": str(BUDGET),
-    "OATHBULK_TOKENS_PER_IMPORT": "40",
-    "OATHBULK_NAMES_PER_REQUEST": "20",
+    "_OATHBULK_TUNING__tokens_per_import": "40",
+    "_OATHBULK_TUNING__names_per_request": "20",
 }
 # Every way in which the answer to a call may get lost.
 LOSSES = ("reset_before", "reset_after", "reset_late", "error_before", "error_after", "garbled")

@@ -10,15 +10,15 @@ from support.servers.stand_in_whole_way import WholeWayStandIn
 
 WORDS = ("box.csv", "--assign", "who.csv", "--import", "--pair")
 QUICK = {
-    "OATHBULK_CALL_DEADLINE": "2",
-    "OATHBULK_SEND_WITHIN": "1",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
-    "OATHBULK_LEASE": "6",
-    "OATHBULK_OUTAGE_HOLD": "1",
-    "OATHBULK_READ_DELAY": "0.5",
+    "_OATHBULK_TUNING__call_deadline": "2",
+    "_OATHBULK_TUNING__send_within": "1",
+    "_OATHBULK_TUNING__lease_left_for_post": "3",
+    "_OATHBULK_TUNING__lease": "6",
+    "_OATHBULK_TUNING__outage_hold": "1",
+    "_OATHBULK_TUNING__read_delay": "0.5",
     "OATHBULK_OTP_POST_BUDGET": "7",
-    "OATHBULK_TOKENS_PER_IMPORT": "25",
-    "OATHBULK_NAMES_PER_REQUEST": "20",
+    "_OATHBULK_TUNING__tokens_per_import": "25",
+    "_OATHBULK_TUNING__names_per_request": "20",
 }
 # Calls of which the first answer of each kind gets lost for certain.
 LOST = ("users", "tokens", "import", "job", "pair", "device", "activate")
@@ -30,7 +30,7 @@ def test_what_is_made_there_is_made_once_and_for_its_person(tmp_path, is_invento
     tenant = BoxTenant(make_tokens(60))
     with (
         WholeWayStandIn(tenant, loses=LOST, loses_every=11, is_inventory_apart=is_inventory_apart) as pingone,
-        CommandDesk(tmp_path / "desk", QUICK, pingone.settings, {"OATHBULK_FIRST_RECORDS": "0"}) as desk,
+        CommandDesk(tmp_path / "desk", QUICK, pingone.settings, {"_OATHBULK_TUNING__first_records": "0"}) as desk,
     ):
         write_box(desk.folder, list(tenant.tokens.values()))
         result = desk.oathbulk("run", *WORDS)

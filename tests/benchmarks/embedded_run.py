@@ -23,13 +23,13 @@ from worker.simulator.shipment import MadeShipment
 
 # Minutes become seconds. No shorter, or a busy machine would add losses of its own.
 SETTINGS = {
-    "OATHBULK_CALL_DEADLINE": "8",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "9",
-    "OATHBULK_LEASE": "30",
-    "OATHBULK_QUEUE_LEASE": "20",
-    "OATHBULK_READ_DELAY": "3",
-    "OATHBULK_NOT_FOUND_DELAY": "2",
-    "OATHBULK_OUTAGE_HOLD": "1",
+    "_OATHBULK_TUNING__call_deadline": "8",
+    "_OATHBULK_TUNING__lease_left_for_post": "9",
+    "_OATHBULK_TUNING__lease": "30",
+    "_OATHBULK_TUNING__queue_lease": "20",
+    "_OATHBULK_TUNING__read_delay": "3",
+    "_OATHBULK_TUNING__not_found_delay": "2",
+    "_OATHBULK_TUNING__outage_hold": "1",
     "PINGONE_RATE": "200",
 }
 # Seconds. Counting ten thousand devices costs the simulator some hundredths of a second each time.

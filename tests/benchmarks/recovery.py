@@ -76,7 +76,7 @@ def run_round(records: int, lease: float) -> list[Orphan]:
         url = exits.enter_context(postgres.database())
         migrate(url)
         settings = PRODUCTION | {
-            "OATHBULK_LEASE": f"{lease:g}",
+            "_OATHBULK_TUNING__lease": f"{lease:g}",
             "OATHBULK_CONCURRENCY": THREADS,
             "PINGONE_RATE": RATE,
             "PINGONE_RATE_MAX": RATE,
@@ -133,7 +133,7 @@ class Left:
 
 
 def in_window(fleet: Fleet) -> list[Left]:
-    may_be_read_at = fleet.database.later(Record.otp_sent_at, fleet.settings.over_after).label("may_be_read_at")
+    may_be_read_at = fleet.database.later(Record.otp_sent_at, fleet.settings.tuning.over_after).label("may_be_read_at")
     columns = (Record.id, Record.status, Record.otp2_state, Record.lease_until, may_be_read_at)
     statement = select(*columns).where(Record.status.in_([Status.QUEUED, Status.ACTIVATING]))
     with fleet.database.reading() as connection:

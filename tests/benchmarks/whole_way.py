@@ -47,14 +47,14 @@ LOOK, TIMEOUT = 0.5, 3000.0
 BUDGET = 5
 # As a user has it who sets none, but for what waits for a clock: a time-out, a lease, a look-up after a loss.
 SETTINGS = {
-    "OATHBULK_CALL_DEADLINE": "5",
-    "OATHBULK_SEND_WITHIN": "2",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "8",
-    "OATHBULK_LEASE": "30",
-    "OATHBULK_QUEUE_LEASE": "30",
-    "OATHBULK_READ_DELAY": "2",
-    "OATHBULK_NOT_FOUND_DELAY": "2",
-    "OATHBULK_TICK": "1",
+    "_OATHBULK_TUNING__call_deadline": "5",
+    "_OATHBULK_TUNING__send_within": "2",
+    "_OATHBULK_TUNING__lease_left_for_post": "8",
+    "_OATHBULK_TUNING__lease": "30",
+    "_OATHBULK_TUNING__queue_lease": "30",
+    "_OATHBULK_TUNING__read_delay": "2",
+    "_OATHBULK_TUNING__not_found_delay": "2",
+    "_OATHBULK_TUNING__tick": "1",
     "OATHBULK_CONCURRENCY": "8",
     "OATHBULK_OTP_POST_BUDGET": str(BUDGET),
     "PINGONE_RATE": "400",

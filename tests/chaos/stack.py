@@ -29,15 +29,15 @@ LOOK = 0.2
 # Threads of each of the two workers.
 THREADS = 4
 SETTINGS = {
-    "OATHBULK_CALL_DEADLINE": "2",
-    "OATHBULK_SEND_WITHIN": "1",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
-    "OATHBULK_LEASE": "5",
-    "OATHBULK_QUEUE_LEASE": "5",
-    "OATHBULK_READ_DELAY": "1",
-    "OATHBULK_NOT_FOUND_DELAY": "1",
-    "OATHBULK_OUTAGE_HOLD": "1",
-    "OATHBULK_TICK": "0.3",
+    "_OATHBULK_TUNING__call_deadline": "2",
+    "_OATHBULK_TUNING__send_within": "1",
+    "_OATHBULK_TUNING__lease_left_for_post": "3",
+    "_OATHBULK_TUNING__lease": "5",
+    "_OATHBULK_TUNING__queue_lease": "5",
+    "_OATHBULK_TUNING__read_delay": "1",
+    "_OATHBULK_TUNING__not_found_delay": "1",
+    "_OATHBULK_TUNING__outage_hold": "1",
+    "_OATHBULK_TUNING__tick": "0.3",
     "OATHBULK_CONCURRENCY": str(THREADS),
 }
 # Disturbances may cost a device all the posts that it may have, or a record all its attempts or pairings.

@@ -22,7 +22,11 @@ RECORDS = 120
 # Slow enough for a failover in the middle.
 STEADY = {"PINGONE_RATE": "40", "PINGONE_RATE_MAX": "40"}
 # A busy machine must not make a call too slow, and the leases of killed workers have to run out.
-HURRIED = {"OATHBULK_CALL_DEADLINE": "6", "OATHBULK_LEASE_LEFT_FOR_POST": "7", "OATHBULK_LEASE": "14"}
+HURRIED = {
+    "_OATHBULK_TUNING__call_deadline": "6",
+    "_OATHBULK_TUNING__lease_left_for_post": "7",
+    "_OATHBULK_TUNING__lease": "14",
+}
 
 
 @dataclass(frozen=True)

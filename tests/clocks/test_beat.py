@@ -35,7 +35,7 @@ class Beat:
         variables = {
             "OATHBULK_HOME": str(directory),
             "OATHBULK_REDIS_URL": url,
-            "OATHBULK_TICK": str(TICK),
+            "_OATHBULK_TUNING__tick": str(TICK),
             "LD_PRELOAD": str(find_libfaketime()),
             "FAKETIME_TIMESTAMP_FILE": str(self._offset),
             "FAKETIME_NO_CACHE": "1",

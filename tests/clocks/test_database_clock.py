@@ -36,7 +36,7 @@ def fleet(
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     shipment = make_shipment(RECORDS, hopeless={})
-    settings = {"PINGONE_RATE": str(RATE), "PINGONE_RATE_MAX": str(RATE), "OATHBULK_WINDOW": "64"}
+    settings = {"PINGONE_RATE": str(RATE), "PINGONE_RATE_MAX": str(RATE), "_OATHBULK_TUNING__window": "64"}
     with ExitStack() as stack:
         url = stack.enter_context(postgres.database())
         migrate(url)

@@ -19,7 +19,7 @@ class Agenda:
         self._next_tick_at = 0.0
 
     def tick_soon(self) -> None:
-        self._next_tick_at = self._scenario.clock.monotonic() + self._scenario.settings.tick
+        self._next_tick_at = self._scenario.clock.monotonic() + self._scenario.settings.tuning.tick
 
     def ticked_in_vain(self) -> None:
         """Until something changes, or is due, the next ticks would find as little."""

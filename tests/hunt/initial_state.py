@@ -18,7 +18,7 @@ from models.record import Record
 from worker.batches import hours
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.config.settings import Settings
+from worker.config.settings import Settings, Tuning
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
@@ -98,15 +98,17 @@ def settings(dice: Dice) -> Settings:
         encryption_keys=KEY,
         otp_post_budget=dice.pick("settings", (2, 3, 3, 3, 5)),
         max_attempts=dice.pick("settings", (1, 2, 8, 8)),
-        lease=dice.pick("settings", (30, 60)),
-        lease_left_for_post=25,
-        window=dice.pick("settings", (1, 3, None, None)),
-        breaker_forbidden=dice.pick("settings", (1, 10)),
-        breaker_refused=dice.pick("settings", (1, 20)),
-        breaker_unanswered=dice.pick("settings", (2, 20)),
-        breaker_spent=dice.pick("settings", (2, 25)),
-        names_per_request=dice.pick("creation", (1, 2, 40)),
-        tokens_per_import=dice.pick("creation", (1, 2, 500)),
+        tuning=Tuning(
+            lease=dice.pick("settings", (30, 60)),
+            lease_left_for_post=25,
+            window=dice.pick("settings", (1, 3, None, None)),
+            breaker_forbidden=dice.pick("settings", (1, 10)),
+            breaker_refused=dice.pick("settings", (1, 20)),
+            breaker_unanswered=dice.pick("settings", (2, 20)),
+            breaker_spent=dice.pick("settings", (2, 25)),
+            names_per_request=dice.pick("creation", (1, 2, 40)),
+            tokens_per_import=dice.pick("creation", (1, 2, 500)),
+        ),
     )
 
 

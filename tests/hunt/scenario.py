@@ -53,7 +53,7 @@ class Scenario:
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
-        self.leases = initial_state.leases(self.settings.lease, self.settings.max_attempts)
+        self.leases = initial_state.leases(self.settings.tuning.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, Actor("a person"))
         self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings)
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)

@@ -149,7 +149,7 @@ class StepJudge:
 
     def check_mark(self, call: Call, row: Row) -> Iterator[str]:
         """What was marked as sent goes out soon, give or take the steps of the database's clock."""
-        late = call.sent_at - self._marked_at[row.id] - self._settings.send_within
+        late = call.sent_at - self._marked_at[row.id] - self._settings.tuning.send_within
         if late > SPARE:
             yield f"goes out {late:.1f} s later than a rescue would think"
 
@@ -172,7 +172,7 @@ class StepJudge:
     @property
     def _grace(self) -> float:
         """An OTP that was good when it was marked goes out so much later at most."""
-        return self._settings.send_within + SPARE
+        return self._settings.tuning.send_within + SPARE
 
     def _counters(self, call: Call, row: Row) -> Iterator[str]:
         """A seed's OTP comes from a counter that is written down as used up, and was never used before."""

@@ -172,7 +172,7 @@ def test_beat_without_workers_is_well_and_fills_no_queue(
     project: Path, start: Callable[..., Service], valkey: Service
 ) -> None:
     keep_out_others(project)
-    (project / ".env").write_text("OATHBULK_TICK=0.05\n")
+    (project / ".env").write_text("_OATHBULK_TUNING__tick=0.05\n")
     password = (project / "secrets/redis_password").read_text()
     beat = start("beat")
     beat.start()
@@ -368,7 +368,7 @@ def test_what_is_published_is_so_only_on_this_machine() -> None:
 
 def test_a_stopping_worker_has_time_for_the_longest_call_in_hand() -> None:
     grace = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace > load_settings({}).lease + LONGEST_WAIT
+    assert grace > load_settings({}).tuning.lease + LONGEST_WAIT
     assert grace > GRACE
     # What the page says of it.
     told = re.findall(r"(\d+) seconds", DEPLOYMENT.read_text(encoding="utf-8"))

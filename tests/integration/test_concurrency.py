@@ -45,7 +45,7 @@ from models.record_states import FINAL, Status
 from worker.batches.commands import Batches, NotPossible
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.settings import Settings
+from worker.config.settings import Settings, Tuning
 from worker.dispatch.dispatcher import Dispatcher
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
@@ -243,7 +243,7 @@ def make_ticking(database: MovingDatabase, broker: Mailbox, window: int) -> Disp
     return make_dispatcher(
         database,
         broker,
-        Settings(window=window),
+        Settings(tuning=Tuning(window=window)),
         environment=lambda name: make_environment(),
         pace=lambda environment: OpenPace(),
         queue=Queue(database, over_after=10.0),

@@ -30,7 +30,7 @@ from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
 from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import ConfigError, Settings, Tuning
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
 from worker.leases.attempt_line import CallSummary
@@ -98,7 +98,7 @@ class Stage:
         return self.environments[name]
 
     def dispatcher(self, **settings: Any) -> Dispatcher:
-        chosen = Settings(**settings)
+        chosen = Settings(tuning=Tuning(**settings))
         return make_dispatcher(self.database, self.broker, chosen, environment=self.environment, pace=self.pace)
 
     def tick(self, **settings: Any) -> int:

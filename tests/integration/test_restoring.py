@@ -27,7 +27,7 @@ from worker.rules.steps import FindDevice, ReadDevice
 
 SETTINGS = Settings()
 UNSENT, SENT, ANSWERED = OtpState
-BUDGET, OVER_AFTER = SETTINGS.otp_post_budget, SETTINGS.over_after
+BUDGET, OVER_AFTER = SETTINGS.otp_post_budget, SETTINGS.tuning.over_after
 SKIPPED = 2 * BUDGET - 1
 COLUMNS = ("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "next_counter", "pairing", "pairings", "verdict")
 

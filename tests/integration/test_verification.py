@@ -21,7 +21,7 @@ from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch
 from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import ConfigError, Settings, Tuning
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace
@@ -103,7 +103,9 @@ class Readers(Parts):
         furthest_slot: float = 0.2,
         rate: float = 1000,
     ) -> None:
-        settings = Settings(redis_url=SecretStr(redis_url), concurrency=THREADS, furthest_slot=furthest_slot)
+        settings = Settings(
+            redis_url=SecretStr(redis_url), concurrency=THREADS, tuning=Tuning(furthest_slot=furthest_slot)
+        )
         super().__init__(settings, lambda name: pingone.environment(name=name, rate=rate))
         self.database = database
         # By the thread that each belongs to.
@@ -412,7 +414,7 @@ def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: Pi
     """Longer than a worker would wait for its slot: it would hand its record back."""
     made = make_batch(database, 6, status=Status.ACTIVE)
     pingone.seed(database, made, ["ACTIVE"] * 6)
-    hold = 4 * readers.settings.furthest_slot
+    hold = 4 * readers.settings.tuning.furthest_slot
     began_at = time.monotonic()
     readers.paces.of(readers.environments.get("default")).hold(hold)
 
@@ -438,10 +440,10 @@ def test_beside_a_fleet_that_takes_every_slot_each_device_is_read(
 def crowd(valkey_url: str, readers: Readers) -> Iterator[None]:
     """More workers than there are slots within their reach, each of which asks for the next as soon as it had one."""
     environment, is_over = readers.environments.get("default"), threading.Event()
-    threads = round(2 * environment.rate * readers.settings.furthest_slot)
+    threads = round(2 * environment.rate * readers.settings.tuning.furthest_slot)
 
     def work(redis: Redis) -> None:
-        pace = Pace(redis, environment.license, environment.rate, furthest=readers.settings.furthest_slot)
+        pace = Pace(redis, environment.license, environment.rate, furthest=readers.settings.tuning.furthest_slot)
         while not is_over.is_set():
             try:
                 pace.wait()

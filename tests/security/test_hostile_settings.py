@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from models.encrypted import Keyring
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings
-from worker.config.sources import load_environment, load_settings, read_variables
+from worker.config.sources import (
+    ENVIRONMENT_SETTINGS,
+    OWN_SETTINGS,
+    load_environment,
+    load_settings,
+    read_variables,
+)
 from worker.embedded.key import home_key
 from worker.embedded.locks import read_pid
 from worker.embedded.valkey_config import ValkeyConfig
@@ -22,10 +28,7 @@ SECRET = "made-up-secret"
 UNHURRIED = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-NAMES = {
-    prefix: [prefix + field.upper() for field in model.model_fields]
-    for prefix, model in (("OATHBULK_", Settings), ("PINGONE_", Environment))
-}
+NAMES = {"OATHBULK_": OWN_SETTINGS, "PINGONE_": ENVIRONMENT_SETTINGS}
 NUMBERS = st.sampled_from(["0", "-1", "1e400", "nan", "inf", "9" * 5000, "٣", "1_0", " 7 ", "0x10", "true"])
 URLS = st.sampled_from(
     [

@@ -13,15 +13,12 @@ import pytest
 
 from worker.cli import main
 from worker.cli.command_list import COMMANDS
-from worker.config.known_settings import ENVIRONMENT_SETTINGS, OWN_SETTINGS
-from worker.config.settings import ConfigError, Settings
-from worker.config.sources import load_environment, load_settings
+from worker.config.settings import ConfigError
+from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS, load_environment, load_settings
 from worker.database.engine import Database
 from worker.installation import installation
 
 ALL_SETTINGS = (*OWN_SETTINGS, *ENVIRONMENT_SETTINGS)
-TIMES = [f"OATHBULK_{name.upper()}" for name, facts in Settings.model_fields.items() if facts.annotation is float]
-TIMES.remove("OATHBULK_BREAKER_REFUSED_SHARE")
 # Values that some program along the way could not take.
 NUMBERS = ["0", "-1", "0.5", "1e-320", "1e15", "1e400", "inf", "nan", "9" * 18, "9" * 5000, "1_0", "²", "٣"]
 TEXTS = [" ", "x", "true", "{}", ",", "a\nb", "a\x1bb", "a\0b", "ü", "\udcfc", "https://\ud800", "{env}", "%(x)s"]
@@ -162,19 +159,12 @@ def test_an_odd_file_with_a_value_has_one_or_is_refused_by_its_name(variable: st
         assert variable in refused or (not refused and value.endswith("/file")), (value[:80], refused)
 
 
-@pytest.mark.parametrize("variable", TIMES)
-@pytest.mark.parametrize("value", ["inf", "1e15", "86401", "nan", "-1"])
-def test_a_time_is_at_most_a_day(variable: str, value: str) -> None:
-    """Of longer ones, some let a process wait without end and without a word, and others no datetime can hold."""
-    assert complaint({variable: value}).startswith(f"{variable} should be ")
-
-
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - set(WITHOUT)))
 def test_each_command_names_a_setting_that_is_refused(command: str, type_command: Typing, places: Path) -> None:
     homes = ["/", "x" * 300, "y/" * 3000, str(places / "loop"), str(places / "file"), str(places / "file" / "x")]
     refused = [{"OATHBULK_HOME": home} for home in homes]
     refused += [{"OATHBULK_ACTOR_FILE": str(places / place)} for place in ("loop", "pipe", "nul", "latin", "directory")]
-    refused += [{"OATHBULK_LEASE": "inf"}, {"OATHBULK_CONFIG": str(places / "pipe")}]
+    refused += [{"OATHBULK_CONCURRENCY": "inf"}, {"OATHBULK_CONFIG": str(places / "pipe")}]
     if os.geteuid():  # Root gets everywhere.
         refused += [{"OATHBULK_HOME": str(places / "closed" / "x")}, {"OATHBULK_CONFIG": str(places / "closed" / "x")}]
     for variables in refused:

@@ -15,15 +15,15 @@ from pathlib import Path
 from pydantic_core import to_jsonable_python
 
 from worker.config.environment import Environment
-from worker.config.known_settings import ENVIRONMENT_SETTINGS, OWN_SETTINGS
 from worker.config.settings import Settings
+from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
 from worker.simulator.provisioning_settings import ProvisioningSettings
 from worker.simulator.settings import Settings as SimulatorSettings
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "settings.md"
-# Fields whose numbers are no seconds.
-UNITS = {"rate": "requests a second", "rate_max": "requests a second", "breaker_refused_share": "share, above 0 to 1"}
+# Of numbers that are no counts.
+UNITS = {"rate": "requests a second", "rate_max": "requests a second"}
 
 BEGINNING = """# Settings
 
@@ -77,7 +77,7 @@ def _write_row(name: str, field: str, given: str, explained: str) -> str:
     if explained.startswith("Default: "):
         meaning, default = "", explained.removeprefix("Default: ")
     facts = (Environment if name in ENVIRONMENT_SETTINGS else Settings).model_fields[field]
-    unit = UNITS.get(field, "seconds" if facts.annotation is float else "")
+    unit = UNITS.get(field, "")
     key = f"`{name}`" if name in ENVIRONMENT_SETTINGS else "–"
     without = "none: set it" if facts.is_required() else "not set"
     shown = default.rstrip(".") or (f"`{given}`" if given else without)

@@ -7,7 +7,7 @@ import re
 from support.settings_page import PAGE, PROJECT, write_page
 
 from worker.cli import exit_codes
-from worker.config.known_settings import ENVIRONMENT_SETTINGS, OWN_SETTINGS
+from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
 from worker.simulator.settings import Settings as SimulatorSettings
 
 MAKE = "make the page anew: PYTHONPATH=.:tests .venv/bin/python -m support.settings_page"
@@ -23,7 +23,7 @@ def test_every_setting_has_a_row_with_its_default_and_meaning() -> None:
     assert list(own) == sorted(own, key=list(own).index)
     assert own.keys() == {*OWN_SETTINGS, *ENVIRONMENT_SETTINGS}
     assert [name for name, row in own.items() if not (row[2].strip() and row[4].strip())] == []
-    assert own["OATHBULK_LEASE"][2:4] == ["`60`", "seconds"]
+    assert own["PINGONE_RATE"][2:4] == ["`30`", "requests a second"]
 
 
 def test_every_setting_of_the_simulator_is_there_once_with_a_meaning() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from worker.batches.upkeep import Upkeep
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import NETWORK, Sickness
 from worker.leases.claim import Claim

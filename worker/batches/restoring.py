@@ -43,7 +43,7 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
             if not ids:
                 return done
             done += distrust.distrust(
-                database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.over_after
+                database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.tuning.over_after
             )
             last_id = ids[-1]
         if done < total:

@@ -41,7 +41,7 @@ def name_env_file(
     """Note which file the settings are read from, and say where a home of an earlier version is used."""
     # Not at the top: whoever asks for help, a completion or the version waits for neither rich nor dotenv.
     from worker.cli.homes import print_earlier_home
-    from worker.config.known_settings import ENV_FILE
+    from worker.config.settings import ENV_FILE
 
     if context.invoked_subcommand not in _WITHOUT_HOME:
         print_earlier_home()

@@ -175,7 +175,7 @@ def _handing_back_queued(batches: Batches) -> Iterator[None]:
 def _check_credentials(installation: Installation, environment: str) -> None:
     """Get an access token before anything starts, so that wrong credentials or a wrong URL end the run at once; later
     on, an outage is waited for. Raises CredentialsRefused, NotDelivered."""
-    deadline = installation.settings.call_deadline
+    deadline = installation.settings.tuning.call_deadline
     AccessTokens(installation.environment(environment), deadline=deadline).get()
 
 

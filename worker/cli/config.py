@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ from worker.cli.console import console, error_console, print_failure, print_json
 from worker.cli.homes import describe_empty_home
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
-from worker.config.file_permissions import SECRETS
-from worker.config.known_settings import ENVIRONMENT_SETTINGS, OF_PINGONE, OWN, OWN_SETTINGS
-from worker.config.secret_places import SecretPlaces
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import OF_PINGONE, OWN, ConfigError, Settings
+from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS, SECRETS, SettingsFile, find_credentials
 from worker.installation.installation import Installation
 
 _LONGEST_NAME = max(map(len, (*ENVIRONMENT_SETTINGS, *OWN_SETTINGS)))
@@ -45,7 +44,6 @@ class Source(StrEnum):
     # The file that a variable NAME_FILE names.
     VALUE_FILE = "secret file"
     CREDENTIAL = "systemd credential"
-    KEYRING = "keyring"
     DEFAULT = "default"
 
 
@@ -58,6 +56,10 @@ class Origin:
 
     def __str__(self) -> str:
         return str(self.path or ("process environment" if self.source == Source.ENVIRONMENT else self.source))
+
+
+# A place with settings, and what it says.
+Layer = tuple[Origin, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +102,21 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 
 def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
     """Describe the settings of this installation."""
+    find_origin = partial(_find_origin, _list_layers(installation), find_credentials(installation.variables))
     for variable in OWN_SETTINGS:
         field = variable.removeprefix(OWN).lower()
         value = _write_value(field, getattr(installation.settings, field))
-        origin = _find_origin(installation, variable, DEFAULT_ENVIRONMENT)
-        yield SettingInForce(variable, value, origin, _write_default(Settings, field))
+        yield SettingInForce(variable, value, find_origin(variable), _write_default(Settings, field))
 
 
 def _describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
     """Describe the settings of a PingOne environment; as they are written, where they are not complete yet. Raises
     ConfigError if the environment is configured nowhere."""
-    file = installation.find_file_of(name)
-    given = installation.variables if name == DEFAULT_ENVIRONMENT or file is None else file.values
+    layers = _list_layers(installation)
+    if name != DEFAULT_ENVIRONMENT and (file := installation.find_file_of(name)):
+        layers = [(Origin(Source.ENVIRONMENTS_FILE, file.path), file.values)]
+    find_origin = partial(_find_origin, layers, find_credentials(installation.variables, name))
+    given = {key: value for _, values in reversed(layers) for key, value in values.items()}
     try:
         environment = installation.environment(name)
     except ConfigError:
@@ -119,8 +124,26 @@ def _describe_environment(installation: Installation, name: str) -> Iterator[Set
     for variable in ENVIRONMENT_SETTINGS:
         field = variable.removeprefix(OF_PINGONE).lower()
         value = getattr(environment, field) if environment else _read_given(variable, field, given)
-        origin = _find_origin(installation, variable, name)
-        yield SettingInForce(variable, _write_value(field, value), origin, _write_default(Environment, field))
+        yield SettingInForce(
+            variable, _write_value(field, value), find_origin(variable), _write_default(Environment, field)
+        )
+
+
+def _list_layers(installation: Installation) -> list[Layer]:
+    """List the process environment and the `.env` file, the one that goes first first."""
+    file = installation.env_file or SettingsFile(Path(), {})
+    process = {key: value for key, value in installation.variables.items() if key not in file.values}
+    return [(Origin(Source.ENVIRONMENT), process), (Origin(Source.ENV_FILE, file.path), file.values)]
+
+
+def _find_origin(layers: list[Layer], credentials: Mapping[str, Path], variable: str) -> Origin:
+    """Find where the value of a variable comes from."""
+    for origin, values in layers:
+        if values.get(variable):
+            return origin
+        if file := values.get(f"{variable}_FILE"):
+            return Origin(Source.VALUE_FILE, Path(file))
+    return Origin(Source.CREDENTIAL, credentials[variable]) if variable in credentials else Origin(Source.DEFAULT)
 
 
 def _read_given(variable: str, field: str, given: Mapping[str, str]) -> object:
@@ -159,39 +182,3 @@ def _write_value(field: str, value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _find_origin(installation: Installation, variable: str, name: str) -> Origin:
-    """Find where the value of a variable comes from, for the environment of this name."""
-    file = installation.env_file
-    is_of_section = name != DEFAULT_ENVIRONMENT and not variable.startswith("OATHBULK_")
-    if is_of_section and (section := installation.find_file_of(name)):
-        found = _look_into(variable, section.values, Origin(Source.ENVIRONMENTS_FILE, section.path))
-    elif file and _is_given(variable, file.values):
-        found = _look_into(variable, file.values, Origin(Source.ENV_FILE, file.path))
-    else:
-        found = _look_into(variable, installation.variables, Origin(Source.ENVIRONMENT))
-    places = installation.find_secret_places(name if is_of_section else DEFAULT_ENVIRONMENT)
-    return found or _find_place(variable, places) or Origin(Source.DEFAULT)
-
-
-def _look_into(variable: str, values: Mapping[str, str], origin: Origin) -> Origin | None:
-    """Tell whether these values give the variable itself, or name a file with its value; None if neither."""
-    if values.get(variable):
-        return origin
-    file = values.get(f"{variable}_FILE")
-    return Origin(Source.VALUE_FILE, Path(file)) if file else None
-
-
-def _find_place(variable: str, places: SecretPlaces) -> Origin | None:
-    """Find where a secret comes from that no variable and no file of ours gives; None for what is no secret."""
-    if variable not in SECRETS:
-        return None
-    if path := places.find_file(variable):
-        return Origin(Source.CREDENTIAL, path)
-    return Origin(Source.KEYRING) if places.read_keyring(variable) else None
-
-
-def _is_given(variable: str, values: Mapping[str, str]) -> bool:
-    """Whether a variable, or the one that names a file with its value, is given."""
-    return bool(values.get(variable) or values.get(f"{variable}_FILE"))

@@ -66,7 +66,7 @@ def restored(ticket: Ticket = None) -> None:
     actor = audit.this_person(settings, ticket)
     with showing_progress("What is marked stays so. Go on with: oathbulk db restored") as progress:
         count = distrust_all(installation.database, settings, actor, progress)
-    console.print(describe_distrust(count, settings.over_after), soft_wrap=True)
+    console.print(describe_distrust(count, settings.tuning.over_after), soft_wrap=True)
     if lacking:
         error_console.print(lacking, soft_wrap=True)
 

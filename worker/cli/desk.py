@@ -12,8 +12,8 @@ import typer
 
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.homes import open_installation_with
-from worker.config import extras
 from worker.config.settings import ConfigError
+from worker.embedded import extras
 
 if TYPE_CHECKING:
     from worker.desk.doors import Network

@@ -8,8 +8,8 @@ from pathlib import Path
 from shlex import quote
 
 from worker.cli.console import error_console, name_program
-from worker.config.home_path import DATABASE, find_earlier_home, user_home
-from worker.config.secret_places import CREDENTIALS_DIRECTORY, KEYRING
+from worker.config.settings import DATABASE, find_earlier_home, user_home
+from worker.config.sources import CREDENTIALS_DIRECTORY
 from worker.installation.installation import Installation
 from worker.reports.rehearsal import Rehearsal
 from worker.reports.status import has_batch
@@ -30,8 +30,7 @@ _LEADING_OUT = (
     "OATHBULK_REPLAY_CRON",
     "OATHBULK_WEBHOOK_",
     "PINGONE_",
-    # Each of these two may have any of the secrets above, such as the database's URL.
-    KEYRING,
+    # It may have any of the secrets above, such as the database's URL.
     CREDENTIALS_DIRECTORY,
 )
 

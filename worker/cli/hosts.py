@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from worker.cli.console import error_console
 from worker.config.environment import Environment
+from worker.config.sources import find_credentials
 from worker.installation.installation import Installation
 from worker.pingone.http_client import find_proxy_host
 
@@ -64,8 +65,8 @@ def _find_split_source(installation: Installation, name: str) -> str | None:
     if not urls:
         return None
     given = installation.variables | dict(file.values)
-    place = "the process environment" if given.get(secret) else given.get(f"{secret}_FILE")
-    place = place or installation.find_secret_places(name).describe(secret)
+    in_file = given.get(f"{secret}_FILE") or find_credentials(installation.variables, name).get(secret)
+    place = "the process environment" if given.get(secret) else in_file
     return (
         f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
         f"see to it that these hosts may have that secret."

@@ -131,8 +131,8 @@ def _make_loader(
         installation.keyring,
         installation.environment(request.environment),
         this_person(installation.settings, request.ticket),
-        totp_max_age=installation.settings.totp_max_age,
-        first_records=installation.settings.first_records,
+        totp_max_age=installation.settings.tuning.totp_max_age,
+        first_records=installation.settings.tuning.first_records,
         on_refused=refusals.add,
         on_progress=on_progress,
     )

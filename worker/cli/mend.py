@@ -70,7 +70,7 @@ def mend(
             installation.database,
             installation.keyring,
             this_person(installation.settings, ticket),
-            totp_max_age=installation.settings.totp_max_age,
+            totp_max_age=installation.settings.tuning.totp_max_age,
             on_refused=refusals.add,
             on_progress=progress,
         )

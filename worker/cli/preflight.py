@@ -110,7 +110,7 @@ def _ask_pingone(
 ) -> None:
     """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH, and NotPingOne."""
     print_hosts(installation, environment.name)
-    deadline = installation.settings.call_deadline
+    deadline = installation.settings.tuning.call_deadline
     # Before a Redis is started, and once, so that wrong credentials are one failure.
     try:
         AccessTokens(environment, deadline=deadline).get()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.cli.homes import lead_into_rehearsal
-from worker.config import extras
-from worker.config.home_path import DATABASE
+from worker.config.settings import DATABASE, TUNING
+from worker.embedded import extras
 from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
@@ -106,7 +106,7 @@ def point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, shipment
     # The simulator replicates nothing, so a device that is not found now will not be found soon: two seconds between
     # two reads are enough.
     return (
-        {"OATHBULK_NOT_FOUND_DELAY": "2"}
+        {f"{TUNING}__not_found_delay": "2"}
         | kept
         | {
             "PINGONE_ENVIRONMENT_ID": shipment.world.environment_id,

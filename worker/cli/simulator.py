@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from worker.cli.simulator_settings import Unfit, gather_changes, read_settings, read_world
-from worker.config import extras
+from worker.embedded import extras
 
 if TYPE_CHECKING:
     from socket import socket

@@ -1,15 +1,27 @@
-"""A PingOne environment: what can be set of it, and which values are valid."""
+"""PingOne environments: what can be set of one, which values are valid, and those that a process works for.
+
+A worker application may sign its requests for access tokens with a private key. PingOne takes RS256, RS384 and RS512;
+by some of its pages, ES256, ES384 and ES512 as well:
+https://developer.pingidentity.com/pingone-api/auth/auth-config-options/create-a-private-key-jwt.html
+https://developer.pingidentity.com/pingone-api/workflow-library/platform-sso-and-authorization/openid-connect-oidc/client-authentication-methods/environment-configuration/private-key-jwt.html
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import json
+import threading
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker.config.private_keys import read_private_key
 from worker.config.server_urls import check_web_url
-from worker.config.settings import Described
+from worker.config.settings import OF_PINGONE, ConfigError, Described, name_with
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, RSAKey
 
 # The environment that the `PINGONE_*` variables describe.
 DEFAULT_ENVIRONMENT = "default"
@@ -39,6 +51,19 @@ EnvironmentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]*$")]
 # What stands behind the name of an environment whose worker application is the one that imports.
 _IMPORTER = " (import)"
 
+# Bits of an RSA key that PingOne asks for at least.
+SHORTEST_RSA = 2048
+# The algorithms that a key of this kind may sign with; the first, unless a JWK names another.
+_ALGORITHMS = {
+    "RSA": ("RS256", "RS384", "RS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+}
+# Parts of error messages; each stands behind the name of the setting.
+_NO_KEY = "is no private key: it must be an RSA key, or an EC key of P-256, P-384 or P-521, as PEM or JWK"
+_ENCRYPTED = "is a private key that needs a passphrase: keep it without one, in a file that only its owner may read"
+
 
 class Environment(Described):
     """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings.
@@ -46,7 +71,9 @@ class Environment(Described):
     `.env.example` says what each of them is for. `rate` and `rate_max` are in requests a second.
     """
 
-    name: str
+    model_config = name_with(OF_PINGONE)
+
+    name: str = Field(validation_alias="name")
     environment_id: EnvironmentId = Field(min_length=1)
     client_id: str = Field(min_length=1)
     client_auth: ClientAuth = "basic"
@@ -156,3 +183,91 @@ class Environment(Described):
         read = newer.as_importer() if self.name != self.configured_name else newer
         fields = ("client_secret", "private_key", "key_id")
         return self.model_copy(update={field: getattr(read, field) for field in fields})
+
+
+class Environments:
+    """Environments by name; thread-safe. `load` reads one from the configuration and raises ConfigError."""
+
+    def __init__(self, load: Callable[[str], Environment]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._known: dict[str, Environment] = {}
+
+    def get(self, name: str) -> Environment:
+        """The environment of this name. Raises ConfigError where it is not configured here."""
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = self._load(name)
+            return self._known[name]
+
+    def reread(self, environment: Environment) -> Environment:
+        """Read the credentials of an environment anew, since they may have been changed while this process runs. The
+        environment as it is where that cannot be read."""
+        try:
+            newer = self._load(environment.configured_name)
+        except ConfigError as error:
+            # Not at the top: only a worker whose credentials were refused has this to say.
+            import structlog
+
+            structlog.get_logger().warning("credentials_not_read", environment=environment.name, why=str(error))
+            return environment
+        return environment.with_credentials_of(newer)
+
+    def license_of(self, name: str) -> str | None:
+        """The license of an environment; None where it is not configured here."""
+        try:
+            return self.get(name).license
+        except ConfigError:
+            return None
+
+    def known(self) -> list[Environment]:
+        """Environments that this process has asked for so far."""
+        with self._lock:
+            return list(self._known.values())
+
+
+def read_private_key(text: str) -> RSAKey | ECKey:
+    """Read a private key from PEM or JWK. Raises ValueError, whose message quotes nothing of it."""
+    # Not at the top: few installations sign, and importing it takes a twelfth of a second.
+    from joserfc.errors import JoseError
+
+    try:
+        with warnings.catch_warnings():
+            # A warning about the length, which is checked here.
+            warnings.simplefilter("ignore")
+            key = _parse_key(text)
+        # A JWK is computed with only now.
+        bits, is_private = key.private_key.key_size if key.private_key else 0, key.is_private
+        find_algorithm(key)
+    except TypeError as error:
+        raise ValueError(_ENCRYPTED if "encrypted" in str(error) else _NO_KEY) from None
+    except (JoseError, ValueError, KeyError, RecursionError):
+        raise ValueError(_NO_KEY) from None
+    if not is_private:
+        raise ValueError(_NO_KEY)
+    if key.key_type == "RSA" and bits < SHORTEST_RSA:
+        raise ValueError(f"is an RSA key of {bits} bits: PingOne needs {SHORTEST_RSA} at least")
+    return key
+
+
+def find_algorithm(key: RSAKey | ECKey) -> str:
+    """Find the algorithm that this key signs with. Raises KeyError for a key of another kind, and ValueError for a JWK
+    that names an algorithm which is not of its kind."""
+    known = _ALGORITHMS["RSA" if key.key_type == "RSA" else str(key.as_dict(private=False)["crv"])]
+    if key.alg is not None and key.alg not in known:
+        raise ValueError(_NO_KEY)
+    return key.alg or known[0]
+
+
+def _parse_key(text: str) -> RSAKey | ECKey:
+    """Parse PEM or JWK. Raises JoseError, ValueError, TypeError, KeyError."""
+    from joserfc.errors import InvalidKeyTypeError
+    from joserfc.jwk import ECKey, RSAKey
+
+    if text.lstrip().startswith("{"):
+        fields = json.loads(text)
+        return RSAKey.import_key(fields) if fields["kty"] == "RSA" else ECKey.import_key(fields)
+    try:
+        return RSAKey.import_key(text)
+    except InvalidKeyTypeError:
+        return ECKey.import_key(text)

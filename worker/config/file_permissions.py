@@ -8,8 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import ConfigError
 
 # Where a container's engine mounts secrets. Nobody but the container's own user can read them there, and the owner that
 # the file system names is a user of the host: so owner and mode are not checked.
@@ -17,14 +16,6 @@ CONTAINER_SECRETS = Path("/run/secrets")
 
 # Characters; files of settings have some thousands.
 LARGEST = 1_000_000
-
-# The variables whose values are secret.
-SECRETS = {
-    prefix + field.upper()
-    for model, prefix in ((Settings, "OATHBULK_"), (Environment, "PINGONE_"))
-    for field, facts in model.model_fields.items()
-    if "SecretStr" in str(facts.annotation)
-}
 
 
 def read_trusted(path: Path) -> str:

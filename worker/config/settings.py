@@ -1,25 +1,38 @@
-"""Settings: what can be set, and which values are valid. `sources` reads them."""
+"""Settings of an installation: what can be set, and which values are valid. `sources` reads them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from worker.config.home_path import DATABASE, find_home
 from worker.config.server_urls import check_database_url, check_redis_url, check_web_url
+
+# The beginnings of settings' names.
+OWN, OF_PINGONE = "OATHBULK_", "PINGONE_"
+# The variable that names the .env file, for programs without the option --env-file, such as Celery's.
+ENV_FILE = "OATHBULK_ENV_FILE"
+# The variable that `run BATCH` sets for its own processes: the id of the batch on which they work, and on no other. It
+# is no setting, and so does not begin like one.
+ONLY_BATCH = "_OATHBULK_ONLY_BATCH"
+# The variable by which tests give processes another `Tuning`: its name, __, and that of a field.
+TUNING = "_OATHBULK_TUNING"
+
+# Where the home was until it had a place that is the same from everywhere.
+EARLIER_HOME = ".oathbulk"
+# The file that shows that shipments were loaded into a home.
+DATABASE = "oathbulk.db"
 
 # Thread limit of a worker process when neither OATHBULK_CONCURRENCY nor OATHBULK_CONCURRENCY_MAX is set.
 DEFAULT_THREAD_LIMIT = 512
-# Seconds. Below it, a process would do nothing but look at its clock.
-SHORTEST = 0.01
-# Seconds: a day. Whoever sets more has mistyped it; and a datetime, which ends with the year 9999, takes many of them.
-LONGEST = 24 * 60 * 60
 # Far above any sensible number, and below those that a database has no column for.
 MOST = 1_000_000
 # Bytes of a path and of a name in it. The system permits 4,096 and 255; what is made inside needs some of them.
@@ -28,19 +41,8 @@ LONGEST_NAME = 200
 # All but tabs and the ends of lines, which a private key has.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-
-def _check_path(path: Path) -> Path:
-    """Check that a path is short enough, also for the files that are made below it. Raises ValueError."""
-    if len(os.fsencode(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
-        raise ValueError(
-            f"is a path of more than {LONGEST_PATH} bytes, or has a name of more than {LONGEST_NAME}: shorten it"
-        )
-    return path
-
-
-Seconds = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=MOST)]
-SettingPath = Annotated[Path, AfterValidator(_check_path)]
+# With PYDANTIC_SETTINGS_DEBUG in the environment it logs every value, secrets too.
+logging.getLogger("pydantic_settings").disabled = True
 
 # The exit code of a process whose configuration is wrong; docs/exit-codes.md lists all.
 UNUSABLE_SETUP = 3
@@ -54,10 +56,73 @@ class UnusableSettings(ConfigError):
     """What settings are written in cannot be used as it is: a name that is none, a file that is broken or missing."""
 
 
-class Described(BaseModel):
+def find_home(variables: Mapping[str, str]) -> Path:
+    """Find the home: the one that OATHBULK_HOME names; else that of an earlier version in the working directory, since
+    its shipments must not be sent again; else the user's own."""
+    if named := variables.get("OATHBULK_HOME", ""):
+        return Path(named)
+    return find_earlier_home() or user_home(variables)
+
+
+def user_home(variables: Mapping[str, str]) -> Path:
+    """The home of this user, from whichever directory a command is called; for a user id without a home directory, as
+    in some containers, one in the working directory.
+    https://specifications.freedesktop.org/basedir-spec/latest/"""
+    state = Path(variables.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():
+        return state / "oathbulk"
+    try:
+        return Path.home() / ".local" / "state" / "oathbulk"
+    except RuntimeError:
+        return Path(EARLIER_HOME).absolute()
+
+
+def find_earlier_home() -> Path | None:
+    """Find a home of an earlier version in the working directory; None if there is none, or none of this user's: what
+    another user has put there says nothing."""
+    path = Path(EARLIER_HOME).absolute()
+    try:
+        facts = path.lstat()
+    except OSError:
+        return None
+    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+    return path if is_own and (path / DATABASE).exists() else None
+
+
+def _check_path(path: Path) -> Path:
+    """Check that a path is short enough, also for the files that are made below it. Raises ValueError."""
+    if len(os.fsencode(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise ValueError(
+            f"is a path of more than {LONGEST_PATH} bytes, or has a name of more than {LONGEST_NAME}: shorten it"
+        )
+    return path
+
+
+SettingPath = Annotated[Path, AfterValidator(_check_path)]
+
+
+def name_with(prefix: str) -> SettingsConfigDict:
+    """Configure a model whose fields are named in variables and files by this prefix and their names in capitals."""
+    names = AliasGenerator(validation_alias=lambda field: prefix + field.upper())
+    return SettingsConfigDict(alias_generator=names)
+
+
+class Described(BaseSettings):
     """Settings as texts describe them: variables, files. Each of these texts must be one that other programs take."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        case_sensitive=True,
+        validate_by_name=True,
+        validate_default=False,
+    )
+
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed, and read nothing: `sources` reads, from places that differ by environment."""
+        return (sources["init_settings"],)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -73,8 +138,71 @@ class Described(BaseModel):
         return value
 
 
+class Tuning(BaseModel):
+    """Times and sizes that nobody needs to set: constants, in whose place tests put others. Times are in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # A TOTP pair older than this is not sent: PingOne's server looks a few time steps of 30 s back.
+    totp_max_age: float = 120
+    # A TOTP OTP made from a seed is not sent so late in its time step, since it would arrive in the next one.
+    step_margin: float = 3
+    # A call to PingOne takes no longer: far above its answers, and it ends inside its lease.
+    call_deadline: float = 20
+    # A worker holds a record no longer: two calls and what is between them.
+    lease: float = 60
+    # An OTP that did not go out so soon after it was marked as sent is not sent.
+    send_within: float = 5
+    # What must be left of the lease when an OTP goes out: a call, and time to settle.
+    lease_left_for_post: float = 25
+    # A record that waits longer in the queue is due again: its message is lost.
+    queue_lease: float = 60
+    # A device is read no sooner after an answer was lost: the call may still run at PingOne. A read that tells nothing
+    # is repeated after a sixth of it, then after twice as long each time, up to ten times this.
+    read_delay: float = 30
+    # Between two reads of a device that PingOne does not know yet: it may have been paired moments ago.
+    not_found_delay: float = 10
+    # The fleet, or one worker where others reach PingOne, waits so long after an outage that does not say for how long.
+    outage_hold: float = 5
+    # The longest that the fleet waits, whoever asks for it. A longer `Retry-After` is a used-up quota.
+    longest_hold: float = 120
+    # A slot of the pace further away than this sends the record back, so that no thread sleeps on it.
+    furthest_slot: float = 2
+    # Between two ticks of the dispatcher.
+    tick: float = 1
+
+    # The breaker pauses a batch after so many records in a row that a 403 answered: a role is missing.
+    breaker_forbidden: int = 10
+    # After so many in a row whose devices are gone: PingOne deletes them after 24 hours of waiting.
+    breaker_devices_gone: int = 10
+    # After so many refused OTPs, if they are at least the share below: it is probably the wrong file.
+    breaker_refused: int = 20
+    breaker_refused_share: float = 0.5
+    # After so many more OTPs and dead letters for nothing than devices became active, whatever PingOne answered.
+    breaker_spent: int = 25
+    # After so many attempts in a row without a usable answer: an outage.
+    breaker_unanswered: int = 20
+    # Records that a batch begins with in an environment where no token ever became active; 0: all go at once.
+    first_records: int = 3
+
+    # Records queued or in work at once; None: ten seconds of the pace, at least 64.
+    window: int | None = None
+    # People looked up by name in one request, whose URL must stay short; halved where PingOne finds it too long.
+    names_per_request: int = 40
+    # Tokens imported by one job; halved where PingOne refuses the job.
+    tokens_per_import: int = 500
+
+    @property
+    def over_after(self) -> float:
+        """Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with
+        it."""
+        return self.send_within + self.call_deadline + self.read_delay
+
+
 class Settings(Described):
-    """The settings of this installation: `OATHBULK_*`. Times are in seconds; `.env.example` says what each is for."""
+    """The settings of this installation: `OATHBULK_*`; `.env.example` says what each is for."""
+
+    model_config = name_with(OWN)
 
     home: SettingPath = Field(default_factory=lambda: find_home(os.environ))
     actor: str | None = Field(default=None, max_length=200)
@@ -86,41 +214,17 @@ class Settings(Described):
     audit_head: str | None = None
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None
-    # The service under which secrets lie in this machine's keyring; None: it is not asked.
-    keyring: str | None = None
     # A file that a backup touches when it is done.
     backup_stamp: SettingPath | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
-    max_attempts: Count = 8
+    max_attempts: int = Field(default=8, ge=1, le=MOST)
     concurrency: int = Field(default=8, ge=1, le=2000)
     concurrency_max: int | None = Field(default=None, ge=1, le=2000)
     one_processor: bool = True
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
-    totp_max_age: Seconds = Field(default=120, ge=SHORTEST)
-    step_margin: Seconds = Field(default=3, lt=30)
-    call_deadline: Seconds = Field(default=20, ge=SHORTEST)
-    lease: Seconds = Field(default=60, ge=SHORTEST)
-    send_within: Seconds = Field(default=5, ge=SHORTEST)
-    lease_left_for_post: Seconds = Field(default=25, ge=SHORTEST)
-    queue_lease: Seconds = Field(default=60, ge=SHORTEST)
-    read_delay: Seconds = 30
-    not_found_delay: Seconds = Field(default=10, ge=SHORTEST)
-    outage_hold: Seconds = Field(default=5, ge=SHORTEST)
-    longest_hold: Seconds = Field(default=120, ge=SHORTEST)
-    furthest_slot: Seconds = Field(default=2, ge=SHORTEST)
-    tick: Seconds = Field(default=1, ge=SHORTEST)
     log_format: Literal["auto", "json", "text"] = "auto"
-    breaker_forbidden: Count = 10
-    breaker_devices_gone: Count = 10
-    breaker_refused: Count = 20
-    breaker_refused_share: float = Field(default=0.5, gt=0, le=1)
-    breaker_spent: Count = 25
-    breaker_unanswered: Count = Field(default=20, ge=2)
-    first_records: int = Field(default=3, ge=0, le=MOST)
-    window: Count | None = None
-    names_per_request: int = Field(default=40, ge=1, le=200)
-    tokens_per_import: int = Field(default=500, ge=1, le=100_000)
+    tuning: Tuning = Field(default=Tuning(), validation_alias=TUNING)
 
     @field_validator("replay_cron")
     @classmethod
@@ -150,15 +254,6 @@ class Settings(Described):
             check_web_url(url.get_secret_value())
         return url
 
-    @model_validator(mode="after")
-    def _check_lease(self) -> Self:
-        if not self.call_deadline < self.lease_left_for_post < self.lease:
-            raise ValueError(
-                "OATHBULK_CALL_DEADLINE must be less than OATHBULK_LEASE_LEFT_FOR_POST, and that less than "
-                "OATHBULK_LEASE: a call ends inside its lease"
-            )
-        return self
-
     def find_thread_limit(self, started_with: int) -> int:
         """The most threads that a worker process may have that started with so many.
 
@@ -168,12 +263,6 @@ class Settings(Described):
         is_set = "concurrency" in self.model_fields_set or started_with != self.concurrency
         limit = self.concurrency_max or (started_with if is_set else DEFAULT_THREAD_LIMIT)
         return max(limit, started_with)
-
-    @property
-    def over_after(self) -> float:
-        """Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with
-        it."""
-        return self.send_within + self.call_deadline + self.read_delay
 
     @property
     def is_embedded_database(self) -> bool:

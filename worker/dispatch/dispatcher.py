@@ -135,8 +135,8 @@ class Dispatcher:
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
         """How many records of a license may be queued or in work at once."""
-        if self._settings.window is not None:
-            return self._settings.window
+        if self._settings.tuning.window is not None:
+            return self._settings.tuning.window
         by_pace = round(work.pace.rate * WINDOW_SECONDS)
         batch_ids = [due.batch_id for due in work.running]
         settled = self._queue.count_settled_lately(connection, batch_ids, WINDOW_SECONDS)
@@ -145,7 +145,7 @@ class Dispatcher:
     def _choose_queue_lease(self, window: int, work: LicenseWork) -> float:
         """Seconds of a queue lease: at least twice what a full window needs at this pace, so that a message that still
         waits is not taken for lost."""
-        return max(self._settings.queue_lease, 2 * window / work.pace.rate)
+        return max(self._settings.tuning.queue_lease, 2 * window / work.pace.rate)
 
     def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> Messages:
         """Queue due records: those of cancelled batches that need a read first, then an equal part of the room for each

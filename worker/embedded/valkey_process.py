@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.config import extras
+from worker.embedded import extras
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.private_files import open_log
 from worker.embedded.valkey_config import ValkeyConfig

@@ -41,4 +41,6 @@ def read_histories(installation: Installation, token: str) -> list[tuple[TokenHi
     NothingLoaded."""
     settings = installation.settings
     histories = history.read_histories(installation.database, token, installation.license_of)
-    return [(each, describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron)) for each in histories]
+    return [
+        (each, describe_next(each, lease=settings.tuning.lease, replay_cron=settings.replay_cron)) for each in histories
+    ]

@@ -16,16 +16,13 @@ from migrations import HEAD
 from models.audit import Action
 from models.encrypted import Keyring
 from worker import audit
-from worker.config.env_file import EnvFile, read_env_file
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
-from worker.config.environments_file import config_path
-from worker.config.home_path import DATABASE
-from worker.config.secret_places import SecretPlaces
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import DATABASE, ConfigError, Settings
 from worker.config.sources import (
-    find_secret_places,
+    SettingsFile,
     load_environment,
     load_settings,
+    read_env_file,
     read_section,
     read_variables,
 )
@@ -68,21 +65,17 @@ class Installation:
         self.building = threading.RLock()  # Held while the database is opened: the desk has threads.
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
-        self.settings: Settings = load_settings(self.variables)
+        self.settings: Settings = load_settings(self.variables, self.env_file)
 
     def environment(self, name: str) -> Environment:
         """Load the PingOne environment of this name. Raises ConfigError."""
-        return load_environment(self.settings, name, self.variables)
+        return load_environment(self.settings, name, self.variables, self.env_file)
 
-    def find_secret_places(self, name: str) -> SecretPlaces:
-        """Find where secrets of this environment may be, besides variables and files."""
-        return find_secret_places(self.variables, name)
-
-    def find_file_of(self, name: str) -> EnvFile | None:
+    def find_file_of(self, name: str) -> SettingsFile | None:
         """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""
         if name == DEFAULT_ENVIRONMENT:
             return self.env_file
-        return EnvFile(config_path(self.settings), read_section(self.settings, name))
+        return read_section(self.settings, name)
 
     def license_of(self, name: str, environment_id: str) -> str:
         """Find the license of an environment by its name; its id, if it names none or is not configured here."""

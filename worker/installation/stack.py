@@ -9,7 +9,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError
 
 from worker.batches.preparation.turns import Turns
-from worker.config.known_settings import ONLY_BATCH
+from worker.config.settings import ONLY_BATCH
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
@@ -64,7 +64,7 @@ class Stack:
             self._variables[ONLY_BATCH] = str(only_batch)
         self._home = installation.settings.home.absolute()
         self._valkey = EmbeddedValkey(self._home) if self._settings.redis_url is None else None
-        self._grace = 2 * self._settings.call_deadline + GRACE
+        self._grace = 2 * self._settings.tuning.call_deadline + GRACE
         self._children = Children(orphan_grace=self._grace)
         self._failures: list[float] = []
         self._pauses = GrowingPauses()

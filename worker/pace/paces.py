@@ -65,9 +65,9 @@ class Paces:
             group,
             highest=highest,
             recall=recall,
-            furthest=self._settings.furthest_slot,
+            furthest=self._settings.tuning.furthest_slot,
             threads=self._settings.concurrency,
-            longest_hold=self._settings.longest_hold,
+            longest_hold=self._settings.tuning.longest_hold,
             on_alone=self._on_alone,
             on_lifted=partial(self._on_lifted, environment.license),
         )

@@ -12,8 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from worker.config.environment import Environment
-from worker.config.private_keys import find_algorithm, read_private_key
+from worker.config.environment import Environment, find_algorithm, read_private_key
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, RSAKey

@@ -76,7 +76,7 @@ class Clients:
         """The environment's access tokens, one object a process: one renewal, however many threads wait for it."""
         with self._lock:
             if environment.name not in self._access_tokens:
-                deadline, longest_hold = self._settings.call_deadline, self._settings.longest_hold
+                deadline, longest_hold = self._settings.tuning.call_deadline, self._settings.tuning.longest_hold
                 tokens = AccessTokens(environment, deadline=deadline, longest_hold=longest_hold, reread=self._reread)
                 self._access_tokens[environment.name] = environment, tokens
             return self._access_tokens[environment.name][1]
@@ -89,9 +89,9 @@ class Clients:
             self._paces.of(environment, group),
             clock=self.clock(environment),
             deprecations=self._deprecations,
-            deadline=settings.call_deadline,
-            outage_hold=settings.outage_hold,
-            retry_for=RETRY_FOR if is_activating else settings.longest_hold + READ_RETRY_FOR,
+            deadline=settings.tuning.call_deadline,
+            outage_hold=settings.tuning.outage_hold,
+            retry_for=RETRY_FOR if is_activating else settings.tuning.longest_hold + READ_RETRY_FOR,
             largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
         )
 

@@ -29,7 +29,7 @@ class Reads:
     """Reads of one environment, for one thread; `client_of` gives the thread's client for a rate group.
 
     Every read may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
-    OATHBULK_LONGEST_HOLD and a few seconds; `list_devices` up to a minute. After a lost answer it is made again, for up
+    `Tuning.longest_hold` and a few seconds; `list_devices` up to a minute. After a lost answer it is made again, for up
     to a minute, unless it goes on behalf of a lease. Forbidden says that our roles do not permit this read, which is
     asked once: then what it would tell is not known, and nothing else follows. A ValueError says that an id or name is
     empty; then nothing was sent."""

@@ -100,7 +100,7 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
         if row.otp_type == "totp" and row.generated_at is not None and row.generated_at < oldest:
             verdicts.doubt(row, "stale_otp", "its TOTP pair is too old to be sent: produce it again")
     text = (
-        "Older than OATHBULK_TOTP_MAX_AGE, and so not sent: {n} of the TOTP pairs. Produce them right before the load,"
+        f"Older than {max_age:g} seconds, and so not sent: {{n}} of the TOTP pairs. Produce them right before the load,"
         " or load the vendor's seeds."
     )
     return name_tokens("stale_otp", Level.ASK, text, verdicts.doubted("stale_otp"))

@@ -101,7 +101,9 @@ def check_shipment(
     """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
     UnusableFile."""
     verdicts, leftovers = reader.read(shipment, on_progress)
-    report = Report(verdicts, files.check_files(shipment, verdicts, leftovers, totp_max_age=settings.totp_max_age))
+    report = Report(
+        verdicts, files.check_files(shipment, verdicts, leftovers, totp_max_age=settings.tuning.totp_max_age)
+    )
     pairings = sum(row.device_id is None for row in verdicts.good)
     report.rate = rate
     report.seconds = (len(verdicts.good) * REQUESTS_PER_RECORD + pairings * REQUESTS_PER_PAIRING) / rate

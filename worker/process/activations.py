@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable
 
 from models.reason import PauseReason
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness

@@ -18,8 +18,7 @@ from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
 from worker.batches.preparation.imports import Imports
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
@@ -90,8 +89,8 @@ class Parts:
         return Imports(
             self.database,
             self.keyring,
-            most_tokens=settings.tokens_per_import,
-            answer_within=settings.over_after,
+            most_tokens=settings.tuning.tokens_per_import,
+            answer_within=settings.tuning.over_after,
         )
 
     def handle_failing_alone(self, why: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
-from worker.config.environments import Environments
+from worker.config.environment import Environments
 from worker.config.settings import ConfigError
 from worker.database.away import is_away
 from worker.database.engine import Database

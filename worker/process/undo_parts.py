@@ -35,7 +35,7 @@ class UndoParts(Parts):
             self.imports,
             renew=lambda _: True,
             wait=time.sleep,
-            send_within=self.settings.send_within,
+            send_within=self.settings.tuning.send_within,
         )
 
     def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
@@ -47,8 +47,8 @@ class UndoParts(Parts):
             importer,
             self.undo_check,
             time.sleep,
-            send_within=settings.send_within,
-            answer_within=settings.over_after,
+            send_within=settings.tuning.send_within,
+            answer_within=settings.tuning.over_after,
         )
         return Undo(
             self.database,

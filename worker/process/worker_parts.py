@@ -55,7 +55,7 @@ class WorkerParts(Parts):
 
     @part
     def leases(self) -> Leases:
-        return Leases(self.database, lease=self.settings.lease, max_attempts=self.settings.max_attempts)
+        return Leases(self.database, lease=self.settings.tuning.lease, max_attempts=self.settings.max_attempts)
 
     @part
     def processes(self) -> Processes:
@@ -67,7 +67,9 @@ class WorkerParts(Parts):
 
     @part
     def start_check(self) -> StartCheck:
-        return StartCheck(self.database, self.processes, self.environments, self.clients, self.settings.call_deadline)
+        return StartCheck(
+            self.database, self.processes, self.environments, self.clients, self.settings.tuning.call_deadline
+        )
 
     def handle_failing_alone(self, why: str) -> None:
         """End this process, where others reach PingOne."""
@@ -128,15 +130,15 @@ class WorkerParts(Parts):
             self.imports,
             renew=turns.renew,
             wait=self.stopping.wait,
-            send_within=settings.send_within,
+            send_within=settings.tuning.send_within,
         )
         return Preparation(
             self.environments,
             self.clients,
             turns,
-            People(self.database, settings.names_per_request),
+            People(self.database, settings.tuning.names_per_request),
             tokens,
-            Failures(self.consequences, longest_hold=settings.longest_hold),
+            Failures(self.consequences, longest_hold=settings.tuning.longest_hold),
             self.upkeep,
             self.stopping.wait,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
@@ -144,7 +146,7 @@ class WorkerParts(Parts):
 
     @part
     def queue(self) -> Queue:
-        return Queue(self.database, lease=self.settings.lease, over_after=self.settings.over_after)
+        return Queue(self.database, lease=self.settings.tuning.lease, over_after=self.settings.tuning.over_after)
 
     @part
     def notifier(self) -> Notifier:
@@ -182,20 +184,20 @@ class WorkerParts(Parts):
             clock_watch=self.clock_watch,
             record_times=RecordTimes(
                 self.database,
-                lease=settings.lease,
-                queue_lease=settings.queue_lease,
-                over_after=settings.over_after,
+                lease=settings.tuning.lease,
+                queue_lease=settings.tuning.queue_lease,
+                over_after=settings.tuning.over_after,
             ),
         )
 
 
 def thresholds(settings: Settings) -> Thresholds:
-    """When the breaker pauses a batch, as the settings OATHBULK_BREAKER_… say."""
+    """When the breaker pauses a batch."""
     return Thresholds(
-        forbidden=settings.breaker_forbidden,
-        devices_gone=settings.breaker_devices_gone,
-        refused=settings.breaker_refused,
-        refused_share=settings.breaker_refused_share,
-        spent=settings.breaker_spent,
-        unanswered=settings.breaker_unanswered,
+        forbidden=settings.tuning.breaker_forbidden,
+        devices_gone=settings.tuning.breaker_devices_gone,
+        refused=settings.tuning.breaker_refused,
+        refused_share=settings.tuning.breaker_refused_share,
+        spent=settings.tuning.breaker_spent,
+        unanswered=settings.tuning.breaker_unanswered,
     )

@@ -279,7 +279,7 @@ def test_a_device_that_came_of_a_pairing_of_unknown_fate_is_found_and_removed(
     # Not before the request to pair can have done what it does.
     settings, gone = desk.settings, look(database, made.id)
     waited = (gone.finalized_at - gone.otp_sent_at).total_seconds()
-    assert waited >= settings.over_after
+    assert waited >= settings.tuning.over_after
 
 
 def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_workers_would(
@@ -289,12 +289,14 @@ def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_wo
     made = make_batch(database, [OPEN | {"otp_sent_at": database.read_clock() - timedelta(hours=1)}])
     with database.writing() as connection:
         connection.execute(update(Batch).values(state=BatchState.CANCELLED))
-        RecordTimes(database, lease=60.0, queue_lease=60.0, over_after=desk.settings.over_after).restart(connection)
+        RecordTimes(database, lease=60.0, queue_lease=60.0, over_after=desk.settings.tuning.over_after).restart(
+            connection
+        )
     began = database.read_clock()
     pingone.seed(tokens=[{"serial": look(database, made.id).serial_number}])
 
     assert desk.command.undo("shipment").devices.ends == {End.NEVER_MADE: 1}
-    assert (look(database, made.id).finalized_at - began).total_seconds() >= desk.settings.over_after - 1
+    assert (look(database, made.id).finalized_at - began).total_seconds() >= desk.settings.tuning.over_after - 1
 
 
 def test_a_device_that_somebody_else_made_since_stays(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:

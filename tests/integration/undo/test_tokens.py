@@ -104,7 +104,7 @@ def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone:
     with database.reading() as connection:
         lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
     assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
-    assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.over_after
+    assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.tuning.over_after
 
 
 def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(

@@ -25,8 +25,7 @@ from worker.batches.preparation.preparation import Preparation
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turns
 from worker.batches.upkeep import Upkeep
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.pingone.clients import Clients

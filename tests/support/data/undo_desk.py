@@ -16,7 +16,7 @@ from support.data.moving_clock import MovingDatabase
 from worker import audit
 from worker.batches.undo.pipeline import Undo
 from worker.config.environment import Environment
-from worker.config.settings import Settings
+from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
 from worker.process.undo_parts import UndoParts
@@ -78,7 +78,7 @@ class Desk(UndoParts):
             token_url=f"{pingone.url}/{{env}}/as/token",
             rate=1000,
         )
-        settings = Settings(redis_url=SecretStr(redis_url), furthest_slot=0.2, tokens_per_import=4)
+        settings = Settings(redis_url=SecretStr(redis_url), tuning=Tuning(furthest_slot=0.2, tokens_per_import=4))
         super().__init__(settings, lambda _: self.environment)
         self.database = database
         self.keyring = keyring

@@ -8,8 +8,7 @@ from typing import Any
 
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.dispatch.dispatcher import Broker, Dispatcher
@@ -33,7 +32,7 @@ def make_dispatcher(
 ) -> Dispatcher:
     """`pace` gives what the dispatcher asks of a pace, `rate` and `read_hold_left()`. Without `upkeep`, batches are
     paused where their environment is another one, and nothing else happens to them at a tick."""
-    queue = queue or Queue(database, lease=settings.lease, over_after=settings.over_after)
+    queue = queue or Queue(database, lease=settings.tuning.lease, over_after=settings.tuning.over_after)
     stopping = SimpleNamespace(stop_process_or_batch=(upkeep or Upkeep(database, Thresholds())).pause)
     return Dispatcher(
         database,
@@ -46,6 +45,9 @@ def make_dispatcher(
         processes=Processes(database, "test:1"),
         clock_watch=clock_watch or ClockWatch(),
         record_times=RecordTimes(
-            database, lease=settings.lease, queue_lease=settings.queue_lease, over_after=settings.over_after
+            database,
+            lease=settings.tuning.lease,
+            queue_lease=settings.tuning.queue_lease,
+            over_after=settings.tuning.over_after,
         ),
     )

@@ -22,7 +22,7 @@ from support.processes.program import Program
 from support.servers.simulator import Simulator
 from worker.batches.commands import Batches
 from worker.batches.loading import Loader
-from worker.config.settings import Settings
+from worker.config.settings import TUNING, Tuning
 from worker.config.sources import load_environment, load_settings
 from worker.database.engine import Database
 from worker.embedded.key import home_key
@@ -39,30 +39,26 @@ LOOK = 0.2
 
 # Seconds: all that takes a minute in production takes a few of them here.
 QUICK = {
-    "OATHBULK_CALL_DEADLINE": "2",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "3",
-    "OATHBULK_LEASE": "6",
-    "OATHBULK_QUEUE_LEASE": "5",
-    "OATHBULK_READ_DELAY": "1",
-    "OATHBULK_NOT_FOUND_DELAY": "1",
-    "OATHBULK_OUTAGE_HOLD": "1",
-    "OATHBULK_TICK": "0.3",
-    "OATHBULK_WINDOW": "128",
+    "_OATHBULK_TUNING__call_deadline": "2",
+    "_OATHBULK_TUNING__lease_left_for_post": "3",
+    "_OATHBULK_TUNING__lease": "6",
+    "_OATHBULK_TUNING__queue_lease": "5",
+    "_OATHBULK_TUNING__read_delay": "1",
+    "_OATHBULK_TUNING__not_found_delay": "1",
+    "_OATHBULK_TUNING__outage_hold": "1",
+    "_OATHBULK_TUNING__tick": "0.3",
+    "_OATHBULK_TUNING__window": "128",
     "OATHBULK_CONCURRENCY": "8",
     "PINGONE_RATE": "200",
 }
 # As a user has it who sets none of these.
-PRODUCTION = {
-    variable: str(Settings.model_fields[variable.removeprefix("OATHBULK_").lower()].default)
-    for variable in QUICK
-    if variable.startswith("OATHBULK_") and variable != "OATHBULK_WINDOW"
-}
+PRODUCTION = {f"{TUNING}__{name}": str(value) for name, value in Tuning() if value is not None}
 # Where no call is to be lost, a busy machine must not make one too slow.
 PATIENT = {
-    "OATHBULK_CALL_DEADLINE": "15",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "16",
-    "OATHBULK_LEASE": "40",
-    "OATHBULK_QUEUE_LEASE": "20",
+    "_OATHBULK_TUNING__call_deadline": "15",
+    "_OATHBULK_TUNING__lease_left_for_post": "16",
+    "_OATHBULK_TUNING__lease": "40",
+    "_OATHBULK_TUNING__queue_lease": "20",
 }
 
 

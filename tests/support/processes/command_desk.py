@@ -25,12 +25,12 @@ OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 QUICK = {
     "OATHBULK_CONCURRENCY": "4",
     # A call that a test holds back must not give up, on a slow machine neither.
-    "OATHBULK_CALL_DEADLINE": "100",
-    "OATHBULK_LEASE_LEFT_FOR_POST": "110",
-    "OATHBULK_LEASE": "200",
-    "OATHBULK_READ_DELAY": "0.3",
-    "OATHBULK_NOT_FOUND_DELAY": "0.2",
-    "OATHBULK_TICK": "0.2",
+    "_OATHBULK_TUNING__call_deadline": "100",
+    "_OATHBULK_TUNING__lease_left_for_post": "110",
+    "_OATHBULK_TUNING__lease": "200",
+    "_OATHBULK_TUNING__read_delay": "0.3",
+    "_OATHBULK_TUNING__not_found_delay": "0.2",
+    "_OATHBULK_TUNING__tick": "0.2",
     "PINGONE_RATE": "400",
 }
 

@@ -16,7 +16,7 @@ def run_to_the_end(folder: Path, tokens: Sequence[Token], **columns: Sequence[st
     least is a dead letter."""
     with (
         StandIn([*tokens]) as pingone,
-        CommandDesk(folder / "desk", pingone.settings, {"OATHBULK_FIRST_RECORDS": "0"}) as desk,
+        CommandDesk(folder / "desk", pingone.settings, {"_OATHBULK_TUNING__first_records": "0"}) as desk,
     ):
         write_shipment(desk.folder / "shipment.csv", tokens, **columns)
         assert desk.oathbulk("run", "shipment.csv").code == 1

@@ -66,7 +66,7 @@ def test_nothing_is_offered_and_nothing_made_where_nothing_was_loaded(tmp_path: 
     [
         {"OATHBULK_DATABASE_URL": "mysql://user:password@host/oathbulk"},
         {"OATHBULK_DATABASE_URL": "postgresql+psycopg://user:password@127.0.0.1:1/oathbulk"},
-        {"OATHBULK_LEASE": "abc"},
+        {"OATHBULK_CONCURRENCY": "abc"},
         {"OATHBULK_XYZZY": "1"},
     ],
 )

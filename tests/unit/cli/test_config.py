@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from worker.cli import config
-from worker.config.known_settings import ENVIRONMENT_SETTINGS, OWN_SETTINGS
 from worker.config.settings import ConfigError
+from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
 
 SECRET = "made-up-secret"
 IDS = {"PINGONE_ENVIRONMENT_ID": "env-1", "PINGONE_CLIENT_ID": "client-1", "PINGONE_CLIENT_SECRET": SECRET}
@@ -50,22 +50,30 @@ def test_each_place_of_a_value_is_told(
     env = write_private(
         home / ".env", f"PINGONE_CLIENT_SECRET={SECRET}\nOATHBULK_REDIS_URL_FILE={key}\nPINGONE_RATE=12\n"
     )
-    monkeypatch.setenv("OATHBULK_TICK", "2.5")
+    monkeypatch.setenv("OATHBULK_MAX_ATTEMPTS", "5")
     monkeypatch.setenv("OATHBULK_AUDIT_KEY_FILE", str(key))
     settings = read(capsys)
-    assert settings["OATHBULK_TICK"] == {"value": "2.5", "source": "environment", "file": None, "default": "1"}
+    assert settings["OATHBULK_MAX_ATTEMPTS"] == {"value": "5", "source": "environment", "file": None, "default": "8"}
     assert settings["PINGONE_RATE"] == {"value": "12", "source": ".env", "file": str(env), "default": "30"}
     of_a_secret_file = {"value": "set", "source": "secret file", "file": str(key), "default": None}
     assert settings["OATHBULK_AUDIT_KEY"] == settings["OATHBULK_REDIS_URL"] == of_a_secret_file
     assert (settings["PINGONE_CLIENT_SECRET"]["value"], settings["PINGONE_CLIENT_SECRET"]["source"]) == ("set", ".env")
-    assert settings["OATHBULK_LEASE"] == {"value": "60", "source": "default", "file": None, "default": "60"}
+    assert settings["OATHBULK_LOG_FORMAT"] == {"value": "auto", "source": "default", "file": None, "default": "auto"}
     assert settings["OATHBULK_HOME"]["source"] == "environment"
+
+
+def test_a_value_of_the_process_goes_before_a_file_that_the_settings_file_names(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_private(home / ".env", f"OATHBULK_AUDIT_KEY_FILE={write_private(home / 'key', SECRET)}\n")
+    monkeypatch.setenv("OATHBULK_AUDIT_KEY", SECRET)
+    assert read(capsys)["OATHBULK_AUDIT_KEY"]["source"] == "environment"
 
 
 @pytest.mark.parametrize(
     ("variable", "given", "value"),
     [
-        ("OATHBULK_TOTP_MAX_AGE", "60", "60"),
+        ("PINGONE_RATE", "60", "60"),
         ("PINGONE_RESYNC_ON_FIRST_CALL", "true", "on"),
         ("PINGONE_RESYNC_ON_FIRST_CALL", "auto", "auto"),
         ("PINGONE_REGION", "EU", "EU"),

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.config.env_file import read_env_file
-from worker.config.settings import ConfigError
-from worker.config.sources import load_settings, read_variables
+from worker.config.settings import ConfigError, Settings
+from worker.config.sources import load_environment, load_settings, read_env_file, read_variables
 
 
 @pytest.fixture
@@ -146,6 +145,22 @@ def test_a_line_that_sets_nothing_is_refused(home: Path, content: str, line: int
 
     assert str(refused.value).startswith(f"{home / '.env'}: line {line} is no NAME=value")
     assert "unclosed" not in str(refused.value)
+
+
+def test_a_value_that_is_wrong_is_named_with_its_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(home / ".env", "OATHBULK_MAX_ATTEMPTS=few\nPINGONE_RATE=fast\n")
+    with pytest.raises(ConfigError, match=rf"^OATHBULK_MAX_ATTEMPTS should be a valid integer \(in {file}\)$"):
+        load_settings()
+    monkeypatch.setenv("OATHBULK_MAX_ATTEMPTS", "many")
+    with pytest.raises(ConfigError, match=r"^OATHBULK_MAX_ATTEMPTS should be a valid integer$"):
+        load_settings()
+    with pytest.raises(ConfigError, match=rf"PINGONE_RATE should be a valid number \(in {file}\)"):
+        load_environment(Settings())
+    monkeypatch.setenv("PINGONE_RATE", "")
+    named = write(home / "rate", "fast")
+    monkeypatch.setenv("PINGONE_RATE_FILE", str(named))
+    with pytest.raises(ConfigError, match=rf"PINGONE_RATE should be a valid number \(in {named}\)"):
+        load_environment(Settings())
 
 
 def test_its_values_are_not_in_its_repr(home: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config.home_path import find_earlier_home, find_home, user_home
+from worker.config.settings import find_earlier_home, find_home, user_home
 
 
 @pytest.fixture

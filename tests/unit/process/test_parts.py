@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from worker.config.environment import Environment
-from worker.config.settings import Settings
+from worker.config.settings import Settings, Tuning
 from worker.pingone.auth import AccessTokens
 from worker.process.part import part
 from worker.process.parts import Parts
@@ -23,7 +23,7 @@ def parts(valkey_url: str) -> Iterator[Parts]:
         return Environment(name=name, environment_id=name, client_id="id", client_secret="secret", license=license_)
 
     parts = Parts(
-        Settings(redis_url=valkey_url, database_url="sqlite:////nowhere/oathbulk.db", longest_hold=45),
+        Settings(redis_url=valkey_url, database_url="sqlite:////nowhere/oathbulk.db", tuning=Tuning(longest_hold=45)),
         load,  # type: ignore[arg-type]
     )
     # Where the limit was found before is asked of the database, which these tests have none of.

@@ -20,7 +20,7 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
-from worker.config.settings import Settings
+from worker.config.settings import Settings, Tuning
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.observability.log_context import add_context
@@ -48,7 +48,7 @@ TOTP = Seed(secret=SECRET, otp_type="totp", time_step=30)
 MINUTES = Seed(secret=SECRET, otp_type="totp", time_step=60)
 RECORD, BATCH, ROW = 41, 7, 12
 SERIAL_NUMBER, USER = "30870001", "6f1d3c1e-user"
-SETTINGS = Settings(lease=60, lease_left_for_post=25, read_delay=30)
+SETTINGS = Settings(tuning=Tuning(lease=60, lease_left_for_post=25, read_delay=30))
 RESYNC = errors.ResyncRequired(Answer(status=400, code="INVALID_DATA", detail_code="EXTRA_OTP_REQUIRED"))
 INVALID = errors.InvalidOtp(Answer(status=400, detail_code="INVALID_OTP"))
 DATABASE_AWAY = exc.OperationalError("UPDATE record", {}, Exception("server closed the connection"))
@@ -402,7 +402,7 @@ def test_after_an_unknown_outcome_nothing_more_is_sent():
     world = World(errors.OutcomeUnknown())
     assert world.run() == ["slot", "claim", "post 1", "settle Retry"]
     assert world.progress.first == OtpProgress(OtpState.SENT, 1)
-    assert world.decision.delay >= SETTINGS.read_delay
+    assert world.decision.delay >= SETTINGS.tuning.read_delay
 
 
 def test_without_a_near_slot_nothing_is_claimed():
@@ -575,7 +575,7 @@ def test_our_own_failure_before_anything_went_out_takes_the_mark_back_and_pauses
         world.run()
     assert world.journal[-2:] == ["post 1", "settle Pause"]
     assert world.progress.first == OtpProgress()
-    assert world.told == [(BATCH, Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay))]
+    assert world.told == [(BATCH, Pause(PauseReason.INTERNAL, delay=SETTINGS.tuning.read_delay))]
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
@@ -585,7 +585,7 @@ def test_our_own_failure_after_something_went_out_leaves_the_fate_open(ordinal):
     with pytest.raises(RuntimeError, match="unreadable"):
         world.run()
     assert world.progress.otp(ordinal) == OtpProgress(OtpState.SENT, 1)
-    assert world.decision == Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay)
+    assert world.decision == Pause(PauseReason.INTERNAL, delay=SETTINGS.tuning.read_delay)
 
 
 def test_our_own_failure_forgets_no_answer_that_may_be_written_down():
@@ -623,7 +623,7 @@ def test_a_database_that_was_restarted_stops_no_batch(answer, event, failure):
     world.record.failure = failure
     with pytest.raises(type(failure)):
         world.run()
-    assert world.decision == Retry(SETTINGS.read_delay, is_counted=False, why="database")
+    assert world.decision == Retry(SETTINGS.tuning.read_delay, is_counted=False, why="database")
 
 
 @pytest.fixture
@@ -681,7 +681,7 @@ def test_otps_that_do_not_open_pause_the_batch_and_are_as_they_were(progress):
     assert pause.detail.startswith(
         "An OTP or seed cannot be decrypted: the key that encrypted this record is not among"
     )
-    expected = Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay, is_own=True, detail=pause.detail)
+    expected = Pause(PauseReason.INTERNAL, delay=SETTINGS.tuning.read_delay, is_own=True, detail=pause.detail)
     assert (batch_id, pause) == (BATCH, expected)
 
 
@@ -722,13 +722,13 @@ def test_an_otp_goes_out_soon_after_its_mark_or_not_at_all():
     left: list[float] = []
     World(timed(RESYNC, left), timed(ACTIVE, left)).run()
     assert len(left) == 2
-    assert all(0 < seconds <= SETTINGS.send_within for seconds in left)
+    assert all(0 < seconds <= SETTINGS.tuning.send_within for seconds in left)
 
 
 def test_a_read_may_begin_while_enough_of_the_lease_is_left_for_a_call():
     left: list[float] = []
     World(timed(ACTIVE, left), progress=UNKNOWN_FATE).run()
-    assert SETTINGS.send_within < left[0] <= SETTINGS.lease - SETTINGS.lease_left_for_post
+    assert SETTINGS.tuning.send_within < left[0] <= SETTINGS.tuning.lease - SETTINGS.tuning.lease_left_for_post
 
 
 def test_the_answer_that_a_refused_otp_got_is_written_down_before_the_device_is_read():

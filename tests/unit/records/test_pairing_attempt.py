@@ -85,7 +85,7 @@ def test_a_device_that_is_active_at_once_gets_no_otp():
 def test_a_pairing_whose_answer_got_lost_is_looked_up_later_and_not_repeated():
     world = unpaired(LOST)
     assert world.run() == ["slot", "claim", "pair", "settle Retry"]
-    assert world.decision.delay >= SETTINGS.read_delay
+    assert world.decision.delay >= SETTINGS.tuning.read_delay
     assert world.progress.pairing == sent()
 
 
@@ -188,7 +188,7 @@ def test_our_own_failure_before_the_pairing_went_out_takes_its_mark_back():
     with pytest.raises(RuntimeError):
         world.run()
     assert world.record.progress.pairing == FREE
-    assert world.decision == Pause(PauseReason.INTERNAL, delay=SETTINGS.read_delay)
+    assert world.decision == Pause(PauseReason.INTERNAL, delay=SETTINGS.tuning.read_delay)
 
 
 def test_our_own_failure_after_the_pairing_went_out_leaves_its_fate_open():

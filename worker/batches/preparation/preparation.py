@@ -15,8 +15,7 @@ from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turn, TurnLost, Turns
 from worker.batches.upkeep import Upkeep
 from worker.clocks.boot_clock import boot_time
-from worker.config.environment import Environment
-from worker.config.environments import Environments
+from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call

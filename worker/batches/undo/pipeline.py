@@ -187,7 +187,7 @@ class Undo:
             frozenset(row.device_id for row in made if row.has_device),
             self._wait,
             self._count_ago,
-            timedelta(seconds=self._settings.over_after),
+            timedelta(seconds=self._settings.tuning.over_after),
             is_real=is_real,
         )
 
@@ -242,7 +242,7 @@ class Undo:
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
         """Wait until no request to pair of the batch can be under way any more: what it makes could not be seen yet."""
         # After a jump of the clock the request's time does not show it; but the record's look-up was put off as long.
-        over_after = self._settings.over_after
+        over_after = self._settings.tuning.over_after
         is_put_off = Record.scheduled_at.between(self._database.now(0.001), self._database.now(over_after))
         was_sent_lately = Record.otp_sent_at > self._database.now(-over_after)
         is_under_way = and_(HAS_OPEN_PAIRING, or_(was_sent_lately, is_put_off))
@@ -281,10 +281,10 @@ class Undo:
         with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
             self._note_findings(batch, found, undone, counts, call)
         unsure = list[OwnToken]()
-        for start in range(0, len(found.own), self._settings.tokens_per_import):
+        for start in range(0, len(found.own), self._settings.tuning.tokens_per_import):
             self._on_progress(REVOKING, start, len(found.own))
             with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
-                chunk = found.own[start : start + self._settings.tokens_per_import]
+                chunk = found.own[start : start + self._settings.tuning.tokens_per_import]
                 others = self._revoking.revoke(batch, chunk, partial(self._note_revoked, counts), call)
                 unsure += others.unsure
                 for token, why in others.refused:

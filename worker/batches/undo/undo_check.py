@@ -34,7 +34,7 @@ class UndoCheck:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._queue = Queue(database, lease=settings.lease, over_after=settings.over_after)
+        self._queue = Queue(database, lease=settings.tuning.lease, over_after=settings.tuning.over_after)
 
     def require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
         """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from worker.cli.doctor.finding import Finding, fault, not_known
 from worker.cli.homes import describe_empty_home
-from worker.config.environment import DEFAULT_ENVIRONMENT
-from worker.config.file_permissions import SECRETS, is_readable_by_all
+from worker.config.file_permissions import is_readable_by_all
+from worker.config.sources import SECRETS, find_credentials
 from worker.embedded.errors import FREE_SPACE
 from worker.installation import broker_check
 from worker.installation.installation import Installation
@@ -70,10 +70,10 @@ def _find_home_keys(installation: Installation) -> Iterator[Path]:
 
 def _find_named_files(installation: Installation) -> Iterator[Path]:
     """Find the files that variables name for secrets, and those of systemd."""
-    places = installation.find_secret_places(DEFAULT_ENVIRONMENT)
+    credentials = find_credentials(installation.variables)
     for variable in sorted(SECRETS):
         file = installation.variables.get(f"{variable}_FILE", "")
-        path = Path(file) if file else places.find_file(variable)
+        path = Path(file) if file else credentials.get(variable)
         if path is not None and os.access(path, os.F_OK) and path.is_file():
             yield path
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from worker.cli.desk import desk
 from worker.cli.rehearse import rehearse
-from worker.config.extras import can_serve, name_cure
 from worker.config.settings import ConfigError
 from worker.embedded.errors import EmbeddedError
+from worker.embedded.extras import can_serve, name_cure
 
 CHECKOUT = Path(__file__).parents[3]
 # A command of pip that names the package would fetch what stands under that name on an index: it is not ours.
@@ -27,7 +27,7 @@ def test_the_extras_that_are_named_are_there() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "worker").rglob("*.py"))
     named = set(re.findall(r"name_cure\('(\w+)'\)", sources))
-    assert named == {"desk", "embedded", "keyring", "rehearsal"}
+    assert named == {"desk", "embedded", "rehearsal"}
     assert named <= set(project["optional-dependencies"])
     assert name_cure("desk").endswith("with the extra `desk`")
 
