@@ -62,7 +62,7 @@ def post(url: str) -> Request:
 
 def exchange(server: RawServer, deadline: float = DEADLINE) -> tuple[int, bytes]:
     """Status and body. Raises PingOneError."""
-    transport = Transport(deadline=deadline)
+    transport = Transport(server.url, deadline=deadline)
     try:
         status, _, body = transport.exchange(post(server.url))
     finally:

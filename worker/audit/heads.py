@@ -122,7 +122,7 @@ def _post_to_server(url: str, heads: Sequence[Head]) -> None:
     from worker.pingone.transport import Transport
     from worker.pingone.wire import Request
 
-    transport = Transport(deadline=DEADLINE)
+    transport = Transport(url, deadline=DEADLINE)
     # A connection that the server closes after its answer must not be used for the next head.
     headers = {"Content-Type": "application/json", "Connection": "close"}
     try:

@@ -80,7 +80,7 @@ class Webhook:
             return Reply(status, None if is_taken else type(error).__name__ + _describe(error))
 
     def _exchange(self, request: Request) -> Reply:
-        transport = Transport(deadline=self._deadline, largest_body=LARGEST_ANSWER)
+        transport = Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)
         try:
             status, headers, _ = transport.exchange(request)
         finally:

@@ -159,7 +159,7 @@ class AccessTokens:
         """Return an access token from the token endpoint, and the seconds that it lives."""
         # This happens once an hour or so: a connection that was kept for it would be closed by the other side
         # meanwhile.
-        transport = Transport(deadline=self._deadline)
+        transport = Transport(self._environment.token_url, deadline=self._deadline)
         try:
             return parse_access_token(*transport.exchange(build_access_token_request(self._environment)))
         except OutcomeUnknown as error:

@@ -93,7 +93,7 @@ class Client:
         self._clock = clock or PingOneClock()
         # And may tell that its kind of call is going to be taken away.
         self._deprecations = deprecations or Deprecations()
-        self._transport = Transport(deadline=deadline, largest_body=largest_body)
+        self._transport = Transport(environment.api_url, deadline=deadline, largest_body=largest_body)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
@@ -170,7 +170,7 @@ class Client:
             raise
         except OtherDevice:
             # Whatever comes next on this connection may be another's answer as well.
-            self._transport.drop_connection(request.url)
+            self._transport.drop_connection()
             raise
         except OutcomeUnknown:
             # Whatever answered in PingOne's place may have no limit.

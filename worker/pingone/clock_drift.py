@@ -14,8 +14,8 @@ from worker.pingone.wire import Request
 def measure_drift(environment: Environment, *, deadline: float) -> float:
     """Ask PingOne for its time; return the seconds that our clock is ahead of it, to the second. Raises NotDelivered,
     OutcomeUnknown."""
-    transport = Transport(deadline=deadline)
     url = f"{environment.api_url}/environments/{environment.environment_id}"
+    transport = Transport(url, deadline=deadline)
     try:
         # Sent without an access token: a refusal tells the time as well.
         _, headers, _ = transport.exchange(Request("GET", url, {}, b""))

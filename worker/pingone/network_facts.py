@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from worker.pingone.errors import Answer, NotDelivered
-from worker.pingone.http_client import build_client, find_proxy
+from worker.pingone.transport import find_proxy, open_route
 
 # Ports of proxies that name none.
 _DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -23,8 +23,11 @@ def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
     if urlsplit(url).scheme != "https":
         return None
     try:
-        with build_client(deadline) as client, client.stream("GET", url) as response:
+        timeouts = {"timeout": httpx.Timeout(deadline).as_dict()}
+        with open_route(url) as http:
+            response = http.handle_request(httpx.Request("GET", url, extensions=timeouts))
             certificate = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
+            response.close()
     except httpx.TransportError as error:
         raise NotDelivered(Answer(message=f"{type(error).__name__}: {error}")) from error
     return datetime.fromtimestamp(cert_time_to_seconds(certificate["notAfter"]), UTC)

@@ -27,7 +27,7 @@ class RoleReads:
     def __init__(self, environment: Environment, access_token: str, *, deadline: float) -> None:
         self._environment = environment
         self._access_token = access_token
-        self._transport = Transport(deadline=deadline, largest_body=LARGEST_PAGE)
+        self._transport = Transport(environment.api_url, deadline=deadline, largest_body=LARGEST_PAGE)
 
     def close(self) -> None:
         """Close the connections."""
