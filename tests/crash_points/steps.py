@@ -34,7 +34,6 @@ PASSED_OVER = tuple(
         "leases/lanes.py",
         "leases/write_retries.py",
         "pingone/transport.py",
-        "pingone/retrying.py",
     )
 )
 assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"

@@ -14,9 +14,8 @@ from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, NotFound, RateLimited
+from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, RateLimited, TooManyTerms
 from worker.pingone.reads import Reads
-from worker.pingone.refusals import ExpandRefused, TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 from worker.simulator.server import running
@@ -66,7 +65,7 @@ def environment(simulation: Simulation, service: tuple[Simulation, str]) -> Envi
 def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
     """Paces that are faster than any test, so that nothing but holds delays a request."""
     monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", lambda _: 0.0)
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", lambda _: 0.0)
     nobody: Callable[..., None] = lambda *_: None  # noqa: E731
     with redis.Redis.from_url(valkey_url) as client:
         yield Paces(client, NoMemory(), Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]

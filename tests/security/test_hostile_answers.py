@@ -18,10 +18,11 @@ from support.servers.raw_server import RawServer
 
 from worker.config.environment import Environment
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock_drift import measure_drift
+from worker.pingone.devices import parse_activation
+from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown
 from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.wire import Request, parse_activation
+from worker.pingone.wire import Request
 
 SECRET = "made-up-client-secret"
 ACCESS_TOKEN = "made-up-access-token"

@@ -22,9 +22,9 @@ from worker.intake import Shipment, Switches
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock_drift import measure_drift
-from worker.pingone.envelope import is_from_pingone
+from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.pingone.wire import is_from_pingone
 from worker.preflight.files import note_loaded
 from worker.preflight.preflight import NotPingOne, Report, TenantCheck, check_shipment
 from worker.preflight.rows import RowReader, reading_without_records

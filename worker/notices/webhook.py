@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from worker.config.settings import ConfigError
-from worker.pingone.envelope import open_envelope
 from worker.pingone.errors import PingOneError
 from worker.pingone.transport import Transport
-from worker.pingone.wire import Request
+from worker.pingone.wire import Request, open_envelope
 
 # Seconds for one post.
 DEADLINE = 10.0

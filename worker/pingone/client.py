@@ -1,32 +1,50 @@
-"""The calls to PingOne that the rest of the program makes: activate a device, read a device."""
+"""One call to PingOne, from the wait for its slot to its answer: with an access token, tried again where that does no
+harm, holding the fleet where PingOne asks for it.
+
+tenacity repeats a call within seconds, and only what was not delivered or not acted on, and reads whose answer was
+lost, since these are idempotent. Any other call that may have reached PingOne without a readable answer is not
+repeated: the device must be read first.
+Retry guidance: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
+from functools import cached_property, partial
+from itertools import product
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+import tenacity
 
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import PingOneClock
-from worker.pingone.deprecations import Deprecations
-from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
-from worker.pingone.hold_reasons import explain_hold
-from worker.pingone.retrying import RetryPolicy
-from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.wire import (
+from worker.pingone.devices import (
     Device,
-    Request,
-    add_access_token,
     build_activation_request,
     build_device_request,
     parse_activation,
     parse_device,
 )
+from worker.pingone.errors import (
+    Forbidden,
+    LicenseExceeded,
+    NotDelivered,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    RateLimited,
+    TooLateToSend,
+    Unauthorized,
+)
+from worker.pingone.transport import LARGEST_BODY, Transport
+from worker.pingone.wire import Request, add_access_token, find_header, make_printable, read_date
 from worker.vault.otp import Otp
 
 T = TypeVar("T")
@@ -201,3 +219,207 @@ class Client:
         # The wait may last seconds, and the batch be paused meanwhile.
         call.permit()
         return slot
+
+
+# Seconds between two tries, drawn at random below a bound that doubles from 0.5 s up to 4 s.
+BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
+# Seconds for which a read whose answers get lost begins tries: three that each time out after their 20 s.
+LOST_READ_FOR = 60.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and for how long one call is tried: at most `tries` times, and no try is begun later than `seconds`
+    after the first. An outage holds the fleet, or this process alone where others deliver, for `outage_hold`
+    seconds."""
+
+    pace: Pace
+    tries: int = 4
+    seconds: float = 10.0
+    outage_hold: float = 5.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(
+        self,
+        attempt: Callable[[], T],
+        *,
+        permit: Callable[[], None],
+        renew: Callable[[], object],
+        repeats_forbidden: bool = True,
+        repeats_lost: bool = False,
+    ) -> T:
+        """Call `attempt`, which takes its own slot, until it succeeds or no try is left; return its result. `permit` is
+        called before every try but the first, and raises what it likes to stop; `renew` fetches a new access token.
+        `repeats_forbidden`: whether a 403 may be throttling in disguise, so that it is tried again. `repeats_lost`:
+        whether the call is a read that may be made again when its answer got lost, and its caller can wait for that.
+
+        Raises what the last try raised.
+        """
+        retrying = self._retrying[repeats_forbidden, repeats_lost]
+        try:
+            return retrying(_Tries(self.pace, attempt, permit, renew).try_once)
+        except TooLateToSend:
+            raise
+        except NotDelivered as error:
+            self.pace.report_undelivered(error.retry_after or self.outage_hold, explain_hold(error))
+            raise
+
+    @cached_property
+    def _retrying(self) -> dict[tuple[bool, bool], tenacity.Retrying]:
+        """The policy as tenacity wants it, by `repeats_forbidden` and `repeats_lost`. One for all calls: it refers to
+        itself, so that one for each call would be left to the garbage collector."""
+        return {kind: self._make_retrying(*kind) for kind in product((True, False), (True, False))}
+
+    def _make_retrying(self, repeats_forbidden: bool, repeats_lost: bool) -> tenacity.Retrying:
+        def may_succeed_later(error: BaseException) -> bool:
+            if isinstance(error, OutcomeUnknown):
+                return repeats_lost
+            return _may_succeed_later(error) and (repeats_forbidden or not isinstance(error, Forbidden))
+
+        seconds = max(self.seconds, LOST_READ_FOR) if repeats_lost else self.seconds
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_succeed_later),
+            wait=_choose_wait,
+            stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(seconds),
+            sleep=self.sleep,
+            reraise=True,
+        )
+
+
+@dataclass
+class _Tries(Generic[T]):
+    """The tries of one call, and what goes with every one of them."""
+
+    pace: Pace
+    attempt: Callable[[], T]
+    permit: Callable[[], None]
+    renew: Callable[[], object]
+    is_first: bool = True
+    is_renewed: bool = False
+
+    def try_once(self) -> T:
+        """Make one try; make it again at once, with a new access token, if the old one was refused: that is no failure
+        to wait after."""
+        try:
+            return self._make_attempt()
+        except Unauthorized:
+            if self.is_renewed:
+                raise
+        self.renew()
+        self.is_renewed = True
+        return self._make_attempt()
+
+    def _make_attempt(self) -> T:
+        """Ask for permission, but for the first try; then call `attempt`. Where PingOne asks for a pause although the
+        outcome is unknown, the fleet holds."""
+        if not self.is_first:
+            self.permit()
+        self.is_first = False
+        try:
+            return self.attempt()
+        except OutcomeUnknown as error:
+            self.pace.hold(error.retry_after or 0, explain_hold(error))
+            raise
+
+
+def _may_succeed_later(error: BaseException) -> bool:
+    """Whether the same call may be made again."""
+    may = isinstance(error, NotDelivered | RateLimited | Forbidden)
+    return may and not isinstance(error, TooLateToSend | LicenseExceeded)
+
+
+def _choose_wait(state: tenacity.RetryCallState) -> float:
+    """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
+    the call ends here."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, NotDelivered | RateLimited | OutcomeUnknown) else None
+    return max(BACKOFF(state), asked or 0)
+
+
+def explain_hold(failure: NotDelivered | OutcomeUnknown | RateLimited) -> str:
+    """Say why the fleet holds after this failure, as in `PingOne answered 503 and asks for 120 s`."""
+    status = failure.answer.status
+    if status is None:
+        return "PingOne cannot be reached"
+    who = "the token endpoint" if isinstance(failure, NotDelivered) else "PingOne"
+    asked = (
+        "does not say for how long" if failure.retry_after is None else f"asks for {math.ceil(failure.retry_after)} s"
+    )
+    return f"{who} answered {status} and {asked}"
+
+
+class PingOneClock:
+    """The clock of one environment. Thread-safe.
+
+    A `Date` says whole seconds only, and the answer was on its way for a while. So each answer leaves an interval for
+    the difference between PingOne's clock and ours, and the intervals of several answers together leave a short one.
+    Ours is `boot_time`, which nobody sets.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lowest, self._highest = -math.inf, math.inf
+
+    @property
+    def is_known(self) -> bool:
+        """Whether an answer has told the time."""
+        return self._lowest > -math.inf
+
+    def now(self) -> tuple[float, float]:
+        """Tell between which two moments the time is by PingOne's clock, in seconds since the Unix epoch. Raises
+        ValueError before the first answer."""
+        with self._lock:
+            lowest, highest = self._lowest, self._highest
+        if lowest == -math.inf:
+            raise ValueError("no answer has told the time yet")
+        now = boot_time()
+        return now + lowest, now + highest
+
+    def learn(self, headers: Mapping[str, str], sent: float, received: float) -> None:
+        """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`
+        seconds. An answer without one changes nothing."""
+        told = read_date(headers)
+        if told is None:
+            return
+        date = told.timestamp()
+        with self._lock:
+            lowest, highest = max(self._lowest, date - received), min(self._highest, date + 1 - sent)
+            if lowest > highest:
+                # One of the two clocks was set, so what earlier answers said is not true any more.
+                lowest, highest = date - received, date + 1 - sent
+            self._lowest, self._highest = lowest, highest
+
+
+class Deprecations:
+    """Writes one log line for each kind of call that is deprecated, however often it is made. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+
+    def report(self, request: Request, headers: Mapping[str, str]) -> None:
+        """Log what an answer says of a deprecation, unless it was logged for the same kind of call before."""
+        date = find_header(headers, "api-deprecation-date")
+        message = find_header(headers, "api-deprecation-message")
+        if date is None and message is None:
+            return
+        call = name_call(request)
+        with self._lock:
+            if call in self._told:
+                return
+            self._told.add(call)
+        # Not imported at the top: commands make calls too, and write no log.
+        import structlog
+
+        structlog.get_logger().warning(
+            "pingone_call_deprecated", call=call, date=make_printable(date), message=make_printable(message)
+        )
+
+
+def name_call(request: Request) -> str:
+    """Name a kind of call by its method and path without ids, as in `DELETE /users/{id}/devices/{id}`: below an
+    environment, names and ids take turns in a path."""
+    _, _, path = urlsplit(request.url).path.partition("/environments/")
+    _, *segments = path.split("/")
+    kinds = [segment if place % 2 == 0 else "{id}" for place, segment in enumerate(segments)]
+    return f"{request.method} /{'/'.join(kinds)}"

@@ -12,11 +12,8 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urljoin
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url, is_in_environment
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope
 from worker.pingone.errors import Answer, ForeignLink, OutcomeUnknown, PingOneError
-from worker.pingone.json_fields import find_part
+from worker.pingone.wire import Envelope, build_url, choose_error, find_part, is_in_environment, open_envelope
 
 T = TypeVar("T")
 

@@ -24,9 +24,8 @@ import httpx
 
 from worker.clocks.boot_clock import boot_time
 from worker.config.settings import ConfigError
-from worker.pingone.envelope import make_printable
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
-from worker.pingone.wire import Request
+from worker.pingone.wire import Request, make_printable
 
 # Bytes. PingOne's answers about one device have a few hundred; whatever is longer than this is not PingOne's.
 LARGEST_BODY = 1024 * 1024

@@ -11,13 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope
-from worker.pingone.errors import PingOneError
-from worker.pingone.json_fields import find_part, read_id, read_text, read_truth
+from worker.pingone.errors import PingOneError, TooManyTerms
 from worker.pingone.pages import Page, build_equation, parse_page
-from worker.pingone.refusals import TooManyTerms
+from worker.pingone.wire import Envelope, build_url, choose_error, find_part, read_id, read_text, read_truth
 
 # Names in one request. PingOne publishes no number, but the header of a request, access token included, has 6 KB at the
 # most, and 40 e-mail addresses take half of that.

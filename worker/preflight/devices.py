@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from worker.intake import Row
 from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.pingone.devices import ACTIVATION_REQUIRED, UserDevice
 from worker.pingone.errors import NotFound
-from worker.pingone.user_devices import UserDevice
-from worker.pingone.wire import ACTIVATION_REQUIRED
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 
 # Lists the devices of the user with this id.

@@ -15,13 +15,12 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.configuration import MfaSettings
-from worker.pingone.envelope import is_from_pingone
+from worker.pingone.devices import UserDevice
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.reads import Reads
-from worker.pingone.user_devices import UserDevice
+from worker.pingone.reads import MfaSettings, Reads
 from worker.pingone.users import User, UserAttribute
+from worker.pingone.wire import is_from_pingone
 from worker.preflight import files, tenant
 from worker.preflight.devices import check_devices
 from worker.preflight.findings import Finding, Level, Verdicts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.observability.counting import count_things
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.configuration import Capabilities, MfaSettings, Policy
+from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.preflight.findings import Finding, Level
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 

@@ -21,9 +21,8 @@ from worker.observability.log_context import begin_work, end_work
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
-from worker.pingone.client import Client
-from worker.pingone.clock import PingOneClock
-from worker.pingone.pairings import Pairings
+from worker.pingone.client import Client, PingOneClock
+from worker.pingone.pairing import Pairings
 from worker.records.attempt import Attempt
 from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
 from worker.records.tools import AttemptTools

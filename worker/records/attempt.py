@@ -12,7 +12,7 @@ from worker.leases.claim import Claim
 from worker.leases.worker import DeviceInProgress
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
-from worker.pingone.wire import Device
+from worker.pingone.devices import Device
 from worker.records.calls import PAIRING, Calls, Marked, NotPermitted
 from worker.records.otps import FromPair, Otps
 from worker.records.outcome import LEASE_LOST, describe_outcome

@@ -12,9 +12,8 @@ from worker.leases.claim import Claim
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone.client import Call
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
-from worker.pingone.pairing import PairedDevice, Pairing
-from worker.pingone.wire import Device
 from worker.records.tools import AttemptTools
 from worker.rules import resync
 from worker.rules.no_effect import CallFailure

@@ -9,9 +9,8 @@ from models.encrypted import Keyring
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.pace.slots import Pace
-from worker.pingone.client import Client
-from worker.pingone.clock import PingOneClock
-from worker.pingone.pairings import Pairings
+from worker.pingone.client import Client, PingOneClock
+from worker.pingone.pairing import Pairings
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision
 from worker.tenants.resync import Resync

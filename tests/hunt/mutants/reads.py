@@ -13,7 +13,7 @@ from hunt.model_network import ModelTransport
 from hunt.mutants.patching import Patch, around, mutant
 from worker.pingone import errors, wire
 from worker.pingone.client import Client
-from worker.pingone.envelope import Envelope
+from worker.pingone.wire import Envelope
 from worker.rules import decisions
 from worker.rules.steps import Retry
 

@@ -30,11 +30,7 @@ from worker.config.environments import Environments
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import Sickness
 from worker.pingone.clients import Clients
-from worker.pingone.errors import (
-    Answer,
-    Forbidden,
-    OutcomeUnknown,
-)
+from worker.pingone.errors import Answer, Forbidden, OutcomeUnknown
 from worker.rules.breaker import Thresholds
 from worker.vault.seed import Secret, Seed
 

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.pingone.errors import PingOneError
-from worker.pingone.import_jobs import ImportJob, parse_job, parse_started_job
-from worker.pingone.pairing import PairedDevice, parse_pairing, parse_unpaired
-from worker.pingone.refusals import BadToken
+from worker.pingone.devices import PairedDevice, parse_pairing, parse_unpaired
+from worker.pingone.errors import BadToken, PingOneError
+from worker.pingone.inventory import ImportJob, parse_job, parse_started_job
 
 WORDS = [
     *("id", "code", "details", "target", "innerError", "maximumAllowed", "status", "result", "created", "duplicates"),

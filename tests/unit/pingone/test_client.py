@@ -169,7 +169,7 @@ def test_an_answer_that_settles_anything_is_not_asked_for_again(
 def test_a_lost_read_is_made_again_unless_its_lease_ends(
     connect: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
     client, api = connect(http(502), http(500), http(200, ACTIVE))
     call = new_call()
     assert client.read_device("6f1d3c1e", "0f0b7a52", call=call).is_active

@@ -6,8 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from worker.pingone import clock as module
-from worker.pingone.clock import PingOneClock
+from worker.pingone import client as module
+from worker.pingone.client import PingOneClock
 
 # Unix time of PingOne's clock when ours stands at 0.
 AHEAD = 1_800_000_000.4

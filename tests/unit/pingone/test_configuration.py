@@ -11,7 +11,8 @@ from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.configuration import (
+from worker.pingone.errors import OutcomeUnknown, PingOneError
+from worker.pingone.reads import (
     Capabilities,
     MfaSettings,
     Policy,
@@ -22,7 +23,6 @@ from worker.pingone.configuration import (
     parse_mfa_settings,
     parse_policies,
 )
-from worker.pingone.errors import OutcomeUnknown, PingOneError
 
 FIRST, SECOND = (f"8a1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d4{number}" for number in (1, 2))
 DEFAULT = Policy(

@@ -8,8 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.client import Call
-from worker.pingone.deprecations import Deprecations, name_call
+from worker.pingone.client import Call, Deprecations, name_call
 from worker.pingone.wire import Request
 
 BASE = "https://api.pingone.eu/v1/environments/5a5b7c9d"

@@ -11,8 +11,18 @@ from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import NotFound, OtherDevice, OutcomeUnknown, PingOneError
-from worker.pingone.import_jobs import (
+from worker.pingone.errors import (
+    AlreadyImported,
+    BadToken,
+    InventoryFull,
+    NotFound,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+    TooManyTokens,
+)
+from worker.pingone.inventory import (
     JobState,
     NewToken,
     build_import_request,
@@ -21,7 +31,6 @@ from worker.pingone.import_jobs import (
     parse_job,
     parse_started_job,
 )
-from worker.pingone.refusals import AlreadyImported, BadToken, InventoryFull, Rejected, TooManyTokens
 from worker.pingone.wire import Request
 from worker.vault.otp import MASK
 from worker.vault.seed import Secret

@@ -11,7 +11,7 @@ from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import OtherDevice, OutcomeUnknown, PingOneError
+from worker.pingone.errors import ExpandRefused, OtherDevice, OutcomeUnknown, PingOneError, Rejected
 from worker.pingone.inventory import (
     InventoryToken,
     build_serial_number_url,
@@ -21,7 +21,6 @@ from worker.pingone.inventory import (
     parse_tokens,
 )
 from worker.pingone.pages import Page
-from worker.pingone.refusals import ExpandRefused, Rejected
 
 HOTP_ID, TOTP_ID = (f"7a1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d4{number}" for number in (8, 9))
 HOTP = InventoryToken(HOTP_ID, "2308734700388", "HOTP", 6, "sha1")

@@ -10,18 +10,23 @@ from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import Forbidden, LicenseExceeded, NotFound, OtherDevice, OutcomeUnknown, PingOneError
-from worker.pingone.pairing import (
+from worker.pingone.devices import (
     PairedDevice,
     build_pairing_request,
     build_unpair_request,
     parse_pairing,
     parse_unpaired,
 )
-from worker.pingone.refusals import (
+from worker.pingone.errors import (
     AccountNotUsable,
     AlreadyPaired,
+    Forbidden,
+    LicenseExceeded,
     MethodOff,
+    NotFound,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
     Rejected,
     StatusRefused,
     TokenNotInInventory,

@@ -120,7 +120,7 @@ def test_calls_share_one_connection(transport: Transports, serve: Any, script: A
 
 
 @pytest.mark.parametrize("rest", ["an answer", "half an answer", "a byte", "chunks"])
-def test_an_encrypted_connection_by_which_more_came_than_the_answer_is_not_used_again(
+def test_a_connection_by_which_more_came_than_the_answer_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch, certificate: Any, serve: Any, script: Any, http: Any, rest: str
 ) -> None:
     second = http(200, b"the answer to somebody else")

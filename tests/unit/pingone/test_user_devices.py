@@ -10,8 +10,8 @@ from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
+from worker.pingone.devices import UserDevice, build_user_devices_url, parse_user_devices
 from worker.pingone.errors import PingOneError
-from worker.pingone.user_devices import UserDevice, build_user_devices_url, parse_user_devices
 
 FIRST, SECOND = (f"0f0b7a52-1c5e-4d0e-8c55-9a0b4d1f7e2{number}" for number in (1, 2))
 CREATED_AT = datetime(2026, 3, 2, 13, tzinfo=UTC)

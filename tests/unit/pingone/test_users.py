@@ -10,9 +10,8 @@ from support.data.recorded_answers import names_of, recorded
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import ForeignLink, OutcomeUnknown, PingOneError
+from worker.pingone.errors import ForeignLink, OutcomeUnknown, PingOneError, Rejected, TooManyTerms
 from worker.pingone.pages import Page
-from worker.pingone.refusals import Rejected, TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, build_users_url, parse_users
 
 ADA = "6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42"

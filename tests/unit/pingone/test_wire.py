@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from support.data.recorded_answers import names_of, recorded
 
 from worker.config.environment import Environment
-from worker.pingone.envelope import LONGEST_RETRY_AFTER, make_printable
+from worker.pingone.auth import build_access_token_request, parse_access_token
+from worker.pingone.devices import (
+    Device,
+    build_activation_request,
+    build_device_request,
+    parse_activation,
+    parse_device,
+)
 from worker.pingone.errors import (
     CredentialsRefused,
     Forbidden,
@@ -26,20 +33,11 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
+    Rejected,
     ResyncRequired,
     Unauthorized,
 )
-from worker.pingone.refusals import Rejected
-from worker.pingone.token_endpoint import build_access_token_request, parse_access_token
-from worker.pingone.wire import (
-    Device,
-    Request,
-    add_access_token,
-    build_activation_request,
-    build_device_request,
-    parse_activation,
-    parse_device,
-)
+from worker.pingone.wire import LONGEST_RETRY_AFTER, Request, add_access_token, make_printable
 from worker.vault.otp import MASK, Otp
 
 MakeEnvironment = Callable[..., Environment]

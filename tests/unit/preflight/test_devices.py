@@ -9,8 +9,8 @@ import pytest
 from support.data.heard import Heard
 
 from worker.intake import Row
+from worker.pingone.devices import UserDevice
 from worker.pingone.errors import NotFound
-from worker.pingone.user_devices import UserDevice
 from worker.preflight.devices import SAMPLE, check_devices, choose_persons
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.vault.seed import Secret, Seed

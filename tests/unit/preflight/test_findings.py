@@ -18,10 +18,9 @@ from worker.batches.preparation.people import find_all
 from worker.config.settings import Settings
 from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.configuration import Capabilities, MfaSettings, Policy
-from worker.pingone.errors import Answer
+from worker.pingone.errors import Answer, TooManyTerms
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.refusals import TooManyTerms
+from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import User, UserAttribute
 from worker.preflight import devices, files, inventory, persons, tenant
 from worker.preflight.findings import Finding, Level, Verdicts

@@ -28,9 +28,8 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.pingone.pairing import PairedDevice, Pairing
-from worker.pingone.wire import Device
 from worker.records import activation
 from worker.records.activation import Activation
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
