@@ -22,7 +22,7 @@ from worker.pingone.devices import parse_activation
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown
 from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.wire import Request
+from worker.pingone.wire import Request, open_envelope
 
 SECRET = "made-up-client-secret"
 ACCESS_TOKEN = "made-up-access-token"
@@ -84,7 +84,9 @@ def test_a_compressed_body_is_not_unpacked(server: RawServer) -> None:
     try:
         status, body = exchange(server)
         with pytest.raises(OutcomeUnknown):
-            parse_activation(status, {"content-encoding": "gzip"}, body, user_id="user", device_id="device")
+            parse_activation(
+                open_envelope(status, {"content-encoding": "gzip"}, body), user_id="user", device_id="device"
+            )
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus, urlencode
@@ -22,7 +22,7 @@ from worker.config.environment import Environment
 from worker.config.private_keys import find_algorithm, read_private_key
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
 from worker.pingone.transport import Transport
-from worker.pingone.wire import Request, open_envelope
+from worker.pingone.wire import Envelope, Request, open_envelope
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, RSAKey
@@ -171,7 +171,8 @@ class AccessTokens:
         # meanwhile.
         transport = Transport(self._environment.token_url, deadline=self._deadline)
         try:
-            return parse_access_token(*transport.exchange(build_access_token_request(self._environment)))
+            answer = transport.exchange(build_access_token_request(self._environment))
+            return parse_access_token(open_envelope(*answer))
         except OutcomeUnknown as error:
             raise NotDelivered(error.answer) from error
         finally:
@@ -208,14 +209,14 @@ def build_access_token_request(environment: Environment) -> Request:
     return Request("POST", environment.token_url, headers, urlencode(form).encode())
 
 
-def parse_access_token(status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, float]:
+def parse_access_token(envelope: Envelope) -> tuple[str, float]:
     """Read the access token and the seconds that it lives. Asking again does no harm, so no outcome is unknown here:
     what is not a refusal was not delivered. Any 4xx refuses: waiting does not mend a wrong path or method either."""
-    envelope = open_envelope(status, headers, body)
-    fields = envelope.fields or {}
+    fields = envelope.fields
     access_token = fields.get("access_token")
-    if 200 <= status < 300 and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
+    if envelope.is_success and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
         return access_token, _parse_lifetime(fields.get("expires_in"))
+    status = envelope.answer.status or 0
     if 400 <= status < 500 and status not in (408, 425, 429):
         raise CredentialsRefused(envelope.answer)
     answer = replace(envelope.answer, message=envelope.answer.message or "no access token in the answer")

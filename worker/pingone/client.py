@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, partial
 from itertools import product
 from typing import Generic, TypeVar
@@ -25,13 +26,7 @@ from worker.config.environment import Environment
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
-from worker.pingone.devices import (
-    Device,
-    build_activation_request,
-    build_device_request,
-    parse_activation,
-    parse_device,
-)
+from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import (
     Forbidden,
     LicenseExceeded,
@@ -44,13 +39,13 @@ from worker.pingone.errors import (
     Unauthorized,
 )
 from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.wire import Request, add_access_token, find_header, make_printable, read_date
+from worker.pingone.wire import Envelope, Request, authorize, build_url, make_printable, open_envelope
 from worker.vault.otp import Otp
 
 T = TypeVar("T")
 
-# Makes a result of an answer's status, headers and body, or raises the error that they stand for.
-Parse = Callable[[int, Mapping[str, str], bytes], T]
+# Makes a result of an answer, or raises the error that it stands for.
+Parse = Callable[[Envelope], T]
 
 # Seconds that the fleet holds after a 429 that does not say for how long.
 SHORTEST_HOLD = 1.0
@@ -123,20 +118,12 @@ class Client:
             device_id,
             otp,
             resync=resync,
-            session_id=call.session_id,
-            transaction_id=call.transaction_id,
         )
         return self.perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
         """Read the device as it is, whatever its status."""
-        request = build_device_request(
-            self._environment,
-            user_id,
-            device_id,
-            session_id=call.session_id,
-            transaction_id=call.transaction_id,
-        )
+        request = Request("GET", build_url(self._environment, "users", user_id, "devices", device_id))
         return self.perform(request, partial(parse_device, user_id=user_id, device_id=device_id), call)
 
     def close(self) -> None:
@@ -154,7 +141,8 @@ class Client:
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
             slot = self._take_slot(call)
-            return self._send(add_access_token(request, access_token), slot, parse, call)
+            ids = {"session_id": call.session_id, "transaction_id": call.transaction_id}
+            return self._send(authorize(request, access_token, **ids), slot, parse, call)
 
         return self._policy.run(
             attempt,
@@ -169,7 +157,7 @@ class Client:
         self._pace.wait_to_leave()
         sent = boot_time()
         try:
-            answer = self._transport.exchange(request, send_before=call.send_before)
+            envelope = open_envelope(*self._transport.exchange(request, send_before=call.send_before))
         except NotDelivered:
             raise
         except BaseException:
@@ -178,10 +166,10 @@ class Client:
             raise
         answered = boot_time()
         call.count_request(answered - sent)
-        self._clock.learn(answer[1], sent, answered)
-        self._deprecations.report(request, answer[1])
+        self._clock.learn(envelope.date, sent, answered)
+        self._deprecations.report(request, envelope)
         try:
-            result = parse(*answer)
+            result = parse(envelope)
         except RateLimited as error:
             call.rate_limited += 1
             self._slow_down(slot, error)
@@ -375,10 +363,9 @@ class PingOneClock:
         now = boot_time()
         return now + lowest, now + highest
 
-    def learn(self, headers: Mapping[str, str], sent: float, received: float) -> None:
+    def learn(self, told: datetime | None, sent: float, received: float) -> None:
         """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`
         seconds. An answer without one changes nothing."""
-        told = read_date(headers)
         if told is None:
             return
         date = told.timestamp()
@@ -397,10 +384,9 @@ class Deprecations:
         self._lock = threading.Lock()
         self._told: set[str] = set()
 
-    def report(self, request: Request, headers: Mapping[str, str]) -> None:
+    def report(self, request: Request, envelope: Envelope) -> None:
         """Log what an answer says of a deprecation, unless it was logged for the same kind of call before."""
-        date = find_header(headers, "api-deprecation-date")
-        message = find_header(headers, "api-deprecation-message")
+        date, message = (envelope.headers.get(f"api-deprecation-{name}") for name in ("date", "message"))
         if date is None and message is None:
             return
         call = name_call(request)

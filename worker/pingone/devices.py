@@ -34,15 +34,10 @@ from worker.pingone.pages import Page, parse_page
 from worker.pingone.wire import (
     Envelope,
     Request,
-    build_headers,
-    build_read_request,
     build_url,
     choose_error,
     find_part,
-    open_envelope,
     read_age,
-    read_count,
-    read_date,
     read_id,
     read_plain_id,
     read_word,
@@ -86,46 +81,33 @@ def build_activation_request(
     otp: Otp,
     *,
     resync: bool,
-    session_id: str,
-    transaction_id: str,
 ) -> Request:
     """Build the request that activates a device; `resync` for the second OTP.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
     fields: dict[str, object] = {"otp": otp.reveal()}
     if resync:
         fields["oathResync"] = True
-    headers = build_headers(session_id, transaction_id) | {"Content-Type": ACTIVATE_MEDIA_TYPE}
+    headers = {"Content-Type": ACTIVATE_MEDIA_TYPE}
     url = build_url(environment, "users", user_id, "devices", device_id)
     return Request("POST", url, headers, json.dumps(fields).encode())
 
 
-def build_device_request(
-    environment: Environment, user_id: str, device_id: str, *, session_id: str, transaction_id: str
-) -> Request:
-    """Build the request that reads a device.
-    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/read-one-mfa-user-device.html"""
-    url = build_url(environment, "users", user_id, "devices", device_id)
-    return build_read_request(url, session_id=session_id, transaction_id=transaction_id)
-
-
-def parse_activation(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
+def parse_activation(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
     """Read the answer to an activation: the device, ACTIVE. Its body is not documented, so all that is asked of it is
     the status, and that it names no other device or user than these."""
-    envelope = open_envelope(status, headers, body)
     device = _find_device(envelope, user_id, device_id)
     if device is not None and device.is_active:
         return device
     raise choose_error(envelope)
 
 
-def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
+def parse_device(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
     """Read the device from an answer, whatever its status, so long as it has one, and it is this device of this
     user."""
-    envelope = open_envelope(status, headers, body)
     device = _find_device(envelope, user_id, device_id)
     if device is None:
         raise choose_error(envelope)
-    fields, now = envelope.fields or {}, read_date(headers)
+    fields, now = envelope.fields, envelope.date
     age, updated_ago = read_age(fields.get("createdAt"), now), read_age(fields.get("updatedAt"), now)
     return replace(device, age=age, updated_ago=updated_ago)
 
@@ -139,8 +121,8 @@ def read_status(value: object) -> str | None:
 def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
     """Find the device in a 2xx answer; None if there is no readable one. Raises OtherDevice if it is not the one asked
     for."""
-    fields = envelope.fields or {}
-    if not 200 <= (envelope.answer.status or 0) < 300:
+    fields = envelope.fields
+    if not envelope.is_success:
         return None
     user = fields.get("user")
     if _differs(fields.get("id"), device_id) or (isinstance(user, dict) and _differs(user.get("id"), user_id)):
@@ -180,18 +162,10 @@ class UserDevice:
     age: timedelta | None = field(default=None, compare=False)
 
 
-def build_user_devices_url(environment: Environment, user_id: str) -> str:
-    """Build the address of a user's devices, of every type: all count for the number that a user may have. Raises
-    ValueError for an empty id."""
-    return build_url(environment, "users", user_id, "devices")
-
-
-def parse_user_devices(
-    status: int, headers: Mapping[str, str], body: bytes, *, environment: Environment
-) -> Page[UserDevice]:
+def parse_user_devices(envelope: Envelope, *, environment: Environment) -> Page[UserDevice]:
     """Read a page of devices from an answer."""
-    read = partial(_read_device, now=read_date(headers))
-    return parse_page(status, headers, body, environment=environment, name="devices", read_item=read)
+    read = partial(_read_device, now=envelope.date)
+    return parse_page(envelope, environment=environment, name="devices", read_item=read)
 
 
 def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice | None:
@@ -244,8 +218,6 @@ def build_pairing_request(
     serial_number: str,
     *,
     status: str | None,
-    session_id: str,
-    transaction_id: str,
 ) -> Request:
     """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
     to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
@@ -255,31 +227,26 @@ def build_pairing_request(
     fields: dict[str, Any] = {"type": OATH_TOKEN, "serialNumber": serial_number}
     if status is not None:
         fields["status"] = status
-    headers = build_headers(session_id, transaction_id) | {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json"}
     return Request("POST", build_url(environment, "users", user_id, "devices"), headers, json.dumps(fields).encode())
 
 
-def build_unpair_request(
-    environment: Environment, user_id: str, device_id: str, *, session_id: str, transaction_id: str
-) -> Request:
+def build_unpair_request(environment: Environment, user_id: str, device_id: str) -> Request:
     """Build the request that removes a device of a user. Without the device's id, DELETE is another operation, which
     removes the order of all the user's devices: raises ValueError unless both ids are letters, digits, `-` and `_`.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not (read_plain_id(user_id) and read_plain_id(device_id)):
         raise ValueError("an id is empty, or would lead to another path")
     url = build_url(environment, "users", user_id, "devices", device_id)
-    return Request("DELETE", url, build_headers(session_id, transaction_id))
+    return Request("DELETE", url)
 
 
-def parse_pairing(
-    status: int, headers: Mapping[str, str], body: bytes, *, serial_number: str, user_id: str
-) -> PairedDevice:
+def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> PairedDevice:
     """Read the device that a pairing made. Raises OutcomeUnknown for a success without a readable id, and OtherDevice
     for an answer about another token or user: what was made has to be looked up."""
-    envelope = open_envelope(status, headers, body)
-    if not 200 <= status < 300:
+    if not envelope.is_success:
         raise _choose_pairing_error(envelope)
-    fields = envelope.fields or {}
+    fields = envelope.fields
     _check_subject(envelope, fields, serial_number, user_id)
     device_id = read_plain_id(fields.get("id"))
     if device_id is None:
@@ -287,11 +254,10 @@ def parse_pairing(
     return PairedDevice(device_id, read_status(fields.get("status")), envelope.answer)
 
 
-def parse_unpaired(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+def parse_unpaired(envelope: Envelope) -> bool:
     """Read from an answer whether there was a device to remove: False where PingOne knows none, so that it is gone
     already. Any success of PingOne's own will do."""
-    envelope = open_envelope(status, headers, body)
-    if status == 204 or (200 <= status < 300 and envelope.is_from_pingone):
+    if envelope.answer.status == 204 or (envelope.is_success and envelope.is_from_pingone):
         return True
     error = choose_error(envelope)
     if isinstance(error, NotFound):
@@ -334,8 +300,7 @@ def _choose_refusal(envelope: Envelope, targets: set[str | None]) -> Rejected:
     if "ACCOUNT_NOT_USABLE" in codes:
         return AccountNotUsable(answer)
     if "LIMIT_EXCEEDED" in codes:
-        limits = (read_count(find_part(each, "innerError", "maximumAllowed")) for each in envelope.details)
-        return TooManyDevices(answer, next((limit for limit in limits if limit is not None), None))
+        return TooManyDevices(answer)
     if "UNIQUENESS_VIOLATION" in codes or answer.status == 409:
         return AlreadyPaired(answer)
     if "type" in targets:

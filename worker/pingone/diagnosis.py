@@ -10,7 +10,6 @@ import ipaddress
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from ssl import cert_time_to_seconds
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +22,7 @@ from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, PingOneE
 from worker.pingone.transport import LARGEST_PAGE, Transport, find_proxy, open_route
 from worker.pingone.wire import (
     Request,
-    add_access_token,
-    build_read_request,
+    authorize,
     build_url,
     choose_error,
     find_part,
@@ -82,10 +80,10 @@ class RoleReads:
 
     def _fetch(self, url: str) -> Mapping[str, Any]:
         """Read what lies at this address: a JSON object."""
-        request = build_read_request(url, session_id="oathbulk-doctor", transaction_id=f"oathbulk-{uuid4().hex[:8]}")
-        envelope = open_envelope(*self._transport.exchange(add_access_token(request, self._access_token)))
-        status = envelope.answer.status or 0
-        if not 200 <= status < 300 or envelope.fields is None:
+        ids = {"session_id": "oathbulk-doctor", "transaction_id": f"oathbulk-{uuid4().hex[:8]}"}
+        request = authorize(Request("GET", url), self._access_token, **ids)
+        envelope = open_envelope(*self._transport.exchange(request))
+        if not (envelope.is_success and envelope.is_object):
             raise choose_error(envelope)
         return envelope.fields
 
@@ -103,14 +101,12 @@ def measure_drift(environment: Environment, *, deadline: float) -> float:
     transport = Transport(url, deadline=deadline)
     try:
         # Sent without an access token: a refusal tells the time as well.
-        _, headers, _ = transport.exchange(Request("GET", url, {}, b""))
+        date = open_envelope(*transport.exchange(Request("GET", url))).date
     finally:
         transport.close()
-    dates = [value for name, value in headers.items() if name.lower() == "date"]
-    try:
-        return (datetime.now(UTC) - parsedate_to_datetime(dates[0])).total_seconds()
-    except (IndexError, TypeError, ValueError, OverflowError) as error:
-        raise OutcomeUnknown(Answer(message="the answer carries no date")) from error
+    if date is None:
+        raise OutcomeUnknown(Answer(message="the answer carries no date"))
+    return (datetime.now(UTC) - date).total_seconds()
 
 
 # Ports of proxies that name none.

@@ -217,11 +217,6 @@ class MethodOff(Rejected):
 class TooManyDevices(Rejected):
     """The user has as many devices as permitted, or too many that wait for activation."""
 
-    def __init__(self, answer: Answer = NO_ANSWER, maximum: int | None = None) -> None:
-        super().__init__(answer, maximum)
-        # Devices that a user may have, where PingOne says so.
-        self.maximum = maximum
-
 
 class AccountNotUsable(Rejected):
     """ACCOUNT_NOT_USABLE to a pairing: the user is disabled or locked."""

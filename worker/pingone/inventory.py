@@ -30,21 +30,16 @@ from worker.pingone.errors import (
     Rejected,
     TooManyTokens,
 )
-from worker.pingone.pages import Page, build_equation, parse_page
+from worker.pingone.pages import Page, parse_page
 from worker.pingone.wire import (
     Envelope,
     Request,
-    build_headers,
-    build_read_request,
     build_url,
     choose_error,
-    find_header,
     find_part,
     make_printable,
-    open_envelope,
     read_age,
     read_count,
-    read_date,
     read_id,
     read_plain_id,
     read_word,
@@ -79,29 +74,8 @@ class InventoryToken:
     age: timedelta | None = field(default=None, compare=False)
 
 
-def build_tokens_url(environment: Environment) -> str:
-    """Build the address of the inventory's first page, paired tokens with device and user.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/get_all_oath_tokens.html"""
-    return build_url(environment, "oathTokens", query=EXPAND_DEVICES)
-
-
-def build_serial_number_url(environment: Environment, serial_number: str, *, with_devices: bool) -> str:
-    """Build the address of the token with this serial number. Raises ValueError for an empty one.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/get_oath_token_by_serial_number.html"""
-    query = {"filter": build_equation("serialNumber", serial_number)}
-    return build_url(environment, "oathTokens", query=query | (EXPAND_DEVICES if with_devices else {}))
-
-
-def build_token_url(environment: Environment, token_id: str) -> str:
-    """Build the address of the token with this id, with device and user. Raises ValueError for an empty id.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/get_oath_token_by_id.html"""
-    return build_url(environment, "oathTokens", token_id, query=EXPAND_DEVICES)
-
-
 def parse_tokens(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
+    envelope: Envelope,
     *,
     environment: Environment,
     is_filtered_with_devices: bool = False,
@@ -109,15 +83,14 @@ def parse_tokens(
     """Read a page of tokens from an answer. Where both a filter and `expand` were asked for, a refusal may mean just
     that: then ExpandRefused."""
     choose = _choose_error_with_expand if is_filtered_with_devices else choose_error
-    read = partial(_read_token, now=read_date(headers))
-    return parse_page(status, headers, body, environment=environment, name="oathTokens", read_item=read, choose=choose)
+    read = partial(_read_token, now=envelope.date)
+    return parse_page(envelope, environment=environment, name="oathTokens", read_item=read, choose=choose)
 
 
-def parse_token(status: int, headers: Mapping[str, str], body: bytes, *, token_id: str) -> InventoryToken:
+def parse_token(envelope: Envelope, *, token_id: str) -> InventoryToken:
     """Read the token with this id from an answer. Raises OtherDevice if it is another one's: what that is paired as
     says nothing of this one."""
-    envelope = open_envelope(status, headers, body)
-    token = _read_token(envelope.fields or {}, now=read_date(headers)) if 200 <= status < 300 else None
+    token = _read_token(envelope.fields, now=envelope.date) if envelope.is_success else None
     if token is None:
         raise choose_error(envelope)
     if token.id.lower() != token_id.lower():
@@ -217,56 +190,44 @@ class ImportJob:
         return self.state is JobState.FAILED or (self.created == 0 and not self.duplicates)
 
 
-def build_import_request(
-    environment: Environment, tokens: Sequence[NewToken], *, session_id: str, transaction_id: str
-) -> Request:
+def build_import_request(environment: Environment, tokens: Sequence[NewToken]) -> Request:
     """Build the request that imports tokens. Raises ValueError if there is none, if one has no serial number, and if
     two have the same: what PingOne makes of those is not published.
     https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/create_multiple_oath_tokens.html"""
     _check_list([token.serial_number for token in tokens])
     fields = {"type": "CREATE_OATH_TOKENS", "tokens": [_describe_token(token) for token in tokens]}
-    return _build_request(environment, IMPORT_MEDIA_TYPE, fields, session_id, transaction_id)
+    return _build_request(environment, IMPORT_MEDIA_TYPE, fields)
 
 
-def build_revocation_request(
-    environment: Environment, token_ids: Sequence[str], *, session_id: str, transaction_id: str
-) -> Request:
+def build_revocation_request(environment: Environment, token_ids: Sequence[str]) -> Request:
     """Build the request that revokes tokens that are not paired: none is unpaired by it. Raises ValueError if there is
     no id, an empty one, or one twice.
     https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html"""
     _check_list(token_ids)
     fields = {"type": "REVOKE_OATH_TOKENS", "async": True, "forceUnpair": False, "tokenIds": list(token_ids)}
-    return _build_request(environment, REVOCATION_MEDIA_TYPE, fields, session_id, transaction_id)
+    return _build_request(environment, REVOCATION_MEDIA_TYPE, fields)
 
 
-def build_job_url(environment: Environment, job_id: str) -> str:
-    """Build the address of a job. PingOne's own link to it leads to another path, and is not followed. Raises
-    ValueError for an empty id."""
-    return build_url(environment, "oathJobs", job_id)
-
-
-def parse_started_job(status: int, headers: Mapping[str, str], body: bytes, *, count: int) -> str:
+def parse_started_job(envelope: Envelope, *, count: int) -> str:
     """Read the id of the job that was started for a list of so many tokens: from the body, or else from the end of the
     `Location`. Raises OutcomeUnknown where there is none: the tokens have to be looked for.
 
     Whether it is answered with 201 or 202 is not published."""
-    envelope = open_envelope(status, headers, body)
-    if not 200 <= status < 300:
+    if not envelope.is_success:
         raise choose_list_error(envelope, count)
-    told = (envelope.fields or {}).get("id")
-    job_id = read_plain_id(told) if told else _find_id_in_location(headers)
+    told = envelope.fields.get("id")
+    job_id = read_plain_id(told) if told else _find_id_in_location(envelope)
     if job_id is None:
         raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a job in the answer"))
     return job_id
 
 
-def parse_job(status: int, headers: Mapping[str, str], body: bytes, *, job_id: str) -> ImportJob:
+def parse_job(envelope: Envelope, *, job_id: str) -> ImportJob:
     """Read from an answer how far the job with this id is. Raises NotFound for a job that PingOne has cleaned up, as it
     does with those that ended."""
-    envelope = open_envelope(status, headers, body)
-    fields = envelope.fields or {}
+    fields = envelope.fields
     told, word = fields.get("id"), read_word(fields.get("status"))
-    if not 200 <= status < 300 or (word is None and not isinstance(told, str)):
+    if not envelope.is_success or (word is None and not isinstance(told, str)):
         raise choose_error(envelope)
     if isinstance(told, str) and told.lower() != job_id.lower():
         raise OtherDevice(replace(envelope.answer, message="the answer is about another job"))
@@ -305,16 +266,14 @@ def _describe_token(token: NewToken) -> dict[str, Any]:
     return described
 
 
-def _build_request(
-    environment: Environment, media_type: str, fields: dict[str, Any], session_id: str, transaction_id: str
-) -> Request:
-    headers = build_headers(session_id, transaction_id) | {"Content-Type": media_type}
+def _build_request(environment: Environment, media_type: str, fields: dict[str, Any]) -> Request:
+    headers = {"Content-Type": media_type}
     return Request("POST", build_url(environment, "oathJobs"), headers, json.dumps(fields).encode())
 
 
-def _find_id_in_location(headers: Mapping[str, str]) -> str | None:
+def _find_id_in_location(envelope: Envelope) -> str | None:
     try:
-        path = urlsplit(find_header(headers, "location") or "").path
+        path = urlsplit(envelope.headers.get("location", "")).path
     except ValueError:
         return None
     found = _JOB_PATH.search(path)
@@ -371,24 +330,21 @@ class InventoryJobs:
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
         """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
         BadToken: send the others; and AlreadyImported."""
-        request = build_import_request(
-            self._environment, tokens, session_id=call.session_id, transaction_id=call.transaction_id
-        )
+        request = build_import_request(self._environment, tokens)
         parse = partial(parse_started_job, count=len(tokens))
         return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
 
     def start_revocation(self, token_ids: Sequence[str], *, call: Call) -> str:
         """Start a job that revokes the tokens with these ids, none of which may be paired, and return its id. Raises
         TooManyTokens and BadToken, as `start_import` does."""
-        request = build_revocation_request(
-            self._environment, token_ids, session_id=call.session_id, transaction_id=call.transaction_id
-        )
+        request = build_revocation_request(self._environment, token_ids)
         parse = partial(parse_started_job, count=len(token_ids))
         return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
 
     def read_job(self, job_id: str, *, call: Call) -> ImportJob:
         """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
         NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
-        url = build_job_url(self._environment, job_id)
-        request = build_read_request(url, session_id=call.session_id, transaction_id=call.transaction_id)
+        # PingOne's own link to it leads to another path, and is not followed.
+        url = build_url(self._environment, "oathJobs", job_id)
+        request = Request("GET", url)
         return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)

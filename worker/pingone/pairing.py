@@ -77,8 +77,6 @@ class Pairings:
             self._environment,
             user_id,
             device_id,
-            session_id=call.session_id,
-            transaction_id=call.transaction_id,
         )
         return self._client_of(RateGroup.MFA).perform(request, parse_unpaired, call)
 
@@ -102,8 +100,6 @@ class Pairings:
             user_id,
             serial_number,
             status=status,
-            session_id=call.session_id,
-            transaction_id=call.transaction_id,
         )
         parse = partial(parse_pairing, serial_number=serial_number, user_id=user_id)
         return self._client_of(RateGroup.MFA).perform(request, parse, call)

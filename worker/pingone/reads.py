@@ -17,24 +17,17 @@ from typing import Any, TypeVar
 from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call, Client, Parse
-from worker.pingone.devices import UserDevice, build_user_devices_url, parse_user_devices
+from worker.pingone.devices import UserDevice, parse_user_devices
 from worker.pingone.errors import OutcomeUnknown
-from worker.pingone.inventory import (
-    InventoryToken,
-    build_serial_number_url,
-    build_token_url,
-    build_tokens_url,
-    parse_token,
-    parse_tokens,
-)
-from worker.pingone.pages import Page, check_onward, parse_page
+from worker.pingone.inventory import EXPAND_DEVICES, InventoryToken, parse_token, parse_tokens
+from worker.pingone.pages import Page, build_equation, check_onward, parse_page
 from worker.pingone.users import User, UserAttribute, build_users_url, parse_users
 from worker.pingone.wire import (
-    build_read_request,
+    Envelope,
+    Request,
     build_url,
     choose_error,
     find_part,
-    open_envelope,
     read_count,
     read_id,
     read_number,
@@ -69,14 +62,15 @@ class Reads:
     def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: Call) -> Iterator[Page[InventoryToken]]:
         """Go through the inventory, page by page as the caller asks for the next one: up to 100,000 tokens, paired ones
         with device and user. After a failure it can be gone on with `after` the last page that came."""
-        url = after.next_url if after else build_tokens_url(self._environment)
+        url = after.next_url if after else build_url(self._environment, "oathTokens", query=EXPAND_DEVICES)
         parse = partial(parse_tokens, environment=self._environment)
         return self._read_pages(RateGroup.INVENTORY, url, parse, call)
 
     def find_token(self, serial_number: str, *, with_devices: bool = True, call: Call) -> InventoryToken | None:
         """Find the token with this serial number; None if the inventory has none. Raises ExpandRefused where PingOne
         does not tell the device in this way: then ask without, and `read_token` with the token's id."""
-        url = build_serial_number_url(self._environment, serial_number, with_devices=with_devices)
+        query = {"filter": build_equation("serialNumber", serial_number)} | (EXPAND_DEVICES if with_devices else {})
+        url = build_url(self._environment, "oathTokens", query=query)
         parse = partial(parse_tokens, environment=self._environment, is_filtered_with_devices=with_devices)
         # A serial number is unique, so that one page is enough: the first that has an item, or else the last.
         pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
@@ -90,28 +84,29 @@ class Reads:
 
     def read_token(self, token_id: str, *, call: Call) -> InventoryToken:
         """Read the token with this id, with device and user if it is paired."""
-        url = build_token_url(self._environment, token_id)
+        url = build_url(self._environment, "oathTokens", token_id, query=EXPAND_DEVICES)
         return self._read(RateGroup.INVENTORY, url, partial(parse_token, token_id=token_id), call)
 
     def read_policies(self, *, call: Call) -> list[Policy]:
         """Read the device authentication policies."""
-        url = build_policies_url(self._environment)
+        url = build_url(self._environment, "deviceAuthenticationPolicies")
         parse = partial(parse_policies, environment=self._environment)
         return [policy for page in self._read_pages(RateGroup.CONFIGURATION, url, parse, call) for policy in page.items]
 
     def read_mfa_settings(self, *, call: Call) -> MfaSettings:
         """Read the MFA settings."""
-        url = build_mfa_settings_url(self._environment)
-        return self._read(RateGroup.CONFIGURATION, url, parse_mfa_settings, call)
+        return self._read(
+            RateGroup.CONFIGURATION, build_url(self._environment, "mfaSettings"), parse_mfa_settings, call
+        )
 
     def read_capabilities(self, *, call: Call) -> Capabilities:
         """Read what the license permits."""
-        url = build_capabilities_url(self._environment)
+        url = build_url(self._environment, "capabilities")
         return self._read(RateGroup.CONFIGURATION, url, parse_capabilities, call)
 
     def list_devices(self, user_id: str, *, call: Call) -> list[UserDevice]:
         """List the devices of a user, of every type."""
-        url = build_user_devices_url(self._environment, user_id)
+        url = build_url(self._environment, "users", user_id, "devices")
         parse = partial(parse_user_devices, environment=self._environment)
         return [device for page in self._read_pages(RateGroup.MFA, url, parse, call) for device in page.items]
 
@@ -127,14 +122,12 @@ class Reads:
             url, before = page.next_url, page
 
     def _read(self, group: RateGroup, url: str, parse: Parse[T], call: Call) -> T:
-        request = build_read_request(url, session_id=call.session_id, transaction_id=call.transaction_id)
+        request = Request("GET", url)
         return self._client_of(group).perform(request, parse, call, repeats_forbidden=False)
 
 
 # Devices that a user may have where the MFA settings do not say.
 DEFAULT_MAX_DEVICES = 5
-# Seconds in the units of a cool-down.
-_SECONDS = {"SECONDS": 1, "MINUTES": 60, "HOURS": 3600}
 # What a license grants each rate group, in PingOne's words, and in how many seconds. The inventory's is not published.
 _RATES = {
     RateGroup.MFA: ("rlgMfaRps", 1),
@@ -152,11 +145,8 @@ class Policy:
     # It is in force where a pairing names no policy.
     is_default: bool | None = None
     is_oath_enabled: bool | None = None
-    # Users may not pair tokens themselves; whether administrators may is not published.
-    is_pairing_disabled: bool | None = None
-    # Wrong OTPs after which a device is locked, and for how many seconds.
+    # Wrong OTPs after which a device is locked.
     failure_count: int | None = None
-    cool_down: float | None = None
     # NONE, EMAIL_THEN_SMS, SMS_THEN_EMAIL, or a word that we do not know; None where the policy says nothing of it, so
     # that PingOne's default holds.
     new_device_notification: str | None = None
@@ -171,8 +161,6 @@ class MfaSettings:
     has_account_lock: bool | None = None
     lockout_failures: int | None = None
     lockout_seconds: float | None = None
-    # Whether MFA is on for new users.
-    is_mfa_enabled_for_new_users: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -185,45 +173,27 @@ class Capabilities:
     rates: Mapping[RateGroup, float] = field(default_factory=dict)
 
 
-def build_policies_url(environment: Environment) -> str:
-    """Build the address of the policies."""
-    return build_url(environment, "deviceAuthenticationPolicies")
-
-
-def build_mfa_settings_url(environment: Environment) -> str:
-    """Build the address of the MFA settings."""
-    return build_url(environment, "mfaSettings")
-
-
-def build_capabilities_url(environment: Environment) -> str:
-    """Build the address of the capabilities."""
-    return build_url(environment, "capabilities")
-
-
-def parse_policies(status: int, headers: Mapping[str, str], body: bytes, *, environment: Environment) -> Page[Policy]:
+def parse_policies(envelope: Envelope, *, environment: Environment) -> Page[Policy]:
     """Read a page of policies from an answer.
     https://developer.pingidentity.com/pingone-api/mfa/device-authentication-policy/create-device-authentication-policy.html"""
     name = "deviceAuthenticationPolicies"
-    return parse_page(status, headers, body, environment=environment, name=name, read_item=_read_policy)
+    return parse_page(envelope, environment=environment, name=name, read_item=_read_policy)
 
 
-def parse_mfa_settings(status: int, headers: Mapping[str, str], body: bytes) -> MfaSettings:
+def parse_mfa_settings(envelope: Envelope) -> MfaSettings:
     """Read the MFA settings from an answer: the operation readMFASettings of the MFA SDK."""
-    return _parse(status, headers, body, {"pairing", "lockout", "users"}, _read_mfa_settings)
+    return _parse(envelope, {"pairing", "lockout", "users"}, _read_mfa_settings)
 
 
-def parse_capabilities(status: int, headers: Mapping[str, str], body: bytes) -> Capabilities:
+def parse_capabilities(envelope: Envelope) -> Capabilities:
     """Read the capabilities from an answer: the schema EnvironmentCapabilities of PingOne's Go client."""
-    return _parse(status, headers, body, {"canUseOATHToken", "licenseQuantities"}, _read_capabilities)
+    return _parse(envelope, {"canUseOATHToken", "licenseQuantities"}, _read_capabilities)
 
 
-def _parse(
-    status: int, headers: Mapping[str, str], body: bytes, names: set[str], read: Callable[[Mapping[str, Any]], T]
-) -> T:
+def _parse(envelope: Envelope, names: set[str], read: Callable[[Mapping[str, Any]], T]) -> T:
     """Read an object from a 2xx answer that has one of these fields, or links at least: other JSON is not PingOne's."""
-    envelope = open_envelope(status, headers, body)
-    fields = envelope.fields or {}
-    if not 200 <= status < 300 or not fields.keys() & (names | {"_links"}):
+    fields = envelope.fields
+    if not envelope.is_success or not fields.keys() & (names | {"_links"}):
         raise choose_error(envelope)
     return read(fields)
 
@@ -238,17 +208,9 @@ def _read_policy(fields: Mapping[str, Any]) -> Policy | None:
         name=read_text(fields.get("name")),
         is_default=read_truth(fields.get("default")),
         is_oath_enabled=read_truth(find_part(token, "enabled")),
-        is_pairing_disabled=read_truth(find_part(token, "pairingDisabled")),
         failure_count=read_count(find_part(token, "otp", "failure", "count")),
-        cool_down=_read_duration(find_part(token, "otp", "failure", "coolDown")),
         new_device_notification=read_word(fields.get("newDeviceNotification")),
     )
-
-
-def _read_duration(value: object) -> float | None:
-    """Read a duration with its unit, in seconds."""
-    duration, unit = read_number(find_part(value, "duration")), read_word(find_part(value, "timeUnit"))
-    return duration * _SECONDS[unit] if duration is not None and unit in _SECONDS else None
 
 
 def _read_mfa_settings(fields: Mapping[str, Any]) -> MfaSettings:
@@ -258,7 +220,6 @@ def _read_mfa_settings(fields: Mapping[str, Any]) -> MfaSettings:
         has_account_lock=lockout is not None,
         lockout_failures=read_count(find_part(lockout, "failureCount")),
         lockout_seconds=read_number(find_part(lockout, "durationSeconds")),
-        is_mfa_enabled_for_new_users=read_truth(find_part(fields, "users", "mfaEnabled")),
     )
 
 

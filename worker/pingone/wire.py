@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -44,27 +44,20 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     content: bytes = field(default=b"", repr=False)
 
 
-def build_read_request(url: str, *, session_id: str, transaction_id: str) -> Request:
-    """Build the request that reads what lies at this address of the API."""
-    return Request("GET", url, build_headers(session_id, transaction_id))
-
-
-def add_access_token(request: Request, access_token: str) -> Request:
-    return replace(request, headers={**request.headers, "Authorization": f"Bearer {access_token}"})
-
-
-def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
-    """Build the headers of a call; both ids come back in PingOne's audit records.
+def authorize(request: Request, access_token: str, *, session_id: str, transaction_id: str) -> Request:
+    """Add what every call carries: the access token, and two ids that come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
-    return {
+    common = {
         "Accept": "application/json",
+        "Authorization": f"Bearer {access_token}",
         "X-Ping-External-Session-Id": _make_audit_id(session_id),
         "X-Ping-External-Transaction-Id": _make_audit_id(transaction_id),
     }
+    return replace(request, headers={**common, **request.headers})
 
 
 def _make_audit_id(value: str) -> str:
@@ -140,7 +133,6 @@ LONGEST_LINE = 300
 _COMPRESSED = "the body is compressed, perhaps by a proxy, although PingOne is asked not to"
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-_ID = re.compile(r"[\x21-\x7e]{1,100}")
 _SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 # An OTP that the service repeats, anything long enough to be an access token or client secret (a UUID is shorter), and
 # the hexadecimal secret of a token (a UUID has shorter parts).
@@ -154,21 +146,31 @@ class Envelope:
     answer: Answer
     # `code` and all `details[].code`.
     codes: frozenset[str]
-    # The JSON object of the body; None if the body is anything else.
-    fields: Mapping[str, Any] | None = field(repr=False)
+    # Their names are in lower case.
+    headers: Mapping[str, str] = field(repr=False)
+    # The JSON object of the body; empty if the body is anything else (`is_object`).
+    fields: Mapping[str, Any] = field(repr=False)
+    is_object: bool
+    # All that the answer says in `details`.
+    details: Sequence[Mapping[str, Any]] = field(repr=False)
     # In seconds.
     retry_after: float | None
     quota_reset_at: datetime | None
 
     @property
-    def details(self) -> list[dict[str, Any]]:
-        """All that the answer says in `details`."""
-        return _read_details(self.fields or {})
+    def is_success(self) -> bool:
+        """Whether the status says that all went well (2xx)."""
+        return 200 <= (self.answer.status or 0) < 300
 
     @property
     def is_from_pingone(self) -> bool:
         """Whether PingOne itself answered, as `is_from_pingone` says it; what it has made has an id as well."""
-        return is_from_pingone(self.answer) or _match(_ID, (self.fields or {}).get("id")) is not None
+        return is_from_pingone(self.answer) or read_id(self.fields.get("id")) is not None
+
+    @property
+    def date(self) -> datetime | None:
+        """The time of the answer, by the clock of the server that sent it; None if it does not tell it."""
+        return _parse_date(self.headers.get("date"))
 
 
 def is_from_pingone(answer: Answer) -> bool:
@@ -180,43 +182,34 @@ def is_from_pingone(answer: Answer) -> bool:
 def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envelope:
     """Read the parts of any answer.
     https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
-    fields = _parse_json_object(body)
-    known = fields or {}
+    parsed = _parse_json_object(body)
+    known, headers = parsed or {}, {name.lower(): value for name, value in headers.items()}
     details = _read_details(known)
     detail = _choose_detail(details)
     # Token endpoints answer with `error` and `error_description` instead (RFC 6749, section 5.2).
     code = read_word(known.get("code")) or read_word(known.get("error"))
-    coding = find_header(headers, "content-encoding")
+    is_plain = headers.get("content-encoding", "identity") == "identity"
     quota_reset_at = next(filter(None, map(_parse_quota_reset, details)), None)
     return Envelope(
         answer=Answer(
             status=status,
             code=code,
             detail_code=read_word(detail.get("code")),
-            error_id=_match(_ID, known.get("id")) if status >= 400 else None,
-            correlation_id=_match(_ID, find_header(headers, "correlation-id")),
+            error_id=read_id(known.get("id")) if status >= 400 else None,
+            correlation_id=read_id(headers.get("correlation-id")),
             message=make_printable(detail.get("message"))
             or make_printable(known.get("message"))
             or make_printable(known.get("error_description"))
-            or (_COMPRESSED if fields is None and coding not in (None, "identity") else None),
+            or (_COMPRESSED if parsed is None and not is_plain else None),
         ),
         codes=frozenset(filter(None, [code, *(read_word(each.get("code")) for each in details)])),
-        fields=fields,
-        retry_after=_parse_retry_after(
-            find_header(headers, "retry-after"), find_header(headers, "date"), quota_reset_at
-        ),
+        headers=headers,
+        fields=known,
+        is_object=parsed is not None,
+        details=details,
+        retry_after=_parse_retry_after(headers.get("retry-after"), headers.get("date"), quota_reset_at),
         quota_reset_at=quota_reset_at,
     )
-
-
-def read_date(headers: Mapping[str, str]) -> datetime | None:
-    """Read the time of an answer, by the clock of the server that sent it; None if it does not tell it."""
-    return _parse_date(find_header(headers, "date"))
-
-
-def find_header(headers: Mapping[str, str], name: str) -> str | None:
-    """Find the value of a header by its name in lower case; case does not matter (RFC 9110, section 5.1)."""
-    return next((value for key, value in headers.items() if key.lower() == name), None)
 
 
 def read_word(value: object) -> str | None:
@@ -286,11 +279,10 @@ def _parse_date(value: str | None) -> datetime | None:
 def _parse_quota_reset(detail: Mapping[str, Any]) -> datetime | None:
     """Read when a used-up quota is reset, from `innerError.quotaResetTime`. Its form is not published; ISO 8601 and
     Unix time, in s or ms, are understood."""
-    inner = detail.get("innerError")
-    value = inner.get("quotaResetTime") if isinstance(inner, dict) else None
+    value = find_part(detail, "innerError", "quotaResetTime")
     try:
         if isinstance(value, str):
-            return _to_utc(datetime.fromisoformat(value))
+            return read_time(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
     except (ValueError, OverflowError, OSError):
@@ -325,7 +317,7 @@ def choose_error(envelope: Envelope) -> PingOneError:
     if status in (405, 415):
         return ProtocolFault(answer)
     # A body that we cannot read may have said EXTRA_OTP_REQUIRED.
-    return OutcomeUnknown(answer) if envelope.fields is None else Rejected(answer)
+    return Rejected(answer) if envelope.is_object else OutcomeUnknown(answer)
 
 
 def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorized] | type[Forbidden] | None:
@@ -395,10 +387,7 @@ def read_number(value: object) -> float | None:
 def read_time(value: object) -> datetime | None:
     """Read a time in ISO 8601, as UTC."""
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if moment is None:
-            return None
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return _to_utc(datetime.fromisoformat(value)) if isinstance(value, str) else None
     except (ValueError, OverflowError):
         return None
 
