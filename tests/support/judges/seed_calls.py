@@ -59,7 +59,8 @@ class KnownSeed:
 @dataclass(frozen=True)
 class SeedCase(Case):
     """All that is known of one device whose token has a seed. OTP 2 of a pair is the one that came with oathResync, so
-    OTP 1 must never have it, unless it tries the flag. `counters`: what made the OTP of each call, by the call's number."""
+    OTP 1 must never have it, unless it tries the flag. `counters`: what made the OTP of each call, by the call's
+    number."""
 
     seed: KnownSeed
     counters: Mapping[int, int | None]

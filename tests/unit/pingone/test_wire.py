@@ -15,12 +15,7 @@ from support.data.recorded_answers import names_of, opened, recorded
 
 from worker.config.environment import Environment
 from worker.pingone.auth import build_access_token_request, parse_access_token
-from worker.pingone.devices import (
-    Device,
-    build_activation_request,
-    parse_activation,
-    parse_device,
-)
+from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import (
     CredentialsRefused,
     Forbidden,
