@@ -7,8 +7,7 @@ from models.reason import PAUSE_CURES, PauseReason
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.environments import Environments
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import NETWORK, Sickness
+from worker.fleet import NETWORK, Fitness, Sickness
 from worker.leases.claim import Claim
 from worker.rules.breaker_evidence import NO_ANSWER, WATCHED_FAILURES
 from worker.rules.quota import Quota

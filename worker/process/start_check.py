@@ -14,7 +14,7 @@ from worker.config.environments import Environments
 from worker.config.settings import ConfigError
 from worker.database.away import is_away
 from worker.database.engine import Database
-from worker.fleet.processes import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
+from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
 from worker.leases.order import has_pending
 from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients

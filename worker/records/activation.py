@@ -28,7 +28,7 @@ from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
 from worker.records.tools import AttemptTools
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
-from worker.tenants.resync import FixedResync, Resync
+from worker.tenants import FixedResync, Resync
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from worker.pingone.client import Client, PingOneClock
 from worker.pingone.pairing import Pairings
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision
-from worker.tenants.resync import Resync
+from worker.tenants import Resync
 
 # Called with a settled attempt: its claim, how it ended, and how many OTPs it spent.
 OnSettled = Callable[[Claim, Decision, int], None]

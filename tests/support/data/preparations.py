@@ -27,8 +27,7 @@ from worker.batches.preparation.turns import Turns
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.environments import Environments
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Sickness
+from worker.fleet import Fitness, Sickness
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Answer, Forbidden, OutcomeUnknown
 from worker.rules.breaker import Thresholds

@@ -34,7 +34,7 @@ from worker.records import activation
 from worker.records.activation import Activation
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
-from worker.tenants.resync import Resync
+from worker.tenants import Resync
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import Secret, Seed
