@@ -17,7 +17,6 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 
 from models.process import WorkerProcess
 from worker import __version__
-from worker.database.away import is_away
 from worker.database.engine import PROCESS_LOCK, Database
 
 # Why a process is sick that cannot reach PingOne while others do.
@@ -162,7 +161,7 @@ class Fitness:
             if not self._processes.fall_sick(sickness):
                 return False
             self._sickness = sickness
-        # Not at the top: commands import this module too, and they log nothing.
+        # Not at the top, nor below: commands read the table of processes, and log nothing.
         import structlog
 
         structlog.get_logger().error("ends_since_it_fails_alone", reason=sickness.reason, detail=sickness.detail)
@@ -175,6 +174,8 @@ class Fitness:
 
     def _watch(self) -> None:
         import structlog
+
+        from worker.database.away import is_away
 
         log = structlog.get_logger()
         while not self.is_sick:

@@ -119,14 +119,14 @@ def test_what_is_known_of_a_user_arrives(reads: Reads, simulation: Simulation) -
     seed(
         simulation,
         users=[
-            {"user_id": "u1", "username": "ada", "email": "a@x.org", "external_id": "E-1", "population_id": "sales"},
-            {"user_id": "u2", "email": "a@x.org", "locked": True, "mfa_enabled": True},
+            {"user_id": "u1", "username": "ada", "email": "a@x.org", "external_id": "E-1"},
+            {"user_id": "u2", "email": "a@x.org", "locked": True},
             {"user_id": "u3", "email": "a@x.org", "enabled": False},
         ],
     )
     ada, locked, disabled = find(reads, ["a@x.org"], UserAttribute.EMAIL)
-    assert ada == User("u1", "ada", "a@x.org", "E-1", True, False, True, False, "sales")
-    assert (locked.is_locked, locked.can_authenticate, locked.is_mfa_enabled) == (True, False, True)
+    assert ada == User("u1", "ada", "a@x.org", "E-1", True, True, False)
+    assert (locked.is_locked, locked.can_authenticate) == (True, False)
     assert (disabled.is_locked, disabled.can_authenticate, disabled.is_enabled) == (False, False, False)
     assert [user.id for user in find(reads, ["E-1"], UserAttribute.EXTERNAL_ID)] == ["u1"]
     assert find(reads, ["nobody"]) == []
@@ -185,8 +185,7 @@ def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulat
     }
     seed(simulation, devices=[device], settings=settings)
     (policy,) = reads.read_policies(call=new_call())
-    assert (policy.is_default, policy.is_oath_enabled, policy.is_pairing_disabled) == (True, True, False)
-    assert (policy.failure_count, policy.cool_down) == (3, 120)
+    assert (policy.is_default, policy.is_oath_enabled, policy.failure_count) == (True, True, 3)
     assert policy.new_device_notification is None
     mfa_settings = reads.read_mfa_settings(call=new_call())
     assert (mfa_settings.max_devices, mfa_settings.has_account_lock, mfa_settings.lockout_failures) == (3, True, 6)
