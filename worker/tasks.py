@@ -15,7 +15,7 @@ from models.encrypted import DecryptionError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
-from worker.fleet.processes import FAILS_ALONE
+from worker.fleet import FAILS_ALONE
 from worker.process import affinity, away_lines, database_check, fetching, request_sets
 from worker.process.threads import Threads
 from worker.process.worker_parts import WorkerParts

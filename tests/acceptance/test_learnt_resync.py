@@ -9,7 +9,7 @@ from support.fleets.real_fleet import batch_name
 from worker.reports.status import read_statuses
 from worker.rules.resync import REFUSALS, NeedsFlag
 from worker.simulator.shipment import make_shipment
-from worker.tenants.resync import read_resync
+from worker.tenants import read_resync
 
 AUTO = {"PINGONE_RESYNC_ON_FIRST_CALL": "auto"}
 BATCH_OF = 150

@@ -10,7 +10,7 @@ from chaos.links import Link, Network
 from support.fleets.real_fleet import PATIENT, Fleet
 
 from models.encrypted import generate_key
-from worker.fleet.processes import FAILS_ALONE, KnownProcess, read_processes
+from worker.fleet import FAILS_ALONE, KnownProcess, read_processes
 from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults

@@ -9,7 +9,7 @@ from support.fleets.real_fleet import BATCH
 from models.batch import Batch
 from models.process import WorkerProcess
 from models.record import Record
-from worker.fleet.processes import Processes, Sickness
+from worker.fleet import Processes, Sickness
 from worker.reports.stall import STILL_AFTER
 from worker.simulator.shipment import make_shipment
 

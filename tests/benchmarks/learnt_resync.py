@@ -19,7 +19,7 @@ from sqlalchemy import select
 from models.batch import Batch
 from models.record import Record
 from worker.simulator.shipment import MadeShipment, make_shipment
-from worker.tenants.resync import read_resync
+from worker.tenants import read_resync
 
 NAMES = ("first", "second")
 

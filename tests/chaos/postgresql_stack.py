@@ -17,7 +17,7 @@ from support.servers.valkey import ValkeyServer
 from chaos.stack import SETTINGS, Stack
 from worker.database import schema
 from worker.database.engine import Database
-from worker.fleet.processes import FAILS_ALONE
+from worker.fleet import FAILS_ALONE
 from worker.simulator.shipment import MadeShipment
 
 

@@ -23,7 +23,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.embedded.valkey_config import ValkeyConfig
 from worker.embedded.valkey_process import connect
-from worker.fleet.processes import FAILS_ALONE
+from worker.fleet import FAILS_ALONE
 from worker.simulator.box import SEEDS, Box
 from worker.simulator.shipment import MadeShipment
 

@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import httpcore
+import httpx
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -22,7 +22,6 @@ from models.encrypted import Keyring
 from worker.dispatch.publishing import CeleryBroker
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
-from worker.pingone.connections import Connections
 
 WORKER = str(Path(worker.__file__).parent)
 # What everything goes through says nothing of who wants it.
@@ -34,9 +33,7 @@ PASSED_OVER = tuple(
         "leases/lane_statements.py",
         "leases/lanes.py",
         "leases/write_retries.py",
-        "pingone/connections.py",
         "pingone/transport.py",
-        "pingone/retrying.py",
     )
 )
 assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"
@@ -67,7 +64,7 @@ class Steps:
     def __init__(self) -> None:
         self._announce: Callable[[str], bool] = lambda _: False
         self._ending = signal.SIGKILL
-        self._sockets: dict[Connections, socket.socket] = {}
+        self._sockets: dict[httpx.HTTPTransport, socket.socket] = {}
 
     def begin(self, announce: Callable[[str], bool], ending: signal.Signals = signal.SIGKILL) -> None:
         """`announce` hears of every step from now on, and says whether it is the last: then the signal comes."""
@@ -76,7 +73,7 @@ class Steps:
     def watch(self) -> None:
         """For the whole life of this process, from before it opens its first connection."""
         event.listen(Engine, "begin", lambda _: self._step(BEGIN))
-        execute, commit, send = DefaultDialect.do_execute, DefaultDialect.do_commit, Connections.send
+        execute, commit, send = DefaultDialect.do_execute, DefaultDialect.do_commit, httpx.HTTPTransport.handle_request
 
         def do_execute(dialect: DefaultDialect, cursor: Any, *arguments: Any, **named: Any) -> None:
             if not commits_itself(cursor.connection):
@@ -91,13 +88,14 @@ class Steps:
             commit(dialect, connection)
             self._step(COMMITTED)
 
-        def traced_send(connections: Connections, *request: Any) -> httpcore.Response:
-            *rest, trace = request
-            return send(connections, *rest, self._traced(connections, trace))
+        def traced_send(route: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+            if trace := request.extensions.get("trace"):
+                request.extensions = {**request.extensions, "trace": self._traced(route, trace)}
+            return send(route, request)
 
         DefaultDialect.do_execute = do_execute  # type: ignore[method-assign, assignment]
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign, assignment]
-        Connections.send = traced_send  # type: ignore[method-assign, assignment]
+        httpx.HTTPTransport.handle_request = traced_send  # type: ignore[method-assign, assignment]
         for owner, name in WATCHED:
             setattr(owner, name, self._watched(getattr(owner, name)))
 
@@ -116,21 +114,23 @@ class Steps:
 
         return watched
 
-    def _traced(self, connections: Connections, trace: Callable[[str, Mapping[str, Any]], None]) -> Callable[..., None]:
-        """Httpcore's own events, as the transport sees them. The transport comes first: it may refuse to send."""
+    def _traced(
+        self, route: httpx.HTTPTransport, trace: Callable[[str, Mapping[str, Any]], None]
+    ) -> Callable[..., None]:
+        """httpx's own events, as the transport sees them. The transport comes first: it may refuse to send."""
 
         def step(event: str, info: Mapping[str, Any]) -> None:
             trace(event, info)
             match event:
                 case "connection.connect_tcp.complete":
-                    self._sockets[connections] = info["return_value"].get_extra_info("socket")
+                    self._sockets[route] = info["return_value"].get_extra_info("socket")
                 case "http11.send_request_headers.started":
                     self._step(FIRST_BYTE)
                 case "http11.send_request_headers.complete":
                     self._step(HEADERS_OUT)
                 case "http11.send_request_body.complete":
                     # Until then it is a matter of luck whether PingOne has acted.
-                    select.select([self._sockets[connections]], [], [], ANSWER_TIMEOUT)
+                    select.select([self._sockets[route]], [], [], ANSWER_TIMEOUT)
                     self._step(ARRIVED)
                 case "http11.receive_response_body.complete":
                     self._step(READ)

@@ -32,7 +32,7 @@ from crash_points.orders import Order
 from crash_points.steps import Steps
 from worker.audit import Actor
 from worker.batches.commands import Batches
-from worker.pingone import client, retrying
+from worker.pingone import client
 from worker.records.outcome import DeadLettered
 
 STEPS = Steps()
@@ -55,7 +55,7 @@ def main() -> None:
 def hasten() -> None:
     """What has no setting: a call that is not acted on makes a second try at once, and no third."""
     client.SHORTEST_HOLD = 0.01
-    client.RetryPolicy = partial(retrying.RetryPolicy, tries=2, sleep=lambda _: None)  # type: ignore[misc, assignment]
+    client.RetryPolicy = partial(client.RetryPolicy, tries=2, sleep=lambda _: None)  # type: ignore[misc, assignment]
 
 
 def serve_installation(variables: dict[str, str]) -> NoReturn:

@@ -36,10 +36,10 @@ class ModelNetwork:
         # Calls on which PingOne has still to act.
         self.on_their_way: list[Call] = []
 
-    def transport(self, *, deadline: float, largest_body: int) -> ModelTransport:
+    def transport(self, url: str, *, deadline: float, largest_body: int) -> ModelTransport:
         return ModelTransport(partial(self.exchange, deadline), self.doubled)
 
-    def token_transport(self, *, deadline: float) -> ModelTransport:
+    def token_transport(self, url: str, *, deadline: float) -> ModelTransport:
         """To the token endpoint: AccessTokens holds a lock meanwhile, so no one comes between."""
         return ModelTransport(self.grant)
 
@@ -199,7 +199,7 @@ class ModelTransport:
         """What the real one does: a connection by which more came is not used again."""
         self._rest = None
 
-    def drop_connection(self, url: str) -> None:
+    def drop_connection(self) -> None:
         self._rest = None
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ from hunt.tenant import (
     Reply,
     Tenant,
 )
-from worker.pingone.wire import ACTIVATE_MEDIA_TYPE, Request
+from worker.pingone.devices import ACTIVATE_MEDIA_TYPE
+from worker.pingone.wire import Request
 
 
 class ModelPingOne:

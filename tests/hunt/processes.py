@@ -20,8 +20,7 @@ from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Sickness
+from worker.fleet import Fitness, Sickness
 from worker.pace.rate_groups import RateGroup
 from worker.process.worker_parts import WorkerParts, thresholds
 

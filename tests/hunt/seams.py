@@ -17,7 +17,6 @@ import worker.leases.write_retries
 import worker.pace.memory
 import worker.pingone.auth
 import worker.pingone.client
-import worker.pingone.clock
 import worker.records.activation
 import worker.records.attempt
 from hunt.clock import Clock
@@ -25,7 +24,7 @@ from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
 from hunt.model_threads import make_waiter
 from hunt.strands import Strands
-from worker.pingone.retrying import RetryPolicy
+from worker.pingone.client import RetryPolicy
 
 
 @contextmanager
@@ -34,7 +33,6 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
     names: list[tuple[Any, str, object]] = [
         (worker.records.activation, "sleep", strands.sleep),
         (worker.records.attempt, "boot_time", clock.monotonic),
-        (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.leases.claims, "boot_time", clock.monotonic),
         (worker.combining.combiner, "_Waiter", make_waiter(strands)),

@@ -38,8 +38,8 @@ from worker.leases.worker import Leases
 from worker.pace.memory import PaceMemory
 from worker.pace.slot import Slot
 from worker.pingone.client import Call
+from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.pingone.wire import Device
 from worker.records.activation import Activation
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, Retry

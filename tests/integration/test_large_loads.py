@@ -17,7 +17,7 @@ from support.processes.waiting import wait_until
 from models.encrypted import Keyring
 from worker.batches.loading import CHUNK
 from worker.intake import open_shipment
-from worker.preflight.rows import RowReader
+from worker.preflight.files import RowReader
 
 # Many chunks.
 ROWS = 10_000

@@ -26,7 +26,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
 from worker import audit
-from worker.fleet.processes import Processes, Sickness
+from worker.fleet import Processes, Sickness
 from worker.installation.installation import Installation
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases

@@ -11,7 +11,7 @@ from support.data.batches import ENVIRONMENT_ID, make_batch
 from support.data.moving_clock import MovingDatabase
 
 from models.record_states import Status
-from worker.tenants.pairing_answer import describe_pairing_answer
+from worker.tenants import describe_pairing_answer
 
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MADE: dict[str, Any] = {"is_device_made": True, "status": Status.ACTIVE, "finalized_at": DAY}

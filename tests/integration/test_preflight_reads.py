@@ -14,9 +14,8 @@ from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, NotFound, RateLimited
+from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, RateLimited, TooManyTerms
 from worker.pingone.reads import Reads
-from worker.pingone.refusals import ExpandRefused, TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 from worker.simulator.server import running
@@ -66,7 +65,7 @@ def environment(simulation: Simulation, service: tuple[Simulation, str]) -> Envi
 def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
     """Paces that are faster than any test, so that nothing but holds delays a request."""
     monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", lambda _: 0.0)
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", lambda _: 0.0)
     nobody: Callable[..., None] = lambda *_: None  # noqa: E731
     with redis.Redis.from_url(valkey_url) as client:
         yield Paces(client, NoMemory(), Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
@@ -120,14 +119,14 @@ def test_what_is_known_of_a_user_arrives(reads: Reads, simulation: Simulation) -
     seed(
         simulation,
         users=[
-            {"user_id": "u1", "username": "ada", "email": "a@x.org", "external_id": "E-1", "population_id": "sales"},
-            {"user_id": "u2", "email": "a@x.org", "locked": True, "mfa_enabled": True},
+            {"user_id": "u1", "username": "ada", "email": "a@x.org", "external_id": "E-1"},
+            {"user_id": "u2", "email": "a@x.org", "locked": True},
             {"user_id": "u3", "email": "a@x.org", "enabled": False},
         ],
     )
     ada, locked, disabled = find(reads, ["a@x.org"], UserAttribute.EMAIL)
-    assert ada == User("u1", "ada", "a@x.org", "E-1", True, False, True, False, "sales")
-    assert (locked.is_locked, locked.can_authenticate, locked.is_mfa_enabled) == (True, False, True)
+    assert ada == User("u1", "ada", "a@x.org", "E-1", True, True, False)
+    assert (locked.is_locked, locked.can_authenticate) == (True, False)
     assert (disabled.is_locked, disabled.can_authenticate, disabled.is_enabled) == (False, False, False)
     assert [user.id for user in find(reads, ["E-1"], UserAttribute.EXTERNAL_ID)] == ["u1"]
     assert find(reads, ["nobody"]) == []
@@ -186,8 +185,7 @@ def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulat
     }
     seed(simulation, devices=[device], settings=settings)
     (policy,) = reads.read_policies(call=new_call())
-    assert (policy.is_default, policy.is_oath_enabled, policy.is_pairing_disabled) == (True, True, False)
-    assert (policy.failure_count, policy.cool_down) == (3, 120)
+    assert (policy.is_default, policy.is_oath_enabled, policy.failure_count) == (True, True, 3)
     assert policy.new_device_notification is None
     mfa_settings = reads.read_mfa_settings(call=new_call())
     assert (mfa_settings.max_devices, mfa_settings.has_account_lock, mfa_settings.lockout_failures) == (3, True, 6)

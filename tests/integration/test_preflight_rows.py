@@ -16,9 +16,9 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.record_states import Status
 from worker.batches import loading
 from worker.intake import UnusableFile, open_shipment
-from worker.preflight import files, rows
+from worker.preflight import files
+from worker.preflight.files import RowReader
 from worker.preflight.findings import Finding, Level, Verdicts
-from worker.preflight.rows import RowReader
 from worker.vault.seed import Secret, Seed
 
 SECRET = Secret(b"12345678901234567890")
@@ -77,7 +77,7 @@ SHIPMENTS: dict[str, list[Token]] = {
 def test_each_row_is_told_what_the_load_does_with_it(
     desk: LoadingDesk, monkeypatch: pytest.MonkeyPatch, name: str, status: Status, chunk: int
 ) -> None:
-    monkeypatch.setattr(rows, "CHUNK", chunk)
+    monkeypatch.setattr(files, "CHUNK", chunk)
     monkeypatch.setattr(loading, "CHUNK", chunk)
     earlier(desk.database, desk.keyring, status=status, otp1_posts=1)
     verdicts = examine(desk, SHIPMENTS[name])

@@ -25,10 +25,17 @@ from worker.batches.preparation.inventory import LONGEST_JOB, Inventory, find_di
 from worker.batches.preparation.people import judge_person
 from worker.batches.preparation.turns import Turns
 from worker.pace.errors import SlotTooFar
-from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
-from worker.pingone.import_jobs import ImportJob, JobState
-from worker.pingone.inventory import InventoryToken
-from worker.pingone.refusals import AlreadyImported, TooManyTokens
+from worker.pingone.errors import (
+    AlreadyImported,
+    Answer,
+    CredentialsRefused,
+    NotDelivered,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    TooManyTokens,
+)
+from worker.pingone.inventory import ImportJob, InventoryToken, JobState
 from worker.pingone.users import User
 from worker.vault.seed import Seed
 

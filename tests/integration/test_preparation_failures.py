@@ -26,14 +26,15 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,
+    InventoryFull,
     NotFound,
     OutcomeUnknown,
     PingOneError,
     RateLimited,
+    Rejected,
     Unauthorized,
 )
-from worker.pingone.import_jobs import ImportJob, JobState
-from worker.pingone.refusals import InventoryFull, Rejected
+from worker.pingone.inventory import ImportJob, JobState
 from worker.pingone.users import User
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from support.data.moving_clock import MovingDatabase
 
-from worker.fleet.processes import (
+from worker.fleet import (
     GONE_AFTER,
     KEPT_FOR,
     NAMED_FOR,

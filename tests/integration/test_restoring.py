@@ -18,7 +18,7 @@ from worker import audit
 from worker.batches import restoring
 from worker.batches.restoring import WorkersLive, distrust_all
 from worker.config.settings import Settings
-from worker.fleet.processes import GONE_AFTER, Processes
+from worker.fleet import GONE_AFTER, Processes
 from worker.leases.worker import Leases
 from worker.rules.decisions import choose_first_step
 from worker.rules.limits import Limits

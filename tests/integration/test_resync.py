@@ -15,7 +15,7 @@ from models.tenant_fact import TenantFact
 from worker.batches.upkeep import Upkeep
 from worker.rules.breaker import Thresholds
 from worker.rules.resync import REFUSALS, TAKEN, Answer, NeedsFlag
-from worker.tenants.resync import LearntResync, read_resync
+from worker.tenants import LearntResync, read_resync
 
 
 def known(database: MovingDatabase):

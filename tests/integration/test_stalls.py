@@ -10,7 +10,7 @@ from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
 from models.batch import BatchState
-from worker.fleet.processes import Processes, Sickness
+from worker.fleet import Processes, Sickness
 from worker.reports.stall import STILL_AFTER, Cause
 from worker.reports.status import read_statuses
 from worker.reports.status_json import make_status_json

@@ -26,8 +26,8 @@ from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Pace
 from worker.pingone.client import Call, Client
+from worker.pingone.devices import Device
 from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
-from worker.pingone.wire import Device
 from worker.process.parts import Parts
 from worker.reports import verification
 from worker.reports.device_reads import make_device_reader
@@ -193,7 +193,7 @@ def test_every_difference_is_told_in_the_order_of_the_file(
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost reads are made again at once."""
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
 
 
 def order_losses(database: MovingDatabase, pingone: PingOne, made: Made, times: int) -> None:

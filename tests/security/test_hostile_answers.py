@@ -18,10 +18,11 @@ from support.servers.raw_server import RawServer
 
 from worker.config.environment import Environment
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock_drift import measure_drift
+from worker.pingone.devices import parse_activation
+from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown
 from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.wire import Request, parse_activation
+from worker.pingone.wire import Request, open_envelope
 
 SECRET = "made-up-client-secret"
 ACCESS_TOKEN = "made-up-access-token"
@@ -62,7 +63,7 @@ def post(url: str) -> Request:
 
 def exchange(server: RawServer, deadline: float = DEADLINE) -> tuple[int, bytes]:
     """Status and body. Raises PingOneError."""
-    transport = Transport(deadline=deadline)
+    transport = Transport(server.url, deadline=deadline)
     try:
         status, _, body = transport.exchange(post(server.url))
     finally:
@@ -83,7 +84,9 @@ def test_a_compressed_body_is_not_unpacked(server: RawServer) -> None:
     try:
         status, body = exchange(server)
         with pytest.raises(OutcomeUnknown):
-            parse_activation(status, {"content-encoding": "gzip"}, body, user_id="user", device_id="device")
+            parse_activation(
+                open_envelope(status, {"content-encoding": "gzip"}, body), user_id="user", device_id="device"
+            )
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -16,9 +16,9 @@ from support.data.progress import progress_with_device
 from models.reason import Reason
 from models.record_states import OtpState
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pingone import errors, refusals
+from worker.pingone import errors
+from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.pingone.wire import Device
 from worker.rules.decisions import choose_first_step, decide_after_post, decide_after_read
 from worker.rules.limits import Limits
 from worker.rules.next_otp import POSTS_PER_OTP
@@ -44,20 +44,20 @@ FAILURES: dict[str, errors.PingOneError] = {
     "other_device": errors.OtherDevice(Answer(status=200, correlation_id="3f0c8a52")),
     "resync": errors.ResyncRequired(),
     "invalid": errors.InvalidOtp(),
-    "rejected": refusals.Rejected(),
-    "not_usable": refusals.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE")),
-    "too_many_terms": refusals.TooManyTerms(),
-    "expand_refused": refusals.ExpandRefused(),
-    "too_many_tokens": refusals.TooManyTokens(),
-    "inventory_full": refusals.InventoryFull(),
-    "already_imported": refusals.AlreadyImported(),
-    "bad_token": refusals.BadToken(),
-    "token_not_in_inventory": refusals.TokenNotInInventory(),
-    "already_paired": refusals.AlreadyPaired(),
-    "method_off": refusals.MethodOff(),
-    "too_many_devices": refusals.TooManyDevices(),
-    "account_not_usable": refusals.AccountNotUsable(),
-    "status_refused": refusals.StatusRefused(),
+    "rejected": errors.Rejected(),
+    "not_usable": errors.Rejected(Answer(status=400, code="ACCOUNT_NOT_USABLE")),
+    "too_many_terms": errors.TooManyTerms(),
+    "expand_refused": errors.ExpandRefused(),
+    "too_many_tokens": errors.TooManyTokens(),
+    "inventory_full": errors.InventoryFull(),
+    "already_imported": errors.AlreadyImported(),
+    "bad_token": errors.BadToken(),
+    "token_not_in_inventory": errors.TokenNotInInventory(),
+    "already_paired": errors.AlreadyPaired(),
+    "method_off": errors.MethodOff(),
+    "too_many_devices": errors.TooManyDevices(),
+    "account_not_usable": errors.AccountNotUsable(),
+    "status_refused": errors.StatusRefused(),
     "slot_too_far": SlotTooFar(9.0),
     "pace_out_of_reach": PaceOutOfReach(4.0),
 }

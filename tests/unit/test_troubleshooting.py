@@ -14,8 +14,8 @@ from support.pages.reading import CHECKOUT, read_page
 from models.reason import PASSING, PauseReason, Reason
 from models.row_fault import RowFault
 from worker.cli.doctor import role_checks
-from worker.preflight import devices, inventory, persons
 from worker.preflight.findings import Question
+from worker.preflight.tenant import DEVICE_TEXTS, PERSON_TEXTS, TOKEN_TEXTS
 from worker.reports.stall import Cause
 
 PAGE = read_page("docs/troubleshooting.md")
@@ -76,7 +76,7 @@ def test_every_fault_of_a_row_is_there() -> None:
 
 @pytest.mark.parametrize("page", ["troubleshooting", "preflight"])
 def test_every_finding_of_preflight_is_there(page: str) -> None:
-    names = find_names("worker/preflight", MAKES_FINDING).union(devices.TEXTS, inventory.TEXTS, persons.TEXTS)
+    names = find_names("worker/preflight", MAKES_FINDING).union(DEVICE_TEXTS, TOKEN_TEXTS, PERSON_TEXTS)
     table = SECTIONS["Before a load"] if page == "troubleshooting" else read_page("docs/preflight.md")
     told = {span for row in re.findall(r"^\| (.*?) \| ", table, re.MULTILINE) for span in re.findall(r"`(\w+)`", row)}
     assert told == names
@@ -86,7 +86,7 @@ def test_what_accept_takes_is_what_is_asked_and_nothing_else() -> None:
     calls = [node for node in parse("worker/preflight") if isinstance(node, ast.Call) and len(node.args) > 1]
     asked = [call.args[0] for call in calls if ast.unparse(call.args[1]) == "Level.ASK"]
     names = {each.value for each in asked if isinstance(each, ast.Constant)}
-    assert names.union(devices.TEXTS, inventory.TEXTS, persons.TEXTS) == set(Question)
+    assert names.union(DEVICE_TEXTS, TOKEN_TEXTS, PERSON_TEXTS) == set(Question)
 
 
 @pytest.mark.parametrize("page", ["troubleshooting", "doctor"])

@@ -6,8 +6,7 @@ from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment, Environments
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import NETWORK, Sickness
+from worker.fleet import NETWORK, Fitness, Sickness
 from worker.leases.claim import Claim
 from worker.rules.breaker_evidence import NO_ANSWER, WATCHED_FAILURES
 from worker.rules.quota import Quota

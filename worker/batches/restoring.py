@@ -10,7 +10,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.fleet.processes import GONE_AFTER, read_processes
+from worker.fleet import GONE_AFTER, read_processes
 from worker.leases import distrust
 from worker.observability.counting import agree
 from worker.observability.progress import OnProgress, tell_nobody

@@ -16,7 +16,7 @@ from models.record_indexes import NOT_FINAL
 from models.record_states import Status
 from worker.batches import hours, judgement, state, trial
 from worker.database.engine import Database
-from worker.fleet.processes import count_well
+from worker.fleet import count_well
 from worker.rules import breaker, quota
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota

@@ -19,7 +19,7 @@ from worker.reports.sentences.outlook import describe_outlook, describe_outlook_
 from worker.reports.sentences.preparation import describe_made, put_waiting_first
 from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
 from worker.rules.resync import NeedsFlag
-from worker.tenants.resync import LEARNT
+from worker.tenants import LEARNT
 
 # Columns of the bar, at most and at least.
 WIDEST_BAR = 40

@@ -33,9 +33,8 @@ from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
 from worker.observability.counting import agree, count_things, write_share
-from worker.preflight.expected_work import ExpectedWork, expect_work
 from worker.preflight.findings import Level
-from worker.preflight.preflight import Report
+from worker.preflight.preflight import ExpectedWork, Report, expect_work
 from worker.reports.sentences.durations import format_duration
 from worker.vault.seed import Seed
 

@@ -9,7 +9,7 @@ from worker.cli.console import error_console
 from worker.config.environment import Environment
 from worker.config.sources import find_credentials
 from worker.installation.installation import Installation
-from worker.pingone.http_client import find_proxy_host
+from worker.pingone.transport import find_proxy_host
 
 _URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
 _UNREAD = Path(".env")

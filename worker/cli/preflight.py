@@ -22,15 +22,14 @@ from worker.intake import Shipment, Switches
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock_drift import measure_drift
-from worker.pingone.envelope import is_from_pingone
+from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.preflight.files import note_loaded
+from worker.pingone.wire import is_from_pingone
+from worker.preflight.files import RowReader, note_loaded, reading_without_records
 from worker.preflight.preflight import NotPingOne, Report, TenantCheck, check_shipment
-from worker.preflight.rows import RowReader, reading_without_records
 from worker.process.parts import Parts
 from worker.rules.resync import ResyncKnowledge
-from worker.tenants.resync import read_resync
+from worker.tenants import read_resync
 
 # Requests a second with which a batch begins where no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default

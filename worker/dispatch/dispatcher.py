@@ -18,7 +18,7 @@ from worker.config.settings import Settings
 from worker.database.engine import DISPATCH_LOCK, Database
 from worker.dispatch.room import Messages, share_room
 from worker.dispatch.workload import BatchWork, LicenseWork, Workload
-from worker.fleet.processes import Processes
+from worker.fleet import Processes
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.pace.memory import PaceMemory

@@ -18,7 +18,7 @@ from worker.leases.queue import Queue
 from worker.pace.paces import Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker
-from worker.tenants.resync import read_resync
+from worker.tenants import read_resync
 
 # Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
 # paused and have pending records.

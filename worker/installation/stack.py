@@ -13,7 +13,7 @@ from worker.config.settings import ONLY_BATCH
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
-from worker.fleet.processes import FAILS_ALONE, forget_all
+from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
 
 # Seconds beyond the deadlines of both calls of a record, in which a worker that ends settles what it has in hand.

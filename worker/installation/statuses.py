@@ -8,7 +8,7 @@ from dataclasses import replace
 from models.batch import Batch
 from worker.batches.finding import find_batch
 from worker.embedded.home import find_run_alone
-from worker.fleet.processes import read_processes
+from worker.fleet import read_processes
 from worker.installation.installation import Installation
 from worker.reports import status as reports
 from worker.reports.batch_status import BatchStatus

@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from worker.config.settings import ConfigError
-from worker.pingone.envelope import open_envelope
 from worker.pingone.errors import PingOneError
 from worker.pingone.transport import Transport
-from worker.pingone.wire import Request
+from worker.pingone.wire import Request, open_envelope
 
 # Seconds for one post.
 DEADLINE = 10.0
@@ -80,7 +79,7 @@ class Webhook:
             return Reply(status, None if is_taken else type(error).__name__ + _describe(error))
 
     def _exchange(self, request: Request) -> Reply:
-        transport = Transport(deadline=self._deadline, largest_body=LARGEST_ANSWER)
+        transport = Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)
         try:
             status, headers, _ = transport.exchange(request)
         finally:

@@ -5,17 +5,26 @@ https://developer.pingidentity.com/pingone-api/workflow-library/application-mana
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
+import re
 import threading
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus, urlencode
+from uuid import uuid4
 
-from worker.config.environment import Environment
+from worker.config.environment import Environment, find_algorithm, read_private_key
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
-from worker.pingone.token_endpoint import build_access_token_request, parse_access_token
 from worker.pingone.transport import Transport
+from worker.pingone.wire import Envelope, Request, open_envelope
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, OctKey, RSAKey
 
 # Seconds before its expiry at which an access token is renewed; but never more than a fifth of its life.
 RENEWED_BEFORE = 60.0
@@ -159,10 +168,102 @@ class AccessTokens:
         """Return an access token from the token endpoint, and the seconds that it lives."""
         # This happens once an hour or so: a connection that was kept for it would be closed by the other side
         # meanwhile.
-        transport = Transport(deadline=self._deadline)
+        transport = Transport(self._environment.token_url, deadline=self._deadline)
         try:
-            return parse_access_token(*transport.exchange(build_access_token_request(self._environment)))
+            answer = transport.exchange(build_access_token_request(self._environment))
+            return parse_access_token(open_envelope(*answer))
         except OutcomeUnknown as error:
             raise NotDelivered(error.answer) from error
         finally:
             transport.close()
+
+
+# Seconds that an access token is taken to live where the token endpoint does not say: it is renewed often.
+DEFAULT_EXPIRES_IN = 300.0
+
+
+# Seconds that an access token is taken to live at the most.
+LONGEST_EXPIRES_IN = 86_400.0
+
+
+# All that may stand after "Bearer" (RFC 6750, section 2.1). Anything else could smuggle a header into our requests.
+_B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+def build_access_token_request(environment: Environment) -> Request:
+    """Build the request for an access token.
+    https://developer.pingidentity.com/pingone-api/workflow-library/application-management/configure-a-non-interactive-worker-application/step-3-get-a-token.html"""
+    client_id = environment.client_id
+    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    form = {"grant_type": "client_credentials"}
+    if environment.client_auth in ("secret_jwt", "private_key_jwt"):
+        form |= {"client_id": client_id, "client_assertion_type": ASSERTION_TYPE}
+        form |= {"client_assertion": sign_assertion(environment)}
+    elif environment.client_auth == "basic":
+        # Both are form-encoded before they are joined (RFC 6749, section 2.3.1): a secret may contain a colon or a %.
+        pair = f"{quote_plus(client_id)}:{quote_plus(environment.secret)}"
+        headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    else:
+        form |= {"client_id": client_id, "client_secret": environment.secret}
+    return Request("POST", environment.token_url, headers, urlencode(form).encode())
+
+
+def parse_access_token(envelope: Envelope) -> tuple[str, float]:
+    """Read the access token and the seconds that it lives. Asking again does no harm, so no outcome is unknown here:
+    what is not a refusal was not delivered. Any 4xx refuses: waiting does not mend a wrong path or method either."""
+    fields = envelope.fields
+    access_token = fields.get("access_token")
+    if envelope.is_success and isinstance(access_token, str) and _B64TOKEN.fullmatch(access_token):
+        return access_token, _parse_lifetime(fields.get("expires_in"))
+    status = envelope.answer.status or 0
+    if 400 <= status < 500 and status not in (408, 425, 429):
+        raise CredentialsRefused(envelope.answer)
+    answer = replace(envelope.answer, message=envelope.answer.message or "no access token in the answer")
+    raise NotDelivered(answer, envelope.retry_after)
+
+
+def _parse_lifetime(value: object) -> float:
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) and value is not True else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    return min(seconds, LONGEST_EXPIRES_IN) if seconds > 0 else DEFAULT_EXPIRES_IN
+
+
+# The kind of assertion, as RFC 7523 names it in section 2.2.
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# Seconds for which an assertion is good. It is used at once, but our clock may be behind; PingOne refuses more than an
+# hour.
+GOOD_FOR = 600
+
+
+def sign_assertion(environment: Environment) -> str:
+    """Sign an assertion with the private key or the client secret of this environment's worker application."""
+    # Not at the top: most applications come with their secret.
+    from joserfc import jwt
+
+    now = int(time.time())
+    claims = {
+        "iss": environment.client_id,
+        "sub": environment.client_id,
+        "aud": environment.token_url,
+        "exp": now + GOOD_FOR,
+        "iat": now,
+        "jti": str(uuid4()),
+    }
+    header, key = _choose_key(environment)
+    return jwt.encode(header, claims, key, algorithms=[header["alg"]])
+
+
+def _choose_key(environment: Environment) -> tuple[dict[str, str], OctKey | RSAKey | ECKey]:
+    """Choose what signs, and the header that says how."""
+    from joserfc.jwk import OctKey
+
+    if environment.private_key is not None and environment.client_auth == "private_key_jwt":
+        key = read_private_key(environment.private_key.get_secret_value())
+        key_id = environment.key_id or key.kid or key.thumbprint()
+        return {"alg": find_algorithm(key), "typ": "JWT", "kid": key_id}, key
+    with warnings.catch_warnings():
+        # A warning about a short secret, which is PingOne's choice.
+        warnings.simplefilter("ignore")
+        return {"alg": "HS256", "typ": "JWT"}, OctKey.import_key(environment.secret)

@@ -1,38 +1,51 @@
-"""The calls to PingOne that the rest of the program makes: activate a device, read a device."""
+"""One call to PingOne, from the wait for its slot to its answer: with an access token, tried again where that does no
+harm, holding the fleet where PingOne asks for it.
+
+tenacity repeats a call within seconds, and only what was not delivered or not acted on, and reads whose answer was
+lost, since these are idempotent. Any other call that may have reached PingOne without a readable answer is not
+repeated: the device must be read first.
+Retry guidance: https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
+from datetime import datetime
+from functools import cached_property, partial
+from itertools import product
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+import tenacity
 
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import PingOneClock
-from worker.pingone.deprecations import Deprecations
-from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
-from worker.pingone.hold_reasons import explain_hold
-from worker.pingone.retrying import RetryPolicy
-from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.wire import (
-    Device,
-    Request,
-    add_access_token,
-    build_activation_request,
-    build_device_request,
-    parse_activation,
-    parse_device,
+from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
+from worker.pingone.errors import (
+    Forbidden,
+    LicenseExceeded,
+    NotDelivered,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    RateLimited,
+    TooLateToSend,
+    Unauthorized,
 )
+from worker.pingone.transport import LARGEST_BODY, Transport
+from worker.pingone.wire import Envelope, Request, authorize, build_url, make_printable, open_envelope
 from worker.vault.otp import Otp
 
 T = TypeVar("T")
 
-# Makes a result of an answer's status, headers and body, or raises the error that they stand for.
-Parse = Callable[[int, Mapping[str, str], bytes], T]
+# Makes a result of an answer, or raises the error that it stands for.
+Parse = Callable[[Envelope], T]
 
 # Seconds that the fleet holds after a 429 that does not say for how long.
 SHORTEST_HOLD = 1.0
@@ -93,7 +106,7 @@ class Client:
         self._clock = clock or PingOneClock()
         # And may tell that its kind of call is going to be taken away.
         self._deprecations = deprecations or Deprecations()
-        self._transport = Transport(deadline=deadline, largest_body=largest_body)
+        self._transport = Transport(environment.api_url, deadline=deadline, largest_body=largest_body)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
@@ -105,20 +118,12 @@ class Client:
             device_id,
             otp,
             resync=resync,
-            session_id=call.session_id,
-            transaction_id=call.transaction_id,
         )
         return self.perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
         """Read the device as it is, whatever its status."""
-        request = build_device_request(
-            self._environment,
-            user_id,
-            device_id,
-            session_id=call.session_id,
-            transaction_id=call.transaction_id,
-        )
+        request = Request("GET", build_url(self._environment, "users", user_id, "devices", device_id))
         return self.perform(request, partial(parse_device, user_id=user_id, device_id=device_id), call)
 
     def close(self) -> None:
@@ -136,7 +141,8 @@ class Client:
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
             slot = self._take_slot(call)
-            return self._send(add_access_token(request, access_token), slot, parse, call)
+            ids = {"session_id": call.session_id, "transaction_id": call.transaction_id}
+            return self._send(authorize(request, access_token, **ids), slot, parse, call)
 
         return self._policy.run(
             attempt,
@@ -151,7 +157,7 @@ class Client:
         self._pace.wait_to_leave()
         sent = boot_time()
         try:
-            answer = self._transport.exchange(request, send_before=call.send_before)
+            envelope = open_envelope(*self._transport.exchange(request, send_before=call.send_before))
         except NotDelivered:
             raise
         except BaseException:
@@ -160,17 +166,17 @@ class Client:
             raise
         answered = boot_time()
         call.count_request(answered - sent)
-        self._clock.learn(answer[1], sent, answered)
-        self._deprecations.report(request, answer[1])
+        self._clock.learn(envelope.date, sent, answered)
+        self._deprecations.report(request, envelope)
         try:
-            result = parse(*answer)
+            result = parse(envelope)
         except RateLimited as error:
             call.rate_limited += 1
             self._slow_down(slot, error)
             raise
         except OtherDevice:
             # Whatever comes next on this connection may be another's answer as well.
-            self._transport.drop_connection(request.url)
+            self._transport.drop_connection()
             raise
         except OutcomeUnknown:
             # Whatever answered in PingOne's place may have no limit.
@@ -201,3 +207,205 @@ class Client:
         # The wait may last seconds, and the batch be paused meanwhile.
         call.permit()
         return slot
+
+
+# Seconds between two tries, drawn at random below a bound that doubles from 0.5 s up to 4 s.
+BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=4)
+# Seconds for which a read whose answers get lost begins tries: three that each time out after their 20 s.
+LOST_READ_FOR = 60.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and for how long one call is tried: at most `tries` times, and no try is begun later than `seconds`
+    after the first. An outage holds the fleet, or this process alone where others deliver, for `outage_hold`
+    seconds."""
+
+    pace: Pace
+    tries: int = 4
+    seconds: float = 10.0
+    outage_hold: float = 5.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def run(
+        self,
+        attempt: Callable[[], T],
+        *,
+        permit: Callable[[], None],
+        renew: Callable[[], object],
+        repeats_forbidden: bool = True,
+        repeats_lost: bool = False,
+    ) -> T:
+        """Call `attempt`, which takes its own slot, until it succeeds or no try is left; return its result. `permit` is
+        called before every try but the first, and raises what it likes to stop; `renew` fetches a new access token.
+        `repeats_forbidden`: whether a 403 may be throttling in disguise, so that it is tried again. `repeats_lost`:
+        whether the call is a read that may be made again when its answer got lost, and its caller can wait for that.
+
+        Raises what the last try raised.
+        """
+        retrying = self._retrying[repeats_forbidden, repeats_lost]
+        try:
+            return retrying(_Tries(self.pace, attempt, permit, renew).try_once)
+        except TooLateToSend:
+            raise
+        except NotDelivered as error:
+            self.pace.report_undelivered(error.retry_after or self.outage_hold, explain_hold(error))
+            raise
+
+    @cached_property
+    def _retrying(self) -> dict[tuple[bool, bool], tenacity.Retrying]:
+        """The policy as tenacity wants it, by `repeats_forbidden` and `repeats_lost`. One for all calls: it refers to
+        itself, so that one for each call would be left to the garbage collector."""
+        return {kind: self._make_retrying(*kind) for kind in product((True, False), (True, False))}
+
+    def _make_retrying(self, repeats_forbidden: bool, repeats_lost: bool) -> tenacity.Retrying:
+        def may_succeed_later(error: BaseException) -> bool:
+            if isinstance(error, OutcomeUnknown):
+                return repeats_lost
+            return _may_succeed_later(error) and (repeats_forbidden or not isinstance(error, Forbidden))
+
+        seconds = max(self.seconds, LOST_READ_FOR) if repeats_lost else self.seconds
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_succeed_later),
+            wait=_choose_wait,
+            stop=tenacity.stop_after_attempt(self.tries) | tenacity.stop_before_delay(seconds),
+            sleep=self.sleep,
+            reraise=True,
+        )
+
+
+@dataclass
+class _Tries(Generic[T]):
+    """The tries of one call, and what goes with every one of them."""
+
+    pace: Pace
+    attempt: Callable[[], T]
+    permit: Callable[[], None]
+    renew: Callable[[], object]
+    is_first: bool = True
+    is_renewed: bool = False
+
+    def try_once(self) -> T:
+        """Make one try; make it again at once, with a new access token, if the old one was refused: that is no failure
+        to wait after."""
+        try:
+            return self._make_attempt()
+        except Unauthorized:
+            if self.is_renewed:
+                raise
+        self.renew()
+        self.is_renewed = True
+        return self._make_attempt()
+
+    def _make_attempt(self) -> T:
+        """Ask for permission, but for the first try; then call `attempt`. Where PingOne asks for a pause although the
+        outcome is unknown, the fleet holds."""
+        if not self.is_first:
+            self.permit()
+        self.is_first = False
+        try:
+            return self.attempt()
+        except OutcomeUnknown as error:
+            self.pace.hold(error.retry_after or 0, explain_hold(error))
+            raise
+
+
+def _may_succeed_later(error: BaseException) -> bool:
+    """Whether the same call may be made again."""
+    may = isinstance(error, NotDelivered | RateLimited | Forbidden)
+    return may and not isinstance(error, TooLateToSend | LicenseExceeded)
+
+
+def _choose_wait(state: tenacity.RetryCallState) -> float:
+    """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
+    the call ends here."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, NotDelivered | RateLimited | OutcomeUnknown) else None
+    return max(BACKOFF(state), asked or 0)
+
+
+def explain_hold(failure: NotDelivered | OutcomeUnknown | RateLimited) -> str:
+    """Say why the fleet holds after this failure, as in `PingOne answered 503 and asks for 120 s`."""
+    status = failure.answer.status
+    if status is None:
+        return "PingOne cannot be reached"
+    who = "the token endpoint" if isinstance(failure, NotDelivered) else "PingOne"
+    asked = (
+        "does not say for how long" if failure.retry_after is None else f"asks for {math.ceil(failure.retry_after)} s"
+    )
+    return f"{who} answered {status} and {asked}"
+
+
+class PingOneClock:
+    """The clock of one environment. Thread-safe.
+
+    A `Date` says whole seconds only, and the answer was on its way for a while. So each answer leaves an interval for
+    the difference between PingOne's clock and ours, and the intervals of several answers together leave a short one.
+    Ours is `boot_time`, which nobody sets.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lowest, self._highest = -math.inf, math.inf
+
+    @property
+    def is_known(self) -> bool:
+        """Whether an answer has told the time."""
+        return self._lowest > -math.inf
+
+    def now(self) -> tuple[float, float]:
+        """Tell between which two moments the time is by PingOne's clock, in seconds since the Unix epoch. Raises
+        ValueError before the first answer."""
+        with self._lock:
+            lowest, highest = self._lowest, self._highest
+        if lowest == -math.inf:
+            raise ValueError("no answer has told the time yet")
+        now = boot_time()
+        return now + lowest, now + highest
+
+    def learn(self, told: datetime | None, sent: float, received: float) -> None:
+        """Take in the `Date` of an answer whose request was sent and that was received at these times, in `boot_time`
+        seconds. An answer without one changes nothing."""
+        if told is None:
+            return
+        date = told.timestamp()
+        with self._lock:
+            lowest, highest = max(self._lowest, date - received), min(self._highest, date + 1 - sent)
+            if lowest > highest:
+                # One of the two clocks was set, so what earlier answers said is not true any more.
+                lowest, highest = date - received, date + 1 - sent
+            self._lowest, self._highest = lowest, highest
+
+
+class Deprecations:
+    """Writes one log line for each kind of call that is deprecated, however often it is made. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+
+    def report(self, request: Request, envelope: Envelope) -> None:
+        """Log what an answer says of a deprecation, unless it was logged for the same kind of call before."""
+        date, message = (envelope.headers.get(f"api-deprecation-{name}") for name in ("date", "message"))
+        if date is None and message is None:
+            return
+        call = name_call(request)
+        with self._lock:
+            if call in self._told:
+                return
+            self._told.add(call)
+        # Not imported at the top: commands make calls too, and write no log.
+        import structlog
+
+        structlog.get_logger().warning(
+            "pingone_call_deprecated", call=call, date=make_printable(date), message=make_printable(message)
+        )
+
+
+def name_call(request: Request) -> str:
+    """Name a kind of call by its method and path without ids, as in `DELETE /users/{id}/devices/{id}`: below an
+    environment, names and ids take turns in a path."""
+    _, _, path = urlsplit(request.url).path.partition("/environments/")
+    _, *segments = path.split("/")
+    kinds = [segment if place % 2 == 0 else "{id}" for place, segment in enumerate(segments)]
+    return f"{request.method} /{'/'.join(kinds)}"

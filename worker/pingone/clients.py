@@ -12,11 +12,9 @@ from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
-from worker.pingone.client import Client
-from worker.pingone.clock import PingOneClock
-from worker.pingone.deprecations import Deprecations
-from worker.pingone.inventory_jobs import InventoryJobs
-from worker.pingone.pairings import PairingHabits, Pairings
+from worker.pingone.client import Client, Deprecations, PingOneClock
+from worker.pingone.inventory import InventoryJobs
+from worker.pingone.pairing import PairingHabits, Pairings
 from worker.pingone.reads import Reads
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 

@@ -1,24 +1,50 @@
-"""The environment's inventory of tokens: the requests' addresses, and what is read of the answers. Pure.
+"""The environment's inventory of tokens: reads it, and starts jobs that import or revoke many tokens at a time.
 
 https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope, read_date, read_word
-from worker.pingone.errors import OtherDevice, PingOneError
-from worker.pingone.json_fields import find_part, read_age, read_count, read_id
-from worker.pingone.pages import Page, build_equation, parse_page
-from worker.pingone.refusals import ExpandRefused, Rejected
+from worker.pace.rate_groups import RateGroup
+from worker.pingone.client import Call, Client
+from worker.pingone.errors import (
+    AlreadyImported,
+    Answer,
+    BadToken,
+    ExpandRefused,
+    InventoryFull,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+    TooManyTokens,
+)
+from worker.pingone.pages import Page, parse_page
+from worker.pingone.wire import (
+    Envelope,
+    Request,
+    build_url,
+    choose_error,
+    find_part,
+    make_printable,
+    read_age,
+    read_count,
+    read_id,
+    read_plain_id,
+    read_word,
+)
+from worker.vault.seed import HashAlgorithm, OtpType, Secret
 
 # Adds device and user of a paired token to what is answered.
 EXPAND_DEVICES = {"expand": "devices"}
@@ -48,29 +74,8 @@ class InventoryToken:
     age: timedelta | None = field(default=None, compare=False)
 
 
-def build_tokens_url(environment: Environment) -> str:
-    """Build the address of the inventory's first page, paired tokens with device and user.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/get_all_oath_tokens.html"""
-    return build_url(environment, "oathTokens", query=EXPAND_DEVICES)
-
-
-def build_serial_number_url(environment: Environment, serial_number: str, *, with_devices: bool) -> str:
-    """Build the address of the token with this serial number. Raises ValueError for an empty one.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/get_oath_token_by_serial_number.html"""
-    query = {"filter": build_equation("serialNumber", serial_number)}
-    return build_url(environment, "oathTokens", query=query | (EXPAND_DEVICES if with_devices else {}))
-
-
-def build_token_url(environment: Environment, token_id: str) -> str:
-    """Build the address of the token with this id, with device and user. Raises ValueError for an empty id.
-    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/get_oath_token_by_id.html"""
-    return build_url(environment, "oathTokens", token_id, query=EXPAND_DEVICES)
-
-
 def parse_tokens(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
+    envelope: Envelope,
     *,
     environment: Environment,
     is_filtered_with_devices: bool = False,
@@ -78,15 +83,14 @@ def parse_tokens(
     """Read a page of tokens from an answer. Where both a filter and `expand` were asked for, a refusal may mean just
     that: then ExpandRefused."""
     choose = _choose_error_with_expand if is_filtered_with_devices else choose_error
-    read = partial(_read_token, now=read_date(headers))
-    return parse_page(status, headers, body, environment=environment, name="oathTokens", read_item=read, choose=choose)
+    read = partial(_read_token, now=envelope.date)
+    return parse_page(envelope, environment=environment, name="oathTokens", read_item=read, choose=choose)
 
 
-def parse_token(status: int, headers: Mapping[str, str], body: bytes, *, token_id: str) -> InventoryToken:
+def parse_token(envelope: Envelope, *, token_id: str) -> InventoryToken:
     """Read the token with this id from an answer. Raises OtherDevice if it is another one's: what that is paired as
     says nothing of this one."""
-    envelope = open_envelope(status, headers, body)
-    token = _read_token(envelope.fields or {}, now=read_date(headers)) if 200 <= status < 300 else None
+    token = _read_token(envelope.fields, now=envelope.date) if envelope.is_success else None
     if token is None:
         raise choose_error(envelope)
     if token.id.lower() != token_id.lower():
@@ -124,3 +128,223 @@ def _find_device(fields: Mapping[str, Any]) -> object:
         if isinstance(devices, list) and devices:
             return devices[0]
     return None
+
+
+# Both jobs share one path and method: these media types tell them apart.
+IMPORT_MEDIA_TYPE = "application/vnd.pingidentity.job.oathtokens.create+json"
+REVOCATION_MEDIA_TYPE = "application/vnd.pingidentity.job.oathtokens.revoke+json"
+
+# Our names for PingOne's hash algorithms.
+_HASH_WORDS = {"sha1": "HmacSHA1", "sha256": "HmacSHA256", "sha512": "HmacSHA512"}
+# How a job's address ends. In its answer about a job PingOne itself writes `jobs`.
+_JOB_PATH = re.compile(r"/(?:oathJobs|jobs)/([^/]+)\Z", re.IGNORECASE)
+
+
+class JobState(StrEnum):
+    """How far a job is. Every word that we do not know stands for a job that runs: a time cap is the caller's."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+# PingOne prints DONE and FAILED; its sibling product says `failure`.
+_ENDED = {"DONE": JobState.DONE, "FAILED": JobState.FAILED, "FAILURE": JobState.FAILED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """A token to be imported. `time_step` is in seconds, None for HOTP; `counter` is None for TOTP, and where PingOne
+    is to begin at 0. `row_number` is the row of the file that it stands in."""
+
+    serial_number: str
+    secret: Secret
+    otp_type: OtpType
+    digits: int
+    hash_algorithm: HashAlgorithm
+    time_step: int | None = None
+    counter: int | None = None
+    row_number: int
+
+
+@dataclass(frozen=True)
+class ImportJob:
+    """A job on the inventory, of either kind. None: not told.
+
+    DONE does not say that all tokens were made. Those that the inventory had already are left as they are there, and
+    named in `duplicates`; what cannot be read there is missing, and `created` and `duplicates` do not add up."""
+
+    id: str
+    state: JobState
+    answer: Answer
+    created: int | None = None
+    # Their serial numbers.
+    duplicates: tuple[str, ...] = ()
+    revoked: int | None = None
+    # Why a job failed: short printable text without secrets.
+    reason: str | None = None
+
+    @property
+    def has_made_nothing(self) -> bool:
+        """Whether an import made no token, and none of them was there: it was refused, whatever its status says."""
+        return self.state is JobState.FAILED or (self.created == 0 and not self.duplicates)
+
+
+def build_import_request(environment: Environment, tokens: Sequence[NewToken]) -> Request:
+    """Build the request that imports tokens. Raises ValueError if there is none, if one has no serial number, and if
+    two have the same: what PingOne makes of those is not published.
+    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens/create_multiple_oath_tokens.html"""
+    _check_list([token.serial_number for token in tokens])
+    fields = {"type": "CREATE_OATH_TOKENS", "tokens": [_describe_token(token) for token in tokens]}
+    return _build_request(environment, IMPORT_MEDIA_TYPE, fields)
+
+
+def build_revocation_request(environment: Environment, token_ids: Sequence[str]) -> Request:
+    """Build the request that revokes tokens that are not paired: none is unpaired by it. Raises ValueError if there is
+    no id, an empty one, or one twice.
+    https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html"""
+    _check_list(token_ids)
+    fields = {"type": "REVOKE_OATH_TOKENS", "async": True, "forceUnpair": False, "tokenIds": list(token_ids)}
+    return _build_request(environment, REVOCATION_MEDIA_TYPE, fields)
+
+
+def parse_started_job(envelope: Envelope, *, count: int) -> str:
+    """Read the id of the job that was started for a list of so many tokens: from the body, or else from the end of the
+    `Location`. Raises OutcomeUnknown where there is none: the tokens have to be looked for.
+
+    Whether it is answered with 201 or 202 is not published."""
+    if not envelope.is_success:
+        raise choose_list_error(envelope, count)
+    told = envelope.fields.get("id")
+    job_id = read_plain_id(told) if told else _find_id_in_location(envelope)
+    if job_id is None:
+        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a job in the answer"))
+    return job_id
+
+
+def parse_job(envelope: Envelope, *, job_id: str) -> ImportJob:
+    """Read from an answer how far the job with this id is. Raises NotFound for a job that PingOne has cleaned up, as it
+    does with those that ended."""
+    fields = envelope.fields
+    told, word = fields.get("id"), read_word(fields.get("status"))
+    if not envelope.is_success or (word is None and not isinstance(told, str)):
+        raise choose_error(envelope)
+    if isinstance(told, str) and told.lower() != job_id.lower():
+        raise OtherDevice(replace(envelope.answer, message="the answer is about another job"))
+    return ImportJob(
+        id=job_id,
+        state=_ENDED.get((word or "").upper(), JobState.RUNNING),
+        answer=envelope.answer,
+        created=read_count(find_part(fields, "result", "created")),
+        duplicates=_read_duplicates(find_part(fields, "result", "duplicates")),
+        revoked=read_count(find_part(fields, "result", "revoked")),
+        reason=make_printable(fields.get("reason")) or make_printable(find_part(fields, "result", "reason")),
+    )
+
+
+def _check_list(names: Sequence[str]) -> None:
+    if not names or not all(names):
+        raise ValueError("no token, or one without a name")
+    if len(set(names)) < len(names):
+        raise ValueError("the same token twice")
+
+
+def _describe_token(token: NewToken) -> dict[str, Any]:
+    """Describe a token in PingOne's words. Its secret is in hexadecimal."""
+    described: dict[str, Any] = {
+        "serialNumber": token.serial_number,
+        "secret": token.secret.reveal().hex().upper(),
+        "type": token.otp_type.upper(),
+        "otpLength": token.digits,
+        "hashAlgorithm": _HASH_WORDS[token.hash_algorithm],
+        "rowNumber": token.row_number,
+    }
+    if token.otp_type == "totp":
+        described["totp"] = {"timeStep": token.time_step}
+    elif token.counter is not None:
+        described["hotp"] = {"counter": token.counter}
+    return described
+
+
+def _build_request(environment: Environment, media_type: str, fields: dict[str, Any]) -> Request:
+    headers = {"Content-Type": media_type}
+    return Request("POST", build_url(environment, "oathJobs"), headers, json.dumps(fields).encode())
+
+
+def _find_id_in_location(envelope: Envelope) -> str | None:
+    try:
+        path = urlsplit(envelope.headers.get("location", "")).path
+    except ValueError:
+        return None
+    found = _JOB_PATH.search(path)
+    return read_plain_id(found[1]) if found else None
+
+
+def _read_duplicates(value: object) -> tuple[str, ...]:
+    """Read the serial numbers of duplicates. What PingOne shows of their secrets is left where it is."""
+    listed = value if isinstance(value, list) else []
+    return tuple(filter(None, (read_id(find_part(each, "serialNumber")) for each in listed)))
+
+
+# What a refusal is about: a place in the list that was sent, a field there, or both, such as `tokens[7].secret`.
+_TARGET = re.compile(
+    r"token(?:s|Ids)(?:[\[.]([0-9]{1,6})\]?)?(?:\.([A-Za-z][A-Za-z.]{0,60}))?"
+    r"|(serialNumber|secret|otpLength|hashAlgorithm|rowNumber|(?:hotp\.)?counter|(?:totp\.)?timeStep)"
+)
+
+
+def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
+    """Choose the error for an answer that started no job for a list of so many tokens."""
+    error, answer = choose_error(envelope), envelope.answer
+    if answer.status == 413:
+        # A proxy's says so as well: it takes no request of this length, and passed nothing on.
+        return TooManyTokens(answer)
+    if not isinstance(error, Rejected):
+        return error
+    if "LIMIT_EXCEEDED" in envelope.codes:
+        return InventoryFull(answer)
+    if "UNIQUENESS_VIOLATION" in envelope.codes:
+        return AlreadyImported(answer)
+    targets = [target for each in envelope.details if isinstance(target := each.get("target"), str)]
+    matches = [match for target in targets if (match := _TARGET.fullmatch(target))]
+    found = next((match for match in matches if match[1]), matches[0] if matches else None)
+    index, field = (found[1], found[2] or found[3]) if found else (None, None)
+    if "SIZE_LIMIT_EXCEEDED" in envelope.codes and index is None and field is None:
+        return TooManyTokens(answer)
+    place = int(index) if index is not None and int(index) < count else None
+    return BadToken(answer, place, field) if found else error
+
+
+class InventoryJobs:
+    """Jobs on the inventory of one environment, for one thread; `client_of` gives the thread's client for a rate group.
+
+    Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
+    OATHBULK_LONGEST_HOLD and a few seconds. A job is never started again here after OutcomeUnknown: look up first
+    whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
+    sent. A slot in hand is one of RateGroup.INVENTORY."""
+
+    def __init__(self, environment: Environment, client_of: Callable[[RateGroup], Client]) -> None:
+        self._environment = environment
+        self._client_of = client_of
+
+    def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
+        """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
+        BadToken: send the others; and AlreadyImported."""
+        request = build_import_request(self._environment, tokens)
+        parse = partial(parse_started_job, count=len(tokens))
+        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
+
+    def start_revocation(self, token_ids: Sequence[str], *, call: Call) -> str:
+        """Start a job that revokes the tokens with these ids, none of which may be paired, and return its id. Raises
+        TooManyTokens and BadToken, as `start_import` does."""
+        request = build_revocation_request(self._environment, token_ids)
+        parse = partial(parse_started_job, count=len(token_ids))
+        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
+
+    def read_job(self, job_id: str, *, call: Call) -> ImportJob:
+        """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
+        NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
+        # PingOne's own link to it leads to another path, and is not followed.
+        url = build_url(self._environment, "oathJobs", job_id)
+        request = Request("GET", url)
+        return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)

@@ -12,11 +12,8 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urljoin
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url, is_in_environment
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope
 from worker.pingone.errors import Answer, ForeignLink, OutcomeUnknown, PingOneError
-from worker.pingone.json_fields import find_part
+from worker.pingone.wire import Envelope, build_url, choose_error, find_part, is_in_environment
 
 T = TypeVar("T")
 
@@ -52,9 +49,7 @@ def build_equation(attribute: str, value: str) -> str:
 
 
 def parse_page(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
+    envelope: Envelope,
     *,
     environment: Environment,
     name: str,
@@ -63,7 +58,6 @@ def parse_page(
 ) -> Page[T]:
     """Read a page from an answer: the items under `_embedded` and this name. `choose` names the error for an answer
     that is no page. Raises ForeignLink too."""
-    envelope = open_envelope(status, headers, body)
     listed = _find_list(envelope, name)
     if listed is None:
         raise choose(envelope)
@@ -80,7 +74,7 @@ def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
     nothing in it, or null. The name is not published for every list, so that another one is taken where it is the only
     one."""
     fields = envelope.fields
-    if fields is None or not 200 <= (envelope.answer.status or 0) < 300:
+    if fields is None or not envelope.is_success:
         return None
     embedded = fields.get("_embedded")
     if isinstance(embedded, dict):

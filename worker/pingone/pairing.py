@@ -1,177 +1,146 @@
-"""Pairing a token with a user, and unpairing it: builds the requests, and makes a result or an error of the answers.
-Pure.
-
-https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
-"""
+"""Pairs tokens with users, unpairs them, and looks up whom a token is paired with."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope, read_word
-from worker.pingone.errors import (
-    Answer,
-    Forbidden,
-    LicenseExceeded,
-    NotFound,
-    OtherDevice,
-    OutcomeUnknown,
-    PingOneError,
+from worker.pace.rate_groups import RateGroup
+from worker.pingone.client import Call, Client
+from worker.pingone.devices import (
+    OATH_TOKEN,
+    PairedDevice,
+    Pairing,
+    build_pairing_request,
+    build_unpair_request,
+    parse_pairing,
+    parse_unpaired,
 )
-from worker.pingone.json_fields import find_part, read_count, read_plain_id
-from worker.pingone.refusals import (
-    AccountNotUsable,
-    AlreadyPaired,
-    MethodOff,
-    Rejected,
-    StatusRefused,
-    TokenNotInInventory,
-    TooManyDevices,
-)
-from worker.pingone.wire import ACTIVE, Request, build_headers, read_status
-
-# The type of a hardware token's device; TOTP is an authenticator app.
-OATH_TOKEN = "OATH_TOKEN"  # noqa: S105 - a type of devices
+from worker.pingone.errors import ExpandRefused, Forbidden, StatusRefused
+from worker.pingone.inventory import InventoryToken
+from worker.pingone.reads import Reads
 
 
-@dataclass(frozen=True)
-class PairedDevice:
-    """The device that a pairing made. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not know; None
-    where the answer does not tell it: then read the device before an OTP is sent."""
+@dataclass
+class PairingHabits:
+    """What an environment takes, as its answers have shown; one object a process, for every thread. It only ever goes
+    from True to False, so that no lock is needed."""
 
-    id: str
-    status: str | None
-    answer: Answer
-
-    @property
-    def is_active(self) -> bool:
-        """Whether there is nothing to activate: then no OTP was proved, and none may be sent."""
-        return self.status == ACTIVE
+    takes_status: bool = True
+    # Whether a filter by serial number shows the token's device too.
+    shows_devices_with_filter: bool = True
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """A token that is paired, as PingOne shows it."""
+class Pairings:
+    """Pairings in one environment, for one thread; `client_of` gives the thread's client for a rate group.
 
-    device_id: str
-    # None: not told.
-    user_id: str | None
-    # None where the inventory may not be read.
-    token_id: str | None = None
+    `status` is the one that devices are made with (ACTIVATION_REQUIRED or ACTIVE); None leaves it to PingOne. Every
+    call may raise any PingOneError, and SlotTooFar. A pairing is never made again here after OutcomeUnknown: look it up
+    first. A ValueError says that an id is empty, or leads elsewhere; then nothing was sent."""
 
+    def __init__(
+        self,
+        environment: Environment,
+        client_of: Callable[[RateGroup], Client],
+        *,
+        status: str | None,
+        habits: PairingHabits | None = None,
+    ) -> None:
+        self._environment = environment
+        self._client_of = client_of
+        self._reads = Reads(environment, client_of)
+        self._status = status
+        self._habits = habits or PairingHabits()
 
-def build_pairing_request(
-    environment: Environment,
-    user_id: str,
-    serial_number: str,
-    *,
-    status: str | None,
-    session_id: str,
-    transaction_id: str,
-) -> Request:
-    """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
-    to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
-    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
-    if not serial_number:
-        raise ValueError("an empty serial number, which no token has")
-    fields: dict[str, Any] = {"type": OATH_TOKEN, "serialNumber": serial_number}
-    if status is not None:
-        fields["status"] = status
-    headers = build_headers(session_id, transaction_id) | {"Content-Type": "application/json"}
-    return Request("POST", build_url(environment, "users", user_id, "devices"), headers, json.dumps(fields).encode())
+    def pair(self, user_id: str, serial_number: str, *, call: Call) -> PairedDevice:
+        """Pair the token with the user, and return the device, which may be ACTIVE already.
 
+        A refused status is left out from then on, and the request made again at once, for it made nothing: with a slot
+        of its own, and after `call.permit`. Raises TokenNotInInventory, AlreadyPaired, MethodOff, TooManyDevices,
+        AccountNotUsable, LicenseExceeded; NotFound for an unknown user."""
+        status = self._status if self._habits.takes_status else None
+        try:
+            return self._pair(user_id, serial_number, status, call)
+        except StatusRefused:
+            if status is None:
+                raise
+        self._habits.takes_status = False
+        return self._pair(user_id, serial_number, None, call)
 
-def build_unpair_request(
-    environment: Environment, user_id: str, device_id: str, *, session_id: str, transaction_id: str
-) -> Request:
-    """Build the request that removes a device of a user. Without the device's id, DELETE is another operation, which
-    removes the order of all the user's devices: raises ValueError unless both ids are letters, digits, `-` and `_`.
-    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
-    if not (read_plain_id(user_id) and read_plain_id(device_id)):
-        raise ValueError("an id is empty, or would lead to another path")
-    url = build_url(environment, "users", user_id, "devices", device_id)
-    return Request("DELETE", url, build_headers(session_id, transaction_id))
+    def unpair(self, user_id: str, device_id: str, *, call: Call) -> bool:
+        """Remove the device from the user; the token stays in the inventory. Returns whether there was one: False where
+        it was gone already."""
+        request = build_unpair_request(
+            self._environment,
+            user_id,
+            device_id,
+        )
+        return self._client_of(RateGroup.MFA).perform(request, parse_unpaired, call)
 
+    def find_pairing(self, serial_number: str, user_id: str, *, call: Call) -> Pairing | None:
+        """Look up whom the token is paired with; None if it is paired with nobody, as far as can be seen.
 
-def parse_pairing(
-    status: int, headers: Mapping[str, str], body: bytes, *, serial_number: str, user_id: str
-) -> PairedDevice:
-    """Read the device that a pairing made. Raises OutcomeUnknown for a success without a readable id, and OtherDevice
-    for an answer about another token or user: what was made has to be looked up."""
-    envelope = open_envelope(status, headers, body)
-    if not 200 <= status < 300:
-        raise _choose_error(envelope)
-    fields = envelope.fields or {}
-    _check_subject(envelope, fields, serial_number, user_id)
-    device_id = read_plain_id(fields.get("id"))
-    if device_id is None:
-        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a device in the answer"))
-    return PairedDevice(device_id, read_status(fields.get("status")), envelope.answer)
+        Where the inventory may not be read, the devices of this user are: then None only says that the token is not
+        paired with this one. Raises NotFound where PingOne shows the token in one place and not in another; Forbidden
+        where the devices do not tell their serial numbers either. A slot in hand is one of RateGroup.MFA, and kept for
+        a call of that group."""
+        try:
+            with _keep_slot(call):
+                token = self._find_token(serial_number, call)
+        except Forbidden as forbidden:
+            return self._find_among_devices(serial_number, user_id, forbidden, call)
+        return Pairing(token.device_id, token.user_id, token.id) if token and token.device_id else None
 
+    def _pair(self, user_id: str, serial_number: str, status: str | None, call: Call) -> PairedDevice:
+        request = build_pairing_request(
+            self._environment,
+            user_id,
+            serial_number,
+            status=status,
+        )
+        parse = partial(parse_pairing, serial_number=serial_number, user_id=user_id)
+        return self._client_of(RateGroup.MFA).perform(request, parse, call)
 
-def parse_unpaired(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Read from an answer whether there was a device to remove: False where PingOne knows none, so that it is gone
-    already. Any success of PingOne's own will do."""
-    envelope = open_envelope(status, headers, body)
-    if status == 204 or (200 <= status < 300 and envelope.is_from_pingone):
-        return True
-    error = choose_error(envelope)
-    if isinstance(error, NotFound):
-        return False
-    raise error
+    def _find_token(self, serial_number: str, call: Call) -> InventoryToken | None:
+        """Find the token with its device, by serial number if that shows both, or else by its id.
 
+        Whether a filter goes together with devices is not published, and "no device" lets a token be paired: so it is
+        believed only when the token's own page says so too."""
+        token = self._find_by_serial_number(serial_number, call)
+        if token is None or token.user_id is not None:
+            return token
+        # Where that is not found, the token may be revoked or not be seen everywhere yet: then nothing is known.
+        whole = self._reads.read_token(token.id, call=call)
+        if whole.device_id is not None and token.device_id is None:
+            self._habits.shows_devices_with_filter = False
+        return whole
 
-def _check_subject(envelope: Envelope, fields: Mapping[str, Any], serial_number: str, user_id: str) -> None:
-    """Raise OtherDevice if the answer names another type of device, another token or another user, in whichever case.
-    It may leave all of them out."""
-    expected = (
-        (fields.get("type"), OATH_TOKEN),
-        (fields.get("serialNumber"), serial_number),
-        (find_part(fields, "oathToken", "serialNumber"), serial_number),
-        (find_part(fields, "user", "id"), user_id),
-    )
-    if any(isinstance(told, str) and told.lower() != wanted.lower() for told, wanted in expected):
-        raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
+    def _find_by_serial_number(self, serial_number: str, call: Call) -> InventoryToken | None:
+        if self._habits.shows_devices_with_filter:
+            try:
+                return self._reads.find_token(serial_number, call=call)
+            except ExpandRefused:
+                self._habits.shows_devices_with_filter = False
+        return self._reads.find_token(serial_number, with_devices=False, call=call)
 
-
-def _choose_error(envelope: Envelope) -> PingOneError:
-    """Choose the error for an answer that made no device. Which refusal has which status is not published for all of
-    them, so that codes and targets decide; what is no refusal of PingOne's stays what it is elsewhere."""
-    error, answer = choose_error(envelope), envelope.answer
-    targets = {_read_target(detail) for detail in envelope.details}
-    if isinstance(error, Forbidden):
-        if "LICENSE_EXCEEDED" in envelope.codes:
-            return LicenseExceeded(answer)
-        return MethodOff(answer) if "type" in targets else error
-    if isinstance(error, NotFound):
-        return TokenNotInInventory(answer) if "serialNumber" in targets else error
-    return _choose_refusal(envelope, targets) if isinstance(error, Rejected) else error
-
-
-def _choose_refusal(envelope: Envelope, targets: set[str | None]) -> Rejected:
-    answer, codes = envelope.answer, envelope.codes
-    if "status" in targets:
-        # First: without it, PingOne says what else there is.
-        return StatusRefused(answer)
-    if "ACCOUNT_NOT_USABLE" in codes:
-        return AccountNotUsable(answer)
-    if "LIMIT_EXCEEDED" in codes:
-        limits = (read_count(find_part(each, "innerError", "maximumAllowed")) for each in envelope.details)
-        return TooManyDevices(answer, next((limit for limit in limits if limit is not None), None))
-    if "UNIQUENESS_VIOLATION" in codes or answer.status == 409:
-        return AlreadyPaired(answer)
-    if "type" in targets:
-        return MethodOff(answer)
-    return TokenNotInInventory(answer) if "serialNumber" in targets else Rejected(answer)
+    def _find_among_devices(self, serial_number: str, user_id: str, forbidden: Forbidden, call: Call) -> Pairing | None:
+        tokens = [each for each in self._reads.list_devices(user_id, call=call) if each.type == OATH_TOKEN]
+        for device in tokens:
+            if device.serial_number is not None and device.serial_number.lower() == serial_number.lower():
+                return Pairing(device.id, user_id)
+        if any(device.serial_number is None for device in tokens):
+            raise forbidden
+        return None
 
 
-def _read_target(detail: Mapping[str, Any]) -> str | None:
-    """Read which field of our request a fault is about."""
-    target = read_word(detail.get("target"))
-    return target.removeprefix("oathToken.") if target else None
+@contextmanager
+def _keep_slot(call: Call) -> Iterator[None]:
+    """Let the calls within this block wait for slots of their own group."""
+    slot, call.slot = call.slot, None
+    try:
+        yield
+    finally:
+        call.slot = slot

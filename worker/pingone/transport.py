@@ -1,31 +1,53 @@
 """Sends one request and receives its answer; where no answer comes, tells whether the first byte went out.
 
 What matters is the moment when the first byte is about to go: before it, nothing was delivered; after it, the outcome
-is unknown until the device was read."""
+is unknown until the device was read. httpx's `trace` extension tells that moment, and the socket:
+https://www.python-httpx.org/advanced/extensions/#trace"""
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import os
 import socket
+import ssl
 import struct
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpcore
 import httpx
 
 from worker.clocks.boot_clock import boot_time
-from worker.pingone.connections import FAILURES, Address, Connections, find_parser, parse_address
-from worker.pingone.deadlines import WATCHDOG, Deadline
-from worker.pingone.envelope import make_printable
+from worker.config.settings import ConfigError
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
-from worker.pingone.wire import Request
+from worker.pingone.wire import Request, make_printable
 
 # Bytes. PingOne's answers about one device have a few hundred; whatever is longer than this is not PingOne's.
 LARGEST_BODY = 1024 * 1024
 # Bytes. A page of a list: 1,000 items, of which each has a few thousand at the most.
 LARGEST_PAGE = 8 * 1024 * 1024
+
+# Seconds that each step of connecting may take: the answer needs the rest of the deadline.
+CONNECT_TIMEOUT = 5.0
+
+# Seconds for which an idle connection is kept. Common servers close it after 5 s; a request that is sent just then is
+# lost, its outcome unknown.
+KEEPALIVE_EXPIRY = 4.0
+
+# Seconds between two looks at the deadlines, at the most: a thread's wait stands still while the machine is suspended,
+# and deadlines do not.
+LONGEST_WAIT = 1.0
+
+# Not compressed: a small body could unfold into a huge one.
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "oathbulk"}
+
+# The settings of proxies: those that curl and httpx have too.
+_PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
 
 # The value of SO_LINGER: on, 0 s. Closing drops what was not delivered yet, and sends RST. Otherwise the kernel goes on
 # delivering for a minute and more, to a network that was cut and healed: an OTP would arrive long after it was given
@@ -36,110 +58,119 @@ _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 # still closes nothing. Linux alone has this.
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
+# How a body in chunks ends (RFC 9112, section 7.1), after the line end of the chunk or header before it.
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+
 
 class Transport:
-    """One thread's connections. Raises ConfigError if the environment's proxy or CA settings cannot be used.
+    """One thread's connection to the server of this URL, used again while the server keeps it open.
 
     `deadline`, in seconds, bounds a whole exchange but for the look-up of a host name, which nothing can interrupt: a
-    look-up that took too long ends in NotDelivered when it returns. Bodies above `largest_body` bytes are not read."""
+    look-up that took too long ends in NotDelivered when it returns. Bodies above `largest_body` bytes are not read.
+    Raises ConfigError if the environment's proxy or CA settings cannot be used.
 
-    def __init__(self, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
+    An `httpx.Client` would take 0.1 ms more for each call, for cookies, redirects and logins that PingOne's API does
+    not have."""
+
+    def __init__(self, url: str, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
         self._deadline = deadline
         self._largest_body = largest_body
-        self._connections = Connections(deadline)
-        # Those that are open, by origin.
-        self._sockets: dict[str, socket.socket] = {}
+        self._http = open_route(url)
+        self._timeouts = httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)).as_dict()
+        # The latest one, which may be closed by now.
+        self._connection: socket.socket | None = None
 
     def close(self) -> None:
-        """Close all connections."""
-        self._connections.close()
+        """Close the connection."""
+        self._http.close()
 
     def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request and return the answer's status, headers (names in lower case) and body. `send_before` is in
         `boot_time` seconds.
 
-        Raises NotDelivered (TooLateToSend after `send_before`) or OutcomeUnknown.
-        """
-        try:
-            address = parse_address(request.url)
-        except httpx.InvalidURL as error:
-            raise NotDelivered(Answer(message=f"{type(error).__name__}: {error}")) from error
-        exchange = _Exchange(self._sockets, address.origin, self._deadline, send_before)
-        with WATCHDOG.watch(exchange.deadline):
+        Raises NotDelivered (TooLateToSend after `send_before`) or OutcomeUnknown."""
+        exchange = Exchange(self._deadline, self._connection, send_before)
+        with WATCHDOG.watch(exchange):
             try:
-                answer = self._send(request, address, exchange)
-            except FAILURES as error:
+                answer = self._send(request, exchange)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
                 raise exchange.make_failure(f"{type(error).__name__}: {error}") from error
-        if exchange.deadline.is_over:
+            finally:
+                self._connection = exchange.connection
+        if exchange.is_over:
             # An answer that ends with its connection looks complete wherever it was cut.
             raise exchange.make_failure("cut off")
         return answer
 
-    def drop_connection(self, url: str) -> None:
-        """Never use the present connection to this URL's host again: what comes by it may answer another request."""
-        self._connections.drop(parse_address(url).origin)
+    def drop_connection(self) -> None:
+        """Never use the present connection again: what comes by it may answer another request."""
+        shut(self._connection)
 
-    def _send(self, request: Request, address: Address, exchange: _Exchange) -> tuple[int, Mapping[str, str], bytes]:
+    def _send(self, request: Request, exchange: Exchange) -> tuple[int, Mapping[str, str], bytes]:
         """Send the request and read the whole answer."""
-        response = self._connections.send(request.method, address, request.headers, request.content, exchange.trace)
+        headers, extensions = {**_HEADERS, **request.headers}, {"timeout": self._timeouts, "trace": exchange.trace}
+        sent = httpx.Request(
+            request.method, request.url, headers=headers, content=request.content, extensions=extensions
+        )
+        response = self._http.handle_request(sent)
         try:
-            received = find_parser(response)
             body = bytearray()
-            for chunk in response.iter_stream():
+            for chunk in response.iter_raw():
                 body += chunk
                 if len(body) > self._largest_body:
-                    raise OutcomeUnknown(Answer(status=response.status, message="an oversized body"))
+                    raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
         finally:
             response.close()
-        if received.trailing_data[0]:
+        if exchange.has_rest(len(body), is_chunked="transfer-encoding" in response.headers):
             # Bytes that nobody asked for would be read as the answer to the next request.
-            self._connections.drop(address.origin)
-        return response.status, _read_headers(response), bytes(body)
+            shut(exchange.connection)
+        return response.status_code, dict(response.headers.items()), bytes(body)
 
 
-def _read_headers(response: httpcore.Response) -> dict[str, str]:
-    """The headers of an answer, their names in lower case; what comes several times is put together, as RFC 9110 says
-    in section 5.3."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in response.headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+class Exchange:
+    """One exchange: how far it has come, as httpx's trace events tell, and when it must be over. `connection` is the
+    one that is used if it is still open."""
 
-
-class _Exchange:
-    """One exchange: how far it has come, as httpcore's trace events tell, and when it must be over.
-    https://www.encode.io/httpcore/extensions/#trace"""
-
-    def __init__(
-        self, sockets: dict[str, socket.socket], origin: str, deadline: float, send_before: float | None
-    ) -> None:
+    def __init__(self, limit: float, connection: socket.socket | None, send_before: float | None = None) -> None:
         now = boot_time()
-        self._sockets = sockets
-        self._origin = origin
+        self._limit = limit
         self._send_before = send_before
         # After a slow look-up or handshake the time that is left may not do for an answer: then it is better not to
         # send at all.
-        self._starts_before = now + deadline / 2
-        self._limit = deadline
+        self._starts_before = now + limit / 2
         self._may_have_sent = False
-        # One thread has one connection to an origin at a time: this one, if it is still open.
-        self.deadline = Deadline(now + deadline, sockets.get(origin))
+        self.ends_at = now + limit
+        self.connection = connection
+        self.is_over = False
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take one of httpcore's trace events. Raises NotDelivered if the first byte is not to go out any more."""
+        """Take one of httpx's trace events. Raises NotDelivered if the first byte is not to go out any more."""
         if event == "http11.send_request_headers.started":
             self._check_first_byte(is_tunnel=info["request"].method == b"CONNECT")
         elif event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            connection = info["return_value"].get_extra_info("socket")
-            self._sockets[self._origin] = self.deadline.connection = connection
-            _drop_undelivered(connection, self._limit)
+            self.connection = info["return_value"].get_extra_info("socket")
+            _drop_undelivered(self.connection, self._limit)
         elif event == "http11.response_closed.started":
-            WATCHDOG.stop_watching(self.deadline)
+            WATCHDOG.stop_watching(self)
+
+    def cut_connection(self) -> None:
+        """End this exchange, which is past its deadline: whoever reads from the connection finds it ended."""
+        self.is_over = True
+        shut(self.connection)
+
+    def has_rest(self, body_length: int, *, is_chunked: bool) -> bool:
+        """Whether more came by an encrypted connection than the answer, whose body has so many bytes. By an
+        unencrypted one nothing comes but from this machine."""
+        if not isinstance(self.connection, _KeepingSocket):
+            return False
+        received = self.connection.received
+        head = received.find(b"\r\n\r\n") + 4
+        end = received.find(_LAST_CHUNK, head - 2) + len(_LAST_CHUNK) if is_chunked else head + body_length
+        return end != len(received)
 
     def make_failure(self, message: str) -> NotDelivered | OutcomeUnknown:
         """Make the error for an exchange without an answer, by whether its first byte went out."""
-        if boot_time() >= self.deadline.ends_at:
+        if boot_time() >= self.ends_at:
             message = f"no complete answer within {self._limit:g} s ({message})"
         # An error about a malformed answer quotes it.
         answer = Answer(message=make_printable(message))
@@ -155,7 +186,71 @@ class _Exchange:
             return
         if self._send_before is not None and now >= self._send_before:
             raise TooLateToSend(Answer(message="the time to send had passed"))
+        if isinstance(self.connection, _KeepingSocket):
+            self.connection.received = bytearray()
         self._may_have_sent = True
+
+
+class Watchdog:
+    """Shuts the connections of exchanges that are past their deadline, in a thread of its own. Thread-safe.
+
+    httpx bounds each read, and a server that sends a byte now and then never exceeds that."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Begin without a thread and without exchanges, also after a fork: threads do not survive it, but locks that
+        they held do, and stay locked."""
+        self._changed = threading.Condition()
+        self._exchanges: set[Exchange] = set()
+        self._wakes_at = math.inf
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watch(self, exchange: Exchange) -> Iterator[None]:
+        """Shut the exchange's connection if its deadline passes within this block."""
+        with self._changed:
+            self._exchanges.add(exchange)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="pingone-deadlines", daemon=True)
+                self._thread.start()
+            elif exchange.ends_at < self._wakes_at:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            self.stop_watching(exchange)
+
+    def stop_watching(self, exchange: Exchange) -> None:
+        """Forget this exchange. Call before the connection is closed: afterwards its descriptor may belong to another
+        connection."""
+        with self._changed:
+            self._exchanges.discard(exchange)
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = boot_time()
+                for exchange in [each for each in self._exchanges if each.ends_at <= now]:
+                    exchange.cut_connection()
+                    self._exchanges.discard(exchange)
+                self._wakes_at = min((each.ends_at for each in self._exchanges), default=math.inf)
+                self._changed.wait(None if self._wakes_at == math.inf else min(self._wakes_at - now, LONGEST_WAIT))
+
+
+WATCHDOG = Watchdog()
+
+
+def shut(connection: socket.socket | None) -> None:
+    """Shut a connection, if there is one, so that it is not used again."""
+    # It may have been closed already.
+    with suppress(OSError):
+        if connection is not None:
+            # Not SSLSocket.shutdown, which first takes the encryption away from under the thread that reads and
+            # writes: that thread would read ciphertext as an answer, or write its request in the clear.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
@@ -165,3 +260,78 @@ def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ON_CLOSE)
         if _USER_TIMEOUT is not None:
             connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, math.ceil(seconds * 1000))
+
+
+def open_route(url: str) -> httpx.HTTPTransport:
+    """Open the way to the server of a URL, through the proxy and with the certificate authorities that the environment
+    names. Nothing is connected yet. Raises ConfigError if those settings cannot be used."""
+    try:
+        return httpx.HTTPTransport(
+            verify=_build_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
+            proxy=find_proxy(url),
+            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
+        )
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+        raise ConfigError(f"{_PROXIES}, SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error}") from error
+
+
+class _KeepingSocket(ssl.SSLSocket):
+    """An encrypted connection that keeps what it received since the last request. httpx does not tell what came behind
+    an answer, and would read it as the next one."""
+
+    received: bytes | bytearray = b""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        content = super().recv(buflen, flags)
+        self.received += content
+        return content
+
+
+@cache
+def _build_tls_context(*_settings: str | None) -> ssl.SSLContext:
+    """Build the TLS context that trusts the authorities which these settings name; httpx reads them by itself. All
+    threads of a process share it, for the certificates of all authorities take most of a megabyte."""
+    context = httpx.create_ssl_context()
+    context.sslsocket_class = _KeepingSocket
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = _ignore_protocols  # type: ignore[method-assign]
+    return context
+
+
+def _ignore_protocols(alpn_protocols: Iterable[str]) -> None:
+    """Do nothing in place of SSLContext.set_alpn_protocols: httpx sets the same protocols with each connection, but no
+    thread may change what another reads at that moment."""
+
+
+def find_proxy(url: str) -> str | None:
+    """Find the URL of the proxy that requests to this URL go through; None where they go through none. It may hold a
+    password: never print it.
+
+    What is http:// goes past any proxy that is not on this machine. It is for this machine alone (see
+    worker.config.settings), and what goes through such a proxy would cross the network in the clear."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or "") or (parts.scheme == "http" and not _is_loopback(proxy)):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def find_proxy_host(url: str) -> str | None:
+    """Find the host of the proxy that requests to this URL go through; None where they go through none."""
+    proxy = find_proxy(url)
+    return None if proxy is None else _parse_host(proxy)
+
+
+def _parse_host(proxy: str) -> str:
+    try:
+        return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
+    except ValueError as error:
+        raise ConfigError(f"{_PROXIES} cannot be used: {error}") from error
+
+
+def _is_loopback(proxy: str) -> bool:
+    host = _parse_host(proxy)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

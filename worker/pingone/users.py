@@ -11,13 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope
-from worker.pingone.errors import PingOneError
-from worker.pingone.json_fields import find_part, read_id, read_text, read_truth
+from worker.pingone.errors import PingOneError, TooManyTerms
 from worker.pingone.pages import Page, build_equation, parse_page
-from worker.pingone.refusals import TooManyTerms
+from worker.pingone.wire import Envelope, build_url, choose_error, find_part, read_id, read_text, read_truth
 
 # Names in one request. PingOne publishes no number, but the header of a request, access token included, has 6 KB at the
 # most, and 40 e-mail addresses take half of that.
@@ -43,10 +39,8 @@ class User:
     email: str | None = field(default=None, repr=False)
     external_id: str | None = field(default=None, repr=False)
     is_enabled: bool | None = None
-    is_mfa_enabled: bool | None = None
     can_authenticate: bool | None = None
     is_locked: bool | None = None
-    population_id: str | None = None
 
     def find(self, attribute: UserAttribute) -> str | None:
         """Find this user's value of an attribute, to compare it with the name that was asked for."""
@@ -73,12 +67,10 @@ def build_users_url(environment: Environment, attribute: UserAttribute, names: S
     return build_url(environment, "users", query={"limit": str(USERS_PER_PAGE), "filter": filter_})
 
 
-def parse_users(status: int, headers: Mapping[str, str], body: bytes, *, environment: Environment) -> Page[User]:
+def parse_users(envelope: Envelope, *, environment: Environment) -> Page[User]:
     """Read a page of users from an answer. A user outside the populations that our roles are limited to is not in it.
     Raises TooManyTerms where the filter was too long for PingOne, or for a server before it."""
-    return parse_page(
-        status, headers, body, environment=environment, name="users", read_item=_read_user, choose=_choose_error
-    )
+    return parse_page(envelope, environment=environment, name="users", read_item=_read_user, choose=_choose_error)
 
 
 def _choose_error(envelope: Envelope) -> PingOneError:
@@ -102,8 +94,6 @@ def _read_user(fields: Mapping[str, Any]) -> User | None:
         email=read_text(fields.get("email")),
         external_id=read_text(fields.get("externalId")),
         is_enabled=read_truth(fields.get("enabled")),
-        is_mfa_enabled=read_truth(fields.get("mfaEnabled")),
         can_authenticate=read_truth(find_part(fields, "account", "canAuthenticate")),
         is_locked=status == "LOCKED" if status in ("LOCKED", "OK") else None,
-        population_id=read_id(find_part(fields, "population", "id")),
     )

@@ -1,29 +1,39 @@
-"""The wire format: builds requests, and makes a result or an error of an answer's status, headers and body. Pure.
+"""The wire format: builds requests, and makes the readable parts of an answer, or an error, of its status, headers and
+body. Pure.
 
-Raises nothing but ValueError while a request is built, and PingOneError while an answer is read.
-"""
+Nothing here trusts an answer, which anybody may have written: a proxy's page, a half body or a wrong type gives an
+envelope with less in it, never an exception. Text that goes on to logs and the database is made printable, short, and
+free of OTPs and access tokens."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url
-from worker.pingone.answer_errors import choose_error
-from worker.pingone.envelope import Envelope, open_envelope, read_date, read_word
-from worker.pingone.errors import Answer, OtherDevice
-from worker.pingone.json_fields import read_age
-from worker.vault.otp import Otp
+from worker.pingone.errors import (
+    Answer,
+    Forbidden,
+    InvalidOtp,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    Rejected,
+    ResyncRequired,
+    Unauthorized,
+)
+from worker.vault.otp import MASK
 
-ACTIVE = "ACTIVE"
-# The status in which a device waits for its first OTP.
-ACTIVATION_REQUIRED = "ACTIVATION_REQUIRED"
-# Five operations share one path and method: this media type is what makes the request an activation.
-ACTIVATE_MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
 # Characters that PingOne takes of the ids which come back in its audit records.
 LONGEST_AUDIT_ID = 100
 
@@ -34,137 +44,356 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     content: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True)
-class Device:
-    """PingOne's object for a token on a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not
-    know."""
-
-    status: str | None
-    is_locked: bool
-    is_blocked: bool
-    answer: Answer
-    # How long ago PingOne made it, by its own clock; None where it does not say so.
-    age: timedelta | None = None
-    # How long ago it was changed last, in the same way.
-    updated_ago: timedelta | None = None
-
-    @property
-    def is_active(self) -> bool:
-        return self.status == ACTIVE
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.status == ACTIVATION_REQUIRED
-
-
-def build_activation_request(
-    environment: Environment,
-    user_id: str,
-    device_id: str,
-    otp: Otp,
-    *,
-    resync: bool,
-    session_id: str,
-    transaction_id: str,
-) -> Request:
-    """Build the request that activates a device; `resync` for the second OTP.
-    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
-    fields: dict[str, object] = {"otp": otp.reveal()}
-    if resync:
-        fields["oathResync"] = True
-    headers = build_headers(session_id, transaction_id) | {"Content-Type": ACTIVATE_MEDIA_TYPE}
-    url = build_url(environment, "users", user_id, "devices", device_id)
-    return Request("POST", url, headers, json.dumps(fields).encode())
-
-
-def build_device_request(
-    environment: Environment, user_id: str, device_id: str, *, session_id: str, transaction_id: str
-) -> Request:
-    """Build the request that reads a device.
-    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/read-one-mfa-user-device.html"""
-    url = build_url(environment, "users", user_id, "devices", device_id)
-    return build_read_request(url, session_id=session_id, transaction_id=transaction_id)
-
-
-def build_read_request(url: str, *, session_id: str, transaction_id: str) -> Request:
-    """Build the request that reads what lies at this address of the API."""
-    return Request("GET", url, build_headers(session_id, transaction_id))
-
-
-def add_access_token(request: Request, access_token: str) -> Request:
-    return replace(request, headers={**request.headers, "Authorization": f"Bearer {access_token}"})
-
-
-def parse_activation(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
-    """Read the answer to an activation: the device, ACTIVE. Its body is not documented, so all that is asked of it is
-    the status, and that it names no other device or user than these."""
-    envelope = open_envelope(status, headers, body)
-    device = _find_device(envelope, user_id, device_id)
-    if device is not None and device.is_active:
-        return device
-    raise choose_error(envelope)
-
-
-def parse_device(status: int, headers: Mapping[str, str], body: bytes, *, user_id: str, device_id: str) -> Device:
-    """Read the device from an answer, whatever its status, so long as it has one, and it is this device of this
-    user."""
-    envelope = open_envelope(status, headers, body)
-    device = _find_device(envelope, user_id, device_id)
-    if device is None:
-        raise choose_error(envelope)
-    fields, now = envelope.fields or {}, read_date(headers)
-    age, updated_ago = read_age(fields.get("createdAt"), now), read_age(fields.get("updatedAt"), now)
-    return replace(device, age=age, updated_ago=updated_ago)
-
-
-def read_status(value: object) -> str | None:
-    """Read a device's status in capitals, as the vendor writes it; None if it is none."""
-    word = read_word(value)
-    return word.upper() if word else None
-
-
-def build_headers(session_id: str, transaction_id: str) -> dict[str, str]:
-    """Build the headers of a call; both ids come back in PingOne's audit records.
+def authorize(request: Request, access_token: str, *, session_id: str, transaction_id: str) -> Request:
+    """Add what every call carries: the access token, and two ids that come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
-    return {
+    common = {
         "Accept": "application/json",
+        "Authorization": f"Bearer {access_token}",
         "X-Ping-External-Session-Id": _make_audit_id(session_id),
         "X-Ping-External-Transaction-Id": _make_audit_id(transaction_id),
     }
+    return replace(request, headers={**common, **request.headers})
 
 
 def _make_audit_id(value: str) -> str:
     return re.sub(r"[^\x21-\x7e]", "-", value)[:LONGEST_AUDIT_ID]
 
 
-def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
-    """Find the device in a 2xx answer; None if there is no readable one. Raises OtherDevice if it is not the one asked
-    for."""
-    fields = envelope.fields or {}
-    if not 200 <= (envelope.answer.status or 0) < 300:
-        return None
-    user = fields.get("user")
-    if _differs(fields.get("id"), device_id) or (isinstance(user, dict) and _differs(user.get("id"), user_id)):
-        raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
-    status = read_status(fields.get("status"))
-    if status is None:
-        return None
-    return Device(
-        status=status,
-        is_locked=_has_status(fields.get("lock"), "LOCKED"),
-        is_blocked=_has_status(fields.get("block"), "BLOCKED"),
-        answer=envelope.answer,
+# What an address in an answer may consist of: printable ASCII, but no backslash, which some programs read as a slash.
+# PingOne's cursors have a few hundred characters.
+_ADDRESS = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,8000}")
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+
+
+def build_url(environment: Environment, *segments: str, query: Mapping[str, str] | None = None) -> str:
+    """Build the address of what lies under the environment by these segments of a path.
+
+    Raises ValueError where a segment is empty, or would lead elsewhere: without the last id, a path names all of a
+    kind."""
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise ValueError("an id is empty, or would lead to another path")
+    path = "/".join(quote(segment, safe="") for segment in ("environments", environment.environment_id, *segments))
+    # What PingOne's own examples leave as it is stays readable, and short: a request header holds 6 KB in all.
+    found = f"?{urlencode(query, quote_via=quote, safe='()@')}" if query else ""
+    return f"{environment.api_url}/{path}{found}"
+
+
+def is_in_environment(environment: Environment, url: str) -> bool:
+    """Whether an address that an answer names lies in this environment, on the API's own host: our access token may go
+    there, and nowhere else."""
+    if not _ADDRESS.fullmatch(url):
+        return False
+    try:
+        ours, theirs = urlsplit(build_url(environment)), urlsplit(url)
+    except ValueError:
+        return False
+    segments = unquote(theirs.path).split("/")
+    return (
+        _parse_origin(theirs) == _parse_origin(ours)
+        and theirs.path.lower().startswith(f"{ours.path.lower()}/")
+        and not theirs.fragment
+        and not {".", ".."} & {*segments}
+        and "\\" not in unquote(theirs.path)
     )
 
 
-def _differs(told: object, expected: str) -> bool:
-    """Whether another id than expected is told, in whichever case. An answer may leave ids out."""
-    return isinstance(told, str) and told.lower() != expected.lower()
+def _parse_origin(parts: SplitResult) -> tuple[str, str]:
+    scheme = parts.scheme.lower()
+    return scheme, parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ""))
 
 
-def _has_status(part: object, status: str) -> bool:
-    return isinstance(part, dict) and read_status(part.get("status")) == status
+EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
+INVALID_OTP = "INVALID_OTP"
+
+# The codes that PingOne documents: https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html
+# Only an answer of PingOne's own has one of them.
+CODES = frozenset(
+    {
+        *("INVALID_DATA", "INVALID_REQUEST", "REQUEST_FAILED", "ACCESS_FAILED", "NOT_FOUND", "REQUEST_LIMITED"),
+        *("UNEXPECTED_ERROR", "INVALID_TOKEN", "INSUFFICIENT_PERMISSIONS", "LICENSE_EXCEEDED"),
+    }
+)
+
+# Where an answer lists several faults, these codes decide, in this order.
+VERDICTS_ON_OTPS = (EXTRA_OTP_REQUIRED, INVALID_OTP)
+
+# Seconds. Nobody is asked to wait longer than this at a time: a quota that is reset next month may be raised by an
+# administrator today.
+LONGEST_RETRY_AFTER = 86_400.0
+
+# Characters of a text that an answer may add to a log line or a record.
+LONGEST_LINE = 300
+
+# Said of a body that cannot be read since it is compressed, which is not asked for: nothing is unpacked.
+_COMPRESSED = "the body is compressed, perhaps by a proxy, although PingOne is asked not to"
+
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_SECONDS = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
+# An OTP that the service repeats, anything long enough to be an access token or client secret (a UUID is shorter), and
+# the hexadecimal secret of a token (a UUID has shorter parts).
+_SECRETS = re.compile(r"(?<![0-9])[0-9]{6,8}(?![0-9])|[A-Za-z0-9._~+/=-]{40,}|[0-9A-Fa-f]{16,}")
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The readable parts of an answer."""
+
+    answer: Answer
+    # `code` and all `details[].code`.
+    codes: frozenset[str]
+    # Their names are in lower case.
+    headers: Mapping[str, str] = field(repr=False)
+    # The JSON object of the body; empty if the body is anything else (`is_object`).
+    fields: Mapping[str, Any] = field(repr=False)
+    is_object: bool
+    # All that the answer says in `details`.
+    details: Sequence[Mapping[str, Any]] = field(repr=False)
+    # In seconds.
+    retry_after: float | None
+    quota_reset_at: datetime | None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status says that all went well (2xx)."""
+        return 200 <= (self.answer.status or 0) < 300
+
+    @property
+    def is_from_pingone(self) -> bool:
+        """Whether PingOne itself answered, as `is_from_pingone` says it; what it has made has an id as well."""
+        return is_from_pingone(self.answer) or read_id(self.fields.get("id")) is not None
+
+    @property
+    def date(self) -> datetime | None:
+        """The time of the answer, by the clock of the server that sent it; None if it does not tell it."""
+        return _parse_date(self.headers.get("date"))
+
+
+def is_from_pingone(answer: Answer) -> bool:
+    """Whether PingOne itself answered, and not a proxy or gateway in its place: PingOne's answers carry a
+    Correlation-Id, and its errors an id, or a code that it documents."""
+    return answer.correlation_id is not None or answer.error_id is not None or answer.code in CODES
+
+
+def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envelope:
+    """Read the parts of any answer.
+    https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
+    parsed = _parse_json_object(body)
+    known, headers = parsed or {}, {name.lower(): value for name, value in headers.items()}
+    details = _read_details(known)
+    detail = _choose_detail(details)
+    # Token endpoints answer with `error` and `error_description` instead (RFC 6749, section 5.2).
+    code = read_word(known.get("code")) or read_word(known.get("error"))
+    is_plain = headers.get("content-encoding", "identity") == "identity"
+    quota_reset_at = next(filter(None, map(_parse_quota_reset, details)), None)
+    return Envelope(
+        answer=Answer(
+            status=status,
+            code=code,
+            detail_code=read_word(detail.get("code")),
+            error_id=read_id(known.get("id")) if status >= 400 else None,
+            correlation_id=read_id(headers.get("correlation-id")),
+            message=make_printable(detail.get("message"))
+            or make_printable(known.get("message"))
+            or make_printable(known.get("error_description"))
+            or (_COMPRESSED if parsed is None and not is_plain else None),
+        ),
+        codes=frozenset(filter(None, [code, *(read_word(each.get("code")) for each in details)])),
+        headers=headers,
+        fields=known,
+        is_object=parsed is not None,
+        details=details,
+        retry_after=_parse_retry_after(headers.get("retry-after"), headers.get("date"), quota_reset_at),
+        quota_reset_at=quota_reset_at,
+    )
+
+
+def read_word(value: object) -> str | None:
+    """Return the value if it is a code or status as the vendor writes them; None for anything else."""
+    return _match(_CODE, value)
+
+
+def make_printable(value: object) -> str | None:
+    """Make one short line of a text, without control characters, OTPs or access tokens; None if nothing is left."""
+    if not isinstance(value, str):
+        return None
+    # Masked before it is shortened: half an OTP at the end would no longer look like one.
+    masked = _SECRETS.sub(MASK, value)[: 10 * LONGEST_LINE]
+    line = "".join(character if character.isprintable() else " " for character in masked)
+    return " ".join(line.split())[:LONGEST_LINE].strip() or None
+
+
+def _parse_json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _read_details(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    details = fields.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def _match(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
+    """Choose the fault that decides: what is said of the OTP comes first, then the first that has a code."""
+    for code in VERDICTS_ON_OTPS:
+        for detail in details:
+            if detail.get("code") == code:
+                return detail
+    return next((detail for detail in details if read_word(detail.get("code"))), {})
+
+
+def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: datetime | None) -> float | None:
+    """Read the seconds of a `Retry-After`: a number (PingOne) or an HTTP date (RFC 9110, section 10.2.3).
+
+    A date is measured against the answer's own `Date`, so that an error of our clock does not matter. Where a quota is
+    used up, nothing goes before its reset, whatever the header says."""
+    if value is None and quota_reset_at is None:
+        return None
+    value = (value or "").strip()
+    now = _parse_date(date) or datetime.now(UTC)
+    seconds = [float(value)] if _SECONDS.fullmatch(value) else []
+    seconds += [(until - now).total_seconds() for until in (_parse_date(value), quota_reset_at) if until is not None]
+    return min(max(*seconds, 0.0), LONGEST_RETRY_AFTER) if seconds else None
+
+
+# Of answers that come within the same second only the first is read.
+@lru_cache(maxsize=16)
+def _parse_date(value: str | None) -> datetime | None:
+    try:
+        return _to_utc(parsedate_to_datetime(value or ""))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _parse_quota_reset(detail: Mapping[str, Any]) -> datetime | None:
+    """Read when a used-up quota is reset, from `innerError.quotaResetTime`. Its form is not published; ISO 8601 and
+    Unix time, in s or ms, are understood."""
+    value = find_part(detail, "innerError", "quotaResetTime")
+    try:
+        if isinstance(value, str):
+            return read_time(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value / 1000 if value > 1e11 else value, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _to_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def choose_error(envelope: Envelope) -> PingOneError:
+    """Choose the error for an answer that is not the one hoped for. Codes come before the status, which the vendor may
+    change inside its class:
+    https://developer.pingidentity.com/pingone-api/platform/reference/error-codes.html"""
+    answer, codes, status = envelope.answer, envelope.codes, envelope.answer.status or 0
+    if EXTRA_OTP_REQUIRED in codes:
+        return ResyncRequired(answer)
+    if INVALID_OTP in codes:
+        return InvalidOtp(answer)
+    if not 400 <= status < 500 or status == 408:
+        return OutcomeUnknown(answer, envelope.retry_after if status >= 400 else None)
+    if status == 429 or "REQUEST_LIMITED" in codes:
+        return RateLimited(answer, envelope.retry_after, envelope.quota_reset_at)
+    if status in (403, 404) and not envelope.is_from_pingone:
+        # A proxy's or gateway's page says nothing of the device or of our roles: it is an outage.
+        return OutcomeUnknown(answer, envelope.retry_after)
+    if error := _choose_access_error(status, codes):
+        return error(answer)
+    if status == 404 or "NOT_FOUND" in codes:
+        return NotFound(answer)
+    if status in (405, 415):
+        return ProtocolFault(answer)
+    # A body that we cannot read may have said EXTRA_OTP_REQUIRED.
+    return Rejected(answer) if envelope.is_object else OutcomeUnknown(answer)
+
+
+def _choose_access_error(status: int, codes: frozenset[str]) -> type[Unauthorized] | type[Forbidden] | None:
+    """Choose the error for a refused access token, or for a missing role; None for anything else. 401 and 403 share
+    ACCESS_FAILED and INSUFFICIENT_PERMISSIONS: there the status tells which one is meant."""
+    if "INVALID_TOKEN" in codes:
+        return Unauthorized
+    if "LICENSE_EXCEEDED" in codes or status == 403:
+        return Forbidden
+    if status == 401:
+        return Unauthorized
+    return Forbidden if codes & {"ACCESS_FAILED", "INSUFFICIENT_PERMISSIONS"} else None
+
+
+# Ids and serial numbers, as they go into logs and addresses.
+_ID = re.compile(r"[\x21-\x7e]{1,100}")
+# Ids that PingOne gave to what we had it make. They go into the addresses of calls that change something, where no
+# server on the way may take a character for anything else: "%2E%2E" and ";x" vanish from a path.
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+# Names of people: anything but control characters and halves of surrogate pairs, which no database takes. PingOne
+# permits 1,024 characters for the longest of them, the external id.
+_TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,1024}")
+
+
+def find_part(value: object, *names: str) -> object:
+    """Go down a JSON object by these names; None where one of them is missing."""
+    for name in names:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def read_id(value: object) -> str | None:
+    """Read an id or a serial number."""
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def read_plain_id(value: object) -> str | None:
+    """Read an id that leads to one thing alone, whatever a server on the way makes of its address."""
+    return value if isinstance(value, str) and _PLAIN_ID.fullmatch(value) else None
+
+
+def read_text(value: object) -> str | None:
+    """Read a name as it is, so that it can be compared: it is not masked, and not made harmless for a terminal."""
+    return value if isinstance(value, str) and _TEXT.fullmatch(value) else None
+
+
+def read_truth(value: object) -> bool | None:
+    """Read true or false."""
+    return value if isinstance(value, bool) else None
+
+
+def read_count(value: object) -> int | None:
+    """Read a whole number from 0 on."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def read_number(value: object) -> float | None:
+    """Read a number from 0 on; None for one that has no end."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    # Larger ones fit into no float, and are no limits and no times.
+    return float(value) if value < 1e15 else None
+
+
+def read_time(value: object) -> datetime | None:
+    """Read a time in ISO 8601, as UTC."""
+    try:
+        return _to_utc(datetime.fromisoformat(value)) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_age(value: object, now: datetime | None) -> timedelta | None:
+    """Read how long ago this time was, such as that of a creation, by the time of the answer that tells it: so an error
+    of our clock does not matter."""
+    at = read_time(value)
+    return now - at if now and at else None

@@ -1,18 +1,31 @@
-"""What the files of a shipment and our own records tell: rows that the load will refuse or leave out, stale OTPs, and
-presses on the first morning."""
+"""What the files of a shipment and our own records tell: rows that the load will refuse or leave out, pairs that do not
+follow each other, stale OTPs, and presses on the first morning. Rows are read as the load will; nothing is written."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from shlex import quote
 
+from sqlalchemy import Connection, create_engine
+
+from models.base import Base
+from models.encrypted import Keyring, generate_key
+from models.row_fault import RowFault
+from worker.batches.conflicts import Conflicts
+from worker.batches.corrections import Corrections, MendedBatch
+from worker.batches.earlier_records import EarlierRecords
 from worker.batches.load_counts import LoadCounts
 from worker.batches.loaded import Loaded, describe_known
-from worker.intake import Leftovers, RowError, Shipment
+from worker.batches.loading import CHUNK, part_left_out
+from worker.intake import Leftovers, Row, RowError, Shipment
 from worker.observability.counting import count_things
+from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens
+from worker.vault.otp import OtpPair
 from worker.vault.seed import Seed
 
 
@@ -117,3 +130,102 @@ def _count_presses(verdicts: Verdicts) -> list[Finding]:
         " docs/first-morning.md."
     )
     return [Finding("presses_to_discard", Level.NOTE, text, behind)]
+
+
+NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an earlier batch has of this token"
+
+
+class RowReader:
+    """Compares rows with the records of one environment, by the rules of the load, or of the mend of a batch, within a
+    transaction that writes nothing."""
+
+    def __init__(
+        self, connection: Connection, keyring: Keyring, environment_id: str, batch: MendedBatch | None = None
+    ) -> None:
+        self._conflicts = Conflicts(connection, keyring, environment_id)
+        self._earlier = EarlierRecords(connection, keyring, environment_id)
+        self._corrections = Corrections(connection, keyring, batch) if batch else None
+
+    def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
+        """Read every row of a shipment. Raises UnusableFile."""
+        verdicts, leftovers = Verdicts(), Leftovers()
+        tokens = telling(shipment.tokens(leftovers), on_progress, "Reading rows", each=CHUNK)
+        while chunk := list(islice(tokens, CHUNK)):
+            for token in chunk:
+                if isinstance(token, Row):
+                    verdicts.count_kind(token)
+            chunk = [shipment.require_ids(token) for token in chunk]
+            verdicts.refused += [row for row in chunk if isinstance(row, RowError)]
+            whole = [row for row in chunk if isinstance(row, Row)]
+            self._judge(shipment, whole, verdicts)
+        return verdicts, leftovers
+
+    def _judge(self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts) -> None:
+        """Part good rows of the file into those that go, those that are refused, and those that are left out."""
+        if self._corrections:
+            corrected = self._corrections.judge(rows)
+            records, conflicting = [each.new for each in corrected.corrections], corrected.errors
+        else:
+            records, conflicting = self._conflicts.split(rows)
+        left_out, refused = part_left_out(shipment, conflicting)
+        good = [record.row for record in records]
+        verdicts.refused += refused
+        verdicts.refused_by_database += [error for error in refused if error.fault != RowFault.REPEATED]
+        verdicts.left_out += left_out
+        verdicts.good += good
+        self._compare_with_seeds(good, verdicts)
+
+    def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
+        """Note which pairs are not consecutive OTPs of a seed that we still have of their token."""
+        pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
+        earlier = self._earlier.find_by_serial_number(pairs)
+        for row in pairs:
+            found = [(record, self._earlier.open(record)) for record in earlier.get(row.serial_number, ())]
+            seeds = [(seed, record.next_counter) for record, seed in found if isinstance(seed, Seed)]
+            if seeds and not any(is_consecutive(row, seed, reached) for seed, reached in seeds):
+                verdicts.doubt(row, "not_consecutive", NOT_CONSECUTIVE)
+
+
+@contextmanager
+def reading_without_records() -> Iterator[RowReader]:
+    """Yield a reader for a database that has no records: there is none yet, or it cannot be asked."""
+    engine = create_engine("sqlite://")
+    try:
+        Base.metadata.create_all(engine)
+        with engine.connect() as connection:
+            yield RowReader(connection, Keyring([generate_key()]), "")
+    finally:
+        engine.dispose()
+
+
+# OTPs of a HOTP seed, beyond the last counter that we know of, among which a pair is looked for: as far as PingOne
+# itself may look for it.
+HOTP_WINDOW = 100
+# Time steps before and after that of `generated_at`: a token's clock may be some minutes off.
+TOTP_WINDOW = 20
+
+
+def is_consecutive(row: Row, seed: Seed, reached: int | None) -> bool:
+    """Whether the pair of this row is two consecutive OTPs of the seed. `reached`: the counter that earlier records of
+    the token have come to, of HOTP. True where the row does not say when its TOTP pair was made."""
+    assert isinstance(row.otps, OtpPair), "only a pair can be compared with a seed"  # noqa: S101
+    counters = _choose_counters(row, seed, reached)
+    if counters is None:
+        return True
+    previous = None
+    for counter in counters:
+        otp = seed.mint(counter)
+        if previous == row.otps.first and otp == row.otps.second:
+            return True
+        previous = otp
+    return False
+
+
+def _choose_counters(row: Row, seed: Seed, reached: int | None) -> range | None:
+    """Choose the counters, or time steps, that the pair may come from; None if that is not known."""
+    if seed.time_step is None:
+        return range(seed.counter, max(seed.counter, reached or 0) + HOTP_WINDOW)
+    if row.generated_at is None:
+        return None
+    step = int(row.generated_at.timestamp() // seed.time_step)
+    return range(max(step - TOTP_WINDOW, 0), step + TOTP_WINDOW + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -125,6 +125,14 @@ class Verdicts:
     def doubted(self, name: str) -> list[str]:
         """The serial numbers that stand under this finding."""
         return [serial for serial, (found, _) in self.doubts.items() if found == name]
+
+    def ask_about(self, texts: Mapping[str, str]) -> list[Finding]:
+        """Make the findings about doubted tokens, by their names; each is a question."""
+        return [
+            finding
+            for name, text in texts.items()
+            for finding in name_tokens(name, Level.ASK, text, self.doubted(name))
+        ]
 
     def lines(self) -> list[tuple[int, str, str, str]]:
         """Every row in the file's order: its number, its serial number, its verdict and the reason."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TypeVar
 
 from worker.batches.inventory_list import list_pages
@@ -15,19 +16,17 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.configuration import MfaSettings
-from worker.pingone.envelope import is_from_pingone
+from worker.pingone.devices import UserDevice
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.reads import Reads
-from worker.pingone.user_devices import UserDevice
+from worker.pingone.reads import MfaSettings, Reads
 from worker.pingone.users import User, UserAttribute
+from worker.pingone.wire import is_from_pingone
 from worker.preflight import files, tenant
-from worker.preflight.devices import check_devices
+from worker.preflight.files import RowReader
 from worker.preflight.findings import Finding, Level, Verdicts
-from worker.preflight.inventory import check_inventory
-from worker.preflight.persons import check_persons
-from worker.preflight.rows import RowReader
+from worker.preflight.tenant import check_devices, check_inventory, check_persons
+from worker.rules.hours import DailyHours
 from worker.rules.resync import ResyncKnowledge
 
 T = TypeVar("T")
@@ -230,3 +229,41 @@ def _wait_for_slot(read: Callable[[], T]) -> T:
                 raise
             time.sleep(far.wait)
             waited += far.wait
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedWork:
+    """What a run would do. `imports` and `devices`, the tokens to be imported and the devices to be made, are upper
+    limits unless `is_exact`: then the rows were compared with PingOne's inventory. `days`: on how many days it works
+    where the batch has hours."""
+
+    tokens: int
+    imports: int
+    devices: int
+    is_exact: bool
+    requests: int
+    days: int | None
+
+
+def expect_work(report: Report, switches: Switches, hours: DailyHours | None) -> ExpectedWork:
+    """Count what a run would do with the rows that a load takes."""
+    good = report.verdicts.good
+    without_device = sum(row.device_id is None for row in good)
+    noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
+    is_exact = _is_inventory_known(report)
+    imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
+    devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
+    return ExpectedWork(
+        tokens=len(good),
+        imports=imports if switches.may_import else 0,
+        devices=min(devices, without_device) if switches.may_pair else 0,
+        is_exact=is_exact,
+        requests=round(report.seconds * report.rate),
+        days=max(1, ceil(report.seconds / hours.seconds)) if hours else None,
+    )
+
+
+def _is_inventory_known(report: Report) -> bool:
+    """Whether the rows were compared with PingOne's inventory."""
+    is_asked = report.is_complete and report.requests > 0
+    return is_asked and not any(text.startswith("the inventory:") for text in report.unknown)

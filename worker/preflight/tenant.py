@@ -1,12 +1,26 @@
-"""The environment's own rules: its policy, its locks, what it mails, what its license permits."""
+"""What PingOne tells of a shipment: the environment's own rules, the persons, their devices, and the inventory."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+
+from models.reason import Reason
+from worker.batches.preparation.inventory import find_difference
+from worker.batches.preparation.people import FindUsers, find_all, group_by_name, judge_person
+from worker.intake import NO_SWITCHES, Row, Switches
 from worker.observability.counting import count_things
+from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.configuration import Capabilities, MfaSettings, Policy
-from worker.preflight.findings import Finding, Level
+from worker.pingone.devices import ACTIVATION_REQUIRED, UserDevice
+from worker.pingone.errors import NotFound
+from worker.pingone.inventory import InventoryToken
+from worker.pingone.reads import Capabilities, MfaSettings, Policy
+from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, fold_case
+from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
+from worker.vault.seed import Seed
 
 # What PingOne sends for a new device where a policy says nothing of it.
 NOTIFIES_BY_DEFAULT = "EMAIL_THEN_SMS"
@@ -103,3 +117,244 @@ def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> list[Finding]:
         " PingOne asks for a second OTP, and up to three OTPs may be lost to learning it. Consider --canary."
     )
     return [Finding("resync_unknown", Level.NOTE, text)]
+
+
+PERSON_TEXTS = {
+    "user_not_found": "Of persons whom PingOne does not find: {n} of the tokens. Correct their names, or see whether"
+    " the worker application's role covers their population.",
+    "user_ambiguous": "Of names that several persons have: {n} of the tokens. Give their user ids.",
+    "account_not_usable": "Of persons whose account is disabled or locked: {n} of the tokens. Enable or unlock it"
+    " first.",
+    "other_person": "With a user id that is not the one of the name beside it: {n} of the tokens. Correct one of the"
+    " two.",
+}
+
+# What a row's verdict says of its person.
+SAYS = {
+    Reason.USER_NOT_FOUND: "PingOne finds nobody of this name",
+    Reason.USER_AMBIGUOUS: "PingOne finds several persons of this name: give the user id",
+    Reason.ACCOUNT_NOT_USABLE: "the person's account is disabled or locked",
+}
+
+
+def check_persons(verdicts: Verdicts, find_users: FindUsers, on_progress: OnProgress = tell_nobody) -> list[Finding]:
+    """Look every named person up, NAMES_PER_REQUEST to a request. Raises what the reads raise."""
+    named = {attribute: _rows_by_name(verdicts.good, attribute) for attribute in UserAttribute}
+    find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
+    for attribute, rows in named.items():
+        found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
+        for name, mine in rows.items():
+            for row in mine:
+                _judge_person(verdicts, row, found.get(fold_case(name), []))
+    return verdicts.ask_about(PERSON_TEXTS)
+
+
+def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -> FindUsers:
+    """Make a function that finds users, and tells after each request how many of all names were asked for."""
+    done = 0
+
+    def find(attribute: UserAttribute, names: Sequence[str]) -> Sequence[User]:
+        nonlocal done
+        users = find_users(attribute, names)
+        done += len(names)
+        if done < total:
+            on_progress("Looking persons up", done, total)
+        return users
+
+    return find
+
+
+def _rows_by_name(rows: Sequence[Row], attribute: UserAttribute) -> dict[str, list[Row]]:
+    """The rows whose person is named by this attribute, and by none that is asked before it."""
+    order = list(UserAttribute)
+    named: dict[str, list[Row]] = {}
+    for row in rows:
+        names = {each: _read_name(row, each) for each in order}
+        first = next((each for each in order if names[each]), None)
+        if first is attribute:
+            named.setdefault(names[attribute] or "", []).append(row)
+    return named
+
+
+def _read_name(row: Row, attribute: UserAttribute) -> str | None:
+    match attribute:
+        case UserAttribute.USERNAME:
+            return row.username
+        case UserAttribute.EMAIL:
+            return row.email
+        case UserAttribute.EXTERNAL_ID:
+            return row.external_id
+
+
+def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
+    """Note what is wrong with the person of a row, if anything is; or who it is. Of several persons of one name, a user
+    id beside it says which is meant."""
+    meant = [user for user in users if user.id.lower() == row.user_id]
+    if users and row.user_id and not meant:
+        verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
+    elif judged := judge_person(meant or users):
+        reason, told = judged
+        verdicts.doubt(row, reason, f"{SAYS[reason]}{told and f'. {told}'}")
+    else:
+        verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()
+
+
+# Tokens that an environment may have:
+# https://docs.pingidentity.com/pingone/strong_authentication_mfa/p1_pid_oath_tokens.html
+MOST_TOKENS = 100_000
+# The part of them from which a person is told.
+NEARLY_FULL = 0.9
+
+TOKEN_TEXTS = {
+    "token_not_in_inventory": "Not in PingOne's inventory: {n} of the tokens. Import them first.",
+    "token_differs": "In PingOne's inventory with other parameters than the file has: {n} of the tokens. Every OTP"
+    " would be wrong: revoke them there, and import them anew.",
+    "token_taken": "Paired with another person or device than the file says: {n} of the tokens. Correct the ids.",
+    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. Pair them first.",
+}
+
+
+# What a load does with such tokens where it may, instead of asking.
+DOES = {
+    "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They will be imported.",
+    "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They will be paired.",
+}
+
+
+def check_inventory(
+    verdicts: Verdicts, tokens: Iterable[InventoryToken], switches: Switches = NO_SWITCHES
+) -> list[Finding]:
+    """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
+    raises."""
+    does = {
+        "token_not_in_inventory": switches.may_import,
+        "token_not_paired": switches.may_pair,
+    }
+    # PingOne may write a serial number in other letters than the file.
+    rows = defaultdict[str, list[Row]](list)
+    for row in verdicts.good:
+        rows[row.serial_number.lower()].append(row)
+    found, free, count = set[str](), list[str](), 0
+    for token in tokens:
+        count += 1
+        serial = (token.serial_number or "").lower()
+        for row in rows.get(serial, ()):
+            found.add(serial)
+            if switches.may_pair and _is_free(token):
+                free.append(row.serial_number)
+            _judge_token(verdicts, row, token, may_pair=switches.may_pair)
+    missing = [row for serial, mine in rows.items() if serial not in found for row in mine]
+    if not switches.may_import:
+        for row in missing:
+            verdicts.doubt(row, "token_not_in_inventory", "the inventory has no token of this serial number")
+    findings = verdicts.ask_about(TOKEN_TEXTS)
+    lacking = [row.serial_number for row in missing]
+    for name, serials in (("token_not_in_inventory", lacking), ("token_not_paired", free)):
+        findings += name_tokens(name, Level.NOTE, DOES[name], serials if does[name] else ())
+    if len(missing) + count > MOST_TOKENS and switches.may_import:
+        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {len(missing)} more have no room in it."
+        findings.append(Finding("inventory_full", Level.STOP, text))
+    elif count > NEARLY_FULL * MOST_TOKENS:
+        text = f"The inventory has {count} of the {MOST_TOKENS} tokens that an environment may have."
+        findings.append(Finding("inventory_nearly_full", Level.NOTE, text))
+    return findings
+
+
+def _judge_token(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pair: bool) -> None:
+    """Note what the inventory says against a row, if anything."""
+    if isinstance(row.otps, Seed) and (difference := find_difference(row.otps, token)):
+        verdicts.doubt(row, "token_differs", f"PingOne has it with another {difference}")
+    elif _is_free(token):
+        if not may_pair:
+            verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
+    elif _differs(token.device_id, row.device_id) or _differs(token.user_id, verdicts.find_user_id(row)):
+        verdicts.doubt(row, "token_taken", "it is paired with another person or device")
+
+
+def _is_free(token: InventoryToken) -> bool:
+    return token.device_id is None and token.user_id is None
+
+
+def _differs(theirs: str | None, ours: str | None) -> bool:
+    return theirs is not None and ours is not None and theirs.lower() != ours.lower()
+
+
+# Lists the devices of the user with this id.
+ListDevices = Callable[[str], Sequence[UserDevice]]
+
+# PingOne deletes a device that is not active 24 hours after it was made; a batch takes its time too.
+OLD = timedelta(hours=20)
+# Persons whose devices are read, at one request each.
+SAMPLE = 50
+# Persons after whom it is told how many were read.
+EACH = 25
+
+DEVICE_TEXTS = {
+    "devices_old": "Waiting for activation longer than 20 hours: {n} of the devices. PingOne deletes a device that is"
+    " not active after 24 hours: begin at once, or pair these tokens anew and write the new device ids into the file.",
+    "device_not_found": "With a device id that PingOne does not find with this user: {n} of the tokens. It deletes a"
+    " device that is not active after 24 hours: pair these tokens anew, or correct the ids.",
+    "too_many_devices": "Of persons who have as many devices as they may already: {n} of the tokens. Remove a device"
+    " of theirs, or raise maxAllowedDevices in PingOne's MFA settings.",
+}
+
+
+def choose_persons(user_ids: Iterable[str | None], most: int = SAMPLE) -> list[str]:
+    """Choose the users whose devices are read: all of them, or `most`, evenly spread over the file. None: that of a row
+    is not known."""
+    persons = list(dict.fromkeys(filter(None, user_ids)))
+    if len(persons) <= most:
+        return persons
+    return [persons[number * len(persons) // most] for number in range(most)]
+
+
+def check_devices(
+    verdicts: Verdicts,
+    list_devices: ListDevices,
+    *,
+    max_devices: int | None,
+    most: int = SAMPLE,
+    on_progress: OnProgress = tell_nobody,
+) -> list[Finding]:
+    """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
+    if that is not known. Raises what the reads raise."""
+    user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
+    persons = choose_persons(user_ids.values(), most)
+    asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
+    devices = {person: _list_or_nothing(list_devices, person) for person in asked}
+    everybody = set(filter(None, user_ids.values()))
+    for row in verdicts.good:
+        person = user_ids[row.row_number]
+        if person in devices:
+            _judge_device(verdicts, row, devices[person], max_devices)
+    is_sample = len(persons) < len(everybody)
+    among = f"Among {len(persons)} of the {len(everybody)} persons, evenly spread over the file: " if is_sample else ""
+    findings = verdicts.ask_about({name: among + text for name, text in DEVICE_TEXTS.items()})
+    if is_sample:
+        text = (
+            f"The devices of {len(persons)} of the {len(everybody)} persons were read, evenly spread over the file;"
+            " those of the others are not known."
+        )
+        findings.append(Finding("devices_sampled", Level.NOTE, text))
+    return findings
+
+
+def _list_or_nothing(list_devices: ListDevices, person: str) -> Sequence[UserDevice]:
+    """List the devices of a person; none if PingOne knows nobody of this id."""
+    try:
+        return list_devices(person)
+    except NotFound:
+        return ()
+
+
+def _judge_device(verdicts: Verdicts, row: Row, devices: Sequence[UserDevice], max_devices: int | None) -> None:
+    """Note what the devices of its person say against a row, if anything."""
+    if row.device_id is None:
+        if max_devices is not None and len(devices) >= max_devices:
+            verdicts.doubt(row, "too_many_devices", f"the person has {len(devices)} devices, and may have no more")
+        return
+    device = next((device for device in devices if device.id.lower() == row.device_id), None)
+    if device is None:
+        verdicts.doubt(row, "device_not_found", "PingOne does not find this device with this user")
+    elif device.status == ACTIVATION_REQUIRED and device.age and device.age > OLD:
+        verdicts.doubt(row, "devices_old", "its device has waited longer than 20 hours, and is deleted at 24")

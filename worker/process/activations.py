@@ -9,8 +9,7 @@ from collections.abc import Callable
 from models.reason import PauseReason
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Sickness
+from worker.fleet import Fitness, Sickness
 from worker.leases.worker import Leases
 from worker.records.activation import Activation
 from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter

@@ -14,12 +14,12 @@ from worker.config.environment import Environments
 from worker.config.settings import ConfigError
 from worker.database.away import is_away
 from worker.database.engine import Database
-from worker.fleet.processes import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
+from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
 from worker.leases.order import has_pending
+from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
-from worker.pingone.clock_drift import measure_drift
+from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
-from worker.pingone.hold_reasons import explain_hold
 
 # Attempts among which one is looked for that PingOne answered another process.
 _LATEST = 200

@@ -20,8 +20,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.dispatch.dispatcher import Broker, Dispatcher
 from worker.dispatch.workload import Workload
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import NETWORK, Processes, Sickness, name_this_process
+from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
@@ -32,7 +31,7 @@ from worker.process.parts import Parts
 from worker.process.start_check import StartCheck
 from worker.records.activation import Activation
 from worker.rules.breaker import Thresholds
-from worker.tenants.resync import FixedResync, LearntResync, Resync
+from worker.tenants import FixedResync, LearntResync, Resync
 
 
 class WorkerParts(Parts):

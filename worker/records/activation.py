@@ -21,14 +21,13 @@ from worker.observability.log_context import begin_work, end_work
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
-from worker.pingone.client import Client
-from worker.pingone.clock import PingOneClock
-from worker.pingone.pairings import Pairings
+from worker.pingone.client import Client, PingOneClock
+from worker.pingone.pairing import Pairings
 from worker.records.attempt import Attempt, AttemptTools
 from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
-from worker.tenants.resync import FixedResync, Resync
+from worker.tenants import FixedResync, Resync
 
 log = structlog.get_logger()
 

@@ -21,12 +21,10 @@ from worker.leases.worker import DeviceInProgress, Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pace.slots import Pace
-from worker.pingone.client import Call, Client
-from worker.pingone.clock import PingOneClock
+from worker.pingone.client import Call, Client, PingOneClock
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
-from worker.pingone.pairing import PairedDevice, Pairing
-from worker.pingone.pairings import Pairings
-from worker.pingone.wire import Device
+from worker.pingone.pairing import Pairings
 from worker.records.otps import FromPair, Otps
 from worker.records.outcome import LEASE_LOST, describe_outcome
 from worker.rules import decisions, next_otp, pairing, resync
@@ -41,7 +39,7 @@ from worker.rules.no_effect import (
 )
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, Decision, FindDevice, Next, Pair, Pause, Retry, SendOtp, Step
-from worker.tenants.resync import Resync
+from worker.tenants import Resync
 from worker.vault.otp import Otp
 from worker.vault.sealed_otps import open_otps
 

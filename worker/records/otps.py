@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from worker.pingone.clock import PingOneClock
+from worker.pingone.client import PingOneClock
 from worker.rules.minting import Mint, Now, StepMissed, WaitForStep, choose_hotp_counter, choose_time_step
 from worker.rules.progress import Progress
 from worker.vault.otp import Otp, OtpPair

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call, Client
+from worker.pingone.devices import Device
 from worker.pingone.errors import PingOneError
-from worker.pingone.wire import Device
 
 # What the read of a device brings: the device, or why nothing is known of it.
 Answer = Device | PingOneError | SlotTooFar

@@ -16,7 +16,7 @@ from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
-from worker.fleet.processes import read_processes
+from worker.fleet import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import read_pace
 from worker.reports.named_tokens import Token, find_tokens

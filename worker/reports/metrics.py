@@ -17,7 +17,7 @@ from models.record import Record
 from models.record_indexes import EXPIRING, HALF_DONE, LASTING
 from worker.batches.commands import LicenseOf
 from worker.database.engine import Database
-from worker.fleet.processes import read_processes
+from worker.fleet import read_processes
 from worker.leases.queue import Queue
 from worker.pace.known_pace import KnownPace, read_pace
 from worker.reports.attempt_durations import AttemptCounter, AttemptTotals

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.reports.rehearsal import Rehearsal
 from worker.reports.sentences.run_command import write_run
 

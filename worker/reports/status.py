@@ -16,7 +16,7 @@ from models.record_states import FINAL, Status
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.fleet.processes import read_processes
+from worker.fleet import read_processes
 from worker.pace.known_pace import read_pace
 from worker.reports.batch_status import BatchStatus
 from worker.reports.outage import read_outage
@@ -24,7 +24,7 @@ from worker.reports.outcome import read_outcome
 from worker.reports.preparation_pace import measure_preparation
 from worker.reports.stall import Fleet
 from worker.reports.standstill import measure_standstill
-from worker.tenants.resync import read_resync
+from worker.tenants import read_resync
 
 # Seconds; the pace is measured by the records that were settled in the last ones.
 PACE_SECONDS = 30.0

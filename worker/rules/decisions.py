@@ -18,8 +18,8 @@ from datetime import timedelta
 from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
-from worker.pingone import errors, refusals
-from worker.pingone.wire import Device
+from worker.pingone import errors
+from worker.pingone.devices import Device
 from worker.rules import next_otp, no_effect, pairing
 from worker.rules.limits import Limits
 from worker.rules.next_otp import send_next_otp
@@ -49,7 +49,7 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case errors.InvalidOtp():
             verdict = Reason.INVALID_OTP if ordinal == 1 else Reason.RESYNC_FAILED
             return replace(progress.with_otp_answered(ordinal), verdict=verdict), ReadDevice()
-        case refusals.Rejected():
+        case errors.Rejected():
             return replace(progress.with_otp_answered(ordinal), verdict=_name_rejection(answer)), ReadDevice()
         case errors.OutcomeUnknown() if answer.is_over:
             # No post still runs that a read would have to wait for.
@@ -85,7 +85,7 @@ def decide_after_read(
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
         case errors.NotFound():
             return no_effect.decide_after_missing(progress, limits)
-        case refusals.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not (
+        case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not (
             progress.is_open or progress.pairing.is_open
         ):
             return no_effect.give_up_after_read(progress, Reason.REJECTED)
@@ -97,7 +97,7 @@ def decide_after_read(
         case (
             errors.OutcomeUnknown()
             | errors.Forbidden()
-            | refusals.Rejected()
+            | errors.Rejected()
             | errors.InvalidOtp()
             | errors.ResyncRequired()
         ):
@@ -155,7 +155,7 @@ def _read_later(progress: Progress, limits: Limits, why: Failure) -> Retry:
     return Retry(limits.read_delay * (1 + progress.jitter / 4), is_counted=True, why=why)
 
 
-def _name_rejection(failure: refusals.Rejected) -> Reason:
+def _name_rejection(failure: errors.Rejected) -> Reason:
     if "ACCOUNT_NOT_USABLE" in (failure.answer.code, failure.answer.detail_code):
         return Reason.ACCOUNT_NOT_USABLE
     return Reason.REJECTED

@@ -8,7 +8,7 @@ from dataclasses import replace
 from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from worker.pace.errors import SlotTooFar
-from worker.pingone import errors, refusals
+from worker.pingone import errors
 from worker.rules import quota
 from worker.rules.limits import Limits
 from worker.rules.progress import Progress
@@ -46,7 +46,7 @@ _NAMES: dict[type, Failure] = {
     errors.OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
     errors.ResyncRequired: Failure.RESYNC_REQUIRED,
     errors.InvalidOtp: Failure.INVALID_OTP,
-    refusals.Rejected: Failure.REJECTED,
+    errors.Rejected: Failure.REJECTED,
 }
 
 

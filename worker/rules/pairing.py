@@ -11,8 +11,8 @@ from dataclasses import replace
 from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker.pingone import errors, refusals
-from worker.pingone.pairing import PairedDevice, Pairing
+from worker.pingone import errors
+from worker.pingone.devices import PairedDevice, Pairing
 from worker.rules import no_effect
 from worker.rules.limits import Limits
 from worker.rules.next_otp import choose_otp, send_next_otp
@@ -27,9 +27,9 @@ _LOOK_AGAIN = 5.0
 
 # What PingOne refuses for good, and the reason that the record is given up for.
 _REFUSALS: dict[type[errors.PingOneError], Reason] = {
-    refusals.TooManyDevices: Reason.TOO_MANY_DEVICES,
-    refusals.MethodOff: Reason.METHOD_OFF,
-    refusals.AccountNotUsable: Reason.ACCOUNT_NOT_USABLE,
+    errors.TooManyDevices: Reason.TOO_MANY_DEVICES,
+    errors.MethodOff: Reason.METHOD_OFF,
+    errors.AccountNotUsable: Reason.ACCOUNT_NOT_USABLE,
     errors.LicenseExceeded: Reason.LICENSE,
 }
 
@@ -78,14 +78,14 @@ def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None
             return _take_device(progress, answer)
         case None:
             return _decide_for_free_token(progress, limits)
-        case refusals.Rejected() if not progress.pairing.is_open:
+        case errors.Rejected() if not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.REJECTED)
         case errors.Forbidden() if progress.attempts > limits.attempts and not progress.pairing.is_open:
             return _give_up(progress, progress.verdict or Reason.FORBIDDEN)
         case errors.Forbidden() if progress.attempts > limits.attempts:
             # Without a look-up, nobody will ever know what became of it.
             return progress, no_effect.pause(progress, PauseReason.PERMISSIONS, limits)
-        case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | refusals.Rejected():
+        case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
             delay = no_effect.choose_read_delay(progress, limits)
             return progress, Retry(delay, is_counted=True, why=name_failure(answer))
     return no_effect.decide_after_no_effect(progress, answer, limits)
@@ -115,13 +115,13 @@ def _with(progress: Progress, pairing: PairingProgress) -> Progress:
 def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limits) -> Next:
     """What follows where a request to pair made nothing."""
     match answer:
-        case refusals.AlreadyPaired():
+        case errors.AlreadyPaired():
             return progress, FindDevice()
-        case refusals.TokenNotInInventory():
+        case errors.TokenNotInInventory():
             return _decide_after_missing(progress, Reason.TOKEN_NOT_IN_INVENTORY, limits)
         case errors.NotFound():
             return _decide_after_missing(progress, Reason.USER_NOT_FOUND, limits)
-        case refusals.Rejected() | errors.LicenseExceeded() | errors.InvalidOtp() | errors.ResyncRequired():
+        case errors.Rejected() | errors.LicenseExceeded() | errors.InvalidOtp() | errors.ResyncRequired():
             return _refuse(progress, _REFUSALS.get(type(answer), Reason.REJECTED))
     return no_effect.decide_after_no_effect(progress, answer, limits)
 

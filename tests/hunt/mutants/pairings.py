@@ -11,7 +11,7 @@ from hunt.mutants.patching import Patch, around, execute, mutant
 from models.record_states import PairingState
 from worker.leases.worker import Leases
 from worker.pingone import errors
-from worker.pingone.pairing import PairedDevice, Pairing
+from worker.pingone.devices import PairedDevice, Pairing
 from worker.rules import pairing
 from worker.rules.progress import PairingProgress, Progress
 

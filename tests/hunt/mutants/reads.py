@@ -11,9 +11,9 @@ import worker.leases.commands
 import worker.leases.settlement
 from hunt.model_network import ModelTransport
 from hunt.mutants.patching import Patch, around, mutant
-from worker.pingone import errors, wire
+from worker.pingone import devices, errors
 from worker.pingone.client import Client
-from worker.pingone.envelope import Envelope
+from worker.pingone.wire import Envelope
 from worker.rules import decisions
 from worker.rules.steps import Retry
 
@@ -65,7 +65,7 @@ def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
 
 @mutant("it is active here, and not ACTIVE at PingOne")
 def believes_an_answer_about_another_device() -> list[Patch]:
-    return [around(wire, "_differs", lambda *_: False)]
+    return [around(devices, "_differs", lambda *_: False)]
 
 
 @mutant("goes out, and PingOne has not asked for OTP 2")

@@ -10,7 +10,7 @@ import worker.leases.replay
 import worker.leases.worker
 from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
-from worker.pingone.clock import PingOneClock
+from worker.pingone.client import PingOneClock
 from worker.records import otps
 from worker.rules.minting import Mint, StepMissed, WaitForStep
 from worker.rules.progress import Progress

@@ -19,7 +19,7 @@ from worker.batches.commands import NotPossible
 from worker.batches.undo.devices import End, Heir
 from worker.leases.clock_jumps import RecordTimes
 from worker.pingone.errors import NotFound
-from worker.pingone.pairings import Pairings
+from worker.pingone.pairing import Pairings
 
 
 @pytest.mark.parametrize(

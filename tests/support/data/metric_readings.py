@@ -13,7 +13,7 @@ from models.batch import BatchState
 from models.reason import PauseReason, Reason
 from models.record_states import Status
 from worker.cli.metric_families import MetricsCollector
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.attempt_durations import AttemptTotals
 from worker.reports.metrics import BatchReading, Reading

@@ -26,14 +26,9 @@ from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turns
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment, Environments
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Sickness
+from worker.fleet import Fitness, Sickness
 from worker.pingone.clients import Clients
-from worker.pingone.errors import (
-    Answer,
-    Forbidden,
-    OutcomeUnknown,
-)
+from worker.pingone.errors import Answer, Forbidden, OutcomeUnknown
 from worker.rules.breaker import Thresholds
 from worker.vault.seed import Secret, Seed
 

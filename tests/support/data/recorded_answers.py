@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from worker.pingone.wire import Envelope, open_envelope
+
 SAMPLES = Path(__file__).parents[2] / "samples" / "pingone"
 
 # Status, headers, body.
@@ -15,6 +17,11 @@ def recorded(name: str) -> Recorded:
     head, _, body = (SAMPLES / f"{name}.http").read_bytes().partition(b"\n\n")
     status, *headers = head.decode().splitlines()
     return int(status.split()[1]), dict(line.split(": ", 1) for line in headers), body
+
+
+def opened(name: str) -> Envelope:
+    """A recorded answer as those read it that look for a user, a device or a token."""
+    return open_envelope(*recorded(name))
 
 
 def names_of(kind: str) -> set[str]:

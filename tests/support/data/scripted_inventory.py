@@ -9,12 +9,10 @@ from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.client import Call
-from worker.pingone.configuration import MfaSettings
-from worker.pingone.errors import Answer, NotFound
-from worker.pingone.import_jobs import ImportJob, JobState, NewToken
-from worker.pingone.inventory import InventoryToken
+from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
+from worker.pingone.inventory import ImportJob, InventoryToken, JobState, NewToken
 from worker.pingone.pages import Page
-from worker.pingone.refusals import BadToken, TooManyTerms
+from worker.pingone.reads import MfaSettings
 from worker.pingone.users import User, UserAttribute
 
 OK = Answer(status=200)

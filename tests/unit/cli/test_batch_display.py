@@ -16,7 +16,7 @@ from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.reports.batch_status import BatchStatus
 from worker.reports.stall import Fleet
 from worker.reports.status_json import make_status_json

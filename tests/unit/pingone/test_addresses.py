@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from worker.config.environment import Environment
-from worker.pingone.addresses import build_url, is_in_environment
+from worker.pingone.wire import build_url, is_in_environment
 
 ID = "5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 OURS = f"https://api.pingone.eu/v1/environments/{ID}"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.pingone.errors import PingOneError
-from worker.pingone.import_jobs import ImportJob, parse_job, parse_started_job
-from worker.pingone.pairing import PairedDevice, parse_pairing, parse_unpaired
-from worker.pingone.refusals import BadToken
+from worker.pingone.devices import PairedDevice, parse_pairing, parse_unpaired
+from worker.pingone.errors import BadToken, PingOneError
+from worker.pingone.inventory import ImportJob, parse_job, parse_started_job
+from worker.pingone.wire import open_envelope
 
 WORDS = [
     *("id", "code", "details", "target", "innerError", "maximumAllowed", "status", "result", "created", "duplicates"),
@@ -81,7 +81,7 @@ def test_any_answer_is_a_result_or_a_pingone_error(
     parse: Callable[..., object], status: int, headers: Mapping[str, str], body: bytes
 ) -> None:
     try:
-        result = parse(status, headers, body)
+        result = parse(open_envelope(status, headers, body))
     except PingOneError as error:
         check(error)
         return

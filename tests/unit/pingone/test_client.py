@@ -71,10 +71,10 @@ def connect(make_environment: Any, serve: Any, script: Any, counting: Any, pace:
     """Makes a client whose API answers as told, and whose token endpoint grants; returns the client and the API."""
     clients = []
 
-    def make(*answers: bytes | Callable[[Any], bytes], **options: Any) -> tuple[Client, Any]:
+    def make(*answers: bytes | Callable[[Any], bytes], tls: Any = None, **options: Any) -> tuple[Client, Any]:
         api = script(list(answers))
         token_url = f"{serve(script([counting])).url}/as/token"
-        environment = make_environment(serve(api).url, token_url=token_url)
+        environment = make_environment(serve(api, tls).url, token_url=token_url)
         client = Client(environment, AccessTokens(environment), pace, **options)
         clients.append(client)
         return client, api
@@ -169,7 +169,7 @@ def test_an_answer_that_settles_anything_is_not_asked_for_again(
 def test_a_lost_read_is_made_again_unless_its_lease_ends(
     connect: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
     client, api = connect(http(502), http(500), http(200, ACTIVE))
     call = new_call()
     assert client.read_device("6f1d3c1e", "0f0b7a52", call=call).is_active
@@ -304,8 +304,11 @@ def test_an_answer_about_another_device_is_not_believed_and_its_connection_not_u
     assert call.requests == 3
 
 
-def test_an_answer_that_comes_twice_makes_no_other_device_active(connect: Any, http: Any) -> None:
-    client, api = connect(http(200, ACTIVE) * 2, http(400, INVALID_OTP))
+def test_an_answer_that_comes_twice_makes_no_other_device_active(
+    connect: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    client, api = connect(http(200, ACTIVE) * 2, http(400, INVALID_OTP), tls=certificate.server_context())
     activate(client)
     with pytest.raises(InvalidOtp):
         client.activate("6f1d3c1e", "7c3e9d14", OTP, resync=False, call=new_call())

@@ -11,8 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from worker.pingone.client_assertion import GOOD_FOR, sign_assertion
-from worker.pingone.token_endpoint import build_access_token_request
+from worker.pingone.auth import GOOD_FOR, build_access_token_request, sign_assertion
 from worker.simulator.access import AccessTokens
 from worker.simulator.settings import Settings
 

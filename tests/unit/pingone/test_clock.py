@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from email.utils import formatdate
 
 import pytest
 
-from worker.pingone import clock as module
-from worker.pingone.clock import PingOneClock
+from worker.pingone import client as module
+from worker.pingone.client import PingOneClock
+from worker.pingone.wire import open_envelope
 
 # Unix time of PingOne's clock when ours stands at 0.
 AHEAD = 1_800_000_000.4
@@ -19,9 +21,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> PingOneClock:
     return PingOneClock()
 
 
-def answer(at: float, *, ahead: float = AHEAD) -> dict[str, str]:
-    """The headers of an answer that PingOne gave when our clock stood at this time."""
-    return {"Date": formatdate(int(at + ahead), usegmt=True)}
+def answer(at: float, *, ahead: float = AHEAD) -> datetime | None:
+    """The date of an answer that PingOne gave when our clock stood at this time."""
+    return open_envelope(200, {"Date": formatdate(int(at + ahead), usegmt=True)}, b"").date
 
 
 def test_before_the_first_answer_nobody_knows(clock: PingOneClock) -> None:
@@ -56,5 +58,5 @@ def test_a_clock_that_was_set_is_learnt_anew(clock: PingOneClock) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"date": ""}, {"date": "yesterday"}, {"date": "Thu, 99 Foo 2026"}])
 def test_an_answer_without_a_date_changes_nothing(clock: PingOneClock, headers: dict[str, str]) -> None:
-    clock.learn(headers, sent=1.0, received=2.0)
+    clock.learn(open_envelope(200, headers, b"").date, sent=1.0, received=2.0)
     assert not clock.is_known

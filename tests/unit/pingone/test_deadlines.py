@@ -4,29 +4,28 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from support.processes.waiting import wait_until
 
-from worker.pingone import deadlines
-from worker.pingone.deadlines import Deadline, Watchdog
+from worker.pingone import transport
+from worker.pingone.transport import Exchange, Watchdog
 
 FORK = """
 import os, sys, time, warnings
-from worker.pingone.deadlines import WATCHDOG, Deadline
+from worker.pingone.transport import WATCHDOG, Exchange
 
 warnings.simplefilter("ignore")
 
 def is_cut():
-    deadline = Deadline(time.monotonic() + 0.05, None)
-    with WATCHDOG.watch(deadline):
+    exchange = Exchange(0.05, None)
+    with WATCHDOG.watch(exchange):
         patience = time.monotonic() + 5
-        while not deadline.is_over and time.monotonic() < patience:
+        while not exchange.is_over and time.monotonic() < patience:
             time.sleep(0.01)
-    return deadline.is_over
+    return exchange.is_over
 
 assert is_cut()
 child = os.fork()
@@ -45,7 +44,7 @@ def test_a_cut_connection_never_shows_its_reader_what_was_encrypted(certificate:
         encrypted_far = accepting.result(10)
     with encrypted_near, encrypted_far:
         encrypted_far.sendall(b"an answer")
-        Deadline(time.monotonic(), encrypted_near).cut_connection()
+        Exchange(0, encrypted_near).cut_connection()
         assert encrypted_near.recv(1000) in (b"an answer", b"")
         with pytest.raises(OSError, match=r"."):
             encrypted_near.sendall(b"an OTP")
@@ -53,12 +52,12 @@ def test_a_cut_connection_never_shows_its_reader_what_was_encrypted(certificate:
 
 def test_a_released_connection_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(deadlines, "boot_time", lambda: now)
-    monkeypatch.setattr(deadlines, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(transport, "boot_time", lambda: now)
+    monkeypatch.setattr(transport, "LONGEST_WAIT", 0.01)
     near, far = socket.socketpair()
     with near, far:
         watchdog = Watchdog()
-        released, watched = Deadline(101.0, near), Deadline(102.0, far)
+        released, watched = Exchange(1, near), Exchange(2, far)
         with watchdog.watch(released), watchdog.watch(watched):
             watchdog.stop_watching(released)
             now = 103.0
@@ -73,7 +72,7 @@ def test_a_closed_connection_does_not_stop_the_watch() -> None:
     near.close()
     with far:
         watchdog = Watchdog()
-        closed, open_one = Deadline(time.monotonic() + 0.05, near), Deadline(time.monotonic() + 0.1, far)
+        closed, open_one = Exchange(0.05, near), Exchange(0.1, far)
         far.settimeout(10)
         with watchdog.watch(closed), watchdog.watch(open_one):
             far.recv(1)

@@ -8,12 +8,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.client import Call
-from worker.pingone.deprecations import Deprecations, name_call
-from worker.pingone.wire import Request
+from worker.pingone.client import Call, Deprecations, name_call
+from worker.pingone.wire import Request, open_envelope
 
 BASE = "https://api.pingone.eu/v1/environments/5a5b7c9d"
-HEADERS = {"Api-Deprecation-Date": "2027-01-01", "api-deprecation-message": "Use\x1b[2J /v2 instead"}
+DEPRECATED = {"Api-Deprecation-Date": "2027-01-01", "api-deprecation-message": "Use\x1b[2J /v2 instead"}
+ANSWER = open_envelope(200, DEPRECATED, b"")
+SOON, FINE = (open_envelope(200, {name: "soon"}, b"") for name in ("api-deprecation-date", "Date"))
 
 
 @pytest.mark.parametrize(
@@ -34,9 +35,9 @@ def test_each_kind_of_call_is_logged_once() -> None:
     deprecations = Deprecations()
     with capture_logs() as lines:
         for user in ("6f1d", "7a1d"):
-            deprecations.report(Request("GET", f"{BASE}/users/{user}/devices", {}), HEADERS)
-            deprecations.report(Request("POST", f"{BASE}/users/{user}/devices", {}), {"api-deprecation-date": "soon"})
-            deprecations.report(Request("GET", f"{BASE}/oathTokens", {}), {"Date": "today"})
+            deprecations.report(Request("GET", f"{BASE}/users/{user}/devices", {}), ANSWER)
+            deprecations.report(Request("POST", f"{BASE}/users/{user}/devices", {}), SOON)
+            deprecations.report(Request("GET", f"{BASE}/oathTokens", {}), FINE)
     told = [(line["event"], line["call"], line["date"], line["message"]) for line in lines]
     assert told == [
         ("pingone_call_deprecated", "GET /users/{id}/devices", "2027-01-01", "Use [2J /v2 instead"),
@@ -51,6 +52,6 @@ def test_all_clients_of_a_process_log_a_deprecation_once(connect_clients: Any, h
         for _ in range(2):
             clients.reads(environment).list_devices("6f1d", call=Call("check-1", "users"))
         clients.of(environment, RateGroup.DIRECTORY)._deprecations.report(
-            Request("GET", f"{BASE}/users/7a1d/devices", {}), HEADERS
+            Request("GET", f"{BASE}/users/7a1d/devices", {}), ANSWER
         )
     assert [line["call"] for line in lines] == ["GET /users/{id}/devices"]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from worker.pingone.client import explain_hold
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, RateLimited
-from worker.pingone.hold_reasons import explain_hold
 
 
 @pytest.mark.parametrize(

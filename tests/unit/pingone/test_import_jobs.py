@@ -7,21 +7,29 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.data.recorded_answers import names_of, recorded
+from support.data.recorded_answers import names_of, opened
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import NotFound, OtherDevice, OutcomeUnknown, PingOneError
-from worker.pingone.import_jobs import (
+from worker.pingone.errors import (
+    AlreadyImported,
+    BadToken,
+    InventoryFull,
+    NotFound,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+    TooManyTokens,
+)
+from worker.pingone.inventory import (
     JobState,
     NewToken,
     build_import_request,
-    build_job_url,
     build_revocation_request,
     parse_job,
     parse_started_job,
 )
-from worker.pingone.refusals import AlreadyImported, BadToken, InventoryFull, Rejected, TooManyTokens
 from worker.pingone.wire import Request
 from worker.vault.otp import MASK
 from worker.vault.seed import Secret
@@ -112,23 +120,18 @@ def environment(make_environment: Callable[..., Environment]) -> Environment:
 
 
 def build_import(environment: Environment, *tokens: NewToken) -> Request:
-    return build_import_request(environment, tokens, session_id="batch-1", transaction_id="chunk-1")
+    return build_import_request(environment, tokens)
 
 
 def build_revocation(environment: Environment, *token_ids: str) -> Request:
-    return build_revocation_request(environment, token_ids, session_id="batch-1", transaction_id="chunk-1")
+    return build_revocation_request(environment, token_ids)
 
 
 def test_tokens_of_both_types_go_into_one_import(environment: Environment) -> None:
     request = build_import(environment, HOTP, TOTP)
     assert request.method == "POST"
     assert request.url.endswith(f"/environments/{environment.environment_id}/oathJobs")
-    assert request.headers == {
-        "Accept": "application/json",
-        "Content-Type": "application/vnd.pingidentity.job.oathtokens.create+json",
-        "X-Ping-External-Session-Id": "batch-1",
-        "X-Ping-External-Transaction-Id": "chunk-1",
-    }
+    assert request.headers == {"Content-Type": "application/vnd.pingidentity.job.oathtokens.create+json"}
     assert json.loads(request.content) == {
         "type": "CREATE_OATH_TOKENS",
         "tokens": [
@@ -195,15 +198,9 @@ def test_a_list_that_is_empty_or_names_a_token_twice_makes_no_request(environmen
         build_revocation(environment, "7a1d", "7a1d")
 
 
-def test_a_job_has_an_address_of_its_own_unless_its_id_is_empty(environment: Environment) -> None:
-    assert build_job_url(environment, JOB_ID).endswith(f"/oathJobs/{JOB_ID}")
-    with pytest.raises(ValueError, match="an id is empty"):
-        build_job_url(environment, "")
-
-
 @pytest.mark.parametrize("name", sorted(STARTED))
 def test_the_id_of_a_started_job_is_found_in_the_body_or_in_the_location(name: str) -> None:
-    assert parse_started_job(*recorded(f"started_job/{name}"), count=500) == JOB_ID
+    assert parse_started_job(opened(f"started_job/{name}"), count=500) == JOB_ID
 
 
 @pytest.mark.parametrize(
@@ -212,21 +209,21 @@ def test_the_id_of_a_started_job_is_found_in_the_body_or_in_the_location(name: s
 )
 def test_every_recorded_answer_that_starts_no_job_becomes_its_error(name: str, error: type[PingOneError]) -> None:
     with pytest.raises(PingOneError) as caught:
-        parse_started_job(*recorded(name), count=500)
+        parse_started_job(opened(name), count=500)
     assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(("name", "place"), BAD_TOKENS.items())
 def test_a_refused_token_is_named_by_its_place_and_field(name: str, place: tuple[int | None, str | None]) -> None:
     with pytest.raises(BadToken) as caught:
-        parse_started_job(*recorded(f"started_job/{name}"), count=500)
+        parse_started_job(opened(f"started_job/{name}"), count=500)
     assert (caught.value.index, caught.value.field) == place
 
 
 @pytest.mark.parametrize("name", ["bad_secret", "bad_short_secret"])
 def test_a_secret_that_a_refusal_repeats_is_masked(name: str) -> None:
     with pytest.raises(BadToken) as caught:
-        parse_started_job(*recorded(f"started_job/{name}"), count=500)
+        parse_started_job(opened(f"started_job/{name}"), count=500)
     text = f"{caught.value!r} {caught.value}"
     assert "is not valid" in text
     assert "31323334" not in text
@@ -235,20 +232,20 @@ def test_a_secret_that_a_refusal_repeats_is_masked(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "told"), JOBS.items())
 def test_every_recorded_job_is_read(name: str, told: tuple[JobState, int | None, tuple[str, ...], int | None]) -> None:
-    job = parse_job(*recorded(f"job/{name}"), job_id=JOB_ID)
+    job = parse_job(opened(f"job/{name}"), job_id=JOB_ID)
     assert (job.state, job.created, job.duplicates, job.revoked) == told
     assert job.id == JOB_ID
 
 
 def test_the_reason_of_a_failure_is_printable_and_shows_no_secret() -> None:
-    assert parse_job(*recorded("job/failed"), job_id=JOB_ID).reason == f"Row 8: the secret [2J {MASK} is not valid"
-    assert parse_job(*recorded("job/failure"), job_id=JOB_ID).reason == "INTERNAL"
-    assert parse_job(*recorded("job/wrong_types"), job_id=JOB_ID).reason is None
+    assert parse_job(opened("job/failed"), job_id=JOB_ID).reason == f"Row 8: the secret [2J {MASK} is not valid"
+    assert parse_job(opened("job/failure"), job_id=JOB_ID).reason == "INTERNAL"
+    assert parse_job(opened("job/wrong_types"), job_id=JOB_ID).reason is None
 
 
 @pytest.mark.parametrize("name", ["done", "wrong_types_in_duplicates"])
 def test_what_an_answer_shows_of_a_duplicates_secret_is_not_kept(name: str) -> None:
-    assert "6E" not in repr(parse_job(*recorded(f"job/{name}"), job_id=JOB_ID))
+    assert "6E" not in repr(parse_job(opened(f"job/{name}"), job_id=JOB_ID))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +253,7 @@ def test_what_an_answer_shows_of_a_duplicates_secret_is_not_kept(name: str) -> N
 )
 def test_every_recorded_answer_about_no_job_becomes_its_error(name: str, error: type[PingOneError]) -> None:
     with pytest.raises(PingOneError) as caught:
-        parse_job(*recorded(name), job_id=JOB_ID)
+        parse_job(opened(name), job_id=JOB_ID)
     assert type(caught.value) is error
 
 

@@ -11,10 +11,8 @@ import pytest
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.errors import NotFound, OutcomeUnknown, TooLateToSend
-from worker.pingone.import_jobs import JobState, NewToken
-from worker.pingone.inventory_jobs import InventoryJobs
-from worker.pingone.refusals import BadToken, TooManyTokens
+from worker.pingone.errors import BadToken, NotFound, OutcomeUnknown, TooLateToSend, TooManyTokens
+from worker.pingone.inventory import InventoryJobs, JobState, NewToken
 from worker.vault.seed import Secret
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"

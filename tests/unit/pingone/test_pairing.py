@@ -6,22 +6,27 @@ import json
 from collections.abc import Callable
 
 import pytest
-from support.data.recorded_answers import names_of, recorded
+from support.data.recorded_answers import names_of, opened
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import Forbidden, LicenseExceeded, NotFound, OtherDevice, OutcomeUnknown, PingOneError
-from worker.pingone.pairing import (
+from worker.pingone.devices import (
     PairedDevice,
     build_pairing_request,
     build_unpair_request,
     parse_pairing,
     parse_unpaired,
 )
-from worker.pingone.refusals import (
+from worker.pingone.errors import (
     AccountNotUsable,
     AlreadyPaired,
+    Forbidden,
+    LicenseExceeded,
     MethodOff,
+    NotFound,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
     Rejected,
     StatusRefused,
     TokenNotInInventory,
@@ -98,29 +103,22 @@ def build(environment: Environment, *, status: str | None, user_id: str = USER_I
         user_id,
         SERIAL_NUMBER,
         status=status,
-        session_id="batch-1",
-        transaction_id="record-1",
     )
 
 
 def build_unpair(environment: Environment, user_id: str, device_id: str) -> Request:
-    return build_unpair_request(environment, user_id, device_id, session_id="batch-1", transaction_id="record-1")
+    return build_unpair_request(environment, user_id, device_id)
 
 
 def parse(name: str) -> PairedDevice:
-    return parse_pairing(*recorded(name), serial_number=SERIAL_NUMBER, user_id=USER_ID)
+    return parse_pairing(opened(name), serial_number=SERIAL_NUMBER, user_id=USER_ID)
 
 
 def test_a_pairing_names_token_and_status(environment: Environment) -> None:
     request = build(environment, status="ACTIVATION_REQUIRED")
     assert request.method == "POST"
     assert request.url.endswith(f"/environments/{environment.environment_id}/users/{USER_ID}/devices")
-    assert request.headers == {
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-        "X-Ping-External-Session-Id": "batch-1",
-        "X-Ping-External-Transaction-Id": "record-1",
-    }
+    assert request.headers == {"Content-Type": "application/json"}
     assert json.loads(request.content) == {
         "type": "OATH_TOKEN",
         "serialNumber": SERIAL_NUMBER,
@@ -137,7 +135,7 @@ def test_no_pairing_is_built_without_a_user_or_a_serial_number(environment: Envi
     with pytest.raises(ValueError, match="an id is empty"):
         build(environment, status=None, user_id="")
     with pytest.raises(ValueError, match="empty serial number"):
-        build_pairing_request(environment, USER_ID, "", status=None, session_id="", transaction_id="")
+        build_pairing_request(environment, USER_ID, "", status=None)
 
 
 def test_a_device_is_removed_by_its_own_address_without_a_body(environment: Environment) -> None:
@@ -216,15 +214,6 @@ def test_every_recorded_answer_that_paired_nothing_becomes_its_error(name: str, 
     assert type(caught.value) is error
 
 
-@pytest.mark.parametrize(
-    ("name", "maximum"), [("too_many_devices", 5), ("too_many_waiting", None), ("too_many_of_a_wrong_type", None)]
-)
-def test_how_many_devices_are_permitted_is_told_where_the_answer_says_so(name: str, maximum: int | None) -> None:
-    with pytest.raises(TooManyDevices) as caught:
-        parse(f"pairing/{name}")
-    assert caught.value.maximum == maximum
-
-
 def test_a_license_that_permits_no_more_is_a_missing_permission_as_elsewhere() -> None:
     with pytest.raises(Forbidden):
         parse("pairing/license_exceeded")
@@ -232,7 +221,7 @@ def test_a_license_that_permits_no_more_is_a_missing_permission_as_elsewhere() -
 
 @pytest.mark.parametrize(("name", "was_there"), UNPAIRED.items())
 def test_a_device_that_is_gone_is_unpaired(name: str, was_there: bool) -> None:
-    assert parse_unpaired(*recorded(name)) is was_there
+    assert parse_unpaired(opened(name)) is was_there
 
 
 @pytest.mark.parametrize(
@@ -244,7 +233,7 @@ def test_a_device_that_is_gone_is_unpaired(name: str, was_there: bool) -> None:
 )
 def test_every_other_answer_to_an_unpairing_becomes_its_error(name: str, error: type[PingOneError]) -> None:
     with pytest.raises(PingOneError) as caught:
-        parse_unpaired(*recorded(name))
+        parse_unpaired(opened(name))
     assert type(caught.value) is error
 
 

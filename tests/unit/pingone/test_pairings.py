@@ -12,18 +12,19 @@ from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slot import Slot
 from worker.pingone.client import Call
+from worker.pingone.devices import Pairing
 from worker.pingone.errors import (
+    AlreadyPaired,
     Forbidden,
     LicenseExceeded,
     NotFound,
     OtherDevice,
     OutcomeUnknown,
     PingOneError,
+    StatusRefused,
     TooLateToSend,
 )
-from worker.pingone.pairing import Pairing
-from worker.pingone.pairings import Pairings
-from worker.pingone.refusals import AlreadyPaired, StatusRefused
+from worker.pingone.pairing import Pairings
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 DEVICE_ID = "0f0b7a52-1c5e-4d0e-8c55-9a0b4d1f7e21"
@@ -68,7 +69,7 @@ def none(http: Any) -> bytes:
 @pytest.fixture
 def forbidden(http: Any, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A refusal that comes again for as long as it is asked."""
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", lambda _: 0.0)
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", lambda _: 0.0)
     return http(403, b'{"code": "ACCESS_FAILED", "details": [{"code": "INSUFFICIENT_PERMISSIONS"}]}')
 
 

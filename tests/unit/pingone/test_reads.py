@@ -13,9 +13,16 @@ import tenacity
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.errors import Forbidden, ForeignLink, OutcomeUnknown, RateLimited
+from worker.pingone.errors import (
+    ExpandRefused,
+    Forbidden,
+    ForeignLink,
+    OutcomeUnknown,
+    RateLimited,
+    Rejected,
+    TooManyTerms,
+)
 from worker.pingone.reads import Reads
-from worker.pingone.refusals import ExpandRefused, Rejected, TooManyTerms
 from worker.pingone.transport import LARGEST_BODY
 from worker.pingone.users import UserAttribute
 
@@ -87,7 +94,7 @@ def test_the_inventory_is_read_a_page_at_a_time(connect: Any) -> None:
 def test_a_page_whose_answer_got_lost_is_read_again_and_not_the_whole_list(
     connect: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.pingone.retrying.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
     reads, api = connect(page("oathTokens", "1", then="oathTokens?cursor=a"), http(503), page("oathTokens", "2"))
     assert [token.id for each in reads.list_tokens(call=new_call()) for token in each.items] == ["1", "2"]
     assert api.received[1].target == api.received[2].target

@@ -9,6 +9,7 @@ import pytest
 import tenacity
 
 from worker.pace.errors import SlotTooFar
+from worker.pingone.client import RetryPolicy
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,
@@ -22,12 +23,11 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
+    Rejected,
     ResyncRequired,
     TooLateToSend,
     Unauthorized,
 )
-from worker.pingone.refusals import Rejected
-from worker.pingone.retrying import RetryPolicy
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from worker.pingone.diagnosis import RoleReads
 from worker.pingone.errors import Forbidden, OutcomeUnknown
-from worker.pingone.role_reads import RoleReads
 
 FORBIDDEN = {"id": "e-1", "code": "ACCESS_FAILED", "details": [{"code": "INSUFFICIENT_PERMISSIONS"}]}
 

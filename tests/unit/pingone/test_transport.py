@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,37 @@ def post(url: str) -> Request:
     return Request("POST", f"{url}/v1/somewhere", headers, CONTENT)
 
 
+@dataclass
+class Transports:
+    """Transports, one to each server that is asked."""
+
+    deadline: float = 20
+    made: dict[str, Transport] = field(default_factory=dict)
+
+    def to(self, url: str) -> Transport:
+        if url not in self.made:
+            self.made[url] = Transport(url, deadline=self.deadline)
+        return self.made[url]
+
+    def exchange(self, request: Request, *, send_before: float | None = None) -> tuple[int, Mapping[str, str], bytes]:
+        origin = "/".join(request.url.split("/")[:3])
+        return self.to(origin).exchange(request, send_before=send_before)
+
+
 @pytest.fixture
-def transport() -> Iterator[Transport]:
-    transport = Transport(deadline=20)
-    yield transport
-    transport.close()
+def transport() -> Iterator[Transports]:
+    with transport_of(20) as transports:
+        yield transports
 
 
 @contextmanager
-def transport_of(deadline: float) -> Iterator[Transport]:
-    transport = Transport(deadline=deadline)
+def transport_of(deadline: float) -> Iterator[Transports]:
+    transports = Transports(deadline)
     try:
-        yield transport
+        yield transports
     finally:
-        transport.close()
+        for each in transports.made.values():
+            each.close()
 
 
 def unused_port() -> int:
@@ -62,7 +80,7 @@ def unused_port() -> int:
     return port
 
 
-def test_an_answer_comes_as_status_headers_and_body(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+def test_an_answer_comes_as_status_headers_and_body(transport: Transports, serve: Any, script: Any, http: Any) -> None:
     talk = script([http(418, b"short and stout", Correlation_Id="abc")])
     status, headers, body = transport.exchange(post(serve(talk).url))
     assert (status, body) == (418, b"short and stout")
@@ -78,7 +96,7 @@ def test_an_answer_comes_as_status_headers_and_body(transport: Transport, serve:
     [("/v1/somewhere", "/v1/somewhere"), ("", "/"), ("?limit=1", "/?limit=1"), ("/v1/a b#part", "/v1/a%20b")],
 )
 def test_a_url_goes_out_as_a_browser_would_send_it(
-    transport: Transport, serve: Any, script: Any, http: Any, written: str, target: str
+    transport: Transports, serve: Any, script: Any, http: Any, written: str, target: str
 ) -> None:
     talk = script([http(200)])
     url = serve(talk).url
@@ -87,24 +105,23 @@ def test_a_url_goes_out_as_a_browser_would_send_it(
     assert (request.target, request.headers["host"]) == (target, url.removeprefix("http://"))
 
 
-def test_a_header_that_comes_twice_has_both_values(transport: Transport, serve: Any, script: Any) -> None:
+def test_a_header_that_comes_twice_has_both_values(transport: Transports, serve: Any, script: Any) -> None:
     """RFC 9110, section 5.3."""
     answer = b"HTTP/1.1 200 OK\r\nWarning: one\r\nContent-Length: 0\r\nWARNING: two\r\n\r\n"
     _, headers, _ = transport.exchange(post(serve(script([answer])).url))
     assert headers == {"warning": "one, two", "content-length": "0"}
 
 
-def test_calls_share_one_connection(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+def test_calls_share_one_connection(transport: Transports, serve: Any, script: Any, http: Any) -> None:
     server = serve(script([http(200)]))
     for _ in range(5):
         transport.exchange(post(server.url))
     assert server.connections == 1
 
 
-@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("rest", ["an answer", "half an answer", "a byte", "chunks"])
 def test_a_connection_by_which_more_came_than_the_answer_is_not_used_again(
-    monkeypatch: pytest.MonkeyPatch, certificate: Any, serve: Any, script: Any, http: Any, rest: str, is_encrypted: bool
+    monkeypatch: pytest.MonkeyPatch, certificate: Any, serve: Any, script: Any, http: Any, rest: str
 ) -> None:
     second = http(200, b"the answer to somebody else")
     more = {"an answer": second, "half an answer": second[:30], "a byte": b"\n", "chunks": second}[rest]
@@ -113,7 +130,7 @@ def test_a_connection_by_which_more_came_than_the_answer_is_not_used_again(
         first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nmine\r\n0\r\n\r\n"
     talk = script([first + more, http(200, b"mine too")])
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
-    server = serve(talk, certificate.server_context() if is_encrypted else None)
+    server = serve(talk, certificate.server_context())
     with transport_of(SLACK) as transport:
         answers = [transport.exchange(post(server.url))[2] for _ in range(3)]
     assert answers == [b"mine", b"mine too", b"mine too"]
@@ -142,26 +159,26 @@ def test_a_connection_by_which_something_comes_while_it_is_idle_is_not_used_agai
         asked_again.set()
         assert has_come.wait(SLACK)
         # It was sent; a busy kernel takes a moment to bring it.
-        (connection,) = transport._sockets.values()
+        connection = transport.to(server.url)._connection
         wait_until(lambda: select.select([connection], [], [], 0)[0], SLACK, "it has arrived")
         second = transport.exchange(post(server.url))[2]
     assert (first, second) == (b"1", b"2")
 
 
 def test_a_connection_that_is_dropped_is_not_used_again(
-    transport: Transport, serve: Any, script: Any, http: Any
+    transport: Transports, serve: Any, script: Any, http: Any
 ) -> None:
     server = serve(script([http(200)]))
     # There is none yet.
-    transport.drop_connection(server.url)
+    transport.to(server.url).drop_connection()
     for _ in range(2):
         transport.exchange(post(server.url))
-    transport.drop_connection(f"{server.url}/v1/elsewhere")
+    transport.to(server.url).drop_connection()
     transport.exchange(post(server.url))
     assert server.connections == 2
 
 
-def test_cookies_are_not_kept(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+def test_cookies_are_not_kept(transport: Transports, serve: Any, script: Any, http: Any) -> None:
     talk = script([http(200, Set_Cookie="balancer=7; Path=/")])
     server = serve(talk)
     for _ in range(2):
@@ -169,18 +186,18 @@ def test_cookies_are_not_kept(transport: Transport, serve: Any, script: Any, htt
     assert "cookie" not in talk.received[1].headers
 
 
-def test_a_refused_connection_was_not_delivered(transport: Transport) -> None:
+def test_a_refused_connection_was_not_delivered(transport: Transports) -> None:
     with pytest.raises(NotDelivered):
         transport.exchange(post(f"http://127.0.0.1:{unused_port()}"))
 
 
-def test_an_unknown_host_was_not_delivered(transport: Transport) -> None:
+def test_an_unknown_host_was_not_delivered(transport: Transports) -> None:
     with pytest.raises(NotDelivered):
         transport.exchange(post("https://no-such-host.invalid"))
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_replaced_before_anything_is_sent(
-    transport: Transport, serve: Any, http: Any
+    transport: Transports, serve: Any, http: Any
 ) -> None:
     received, closed = [], threading.Event()
 
@@ -201,7 +218,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced_before_anythi
 @pytest.mark.parametrize("how", ["reset", "hang up"])
 @pytest.mark.parametrize("is_first", [True, False], ids=["new connection", "kept connection"])
 def test_a_connection_lost_after_the_first_byte_leaves_the_outcome_unknown(
-    transport: Transport, serve: Any, http: Any, how: str, is_first: bool
+    transport: Transports, serve: Any, http: Any, how: str, is_first: bool
 ) -> None:
     def talk(conversation: Any) -> None:
         if not is_first:
@@ -219,7 +236,7 @@ def test_a_connection_lost_after_the_first_byte_leaves_the_outcome_unknown(
     assert server.connections == 1
 
 
-def test_a_write_that_fails_halfway_leaves_the_outcome_unknown(transport: Transport, serve: Any) -> None:
+def test_a_write_that_fails_halfway_leaves_the_outcome_unknown(transport: Transports, serve: Any) -> None:
     def talk(conversation: Any) -> None:
         conversation.connection.recv(10)
         conversation.reset()
@@ -266,7 +283,7 @@ SENDER = """
 import sys
 from worker.pingone.transport import Transport
 from worker.pingone.wire import Request
-Transport(deadline=1).exchange(Request("POST", sys.argv[1], {}, b"x" * 50_000_000))
+Transport(sys.argv[1], deadline=1).exchange(Request("POST", sys.argv[1], {}, b"x" * 50_000_000))
 """
 
 
@@ -434,7 +451,7 @@ def test_nothing_is_sent_when_connecting_took_too_long(
     assert talk.received == []
 
 
-def test_after_the_time_to_send_nothing_is_sent(transport: Transport, serve: Any, script: Any, http: Any) -> None:
+def test_after_the_time_to_send_nothing_is_sent(transport: Transports, serve: Any, script: Any, http: Any) -> None:
     talk = script([http(200)])
     server = serve(talk)
     with pytest.raises(TooLateToSend):
@@ -444,7 +461,7 @@ def test_after_the_time_to_send_nothing_is_sent(transport: Transport, serve: Any
 
 
 def test_the_time_to_send_is_checked_when_the_first_byte_is_about_to_go(
-    transport: Transport, serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
+    transport: Transports, serve: Any, script: Any, http: Any, certificate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time to send had not passed when the call began, but has when the connection stands."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
@@ -464,7 +481,7 @@ def test_the_time_to_send_is_checked_when_the_first_byte_is_about_to_go(
 
 
 def test_a_body_beyond_the_limit_leaves_the_outcome_unknown(
-    transport: Transport, serve: Any, script: Any, http: Any
+    transport: Transports, serve: Any, script: Any, http: Any
 ) -> None:
     server = serve(script([http(200, b"x" * LARGEST_BODY), http(200, b"x" * (LARGEST_BODY + 1))]))
     assert len(transport.exchange(post(server.url))[2]) == LARGEST_BODY
@@ -472,7 +489,7 @@ def test_a_body_beyond_the_limit_leaves_the_outcome_unknown(
         transport.exchange(post(server.url))
 
 
-def test_an_endless_body_is_not_read_to_its_end(transport: Transport, serve: Any) -> None:
+def test_an_endless_body_is_not_read_to_its_end(transport: Transports, serve: Any) -> None:
     def talk(conversation: Any) -> None:
         conversation.read_request()
         conversation.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -495,7 +512,7 @@ def test_an_endless_body_is_not_read_to_its_end(transport: Transport, serve: Any
     ],
     ids=["no HTTP", "length", "chunks", "half a body", "huge header", "upgrade"],
 )
-def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(transport: Transport, serve: Any, answer: bytes) -> None:
+def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(transport: Transports, serve: Any, answer: bytes) -> None:
     def talk(conversation: Any) -> None:
         conversation.read_request()
         conversation.write(answer)
@@ -508,7 +525,7 @@ def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(transport: Transpo
     assert status == 101
 
 
-def test_an_otp_quoted_from_a_malformed_answer_is_masked(transport: Transport, serve: Any) -> None:
+def test_an_otp_quoted_from_a_malformed_answer_is_masked(transport: Transports, serve: Any) -> None:
     def talk(conversation: Any) -> None:
         request = conversation.read_request()
         conversation.write(b"HTTP/9.9 " + request.body + b"\r\n\r\n")
@@ -523,7 +540,7 @@ LOCATIONS = ["/elsewhere", "http://[bad", "https://\u2603.example.test", "x" * 5
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_an_answer_and_the_other_host_hears_nothing(
-    transport: Transport, serve: Any, script: Any, http: Any, status: int
+    transport: Transports, serve: Any, script: Any, http: Any, status: int
 ) -> None:
     other = script([http(200)])
     answer = http(status, Location=f"{serve(other).url}/v1/somewhere")
@@ -534,7 +551,7 @@ def test_a_redirect_is_an_answer_and_the_other_host_hears_nothing(
 
 @pytest.mark.parametrize("location", LOCATIONS)
 def test_a_senseless_redirect_is_an_answer_or_leaves_the_outcome_unknown(
-    transport: Transport, serve: Any, location: str
+    transport: Transports, serve: Any, location: str
 ) -> None:
     def talk(conversation: Any) -> None:
         conversation.read_request()
@@ -669,11 +686,11 @@ def test_settings_of_the_environment_that_cannot_be_used_are_named(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=variable):
-        Transport()
+        Transport("https://api.example.test")
 
 
 def test_no_log_line_at_any_level_shows_what_a_request_carries(
-    transport: Transport, serve: Any, script: Any, http: Any, caplog: pytest.LogCaptureFixture
+    transport: Transports, serve: Any, script: Any, http: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     transport.exchange(post(serve(script([http(200)])).url))
@@ -692,6 +709,7 @@ def test_making_calls_makes_no_new_tls_contexts(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
     server = serve(script([http(200, Connection="close")]), certificate.server_context())
     with transport_of(deadline=20) as transport:
+        transport.to(server.url)
         monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/at/all.pem")
         for _ in range(3):
             assert transport.exchange(post(server.url))[0] == 200

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.data.recorded_answers import names_of, recorded
+from support.data.recorded_answers import names_of, opened
 from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
-from worker.pingone.errors import ForeignLink, OutcomeUnknown, PingOneError
+from worker.pingone.errors import ForeignLink, OutcomeUnknown, PingOneError, Rejected, TooManyTerms
 from worker.pingone.pages import Page
-from worker.pingone.refusals import Rejected, TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, build_users_url, parse_users
 
 ADA = "6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42"
@@ -23,10 +22,8 @@ WHOLE = User(
     email="a.lovelace@example.com",
     external_id="E-1815",
     is_enabled=True,
-    is_mfa_enabled=False,
     can_authenticate=True,
     is_locked=False,
-    population_id="1f0c8a52-6b1e-4f6d-9a34-0d1f5a7c2b91",
 )
 PAGES = {
     "one": [ADA],
@@ -75,7 +72,7 @@ def environment(make_environment: Callable[..., Environment]) -> Environment:
 
 
 def read(name: str, environment: Environment) -> Page[User]:
-    return parse_users(*recorded(name), environment=environment)
+    return parse_users(opened(name), environment=environment)
 
 
 def find_filter(environment: Environment, attribute: UserAttribute, *names: str) -> str:
@@ -145,7 +142,7 @@ def test_a_user_is_read_whole(environment: Environment) -> None:
 def test_who_cannot_sign_on_is_told(environment: Environment) -> None:
     locked, disabled = read("users/locked_and_disabled", environment).items
     assert (locked.is_locked, locked.can_authenticate, locked.is_enabled) == (True, False, True)
-    assert (disabled.is_locked, disabled.is_enabled, disabled.is_mfa_enabled) == (False, False, True)
+    assert (disabled.is_locked, disabled.is_enabled) == (False, False)
 
 
 @pytest.mark.parametrize("name", ["ids_alone", "wrong_types"])
@@ -155,7 +152,7 @@ def test_what_is_missing_or_of_a_wrong_type_is_not_known(environment: Environmen
 
 def test_unknown_words_are_not_known(environment: Environment) -> None:
     (user,) = read("users/unknown_words", environment).items
-    assert (user.is_enabled, user.can_authenticate, user.is_locked, user.population_id) == (None, None, None, None)
+    assert (user.is_enabled, user.can_authenticate, user.is_locked) == (None, None, None)
     assert user.username == "a.lovelace"
 
 

@@ -11,10 +11,11 @@ from urllib.parse import parse_qs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.data.recorded_answers import names_of, recorded
+from support.data.recorded_answers import names_of, opened, recorded
 
 from worker.config.environment import Environment
-from worker.pingone.envelope import LONGEST_RETRY_AFTER, make_printable
+from worker.pingone.auth import build_access_token_request, parse_access_token
+from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import (
     CredentialsRefused,
     Forbidden,
@@ -26,20 +27,11 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
+    Rejected,
     ResyncRequired,
     Unauthorized,
 )
-from worker.pingone.refusals import Rejected
-from worker.pingone.token_endpoint import build_access_token_request, parse_access_token
-from worker.pingone.wire import (
-    Device,
-    Request,
-    add_access_token,
-    build_activation_request,
-    build_device_request,
-    parse_activation,
-    parse_device,
-)
+from worker.pingone.wire import LONGEST_RETRY_AFTER, Request, authorize, make_printable, open_envelope
 from worker.vault.otp import MASK, Otp
 
 MakeEnvironment = Callable[..., Environment]
@@ -122,11 +114,11 @@ IDS = {"user_id": "6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42", "device_id": "0f0b7a52
 
 
 def activated(status: int, headers: dict[str, str], body: bytes, **ids: str) -> Device:
-    return parse_activation(status, headers, body, **IDS | ids)
+    return parse_activation(open_envelope(status, headers, body), **IDS | ids)
 
 
 def read(status: int, headers: dict[str, str], body: bytes, **ids: str) -> Device:
-    return parse_device(status, headers, body, **IDS | ids)
+    return parse_device(open_envelope(status, headers, body), **IDS | ids)
 
 
 def choose_error(name: str) -> PingOneError:
@@ -342,7 +334,7 @@ def test_a_read_without_a_readable_device_is_refused(name: str, error: type[Ping
     }.items(),
 )
 def test_an_access_token_is_granted_for_a_while(name: str, expires_in: float) -> None:
-    access_token, seconds = parse_access_token(*recorded(f"access_token/{name}"))
+    access_token, seconds = parse_access_token(opened(f"access_token/{name}"))
     assert access_token.startswith("eyJ")
     assert seconds == expires_in
 
@@ -365,20 +357,20 @@ def test_an_access_token_is_granted_for_a_while(name: str, expires_in: float) ->
 )
 def test_the_token_endpoint_refuses_or_passes_nothing_on(name: str, error: type[PingOneError]) -> None:
     with pytest.raises(error) as caught:
-        parse_access_token(*recorded(f"access_token/{name}"))
+        parse_access_token(opened(f"access_token/{name}"))
     assert "eyJ" not in str(caught.value) + repr(caught.value)
 
 
 def test_the_token_endpoints_own_words_are_told() -> None:
     with pytest.raises(CredentialsRefused) as caught:
-        parse_access_token(*recorded("access_token/invalid_client"))
+        parse_access_token(opened("access_token/invalid_client"))
     assert caught.value.answer.code == "invalid_client"
     assert "Invalid client credentials" in str(caught.value)
 
 
 def test_the_token_endpoints_retry_after_is_kept() -> None:
     with pytest.raises(NotDelivered) as caught:
-        parse_access_token(*recorded("access_token/rate_limited"))
+        parse_access_token(opened("access_token/rate_limited"))
     assert caught.value.retry_after == 30
 
 
@@ -388,8 +380,6 @@ def activation(environment: Environment, **changes: Any) -> Request:
         "device_id": "0f0b7a52",
         "otp": Otp("000634"),
         "resync": False,
-        "session_id": "batch-1",
-        "transaction_id": "record-1",
     }
     return build_activation_request(environment, **arguments | changes)
 
@@ -412,14 +402,9 @@ def test_a_resync_is_asked_for_in_the_same_request(make_environment: MakeEnviron
     assert json.loads(request.content) == {"otp": "000634", "oathResync": True}
 
 
-def test_a_read_has_no_content(make_environment: MakeEnvironment) -> None:
-    request = build_device_request(make_environment(), "u", "d", session_id="s", transaction_id="t")
-    assert (request.method, request.content) == ("GET", b"")
-    assert "Content-Type" not in request.headers
-
-
 def test_ids_for_the_audit_log_fit_into_a_header(make_environment: MakeEnvironment) -> None:
-    request = activation(make_environment(), session_id="März\r\nX-Evil: 1", transaction_id="r" * 300)
+    ids = {"session_id": "März\r\nX-Evil: 1", "transaction_id": "r" * 300}
+    request = authorize(activation(make_environment()), "made-up-access-token", **ids)
     assert request.headers["X-Ping-External-Session-Id"] == "M-rz--X-Evil:-1"
     assert request.headers["X-Ping-External-Transaction-Id"] == "r" * 100
 
@@ -433,7 +418,7 @@ def test_an_id_cannot_lead_to_another_path(make_environment: MakeEnvironment) ->
 
 
 def test_no_repr_of_a_request_shows_what_it_carries(make_environment: MakeEnvironment) -> None:
-    request = add_access_token(activation(make_environment()), "made-up-access-token")
+    request = authorize(activation(make_environment()), "made-up-access-token", session_id="s", transaction_id="t")
     assert request.headers["Authorization"] == "Bearer made-up-access-token"
     assert "000634" not in repr(request)
     assert "access-token" not in repr(request)
@@ -549,7 +534,7 @@ def test_any_answer_to_a_token_request_is_an_access_token_or_a_pingone_error(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     try:
-        access_token, expires_in = parse_access_token(status, headers, body)
+        access_token, expires_in = parse_access_token(open_envelope(status, headers, body))
     except (NotDelivered, CredentialsRefused) as error:
         told(error)
     else:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker.intake import Row
-from worker.preflight.consecutive import HOTP_WINDOW, TOTP_WINDOW, is_consecutive
+from worker.preflight.files import HOTP_WINDOW, TOTP_WINDOW, is_consecutive
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Secret, Seed
 

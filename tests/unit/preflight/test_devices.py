@@ -9,10 +9,10 @@ import pytest
 from support.data.heard import Heard
 
 from worker.intake import Row
+from worker.pingone.devices import UserDevice
 from worker.pingone.errors import NotFound
-from worker.pingone.user_devices import UserDevice
-from worker.preflight.devices import SAMPLE, check_devices, choose_persons
 from worker.preflight.findings import Finding, Level, Verdicts
+from worker.preflight.tenant import SAMPLE, check_devices, choose_persons
 from worker.vault.seed import Secret, Seed
 
 HOTP = Seed(secret=Secret(b"12345678901234567890"))

@@ -8,9 +8,8 @@ import pytest
 
 from models.row_fault import RowFault
 from worker.intake import Row, RowError, Switches
-from worker.preflight.expected_work import expect_work
 from worker.preflight.findings import Finding, Level, Verdicts
-from worker.preflight.preflight import Report
+from worker.preflight.preflight import Report, expect_work
 from worker.rules.hours import DailyHours
 from worker.vault.seed import Secret, Seed
 

@@ -18,17 +18,15 @@ from worker.batches.preparation.people import find_all
 from worker.config.settings import Settings
 from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.configuration import Capabilities, MfaSettings, Policy
-from worker.pingone.errors import Answer
+from worker.pingone.errors import Answer, TooManyTerms
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.refusals import TooManyTerms
+from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import User, UserAttribute
-from worker.preflight import devices, files, inventory, persons, tenant
+from worker.preflight import files, tenant
+from worker.preflight.files import reading_without_records
 from worker.preflight.findings import Finding, Level, Verdicts
-from worker.preflight.inventory import MOST_TOKENS, check_inventory
-from worker.preflight.persons import check_persons
 from worker.preflight.preflight import Report
-from worker.preflight.rows import reading_without_records
+from worker.preflight.tenant import MOST_TOKENS, check_inventory, check_persons
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.seed import Secret, Seed
@@ -405,7 +403,7 @@ def test_each_finding_has_its_line_on_the_page() -> None:
     found = set[str]()
     for module in (ROOT / "worker" / "preflight").glob("*.py"):
         found.update(re.findall(r'(?:Finding|name_tokens|doubt)\(\s*(?:\w+, )?"([a-z_]+)"', module.read_text()))
-    found.update(inventory.TEXTS, devices.TEXTS, persons.TEXTS)
+    found.update(tenant.TOKEN_TEXTS, tenant.DEVICE_TEXTS, tenant.PERSON_TEXTS)
     page = (ROOT / "docs" / "preflight.md").read_text()
     assert len(found) > 30
     assert {name for name in found if f"`{name}`" not in page} == set()

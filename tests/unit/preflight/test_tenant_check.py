@@ -12,7 +12,7 @@ from worker.config.settings import Settings
 from worker.intake import Row, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.configuration import Capabilities, MfaSettings, Policy
+from worker.pingone.devices import UserDevice
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,
@@ -24,7 +24,7 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page
-from worker.pingone.user_devices import UserDevice
+from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import User, UserAttribute
 from worker.preflight import preflight
 from worker.preflight.findings import Level, Verdicts

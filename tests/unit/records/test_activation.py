@@ -28,14 +28,13 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.pingone.pairing import PairedDevice, Pairing
-from worker.pingone.wire import Device
 from worker.records import activation
 from worker.records.activation import Activation
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
-from worker.tenants.resync import Resync
+from worker.tenants import Resync
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import Secret, Seed

@@ -19,9 +19,9 @@ from unit.records.test_activation import (
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pace.errors import SlotTooFar
-from worker.pingone import errors, refusals
+from worker.pingone import errors
+from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.pingone.pairing import PairedDevice, Pairing
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Pause, Retry
 
@@ -30,7 +30,7 @@ FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)
 PAIRED = PairedDevice(DEVICE, "ACTIVATION_REQUIRED", Answer(status=201))
 PAIRED_ACTIVE = PairedDevice(DEVICE, "ACTIVE", Answer(status=201))
 OURS = Pairing(DEVICE, USER)
-ALREADY = refusals.AlreadyPaired(Answer(status=400, code="INVALID_DATA"))
+ALREADY = errors.AlreadyPaired(Answer(status=400, code="INVALID_DATA"))
 LOST = errors.OutcomeUnknown()
 
 

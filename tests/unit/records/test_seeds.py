@@ -20,7 +20,7 @@ from models.record_states import OtpState
 from worker.pingone import errors
 from worker.rules.progress import OtpProgress
 from worker.rules.steps import Active, DeadLetter, Retry
-from worker.tenants.resync import FixedResync
+from worker.tenants import FixedResync
 
 STEP = 30
 # The begin of a time step of 30 and of 60 seconds.

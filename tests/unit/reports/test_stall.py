@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
 
 SEEN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

@@ -11,10 +11,9 @@ from support.data.progress import progress_with_device
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pace.errors import SlotTooFar
-from worker.pingone import errors, refusals
+from worker.pingone import errors
+from worker.pingone.devices import Device, Pairing
 from worker.pingone.errors import Answer
-from worker.pingone.pairing import Pairing
-from worker.pingone.wire import Device
 from worker.rules import no_effect
 from worker.rules.decisions import (
     choose_first_step,
@@ -46,8 +45,8 @@ def posted(ordinal: int, progress: Progress | None = None) -> Progress:
     return before.with_otp_sent(1) if ordinal == 1 else before.with_otp_sent(1).with_otp_answered(1).with_otp_sent(2)
 
 
-def refused(code: str | None = None, detail_code: str | None = None) -> refusals.Rejected:
-    return refusals.Rejected(Answer(status=400, code=code, detail_code=detail_code))
+def refused(code: str | None = None, detail_code: str | None = None) -> errors.Rejected:
+    return errors.Rejected(Answer(status=400, code=code, detail_code=detail_code))
 
 
 def post_then_read(ordinal: int, answer: errors.PingOneError, then: Device) -> tuple[Progress, Step | Decision]:
@@ -469,7 +468,7 @@ def test_a_device_that_was_found_in_the_inventory_is_somebody_elses_work():
 
 
 def test_a_token_that_is_paired_at_our_first_request_is_somebody_elses_work():
-    progress, step = decide_after_pairing(Progress(pairing=FREE.sent()), refusals.AlreadyPaired(ANSWER), LIMITS)
+    progress, step = decide_after_pairing(Progress(pairing=FREE.sent()), errors.AlreadyPaired(ANSWER), LIMITS)
     assert step == FindDevice()
     assert find_age_of_others_work(find(progress.pairing), FOUND, IN_HAND) == LONG_AGO
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from models.record_states import PairingState
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer, OutcomeUnknown
-from worker.pingone.pairing import PairedDevice, Pairing
-from worker.pingone.wire import Device
 from worker.rules.decisions import choose_first_step, decide_after_read
 from worker.rules.limits import Limits
 from worker.rules.pairing import decide_after_pairing, decide_after_search

@@ -10,10 +10,9 @@ import pytest
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pace.errors import SlotTooFar
-from worker.pingone import errors, refusals
+from worker.pingone import errors
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.pingone.pairing import PairedDevice, Pairing
-from worker.pingone.wire import Device
 from worker.rules import pairing
 from worker.rules.ages import SentAgo
 from worker.rules.decisions import choose_first_step, decide_after_read
@@ -30,7 +29,7 @@ DEVICE, NEW = "0f0b7a52-device", "1a1b7a52-device"
 ANSWERED = OtpProgress(OtpState.ANSWERED, 1)
 FREE = PairingProgress(UNSENT, was_free=True, is_allowed=True)
 WAITS = PairedDevice(NEW, "ACTIVATION_REQUIRED", Answer(status=201))
-HAS_NO_TOKEN = refusals.TokenNotInInventory(Answer(status=400))
+HAS_NO_TOKEN = errors.TokenNotInInventory(Answer(status=400))
 
 
 def known(state: PairingState = UNSENT, pairings: int = 0, **fields: object) -> Progress:
@@ -151,9 +150,9 @@ def test_what_made_nothing_leaves_the_record_as_it_was(failure, step):
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
-        (refusals.TooManyDevices(), Reason.TOO_MANY_DEVICES),
-        (refusals.MethodOff(), Reason.METHOD_OFF),
-        (refusals.AccountNotUsable(), Reason.ACCOUNT_NOT_USABLE),
+        (errors.TooManyDevices(), Reason.TOO_MANY_DEVICES),
+        (errors.MethodOff(), Reason.METHOD_OFF),
+        (errors.AccountNotUsable(), Reason.ACCOUNT_NOT_USABLE),
         (errors.LicenseExceeded(), Reason.LICENSE),
     ],
 )
@@ -162,7 +161,7 @@ def test_what_pingone_refuses_for_good_is_given_up(failure, reason):
 
 
 @pytest.mark.parametrize(
-    "failure", [refusals.Rejected(), refusals.StatusRefused(), errors.InvalidOtp(), errors.ResyncRequired()]
+    "failure", [errors.Rejected(), errors.StatusRefused(), errors.InvalidOtp(), errors.ResyncRequired()]
 )
 def test_a_refusal_of_which_it_is_not_clear_what_was_refused_is_given_up_after_a_look_up(failure):
     progress, step = ask(known(), failure)
@@ -172,7 +171,7 @@ def test_a_refusal_of_which_it_is_not_clear_what_was_refused_is_given_up_after_a
 
 def test_a_refusal_after_a_pairing_of_unknown_fate_is_given_up_after_a_look_up():
     """The first one may have made the device that is one too many."""
-    progress, step = ask(known(pairings=1), refusals.TooManyDevices())
+    progress, step = ask(known(pairings=1), errors.TooManyDevices())
     assert (step, progress.verdict) == (FindDevice(), Reason.TOO_MANY_DEVICES)
     found, step = find(progress, Pairing(NEW, USER))
     assert (step, found.verdict, found.pairing.device_id) == (ReadDevice(), None, NEW)
@@ -198,20 +197,20 @@ def test_a_token_or_a_user_that_pingone_does_not_know_is_asked_for_again_before_
 
 
 def test_a_token_that_is_paired_already_is_looked_up_and_is_not_ours():
-    progress, step = ask(known(was_free=False), refusals.AlreadyPaired())
+    progress, step = ask(known(was_free=False), errors.AlreadyPaired())
     assert (step, progress) == (FindDevice(), known(was_free=False))
     found, step = find(progress, Pairing(NEW, USER))
     assert (step, found.pairing.device_id, found.pairing.is_made) == (ReadDevice(), NEW, False)
 
 
 def test_even_a_token_that_was_free_is_not_ours_if_somebody_paired_it_before_our_first_request():
-    progress, _ = ask(known(), refusals.AlreadyPaired())
+    progress, _ = ask(known(), errors.AlreadyPaired())
     assert not find(progress, Pairing(NEW, USER))[0].pairing.is_made
 
 
 def test_a_token_that_is_paired_already_is_not_ours_though_an_earlier_request_made_a_device_once():
     """That one is gone, or never came: the help desk may have paired the token since."""
-    progress, step = ask(known(pairings=1), refusals.AlreadyPaired())
+    progress, step = ask(known(pairings=1), errors.AlreadyPaired())
     assert step == FindDevice()
     assert not find(progress, Pairing(NEW, USER))[0].pairing.is_made
 
@@ -298,14 +297,14 @@ def test_a_device_that_is_said_to_be_and_is_not_shown_is_looked_for_later():
 
 @pytest.mark.parametrize(
     "failure",
-    [errors.OutcomeUnknown(), errors.Forbidden(), errors.NotFound(), refusals.Rejected(), refusals.ExpandRefused()],
+    [errors.OutcomeUnknown(), errors.Forbidden(), errors.NotFound(), errors.Rejected(), errors.ExpandRefused()],
 )
 @pytest.mark.parametrize("progress", [known(SENT, 1), known(MISSED, 1), known(verdict=Reason.REJECTED), known()])
 def test_a_look_up_that_told_nothing_is_made_again(progress, failure):
     after, step = find(progress, failure)
     assert after == replace(progress, verdict=after.verdict)
     # A refusal tells nothing of a request that is out, and ends the record where none is.
-    is_final = isinstance(failure, refusals.Rejected) and not progress.pairing.is_open
+    is_final = isinstance(failure, errors.Rejected) and not progress.pairing.is_open
     assert isinstance(step, DeadLetter if is_final else Retry)
     assert step.is_counted
 
@@ -483,7 +482,7 @@ def test_a_look_up_that_is_forbidden_again_and_again_with_nothing_open_ends_the_
 
 
 def test_a_refused_look_up_with_nothing_open_ends_the_record():
-    assert find(known(verdict=Reason.TOO_MANY_DEVICES), refusals.Rejected())[1] == DeadLetter(Reason.TOO_MANY_DEVICES)
+    assert find(known(verdict=Reason.TOO_MANY_DEVICES), errors.Rejected())[1] == DeadLetter(Reason.TOO_MANY_DEVICES)
 
 
 def test_a_device_that_another_record_has_is_left_to_it():

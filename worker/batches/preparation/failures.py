@@ -26,10 +26,10 @@ from worker.pingone.errors import (
     PingOneError,
     ProtocolFault,
     RateLimited,
+    Rejected,
     TooLateToSend,
     Unauthorized,
 )
-from worker.pingone.refusals import Rejected
 from worker.rules.breaker_evidence import is_own_answer
 from worker.rules.quota import read_quota
 

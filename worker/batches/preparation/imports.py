@@ -21,7 +21,7 @@ from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
 from worker.leases.moves import LAST_START, is_running
-from worker.pingone.import_jobs import ImportJob, NewToken
+from worker.pingone.inventory import ImportJob, NewToken
 
 
 @dataclass(frozen=True, slots=True)

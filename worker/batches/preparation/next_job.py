@@ -13,7 +13,7 @@ from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
 from worker.batches.preparation.turns import Turn
-from worker.pingone.import_jobs import NewToken
+from worker.pingone.inventory import NewToken
 from worker.rules.import_size import choose_size
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed

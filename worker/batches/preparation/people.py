@@ -18,7 +18,7 @@ from worker.batches.preparation.obstacles import explain
 from worker.batches.preparation.turns import Turn
 from worker.database.engine import Database
 from worker.leases.giving_up import give_up
-from worker.pingone.refusals import TooManyTerms
+from worker.pingone.errors import TooManyTerms
 from worker.pingone.users import User, UserAttribute, fold_case
 from worker.rules.pairing import tell_owner
 

@@ -20,8 +20,7 @@ from worker.config.settings import ConfigError
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, NotActedOn, PingOneError
-from worker.pingone.refusals import Rejected
+from worker.pingone.errors import Forbidden, NotActedOn, PingOneError, Rejected
 
 # Seconds that a preparation goes on before another batch has its turn.
 TURN = 15.0

@@ -23,9 +23,16 @@ from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import Forbidden, NotFound, OutcomeUnknown, PingOneError
-from worker.pingone.import_jobs import JobState
-from worker.pingone.refusals import AlreadyImported, InventoryFull, Rejected
+from worker.pingone.errors import (
+    AlreadyImported,
+    Forbidden,
+    InventoryFull,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+)
+from worker.pingone.inventory import JobState
 
 # Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
 # an answer of ours got lost.

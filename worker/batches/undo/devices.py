@@ -18,10 +18,8 @@ from worker.pace.errors import PaceOutOfReach
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
+from worker.pingone.devices import ACTIVE, OATH_TOKEN, Pairing, UserDevice
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
-from worker.pingone.pairing import OATH_TOKEN, Pairing
-from worker.pingone.user_devices import UserDevice
-from worker.pingone.wire import ACTIVE
 from worker.rules.ages import SentAgo, may_be_made_by
 
 # How often a device is deleted whose answer gets lost, each time after it was read back.

@@ -22,10 +22,9 @@ from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.errors import NotFound, OutcomeUnknown, PingOneError
-from worker.pingone.import_jobs import ImportJob
-from worker.pingone.import_jobs import JobState as Theirs
-from worker.pingone.refusals import Rejected
+from worker.pingone.errors import NotFound, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.inventory import ImportJob
+from worker.pingone.inventory import JobState as Theirs
 
 # Writes down that tokens were revoked.
 NoteRevoked = Callable[[Sequence[OwnToken]], None]

@@ -14,10 +14,9 @@ from worker.cli.hosts import describe_hosts
 from worker.config.environment import Environment
 from worker.installation.installation import Installation
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock_drift import measure_drift
+from worker.pingone.diagnosis import find_own_address, is_public, measure_drift, reach_proxy, read_certificate_end
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
-from worker.pingone.http_client import find_proxy_host
-from worker.pingone.network_facts import find_own_address, is_public, reach_proxy, read_certificate_end
+from worker.pingone.transport import find_proxy_host
 
 # Seconds that one call may take, since a person waits for it.
 DEADLINE = 5.0

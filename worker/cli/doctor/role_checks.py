@@ -9,8 +9,8 @@ from functools import partial
 
 from worker.cli.doctor.finding import Finding, State, examine, fault, not_known
 from worker.config.environment import Environment
+from worker.pingone.diagnosis import RoleReads
 from worker.pingone.errors import Forbidden, PingOneError
-from worker.pingone.role_reads import RoleReads
 
 # Seconds that one read may take, since a person waits for it.
 DEADLINE = 5.0

@@ -16,13 +16,12 @@ from worker.cli.doctor.finding import Finding, examine, fault
 from worker.database.explanations import TAKES_NO_WRITES
 from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.database.revision import SchemaOutdated
-from worker.fleet.processes import read_processes
+from worker.fleet import read_processes
 from worker.installation.installation import Installation
 from worker.notices.delivery_report import read_deliveries
 from worker.notices.webhook import redact_url
 from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
-from worker.tenants.pairing_answer import describe_pairing_answer
-from worker.tenants.resync import LEARNT, read_resync
+from worker.tenants import LEARNT, describe_pairing_answer, read_resync
 from worker.vault.keyring import load_audit_keys
 
 # What PostgreSQL has in force for this connection, whatever its defaults are.

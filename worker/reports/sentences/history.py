@@ -11,7 +11,7 @@ from models.reason import Reason
 from models.record_states import Status
 from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
-from worker.pingone.envelope import EXTRA_OTP_REQUIRED
+from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.token_history import PastAttempt, PastRecord
 
 # Reasons of dead letters for which the attempt does not count, since PingOne did nothing with it.

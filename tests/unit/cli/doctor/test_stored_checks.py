@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from worker.cli.doctor.finding import State
 from worker.cli.doctor.stored_checks import check_beat, check_workers
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.reports.stall import Fleet
 
 SEEN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from worker.batches.commands import Replayed
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.reports.sentences.commanded import (
     describe_cancelled,

@@ -11,7 +11,7 @@ from models.record_states import Status
 from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
-from worker.fleet.processes import KnownProcess
+from worker.fleet import KnownProcess
 from worker.reports.preparation_pace import PreparationPace
 from worker.reports.sentences.outlook import WAITING, describe_outlook, format_log_line
 from worker.reports.sentences.preparation import describe_made, describe_waiting

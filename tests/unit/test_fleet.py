@@ -7,8 +7,7 @@ import signal
 
 import pytest
 
-from worker.fleet.fitness import Fitness
-from worker.fleet.processes import Sickness
+from worker.fleet import Fitness, Sickness
 
 BROKEN = Sickness("network", "PingOne cannot be reached.")
 

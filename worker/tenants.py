@@ -1,4 +1,8 @@
-"""Learns whether OTP 1 has to go with `oathResync` in an environment, and keeps it in the database, for all workers."""
+"""What a PingOne environment teaches while it is worked with: facts that are published nowhere, and differ by tenant.
+Whether OTP 1 has to go with `oathResync` is kept in the database, for all workers; what a device is when it is paired,
+the records show.
+
+May import rules, audit, database and everything below them; knows neither records' stories nor batches'."""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from models.audit import Action
+from models.record import Record, all_posts
+from models.record_states import Status
 from models.tenant_fact import FactName, TenantFact
 from worker import audit
 from worker.audit import Actor
@@ -157,3 +163,19 @@ def _this(environment_id: str) -> tuple[Any, ...]:
 
 def _to_json(known: ResyncKnowledge) -> dict[str, Any]:
     return {"needs": known.needs, "refused": known.refused, "taken": known.taken}
+
+
+def describe_pairing_answer(connection: Connection, environment_id: str) -> str | None:
+    """Say what became of the last device that was made in this environment, and of which record it is; None if none was
+    made and became active."""
+    made = select(Record.id, all_posts(), Record.finalized_at).where(
+        Record.environment_id == environment_id, Record.is_device_made, Record.status == Status.ACTIVE
+    )
+    last = connection.execute(made.order_by(Record.id.desc()).limit(1)).first()
+    if last is None:
+        return None
+    record_id, posts, at = last
+    seen = f"(record {record_id}, {at:%Y-%m-%d})"
+    if posts:
+        return f"a device that is made waits for an OTP {seen}"
+    return f"a device is ACTIVE as soon as it is made, so that no OTP proves its token {seen}"

@@ -1,0 +1,164 @@
+"""What a person who looks for a fault asks of PingOne and of the way there: which roles a worker application has, how
+far our clock is from PingOne's, which proxy, certificates and address are in use. All of it goes outside any pace.
+
+https://docs.pingidentity.com/pingone/directory/p1_roles.html
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ssl import cert_time_to_seconds
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+
+from worker.config.environment import Environment
+from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, PingOneError
+from worker.pingone.transport import LARGEST_PAGE, Transport, find_proxy, open_route
+from worker.pingone.wire import (
+    Request,
+    authorize,
+    build_url,
+    choose_error,
+    find_part,
+    open_envelope,
+    read_id,
+    read_text,
+)
+
+
+class RoleReads:
+    """Reads with one access token, outside any pace, of which there are a handful. Each ends within `deadline` seconds.
+
+    Each may raise any PingOneError; Forbidden says that a role is missing."""
+
+    def __init__(self, environment: Environment, access_token: str, *, deadline: float) -> None:
+        self._environment = environment
+        self._access_token = access_token
+        self._transport = Transport(environment.api_url, deadline=deadline, largest_body=LARGEST_PAGE)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def read_user(self) -> str | None:
+        """Read one user, whichever comes first; its id, or None where the role shows none."""
+        users = find_part(self._read("users", query={"limit": "1"}), "_embedded", "users")
+        return read_id(users[0].get("id")) if isinstance(users, list) and users and isinstance(users[0], dict) else None
+
+    def read_devices(self, user_id: str) -> None:
+        """Read the devices of a user."""
+        self._read("users", user_id, "devices")
+
+    def read_inventory(self) -> None:
+        """Read one token of the inventory."""
+        self._read("oathTokens", query={"limit": "1"})
+
+    def read_policies(self) -> None:
+        """Read the device authentication policies."""
+        self._read("deviceAuthenticationPolicies")
+
+    def find_roles(self, permission: str) -> list[str]:
+        """Find the built-in roles with a permission whose id has this word in it, by their names; none where PingOne
+        does not tell.
+        https://developer.pingidentity.com/pingone-api/platform/roles/predefined-roles/read-all-roles.html"""
+        try:
+            roles = find_part(self._fetch(f"{self._environment.api_url}/roles"), "_embedded", "roles")
+        except PingOneError:
+            return []
+        found = [role for role in roles if isinstance(role, dict)] if isinstance(roles, list) else []
+        names = [read_text(role.get("name")) for role in found if _has_permission(role, permission)]
+        return sorted(name for name in names if name)
+
+    def _read(self, *segments: str, query: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        return self._fetch(build_url(self._environment, *segments, query=query))
+
+    def _fetch(self, url: str) -> Mapping[str, Any]:
+        """Read what lies at this address: a JSON object."""
+        ids = {"session_id": "oathbulk-doctor", "transaction_id": f"oathbulk-{uuid4().hex[:8]}"}
+        request = authorize(Request("GET", url), self._access_token, **ids)
+        envelope = open_envelope(*self._transport.exchange(request))
+        if not (envelope.is_success and envelope.is_object):
+            raise choose_error(envelope)
+        return envelope.fields
+
+
+def _has_permission(role: Mapping[str, Any], word: str) -> bool:
+    permissions = role.get("permissions")
+    ids = [find_part(each, "id") for each in permissions] if isinstance(permissions, list) else []
+    return any(isinstance(each, str) and word.lower() in each.lower() for each in ids)
+
+
+def measure_drift(environment: Environment, *, deadline: float) -> float:
+    """Ask PingOne for its time; return the seconds that our clock is ahead of it, to the second. Raises NotDelivered,
+    OutcomeUnknown."""
+    url = f"{environment.api_url}/environments/{environment.environment_id}"
+    transport = Transport(url, deadline=deadline)
+    try:
+        # Sent without an access token: a refusal tells the time as well.
+        date = open_envelope(*transport.exchange(Request("GET", url))).date
+    finally:
+        transport.close()
+    if date is None:
+        raise OutcomeUnknown(Answer(message="the answer carries no date"))
+    return (datetime.now(UTC) - date).total_seconds()
+
+
+# Ports of proxies that name none.
+_DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+
+def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
+    """Read until when the certificate is good that this server shows, after it was verified; None for http://. Raises
+    NotDelivered; ConfigError if proxy or authorities cannot be used."""
+    if urlsplit(url).scheme != "https":
+        return None
+    try:
+        timeouts = {"timeout": httpx.Timeout(deadline).as_dict()}
+        with open_route(url) as http:
+            response = http.handle_request(httpx.Request("GET", url, extensions=timeouts))
+            certificate = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
+            response.close()
+    except httpx.TransportError as error:
+        raise NotDelivered(Answer(message=f"{type(error).__name__}: {error}")) from error
+    return datetime.fromtimestamp(cert_time_to_seconds(certificate["notAfter"]), UTC)
+
+
+def reach_proxy(url: str, *, deadline: float) -> str | None:
+    """Connect to the proxy that requests to this URL go through; its host and port, or None if there is none. Raises
+    NotDelivered."""
+    proxy = find_proxy(url)
+    if proxy is None:
+        return None
+    parts = urlsplit(proxy)
+    place = (parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 80))
+    name = f"{place[0]}:{place[1]}"
+    try:
+        socket.create_connection(place, timeout=deadline).close()
+    except OSError as error:
+        raise NotDelivered(Answer(message=f"{name}: {error.strerror or error}")) from error
+    return name
+
+
+def find_own_address(url: str) -> str | None:
+    """Find the address of this machine from which it would send to this URL's host, which gets nothing; None if its
+    name or the way there is not known."""
+    parts = urlsplit(url)
+    try:
+        host = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(host[0], socket.SOCK_DGRAM) as probe:
+            # UDP: this looks up the way, and sends nothing.
+            probe.connect(host[4])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is seen as it is by all the internet, so that no router puts another in its place."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_global
