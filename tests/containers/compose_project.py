@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from containers.engine import BUILD_TIMEOUT
+from support import simulator
 from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair, judge_calls
 from support.processes.waiting import wait_until
@@ -138,6 +139,11 @@ class ComposeProject:
         certificate, key = make_certificate(self._journal.parent, "simulator", days=CERTIFICATE_DAYS)
         key.chmod(0o644)
         shutil.copy(tls_proxy.__file__, self._journal.with_name("tls.py"))
+        # It imports nothing else of the tests.
+        watched = Path(simulator.__file__).parent
+        shutil.copytree(
+            watched, self._journal.parent / "support/simulator", ignore=shutil.ignore_patterns("__pycache__")
+        )
         self.shipment.write_world(self._journal.with_name("world.json"))
         self._journal.touch()
         shutil.copy(certificate, self.folder / "secrets/ca.pem")

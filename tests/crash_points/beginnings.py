@@ -92,12 +92,12 @@ def known_again(stage: Stage) -> None:
 
 def forbidden(stage: Stage) -> list[int]:
     """The worker application lacks a role."""
-    stage.fleet.simulator.change(permitted=False)
+    stage.fleet.simulator.change(forbidden_groups=["mfa"])
     return stage.enqueue()
 
 
 def permitted(stage: Stage) -> None:
-    stage.fleet.simulator.change(permitted=True)
+    stage.fleet.simulator.change(forbidden_groups=[])
     stage.resume()
 
 
