@@ -25,7 +25,7 @@ from support.judges.taps import Monitor, TokenTap
 from support.processes.waiting import wait_until
 
 from models.batch import Batch
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 from worker.simulator.seeding import DeviceSeed, WorldSeed
 from worker.simulator.shipment import EXPECTED, MadeShipment, PairRow
 

@@ -19,7 +19,7 @@ from support.processes.waiting import wait_until
 from support.servers import tls_proxy
 from support.servers.certificates import make_certificate
 
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.shipment import MadeShipment, PairRow
 

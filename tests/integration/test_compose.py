@@ -31,7 +31,7 @@ from support.simulator.simulation import WatchedSimulation
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database
-from worker.embedded.valkey_process import find_valkey_binary
+from worker.embedded.valkey import find_valkey_binary
 from worker.installation.stack import GRACE
 from worker.pace.slots import LONGEST_WAIT
 from worker.process.beat import MOST_WAITING

@@ -11,7 +11,7 @@ from models.sealed_key import SealedKey
 from worker import audit
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import Database
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from worker.config.settings import ConfigError
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 
 RACER = """
 import sys
 from pathlib import Path
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 
 sys.stdin.read()
 print(home_key(Path(sys.argv[1])))

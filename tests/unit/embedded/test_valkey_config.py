@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.embedded.valkey_config import ValkeyConfig
+from worker.embedded.valkey import ValkeyConfig
 
 
 def test_port_and_password_are_read_back(tmp_path):
