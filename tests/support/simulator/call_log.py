@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections import Counter, deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from support.simulator.readings import read_fields
@@ -16,12 +16,8 @@ from worker.simulator.calls import Answer, Call
 OUTCOMES = {
     **{"activate": "ACTIVE", "pair": "PAIRED", "remove_order": "ORDER_REMOVED", "access_token": "ISSUED"},
     **{"unlock": "UNLOCK", "block": "BLOCK", "unblock": "UNBLOCK", "unpair": "UNPAIR", "set_mfa_enabled": "SET"},
-    **{
-        "create_token": "CREATED",
-        "revoke_token": "REVOKED",
-        "import_tokens": "JOB_TAKEN",
-        "revoke_tokens": "JOB_TAKEN",
-    },
+    **{"create_token": "CREATED", "revoke_token": "REVOKED"},
+    **{"import_tokens": "JOB_TAKEN", "revoke_tokens": "JOB_TAKEN"},
 }
 # What an activation comes to that is refused, by the answer's detail; of others, the detail itself.
 REFUSALS = {"INVALID_VALUE": "ALREADY_ACTIVE", "DEVICE_LOCKED": "LOCKED", "DEVICE_BLOCKED": "BLOCKED"}
@@ -150,7 +146,8 @@ class CallLog:
         self._otp_posts += entry.otp is not None
         self._client_gone += entry.client_gone
         if self._file is not None:
-            self._file.write(json.dumps(asdict(entry), separators=(",", ":")) + "\n")
+            values = {name: getattr(entry, name) for name in Entry.__slots__}
+            self._file.write(json.dumps(values, separators=(",", ":")) + "\n")
             self._file.flush()
 
     def note_made(self, entry: Entry) -> None:

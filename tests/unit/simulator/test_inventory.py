@@ -14,21 +14,16 @@ def read_job(visitor, posted):
 
 
 def test_a_job_imports_its_tokens(visitor):
-    posted = visitor.import_tokens(
-        HOTP | {"hotp": {"counter": 7}, "rowNumber": 1}, TOTP | {"hashAlgorithm": "HmacSHA256"}
-    )
+    hotp, totp = HOTP | {"hotp": {"counter": 7}, "rowNumber": 1}, TOTP | {"hashAlgorithm": "HmacSHA256"}
+    posted = visitor.import_tokens(hotp, totp)
     assert posted.status_code == 201
     job = visitor.http.get(posted.headers["Location"]).json()
     assert (job["type"], job["status"], job["async"]) == ("CREATE_OATH_TOKENS", "DONE", True)
     assert job["result"] == {"created": 2, "duplicates": []}
     assert job["_links"]["self"]["href"].endswith(f"/jobs/{job['id']}")
     first, second = visitor.inventory().values()
-    assert (first["type"], first["otpLength"], first["hashAlgorithm"], first["hotp"]) == (
-        "HOTP",
-        6,
-        "HmacSHA1",
-        {"counter": 7},
-    )
+    assert (first["type"], first["otpLength"], first["hashAlgorithm"]) == ("HOTP", 6, "HmacSHA1")
+    assert first["hotp"] == {"counter": 7}
     assert (second["type"], second["otpLength"], second["hashAlgorithm"]) == ("TOTP", 8, "HmacSHA256")
     assert second["totp"] == {"timeStep": 60, "drift": 0}
     assert SECRET not in visitor.read("oathTokens").text

@@ -88,11 +88,8 @@ def test_a_token_out_of_step_needs_two_otps_wherever_it_stands():
 
 def test_a_button_shows_the_next_two_otps_and_the_server_learns_nothing():
     token = Token(secret=SECRET, pressed=6)
-    assert (token.press_twice(), token.press_twice(), token.counter) == (
-        ("287922", "162583"),
-        ("399871", "520489"),
-        0,
-    )
+    pressed = [token.press_twice(), token.press_twice()]
+    assert (pressed, token.counter) == ([("287922", "162583"), ("399871", "520489")], 0)
     assert Token(secret=SECRET, type="totp").press_twice() is None
 
 

@@ -238,7 +238,9 @@ READINGS = [
 ]
 
 
-@pytest.mark.parametrize(("act", "settings", "expected"), READINGS, ids=str)
+@pytest.mark.parametrize(
+    ("act", "settings", "expected"), READINGS, ids=lambda each: getattr(each, "__name__", str(each))
+)
 def test_what_is_open_is_played_both_ways(visitor, act, settings, expected):
     visitor.seed_device()
     visitor.seed(tokens=[{"serial": "FREE1", "secret": SECRET}])
