@@ -4,6 +4,7 @@ role, devices that are gone. What mends itself it sits out."""
 from __future__ import annotations
 
 from contextlib import closing
+from typing import get_args
 
 import pytest
 from support.data.tokens import make_tokens
@@ -13,6 +14,7 @@ from models.reason import PAUSE_CURES, PauseReason
 from worker.database.engine import Database
 from worker.reports.status import read_statuses
 from worker.rules.breaker import Thresholds
+from worker.simulator.calls import Group
 from worker.simulator.shipment import make_shipment
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
@@ -166,7 +168,7 @@ def test_a_secret_that_is_changed_while_it_runs_pauses_it_until_it_is_told(set_o
 
 def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
     few = {"_OATHBULK_TUNING__breaker_forbidden": "4"}
-    desk, simulator = set_out(make_shipment(30), few, permitted=False)
+    desk, simulator = set_out(make_shipment(30), few, forbidden_groups=get_args(Group))
 
     result = desk.oathbulk("run", "shipment.csv", "--json")
 

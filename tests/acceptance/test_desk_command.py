@@ -12,7 +12,7 @@ from support.data.tokens import make_tokens, write_shipment
 from support.processes.running_command import TIMEOUT, Running
 from support.processes.waiting import wait_until
 
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 
 _LINK = re.compile(r"http://\S+/enter\?key=\S+")
 

@@ -10,13 +10,20 @@ import socket
 import sqlite3
 import threading
 import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 import redis
+from support.fleets.real_fleet import plain_env
 from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
+from support.servers.simulator import Simulator
 
 from worker.installation.broker_check import RULES
+from worker.simulator.seeding import UserSeed, WorldSeed
+from worker.simulator.shipment import MadeShipment
 
 STORED = ["encryption keys", "database", "migrations", "audit", "workers", "beat", "batches", "webhook"]
 ROLES = ["role: users", "role: devices", "role: inventory", "role: policies"]
@@ -31,12 +38,25 @@ def desk(tmp_path):
         yield desk
 
 
-def serve(desk, *settings, arguments=()):
-    """A simulated PingOne with these settings; the variables that lead to it."""
+@pytest.fixture
+def watch(tmp_path):
+    """Makes a watched simulator with these users and settings; the variables that lead to it."""
+    with ExitStack() as stack:
+
+        def make(*users, **settings):
+            folder = Path(mkdtemp(dir=tmp_path))
+            tenant = MadeShipment((), WorldSeed(users=users), {})
+            simulator = stack.enter_context(Simulator(folder, tenant, plain_env(), **settings))
+            return {name: value for name, value in simulator.variables.items() if "RESYNC" not in name}
+
+        yield make
+
+
+def serve(desk):
+    """The product's simulator; the variables that lead to it."""
     ready = desk.folder / "ready.json"
     ready.unlink(missing_ok=True)
-    given = [argument for setting in settings for argument in ("--set", setting)]
-    simulator = desk.start("simulator", "--port", "0", "--ready-file", ready, *given, *arguments)
+    simulator = desk.start("simulator", "--port", "0", "--ready-file", ready)
     wait_until(lambda: ready.exists() or not simulator.is_alive, 60, "the simulator listens")
     root = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
     wait_until(lambda: "PINGONE_API_URL" in simulator.stdout, 60, "it says how it is reached")
@@ -195,8 +215,8 @@ def test_a_broker_whose_user_may_not_do_what_workers_do_is_found_with_the_cure(d
         wait_until(lambda: not client.keys("oathbulk:doctor:*"), 10, "nothing is left of it")
 
 
-def test_a_clock_that_is_off_is_found(desk):
-    code, findings = examine(desk, **serve(desk, "clock_skew=-90"))
+def test_a_clock_that_is_off_is_found(desk, watch):
+    code, findings = examine(desk, **watch(clock_skew=-90))
     assert code == 3
     assert [check for check, (is_well, _) in findings.items() if not is_well] == ["clock"]
     detail = findings["clock"][1]
@@ -247,31 +267,24 @@ def test_a_command_that_gets_no_connection_is_told_the_cure(desk, postgres_serve
     assert "OATHBULK_DATABASE_CONNECTIONS" in line
 
 
-USER = {"user_id": "0a7b0000-5e1f-4c0d-8000-0000000000a1"}
+USER = UserSeed(user_id="0a7b0000-5e1f-4c0d-8000-0000000000a1")
 
 
-def served_world(desk, **settings):
-    """A simulated PingOne with one user and these settings."""
-    world = desk.folder / "world.json"
-    world.write_text(json.dumps({"users": [USER], "settings": settings}))
-    return serve(desk, arguments=("--world", world))
-
-
-def test_a_role_without_which_nothing_is_activated_is_named(desk):
-    code, findings = examine(desk, **served_world(desk, forbidden_groups=["mfa", "directory"]))
+def test_a_role_without_which_nothing_is_activated_is_named(desk, watch):
+    code, findings = examine(desk, **watch(USER, forbidden_groups=["mfa", "directory"]))
     assert code == 3
     assert [check for check, (is_well, _) in findings.items() if not is_well] == ["role: users"]
     assert "INSUFFICIENT_PERMISSIONS" in findings["role: users"][1]
     assert findings["role: users"][1].endswith(
         "→ give the worker application the role Identity Data Admin in this environment"
     )
-    code, findings = examine(desk, **served_world(desk, forbidden_groups=["mfa"]))
+    code, findings = examine(desk, **watch(USER, forbidden_groups=["mfa"]))
     assert [check for check, (is_well, _) in findings.items() if not is_well] == ["role: devices"]
     assert "Identity Data Admin" in findings["role: devices"][1]
 
 
-def test_a_role_that_only_an_import_needs_is_named_as_pingone_calls_it_and_is_no_fault(desk):
-    code, findings = examine(desk, **served_world(desk, forbidden_groups=["inventory"]))
+def test_a_role_that_only_an_import_needs_is_named_as_pingone_calls_it_and_is_no_fault(desk, watch):
+    code, findings = examine(desk, **watch(USER, forbidden_groups=["inventory"]))
     assert code == 0
     assert findings["role: inventory"][1].endswith(
         "without it there is no --import, nor a look at the inventory"
@@ -280,14 +293,14 @@ def test_a_role_that_only_an_import_needs_is_named_as_pingone_calls_it_and_is_no
     assert findings["role: devices"] == (True, "permitted")
 
 
-def test_where_pingone_does_not_tell_its_roles_the_likely_one_is_named(desk):
-    _, findings = examine(desk, **served_world(desk, forbidden_groups=["inventory", "configuration"]))
+def test_where_pingone_does_not_tell_its_roles_the_likely_one_is_named(desk, watch):
+    _, findings = examine(desk, **watch(USER, forbidden_groups=["inventory", "configuration"]))
     assert "the role Environment Admin, probably in this environment" in findings["role: inventory"][1]
     assert "the role Configuration Read Only in this environment" in findings["role: policies"][1]
 
 
-def test_the_application_that_imports_is_asked_for_its_own_role(desk):
-    pingone = served_world(desk)
+def test_the_application_that_imports_is_asked_for_its_own_role(desk, watch):
+    pingone = watch(USER)
     importer = {"PINGONE_IMPORT_CLIENT_ID": "another", "PINGONE_IMPORT_CLIENT_SECRET": "wrong"}
     code, findings = examine(desk, **pingone, **importer)
     assert code == 3

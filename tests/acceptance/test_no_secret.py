@@ -5,7 +5,6 @@ import json
 import random
 import re
 import secrets
-import uuid
 from contextlib import closing, contextmanager
 
 import pytest
@@ -25,9 +24,10 @@ from support.judges.taps import Monitor, TokenTap
 from support.processes.waiting import wait_until
 
 from models.batch import Batch
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
+from worker.simulator.oath import hotp
 from worker.simulator.seeding import DeviceSeed, WorldSeed
-from worker.simulator.shipment import EXPECTED, MadeShipment, PairRow
+from worker.simulator.shipment import EXPECTED, MadeShipment, PairRow, make_id
 
 RECORDS = 80
 # Of Flower.
@@ -36,27 +36,26 @@ LINK = re.compile(r"http://\S+/enter\?key=\S+")
 WEATHER = {"reset_after": 0.05, "error_before": 0.05, "error_after": 0.05, "hang_after": 0.02, "garbled": 0.05}
 
 
-def make_rows():
-    """Pairs of eight digits, none of which is a likely part of a time or a number."""
-    lots = random.Random(4226)
-    otps = (f"{lots.randrange(20_000_000, 99_999_999)}" for _ in range(10 * RECORDS))
-    otps = [otp for otp in dict.fromkeys(otps) if "00" not in otp]
-    ids = (str(uuid.UUID(int=lots.getrandbits(128), version=4)) for _ in range(2 * RECORDS))
-    return [PairRow(f"MADE{n:07}", otps.pop(), otps.pop(), next(ids), next(ids)) for n in range(1, RECORDS + 1)]
+def make_device(number, dice):
+    """A token whose first two OTPs have eight digits, and are no likely part of a time or a number. Every third token
+    needs both."""
+    while True:
+        secret = dice.randbytes(20)
+        otps = [hotp(secret, counter, 8) for counter in (0, 1)]
+        if all(otp[0] > "1" and "00" not in otp for otp in otps):
+            break
+    ids = {"user_id": make_id(dice), "device_id": make_id(dice)}
+    seed = DeviceSeed(serial=f"MADE{number:07}", secret=secret.hex(), digits=8, out_of_step=number % 3 == 0, **ids)
+    return seed, PairRow(seed.serial, *otps, seed.user_id, seed.device_id)
 
 
 @pytest.fixture
 def shipment():
-    rows = make_rows()
-    devices = [
-        # Every third token needs its second OTP.
-        DeviceSeed(serial=row.serial, user_id=row.user_id, device_id=row.device_id, otps=(row.otp1, row.otp2))
-        for row in rows
-    ]
-    devices = [each.model_copy(update={"out_of_step": number % 3 == 0}) for number, each in enumerate(devices)]
+    dice = random.Random(4226)
+    devices, rows = zip(*(make_device(number, dice) for number in range(RECORDS)), strict=True)
     expected = {each.serial: EXPECTED["out_of_step" if each.out_of_step else "in_step"] for each in devices}
-    world = WorldSeed(devices=tuple(devices), client_secret=secrets.token_urlsafe(24))
-    return MadeShipment(tuple(rows), world, expected)
+    world = WorldSeed(devices=devices, client_secret=secrets.token_urlsafe(24))
+    return MadeShipment(rows, world, expected)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 
-from worker.cli.simulated_tokens import make_box_in
+from worker.cli.simulator import make_box_in
 
 # What leads to the real thing must not be followed.
 REAL = {

@@ -10,6 +10,7 @@ import pytest
 from joserfc.jwk import RSAKey
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes.program import Program
+from support.simulator.simulation import WatchedSeed
 
 from worker.simulator.shipment import make_shipment
 
@@ -67,7 +68,7 @@ def test_a_private_key_that_is_changed_while_workers_run_is_used_from_then_on(
 ):
     old, new = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
     made = make_shipment(RECORDS)
-    shipment = replace(made, world=made.world.model_copy(update={"client_jwks": public(old)}))
+    shipment = replace(made, world=WatchedSeed.model_validate(made.world.model_dump() | {"client_jwks": public(old)}))
     settings = SLOW | {"PINGONE_CLIENT_AUTH": "private_key_jwt"}
     key = write(tmp_path / "private_key.pem", old.as_pem(private=True).decode())
     settings["PINGONE_PRIVATE_KEY_FILE"] = str(key)

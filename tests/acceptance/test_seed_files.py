@@ -255,8 +255,8 @@ def test_on_the_first_morning_those_who_do_as_the_hand_out_says_get_in_at_the_fi
     # Of a token in step one OTP was sent, of another two; one that got lost is followed by a counter that is skipped.
     for row in made.seeds:
         sent = 1 + made.expected[row.serial].resynced + 2 * (row.device_id in lost)
-        assert presses[row.serial] == (sent if row.otp_type == "hotp" else 0)
-    for row in [row for row in made.seeds if row.otp_type == "hotp"]:
+        assert presses[row.serial] == (sent if row.type == "hotp" else 0)
+    for row in [row for row in made.seeds if row.type == "hotp"]:
         shown = [hotp(bytes.fromhex(row.secret), row.counter + press) for press in range(presses[row.serial] + 1)]
         # The last that is to be thrown away is refused, and the next one is let in.
         assert simulator.sign_on(row.device_id, shown[-2]) == "INVALID_OTP"

@@ -22,8 +22,7 @@ from support.servers.simulator import Simulator
 from models.record import Record
 from models.record_states import Status
 from worker.database.engine import Database
-from worker.embedded.valkey_config import ValkeyConfig
-from worker.embedded.valkey_process import connect
+from worker.embedded.valkey import ValkeyConfig, connect
 from worker.simulator.box import SEEDS, Box, a_few_of_each, make_box
 
 BATCH = "box"

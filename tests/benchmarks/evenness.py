@@ -25,7 +25,7 @@ FASTER = (1.005, 1.01, 1.02, 1.05)
 def arrivals(records: int, rate: float, workers: int, latency: float) -> list[float]:
     """Seconds."""
     with Rig(make_shipment(records)) as rig:
-        rig.simulate("--latency", f"{latency:g}")
+        rig.simulate(latency=latency / 1000)
         ours = Ours(rig, rate=rate, highest=rate)
         ours.start(workers)
         ours.load()

@@ -21,6 +21,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from contenders import CONTENDERS, Run
 from ours import Ours
@@ -52,17 +53,17 @@ class Case:
         return self.records * CALLS / self.limit
 
     @property
-    def options(self) -> list[str]:
-        rate = ["--rate", str(self.limit), "--latency", f"{self.latency:g}"]
+    def settings(self) -> dict[str, Any]:
+        """The simulator's."""
+        rate = {"rate": self.limit, "latency": self.latency / 1000}
         third = self.at_best / 3
         match self.shape.split("-"):
             case ["bucket", seconds]:
-                return [*rate, "--set", f"burst={max(1, round(self.limit * float(seconds)))}"]
+                return rate | {"burst": max(1, round(self.limit * float(seconds)))}
             case ["window", *seconds]:
-                return [*rate, "--rate-window", *(seconds or ["1"])]
+                return rate | {"limit_window": float(seconds[0]) if seconds else 1}
             case ["changing"]:
-                falls, rises = f"{third:.0f}={self.limit / 2:g}", f"{2 * third:.0f}={self.limit * 1.5:g}"
-                return [*rate, "--rate-at", falls, "--rate-at", rises]
+                return rate | {"rate_changes": {round(third): self.limit / 2, round(2 * third): self.limit * 1.5}}
         return rate
 
     @property
@@ -84,7 +85,7 @@ class Result:
 
 def measure(case: Case, name: str, workers: int, rate: float | None) -> Result:
     with Rig(make_shipment(case.records)) as rig:
-        rig.simulate(*case.options)
+        rig.simulate(**case.settings)
         try:
             if name == "ours":
                 run_ours(rig, case, workers, rate)

@@ -14,50 +14,32 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
-from support.data.seed_shipments import SeedRow
 from support.servers.simulator import Simulator
 
 from worker.simulator.seeding import DeviceSeed, WorldSeed
-from worker.simulator.shipment import MadeShipment
+from worker.simulator.shipment import MadeShipment, MadeToken, draw_token
 
 OATHBULK = [sys.executable, "-m", "worker"]
 
 
-def make_rows(count: int) -> list[SeedRow]:
+def make_rows(count: int) -> list[MadeToken]:
     dice = random.Random(1)
-
-    def make_id() -> str:
-        return str(uuid.UUID(int=dice.getrandbits(128), version=4))
-
-    return [
-        SeedRow(
-            serial=f"MADE{number:07}",
-            secret=dice.randbytes(20).hex(),
-            otp_type="hotp",
-            digits=6,
-            hash_name="sha1",
-            counter=0,
-            user_id=make_id(),
-            device_id=make_id(),
-        )
-        for number in range(count)
-    ]
+    return [MadeToken(**draw_token(f"MADE{number:07}", dice)) for number in range(count)]
 
 
-def write_files(folder: Path, rows: list[SeedRow]) -> list[str]:
+def write_files(folder: Path, rows: list[MadeToken]) -> list[str]:
     """Write box and list; the arguments that name them."""
     box, who = folder / "box.csv", folder / "who.csv"
-    box.write_text("".join(f"{row.serial},{row.secret},hotp,6,0\n" for row in rows))
+    box.write_text("".join(f"{row.serial},{row.secret},hotp,6,{row.counter}\n" for row in rows))
     lines = [f"{row.serial},{name_of(row)},{row.user_id},{row.device_id},Basel\n" for row in rows]
     who.write_text("".join(["serial,username,user_id,device_id,site\n", *lines]))
     return [str(box), "--assign", str(who)]
 
 
-def name_of(row: SeedRow) -> str:
+def name_of(row: MadeToken) -> str:
     return f"person-{row.serial}@example.test"
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, text
 from support.processes.desk_pages import enter, make_browser
 
 from worker.database.engine import Database
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 from worker.simulator.shipment import make_shipment
 
 TIMEOUT = 900

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Error, Page, expect
 from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.leftovers import wait_until_flower_listens
 
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 
 USER, PASSWORD = "visitor", "made-up-password"
 PAGES = ("/", "/workers", "/tasks", "/broker")

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
-from worker.embedded.ports import HOST, find_free_port
+from worker.embedded.valkey import HOST, find_free_port
 
 TIMEOUT = 30.0
 PIECE = 65536

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.simulator.settings import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS
+
 from chaos.disturbances import LATENCY
 from chaos.postgresql_stack import PostgresqlStack
 from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack
 from worker.simulator.box import a_few_of_each, make_box
-from worker.simulator.operation_names import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 Kind = Callable[..., Stack]

@@ -21,8 +21,7 @@ from chaos.postgresql_stack import through
 from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.embedded.valkey_config import ValkeyConfig
-from worker.embedded.valkey_process import connect
+from worker.embedded.valkey import ValkeyConfig, connect
 from worker.fleet import FAILS_ALONE
 from worker.simulator.box import SEEDS, Box
 from worker.simulator.shipment import MadeShipment

@@ -17,7 +17,7 @@ from support.processes.running_command import TIMEOUT
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults

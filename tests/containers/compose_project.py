@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from containers.engine import BUILD_TIMEOUT
+from support import simulator
 from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair, judge_calls
 from support.processes.waiting import wait_until
 from support.servers import tls_proxy
 from support.servers.certificates import make_certificate
 
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.shipment import MadeShipment, PairRow
 
@@ -142,6 +143,11 @@ class ComposeProject:
         certificate, key = make_certificate(self._journal.parent, "simulator", days=CERTIFICATE_DAYS)
         key.chmod(0o644)
         shutil.copy(tls_proxy.__file__, self._journal.with_name("tls.py"))
+        # It imports nothing else of the tests.
+        watched = Path(simulator.__file__).parent
+        shutil.copytree(
+            watched, self._journal.parent / "support/simulator", ignore=shutil.ignore_patterns("__pycache__")
+        )
         self.shipment.write_world(self._journal.with_name("world.json"))
         self._journal.touch()
         shutil.copy(certificate, self.folder / "secrets/ca.pem")

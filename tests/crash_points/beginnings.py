@@ -92,12 +92,12 @@ def known_again(stage: Stage) -> None:
 
 def forbidden(stage: Stage) -> list[int]:
     """The worker application lacks a role."""
-    stage.fleet.simulator.change(permitted=False)
+    stage.fleet.simulator.change(forbidden_groups=["mfa"])
     return stage.enqueue()
 
 
 def permitted(stage: Stage) -> None:
-    stage.fleet.simulator.change(permitted=True)
+    stage.fleet.simulator.change(forbidden_groups=[])
     stage.resume()
 
 
@@ -114,9 +114,9 @@ def missed(times: int) -> Callable[[Stage], list[int]]:
 
 
 def paired_late(stage: Stage) -> list[int]:
-    """The devices were not there yet, and are now."""
+    """The devices were not found, since they were another person's, and are now."""
     devices = stage.fleet.shipment.world_json()["devices"]
-    _seed(stage, devices=[device | {"appears_after": 3600} for device in devices])
+    _seed(stage, devices=[device | {"user_id": "another"} for device in devices])
     stage.work(*stage.enqueue())
     _seed(stage, devices=devices)
     stage.go_on()

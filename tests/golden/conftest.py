@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from support.data.undo_desk import PingOne
+from support.simulator.server import running
+from support.simulator.simulation import WatchedSimulation
 
 from golden.comparing import Compare, compare
 from golden.frozen_desk import FrozenDesk, freezing
 from golden.prepared import DEVICES, prepare
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET
-from worker.simulator.server import running
-from worker.simulator.simulation import Simulation
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +50,7 @@ def desk(folder: Path, prepared: Path) -> Iterator[FrozenDesk]:
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[PingOne]:
     """A PingOne that listens."""
-    with running(simulation := Simulation()) as url:
+    with running(simulation := WatchedSimulation()) as url:
         yield PingOne(simulation, url)
 
 

@@ -16,13 +16,13 @@ from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
 from support.servers.emptied_databases import EmptiedDatabases
 from support.servers.postgres import PostgresServer
+from support.simulator.call_log import CallLog
+from support.simulator.server import running
+from support.simulator.simulation import WatchedSimulation
 
 from models.encrypted import Keyring, generate_key
 from worker.database.engine import Database
 from worker.leases.worker import Leases
-from worker.simulator.call_log import CallLog
-from worker.simulator.server import running
-from worker.simulator.simulation import Simulation
 
 SERVERS = ("postgresql", "sqlite")
 
@@ -108,8 +108,8 @@ def keyring() -> Keyring:
 
 
 @pytest.fixture(scope="module")
-def listening() -> Iterator[tuple[Simulation, str]]:
+def listening() -> Iterator[tuple[WatchedSimulation, str]]:
     """A simulation for the tests of a module, and its URL."""
-    simulation = Simulation(call_log=CallLog(salt="salt"))
+    simulation = WatchedSimulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url:
         yield simulation, url

@@ -26,18 +26,18 @@ from support.processes.waiting import wait_until
 from support.servers import valkey_cli
 from support.servers.compose_service import FILE, PROJECT, Service, default_variables, make_program, read_services
 from support.servers.postgres import USER, PostgresServer
+from support.simulator.server import running
+from support.simulator.simulation import WatchedSimulation
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database
-from worker.embedded.valkey_process import find_valkey_binary
+from worker.embedded.valkey import find_valkey_binary
 from worker.installation.stack import GRACE
 from worker.pace.slots import LONGEST_WAIT
 from worker.process.beat import MOST_WAITING
 from worker.reports.status import read_statuses
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
-from worker.simulator.server import running
 from worker.simulator.shipment import MadeShipment, make_shipment
-from worker.simulator.simulation import Simulation
 
 DEPLOYMENT = FILE.with_name("docs") / "deployment.md"
 SERVICES = read_services({})
@@ -141,7 +141,7 @@ def keep_out_others(project: Path) -> None:
 def test_a_shipment_goes_through_all_the_services(
     project: Path, start: Callable[..., Service], valkey: Service, postgres_server: PostgresServer
 ) -> None:
-    shipment, simulation = make_shipment(20), Simulation()
+    shipment, simulation = make_shipment(20), WatchedSimulation()
     simulation.seed(shipment.world)
     with running(simulation) as simulator, postgres_server.database() as database_url:
         configure(project, shipment, simulator, database_url)

@@ -15,7 +15,7 @@ import pytest
 from support.fleets.real_fleet import plain_env
 from support.processes.waiting import wait_until
 
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 
 START_TIMEOUT = 60.0
 MADE_UP = re.compile(

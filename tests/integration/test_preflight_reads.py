@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import redis
+from support.simulator.server import running
+from support.simulator.simulation import WatchedSimulation
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -18,8 +20,6 @@ from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, RateLimite
 from worker.pingone.reads import Reads
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
-from worker.simulator.server import running
-from worker.simulator.simulation import Simulation
 
 
 class NoMemory:
@@ -33,21 +33,21 @@ class NoMemory:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[tuple[Simulation, str]]:
-    simulation = Simulation()
-    with running(simulation, control=False) as url:
+def service() -> Iterator[tuple[WatchedSimulation, str]]:
+    simulation = WatchedSimulation()
+    with running(simulation) as url:
         yield simulation, url
 
 
 @pytest.fixture
-def simulation(service: tuple[Simulation, str]) -> Simulation:
+def simulation(service: tuple[WatchedSimulation, str]) -> WatchedSimulation:
     """An empty simulator."""
     service[0].reset()
     return service[0]
 
 
 @pytest.fixture
-def environment(simulation: Simulation, service: tuple[Simulation, str]) -> Environment:
+def environment(simulation: WatchedSimulation, service: tuple[WatchedSimulation, str]) -> Environment:
     url = service[1]
     return Environment.model_validate(
         {
@@ -83,7 +83,7 @@ def new_call() -> Call:
     return Call("check-1", "reads")
 
 
-def seed(simulation: Simulation, **world: Any) -> None:
+def seed(simulation: WatchedSimulation, **world: Any) -> None:
     simulation.seed(WorldSeed.model_validate(world))
 
 
@@ -96,7 +96,7 @@ def find(reads: Reads, names: list[str], attribute: UserAttribute = UserAttribut
         return find(reads, names[:half], attribute) + find(reads, names[half:], attribute)
 
 
-def test_users_are_found_through_pages_and_with_halved_filters(reads: Reads, simulation: Simulation) -> None:
+def test_users_are_found_through_pages_and_with_halved_filters(reads: Reads, simulation: WatchedSimulation) -> None:
     people = [{"user_id": f"u{number}", "username": f"name {number}"} for number in range(120)]
     seed(simulation, users=people, settings={"page_size": 7, "most_filter_terms": 25})
     names = [f"name {number}" for number in range(100)]
@@ -109,13 +109,13 @@ def test_users_are_found_through_pages_and_with_halved_filters(reads: Reads, sim
 
 
 @pytest.mark.parametrize("name", ['a" or username sw "', "DOMAIN\\ada", "a+b&c=d#e f%20", "Zoë 🔑", "(x) or y"])
-def test_a_name_of_any_kind_finds_its_user_alone(reads: Reads, simulation: Simulation, name: str) -> None:
+def test_a_name_of_any_kind_finds_its_user_alone(reads: Reads, simulation: WatchedSimulation, name: str) -> None:
     seed(simulation, users=[{"user_id": "wanted", "username": name}, {"user_id": "other"}])
     (user,) = find(reads, [name])
     assert (user.id, user.find(UserAttribute.USERNAME)) == ("wanted", name)
 
 
-def test_what_is_known_of_a_user_arrives(reads: Reads, simulation: Simulation) -> None:
+def test_what_is_known_of_a_user_arrives(reads: Reads, simulation: WatchedSimulation) -> None:
     seed(
         simulation,
         users=[
@@ -136,7 +136,7 @@ TOTP = {"type": "totp", "digits": 8, "hash": "sha512", "time_step": 60}
 
 
 @pytest.mark.parametrize("place", ["inline", "embedded"])
-def test_the_inventory_is_listed_to_its_end(reads: Reads, simulation: Simulation, place: str) -> None:
+def test_the_inventory_is_listed_to_its_end(reads: Reads, simulation: WatchedSimulation, place: str) -> None:
     seed(
         simulation,
         tokens=[{"serial": f"FREE{number}"} | TOTP for number in range(25)],
@@ -155,7 +155,9 @@ def test_the_inventory_is_listed_to_its_end(reads: Reads, simulation: Simulation
 
 
 @pytest.mark.parametrize("is_one_request", [True, False])
-def test_a_paired_token_is_found_in_either_reading(reads: Reads, simulation: Simulation, is_one_request: bool) -> None:
+def test_a_paired_token_is_found_in_either_reading(
+    reads: Reads, simulation: WatchedSimulation, is_one_request: bool
+) -> None:
     seed(
         simulation,
         devices=[{"serial": "MADE1", "user_id": "u1", "device_id": "d1"}],
@@ -174,7 +176,7 @@ def test_a_paired_token_is_found_in_either_reading(reads: Reads, simulation: Sim
         reads.read_token("made-up", call=new_call())
 
 
-def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulation: Simulation) -> None:
+def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulation: WatchedSimulation) -> None:
     device = {"serial": "MADE1", "user_id": "u1", "device_id": "d1"}
     settings = {
         "device_shows_serial_number": True,
@@ -197,13 +199,13 @@ def test_policies_settings_capabilities_and_devices_arrive(reads: Reads, simulat
     assert found.age is not None
 
 
-def test_capabilities_that_are_not_filled_are_not_known(reads: Reads, simulation: Simulation) -> None:
+def test_capabilities_that_are_not_filled_are_not_known(reads: Reads, simulation: WatchedSimulation) -> None:
     seed(simulation, settings={"capabilities_filled": False})
     capabilities = reads.read_capabilities(call=new_call())
     assert (capabilities.can_use_oath_token, capabilities.rates) == (None, {})
 
 
-def test_a_forbidden_group_is_told_and_stops_no_other(reads: Reads, simulation: Simulation) -> None:
+def test_a_forbidden_group_is_told_and_stops_no_other(reads: Reads, simulation: WatchedSimulation) -> None:
     seed(simulation, users=[{"user_id": "u1"}], settings={"forbidden_groups": ["inventory", "configuration"]})
     for read in (
         lambda: list(reads.list_tokens(call=new_call())),
@@ -218,7 +220,7 @@ def test_a_forbidden_group_is_told_and_stops_no_other(reads: Reads, simulation: 
 
 
 def test_a_limit_of_one_group_leaves_the_others_alone(
-    reads: Reads, simulation: Simulation, environment: Environment, paces: Paces
+    reads: Reads, simulation: WatchedSimulation, environment: Environment, paces: Paces
 ) -> None:
     seed(simulation, users=[{"user_id": "u1"}], settings={"group_rates": {"inventory": 0.001}, "burst": 1})
     assert len(list(reads.list_tokens(call=new_call()))) == 1

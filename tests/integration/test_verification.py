@@ -16,6 +16,8 @@ from redis import Redis
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.simulator.faults import FaultOrder
+from support.simulator.simulation import WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status
@@ -33,9 +35,7 @@ from worker.reports import verification
 from worker.reports.device_reads import make_device_reader
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
 from worker.reports.verification import Difference, find_environment, verify
-from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
-from worker.simulator.simulation import Simulation
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
 WAITING = Device("ACTIVATION_REQUIRED", is_locked=False, is_blocked=False, answer=Answer(200))
@@ -47,7 +47,7 @@ TIMEOUT = 30.0
 class PingOne:
     """A simulator whose world is that of a batch's devices; None in place of a status: there is no such device."""
 
-    def __init__(self, simulation: Simulation, url: str) -> None:
+    def __init__(self, simulation: WatchedSimulation, url: str) -> None:
         self.simulation = simulation
         self._url = url
 
@@ -85,7 +85,7 @@ class PingOne:
 
 
 @pytest.fixture
-def pingone(listening: tuple[Simulation, str]) -> PingOne:
+def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
     """One in which there is no device yet."""
     pingone = PingOne(*listening)
     pingone.simulation.reset()

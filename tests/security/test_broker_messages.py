@@ -31,7 +31,7 @@ from models.record import Record
 from models.record_states import Status
 from worker.batches.loading import Loader
 from worker.config.sources import load_environment, load_settings
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 from worker.intake import open_shipment
 from worker.vault.keyring import load_keyring
 

@@ -20,9 +20,8 @@ from worker.config.sources import (
     load_settings,
     read_variables,
 )
-from worker.embedded.key import home_key
-from worker.embedded.locks import read_pid
-from worker.embedded.valkey_config import ValkeyConfig
+from worker.embedded.home import home_key, read_pid
+from worker.embedded.valkey import ValkeyConfig
 
 SECRET = "made-up-secret"
 UNHURRIED = settings(

@@ -19,7 +19,7 @@ from support.servers.stand_in import CLIENT_SECRET, StandIn
 from worker.cli.output_files import write_file
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import make_home
-from worker.embedded.valkey_config import ValkeyConfig
+from worker.embedded.valkey import ValkeyConfig
 
 PATIENCE = 60.0
 is_root = os.geteuid() == 0

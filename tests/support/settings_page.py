@@ -17,7 +17,6 @@ from pydantic_core import to_jsonable_python
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
-from worker.simulator.provisioning_settings import ProvisioningSettings
 from worker.simulator.settings import Settings as SimulatorSettings
 
 PROJECT = Path(__file__).parents[2]
@@ -86,16 +85,15 @@ def _write_row(name: str, field: str, given: str, explained: str) -> str:
 
 def _write_simulators() -> Iterator[str]:
     """Write a row for each comment in the simulator's settings, with the settings below it."""
-    for model in (SimulatorSettings, ProvisioningSettings):
-        comment, names = list[str](), list[str]()
-        for line in [*inspect.getsource(model).splitlines(), "    # "]:
-            if re.match(r"    # ", line) or line.startswith("    @"):
-                if names:
-                    yield f"| {', '.join(names)} | {_escape(' '.join(comment))} |\n"
-                    comment, names = [], []
-                comment.append(line.strip().removeprefix("# "))
-            elif found := re.match(r"    (\w+): ", line):
-                names.append(f"`{found[1]}={_write_default(found[1])}`")
+    comment, names = list[str](), list[str]()
+    for line in [*inspect.getsource(SimulatorSettings).splitlines(), "    # "]:
+        if re.match(r"    # ", line) or line.startswith("    @"):
+            if names:
+                yield f"| {', '.join(names)} | {_escape(' '.join(comment))} |\n"
+                comment, names = [], []
+            comment.append(line.strip().removeprefix("# "))
+        elif found := re.match(r"    (\w+): ", line):
+            names.append(f"`{found[1]}={_write_default(found[1])}`")
 
 
 def _write_default(name: str) -> str:

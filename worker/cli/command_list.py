@@ -141,7 +141,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "simulator": Place(
             "simulator",
             "simulator",
-            "Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C.",
+            "Serve a simulated PingOne over HTTP, until Ctrl-C.",
         ),
     },
 }

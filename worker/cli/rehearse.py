@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from sqlalchemy import select
 
-from worker.cli.exit_codes import INTERRUPTED
+from models.record import Record
+from worker.cli.console import console, name_program
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home
 from worker.cli.load_request import LoadRequest
 from worker.cli.rehearsal_stage import ensure_installed, point_at_rehearsal, replacing_home, running_simulator
-from worker.cli.rehearsed_box import BOX, make_box_to_rehearse, open_box, print_box
-from worker.cli.rehearsed_endings import judge_endings
 from worker.cli.run import run_shipment
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
-from worker.intake import Shipment, open_shipment
-
-if TYPE_CHECKING:
-    from worker.simulator.shipment import MadeShipment
+from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
+from worker.observability.counting import agree, count_things
+from worker.reports.rehearsal import Rehearsal
+from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, Box, make_box
+from worker.simulator.shipment import A_FEW_HOPELESS, Expected, MadeShipment, make_shipment
 
 # The name of the batch, and of a rehearsal's home.
 BATCH = "rehearsal"
 # The name of the home of a rehearsal with a box, which so does not remove that of one with OTP pairs.
 BOX_HOME = "rehearsal-box"
+# The box's folder in the rehearsal's home.
+BOX = "box"
+# Of a box, tokens of each kind of trouble, at most; and the part of the box that all troubles together are, at most.
+MOST_OF_A_KIND = 3
+TROUBLED_PART = 0.25
 # What the preflight of a rehearsal asks about and nobody has to accept. Of the simulated tenant: some devices are
 # missing on purpose. Of a box: what is hopeless in it on purpose.
 ACCEPTED = frozenset(
     {"token_not_in_inventory", "user_not_found"}
     | {"user_ambiguous", "account_not_usable", "too_many_devices", "token_differs", "token_taken"}
 )
+# Tokens that did not end as made, as many as a person reads.
+SHOWN = 10
 
 
 def rehearse(
@@ -47,33 +57,83 @@ def rehearse(
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
     with lock_home(homes), replacing_home(homes / (BOX_HOME if box else BATCH)) as home:
-        made = make_box_to_rehearse(tokens) if box else _make_pairs(tokens)
+        troubles = _count_troubles(tokens)
+        made = make_box(tokens, special=dict.fromkeys(SPECIAL, troubles)) if box else _make_pairs(tokens)
         made.write_world(home / "world.json")
         shipment = _open_made(made, home)
         with running_simulator(home) as port:
             if box:
-                print_box(tokens, made.expected, home / BOX)
+                _print_box(made.expected, troubles, home / BOX)
             variables = point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables, makes_home=True)
             request = LoadRequest(BATCH, accepted=ACCEPTED)
             code = run_shipment(installation, shipment, request, "`oathbulk rehearse` begins anew.")
-        raise typer.Exit(code if code == INTERRUPTED else judge_endings(installation, BATCH, made.expected))
+        raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, made.expected))
 
 
 def _make_pairs(tokens: int) -> MadeShipment:
     """Make up so many tokens with OTP pairs, and a few hopeless ones among them."""
-    from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
-
     return make_shipment(tokens, hopeless=A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {})
+
+
+def _count_troubles(tokens: int) -> int:
+    """How many tokens of each kind of trouble a box has; none if it is too small."""
+    return min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
 
 
 def _open_made(made: MadeShipment, home: Path) -> Shipment:
     """Write the files of made-up tokens, in the clear, and open them as the shipment that is to be loaded."""
-    from worker.simulator.box import Box
+    if not isinstance(made, Box):
+        made.write_pairs(home / "shipment.csv")
+        return open_shipment(home / "shipment.csv")
+    made.write(home / BOX)
+    return open_shipment(
+        home / BOX / SEEDS,
+        hints=Hints(key=made.keys.pre_shared),
+        assignment=open_assignment(home / BOX / LIST),
+        switches=Switches(may_import=True, may_pair=True),
+    )
 
-    if isinstance(made, Box):
-        return open_box(made, home / BOX)
-    made.write_pairs(home / "shipment.csv")
-    return open_shipment(home / "shipment.csv")
+
+def _print_box(expected: Mapping[str, Expected], troubles: int, folder: Path) -> None:
+    """Say what was made up, and how a person does the same by hand."""
+    tokens, hopeless = len(expected), sum(end.status != "active" for end in expected.values())
+    console.print(f"A box of {tokens} tokens was made up, {hopeless} of them hopeless on purpose, in {folder}:")
+    console.print(f"{SEEDS}, encrypted; {KEY}, its key; {LIST}, who gets which token.")
+    by_hand = f"{name_program()} simulator --tokens {tokens} --box box --troubles {troubles}"
+    console.print(f"To do it step by step: {by_hand}", soft_wrap=True)
+
+
+def _judge_endings(installation: Installation, expected: Mapping[str, Expected]) -> int:
+    """Compare how every token of the home's one batch ended with how it was made to end, print the outcome, and choose
+    the exit code."""
+    if wrong := _find_wrong(installation, expected):
+        for serial, end in list(wrong.items())[:SHOWN]:
+            console.print(f"{serial} was made to end as {expected[serial]}, and ended as {end}.")
+        console.print(f"The rehearsal failed: {len(wrong)} of {len(expected)} tokens did not end as made.", style="red")
+        return SOME_LEFT
+    hopeless = sum(end.status != "active" for end in expected.values())
+    active = len(expected) - hopeless
+    home = installation.settings.home
+    console.print(
+        f"The rehearsal went as it should: {count_things(active, 'token')} "
+        f"{agree(active, 'is', 'are')} active, and {hopeless:,} {agree(hopeless, 'was', 'were')} made hopeless on "
+        f"purpose. All of it is kept in {home}."
+    )
+    rehearsal = Rehearsal(home, name_program())
+    console.print(f"To look at it: {rehearsal.write(f'oathbulk status {BATCH}')}", soft_wrap=True)
+    return ALL_ACTIVE
+
+
+def _find_wrong(installation: Installation, expected: Mapping[str, Expected]) -> dict[str, object]:
+    """Find the tokens that did not end as made, with how they ended; None where there is no record."""
+    columns = select(Record.serial_number, Record.status, Record.reason, Record.resynced)
+    with installation.database.reading() as connection:
+        ended = {serial: tuple(end) for serial, *end in connection.execute(columns)}
+    return {
+        serial: ended.get(serial)
+        for serial, end in expected.items()
+        if ended.get(serial) != (end.status, end.reason, end.resynced)
+    }

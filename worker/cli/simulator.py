@@ -6,24 +6,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
+import json
+import shlex
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 
-from worker.cli.simulator_settings import Unfit, gather_changes, read_settings, read_world
 from worker.embedded import extras
+from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, a_few_of_each, make_box
+from worker.simulator.seeding import WorldSeed
+from worker.simulator.settings import Settings
+from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from worker.simulator.seeding import WorldSeed
-
 # Exit codes, as in `failures`.
 _WRONG_USAGE = 2
 _CANNOT_SERVE = 3
+
+
+class Unfit(Exception):
+    """What was typed, or a file that it names, is of no use; the message says why, and never quotes a secret."""
 
 
 def simulator(
@@ -43,52 +51,88 @@ def simulator(
     ] = None,
     seed: Annotated[int, typer.Option(help="Another number makes up other tokens.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second; default: unlimited.")] = None,
-    rate_at: Annotated[list[str] | None, typer.Option(help="SECONDS=RATE: another rate from then on.")] = None,
-    rate_window: Annotated[float | None, typer.Option(help="Seconds to count anew; default: a bucket.")] = None,
     latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before an answer.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,
-    journal: Annotated[Path | None, typer.Option(help="Append each call to this file, as JSON.")] = None,
-    journal_salt: Annotated[str | None, typer.Option(help="Of the OTPs' fingerprints.")] = None,
-    journal_otps: Annotated[bool, typer.Option("--journal-otps", help="OTPs in plain: tests only.")] = False,
     ready_file: Annotated[Path | None, typer.Option(help="Write the port here when it listens.")] = None,
     control: Annotated[
-        bool | None, typer.Option(help="The control API, which tells OTPs. Default: on loopback alone.")
+        bool | None, typer.Option(help="Lets its clients press tokens, which tells OTPs. Default: on loopback alone.")
     ] = None,
 ) -> None:
-    """Serve a simulated PingOne over HTTP, with faults on demand, until Ctrl-C."""
-    _ensure_installed()
-    from worker.cli.simulator_display import print_address, print_next
+    """Serve a simulated PingOne over HTTP, until Ctrl-C."""
+    if not extras.can_serve():
+        _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", _CANNOT_SERVE)
     from worker.simulator import server
-    from worker.simulator.call_log import CallLog
     from worker.simulator.simulation import Simulation
 
     try:
-        changes = gather_changes(rate, rate_at or [], rate_window, latency, setting or [])
         first = read_world(world)
-        settings = read_settings(first.settings | changes)
+        settings = read_settings(first.settings | _gather_changes(rate, latency, setting or []))
     except Unfit as unfit:
         _fail(str(unfit), _WRONG_USAGE)
     # Before any file is written: a simulator that listens there may have written files of these names, of its tokens.
     with _listen(host, port) as listener:
         made = _make_up(tokens, pairs, box, troubles, seed)
-        try:
-            calls = CallLog(salt=journal_salt or secrets.token_hex(16), file=journal, plain_otps=journal_otps)
-        except OSError as error:
-            _fail(f"{journal} cannot be written: {error.strerror}", _WRONG_USAGE)
-        simulation = Simulation(settings, calls)
+        simulation = Simulation(settings)
         simulation.seed(first.model_copy(update={"settings": {}}))
         if made is not None:
             client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
             simulation.seed(made.model_copy(update=client))
-        print_address(server.base_url(listener), first, _make_home() if made else None)
-        print_next(pairs, box)
+        _print_address(server.base_url(listener), first, _make_home() if made else None)
+        _print_next(pairs, box)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
-        has_control = server.is_loopback(host) if control is None else control
+        can_press = server.is_loopback(host) if control is None else control
         # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
-            server.make_server(simulation, control=has_control).run(sockets=[listener])
-        calls.close_file()
+            server.make_server(simulation, can_press=can_press).run(sockets=[listener])
+
+
+def read_settings(changes: dict[str, Any]) -> Settings:
+    """Make the settings of a simulator from what differs from its defaults. Raises Unfit."""
+    for name in changes.keys() - Settings.model_fields.keys():
+        near = get_close_matches(name, Settings.model_fields, n=1)
+        cure = f"did you mean {near[0]}?" if near else "docs/simulator.md lists all"
+        raise Unfit(f"--set {name}: no setting of the simulator; {cure}")
+    try:
+        return Settings().with_changes(changes)
+    except ValidationError as error:
+        raise Unfit(f"settings: {_describe_faults(error)}") from error
+
+
+def read_world(path: Path | None) -> WorldSeed:
+    """Read the devices to begin with; without a file, an empty world. Raises Unfit."""
+    if path is None:
+        return WorldSeed()
+    try:
+        return WorldSeed.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise Unfit(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise Unfit(f"{path} is no world: {_describe_faults(error)}") from error
+
+
+def _gather_changes(rate: float | None, latency: float | None, assignments: list[str]) -> dict[str, Any]:
+    """Gather the settings that the command line names. --set wins over the options. Raises Unfit."""
+    changes: dict[str, Any] = {} if rate is None else {"rate": rate}
+    if latency is not None:
+        changes["latency"] = latency / 1000
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            raise Unfit(f"--set {assignment}: must be NAME=VALUE, such as --set failure_count=5")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            # What is no JSON is text.
+            changes[name] = value
+    return changes
+
+
+def _describe_faults(error: ValidationError) -> str:
+    """Name the first three faults with their fields; never the values, which may be secret."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    named = [f"{'.'.join(str(part) for part in fault['loc']) or 'all'}: {fault['msg']}" for fault in faults[:3]]
+    return "; ".join(named) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
 
 
 def _listen(host: str, port: int) -> socket:
@@ -104,8 +148,6 @@ def _listen(host: str, port: int) -> socket:
 
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:
     """Make up tokens, write their files, and return the world for them; None if there are to be none."""
-    from worker.cli.simulated_tokens import make_box_in, make_pairs_in
-
     if bool(tokens) != bool(pairs or box) or (pairs and box):
         _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", _WRONG_USAGE)
     if troubles is not None and not tokens:
@@ -113,11 +155,28 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
     try:
         if box is not None:
             return make_box_in(box, tokens, troubles, seed)
-        return make_pairs_in(pairs, tokens, troubles or 0, seed) if pairs is not None else None
+        return _make_pairs_in(pairs, tokens, troubles or 0, seed) if pairs is not None else None
     except OSError as error:
         _fail(f"{error.filename} cannot be written: {error.strerror}", _WRONG_USAGE)
     except ValueError as error:
         _fail(str(error), _WRONG_USAGE)
+
+
+def _make_pairs_in(path: Path, tokens: int, troubles: int, seed: int) -> WorldSeed:
+    """Make up tokens that are paired, and write their OTP pairs, with so many tokens of each kind that two fresh OTPs
+    mend. Raises OSError, and ValueError if the troubles do not fit."""
+    shipment = make_shipment(tokens, seed=seed, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, troubles))
+    shipment.write_pairs(path)
+    return shipment.world
+
+
+def make_box_in(folder: Path, tokens: int, troubles: int | None, seed: int) -> WorldSeed:
+    """Make up a box, with so many tokens of each kind of trouble, and write its files. Raises OSError, and ValueError
+    if the troubles do not fit."""
+    special = a_few_of_each(tokens) if troubles is None else dict.fromkeys(SPECIAL, troubles)
+    box = make_box(tokens, seed=seed, special=special)
+    box.write(folder)
+    return box.world
 
 
 def _make_home() -> Path:
@@ -126,10 +185,31 @@ def _make_home() -> Path:
     return Path(mkdtemp(prefix="oathbulk-practice-"))
 
 
-def _ensure_installed() -> None:
-    """End the process if the packages of the extra `rehearsal` are missing."""
-    if not extras.can_serve():
-        _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", _CANNOT_SERVE)
+def _print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
+    """Print where the simulator listens, and the variables that make oathbulk call it. `home`: that of the practice
+    with made-up tokens, if there are any."""
+    typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
+    for name, value in {
+        "ENVIRONMENT_ID": seed.environment_id,
+        "CLIENT_ID": seed.client_id,
+        "CLIENT_SECRET": seed.client_secret,
+        "API_URL": f"{url}/v1",
+        "TOKEN_URL": f"{url}/{seed.environment_id}/as/token",
+    }.items():
+        typer.echo(f"export PINGONE_{name}={value}")
+    if home is not None:
+        typer.echo(f"export OATHBULK_HOME={shlex.quote(str(home))}")
+        typer.echo("\nThat home is for this practice alone: the next one makes up tokens of the same serial numbers.")
+
+
+def _print_next(pairs: Path | None, box: Path | None) -> None:
+    """Print the commands that take the made-up tokens all the way."""
+    if box is not None:
+        seeds, key, people = (shlex.quote(str(box / name)) for name in (SEEDS, KEY, LIST))
+        command = f"oathbulk run {seeds} --key-file {key} --assign {people} --import --pair"
+        typer.echo(f"\nTo take the tokens of the box all the way:\n\n{command}")
+    if pairs is not None:
+        typer.echo(f"\nTo activate the tokens:\n\noathbulk run {shlex.quote(str(pairs))}")
 
 
 def _fail(complaint: str, code: int) -> NoReturn:

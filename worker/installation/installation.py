@@ -29,8 +29,7 @@ from worker.config.sources import (
 from worker.database import revision
 from worker.database.engine import Database
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import make_home, make_private_file
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key, make_home, make_private_file
 from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part

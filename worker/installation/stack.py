@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.batches.preparation.turns import Turns
 from worker.config.settings import ONLY_BATCH
 from worker.embedded.children import Children
-from worker.embedded.disk import ensure_room
+from worker.embedded.home import ensure_room
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation

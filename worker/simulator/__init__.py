@@ -1,6 +1,7 @@
-"""A PingOne to rehearse on: OATH devices, access tokens, limits and faults over real HTTP.
+"""A PingOne to rehearse on: OATH devices, access tokens and rate limits over real HTTP.
 
 It shares no code with `worker.pingone`, our client, so that a misreading of the vendor's pages on one side is not
-confirmed by the other. Where the vendor's pages leave something open, a setting has a value for each reading.
-Begin with `settings` (what can be set), `simulation` (what all calls share) or `call` (what happens to one call).
+confirmed by the other. Begin with `server` (what happens to one call), `simulation` (what all calls share) or `calls`
+(which request is which operation). The tests have one that also loses answers and writes its calls down:
+tests/support/simulator.
 """

@@ -1,28 +1,159 @@
-"""Serves the simulator: a listening socket, and uvicorn on it; `is_loopback` decides about the control API."""
+"""Serves the simulator: a listening socket, uvicorn on it, and what happens to one call."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import ipaddress
 import json
 import os
 import socket
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from email.utils import formatdate
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import uvicorn
 
-from worker.simulator.app import Application
-from worker.simulator.connections import Connections
-from worker.simulator.control import Control
+from worker.simulator import devices, inventory, reads
+from worker.simulator.calls import Answer, Call, Refused, invalid, refusal, success
 from worker.simulator.simulation import Simulation
 
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Handler = Callable[[Call, Simulation], Answer]
+
+# Where a person presses a made-up token.
+PRESS = "/simulator/tokens/press"
 # Seconds that an idle connection stays open. A client that waits for its pace is idle for longer than uvicorn's default
 # of five seconds.
 _KEEP_ALIVE = 75
 # Seconds that the server waits for open calls when it stops: they may be asleep for their latency.
 _STOPS_WITHIN = 1
+
+
+# What does each operation.
+HANDLERS: Mapping[str, Handler] = {
+    "access_token": lambda call, simulation: simulation.access.answer_request(call),
+    "activate": devices.activate,
+    "read": devices.read,
+    "list": devices.list_devices,
+    "unlock": devices.administer,
+    "block": devices.administer,
+    "unblock": devices.administer,
+    "unpair": devices.unpair,
+    "pair": devices.pair,
+    "remove_order": devices.remove_order,
+    "create_token": inventory.create_token,
+    "revoke_token": inventory.revoke_token,
+    "read_token": inventory.read_token,
+    "list_tokens": inventory.list_tokens,
+    "import_tokens": inventory.import_tokens,
+    "revoke_tokens": inventory.revoke_tokens,
+    "read_job": inventory.read_job,
+    "find_users": reads.find_users,
+    "read_mfa_enabled": reads.read_mfa_enabled,
+    "set_mfa_enabled": reads.set_mfa_enabled,
+    "read_policies": reads.read_policies,
+    "read_mfa_settings": reads.read_mfa_settings,
+    "read_capabilities": reads.read_capabilities,
+    "list_roles": reads.list_roles,
+}
+
+
+class Application:
+    """The simulator as an ASGI application. Calls do not pass through a framework's router and middleware, which would
+    take more time than all the rest of a call. `can_press`: whether it takes requests at PRESS too, which tell OTPs."""
+
+    def __init__(self, simulation: Simulation, *, can_press: bool) -> None:
+        self._simulation = simulation
+        self._can_press = can_press
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        call = Call.from_scope(scope)
+        if self._can_press and (call.method, call.path) == ("POST", PRESS):
+            call.body = await read_body(receive)
+            answer = press(call, self._simulation)
+        else:
+            answer = await self._answer(call, receive)
+        await send_answer(answer, send, self._simulation.unix_time())
+
+    async def _answer(self, call: Call, receive: Receive) -> Answer:
+        # The limit counts a request when it arrives, however slowly its body follows.
+        limited = self._simulation.admit(call, time.monotonic())
+        call.body = await read_body(receive)
+        if self._simulation.settings.latency:
+            await asyncio.sleep(self._simulation.settings.latency)
+        return limited or refuse(call, self._simulation) or perform(call, self._simulation)
+
+
+def refuse(call: Call, simulation: Simulation) -> Answer | None:
+    """The refusal of a request without a valid access token, or for no operation; None if it may be done."""
+    if call.operation != "access_token" and not simulation.access.admits(call):
+        return refusal(401, "ACCESS_FAILED", "INVALID_TOKEN")
+    return call.refusal
+
+
+def perform(call: Call, simulation: Simulation) -> Answer:
+    """Do the operation of a call that was not refused."""
+    with simulation.lock:
+        simulation.world.catch_up(simulation.unix_time())
+        try:
+            return HANDLERS[call.operation or ""](call, simulation)
+        except Refused as refused:
+            return refused.answer
+
+
+def press(call: Call, simulation: Simulation) -> Answer:
+    """Press the tokens `{"serials": […]}` twice each, as a person with the token does; `{"otps": {serial: [OTP,
+    OTP]}}` has those that have a button."""
+    try:
+        serials = call.fields().get("serials")
+        if not isinstance(serials, list):
+            raise invalid("serials")
+    except Refused as refused:
+        return refused.answer
+    with simulation.lock:
+        simulation.world.catch_up(simulation.unix_time())
+        tokens = simulation.world.inventory.all_tokens()
+        shown = {token.serial_number: token.press_twice() for token in tokens if token.serial_number in serials}
+    return success({"otps": {serial: otps for serial, otps in shown.items() if otps}})
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Read the body of a request: what of it came, if the client has gone."""
+    body = b""
+    while True:
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        body += part
+        if not message.get("more_body"):
+            return body
+
+
+async def send_answer(answer: Answer, send: Send, unix_time: float) -> None:
+    """Send an answer, dated with the Unix time."""
+    await send_head(answer, send, unix_time)
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def send_head(answer: Answer, send: Send, unix_time: float) -> None:
+    """Send the status line and the headers of an answer."""
+    headers = {"date": _http_date(int(unix_time)), "correlation-id": str(uuid4()), "content-type": answer.content_type}
+    headers |= answer.headers
+    # A 204 has neither a body nor a Content-Length.
+    if answer.status != 204:
+        headers["content-length"] = str(len(answer.body))
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+
+
+@lru_cache(maxsize=4)
+def _http_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -64,27 +195,11 @@ def write_ready_file(path: Path, listener: socket.socket) -> None:
     draft.replace(path)
 
 
-class SimulatorServer(uvicorn.Server):
-    """uvicorn's server, which closes all connections when it stops: calls that hang, and clients that keep their
-    connections open, would delay its end for long."""
-
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
-        super().__init__(config)
-        self._watched = connections
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close all connections, then stop as uvicorn does."""
-        self._watched.end()
-        await super().shutdown(sockets)
-
-
-def make_server(simulation: Simulation, *, control: bool) -> SimulatorServer:
-    """Make a server whose `run(sockets=[…])` serves until a signal comes or `should_exit` is set."""
-    connections = Connections()
-    application = Application(simulation, connections, Control(simulation).application() if control else None)
-    config = uvicorn.Config(
+def configure(application: Any, http: type[asyncio.Protocol] | str = "h11") -> uvicorn.Config:
+    """Configure a server for an ASGI application, of this implementation of HTTP."""
+    return uvicorn.Config(
         application,
-        http=connections.make_protocol(),
+        http=http,
         ws="none",
         lifespan="off",
         loop="asyncio",
@@ -97,19 +212,8 @@ def make_server(simulation: Simulation, *, control: bool) -> SimulatorServer:
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_STOPS_WITHIN,
     )
-    return SimulatorServer(config, connections)
 
 
-@contextlib.contextmanager
-def running(simulation: Simulation, *, control: bool = True) -> Iterator[str]:
-    """Run the simulator on a free loopback port, in a thread of this process; gives its base URL."""
-    listener = listen("127.0.0.1", 0)
-    server = make_server(simulation, control=control)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="simulator", daemon=True)
-    thread.start()
-    try:
-        yield base_url(listener)
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
-        listener.close()
+def make_server(simulation: Simulation, *, can_press: bool) -> uvicorn.Server:
+    """Make a server whose `run(sockets=[…])` serves until a signal comes or `should_exit` is set."""
+    return uvicorn.Server(configure(Application(simulation, can_press=can_press)))

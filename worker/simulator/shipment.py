@@ -1,4 +1,5 @@
-"""Made-up shipments: rows for a client to load, devices for the simulator, and how each record must end."""
+"""Made-up tokens, and shipments of them: rows for a client to load, devices for the simulator, and how each record must
+end."""
 
 from __future__ import annotations
 
@@ -6,15 +7,15 @@ import csv
 import json
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from worker.simulator.oath import hotp
+from worker.simulator.oath import LOOK_AHEAD, RESYNC_RANGE, OtpType, hotp
 from worker.simulator.seeding import DeviceSeed, WorldSeed
-from worker.simulator.token import Rules
 
+K = TypeVar("K", bound=str)
 Kind = Literal[
     "in_step",
     "out_of_step",
@@ -57,6 +58,93 @@ A_FEW_HOPELESS: Mapping[Kind, int] = {
 # Kinds of dead letters that two fresh OTPs of the token mend.
 MENDED_BY_FRESH_OTPS: tuple[Kind, ...] = ("wrong_otp", "wrong_second_otp", "second_otp_missing")
 
+# How far a token is ahead of the server's counter: within the look-ahead window, or so far that it needs a resync.
+IN_STEP, AHEAD = range(LOOK_AHEAD - 1), range(LOOK_AHEAD, 40)
+# OTPs that are compared, of which none may be that of another counter nearby. Six digits are sometimes the same by
+# chance: among thousands of tokens that would be one or two.
+_COMPARED = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeToken:
+    """A made-up token, its user and its device. `secret` is hexadecimal, `time_step` in seconds. `counter` is the one
+    at which the token stands, and `server_counter` the server's."""
+
+    serial: str
+    secret: str = field(repr=False)
+    type: OtpType = "hotp"
+    digits: Literal[6, 8] = 6
+    hash: Literal["sha1", "sha256"] = "sha1"
+    time_step: Literal[30, 60] = 30
+    counter: int = 0
+    server_counter: int = 0
+    user_id: str
+    device_id: str
+
+    def otps(self, count: int) -> list[str]:
+        """The next OTPs that a token of HOTP shows."""
+        return _list_otps(bytes.fromhex(self.secret), range(self.counter, self.counter + count))
+
+    def seed_fields(self) -> dict[str, Any]:
+        """The fields of a seed for this token, whose server's counter is the token's."""
+        return {
+            name: getattr(self, name) for name in ("serial", "secret", "type", "digits", "hash", "time_step", "counter")
+        }
+
+
+def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fields: Any) -> dict[str, Any]:
+    """Make up the fields of a MadeToken, so far ahead of the server. A token of TOTP goes by the clock."""
+    while True:
+        secret, server_counter = dice.randbytes(20), dice.randrange(50)
+        counter = server_counter + dice.choice(ahead)
+        otps = _list_otps(secret, range(server_counter, counter + _COMPARED))
+        if len(set(otps)) == len(otps):
+            break
+    if fields.get("type") == "totp":
+        server_counter = counter = 0
+    ids = {"user_id": make_id(dice), "device_id": make_id(dice)}
+    return {
+        "serial": serial,
+        "secret": secret.hex(),
+        "counter": counter,
+        "server_counter": server_counter,
+        **ids,
+        **fields,
+    }
+
+
+def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
+    """Make up the secret of another token, in hexadecimal, by which none of this one's OTPs is good."""
+    sent = token.otps(_COMPARED)
+    while True:
+        secret = dice.randbytes(20)
+        accepted = _list_otps(secret, range(token.server_counter, token.counter + RESYNC_RANGE + _COMPARED))
+        if set(sent).isdisjoint(accepted):
+            return secret.hex()
+
+
+def draw_kinds(
+    count: int, special: Mapping[K, int], plain: tuple[K, K], out_of_step: float, dice: random.Random
+) -> list[K] | None:
+    """Choose what each of so many tokens is: so many of each special kind, and of the others this share of the first
+    of the two plain kinds; None if the special ones do not fit."""
+    kinds = [kind for kind, tokens in special.items() for _ in range(tokens)]
+    left = count - len(kinds)
+    if left < 0:
+        return None
+    kinds += [plain[number >= round(left * out_of_step)] for number in range(left)]
+    dice.shuffle(kinds)
+    return kinds
+
+
+def make_id(dice: random.Random) -> str:
+    """A random UUID that is the same for the same seed."""
+    return str(uuid.UUID(int=dice.getrandbits(128), version=4))
+
+
+def _list_otps(secret: bytes, positions: Sequence[int]) -> list[str]:
+    return [hotp(secret, position) for position in positions]
+
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
@@ -79,11 +167,11 @@ class MadeShipment:
     expected: Mapping[str, Expected]
 
     def write_world(self, path: Path) -> None:
-        """Write the world as JSON, for `oathbulk simulator --world` or the control API."""
+        """Write the world as JSON, for `oathbulk simulator --world`."""
         path.write_text(json.dumps(self.world_json()), encoding="utf-8")
 
     def world_json(self) -> dict[str, Any]:
-        """The world as the control API takes it."""
+        """The world as JSON, as `oathbulk simulator --world` takes it."""
         return self.world.model_dump(mode="json", exclude_defaults=True)
 
     def write_pairs(self, path: Path) -> None:
@@ -113,64 +201,42 @@ def make_shipment(
     other rows whose tokens need the second OTP.
     """
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-    kinds: list[Kind] = [kind for kind, rows in (hopeless or {}).items() for _ in range(rows)]
-    if len(kinds) > count:
-        raise ValueError(f"{len(kinds)} hopeless rows do not fit into {count}")
-    hopeful = count - len(kinds)
-    drifted = round(hopeful * out_of_step)
-    kinds.extend("out_of_step" if number < drifted else "in_step" for number in range(hopeful))
-    dice.shuffle(kinds)
-    made = [_make(f"{prefix}{number:07d}", kind, dice) for number, kind in enumerate(kinds, start=1)]
+    hopeless = hopeless or {}
+    kinds = draw_kinds(count, hopeless, ("out_of_step", "in_step"), out_of_step, dice)
+    if kinds is None:
+        raise ValueError(f"{sum(hopeless.values())} hopeless rows do not fit into {count}")
+    made = [_make_pair(f"{prefix}{number:07d}", kind, dice) for number, kind in enumerate(kinds, start=1)]
     rows = tuple(row for row, _ in made)
     devices = tuple(device for _, device in made if device is not None)
     expected = {row.serial: EXPECTED[kind] for row, kind in zip(rows, kinds, strict=True)}
     return MadeShipment(rows, WorldSeed(devices=devices), expected)
 
 
-def _make(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:
-    """Make up a row of this kind and its device; None in place of a device that PingOne must not know."""
+def _make_pair(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:
+    """Make up a row of this kind and its device; None in place of a device that PingOne must not know. The token was
+    pressed three times."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
-    secret, counter, pressed, otp1, otp2 = _make_otps(kind, is_drifted, dice)
-    row = PairRow(serial, otp1, None if kind == "second_otp_missing" else otp2, make_id(dice), make_id(dice))
+    token = MadeToken(**draw_token(serial, dice, AHEAD if is_drifted else IN_STEP))
+    first, second, third = token.otps(3)
+    otp2 = {"wrong_second_otp": third, "second_otp_missing": None}.get(kind, second)
+    row = PairRow(serial, first, otp2, token.user_id, token.device_id)
+    secret = draw_other_secret(token, dice) if kind == "wrong_otp" else token.secret
+    return row, make_device(token, kind, secret=secret, pressed=token.counter + 3)
+
+
+def make_device(token: MadeToken, kind: Kind, **fields: Any) -> DeviceSeed | None:
+    """Make the device that PingOne has of a token of this kind, and that differs in these fields of a seed."""
     if kind == "unknown_device":
-        return row, None
-    device = DeviceSeed(
-        serial=serial,
-        user_id=row.user_id,
-        device_id=row.device_id,
-        secret=secret.hex(),
-        counter=counter,
-        pressed=pressed,
-        out_of_step=is_drifted,
+        return None
+    known = token.seed_fields() | {
+        "counter": token.server_counter,
+        "out_of_step": token.counter - token.server_counter >= LOOK_AHEAD,
+    }
+    return DeviceSeed(
+        user_id=token.user_id,
+        device_id=token.device_id,
         locked=kind == "locked",
         blocked=kind == "blocked",
         account_usable=kind != "account_not_usable",
+        **known | fields,
     )
-    return row, device
-
-
-def _make_otps(kind: Kind, is_drifted: bool, dice: random.Random) -> tuple[bytes, int, int, str, str]:
-    """Make up a secret, the server's counter, how far the token was pressed, and two OTPs as the kind asks for them.
-
-    Six digits may be the same by chance: among thousands of tokens some OTP is also that of another counter nearby.
-    Such OTPs are thrown away, and others are drawn.
-    """
-    rules = Rules()
-    while True:
-        secret, counter = dice.randbytes(20), dice.randrange(50)
-        ahead = dice.randrange(rules.look_ahead, 40) if is_drifted else dice.randrange(rules.look_ahead - 1)
-        start = counter + ahead
-        known = [hotp(secret, position) for position in range(counter, start + 3)]
-        first, second, third = known[-3:]
-        if kind == "wrong_otp":
-            wrong = f"{dice.randrange(10**6):06d}", f"{dice.randrange(10**6):06d}"
-            shown = {hotp(secret, position) for position in range(counter, counter + rules.resync_range + 1)}
-            if shown.isdisjoint(wrong):
-                return secret, counter, start + 3, *wrong
-        elif len(set(known)) == len(known):
-            return secret, counter, start + 3, first, third if kind == "wrong_second_otp" else second
-
-
-def make_id(dice: random.Random) -> str:
-    """A random UUID that is the same for the same seed."""
-    return str(uuid.UUID(int=dice.getrandbits(128), version=4))

@@ -1,67 +1,101 @@
-"""The devices of the simulated PingOne, their users and environments, and what an OTP does to them."""
+"""What the simulated PingOne has: users, the inventory of tokens, and devices, in all environments."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
+import uuid
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
-from worker.simulator.inventory import Inventory, InventoryToken, Pairing
+from worker.simulator.oath import Token, Verdict
 from worker.simulator.settings import Settings
-from worker.simulator.token import Token, Verdict
-from worker.simulator.users import Directory, User
-from worker.simulator.waiting import WaitingDevices
 
+# An attribute of a user, and its value.
+Term = tuple[str, str]
+Status = Literal["ACTIVATION_REQUIRED", "ACTIVE"]
+JobType = Literal["CREATE_OATH_TOKENS", "REVOKE_OATH_TOKENS"]
 
-class Outcome(Enum):
-    """What an activation or a sign-on came to. Only with the first four was the OTP checked, and so something
-    changed."""
-
-    ACTIVE = "ACTIVE"
-    SIGNED_ON = "SIGNED_ON"
-    EXTRA_OTP_REQUIRED = "EXTRA_OTP_REQUIRED"
-    INVALID_OTP = "INVALID_OTP"
-    ALREADY_ACTIVE = "ALREADY_ACTIVE"
-    NOT_ACTIVE = "NOT_ACTIVE"
-    LOCKED = "LOCKED"
-    BLOCKED = "BLOCKED"
-    ACCOUNT_NOT_USABLE = "ACCOUNT_NOT_USABLE"
-
-    @property
-    def took_effect(self) -> bool:
-        """Whether the device or its token was changed."""
-        return self in (Outcome.ACTIVE, Outcome.SIGNED_ON, Outcome.EXTRA_OTP_REQUIRED, Outcome.INVALID_OTP)
+# Where users are whom no seed puts elsewhere.
+POPULATION_ID = "0a7b0000-5e1f-4c0d-8000-00000000000c"
+# Of the ids of tokens that are there to begin with: the same for the same environment and serial number.
+_NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000a")
+# Tokens in an environment at the most.
+MOST_TOKENS = 100_000
+# Seconds after which PingOne deletes a device that waits for its activation.
+A_DAY = 86_400
 
 
 @dataclass(slots=True)
-class Device:
-    """A device as PingOne keeps it. Times are Unix times; if `locked_until` is infinity, the lock has no end.
-
-    The device is not found before `appears_at` (replication lag), and can be activated but not read before
-    `readable_at`. `forbidden`: calls about it are answered with a 403, as if the client lacked its role. `made_by`: the
-    number of the call that paired it; None for a device that was there to begin with.
-    """
+class User:
+    """A user as PingOne knows them; `failures` counts wrong OTPs over all devices. The account of one who is not usable
+    is locked. Names that are None are made of the id where PingOne demands them."""
 
     id: str
-    serial_number: str
+    is_usable: bool = True
+    failures: int = 0
+    username: str | None = None
+    email: str | None = None
+    external_id: str | None = None
+    population_id: str = POPULATION_ID
+    is_enabled: bool = True
+    is_mfa_enabled: bool = False
+    devices: dict[str, Device] = field(default_factory=dict, repr=False)
+
+    @property
+    def can_act(self) -> bool:
+        """Whether the account is neither locked nor disabled."""
+        return self.is_usable and self.is_enabled
+
+    @property
+    def names(self) -> Mapping[str, str | None]:
+        """What a filter may name the user by, by attribute. Only the external id may be missing."""
+        return {
+            "id": self.id,
+            "username": self.username or self.id,
+            "email": self.email or f"{self.id}@example.com",
+            "externalId": self.external_id,
+        }
+
+    @property
+    def terms(self) -> list[Term]:
+        """The names that the user has."""
+        return [(name, value) for name, value in self.names.items() if value is not None]
+
+
+@dataclass(slots=True, kw_only=True)
+class InventoryToken(Token):
+    """A token of the inventory. `id` is PingOne's, and not the serial number; `created_at` is a Unix time, and `device`
+    what the token is paired as."""
+
     environment_id: str
+    serial_number: str
+    created_at: float
+    id: str = ""
+    device: Device | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.id = self.id or str(uuid.uuid5(_NAMESPACE, f"{self.environment_id}/{self.serial_number}"))
+
+    @property
+    def masked_secret(self) -> str:
+        """The first two hexadecimal digits of the secret, if there is one."""
+        return f"{(self.secret or b'')[:1].hex().upper()}******"
+
+
+@dataclass(slots=True, kw_only=True)
+class Device:
+    """A device as PingOne keeps it. Times are Unix times; if `locked_until` is infinity, the lock has no end."""
+
+    id: str
     user: User
-    token: Token
+    token: InventoryToken
     created_at: float
     updated_at: float
-    status: str = "ACTIVATION_REQUIRED"
+    status: Status = "ACTIVATION_REQUIRED"
     locked_until: float | None = None
     blocked_at: float | None = None
     failures: int = 0
-    appears_at: float = -math.inf
-    forbidden: bool = False
-    readable_at: float = -math.inf
-    made_by: int | None = None
-
-    def is_readable(self, now: float) -> bool:
-        """Whether reads and lists show the device by now."""
-        return now >= max(self.appears_at, self.readable_at)
 
     def is_locked(self, now: float) -> bool:
         """Whether the device is locked at `now`. When a lock has run out, the failures count from 0 again."""
@@ -69,55 +103,17 @@ class Device:
             self.locked_until, self.failures = None, 0
         return self.locked_until is not None
 
-    def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Outcome:
+    def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Verdict:
         """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
-        if obstacle := self._find_obstacle(now):
-            return obstacle
-        if self.status == "ACTIVE":
-            return Outcome.ALREADY_ACTIVE
         self.updated_at = now
-        match self.token.check_otp(otp, resync=resync, now=now, rules=settings.rules):
+        needs_resync = settings.extra_otp_needs_resync
+        verdict = self.token.check_otp(otp, resync=resync, now=now, needs_resync=needs_resync)
+        match verdict:
             case Verdict.ACCEPTED:
                 self.status, self.failures, self.user.failures = "ACTIVE", 0, 0
-                self.user.order.append(self.id)
-                return Outcome.ACTIVE
-            case Verdict.EXTRA_OTP_REQUIRED:
-                if settings.extra_otp_counts_as_failure:
-                    self._count_failure(now, settings)
-                return Outcome.EXTRA_OTP_REQUIRED
             case Verdict.REFUSED:
                 self._count_failure(now, settings)
-                return Outcome.INVALID_OTP
-
-    def sign_on(self, otp: str, *, now: float, settings: Settings) -> Outcome:
-        """Check an OTP as the sign-on of the device's user does, with the same count of failures as an activation."""
-        if obstacle := self._find_obstacle(now):
-            return obstacle
-        if self.status != "ACTIVE":
-            return Outcome.NOT_ACTIVE
-        if not self.token.accepts_sign_on(otp, now=now, rules=settings.rules):
-            self._count_failure(now, settings)
-            return Outcome.INVALID_OTP
-        self.failures = self.user.failures = 0
-        return Outcome.SIGNED_ON
-
-    def unlock(self, now: float) -> None:
-        """Remove the lock, and count failures from 0 again."""
-        self.locked_until, self.failures, self.updated_at = None, 0, now
-
-    def block(self, now: float) -> None:
-        self.blocked_at = self.updated_at = now
-
-    def unblock(self, now: float) -> None:
-        self.blocked_at, self.updated_at = None, now
-
-    def _find_obstacle(self, now: float) -> Outcome | None:
-        """Why an OTP is refused without being checked; None if it is checked."""
-        if not self.user.can_act:
-            return Outcome.ACCOUNT_NOT_USABLE
-        if self.blocked_at is not None:
-            return Outcome.BLOCKED
-        return Outcome.LOCKED if self.is_locked(now) else None
+        return verdict
 
     def _count_failure(self, now: float, settings: Settings) -> None:
         """Count a failure of device and user, and lock them when it was the last one permitted."""
@@ -129,71 +125,215 @@ class Device:
             self.user.is_usable = False
 
 
+class Directory:
+    """The users of all environments, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, dict[str, User]] = {}
+        self._named: dict[str, dict[Term, tuple[User, ...]]] = {}
+
+    def find(self, environment_id: str, user_id: str) -> User | None:
+        """Find a user by the id."""
+        return self._users.get(environment_id, {}).get(user_id)
+
+    def add(self, environment_id: str, user_id: str) -> User:
+        """The user of this id, who is added if there is none yet."""
+        if (user := self.find(environment_id, user_id)) is None:
+            user = self._users.setdefault(environment_id, {})[user_id] = User(user_id)
+            self._enter(environment_id, user)
+        return user
+
+    def rename(
+        self, environment_id: str, user: User, *, username: str | None, email: str | None, external_id: str | None
+    ) -> None:
+        """Give a user other names."""
+        named = self._named[environment_id]
+        for term in user.terms:
+            named[term] = tuple(each for each in named[term] if each is not user)
+        user.username, user.email, user.external_id = username, email, external_id
+        self._enter(environment_id, user)
+
+    def users(self, environment_id: str) -> Collection[User]:
+        """All users of an environment."""
+        return self._users.get(environment_id, {}).values()
+
+    def find_named(self, environment_id: str, term: Term) -> Collection[User]:
+        """Find the users of whom an attribute, which is one of `User.names`, has this value."""
+        return self._named.get(environment_id, {}).get(term, ())
+
+    def _enter(self, environment_id: str, user: User) -> None:
+        named = self._named.setdefault(environment_id, {})
+        for term in user.terms:
+            named[term] = (*named.get(term, ()), user)
+
+
+class Inventory:
+    """The tokens of all environments, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, dict[str, InventoryToken]] = {}
+        self._by_id: dict[str, InventoryToken] = {}
+
+    def add(self, token: InventoryToken) -> None:
+        """Add a token, in place of another with its serial number, whose device it takes over."""
+        tokens = self._tokens.setdefault(token.environment_id, {})
+        if former := tokens.get(token.serial_number):
+            del self._by_id[former.id]
+            if (device := former.device) is not None:
+                token.device, device.token = device, token
+        tokens[token.serial_number] = self._by_id[token.id] = token
+
+    def remove(self, token: InventoryToken) -> None:
+        """Remove a token."""
+        del self._tokens[token.environment_id][token.serial_number]
+        del self._by_id[token.id]
+
+    def tokens(self, environment_id: str) -> Collection[InventoryToken]:
+        """All tokens of an environment."""
+        return self._tokens.get(environment_id, {}).values()
+
+    def has_room(self, environment_id: str, added: int) -> bool:
+        """Whether an environment may have so many tokens more."""
+        return len(self.tokens(environment_id)) + added <= MOST_TOKENS
+
+    def all_tokens(self) -> list[InventoryToken]:
+        """All tokens, in every environment."""
+        return [token for tokens in self._tokens.values() for token in tokens.values()]
+
+    def find(self, environment_id: str, serial_number: str) -> InventoryToken | None:
+        """Find a token by its serial number."""
+        return self._tokens.get(environment_id, {}).get(serial_number)
+
+    def find_by_id(self, environment_id: str, token_id: str) -> InventoryToken | None:
+        """Find a token of an environment by its id."""
+        token = self._by_id.get(token_id)
+        return token if token is not None and token.environment_id == environment_id else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """A list of tokens that are imported (`tokens`) or revoked (`wanted`, their ids) at the Unix time `ends_at`, when
+    the job becomes DONE, or FAILED with its `reason`. `token_ids`: the tokens that it made or revoked; `duplicates`:
+    serial number and masked secret of those that were there."""
+
+    environment_id: str
+    type: JobType
+    ends_at: float
+    tokens: tuple[InventoryToken, ...] = ()
+    wanted: tuple[str, ...] = ()
+    force_unpair: bool = False
+    reason: str | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: Literal["IN_PROGRESS", "DONE", "FAILED"] = "IN_PROGRESS"
+    token_ids: list[str] = field(default_factory=list)
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+
+    def run(self, world: World) -> None:
+        """Do what the job is for, and forget the list."""
+        if self.type == "CREATE_OATH_TOKENS":
+            self._import(world)
+        else:
+            self._revoke(world)
+        self.status = "DONE" if self.reason is None else "FAILED"
+        self.tokens = self.wanted = ()
+
+    def _import(self, world: World) -> None:
+        """Import the tokens whose serial numbers are not there; those that are there are left alone."""
+        inventory, environment_id = world.inventory, self.environment_id
+        sent = {token.serial_number for token in self.tokens}
+        added = sum(inventory.find(environment_id, serial_number) is None for serial_number in sent)
+        if not inventory.has_room(environment_id, added):
+            self.reason = f"The environment can have {MOST_TOKENS} tokens at the most"
+            return
+        for token in self.tokens:
+            if there := inventory.find(environment_id, token.serial_number):
+                self.duplicates.append((token.serial_number, there.masked_secret))
+                continue
+            token.created_at = self.ends_at
+            inventory.add(token)
+            self.token_ids.append(token.id)
+
+    def _revoke(self, world: World) -> None:
+        """Revoke the tokens that are there; paired ones only by force."""
+        found = [world.inventory.find_by_id(self.environment_id, token_id) for token_id in dict.fromkeys(self.wanted)]
+        there = [token for token in found if token is not None]
+        paired = [token.serial_number for token in there if token.device is not None and not self.force_unpair]
+        if paired:
+            self.reason = f"Tokens are paired: {', '.join(paired[:10])}"
+            return
+        for token in there:
+            world.revoke(token)
+            self.token_ids.append(token.id)
+
+
 class World:
-    """All users, tokens and devices, in all environments. Changed by one thread at a time, which holds the simulation's
-    lock. `outlived` counts the devices that were deleted because they waited for too long. `out_of_step`: the serial
-    numbers of tokens that are out of step with the server from their import on."""
+    """All users, tokens, devices and jobs. Changed by one thread at a time, which holds the simulation's lock.
+    `out_of_step`: the serial numbers of tokens that are out of step with the server from their import on."""
 
     def __init__(self) -> None:
         self.directory = Directory()
         self.inventory = Inventory()
-        self.outlived = 0
         self.out_of_step: set[str] = set()
+        self.jobs: dict[str, Job] = {}
+        self._running: list[Job] = []
         self._devices: dict[str, Device] = {}
-        self._waiting = WaitingDevices()
+        # Devices that waited for their activation when they were made, the oldest first.
+        self._waiting: deque[Device] = deque()
 
-    def add(self, device: Device, *, shown_at: float = -math.inf) -> None:
-        """Add a device to its user, and remove another of the same id; its token is paired from now on, which the
-        inventory shows from the Unix time `shown_at` on."""
+    def add(self, device: Device) -> None:
+        """Add a device to its user, and remove another of the same id; its token is paired from now on."""
         if former := self._devices.get(device.id):
             self.remove(former)
-        self._devices[device.id] = device
-        device.user.devices[device.id] = device
-        if device.status == "ACTIVE":
-            device.user.order.append(device.id)
-        else:
-            self._waiting.add(device)
-        pairing = Pairing(device.id, device.user.id, shown_at)
-        self.inventory.pair(device.environment_id, device.serial_number, pairing)
+        self._devices[device.id] = device.user.devices[device.id] = device
+        device.token.device = device
+        if device.status != "ACTIVE":
+            self._waiting.append(device)
 
     def remove(self, device: Device) -> None:
         """Remove a device; its token stays in the inventory, and is free."""
         del self._devices[device.id]
         del device.user.devices[device.id]
-        if device.id in device.user.order:
-            device.user.order.remove(device.id)
-        self.inventory.unpair(device.environment_id, device.serial_number, device.id)
+        if device.token.device is device:
+            device.token.device = None
 
     def revoke(self, token: InventoryToken) -> None:
         """Remove a token from the inventory, and the device that it is paired as."""
-        if token.pairing is not None and (device := self._devices.get(token.pairing.device_id)):
-            self.remove(device)
+        if token.device is not None:
+            self.remove(token.device)
         self.inventory.remove(token)
 
-    def find(self, environment_id: str, user_id: str, device_id: str, now: float) -> Device | None:
-        """Find a device by its id, if it belongs to this user in this environment and can be seen by now."""
+    def find(self, environment_id: str, user_id: str, device_id: str) -> Device | None:
+        """Find a device by its id, if it belongs to this user in this environment."""
         device = self._devices.get(device_id)
-        if device is None or device.user.id != user_id or device.environment_id != environment_id:
-            return None
-        return device if now >= device.appears_at else None
+        is_theirs = device and (device.token.environment_id, device.user.id) == (environment_id, user_id)
+        return device if is_theirs else None
 
     def devices(self) -> Iterator[Device]:
         """All devices, in every environment."""
         return iter(self._devices.values())
 
     def find_by_id(self, device_id: str) -> Device | None:
-        """Find a device by its id alone, whether or not it can be seen yet."""
+        """Find a device by its id alone."""
         return self._devices.get(device_id)
 
-    def delete_outlived(self, now: float, life: float | None) -> None:
-        """Delete the devices that have waited for their activation for more than `life` seconds; None: none."""
-        if life is None:
-            return
-        for device in self._waiting.take_older(now - life):
-            if self._devices.get(device.id) is device and device.status == "ACTIVATION_REQUIRED":
-                self.remove(device)
-                self.outlived += 1
+    def take_job(self, job: Job, now: float) -> None:
+        """Add a job, which runs when its time has come: at once if it takes none."""
+        self.jobs[job.id] = job
+        self._running.append(job)
+        self.catch_up(now)
 
-    def age_waiting(self, seconds: float) -> int:
-        """Make all devices that wait for their activation so many seconds older; how many there are."""
-        return self._waiting.age(seconds, self._devices.values())
+    def catch_up(self, now: float) -> None:
+        """Do what PingOne does by itself when its time has come: delete devices that have waited for their activation
+        for more than a day, and run jobs."""
+        while self._waiting:
+            device = self._waiting[0]
+            if device.status != "ACTIVE" and self._devices.get(device.id) is device:
+                if device.created_at >= now - A_DAY:
+                    break
+                self.remove(device)
+            self._waiting.popleft()
+        if self._running:
+            due = [job for job in self._running if job.ends_at <= now]
+            self._running = [job for job in self._running if job.ends_at > now]
+            for job in sorted(due, key=lambda job: job.ends_at):
+                job.run(self)

@@ -8,13 +8,13 @@ from contextlib import closing
 import pytest
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import Desk, PingOne
+from support.simulator.simulation import WatchedSimulation
 
 from models.encrypted import Keyring
-from worker.simulator.simulation import Simulation
 
 
 @pytest.fixture
-def pingone(listening: tuple[Simulation, str]) -> PingOne:
+def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
     pingone = PingOne(*listening)
     pingone.simulation.reset()
     pingone.simulation.change({"job_takes": 0})

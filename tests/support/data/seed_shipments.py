@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from worker.simulator.oath import hotp
-from worker.simulator.seeding import DeviceSeed, WorldSeed
-from worker.simulator.shipment import EXPECTED, Kind, MadeShipment, make_id
-from worker.simulator.token import Rules
-
-OtpType = Literal["hotp", "totp"]
-TimeStep = Literal[30, 60]
+from worker.simulator.oath import OtpType
+from worker.simulator.seeding import WorldSeed
+from worker.simulator.shipment import (
+    AHEAD,
+    EXPECTED,
+    Kind,
+    MadeShipment,
+    MadeToken,
+    draw_kinds,
+    draw_other_secret,
+    draw_token,
+    make_device,
+)
 
 # Where people work, for a column of the list's own.
 SITES = ("Oslo", "Porto", "Riga")
-# Counters beyond that of the token at which its OTPs may still be compared with others.
-COMPARED = 30
-
 # What can be the matter with a token that has a seed.
 SEED_KINDS: tuple[Kind, ...] = (
     "in_step",
@@ -36,33 +39,17 @@ SEED_KINDS: tuple[Kind, ...] = (
 HOPELESS_SEEDS: Mapping[Kind, int] = {kind: 1 for kind in SEED_KINDS if EXPECTED[kind].status == "dead_letter"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedRow:
-    """One token whose secret (hexadecimal) is known, paired already. `counter` is the one at which the token stands,
-    `time_step` is in seconds."""
-
-    serial: str
-    secret: str = field(repr=False)
-    otp_type: OtpType
-    digits: Literal[6, 8]
-    hash_name: Literal["sha1", "sha256", "sha512"]
-    time_step: TimeStep = 30
-    counter: int
-    user_id: str
-    device_id: str
-
-
 @dataclass(frozen=True, slots=True)
 class MadeSeeds(MadeShipment):
     """A shipment of seeds that was made up."""
 
-    seeds: tuple[SeedRow, ...]
+    seeds: tuple[MadeToken, ...]
 
     def write_seeds(self, path: Path) -> None:
         """Write the vendor's file, as OATH CSV: serial, secret, type, digits, counter or time step."""
         lines = [
-            f"{row.serial}, {row.secret}, {row.otp_type}, {row.digits}, "
-            f"{row.counter if row.otp_type == 'hotp' else row.time_step}\n"
+            f"{row.serial}, {row.secret}, {row.type}, {row.digits}, "
+            f"{row.counter if row.type == 'hotp' else row.time_step}\n"
             for row in self.seeds
         ]
         path.write_text("".join(lines), encoding="utf-8")
@@ -83,7 +70,7 @@ def make_seeds(
     totp: int = 0,
     out_of_step: float = 0.0,
     hopeless: Mapping[Kind, int] | None = None,
-    time_step: TimeStep = 30,
+    time_step: Literal[30, 60] = 30,
     seed: int = 0,
 ) -> MadeSeeds:
     """Make up so many tokens of each type, paired with a user each. The same arguments always give the same shipment.
@@ -92,76 +79,31 @@ def make_seeds(
     that is another's. `out_of_step` is the share of the other tokens that need the second OTP; `time_step` in
     seconds."""
     dice = random.Random(seed)
-    chosen = [*_choose("hotp", hotp, out_of_step, hopeless or {}), *_choose("totp", totp, out_of_step, hopeless or {})]
+    chosen: list[tuple[OtpType, Kind]] = []
+    counts: Mapping[OtpType, int] = {"hotp": hotp, "totp": totp}
+    for otp_type, count in counts.items():
+        kinds = draw_kinds(count, (hopeless or {}) if count else {}, ("out_of_step", "in_step"), out_of_step, dice)
+        assert kinds is not None
+        assert set(kinds) <= set(SEED_KINDS)
+        chosen += [(otp_type, kind) for kind in kinds]
     dice.shuffle(chosen)
-    made = [_make(f"SEED{number:07d}", *kinds, time_step, dice) for number, kinds in enumerate(chosen, start=1)]
+    tokens, devices = [], []
+    for number, (otp_type, kind) in enumerate(chosen, start=1):
+        is_ahead = (otp_type, kind) == ("hotp", "out_of_step")
+        drawn = draw_token(f"SEED{number:07d}", dice, AHEAD if is_ahead else range(1), type=otp_type)
+        tokens.append(token := MadeToken(**drawn, time_step=time_step))
+        devices.append(make_device(token, kind, **_differ(token, kind, dice)))
     return MadeSeeds(
         rows=(),
-        world=WorldSeed(devices=tuple(device for _, device in made if device is not None)),
-        expected={row.serial: EXPECTED[kind] for (row, _), (_, kind) in zip(made, chosen, strict=True)},
-        seeds=tuple(row for row, _ in made),
+        world=WorldSeed(devices=tuple(device for device in devices if device is not None)),
+        expected={token.serial: EXPECTED[kind] for token, (_, kind) in zip(tokens, chosen, strict=True)},
+        seeds=tuple(tokens),
     )
 
 
-def _choose(
-    otp_type: OtpType, count: int, out_of_step: float, hopeless: Mapping[Kind, int]
-) -> Iterable[tuple[OtpType, Kind]]:
-    """What each token of this type is to be."""
-    if not count:
-        return
-    lost: list[Kind] = [kind for kind, tokens in hopeless.items() for _ in range(tokens)]
-    assert len(lost) <= count
-    assert set(lost) <= set(SEED_KINDS)
-    drifted = round((count - len(lost)) * out_of_step)
-    for kind in lost:
-        yield otp_type, kind
-    for number in range(count - len(lost)):
-        yield otp_type, "out_of_step" if number < drifted else "in_step"
-
-
-def _make(
-    serial: str, otp_type: OtpType, kind: Kind, time_step: TimeStep, dice: random.Random
-) -> tuple[SeedRow, DeviceSeed | None]:
-    """Make up a token: its row, and its device if PingOne knows one."""
-    is_drifted = kind == "out_of_step"
-    secret, server, token = _make_hotp(dice, is_drifted=is_drifted and otp_type == "hotp")
-    if otp_type == "totp":
-        server = token = 0
-    row = SeedRow(
-        serial=serial,
-        secret=secret.hex(),
-        otp_type=otp_type,
-        digits=6,
-        hash_name="sha1",
-        time_step=time_step,
-        counter=token,
-        user_id=make_id(dice),
-        device_id=make_id(dice),
-    )
-    if kind == "unknown_device":
-        return row, None
-    device = DeviceSeed(
-        serial=serial,
-        user_id=row.user_id,
-        device_id=row.device_id,
-        secret=dice.randbytes(20).hex() if kind == "wrong_otp" else row.secret,
-        type=otp_type,
-        time_step=time_step,
-        counter=server,
-        # PingOne believes that the token's clock is wrong by so many time steps.
-        drift=dice.randrange(3, 9) if is_drifted and otp_type == "totp" else 0,
-        locked=kind == "locked",
-        blocked=kind == "blocked",
-        account_usable=kind != "account_not_usable",
-    )
-    return row, device
-
-
-def _make_hotp(dice: random.Random, *, is_drifted: bool) -> tuple[bytes, int, int]:
-    """Make up a secret, the server's counter, and the token's. No two of its OTPs nearby are the same by chance."""
-    while True:
-        secret, server = dice.randbytes(20), dice.randrange(50)
-        token = server + (dice.randrange(Rules().look_ahead, 40) if is_drifted else 0)
-        known = [hotp(secret, position) for position in range(server, token + COMPARED)]
-        if len(set(known)) == len(known):
-            return secret, server, token
+def _differ(token: MadeToken, kind: Kind, dice: random.Random) -> dict[str, Any]:
+    """In what PingOne's token differs from that of the vendor's file."""
+    if kind == "wrong_otp":
+        return {"secret": draw_other_secret(token, dice)}
+    # PingOne believes that the token's clock is wrong by so many time steps.
+    return {"drift": dice.randrange(3, 9)} if (token.type, kind) == ("totp", "out_of_step") else {}

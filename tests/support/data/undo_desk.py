@@ -13,6 +13,8 @@ from models.record_states import NOBODY, PairingState, Status
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.simulator.faults import FaultOrder
+from support.simulator.simulation import WatchedSimulation
 from worker import audit
 from worker.batches.undo.pipeline import Undo
 from worker.config.environment import Environment
@@ -20,9 +22,7 @@ from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
 from worker.process.undo_parts import UndoParts
-from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
-from worker.simulator.simulation import Simulation
 
 OURS = {"is_device_made": True, "pairing": PairingState.PAIRED}
 
@@ -43,7 +43,7 @@ STATUSES = {Status.ACTIVE: "ACTIVE"}
 class PingOne:
     """A simulator whose world is that of a batch's devices."""
 
-    def __init__(self, simulation: Simulation, url: str) -> None:
+    def __init__(self, simulation: WatchedSimulation, url: str) -> None:
         self.simulation = simulation
         self.url = url
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from support.data.seed_shipments import MadeSeeds, SeedRow
+from support.data.seed_shipments import MadeSeeds
 from worker.intake import Assignment, Shipment, Switches, open_assignment, open_shipment
 from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
-from worker.simulator.shipment import MadeShipment, PairRow
+from worker.simulator.shipment import MadeShipment, MadeToken, PairRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Unpaired(MadeShipment):
     may_import: bool
 
     @property
-    def tokens(self) -> Sequence[PairRow | SeedRow]:
+    def tokens(self) -> Sequence[PairRow | MadeToken]:
         """What is known of each token, in the file's order."""
         return self.paired.seeds if isinstance(self.paired, MadeSeeds) else self.rows
 
@@ -78,7 +78,7 @@ def free_token(device: DeviceSeed) -> TokenSeed:
     return TokenSeed(**{name: getattr(device, name) for name in TokenSeed.model_fields})
 
 
-def _with_tokens(shipment: MadeShipment, tokens: Iterable[PairRow | SeedRow]) -> MadeShipment:
+def _with_tokens(shipment: MadeShipment, tokens: Iterable[PairRow | MadeToken]) -> MadeShipment:
     if isinstance(shipment, MadeSeeds):
-        return replace(shipment, seeds=tuple(row for row in tokens if isinstance(row, SeedRow)))
+        return replace(shipment, seeds=tuple(row for row in tokens if isinstance(row, MadeToken)))
     return replace(shipment, rows=tuple(row for row in tokens if isinstance(row, PairRow)))

@@ -25,7 +25,7 @@ from worker.batches.loading import Loader
 from worker.config.settings import TUNING, Tuning
 from worker.config.sources import load_environment, load_settings
 from worker.database.engine import Database
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 from worker.intake import Shipment, open_assignment, open_shipment
 from worker.reports.batch_status import BatchStatus
 from worker.reports.status import read_statuses

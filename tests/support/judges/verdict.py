@@ -78,11 +78,7 @@ def find_box_seeds(simulator: Simulator, tenant: Tenant) -> dict[str, KnownSeed]
     """The seeds of a box's tokens, by the devices that they have become; none if it is no box."""
     box = simulator.shipment
     tokens = {token.serial: token for token in box.tokens} if isinstance(box, Box) else {}
-    return {
-        device.id: know_seed(token.secret, token.type, token.counter, token.time_step, token.digits, token.hash)
-        for device in tenant.devices
-        if (token := tokens.get(device.serial))
-    }
+    return {device.id: know_seed(token) for device in tenant.devices if (token := tokens.get(device.serial))}
 
 
 def _evidence(charges: Sequence[str], cases: Mapping[str, Case]) -> list[str]:

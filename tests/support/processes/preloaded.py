@@ -12,12 +12,11 @@ MODULES = (
     "celery.bin.worker",
     "kombu.transport.redis",
     "psycopg",
-    "worker.cli.simulator",
+    "support.simulator.server",
     "worker.embedded.valkey",
     "worker.process.worker_parts",
     "worker.reports.export",
     "worker.database.schema",
-    "worker.simulator.server",
     "worker.reports.verification",
 )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.processes.waiting import wait_until
-from worker.embedded.ports import find_free_port
+from worker.embedded.valkey import find_free_port
 
 GUARD = Path(__file__).with_name("guard.py")
 TIMEOUT = 30.0

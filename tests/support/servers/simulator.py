@@ -1,4 +1,4 @@
-"""The simulator as a process of its own, and its control API."""
+"""The watched simulator as a process of its own, and its control API."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import httpx
 from support.data.seed_shipments import MadeSeeds
 from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
 from support.judges.otp_calls import Pair
-from support.judges.seed_calls import HashName, KnownSeed
+from support.judges.seed_calls import KnownSeed
 from support.judges.tenant import Tenant, read_tenant
 from support.processes.forking import TESTS
 from support.processes.program import Program
 from support.processes.waiting import wait_until
-from worker.simulator.shipment import MadeShipment
+from worker.simulator.shipment import MadeShipment, MadeToken
 
 SALT = "salted"
 START_TIMEOUT = 30.0
@@ -35,11 +35,9 @@ class Simulator:
         self._journal = directory / "journal.jsonl"
         world, ready = directory / "world.json", directory / "simulator.json"
         world.write_text(json.dumps(shipment.world_json() | {"settings": settings}))
-        arguments = ["--port", "0", "--ready-file", str(ready), "--world", str(world)]
+        arguments = ["--ready-file", str(ready), "--world", str(world)]
         arguments += ["--journal", str(self._journal), "--journal-salt", SALT]
-        self.program = Program(
-            "simulator", "support.servers.simulator_alone", arguments, {**env, "PYTHONPATH": TESTS}, directory
-        )
+        self.program = Program("simulator", "support.simulator", arguments, {**env, "PYTHONPATH": TESTS}, directory)
         wait_until(lambda: ready.exists() or not self.program.is_running, START_TIMEOUT, "the simulator listens")
         assert self.program.is_running, self.program.read_log()
         self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
@@ -58,10 +56,7 @@ class Simulator:
     def seeds(self) -> dict[str, KnownSeed]:
         """Those of the devices whose records bring a seed."""
         rows = self.shipment.seeds if isinstance(self.shipment, MadeSeeds) else ()
-        return {
-            row.device_id: know_seed(row.secret, row.otp_type, row.counter, row.time_step, row.digits, row.hash_name)
-            for row in rows
-        }
+        return {row.device_id: know_seed(row) for row in rows}
 
     @property
     def variables(self) -> dict[str, str]:
@@ -102,7 +97,7 @@ class Simulator:
 
     def sign_on(self, device_id: str, otp: str) -> str:
         """What a sign-on of the device's user with this OTP comes to."""
-        answer = self._http.post(f"/devices/{device_id}/sign-on", json={"otp": otp}).raise_for_status()
+        answer = self._http.post("/sign-on", json={"device_id": device_id, "otp": otp}).raise_for_status()
         return str(answer.json()["outcome"])
 
     def make_older(self, hours: float) -> None:
@@ -174,7 +169,7 @@ class Simulator:
         self.close()
 
 
-def know_seed(secret: str, otp_type: str, counter: int, time_step: int, digits: int, hash_name: HashName) -> KnownSeed:
-    """The seed with this secret, in hexadecimal; the time step is that of a token of TOTP."""
-    known_step = time_step if otp_type == "totp" else None
-    return KnownSeed(bytes.fromhex(secret), counter, known_step, SALT, digits, hash_name)
+def know_seed(token: MadeToken) -> KnownSeed:
+    """The seed of a made-up token."""
+    time_step = token.time_step if token.type == "totp" else None
+    return KnownSeed(bytes.fromhex(token.secret), token.counter, time_step, SALT, token.digits, token.hash)

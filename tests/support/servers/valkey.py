@@ -6,8 +6,7 @@ import signal
 from dataclasses import replace
 
 from support.servers.server import Server
-from worker.embedded.valkey_config import ValkeyConfig
-from worker.embedded.valkey_process import ask_pid, connect, find_valkey_binary
+from worker.embedded.valkey import ValkeyConfig, ask_pid, connect, find_valkey_binary
 
 
 class ValkeyServer(Server):

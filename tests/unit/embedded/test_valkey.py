@@ -1,5 +1,5 @@
-"""The embedded Valkey: its data are kept, it is adopted while it runs, and started again whatever a kill left
-behind."""
+"""The embedded Valkey: its data are kept, it is adopted while it runs, and started again whatever a kill left behind.
+What was written to its configuration file is read back."""
 
 import os
 import shutil
@@ -9,13 +9,14 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
 from support.processes.waiting import is_running, wait_until
 
 from worker.embedded.errors import EmbeddedError
-from worker.embedded.valkey import EmbeddedValkey
+from worker.embedded.valkey import EmbeddedValkey, ValkeyConfig
 
 PARENT = """
 import sys, time
@@ -227,3 +228,40 @@ def test_a_command_finds_a_server_that_another_process_runs_and_starts_none(valk
     assert beside.find_url() == url
     valkey.stop()
     assert beside.find_url() is None
+
+
+def test_port_and_password_are_read_back(tmp_path):
+    config = ValkeyConfig.generate()
+    config.write(tmp_path / "valkey.conf", tmp_path)
+    assert ValkeyConfig.read(tmp_path / "valkey.conf") == config
+    assert [path.name for path in tmp_path.iterdir()] == ["valkey.conf"]
+
+
+def test_only_the_owner_reads_the_password(tmp_path):
+    ValkeyConfig.generate().write(tmp_path / "valkey.conf", tmp_path)
+    assert stat.S_IMODE((tmp_path / "valkey.conf").stat().st_mode) == 0o600
+
+
+def test_the_password_is_not_printed():
+    config = ValkeyConfig.generate()
+    assert config.password not in repr(config)
+
+
+def test_fresh_ones_differ():
+    assert ValkeyConfig.generate().password != ValkeyConfig.generate().password
+
+
+def test_a_directory_cannot_add_a_line(tmp_path):
+    ValkeyConfig.generate().write(tmp_path / "valkey.conf", Path('/a "b"\nport 1\\'))
+    text = (tmp_path / "valkey.conf").read_text()
+    assert r'dir "/a\x20\x22b\x22\x0aport\x201\x5c"' in text.splitlines()
+
+
+@pytest.mark.parametrize("content", [b"", b"port 6379\n", b'requirepass "abc"\n', b"\x00\xff" * 40, b"port x\n"])
+def test_a_damaged_file_is_no_configuration(tmp_path, content):
+    (tmp_path / "valkey.conf").write_bytes(content)
+    assert ValkeyConfig.read(tmp_path / "valkey.conf") is None
+
+
+def test_no_file_is_no_configuration(tmp_path):
+    assert ValkeyConfig.read(tmp_path / "valkey.conf") is None

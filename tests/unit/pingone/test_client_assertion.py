@@ -10,10 +10,10 @@ from urllib.parse import parse_qs
 
 import pytest
 from joserfc.jwk import ECKey, RSAKey
+from support.simulator.assertions import WatchedAccessTokens
 
 from worker.pingone.auth import GOOD_FOR, build_access_token_request, sign_assertion
-from worker.simulator.access import AccessTokens
-from worker.simulator.settings import Settings
+from worker.simulator.calls import Call
 
 RSA = RSAKey.generate_key(2048)
 KEYS: dict[str, RSAKey | ECKey] = {
@@ -36,12 +36,15 @@ def read_part(assertion: str, number: int) -> dict[str, Any]:
 
 def ask(environment: Any, keys: dict[str, Any] | None = None) -> int:
     """Send the request to a simulated token endpoint; the status."""
-    access = AccessTokens(time.monotonic)
+    access = WatchedAccessTokens(lambda: environment.client_auth)
     access.clients["made-up-client"] = environment.secret or "another secret"
     access.keys["made-up-client"] = keys or {"keys": []}
     request = build_access_token_request(environment)
-    settings = Settings(client_auth=environment.client_auth)
-    return access.answer_request(request.headers.get("Authorization"), request.content, settings, request.url).status
+    host, _, path = request.url.partition("//")[2].partition("/")
+    headers = [(name.lower().encode(), value.encode()) for name, value in {**request.headers, "Host": host}.items()]
+    call = Call.from_scope({"method": "POST", "path": f"/{path}", "query_string": b"", "headers": headers})
+    call.body = request.content
+    return access.answer_request(call).status
 
 
 @pytest.mark.parametrize("algorithm", KEYS)

@@ -1,13 +1,11 @@
 """Which calls are hit by a fault: by the seed and its share of calls, or because it was ordered."""
 
-import json
-
 import pytest
+from support.simulator.faults import Fault, FaultOrder, Faults, error_answer
+from support.simulator.settings import WatchedSettings
 
-from worker.simulator.faults import Fault, FaultOrder, Faults, error_answer
-from worker.simulator.settings import Settings
-
-SHARES = Settings(faults={"reset_after": 0.2, "hang_before": 0.1}, fault_seed=7)
+SHARES = WatchedSettings(faults={"reset_after": 0.2, "hang_before": 0.1}, fault_seed=7)
+ALL = WatchedSettings(faults={"drip": 1}, faults_per_device=2, fault_operations=["read", "pair", "import_tokens"])
 DEVICES = [f"device {number}" for number in range(2000)]
 
 
@@ -17,86 +15,38 @@ def draw_all(devices, settings=SHARES):
     return {device: fault and fault.kind for device, fault in drawn.items()}
 
 
-def test_faults_come_in_their_shares():
-    kinds = list(draw_all(DEVICES).values())
-    assert kinds.count("reset_after") == pytest.approx(400, abs=60)
-    assert kinds.count("hang_before") == pytest.approx(200, abs=50)
-    assert set(kinds) == {"reset_after", "hang_before", None}
-
-
-def test_a_lot_does_not_depend_on_who_comes_first():
-    assert draw_all(DEVICES) == draw_all(reversed(DEVICES))
-
-
-def test_another_seed_gives_other_lots():
-    assert draw_all(DEVICES) != draw_all(DEVICES, SHARES.with_changes({"fault_seed": 8}))
-
-
-def test_each_call_on_a_device_has_a_lot_of_its_own():
+def test_faults_come_in_their_shares_by_a_seed_and_whoever_comes_first():
+    drawn = draw_all(DEVICES)
+    assert list(drawn.values()).count("reset_after") == pytest.approx(400, abs=60)
+    assert list(drawn.values()).count("hang_before") == pytest.approx(200, abs=50)
+    assert drawn == draw_all(reversed(DEVICES)) != draw_all(DEVICES, SHARES.with_changes({"fault_seed": 8}))
     faults = Faults()
-    kinds = [fault and fault.kind for fault in (faults.draw("read", "d", SHARES) for _ in range(100))]
-    assert set(kinds) == {"reset_after", "hang_before", None}
+    assert len({faults.draw("read", "one device", SHARES) is None for _ in range(100)}) == 2
 
 
-def test_only_the_named_operations_are_hit():
-    settings = SHARES.with_changes({"faults": {"drip": 1}, "fault_operations": ["read"]})
-    assert Faults().draw("read", "d", settings) is not None
-    assert Faults().draw("activate", "d", settings) is None
-
-
-def test_a_device_is_spared_after_so_many_faults():
-    settings = Settings(faults={"drip": 1}, faults_per_device=2)
+def test_only_named_operations_are_hit_and_a_device_or_token_so_often():
     faults = Faults()
-    assert [faults.draw("activate", "d", settings) is not None for _ in range(3)] == [True, True, False]
-    assert faults.draw("activate", "another", settings) is not None
+    assert faults.draw("activate", "d", ALL) is None
+    for subject, hits in (({"device_id": "d"}, 2), ({"device_id": None, "serial_number": "MADE1"}, 2)):
+        operation = "read" if subject["device_id"] else "pair"
+        assert sum(faults.draw(operation, settings=ALL, **subject) is not None for _ in range(5)) == hits
+    # Calls about neither are never spared.
+    assert all(faults.draw("import_tokens", None, ALL) for _ in range(5))
 
 
-def test_calls_about_no_device_are_never_spared():
-    settings = Settings(faults={"drip": 1}, faults_per_device=1, fault_operations=["import_tokens", "pair"])
-    faults = Faults()
-    assert [faults.draw("import_tokens", None, settings) is not None for _ in range(3)] == [True, True, True]
-    assert [faults.draw("pair", None, settings, "MADE1") is not None for _ in range(2)] == [True, False]
-    assert faults.draw("pair", None, settings, "MADE2") is not None
-
-
-def test_an_order_may_be_for_a_token():
-    faults = Faults()
-    faults.orders.append(FaultOrder("drip", "pair", serial_number="MADE1"))
-    assert faults.draw("pair", None, Settings(), "MADE2") is None
-    assert faults.draw("pair", None, Settings(), "MADE1") == Fault("drip")
-
-
-def test_an_order_hits_the_next_call_that_fits_and_no_other():
-    faults = Faults()
-    faults.orders.append(FaultOrder("drip", "activate", "d"))
-    assert faults.draw("read", "d", Settings()) is None
-    assert faults.draw("activate", "another", Settings()) is None
-    assert faults.draw("activate", "d", Settings()) == Fault("drip")
-    assert faults.draw("activate", "d", Settings()) is None
-
-
-@pytest.mark.parametrize("kind", ["reset_before", "error_before", "hang_before"])
-def test_a_fault_before_leaves_the_operation_undone(kind):
-    assert not Fault(kind).does_operation
-
-
-@pytest.mark.parametrize("kind", ["reset_after", "error_after", "hang_after", "reset_late", "drip", "garbled"])
-def test_any_other_fault_does_not(kind):
-    assert Fault(kind).does_operation
+@pytest.mark.parametrize(("device_id", "serial_number"), [("d", None), (None, "MADE1")])
+def test_an_order_hits_the_next_call_that_fits_and_no_other(device_id, serial_number):
+    faults, settings = Faults(), WatchedSettings()
+    faults.orders.append(FaultOrder("drip", "pair", device_id, serial_number))
+    assert faults.draw("read", device_id, settings, serial_number) is None
+    assert faults.draw("pair", "another", settings, "MADE2") is None
+    assert faults.draw("pair", device_id, settings, serial_number) == Fault("drip")
+    assert faults.draw("pair", device_id, settings, serial_number) is None
 
 
 def test_errors_are_of_every_status_and_some_are_pages():
-    settings = Settings(error_statuses=(500, 503), error_html_share=0.5)
+    settings = WatchedSettings(error_statuses=(500, 503), error_html_share=0.5, error_retry_after=7)
     answers = [error_answer(Fault("error_after", variant / 100), settings) for variant in range(100)]
-    assert {(answer.status, answer.body[:1]) for answer in answers} == {
-        (500, b"<"),
-        (500, b"{"),
-        (503, b"<"),
-        (503, b"{"),
-    }
-
-
-def test_an_error_may_say_when_to_come_back():
-    answer = error_answer(Fault("error_after"), Settings(error_html_share=0, error_retry_after=7))
-    assert answer.headers == ((b"retry-after", b"7"),)
-    assert json.loads(answer.body)["code"] == "UNEXPECTED_ERROR"
+    kinds = {(answer.status, answer.body[:1]) for answer in answers}
+    assert kinds == {(500, b"<"), (500, b"{"), (503, b"<"), (503, b"{")}
+    assert {answer.headers["retry-after"] for answer in answers} == {"7"}

@@ -9,7 +9,7 @@ import pytest
 from models.authenticated import AuditKeys
 from models.encrypted import Keyring, generate_key
 from worker.config.settings import ConfigError, Settings
-from worker.embedded.key import home_key
+from worker.embedded.home import home_key
 from worker.vault.key_files import AUDIT, ENCRYPTION
 from worker.vault.keyring import load_audit_keys, load_keyring
 

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair, judge_calls
+from support.simulator.call_log import CallLog
+
+from worker.simulator.calls import Call
 
 FIRST, SECOND = "fingerprint of OTP 1", "fingerprint of OTP 2"
 DEVICE = "device"
@@ -136,18 +139,20 @@ def test_devices_are_judged_apart():
 
 
 def test_the_call_log_is_read_as_the_simulator_writes_it(tmp_path):
-    from worker.simulator.call_log import CallLog
-
+    path = f"/v1/environments/e/users/u/devices/{DEVICE}"
+    activate = (b"content-type", b"application/vnd.pingidentity.device.activate+json")
+    scopes = [
+        {"method": method, "path": path, "query_string": b"", "headers": [activate]}
+        for method, path in (("POST", path), ("GET", path), ("POST", "/e/as/token"))
+    ]
     file = tmp_path / "journal.jsonl"
-    writing = CallLog(salt="salted", file=file)
-    late = writing.open("POST", "/v1/…", 1.0, 0.0)
-    early = writing.open("GET", "/v1/…", 2.0, 0.0)
-    access = writing.open("POST", "/as/token", 2.5, 0.0)
-    late.operation, late.otp, late.device_id, late.status = "activate", writing.fingerprint("308714"), DEVICE, 200
-    early.operation, early.device_id, access.operation = "read", DEVICE, "access_token"
-    for entry in (early, access, late):
-        writing.close(entry, 3.0)
-    writing.close_file()
+    with file.open("a") as journal:
+        writing = CallLog(salt="salted", file=journal)
+        late, early, access = (writing.open(Call.from_scope(scope), 1.0 + n, 0.0) for n, scope in enumerate(scopes))
+        writing.note_body(late, b'{"otp": "308714"}')
+        late.status = 200
+        for entry in (early, access, late):
+            writing.close(entry, 3.0)
     first, second = read_call_log(file)
     assert (first.number, first.otp, first.ended_at) == (1, fingerprint("salted", "308714"), 3.0)
     assert (second.operation, second.is_post, second.is_answered) == ("read", False, False)
