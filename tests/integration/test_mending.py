@@ -28,7 +28,8 @@ from models.refused_row import RefusedRow
 from worker import audit
 from worker.batches import mending
 from worker.batches.commands import Batches
-from worker.batches.corrections import (
+from worker.batches.loading import Loaded, Loader
+from worker.batches.mending import (
     DEVICE_OF_ANOTHER,
     HAS_SEED,
     KEY_IS_GONE,
@@ -41,10 +42,9 @@ from worker.batches.corrections import (
     OTHER_TOKEN,
     OTHER_TYPE,
     SENT_BEFORE,
+    Mended,
+    Mender,
 )
-from worker.batches.loaded import Loaded
-from worker.batches.loading import Loader
-from worker.batches.mending import Mended, Mender
 from worker.batches.preparation.people import People
 from worker.batches.preparation.turns import Turn
 from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment

@@ -1,30 +1,217 @@
-"""Finds the rows that must not become records, because their token or device is in the database already."""
+"""Finds the rows that must not become records, because their token or device is in the database already.
+
+Of the tokens of purged batches no serial number, device or OTP is kept, only their fingerprints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
+from sqlalchemy import Row as ResultRow
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
-from models.encrypted import Keyring
+from models.encrypted import DecryptionError, Keyring
+from models.past_token import PastToken
+from models.record import Record
+from models.record_indexes import NOT_FINAL
 from models.record_states import FINAL, Status
 from models.row_fault import RowFault
-from worker.batches.earlier_records import EarlierRecords, Found
-from worker.batches.past_tokens import Past, PastTokens
-from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.pingone.users import fold_case
+from worker.vault.fingerprints import Fingerprints, load_fingerprints
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
+from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
-# What names a person, the most certain first.
-_PERSON = ("user_id", "username", "email", "external_id")
+Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
+
+_EARLIER_COLUMNS = (
+    Record.serial_number,
+    Record.device_id,
+    Record.user_id,
+    Record.username,
+    Record.email,
+    Record.external_id,
+    Record.status,
+    Record.row_number,
+    Record.batch_id,
+    Record.otps,
+    Record.otp1_posts,
+    Record.otp2_posts,
+    Record.next_counter,
+)
+
+
+class EarlierRecords:
+    """Looks records of one environment up, within a transaction."""
+
+    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str) -> None:
+        self._connection = connection
+        self._keyring = keyring
+        self._environment_id = environment_id
+
+    def find(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
+        """Find the records with the serial numbers of these rows, and those with their devices that are not final."""
+        known = [row.device_id for row in rows if row.device_id]
+        # In the words of the partial unique index, without which the whole table is read.
+        devices = self._look_up(Record.device_id, known, text(NOT_FINAL), text("device_id <> ''"))
+        return self.find_by_serial_number(rows), {found.device_id: found for found in devices}
+
+    def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
+        """Find the records with the serial numbers of these rows."""
+        by_serial: dict[str, list[Found]] = {}
+        for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
+            by_serial.setdefault(found.serial_number, []).append(found)
+        return by_serial
+
+    def open(self, found: Found) -> OtpSource | None:
+        """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
+        return open_found(self._keyring, found)
+
+    def _look_up(
+        self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
+    ) -> Iterable[Found]:
+        """Find the environment's records that have one of the values in the column."""
+        records = select(*_EARLIER_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
+        if self._connection.dialect.name == "sqlite":
+            return self._connection.execute(records.where(column.in_(values)))
+        # PostgreSQL has no statistics yet of what this transaction has written, and would read the whole table for each
+        # chunk. OFFSET keeps it from merging the look-ups of the values, so that it uses the index for each.
+        # The values go as one text, since the driver is slow with lists; they are letters, digits and hyphens, so none
+        # holds a comma.
+        sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
+        found = records.where(column == sought.c.value).offset(0).lateral()
+        return self._connection.execute(select(found).select_from(sought.join(found, true())))
+
+
+def open_found(keyring: Keyring, found: Found) -> OtpSource | None:
+    """Decrypt the pair or the seed of a record; None if it was erased, or its key is gone."""
+    if found.otps is None:
+        return None
+    try:
+        return open_otps(keyring, found.otps, found.batch_id, found.row_number)
+    except DecryptionError:
+        return None
+
+
+_PAST_COLUMNS = (
+    *(PastToken.serial_number, PastToken.device_id, PastToken.is_active, PastToken.next_counter),
+    *(PastToken.otp1, PastToken.otp2, Batch.name, Batch.purged_at),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What purged batches have of a row's token: the batch that made it active on the row's device, and the one in
+    which an OTP of the row was sent, in words; and the lowest counter of which no OTP was sent, 0 if none was."""
+
+    active_in: str | None = None
+    used_in: str | None = None
+    next_counter: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PastBatch:
+    """A purged batch that had a token, and whether it made it active."""
+
+    name: str
+    purged_at: datetime
+    was_active: bool
+
+
+class TokenPrints:
+    """Makes the fingerprints of what is known of tokens of one environment."""
+
+    def __init__(self, fingerprints: Fingerprints, environment_id: str) -> None:
+        self._make = fingerprints.make
+        self._environment_id = environment_id
+
+    def of_serial_number(self, serial_number: str) -> str:
+        return self._make("serial_number", self._environment_id, serial_number)
+
+    def of_device(self, device_id: str) -> str:
+        return self._make("device_id", self._environment_id, device_id.lower())
+
+    def of_otp(self, serial_number: str, otp: Otp) -> str:
+        return self._make("otp", self._environment_id, serial_number, otp.reveal())
+
+
+class PastTokens:
+    """Looks tokens of one environment up, within a transaction. Raises KeyIsGone."""
+
+    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str) -> None:
+        self._connection = connection
+        self._keyring = keyring
+        self._environment_id = environment_id
+
+    def find(self, rows: Sequence[Row]) -> dict[int, Past]:
+        """Say of each row, by its number, what purged batches have of its token."""
+        found = self._look_up([row.serial_number for row in rows])
+        return {row.row_number: self._compare(row, found.get(row.serial_number, [])) for row in rows}
+
+    def find_batches(self, serial_number: str) -> Iterator[PastBatch]:
+        """Find the purged batches that had the token of this serial number."""
+        for found in self._look_up([serial_number]).get(serial_number, []):
+            yield PastBatch(found.name, found.purged_at, found.is_active)
+
+    @cached_property
+    def _prints(self) -> TokenPrints | None:
+        """What makes the fingerprints of this environment's tokens; None if nothing was purged yet."""
+        fingerprints = load_fingerprints(self._connection, self._keyring)
+        return None if fingerprints is None else TokenPrints(fingerprints, self._environment_id)
+
+    def _look_up(self, serial_numbers: Sequence[str]) -> dict[str, list[ResultRow[*tuple[Any, ...]]]]:
+        """Find what is kept of the tokens with these serial numbers."""
+        if self._prints is None or not serial_numbers:
+            return {}
+        by_print = {self._prints.of_serial_number(each): each for each in serial_numbers}
+        kept = select(*_PAST_COLUMNS).join(Batch, Batch.id == PastToken.batch_id).order_by(PastToken.id)
+        found: dict[str, list[ResultRow[*tuple[Any, ...]]]] = {}
+        for each in self._connection.execute(kept.where(PastToken.serial_number.in_(by_print))):
+            found.setdefault(by_print[each.serial_number], []).append(each)
+        return found
+
+    def _compare(self, row: Row, found: Sequence[ResultRow[*tuple[Any, ...]]]) -> Past:
+        if self._prints is None or not found:
+            return Past()
+        device = self._prints.of_device(row.device_id) if row.device_id else None
+        # OTPs that were meant for another device may go to this one.
+        same = [each for each in found if device is None or each.device_id in (None, device)]
+        otps = [row.otps.first, row.otps.second] if isinstance(row.otps, OtpPair) else []
+        prints = {self._prints.of_otp(row.serial_number, otp) for otp in otps if otp is not None}
+        return Past(
+            active_in=_name_first(each for each in found if each.is_active and device and each.device_id == device),
+            used_in=_name_first(each for each in same if prints & {each.otp1, each.otp2}),
+            next_counter=max((each.next_counter or 0 for each in found), default=0),
+        )
+
+
+def _name_first(found: Iterator[ResultRow[*tuple[Any, ...]]]) -> str | None:
+    """Name the batch of the first of these, in words; None if there is none."""
+    return next((f"{each.name!r}, which was purged" for each in found), None)
+
+
+# What names a person, the most certain first. A mend takes it from a row as a whole: half of one's names and half of
+# another's name nobody.
+PERSON = ("user_id", "username", "email", "external_id")
 
 # Why a row is refused: in a sentence, and in a word.
 Refusal: TypeAlias = "tuple[str, RowFault]"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It lies beyond the
+    file's where earlier records of the token have used some up. None for a pair of OTPs."""
+
+    row: Row
+    next_counter: int | None = None
 
 
 class Conflicts:
@@ -171,7 +358,7 @@ def _refuse_used_otp(batch: str | None) -> Refusal | None:
 
 def _is_same_person(found: Found, row: Row) -> bool:
     """Whether an earlier record was for the person of a row: the first name that both have decides."""
-    for name in _PERSON:
+    for name in PERSON:
         theirs, ours = getattr(found, name), getattr(row, name)
         if theirs and ours:
             return fold_case(theirs) == fold_case(ours)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 
-from worker.batches.load_counts import LoadCounts
-from worker.batches.loaded import Loaded, describe_known
+from worker.batches.loading import LoadCounts, Loaded, describe_known
 from worker.intake import Leftovers, RowError, Shipment
 from worker.observability.counting import count_things
 from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens

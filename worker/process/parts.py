@@ -15,8 +15,7 @@ import redis
 
 from models.encrypted import Keyring
 from worker.audit import Actor
-from worker.batches.commands import Batches
-from worker.batches.pace_commands import PaceCommands
+from worker.batches.commands import Batches, PaceCommands
 from worker.batches.preparation.imports import Imports
 from worker.config.environment import Environment
 from worker.config.environments import Environments

@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
-from worker.batches.consequences import Consequences
 from worker.batches.preparation.failures import Failures
 from worker.batches.preparation.inventory import Inventory
 from worker.batches.preparation.people import People
 from worker.batches.preparation.preparation import Preparation
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turns
-from worker.batches.upkeep import Upkeep
+from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment
 from worker.config.settings import Settings

@@ -16,8 +16,7 @@ from models.past_token import PastToken
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import RefusedRow
-from worker.batches.earlier_records import open_found
-from worker.batches.past_tokens import TokenPrints
+from worker.batches.conflicts import TokenPrints, open_found
 from worker.database.engine import Database
 from worker.vault.fingerprints import make_fingerprints
 from worker.vault.otp import OtpPair

@@ -16,8 +16,8 @@ from models.past_token import PastToken
 from models.record import Record
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
+from worker.batches.conflicts import PastBatch, PastTokens
 from worker.batches.finding import is_of_kept_batch
-from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable

@@ -16,7 +16,6 @@ from models.record import Record
 from support.data.batches import Made, look, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.data.scripted_inventory import ScriptedInventory
-from worker.batches.consequences import Consequences
 from worker.batches.preparation.failures import Failures
 from worker.batches.preparation.imports import Imports
 from worker.batches.preparation.inventory import Inventory
@@ -24,7 +23,7 @@ from worker.batches.preparation.people import People
 from worker.batches.preparation.preparation import Preparation
 from worker.batches.preparation.token_work import TokenWork
 from worker.batches.preparation.turns import Turns
-from worker.batches.upkeep import Upkeep
+from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment
 from worker.config.environments import Environments
 from worker.fleet.fitness import Fitness

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from models.record import Record
-from worker.batches.record_rows import RecordRows
+from worker.batches.loading import RecordRows
 from worker.intake import COLUMNS, Row, canonical_column
 from worker.intake.rows import PLAIN
 from worker.reports.export import _READERS

@@ -11,10 +11,9 @@ import structlog
 
 from models.encrypted import DecryptionError
 from models.reason import OUTAGE_CURE, PauseReason
-from worker.batches.consequences import Consequences, explain_decryption_failure
 from worker.batches.preparation.obstacles import Obstacle
 from worker.batches.preparation.turns import Turn
-from worker.batches.upkeep import Upkeep
+from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
 from worker.config.environment import Environment
 from worker.database.away import is_away
 from worker.pace.errors import SlotTooFar

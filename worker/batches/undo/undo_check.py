@@ -10,8 +10,7 @@ from sqlalchemy import Connection
 from models.batch import Batch, BatchState
 from models.reason import PASSING
 from worker.batches.commands import NotPossible
-from worker.batches.finding import find_batch
-from worker.batches.unfinished import has_unfinished
+from worker.batches.finding import find_batch, has_unfinished
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.leases.queue import Queue
