@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from worker.audit import this_person
-from worker.batches.undo.devices import End, Heir
-from worker.batches.undo.undone import Kept, TokenCounts, Undone
+from worker.batches.removal import End, Heir
+from worker.batches.undo import Kept, TokenCounts, Undone
 from worker.cli.console import console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT

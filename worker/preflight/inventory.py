@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from worker.batches.preparation.inventory import find_difference
+from worker.batches.inventory import find_difference
 from worker.intake import NO_SWITCHES, Row, Switches
 from worker.pingone.inventory import InventoryToken
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens

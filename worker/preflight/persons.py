@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.reason import Reason
-from worker.batches.preparation.people import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
 from worker.intake import Row
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, fold_case

@@ -12,8 +12,7 @@ from models.encrypted import DecryptionError, Keyring
 from models.reason import Reason
 from models.record import Record
 from models.record_states import Status
-from worker.batches.inventory_list import find_tokens
-from worker.batches.preparation.inventory import find_difference
+from worker.batches.inventory import find_difference, find_tokens
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach

@@ -14,7 +14,7 @@ from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 from worker import audit
-from worker.batches.undo.pipeline import Undo
+from worker.batches.undo import Undo
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.rate_groups import RateGroup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.batches.undo.devices import Heir, Sight, find_heir, see, see_by_token
+from worker.batches.removal import Heir, Sight, find_heir, see, see_by_token
 from worker.pingone.pairing import Pairing
 from worker.pingone.user_devices import UserDevice
 

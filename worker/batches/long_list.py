@@ -1,21 +1,30 @@
-"""What a failure of a preparation means: its batch is paused for what only a person can mend, and anything else is
-tried again."""
+"""One way through a long list with PingOne: take a chunk, ask, write down, go on.
+
+People who are looked up, tokens that are imported or revoked, devices that are removed or read back: each list goes
+chunk by chunk, and what is written down is not asked again. So a list may end at any moment, and whoever gives the
+command again, or has the next turn, goes on with it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from models.encrypted import DecryptionError
-from models.reason import OUTAGE_CURE, PauseReason
-from worker.batches.preparation.obstacles import Obstacle
-from worker.batches.preparation.turns import Turn
+from models.reason import OUTAGE_CURE, PauseReason, Reason
 from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
 from worker.config.environment import Environment
 from worker.database.away import is_away
+from worker.database.engine import Database
+from worker.leases.giving_up import give_up
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     CredentialsRefused,
@@ -33,9 +42,12 @@ from worker.rules.breaker_evidence import is_own_answer
 from worker.rules.quota import read_quota
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 log = structlog.get_logger()
 
+# Higher than the number of any row.
+LAST_ROW = 2**31 - 1
 # Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
 WAIT_AFTER_FAILURE = 5.0
 # Refusals of a batch, or answers that cannot be used, in a row until time will hardly mend it.
@@ -49,6 +61,122 @@ _IMPORTER = (
     "PingOne refused the credentials of the application that imports. Check PINGONE_IMPORT_CLIENT_ID and"
     " PINGONE_IMPORT_CLIENT_SECRET, then resume."
 )
+
+
+class Superseded(Exception):
+    """No further call may start: the batch does not run any more, or somebody else goes on with its list."""
+
+
+class Obstacle(Exception):
+    """Something is in the way of the whole list. Its batch pauses for `reason`, and `cure` says what a person can do.
+    `said`: PingOne's words."""
+
+    def __init__(self, reason: PauseReason, cure: str, said: object = None) -> None:
+        self.reason = reason
+        self.cure = f"{cure} PingOne said: {said}" if said else cure
+        super().__init__(self.cure)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The batch that a worker prepares for a while: only its rows up to `last_row`, during a canary or a trial.
+    `is_probing`: PingOne did not answer lately, and the batch runs to see whether it is back."""
+
+    batch_id: int
+    environment: str
+    environment_id: str
+    may_import: bool
+    last_row: int = LAST_ROW
+    is_probing: bool = False
+
+
+@dataclass(slots=True)
+class Findings:
+    """What PingOne told of some records: what is to be written of each, and those that are given up, by the reason and
+    by what PingOne showed."""
+
+    found: list[dict[str, Any]] = field(default_factory=list)
+    given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
+
+    def give_up(self, database: Database, connection: Connection) -> None:
+        """Give up the records that PingOne showed a reason against."""
+        for (reason, told), ids in self.given_up.items():
+            give_up(database, connection, ids, reason, told)
+
+
+@dataclass(frozen=True, slots=True)
+class LongList(Generic[T, A]):
+    """A list that PingOne is asked about. `take` takes the next chunk of it, an empty one if nothing is left; `ask`
+    asks about one thing, and `write_down` writes down what came of that, at once. `threads`: things that are asked
+    about at the same time. `size` counts what one thing stands for; `auditing` surrounds each chunk."""
+
+    take: Callable[[], Sequence[T]]
+    ask: Callable[[T], A]
+    write_down: Callable[[T, A], object]
+    threads: int = 1
+    size: Callable[[T], int] = lambda _: 1
+    auditing: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def advance(self, on_done: Callable[[int], object] = lambda _: None) -> bool:
+        """Work on the next chunk; `on_done` hears of each thing for how many it stands. False: nothing was left. After
+        a failure, or Ctrl-C, nothing further is asked; what is under way is waited for, and written down. Raises what
+        asking and writing down raise."""
+        if not (chunk := self.take()):
+            return False
+
+        def note(thing: T, answer: A) -> None:
+            self.write_down(thing, answer)
+            on_done(self.size(thing))
+
+        with self.auditing():
+            if self.threads == 1:
+                for thing in chunk:
+                    note(thing, self.ask(thing))
+            else:
+                self._ask_at_once(chunk, note)
+        return True
+
+    def finish(self, on_progress: OnProgress = tell_nobody, what: str = "", total: int | None = None) -> None:
+        """Work on the list to its end, and tell how far it is, unless there is nothing in it."""
+        if total == 0:
+            return
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            on_progress(what, done, total)
+
+        on_progress(what, 0, total)
+        while self.advance(count):
+            pass
+
+    def _ask_at_once(self, chunk: Sequence[T], note: Callable[[T, A], None]) -> None:
+        pool = ThreadPoolExecutor(self.threads)
+        asked = {pool.submit(self.ask, thing): thing for thing in chunk}
+
+        def note_answer(answer: Future[A]) -> None:
+            note(asked.pop(answer), answer.result())
+
+        def note_others() -> None:
+            for answer in [each for each in asked if not each.cancelled() and each.exception() is None]:
+                note_answer(answer)
+
+        # In a thread of its own: Ctrl-C interrupts the main thread only, and would come between what is written down
+        # and its count.
+        with ThreadPoolExecutor(1) as noting:
+            try:
+                for answer in as_completed(list(asked)):
+                    noting.submit(note_answer, answer).result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                noting.submit(note_others).result()
+
+
+def taking(things: Iterable[T], size: int) -> Callable[[], Sequence[T]]:
+    """Make what takes chunk by chunk from things that are known already."""
+    left = iter(things)
+    return lambda: list(islice(left, size))
 
 
 class Failures:
