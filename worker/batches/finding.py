@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from itertools import count
@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, text
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.leases.order import has_pending
 
@@ -101,6 +103,20 @@ def find_batch(
     if found.purged_at is not None and not may_be_purged:
         raise BatchPurged(explain_purged(name, found.purged_at))
     return found
+
+
+def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
+    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is not configured any
+    more, or has another id now: in another one, none of the batch's devices would be found."""
+    with database.reading() as connection:
+        batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
+    environment = load(batch.environment)
+    if environment.environment_id != batch.environment_id:
+        raise ConfigError(
+            f"batch {name!r} was loaded for environment {batch.environment_id}, and {batch.environment!r} is "
+            f"{environment.environment_id} now: restore PINGONE_ENVIRONMENT_ID"
+        )
+    return environment
 
 
 def is_of_kept_batch() -> ColumnElement[bool]:

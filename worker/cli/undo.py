@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.audit import this_person
+from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
 from worker.batches.undo import Kept, TokenCounts, Undone
 from worker.cli.console import console, print_json
@@ -24,7 +25,6 @@ from worker.installation.installation import Installation
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
 from worker.process.undo_parts import UndoParts
-from worker.reports.verification import find_environment
 
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20
