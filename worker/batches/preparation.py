@@ -17,10 +17,9 @@ from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_,
 
 from models.batch import Batch
 from models.inventory_job import UNFINISHED, InventoryJob
-from models.reason import Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.imports import Imports, lacks_token
+from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
 from worker.batches.long_list import (
     LAST_ROW,
@@ -38,7 +37,6 @@ from worker.config.environment import Environment
 from worker.config.environments import Environments
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
-from worker.leases.giving_up import give_up
 from worker.leases.moves import is_running
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
@@ -180,7 +178,7 @@ class Preparation:
             return True
         if turn.may_import:
             return self._imports.start_next(turn, environment, call, is_busy=is_busy)
-        return self._give_up_all(turn) > 0
+        return self._imports.give_up_all(turn) > 0
 
     def _read_state(self, turn: Turn) -> tuple[bool, bool]:
         """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
@@ -194,15 +192,6 @@ class Preparation:
                 select(was_read_lately, or_(*lacks)).where(Batch.id == turn.batch_id)
             ).one()
         return bool(lately), has_some
-
-    def _give_up_all(self, turn: Turn) -> int:
-        """Give up the records whose token is not in the inventory, where nothing may be imported. Returns how many."""
-        count = 0
-        with self._database.changing_many() as connection:
-            lacking = select(Record.id).where(*lacks_token(turn)).limit(1000)
-            while ids := connection.scalars(lacking).all():
-                count += give_up(self._database, connection, ids, Reason.TOKEN_NOT_IN_INVENTORY)
-        return count
 
     def _ask_anything(self, environment: Environment, call: Call) -> bool:
         """Read something small: whatever PingOne answers, it is there."""

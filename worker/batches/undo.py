@@ -159,6 +159,10 @@ class Undone:
         """Whether nothing stays that was to go."""
         return not (self.kept or (self.tokens and self.tokens.obstacle))
 
+    def list_kept(self) -> list[Kept]:
+        """What is left alone, in the order of the batch's rows; first what is nothing to the batch."""
+        return sorted(self.kept.values(), key=lambda each: each.row_number or 0)
+
     def keep(self, serial_number: str, row_number: int | None, why: str) -> None:
         """Note that something is left alone. Of a device and its token that stay, the device says why."""
         self.kept.setdefault(serial_number, Kept(row_number, serial_number, why))

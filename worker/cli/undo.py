@@ -80,8 +80,10 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "is_done": is_done,
         "devices": devices,
         "tokens": asdict(undone.tokens) if undone.tokens else None,
-        "default_changes": [asdict(change) for change in undone.defaults.values()],
-        "kept": [asdict(each) for each in undone.kept.values()],
+        "default_changes": [
+            asdict(change) for change in sorted(undone.defaults.values(), key=lambda each: each.row_number)
+        ],
+        "kept": [asdict(each) for each in undone.list_kept()],
     }
 
 
@@ -97,7 +99,7 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:
         yield f"To give its tokens out anew, by the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
-    yield from _list_kept(list(undone.kept.values()))
+    yield from _list_kept(undone.list_kept())
 
 
 def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[str]:
