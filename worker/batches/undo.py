@@ -163,6 +163,10 @@ class Undone:
         """What is left alone, in the order of the batch's rows; first what is nothing to the batch."""
         return sorted(self.kept.values(), key=lambda each: each.row_number or 0)
 
+    def list_default_changes(self) -> list[DefaultChange]:
+        """Whose default device changes, in the order of the batch's rows."""
+        return sorted(self.defaults.values(), key=lambda change: change.row_number)
+
     def keep(self, serial_number: str, row_number: int | None, why: str) -> None:
         """Note that something is left alone. Of a device and its token that stay, the device says why."""
         self.kept.setdefault(serial_number, Kept(row_number, serial_number, why))
