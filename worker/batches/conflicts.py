@@ -1,13 +1,9 @@
-"""Finds the rows that must not become records, because their token or device is in the database already.
-
-Of the tokens of purged batches no serial number, device or OTP is kept, only their fingerprints."""
+"""Finds the rows that must not become records, because their token or device is in the database already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
@@ -16,14 +12,12 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring
-from models.past_token import PastToken
 from models.record import Record
 from models.record_indexes import NOT_FINAL
 from models.record_states import FINAL, Status
 from models.row_fault import RowFault
 from worker.intake import Row, RowError
 from worker.pingone.users import fold_case
-from worker.vault.fingerprints import Fingerprints, load_fingerprints
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
 from worker.vault.sealed_otps import open_otps
@@ -31,7 +25,7 @@ from worker.vault.seed import Seed
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
 
-_EARLIER_COLUMNS = (
+_COLUMNS = (
     Record.serial_number,
     Record.device_id,
     Record.user_id,
@@ -78,7 +72,7 @@ class EarlierRecords:
         self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
     ) -> Iterable[Found]:
         """Find the environment's records that have one of the values in the column."""
-        records = select(*_EARLIER_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
+        records = select(*_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
         if self._connection.dialect.name == "sqlite":
             return self._connection.execute(records.where(column.in_(values)))
         # PostgreSQL has no statistics yet of what this transaction has written, and would read the whole table for each
@@ -98,103 +92,6 @@ def open_found(keyring: Keyring, found: Found) -> OtpSource | None:
         return open_otps(keyring, found.otps, found.batch_id, found.row_number)
     except DecryptionError:
         return None
-
-
-_PAST_COLUMNS = (
-    *(PastToken.serial_number, PastToken.device_id, PastToken.is_active, PastToken.next_counter),
-    *(PastToken.otp1, PastToken.otp2, Batch.name, Batch.purged_at),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What purged batches have of a row's token: the batch that made it active on the row's device, and the one in
-    which an OTP of the row was sent, in words; and the lowest counter of which no OTP was sent, 0 if none was."""
-
-    active_in: str | None = None
-    used_in: str | None = None
-    next_counter: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PastBatch:
-    """A purged batch that had a token, and whether it made it active."""
-
-    name: str
-    purged_at: datetime
-    was_active: bool
-
-
-class TokenPrints:
-    """Makes the fingerprints of what is known of tokens of one environment."""
-
-    def __init__(self, fingerprints: Fingerprints, environment_id: str) -> None:
-        self._make = fingerprints.make
-        self._environment_id = environment_id
-
-    def of_serial_number(self, serial_number: str) -> str:
-        return self._make("serial_number", self._environment_id, serial_number)
-
-    def of_device(self, device_id: str) -> str:
-        return self._make("device_id", self._environment_id, device_id.lower())
-
-    def of_otp(self, serial_number: str, otp: Otp) -> str:
-        return self._make("otp", self._environment_id, serial_number, otp.reveal())
-
-
-class PastTokens:
-    """Looks tokens of one environment up, within a transaction. Raises KeyIsGone."""
-
-    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str) -> None:
-        self._connection = connection
-        self._keyring = keyring
-        self._environment_id = environment_id
-
-    def find(self, rows: Sequence[Row]) -> dict[int, Past]:
-        """Say of each row, by its number, what purged batches have of its token."""
-        found = self._look_up([row.serial_number for row in rows])
-        return {row.row_number: self._compare(row, found.get(row.serial_number, [])) for row in rows}
-
-    def find_batches(self, serial_number: str) -> Iterator[PastBatch]:
-        """Find the purged batches that had the token of this serial number."""
-        for found in self._look_up([serial_number]).get(serial_number, []):
-            yield PastBatch(found.name, found.purged_at, found.is_active)
-
-    @cached_property
-    def _prints(self) -> TokenPrints | None:
-        """What makes the fingerprints of this environment's tokens; None if nothing was purged yet."""
-        fingerprints = load_fingerprints(self._connection, self._keyring)
-        return None if fingerprints is None else TokenPrints(fingerprints, self._environment_id)
-
-    def _look_up(self, serial_numbers: Sequence[str]) -> dict[str, list[ResultRow[*tuple[Any, ...]]]]:
-        """Find what is kept of the tokens with these serial numbers."""
-        if self._prints is None or not serial_numbers:
-            return {}
-        by_print = {self._prints.of_serial_number(each): each for each in serial_numbers}
-        kept = select(*_PAST_COLUMNS).join(Batch, Batch.id == PastToken.batch_id).order_by(PastToken.id)
-        found: dict[str, list[ResultRow[*tuple[Any, ...]]]] = {}
-        for each in self._connection.execute(kept.where(PastToken.serial_number.in_(by_print))):
-            found.setdefault(by_print[each.serial_number], []).append(each)
-        return found
-
-    def _compare(self, row: Row, found: Sequence[ResultRow[*tuple[Any, ...]]]) -> Past:
-        if self._prints is None or not found:
-            return Past()
-        device = self._prints.of_device(row.device_id) if row.device_id else None
-        # OTPs that were meant for another device may go to this one.
-        same = [each for each in found if device is None or each.device_id in (None, device)]
-        otps = [row.otps.first, row.otps.second] if isinstance(row.otps, OtpPair) else []
-        prints = {self._prints.of_otp(row.serial_number, otp) for otp in otps if otp is not None}
-        return Past(
-            active_in=_name_first(each for each in found if each.is_active and device and each.device_id == device),
-            used_in=_name_first(each for each in same if prints & {each.otp1, each.otp2}),
-            next_counter=max((each.next_counter or 0 for each in found), default=0),
-        )
-
-
-def _name_first(found: Iterator[ResultRow[*tuple[Any, ...]]]) -> str | None:
-    """Name the batch of the first of these, in words; None if there is none."""
-    return next((f"{each.name!r}, which was purged" for each in found), None)
 
 
 # What names a person, the most certain first. A mend takes it from a row as a whole: half of one's names and half of
@@ -229,7 +126,6 @@ class Conflicts:
     ) -> None:
         self._connection = connection
         self._earlier = EarlierRecords(connection, keyring, environment_id)
-        self._past = PastTokens(connection, keyring, environment_id)
         self._batch_id = batch_id
         self._is_written = is_written
         # Row numbers by serial number or device, of rows that may be loaded and are not written.
@@ -239,36 +135,33 @@ class Conflicts:
         """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
         count as records."""
         serials, devices = self._earlier.find(rows)
-        # After the records, since a purge that goes on meanwhile puts in the same moment the one in place of the other.
-        past = self._past.find(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {} if self._is_written else self._not_written
         for row in rows:
-            before, earlier = past[row.row_number], serials.get(row.serial_number, ())
+            earlier = serials.get(row.serial_number, ())
             refusal = (
-                self._explain_active(row, earlier, before)
+                self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
                 or self._explain_conflict(row, serials, devices)
-                or _refuse_used_otp(before.used_in)
             )
             if refusal:
                 reason, fault = refusal
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
-                good.append(NewRecord(row, self._choose_counter(row, earlier, before)))
+                good.append(NewRecord(row, self._choose_counter(row, earlier)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
-    def _explain_active(self, row: Row, earlier: Iterable[Found], before: Past) -> Refusal | None:
+    def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
         """Why nothing is left to do for a row: another batch made its token active, on the row's device, or with its
         person where it names none; None if none did."""
         active = [found for found in earlier if found.status == Status.ACTIVE]
         same = [found for found in active if _is_same_device_or_person(found, row)]
-        if not same and before.active_in is None:
+        if not same:
             return None
-        batch = repr(self._name_batch(same[0])) if same else before.active_in
-        return f"its token is active already, in batch {batch}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
+        batch = self._name_batch(same[0])
+        return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
         """Why a row repeats one that was split before and is not written yet; None if it does not. The file's own
@@ -299,7 +192,7 @@ class Conflicts:
             return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
         return None
 
-    def _choose_counter(self, row: Row, earlier: Iterable[Found], before: Past) -> int | None:
+    def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
         """Choose the counter that a seed begins with; None for a pair. It goes on where earlier records of the same
         token ended: no counter is used twice."""
         if not isinstance(row.otps, Seed):
@@ -307,7 +200,7 @@ class Conflicts:
         used: list[int] = [
             found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)
         ]
-        return max([row.otps.counter, before.next_counter, *used])
+        return max([row.otps.counter, *used])
 
     def _is_same_seed(self, seed: Seed, found: Found) -> bool:
         """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
@@ -348,10 +241,8 @@ def _is_same_device_or_person(found: Found, row: Row) -> bool:
     return found.device_id == row.device_id if row.device_id else _is_same_person(found, row)
 
 
-def _refuse_used_otp(batch: str | None) -> Refusal | None:
-    """Refuse a row one of whose OTPs was sent before; None if none was. `batch`: where, in words."""
-    if batch is None:
-        return None
+def _refuse_used_otp(batch: str) -> Refusal:
+    """Refuse a row one of whose OTPs was sent before. `batch`: where, in words."""
     reason = f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
     return reason, RowFault.OTPS_USED
 
