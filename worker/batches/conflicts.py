@@ -66,7 +66,12 @@ class EarlierRecords:
 
     def open(self, found: Found) -> OtpSource | None:
         """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
-        return open_found(self._keyring, found)
+        if found.otps is None:
+            return None
+        try:
+            return open_otps(self._keyring, found.otps, found.batch_id, found.row_number)
+        except DecryptionError:
+            return None
 
     def _look_up(
         self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
@@ -82,16 +87,6 @@ class EarlierRecords:
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
-
-
-def open_found(keyring: Keyring, found: Found) -> OtpSource | None:
-    """Decrypt the pair or the seed of a record; None if it was erased, or its key is gone."""
-    if found.otps is None:
-        return None
-    try:
-        return open_otps(keyring, found.otps, found.batch_id, found.row_number)
-    except DecryptionError:
-        return None
 
 
 # What names a person, the most certain first. A mend takes it from a row as a whole: half of one's names and half of

@@ -80,9 +80,7 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "is_done": is_done,
         "devices": devices,
         "tokens": asdict(undone.tokens) if undone.tokens else None,
-        "default_changes": [
-            asdict(change) for change in sorted(undone.defaults.values(), key=lambda each: each.row_number)
-        ],
+        "default_changes": [asdict(change) for change in undone.list_default_changes()],
         "kept": [asdict(each) for each in undone.list_kept()],
     }
 
