@@ -22,9 +22,9 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
-from worker.batches.long_list import Turn
+from worker.batches.long_list import Turn, Turns
 from worker.batches.people import People
-from worker.batches.preparation import Preparation, Turns
+from worker.batches.preparation import Preparation
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings

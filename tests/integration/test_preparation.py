@@ -22,8 +22,8 @@ from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, Status
 from worker.batches.inventory import LONGEST_JOB, Inventory, find_difference
+from worker.batches.long_list import Turns
 from worker.batches.people import judge_person
-from worker.batches.preparation import Turns
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, CredentialsRefused, NotDelivered, PingOneError, ProtocolFault, RateLimited
 from worker.pingone.import_jobs import ImportJob, JobState

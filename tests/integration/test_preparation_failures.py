@@ -20,8 +20,8 @@ from models.record import Record
 from models.record_states import Status
 from worker.batches.hours import restart_times
 from worker.batches.imports import MOST_REFUSED
-from worker.batches.long_list import MOST_REFUSALS
-from worker.batches.preparation import Turns
+from worker.batches.long_list import Turns
+from worker.batches.preparation import MOST_REFUSALS
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     Answer,

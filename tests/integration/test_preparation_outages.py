@@ -21,7 +21,7 @@ from models.encrypted import Keyring
 from models.inventory_job import JobState
 from models.reason import OUTAGE_CURE, PAUSE_CURES, PauseReason
 from worker.batches import imports, preparation
-from worker.batches.long_list import LONGEST_PAUSE, WAIT_AFTER_FAILURE
+from worker.batches.preparation import LONGEST_PAUSE, WAIT_AFTER_FAILURE
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.database.engine import Database

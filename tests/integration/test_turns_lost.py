@@ -14,7 +14,8 @@ from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
-from worker.batches.preparation import LEASE, Superseded, Turns
+from worker.batches.long_list import LEASE, Turns
+from worker.batches.preparation import Superseded
 
 # Parts that these do not need.
 absent: Any = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, or_, select, update
 
@@ -24,7 +24,6 @@ from worker.audit import Actor
 from worker.batches import hours, state
 from worker.batches.finding import find_batch, has_unfinished
 from worker.batches.hours import OutOfHours
-from worker.batches.upkeep import READ_ANEW
 from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
 from worker.fleet.processes import GONE_AFTER, read_processes
@@ -34,10 +33,12 @@ from worker.leases.replay import replay
 from worker.observability.counting import agree
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
-from worker.pace.rate import Change
 from worker.pace.search import fix_rate, free_rate
-from worker.pace.slots import Pace
 from worker.rules.hours import DailyHours
+
+if TYPE_CHECKING:
+    from worker.pace.rate import Change
+    from worker.pace.slots import Pace
 
 # The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
@@ -118,7 +119,9 @@ class Batches:
             out_of_hours = self._let_run(connection, batch.id)
             if batch.reason in _HELD_BACK_BY:
                 held_back_by = _HELD_BACK_BY[batch.reason]
-                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None, **READ_ANEW}))
+                connection.execute(
+                    update(Batch).where(Batch.id == batch.id).values({held_back_by: None, **state.READ_ANEW})
+                )
             self._write_down(connection, Action.RESUME, name, **facts)
             return out_of_hours
 

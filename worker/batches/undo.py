@@ -160,8 +160,8 @@ class Undone:
         return not (self.kept or (self.tokens and self.tokens.obstacle))
 
     def list_kept(self) -> list[Kept]:
-        """What is left alone, in the order of the batch's rows; first what is nothing to the batch."""
-        return sorted(self.kept.values(), key=lambda each: each.row_number or 0)
+        """What is left alone, in the order of the batch's rows; last what is nothing to the batch."""
+        return sorted(self.kept.values(), key=lambda each: (each.row_number is None, each.row_number or 0))
 
     def list_default_changes(self) -> list[DefaultChange]:
         """Whose default device changes, in the order of the batch's rows."""

@@ -28,9 +28,6 @@ from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry
 
-# Columns of a batch whose held-back rows go from now on: the inventory is read again, since a reading gives up no
-# record that does not go yet.
-READ_ANEW: dict[str, Any] = {"inventory_read_at": None}
 # A batch that is paused for one of these waits only for a time to come.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 # States in which a batch may be paused for what its attempts showed.
@@ -163,14 +160,14 @@ class Upkeep:
         the breaker counts."""
         with self._database.writing() as connection:
             mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial_row.is_not(None))
-            connection.execute(mine.values(trial_row=None, **READ_ANEW))
+            connection.execute(mine.values(trial_row=None, **state.READ_ANEW))
 
     def _check_trial(self, connection: Connection, batch_id: int, trial_row: int) -> None:
         """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
         none is."""
         first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **READ_ANEW))
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **state.READ_ANEW))
         elif not self._count_unfinished(connection, batch_id, trial_row):
             self._pause(connection, batch_id, PauseReason.TRIAL)
 

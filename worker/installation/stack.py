@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import DBAPIError
 
-from worker.batches.preparation import Turns
+from worker.batches.long_list import Turns
 from worker.config.known_settings import ONLY_BATCH
 from worker.embedded.children import Children
 from worker.embedded.disk import ensure_room

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
-from worker.batches.long_list import Failures
+from worker.batches.long_list import Turns
 from worker.batches.people import People
-from worker.batches.preparation import Preparation, Turns
+from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment

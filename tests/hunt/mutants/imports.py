@@ -9,7 +9,7 @@ from hunt.mutants.patching import Patch, around, execute, mutant
 from worker.batches import imports
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
-from worker.batches.preparation import Turns
+from worker.batches.long_list import Turns
 
 
 @mutant("is malformed", amid=("process_dies",))

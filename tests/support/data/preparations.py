@@ -18,9 +18,9 @@ from support.data.moving_clock import MovingDatabase
 from support.data.scripted_inventory import ScriptedInventory
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
-from worker.batches.long_list import Failures, Superseded
+from worker.batches.long_list import Superseded, Turns
 from worker.batches.people import People
-from worker.batches.preparation import Preparation, Turns
+from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment
 from worker.config.environments import Environments
