@@ -14,21 +14,22 @@ TURN = reading("Turns.begin") + writing("Turns.begin")
 CHECK = writing("Turns.check")
 # Each call asks once more whether the batch may be prepared, when its slot has come.
 PERMIT = SLOT + CHECK
+LOOK = reading("People.list_unknown.<locals>.take")
 # The three attributes by which people may be named; nobody is left to be looked up.
-NOBODY_LEFT = reading("People.look_up") * 3
-STATE = reading("Imports.find_unfinished") + reading("TokenWork.advance")
+NOBODY_LEFT = LOOK * 3
+STATE = reading("JobLog.find_unfinished") + reading("Preparation.run")
 
-PEOPLE_READ = CHECK + reading("People.look_up") + ACCESS_TOKEN + PERMIT + exchange("Reads.find_users")
-LOOKED_UP = PEOPLE_READ + writing("People.look_up")
-READ = STATE + reading("Inventory.find_lost") + PERMIT + exchange("Reads._read_pages")
-READ += writing("Inventory.take") + writing("Turns.renew")
-READ += writing("Inventory.end_reading")
-BEGIN, COMMIT, COMMITTED = writing("Imports.begin")
+PEOPLE_READ = CHECK + LOOK + ACCESS_TOKEN + PERMIT + exchange("Reads.find_users")
+LOOKED_UP = PEOPLE_READ + writing("People._write")
+READ = STATE + reading("Inventory.read") + PERMIT + exchange("Reads._read_pages")
+READ += writing("Inventory.read") + writing("Turns.renew")
+READ += writing("Inventory.read")
+BEGIN, COMMIT, COMMITTED = writing("Imports.start_next")
 WRITTEN_DOWN = CHECK + NOBODY_LEFT + STATE + (BEGIN, *OPEN, COMMIT, COMMITTED)
-START = writing("Imports.mark_sent_again") + exchange("InventoryJobs.start_import") + writing("Imports.note_started")
-RESULT = CHECK + NOBODY_LEFT + reading("Imports.find_unfinished") + PERMIT + exchange("InventoryJobs.read_job")
-RESULT += writing("Imports.note_done")
-TAKE, TAKEN = writing("Inventory.take")[:1], writing("Inventory.take")[1:]
+START = writing("JobLog.send.<locals>.mark_again") + exchange("InventoryJobs.start_import") + writing("JobLog.send")
+RESULT = CHECK + NOBODY_LEFT + reading("JobLog.find_unfinished") + PERMIT + exchange("InventoryJobs.read_job")
+RESULT += writing("Imports.follow")
+TAKE, TAKEN = writing("Inventory.compare_duplicate")[:1], writing("Inventory.compare_duplicate")[1:]
 COMPARED = PERMIT + exchange(FIND) + PERMIT + exchange(READ_TOKEN) + TAKE + OPEN + TAKEN
 DONE = CHECK + NOBODY_LEFT + STATE + writing("Turns.end")
 

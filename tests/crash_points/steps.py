@@ -144,18 +144,18 @@ def commits_itself(connection: Any) -> bool:
 
 
 def who() -> str:
-    """The method of the worker's that is at work, by which its module was entered."""
-    frame, home, name = sys._getframe(1), None, "nobody"
+    """The method of the worker's that is at work, by which its class was entered; or else its module, by functions."""
+    frame, home, name = sys._getframe(1), "", "nobody"
     while frame.f_back is not None:
         frame = frame.f_back
         code = frame.f_code
         is_ours = code.co_filename.startswith(WORKER) and code.co_filename not in PASSED_OVER
         if not is_ours or code.co_name.startswith("<"):
             continue
-        home = home or code.co_filename
-        if code.co_filename != home:
-            if name != PASSED_THROUGH:
-                break
-            home = code.co_filename
-        name = code.co_qualname
+        here = f"{code.co_filename} {code.co_qualname.split('.')[0]}"
+        is_in_function = "." not in name and name != "nobody"
+        is_home = here == home or (is_in_function and here.split()[0] == home.split()[0])
+        if home and not is_home and name != PASSED_THROUGH:
+            break
+        home, name = here, code.co_qualname
     return name

@@ -20,7 +20,7 @@ from crash_points.orders import Life, Zygote
 from crash_points.stage import Stage
 from models.inventory_job import InventoryJob, JobState
 from models.record import Record
-from worker.batches.preparation.turns import LEASE
+from worker.batches.long_list import LEASE
 from worker.simulator.seeding import DeviceSeed
 
 # What a judge says of a record that calls something ours which somebody else made.

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import worker.batches.preparation.preparation
-import worker.batches.preparation.token_work
+import worker.batches.imports
+import worker.batches.preparation
 import worker.combining.combiner
 import worker.leases.claims
 import worker.leases.write_retries
@@ -38,8 +38,8 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.combining.combiner, "_Waiter", make_waiter(strands)),
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
-        (worker.batches.preparation.preparation, "boot_time", clock.monotonic),
-        (worker.batches.preparation.token_work, "boot_time", clock.monotonic),
+        (worker.batches.preparation, "boot_time", clock.monotonic),
+        (worker.batches.imports, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
         (worker.pace.memory, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),

@@ -32,9 +32,8 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import GENESIS, SCHEDULE, Actor, BrokenLine, this_person
 from worker.batches.commands import Batches, NotPossible
-from worker.batches.finding import UnknownBatch
+from worker.batches.finding import NameTaken, UnknownBatch
 from worker.batches.loading import Loaded, Loader
-from worker.batches.names import NameTaken
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings

@@ -22,9 +22,8 @@ from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
-from worker.batches.loaded import AllActive
-from worker.batches.loading import CHUNK, Loaded, Loader
-from worker.batches.names import NameTaken, choose_free_name, read_names_like
+from worker.batches.finding import NameTaken, choose_free_name, read_names_like
+from worker.batches.loading import CHUNK, AllActive, Loaded, Loader
 from worker.database.engine import DISPATCH_LOCK
 from worker.intake import Column, RowError, UnusableFile, open_shipment
 from worker.intake.rows import PLAIN

@@ -28,7 +28,9 @@ from models.refused_row import RefusedRow
 from worker import audit
 from worker.batches import mending
 from worker.batches.commands import Batches
-from worker.batches.corrections import (
+from worker.batches.loading import Loaded, Loader
+from worker.batches.long_list import Turn
+from worker.batches.mending import (
     DEVICE_OF_ANOTHER,
     HAS_SEED,
     KEY_IS_GONE,
@@ -41,12 +43,10 @@ from worker.batches.corrections import (
     OTHER_TOKEN,
     OTHER_TYPE,
     SENT_BEFORE,
+    Mended,
+    Mender,
 )
-from worker.batches.loaded import Loaded
-from worker.batches.loading import Loader
-from worker.batches.mending import Mended, Mender
-from worker.batches.preparation.people import People
-from worker.batches.preparation.turns import Turn
+from worker.batches.people import People
 from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
@@ -396,7 +396,9 @@ def test_what_a_look_up_of_the_person_before_finds_is_not_written_down(mends: Me
         assert mends.mend([row | {"username": "beat"}]).again == 1
         return [User(OTHER_PERSON, "anna")] if is_found else []
 
-    People(mends.desk.database, most_names=40).look_up(Turn(box.batch_id, "default", "env", False), find_users)
+    People(mends.desk.database, most_names=40).list_unknown(
+        Turn(box.batch_id, "default", "env", False), find_users
+    ).advance()
 
     (record,) = mends.desk.records(box)
     assert (record.username, record.user_id, record.status) == ("beat", "", Status.PENDING)

@@ -14,7 +14,7 @@ from support.data.audit_lines import read, refuse_lines
 from support.data.moving_clock import MovingDatabase
 
 from worker.audit import Actor
-from worker.batches.pace_commands import PaceCommands
+from worker.batches.commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
 from worker.pace import memory
 from worker.pace.errors import SlotTooFar

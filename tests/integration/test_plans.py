@@ -20,11 +20,11 @@ from support.fleets.dispatchers import make_dispatcher
 from models.base import UtcDateTime
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
-from worker.batches.preparation.imports import Imports
-from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.people import People
-from worker.batches.preparation.token_work import TokenWork
-from worker.batches.preparation.turns import Turn, Turns
+from worker.batches.imports import Imports
+from worker.batches.inventory import Inventory
+from worker.batches.long_list import Turn, Turns
+from worker.batches.people import People
+from worker.batches.preparation import Preparation
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -281,15 +281,19 @@ def read_movement(database: Database, connection: Connection) -> None:
 def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str], list[Query]]]:
     """The same for the preparation, which is asked every other tick whether there is something to do."""
     keyring, lacks = Keyring([generate_key()]), {"ix_record_lacks_user", "ix_record_lacks_token"}
-    turns, inventory = Turns(database), Inventory(database, keyring)
-    imports = Imports(database, keyring, most_tokens=500, answer_within=170.0)
-    clients: Any = None
-    work_on_tokens = TokenWork(database, clients, inventory, imports, turns.renew, lambda _: None, send_within=5.0)
+    absent: Any = None
+    turns, inventory = Turns(database), Inventory(database, keyring, absent)
+    times = {"most_tokens": 500, "send_within": 5.0, "answer_within": 170.0}
+    imports = Imports(database, keyring, absent, inventory, absent, **times)
+    people = People(database, 40)
+    preparation = Preparation(
+        database, absent, absent, turns, people, inventory, imports, absent, absent, absent, is_stopping=absent
+    )
     turn = Turn(large.batch_id, "default", "", may_import=True)
     steps: dict[str, tuple[set[str], Callable[[], Any]]] = {
         "turns": (lacks, turns.begin),
-        "people": ({"ix_record_lacks_user"}, lambda: People(database, 40).look_up(turn, lambda *_: [])),
-        "tokens": (lacks, lambda: work_on_tokens._read_state(turn)),
+        "people": ({"ix_record_lacks_user"}, lambda: people.list_unknown(turn, lambda *_: []).advance()),
+        "tokens": (lacks, lambda: preparation._read_state(turn)),
         "inventory": (set(), lambda: inventory.take(large.batch_id, LISTED)),
         "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(turn, is_whole=False)),
     }

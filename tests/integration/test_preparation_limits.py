@@ -21,7 +21,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
 from worker.batches.commands import Batches
-from worker.batches.preparation.clock_jumps import restart_times
+from worker.batches.preparation import restart_times
 from worker.pingone.users import User
 
 

@@ -20,8 +20,8 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import JobState
 from models.reason import OUTAGE_CURE, PAUSE_CURES, PauseReason
-from worker.batches.preparation import preparation, token_work
-from worker.batches.preparation.failures import LONGEST_PAUSE, WAIT_AFTER_FAILURE
+from worker.batches import imports, preparation
+from worker.batches.preparation import LONGEST_PAUSE, WAIT_AFTER_FAILURE
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.database.engine import Database
@@ -67,7 +67,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (preparation, token_work):
+    for module in (preparation, imports):
         monkeypatch.setattr(module, "boot_time", clock.read)
     return clock
 

@@ -15,8 +15,8 @@ from models.batch import Batch, BatchState
 from models.reason import Reason
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker import audit
-from worker.batches import restoring
-from worker.batches.restoring import WorkersLive, distrust_all
+from worker.batches import commands as restoring
+from worker.batches.commands import WorkersLive, distrust_all
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
 from worker.leases.worker import Leases

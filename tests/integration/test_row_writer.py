@@ -17,7 +17,7 @@ from models.batch import Batch
 from models.encrypted import Keyring, generate_key
 from models.record import Record
 from models.record_states import Status
-from worker.batches.record_rows import RecordRows
+from worker.batches.loading import RecordRows
 from worker.database.row_writer import RowWriter
 
 TABLE = Record.metadata.tables["record"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import insert, select, update
 from support.data.moving_clock import MovingDatabase
@@ -10,9 +12,13 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
-from worker.batches.preparation.imports import Imports
-from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.turns import LEASE, TurnLost, Turns
+from worker.batches.imports import Imports
+from worker.batches.inventory import Inventory
+from worker.batches.long_list import LEASE, Turns
+from worker.batches.preparation import Superseded
+
+# Parts that these do not need.
+absent: Any = None
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 
@@ -43,7 +49,12 @@ def job(database: MovingDatabase, batch_id: int) -> int:
 
 
 def imports(database: MovingDatabase, keyring: Keyring) -> Imports:
-    return Imports(database, keyring, most_tokens=500, answer_within=60.0)
+    times = {"send_within": 5.0, "answer_within": 60.0}
+    return Imports(database, keyring, absent, absent, absent, most_tokens=500, **times)
+
+
+def mark_again(imports: Imports, batch_id: int, job: int) -> None:
+    imports.jobs.mark_sent_again(job, lambda connection: imports.require_running(connection, batch_id))
 
 
 def read(database: MovingDatabase, column: object) -> object:
@@ -61,7 +72,7 @@ def test_a_worker_that_stood_still_for_longer_than_its_turn_has_lost_it(
 
     database.ahead += LEASE + 1
     assert other.begin() is not None
-    with pytest.raises(TurnLost):
+    with pytest.raises(Superseded):
         slow.check(batch_id)
     slow.end(batch_id, 0.0)
     other.check(batch_id)
@@ -72,7 +83,7 @@ def test_a_turn_ends_when_the_batch_is_paused(database: MovingDatabase, batch_id
     turns.begin()
     with database.writing() as connection:
         connection.execute(update(Batch).values(state=BatchState.PAUSED))
-    with pytest.raises(TurnLost):
+    with pytest.raises(Superseded):
         turns.check(batch_id)
 
 
@@ -80,11 +91,12 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
     database: MovingDatabase, keyring: Keyring, batch_id: int, job: int
 ) -> None:
     slow = imports(database, keyring)
-    assert slow.mark_sent_again(job)
+    mark_again(slow, batch_id, job)
     imports(database, keyring).note_lost(batch_id, job)
 
-    assert not slow.mark_sent_again(job)
-    slow.note_started(job, "job-of-pingone")
+    with pytest.raises(Superseded):
+        mark_again(slow, batch_id, job)
+    slow.jobs.note_started(job, "job-of-pingone")
     slow.take_back(job)
     slow.note_refused(job, "refused")
     assert read(database, InventoryJob.state) == JobState.LOST
@@ -94,7 +106,7 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
 def test_a_reading_that_began_before_a_loss_tells_nothing_of_it(
     database: MovingDatabase, keyring: Keyring, batch_id: int, job: int
 ) -> None:
-    inventory = Inventory(database, keyring)
+    inventory = Inventory(database, keyring, absent)
     before = inventory.find_lost(batch_id)
     imports(database, keyring).note_lost(batch_id, job)
     inventory.end_reading(batch_id, before)
@@ -107,9 +119,10 @@ def test_a_reading_that_began_before_a_loss_tells_nothing_of_it(
 
 
 def test_a_job_does_not_go_out_again_once_its_batch_is_paused(
-    database: MovingDatabase, keyring: Keyring, job: int
+    database: MovingDatabase, keyring: Keyring, batch_id: int, job: int
 ) -> None:
     with database.writing() as connection:
         connection.execute(update(Batch).values(state=BatchState.PAUSED))
 
-    assert not imports(database, keyring).mark_sent_again(job)
+    with pytest.raises(Superseded):
+        mark_again(imports(database, keyring), batch_id, job)

@@ -21,7 +21,7 @@ from support.simulator.simulation import WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status
-from worker.batches.finding import UnknownBatch
+from worker.batches.finding import UnknownBatch, find_environment
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
@@ -32,9 +32,7 @@ from worker.pingone.devices import Device
 from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.process.parts import Parts
 from worker.reports import verification
-from worker.reports.device_reads import make_device_reader
-from worker.reports.inventory_verification import TokenCheck, make_token_lister
-from worker.reports.verification import Difference, find_environment, verify
+from worker.reports.verification import Difference, TokenCheck, make_device_reader, make_token_lister, verify
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
@@ -295,7 +293,7 @@ def test_all_records_are_read_once_however_many_pages_they_fill(
         seen.append(places[device_id])
         return WAITING if places[device_id] % 3 == 0 else ACTIVE
 
-    found = list(verify(database, made.name, read, THREADS))
+    found = verify(database, made.name, read, THREADS)
 
     assert sorted(seen) == list(range(records))
     assert [each.row_number - 2 for each in found] == list(range(0, records, 3))
@@ -315,7 +313,7 @@ def test_as_many_reads_are_under_way_as_there_are_threads_and_no_transaction_is_
         transactions.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]
         return ACTIVE
 
-    assert list(verify(database, made.name, read, THREADS)) == []
+    assert verify(database, made.name, read, THREADS) == []
     assert transactions == [0] * 4 * THREADS
 
 
@@ -333,32 +331,21 @@ def test_each_thread_has_a_client_of_its_own_and_all_share_an_access_token(
     assert pingone.simulation.call_log.counts()["operations"]["access_token"] == 1
 
 
-def test_a_failure_of_our_own_is_not_taken_for_a_difference(database: MovingDatabase) -> None:
-    make_batch(database, 3)
-
-    def read(user_id: str, device_id: str, call: Call) -> Device:
-        raise RuntimeError("a fault")
-
-    with pytest.raises(RuntimeError, match="a fault"):
-        list(verify(database, "shipment", read, THREADS))
-
-
-def test_a_person_who_has_seen_enough_need_not_wait_for_the_rest(
+def test_a_failure_of_our_own_is_not_taken_for_a_difference_and_nothing_is_read_after_it(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "CHUNK", 4)
+    monkeypatch.setattr(verification, "CHUNK", 8)
     make_batch(database, 100, status=Status.ACTIVE)
     reads = list[str]()
 
-    def read(user_id: str, device_id: str, call: Call) -> PingOneError:
+    def read(user_id: str, device_id: str, call: Call) -> Device:
         reads.append(device_id)
-        return NotFound(Answer(404))
+        raise RuntimeError("a fault")
 
-    found = verify(database, "shipment", read, THREADS)
-    next(found)
-    found.close()  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="a fault"):
+        verify(database, "shipment", read, THREADS)
 
-    assert len(reads) <= 4
+    assert len(reads) <= 8
 
 
 # Patience.

@@ -23,8 +23,8 @@ from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import Batches
+from worker.batches.finding import LONGEST_NAME, NameTaken, NameUnfit
 from worker.batches.loading import Loader
-from worker.batches.names import LONGEST_NAME, NameTaken, NameUnfit
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.intake import UnusableFile, open_shipment

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-# The column, and where it may be written. An inventory job has a state too, which only its imports
-# and its revocations write.
+# The column, and where it may be written. An inventory job has a state too, which only the
+# log of jobs writes.
 WRITERS = {
     "status": ("worker/leases",),
     "state": (
         "worker/batches/state.py",
-        "worker/batches/preparation/imports.py",
-        "worker/batches/undo/revocation_jobs.py",
+        "worker/batches/imports.py",
     ),
 }
 # Functions of SQLAlchemy without which a module writes nothing.

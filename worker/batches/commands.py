@@ -1,4 +1,8 @@
-"""The commands on a batch that a person gives: pause, resume, cancel, replay; and what the replay schedule does."""
+"""The commands that a person gives on batches, on the pace of a license and on a restored database; and what the replay
+schedule does.
+
+Of a pace, workers obey at the dispatcher's next tick, within a second or two; a command on one rate group beside that
+of activations goes to Redis at once."""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, or_, select, update
 
-from models.audit import Action
+from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
 from models.reason import PASSING, TRANSIENT, PauseReason, Reason
 from models.record import Record
@@ -18,16 +22,23 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
-from worker.batches.finding import find_batch
+from worker.batches.finding import find_batch, has_unfinished
 from worker.batches.hours import OutOfHours
-from worker.batches.trial import READ_ANEW
-from worker.batches.unfinished import has_unfinished
+from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
-from worker.leases import commands
+from worker.fleet import GONE_AFTER, read_processes
+from worker.leases import commands, distrust
 from worker.leases.not_replayed import NotReplayed, find_not_replayed
 from worker.leases.replay import replay
-from worker.pace.known_pace import lift_hold
+from worker.observability.counting import agree
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.pace.known_pace import lift_hold, read_pace, write_pace
+from worker.pace.search import fix_rate, free_rate
 from worker.rules.hours import DailyHours
+
+if TYPE_CHECKING:
+    from worker.pace.rate import Change
+    from worker.pace.slots import Pace
 
 # The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
@@ -108,7 +119,9 @@ class Batches:
             out_of_hours = self._let_run(connection, batch.id)
             if batch.reason in _HELD_BACK_BY:
                 held_back_by = _HELD_BACK_BY[batch.reason]
-                connection.execute(update(Batch).where(Batch.id == batch.id).values({held_back_by: None, **READ_ANEW}))
+                connection.execute(
+                    update(Batch).where(Batch.id == batch.id).values({held_back_by: None, **state.READ_ANEW})
+                )
             self._write_down(connection, Action.RESUME, name, **facts)
             return out_of_hours
 
@@ -188,3 +201,132 @@ class Batches:
         judged_anew = {"outages": 0, "judged_after": hours.latest_attempt()}
         connection.execute(update(Batch).where(Batch.id == batch_id).values(judged_anew))
         return hours.let_run(self._database, connection, batch_id)
+
+
+# Requests a second that a person may fix at least: a slot comes within two minutes, so that a mistake is noticed.
+LOWEST_RATE = 0.01
+# And at most: more than any license has. Without it, `inf` would be no pace at all.
+HIGHEST_RATE = 100_000.0
+
+
+class PaceCommands:
+    """Gives commands in the name of one person, each with its line in the audit."""
+
+    def __init__(self, database: Database, actor: Actor) -> None:
+        self._database = database
+        self._actor = actor
+
+    def set_share(self, license: str, share: float) -> None:
+        """Keep to this part of what PingOne permits the license, 0 < share ≤ 1."""
+        self._set(license, {"share": share})
+
+    def fix(self, license: str, rate: float) -> None:
+        """Stay at this rate, in requests a second."""
+        self._set(license, {"fixed_rate": rate})
+
+    def adapt(self, license: str) -> None:
+        """Look for the limit again. Where a share stays, and this has no ticket, the license's line names who set the
+        share; the audit tells who did this."""
+        with self._database.changing_many() as connection:
+            of_share = None if self._actor.ticket else self._find_who_set_share(connection, license)
+            self._write(connection, license, {"fixed_rate": None}, of_share or self._who())
+
+    def lift(self, license: str) -> None:
+        """End the holds of all rate groups."""
+        with self._database.changing_many() as connection:
+            lift_hold(connection, license)
+            audit.append(self._database, connection, self._actor, Action.LIFT_HOLD, None, {"license": license})
+
+    def fix_group(self, pace: Pace, rate: float) -> None:
+        """Let one group stay at this rate, in requests a second. Raises redis.RedisError."""
+        self._change_group(pace, {"fixed_rate": rate}, lambda search, reading: fix_rate(search, rate, reading.now))
+
+    def adapt_group(self, pace: Pace) -> None:
+        """Let one group look for its limit again. Raises redis.RedisError."""
+        self._change_group(pace, {"fixed_rate": None}, lambda search, reading: free_rate(search, reading.now))
+
+    def lift_group(self, pace: Pace) -> None:
+        """End the hold of one group. Raises redis.RedisError."""
+        pace.read()
+        self._note(Action.LIFT_HOLD, {"license": pace.license, "group": pace.group})
+        pace.lift()
+
+    def _change_group(self, pace: Pace, values: dict[str, Any], change: Change) -> None:
+        """Change the search of one group. What cannot be written down is not done, nor is written down where Redis is
+        out of reach."""
+        pace.read()
+        self._note(Action.PACE, {"license": pace.license, "group": pace.group} | values)
+        pace.change(change)
+
+    def _note(self, action: Action, facts: dict[str, Any]) -> None:
+        with self._database.writing() as connection:
+            audit.append(self._database, connection, self._actor, action, None, facts)
+
+    def _who(self) -> dict[str, Any]:
+        return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}
+
+    def _find_who_set_share(self, connection: Connection, license: str) -> dict[str, Any] | None:
+        """Find in the audit who set the license's share last, when, and on which ticket; None where it has no share."""
+        if read_pace(self._database, connection, license).share >= 1:
+            return None
+        columns = AuditLine.actor, AuditLine.at, AuditLine.ticket, AuditLine.facts
+        lines = select(*columns).where(AuditLine.action == Action.PACE).order_by(AuditLine.id.desc())
+        for line in connection.execute(lines):
+            if line.facts.get("license") == license and "share" in line.facts:
+                return {"set_by": line.actor, "set_at": line.at, "ticket": line.ticket}
+        return None
+
+    def _set(self, license: str, values: dict[str, Any]) -> None:
+        with self._database.changing_many() as connection:
+            self._write(connection, license, values, self._who())
+
+    def _write(self, connection: Connection, license: str, values: dict[str, Any], who: dict[str, Any]) -> None:
+        write_pace(connection, license, values | who)
+        facts = {"license": license} | values
+        audit.append(self._database, connection, self._actor, Action.PACE, None, facts)
+
+
+# Records that one transaction marks after a restore.
+CHUNK = 1000
+
+
+class WorkersLive(Exception):
+    """Worker processes are at work on the database; the message names them."""
+
+
+def distrust_all(database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody) -> int:
+    """Mark every record that is not final as sent, fate unknown, and have the inventory of every batch read again.
+    Returns how many records were not marked yet.
+
+    Goes chunk by chunk, each in a transaction of its own; run again, it does what is left. Raises WorkersLive."""
+    with database.changing_many() as connection:
+        _refuse_beside_workers(database, connection)
+        distrust.take_all_back(database, connection)
+        # A token that was imported since must not be imported again.
+        connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
+        total = distrust.count_trusted(connection)
+        audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
+    done, last_id = 0, 0
+    while True:
+        with database.changing_many() as connection:
+            _refuse_beside_workers(database, connection)
+            ids = distrust.find_pending(connection, last_id, CHUNK)
+            if not ids:
+                return done
+            done += distrust.distrust(
+                database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.tuning.over_after
+            )
+            last_id = ids[-1]
+        if done < total:
+            on_progress("Marking records", done, total)
+
+
+def _refuse_beside_workers(database: Database, connection: Connection) -> None:
+    """Raise WorkersLive if a worker process lives: what it is doing, no mark here would tell."""
+    alive = [process.name for process in read_processes(database, connection) if process.is_alive]
+    if alive:
+        live, it = agree(len(alive), "process lives", "processes live"), agree(len(alive), "it", "them")
+        raise WorkersLive(
+            f"{len(alive)} worker {live}: {', '.join(alive)}. End {it}, then give the command again; one that was "
+            f"killed counts as alive for {GONE_AFTER:.0f} seconds"
+        )

@@ -3,27 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, TextClause, func, select, text, true
+from sqlalchemy import Row as ResultRow
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
-from models.encrypted import Keyring
+from models.encrypted import DecryptionError, Keyring
+from models.record import Record
+from models.record_indexes import NOT_FINAL
 from models.record_states import FINAL, Status
 from models.row_fault import RowFault
-from worker.batches.earlier_records import EarlierRecords, Found
-from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.pingone.users import fold_case
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
+from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
 
-# What names a person, the most certain first.
-_PERSON = ("user_id", "username", "email", "external_id")
+Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
+
+_COLUMNS = (
+    Record.serial_number,
+    Record.device_id,
+    Record.user_id,
+    Record.username,
+    Record.email,
+    Record.external_id,
+    Record.status,
+    Record.row_number,
+    Record.batch_id,
+    Record.otps,
+    Record.otp1_posts,
+    Record.otp2_posts,
+    Record.next_counter,
+)
+
+
+class EarlierRecords:
+    """Looks records of one environment up, within a transaction."""
+
+    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str) -> None:
+        self._connection = connection
+        self._keyring = keyring
+        self._environment_id = environment_id
+
+    def find(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
+        """Find the records with the serial numbers of these rows, and those with their devices that are not final."""
+        known = [row.device_id for row in rows if row.device_id]
+        # In the words of the partial unique index, without which the whole table is read.
+        devices = self._look_up(Record.device_id, known, text(NOT_FINAL), text("device_id <> ''"))
+        return self.find_by_serial_number(rows), {found.device_id: found for found in devices}
+
+    def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
+        """Find the records with the serial numbers of these rows."""
+        by_serial: dict[str, list[Found]] = {}
+        for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
+            by_serial.setdefault(found.serial_number, []).append(found)
+        return by_serial
+
+    def open(self, found: Found) -> OtpSource | None:
+        """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
+        if found.otps is None:
+            return None
+        try:
+            return open_otps(self._keyring, found.otps, found.batch_id, found.row_number)
+        except DecryptionError:
+            return None
+
+    def _look_up(
+        self, column: InstrumentedAttribute[str], values: list[str], *conditions: ColumnElement[bool] | TextClause
+    ) -> Iterable[Found]:
+        """Find the environment's records that have one of the values in the column."""
+        records = select(*_COLUMNS).where(Record.environment_id == self._environment_id, *conditions)
+        if self._connection.dialect.name == "sqlite":
+            return self._connection.execute(records.where(column.in_(values)))
+        # PostgreSQL has no statistics yet of what this transaction has written, and would read the whole table for each
+        # chunk. OFFSET keeps it from merging the look-ups of the values, so that it uses the index for each.
+        # The values go as one text, since the driver is slow with lists; they are letters, digits and hyphens, so none
+        # holds a comma.
+        sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
+        found = records.where(column == sought.c.value).offset(0).lateral()
+        return self._connection.execute(select(found).select_from(sought.join(found, true())))
+
+
+# What names a person, the most certain first. A mend takes it from a row as a whole: half of one's names and half of
+# another's name nobody.
+PERSON = ("user_id", "username", "email", "external_id")
 
 # Why a row is refused: in a sentence, and in a word.
 Refusal: TypeAlias = "tuple[str, RowFault]"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It lies beyond the
+    file's where earlier records of the token have used some up. None for a pair of OTPs."""
+
+    row: Row
+    next_counter: int | None = None
 
 
 class Conflicts:
@@ -164,7 +244,7 @@ def _refuse_used_otp(batch: str) -> Refusal:
 
 def _is_same_person(found: Found, row: Row) -> bool:
     """Whether an earlier record was for the person of a row: the first name that both have decides."""
-    for name in _PERSON:
+    for name in PERSON:
         theirs, ours = getattr(found, name), getattr(row, name)
         if theirs and ours:
             return fold_case(theirs) == fold_case(ours)

@@ -1,18 +1,83 @@
-"""Finds a batch by its name."""
+"""Finds batches: by a name, or all that have work left; and says which names a new one may have."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import count
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, text
 
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.record import Record
-from worker.batches.names import read_latest_names
+from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError
+from worker.database.engine import Database
+from worker.leases.order import has_pending
+
+# Characters of a batch's name.
+LONGEST_NAME = 200
+# Names among which a person's is looked for.
+_MOST_NAMES = 1000
+
+
+class NameTaken(Exception):
+    """Another batch has this name already; `free` is one that no batch has. The message says what to type: to mend that
+    batch; or `cure`, by default the option with the free name."""
+
+    def __init__(self, name: str, free: str, cure: str | None = None) -> None:
+        cure = cure or f"--batch {quote(free)}"
+        super().__init__(
+            f"a batch named {name!r} exists already: bring corrected rows into it with `oathbulk mend {quote(name)}"
+            f" FILE`, or give another name, such as: {cure}"
+        )
+        self.name = name
+        self.free = free
+
+
+class NameUnfit(Exception):
+    """The name is too long, empty, begins with -, has blanks around it, or characters that cannot be printed."""
+
+
+def check_name(connection: Connection, name: str) -> None:
+    """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
+    again and again, also in commands, where one that begins with - would be taken for an option. Raises NameTaken,
+    NameUnfit."""
+    is_bare = name == name.strip() and not name.startswith("-")
+    if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+        raise NameUnfit(
+            f"a batch's name does not begin with -, has no blanks around it and 1 to {LONGEST_NAME} printable "
+            "characters: give another --batch NAME"
+        )
+    if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
+        raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))
+
+
+def choose_free_name(name: str, taken: Collection[str]) -> str:
+    """Choose the name itself, or if it is taken, the first of NAME-2, NAME-3 … that is not."""
+    further = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(each for each in further if each not in taken)
+
+
+def read_names_like(connection: Connection, beginning: str) -> frozenset[str]:
+    """Read the names of all batches that begin like this."""
+    return frozenset(connection.scalars(select(Batch.name).where(Batch.name.startswith(beginning, autoescape=True))))
+
+
+def list_names(database: Database) -> list[str]:
+    """Read the names of batches, the latest first."""
+    with database.reading() as connection:
+        return read_latest_names(connection)
+
+
+def read_latest_names(connection: Connection) -> list[str]:
+    """Read the names of batches within a transaction, the latest first."""
+    return list(connection.scalars(select(Batch.name).order_by(Batch.id.desc()).limit(_MOST_NAMES)))
+
 
 # Names that the message for an unknown batch lists at most.
 LATEST = 5
@@ -40,6 +105,20 @@ def find_batch(
     return found
 
 
+def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
+    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is not configured any
+    more, or has another id now: in another one, none of the batch's devices would be found."""
+    with database.reading() as connection:
+        batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
+    environment = load(batch.environment)
+    if environment.environment_id != batch.environment_id:
+        raise ConfigError(
+            f"batch {name!r} was loaded for environment {batch.environment_id}, and {batch.environment!r} is "
+            f"{environment.environment_id} now: restore PINGONE_ENVIRONMENT_ID"
+        )
+    return environment
+
+
 def is_of_kept_batch() -> ColumnElement[bool]:
     """Whether the batch of a record was not purged. A purge takes the records of a batch away bit by bit, and nobody is
     shown half of them."""
@@ -65,3 +144,29 @@ def _name_others(name: str, names: Sequence[str]) -> str:
     if near := find_near_name(name, names):
         return f"did you mean {near!r}?"
     return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"
+
+
+# Batches with records in the window, read once from the index of the window. Asked batch by batch, SQLite would look at
+# all records of each.
+_IN_WINDOW = select(Record.batch_id).where(text(f"record.{IN_WINDOW}"))
+
+
+def is_unfinished() -> ColumnElement[bool]:
+    """Whether some record of a batch is not final: pending, still to be prepared, queued or in work. Each has an index
+    of its own, so that a large batch is not read through."""
+    return or_(has_pending(), _has_record(LACKS_USER), _has_record(LACKS_TOKEN), Batch.id.in_(_IN_WINDOW))
+
+
+def _has_record(condition: str) -> ColumnElement[bool]:
+    return exists().where(Record.batch_id == Batch.id, text(f"record.{condition}")).correlate(Batch)
+
+
+def has_unfinished(connection: Connection, batch_id: int) -> bool:
+    """Whether some record of this batch is not final."""
+    return connection.scalar(select(Batch.id).where(Batch.id == batch_id, is_unfinished())) is not None
+
+
+def read_running(connection: Connection) -> list[Row[*tuple[Any, ...]]]:
+    """Read id and name of each running batch that has work left, the earliest first."""
+    running = select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING, is_unfinished())
+    return list(connection.execute(running.order_by(Batch.id)))

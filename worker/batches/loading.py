@@ -2,35 +2,223 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from models.audit import Action
-from models.batch import Batch
-from models.encrypted import Keyring
+from models.base import LONGEST_DETAIL
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, identify_row
 from models.record import Record
+from models.record_states import Status
+from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
-from worker.batches.conflicts import Conflicts
-from worker.batches.load_counts import LoadCounts
-from worker.batches.loaded import AllActive, Loaded, find_loaded
-from worker.batches.names import check_name
-from worker.batches.record_rows import RecordRows
-from worker.batches.refused_rows import RefusedRows
-from worker.batches.trial import find_trial_row
+from worker.batches.conflicts import Conflicts, NewRecord
+from worker.batches.finding import check_name
+from worker.batches.hours import OutOfHours
 from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
-from worker.intake import Row, RowError, Shipment, UnusableFile
+from worker.intake import COLUMNS, Row, RowError, Shipment, UnusableFile
+from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.hours import DailyHours
+from worker.vault.otp import OtpPair
+from worker.vault.seed import Seed
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
+    new batch is outside its hours, when these begin. `left_out`: rows that were left out on purpose, since their tokens
+    are active in other batches. `purged_at`: when the records of a batch that was loaded before were purged."""
+
+    batch_id: int
+    name: str
+    total: int
+    rows_refused: int
+    is_new: bool
+    out_of_hours: OutOfHours | None = None
+    left_out: int = 0
+    purged_at: datetime | None = None
+
+
+class AllActive(Exception):
+    """All rows of a file were left out, since their tokens are active: nothing is left to do, and no batch was made."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__("every token is active already")
+        self.rows = rows
+
+
+def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -> Loaded | None:
+    """Find the batch that the file of this fingerprint became earlier in the environment, unless it was cancelled."""
+    columns = (Batch.id, Batch.name, Batch.total, Batch.rows_refused, Batch.purged_at)
+    statement = select(*columns).where(
+        Batch.environment_id == environment_id,
+        Batch.file_sha256 == fingerprint,
+        Batch.state != BatchState.CANCELLED,
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return Loaded(row.id, row.name, row.total, row.rows_refused, is_new=False, purged_at=row.purged_at)
+
+
+def describe_known(loaded: Loaded) -> str:
+    """Say which batch a file is already."""
+    purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
+    return f"This file is batch {loaded.name} already: {count_things(loaded.total, 'record')}{purged}."
+
+
+@dataclass(slots=True)
+class LoadCounts:
+    """Counts the rows of a load, chunk by chunk. `canary_row` is the number of the canary's last row, once that is
+    written. `left_out`: rows that are left out on purpose, since their tokens are active elsewhere."""
+
+    canary: int | None = None
+    total: int = 0
+    rows_refused: int = 0
+    left_out: int = 0
+    canary_row: int | None = None
+
+    def add(self, written: Sequence[Row], refused: int, left_out: int) -> None:
+        """Count one more chunk."""
+        if self.canary is not None and self.total < self.canary <= self.total + len(written):
+            self.canary_row = written[self.canary - self.total - 1].row_number
+        self.total += len(written)
+        self.rows_refused += refused
+        self.left_out += left_out
+
+    @property
+    def rows(self) -> int:
+        """All rows of the file so far."""
+        return self.total + self.rows_refused + self.left_out
+
+    @property
+    def held_back_from(self) -> int | None:
+        """The row after which the canary holds the others back; None if it leaves none."""
+        return self.canary_row if self.canary is not None and self.canary < self.total else None
+
+    @property
+    def sums(self) -> dict[str, int]:
+        """What the batch keeps of this, by the names of its columns."""
+        return {"total": self.total, "rows_refused": self.rows_refused}
+
+    def explain_nothing_left(self) -> str | None:
+        """Explain why the file is refused as a whole; None if it has a good row, or no row that could be mended."""
+        if self.total or not self.rows_refused:
+            return None
+        if not self.left_out:
+            return explain_none_good(self.rows_refused)
+        none = "one row" if self.rows_refused == 1 else f"{self.rows_refused:,} rows"
+        others = count_things(self.left_out, "other")
+        return f"{none} of it cannot be loaded, and {others} {agree(self.left_out, 'is', 'are')} active already"
+
+
+def explain_none_good(rows: int) -> str:
+    """Say that all the rows of a file, so many, are refused."""
+    return "its only row cannot be loaded" if rows == 1 else f"not one of its {rows:,} rows can be loaded"
+
+
+# Ids that may have to be found yet.
+_IDS = ("user_id", "device_id")
+# Columns that are written as the file has them.
+_SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attribute not in _IDS))
+
+
+class RecordRows:
+    """Builds the rows of one batch. `totp_max_age`: how long after its generation a TOTP pair is still sent."""
+
+    def __init__(self, keyring: Keyring, batch_id: int, totp_max_age: timedelta) -> None:
+        self._keyring = keyring
+        self._batch_id = batch_id
+        self._max_age = totp_max_age
+        self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
+        # What else is written, by column, and how it follows from the row.
+        self._derived: dict[str, Callable[[Row], Any]] = {
+            "user_id": lambda row: row.user_id or "",
+            "device_id": lambda row: row.device_id or "",
+            # A device is made of a token that is there.
+            "is_in_inventory": lambda row: row.device_id is not None,
+            "extra": lambda row: row.extra or None,
+            "otp_expires_at": self._expires_at,
+            "has_second_otp": lambda row: not isinstance(row.otps, OtpPair) or row.otps.second is not None,
+            "first_counter": _find_first_counter,
+            "otps": self._seal,
+        }
+        # The names of the columns, in the order of `values`.
+        self.columns = ("next_counter", *_SAME, *self._derived)
+
+    def values(self, record: NewRecord) -> tuple[Any, ...]:
+        """The values of `columns` for this record."""
+        row = record.row
+        return (record.next_counter, *self._pick(row), *(derive(row) for derive in self._derived.values()))
+
+    def _expires_at(self, row: Row) -> datetime | None:
+        """When a TOTP pair is too old to be sent; None for HOTP, which lasts."""
+        return row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
+
+    def _seal(self, row: Row) -> bytes:
+        assert row.otps is not None, "a row without OTPs is refused before"  # noqa: S101
+        return self._keyring.seal(row.otps.to_plaintext(), identify_row(self._batch_id, row.row_number))
+
+
+def _find_first_counter(row: Row) -> int | None:
+    """The counter at which the token itself stands; None for a pair, which was read off the token, and for TOTP."""
+    return row.otps.counter if isinstance(row.otps, Seed) and row.otp_type == "hotp" else None
+
+
+_REFUSED_COLUMNS = ("row_number", "serial_number", "reason", "detail")
+
+
+class RefusedRows:
+    """Writes the refused rows of one batch."""
+
+    def __init__(self, connection: Connection, environment_id: str, batch_id: int) -> None:
+        table = RefusedRow.metadata.tables[RefusedRow.__tablename__]
+        same = {"batch_id": batch_id, "environment_id": environment_id}
+        self._writer = RowWriter(connection, table, _REFUSED_COLUMNS, same)
+
+    def write(self, errors: Sequence[RowError]) -> None:
+        """Write these rows; nothing secret is in the reason of a RowError."""
+        if not errors:
+            return
+        with self._writer.writing() as write:
+            for error in errors:
+                write((error.row_number, error.serial_number, str(error.fault), error.reason[:LONGEST_DETAIL]))
+
+
+def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Collection[int]) -> int:
+    """Forget the refused rows of a batch with these numbers, since their tokens have records now. Returns how many."""
+    mine = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
+    return connection.execute(mine).rowcount if row_numbers else 0
+
+
+def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
+    """The row of the last of so many first records of a batch that was just written. None where a token became active
+    in this environment before, or a batch of it was purged, where the batch has no more records than these, and where
+    `records` is 0."""
+    if not records:
+        return None
+    here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
+    purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
+    if any(connection.scalar(active.limit(1)) is not None for active in (here, purged)):
+        return None
+    rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(Record.row_number)
+    first = connection.scalars(rows.limit(records + 1)).all()
+    return first[-2] if len(first) > records else None
+
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
 CHUNK = 1000

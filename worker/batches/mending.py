@@ -1,33 +1,339 @@
-"""Mends a batch: corrected rows come back into the batch that they belong to, all of them in one transaction."""
+"""Mends a batch: corrected rows come back into the batch that they belong to, all of them in one transaction.
+
+`Corrections` finds which record or refused row of the batch each row is, and what it brings; `Mender` writes it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, null, update
+from sqlalchemy import Connection, and_, func, null, or_, select, update
 from sqlalchemy import Row as ResultRow
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring
-from models.record_states import OtpState, PairingState, Status
+from models.encrypted import DecryptionError, Keyring
+from models.record import Record
+from models.record_states import FINAL, OtpState, OtpType, PairingState, Status
+from models.refused_row import RefusedRow
+from models.row_fault import RowFault
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.commands import NotPossible
-from worker.batches.corrections import Corrected, Correction, Corrections, MendedBatch
+from worker.batches.conflicts import PERSON, Conflicts, Found, NewRecord, find_used_otps
 from worker.batches.finding import find_batch
-from worker.batches.loading import CHUNK, describe_files, make_record_writer
-from worker.batches.record_rows import RecordRows
-from worker.batches.refused_rows import close_refused_rows
+from worker.batches.loading import CHUNK, RecordRows, close_refused_rows, describe_files, make_record_writer
 from worker.database.engine import LOAD_LOCK, Database
-from worker.intake import Row, RowError, Shipment, Switches, UnusableFile
-from worker.leases.replay import mend
+from worker.intake import FILE_ROW, Row, RowError, Shipment, Switches, UnusableFile, explain_missing_ids
+from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.pingone.users import fold_case
+from worker.vault.otp import OtpPair
+from worker.vault.otp_source import OtpSource
+from worker.vault.sealed_otps import open_otps
+from worker.vault.seed import Seed
+
+# Counters of a HOTP seed among which the OTPs of an earlier pair are looked for.
+_LOOKED_THROUGH = 100
+
+OTHER_TOKEN = (
+    f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted or"
+    " filled without the others; take the row from this batch's export again"
+)
+NO_ROW = (
+    f"{FILE_ROW} names no row of this batch: the file was exported from another one; or empty that cell, and the row is"
+    " found by its serial number"
+)
+TWICE = "the token stands on row {row} of this file already, which names it otherwise: keep one of the two rows"
+OTHER_TYPE = (
+    "otp_type is missing or says hotp, and the token was loaded as totp: put the column back, with totp and the"
+    " generated_at of the fresh OTPs"
+)
+OLD_TIME = "generated_at is that of the earlier pair: write down when the fresh OTPs were produced"
+SENT_BEFORE = "an OTP of this row was sent already: press the token for two fresh, consecutive OTPs"
+HAS_SEED = (
+    "the batch has the seed of this token, which makes its OTPs: empty otp1 and otp2, or give the vendor's file if the"
+    " seed is wrong"
+)
+NO_FRESH_OTPS = (
+    "otp1 and otp2 are empty, and those that it has cannot go again: press the token for two fresh, consecutive OTPs,"
+    " and write them there"
+)
+NO_SEED = (
+    "the seed of this token was erased when it became active: give the vendor's file, with a list of those who get"
+    " theirs anew (--assign FILE)"
+)
+NO_OTPS = (
+    "the batch has nothing of this token: write two fresh, consecutive OTPs into otp1 and otp2, or give the vendor's"
+    " file; or the serial is not as it was loaded, such as without its zeros"
+)
+KEY_IS_GONE = "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
+DEVICE_OF_ANOTHER = (
+    "the batch made a device of this token for another person: take it away first, by `oathbulk undo BATCH --only FILE`"
+)
+OTHER_SEED = "the batch imported this token with another seed: take it away first, by `oathbulk undo BATCH --only FILE`"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A row that goes: a record of the batch with what the row brings, or a new one. `record`: that record as it is,
+    None if it is new. `is_fresh`: the row brought its OTPs or its seed. `is_sought`: what PingOne showed of the token
+    says nothing any more."""
+
+    new: NewRecord
+    record: Found | None = None
+    is_fresh: bool = True
+    is_sought: bool = False
+
+
+@dataclass(slots=True)
+class Corrected:
+    """What becomes of some rows. `active` and `in_work` are left as they are; so are `left_out`, whose tokens another
+    batch made active. `closed`: numbers of refused rows that are refused no more."""
+
+    corrections: list[Correction] = field(default_factory=list)
+    errors: list[RowError] = field(default_factory=list)
+    active: int = 0
+    in_work: int = 0
+    left_out: int = 0
+    closed: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class MendedBatch:
+    """The batch that is mended. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made
+    active are left out, and refused no more."""
+
+    id: int
+    environment_id: str
+    may_pair: bool
+    only_new: bool = False
+
+
+class Corrections:
+    """Compares rows with one batch, within a transaction. Unless the rows are written (`is_written`), they are
+    remembered here."""
+
+    def __init__(
+        self, connection: Connection, keyring: Keyring, batch: MendedBatch, *, is_written: bool = False
+    ) -> None:
+        self._connection = connection
+        self._keyring = keyring
+        self._batch = batch
+        self._conflicts = Conflicts(connection, keyring, batch.environment_id, batch.id, is_written=is_written)
+        self._next_row = 1 + max(self._find_last_row(Record), self._find_last_row(RefusedRow))
+        # Rows of the file by the row of the batch that they are.
+        self._seen: dict[int, int] = {}
+
+    def judge(self, rows: Sequence[Row]) -> Corrected:
+        """Say what becomes of these rows."""
+        places = _Places(self._connection, self._batch, rows)
+        done = Corrected()
+        candidates: dict[int, tuple[Row, Correction]] = {}
+        for row in rows:
+            place = places.find(row)
+            outcome = self._judge(row, place, done) if isinstance(place, _Place) else place
+            if isinstance(outcome, RowError):
+                done.errors.append(outcome)
+                continue
+            done.closed |= places.refused_with(row)
+            if outcome is not None:
+                candidates[outcome.new.row.row_number] = (row, outcome)
+        good, conflicting = self._conflicts.split([each.new.row for _, each in candidates.values()])
+        for new in good:
+            _, correction = candidates[new.row.row_number]
+            counter = max(new.next_counter, correction.new.next_counter or 0) if new.next_counter is not None else None
+            done.corrections.append(replace(correction, new=NewRecord(new.row, counter)))
+        for error in conflicting:
+            row, _ = candidates[error.row_number]
+            if self._batch.only_new and error.fault == RowFault.ACTIVE_ELSEWHERE:
+                done.left_out += 1
+                continue
+            done.errors.append(replace(error, row_number=row.row_number))
+            done.closed -= places.refused_with(row)
+        return done
+
+    def _find_last_row(self, table: type[Record | RefusedRow]) -> int:
+        mine = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
+        return self._connection.scalar(mine) or 0
+
+    def _judge(self, row: Row, place: _Place, done: Corrected) -> Correction | RowError | None:
+        """Say what becomes of a row; None if its record is left as it is."""
+        number = place.row_number
+        if number is not None and (first := self._seen.setdefault(number, row.row_number)) != row.row_number:
+            return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
+        record = place.record
+        if record is None:
+            return self._add(row, number)
+        if record.status == Status.ACTIVE:
+            done.active += 1
+            return None
+        if record.status not in FINAL:
+            done.in_work += 1
+            return None
+        return self._correct(row, record)
+
+    def _add(self, row: Row, number: int | None) -> Correction | RowError:
+        """Make a new record of a row: of one that had been refused, under its number, or of a further one."""
+        if missing := explain_missing_ids(row, may_pair=self._batch.may_pair):
+            return RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
+        if row.otps is None:
+            return RowError(row.row_number, NO_OTPS, row.serial_number, RowFault.OTPS_UNFIT)
+        if number is None:
+            number, self._next_row = self._next_row, self._next_row + 1
+        return Correction(NewRecord(replace(row, row_number=number)))
+
+    def _correct(self, row: Row, record: Found) -> Correction | RowError:
+        """Complete a row by its record, which was given up or cancelled."""
+
+        def refuse(reason: str, fault: RowFault = RowFault.OTPS_USED) -> RowError:
+            return RowError(row.row_number, reason, record.serial_number, fault)
+
+        has_device = record.is_device_made and record.device_id
+        is_same_person = all(
+            fold_case(getattr(row, name) or "") in ("", fold_case(getattr(record, name) or "")) for name in PERSON
+        )
+        is_other_device = row.device_id not in (None, record.device_id)
+        if has_device and (is_other_device or not _may_be_same_person(row, record)):
+            return refuse(DEVICE_OF_ANOTHER, RowFault.PERSON_UNFIT)
+        try:
+            source = record.otps and open_otps(self._keyring, record.otps, record.batch_id, record.row_number)
+        except DecryptionError:
+            return refuse(KEY_IS_GONE)
+        # Its device is this person's, by whatever name it is called.
+        keeps_person = is_same_person or has_device
+        otps = _choose_otps(row, record, source, is_other_device=is_other_device or not keeps_person)
+        if isinstance(otps, str):
+            return refuse(otps)
+        is_sought = not has_device and (not keeps_person or record.reason in REASONS_OF_THE_INVENTORY)
+        was_shown = is_sought and record.owner_id is not None
+        complete = replace(
+            row,
+            row_number=record.row_number,
+            serial_number=record.serial_number,
+            device_id=row.device_id or (record.device_id if not was_shown else None) or None,
+            lot=row.lot or record.lot,
+            extra=(record.extra or {}) | {name: value for name, value in row.extra.items() if value},
+            otps=otps,
+        )
+        if keeps_person:
+            persons = {name: getattr(row, name) or getattr(record, name) or None for name in PERSON}
+            # The names are those of the fields.
+            complete = replace(complete, **persons)  # type: ignore[arg-type]
+        if row.otps is None:
+            complete = replace(complete, otp_type=record.otp_type, generated_at=record.generated_at)
+        if missing := explain_missing_ids(complete, may_pair=self._batch.may_pair):
+            return refuse(missing, RowFault.PERSON_UNFIT)
+        counter = _skip_counters(record, source, otps) if isinstance(otps, Seed) else None
+        return Correction(NewRecord(complete, counter), record, row.otps is not None, is_sought)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a row belongs in its batch: the `row_number` of its `record`, or of the row that was refused; None for a
+    further one."""
+
+    record: Found | None
+    row_number: int | None
+
+
+class _Places:
+    """The records and refused rows of a batch that some rows may be."""
+
+    def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
+        serials, numbers = {row.serial_number for row in rows}, {row.file_row for row in rows if row.file_row}
+        records = _read(connection, Record, batch, serials, numbers, is_replayable().label("is_replayable"))
+        self._records = {record.row_number: record for record in records}
+        self._by_serial = {record.serial_number: record for record in records}
+        refused = _read(connection, RefusedRow, batch, serials, numbers)
+        self._refused = {each.row_number for each in refused}
+        self._refused_by_serial: dict[str, set[int]] = {}
+        for each in refused:
+            self._refused_by_serial.setdefault(each.serial_number or "", set()).add(each.row_number)
+
+    def refused_with(self, row: Row) -> frozenset[int]:
+        """The refused rows that a row is, and others with its serial number."""
+        named = {row.file_row} if row.file_row and row.file_row in self._refused else set[int]()
+        return frozenset(named | self._refused_by_serial.get(row.serial_number, set()))
+
+    def find(self, row: Row) -> _Place | RowError:
+        """Find where a row belongs: by its number if it has one, or else by its serial number."""
+        if row.file_row and (record := self._records.get(row.file_row)):
+            # A spreadsheet may have taken the zeros before it.
+            if row.serial_number.lower() not in _spellings(record.serial_number):
+                return RowError(row.row_number, OTHER_TOKEN, row.serial_number, RowFault.FILE_ROW_UNFIT)
+            return _Place(record, record.row_number)
+        if row.file_row and row.file_row not in self._refused:
+            return RowError(row.row_number, NO_ROW, row.serial_number, RowFault.FILE_ROW_UNFIT)
+        if record := self._by_serial.get(row.serial_number):
+            return _Place(record, record.row_number)
+        return _Place(None, row.file_row or min(self.refused_with(row), default=None))
+
+
+def _read(
+    connection: Connection, table: Any, batch: MendedBatch, serials: set[str], numbers: set[int], *others: Any
+) -> Sequence[Found]:
+    """Read the rows of the table with these serial numbers or these row numbers, all of their columns and others."""
+    mine = select(table.__table__, *others).where(table.batch_id == batch.id)
+    # Each of the two by an index of its own, which begins with the environment or with the batch.
+    by_serial = and_(table.environment_id == batch.environment_id, table.serial_number.in_(serials))
+    which = or_(by_serial, and_(table.batch_id == batch.id, table.row_number.in_(numbers)))
+    return connection.execute(mine.where(which)).all()
+
+
+def _spellings(serial_number: str) -> tuple[str, str]:
+    """A serial number in small letters, as it is and without the zeros before it."""
+    return serial_number.lower(), serial_number.lstrip("0").lower()
+
+
+def _may_be_same_person(row: Row, record: Found) -> bool:
+    """Whether no name of a row speaks against the person of its record."""
+    both = [(getattr(row, name), getattr(record, name)) for name in PERSON]
+    return all(fold_case(ours) == fold_case(theirs) for ours, theirs in both if ours and theirs)
+
+
+def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_device: bool) -> OtpSource | str:
+    """Choose the OTPs or the seed that a record goes with: the row's, if it brings some, or else those that it has
+    (`source`); or say why there are none. Another device never gets a pair that has been sent to this one."""
+    if row.otps is None:
+        is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
+        may_go = record.status == Status.CANCELLED or record.is_replayable
+        if source is not None and may_go and not (is_sent and is_other_device):
+            return source
+        return NO_SEED if record.next_counter is not None else NO_FRESH_OTPS
+    if isinstance(row.otps, Seed):
+        is_imported = record.is_token_made and record.is_in_inventory
+        if is_imported and isinstance(source, Seed) and source.secret != row.otps.secret:
+            return OTHER_SEED
+        return row.otps
+    if isinstance(source, Seed):
+        return HAS_SEED
+    spent = find_used_otps(record, source)
+    if spent & {row.otps.first, row.otps.second}:
+        return SENT_BEFORE
+    if record.otp_type == OtpType.TOTP and row.otp_type == "hotp":
+        return OTHER_TYPE
+    if record.otp_type == OtpType.TOTP and source is not None and row.generated_at == record.generated_at:
+        return OLD_TIME
+    return OtpPair(row.otps.first, row.otps.second, spent)
+
+
+def _skip_counters(record: Found, source: OtpSource | None, seed: Seed) -> int:
+    """Choose the first counter of a seed beyond all that were sent: those that the record's own seed has used, if it is
+    the same, and after an OTP 1 one more, since PingOne may wait for its second; or those of the pair that it had."""
+    if isinstance(source, OtpPair):
+        used = find_used_otps(record, source)
+        counters = range(seed.counter, seed.counter + _LOOKED_THROUGH) if used and seed.otp_type == "hotp" else ()
+        return max((counter + 1 for counter in counters if seed.mint(counter) in used), default=seed.counter)
+    if record.next_counter is None or (isinstance(source, Seed) and source.secret != seed.secret):
+        return seed.counter
+    is_second_waited_for = record.otp1_state != OtpState.UNSENT and record.otp2_state == OtpState.UNSENT
+    return max(seed.counter, int(record.next_counter + is_second_waited_for))
+
 
 _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns)
 

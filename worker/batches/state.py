@@ -19,6 +19,9 @@ from models.reason import PAUSE_CURES, PauseReason
 # A database's time: known already, or an expression by its clock.
 Moment = datetime | ColumnElement[Any]
 
+# Columns of a batch whose held-back rows go from now on: the inventory is read again, since a reading gives up no
+# record that does not go yet.
+READ_ANEW: dict[str, Any] = {"inventory_read_at": None}
 # What depends on the state; each statement sets all of it, so that nothing of the state before is left.
 _EMPTY = {"reason": None, "detail": None, "probe_at": None, "resumes_at": None, "closes_at": None}
 

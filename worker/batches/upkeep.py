@@ -1,5 +1,5 @@
-"""Pauses batches when their canary is done, their hours end, the license's quota is used up or PingOne is out; and lets
-them go on when that is over."""
+"""Pauses batches when their canary is done, their hours end, the license's quota is used up or PingOne is out, or what
+a settled record or a failure of this process asks for it; and lets them go on when that is over."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
 
 from models.batch import Batch, BatchState
-from models.reason import PauseReason
+from models.encrypted import DecryptionError
+from models.reason import PAUSE_CURES, PauseReason
 from models.record import Record
 from models.record_indexes import NOT_FINAL
 from models.record_states import Status
-from worker.batches import hours, judgement, state, trial
+from worker.batches import hours, judgement, state
+from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
-from worker.fleet import count_well
+from worker.fleet import NETWORK, Fitness, Sickness, count_well
+from worker.leases.claim import Claim
 from worker.rules import breaker, quota
+from worker.rules.breaker_evidence import NO_ANSWER, WATCHED_FAILURES
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
+from worker.rules.steps import Active, Decision, Pause, Retry
 
 # A batch that is paused for one of these waits only for a time to come.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
@@ -153,14 +158,14 @@ class Upkeep:
         the breaker counts."""
         with self._database.writing() as connection:
             mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial_row.is_not(None))
-            connection.execute(mine.values(trial_row=None, **trial.READ_ANEW))
+            connection.execute(mine.values(trial_row=None, **state.READ_ANEW))
 
     def _check_trial(self, connection: Connection, batch_id: int, trial_row: int) -> None:
         """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
         none is."""
         first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **trial.READ_ANEW))
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **state.READ_ANEW))
         elif not self._count_unfinished(connection, batch_id, trial_row):
             self._pause(connection, batch_id, PauseReason.TRIAL)
 
@@ -213,3 +218,61 @@ def _is_worked_on() -> ColumnElement[bool]:
 _WATCHED = select(*judgement.JUDGED_COLUMNS, Batch.canary_row, Batch.trial_row).where(
     _is_worked_on(), or_(Batch.canary_row.is_not(None), Batch.trial_row.is_not(None), Batch.outages > 0)
 )
+
+
+class Consequences:
+    """Pauses batches, or ends this process where others can do its work. Thread-safe."""
+
+    def __init__(self, upkeep: Upkeep, fitness: Fitness, environments: Environments) -> None:
+        self._upkeep = upkeep
+        self._fitness = fitness
+        self._environments = environments
+
+    def apply_decision(self, environment: Environment, claim: Claim, decision: Decision, posts: int) -> None:
+        """Do what the decision of a settled attempt asks for: pause its batch, or every batch of a license whose quota
+        is used up, or let the breaker judge the batch. `posts`: OTPs that the attempt has spent."""
+        match decision:
+            case Active(why=None):
+                return
+            case Active():
+                self._upkeep.look_for_others(claim.batch_id)
+            case Pause(quota=Quota() as quota):
+                self.pause_for_quota(environment, quota)
+            case Pause(reason=reason, is_own=True, detail=detail):
+                self.stop_process_or_batch(claim.batch_id, reason, detail)
+            case Pause(reason=reason, detail=detail):
+                self.pause(claim.batch_id, reason, detail)
+            case Retry(why=why) if not posts and why not in WATCHED_FAILURES:
+                return
+            case Retry(why=why) if why in NO_ANSWER and self._end_if_alone(claim.batch_id):
+                return
+            case _:
+                self._upkeep.apply_breaker(claim.batch_id)
+
+    def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
+        """Pause a batch for what only a person can mend. False if it did not run any more."""
+        return self._upkeep.pause(batch_id, reason, detail)
+
+    def pause_for_quota(self, environment: Environment, quota: Quota) -> None:
+        """Pause every batch of the license that this environment belongs to until its quota resets."""
+        license_of = self._environments.license_of
+        self._upkeep.pause_for_quota(quota, lambda name: license_of(name) == environment.license)
+
+    def stop_process_or_batch(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
+        """End this process, since what was found may be wrong with it alone; where no other process is well, pause the
+        batch. False: the batch was not paused."""
+        if self._fitness.fall_sick(Sickness(reason, detail or PAUSE_CURES[reason])):
+            return False
+        return self.pause(batch_id, reason, detail)
+
+    def _end_if_alone(self, batch_id: int) -> bool:
+        """End this process if PingOne answers others and not this one; False if that is not so."""
+        if not self._upkeep.fails_alone(batch_id, self._fitness.name):
+            return False
+        detail = "PingOne's answers do not arrive here, and other processes have theirs: look at this machine's proxy"
+        return self._fitness.fall_sick(Sickness(NETWORK, f"{detail} and network."))
+
+
+def explain_decryption_failure(failure: DecryptionError) -> str:
+    """Say what keeps OTPs from being decrypted, in a sentence for a person."""
+    return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: mend it, then resume."

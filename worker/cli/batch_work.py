@@ -12,8 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from models.batch import Batch, BatchState
 from models.reason import PASSING
 from worker.batches.commands import Batches
-from worker.batches.finding import find_batch
-from worker.batches.unfinished import read_running
+from worker.batches.finding import find_batch, read_running
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON

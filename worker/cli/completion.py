@@ -27,7 +27,7 @@ def complete_batch(context: typer.Context) -> list[str]:
 def _read_names(context: typer.Context) -> list[str]:
     """Read the names of batches. Neither home nor schema is made or changed for it."""
     # Not at the top: every command has this module, and few are asked for by a completion.
-    from worker.batches.names import list_names
+    from worker.batches.finding import list_names
     from worker.config.settings import ENV_FILE
     from worker.database.engine import Database
     from worker.installation.installation import Installation

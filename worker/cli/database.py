@@ -10,7 +10,7 @@ import typer
 
 from models.encrypted import generate_key
 from worker import audit
-from worker.batches.restoring import distrust_all
+from worker.batches.commands import distrust_all
 from worker.cli.console import console, error_console
 from worker.cli.options import Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit

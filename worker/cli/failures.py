@@ -14,11 +14,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
-from worker.batches.commands import NotPossible
-from worker.batches.finding import UnknownBatch
+from worker.batches.commands import NotPossible, WorkersLive
+from worker.batches.finding import NameTaken, NameUnfit, UnknownBatch
 from worker.batches.hours import OtherHours
-from worker.batches.names import NameTaken, NameUnfit
-from worker.batches.restoring import WorkersLive
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings

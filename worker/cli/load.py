@@ -7,9 +7,8 @@ from dataclasses import replace
 import typer
 
 from worker.audit import this_person
-from worker.batches.loaded import AllActive, Loaded, describe_known
-from worker.batches.loading import Loader
-from worker.batches.names import NameTaken
+from worker.batches.finding import NameTaken
+from worker.batches.loading import AllActive, Loaded, Loader, describe_known
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.load_request import LoadOptions, LoadRequest

@@ -8,9 +8,8 @@ from typing import Any
 from sqlalchemy import select
 
 from models.batch import Batch
-from worker.batches.finding import UnknownBatch, find_near_name
-from worker.batches.loaded import AllActive, Loaded, find_loaded
-from worker.batches.names import read_latest_names
+from worker.batches.finding import UnknownBatch, find_near_name, read_latest_names
+from worker.batches.loading import AllActive, Loaded, find_loaded
 from worker.cli.console import console, print_json
 from worker.installation.installation import Installation
 from worker.intake import Shipment

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from worker.audit import this_person
+from worker.batches.finding import find_environment
 from worker.batches.mending import Mended, Mender, allow_as_before
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
@@ -33,7 +34,6 @@ from worker.installation.statuses import read_fleet
 from worker.intake import Shipment
 from worker.preflight.preflight import Report
 from worker.reports.sentences.commanded import describe_mended
-from worker.reports.verification import find_environment
 
 Corrected = Annotated[
     Path,

@@ -7,7 +7,7 @@ from typing import Annotated
 import redis
 import typer
 
-from worker.batches.pace_commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
+from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment

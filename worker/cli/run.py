@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker.batches.loaded import AllActive
+from worker.batches.loading import AllActive
 from worker.cli.batch_work import NothingRuns, work_on_all, work_on_batch
 from worker.cli.exit_codes import ALL_ACTIVE
 from worker.cli.homes import find_rehearsal, print_home

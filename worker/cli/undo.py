@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from worker.audit import this_person
-from worker.batches.undo.devices import End, Heir
-from worker.batches.undo.undone import Kept, TokenCounts, Undone
+from worker.batches.finding import find_environment
+from worker.batches.removal import End, Heir
+from worker.batches.undo import Kept, TokenCounts, Undone
 from worker.cli.console import console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
@@ -24,7 +25,6 @@ from worker.installation.installation import Installation
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
 from worker.process.undo_parts import UndoParts
-from worker.reports.verification import find_environment
 
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20
@@ -80,8 +80,8 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "is_done": is_done,
         "devices": devices,
         "tokens": asdict(undone.tokens) if undone.tokens else None,
-        "default_changes": [asdict(change) for change in undone.defaults.values()],
-        "kept": [asdict(each) for each in undone.kept.values()],
+        "default_changes": [asdict(change) for change in undone.list_default_changes()],
+        "kept": [asdict(each) for each in undone.list_kept()],
     }
 
 
@@ -97,7 +97,7 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:
         yield f"To give its tokens out anew, by the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
-    yield from _list_kept(list(undone.kept.values()))
+    yield from _list_kept(undone.list_kept())
 
 
 def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from worker.batches.finding import find_environment
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, BatchName
@@ -17,10 +18,8 @@ from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.batch_status import BatchStatus
-from worker.reports.device_reads import make_device_reader
-from worker.reports.inventory_verification import TokenCheck, make_token_lister
 from worker.reports.status import read_statuses
-from worker.reports.verification import Difference, find_environment, verify
+from worker.reports.verification import Difference, TokenCheck, make_device_reader, make_token_lister, verify
 
 # Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
 READERS = 32
@@ -44,7 +43,7 @@ def verify_command(
         read = make_device_reader(lambda: clients.of(environment), active)
         importer = environment.as_importer()
         tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer), progress), installation.keyring)
-        differences = list(verify(installation.database, batch, read, READERS, tokens, progress))
+        differences = verify(installation.database, batch, read, READERS, tokens, progress)
     if as_json:
         print_json(_to_json(status, len(active), differences, tokens))
     else:

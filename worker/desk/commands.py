@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from models.audit import LONGEST_TICKET
 from models.reason import Reason
-from worker.batches.commands import Batches
-from worker.batches.pace_commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
+from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, PaceCommands
 from worker.installation.installation import Installation
 from worker.reports.batch_status import BatchStatus
 from worker.reports.sentences.commanded import (

@@ -10,8 +10,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy import Connection, select
 
-from worker.batches import hours
-from worker.batches.preparation import clock_jumps
+from worker.batches import hours, preparation
 from worker.batches.upkeep import Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Settings
@@ -113,7 +112,7 @@ class Dispatcher:
             log.warning("clock_set", cure="keep the database server's clock with NTP")
             self._record_times.restart(connection)
             hours.restart_times(self._database, connection)
-            clock_jumps.restart_times(self._database, connection)
+            preparation.restart_times(self._database, connection)
 
     def _fill_window(self, work: LicenseWork) -> int:
         """Queue and publish what the window of a license has room for. The commit comes first: a message that gets lost

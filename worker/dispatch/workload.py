@@ -8,7 +8,7 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
-from worker.batches.consequences import Consequences
+from worker.batches.upkeep import Consequences
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
 from worker.database.engine import Database

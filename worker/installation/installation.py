@@ -37,8 +37,7 @@ from worker.vault.key_files import ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 if TYPE_CHECKING:
-    from worker.batches.commands import Batches
-    from worker.batches.pace_commands import PaceCommands
+    from worker.batches.commands import Batches, PaceCommands
     from worker.pace.rate_groups import RateGroup
     from worker.pace.slots import Pace
     from worker.process.parts import Parts

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import DBAPIError
 
-from worker.batches.preparation.turns import Turns
+from worker.batches.long_list import Turns
 from worker.config.settings import ONLY_BATCH
 from worker.embedded.children import Children
 from worker.embedded.home import ensure_room

@@ -16,7 +16,7 @@ from models.batch import Batch, BatchState
 from models.notice import Event, Notice
 from models.record import Record
 from models.record_states import Status
-from worker.batches.unfinished import is_unfinished
+from worker.batches.finding import is_unfinished
 from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.changes import Standing, Told, find_event
 from worker.notices.wording import Subject, describe

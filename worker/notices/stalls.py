@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from worker.batches.commands import LicenseOf
-from worker.batches.unfinished import read_running
+from worker.batches.finding import read_running
 from worker.database.engine import Database
 from worker.notices.recording import UNKNOWN
 from worker.reports.stall import Stall

@@ -15,12 +15,9 @@ from sqlalchemy import Connection, create_engine
 from models.base import Base
 from models.encrypted import Keyring, generate_key
 from models.row_fault import RowFault
-from worker.batches.conflicts import Conflicts
-from worker.batches.corrections import Corrections, MendedBatch
-from worker.batches.earlier_records import EarlierRecords
-from worker.batches.load_counts import LoadCounts
-from worker.batches.loaded import Loaded, describe_known
-from worker.batches.loading import CHUNK, part_left_out
+from worker.batches.conflicts import Conflicts, EarlierRecords
+from worker.batches.loading import CHUNK, LoadCounts, Loaded, describe_known, part_left_out
+from worker.batches.mending import Corrections, MendedBatch
 from worker.intake import Leftovers, Row, RowError, Shipment
 from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeVar
 
-from worker.batches.inventory_list import list_pages
+from worker.batches.inventory import list_pages
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Shipment, Switches

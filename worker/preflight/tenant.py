@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from models.reason import Reason
-from worker.batches.preparation.inventory import find_difference
-from worker.batches.preparation.people import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.inventory import find_difference
+from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
 from worker.intake import NO_SWITCHES, Row, Switches
 from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling

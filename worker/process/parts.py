@@ -8,6 +8,7 @@ what it needs.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -15,9 +16,9 @@ import redis
 
 from models.encrypted import Keyring
 from worker.audit import Actor
-from worker.batches.commands import Batches
-from worker.batches.pace_commands import PaceCommands
-from worker.batches.preparation.imports import Imports
+from worker.batches.commands import Batches, PaceCommands
+from worker.batches.imports import Imports
+from worker.batches.inventory import Inventory
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
@@ -84,14 +85,25 @@ class Parts:
         return Clients(self.settings, self.paces, self.environments.reread)
 
     @part
+    def inventory(self) -> Inventory:
+        return Inventory(self.database, self.keyring, self.clients)
+
+    @part
     def imports(self) -> Imports:
-        settings = self.settings
         return Imports(
             self.database,
             self.keyring,
-            most_tokens=settings.tuning.tokens_per_import,
-            answer_within=settings.tuning.over_after,
+            self.clients,
+            self.inventory,
+            self.wait,
+            most_tokens=self.settings.tuning.tokens_per_import,
+            send_within=self.settings.tuning.send_within,
+            answer_within=self.settings.tuning.over_after,
         )
+
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds, or until this process stops."""
+        time.sleep(seconds)
 
     def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""

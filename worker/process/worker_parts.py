@@ -7,14 +7,10 @@ from collections.abc import Callable
 
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
-from worker.batches.consequences import Consequences
-from worker.batches.preparation.failures import Failures
-from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.people import People
-from worker.batches.preparation.preparation import Preparation
-from worker.batches.preparation.token_work import TokenWork
-from worker.batches.preparation.turns import Turns
-from worker.batches.upkeep import Upkeep
+from worker.batches.long_list import Turns
+from worker.batches.people import People
+from worker.batches.preparation import Failures, Preparation
+from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -121,27 +117,23 @@ class WorkerParts(Parts):
 
     @part
     def preparation(self) -> Preparation:
-        settings, turns = self.settings, Turns(self.database, self._only_batch)
-        tokens = TokenWork(
-            self.database,
-            self.clients,
-            Inventory(self.database, self.keyring),
-            self.imports,
-            renew=turns.renew,
-            wait=self.stopping.wait,
-            send_within=settings.tuning.send_within,
-        )
         return Preparation(
+            self.database,
             self.environments,
             self.clients,
-            turns,
-            People(self.database, settings.tuning.names_per_request),
-            tokens,
-            Failures(self.consequences, longest_hold=settings.tuning.longest_hold),
+            Turns(self.database, self._only_batch),
+            People(self.database, self.settings.tuning.names_per_request),
+            self.inventory,
+            self.imports,
+            Failures(self.consequences, longest_hold=self.settings.tuning.longest_hold),
             self.upkeep,
-            self.stopping.wait,
+            self.wait,
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
         )
+
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds, or until this process stops."""
+        self.stopping.wait(seconds)
 
     @part
     def queue(self) -> Queue:

@@ -11,7 +11,7 @@ import structlog
 
 from models.encrypted import Keyring
 from models.reason import PauseReason
-from worker.batches.consequences import Consequences
+from worker.batches.upkeep import Consequences
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.away import is_away, wait_until_back

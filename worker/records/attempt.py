@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 from models.attempt import SOMEBODY_ELSE, Failure
 from models.encrypted import DecryptionError, Keyring
 from models.reason import PauseReason
-from worker.batches.consequences import explain_decryption_failure
+from worker.batches.upkeep import explain_decryption_failure
 from worker.clocks.boot_clock import boot_time
 from worker.database.away import is_away
 from worker.leases.attempt_line import CallSummary, leaves_pending

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count, islice
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import ColumnElement, Row, func, or_, select
 
 from models.batch import Batch
+from models.encrypted import DecryptionError, Keyring
+from models.reason import Reason
 from models.record import Record
 from models.record_states import Status
 from worker.batches.finding import find_batch
-from worker.config.environment import Environment
-from worker.config.settings import ConfigError
+from worker.batches.inventory import find_difference, find_tokens
+from worker.batches.long_list import LongList, taking
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.errors import SlotTooFar
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.patience import call_patiently
+from worker.pingone.client import Call, Client
+from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError
-from worker.reports.device_reads import Answer, Read, make_read_call
-from worker.reports.inventory_verification import TokenCheck
+from worker.pingone.inventory import InventoryToken
+from worker.pingone.reads import Reads
+from worker.vault.sealed_otps import open_otps
+from worker.vault.seed import Seed
 
-# Reads that are under way or wait for their slot; bounds the memory whatever the batch's size.
+# Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.
 CHUNK = 500
 # What is told while devices are read.
 READING = "Reading devices back"
+
+# What the read of a device brings: the device, or why nothing is known of it.
+Answer = Device | PingOneError | SlotTooFar
+# Reads a device by user id and device id. The Call has the ids of the read in PingOne's audit, and counts its requests.
+Read = Callable[[str, str, Call], Answer]
+# Lists the tokens with these serial numbers (in small letters), by serial number; or says why that is not known.
+ListTokens = Callable[[Collection[str]], Mapping[str, InventoryToken] | PingOneError | PaceOutOfReach]
 
 # What a record is compared by.
 _COLUMNS = (
@@ -47,20 +59,6 @@ class Difference:
     is_known: bool = True
 
 
-def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
-    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is not configured any
-    more, or has another id now: in another one, none of the batch's devices would be found."""
-    with database.reading() as connection:
-        batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
-    environment = load(batch.environment)
-    if environment.environment_id != batch.environment_id:
-        raise ConfigError(
-            f"batch {name!r} was loaded for environment {batch.environment_id}, and {batch.environment!r} is "
-            f"{environment.environment_id} now: restore PINGONE_ENVIRONMENT_ID"
-        )
-    return environment
-
-
 def verify(
     database: Database,
     name: str,
@@ -68,46 +66,30 @@ def verify(
     threads: int,
     tokens: TokenCheck | None = None,
     on_progress: OnProgress = tell_nobody,
-) -> Iterator[Difference]:
-    """Read every device of the batch, and yield the differences in the order of its file; with `tokens`, those of the
-    inventory too, unless that could not be read, as `tokens.failure` says then. Raises UnknownBatch."""
+) -> list[Difference]:
+    """Read every device of the batch, several at once (`threads`), and return the differences in the order of its file;
+    with `tokens`, those of the inventory too, unless that could not be read, as `tokens.failure` says then. Raises
+    UnknownBatch."""
     with database.reading() as connection:
         batch_id = find_batch(connection, name, Batch.id).id
         total = connection.scalar(select(func.count()).where(Record.batch_id == batch_id)) or 0
     if tokens is not None:
         tokens.read(database, batch_id)
-    on_progress(READING, 0, total)
-    with ThreadPoolExecutor(threads) as pool:
-        records, done = _read_pages(database, batch_id), count(1)
-        while chunk := list(islice(records, CHUNK)):
-            answers = _read_devices(pool, read, chunk, lambda: on_progress(READING, next(done), total))
-            for record, answer in zip(chunk, answers, strict=True):
-                if difference := compare(record, answer) or _compare_token(record, tokens):
-                    yield difference
+    differences = list[Difference]()
 
+    def ask(record: Row[*tuple[Any, ...]]) -> Answer | None:
+        # Without its id, or its user's, it has no device, or it is not known whose it is.
+        has_device = record.device_id and record.user_id
+        call = Call(session_id="oathbulk-verify", transaction_id=f"oathbulk-record-{record.id}")
+        return read(record.user_id, record.device_id, call) if has_device else None
 
-def _read_devices(
-    pool: ThreadPoolExecutor, read: Read, records: Sequence[Row[*tuple[Any, ...]]], on_read: Callable[[], None]
-) -> list[Answer | None]:
-    """Read the devices of these records; the answers come in their order. `on_read` is called after each read,
-    whichever it was: one that gets its slot late would otherwise hide how many others are done."""
-    reads = [pool.submit(_read, read, record) for record in records]
-    try:
-        for finished in as_completed(reads):
-            finished.result()
-            on_read()
-        return [each.result() for each in reads]
-    finally:
-        # After a failure or Ctrl-C no further read goes out.
-        for each in reads:
-            each.cancel()
+    def note(record: Row[*tuple[Any, ...]], answer: Answer | None) -> None:
+        if difference := compare(record, answer) or _compare_token(record, tokens):
+            differences.append(difference)
 
-
-def _read(read: Read, record: Row[*tuple[Any, ...]]) -> Answer | None:
-    """Read the device of a record; None if it has none, or it is not known whose it is."""
-    if not record.device_id or not record.user_id:
-        return None
-    return read(record.user_id, record.device_id, make_read_call(record.id))
+    devices = LongList(taking(_read_pages(database, batch_id), CHUNK), ask, note, threads)
+    devices.finish(on_progress, READING, total)
+    return sorted(differences, key=lambda difference: difference.row_number)
 
 
 def _compare_token(record: Row[*tuple[Any, ...]], tokens: TokenCheck | None) -> Difference | None:
@@ -131,6 +113,112 @@ def compare(record: Row[*tuple[Any, ...]], answer: Answer | None) -> Difference 
         theirs, is_known = answer.status or "unknown", True
         is_same = answer.is_active == (record.status == Status.ACTIVE)
     return None if is_same else Difference(record.row_number, record.serial_number, record.status, theirs, is_known)
+
+
+def make_device_reader(client: Callable[[], Client], active: set[str] | None = None) -> Read:
+    """Make the function that reads a device, with the calling thread's client, and adds its id to `active` if it is
+    ACTIVE. It waits for a slot however long that takes, since there is nobody to hand the read back to."""
+
+    def read(user_id: str, device_id: str, call: Call) -> Answer:
+        try:
+            device = call_patiently(lambda: client().read_device(user_id, device_id, call=call))
+        except (PingOneError, SlotTooFar) as failure:
+            return failure
+        if device.is_active and active is not None:
+            active.add(device_id)
+        return device
+
+    return read
+
+
+def make_token_lister(reads: Callable[[], Reads], on_progress: OnProgress = tell_nobody) -> ListTokens:
+    """Make the function that reads the inventory, with the calling thread's reads."""
+
+    def list_tokens(serial_numbers: Collection[str]) -> Mapping[str, InventoryToken] | PingOneError | PaceOutOfReach:
+        try:
+            call = Call("oathbulk-verify", "oathbulk-verify-inventory")
+            return find_tokens(reads(), serial_numbers, call, on_progress)
+        except (PingOneError, PaceOutOfReach) as failure:
+            return failure
+
+    return list_tokens
+
+
+class TokenCheck:
+    """Compares the records of one batch with the inventory, which is read once, at first, by `list_tokens`; with the
+    keys of `keyring` seeds are opened. `failure`: why nothing of it is known, and `unread`: of how many records the
+    tokens are not known therefore."""
+
+    def __init__(self, list_tokens: ListTokens, keyring: Keyring) -> None:
+        self._list_tokens = list_tokens
+        self._keyring = keyring
+        self._tokens: Mapping[str, InventoryToken] | None = None
+        self.failure: PingOneError | PaceOutOfReach | None = None
+        self.unread = 0
+
+    def read(self, database: Database, batch_id: int) -> None:
+        """Read what the inventory has of the tokens of a batch; nothing, if each record brought its device with it."""
+        mine = Record.batch_id == batch_id
+        with database.reading() as connection:
+            needing = connection.scalar(select(func.count()).where(mine, _needs_inventory()))
+            if not needing:
+                return
+            serial_numbers = frozenset(connection.scalars(select(func.lower(Record.serial_number)).where(mine)))
+        found = self._list_tokens(serial_numbers)
+        if isinstance(found, Exception):
+            self.failure, self.unread = found, needing
+        else:
+            self._tokens = found
+
+    def describe(self, record: Row[*tuple[Any, ...]]) -> str | None:
+        """Say in which way the inventory is not as the record says; None if they agree, or it was not read."""
+        if self._tokens is None:
+            return None
+        return describe_token(record, self._tokens.get(record.serial_number.lower()), _open_seed(self._keyring, record))
+
+
+def describe_token(record: Row[*tuple[Any, ...]], token: InventoryToken | None, seed: Seed | None) -> str | None:
+    """Say in which way the inventory is not as the record says; None if they agree. `token` is None where the inventory
+    has none of this serial number; `seed` where it is not known any more."""
+    if token is None:
+        return "not in the inventory" if record.is_in_inventory else None
+    if token.device_id is not None or token.user_id is not None:
+        return _describe_pairing(record, token)
+    if record.status == Status.ACTIVE:
+        return "not paired"
+    if seed is not None and record.reason != Reason.TOKEN_DIFFERS and (name := find_difference(seed, token)):
+        return f"in the inventory with another {name}"
+    return None
+
+
+def _open_seed(keyring: Keyring, record: Row[*tuple[Any, ...]]) -> Seed | None:
+    """Decrypt the record's seed; None if it has none, or its key is gone."""
+    if record.otps is None or record.next_counter is None:
+        return None
+    try:
+        source = open_otps(keyring, record.otps, record.batch_id, record.row_number)
+    except DecryptionError:
+        return None
+    return source if isinstance(source, Seed) else None
+
+
+def _describe_pairing(record: Row[*tuple[Any, ...]], token: InventoryToken) -> str | None:
+    """Say in which way a paired token is not as the record says."""
+    if not record.user_id:
+        return "paired with somebody"
+    owner = (token.user_id or record.user_id).lower()
+    if owner != record.user_id.lower():
+        # A record that was given up for just that agrees.
+        return None if record.reason == Reason.TOKEN_TAKEN else "paired with another person"
+    if record.device_id:
+        is_same = token.device_id is None or token.device_id.lower() == record.device_id.lower()
+        return None if is_same else "paired as another device"
+    return "paired with this person, as a device that the record does not have"
+
+
+def _needs_inventory() -> ColumnElement[bool]:
+    """Whether a record is one that the inventory tells something of, beyond its device."""
+    return or_(Record.device_id == "", Record.is_token_made, Record.is_device_made)
 
 
 def _read_pages(database: Database, batch_id: int) -> Iterator[Row[*tuple[Any, ...]]]:

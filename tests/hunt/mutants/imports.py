@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from hunt.mutants.patching import Patch, around, execute, mutant
-from worker.batches.preparation import next_job
-from worker.batches.preparation.imports import Imports
-from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.turns import Turns
+from worker.batches import imports
+from worker.batches.imports import Imports
+from worker.batches.inventory import Inventory
+from worker.batches.long_list import Turns
 
 
 @mutant("is malformed", amid=("process_dies",))
@@ -19,7 +19,7 @@ def repeats_an_import_with_another_hash() -> list[Patch]:
         is_repeated = execute("SELECT 1 FROM inventory_job WHERE batch_id = ?", row.batch_id)
         return replace(token, hash_algorithm="sha256") if token and is_repeated else token
 
-    return [around(next_job, "make_token", make_token)]
+    return [around(imports, "make_token", make_token)]
 
 
 @mutant("goes out while nothing has told what became of", amid=("reset",))
@@ -32,8 +32,8 @@ def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
 
 @mutant("it calls a token imported by us, which was there before")
 def calls_every_token_imported_by_itself() -> list[Patch]:
-    def judge(real: Any, self: Inventory, *arguments: Any, **_: bool) -> None:
-        real(self, *arguments, is_made=True)
+    def judge(real: Any, self: Inventory, *arguments: Any, **_: bool) -> Any:
+        return real(self, *arguments, is_made=True)
 
     return [around(Inventory, "_judge", judge)]
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from hunt.mutants.patching import Patch, around, execute, mutant
-from worker.batches import corrections
+from worker.batches import mending
 from worker.batches.mending import Mender, _Writer
 
 
 @mutant("brings an OTP that was answered", amid=("batch_mended",))
 def takes_an_otp_that_was_sent_for_a_fresh_one() -> list[Patch]:
-    return [around(corrections, "find_used_otps", lambda *_: frozenset())]
+    return [around(mending, "find_used_otps", lambda *_: frozenset())]
 
 
 @mutant("and that one or a later one went before", amid=("batch_mended",))
@@ -27,7 +27,7 @@ def sets_the_counter_of_a_seed_back_by_a_mend() -> list[Patch]:
 
 @mutant("its device was made for the one before", amid=("batch_mended",))
 def gives_a_token_to_another_person_whose_device_was_made() -> list[Patch]:
-    return [around(corrections, "_may_be_same_person", lambda *_: True)]
+    return [around(mending, "_may_be_same_person", lambda *_: True)]
 
 
 @mutant("brings an OTP that was answered", amid=("batch_mended",))
@@ -38,7 +38,7 @@ def begins_a_new_budget_with_the_same_otps() -> list[Patch]:
     def choose(real: Any, row: Any, record: Any, source: Any, **named: Any) -> Any:
         return source if row.otps is None and source is not None else real(row, record, source, **named)
 
-    return [around(_Writer, "_change", change), around(corrections, "_choose_otps", choose)]
+    return [around(_Writer, "_change", change), around(mending, "_choose_otps", choose)]
 
 
 @mutant("times, and", amid=("batch_mended",))

@@ -23,9 +23,6 @@ def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
 
 
 @pytest.fixture
-def desk(
-    database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Desk]:
+def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: Keyring) -> Iterator[Desk]:
     with closing(Desk(database, pingone, valkey_url, keyring)) as desk:
-        monkeypatch.setattr("worker.process.undo_parts.time.sleep", desk.wait)
         yield desk

@@ -16,7 +16,7 @@ from models.reason import PauseReason
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import NotPossible
-from worker.batches.undo.devices import End, Heir
+from worker.batches.removal import End, Heir
 from worker.leases.clock_jumps import RecordTimes
 from worker.pingone.errors import NotFound
 from worker.pingone.pairing import Pairings

@@ -19,9 +19,9 @@ from support.data.undo_desk import OPEN, OURS, Desk, PingOne, audit_facts, make
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import Status
+from worker.batches import undo
 from worker.batches.commands import NotPossible
-from worker.batches.undo import pipeline
-from worker.batches.undo.devices import DeviceOutcome, End, Removal
+from worker.batches.removal import DeviceOutcome, End, Removal
 from worker.leases.replay import replay
 from worker.pingone.errors import NotDelivered
 
@@ -29,7 +29,7 @@ from worker.pingone.errors import NotDelivered
 def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK", 2)
+    monkeypatch.setattr(undo, "CHUNK", 2)
     made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
     noted = list[int]()
 
@@ -39,13 +39,13 @@ def test_what_is_not_written_down_is_found_gone_when_the_command_is_given_again(
         noted.append(1)
         return original(*arguments, **named)
 
-    original = pipeline.note_device_gone
-    monkeypatch.setattr(pipeline, "note_device_gone", die)
+    original = undo.note_device_gone
+    monkeypatch.setattr(undo, "note_device_gone", die)
     with pytest.raises(KeyboardInterrupt):
         desk.command.undo("shipment")
     assert statuses(database, made) == ["cancelled"] * 3 + ["active"] * 3
     assert [facts["removed"] for facts in audit_facts(database) if "removed" in facts] == [2, 1]
-    monkeypatch.setattr(pipeline, "note_device_gone", original)
+    monkeypatch.setattr(undo, "note_device_gone", original)
 
     again = desk.command.undo("shipment")
 
@@ -60,7 +60,7 @@ def test_what_is_written_down_as_ctrl_c_comes_is_counted(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
-    write, note, noted = database.writing, pipeline.note_device_gone, list[int]()
+    write, note, noted = database.writing, undo.note_device_gone, list[int]()
 
     def note_and_count(*arguments: Any, **named: Any) -> bool:
         noted.append(1)
@@ -74,7 +74,7 @@ def test_what_is_written_down_as_ctrl_c_comes_is_counted(
             noted.append(0)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(pipeline, "note_device_gone", note_and_count)
+    monkeypatch.setattr(undo, "note_device_gone", note_and_count)
     monkeypatch.setattr(database, "writing", interrupted_after_the_third)
     with pytest.raises(KeyboardInterrupt):
         desk.command.undo("shipment")
@@ -116,18 +116,18 @@ def test_a_lost_read_is_made_again(database: MovingDatabase, pingone: PingOne, d
 def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK", 1)
+    monkeypatch.setattr(undo, "CHUNK", 1)
     made = make(
         database, pingone, [OURS | {"status": Status.ACTIVE}] * 2 + [{"device_id": ""}], state=BatchState.PAUSED
     )
-    original = pipeline.note_device_gone
+    original = undo.note_device_gone
 
     def resume_after(*arguments: Any, **named: Any) -> bool:
         is_noted = original(*arguments, **named)
         arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
         return is_noted
 
-    monkeypatch.setattr(pipeline, "note_device_gone", resume_after)
+    monkeypatch.setattr(undo, "note_device_gone", resume_after)
     with pytest.raises(NotPossible, match="runs"):
         desk.command.undo("shipment")
 
@@ -155,7 +155,7 @@ def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
     with pytest.raises(NotDelivered) if is_interrupted else nullcontext():
         desk.command.undo("shipment")
 
-    assert due[0] > pipeline.KEPT_FOR / 2
+    assert due[0] > undo.KEPT_FOR / 2
     assert look(database, made.id).scheduled_at == record.scheduled_at
 
 
@@ -227,9 +227,10 @@ def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too(
     def find(seconds: float) -> None:
         with database.writing() as connection:
             connection.execute(update(Record).values(OURS | {"device_id": "made"}))
-        desk.wait(seconds)
+        wait(seconds)
 
-    monkeypatch.setattr("worker.process.undo_parts.time.sleep", find)
+    wait = desk.wait
+    monkeypatch.setattr(desk, "wait", find)
     desk.command.undo("shipment")
 
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])
@@ -239,9 +240,9 @@ def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed with calls on their way; then one device cannot be read; then all is well."""
-    monkeypatch.setattr(pipeline, "CHUNK", 2)
+    monkeypatch.setattr(undo, "CHUNK", 2)
     make(database, pingone, [OURS | {"status": Status.ACTIVE}] * 6)
-    command, original, noted = desk.command, pipeline.note_device_gone, list[int]()
+    command, original, noted = desk.command, undo.note_device_gone, list[int]()
 
     def die_at_the_third(*arguments: Any, **named: Any) -> bool:
         noted.append(1)
@@ -249,13 +250,13 @@ def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
             raise SystemExit
         return original(*arguments, **named)
 
-    monkeypatch.setattr(pipeline, "note_device_gone", die_at_the_third)
+    monkeypatch.setattr(undo, "note_device_gone", die_at_the_third)
     # A process that is killed writes no line after it.
     write_down = command._write_down
     monkeypatch.setattr(command, "_write_down", lambda *line: "removed" in line[-1] or write_down(*line))
     with pytest.raises(SystemExit):
         command.undo("shipment")
-    monkeypatch.setattr(pipeline, "note_device_gone", original)
+    monkeypatch.setattr(undo, "note_device_gone", original)
     with monkeypatch.context() as patch:
         patch.setattr(Removal, "remove", lose_the_last_device(Removal.remove))
         shown, second = (

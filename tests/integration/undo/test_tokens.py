@@ -17,10 +17,10 @@ from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record_states import Status
 from worker.batches.commands import NotPossible
-from worker.batches.undo.devices import End
-from worker.batches.undo.revocation_jobs import Revoking
-from worker.batches.undo.tokens import Tokens
-from worker.batches.undo.undone import TokenCounts
+from worker.batches.imports import JobLog
+from worker.batches.removal import End
+from worker.batches.revocation import Revocation
+from worker.batches.undo import TokenCounts
 from worker.leases.undoing import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 
@@ -117,7 +117,7 @@ def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
     def die(*_: Any) -> int:
         raise SystemExit
 
-    for where, what in ((Tokens, "note_revoked"), (Revoking, "revoke")):
+    for where, what in ((Revocation, "note_revoked"), (Revocation, "list_own")):
         with monkeypatch.context() as patch:
             patch.setattr(where, what, die)
             with pytest.raises(SystemExit):
@@ -131,14 +131,19 @@ def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
 
 def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do this when a revocation job is written down, and its request has not gone out."""
-    original = Revoking._begin
+    original, send_really, acts = JobLog.begin, JobLog.send, list[Callable[[], object]]()
 
     def begin(*arguments: Any) -> int:
         job = original(*arguments)
-        act()
+        acts.append(act)
         return job
 
-    monkeypatch.setattr(Revoking, "_begin", begin)
+    def send(self: JobLog, *arguments: Any) -> None:
+        acts.pop()()
+        send_really(self, *arguments)
+
+    monkeypatch.setattr(JobLog, "begin", begin)
+    monkeypatch.setattr(JobLog, "send", send)
 
 
 def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(
@@ -158,7 +163,7 @@ def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_o
 @pytest.mark.parametrize(
     ("meanwhile", "says", "state"),
     [
-        (update(Batch).values(state=BatchState.RUNNING), "runs", JobState.FAILED),
+        (update(Batch).values(state=BatchState.RUNNING), "runs", JobState.LOST),
         (update(InventoryJob).values(state=JobState.LOST), "another command", JobState.LOST),
     ],
 )
@@ -203,8 +208,8 @@ def test_one_that_is_paired_at_the_last_moment_does_not_keep_the_others(
     late = look(database, made.ids[2])
     original = desk.undo_check.require_rest_within
 
-    def pair_it(*arguments: Any) -> None:
-        original(*arguments)
+    def pair_it(*arguments: Any, **named: Any) -> None:
+        original(*arguments, **named)
         pingone.seed(devices=[{"serial": late.serial_number, "user_id": late.user_id, "device_id": "late"}])
 
     monkeypatch.setattr(desk.undo_check, "require_rest_within", pair_it)
@@ -254,5 +259,5 @@ def test_it_is_told_how_far_a_revocation_is(database: MovingDatabase, pingone: P
     desk.command.undo("shipment")
 
     assert [step for step in desk.told if step[0] == "Revoking tokens"] == [
-        ("Revoking tokens", done, 10) for done in (0, 4, 8)
+        ("Revoking tokens", done, 10) for done in (0, 4, 8, 10)
     ]

@@ -14,10 +14,9 @@ from models.batch import Batch, BatchState
 from models.encrypted import identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
+from worker.batches import revocation
 from worker.batches.commands import NotPossible
-from worker.batches.undo import tokens
-from worker.batches.undo.tokens import Tokens
-from worker.batches.undo.undone import TokenCounts
+from worker.batches.undo import TokenCounts
 from worker.vault.seed import Secret, Seed
 
 
@@ -40,7 +39,7 @@ def test_what_the_list_does_not_have_yet_is_looked_up_by_itself(
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN, UNKNOWN])
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    monkeypatch.setattr(tokens, "find_tokens", lambda *_: {})
+    monkeypatch.setattr(revocation, "find_tokens", lambda *_: {})
 
     result = desk.command.undo("shipment")
 
@@ -57,9 +56,9 @@ def test_a_token_that_the_list_does_not_have_after_a_lost_revocation_is_looked_u
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 2)
     pingone.order("reset_before", "revoke_tokens")
-    lists, read_list = list[int](), tokens.find_tokens
+    lists, read_list = list[int](), revocation.find_tokens
     monkeypatch.setattr(
-        tokens, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
+        revocation, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
     )
 
     result = desk.command.undo("shipment")
@@ -125,14 +124,14 @@ def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
 ) -> None:
     made = make_batch(database, [TOKEN, UNKNOWN, {}], state=BatchState.PAUSED)
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    read_list = tokens.find_tokens
+    read_list = revocation.find_tokens
 
     def resume_meanwhile(*arguments: Any) -> Any:
         with database.writing() as connection:
             connection.execute(update(Batch).values(state=BatchState.RUNNING))
         return read_list(*arguments)
 
-    monkeypatch.setattr(tokens, "find_tokens", resume_meanwhile)
+    monkeypatch.setattr(revocation, "find_tokens", resume_meanwhile)
     with pytest.raises(NotPossible, match="runs"):
         desk.command.undo("shipment")
 
@@ -150,9 +149,7 @@ def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
 
     with database.changing_many() as connection:
         made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
-        Tokens(database, desk.keyring, desk.clients, desk.environment).note_fates(
-            connection, made.batch_id, made=made_now, never_made=never_made
-        )
+        desk.command._revocation.note_fates(connection, made.batch_id, made=made_now, never_made=never_made)
 
     assert [look(database, record_id).is_token_made for record_id in made.ids] == [True, False, False, False]
     assert [look(database, record_id).import_job_id for record_id in (lost[1], *again)] == [None, job, job]

@@ -15,10 +15,10 @@ from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, audit_facts
 from models.batch import Batch, BatchState
 from models.record_states import Status
 from worker import audit
+from worker.batches import revocation, undo
 from worker.batches.commands import NotPossible
-from worker.batches.undo import pipeline, tokens
-from worker.batches.undo.devices import DeviceOutcome, End, Removal
-from worker.batches.undo.undone import Kept, TokenCounts
+from worker.batches.removal import DeviceOutcome, End, Removal
+from worker.batches.undo import Kept, TokenCounts
 from worker.intake import SerialList
 from worker.pingone.client import Call
 from worker.pingone.errors import CredentialsRefused
@@ -44,7 +44,7 @@ def actions(database: MovingDatabase) -> list[tuple[str, dict[str, Any]]]:
 def test_the_devices_go_first_and_then_their_tokens_with_a_line_in_the_audit_for_each_chunk(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK", 3)
+    monkeypatch.setattr(undo, "CHUNK", 3)
     made = make_both(database, pingone, 5)
 
     shown = desk.command.examine("shipment")
@@ -103,9 +103,9 @@ def test_an_inventory_that_shows_a_removed_device_for_a_while_does_not_keep_its_
 ) -> None:
     made = make_both(database, pingone, 2)
     serials = {look(database, record_id).serial_number.lower() for record_id in made.ids}
-    before = tokens.find_tokens(desk.clients.reads(desk.environment), serials, Call("batch", "record"))
+    before = revocation.find_tokens(desk.clients.reads(desk.environment), serials, Call("batch", "record"))
     assert {token.device_id for token in before.values()} == {"made-0", "made-1"}
-    monkeypatch.setattr(tokens, "find_tokens", lambda *_: before)
+    monkeypatch.setattr(revocation, "find_tokens", lambda *_: before)
 
     assert desk.command.undo("shipment").tokens == TokenCounts(own=2, revoked=2)
 

@@ -16,15 +16,12 @@ from models.record import Record
 from support.data.batches import Made, look, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.data.scripted_inventory import ScriptedInventory
-from worker.batches.consequences import Consequences
-from worker.batches.preparation.failures import Failures
-from worker.batches.preparation.imports import Imports
-from worker.batches.preparation.inventory import Inventory
-from worker.batches.preparation.people import People
-from worker.batches.preparation.preparation import Preparation
-from worker.batches.preparation.token_work import TokenWork
-from worker.batches.preparation.turns import Turns
-from worker.batches.upkeep import Upkeep
+from worker.batches.imports import Imports
+from worker.batches.inventory import Inventory
+from worker.batches.long_list import Superseded, Turns
+from worker.batches.people import People
+from worker.batches.preparation import Failures, Preparation
+from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment, Environments
 from worker.fleet import Fitness, Sickness
 from worker.pingone.clients import Clients
@@ -38,6 +35,20 @@ ANSWER_WITHIN = 170.0
 ALICE, BOB = "a11ce000-0000-4000-8000-000000000001", "b0b00000-0000-4000-8000-000000000002"
 LOST = OutcomeUnknown(Answer(status=502))
 FORBIDDEN = Forbidden(Answer(status=403))
+
+
+class ToldTurns(Turns):
+    """Turns that tell when one is renewed amid a reading of the inventory."""
+
+    on_renew: Callable[[], object]
+
+    def renew(self, batch_id: int) -> bool:
+        self.on_renew()
+        return super().renew(batch_id)
+
+    def check(self, batch_id: int) -> None:
+        if not super().renew(batch_id):
+            raise Superseded
 
 
 @dataclass
@@ -71,29 +82,28 @@ class Site:
     def prepare(self) -> bool:
         """One turn; it ends when it would have to wait for PingOne."""
         self.waited.clear()
-        turns = Turns(self.database)
+        turns = ToldTurns(self.database)
+        turns.on_renew = lambda: self.on_renew()
         clients = cast(Clients, self.pingone)
-        imports = Imports(self.database, self.keyring, most_tokens=self.most_tokens, answer_within=ANSWER_WITHIN)
-
-        def renew(batch_id: int) -> bool:
-            self.on_renew()
-            return turns.renew(batch_id)
-
-        tokens = TokenWork(
+        inventory = Inventory(self.database, self.keyring, clients)
+        imports = Imports(
             self.database,
+            self.keyring,
             clients,
-            Inventory(self.database, self.keyring),
-            imports,
-            renew,
+            inventory,
             self.wait or self.waited.append,
+            most_tokens=self.most_tokens,
             send_within=SEND_WITHIN,
+            answer_within=ANSWER_WITHIN,
         )
         return Preparation(
+            self.database,
             cast(Environments, {"default": self.environment}),
             clients,
             turns,
             People(self.database, 40),
-            tokens,
+            inventory,
+            imports,
             self.failures,
             self.upkeep,
             self.wait or self.waited.append,

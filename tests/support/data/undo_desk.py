@@ -16,7 +16,7 @@ from support.data.moving_clock import MovingDatabase
 from support.simulator.faults import FaultOrder
 from support.simulator.simulation import WatchedSimulation
 from worker import audit
-from worker.batches.undo.pipeline import Undo
+from worker.batches.undo import Undo
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup

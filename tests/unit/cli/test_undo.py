@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from worker.batches.undo.devices import DefaultChange, End, Heir
-from worker.batches.undo.undone import DeviceCounts, Kept, TokenCounts, Undone
+from worker.batches.removal import DefaultChange, End, Heir
+from worker.batches.undo import DeviceCounts, Kept, TokenCounts, Undone
 from worker.cli.undo import describe
 
 COMMAND = "oathbulk undo box"

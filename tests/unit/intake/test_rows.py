@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from models.record import Record
-from worker.batches.record_rows import RecordRows
+from worker.batches.loading import RecordRows
 from worker.intake import CANONICAL, COLUMNS, Row, canonical_column
 from worker.intake.rows import PLAIN, names_secret
 from worker.reports.export import _READERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from worker.batches.unfinished import read_running
+from worker.batches.finding import read_running
 from worker.cli.doctor.finding import Finding, fault
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses

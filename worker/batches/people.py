@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, text, update
 
 from models.batch import Batch, BatchState
-from models.reason import Reason
+from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_USER
 from models.record_states import NOBODY
 from worker.batches import state
-from worker.batches.preparation.obstacles import explain
-from worker.batches.preparation.turns import Turn
+from worker.batches.long_list import Findings, LongList, Obstacle, Turn
 from worker.database.engine import Database
-from worker.leases.giving_up import give_up
-from worker.pingone.errors import TooManyTerms
+from worker.pingone.errors import Forbidden, TooManyTerms
 from worker.pingone.users import User, UserAttribute, fold_case
 from worker.rules.pairing import tell_owner
 
@@ -30,6 +28,15 @@ MANY = 10
 _CANDIDATES = 5
 # Why a person is given up whom PingOne shows.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
+_NOT_READABLE = (
+    "The worker application may not read users, so nobody is found by name. Give it the role Identity Data Read Only or"
+    " Identity Data Admin, then resume; or mend the rows with user ids."
+)
+_NOBODY = (
+    "None of the first people was found by name. PingOne shows no users to a worker application without a role in their"
+    " population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, and"
+    " replay the reason `user_not_found`. If they do not exist, only resume."
+)
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
@@ -47,13 +54,12 @@ _WRITE_USER = (
 )
 
 
-@dataclass(slots=True)
-class _Found:
-    """What became of some records: the user of each, and those that are given up."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Records whose people are looked up in one request, by one attribute."""
 
-    users: list[dict[str, Any]] = field(default_factory=list)
-    # By the reason, and what PingOne showed.
-    given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
+    attribute: UserAttribute
+    rows: Sequence[Row[*tuple[Any, ...]]]
 
 
 class People:
@@ -63,17 +69,24 @@ class People:
         self._database = database
         self._most_names = most_names
 
-    def look_up(self, turn: Turn, find_users: FindUsers) -> int:
-        """Look up the next people of a batch, as many as go into one request. Returns how many records had a name to
-        look up: 0 when no record lacks its user. The batch is paused, once, when none of the first MANY is found:
-        PingOne shows no user to an application without a role. Raises what the read raises."""
-        for attribute in _COLUMNS:
-            if rows := self._read_rows(turn, attribute):
-                names = list(dict.fromkeys(row.name for row in rows))
-                users = list(find_all(attribute, names, find_users, self._most_names))
-                self._write(turn.batch_id, rows, attribute, users)
-                return len(rows)
-        return 0
+    def list_unknown(self, turn: Turn, find_users: FindUsers) -> LongList[_Named, Sequence[User]]:
+        """The records of a batch whose person is still to be looked up, as many to a chunk as go into one request. The
+        batch is paused, once, when none of the first MANY is found: PingOne shows no user to an application without a
+        role. Asking raises what the read raises, and Obstacle where no users may be read."""
+
+        def take() -> Sequence[_Named]:
+            named = (_Named(attribute, self._read_rows(turn, attribute)) for attribute in _COLUMNS)
+            first = next((each for each in named if each.rows), None)
+            return [first] if first else []
+
+        def ask(named: _Named) -> Sequence[User]:
+            names = list(dict.fromkeys(row.name for row in named.rows))
+            try:
+                return list(find_all(named.attribute, names, find_users, self._most_names))
+            except Forbidden as failure:
+                raise Obstacle(PauseReason.PERMISSIONS, _NOT_READABLE) from failure
+
+        return LongList(take, ask, lambda named, users: self._write(turn.batch_id, named, users))
 
     def _read_rows(self, turn: Turn, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the next records whose person is named by this attribute, and by none that comes before it."""
@@ -89,29 +102,25 @@ class People:
         with self._database.reading() as connection:
             return connection.execute(lacking).all()
 
-    def _write(
-        self, batch_id: int, rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Sequence[User]
-    ) -> None:
+    def _write(self, batch_id: int, named: _Named, users: Sequence[User]) -> None:
         """Write down who was found; a token that the inventory shows as another person's is given up."""
         with self._database.changing_many() as connection:
-            found = _sort(_leave_out_renamed(connection, rows, attribute), attribute, users)
-            if not users and self._is_nobody_found_so_far(connection, batch_id, found):
-                paused = state.pause((BatchState.RUNNING,), *explain("nobody")).where(Batch.id == batch_id)
-                if not connection.execute(paused).rowcount:
+            findings = _sort(_leave_out_renamed(connection, named), named.attribute, users)
+            if not users and self._is_nobody_found_so_far(connection, batch_id, findings):
+                paused = state.pause((BatchState.RUNNING,), PauseReason.PERMISSIONS, _NOBODY)
+                if not connection.execute(paused.where(Batch.id == batch_id)).rowcount:
                     # It does not run any more: these people are looked up again when it does.
                     return
-            if found.users:
-                connection.execute(_WRITE_USER, found.users)
-                ids = [user["record_id"] for user in found.users]
+            if findings.found:
+                connection.execute(_WRITE_USER, findings.found)
+                ids = [user["record_id"] for user in findings.found]
                 is_taken = and_(Record.owner_id != NOBODY, func.lower(Record.owner_id) != func.lower(Record.user_id))
-                taken = select(Record.id, Record.owner_id).where(Record.id.in_(ids), is_taken)
-                for row in connection.execute(taken).all():
-                    told = tell_owner(str(row.owner_id))
-                    give_up(self._database, connection, [row.id], Reason.TOKEN_TAKEN, told)
-            for (reason, told), ids in found.given_up.items():
-                give_up(self._database, connection, ids, reason, told)
+                for row in connection.execute(select(Record.id, Record.owner_id).where(Record.id.in_(ids), is_taken)):
+                    taken = Reason.TOKEN_TAKEN, tell_owner(str(row.owner_id))
+                    findings.given_up.setdefault(taken, []).append(row.id)
+            findings.give_up(self._database, connection)
 
-    def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, found: _Found) -> bool:
+    def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, findings: Findings) -> bool:
         """Whether MANY people of the batch are looked up with these, were not before, and none of them was found."""
         named = select(Record.id).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
         was_found = named.where(or_(Record.user_id != "", Record.reason.in_(_FOUND_BUT_GIVEN_UP)))
@@ -119,7 +128,7 @@ class People:
             return False
         missing = named.where(Record.reason == Reason.USER_NOT_FOUND).limit(MANY).subquery()
         before = connection.scalar(select(func.count()).select_from(missing)) or 0
-        return before < MANY <= before + len(found.given_up.get((Reason.USER_NOT_FOUND, ""), ()))
+        return before < MANY <= before + len(findings.given_up.get((Reason.USER_NOT_FOUND, ""), ()))
 
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
@@ -163,22 +172,20 @@ def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, 
     return by_name
 
 
-def _leave_out_renamed(
-    connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute
-) -> list[Row[*tuple[Any, ...]]]:
+def _leave_out_renamed(connection: Connection, named: _Named) -> list[Row[*tuple[Any, ...]]]:
     """Leave out the records for which a mend has named another person since they were read."""
-    ids = [row.id for row in rows]
-    named = select(Record.id, _COLUMNS[attribute].label("name")).where(Record.id.in_(ids), Record.user_id == "")
-    names = {row.id: row.name for row in connection.execute(named)}
-    return [row for row in rows if names.get(row.id) == row.name]
+    ids = [row.id for row in named.rows]
+    now = select(Record.id, _COLUMNS[named.attribute].label("name")).where(Record.id.in_(ids), Record.user_id == "")
+    names = {row.id: row.name for row in connection.execute(now)}
+    return [row for row in named.rows if names.get(row.id) == row.name]
 
 
-def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Iterable[User]) -> _Found:
-    by_name, found = group_by_name(attribute, users), _Found()
+def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Iterable[User]) -> Findings:
+    by_name, findings = group_by_name(attribute, users), Findings()
     for row in rows:
         mine = by_name.get(fold_case(row.name), [])
         if judged := judge_person(mine):
-            found.given_up.setdefault(judged, []).append(row.id)
+            findings.given_up.setdefault(judged, []).append(row.id)
         else:
-            found.users.append({"record_id": row.id, "found_user_id": mine[0].id.lower()})
-    return found
+            findings.found.append({"record_id": row.id, "found_user_id": mine[0].id.lower()})
+    return findings

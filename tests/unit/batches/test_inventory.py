@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.data.heard import Heard
 
-from worker.batches.inventory_list import find_tokens, list_pages
+from worker.batches.inventory import find_tokens, list_pages
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer, OutcomeUnknown

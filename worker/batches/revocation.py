@@ -1,31 +1,36 @@
-"""Which tokens of a batch may be revoked, by its records and by PingOne's inventory; and what came of those that the
-inventory does not list."""
+"""Revokes the tokens that a batch imported and that nobody has, by its records and by PingOne's inventory."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, text, update
 
 from models.encrypted import Keyring
-from models.inventory_job import UNFINISHED, InventoryJob, JobKind
+from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY
-from worker.batches.inventory_list import find_tokens
-from worker.batches.preparation.inventory import LONGEST_JOB, find_difference
-from worker.batches.undo.ownership import explain_other_batch, find_batch_with_token, is_import_of_unknown_fate
-from worker.batches.undo.undo_check import UndoCheck, UndoneBatch
+from worker.batches.commands import NotPossible
+from worker.batches.imports import ASK_AGAIN, JobLog, JobLost, Require
+from worker.batches.inventory import LONGEST_JOB, find_difference, find_tokens
+from worker.batches.long_list import LongList, Superseded, taking
+from worker.batches.removal import explain_other_batch, find_batch_with_token
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
-from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.pace.errors import SlotTooFar
 from worker.pace.patience import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
-from worker.pingone.inventory import InventoryToken
+from worker.pingone.errors import OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.inventory import ImportJob, InventoryToken
+from worker.pingone.inventory import JobState as Theirs
 from worker.rules.ages import count_ago, may_be_made_by
 from worker.vault.sealed_otps import open_otps
 from worker.vault.seed import Seed
@@ -36,6 +41,8 @@ _DIFFERS = "its import is of unknown fate, and the inventory has another token o
 
 # Ids that one statement names.
 _CHUNK = 1000
+# Tokens from which on it is told how far their look-up is: fewer take a second.
+_TOLD_FROM = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,14 @@ class OwnToken:
     row_number: int
     serial_number: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that is written down: its row, and the tokens that it is to revoke."""
+
+    id: int
+    tokens: Sequence[OwnToken]
 
 
 @dataclass(slots=True)
@@ -63,9 +78,9 @@ class SortedTokens:
 T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 
 
-class Tokens:
+class Revocation:
     """The tokens that batches of one environment imported, beside what its inventory has. `importer`: the environment
-    as the application that imports."""
+    as the application that imports; `wait` waits so many seconds; `most_tokens`: of a job at most."""
 
     def __init__(
         self,
@@ -73,13 +88,21 @@ class Tokens:
         keyring: Keyring,
         clients: Clients,
         importer: Environment,
+        wait: Callable[[float], object],
         on_progress: OnProgress = tell_nobody,
+        *,
+        most_tokens: int,
+        send_within: float,
+        answer_within: float,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._clients = clients
         self._importer = importer
+        self._wait = wait
         self._on_progress = on_progress
+        self._most_tokens = most_tokens
+        self._jobs = JobLog(database, clients, JobKind.REVOKE, send_within=send_within, answer_within=answer_within)
 
     def look_up(
         self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
@@ -104,9 +127,17 @@ class Tokens:
         yet. Returns those that the inventory does not have, and those that it has."""
         reads = self._clients.reads(self._importer)
         absent, there = list[T](), list[T]()
-        for token in telling(tokens, self._on_progress, "Looking tokens up", len(tokens), each=10):
+
+        def is_there(token: T) -> bool:
             look_up = partial(reads.find_token, token.serial_number, with_devices=False, call=call)
-            (absent if call_patiently(look_up) is None else there).append(token)
+            return call_patiently(look_up) is not None
+
+        looked_up = LongList(
+            taking(tokens, _CHUNK), is_there, lambda token, is_there: (there if is_there else absent).append(token)
+        )
+        looked_up.finish(
+            self._on_progress if len(tokens) >= _TOLD_FROM else tell_nobody, "Looking tokens up", len(tokens)
+        )
         return absent, there
 
     def find_revoked(self, tokens: Sequence[OwnToken], call: Call) -> tuple[list[OwnToken], list[OwnToken]]:
@@ -116,13 +147,82 @@ class Tokens:
         revoked, shown = self.find_absent([each for each in tokens if each.serial_number.lower() not in listed], call)
         return revoked, [each for each in tokens if each.serial_number.lower() in listed] + shown
 
-    def note_findings(self, check: UndoCheck, batch: UndoneBatch, found: SortedTokens) -> int:
+    def list_own(
+        self,
+        batch_id: int,
+        own: Sequence[OwnToken],
+        require: Require,
+        call: Call,
+        note: Callable[[Sequence[OwnToken], str | None], object],
+        auditing: Callable[[], AbstractContextManager[None]],
+    ) -> LongList[_Job, ImportJob | str | None]:
+        """These tokens, a job to a chunk. Where PingOne refuses a job, its tokens go again, fewer at a time. `note`
+        hears of tokens that were revoked, and where it is told why of one that PingOne refuses to revoke; of the others
+        no answer tells whether they were revoked. Asking raises any PingOneError, what `require` raises, and Superseded
+        where another command ends the jobs."""
+        left = deque(own)
+
+        def take() -> Sequence[_Job]:
+            if not left:
+                return []
+            with self._database.changing_many() as connection:
+                require(connection)
+                size = self._jobs.choose_size(connection, batch_id, self._most_tokens)
+                tokens = [left.popleft() for _ in range(min(size, len(left)))]
+                return [_Job(self._jobs.begin(connection, batch_id, len(tokens)), tokens)]
+
+        def revoke(job: _Job) -> ImportJob | str | None:
+            start = partial(self._clients.jobs(self._importer).start_revocation, [token.id for token in job.tokens])
+            try:
+                self._jobs.send(job.id, lambda call: call_patiently(partial(start, call=call)), call, require)
+            except OutcomeUnknown:
+                # It stays written down as sent: it may still be done.
+                return None
+            except Rejected as refusal:
+                self._end(job.id, JobState.FAILED, detail=str(refusal))
+                return str(refusal)
+            except (PingOneError, SlotTooFar, NotPossible, Superseded):
+                self._end(job.id, JobState.LOST, done=0)
+                raise
+            return self.end_jobs(batch_id, call, job.id)
+
+        def write_down(job: _Job, result: ImportJob | str | None) -> None:
+            if isinstance(result, ImportJob) and result.state is Theirs.FAILED:
+                result = result.reason or "the job failed"
+            if isinstance(result, str) and len(job.tokens) > 1:
+                left.extendleft(reversed(job.tokens))
+            elif isinstance(result, str):
+                note(job.tokens, f"PingOne refuses: {result}")
+            elif result is not None and result.revoked == len(job.tokens):
+                note(job.tokens, None)
+
+        return LongList(take, revoke, write_down, size=lambda job: len(job.tokens), auditing=auditing)
+
+    def end_jobs(self, batch_id: int, call: Call, job: int | None = None) -> ImportJob | None:
+        """Wait for the end of this job of the batch, or of all that an earlier command, or a lost answer, left open,
+        and write it down. Returns how the last one ended; None: that is not known, and the inventory shows it."""
+        result: ImportJob | None = None
+        while unfinished := self._jobs.find_unfinished(batch_id, job):
+            try:
+                result = call_patiently(partial(self._jobs.ask, unfinished, self._importer, call))
+            except JobLost:
+                self._end(unfinished.id, JobState.LOST)
+                continue
+            if result is None:
+                self._wait(ASK_AGAIN)
+            elif result.state is Theirs.FAILED:
+                self._end(unfinished.id, JobState.FAILED, detail=result.reason or "")
+            else:
+                self._end(unfinished.id, JobState.DONE, done=result.revoked)
+        return result
+
+    def note_findings(self, batch_id: int, found: SortedTokens, require: Require) -> int:
         """Write down which tokens are gone, and what came of imports of unknown fate. Returns how many are gone. Raises
-        NotPossible if the batch goes on meanwhile, for then it may import the tokens again."""
+        what `require` raises if the batch goes on meanwhile, for then it may import the tokens again."""
         made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
         with self._database.changing_many() as connection:
-            check.require_rest_within(connection, batch)
-            self.note_fates(connection, batch.id, made=made, never_made=never_made)
+            require(connection)
+            self.note_fates(connection, batch_id, made=made, never_made=never_made)
             return note_tokens_gone(self._database, connection, [row.id for row in found.absent])
 
     def note_revoked(self, tokens: Iterable[OwnToken]) -> int:
@@ -152,6 +252,10 @@ class Tokens:
                 connection.execute(
                     mine.where(is_import_of_unknown_fate(batch_id), ~Record.is_token_made).values(values)
                 )
+
+    def _end(self, job: int, state: JobState, **values: Any) -> None:
+        with self._database.writing() as connection:
+            self._jobs.end(connection, job, state, **values)
 
     def _read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the records of a batch whose token it imported and has not revoked, and those of imports of unknown fate
@@ -196,3 +300,13 @@ class Tokens:
 def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
     """Whether a token of the inventory was made when the import of a record's token was sent."""
     return may_be_made_by(count_ago(row.read_at, row.sent_at), token.age, LONGEST_JOB)
+
+
+def is_import_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:
+    """Whether nobody heard what came of the import of a record's token."""
+    lost = select(InventoryJob.id).where(
+        InventoryJob.batch_id == batch_id,
+        InventoryJob.kind == JobKind.IMPORT,
+        InventoryJob.state == JobState.LOST,
+    )
+    return and_(Record.import_job_id.in_(lost), ~Record.is_in_inventory)

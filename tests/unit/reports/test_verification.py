@@ -10,7 +10,7 @@ import pytest
 from models.reason import Reason
 from models.record_states import Status
 from worker.pingone.inventory import InventoryToken
-from worker.reports.inventory_verification import describe_token
+from worker.reports.verification import describe_token
 from worker.vault.seed import Secret, Seed
 
 FREE = InventoryToken("t", "S1", "TOTP", 6, "sha1", 30)

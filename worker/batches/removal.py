@@ -1,4 +1,5 @@
-"""Removes one device: reads it back, and deletes it if it is the record's own."""
+"""Removes the devices that a batch made: reads each back, and deletes it if it is the record's own. What another batch
+goes on with stays, whoever made it."""
 
 from __future__ import annotations
 
@@ -7,12 +8,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
+from shlex import quote
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Label, Row, and_, func, or_, select, true
+from sqlalchemy.orm import aliased
 
-from models.record_states import NOBODY
-from worker.batches.undo.ownership import explain_other_batch
+from models.batch import Batch
+from models.record import Record
+from models.record_states import NOBODY, PairingState, Status
 from worker.config.environment import Environment
 from worker.pace.errors import PaceOutOfReach
 from worker.pace.patience import call_patiently
@@ -21,6 +25,19 @@ from worker.pingone.clients import Clients
 from worker.pingone.devices import ACTIVE, OATH_TOKEN, Pairing, UserDevice
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
 from worker.rules.ages import SentAgo, may_be_made_by
+
+# This batch made a device, and knows its id.
+HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")
+# A request to pair may have made one. A final record's token was looked up, so that nothing is open.
+HAS_OPEN_PAIRING = and_(
+    Record.status == Status.PENDING,
+    Record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
+    Record.device_id == "",
+    Record.user_id != "",
+)
+_OTHER = aliased(Record, name="other")
+# PingOne may write a serial number in other letters than a file. Compared as `lower(...)`, no index would be used.
+_SPELLINGS = (Record.serial_number, func.lower(Record.serial_number), func.upper(Record.serial_number))
 
 # How often a device is deleted whose answer gets lost, each time after it was read back.
 TRIES = 3
@@ -247,3 +264,44 @@ def find_heir(devices: Sequence[UserDevice], removed: Collection[str]) -> Heir |
     if not active or active[0] not in removed:
         return None
     return Heir.NEXT if any(device_id not in removed for device_id in active) else Heir.NONE
+
+
+def find_batch_with_token() -> Label[str]:
+    """The column `other_batch`: the name of a batch whose record of the same token is active or not final; None if
+    there is none."""
+    return _find_batch(true())
+
+
+def find_batch_with_device() -> Label[str]:
+    """The column `other_batch`: the name of a batch whose record of the same token is not final, or is active on the
+    same device, or may be since the record's own device is not known; None if there is none."""
+    is_same = or_(Record.device_id == "", func.lower(_OTHER.device_id) == func.lower(Record.device_id))
+    return _find_batch(or_(_OTHER.status != Status.ACTIVE, is_same))
+
+
+def explain_other_batch(name: str) -> str:
+    """Say why something stays that another batch uses, and what ends that."""
+    named = quote(name)
+    return (
+        f"batch {name} goes on with this token, so it stays: `oathbulk cancel {named}` ends that; where it is active "
+        f"there, `oathbulk undo {named}`, or remove it in PingOne"
+    )
+
+
+def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
+    return (
+        select(Batch.name)
+        .join(_OTHER, _OTHER.batch_id == Batch.id)
+        .where(
+            _OTHER.environment_id == Record.environment_id,
+            _OTHER.serial_number.in_(_SPELLINGS),
+            _OTHER.batch_id != Record.batch_id,
+            _OTHER.status.not_in((Status.DEAD_LETTER, Status.CANCELLED)),
+            condition,
+        )
+        .order_by(_OTHER.id.desc())
+        .limit(1)
+        .correlate(Record)
+        .scalar_subquery()
+        .label("other_batch")
+    )

@@ -1,11 +1,12 @@
-"""Compares PingOne's inventory with the records of a batch: which tokens are there, with their seed's parameters, and
-whose device each of them is."""
+"""Reads PingOne's inventory of tokens, and compares it with the records of a batch: which tokens are there, with their
+seed's parameters, and whose device each of them is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text, update
@@ -14,13 +15,20 @@ from sqlalchemy.exc import IntegrityError
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobState
-from models.reason import Reason
+from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import NOBODY, Status
-from worker.batches.preparation.turns import LAST_ROW
+from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Turn
+from worker.config.environment import Environment
 from worker.database.engine import Database
-from worker.leases.giving_up import give_up
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.pace.patience import call_patiently
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.errors import Forbidden
 from worker.pingone.inventory import InventoryToken
+from worker.pingone.pages import Page, check_onward
+from worker.pingone.reads import Reads
 from worker.rules.ages import SentAgo, count_ago, may_be_made_by
 from worker.rules.pairing import tell_owner
 from worker.vault.sealed_otps import open_otps
@@ -28,6 +36,15 @@ from worker.vault.seed import Seed
 
 # After which a job that still runs counts as lost: its tokens are looked for in the inventory.
 LONGEST_JOB = timedelta(minutes=10)
+NOT_READABLE = (
+    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). Give it a role that may,"
+    " probably Environment Admin; or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application"
+    " that has it. Then resume."
+)
+
+TokenPage = Page[InventoryToken]
+# Makes a read, and waits for its slot as long as its caller can wait. It raises what the read raises.
+MakeRead = Callable[[Callable[[], TokenPage]], TokenPage]
 
 _COLUMNS = (
     Record.id,
@@ -50,21 +67,78 @@ _WRITE = (
 )
 
 
-@dataclass(slots=True)
-class _Found:
-    """What the inventory says of some records: what is to be written of each, and those that are given up."""
+def list_pages(
+    reads: Reads, call: Call, make_read: MakeRead = lambda read: read(), on_progress: OnProgress = tell_nobody
+) -> Iterator[TokenPage]:
+    """Read the whole inventory, page by page as the caller asks for the next one. `make_read` makes each read; by
+    default it does not wait for a slot that is far. Raises any PingOneError, OutcomeUnknown also where the pages lead
+    back to one of them, since the rest of the list is not known then; and SlotTooFar."""
+    page: TokenPage | None = None
+    known, count = set[str](), 0
+    while page is None or page.next_url:
+        # One page at a time, so that a wait for a slot does not begin the list anew.
+        following = make_read(partial(_read_page, reads, page, call))
+        check_onward(following, page, known)
+        if following.next_url:
+            known.add(following.next_url)
+        page = following
+        count += len(page.items)
+        if page.next_url:
+            # PingOne does not tell how many there are.
+            on_progress("Reading the inventory", count)
+        yield page
 
-    there: list[dict[str, Any]] = field(default_factory=list)
-    # By the reason, and what PingOne showed.
-    given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
+
+def find_tokens(
+    reads: Reads, serial_numbers: Collection[str], call: Call, on_progress: OnProgress = tell_nobody
+) -> dict[str, InventoryToken]:
+    """Read the whole list, and keep the tokens with these serial numbers (in small letters), by serial number. It waits
+    for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
+    return {
+        token.serial_number.lower(): token
+        for page in list_pages(reads, call, call_patiently, on_progress)
+        for token in page.items
+        if token.serial_number is not None and token.serial_number.lower() in serial_numbers
+    }
 
 
 class Inventory:
     """Writes down what PingOne's inventory says of the records of a batch."""
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    def __init__(self, database: Database, keyring: Keyring, clients: Clients) -> None:
         self._database = database
         self._keyring = keyring
+        self._clients = clients
+
+    def read(
+        self, turn: Turn, environment: Environment, call: Call, make_read: MakeRead, renew: Callable[[int], bool]
+    ) -> None:
+        """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
+        anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
+        PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
+        lost = self.find_lost(turn.batch_id)
+        try:
+            for page in list_pages(self._clients.reads(environment), call, make_read):
+                self.take(turn.batch_id, page.items, turn.last_row)
+                if not renew(turn.batch_id):
+                    return
+        except Forbidden as failure:
+            if turn.may_import:
+                raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
+            self.assume(turn.batch_id)
+        self.end_reading(turn.batch_id, lost)
+
+    def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
+        """Read back a token that was in the inventory before its import, and take in what it says."""
+        reads = self._clients.reads(environment)
+        token = reads.find_token(serial_number, with_devices=False, call=call)
+        if token is None:
+            # PingOne said that it is there, but does not show it.
+            self.assume(batch_id, serial_number)
+            return
+        # PingOne may write its serial number in other letters than the file.
+        read_back = replace(reads.read_token(token.id, call=call), serial_number=serial_number)
+        self.take(batch_id, [read_back])
 
     def take(self, batch_id: int, tokens: Sequence[InventoryToken], last_row: int = LAST_ROW) -> None:
         """Take in some tokens of the inventory: those of pending records of the batch are there, or differ. A record
@@ -73,17 +147,18 @@ class Inventory:
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
             lost = self._read_lost(connection, batch_id)
-            rows = self._read_rows(connection, batch_id, [token.serial_number for token in tokens])
-            found = _Found()
-            for row in rows:
+            findings = Findings()
+            for row in self._read_rows(connection, batch_id, [token.serial_number for token in tokens]):
                 token = by_serial[row.serial_number.lower()]
                 # Made by the job, and by nobody else before or after it.
                 is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
-                self._judge(row, token, found, is_made=is_made)
-            _write(connection, found.there)
-            going = {row.id for row in rows if row.row_number <= last_row}
-            for (reason, told), ids in found.given_up.items():
-                give_up(self._database, connection, [each for each in ids if each in going], reason, told)
+                judged = self._judge(row, token, is_made=is_made)
+                if isinstance(judged, dict):
+                    findings.found.append(judged)
+                elif row.row_number <= last_row:
+                    findings.given_up.setdefault(judged, []).append(row.id)
+            _write(connection, findings.found)
+            findings.give_up(self._database, connection)
 
     def find_lost(self, batch_id: int) -> frozenset[int]:
         """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
@@ -135,18 +210,20 @@ class Inventory:
         # Asked for the batch too, SQLite would go through all of its records.
         return [row for row in connection.execute(mine) if row.batch_id == batch_id]
 
-    def _judge(self, row: Row[*tuple[Any, ...]], token: InventoryToken, found: _Found, *, is_made: bool) -> None:
-        """Sort a record by what the inventory says of its token."""
+    def _judge(
+        self, row: Row[*tuple[Any, ...]], token: InventoryToken, *, is_made: bool
+    ) -> tuple[Reason, str] | dict[str, Any]:
+        """Say what is to be written of a record by what the inventory says of its token; or why it is given up, and
+        what PingOne showed."""
         source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
         # A device whose user is not told is somebody's.
         owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
         if isinstance(source, Seed) and find_difference(source, token):
-            found.given_up.setdefault((Reason.TOKEN_DIFFERS, ""), []).append(row.id)
-        elif owner and row.user_id and owner != row.user_id.lower():
-            found.given_up.setdefault((Reason.TOKEN_TAKEN, tell_owner(owner)), []).append(row.id)
-        else:
-            device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
-            found.there.append({"record_id": row.id, "made": is_made and owner == NOBODY} | device)
+            return Reason.TOKEN_DIFFERS, ""
+        if owner and row.user_id and owner != row.user_id.lower():
+            return Reason.TOKEN_TAKEN, tell_owner(owner)
+        device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
+        return {"record_id": row.id, "made": is_made and owner == NOBODY} | device
 
 
 def find_difference(seed: Seed, token: InventoryToken) -> str | None:
@@ -177,3 +254,7 @@ def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
             connection.execute(_WRITE, there)
     except IntegrityError:
         connection.execute(_WRITE, [values | {"found_device_id": ""} for values in there])
+
+
+def _read_page(reads: Reads, after: TokenPage | None, call: Call) -> TokenPage:
+    return next(reads.list_tokens(after=after, call=call))

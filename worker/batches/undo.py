@@ -1,35 +1,54 @@
-"""Undoes a batch chunk by chunk, at the pace of its license: takes a chunk, asks PingOne, writes down what came of it,
-goes on. First the devices that the batch made, then the tokens that it imported and that nobody has."""
+"""Undoes a batch chunk by chunk, at the pace of its license: first the devices that the batch made, then the tokens
+that it imported and that nobody has. Nobody may be at work on the batch meanwhile."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from shlex import quote
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from models.audit import Action
+from models.batch import Batch, BatchState
+from models.reason import PASSING
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
-from worker.batches.preparation.imports import Imports
-from worker.batches.preparation.token_work import TokenWork
-from worker.batches.undo.devices import DefaultChange, DeviceOutcome, End, Removal
-from worker.batches.undo.ownership import HAS_DEVICE, HAS_OPEN_PAIRING, find_batch_with_device, read_made
-from worker.batches.undo.revocation_jobs import Revoking
-from worker.batches.undo.tokens import OwnToken, SortedTokens, Tokens
-from worker.batches.undo.undo_check import UndoCheck, UndoneBatch
-from worker.batches.undo.undone import DeviceCounts, TokenCounts, Undone
+from worker.batches.commands import NotPossible
+from worker.batches.finding import find_batch, has_unfinished
+from worker.batches.imports import Imports
+from worker.batches.long_list import LongList, Superseded, taking
+from worker.batches.removal import (
+    HAS_DEVICE,
+    HAS_OPEN_PAIRING,
+    DefaultChange,
+    DeviceOutcome,
+    End,
+    Removal,
+    find_batch_with_device,
+)
+from worker.batches.revocation import OwnToken, Revocation, SortedTokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.intake import SerialList
-from worker.leases.undoing import KeptRecord, keep_from_work, let_go, note_device_gone
+from worker.leases.queue import Queue
+from worker.leases.undoing import (
+    KeptRecord,
+    count_in_hand,
+    had_device,
+    had_token,
+    keep_from_work,
+    let_go,
+    note_device_gone,
+)
+from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach
 from worker.pace.patience import call_patiently
@@ -74,11 +93,135 @@ _COLUMNS = (
 )
 
 _Rows = Sequence[Row[*tuple[Any, ...]]]
+# The inventory had the token before this batch.
+_HAD_TOKEN_BEFORE = and_(Record.is_in_inventory, ~Record.is_token_made)
+# An import of this batch made the token, or may have: it is not known, or the import has not ended.
+_MAY_HAVE_TOKEN = or_(Record.is_token_made, and_(Record.import_job_id.is_not(None), ~Record.is_in_inventory))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is left alone, and why: a record's device or token that stays in PingOne, or of which that is not known; or
+    a serial number of a person's list that is nothing to the batch. `row_number` is None where it has no such row."""
+
+    row_number: int | None
+    serial_number: str
+    why: str
+
+
+@dataclass(slots=True)
+class DeviceCounts:
+    """Devices: `made` by the batch's records; pairings of unknown fate; `earlier`: those that earlier runs wrote down
+    as gone; and how each of the others ended."""
+
+    made: int = 0
+    unknown_pairings: int = 0
+    earlier: int = 0
+    ends: Counter[End] = field(default_factory=Counter)
+
+    def to_facts(self) -> dict[str, int]:
+        """The counts, as the audit has them."""
+        return {end.value: self.ends[end] for end in End if end is not End.THERE}
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """Tokens: `own` may be revoked, `revoked` were, `gone` were revoked before, `left` stay; `not_ours` were in the
+    inventory before the batch; `earlier` were written down as gone by earlier runs. `open_imports` have not ended, and
+    may make tokens still. `obstacle`: what kept all, or the rest, from being revoked, and its cure."""
+
+    own: int = 0
+    revoked: int = 0
+    gone: int = 0
+    left: int = 0
+    not_ours: int = 0
+    open_imports: int = 0
+    earlier: int = 0
+    obstacle: str | None = None
+
+    def to_facts(self) -> dict[str, int]:
+        """The counts, as the audit has them."""
+        return {"revoked": self.revoked, "gone": self.gone, "left": self.left}
+
+
+@dataclass(slots=True)
+class Undone:
+    """What was found and done. `tokens` is None where they were not asked for; `defaults`: whose default device
+    changes, by user; `kept`: what is left alone, by serial number as it is written there."""
+
+    devices: DeviceCounts = field(default_factory=DeviceCounts)
+    tokens: TokenCounts | None = None
+    defaults: dict[str, DefaultChange] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing stays that was to go."""
+        return not (self.kept or (self.tokens and self.tokens.obstacle))
+
+    def list_kept(self) -> list[Kept]:
+        """What is left alone, in the order of the batch's rows; last what is nothing to the batch."""
+        return sorted(self.kept.values(), key=lambda each: (each.row_number is None, each.row_number or 0))
+
+    def list_default_changes(self) -> list[DefaultChange]:
+        """Whose default device changes, in the order of the batch's rows."""
+        return sorted(self.defaults.values(), key=lambda change: change.row_number)
+
+    def keep(self, serial_number: str, row_number: int | None, why: str) -> None:
+        """Note that something is left alone. Of a device and its token that stay, the device says why."""
+        self.kept.setdefault(serial_number, Kept(row_number, serial_number, why))
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneBatch:
+    """A batch that may be undone. `stop`: the command that ends the work on it, where there is some."""
+
+    id: int
+    name: str
+    stop: str
+
+
+class UndoCheck:
+    """Asks whether batches may be undone. `settings`: those of the workers, which say when a call of a worker that died
+    is over."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._queue = Queue(database, lease=settings.tuning.lease, over_after=settings.tuning.over_after)
+
+    def require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
+        """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:
+        all of it is to be undone, so that nothing of it need go on. Raises UnknownBatch; NotPossible, whose message
+        says what to do."""
+        with self._database.changing_many() as connection:
+            # Where no worker is left, nobody else does it.
+            self._queue.rescue(connection)
+            return self._find(connection, name, "cancel" if is_whole else "pause")
+
+    def require_rest_within(self, connection: Connection, batch: UndoneBatch) -> None:
+        """Find out, within a transaction, whether still nobody works on the batch. Raises NotPossible."""
+        self._find(connection, batch.name, batch.stop)
+
+    def _find(self, connection: Connection, name: str, stop: str) -> UndoneBatch:
+        batch = find_batch(connection, name, Batch.id, Batch.state, Batch.reason)
+        first = f"`oathbulk {stop} {quote(name)}` first"
+        is_unfinished = has_unfinished(connection, batch.id)
+        if batch.state == BatchState.RUNNING and is_unfinished:
+            raise NotPossible(f"batch {name!r} runs: {first}")
+        if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
+            raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {first}")
+        if in_hand := count_in_hand(self._database, connection, batch.id):
+            are, calls_have = agree(in_hand, "is", "are"), agree(in_hand, "its call has", "their calls have")
+            raise NotPossible(
+                f"{count_things(in_hand, 'record')} of batch {name!r} {are} in hand: wait until {calls_have} ended (a "
+                "minute at most), then give the command again"
+            )
+        return UndoneBatch(batch.id, name, stop)
 
 
 class Undo:
-    """Undoes batches of one environment. `imports` and `work` follow import jobs whose end is not written down; `wait`
-    waits so many seconds."""
+    """Undoes batches of one environment. `imports` follows import jobs whose end is not written down; `wait` waits so
+    many seconds."""
 
     def __init__(
         self,
@@ -88,10 +231,8 @@ class Undo:
         settings: Settings,
         actor: Actor,
         check: UndoCheck,
-        tokens: Tokens,
-        revoking: Revoking,
+        revocation: Revocation,
         imports: Imports,
-        work: TokenWork,
         wait: Callable[[float], object],
         on_progress: OnProgress = tell_nobody,
     ) -> None:
@@ -101,10 +242,8 @@ class Undo:
         self._settings = settings
         self._actor = actor
         self._check = check
-        self._tokens = tokens
-        self._revoking = revoking
+        self._revocation = revocation
         self._imports = imports
-        self._work = work
         self._wait = wait
         self._on_progress = on_progress
 
@@ -136,6 +275,8 @@ class Undo:
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):
                     self._revoke_tokens(batch, {row.id for row in made}, removed, undone, undone.tokens, of_list)
+        except Superseded:
+            raise NotPossible(f"batch {name!r} is being undone by another command: wait for its end") from None
         finally:
             with self._database.changing_many() as connection:
                 let_go(connection, kept_from_work)
@@ -191,18 +332,21 @@ class Undo:
             is_real=is_real,
         )
 
+        def take() -> _Rows:
+            while chunk := next_ids():
+                if rows := self._take(batch, chunk, kept, is_real=is_real):
+                    return rows
+            return ()
+
         def note(record: Row[*tuple[Any, ...]], outcome: DeviceOutcome) -> None:
             self._note_device(undone, record, outcome, is_real=is_real)
             if outcome.device_id and record.serial_number not in undone.kept:
                 gone[record.id] = outcome.device_id
-            self._on_progress(step, undone.devices.ends.total(), len(ids))
 
-        step = REMOVING if is_real else READING
-        self._on_progress(step, 0, len(ids))
-        for start in range(0, len(ids), CHUNK):
-            chunk = self._take(batch, ids[start : start + CHUNK], kept, is_real=is_real)
-            with self._auditing_chunk(Action.UNPAIR, batch.name, undone.devices.to_facts, is_real=is_real):
-                _run(removal, chunk, note)
+        next_ids = taking(ids, CHUNK)
+        auditing = partial(self._auditing_chunk, Action.UNPAIR, batch.name, undone.devices.to_facts)
+        devices = LongList(take, removal.remove, note, THREADS, auditing=auditing if is_real else nullcontext)
+        devices.finish(self._on_progress, REMOVING if is_real else READING, len(ids))
         return gone
 
     def _take(self, batch: UndoneBatch, ids: Collection[int], kept: list[KeptRecord], *, is_real: bool) -> _Rows:
@@ -235,7 +379,9 @@ class Undo:
         undone.devices.ends[end] += 1
         if outcome.heir is not None:
             change = DefaultChange(record.row_number, record.serial_number, record.user_id, outcome.heir)
-            undone.defaults.setdefault(record.user_id, change)
+            known = undone.defaults.setdefault(record.user_id, change)
+            if change.row_number < known.row_number:
+                undone.defaults[record.user_id] = change
         if end is End.LEFT:
             undone.keep(record.serial_number, record.row_number, why)
 
@@ -274,35 +420,40 @@ class Undo:
         tells whether they were revoked are looked up in the end."""
         call = _make_call(batch)
         self._end_imports(batch, call)
-        self._revoking.end_jobs(batch.id, call)
+        self._revocation.end_jobs(batch.id, call)
         found = self._look_up_tokens(batch, record_ids, removed, undone, counts)
         if found.own:
             self._write_down(Action.REVOKE, batch.name, {"tokens": counts.own, **of_list})
-        with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
+        auditing = partial(self._auditing_chunk, Action.REVOKE, batch.name, counts.to_facts)
+        with auditing():
             self._note_findings(batch, found, undone, counts, call)
-        unsure = list[OwnToken]()
-        for start in range(0, len(found.own), self._settings.tuning.tokens_per_import):
-            self._on_progress(REVOKING, start, len(found.own))
-            with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
-                chunk = found.own[start : start + self._settings.tuning.tokens_per_import]
-                others = self._revoking.revoke(batch, chunk, partial(self._note_revoked, counts), call)
-                unsure += others.unsure
-                for token, why in others.refused:
+        unsure = {token.record_id: token for token in found.own}
+
+        def note(tokens: Sequence[OwnToken], why: str | None) -> None:
+            for token in tokens:
+                del unsure[token.record_id]
+                if why:
                     _keep_token(undone, counts, token, why)
+            if not why:
+                counts.revoked += self._revocation.note_revoked(tokens)
+
+        require = partial(self._check.require_rest_within, batch=batch)
+        own = self._revocation.list_own(batch.id, found.own, require, call, note, auditing)
+        own.finish(self._on_progress, REVOKING, len(found.own))
         if unsure:
-            with self._auditing_chunk(Action.REVOKE, batch.name, counts.to_facts):
-                self._revoking.end_jobs(batch.id, call)
-                revoked, there = self._tokens.find_revoked(unsure, call)
-                self._note_revoked(counts, revoked)
+            with auditing():
+                self._revocation.end_jobs(batch.id, call)
+                revoked, there = self._revocation.find_revoked(list(unsure.values()), call)
+                counts.revoked += self._revocation.note_revoked(revoked)
                 for token in there:
                     _keep_token(undone, counts, token, _NOT_REVOKED)
 
     def _end_imports(self, batch: UndoneBatch, call: Call) -> None:
         """Wait for the end of import jobs of the batch, and write it down: they may have made tokens."""
         importer = self._environment.as_importer()
-        while job := self._imports.find_unfinished(batch.id):
+        while job := self._imports.jobs.find_unfinished(batch.id):
             self._on_progress(FOLLOWING, 0)
-            call_patiently(partial(self._work.follow, batch.id, job, importer, call, is_busy=False))
+            call_patiently(partial(self._imports.follow, batch.id, job, importer, call))
 
     def _look_up_tokens(
         self,
@@ -312,9 +463,9 @@ class Undo:
         undone: Undone,
         counts: TokenCounts,
     ) -> SortedTokens:
-        found = self._tokens.look_up(batch.id, record_ids, removed, _make_call(batch))
+        found = self._revocation.look_up(batch.id, record_ids, removed, _make_call(batch))
         counts.own = len(found.own)
-        counts.open_imports = self._tokens.count_open_imports(batch.id)
+        counts.open_imports = self._revocation.count_open_imports(batch.id)
         for row, why in found.kept:
             _keep_token(undone, counts, row, why)
         return found
@@ -324,15 +475,12 @@ class Undo:
     ) -> None:
         """Write down which tokens are gone, and what came of imports of unknown fate; but for those that the list does
         not have, and the inventory has."""
-        found.absent, shown = self._tokens.find_absent(found.absent, call)
-        found.unmade, appeared = self._tokens.find_absent(found.unmade, call)
+        found.absent, shown = self._revocation.find_absent(found.absent, call)
+        found.unmade, appeared = self._revocation.find_absent(found.unmade, call)
         for row in (*shown, *appeared):
             _keep_token(undone, counts, row, _HALF_SHOWN)
-        counts.gone += self._tokens.note_findings(self._check, batch, found)
-
-    def _note_revoked(self, counts: TokenCounts, tokens: Sequence[OwnToken]) -> None:
-        """Write down that tokens were revoked, at once, and count them."""
-        counts.revoked += self._tokens.note_revoked(tokens)
+        require = partial(self._check.require_rest_within, batch=batch)
+        counts.gone += self._revocation.note_findings(batch.id, found, require)
 
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:
@@ -359,16 +507,14 @@ class Undo:
     # The audit
 
     @contextmanager
-    def _auditing_chunk(
-        self, action: Action, name: str, count: Callable[[], dict[str, int]], *, is_real: bool = True
-    ) -> Iterator[None]:
+    def _auditing_chunk(self, action: Action, name: str, count: Callable[[], dict[str, int]]) -> Iterator[None]:
         """Write a line in the audit of what a chunk did, however it ended, if it did anything."""
         before = count()
         try:
             yield
         finally:
             done = {what: now - before[what] for what, now in count().items()}
-            if is_real and any(done.values()):
+            if any(done.values()):
                 self._write_down(action, name, done)
 
     def _write_down(self, action: Action, name: str, facts: dict[str, Any]) -> None:
@@ -390,28 +536,17 @@ def _make_call(batch: UndoneBatch) -> Call:
     return Call(f"oathbulk-batch-{batch.id}", f"oathbulk-revocation-{batch.id}")
 
 
-def _run(removal: Removal, chunk: _Rows, note: Callable[[Row[*tuple[Any, ...]], DeviceOutcome], None]) -> None:
-    """Work on the records of a chunk, several at once, and note how each ended. After a failure, or Ctrl-C, no further
-    one is begun; what is under way is waited for, and noted as well."""
-    pool = ThreadPoolExecutor(THREADS)
-    ending = deque((record, pool.submit(removal.remove, record)) for record in chunk)
-
-    def note_first() -> None:
-        record, end = ending[0]
-        note(record, end.result())
-        ending.popleft()
-
-    def note_others() -> None:
-        for record, end in ending:
-            if not end.cancelled() and end.exception() is None:
-                note(record, end.result())
-
-    # In a thread of its own: Ctrl-C interrupts the main thread only, and would come between what is written down and
-    # its count.
-    with ThreadPoolExecutor(1) as noting:
-        try:
-            while ending:
-                noting.submit(note_first).result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            noting.submit(note_others).result()
+def read_made(database: Database, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Read of every record of a batch what it made, or may have made, and what earlier undos took away of that."""
+    columns = (Record.id, Record.row_number, Record.serial_number, func.lower(Record.device_id).label("device_id"))
+    kinds = {
+        "has_device": HAS_DEVICE,
+        "has_open_pairing": HAS_OPEN_PAIRING,
+        "had_device": had_device(),
+        "may_have_token": _MAY_HAVE_TOKEN,
+        "had_token": had_token(),
+        "had_token_before": _HAD_TOKEN_BEFORE,
+    }
+    made = select(*columns, *(kind.label(name) for name, kind in kinds.items())).where(Record.batch_id == batch_id)
+    with database.reading() as connection:
+        return connection.execute(made.order_by(Record.row_number)).all()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from worker.batches.undo.devices import Heir, Sight, find_heir, see, see_by_token
-from worker.pingone.devices import Pairing, UserDevice
+from worker.batches.removal import Heir, Sight, find_heir, see, see_by_token
+from worker.pingone.devices import UserDevice
+from worker.pingone.pairing import Pairing
 
 DEVICE = UserDevice("d1", "OATH_TOKEN", "ACTIVE", "S1")
 

@@ -1,0 +1,231 @@
+"""One way through a long list with PingOne: take a chunk, ask, write down, go on.
+
+People who are looked up, tokens that are imported or revoked, devices that are removed or read back: each list goes
+chunk by chunk, and what is written down is not asked again. So a list may end at any moment, and whoever gives the
+command again, or has the next turn, goes on with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, text, update
+
+from models.batch import Batch
+from models.reason import PauseReason, Reason
+from models.record import Record
+from models.record_indexes import LACKS_TOKEN, LACKS_USER
+from worker.database.engine import Database
+from worker.leases.giving_up import give_up
+from worker.leases.moves import is_running
+from worker.observability.progress import OnProgress, tell_nobody
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+# Higher than the number of any row.
+LAST_ROW = 2**31 - 1
+# Seconds after which a worker that prepares a batch is taken for dead. Each try of a call renews it; whoever waits for
+# longer, for the end of a hold, may lose the turn meanwhile and then sends nothing.
+LEASE = 60.0
+# The last row of a batch that its canary and its trial let go.
+_LAST_LET_GO = case(
+    (Batch.canary_row < Batch.trial_row, Batch.canary_row),
+    else_=func.coalesce(Batch.trial_row, Batch.canary_row, LAST_ROW),
+)
+
+
+class Superseded(Exception):
+    """No further call may start: the batch does not run any more, or somebody else goes on with its list."""
+
+
+class Obstacle(Exception):
+    """Something is in the way of the whole list. Its batch pauses for `reason`, and `cure` says what a person can do.
+    `said`: PingOne's words."""
+
+    def __init__(self, reason: PauseReason, cure: str, said: object = None) -> None:
+        self.reason = reason
+        self.cure = f"{cure} PingOne said: {said}" if said else cure
+        super().__init__(self.cure)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The batch that a worker prepares for a while: only its rows up to `last_row`, during a canary or a trial.
+    `is_probing`: PingOne did not answer lately, and the batch runs to see whether it is back."""
+
+    batch_id: int
+    environment: str
+    environment_id: str
+    may_import: bool
+    last_row: int = LAST_ROW
+    is_probing: bool = False
+
+
+@dataclass(slots=True)
+class Findings:
+    """What PingOne told of some records: what is to be written of each, and those that are given up, by the reason and
+    by what PingOne showed."""
+
+    found: list[dict[str, Any]] = field(default_factory=list)
+    given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
+
+    def give_up(self, database: Database, connection: Connection) -> None:
+        """Give up the records that PingOne showed a reason against."""
+        for (reason, told), ids in self.given_up.items():
+            give_up(database, connection, ids, reason, told)
+
+
+@dataclass(frozen=True, slots=True)
+class LongList(Generic[T, A]):
+    """A list that PingOne is asked about. `take` takes the next chunk of it, an empty one if nothing is left; `ask`
+    asks about one thing, and `write_down` writes down what came of that, at once. `threads`: things that are asked
+    about at the same time. `size` counts what one thing stands for; `auditing` surrounds each chunk."""
+
+    take: Callable[[], Sequence[T]]
+    ask: Callable[[T], A]
+    write_down: Callable[[T, A], object]
+    threads: int = 1
+    size: Callable[[T], int] = lambda _: 1
+    auditing: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def advance(self, on_done: Callable[[int], object] = lambda _: None) -> bool:
+        """Work on the next chunk; `on_done` hears of each thing for how many it stands. False: nothing was left. After
+        a failure, or Ctrl-C, nothing further is asked; what is under way is waited for, and written down. Raises what
+        asking and writing down raise."""
+        if not (chunk := self.take()):
+            return False
+
+        def note(thing: T, answer: A) -> None:
+            self.write_down(thing, answer)
+            on_done(self.size(thing))
+
+        with self.auditing():
+            if self.threads == 1:
+                for thing in chunk:
+                    note(thing, self.ask(thing))
+            else:
+                self._ask_at_once(chunk, note)
+        return True
+
+    def finish(self, on_progress: OnProgress = tell_nobody, what: str = "", total: int | None = None) -> None:
+        """Work on the list to its end, and tell how far it is, unless there is nothing in it."""
+        if total == 0:
+            return
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            on_progress(what, done, total)
+
+        on_progress(what, 0, total)
+        while self.advance(count):
+            pass
+
+    def _ask_at_once(self, chunk: Sequence[T], note: Callable[[T, A], None]) -> None:
+        pool = ThreadPoolExecutor(self.threads)
+        asked = {pool.submit(self.ask, thing): thing for thing in chunk}
+
+        def note_answer(answer: Future[A]) -> None:
+            note(asked.pop(answer), answer.result())
+
+        def note_others() -> None:
+            for answer in [each for each in asked if not each.cancelled() and each.exception() is None]:
+                note_answer(answer)
+
+        # In a thread of its own: Ctrl-C interrupts the main thread only, and would come between what is written down
+        # and its count.
+        with ThreadPoolExecutor(1) as noting:
+            try:
+                for answer in as_completed(list(asked)):
+                    noting.submit(note_answer, answer).result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+                noting.submit(note_others).result()
+
+
+def taking(things: Iterable[T], size: int) -> Callable[[], Sequence[T]]:
+    """Make what takes chunk by chunk from things that are known already."""
+    left = iter(things)
+    return lambda: list(islice(left, size))
+
+
+class Turns:
+    """The turns of all batches, in the database; thread-safe. A thread has one turn at a time. `only_batch`: the id of
+    the one whose turns begin here; None: all have theirs."""
+
+    def __init__(self, database: Database, only_batch: int | None = None) -> None:
+        self._database = database
+        self._thread = threading.local()
+        self._is_free = or_(Batch.prepared_until.is_(None), Batch.prepared_until <= database.now())
+        self._is_running = is_running(database)
+        self._next = (
+            select(Batch.id)
+            .where(self._is_running, self._is_free, or_(_lacks(LACKS_USER), _lacks(LACKS_TOKEN)))
+            .order_by(Batch.prepared_until.asc().nulls_first(), Batch.id)
+            .limit(1)
+        )
+        if only_batch is not None:
+            self._next = self._next.where(Batch.id == only_batch)
+
+    def begin(self) -> Turn | None:
+        """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
+        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import, _LAST_LET_GO, Batch.outages > 0)
+        with self._database.reading() as connection:
+            batch_id = connection.scalar(self._next)
+        if batch_id is None:
+            return None
+        with self._database.writing() as connection:
+            mine = update(Batch).where(Batch.id == batch_id, self._is_running, self._is_free)
+            taken = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until, *columns)
+            row = connection.execute(taken).one_or_none()
+        if row is None:
+            return None
+        self._thread.held_until, *batch = row
+        return Turn(*batch)
+
+    def renew(self, batch_id: int) -> bool:
+        """Keep the batch for this worker. False: the batch does not run any more, or another worker prepares it."""
+        with self._database.writing() as connection:
+            mine = update(Batch).where(self._is_held(batch_id), self._is_running)
+            renewed = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until)
+            held_until = connection.scalar(renewed)
+        if held_until is not None:
+            self._thread.held_until = held_until
+        return held_until is not None
+
+    def check(self, batch_id: int) -> None:
+        """Keep the batch for this worker. Raises Superseded."""
+        if not self.renew(batch_id):
+            raise Superseded
+
+    def end(self, batch_id: int, wait: float) -> None:
+        """Let others prepare the batch, in `wait` seconds, unless one does already."""
+        with self._database.writing() as connection:
+            until = self._database.now(wait)
+            connection.execute(update(Batch).where(self._is_held(batch_id)).values(prepared_until=until))
+
+    def end_all(self) -> None:
+        """End every turn, whose workers have all ended or lose it now."""
+        with self._database.writing() as connection:
+            connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
+
+    def _is_held(self, batch_id: int) -> ColumnElement[bool]:
+        """Whether this thread has the turn of a batch. Another takes it only when its time is over, or was ended, and
+        then has it for longer than this one had."""
+        held_until: datetime = self._thread.held_until
+        return and_(Batch.id == batch_id, Batch.prepared_until <= held_until)
+
+
+def _lacks(condition: str) -> Any:
+    """Whether a batch has a record to which this condition applies, in the rows that may go."""
+    mine = select(Record.id).where(Record.batch_id == Batch.id, text(condition), Record.row_number <= _LAST_LET_GO)
+    return mine.limit(1).correlate(Batch).exists()

@@ -1,0 +1,383 @@
+"""Prepares batches, one part of the work after the other: people are looked up, the inventory is read, tokens are
+imported. Each part is written down before the next, so that it may end at any moment.
+
+One worker at a time prepares a batch, for some seconds: its turn is a lease on the batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection, exists, or_, select, text, update
+
+from models.batch import Batch
+from models.encrypted import DecryptionError
+from models.inventory_job import UNFINISHED, InventoryJob
+from models.reason import OUTAGE_CURE, PauseReason
+from models.record import Record
+from models.record_indexes import LACKS_TOKEN, LACKS_USER
+from worker.batches.imports import Imports
+from worker.batches.inventory import Inventory
+from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns
+from worker.batches.people import People
+from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
+from worker.clocks.boot_clock import boot_time
+from worker.config.environment import Environment, Environments
+from worker.config.settings import ConfigError
+from worker.database.away import is_away
+from worker.database.engine import Database
+from worker.pace.errors import SlotTooFar
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients
+from worker.pingone.errors import (
+    CredentialsRefused,
+    NotActedOn,
+    NotDelivered,
+    OutcomeUnknown,
+    PingOneError,
+    ProtocolFault,
+    RateLimited,
+    Rejected,
+    TooLateToSend,
+    Unauthorized,
+)
+from worker.rules.breaker_evidence import is_own_answer
+from worker.rules.quota import read_quota
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+# Seconds that a preparation goes on before another batch has its turn.
+TURN = 15.0
+# Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
+# an answer of ours got lost.
+BELIEVED_FOR = 600.0
+# Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
+WAIT_AFTER_FAILURE = 5.0
+# Refusals of a batch, or answers that cannot be used, in a row until time will hardly mend it.
+MOST_REFUSALS = 5
+# Seconds that PingOne may ask for a pause, and be asked again in the same turn; after a longer one it is an outage.
+LONGEST_PAUSE = 15.0
+# Seconds from the first call without an answer until a turn ends that has still not found out whether it is an outage.
+LONGEST_DOUBT = 30.0
+
+_IMPORTER = (
+    "PingOne refused the credentials of the application that imports. Check PINGONE_IMPORT_CLIENT_ID and"
+    " PINGONE_IMPORT_CLIENT_SECRET, then resume."
+)
+
+
+class Preparation:
+    """Prepares the batches of all environments; thread-safe. `wait` waits so many seconds, unless the process ends."""
+
+    def __init__(
+        self,
+        database: Database,
+        environments: Environments,
+        clients: Clients,
+        turns: Turns,
+        people: People,
+        inventory: Inventory,
+        imports: Imports,
+        failures: Failures,
+        upkeep: Upkeep,
+        wait: Callable[[float], object],
+        *,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._environments = environments
+        self._clients = clients
+        self._turns = turns
+        self._people = people
+        self._inventory = inventory
+        self._imports = imports
+        self._failures = failures
+        self._upkeep = upkeep
+        self._wait = wait
+        self._is_stopping = is_stopping
+
+    def run(self) -> bool:
+        """Prepare the batch that has waited longest, for one turn. False: no batch has anything to prepare. Raises what
+        failed on our side, after pausing the batch."""
+        turn = self._turns.begin()
+        if turn is None:
+            return False
+        wait = WAIT_AFTER_FAILURE
+        try:
+            wait = self._prepare(turn)
+        except Exception as failure:
+            self._failures.handle_own(turn.batch_id, failure)
+            raise
+        finally:
+            self._turns.end(turn.batch_id, wait)
+        return True
+
+    def _prepare(self, turn: Turn) -> float:
+        """Do parts of the work for one turn. Returns for how many seconds nothing is to be done for this batch."""
+        environment = self._find_environment(turn)
+        if environment is None:
+            # The dispatcher finds this out as well, and pauses the batch or ends this process.
+            return WAIT_AFTER_FAILURE
+
+        def permit() -> None:
+            if self._is_stopping():
+                raise Superseded
+            self._turns.check(turn.batch_id)
+
+        call = Call(f"oathbulk-batch-{turn.batch_id}", f"oathbulk-preparation-{turn.batch_id}", permit=permit)
+        silence = Silence(turn, self._upkeep, boot_time)
+        people, tokens = _Part("people", environment), _Part("tokens", environment.as_importer())
+        presence = _Part("presence", environment)
+        reads = self._clients.reads(environment)
+        unknown = self._people.list_unknown(
+            turn, lambda attribute, names: reads.find_users(attribute, names, call=call)
+        )
+        ends_at = boot_time() + TURN
+        with suppress(Superseded):
+            while boot_time() < ends_at or silence.is_to_be_settled:
+                permit()
+                calls = silence.calls
+                is_busy = self._do(turn, people, unknown.advance, call, silence)
+                advance = partial(self._advance_tokens, turn, tokens.environment, call, silence, is_busy=is_busy)
+                is_left = self._do(turn, tokens, advance, call, silence) or is_busy
+                if silence.is_in_doubt and silence.calls == calls:
+                    # A job whose answer got lost is not asked about for minutes.
+                    self._do(turn, presence, partial(self._ask_anything, environment, call), call, silence)
+                if not is_left:
+                    if not silence.is_to_be_settled:
+                        break
+                    self._wait(WAIT_AFTER_FAILURE)
+        return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
+
+    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call, silence: Silence) -> bool:
+        """Do a request's worth of a part, unless it has to wait after a failure: the other goes on meanwhile. False:
+        nothing of it is left to do now. Whether PingOne answers is noted by `silence`."""
+        if boot_time() < part.resumes_at:
+            return False
+        requests = call.requests
+        try:
+            is_left = do()
+        except (Obstacle, PingOneError, SlotTooFar) as failure:
+            silence.note_failure(failure)
+            wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
+            part.resumes_at = boot_time() + wait
+            # The other part must do nothing more for a batch that was paused for this.
+            self._turns.check(turn.batch_id)
+            return False
+        self._failures.forget(turn.batch_id, part.name)
+        if call.requests > requests:
+            silence.note_answer()
+        return is_left
+
+    def _advance_tokens(
+        self, turn: Turn, environment: Environment, call: Call, silence: Silence, *, is_busy: bool
+    ) -> bool:
+        """Do the next part about tokens: follow an import, read the inventory, or start an import. False: nothing is
+        left to do. `is_busy`: there is other work, so that nothing need be waited for."""
+        if job := self._imports.jobs.find_unfinished(turn.batch_id):
+            self._imports.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
+            return True
+        was_read_lately, lacks = self._read_state(turn)
+        if not lacks:
+            return False
+        if not was_read_lately:
+            self._inventory.read(turn, environment, call, silence.listen, self._turns.renew)
+            return True
+        if turn.may_import:
+            return self._imports.start_next(turn, environment, call, is_busy=is_busy)
+        return self._imports.give_up_all(turn) > 0
+
+    def _read_state(self, turn: Turn) -> tuple[bool, bool]:
+        """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
+        found or imported."""
+        # Two questions, since each has an index of its own.
+        may_go = Record.batch_id == turn.batch_id, Record.row_number <= turn.last_row
+        lacks = [exists().where(*may_go, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
+        with self._database.reading() as connection:
+            was_read_lately = Batch.inventory_read_at > self._database.now(-BELIEVED_FOR)
+            lately, has_some = connection.execute(
+                select(was_read_lately, or_(*lacks)).where(Batch.id == turn.batch_id)
+            ).one()
+        return bool(lately), has_some
+
+    def _ask_anything(self, environment: Environment, call: Call) -> bool:
+        """Read something small: whatever PingOne answers, it is there."""
+        with suppress(NotActedOn, Rejected):
+            self._clients.reads(environment).read_mfa_settings(call=call)
+        return False
+
+    def _find_environment(self, turn: Turn) -> Environment | None:
+        """The environment that a batch was loaded for; None if it is not configured so here: in another tenant, nothing
+        may be created for it."""
+        try:
+            environment = self._environments.get(turn.environment)
+        except ConfigError:
+            return None
+        return environment if environment.environment_id == turn.environment_id else None
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part of the work on a batch: the environment with the application that does it, and until when, in `boot_time`
+    seconds, it waits after a failure."""
+
+    name: str
+    environment: Environment
+    resumes_at: float = 0.0
+
+
+class Failures:
+    """Handles the failures of preparations; thread-safe. `longest_hold`: seconds for which the fleet waits at most when
+    PingOne asks it to."""
+
+    def __init__(self, consequences: Consequences, *, longest_hold: float) -> None:
+        self._consequences = consequences
+        self._longest_hold = longest_hold
+        # Refusals of one kind in a row, by batch, part and kind, as this process has seen them.
+        self._refusals = Counter[tuple[int, str, type[PingOneError]]]()
+
+    def forget(self, batch_id: int, part: str) -> None:
+        """Count refusals anew: this part of the batch's preparation went well."""
+        for key in [key for key in list(self._refusals) if key[:2] == (batch_id, part)]:
+            self._refusals.pop(key, None)
+
+    def handle(
+        self, batch_id: int, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
+    ) -> float:
+        """Pause the batch for what only a person can mend, or the whole license for a used-up quota. `environment`: the
+        one with the application that made the call. Returns for how many seconds nothing is tried."""
+        match failure:
+            case SlotTooFar():
+                return min(failure.wait, WAIT_AFTER_FAILURE)
+            case RateLimited() if quota := read_quota(failure, self._longest_hold):
+                self._consequences.pause_for_quota(environment, quota)
+            case Obstacle():
+                self._consequences.pause(batch_id, failure.reason, failure.cure)
+            case CredentialsRefused() if environment.is_importer:
+                # What makes a process well again are the other application's credentials, so these are not its own.
+                self._pause_for_credentials(batch_id, environment)
+            case CredentialsRefused():
+                self._consequences.stop_process_or_batch(batch_id, PauseReason.CREDENTIALS)
+            case ProtocolFault():
+                self._consequences.pause(batch_id, PauseReason.PROTOCOL)
+            case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
+                self._count_refusal(batch_id, part, environment, failure)
+            case OutcomeUnknown() if failure.is_over:
+                # PingOne itself answers so: no outage, which would pass.
+                self._count_refusal(batch_id, part, environment, failure)
+            case _:
+                log.warning("preparation_failed", batch_id=batch_id, error=str(failure), cure="it is tried again")
+        return WAIT_AFTER_FAILURE
+
+    def handle_own(self, batch_id: int, failure: Exception) -> None:
+        """Pause the batch after a failure of our own. A database that is away mends itself."""
+        if is_away(failure):
+            return
+        if isinstance(failure, DecryptionError):
+            self._consequences.stop_process_or_batch(
+                batch_id, PauseReason.INTERNAL, explain_decryption_failure(failure)
+            )
+        else:
+            self._consequences.pause(batch_id, PauseReason.INTERNAL)
+
+    def _pause_for_credentials(self, batch_id: int, environment: Environment) -> None:
+        self._consequences.pause(batch_id, PauseReason.CREDENTIALS, _IMPORTER if environment.is_importer else None)
+
+    def _count_refusal(self, batch_id: int, part: str, environment: Environment, failure: PingOneError) -> None:
+        """Pause the batch where one call after the other is refused in the same way."""
+        key = batch_id, part, type(failure)
+        self._refusals[key] += 1
+        times = self._refusals[key]
+        log.warning("preparation_refused", batch_id=batch_id, part=part, error=str(failure), times=times)
+        if times < MOST_REFUSALS:
+            return
+        self.forget(batch_id, part)
+        if isinstance(failure, Unauthorized):
+            self._pause_for_credentials(batch_id, environment)
+        else:
+            did = "gives no usable answer to" if isinstance(failure, OutcomeUnknown) else "refuses"
+            detail = f"PingOne {did} what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
+            self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
+
+
+class Silence:
+    """Whether PingOne answers the calls of one turn. Where it answers none of them for WAIT_AFTER_FAILURE seconds after
+    the first that got no answer, and no attempt either, the batch is paused for an outage. `clock` counts seconds."""
+
+    def __init__(self, turn: Turn, upkeep: Upkeep, clock: Callable[[], float]) -> None:
+        self._batch_id = turn.batch_id
+        self._is_probing = turn.is_probing
+        self._upkeep = upkeep
+        self._clock = clock
+        # Calls of which it was noted how they ended.
+        self.calls = 0
+        # Whether it was found out in this turn.
+        self._is_settled = False
+        # When the first call without an answer ended, and the newest attempt then.
+        self._since: float | None = None
+        self._latest_attempt = 0
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the next call decides if this is an outage, or if one is over."""
+        return self._is_probing or (self._since is not None and self._clock() >= self._since + WAIT_AFTER_FAILURE)
+
+    @property
+    def is_to_be_settled(self) -> bool:
+        """Whether the turn has to last until another call tells an outage from one answer that got lost."""
+        return self._since is not None and self._clock() < self._since + LONGEST_DOUBT
+
+    def listen(self, read: Callable[[], T]) -> T:
+        """Make a read, and note whether it is answered. Raises what the read raises."""
+        try:
+            result = read()
+        except PingOneError as failure:
+            self.note_failure(failure)
+            raise
+        self.note_answer()
+        return result
+
+    def note_answer(self) -> None:
+        """Note that PingOne answered, whatever it said; the outage of a batch that probes is over."""
+        self.calls += 1
+        self._since = None
+        if self._is_probing:
+            self._is_probing = False
+            self._upkeep.end_outage(self._batch_id)
+
+    def note_failure(self, failure: Obstacle | PingOneError | SlotTooFar) -> None:
+        """Note how a call failed, and pause the batch if that shows an outage."""
+        self.calls += 1
+        if self._is_settled or isinstance(failure, SlotTooFar | TooLateToSend):
+            return
+        if not isinstance(failure, NotDelivered | OutcomeUnknown) or is_own_answer(
+            failure.answer.status, failure.answer.correlation_id
+        ):
+            self.note_answer()
+            return
+        if self._since is None:
+            self._since, self._latest_attempt = self._clock(), self._upkeep.read_latest_attempt()
+        asks_for_long = (failure.retry_after or 0.0) > LONGEST_PAUSE
+        if asks_for_long or self._clock() >= self._since + WAIT_AFTER_FAILURE:
+            detail = f"The last call ended with: {failure}. {OUTAGE_CURE}"
+            self._upkeep.pause_for_outage(self._batch_id, detail, after=self._latest_attempt)
+            self._since, self._is_settled = None, True
+
+
+def restart_times(database: Database, connection: Connection) -> None:
+    """Let no turn last longer than from now on, believe no reading of the inventory of a time to come, and count from
+    now how long a job has been out. In the caller's transaction."""
+    is_too_far = Batch.prepared_until > database.now(LEASE)
+    connection.execute(update(Batch).where(is_too_far).values(prepared_until=database.now(LEASE)))
+    read_later = update(Batch).where(Batch.inventory_read_at > database.now())
+    connection.execute(read_later.values(inventory_read_at=None))
+    unfinished = update(InventoryJob).where(text(UNFINISHED))
+    connection.execute(unfinished.values(counted_from=database.now()))
+    connection.execute(unfinished.where(InventoryJob.sent_at > database.now()).values(sent_at=database.now()))
