@@ -21,7 +21,7 @@ from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
 from worker.observability.escaping import escape_line
 from worker.observability.logs import configure_logs
-from worker.process import broker, events
+from worker.process import broker
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
@@ -106,7 +106,6 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tick},
     },
 )
-events.install(app)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",

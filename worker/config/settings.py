@@ -92,7 +92,7 @@ class Settings(Described):
     backup_stamp: SettingPath | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: Count = 8
-    concurrency: int = Field(default=8, ge=1, le=2000)
+    concurrency: int = Field(default=64, ge=1, le=2000)
     concurrency_max: int | None = Field(default=None, ge=1, le=2000)
     one_processor: bool = True
     database_connections: int = Field(default=4, ge=1, le=1000)

@@ -23,10 +23,8 @@ class Lane:
 
     def __init__(self, database: Database, types: Types, build: Build, then: Executable | None = None) -> None:
         self._database = database
-        dialect, types = database.engine.dialect, {**THIS, **types}
-        self._statement: LaneStatement = (
-            InTurn(dialect, types, build, then) if database.is_sqlite else AtOnce(dialect, types, build)
-        )
+        types = {**THIS, **types}
+        self._statement: LaneStatement = InTurn(types, build, then) if database.is_sqlite else AtOnce(types, build)
         self._combiner = Combiner[Values, Found](self._execute, is_away)
 
     def execute(self, values: Values) -> Found:
