@@ -6,6 +6,8 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 
 from __future__ import annotations
 
+import logging
+import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -16,10 +18,13 @@ import click
 from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
+from sqlalchemy.exc import DBAPIError
 
 from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
+from worker.database.errors import explain, is_away
 from worker.observability.escaping import escape_line
+from worker.observability.log_interval import LogInterval
 from worker.observability.logs import configure_logs
 from worker.process import broker
 
@@ -113,18 +118,44 @@ if settings.replay_cron:
     }
 
 
+if "flower" in sys.argv:
+    # Not at the top: no other process needs Flower, which has not read its options yet.
+    from worker.process.flower_defaults import VARIABLES
+
+    os.environ.update(VARIABLES | os.environ)
+
+
 @celery.signals.import_modules.connect
 def _set_flowers_defaults(**_: object) -> None:
     """Set who gets at Flower, and what it may do. It sends this signal when it has read its options, before it listens;
     workers send it too. An exception here ends the process that sent it, so Flower never starts unrestricted."""
     context = click.get_current_context(silent=True)
     if context and context.info_name == "flower":
-        # Not at the top: no other process needs Flower.
         from worker.process.flower_defaults import set_defaults
 
         set_defaults()
 
 
+class AwayLines(logging.Filter):
+    """Makes one line, once a minute, of the tasks that fail while the database is away. Celery would write a traceback
+    for each tick."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._interval = LogInterval()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, DBAPIError) or not is_away(error):
+            return True
+        record.msg, record.args = "database_away: %s", (str(explain(error)),)
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return self._interval.begin_if_over()
+
+
 @celery.signals.setup_logging.connect
 def _setup_logging(loglevel: int | str | None = None, **_: object) -> None:
     configure_logs(loglevel or "WARNING", settings.log_format)
+    # Where Celery writes that a task has failed.
+    logging.getLogger("celery.app.trace").addFilter(AwayLines())

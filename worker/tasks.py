@@ -14,7 +14,8 @@ from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.known_settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.processes import FAILS_ALONE
-from worker.process import away_lines, broker, database_check
+from worker.process import broker
+from worker.process.start_check import end_if_unusable
 from worker.process.worker_parts import WorkerParts
 from worker.records.outcome import DeadLettered
 
@@ -35,15 +36,19 @@ def check_settings(**_signal: object) -> None:
 def check_database(**_: object) -> None:
     """End the process where the database is a standby, lacks the schema, or can't be worked with for another lasting
     reason."""
-    database_check.end_if_unusable(parts.database)
-    away_lines.install()
-    broker.mend_request_sets()
+    end_if_unusable(parts.database)
 
 
 @worker_init.connect
 def check_fitness(**_: object) -> None:
     """End the process where others work and it could not."""
     parts.start_check.end_if_unfit()
+
+
+@worker_init.connect
+def mend_request_sets(**_: object) -> None:
+    """Make Celery's sets of tasks in hand fit for threads that change them while others go through them."""
+    broker.mend_request_sets()
 
 
 @worker_ready.connect

@@ -20,8 +20,8 @@ from cpu import cpu
 from ours import Ours
 from rig import Rig, end_in_good_order, told
 from slices import cut
-
 from worker.process.affinity import move_to_this_processor
+
 from worker.simulator.shipment import make_shipment
 
 TIMEOUT = 120

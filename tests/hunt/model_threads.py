@@ -6,8 +6,8 @@ from copy import copy
 from typing import Any, TypeVar
 
 from hunt.strands import Strands
-from worker.combining.combiner import Combiner, R, T, _Waiter
-from worker.database.away import is_away
+from worker.combining import Combiner, R, T, _Waiter
+from worker.database.errors import is_away
 from worker.leases.claims import Claims
 from worker.leases.lanes import Lane
 from worker.leases.settlement import Settlement

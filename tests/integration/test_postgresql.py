@@ -18,13 +18,12 @@ from support.servers.postgres import PostgresServer
 
 from migrations import HEAD
 from worker.database import schema
-from worker.database.away import is_away
-from worker.database.encoding import OtherEncoding
 from worker.database.engine import Database
-from worker.database.explanations import explain
+from worker.database.errors import explain, is_away
+from worker.database.postgresql import OtherEncoding
 from worker.installation.installation import Installation
-from worker.process.database_check import find_fault
 from worker.process.parts import Parts
+from worker.process.start_check import find_fault
 
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
 

@@ -10,7 +10,7 @@ import time
 
 import structlog
 
-from worker.database.away import is_away
+from worker.database.errors import is_away
 from worker.fleet.processes import SIGN_OF_LIFE_EVERY, Processes, Sickness
 
 log = structlog.get_logger()

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.sql.base import Executable
 
-from worker.combining.combiner import Combiner
-from worker.database.away import is_away
+from worker.combining import Combiner
 from worker.database.engine import Database
+from worker.database.errors import is_away
 from worker.leases.lane_statements import THIS, AtOnce, Build, Found, InTurn, LaneStatement, Types, Values
 
 

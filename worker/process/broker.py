@@ -43,9 +43,9 @@ class LastingTransport(Transport):
     """A transport that takes more for a lost connection than kombu does, since Celery ends the worker for anything
     else.
 
-    Every refusal of the server counts: during a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING), its
-    memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. So does a message that nobody can
-    read. It is gone by then: if it was about a record, that is noticed when the record's queue lease runs out."""
+    Every refusal of the server counts: during a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING),
+    its memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. So does a message that nobody
+    can read. It is gone by then: if it was about a record, that is noticed when the record's queue lease runs out."""
 
     connection_errors = (*Transport.connection_errors, redis.ResponseError, *_UNREADABLE)
 

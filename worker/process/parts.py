@@ -1,5 +1,5 @@
-"""The parts that commands and workers have in common. All parts of a process are put together here, in
-`worker_parts` and in `undo_parts`, and nowhere else.
+"""The parts that commands and workers have in common, and those of an undo. All parts of a process are put together
+here and in `worker_parts`, and nowhere else.
 
 Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
 what it needs.
@@ -8,6 +8,7 @@ what it needs.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -18,11 +19,18 @@ from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import PaceCommands
 from worker.batches.preparation.imports import Imports
+from worker.batches.preparation.inventory import Inventory
+from worker.batches.preparation.token_work import TokenWork
+from worker.batches.undo.pipeline import Undo
+from worker.batches.undo.revocation_jobs import Revoking
+from worker.batches.undo.tokens import Tokens
+from worker.batches.undo.undo_check import UndoCheck
 from worker.config.environment import Environment
 from worker.config.environments import Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.memory import PaceMemory
 from worker.pace.paces import Paces
 from worker.pingone.clients import Clients
@@ -104,3 +112,52 @@ class Parts:
     def pace_commands(self, actor: Actor) -> PaceCommands:
         """Commands on the paces of licenses, as this actor gives them."""
         return PaceCommands(self.database, actor)
+
+
+class UndoParts(Parts):
+    """Builds the parts of a process that undoes batches."""
+
+    @part
+    def undo_check(self) -> UndoCheck:
+        return UndoCheck(self.database, self.settings)
+
+    @part
+    def token_work(self) -> TokenWork:
+        inventory = Inventory(self.database, self.keyring)
+        # Only ends jobs, so that no batch has to be kept for it.
+        return TokenWork(
+            self.database,
+            self.clients,
+            inventory,
+            self.imports,
+            renew=lambda _: True,
+            wait=time.sleep,
+            send_within=self.settings.send_within,
+        )
+
+    def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
+        """The undo of batches of this environment, as this actor commands it."""
+        importer, settings = environment.as_importer(), self.settings
+        revoking = Revoking(
+            self.database,
+            self.clients,
+            importer,
+            self.undo_check,
+            time.sleep,
+            send_within=settings.send_within,
+            answer_within=settings.over_after,
+        )
+        return Undo(
+            self.database,
+            self.clients,
+            environment,
+            settings,
+            actor,
+            self.undo_check,
+            Tokens(self.database, self.keyring, self.clients, importer, on_progress),
+            revoking,
+            self.imports,
+            self.token_work,
+            time.sleep,
+            on_progress,
+        )

@@ -20,7 +20,6 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
-from worker.database.erasing import empty_log
 from worker.vault.fingerprints import make_fingerprints
 
 # What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
@@ -69,7 +68,7 @@ class Erasure:
             mark = make_fingerprints(connection, self._keyring).make("person", _fold(person))
             facts: dict[str, Any] = {"person": mark, "records": len(ids), "batches": sorted(erased.batches)}
             audit.append(self._database, connection, self._actor, Action.ERASE, None, facts)
-        empty_log(self._database)
+        self._database.empty_log()
         return Erased(erased.batches, erased.in_progress, mark)
 
 

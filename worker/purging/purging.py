@@ -18,7 +18,6 @@ from models.encrypted import Keyring
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import LOAD_LOCK, Database
-from worker.database.erasing import empty_log
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.purging.candidates import Candidate, Candidates
 from worker.purging.removing import Removing, count_left, find_left, remove_all_but_records
@@ -90,7 +89,7 @@ class Purging:
                 done.append(marked)
                 for count in self._removing.remove(candidate.id):
                     on_progress(REMOVING, removed := removed + count, plan.records)
-        empty_log(self._database)
+        self._database.empty_log()
         return Plan(done, plan.left)
 
     def _mark(self, candidate: Candidate) -> Candidate | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.encrypted import DecryptionError
 from models.reason import PauseReason
 from worker.batches.consequences import explain_decryption_failure
-from worker.database.away import is_away
+from worker.database.errors import is_away
 from worker.rules.limits import Limits
 from worker.rules.steps import Decision, Pause, Retry
 

@@ -27,5 +27,5 @@ def desk(
     database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Desk]:
     with closing(Desk(database, pingone, valkey_url, keyring)) as desk:
-        monkeypatch.setattr("worker.process.undo_parts.time.sleep", desk.wait)
+        monkeypatch.setattr("worker.process.parts.time.sleep", desk.wait)
         yield desk

@@ -229,7 +229,7 @@ def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too(
             connection.execute(update(Record).values(OURS | {"device_id": "made"}))
         desk.wait(seconds)
 
-    monkeypatch.setattr("worker.process.undo_parts.time.sleep", find)
+    monkeypatch.setattr("worker.process.parts.time.sleep", find)
     desk.command.undo("shipment")
 
     assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"])

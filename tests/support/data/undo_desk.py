@@ -19,7 +19,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
-from worker.process.undo_parts import UndoParts
+from worker.process.parts import UndoParts
 from worker.simulator.faults import FaultOrder
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 from worker.simulator.simulation import Simulation

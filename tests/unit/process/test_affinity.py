@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from structlog.testing import capture_logs
 from support.processes.waiting import wait_until
+from worker.process.affinity import move_to_this_processor
 
 from worker.process import affinity
-from worker.process.affinity import move_to_this_processor
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a process choose")
 

@@ -7,7 +7,6 @@ import sys
 
 import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
-
 from worker.process.away_lines import AwayLines
 
 

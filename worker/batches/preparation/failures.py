@@ -16,7 +16,7 @@ from worker.batches.preparation.obstacles import Obstacle
 from worker.batches.preparation.turns import Turn
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.database.away import is_away
+from worker.database.errors import is_away
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     CredentialsRefused,
