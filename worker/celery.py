@@ -26,7 +26,7 @@ from worker.database.errors import explain, is_away
 from worker.observability.escaping import escape_line
 from worker.observability.log_interval import LogInterval
 from worker.observability.logs import configure_logs
-from worker.process import broker
+from worker.process import broker, events
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
@@ -111,6 +111,7 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tick},
     },
 )
+events.install(app)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",
