@@ -18,15 +18,13 @@ import click
 from celery import Celery
 from celery.schedules import crontab
 from kombu.entity import Queue
-from sqlalchemy.exc import DBAPIError
 
 from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
-from worker.database.errors import explain, is_away
 from worker.observability.escaping import escape_line
-from worker.observability.log_interval import LogInterval
 from worker.observability.logs import configure_logs
-from worker.process import broker, events
+from worker.process import broker
+from worker.process.start_check import AwayLines
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
@@ -111,7 +109,7 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tick},
     },
 )
-events.install(app)
+broker.send_events_together(app)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",
@@ -135,24 +133,6 @@ def _set_flowers_defaults(**_: object) -> None:
         from worker.process.flower_defaults import set_defaults
 
         set_defaults()
-
-
-class AwayLines(logging.Filter):
-    """Makes one line, once a minute, of the tasks that fail while the database is away. Celery would write a traceback
-    for each tick."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._interval = LogInterval()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, DBAPIError) or not is_away(error):
-            return True
-        record.msg, record.args = "database_away: %s", (str(explain(error)),)
-        record.exc_info = record.exc_text = None
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        return self._interval.begin_if_over()
 
 
 @celery.signals.setup_logging.connect

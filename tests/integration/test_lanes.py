@@ -16,10 +16,9 @@ from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.lane_statements import AtOnce, Values
+from worker.leases.lane_statements import Values
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
@@ -158,13 +157,3 @@ def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases
     assert look(database, made.ids[0]).device_id == "", "half of it was committed"
     assert lane._execute(asked[:1]) != [None]
     assert look(database, made.ids[0]).device_id == "device-1"
-
-
-def test_what_is_the_same_for_all_records_is_not_sent_with_each() -> None:
-    leases = Leases(Database("postgresql+psycopg://somewhere/oathbulk"))
-    lanes = [lane for lane, _ in leases._claims._lanes] + list(leases._settlement._lanes.values())
-    for lane in lanes:
-        statement = lane._statement
-        assert isinstance(statement, AtOnce)
-        for text in (statement.one, statement.many):
-            assert set(text.compiled.params) <= set(statement._writers)

@@ -14,8 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, fi
 from worker.config.home_path import DATABASE, find_home
 from worker.config.server_urls import check_database_url, check_redis_url, check_web_url
 
-# Thread limit of a worker process when neither OATHBULK_CONCURRENCY nor OATHBULK_CONCURRENCY_MAX is set.
-DEFAULT_THREAD_LIMIT = 512
 # Seconds. Below it, a process would do nothing but look at its clock.
 SHORTEST = 0.01
 # Seconds: a day. Whoever sets more has mistyped it; and a datetime, which ends with the year 9999, takes many of them.
@@ -92,8 +90,8 @@ class Settings(Described):
     backup_stamp: SettingPath | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: Count = 8
+    # Threads that wait for PingOne most of their time: 100 requests a second that take 0.6 s each.
     concurrency: int = Field(default=64, ge=1, le=2000)
-    concurrency_max: int | None = Field(default=None, ge=1, le=2000)
     one_processor: bool = True
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
@@ -160,16 +158,6 @@ class Settings(Described):
                 "OATHBULK_LEASE: a call ends inside its lease"
             )
         return self
-
-    def find_thread_limit(self, started_with: int) -> int:
-        """The most threads that a worker process may have that started with so many.
-
-        If a person set the number that it starts with, here or by Celery's option, it stays at that number, unless
-        OATHBULK_CONCURRENCY_MAX is set too.
-        """
-        is_set = "concurrency" in self.model_fields_set or started_with != self.concurrency
-        limit = self.concurrency_max or (started_with if is_set else DEFAULT_THREAD_LIMIT)
-        return max(limit, started_with)
 
     @property
     def over_after(self) -> float:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 import redis
+from celery import Celery, bootsteps
 from celery.app.amqp import AMQP
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
@@ -33,6 +34,13 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionErro
 # Seconds after which a worker that has some room fetches, although it has not much: longer than the time between two
 # messages that are worth to be fetched together, and too short to notice.
 LONGEST_DELAY = 0.05
+
+# Events that are sent together. A task has three (received, started, succeeded).
+EVENTS_TOGETHER = 60
+# Events at which the thread that has one more sends them all by itself, should the loop not come to it.
+MOST_WAITING = 4 * EVENTS_TOGETHER
+# Seconds after which fewer events are sent too.
+FLUSH_INTERVAL = 0.5
 
 
 class LastingConnection(Connection):
@@ -133,6 +141,41 @@ class LastingTransport(Transport):
         return connection
 
 
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A part of the worker that starts with each connection, after the part that makes the event dispatcher."""
+
+    requires = ("celery.worker.consumer.events:Events",)
+    _last: Any = None
+
+    def start(self, consumer: Any) -> None:
+        dispatcher = consumer.event_dispatcher
+        # Only with an event loop does Celery hold events back.
+        if dispatcher.on_send_buffered is None:
+            return
+        dispatcher.buffer_limit = MOST_WAITING
+        dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
+        self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002
+        if self._last is not None:
+            self._last.cancel()
+
+
+class CallOnceInSoMany:
+    """Makes one call for so many calls of it. Threads may lose a count to each other, which does no harm."""
+
+    def __init__(self, times: int, call: Any) -> None:
+        self._times = times
+        self._call = call
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if self._count >= self._times:
+            self._count = 0
+            self._call()
+
+
 class SteadyWeakSet(weakref.WeakSet[Any]):
     """A set whose iteration goes through what it held at the beginning, whatever other threads do to it meanwhile."""
 
@@ -149,6 +192,11 @@ def install() -> None:
     """Use LastingTransport for redis:// and rediss:// from here on."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{LastingTransport.__name__}"
+
+
+def send_events_together(app: Celery) -> None:
+    """Send events together in every worker of this app."""
+    app.steps["consumer"].add(EventBatches)
 
 
 def mend_request_sets() -> None:

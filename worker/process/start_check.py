@@ -1,8 +1,10 @@
 """Ends a worker that is being started and could do no work, with one line that names the cure: where its database takes
-nothing from it, and where others work and it could not, which each new attempt would cost an OTP to find out."""
+nothing from it, and where others work and it could not, which each new attempt would cost an OTP to find out. Where the
+database is away later, a line a minute says so."""
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from sqlalchemy import Connection, select
@@ -19,6 +21,7 @@ from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated, read_revision, refuse_older
 from worker.fleet.processes import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
 from worker.leases.order import has_pending
+from worker.observability.log_interval import LogInterval
 from worker.pingone.clients import Clients
 from worker.pingone.clock_drift import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
@@ -117,3 +120,21 @@ class StartCheck:
         return any(
             line.is_late and line.correlation_id and line.worker not in (None, self._processes.name) for line in latest
         )
+
+
+class AwayLines(logging.Filter):
+    """Makes one line, once a minute, of the tasks that fail while the database is away. Celery would write a traceback
+    for each tick."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._interval = LogInterval()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, DBAPIError) or not is_away(error):
+            return True
+        record.msg, record.args = "database_away: %s", (str(explain(error)),)
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return self._interval.begin_if_over()

@@ -20,8 +20,7 @@ from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment
 from worker.config.environments import Environments
 from worker.config.settings import ConfigError, Settings
-from worker.dispatch.dispatcher import Broker, Dispatcher
-from worker.dispatch.workload import Workload
+from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet.fitness import Fitness
 from worker.fleet.processes import NETWORK, Processes, Sickness, name_this_process
 from worker.leases.clock_jumps import RecordTimes

@@ -12,8 +12,7 @@ from worker.config.environment import Environment
 from worker.config.environments import Environments
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.dispatch.dispatcher import Broker, Dispatcher
-from worker.dispatch.workload import Workload
+from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet.processes import Processes
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue

@@ -455,21 +455,6 @@ def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("variables", "started_with", "limit"),
-    [
-        ({}, 8, 512),
-        # A number that a person set is kept, also if it was set by Celery's option.
-        ({"OATHBULK_CONCURRENCY": "4"}, 4, 4),
-        ({}, 32, 32),
-        ({"OATHBULK_CONCURRENCY": "4", "OATHBULK_CONCURRENCY_MAX": "64"}, 4, 64),
-        ({"OATHBULK_CONCURRENCY": "100", "OATHBULK_CONCURRENCY_MAX": "64"}, 100, 100),
-    ],
-)
-def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, started_with, limit):
-    assert load_settings(variables).find_thread_limit(started_with) == limit
-
-
-@pytest.mark.parametrize(
     "place", ["/var/log/oathbulk.heads", "syslog:", "https://siem.example.com/heads/", "http://127.0.0.1:8080/heads"]
 )
 def test_the_audits_head_goes_to_a_file_the_systems_log_or_a_server(place: str) -> None:

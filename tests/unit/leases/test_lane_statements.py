@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Integer, update
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from models.record import Record
 from worker.leases.lane_statements import THIS, AtOnce
@@ -23,7 +22,7 @@ class Driver:
         self._rows = [(lease, f"row of {lease}") for lease in found]
         self.given: dict[str, Any] = {}
 
-    def exec_driver_sql(self, _: str, given: dict[str, Any]) -> Rows:
+    def execute(self, _: object, given: dict[str, Any]) -> Rows:
         self.given = given
         return Rows(self._rows)
 
@@ -31,7 +30,6 @@ class Driver:
 def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
     """A statement for records with these ids."""
     statement = AtOnce(
-        PGDialect_psycopg(),
         THIS | {"posts": Integer()},
         lambda given: (
             update(Record)
@@ -49,9 +47,9 @@ def test_records_go_by_their_ids_so_that_two_processes_lock_them_in_one_order() 
     driver = Driver()
     assert execute(driver) == [None, None, None]
     assert driver.given == {
-        "this_id": "{1,2,3}",
-        "this_lease": '{"lease 1","lease 2","lease 3"}',
-        "posts": "{10,20,30}",
+        "this_id": [1, 2, 3],
+        "this_lease": ["lease 1", "lease 2", "lease 3"],
+        "posts": [10, 20, 30],
     }
 
 
