@@ -30,9 +30,8 @@ PASSED_OVER = tuple(
     f"{WORKER}/{file}"
     for file in (
         "database/engine.py",
-        "combining/combiner.py",
-        "leases/lane_statements.py",
-        "leases/lanes.py",
+        "combining.py",
+        "leases/group_commit.py",
         "leases/write_retries.py",
         "pingone/connections.py",
         "pingone/transport.py",

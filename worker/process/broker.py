@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
@@ -111,8 +111,11 @@ class FetchingChannel(Channel):
         if self.ack_emulation or not room:
             return []
         priority = first.properties.get("priority")
-        with self.conn_or_acquire() as client:
-            return client.rpop(f"{queue}{self.sep}{priority}" if priority else queue, room) or []
+        name = f"{queue}{self.sep}{priority}" if priority else queue
+        # An older server, or one that does not permit it, gives one after the other.
+        with self.conn_or_acquire() as client, suppress(redis.ResponseError):
+            return client.rpop(name, room) or []
+        return []
 
 
 class LastingTransport(Transport):

@@ -11,6 +11,7 @@ import pytest
 import redis
 from kombu import Connection, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
 from worker.process.broker import LONGEST_DELAY, Room
@@ -89,6 +90,15 @@ def test_what_goes_ahead_is_fetched_first(valkey_url: str) -> None:
         worker.look()
         worker.look()
         assert worker.numbers == [7, 1, 2]
+
+
+def test_a_server_that_refuses_to_give_several_is_asked_for_one_after_the_other(own_valkey: ValkeyServer) -> None:
+    with working(own_valkey.let_in("limited", "~* &* +@all -rpop")) as worker:
+        worker.publish(1, 2)
+        worker.look()
+        assert worker.numbers == [1]
+        worker.look()
+        assert worker.numbers == [1, 2]
 
 
 def test_a_message_that_nobody_can_read_takes_none_of_the_others_along(valkey_url: str) -> None:

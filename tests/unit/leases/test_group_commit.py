@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Integer, update
 
 from models.record import Record
-from worker.leases.lane_statements import THIS, AtOnce
+from worker.database.engine import Database
+from worker.leases.group_commit import GroupCommit
 
 
 class Rows(list[tuple[str, str]]):
@@ -29,8 +30,9 @@ class Driver:
 
 def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
     """A statement for records with these ids."""
-    statement = AtOnce(
-        THIS | {"posts": Integer()},
+    statement = GroupCommit(
+        Database("postgresql+psycopg://nowhere/oathbulk"),
+        {"posts": Integer()},
         lambda given: (
             update(Record)
             .where(Record.id == given["this_id"])
@@ -40,7 +42,7 @@ def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
     )
     connection: Any = driver
     asked = [{"this_id": number, "this_lease": f"lease {number}", "posts": 10 * number} for number in numbers]
-    return statement.execute(connection, asked)
+    return statement._run(connection, asked)
 
 
 def test_records_go_by_their_ids_so_that_two_processes_lock_them_in_one_order() -> None:
