@@ -30,7 +30,7 @@ PASSED_OVER = tuple(
     f"{WORKER}/{file}"
     for file in (
         "database/engine.py",
-        "combining.py",
+        "database/combining.py",
         "leases/group_commit.py",
         "leases/write_retries.py",
         "pingone/connections.py",

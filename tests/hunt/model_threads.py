@@ -6,7 +6,7 @@ from copy import copy
 from typing import Any, TypeVar
 
 from hunt.strands import Strands
-from worker.combining import Combiner, R, T, _Waiter
+from worker.database.combining import Combiner, R, T, _Waiter
 from worker.database.errors import is_away
 from worker.leases.claims import Claims
 from worker.leases.group_commit import GroupCommit

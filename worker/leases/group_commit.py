@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Row, String
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
-from worker.combining import Combiner
+from worker.database.combining import Combiner
 from worker.database.engine import Database
 from worker.database.errors import is_away
 

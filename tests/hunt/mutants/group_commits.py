@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from hunt.mutants.patching import Patch, around, mutant
-from worker.combining import Combiner
+from worker.database.combining import Combiner
 from worker.leases.group_commit import GroupCommit
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from worker import combining
-from worker.combining import Combiner, LeaderLost
+from worker.database import combining
+from worker.database.combining import Combiner, LeaderLost
 
 # Seconds that something may take which happens at once.
 PATIENCE = 20.0
