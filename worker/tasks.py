@@ -14,7 +14,7 @@ from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.known_settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet.processes import FAILS_ALONE
-from worker.process import broker
+from worker.process import affinity, broker
 from worker.process.start_check import end_if_unusable
 from worker.process.worker_parts import WorkerParts
 from worker.records.outcome import DeadLettered
@@ -55,6 +55,13 @@ def mend_request_sets(**_: object) -> None:
 def show_life(**_: object) -> None:
     """Say every few seconds that this process lives."""
     parts.fitness.start_watching()
+
+
+@worker_ready.connect
+def keep_threads_on_one_processor(**_: object) -> None:
+    """Keep all threads of this process on one processor, if the settings say so."""
+    if settings.one_processor:
+        affinity.start()
 
 
 @worker_shutting_down.connect
