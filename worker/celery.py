@@ -6,6 +6,8 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 
 from __future__ import annotations
 
+import logging
+import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -21,7 +23,8 @@ from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
 from worker.observability.escaping import escape_line
 from worker.observability.logs import configure_logs
-from worker.process import broker, events
+from worker.process import broker
+from worker.process.start_check import AwayLines
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
@@ -106,12 +109,19 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tuning.tick},
     },
 )
-events.install(app)
+broker.send_events_together(app)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",
         "schedule": crontab.from_string(settings.replay_cron),
     }
+
+
+if "flower" in sys.argv:
+    # Not at the top: no other process needs Flower, which has not read its options yet.
+    from worker.process.flower_defaults import VARIABLES
+
+    os.environ.update(VARIABLES | os.environ)
 
 
 @celery.signals.import_modules.connect
@@ -120,7 +130,6 @@ def _set_flowers_defaults(**_: object) -> None:
     workers send it too. An exception here ends the process that sent it, so Flower never starts unrestricted."""
     context = click.get_current_context(silent=True)
     if context and context.info_name == "flower":
-        # Not at the top: no other process needs Flower.
         from worker.process.flower_defaults import set_defaults
 
         set_defaults()
@@ -129,3 +138,5 @@ def _set_flowers_defaults(**_: object) -> None:
 @celery.signals.setup_logging.connect
 def _setup_logging(loglevel: int | str | None = None, **_: object) -> None:
     configure_logs(loglevel or "WARNING", settings.log_format)
+    # Where Celery writes that a task has failed.
+    logging.getLogger("celery.app.trace").addFilter(AwayLines())

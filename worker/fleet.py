@@ -175,7 +175,7 @@ class Fitness:
     def _watch(self) -> None:
         import structlog
 
-        from worker.database.away import is_away
+        from worker.database.errors import is_away
 
         log = structlog.get_logger()
         while not self.is_sick:

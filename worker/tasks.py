@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
@@ -16,13 +14,10 @@ from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet import FAILS_ALONE
-from worker.process import affinity, away_lines, database_check, fetching, request_sets
-from worker.process.threads import Threads
+from worker.process import affinity, broker
+from worker.process.start_check import end_if_unusable
 from worker.process.worker_parts import WorkerParts
 from worker.records.outcome import DeadLettered
-
-# Objects: 64 records in hand, as many as a busy worker has, have a few hundred each.
-GARBAGE_THRESHOLD = 20_000
 
 # The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
 only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
@@ -41,8 +36,7 @@ def check_settings(**_signal: object) -> None:
 def check_database(**_: object) -> None:
     """End the process where the database is a standby, lacks the schema, or can't be worked with for another lasting
     reason."""
-    database_check.end_if_unusable(parts.database)
-    away_lines.install()
+    end_if_unusable(parts.database)
 
 
 @worker_init.connect
@@ -52,21 +46,9 @@ def check_fitness(**_: object) -> None:
 
 
 @worker_init.connect
-def install_request_sets(**_: object) -> None:
+def mend_request_sets(**_: object) -> None:
     """Make Celery's sets of tasks in hand fit for threads that change them while others go through them."""
-    request_sets.install()
-
-
-@worker_ready.connect
-def watch_threads(sender: Any, **_: object) -> None:
-    """Watch the thread pool; add threads while hardly one is free to wait for a slot."""
-    Threads(
-        sender.pool.executor,
-        parts.paces.known,
-        settings.find_thread_limit,
-        lambda: parts.database.waiting.seconds,
-        partial(fetching.raise_reserve, sender),
-    ).watch()
+    broker.mend_request_sets()
 
 
 @worker_ready.connect
@@ -80,16 +62,6 @@ def keep_threads_on_one_processor(**_: object) -> None:
     """Keep all threads of this process on one processor, if the settings say so."""
     if settings.one_processor:
         affinity.start()
-
-
-@worker_ready.connect
-def spare_garbage_collections(**_: object) -> None:
-    """Tell the garbage collector to leave out what is loaded by now, since it stays for good, and to look for garbage
-    only among more objects than the records in hand have. It finds hardly any, since nearly every object goes with its
-    last reference, and would take a twentieth of a worker's time for that."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 @worker_shutting_down.connect

@@ -19,7 +19,7 @@ from support.servers.postgres import PostgresServer
 
 from models.encrypted import generate_key
 from worker.database.engine import Database
-from worker.database.explanations import explain
+from worker.database.errors import explain
 from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults

@@ -11,7 +11,7 @@ import threading
 from itertools import count
 
 from crash_points.steps import Steps
-from worker.leases.lanes import Lane
+from worker.leases.group_commit import GroupCommit
 
 
 def install(point: str, time: int, *, among: str = "", later: float = 0.0) -> None:
@@ -33,7 +33,7 @@ def goes_together() -> bool:
     frame = sys._getframe(1)
     while frame.f_back is not None:
         frame = frame.f_back
-        if frame.f_code is Lane._execute.__code__:
+        if frame.f_code is GroupCommit._commit.__code__:
             return len(frame.f_locals["requests"]) > 1
     return False
 

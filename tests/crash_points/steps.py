@@ -29,9 +29,8 @@ PASSED_OVER = tuple(
     f"{WORKER}/{file}"
     for file in (
         "database/engine.py",
-        "combining/combiner.py",
-        "leases/lane_statements.py",
-        "leases/lanes.py",
+        "database/combining.py",
+        "leases/group_commit.py",
         "leases/write_retries.py",
         "pingone/transport.py",
     )

@@ -6,10 +6,10 @@ from copy import copy
 from typing import Any, TypeVar
 
 from hunt.strands import Strands
-from worker.combining.combiner import Combiner, R, T, _Waiter
-from worker.database.away import is_away
+from worker.database.combining import Combiner, R, T, _Waiter
+from worker.database.errors import is_away
 from worker.leases.claims import Claims
-from worker.leases.lanes import Lane
+from worker.leases.group_commit import GroupCommit
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
 
@@ -40,10 +40,10 @@ def copy_for_process(part: P) -> P:
         return type(part)(map(copy_for_process, part))
     if isinstance(part, dict):
         return type(part)((name, copy_for_process(each)) for name, each in part.items())
-    if isinstance(part, Lane):
-        lane = copy(part)
-        lane._combiner = Combiner(lane._execute, is_away)
-        return lane
+    if isinstance(part, GroupCommit):
+        statement = copy(part)
+        statement._combiner = Combiner(statement._commit, is_away)
+        return statement
     if isinstance(part, Leases | Claims | Settlement):
         whole = copy(part)
         vars(whole).update({name: copy_for_process(each) for name, each in vars(part).items()})

@@ -11,7 +11,7 @@ from typing import Any
 
 import worker.batches.imports
 import worker.batches.preparation
-import worker.combining.combiner
+import worker.database.combining
 import worker.leases.claims
 import worker.leases.write_retries
 import worker.pace.memory
@@ -35,7 +35,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.records.attempt, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.leases.claims, "boot_time", clock.monotonic),
-        (worker.combining.combiner, "_Waiter", make_waiter(strands)),
+        (worker.database.combining, "_Waiter", make_waiter(strands)),
         (worker.leases.write_retries, "boot_time", clock.monotonic),
         (worker.leases.write_retries, "sleep", strands.sleep),
         (worker.batches.preparation, "boot_time", clock.monotonic),

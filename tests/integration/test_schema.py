@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from sqlalchemy import Column, Connection, MetaData, Table, insert, inspect, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from support.data.audit_lines import hash_of
@@ -35,7 +36,7 @@ from models.refused_row import REFUSED
 from worker import audit
 from worker.audit import GENESIS
 from worker.config.settings import ConfigError
-from worker.database import revision, schema
+from worker.database import schema
 from worker.database.engine import AUDIT_LOCK
 from worker.installation.installation import Installation
 from worker.leases.attempt_line import CallSummary
@@ -132,26 +133,37 @@ def checks(database: MovingDatabase) -> set[tuple[str, str | None, str]]:
     }
 
 
+def downgrade(database: MovingDatabase, revision: str) -> None:
+    with database.migrating() as connection:
+        command.downgrade(schema.configure(connection), revision)
+
+
+def check(database: MovingDatabase) -> None:
+    """That migrations lead to what the models describe. Raises alembic's CommandError if not."""
+    with database.migrating() as connection:
+        command.check(schema.configure(connection))
+
+
 def test_an_empty_database_is_brought_up_to_date(empty: MovingDatabase) -> None:
-    assert revision.current(empty) is None
+    assert schema.current(empty) is None
 
     assert schema.upgrade(empty) == HEAD
 
     assert tables(empty) == TABLES
-    revision.ensure_current(empty)
+    schema.ensure_current(empty)
 
 
 def test_models_and_migrations_say_the_same(empty: MovingDatabase) -> None:
     schema.upgrade(empty)
 
-    schema.check(empty)
+    check(empty)
 
 
 def test_the_migrated_schema_is_the_one_that_the_models_would_create(empty: MovingDatabase) -> None:
     """Alembic's own check overlooks conditions of indexes and checks; the database itself does not."""
     schema.upgrade(empty)
     migrated = definitions(empty), checks(empty)
-    schema.downgrade(empty, "base")
+    downgrade(empty, "base")
     with empty.writing() as connection:
         Base.metadata.create_all(connection)
 
@@ -174,15 +186,15 @@ def test_everything_goes_down_again_with_data_in_it(empty: MovingDatabase) -> No
     enqueue(empty, made)
     assert Leases(empty).claim(made.ids[0], ENVIRONMENT_ID) is not None
 
-    schema.downgrade(empty, "base")
+    downgrade(empty, "base")
 
     assert tables(empty) == set()
-    assert revision.current(empty) is None
+    assert schema.current(empty) is None
 
 
 def test_up_again_after_down(empty: MovingDatabase) -> None:
     schema.upgrade(empty)
-    schema.downgrade(empty, "base")
+    downgrade(empty, "base")
 
     schema.upgrade(empty)
 
@@ -195,9 +207,9 @@ def test_every_revision_goes_down_and_up_by_itself(empty: MovingDatabase) -> Non
     schema.upgrade(empty)
     up = definitions(empty), triggers(empty)
 
-    while revision.current(empty) is not None:
-        schema.downgrade(empty, "-1")
-    while revision.current(empty) != HEAD:
+    while schema.current(empty) is not None:
+        downgrade(empty, "-1")
+    while schema.current(empty) != HEAD:
         schema.upgrade(empty, "+1")
 
     assert (definitions(empty), triggers(empty)) == up
@@ -226,7 +238,7 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
 
     for _ in range(2):
         write_down(empty)
-        schema.downgrade(empty, "0001")
+        downgrade(empty, "0001")
         assert tables(empty) == {"batch", "record", "attempt"}
         lost = {"canary_row", "probe_at", "outages", *WINDOW, *MARKS, *PREPARATION}
         assert set(kept["batch"][0]) - set(rows(empty, "batch")[0]) == lost
@@ -239,7 +251,7 @@ def test_data_goes_through_0002_down_and_up(empty: MovingDatabase, leases_of_emp
     assert rows(empty, "record") == kept["record"]
     assert rows(empty, "attempt") == [attempt | BELONGING for attempt in kept["attempt"]]
     assert rows(empty, "audit") == []
-    schema.check(empty)
+    check(empty)
     if empty.is_sqlite:
         with empty.reading() as connection:
             assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
@@ -256,7 +268,7 @@ def test_what_waits_for_a_time_waits_for_a_person_after_0003_went_down(empty: Mo
         connection.execute(update(Batch).values(waits | {"state": "paused", "reason": reason, "outages": 1}))
     records = rows(empty, "record")
 
-    schema.downgrade(empty, "0002")
+    downgrade(empty, "0002")
     below = rows(empty, "batch")[0]
     schema.upgrade(empty)
 
@@ -265,14 +277,14 @@ def test_what_waits_for_a_time_waits_for_a_person_after_0003_went_down(empty: Mo
     assert "oathbulk resume" in below["detail"]
     assert rows(empty, "batch")[0] == below | dict.fromkeys(WINDOW) | MARKS | PREPARATION
     assert rows(empty, "record") == records
-    schema.check(empty)
+    check(empty)
 
 
 def test_a_file_is_still_loaded_once_after_0002_down_and_up(empty: MovingDatabase) -> None:
     """SQLite copies the table of batches on the way, and its partial index must come along."""
     schema.upgrade(empty)
     make_batch(empty, name="first", file_sha256="f" * 64)
-    schema.downgrade(empty, "0001")
+    downgrade(empty, "0001")
     schema.upgrade(empty)
 
     with pytest.raises(IntegrityError):
@@ -315,7 +327,7 @@ def test_no_line_of_the_audit_is_lost_or_changed_through_0005_up_and_down_and_up
     after = rows(empty, "audit")
 
     # The earlier version finds every line as it was, and its chain whole.
-    schema.downgrade(empty, "0004")
+    downgrade(empty, "0004")
     assert rows(empty, "audit") == [{name: line[name] for name in before[0]} for line in after]
     assert refuses_changes(empty)
     write_down_on_0004 = "INSERT INTO audit VALUES (5, '2026-05-04 13:30:00', 'a', 'pause', 'b', NULL, '{}', 'h')"
@@ -328,7 +340,7 @@ def test_no_line_of_the_audit_is_lost_or_changed_through_0005_up_and_down_and_up
     assert refuses_changes(empty)
     with empty.reading() as connection:
         assert audit.check(connection) == audit.CheckResult(4, None, None, has_keys=False)
-    schema.check(empty)
+    check(empty)
 
 
 def test_a_command_that_is_about_to_write_its_line_and_an_upgrade_do_not_wait_for_each_other(
@@ -383,7 +395,7 @@ def test_an_upgrade_that_cannot_be_written_down_is_none(empty: MovingDatabase) -
     with pytest.raises(ConfigError):
         schema.upgrade(empty, on_change=refuse)
 
-    assert revision.current(empty) == "0004"
+    assert schema.current(empty) == "0004"
 
 
 CHANGES = [
@@ -425,24 +437,24 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty: MovingDatabas
         schema.upgrade(empty)
 
     assert tables(empty) == {"attempt"}
-    assert revision.current(empty) is None
+    assert schema.current(empty) is None
 
 
 def test_a_database_that_is_not_up_to_date_is_told_with_the_cure(empty: MovingDatabase) -> None:
-    with pytest.raises(revision.SchemaOutdated, match=r"^the database is empty: run `oathbulk db upgrade`$"):
-        revision.ensure_current(empty)
+    with pytest.raises(schema.SchemaOutdated, match=r"^the database is empty: run `oathbulk db upgrade`$"):
+        schema.ensure_current(empty)
 
     schema.upgrade(empty)
     with empty.writing() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     told = f"^the database is at revision 0000, not {HEAD}: run `oathbulk db upgrade`$"
-    with pytest.raises(revision.SchemaOutdated, match=told):
-        revision.ensure_current(empty)
+    with pytest.raises(schema.SchemaOutdated, match=told):
+        schema.ensure_current(empty)
 
     with empty.writing() as connection:
         connection.exec_driver_sql("DELETE FROM alembic_version")
-    with pytest.raises(revision.SchemaOutdated, match="empty"):
-        revision.ensure_current(empty)
+    with pytest.raises(schema.SchemaOutdated, match="empty"):
+        schema.ensure_current(empty)
 
 
 def test_a_database_that_a_later_version_has_upgraded_is_left_alone_and_told_so(empty: MovingDatabase) -> None:
@@ -450,20 +462,20 @@ def test_a_database_that_a_later_version_has_upgraded_is_left_alone_and_told_so(
     with empty.writing() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     told = rf"^the database is at revision 9999, and this version knows {HEAD} at most: .*\(docs/upgrading\.md\)$"
-    for act in (revision.ensure_current, schema.upgrade):
-        with pytest.raises(revision.SchemaOutdated, match=told):
+    for act in (schema.ensure_current, schema.upgrade):
+        with pytest.raises(schema.SchemaOutdated, match=told):
             act(empty)
-    assert revision.current(empty) == "9999"
+    assert schema.current(empty) == "9999"
 
 
 def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unasked(tmp_path: Path) -> None:
     here = Installation({"OATHBULK_HOME": str(tmp_path)}, makes_home=True)
-    schema.downgrade(here.database, "0001")
+    downgrade(here.database, "0001")
     here.database.close()
 
     later = Installation({"OATHBULK_HOME": str(tmp_path), "OATHBULK_ACTOR": "alice"})
 
-    assert revision.current(later.database) == HEAD
+    assert schema.current(later.database) == HEAD
     (line,) = rows(later.database, "audit")
     assert (line["actor"], line["action"], line["batch"]) == ("alice", "upgrade", None)
     later.database.close()
@@ -527,7 +539,7 @@ def test_0006_parts_addresses_from_user_names_and_back(
 
     assert {name: rows(empty, "record")[0][name] for name in parted} == parted
 
-    schema.downgrade(empty, "0005")
+    downgrade(empty, "0005")
     assert rows(empty, "record")[0]["username"] == "alice@example.test"
 
 
@@ -552,13 +564,13 @@ def test_0006_does_not_go_down_while_a_seed_is_needed(empty: MovingDatabase) -> 
     schema.upgrade(empty)
     made = make_batch(empty, [{"next_counter": 5}])
     with pytest.raises(RuntimeError, match="records with seeds are there"):
-        schema.downgrade(empty, "0005")
-    assert revision.current(empty) == HEAD
+        downgrade(empty, "0005")
+    assert schema.current(empty) == HEAD
 
     with empty.writing() as connection:
         connection.execute(update(Record).where(Record.id == made.id).values(otps=None))
-    schema.downgrade(empty, "0005")
-    assert revision.current(empty) == "0005"
+    downgrade(empty, "0005")
+    assert schema.current(empty) == "0005"
 
 
 def test_0007_keeps_every_record_up_and_down_and_up(empty: MovingDatabase) -> None:
@@ -566,7 +578,7 @@ def test_0007_keeps_every_record_up_and_down_and_up(empty: MovingDatabase) -> No
     make_batch(empty, [{}, {"status": Status.ACTIVE, "user_id": "", "device_id": ""}])
     before = rows(empty, "record")
 
-    schema.downgrade(empty, "0006")
+    downgrade(empty, "0006")
     assert "inventory_job" not in tables(empty)
     assert set(before[0]) - set(rows(empty, "record")[0]) == {
         *("owner_id", "is_in_inventory", "import_job_id", "is_token_made", "is_device_made", "pairing", "pairings"),
@@ -575,7 +587,7 @@ def test_0007_keeps_every_record_up_and_down_and_up(empty: MovingDatabase) -> No
     schema.upgrade(empty)
 
     assert rows(empty, "record") == before
-    schema.check(empty)
+    check(empty)
 
 
 @pytest.mark.parametrize("lacking", [{"user_id": ""}, {"device_id": ""}])
@@ -585,13 +597,13 @@ def test_0007_does_not_go_down_while_a_record_lacks_its_user_or_its_device(
     schema.upgrade(empty)
     made = make_batch(empty, [{}, lacking])
     with pytest.raises(RuntimeError, match="whose user or device is not known yet"):
-        schema.downgrade(empty, "0006")
-    assert revision.current(empty) == HEAD
+        downgrade(empty, "0006")
+    assert schema.current(empty) == HEAD
 
     with empty.writing() as connection:
         connection.execute(update(Record).where(Record.id == made.ids[1]).values(status=Status.CANCELLED))
-    schema.downgrade(empty, "0006")
-    assert revision.current(empty) == "0006"
+    downgrade(empty, "0006")
+    assert schema.current(empty) == "0006"
 
 
 def test_0011_claims_nothing_of_refused_rows_of_before(
@@ -610,11 +622,11 @@ def test_0011_claims_nothing_of_refused_rows_of_before(
     assert make_status_json(status)["refused"] is None
     with pytest.raises(NotKept, match="3 rows were refused"):
         export(empty, "july", io.StringIO(), status=REFUSED)
-    schema.downgrade(empty, "0010")
+    downgrade(empty, "0010")
     assert "refused_rows" not in tables(empty)
     assert rows(empty, "batch")[0]["rows_refused"] == 3
     schema.upgrade(empty)
-    schema.check(empty)
+    check(empty)
 
 
 def test_0014_counts_the_posts_of_a_new_budget_from_0_and_back(empty: MovingDatabase) -> None:
@@ -627,7 +639,7 @@ def test_0014_counts_the_posts_of_a_new_budget_from_0_and_back(empty: MovingData
     (record,) = rows(empty, "record")
     assert (record["otp1_posts"], record["otp2_posts"], record["posts_forgiven"]) == (1, 0, 4)
 
-    schema.downgrade(empty, "0013")
+    downgrade(empty, "0013")
     (record,) = rows(empty, "record")
     assert (record["otp1_posts"], record["otp2_posts"], record["posts_forgiven"]) == (5, 0, 4)
 

@@ -23,7 +23,7 @@ WRONG = [
     ("migrations/__init__.py", "import worker.config.settings", "models import nothing of ours"),
     ("worker/batches/loading.py", "import worker.dispatch.dispatcher", "Imports go one way"),
     ("worker/database/engine.py", "import worker.leases.claim", "Imports go one way"),
-    ("worker/dispatch/workload.py", "import worker.records.activation", "Imports go one way"),
+    ("worker/dispatch/dispatcher.py", "import worker.records.activation", "Imports go one way"),
     ("worker/leases/queue.py", "import worker.batches.loading", "Imports go one way"),
     ("worker/pace/state.py", "import worker.pingone.errors", "Imports go one way"),
     ("worker/process/parts.py", "import worker.celery", "Imports go one way"),

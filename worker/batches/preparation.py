@@ -29,8 +29,8 @@ from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failu
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
-from worker.database.away import is_away
 from worker.database.engine import Database
+from worker.database.errors import is_away
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients

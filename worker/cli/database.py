@@ -17,7 +17,6 @@ from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress import showing_progress
 from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import Settings
-from worker.database.backup import back_up
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.reports.sentences.durations import format_duration
@@ -53,7 +52,7 @@ def backup(
     refuse_unfit(file)
     refuse_to_lose_otps(file)
     installation = Installation()
-    put_in_place(file, lambda draft: back_up(installation.database, draft))
+    put_in_place(file, installation.database.back_up)
     console.print(f"Wrote a backup of the database to {file}. {_name_keys(installation.settings)}", soft_wrap=True)
 
 

@@ -20,12 +20,10 @@ from worker.batches.hours import OtherHours
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
-from worker.database.backup import NotBackedUp
-from worker.database.encoding import OtherEncoding
-from worker.database.explanations import explain
-from worker.database.revision import SchemaOutdated
-from worker.database.sqlite import is_refused_by_disk
-from worker.database.sqlstates import find_line
+from worker.database.engine import NotBackedUp
+from worker.database.errors import explain, find_line, is_refused_by_disk
+from worker.database.postgresql import OtherEncoding
+from worker.database.schema import SchemaOutdated
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import NothingLoaded

@@ -24,7 +24,7 @@ from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
-from worker.process.undo_parts import UndoParts
+from worker.process.parts import UndoParts
 
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20

@@ -30,9 +30,6 @@ TUNING = "_OATHBULK_TUNING"
 EARLIER_HOME = ".oathbulk"
 # The file that shows that shipments were loaded into a home.
 DATABASE = "oathbulk.db"
-
-# Thread limit of a worker process when neither OATHBULK_CONCURRENCY nor OATHBULK_CONCURRENCY_MAX is set.
-DEFAULT_THREAD_LIMIT = 512
 # Far above any sensible number, and below those that a database has no column for.
 MOST = 1_000_000
 # Bytes of a path and of a name in it. The system permits 4,096 and 255; what is made inside needs some of them.
@@ -218,8 +215,8 @@ class Settings(Described):
     backup_stamp: SettingPath | None = None
     otp_post_budget: int = Field(default=3, ge=2, le=7)
     max_attempts: int = Field(default=8, ge=1, le=MOST)
-    concurrency: int = Field(default=8, ge=1, le=2000)
-    concurrency_max: int | None = Field(default=None, ge=1, le=2000)
+    # Threads that wait for PingOne most of their time: 100 requests a second that take 0.6 s each.
+    concurrency: int = Field(default=64, ge=1, le=2000)
     one_processor: bool = True
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
@@ -253,16 +250,6 @@ class Settings(Described):
         if url is not None:
             check_web_url(url.get_secret_value())
         return url
-
-    def find_thread_limit(self, started_with: int) -> int:
-        """The most threads that a worker process may have that started with so many.
-
-        If a person set the number that it starts with, here or by Celery's option, it stays at that number, unless
-        OATHBULK_CONCURRENCY_MAX is set too.
-        """
-        is_set = "concurrency" in self.model_fields_set or started_with != self.concurrency
-        limit = self.concurrency_max or (started_with if is_set else DEFAULT_THREAD_LIMIT)
-        return max(limit, started_with)
 
     @property
     def is_embedded_database(self) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    create_engine,
+    event,
     func,
     literal_column,
     make_url,
@@ -21,8 +25,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.base import UtcDateTime
-from worker.clocks.waiting_time import WaitingTime
-from worker.database import postgresql, sqlite
+from worker.database import postgresql
+from worker.database.errors import is_refused_by_disk
 
 # A point in time in SQL: an expression or a column.
 Moment: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -44,8 +48,14 @@ NOTICE_LOCK = 0x0A7B_0006
 # The execution option of a connection that says what is called after its transaction, and with which values.
 _AFTER_COMMIT = "oathbulk_after_commit"
 
+# Seconds that a connection waits for another process's write transaction to end, in SQLite.
+_LOCK_TIMEOUT = 30
 # The format of a time in SQLite, for strftime: text that sorts by time, and that SQLAlchemy reads back.
 _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
+
+
+class NotBackedUp(Exception):
+    """No backup was made; the message says why, and what makes one."""
 
 
 class Database:
@@ -59,12 +69,10 @@ class Database:
         `checks_connections`: before a connection is used again, PostgreSQL is asked whether it still stands."""
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self.engine = (
-            sqlite.make_engine(url)
+            _make_sqlite_engine(url)
             if self.is_sqlite
             else postgresql.make_engine(url, connections, connect_within, checks_connections=checks_connections)
         )
-        # The time that all threads together have waited for a connection.
-        self.waiting = WaitingTime()
         # On PostgreSQL each statement commits by itself unless an isolation level asks for a transaction.
         in_transaction = {} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
         self._reads = self.engine.execution_options(**in_transaction)
@@ -75,7 +83,7 @@ class Database:
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection for a transaction that writes nothing."""
-        return self._connect(self._reads)
+        return self._reads.connect()
 
     @contextmanager
     def reading_snapshot(self) -> Iterator[Connection]:
@@ -88,7 +96,7 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A transaction that commits durably at its end; afterwards the calls that `after_commit` was given are
         made."""
-        with self._writer, self._connect(self._writes) as connection, connection.begin():
+        with self._writer, self._writes.connect() as connection, connection.begin():
             yield connection
         _call_after_commit(connection)
 
@@ -100,7 +108,7 @@ class Database:
         """
         if self.is_sqlite:
             return self.writing()
-        connection = self._connect(self.engine)
+        connection = self.engine.connect()
         if not postgresql.needs_transaction(connection):
             return connection
         connection.close()
@@ -115,7 +123,7 @@ class Database:
             with self.writing() as connection:
                 connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
         except OperationalError as error:
-            if not sqlite.is_refused_by_disk(error):
+            if not is_refused_by_disk(error):
                 return
             raise
 
@@ -126,7 +134,7 @@ class Database:
         On SQLite a table is changed by copying it, so foreign keys are not enforced meanwhile; on PostgreSQL a second
         migration waits for the first.
         """
-        with self._writer, self._connect(self._writes) as connection:
+        with self._writer, self._writes.connect() as connection:
             if self.is_sqlite:
                 connection.connection.execute("PRAGMA foreign_keys = OFF")
             with connection.begin():
@@ -193,15 +201,72 @@ class Database:
         # parameters again each time.
         return type_coerce(moment + literal_column(f"INTERVAL '{shift:f} seconds'") if shift else moment, UtcDateTime)
 
+    def back_up(self, copy: Path) -> None:
+        """Write the whole database into this empty file, as it is at one moment. Nobody waits for it: readers and the
+        writer go on. Raises NotBackedUp for PostgreSQL, which has its own program for it, and if the copy is
+        damaged."""
+        if not self.is_sqlite:
+            raise NotBackedUp(
+                "the database is PostgreSQL, which brings its own program (under Compose see docs/deployment.md, "
+                f"Backups): {postgresql.write_pg_dump(self.engine.url)}"
+            )
+        try:
+            with self.reading() as connection:
+                verdict = _copy_sqlite(connection, copy)
+        except sqlite3.Error as error:
+            raise NotBackedUp(f"the backup could not be written ({error}): check the disk that it goes to") from error
+        if verdict != "ok":
+            raise NotBackedUp(f"the database is damaged ({verdict}): put back the latest backup that is not")
+
+    def empty_log(self) -> None:
+        """Empty SQLite's log of changes, in which what was erased stands for a while; in its database it is overwritten
+        at once. Who reads at the moment keeps it from that; then a later commit does it. PostgreSQL's autovacuum does
+        the like by itself, some time later."""
+        if self.is_sqlite:
+            with self.engine.connect() as connection:
+                connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close the connections that no thread uses."""
         self.engine.dispose()
-
-    def _connect(self, engine: Engine) -> Connection:
-        with self.waiting:
-            return engine.connect()
 
 
 def _call_after_commit(connection: Connection) -> None:
     for call, values in connection.get_execution_options().get(_AFTER_COMMIT, {}).items():
         call(values)
+
+
+def _make_sqlite_engine(url: str) -> Engine:
+    """Make the engine: every transaction says whether it writes, and a commit survives a power cut."""
+    engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver must not begin transactions by itself: it does so at the first statement, and does not know whether
+        # the transaction is going to write.
+        connection.isolation_level = None
+        # secure_delete: what is changed or removed is overwritten with zeros. Otherwise OTPs and seeds that were
+        # erased, or encrypted with another key, stay in the file, except where SQLite was built with this on.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # BEGIN IMMEDIATE, because a transaction that reads first and writes later would fail if another has written in
+        # between.
+        immediate = connection.get_execution_options().get("begins_immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _copy_sqlite(connection: Connection, copy: Path) -> str:
+    """Copy SQLite's database, and check the copy: "ok", or what is wrong with it. Raises sqlite3.Error."""
+    source = connection.connection.driver_connection
+    assert isinstance(source, sqlite3.Connection)  # noqa: S101
+    with closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+        # A backup is one file, without a log beside it.
+        target.execute("PRAGMA journal_mode = DELETE")
+        (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    return str(verdict)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from worker.config.server_urls import read_prepare_threshold
-from worker.database.encoding import check_encoding
-from worker.database.sqlstates import AWAY, TOO_MANY_CONNECTIONS, Lost, sqlstate_of
+from worker.database.errors import AWAY, TOO_MANY_CONNECTIONS, Lost, sqlstate_of
 
 if TYPE_CHECKING:
     # Not loaded where the database is SQLite.
@@ -60,6 +60,16 @@ _SET_EACH_TIME = "synchronous_commit"
 _CONNECT_INTERVAL = (0.2, 1.0)
 
 
+class OtherEncoding(Exception):
+    """The database's encoding is not UTF8; the message names the cure."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"the encoding of the database is {found}, not UTF8: make another one with CREATE DATABASE oathbulk "
+            "ENCODING 'UTF8' TEMPLATE template0, and let OATHBULK_DATABASE_URL name it"
+        )
+
+
 def make_engine(url: str, connections: int, connect_within: float, *, checks_connections: bool) -> Engine:
     """Make the engine. `connections`: how many are open at once at most. `connect_within`: seconds for which connecting
     is tried again while the server has no connection left. `checks_connections`: one that the server has closed since,
@@ -102,6 +112,12 @@ def needs_transaction(connection: Connection) -> bool:
     return _SET_EACH_TIME in connection.info
 
 
+def write_pg_dump(url: URL) -> str:
+    """Write the command that backs this database up, without the password."""
+    plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+    return f"pg_dump --format=custom --file=FILE {quote(plain.render_as_string())}"
+
+
 def _options(query: Any) -> str:
     """The parameter `options` of a URL, which may have it more than once."""
     options = query.get("options", "")
@@ -118,7 +134,7 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
 
     @event.listens_for(engine, "connect")
     def set_on_connection(connection: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
-        check_encoding(connection)
+        _check_encoding(connection)
         found = connection.execute(_READ_SETTINGS, prepare=False).fetchone()
         assert found is not None, "a SELECT without FROM has one row"  # noqa: S101
         pid, commits, isolation = found
@@ -133,6 +149,15 @@ def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshol
                 record.info[_SET_EACH_TIME] = wanted
         elif not is_as_wanted:
             connection.execute(_SET_SETTINGS, (wanted, READ_COMMITTED), prepare=False)
+
+
+def _check_encoding(connection: psycopg.Connection[Any]) -> None:
+    """Check the encoding of a new connection's database, which the server has told by itself. Raises OtherEncoding."""
+    found = connection.info.parameter_status("server_encoding")
+    if found not in (None, "UTF8"):
+        # Nobody else would: SQLAlchemy has not got it yet.
+        connection.close()
+        raise OtherEncoding(found)
 
 
 def _configure_transactions(engine: Engine) -> None:

@@ -1,17 +1,64 @@
-"""Brings the database's schema up to date, with Alembic. It is configured here, so that it needs no file or
-checkout."""
+"""Reads the revision of the database's schema, and brings it up to date with Alembic. It is configured here, so that it
+needs no file or checkout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
+from migrations import HEAD
 from worker.database.engine import Database
-from worker.database.revision import read_revision, refuse_newer
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+
+class SchemaOutdated(Exception):
+    """The database's schema is not the one that this version works with; the message names the cure."""
+
+
+def current(database: Database) -> str | None:
+    """Read the revision of the database; None if it is empty."""
+    with database.reading() as connection:
+        return read_revision(connection)
+
+
+def read_revision(connection: Connection) -> str | None:
+    """Read the revision within a transaction; None if the database is empty."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    revision: str | None = found.scalar_one_or_none()
+    return revision
+
+
+def ensure_current(database: Database) -> None:
+    """Check that the schema is the one that this version works with. Raises SchemaOutdated."""
+    found = current(database)
+    refuse_older(found)
+    refuse_newer(found)
+
+
+def refuse_older(found: str | None) -> None:
+    """Check that the schema has all that this version reads and writes. Raises SchemaOutdated."""
+    if found is None:
+        raise SchemaOutdated("the database is empty: run `oathbulk db upgrade`")
+    # Revisions are numbered, with four digits each.
+    if found < HEAD:
+        raise SchemaOutdated(f"the database is at revision {found}, not {HEAD}: run `oathbulk db upgrade`")
+
+
+def refuse_newer(found: str | None) -> None:
+    """Check that no later version has changed the schema already, which this one could not bring back. Raises
+    SchemaOutdated."""
+    if found is not None and found > HEAD:
+        raise SchemaOutdated(
+            f"the database is at revision {found}, and this version knows {HEAD} at most: type commands with the later "
+            "version's oathbulk, or restore a backup from before its upgrade (docs/upgrading.md)"
+        )
 
 
 def upgrade(
@@ -22,30 +69,23 @@ def upgrade(
     `on_change` is called in the same transaction, with the revisions before and after, unless they are the same or the
     database was empty. Raises SchemaOutdated if the schema is of a later version.
     """
+    # Not at the top, and so below: Alembic takes an eighth of a command's start, for what is done once a version.
+    from alembic import command
+
     with database.migrating() as connection:
         before = read_revision(connection)
         refuse_newer(before)
-        command.upgrade(_configure(connection), revision)
+        command.upgrade(configure(connection), revision)
         after = read_revision(connection) or "empty"
         if on_change is not None and before is not None and before != after:
             on_change(connection, before, after)
     return after
 
 
-def downgrade(database: Database, revision: str) -> None:
-    """Bring the schema back to this revision."""
-    with database.migrating() as connection:
-        command.downgrade(_configure(connection), revision)
-
-
-def check(database: Database) -> None:
-    """Check that migrations lead to what the models describe. Raises alembic's CommandError if not."""
-    with database.migrating() as connection:
-        command.check(_configure(connection))
-
-
-def _configure(connection: Connection) -> Config:
+def configure(connection: Connection) -> Config:
     """Alembic's configuration, with this connection for `migrations/env.py`."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(files("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection

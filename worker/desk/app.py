@@ -19,7 +19,7 @@ from starlette.routing import Route
 from worker.batches.commands import NotPossible
 from worker.batches.finding import UnknownBatch
 from worker.config.settings import ConfigError
-from worker.database.revision import SchemaOutdated
+from worker.database.schema import SchemaOutdated
 from worker.desk import downloads, views
 from worker.desk.commands import COMMANDS, Order, Unfit
 from worker.desk.desk import Desk, link_to

@@ -4,23 +4,31 @@ those whose lease ran out. The window is the most records that may be queued or 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, bindparam, or_, select
 
+from models.batch import Batch, BatchState
+from models.reason import PauseReason
 from worker.batches import hours, preparation
-from worker.batches.upkeep import Upkeep
+from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.settings import Settings
+from worker.config.environment import Environment, Environments
+from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK, Database
-from worker.dispatch.room import Messages, share_room
-from worker.dispatch.workload import BatchWork, LicenseWork, Workload
 from worker.fleet import Processes
 from worker.leases.clock_jumps import RecordTimes
+from worker.leases.moves import LAST_START
+from worker.leases.order import has_pending
 from worker.leases.queue import Queue
 from worker.pace.memory import PaceMemory
+from worker.pace.paces import Paces
+from worker.pace.slots import Pace
+from worker.rules import breaker
+from worker.tenants import read_resync
 
 log = structlog.get_logger()
 
@@ -33,6 +41,132 @@ FIRST_WINDOW = 512
 # Where the workers are slower than the pace, the window is so many times what they settled in WINDOW_SECONDS: room to
 # grow, but no record waits in the queue for so long that its message seems lost.
 ROOM_TO_GROW = 1.5
+
+
+# Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
+# paused and have pending records.
+_UNFINISHED = (
+    select(
+        Batch.id,
+        Batch.name,
+        Batch.environment,
+        Batch.environment_id,
+        Batch.state,
+        Batch.canary_row,
+        Batch.trial_row,
+        Batch.outages,
+    )
+    .where(
+        or_(
+            Batch.id.in_(bindparam("in_window", expanding=True)),
+            and_(Batch.state != BatchState.PAUSED, has_pending()),
+        )
+    )
+    .order_by(Batch.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWork:
+    """A batch with pending records, and how much of it may go: only rows up to `last_row` during a canary or a trial;
+    no more than `most` records at once while it probes whether an outage is over, or while it is not known whether its
+    environment wants `oathResync` with OTP 1."""
+
+    batch_id: int
+    name: str
+    environment: str
+    last_row: int | None = None
+    most: int | None = None
+
+
+@dataclass(slots=True)
+class LicenseWork:
+    """The batches with work whose environments belong to one license, and so share its pace."""
+
+    pace: Pace
+    # All batches that have records pending, queued or in work, by id.
+    batch_ids: set[int] = field(default_factory=set)
+    # Those among them that run, the oldest first.
+    running: list[BatchWork] = field(default_factory=list)
+    # Those among them that were cancelled and may need reads, the oldest first.
+    cancelled: list[BatchWork] = field(default_factory=list)
+
+
+class Workload:
+    """Reads which batches have work, and stops those whose environment is not configured as it was at load.
+    `only_batch`: the id of the one that is looked at; None: all are."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        environments: Environments,
+        paces: Paces,
+        consequences: Consequences,
+        *,
+        only_batch: int | None = None,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._environments = environments
+        self._paces = paces
+        self._consequences = consequences
+        ends_soon = Batch.closes_at <= database.now(LAST_START)
+        self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
+        if only_batch is not None:
+            self._batches = self._batches.where(Batch.id == only_batch)
+
+    def find_unfinished(self) -> list[LicenseWork]:
+        """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
+        takes room in its license's window; one whose environment is not configured as it was at load does not."""
+        with self._database.reading() as connection:
+            in_window = list(self._queue.count_window(connection))
+            batches = connection.execute(self._batches, {"in_window": in_window}).all()
+        licenses: dict[str, LicenseWork] = {}
+        for batch in batches:
+            environment = self._find_environment(batch.id, batch.environment, batch.environment_id)
+            if environment is None:
+                continue
+            work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
+            work.batch_ids.add(batch.id)
+            last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
+            most = breaker.PROBES if batch.outages else self._choose_most(environment)
+            due = BatchWork(batch.id, batch.name, environment.name, last_row, most)
+            if batch.state == BatchState.RUNNING and not batch.ends_soon:
+                work.running.append(due)
+            elif batch.state == BatchState.CANCELLED:
+                work.cancelled.append(due)
+        return list(licenses.values())
+
+    def _choose_most(self, environment: Environment) -> int | None:
+        """How many records of a batch may go at once while its environment is still to be learnt."""
+        if environment.resync_on_first_call is not None:
+            return None
+        with self._database.reading() as connection:
+            return read_resync(connection, environment.environment_id).most_at_once
+
+    def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
+        """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
+        process was stopped."""
+        try:
+            environment = self._environments.get(name)
+        except ConfigError as error:
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT, str(error))
+            return None
+        if environment.environment_id != environment_id:
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT)
+            return None
+        return environment
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Record ids of one environment that are to be published together; `is_ahead`: to be taken up before what waits
+    already."""
+
+    environment: str
+    ids: Sequence[int]
+    is_ahead: bool = False
 
 
 class Broker(Protocol):
@@ -128,9 +262,11 @@ class Dispatcher:
             self._restart_times_after_jump(connection)
             window = self._choose_window(connection, work)
             lease = self._choose_queue_lease(window, work)
-            due = self._enqueue(connection, work, window, lease) if depth < window else Messages()
-        self._publish(due)
-        return due.count
+            due = self._enqueue(connection, work, window, lease) if depth < window else []
+            ids = [record_id for messages in due for record_id in messages.ids]
+            labels = self._queue.read_labels(connection, ids)
+        self._publish(due, labels)
+        return len(ids)
 
     def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
         """How many records of a license may be queued or in work at once."""
@@ -146,41 +282,58 @@ class Dispatcher:
         waits is not taken for lost."""
         return max(self._settings.tuning.queue_lease, 2 * window / work.pace.rate)
 
-    def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> Messages:
+    def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> list[Messages]:
         """Queue due records: those of cancelled batches that need a read first, then an equal part of the room for each
         batch that runs."""
         counts = self._queue.count_window(connection)
         room = window - sum(counts[batch_id] for batch_id in work.batch_ids)
-        messages = Messages()
+        due = list[Messages]()
         for batch in work.cancelled:
-            labels = dict[int, str]()
-            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease, labels)
-            messages.add_labels(batch.name, labels)
-            messages.add(batch.environment, reads)
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
+            due.append(Messages(batch.environment, reads))
             room -= len(reads)
 
         def enqueue(batch: BatchWork, most: int) -> int:
-            labels = dict[int, str]()
-            due = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.last_row, labels)
-            messages.add_labels(batch.name, labels)
-            counts[batch.batch_id] += len(due)
+            ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.last_row)
+            counts[batch.batch_id] += len(ids)
             # A batch with little in the window does not wait behind all of one that has filled it.
             is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window
-            messages.add(batch.environment, due, is_ahead=is_ahead)
-            return len(due)
+            due.append(Messages(batch.environment, ids, is_ahead))
+            return len(ids)
 
         share_room(room, work.running, counts, enqueue)
-        return messages
+        return due
 
-    def _publish(self, due: Messages) -> None:
+    def _publish(self, due: list[Messages], labels: Mapping[int, str]) -> None:
         """Publish all ids. If that fails, make pending again what was not published, and raise the error."""
-        left = due.to_list()
+        left = [messages for messages in due if messages.ids]
         try:
             while left:
-                environment, ids, is_ahead = left[0]
-                self._broker.publish(ids, environment, labels=due.labels, is_ahead=is_ahead)
+                self._broker.publish(left[0].ids, left[0].environment, labels=labels, is_ahead=left[0].is_ahead)
                 del left[0]
         except Exception:
             with self._database.changing_many() as connection:
-                self._queue.unqueue(connection, [record_id for _, ids, _ in left for record_id in ids])
+                self._queue.unqueue(connection, [record_id for messages in left for record_id in messages.ids])
             raise
+
+
+def share_room(
+    room: int, batches: Sequence[BatchWork], counts: Mapping[int, int], enqueue: Callable[[BatchWork, int], int]
+) -> None:
+    """Let each batch enqueue an equal part of the room, and share again what some leave: those go first that have the
+    least in the window. `counts`: records in the window by batch; `enqueue` queues up to so many records of a batch,
+    counts them there, and returns how many they were."""
+    left = sorted(batches, key=lambda batch: counts.get(batch.batch_id, 0))
+    while left and room > 0:
+        hungry = []
+        equal, rest = divmod(room, len(left))
+        for place, batch in enumerate(left):
+            # What cannot be divided goes to the first.
+            part = equal + (place < rest)
+            if batch.most is not None:
+                part = min(part, batch.most - counts.get(batch.batch_id, 0))
+            taken = enqueue(batch, part) if part > 0 else 0
+            room -= taken
+            if part and taken == part:
+                hungry.append(batch)
+        left = hungry

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from celery import Celery
-
-from worker.dispatch.message_template import MessageTemplate
+from kombu.transport.redis import Channel
 
 # Messages that are sent to the broker in one piece. A thousand would keep the other threads of this process from their
 # calls for as long as it takes to write them, and all calls that waited would then go out at once.
@@ -25,38 +21,29 @@ class CeleryBroker:
 
     def __init__(self, app: Celery, task: str, queue: str) -> None:
         self._app = app
+        self._task = task
         self._queue = queue
-        self._template = cache(lambda environment, priority: MessageTemplate(app, task, queue, priority, environment))
 
     def count_waiting(self) -> int:
-        """Count the messages in the queue."""
-        with self._channel() as channel:
-            return sum(int(channel.client.llen(self._name_list(channel, priority))) for priority in (AHEAD, USUAL))
+        """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""
+        lists = (self._queue, f"{self._queue}{Channel.sep}{USUAL}")
+        with self._app.connection_or_acquire() as connection:
+            return sum(int(connection.default_channel.client.llen(each)) for each in lists)
 
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
         """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it. Flower
-        shows a record by its label, by its id where it has none.
-
-        The queue needs no declaration: Redis has it as soon as something is in it."""
-        priority = AHEAD if is_ahead else USUAL
-        template: MessageTemplate = self._template(environment, priority)
-        with self._channel() as channel:
-            name = self._name_list(channel, priority)
-            for start in range(0, len(ids), MESSAGES_TOGETHER):
-                together = ids[start : start + MESSAGES_TOGETHER]
-                channel.client.lpush(
-                    name, *(template.fill(each, labels.get(each, f"record {each}")) for each in together)
+        shows a record by its label, by its id where it has none."""
+        with self._app.producer_or_acquire() as producer, producer.batch(MESSAGES_TOGETHER):
+            for record_id in ids:
+                self._app.send_task(
+                    self._task,
+                    (record_id, environment),
+                    producer=producer,
+                    queue=self._queue,
+                    priority=AHEAD if is_ahead else USUAL,
+                    argsrepr=labels.get(record_id, f"record {record_id}"),
+                    kwargsrepr="{}",
+                    ignore_result=True,
                 )
-
-    @contextmanager
-    def _channel(self) -> Iterator[Any]:
-        """A channel of one of the app's connections to the broker, which last."""
-        with self._app.pool.acquire(block=True) as connection:
-            yield connection.default_channel
-
-    def _name_list(self, channel: Any, priority: int) -> str:
-        """The name of the list in Redis that keeps the queue's messages of this priority: that of 0 has the queue's own
-        name."""
-        return f"{self._queue}{channel.sep}{priority}" if priority else self._queue

@@ -26,7 +26,7 @@ from worker.config.sources import (
     read_section,
     read_variables,
 )
-from worker.database import revision
+from worker.database import schema
 from worker.database.engine import Database
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import home_key, make_home, make_private_file
@@ -86,9 +86,9 @@ class Installation:
     def database(self) -> Database:
         """The database, whose schema is that of this version; that of the embedded database is brought up to date here.
         Raises NothingLoaded, SchemaOutdated, EmbeddedError."""
-        if self.settings.is_embedded_database and revision.current(self._opened_database) != HEAD:
+        if self.settings.is_embedded_database and schema.current(self._opened_database) != HEAD:
             self.upgrade_database()
-        revision.ensure_current(self._opened_database)
+        schema.ensure_current(self._opened_database)
         with self._opened_database.reading() as connection:
             make_audit_key(self.settings, connection)
         return self._opened_database
@@ -96,9 +96,6 @@ class Installation:
     def upgrade_database(self, ticket: str | None = None) -> str:
         """Bring the database's schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError if
         the audit cannot be written."""
-        # Not at the top: Alembic takes an eighth of a command's start, for what is done once for each version.
-        from worker.database import schema
-
         actor = audit.this_person(self.settings, ticket)
 
         def write_down(connection: Connection, before: str, after: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine
 from models.attempt import AttemptLine, Outcome
 from worker.database.engine import Database
 from worker.leases.claim import Claim
-from worker.leases.lane_statements import Given
+from worker.leases.group_commit import Given
 from worker.pingone.errors import Answer
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry

@@ -16,8 +16,7 @@ from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.claim import ALL_COLUMNS, FRESH_COLUMNS, Claim, claim_any_row, claim_fresh_row, claim_unpaired_row
-from worker.leases.lane_statements import Given
-from worker.leases.lanes import Lane
+from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
 
 # Whether the batch of a record may make devices.
@@ -65,18 +64,18 @@ class Claims:
 
         types = {"for_environment_id": String()}
         # In the order in which they are tried.
-        self._lanes: tuple[tuple[Lane, Callable[..., Claim]], ...] = (
-            (Lane(database, types, take_fresh), claim_fresh_row),
-            (Lane(database, types, take_unpaired), claim_unpaired_row),
-            (Lane(database, types, take_any), claim_any_row),
+        self._statements: tuple[tuple[GroupCommit, Callable[..., Claim]], ...] = (
+            (GroupCommit(database, types, take_fresh), claim_fresh_row),
+            (GroupCommit(database, types, take_unpaired), claim_unpaired_row),
+            (GroupCommit(database, types, take_any), claim_any_row),
         )
 
     def claim(self, record_id: int, environment_id: str, jitter: float) -> Claim | None:
         """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
         started, lease_id = boot_time(), uuid.uuid4().hex
         values = {"this_id": record_id, "this_lease": lease_id, "for_environment_id": environment_id}
-        for lane, make_claim in self._lanes:
-            if (row := lane.execute(values)) is not None:
+        for statement, make_claim in self._statements:
+            if (row := statement.execute(values)) is not None:
                 return make_claim(row, lease_id, started, jitter)
         return None
 

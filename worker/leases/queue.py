@@ -37,6 +37,11 @@ CHUNK = 1000
 # The records whose ids are in the parameter `ids`.
 _NAMED = Record.id.in_(bindparam("ids", expanding=True))
 
+_LABELS = (
+    select(Record.id, Batch.name, Record.row_number, Record.serial_number)
+    .join(Batch, Batch.id == Record.batch_id)
+    .where(_NAMED)
+)
 # How many records of each batch are in the window. Asked for some batches only, or grouped by the bare column, SQLite
 # would look at all records.
 _BATCH = Record.batch_id + literal_column("0")
@@ -74,29 +79,24 @@ class Queue:
         room: int,
         lease: float,
         last_row: int | None = None,
-        labels: dict[int, str] | None = None,
     ) -> list[int]:
         """Queue up to `room` due records of a running batch, of its rows up to `last_row`, under a queue lease of
-        `lease` seconds. Returns their ids, in the order in which they go. Into `labels` goes what people call each:
-        its row and serial number."""
+        `lease` seconds. Returns their ids, in the order in which they go."""
         ids: list[int] = []
         for due in self._due if last_row is None else self._due_in_canary:
             if len(ids) < room:
                 values = {"of_batch": batch_id, "room": room - len(ids), "last_row": last_row}
-                ids += self._enqueue(connection, due, values, lease, labels)
+                ids += self._enqueue(connection, due, values, lease)
         return ids
 
-    def enqueue_reads(
-        self,
-        connection: Connection,
-        batch_id: int,
-        room: int,
-        lease: float,
-        labels: dict[int, str] | None = None,
-    ) -> list[int]:
-        """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids;
-        `labels` as in `enqueue`."""
-        return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease, labels)
+    def enqueue_reads(self, connection: Connection, batch_id: int, room: int, lease: float) -> list[int]:
+        """Queue up to `room` due records of a cancelled batch, only those that still need a read. Returns their ids."""
+        return self._enqueue(connection, self._due_reads, {"of_batch": batch_id, "room": room}, lease)
+
+    def read_labels(self, connection: Connection, ids: Sequence[int]) -> dict[int, str]:
+        """Read what people call these records, by id: batch, row and serial number."""
+        rows = [row for chunk in _cut(ids) for row in connection.execute(_LABELS, {"ids": chunk})]
+        return {record_id: f"{batch}, row {row}, {serial_number}" for record_id, batch, row, serial_number in rows}
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
         """Make queued records pending again whose ids could not be published; they are due after `delay` seconds."""
@@ -153,15 +153,11 @@ class Queue:
     def _enqueue(
         self,
         connection: Connection,
-        due: Select[int, int, str],
+        due: Select[int],
         values: dict[str, Any],
         lease: float,
-        labels: dict[int, str] | None,
     ) -> list[int]:
-        rows = connection.execute(due, values).all()
-        if labels is not None:
-            labels.update({record_id: f"row {row}, {serial_number}" for record_id, row, serial_number in rows})
-        ids = [row[0] for row in rows]
+        ids = list(connection.scalars(due, values))
         _execute_in_chunks(connection, self._onto, ids, seconds=lease)
         return ids
 
@@ -186,14 +182,16 @@ def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
 
 
-def _select_due(condition: str, order: InstrumentedAttribute[Any], now: Moment) -> Select[int, int, str]:
+def _select_due(condition: str, order: InstrumentedAttribute[Any], now: Moment) -> Select[int]:
     """Those among them that are due, locked; what another transaction has locked is left out."""
-    pending = _select_pending(condition, order).add_columns(Record.row_number, Record.serial_number)
-    due = pending.where(Record.scheduled_at <= now)
+    due = _select_pending(condition, order).where(Record.scheduled_at <= now)
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
 
 
 def _execute_in_chunks(connection: Connection, statement: Update, ids: Sequence[int], **values: Any) -> None:
-    """Execute a statement for these ids, CHUNK of them at a time."""
-    for start in range(0, len(ids), CHUNK):
-        connection.execute(statement, {"ids": ids[start : start + CHUNK], **values})
+    for chunk in _cut(ids):
+        connection.execute(statement, {"ids": chunk, **values})
+
+
+def _cut(ids: Sequence[int]) -> list[Sequence[int]]:
+    return [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

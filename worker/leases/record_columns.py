@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeEngine
 
 from models.record import Record
 from models.record_states import NOBODY
-from worker.leases.lane_statements import Given
+from worker.leases.group_commit import Given
 from worker.rules.progress import OtpProgress, Progress
 
 PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {

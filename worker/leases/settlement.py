@@ -19,8 +19,7 @@ from worker.database.engine import Database
 from worker.leases.attempt_line import LINE_TYPES, CallSummary, build_line, is_counted, line_parameters
 from worker.leases.claim import Claim
 from worker.leases.giving_up import write_detail
-from worker.leases.lane_statements import THIS, Given, bind
-from worker.leases.lanes import Lane
+from worker.leases.group_commit import THIS, Given, GroupCommit, bind
 from worker.leases.moves import is_batch_in, move
 from worker.leases.record_columns import (
     PAIRING_TYPES,
@@ -62,20 +61,20 @@ class Settlement:
         self._database = database
         self._worker = worker
         # By what becomes of the record, and whether what is known of its device has changed.
-        self._lanes = {
-            (kind, has_changed): self._make_lane(kind, types, has_changed=has_changed)
+        self._statements = {
+            (kind, has_changed): self._make_statement(kind, types, has_changed=has_changed)
             for kind, types in _KINDS.items()
             for has_changed in (False, True)
         }
 
-    def _make_lane(self, kind: str, types: dict[str, TypeEngine[Any]], *, has_changed: bool) -> Lane:
+    def _make_statement(self, kind: str, types: dict[str, TypeEngine[Any]], *, has_changed: bool) -> GroupCommit:
         types = PROGRESS_TYPES | _TYPES | LINE_TYPES | types | (PAIRING_TYPES if has_changed else {})
         settle = partial(_settle, self._database, kind)
         if not self._database.is_sqlite:
             # PostgreSQL writes both in one statement: the line goes in if the record was updated.
-            return Lane(self._database, types, partial(self._settle_with_line, settle))
+            return GroupCommit(self._database, types, partial(self._settle_with_line, settle))
         line = build_line(self._worker, self._database, bind(THIS | types))
-        return Lane(
+        return GroupCommit(
             self._database,
             types,
             lambda given: settle(given).returning(given["this_lease"]),
@@ -95,7 +94,7 @@ class Settlement:
         values = _parameters(claim, progress, decision, summary) | line_parameters(claim, progress, decision, summary)
         if has_changed:
             values |= pairing_parameters(progress)
-        return self._lanes[_choose_kind(progress, decision), has_changed].execute(values) is not None
+        return self._statements[_choose_kind(progress, decision), has_changed].execute(values) is not None
 
 
 def _choose_kind(progress: Progress, decision: Decision) -> str:

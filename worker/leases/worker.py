@@ -20,8 +20,7 @@ from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.leases.claims import Claims, mark_otp, mark_pairing
-from worker.leases.lane_statements import Given
-from worker.leases.lanes import Lane
+from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
 from worker.leases.record_columns import (
     PAIRING_TYPES,
@@ -64,17 +63,17 @@ class Leases:
         self._claims = Claims(database, lease=lease, max_attempts=max_attempts)
         may_send = and_(is_batch_running(database), ~is_stale)
         self._mark_sent = {
-            ordinal: Lane(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
+            ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
             for ordinal in (1, 2)
         }
         mark = mark_pairing(database)
-        self._mark_pairing = Lane(
+        self._mark_pairing = GroupCommit(
             database, {}, lambda given: _update(given, may_send, Record.pairing == PairingState.UNSENT).values(mark)
         )
-        self._write_progress = Lane(
+        self._write_progress = GroupCommit(
             database, PROGRESS_TYPES, lambda given: _update(given).values(progress_columns(given))
         )
-        self._write_pairing = Lane(
+        self._write_pairing = GroupCommit(
             database,
             PROGRESS_TYPES | PAIRING_TYPES,
             lambda given: _update(given).values(progress_columns(given) | pairing_columns(given)),
@@ -116,12 +115,12 @@ class Leases:
         """Write down in the middle of an attempt what is known of the OTPs, and of the device if that has changed since
         the claim. False: the lease was lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | progress_parameters(progress)
-        lane = self._write_progress
+        statement = self._write_progress
         if claim.may_have_changed(progress.pairing):
-            lane, values = self._write_pairing, values | pairing_parameters(progress)
+            statement, values = self._write_pairing, values | pairing_parameters(progress)
         try:
             # Written twice under the same lease, the second write finds the lease again.
-            return write_until(self._ends_at(claim), lambda: lane.execute(values) is not None, lambda: False)
+            return write_until(self._ends_at(claim), lambda: statement.execute(values) is not None, lambda: False)
         except IntegrityError as error:
             raise DeviceInProgress from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from worker.combining.combiner import Combiner
+from worker.database.combining import Combiner
 from worker.pace.errors import SlotTooFar
 from worker.pace.holds import Holds
 from worker.pace.rate import Rate

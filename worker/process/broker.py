@@ -1,19 +1,24 @@
-"""Keeps a worker running whatever its broker does or sends: kombu's Redis transport with its faults mended, and a
-connection that is tried again soon."""
+"""Keeps a worker running whatever its broker does or sends: what kombu and Celery would end it for counts as a lost
+connection, which is made again soon. And fetches as many messages at once as a worker has room for: kombu fetches them
+one by one, which takes longer than all that Celery does with a message then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from time import monotonic
 from typing import Any
 
 import redis
+from celery import Celery, bootsteps
 from celery.app.amqp import AMQP
+from celery.worker import state
+from kombu.asynchronous import get_event_loop
 from kombu.connection import Connection
-from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport.redis import Transport
-
-from worker.process.dropping import CONNECTION_FAILURES, dropping
-from worker.process.fetching import FetchingChannel, can_fetch_several
+from kombu.transport import TRANSPORT_ALIASES, virtual
+from kombu.transport.redis import Channel, Transport
+from kombu.utils.json import loads
 
 # A write that changes nothing, since there is no such key. A replica and a server that is loading refuse it.
 PROBE = ("PEXPIRE", "oathbulk:probe", 1)
@@ -21,6 +26,21 @@ PROBE = ("PEXPIRE", "oathbulk:probe", 1)
 # Seconds between tries to connect. Celery leaves this to kombu, which waits 2, 4, up to 30: after an outage, about half
 # as long again.
 INTERVALS = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 5.0}
+
+# What kombu 5.7 and Celery 5.7 raise for a message that they cannot read, and kombu (AttributeError) for one that is to
+# be acknowledged once its connection was closed.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+# Seconds after which a worker that has some room fetches, although it has not much: longer than the time between two
+# messages that are worth to be fetched together, and too short to notice.
+LONGEST_DELAY = 0.05
+
+# Events that are sent together. A task has three (received, started, succeeded).
+EVENTS_TOGETHER = 60
+# Events at which the thread that has one more sends them all by itself, should the loop not come to it.
+MOST_WAITING = 4 * EVENTS_TOGETHER
+# Seconds after which fewer events are sent too.
+FLUSH_INTERVAL = 0.5
 
 
 class LastingConnection(Connection):
@@ -36,70 +56,160 @@ class LastingAMQP(AMQP):  # type: ignore[misc]
     Connection = LastingConnection
 
 
-class LastingChannel(FetchingChannel):
-    """A channel that reports a lost connection as one, and drops messages that nobody can read.
+class Room(virtual.QoS):
+    """How many messages more a worker may have. It fetches where there is room for half of them at least, or for any a
+    moment later, and is told so: it sleeps, while the threads that make room work."""
 
-    Where a message is to be acknowledged or given back after its connection was closed, kombu 5.7 raises an
-    AttributeError, which ends the worker. Raised as what it is, a lost connection, it makes Celery connect again. A
-    message that was not acknowledged comes once more, and finds nothing to do."""
+    def can_consume(self) -> bool:
+        """Whether to fetch now."""
+        room: int | None = self.can_consume_max_estimate()
+        if room is None or 2 * room >= self.prefetch_count:
+            return True
+        return room > 0 and monotonic() - self.channel.fetched_at >= LONGEST_DELAY
 
-    def _connparams(self, asynchronous: bool = False) -> Any:
-        if self.connection.client is None:
-            raise redis.ConnectionError("the connection to the broker was closed")
-        return super()._connparams(asynchronous=asynchronous)
+    def ack(self, delivery_tag: str) -> None:
+        """Note that a message was taken up; wake the loop if it is time to fetch others."""
+        super().ack(delivery_tag)
+        loop = get_event_loop()
+        if loop is not None and self.can_consume():
+            loop.call_soon(_do_nothing)
+
+
+class FetchingChannel(Channel):
+    """A channel on which a message brings along those behind it, as many as there is room for."""
+
+    QoS: Any
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fetched_at = monotonic()
+        if not self.ack_emulation:
+            self.QoS = Room
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *rest: Any, **more: Any
     ) -> Any:
-        def survive(message: Any) -> None:
-            with dropping(queue):
-                try:
-                    callback(message)
-                except CONNECTION_FAILURES:
-                    raise
-                except Exception:
-                    # Otherwise it would count as one of the tasks in hand for ever.
-                    if not message.acknowledged:
-                        message.reject()
-                    raise
+        def take(message: Any) -> None:
+            self.fetched_at = monotonic()
+            callback(message)
+            # Whatever one of them raises, the others are taken up before that is raised.
+            with ExitStack() as behind:
+                for text in reversed(self._fetch(queue, message)):
+                    behind.callback(take_text, text)
 
-        return super().basic_consume(queue, no_ack, survive, *rest, **more)
+        def take_text(text: bytes) -> None:
+            message = self.Message(loads(text.decode()), channel=self)
+            self.qos.append(message, message.delivery_tag)
+            callback(message)
 
-    def _receive(self) -> Any:
-        with dropping("the workers' commands"):
-            return super()._receive()
+        return super().basic_consume(queue, no_ack, take, *rest, **more)
+
+    def _fetch(self, queue: str, first: Any) -> list[bytes]:
+        """Fetch as many of the messages behind the first one as there is room for. kombu keeps a list for each
+        priority; that of 0 has the queue's own name."""
+        room = self.qos.can_consume_max_estimate()
+        if self.ack_emulation or not room:
+            return []
+        priority = first.properties.get("priority")
+        name = f"{queue}{self.sep}{priority}" if priority else queue
+        # An older server, or one that does not permit it, gives one after the other.
+        with self.conn_or_acquire() as client, suppress(redis.ResponseError):
+            return client.rpop(name, room) or []
+        return []
 
 
 class LastingTransport(Transport):
-    """A transport that takes a refused command for a lost connection: during a failover the server is a replica
-    (READONLY, MASTERDOWN), it loads (LOADING), its memory or disk is full (OOM, MISCONF). kombu knows only one of
-    these, and Celery ends the worker for the others. Every refusal counts, since redis-py has no names for some of
-    them."""
+    """A transport that takes more for a lost connection than kombu does, since Celery ends the worker for anything
+    else.
 
-    Channel = LastingChannel
-    connection_errors = (*Transport.connection_errors, redis.ResponseError)
-    # Whether the server that this is connected to can be asked for several messages at once.
-    fetches_several = False
+    Every refusal of the server counts: during a failover it is a replica (READONLY, MASTERDOWN), it loads (LOADING),
+    its memory or disk is full (OOM, MISCONF), and redis-py has no names for some of them. So does a message that nobody
+    can read. It is gone by then: if it was about a record, that is noticed when the record's queue lease runs out."""
+
+    Channel = FetchingChannel
+    connection_errors = (*Transport.connection_errors, redis.ResponseError, *_UNREADABLE)
 
     def establish_connection(self) -> Any:
         """Connect to a server that accepts writes. Without this check a worker would connect to a replica again and
         again, without a pause between."""
         connection = super().establish_connection()
         try:
-            with self._avail_channels[0].conn_or_acquire() as client:
+            channel = self.create_channel(connection)
+            with channel.conn_or_acquire() as client:
                 client.execute_command(*PROBE)
-                self.fetches_several = can_fetch_several(client)
+            channel.close()
         except Exception:
             self.close_connection(connection)
             raise
         return connection
 
-    def _deliver(self, message: Any, queue: str) -> None:
-        with dropping(queue):
-            super()._deliver(message, queue)
+
+class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A part of the worker that starts with each connection, after the part that makes the event dispatcher."""
+
+    requires = ("celery.worker.consumer.events:Events",)
+    _last: Any = None
+
+    def start(self, consumer: Any) -> None:
+        dispatcher = consumer.event_dispatcher
+        # Only with an event loop does Celery hold events back.
+        if dispatcher.on_send_buffered is None:
+            return
+        dispatcher.buffer_limit = MOST_WAITING
+        dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
+        self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002
+        if self._last is not None:
+            self._last.cancel()
+
+
+class CallOnceInSoMany:
+    """Makes one call for so many calls of it. Threads may lose a count to each other, which does no harm."""
+
+    def __init__(self, times: int, call: Any) -> None:
+        self._times = times
+        self._call = call
+        self._count = 0
+
+    def __call__(self) -> None:
+        self._count += 1
+        if self._count >= self._times:
+            self._count = 0
+            self._call()
+
+
+class SteadyWeakSet(weakref.WeakSet[Any]):
+    """A set whose iteration goes through what it held at the beginning, whatever other threads do to it meanwhile."""
+
+    data: set[weakref.ref[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        # Copied in one step of the interpreter: no other thread comes between.
+        for reference in list(self.data):
+            if (item := reference()) is not None:
+                yield item
 
 
 def install() -> None:
     """Use LastingTransport for redis:// and rediss:// from here on."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{LastingTransport.__name__}"
+
+
+def send_events_together(app: Celery) -> None:
+    """Send events together in every worker of this app."""
+    app.steps["consumer"].add(EventBatches)
+
+
+def mend_request_sets() -> None:
+    """Let Celery 5.7 go through its sets of tasks in hand while threads change them, as it does when a worker ends or
+    loses its broker: now and then Python raised "Set changed size during iteration".
+
+    The objects themselves stay, since Celery has bound their methods in many places."""
+    for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
+        requests.__class__ = SteadyWeakSet
+
+
+def _do_nothing() -> None:
+    return None

@@ -1,5 +1,5 @@
-"""The parts that commands and workers have in common. All parts of a process are put together here, in
-`worker_parts` and in `undo_parts`, and nowhere else.
+"""The parts that commands and workers have in common, and those of an undo. All parts of a process are put together
+here and in `worker_parts`, and nowhere else.
 
 Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
 what it needs.
@@ -19,10 +19,13 @@ from worker.audit import Actor
 from worker.batches.commands import Batches, PaceCommands
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
+from worker.batches.revocation import Revocation
+from worker.batches.undo import Undo, UndoCheck
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.memory import PaceMemory
 from worker.pace.paces import Paces
 from worker.pingone.clients import Clients
@@ -115,3 +118,37 @@ class Parts:
     def pace_commands(self, actor: Actor) -> PaceCommands:
         """Commands on the paces of licenses, as this actor gives them."""
         return PaceCommands(self.database, actor)
+
+
+class UndoParts(Parts):
+    """Builds the parts of a process that undoes batches."""
+
+    @part
+    def undo_check(self) -> UndoCheck:
+        return UndoCheck(self.database, self.settings)
+
+    def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
+        """The undo of batches of this environment, as this actor commands it."""
+        revocation = Revocation(
+            self.database,
+            self.keyring,
+            self.clients,
+            environment.as_importer(),
+            self.wait,
+            on_progress,
+            most_tokens=self.settings.tuning.tokens_per_import,
+            send_within=self.settings.tuning.send_within,
+            answer_within=self.settings.tuning.over_after,
+        )
+        return Undo(
+            self.database,
+            self.clients,
+            environment,
+            self.settings,
+            actor,
+            self.undo_check,
+            revocation,
+            self.imports,
+            self.wait,
+            on_progress,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from models.reason import PauseReason
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
@@ -12,22 +13,55 @@ from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks.clock_watch import ClockWatch
-from worker.config.environment import Environment
-from worker.config.settings import Settings
-from worker.dispatch.dispatcher import Broker, Dispatcher
-from worker.dispatch.workload import Workload
+from worker.config.environment import Environment, Environments
+from worker.config.settings import ConfigError, Settings
+from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.notices.notifier import Notifier, make_notifier
-from worker.process.activations import Activations
 from worker.process.part import part
 from worker.process.parts import Parts
 from worker.process.start_check import StartCheck
 from worker.records.activation import Activation
+from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import FixedResync, LearntResync, Resync
+
+
+class Activations:
+    """The activations of one process, one for each thread and environment, since an HTTP client belongs to one thread.
+    Thread-safe. `make` builds an Activation for the calling thread."""
+
+    def __init__(
+        self, environments: Environments, leases: Leases, fitness: Fitness, make: Callable[[Environment], Activation]
+    ) -> None:
+        self._environments = environments
+        self._leases = leases
+        self._fitness = fitness
+        self._make = make
+        self._thread = threading.local()
+
+    def run(self, record_id: int, name: str) -> str:
+        """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered if
+        that is with a dead letter. Where the environment is not configured here, and another process is well, the
+        record goes back and this process ends; otherwise raises ConfigError."""
+        try:
+            activation = self.of(name)
+        except ConfigError as error:
+            if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
+                raise
+            self._leases.hand_back(record_id, 0.0)
+            return WORKER_ENDS
+        return fail_if_dead_letter(activation.run(record_id))
+
+    def of(self, name: str) -> Activation:
+        """The calling thread's activation for the environment of this name. Raises ConfigError."""
+        mine: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})
+        if name not in mine:
+            mine[name] = self._make(self._environments.get(name))
+        return mine[name]
 
 
 class WorkerParts(Parts):

@@ -19,7 +19,6 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
-from worker.database.erasing import empty_log
 
 # What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
 _ERASED = {"username": null(), "email": null(), "external_id": null(), "extra": null(), "detail": null()}
@@ -63,7 +62,7 @@ class Erasure:
             connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
             facts: dict[str, Any] = {"records": len(ids), "batches": sorted(erased.batches)}
             audit.append(self._database, connection, self._actor, Action.ERASE, None, facts)
-        empty_log(self._database)
+        self._database.empty_log()
         return erased
 
 

@@ -22,7 +22,6 @@ from models.refused_row import RefusedRow
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import LOAD_LOCK, Database
-from worker.database.erasing import empty_log
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.purging.candidates import Candidate, Candidates
 
@@ -90,7 +89,7 @@ class Purging:
                 done.append(marked)
                 for count in _remove_records(self._database, candidate.id):
                     on_progress(REMOVING, removed := removed + count, plan.records)
-        empty_log(self._database)
+        self._database.empty_log()
         return Plan(done, plan.left)
 
     def _mark(self, candidate: Candidate) -> Candidate | None:

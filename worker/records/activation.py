@@ -14,9 +14,10 @@ from models.reason import PauseReason
 from worker.batches.upkeep import Consequences
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.database.away import is_away, wait_until_back
+from worker.database.errors import is_away
 from worker.leases.claim import Claim
 from worker.leases.worker import Leases
+from worker.leases.write_retries import wait_until_back
 from worker.observability.log_context import begin_work, end_work
 from worker.pace.errors import SlotTooFar
 from worker.pace.slot import Slot

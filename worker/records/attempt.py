@@ -14,7 +14,7 @@ from models.encrypted import DecryptionError, Keyring
 from models.reason import PauseReason
 from worker.batches.upkeep import explain_decryption_failure
 from worker.clocks.boot_clock import boot_time
-from worker.database.away import is_away
+from worker.database.errors import is_away
 from worker.leases.attempt_line import CallSummary, leaves_pending
 from worker.leases.claim import Claim
 from worker.leases.worker import DeviceInProgress, Leases

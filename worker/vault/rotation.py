@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 from models.encrypted import Keyring, identify_row
 from models.record import Record
 from worker.database.engine import Database
-from worker.database.erasing import empty_log
 from worker.observability.progress import OnProgress, tell_nobody
 
 # Records that one transaction encrypts again.
@@ -38,7 +37,7 @@ def reencrypt(
         for resealed in _reseal(database, keyring):
             count = before + resealed
             on_progress("Encrypting records", count, max(left or 0, count))
-    empty_log(database)
+    database.empty_log()
     return count
 
 

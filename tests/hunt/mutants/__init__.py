@@ -2,7 +2,19 @@
 
 A mutant is a patch in memory of our own classes and functions, by name; nothing is written to a file."""
 
-from hunt.mutants import imports, lanes, leases, mends, notes, otps, pairings, reads, seeds
+from hunt.mutants import group_commits, imports, leases, mends, notes, otps, pairings, reads, seeds
 from hunt.mutants.patching import MUTANTS, at_large
 
-__all__ = ["MUTANTS", "at_large", "imports", "lanes", "leases", "mends", "notes", "otps", "pairings", "reads", "seeds"]
+__all__ = [
+    "MUTANTS",
+    "at_large",
+    "group_commits",
+    "imports",
+    "leases",
+    "mends",
+    "notes",
+    "otps",
+    "pairings",
+    "reads",
+    "seeds",
+]

@@ -11,8 +11,7 @@ from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.encrypted import Keyring
 from models.record import Record
-from worker.dispatch.dispatcher import Dispatcher
-from worker.dispatch.room import Messages
+from worker.dispatch.dispatcher import Dispatcher, Messages
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
 from worker.rules.progress import OtpProgress
@@ -55,9 +54,9 @@ def does_not_write_that_it_was_answered() -> list[Patch]:
 
 @mutant("is published before it is committed as queued")
 def publishes_before_it_commits() -> list[Patch]:
-    def enqueue(real: Any, self: Dispatcher, *rest: Any) -> Messages:
-        self._publish(real(self, *rest))
-        return Messages()
+    def enqueue(real: Any, self: Dispatcher, *rest: Any) -> list[Messages]:
+        self._publish(real(self, *rest), {})
+        return []
 
     return [around(Dispatcher, "_enqueue", enqueue)]
 

@@ -21,7 +21,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
-from worker.process.undo_parts import UndoParts
+from worker.process.parts import UndoParts
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 OURS = {"is_device_made": True, "pairing": PairingState.PAIRED}

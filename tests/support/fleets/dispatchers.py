@@ -11,8 +11,7 @@ from worker.clocks.clock_watch import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.dispatch.dispatcher import Broker, Dispatcher
-from worker.dispatch.workload import Workload
+from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet import Processes
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue

@@ -64,7 +64,7 @@ def test_a_file_that_is_named_is_read_in_place_of_the_homes(
     write(home / ".env", "OATHBULK_MAX_ATTEMPTS=5\nOATHBULK_CONCURRENCY=4\n")
     monkeypatch.setenv("OATHBULK_ENV_FILE", str(write(clean / "test.env", "OATHBULK_MAX_ATTEMPTS=6\n")))
     settings = load_settings()
-    assert (settings.max_attempts, settings.concurrency) == (6, 8)
+    assert (settings.max_attempts, settings.concurrency) == (6, 64)
 
 
 def test_a_file_that_is_named_and_not_there_is_refused_with_the_cure(

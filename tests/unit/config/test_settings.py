@@ -465,21 +465,6 @@ def test_a_file_that_is_no_toml_is_named_and_not_quoted(tmp_path, content):
     assert SECRET not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("variables", "started_with", "limit"),
-    [
-        ({}, 8, 512),
-        # A number that a person set is kept, also if it was set by Celery's option.
-        ({"OATHBULK_CONCURRENCY": "4"}, 4, 4),
-        ({}, 32, 32),
-        ({"OATHBULK_CONCURRENCY": "4", "OATHBULK_CONCURRENCY_MAX": "64"}, 4, 64),
-        ({"OATHBULK_CONCURRENCY": "100", "OATHBULK_CONCURRENCY_MAX": "64"}, 100, 100),
-    ],
-)
-def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, started_with, limit):
-    assert load_settings(variables).find_thread_limit(started_with) == limit
-
-
 def test_the_audits_head_goes_to_a_file() -> None:
     assert load_settings({"OATHBULK_AUDIT_HEAD": "/var/log/oathbulk.heads"}).audit_head == "/var/log/oathbulk.heads"
 

@@ -8,8 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import exc
 
-from worker.database.away import is_away
-from worker.database.sqlstates import AWAY, TOO_MANY_CONNECTIONS, sqlstate_of
+from worker.database.errors import AWAY, TOO_MANY_CONNECTIONS, is_away, sqlstate_of
 
 
 def raised(error: Exception) -> exc.DBAPIError:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.pool import Pool
 
-from worker.database.sqlite import make_engine
+from worker.database.engine import Database
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def built_as_by_default() -> Iterator[None]:
 def test_what_is_erased_is_not_left_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "oathbulk.db"
     sealed = [f"ciphertext number {number:06}".encode() for number in range(500)]
-    engine = make_engine(f"sqlite:///{file}")
+    engine = Database(f"sqlite:///{file}").engine
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE record (id INTEGER PRIMARY KEY, otps BLOB, status TEXT)"))
         connection.execute(text("INSERT INTO record (otps) VALUES (:otps)"), [{"otps": each} for each in sealed])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.process.activations import Activations
+from worker.process.worker_parts import Activations
 from worker.records.outcome import NOTHING_TO_DO, DeadLettered
 
 

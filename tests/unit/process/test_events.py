@@ -13,7 +13,7 @@ from celery import Celery
 from kombu.asynchronous.timer import Timer
 from support.processes.waiting import wait_until
 
-from worker.process.events import EVENTS_TOGETHER, FLUSH_INTERVAL, EventBatches
+from worker.process.broker import EVENTS_TOGETHER, FLUSH_INTERVAL, EventBatches
 
 
 class Listening:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,11 +11,10 @@ import pytest
 import redis
 from kombu import Connection, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
-from kombu.common import QoS
 from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
-from worker.process.fetching import LONGEST_DELAY, MOST_TOGETHER, Room, raise_reserve
+from worker.process.broker import LONGEST_DELAY, Room
 
 QUEUE = Queue("some", routing_key="some")
 # What a worker of four threads may have in reserve.
@@ -54,7 +52,7 @@ class Worker:
 
     def look(self) -> None:
         """Turn the loop once, if there is room."""
-        with suppress(socket.timeout):
+        with suppress(TimeoutError):
             self.connection.drain_events(timeout=1)
 
     def close(self) -> None:
@@ -75,19 +73,14 @@ def working(url: str, refuse: Callable[[int], object] = lambda _: None) -> Itera
         worker.close()
 
 
-def count_fetches(url: str) -> dict[str, int]:
-    with redis.Redis.from_url(url) as client:
-        counts = client.info("commandstats")
-    return {name: counts.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("blmpop", "brpop")}
-
-
-def test_one_fetch_brings_as_many_messages_as_there_is_room_for(valkey_url: str) -> None:
+@pytest.mark.parametrize("priority", [0, 3])
+def test_one_fetch_brings_as_many_messages_as_there_is_room_for(valkey_url: str, priority: int) -> None:
     with working(valkey_url) as worker:
-        worker.publish(*range(PREFETCH + 3))
-        before = count_fetches(valkey_url)
+        worker.publish(*range(PREFETCH + 3), priority=priority)
         worker.look()
         assert worker.numbers == list(range(PREFETCH))
-        assert count_fetches(valkey_url)["blmpop"] == before["blmpop"] + 1
+        worker.look()
+        assert worker.numbers == list(range(PREFETCH)), "it has fetched more than there was room for"
 
 
 def test_what_goes_ahead_is_fetched_first(valkey_url: str) -> None:
@@ -100,14 +93,12 @@ def test_what_goes_ahead_is_fetched_first(valkey_url: str) -> None:
 
 
 def test_a_server_that_refuses_to_give_several_is_asked_for_one_after_the_other(own_valkey: ValkeyServer) -> None:
-    limited = own_valkey.let_in("limited", "~* &* +@all -blmpop")
-    with working(limited) as worker:
+    with working(own_valkey.let_in("limited", "~* &* +@all -rpop")) as worker:
         worker.publish(1, 2)
         worker.look()
         assert worker.numbers == [1]
         worker.look()
         assert worker.numbers == [1, 2]
-        assert count_fetches(own_valkey.url)["brpop"] >= 2
 
 
 def test_a_message_that_nobody_can_read_takes_none_of_the_others_along(valkey_url: str) -> None:
@@ -116,11 +107,13 @@ def test_a_message_that_nobody_can_read_takes_none_of_the_others_along(valkey_ur
         with redis.Redis.from_url(valkey_url) as client:
             client.lpush("some", "{no message", b"\xff")
         worker.publish(2)
-        worker.look()
+        # Which counts as a lost connection.
+        with pytest.raises(worker.connection.connection_errors):
+            worker.connection.drain_events(timeout=5)
         assert worker.numbers == [1, 2]
 
 
-def test_a_connection_that_breaks_while_messages_are_taken_up_loses_none_of_the_others(valkey_url: str) -> None:
+def test_a_message_that_cannot_be_taken_up_loses_none_of_the_others(valkey_url: str) -> None:
     def refuse(number: int) -> None:
         if number == 2:
             raise redis.ConnectionError("broken")
@@ -132,11 +125,10 @@ def test_a_connection_that_breaks_while_messages_are_taken_up_loses_none_of_the_
         assert worker.numbers == [1, 3]
 
 
-class Channel:
+class Clocked:
     """What Room sees of its channel."""
 
-    is_fetching = False
-    seconds_since_fetch = 0.0
+    fetched_at = float("inf")
     # Nothing is given back when it ends.
     do_restore = False
 
@@ -157,74 +149,35 @@ def fill(room: Room, count: int) -> None:
 
 @pytest.mark.parametrize(("taken", "may"), [(0, True), (2, True), (3, False), (4, False)])
 def test_a_worker_fetches_where_there_is_room_for_half_of_what_it_may_have(taken: int, may: bool) -> None:
-    room = Room(Channel(), PREFETCH)
+    room = Room(Clocked(), PREFETCH)
     fill(room, taken)
     assert room.can_consume() is may
 
 
 def test_a_little_room_is_enough_after_a_moment() -> None:
     """Where messages come slowly, none waits for others."""
-    channel = Channel()
+    channel = Clocked()
     room = Room(channel, PREFETCH)
     fill(room, 3)
-    channel.seconds_since_fetch = LONGEST_DELAY
+    channel.fetched_at = -LONGEST_DELAY
     assert room.can_consume()
     fill(room, 4)
     assert not room.can_consume()
 
 
 def test_whoever_may_have_any_number_fetches_always() -> None:
-    room = Room(Channel(), 0)
+    room = Room(Clocked(), 0)
     fill(room, 100)
     assert room.can_consume()
 
 
 def test_the_thread_that_makes_enough_room_wakes_the_loop(loop: Hub) -> None:
-    room = Room(Channel(), PREFETCH)
+    room = Room(Clocked(), PREFETCH)
     fill(room, PREFETCH)
     in_thread(lambda: room.ack("0"))
     assert not loop._ready
     in_thread(lambda: room.ack("1"))
     assert loop._ready
-
-
-def test_a_loop_that_waits_for_messages_already_is_not_woken(loop: Hub) -> None:
-    channel = Channel()
-    room = Room(channel, PREFETCH)
-    fill(room, PREFETCH)
-    channel.is_fetching = True
-    for number in range(PREFETCH):
-        room.ack(str(number))
-    assert not loop._ready
-
-
-class Pool:
-    limit = 8
-
-
-class CeleryConsumer:
-    """What is changed of Celery's consumer."""
-
-    def __init__(self) -> None:
-        self.pool = Pool()
-        self.told = list[int]()
-        self.qos = QoS(lambda prefetch_count: self.told.append(prefetch_count), 8)
-
-
-def test_a_worker_with_more_threads_may_fetch_more_ahead_up_to_what_goes_together() -> None:
-    consumer = CeleryConsumer()
-    for threads in (16, 32, 128, 256):
-        raise_reserve(consumer, threads)
-        consumer.qos.update()
-    assert consumer.told == [16, 32, MOST_TOGETHER]
-    assert consumer.pool.limit == MOST_TOGETHER
-
-
-def test_a_reserve_is_never_lowered() -> None:
-    consumer = CeleryConsumer()
-    consumer.pool.limit = consumer.qos.value = 100
-    raise_reserve(consumer, 200)
-    assert (consumer.pool.limit, consumer.qos.value) == (100, 100)
 
 
 def in_thread(call: Callable[[], None]) -> None:

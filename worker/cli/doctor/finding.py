@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from models.encrypted import DecryptionError
 from worker.config.settings import ConfigError
-from worker.database.encoding import OtherEncoding
-from worker.database.explanations import explain
-from worker.database.revision import SchemaOutdated
+from worker.database.errors import explain
+from worker.database.postgresql import OtherEncoding
+from worker.database.schema import SchemaOutdated
 from worker.embedded.errors import EmbeddedError
 from worker.pingone.errors import PingOneError
 

@@ -13,9 +13,9 @@ from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_file
 from worker.cli.doctor.batch_checks import check_batches, read_running_statuses
 from worker.cli.doctor.finding import Finding, examine, fault
-from worker.database.explanations import TAKES_NO_WRITES
+from worker.database.errors import TAKES_NO_WRITES
 from worker.database.postgresql import DURABLE, READ_COMMITTED
-from worker.database.revision import SchemaOutdated
+from worker.database.schema import SchemaOutdated
 from worker.fleet import read_processes
 from worker.installation.installation import Installation
 from worker.notices.delivery_report import read_deliveries

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Integer, update
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from models.record import Record
-from worker.leases.lane_statements import THIS, AtOnce
+from worker.database.engine import Database
+from worker.leases.group_commit import GroupCommit
 
 
 class Rows(list[tuple[str, str]]):
@@ -23,16 +23,16 @@ class Driver:
         self._rows = [(lease, f"row of {lease}") for lease in found]
         self.given: dict[str, Any] = {}
 
-    def exec_driver_sql(self, _: str, given: dict[str, Any]) -> Rows:
+    def execute(self, _: object, given: dict[str, Any]) -> Rows:
         self.given = given
         return Rows(self._rows)
 
 
 def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
     """A statement for records with these ids."""
-    statement = AtOnce(
-        PGDialect_psycopg(),
-        THIS | {"posts": Integer()},
+    statement = GroupCommit(
+        Database("postgresql+psycopg://nowhere/oathbulk"),
+        {"posts": Integer()},
         lambda given: (
             update(Record)
             .where(Record.id == given["this_id"])
@@ -42,16 +42,16 @@ def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
     )
     connection: Any = driver
     asked = [{"this_id": number, "this_lease": f"lease {number}", "posts": 10 * number} for number in numbers]
-    return statement.execute(connection, asked)
+    return statement._run(connection, asked)
 
 
 def test_records_go_by_their_ids_so_that_two_processes_lock_them_in_one_order() -> None:
     driver = Driver()
     assert execute(driver) == [None, None, None]
     assert driver.given == {
-        "this_id": "{1,2,3}",
-        "this_lease": '{"lease 1","lease 2","lease 3"}',
-        "posts": "{10,20,30}",
+        "this_id": [1, 2, 3],
+        "this_lease": ["lease 1", "lease 2", "lease 3"],
+        "posts": [10, 20, 30],
     }
 
 

@@ -1,8 +1,17 @@
-"""PostgreSQL's error codes (SQLSTATEs) that mean that the database is away, or that a statement may be tried again."""
+"""Says what an error of the database means: whether the database is away and may be back by itself, what an
+administrator does about it, and whether the disk refused a write.
+
+Away means that the database cannot be reached, or refuses its work for a reason that passes by itself or that an
+administrator removes."""
 
 from __future__ import annotations
 
+import sqlite3
+from dataclasses import dataclass, replace
 from enum import Enum
+
+from sqlalchemy import exc
+from sqlalchemy.exc import DBAPIError
 
 
 class Lost(Enum):
@@ -103,3 +112,87 @@ def find_line(error: BaseException | None) -> str:
     """The line of a driver's error that tells what is the matter. Of several hosts, each may have said something."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line.strip() for line in lines if any(words in line for words in _TOLD_BY)), lines[0])
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether this error means that the database is away or could not do its work this time, and no fault of ours."""
+    # No connection became free in time: while the database stands still, other threads hold all of them.
+    if isinstance(error, exc.TimeoutError):
+        return True
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    state = sqlstate_of(error.orig)
+    # An error without a code comes from the driver, which lost its connection or got none; or from SQLite, whose file
+    # is locked.
+    return state in AWAY if state else error.connection_invalidated or isinstance(error, exc.OperationalError)
+
+
+def is_refused_by_disk(error: DBAPIError) -> bool:
+    """Whether this error of SQLite means that its disk is full, read-only or broken."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    # The lowest byte is the kind of error, the bytes above it say more exactly which: https://www.sqlite.org/rescode.html
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is the matter, with the server's own words in brackets, and the cure."""
+
+    fault: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.cure}"
+
+
+# The database is a standby, or may not be written to.
+TAKES_NO_WRITES = Explanation(
+    "the database takes no writes",
+    "let OATHBULK_DATABASE_URL lead to the primary, or name all servers in it; if this is the primary, set "
+    "default_transaction_read_only = off (docs/deployment.md)",
+)
+_RAISE = "raise {0} for this role, as in ALTER ROLE oathbulk SET {0} = '5min' (docs/deployment.md)"
+
+# By SQLSTATE.
+_EXPLANATIONS = {
+    TOO_MANY_CONNECTIONS: Explanation(
+        "PostgreSQL has no connection left",
+        "lower OATHBULK_DATABASE_CONNECTIONS, start fewer workers or raise max_connections (see docs/sizing.md)",
+    ),
+    READ_ONLY: TAKES_NO_WRITES,
+    INSUFFICIENT_PRIVILEGE: Explanation(
+        "the database refuses its role a right",
+        "use the role that owns oathbulk's tables; before it can make them, it needs "
+        "GRANT USAGE, CREATE ON SCHEMA public TO oathbulk",
+    ),
+    # invalid_schema_name: none of those in the search_path exists, or the role may use none of them.
+    "3F000": Explanation(
+        "the database has no schema for oathbulk's tables",
+        "make the one that search_path names: CREATE SCHEMA oathbulk AUTHORIZATION oathbulk",
+    ),
+    # query_canceled: by statement_timeout, or by a person.
+    "57014": Explanation("the database ended a statement", _RAISE.format("statement_timeout")),
+    # idle_in_transaction_session_timeout
+    "25P03": Explanation("the database ended a transaction", _RAISE.format("idle_in_transaction_session_timeout")),
+    # transaction_timeout
+    "25P04": Explanation("the database ended a transaction", _RAISE.format("transaction_timeout")),
+}
+# Of PgBouncer, by its words: it has one code for all that it refuses.
+_POOLERS = {
+    "statement pooling mode": Explanation(
+        "PgBouncer stands before the database in statement mode", "set pool_mode = transaction for it, or session"
+    ),
+    "unsupported startup parameter": Explanation(
+        "PgBouncer refuses a parameter of OATHBULK_DATABASE_URL",
+        "take it out, and set it with ALTER ROLE oathbulk SET instead",
+    ),
+}
+_ANY_OTHER = Explanation("the database failed", "check OATHBULK_DATABASE_URL and the server")
+
+
+def explain(error: DBAPIError) -> Explanation:
+    """Say what is the matter with the database, and what to do about it."""
+    line = find_line(error.orig)
+    by_words = next((explanation for words, explanation in _POOLERS.items() if words in line), _ANY_OTHER)
+    found = _EXPLANATIONS.get(sqlstate_of(error.orig) or "", by_words)
+    return replace(found, fault=f"{found.fault} ({line})")

@@ -16,10 +16,9 @@ from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.database.engine import Database
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
-from worker.leases.lane_statements import AtOnce, Values
+from worker.leases.group_commit import Values
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 
@@ -30,12 +29,12 @@ def queued(database: MovingDatabase, count: int, **common: Any) -> Made:
 
 def claim_together(leases: Leases, ids: list[int]) -> list[Claim | None]:
     """Claim fresh records in one statement; None for those that it did not find."""
-    lane, make_claim = leases._claims._lanes[0]
+    statement, make_claim = leases._claims._statements[0]
     asked = [
         {"this_id": record_id, "this_lease": uuid.uuid4().hex, "for_environment_id": ENVIRONMENT_ID}
         for record_id in ids
     ]
-    found = lane._execute(asked)
+    found = statement._commit(asked)
     return [
         None if row is None else make_claim(row, values["this_lease"], 0.0, 0.0)
         for row, values in zip(found, asked, strict=True)
@@ -84,7 +83,7 @@ def test_marks_of_several_records_ask_for_each_record_s_lease_and_batch(
         connection.execute(update(Record).where(Record.id == first.ids[1]).values(lease_id="another"))
         connection.execute(update(Batch).where(Batch.id == second.batch_id).values(state=BatchState.PAUSED))
     asked = [{"this_id": claim.record_id, "this_lease": claim.lease_id, "counter": None} for claim in claims]
-    assert [row is not None for row in leases._mark_sent[2]._execute(asked)] == [True, False, False, False]
+    assert [row is not None for row in leases._mark_sent[2]._commit(asked)] == [True, False, False, False]
     assert look(database, first.ids[0]).otp2_posts == 1
 
 
@@ -93,9 +92,9 @@ def test_settlements_of_several_records_have_a_line_each(database: MovingDatabas
     claims = [claim for claim in claim_together(leases, made.ids) if claim]
     with database.writing() as connection:
         connection.execute(update(Record).where(Record.id == made.ids[1]).values(lease_id="another"))
-    lane = leases._settlement._lanes["active", False]
+    statement = leases._settlement._statements["active", False]
     asked = [values_of(leases, claim, requests=number + 1) for number, claim in enumerate(claims)]
-    assert [row is not None for row in lane._execute(asked)] == [True, False, True]
+    assert [row is not None for row in statement._commit(asked)] == [True, False, True]
     with database.reading() as connection:
         lines = connection.execute(
             select(AttemptLine.record_id, AttemptLine.lease_id, AttemptLine.requests).order_by(AttemptLine.record_id)
@@ -110,18 +109,18 @@ def test_settlements_of_several_records_have_a_line_each(database: MovingDatabas
 def values_of(leases: Leases, claim: Claim, requests: int) -> Values:
     """The values of a settlement as active."""
     taken: list[Values] = []
-    lane = leases._settlement._lanes["active", False]
+    statement = leases._settlement._statements["active", False]
 
     def take(values: Values) -> None:
         taken.append(values)
 
-    before = lane.execute
-    lane.execute = take  # type: ignore[method-assign, assignment]
+    before = statement.execute
+    statement.execute = take  # type: ignore[method-assign, assignment]
     try:
         progress = claim.progress.with_otp_answered(1)
         leases._settlement.write(claim, progress, Active(), CallSummary(requests))
     finally:
-        lane.execute = before  # type: ignore[method-assign]
+        statement.execute = before  # type: ignore[method-assign]
     return taken[0]
 
 
@@ -134,7 +133,7 @@ def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases
             lease = {"status": Status.ACTIVATING, "lease_id": uuid.uuid4().hex, "otps": b""}
             connection.execute(update(Record).where(Record.id == record_id).values(lease))
         claims.append((record_id, lease["lease_id"]))
-    lane = leases._write_pairing
+    statement = leases._write_pairing
     asked = [
         {
             "this_id": record_id,
@@ -154,17 +153,7 @@ def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases
         for (record_id, lease_id), device_id in zip(claims, ("device-1", "device-2"), strict=True)
     ]
     with pytest.raises(IntegrityError):
-        lane._execute(asked)
+        statement._commit(asked)
     assert look(database, made.ids[0]).device_id == "", "half of it was committed"
-    assert lane._execute(asked[:1]) != [None]
+    assert statement._commit(asked[:1]) != [None]
     assert look(database, made.ids[0]).device_id == "device-1"
-
-
-def test_what_is_the_same_for_all_records_is_not_sent_with_each() -> None:
-    leases = Leases(Database("postgresql+psycopg://somewhere/oathbulk"))
-    lanes = [lane for lane, _ in leases._claims._lanes] + list(leases._settlement._lanes.values())
-    for lane in lanes:
-        statement = lane._statement
-        assert isinstance(statement, AtOnce)
-        for text in (statement.one, statement.many):
-            assert set(text.compiled.params) <= set(statement._writers)

@@ -8,32 +8,32 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from hunt.mutants.patching import Patch, around, mutant
-from worker.combining.combiner import Combiner
-from worker.leases.lanes import Lane
+from worker.database.combining import Combiner
+from worker.leases.group_commit import GroupCommit
 
 
 @mutant("goes out without a lease", amid=("commit_fails",))
 def believes_what_it_wrote_before_it_is_committed() -> list[Patch]:
-    def execute(_: Any, self: Lane, requests: Sequence[Any]) -> Any:
+    def execute(_: Any, self: GroupCommit, requests: Sequence[Any]) -> Any:
         found: list[Any] = []
         try:
             with self._database.writing() as connection:
-                found = list(self._statement.execute(connection, requests))
+                found = list(self._run(connection, requests))
         except OperationalError:
             if not found:
                 raise
         return found
 
-    return [around(Lane, "_execute", execute)]
+    return [around(GroupCommit, "_commit", execute)]
 
 
 @mutant("goes out without a lease")
 def tells_the_result_of_one_thread_to_another() -> list[Patch]:
-    def execute(real: Any, self: Lane, requests: Sequence[Any]) -> Any:
+    def execute(real: Any, self: GroupCommit, requests: Sequence[Any]) -> Any:
         found = real(self, requests)
         return [*found[1:], *found[:1]]
 
-    return [around(Lane, "_execute", execute)]
+    return [around(GroupCommit, "_commit", execute)]
 
 
 @mutant("does not come to rest")

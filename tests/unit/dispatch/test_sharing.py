@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from worker.dispatch.room import Messages, share_room
-from worker.dispatch.workload import BatchWork
+from worker.dispatch.dispatcher import BatchWork, share_room
 
 
 def share(
@@ -54,13 +53,3 @@ def test_a_batch_gets_no_more_than_it_may_have_at_once() -> None:
 @pytest.mark.parametrize("room", [0, -5])
 def test_without_room_nothing_is_queued(room: int) -> None:
     assert share(room, {1: 10, 2: 10}) == {}
-
-
-def test_messages_keep_apart_what_goes_ahead() -> None:
-    messages = Messages()
-    messages.add("small", [1, 2], is_ahead=True)
-    messages.add("large", [3])
-    messages.add("small", [4])
-    messages.add("none", [])
-    assert messages.count == 4
-    assert messages.to_list() == [("small", [1, 2], True), ("large", [3], False), ("small", [4], False)]
