@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page, check_onward

@@ -15,9 +15,8 @@ from worker import audit
 from worker.audit import Actor
 from worker.database.engine import Database
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
-from worker.pace.rate import Change
 from worker.pace.search import fix_rate, free_rate
-from worker.pace.slots import Pace
+from worker.pace.slots import Change, Pace
 
 # Requests a second that a person may fix at least: a slot comes within two minutes, so that a mistake is noticed.
 LOWEST_RATE = 0.01

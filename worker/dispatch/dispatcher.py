@@ -21,7 +21,7 @@ from worker.dispatch.workload import BatchWork, LicenseWork, Workload
 from worker.fleet.processes import Processes
 from worker.leases.clock_jumps import RecordTimes
 from worker.leases.queue import Queue
-from worker.pace.memory import PaceMemory
+from worker.pace.paces import PaceMemory
 
 log = structlog.get_logger()
 

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.clock import PingOneClock
 from worker.pingone.deprecations import Deprecations

@@ -19,8 +19,7 @@ from worker.leases.claim import Claim
 from worker.leases.worker import Leases
 from worker.observability.log_context import begin_work, end_work
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client
 from worker.pingone.clock import PingOneClock
 from worker.pingone.pairings import Pairings

@@ -11,7 +11,7 @@ from worker.leases.attempt_line import leaves_pending
 from worker.leases.claim import Claim
 from worker.leases.worker import DeviceInProgress
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
+from worker.pace.slots import Slot
 from worker.pingone.wire import Device
 from worker.records.calls import PAIRING, Calls, Marked, NotPermitted
 from worker.records.otps import FromPair, Otps

@@ -10,7 +10,7 @@ from worker.clocks.boot_clock import boot_time
 from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
+from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
 from worker.pingone.pairing import PairedDevice, Pairing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from worker.pace.errors import SlotTooFar
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import PingOneError
 from worker.pingone.wire import Device

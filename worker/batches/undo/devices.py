@@ -15,7 +15,7 @@ from models.record_states import NOBODY
 from worker.batches.undo.ownership import explain_other_batch
 from worker.config.environment import Environment
 from worker.pace.errors import PaceOutOfReach
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError

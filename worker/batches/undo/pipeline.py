@@ -32,7 +32,7 @@ from worker.intake import SerialList
 from worker.leases.undoing import KeptRecord, keep_from_work, let_go, note_device_gone
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError

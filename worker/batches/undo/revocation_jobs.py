@@ -19,7 +19,7 @@ from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.pace.errors import SlotTooFar
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import NotFound, OutcomeUnknown, PingOneError
