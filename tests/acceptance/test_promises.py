@@ -9,7 +9,7 @@ from support.fleets.real_fleet import PATIENT
 from support.processes.waiting import wait_until
 
 from models.attempt import Outcome
-from worker.pace.spacing import AT_ONCE
+from worker.pace.slots import AT_ONCE
 from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 
 

@@ -3,12 +3,25 @@ seconds; a burst is given by the seconds of the limit that it is worth, or by it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from support.fleets.virtual_limits import AtOnce, Bucket, Count, Limit, Shared, SlidingCount, changing
+from support.fleets.paced_fleet import LATE, UNBOUNDED
+from support.fleets.virtual_limits import (
+    AtOnce,
+    Bucket,
+    Count,
+    Limit,
+    RateAt,
+    Shared,
+    SlidingCount,
+    changing,
+)
 
+# What a worker that has just started sends in its first seconds: its threads, connections and caches begin one by one.
+SLOW_START = {0.0: 9.0, 1.0: 36.0, 2.0: 69.0, 3.0: math.inf}
 # No bucket forgives less: requests that were sent evenly arrive in twos and threes.
 LEAST_BURST = 4.0
 
@@ -27,6 +40,10 @@ class Cell:
     processes: int = 2
     ahead: float = 0.1
     refusal_latency: float | None = None
+    # Requests a second that the fleet can make at most, at a time.
+    capacity: RateAt = UNBOUNDED
+    # Seconds after they were due until which slots are used.
+    late: float = LATE
     # When the limit changes.
     changes_at: float | None = None
 
@@ -40,6 +57,7 @@ def make_cells() -> list[Cell]:
         *other_clients(),
         *fleets(),
         *lengths(),
+        *real_fleets(),
         Cell("one second's burst at 120/s, 2 s", "", lambda: Bucket(120, 120), retry_after=2.0),
     ]
 
@@ -105,6 +123,24 @@ def lengths() -> Iterator[Cell]:
     for rate, burst, asked in product((20, 120), (0.1, 1.0, 5.0), (1, 5)):
         name = f"{rate}/s, burst {burst:g} s, {asked} s"
         yield Cell("30 minutes", name, make_bucket(rate, burst * rate), asked, seconds=1800.0)
+
+
+def real_fleets() -> Iterator[Cell]:
+    """What a real fleet does that one in virtual time does not by itself, in the 70 seconds of a small shipment."""
+    for rate, burst, processes in product((50, 120, 200, 300), (0.2, 1.0, 3.0), (1, 2)):
+        limit = make_bucket(rate, burst * rate)
+        cell = Cell("", f"{rate}/s, burst {burst:g} s, {processes} workers", limit, 2.0, 70.0, processes=processes)
+        yield replace(cell, group="a slow start", capacity=make_capacity(rate, starts_slowly=True))
+        yield replace(cell, group="dips", capacity=make_capacity(rate, dips=True))
+        yield replace(cell, group="slots 50 ms late", late=0.05)
+        yield replace(cell, group="all three", capacity=make_capacity(rate, starts_slowly=True, dips=True), late=0.05)
+
+
+def make_capacity(rate: float, *, starts_slowly: bool = False, dips: bool = False) -> RateAt:
+    """What a fleet can make: less while it starts, and half of the limit in half a second of seven, as while a disk
+    writes."""
+    start = changing(math.inf, SLOW_START if starts_slowly else {})
+    return lambda now: min(start(now), rate / 2 if dips and now % 7 > 6.5 else math.inf)
 
 
 def make_bucket(rate: float, burst: float, rate_changes: dict[float, float] | None = None) -> Callable[[], Limit]:

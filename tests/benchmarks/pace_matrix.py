@@ -61,6 +61,8 @@ def measure(cell: Cell, name: str) -> Result:
         refusal_latency=cell.refusal_latency,
         retry_after=cell.retry_after,
         ahead=cell.ahead,
+        capacity=cell.capacity,
+        late=cell.late,
         processes=cell.processes,
     ).run(until=cell.seconds)
     tenth = cell.seconds / 10

@@ -52,7 +52,7 @@ def held(stage: Stage) -> list[int]:
 
 def let_go(stage: Stage) -> None:
     """As if the hold's time were over."""
-    stage.redis.delete(*stage.redis.keys("oathbulk:pace-2:*"))
+    stage.redis.delete(*stage.redis.keys("oathbulk:pace-3:*"))
 
 
 def limited(stage: Stage) -> list[int]:

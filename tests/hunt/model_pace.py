@@ -8,10 +8,8 @@ from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.strands import Strands
 from worker.pace.errors import SlotTooFar
-from worker.pace.replies import Reading
-from worker.pace.slot import Slot
-from worker.pace.spare_slots import USABLE_FOR
-from worker.pace.state import MICROSECONDS
+from worker.pace.slots import USABLE_FOR, Slot
+from worker.pace.state import MICROSECONDS, Reading
 
 
 class ModelPace:

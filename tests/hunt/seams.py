@@ -14,7 +14,7 @@ import worker.batches.preparation
 import worker.database.combining
 import worker.leases.claims
 import worker.leases.write_retries
-import worker.pace.memory
+import worker.pace.paces
 import worker.pingone.auth
 import worker.pingone.client
 import worker.records.activation
@@ -41,7 +41,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.batches.preparation, "boot_time", clock.monotonic),
         (worker.batches.imports, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
-        (worker.pace.memory, "make_other_groups", lambda _: ()),
+        (worker.pace.paces, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "RetryPolicy", partial(RetryPolicy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),

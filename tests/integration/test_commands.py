@@ -35,8 +35,8 @@ from worker.leases.claim import Claim
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.pace.memory import PaceMemory
-from worker.pace.slot import Slot
+from worker.pace.paces import PaceMemory
+from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.devices import Device
 from worker.pingone.errors import Answer

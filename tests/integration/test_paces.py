@@ -16,11 +16,9 @@ from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
-from worker.pace import memory
 from worker.pace.errors import SlotTooFar
-from worker.pace.group_readings import GroupPace, read_group
 from worker.pace.known_pace import lift_hold
-from worker.pace.memory import PaceMemory
+from worker.pace.paces import GroupPace, PaceMemory, read_group
 from worker.pace.rate_groups import RateGroup
 from worker.pace.search import PART_OF_CEILING, Search
 from worker.pace.slots import Pace
@@ -243,11 +241,11 @@ def test_a_hold_is_written_again_only_when_it_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # However long a busy machine takes between one look at a clock and the next.
-    monkeypatch.setattr(memory, "SAME_HOLD", 30.0)
+    monkeypatch.setattr("worker.pace.paces.SAME_HOLD", 30.0)
     pace = make_pace()
     pace.hold(60, WHY)
     # It began long ago, so that a beginning of now is told from its own.
-    client.hincrby(f"oathbulk:pace-2:{LICENSE}", "held_since", -1_000_000_000)
+    client.hincrby(f"oathbulk:pace-3:{LICENSE}", "held_since", -1_000_000_000)
     paces.synchronize(pace)
     before = paces.read(LICENSE).hold
     assert before is not None

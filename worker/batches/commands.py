@@ -37,8 +37,7 @@ from worker.pace.search import fix_rate, free_rate
 from worker.rules.hours import DailyHours
 
 if TYPE_CHECKING:
-    from worker.pace.rate import Change
-    from worker.pace.slots import Pace
+    from worker.pace.slots import Change, Pace
 
 # The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}

@@ -22,7 +22,7 @@ from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Turn
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Forbidden

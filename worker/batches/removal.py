@@ -19,7 +19,7 @@ from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
 from worker.config.environment import Environment
 from worker.pace.errors import PaceOutOfReach
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.devices import ACTIVE, OATH_TOKEN, Pairing, UserDevice

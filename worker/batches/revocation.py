@@ -25,7 +25,7 @@ from worker.database.engine import Database
 from worker.leases.undoing import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import OutcomeUnknown, PingOneError, Rejected

@@ -13,8 +13,7 @@ from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation, NothingLoaded
-from worker.pace.group_readings import GroupPace, describe_known, read_group
-from worker.pace.memory import PaceMemory
+from worker.pace.paces import GroupPace, PaceMemory, describe_known, read_group
 from worker.pace.rate_groups import PURPOSES, RateGroup
 from worker.reports.sentences.durations import format_duration
 from worker.reports.sentences.pace import describe_pace

@@ -24,8 +24,7 @@ from worker.leases.clock_jumps import RecordTimes
 from worker.leases.moves import LAST_START
 from worker.leases.order import has_pending
 from worker.leases.queue import Queue
-from worker.pace.memory import PaceMemory
-from worker.pace.paces import Paces
+from worker.pace.paces import PaceMemory, Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker
 from worker.tenants import read_resync

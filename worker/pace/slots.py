@@ -1,32 +1,35 @@
 """The fleet's pace: one slot at a time for one request, shared by every process through Redis. What comes of the
 requests moves the rate.
 
-The limits are per license and rate group, and shared by its environments:
+Who waits asks `Pace` for a slot. `Reservations` asks Redis for those of several threads together, `Holds` remembers
+until when nothing goes out, `Rate` moves the rate, `Spacing` keeps requests apart that leave late. The limits are per
+license and rate group, and shared by its environments:
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 """
 
 from __future__ import annotations
 
 import math
+import random
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 import redis
 
 from worker.clocks.waiting_time import WaitingTime
+from worker.database.combining import Combiner
 from worker.observability.log_interval import LogInterval
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.holds import Holds
-from worker.pace.rate import Change, Rate, Recall
 from worker.pace.rate_groups import RateGroup
-from worker.pace.replies import Reading
-from worker.pace.reservations import Reservations
-from worker.pace.search import Search
-from worker.pace.slot import Slot
-from worker.pace.spacing import Spacing
-from worker.pace.spare_slots import SpareSlots
-from worker.pace.state import MICROSECONDS, PaceState
+from worker.pace.search import Search, hold_rate, learn_from_answers, learn_from_refusal, restart_counting
+from worker.pace.state import MICROSECONDS, PaceNews, PaceState, Reading, Reservation
+
+T = TypeVar("T")
 
 # Seconds that a thread waits for its slot at the most.
 LONGEST_WAIT = 10.0
@@ -34,6 +37,46 @@ LONGEST_WAIT = 10.0
 UNEXPLAINED = "a worker asked for it"
 # Why the fleet holds for longer than it was asked to.
 CLOSED = "PingOne refuses every request, so it is asked more and more rarely"
+# How often a change is tried: where another process has changed the rate first, ours is made again upon theirs.
+TRIES = 5
+# Seconds for which what Redis told another thread of a hold is recent enough.
+RECENT = 0.02
+# Seconds after a slot was due in which it may be used. Later it is lost: a request that is sent then would come on top
+# of what is due by then.
+USABLE_FOR = 1.0
+# Slots kept at the most, since all of them may be used at once.
+MOST_KEPT = 16
+# The answer to who asks for a slot where there is no state.
+NO_SLOT = Reservation(is_reserved=False, slot=0, wait=0, interval=0, is_review_due=False)
+# Requests that may leave at once.
+AT_ONCE = 3
+# The part of their distance at which the requests behind those leave: a little faster than their slots, so that they do
+# not lag for ever, and not above the limit, for the rate is kept below it by as little.
+CATCHING_UP = 0.995
+# What the newest slot counts for in the mean of how far apart they are, once there were many.
+WEIGHT = 0.05
+# The newest slot counts for no more than this multiple of the mean: a hold between two slots is no distance.
+LONGEST = 5.0
+# Seconds. A slot that lies so much before the last one was given out by a Redis whose clock was set back.
+SET_BACK = 60.0
+# The smallest distance, in intervals of the fleet: the mean swings about 1 in a process that has all slots.
+LEAST = 0.8
+
+# Makes another search of the present one and of what Redis says.
+Change = Callable[[Search, Reading], Search]
+# Returns what is remembered of the license's limit, for the time in Redis; None where nothing is.
+Recall = Callable[[float], Search | None]
+
+
+class Slot(NamedTuple):
+    """Leave to send one request, at the fleet's rate of that moment.
+
+    `at` is when it is due, in microseconds of Redis' clock; `rate` the requests a second that it was given at; `due` is
+    `at` in seconds of this process' monotonic clock, -inf where that is not known."""
+
+    at: int
+    rate: float
+    due: float = -math.inf
 
 
 def _do_nothing(*_: object) -> None:
@@ -198,3 +241,355 @@ class Pace:
                 meanwhile="records go back and come again",
                 cure="look with `oathbulk doctor`",
             )
+
+
+def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
+    """Make the call, again and again while a hold or a busy fleet leaves no slot for it. Only where Redis is out of
+    reach it gives up, after so many `tries`: then it raises PaceOutOfReach."""
+    while True:
+        try:
+            return call()
+        except SlotTooFar as far:
+            tries -= isinstance(far, PaceOutOfReach)
+            if not tries:
+                raise
+            # Workers take every slot as soon as it is near. Whoever asks at another moment than they gets one.
+            time.sleep(far.wait * random.uniform(0.5, 1))  # noqa: S311
+
+
+class Reservations:
+    """Reserves slots for one process, and reports its answers with each reservation. Thread-safe: threads that ask at
+    the same time ask together.
+
+    `clock` is the process' monotonic one, in seconds."""
+
+    def __init__(self, holds: Holds, rate: Rate, spacing: Spacing, clock: Callable[[], float]) -> None:
+        self._holds, self._rate, self._spacing = holds, rate, spacing
+        self._clock = clock
+        self._counting = threading.Lock()
+        # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
+        self._answers = self._last = self._since = 0
+        # Nothing is lost by slots of which it is not known whether they were reserved: they lapse.
+        self._combiner = Combiner[float, Reservation](self._reserve_all, is_unclear=lambda _: True)
+        # Slots that this process was given so far.
+        self.count = 0
+
+    def reserve(self, furthest: float) -> tuple[Slot, float]:
+        """Reserve the fleet's next slot if it is no further than `furthest` seconds away; return it, and the seconds
+        until it is due. Raises SlotTooFar, redis.RedisError."""
+        reservation = self._combiner.submit(furthest)
+        if reservation.is_review_due:
+            self._rate.review()
+        if not reservation.is_reserved:
+            raise SlotTooFar(reservation.wait / MICROSECONDS)
+        slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
+        self._spacing.note_slot(slot, interval, is_crowded=reservation.wait > 0)
+        wait = reservation.wait / MICROSECONDS
+        return Slot(reservation.slot, 1 / interval, self._clock() + wait), wait
+
+    def add_answer(self, slot: Slot) -> None:
+        """Count an answer to the request of this slot, to be reported with the next reservation; not where the slot is
+        older than the present rate."""
+        with self._counting:
+            if slot.at >= self._since:
+                self._answers += 1
+                self._last = max(self._last, slot.at)
+
+    def report_answers(self) -> None:
+        """Tell Redis of the answers so far, and hear of holds, without a slot. Raises redis.RedisError."""
+        self._ask(())
+
+    def _reserve_all(self, furthest: Sequence[float]) -> Sequence[Reservation]:
+        """Reserve a slot for each of these, no further away than so many seconds. Where Redis has no state, write one
+        first."""
+        found = self._ask(furthest)
+        if found is None:
+            self._rate.change()
+            found = self._ask(furthest)
+        # Redis was wiped again: whoever asked comes again.
+        return [NO_SLOT] * len(furthest) if found is None else found
+
+    def _ask(self, furthest: Sequence[float]) -> Sequence[Reservation] | None:
+        """Ask Redis once for slots, and count those that it gives; None if it has no state."""
+        with self._counting:
+            answers, self._answers = self._answers, 0
+            last = self._last
+        found = self._holds.reserve(furthest, answers, last)
+        if found is None:
+            return None
+        news, reservations = found
+        with self._counting:
+            self.count += sum(each.is_reserved for each in reservations)
+            if news.counted_since != self._since:
+                # The rate has changed: the answers so far tell nothing of the new one.
+                self._since, self._answers, self._last = news.counted_since, 0, 0
+        return reservations
+
+
+class Holds:
+    """The holds of a license: the one place where a process remembers them. Thread-safe.
+
+    The process asks for a hold, hears of others', tells Redis again after it was wiped, and ends them when a person
+    says so. No hold is longer than `longest` seconds, whoever asks for it: after that the fleet asks PingOne again.
+    `on_alone` is called with a sentence when this process failed where others do not; `on_lifted` when a person has
+    lifted a hold."""
+
+    def __init__(
+        self,
+        state: PaceState,
+        longest: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        on_alone: Callable[[str], object],
+        on_lifted: Callable[[], object],
+    ) -> None:
+        self.longest = longest
+        self._state, self._clock = state, clock
+        self._on_alone, self._on_lifted = on_alone, on_lifted
+        self._lock = threading.Lock()
+        # By the process' clock, in case Redis is out of reach or forgets: until when the fleet holds, as far as this
+        # process asked for it, and until when this process alone does.
+        self._fleet_until = self._own_until = -math.inf
+        # Why this process asked the fleet to hold, in a sentence.
+        self._why = ""
+        # Until when the fleet holds, in microseconds of Redis' clock, and when Redis said so, by the process' clock.
+        self._heard_until, self._heard_at = 0, -math.inf
+        # When a person lifted a hold last, as far as this process has heard; 0 for never.
+        self._last_lifting = 0
+
+    @property
+    def fleet_left(self) -> float:
+        """Seconds that the fleet's hold still lasts, as far as this process asked for it; 0 if it did not."""
+        with self._lock:
+            return max(self._fleet_until - self._clock(), 0.0)
+
+    @property
+    def own_left(self) -> float:
+        """Seconds that this process alone still holds, 0 if it does not."""
+        with self._lock:
+            return max(self._own_until - self._clock(), 0.0)
+
+    def hold(self, seconds: float, why: str) -> None:
+        """Give nobody in the fleet a slot in the next seconds; never shortens a hold.
+
+        This process remembers it as well, in case that Redis is out of reach or forgets: the next reservation tells
+        Redis again."""
+        seconds = min(seconds, self.longest)
+        if seconds <= 0:
+            return
+        self._extend(seconds, why)
+        with suppress(redis.RedisError):
+            if self.note_lifting(self._state.hold(seconds, why)):
+                # A person has lifted the holds of before, not this one.
+                self._extend(seconds, why)
+
+    def report_undelivered(self, seconds: float, why: str) -> None:
+        """Hold after a request that could not be delivered. Where another process delivers, this one holds alone: its
+        network is at fault, not PingOne. Otherwise the fleet holds."""
+        seconds = min(seconds, self.longest)
+        is_alone = False
+        with suppress(redis.RedisError):
+            is_alone, last_lifting = self._state.report_undelivered(seconds, why)
+            self.note_lifting(last_lifting)
+        if not is_alone:
+            self._extend(seconds, why)
+            return
+        with self._lock:
+            self._own_until = max(self._own_until, self._clock() + seconds)
+        self._on_alone(f"{why}, and other processes deliver: only this one holds")
+
+    def lift(self) -> None:
+        """End the hold of the whole fleet. Raises redis.RedisError."""
+        self.note_lifting(self._state.lift())
+
+    def reserve(self, furthest: Sequence[float], answers: int, last: int) -> tuple[PaceNews, list[Reservation]] | None:
+        """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
+        it has no state. Raises redis.RedisError."""
+        left = self.fleet_left
+        found = self._state.reserve(furthest, left, answers, last, self._why if left else "", self._last_lifting)
+        if found is not None:
+            news, _ = found
+            with self._lock:
+                self._heard_until, self._heard_at = news.held_until, self._clock()
+            self.note_lifting(news.last_lifting)
+        return found
+
+    def note_lifting(self, last_lifting: int) -> bool:
+        """Note when a person lifted a hold last, as Redis says. If that is news, this process holds no longer; then
+        True."""
+        with self._lock:
+            if last_lifting in (0, self._last_lifting):
+                return False
+            self._last_lifting = last_lifting
+            self._fleet_until = self._own_until = -math.inf
+        self._on_lifted()
+        return True
+
+    def has_hold_after(self, slot: int, due: float) -> bool:
+        """Whether a hold that this process knows of, over by now or not, ends after this slot was due: at `due` by the
+        process' clock."""
+        with self._lock:
+            return max(self._fleet_until, self._own_until) > due or self._heard_until > slot
+
+    def is_held_past(self, slot: int) -> bool:
+        """Whether a hold forbids to send at this slot by now. Raises redis.RedisError."""
+        if self.fleet_left > 0 or self.own_left > 0:
+            return True
+        with self._lock:
+            if self._clock() - self._heard_at < RECENT:
+                return self._heard_until > slot
+        return self._state.read_held_until() > slot
+
+    def _extend(self, seconds: float, why: str) -> None:
+        with self._lock:
+            until = self._clock() + seconds
+            if until > self._fleet_until:
+                self._fleet_until, self._why = until, why
+
+
+class Rate:
+    """The rate of one license. Thread-safe; every method raises redis.RedisError.
+
+    It begins with what `recall` returns, or else at `rate` requests a second, and never goes above `highest`."""
+
+    def __init__(self, state: PaceState, holds: Holds, rate: float, highest: float, recall: Recall) -> None:
+        # Requests a second, as it was when it was read or changed last.
+        self.rate = rate
+        self._state, self._holds = state, holds
+        self._highest = max(highest, rate)
+        self._recall = recall
+        self._search: Search | None = None
+        self._reviewing = threading.Lock()
+
+    def read(self) -> Reading:
+        """Read the state of the license from Redis."""
+        reading = self._state.read()
+        self._holds.note_lifting(reading.last_lifting)
+        if reading.search is not None:
+            self._search, self.rate = reading.search, reading.search.rate
+        return reading
+
+    def change(self, change: Change = lambda search, _: search) -> Search:
+        """Change the search in Redis, or write a first one where there is none; return it as it is after that."""
+        for _ in range(TRIES):
+            reading = self.read()
+            search = reading.search or self._make_first_search(reading.now)
+            changed = change(search, reading)
+            if changed == reading.search:
+                break
+            if self._state.write(changed, reading.version, reading.slots):
+                self._search, self.rate = changed, changed.rate
+                return changed
+        return search
+
+    def lower(self, rate: float, slot: float) -> float:
+        """Lower the rate after a refusal of a request that had its slot at this rate, at this time in Redis. Return
+        for how many seconds the fleet had better hold, since everything is refused; 0 where it is not."""
+        now = slot
+
+        def learn(search: Search, reading: Reading) -> Search:
+            nonlocal now
+            now = reading.now
+            resumes_at = max(reading.held_until, reading.next_slot, reading.now)
+            changed = learn_from_refusal(search, rate, slot, reading.answers, resumes_at)
+            # Above the highest rate, neither a sprint nor what it climbs from goes.
+            return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
+
+        search = self.change(learn)
+        return max(search.knock_at - now, 0.0) if search.closed_since else 0.0
+
+    def review(self) -> None:
+        """Move the rate by what was answered so far. One thread does that at a time; the others go on without."""
+        if self._reviewing.acquire(blocking=False):
+            try:
+                self.change(
+                    lambda search, reading: learn_from_answers(
+                        search, reading.slots, reading.last, reading.now, self._highest, reading.next_slot
+                    )
+                )
+            finally:
+                self._reviewing.release()
+
+    def _make_first_search(self, now: float) -> Search:
+        """Return what this process knew before Redis forgot it; or what the database remembers; or the rate to begin
+        with."""
+        known = self._search or self._recall(now) or Search(self.rate)
+        rate = known.rate if known.is_fixed else min(known.lasting_rate, self._highest)
+        first = restart_counting(replace(known, rate=rate, refused_at=0.0), now)
+        # The times at which it was refused and was to climb again were of Redis' clock, which may have been wrong.
+        return first if first.climb else hold_rate(first, first.probe_after)
+
+
+class SpareSlots:
+    """The slots that were given back. Thread-safe, as a deque is."""
+
+    def __init__(self, holds: Holds, clock: Callable[[], float] = time.monotonic) -> None:
+        self._holds = holds
+        self._clock = clock
+        self._slots: deque[Slot] = deque(maxlen=MOST_KEPT)
+
+    def add(self, slot: Slot) -> None:
+        """Keep this slot for whoever needs one next; if there are too many, the oldest is lost."""
+        self._slots.append(slot)
+
+    def take(self) -> Slot | None:
+        """Take the newest slot that may still be used, and since which this process knows of no hold; None if there is
+        none."""
+        while self._slots:
+            try:
+                slot = self._slots.pop()
+            except IndexError:
+                # Another thread was faster.
+                return None
+            if self._clock() - slot.due <= USABLE_FOR and not self._holds.has_hold_after(slot.at, slot.due):
+                return slot
+        return None
+
+
+class Spacing:
+    """How far apart the requests of one process leave. Thread-safe; times are in seconds."""
+
+    def __init__(
+        self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sleep = sleep
+        self._clock = clock
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._next = self._gap = 0.0
+        # Of the fleet's slots, one in so many is this process'.
+        self._one_in = 1.0
+        # What the newest slot counts for in that mean.
+        self._weight = 1.0
+        self._last_slot: float | None = None
+
+    def note_slot(self, slot: float, interval: float, *, is_crowded: bool) -> None:
+        """Learn from a slot that this process was given how far apart its slots are; the fleet's lie `interval` apart.
+
+        `is_crowded`: the slot is ahead, because others had theirs first. Otherwise nobody wanted one before, and there
+        is room for as many as the fleet has: the time since the last one tells how long there was nothing to do, or how
+        long this spacing itself kept them."""
+        with self._lock:
+            last = self._last_slot
+            if last is None or last - slot > SET_BACK:
+                last = slot - interval
+            # Threads note their slots in any order: one that comes late was part of the last step.
+            self._last_slot = max(slot, last)
+            step = (self._last_slot - last) / interval
+            if step > 0 or is_crowded:
+                most = LONGEST * max(self._one_in, 1.0) if is_crowded else 1.0
+                self._weight = max(self._weight / (1 + self._weight), WEIGHT)
+                self._one_in += self._weight * (min(step, most) - self._one_in)
+            # Whatever Redis' clock does, hardly closer together than the fleet's.
+            self._gap = max(self._one_in, LEAST) * interval
+
+    def wait_to_leave(self) -> None:
+        """Sleep until the next request may leave.
+
+        Threads do so one after the other: those behind one that wakes too late wait for what is left of their gap too,
+        and do not all leave with it."""
+        with self._turn:
+            now = self._clock()
+            if self._next > now:
+                self._sleep(self._next - now)
+                now = self._clock()
+            self._next = max(self._next, now - (AT_ONCE - 1) * self._gap) + CATCHING_UP * self._gap

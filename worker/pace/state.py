@@ -1,7 +1,11 @@
-"""What the fleet's processes know in common of a license's pace, kept in Redis.
+"""What the fleet's processes know in common of a license's pace, kept in Redis, one hash a license.
 
-The scripts of worker.pace.scripts keep the state and give out slots; how the rate moves is decided in
-worker.pace.ceiling. All times are in microseconds of Redis' own clock, so the clocks of the fleet may differ."""
+Scripts keep the state and give out slots, and Redis runs each as a whole; how the rate moves is decided in
+worker.pace.search. All times are in microseconds of Redis' own clock, so the clocks of the fleet may differ.
+
+ARGV[1] and ARGV[2] of each script are bounds, in microseconds: the longest that anybody waits for a slot, and the
+longest hold. A state with times further ahead than they allow was written while Redis' clock was ahead, and nobody
+could wait for its slots: it is unsound."""
 
 from __future__ import annotations
 
@@ -9,16 +13,14 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import redis
 
 from worker.pace.rate_groups import RateGroup
-from worker.pace.replies import PaceNews, Reading, Reservation
-from worker.pace.rows import ROWS, write_rows
-from worker.pace.scripts import HOLD, LIFT, READ, REPORT_UNDELIVERED, RESERVE, WRITE
 from worker.pace.search import Search
+from worker.pace.token_bucket import Leg, Path
 
 # In a second.
 MICROSECONDS = 1_000_000
@@ -32,6 +34,282 @@ LEAST_CLIMB = 0.001
 DELIVERED_WITHIN = 10.0
 # Seconds between two times that a process tells Redis that it delivers.
 DELIVERY_TOLD_EVERY = 1.0
+
+# The beginning of every script: its bounds, the time, and an empty list of fields to write.
+BEGINNING = """
+local longest_wait, longest_hold = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local written = {}
+"""
+
+# The condition on what was read of a state that makes it sound. A comparison with what is no number (NaN) is false, so
+# that is unsound as well. A review of the rate is due a few seconds after the counting began, at the latest.
+IS_SOUND = """
+  interval > 0 and next_at - now <= longest_wait + interval and held_until - now <= longest_hold
+    and since - now <= math.max(longest_wait + interval, longest_hold)
+    and look_from - now <= math.max(longest_wait + interval, longest_hold) + 10000000
+"""
+
+# Functions that add a field and its value to what is to be written.
+WRITING = """
+local function write(name, text)
+  written[#written + 1] = name
+  written[#written + 1] = text
+end
+local function write_time(name, microseconds) write(name, string.format('%.0f', microseconds)) end
+"""
+
+# A function that holds the fleet, and returns when a person lifted a hold last, 0 for never. It never shortens a hold.
+# A hold that is told again a moment later keeps its reason.
+HOLDING = (
+    WRITING
+    + """
+local function hold(microseconds, why)
+  local state = redis.pcall('HMGET', KEYS[1], 'held_until', 'lifted')
+  if state.err then
+    redis.call('DEL', KEYS[1])
+    state = {}
+  end
+  local before, held_until = tonumber(state[1] or 0) or 0, now + microseconds
+  if not (before - now <= longest_hold) then before = 0 end
+  if held_until > before then
+    write_time('held_until', held_until)
+    if before <= now then write_time('held_since', now) end
+    if before <= now or held_until > before + 1000000 then write('held_why', why) end
+    redis.call('HSET', KEYS[1], unpack(written))
+  end
+  if redis.call('PTTL', KEYS[1]) < microseconds / 1000 + 60000 then
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', microseconds / 1000 + 60000))
+  end
+  return tonumber(state[2] or 0) or 0
+end
+"""
+)
+
+# Reserves slots, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
+# saved up while nobody asks.
+#
+# ARGV after the bounds: the hold from now on (0 = none), its reason, and the last lifting that the process has heard
+# of; the number of answers that came since its last reservation, the last of their slots, and the process that had them
+# (empty where Redis was told of that a moment ago); then for each slot that is asked for, how far away it may be.
+#
+# A hold that comes with a reservation is one that Redis may have forgotten. It counts only if none is in force, for
+# repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
+# answer counts only for the rate that its slot was given at.
+#
+# Returns nothing if there is no state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise what is
+# the same for all slots (until when the fleet holds; the interval; since when answers count; 1 if there are enough of
+# them to review the rate; the last lifting), and then for each slot 1 if it is reserved, 0 if it is too far away, when
+# it is due, and how far away that is.
+RESERVE = (
+    BEGINNING
+    + """
+local state = redis.pcall(
+  'HMGET', KEYS[1], 'interval', 'next_at', 'held_until', 'counted_since', 'look_from', 'last', 'lifted', 'slots')
+if state.err then return {} end
+local interval = tonumber(state[1]) or 0
+local next_at, held_until = tonumber(state[2] or 0) or math.huge, tonumber(state[3] or 0) or math.huge
+local since, look_from = tonumber(state[4]) or math.huge, tonumber(state[5]) or math.huge
+if not (
+"""
+    + IS_SOUND
+    + """
+) then return {} end
+local last, lifted = tonumber(state[6] or 0) or 0, tonumber(state[7] or 0) or 0
+local hold, answers, answered_last = tonumber(ARGV[3]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if answers > 0 and answered_last >= since then
+  local counted = redis.pcall('HINCRBY', KEYS[1], 'answers', answers)
+  if type(counted) == 'table' then return {} end
+  if answered_last > last then
+    last = answered_last
+    written = {'last', string.format('%.0f', last)}
+  end
+end
+if ARGV[8] ~= '' then
+  for _, part in ipairs({'delivered_by', ARGV[8], 'delivered_at', string.format('%.0f', now)}) do
+    table.insert(written, part)
+  end
+end
+if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[5])) then
+  held_until = now + hold
+  for _, part in ipairs({'held_until', string.format('%.0f', held_until), 'held_since', string.format('%.0f', now),
+    'held_why', ARGV[4]}) do
+    table.insert(written, part)
+  end
+end
+local found = {held_until, interval, since, last >= look_from and 1 or 0, lifted}
+local slot, reserved = math.max(now, next_at, held_until), 0
+for asked = 9, #ARGV do
+  local is_reserved = slot - now <= tonumber(ARGV[asked])
+  for _, part in ipairs({is_reserved and 1 or 0, slot, slot - now}) do table.insert(found, part) end
+  if is_reserved then slot, reserved = slot + interval, reserved + 1 end
+end
+if reserved > 0 then
+  for _, part in ipairs({'next_at', string.format('%.0f', slot),
+    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + reserved)}) do
+    table.insert(written, part)
+  end
+end
+if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
+return found
+"""
+)
+
+# Holds the fleet. ARGV after the bounds: the hold from now on, and its reason. Returns when a person lifted a hold
+# last.
+HOLD = (
+    BEGINNING
+    + HOLDING
+    + """
+return hold(tonumber(ARGV[3]), ARGV[4])
+"""
+)
+
+# Holds the fleet after a request could not be delivered, unless another process delivers. ARGV after the bounds: as of
+# HOLD; the process that could not deliver; and for how long another's delivery shows that PingOne can be reached.
+# Returns 1 if this process alone must hold, 0 if the fleet holds now; and when a person lifted a hold last.
+REPORT_UNDELIVERED = (
+    BEGINNING
+    + HOLDING
+    + """
+local state = redis.pcall('HMGET', KEYS[1], 'delivered_by', 'delivered_at', 'lifted')
+if not state.err and state[1] and state[1] ~= ARGV[5] then
+  local ago = now - (tonumber(state[2]) or math.huge)
+  if ago >= 0 and ago <= tonumber(ARGV[6]) then return {1, tonumber(state[3] or 0) or 0} end
+end
+return {0, hold(tonumber(ARGV[3]), ARGV[4])}
+"""
+)
+
+# Ends the fleet's hold. ARGV after the bounds: milliseconds for which to keep the state, if there was none before.
+# Returns when the hold was lifted, which is another number each time, even if Redis is wiped in between.
+LIFT = (
+    BEGINNING
+    + """
+local lifted = math.max(now, (tonumber(redis.call('HGET', KEYS[1], 'lifted') or 0) or 0) + 1)
+redis.call('HDEL', KEYS[1], 'held_until', 'held_since', 'held_why')
+redis.call('HSET', KEYS[1], 'lifted', string.format('%.0f', lifted))
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return lifted
+"""
+)
+
+# Returns the time, and the state as a list of fields and values. An unsound state is removed, so that the next process
+# that asks writes a new one; a hold in it that is sound stays.
+READ = (
+    BEGINNING
+    + WRITING
+    + """
+local TEXTS = {held_why = true, delivered_by = true, path = true}
+local INTEGERS = {version = true, answers = true, slots = true}
+local state, kept, is_good = redis.pcall('HGETALL', KEYS[1]), {}, true
+if state.err then state, is_good = {}, false end
+for at = 1, #state, 2 do
+  local name, text = state[at], state[at + 1]
+  local pattern = INTEGERS[name] and '^%d+$' or '^-?%d+%.?%d*[eE]?[-+]?%d*$'
+  kept[name] = text
+  if not TEXTS[name] and not (string.match(text, pattern) and tonumber(text)) then is_good = false end
+end
+local function number(name, missing) return tonumber(kept[name] or missing) or math.huge end
+local held_until = number('held_until', 0)
+local is_hold_sound = held_until - now <= longest_hold
+if kept.interval then
+  local interval, next_at = number('interval'), number('next_at', 0)
+  local since, look_from = number('counted_since', 'none'), number('look_from', 'none')
+  is_good = is_good and
+"""
+    + IS_SOUND
+    + """
+end
+if not (is_good and is_hold_sound) then
+  redis.call('DEL', KEYS[1])
+  state = {}
+  if is_hold_sound and held_until > now then
+    write_time('held_until', held_until)
+    write_time('held_since', now)
+    write('held_why', kept.held_why or '')
+    state = written
+    redis.call('HSET', KEYS[1], unpack(written))
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', (held_until - now) / 1000 + 60000))
+  end
+end
+return {time[1], time[2], state}
+"""
+)
+
+# Writes a changed search. ARGV: the version that the change was made from, milliseconds to keep the state for, how many
+# slots the change knew of, fields and values. Slots that were given out meanwhile count for the next one. Returns 1, or
+# 0 if another process was first.
+WRITE = """
+if tonumber(redis.call('HGET', KEYS[1], 'version') or 0) ~= tonumber(ARGV[1]) then return 0 end
+local slots = (tonumber(redis.call('HGET', KEYS[1], 'slots') or 0) or 0) - tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'answers', 0, 'last', 0,
+  'slots', string.format('%.0f', math.max(slots, 0)), unpack(ARGV, 4))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+class Reservation(NamedTuple):
+    """What Redis answers of one slot that was asked for. Times are in microseconds."""
+
+    # False where the slot is too far away.
+    is_reserved: bool
+    # When the slot is due.
+    slot: int
+    # How far away it is.
+    wait: int
+    # Between two slots.
+    interval: int
+    # Whether there are enough answers to review the rate; True of one of the slots that were asked for together.
+    is_review_due: bool
+
+
+class PaceNews(NamedTuple):
+    """What Redis tells each process that asks for slots. Times are in microseconds."""
+
+    # Until when the fleet holds.
+    held_until: int
+    # Between two slots.
+    interval: int
+    # Since when answers count for the present rate.
+    counted_since: int
+    # 1 if there are enough answers to review the rate, otherwise 0.
+    is_review_due: int
+    # When a person lifted a hold last, 0 for never.
+    last_lifting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The state of a license as it was read from Redis. Times are in seconds of Redis' clock."""
+
+    # None where Redis has none, or one of another version of this program.
+    search: Search | None
+    # Grows with each change, so that no process overwrites another's.
+    version: int
+    # Answers to slots since `search.since`.
+    answers: int
+    # The last of the slots that they were to.
+    last: float
+    now: float
+    # When the fleet's hold ends; 0, or in the past, if there is none.
+    held_until: float
+    # All slots before this one are given out.
+    next_slot: float
+    # When the hold began that lasts until `held_until`, and why, in a sentence.
+    held_since: float = 0.0
+    held_why: str = ""
+    # When a person lifted a hold last, in microseconds; another number each time, 0 for never.
+    last_lifting: int = 0
+    # Slots that were given out since `search.since`.
+    slots: int = 0
+
+    @property
+    def hold_left(self) -> float:
+        """Seconds that the fleet's hold still lasts, 0 if there is none."""
+        return max(self.held_until - self.now, 0.0)
 
 
 class PaceState:
@@ -52,7 +330,7 @@ class PaceState:
     ) -> None:
         # Its number is that of the fields: workers of the version before, which know others, have a state of their own
         # during an update. A license may have any name, so the keys of groups do not begin like this one.
-        prefix = "oathbulk:pace-2" if group is RateGroup.MFA else f"oathbulk:pace-2-of-{group}"
+        prefix = "oathbulk:pace-3" if group is RateGroup.MFA else f"oathbulk:pace-3-of-{group}"
         self._keys = [f"{prefix}:{license}"]
         self._redis = redis
         self._delivery_told_at = -math.inf
@@ -168,7 +446,7 @@ def write_fields(search: Search) -> dict[str, float | str]:
     values: dict[str, float | str] = {}
     for field in fields(search):
         value = getattr(search, field.name)
-        values[field.name] = write_rows(value) if isinstance(value, tuple) else float(value)
+        values[field.name] = _write_path(value) if isinstance(value, tuple) else float(value)
     return values | {
         "interval": math.ceil(MICROSECONDS / search.rate),
         "counted_since": int(search.since * MICROSECONDS),
@@ -183,13 +461,13 @@ def parse_search(kept: Mapping[str, str]) -> Search | None:
         return None
     try:
         values: dict[str, Any] = {
-            field.name: ROWS[field.name](kept[field.name]) if field.name in ROWS else float(kept[field.name])
+            field.name: _parse_path(kept["path"]) if field.name == "path" else float(kept[field.name])
             for field in fields(Search)
         }
     except (ValueError, TypeError):
         return None
     numbers = [value for value in values.values() if isinstance(value, float)]
-    if not all(map(math.isfinite, numbers)) or min(values["rate"], values["held"]) <= 0:
+    if not all(map(math.isfinite, numbers)) or values["rate"] <= 0:
         return None
     if 0 < values["climb"] < LEAST_CLIMB:
         return None
@@ -198,3 +476,16 @@ def parse_search(kept: Mapping[str, str]) -> Search | None:
 
 def _decode(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _write_path(path: Path) -> str:
+    return ";".join(",".join(f"{number:.9g}" for number in leg) for leg in path)
+
+
+def _parse_path(text: str) -> Path:
+    """Read a path. Raises ValueError, TypeError where the text is none."""
+    rows = [[float(number) for number in row.split(",")] for row in text.split(";") if row]
+    path = tuple(Leg(seconds, sent, is_refused == 1) for seconds, sent, is_refused in rows)
+    if not all(math.isfinite(leg.sent) and 0 < leg.seconds < math.inf and leg.sent >= leg.is_refused for leg in path):
+        raise ValueError("a leg is none")
+    return path

@@ -23,8 +23,7 @@ import tenacity
 
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import (

@@ -26,8 +26,7 @@ from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.memory import PaceMemory
-from worker.pace.paces import Paces
+from worker.pace.paces import PaceMemory, Paces
 from worker.pingone.clients import Clients
 from worker.process.part import part
 from worker.vault.keyring import load_keyring

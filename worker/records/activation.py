@@ -20,8 +20,7 @@ from worker.leases.worker import Leases
 from worker.leases.write_retries import wait_until_back
 from worker.observability.log_context import begin_work, end_work
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client, PingOneClock
 from worker.pingone.pairing import Pairings
 from worker.records.attempt import Attempt, AttemptTools

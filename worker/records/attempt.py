@@ -19,8 +19,7 @@ from worker.leases.attempt_line import CallSummary, leaves_pending
 from worker.leases.claim import Claim
 from worker.leases.worker import DeviceInProgress, Leases
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client, PingOneClock
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired

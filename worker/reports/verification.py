@@ -19,7 +19,7 @@ from worker.batches.long_list import LongList, taking
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
 from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError

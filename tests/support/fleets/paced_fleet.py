@@ -12,8 +12,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from support.fleets.policies import Policy, Searching
-from support.fleets.virtual_limits import Limit
+from support.fleets.virtual_limits import Limit, RateAt, steady
 
+# A fleet that makes as many requests as it has slots.
+UNBOUNDED = steady(math.inf)
 # Seconds by which a request arrives late at the most, by chance: threads wake late, and networks are uneven.
 LATE = 0.005
 
@@ -36,8 +38,8 @@ class Process:
 class PacedFleet:
     """`latency` in seconds, of which `jitter` is by chance, as a part of it; refusals take `refusal_latency`, where it
     is given. `retry_after` is what the limit asks for; None: until there is room, in whole seconds. `capacity`:
-    requests a second that the fleet can make at most. Slots are taken `ahead` seconds before they are due, by so many
-    `processes`."""
+    requests a second that the fleet can make at most, at a time: slots beyond them are left unused. Slots are taken
+    `ahead` seconds before they are due, by so many `processes`, and used up to `late` seconds after it."""
 
     limit: Limit
     policy: Policy = field(default_factory=Searching)
@@ -45,7 +47,8 @@ class PacedFleet:
     jitter: float = 0.2
     refusal_latency: float | None = None
     retry_after: float | None = None
-    capacity: float = math.inf
+    capacity: RateAt = UNBOUNDED
+    late: float = LATE
     ahead: float = 0.0
     processes: int = 1
     now: float = 0.0
@@ -100,7 +103,7 @@ class PacedFleet:
     def _reserve(self) -> None:
         policy = self.policy
         slot = max(self._next_at, self._held_until, self.now)
-        self._next_at = slot + 1 / min(policy.rate, self.capacity)
+        self._next_at = slot + 1 / min(policy.rate, self.capacity(slot))
         self._given += 1
         self._slots_given += 1
         process = self._processes[self._given % self.processes]
@@ -124,7 +127,7 @@ class PacedFleet:
         self.now = max(self.now, slot)
         self._sent += 1
         latency = self.latency * (1 + self.jitter * (2 * self._dice.random() - 1))
-        arrives_at = max(slot + LATE * self._dice.random(), self._arrived_at)
+        arrives_at = max(slot + self.late * self._dice.random(), self._arrived_at)
         self._arrived_at = arrives_at
         wait = self.limit.take(arrives_at, arrives_at + latency)
         if arrives_at < len(self.let):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from worker.pace import ceiling
-from worker.pace.search import Search
+from worker.pace.search import Search, learn_from_answers, learn_from_refusal
 
 
 class Policy(Protocol):
@@ -63,10 +62,10 @@ class Searching:
 
     def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
         before = self.search
-        self.search = ceiling.learn_from_answers(before, slots, last, now, self.highest, next_slot)
+        self.search = learn_from_answers(before, slots, last, now, self.highest, next_slot)
         return self.search is not before
 
     def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
         before = self.search
-        self.search = ceiling.learn_from_refusal(before, rate, slot, count, resumes_at)
+        self.search = learn_from_refusal(before, rate, slot, count, resumes_at)
         return self.search is not before

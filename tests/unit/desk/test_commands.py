@@ -11,7 +11,7 @@ import pytest
 from unit.cli.test_batch_display import batch
 
 from worker.desk.commands import COMMANDS, LONGEST_TICKET, Order, Unfit
-from worker.pace.memory import KnownPace
+from worker.pace.paces import KnownPace
 
 STATUS = replace(batch(pending=3), license_pace=KnownPace("the-license"))
 

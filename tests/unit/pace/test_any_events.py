@@ -8,10 +8,17 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.pace import ceiling
-from worker.pace.search import LOWEST_RATE, Search, fix_rate, free_rate, set_share
+from worker.pace.search import (
+    LOWEST_RATE,
+    SPRINT,
+    Search,
+    fix_rate,
+    free_rate,
+    learn_from_answers,
+    learn_from_refusal,
+    set_share,
+)
 from worker.pace.state import parse_search, write_fields
-from worker.pace.stays import SPRINT
 
 HIGHEST = 500.0
 
@@ -30,11 +37,11 @@ def follow(search: Search, event: tuple[Any, ...], now: float) -> tuple[Search, 
     match event:
         case ("answer", seconds, slots):
             now = max(now + seconds, 1.0)
-            return ceiling.learn_from_answers(search, slots, now, now + 0.05, HIGHEST, now + 0.1), now
+            return learn_from_answers(search, slots, now, now + 0.05, HIGHEST, now + 0.1), now
         case ("refusal", seconds, ago, hold, is_first):
             now = max(now + seconds, 1.0)
             count = 0 if is_first else 5
-            return ceiling.learn_from_refusal(search, search.rate, now - ago, count, now + hold), now
+            return learn_from_refusal(search, search.rate, now - ago, count, now + hold), now
         case ("share", share):
             return set_share(search, share, now), now
         case ("fix", share):

@@ -12,7 +12,7 @@ import redis
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace
 
-KEY = "oathbulk:pace-2:made-up-license"
+KEY = "oathbulk:pace-3:made-up-license"
 WHY = "PingOne answered 503 and asks for 60 s"
 
 MakePace = Callable[..., Pace]

@@ -57,10 +57,10 @@ def test_each_group_begins_at_its_own_rate_and_has_a_key_of_its_own(make_paces: 
     rates = {group: paces.of(environment(rate=40), group).wait().rate for group in RateGroup}
     assert rates == pytest.approx({RateGroup.MFA: 40.0, **START_RATES}, rel=0.01)
     assert sorted(client.keys()) == [
-        b"oathbulk:pace-2-of-configuration:made-up",
-        b"oathbulk:pace-2-of-directory:made-up",
-        b"oathbulk:pace-2-of-inventory:made-up",
-        b"oathbulk:pace-2:made-up",
+        b"oathbulk:pace-3-of-configuration:made-up",
+        b"oathbulk:pace-3-of-directory:made-up",
+        b"oathbulk:pace-3-of-inventory:made-up",
+        b"oathbulk:pace-3:made-up",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.patience import call_patiently
+from worker.pace.slots import call_patiently
 
 
 def make_call(failures: list[Exception]) -> tuple[list[int], object]:

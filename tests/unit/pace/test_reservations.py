@@ -14,8 +14,8 @@ import redis
 from support.processes.waiting import wait_until
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.search import restart_counting
+from worker.pace.slots import Pace, Slot
 
 # Seconds between two slots, so many that a test ends before the second.
 INTERVAL = 100.0
@@ -124,10 +124,35 @@ def test_one_of_the_threads_that_asked_together_reviews_the_rate(
     reviews = list[None]()
     monkeypatch.setattr(crowd.pace._reservations._rate, "review", lambda: reviews.append(None))
     # There are enough answers from the beginning.
-    client.hset("oathbulk:pace-2:made-up-license", "look_from", 0)
+    client.hset("oathbulk:pace-3:made-up-license", "look_from", 0)
     asking = crowd.ask(4)
     crowd.let_go()
     for future in asking:
         future.result(PATIENCE)
     # One of the request that was alone, one of that of the other three.
     assert len(reviews) == len(crowd.requests) == 2
+
+
+def test_each_answer_is_told_once_and_none_of_a_former_rate(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace = Pace(client, "made-up-license", 1000.0, sleep=lambda _: None)
+    slots = [pace.wait() for _ in range(3)]
+    told = list[tuple[int, int]]()
+    reserve = pace._holds.reserve
+
+    def telling(furthest: Any, answers: int, last: int) -> Any:
+        told.append((answers, last))
+        return reserve(furthest, answers, last)
+
+    monkeypatch.setattr(pace._holds, "reserve", telling)
+    for number in (0, 2, 1):
+        pace.report_answer(slots[number])
+    pace._reservations.report_answers()
+    pace._reservations.report_answers()
+    pace.report_answer(slots[0])
+    pace.change(lambda search, reading: restart_counting(search, reading.now + 60))
+    pace._reservations.report_answers()
+    pace.report_answer(slots[2])
+    pace._reservations.report_answers()
+    assert told == [(3, slots[2].at), (0, slots[2].at), (1, slots[2].at), (0, 0)]

@@ -17,16 +17,12 @@ from support.processes.waiting import wait_until
 from support.servers.valkey import ValkeyServer
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.replies import Reading
-from worker.pace.search import Search
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
-from worker.pace.spacing import AT_ONCE
-from worker.pace.spare_slots import USABLE_FOR
-from worker.pace.state import KEPT_MILLISECONDS, MICROSECONDS
-from worker.pace.stays import SPRINT
+from worker.pace.search import SPRINT, Search
+from worker.pace.slots import AT_ONCE, USABLE_FOR, Pace, Slot
+from worker.pace.state import KEPT_MILLISECONDS, MICROSECONDS, Reading
+from worker.pace.token_bucket import Leg
 
-KEY = "oathbulk:pace-2:made-up-license"
+KEY = "oathbulk:pace-3:made-up-license"
 
 # Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
 INTERVAL = 100.0
@@ -40,8 +36,7 @@ FLEET_MEMBER = """
 import sys, redis
 from worker.pace.search import Search
 from worker.pace.state import KEPT_MILLISECONDS
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 
 with redis.Redis.from_url(sys.argv[1]) as client:
     waits = []
@@ -496,12 +491,11 @@ def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, c
 def test_a_sprint_goes_no_faster_than_the_highest_rate(make_pace: MakePace) -> None:
     pace = make_pace(rate=100, highest=100)
     pace.wait()
-    stay = {"climb": 0.0, "ceiling": 100.0, "burst": 300.0, "sent": 2280.0}
+    stay = {"climb": 0.0, "ceiling": 100.0, "burst": 300.0, "path": (Leg(20.0, 2280.0),)}
     pace.change(lambda search, reading: replace(search, begun_at=reading.now - 20, since=reading.now, **stay))
     pace.report_refusal(use(pace, 20)[-1], 1.0)
     found = pace.read().search
     assert found is not None
-    assert found.sprint_until > 0
     assert found.ceiling * SPRINT > 100
     assert found.rate == 100
 
@@ -523,16 +517,21 @@ def test_slots_are_counted_and_those_given_out_during_a_change_count_for_the_nex
 def test_a_fleet_that_is_let_nothing_through_asks_more_and_more_rarely(make_pace: MakePace) -> None:
     pace = make_pace(rate=100)
 
-    def end_hold(**earlier: float) -> None:
-        """As if the hold were over, and these times so many seconds ago."""
-        pace.change(lambda search, _: replace(search, **{n: getattr(search, n) - s for n, s in earlier.items()}))
+    def end_hold(closed_for: float = 0.0) -> None:
+        """As if the hold ended now, and it had been closed for so many seconds more."""
+
+        def change(search: Search, reading: Reading) -> Search:
+            closed_since = search.closed_since - closed_for
+            return replace(search, begun_at=reading.now, since=reading.now, closed_since=closed_since)
+
+        pace.change(change)
         pace.lift()
 
     pace.report_refusal(use(pace, 20)[-1], 1.0)
-    end_hold(begun_at=1.0, since=1.0)
+    end_hold()
     pace.report_refusal(pace.wait(), 1.0)
     assert rates(pace) == [2]
-    end_hold(begun_at=1.0, since=1.0, closed_since=50.0)
+    end_hold(closed_for=50.0)
     pace.report_refusal(pace.wait(), 1.0)
     assert 11 < pace.read_hold_left() < 14
     assert pace.read().held_why == "PingOne refuses every request, so it is asked more and more rarely"

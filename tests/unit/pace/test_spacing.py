@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from worker.pace.spacing import AT_ONCE, Spacing
+from worker.pace.slots import AT_ONCE, Spacing
 
 # Between the fleet's slots, in seconds.
 INTERVAL = 0.01

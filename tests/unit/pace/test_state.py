@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from worker.pace.errors import SlotTooFar
-from worker.pace.refusals import LONG_HOLD, Mark, explain_refusal
 from worker.pace.search import Search
 from worker.pace.slots import Pace
+from worker.pace.token_bucket import Leg
 
-KEY = "oathbulk:pace-2:made-up-license"
+KEY = "oathbulk:pace-3:made-up-license"
 HOUR = 3600 * 1_000_000
 NUMBERS = (
     "interval",
@@ -131,29 +131,22 @@ def test_a_search_that_is_none_is_begun_anew(
     assert_whole(pace)
 
 
-@pytest.mark.parametrize("field", ["marks", "refusals"])
-@pytest.mark.parametrize("value", ["soon", "1,2,3", "1,nan", "1,2;;3", ",", "-1" + ",1" * 25, "1" + ",1" * 24])
-def test_rows_of_numbers_that_are_none_are_begun_anew(
-    make_pace: MakePace, client: redis.Redis, field: str, value: str
-) -> None:
+@pytest.mark.parametrize("value", ["soon", "1,2", "1,nan,0", "1,2,0;;3", ",", "-1,2,0", "0,2,0", "1,0,1", "1,2,0,0"])
+def test_a_path_that_is_none_is_begun_anew(make_pace: MakePace, client: redis.Redis, value: str) -> None:
     pace = make_pace()
     find(pace)
-    client.hset(KEY, field, value)
+    client.hset(KEY, "path", value)
     pace.change(lambda search, _: replace(search, drop=0.0))
     assert_whole(pace)
 
 
-def test_the_way_of_a_span_and_what_was_refused_come_back_as_they_were(make_pace: MakePace) -> None:
-    refusal = explain_refusal([Mark(1.0, 30.0)], Mark(2.5, 95.0), held=LONG_HOLD, hold=1.06)
-    found = replace(FOUND, marks=(Mark(0.5, 12.0), Mark(1.25, 40.0)), refusals=(refusal, refusal))
+def test_the_path_comes_back_as_it_was(make_pace: MakePace) -> None:
+    path = (Leg(0.5, 12.0), Leg(1.25, 40.0, is_refused=True), Leg(2.06, 0.0))
     pace = make_pace()
-    pace.change(lambda search, _: found)
+    pace.change(lambda search, _: replace(FOUND, path=path))
     search = pace.read().search
     assert search is not None
-    assert search.marks == found.marks
-    assert len(search.refusals) == 2
-    assert search.refusals[1][:-1] == pytest.approx(refusal[:-1])
-    assert search.refusals[1].limits == pytest.approx(refusal.limits)
+    assert search.path == path
 
 
 @pytest.mark.parametrize("ask", ["wait", "read", "read_hold_left", "hold", "report_undelivered"])

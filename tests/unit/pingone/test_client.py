@@ -18,8 +18,7 @@ import tenacity
 
 from worker.clocks.boot_clock import boot_time
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
-from worker.pace.slots import Pace
+from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Call, Client
 from worker.pingone.errors import (

@@ -10,7 +10,7 @@ import pytest
 
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
-from worker.pace.slot import Slot
+from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.devices import Pairing
 from worker.pingone.errors import (

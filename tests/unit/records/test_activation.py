@@ -25,7 +25,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.claim import Claim
 from worker.observability.log_context import add_context
 from worker.pace.errors import SlotTooFar
-from worker.pace.slot import Slot
+from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.devices import Device, PairedDevice, Pairing
