@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.fleets.real_fleet import batch_name
 
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.rules.resync import REFUSALS, NeedsFlag
 from worker.simulator.shipment import make_shipment
 from worker.tenants.resync import read_resync

@@ -33,9 +33,8 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pages.batch_page import write_file
 from worker.reports.curve import SPANS, Curve, read_curve
+from worker.reports.facts import read_statuses
 from worker.reports.overview import Overview, read_overview
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 TENANT = environment()
@@ -116,7 +115,7 @@ def test_the_counts_are_those_of_status_and_add_up_to_the_file(database: MovingD
 
     overview, (status,) = read(database), read_statuses(database)
 
-    told, counts = make_status_json(status), overview.counts
+    told, counts = status.to_json(), overview.counts
     assert counts.rows == told["rows"] == len(Status) + 3 + 7
     final = {name: told["counts"][name] for name in ("active", "dead_letter", "cancelled")}
     assert {name: getattr(counts, name) for name in final} == final

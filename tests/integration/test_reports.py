@@ -31,8 +31,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
-from worker.reports.status import FEWEST_SETTLED, read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.facts import FEWEST_SETTLED, read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
@@ -61,7 +60,7 @@ ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", 
 def report(database: MovingDatabase, name: str = "shipment") -> dict[str, Any]:
     """As a program reads it from `oathbulk status BATCH --json`."""
     (status,) = read_statuses(database, name)
-    answer = json.loads(json.dumps(make_status_json(status)))
+    answer = json.loads(json.dumps(status.to_json()))
     assert isinstance(answer, dict)
     return answer
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from models.record_states import Status
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room, break_lines, count_lines, cut_line
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.costs import describe_costs
 from worker.reports.sentences.outlook import describe_outlook, describe_outlook_after_run
 from worker.reports.sentences.preparation import describe_made, put_waiting_first

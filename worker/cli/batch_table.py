@@ -11,7 +11,7 @@ from models.record_states import Status
 from worker.cli.batch_display import COLOURS
 from worker.cli.room import Room, break_lines, cut_line
 from worker.observability.escaping import escape
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.sentences.preparation import put_waiting_first
 

@@ -27,9 +27,8 @@ from worker.installation.stack import Stack
 from worker.installation.statuses import read_fleet, read_statuses
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.outlook import format_log_line
-from worker.reports.status_json import make_status_json
 
 GO_ON_WITH_ALL = "Go on with: oathbulk run"
 
@@ -133,7 +132,7 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
         # Nothing works on them here any more, so how quick they were lately says nothing about the time left.
         statuses = [replace(status, pace=0.0) for status in statuses]
     if as_json:
-        told = [make_status_json(status) for status in statuses]
+        told = [status.to_json() for status in statuses]
         print_json(told[0] if len(told) == 1 else {"batches": told})
     else:
         if stopped is not None and not can_redraw(error_console):

@@ -19,9 +19,8 @@ from worker.cli.console import Folded, can_redraw, error_console
 from worker.cli.homes import find_rehearsal
 from worker.cli.room import Room, measure_room
 from worker.installation.installation import Installation
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.sentences.outlook import format_log_line
-from worker.reports.status import read_statuses
 
 # Seconds between two looks at the batch.
 LOOK_EVERY = 0.5

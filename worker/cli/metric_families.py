@@ -14,14 +14,15 @@ from prometheus_client.registry import Collector
 from models.attempt import Outcome
 from models.batch import BatchState
 from models.record_states import Status
-from worker.reports.attempt_durations import BOUNDS, AttemptTotals
-from worker.reports.metrics import BatchReading, MetricsReader, Reading
+from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Reading
 from worker.reports.stall import Fleet
 
 # The labels of all metrics of a batch.
 _BATCH = ("batch", "environment")
-# Seconds a millisecond.
+# Milliseconds a second.
 _MS = 1000
+# The cause of a standstill that is too short to be a stall.
+NO_CAUSE = "none"
 
 
 class MetricsCollector(Collector):
@@ -57,21 +58,21 @@ def _make_records(reading: Reading) -> Iterator[Metric]:
         "Devices that wait for activation for 20 to 24 hours; after 24 PingOne deletes them.",
         labels=_BATCH,
     )
-    for batch in reading.batches:
-        labels, counts = (batch.name, batch.environment), batch.counts
-        for status, count in counts.statuses.items():
+    for batch in reading.statuses:
+        labels = (batch.name, batch.environment)
+        for status, count in batch.counts.items():
             records.add_metric((*labels, status), count)
-        for reason, count in sorted(counts.dead_letters.items()):
+        for reason, count in sorted(batch.dead_letters.items()):
             dead.add_metric((*labels, reason), count)
-        ratio.add_metric(labels, counts.statuses[Status.DEAD_LETTER] / max(counts.final, 1))
-        old.add_metric(labels, counts.old_devices)
+        ratio.add_metric(labels, batch.counts[Status.DEAD_LETTER] / max(batch.final, 1))
+        old.add_metric(labels, batch.old_devices)
     yield from (records, dead, ratio, old)
 
 
 def _make_movement(reading: Reading) -> Iterator[Metric]:
     states = GaugeMetricFamily("oathbulk_batches", "Batches by state.", labels=("state",))
     for state in (*map(str, BatchState), "finished"):
-        states.add_metric((state,), sum(batch.state == state for batch in reading.batches))
+        states.add_metric((state,), sum(batch.state == state for batch in reading.statuses))
     paused = GaugeMetricFamily(
         "oathbulk_batch_paused", "1 for a batch that is paused, with the reason.", labels=(*_BATCH, "reason")
     )
@@ -85,19 +86,14 @@ def _make_movement(reading: Reading) -> Iterator[Metric]:
         "How long the record of a running batch has been due that waits for longest; 0 if none is.",
         labels=_BATCH,
     )
-    for batch in reading.batches:
+    for batch in reading.statuses:
         labels = (batch.name, batch.environment)
         if batch.state == BatchState.PAUSED:
             paused.add_metric((*labels, batch.reason or ""), 1)
         if batch.state == BatchState.RUNNING:
-            still.add_metric((*labels, batch.cause), _find_standstill(batch))
-            due.add_metric(labels, batch.oldest_due_for or 0)
+            still.add_metric((*labels, str(batch.stall.cause) if batch.stall else NO_CAUSE), batch.standstill)
+            due.add_metric(labels, batch.oldest_due_for)
     yield from (states, paused, still, due)
-
-
-def _find_standstill(batch: BatchReading) -> float:
-    """Seconds for which nothing has moved: of what is due, or of what is to be prepared where nothing is due."""
-    return (batch.unprepared_for if batch.still_for is None else batch.still_for) or 0.0
 
 
 def _make_attempts(reading: Reading) -> Iterator[Metric]:

@@ -13,8 +13,8 @@ import typer
 
 from worker.cli.console import console, error_console
 from worker.cli.ending_signals import turning_signals_into_interrupts
-from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
+from worker.installation.statuses import read_statuses
 
 
 def metrics(
@@ -54,9 +54,7 @@ def make_generator(installation: Installation) -> Callable[[], bytes]:
     from worker.cli.metric_families import MetricsCollector
     from worker.reports.metrics import MetricsReader
 
-    reader = MetricsReader(
-        installation.database, installation.license_of, partial(find_broker_fault, installation.settings)
-    )
+    reader = MetricsReader(installation.database, partial(read_statuses, installation))
     # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
     registry, lock = CollectorRegistry(auto_describe=False), threading.Lock()
     registry.register(MetricsCollector(reader))

@@ -12,7 +12,7 @@ from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
-from worker.reports.rehearsal import Rehearsal
+from worker.reports.stall import Rehearsal
 
 if TYPE_CHECKING:
     from worker.simulator.shipment import Expected

@@ -25,7 +25,7 @@ from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.intake import Shipment
 from worker.reports.sentences.outlook import describe_going_on
-from worker.reports.sentences.run_command import write_run
+from worker.reports.stall import write_run
 
 FileOrBatch = Annotated[
     Path | None,

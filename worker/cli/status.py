@@ -24,9 +24,8 @@ from worker.cli.options import AsJson
 from worker.cli.room import measure_room
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.outlook import explain_fleet, format_log_line
-from worker.reports.status_json import make_status_json
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0
@@ -59,7 +58,7 @@ def status(
         raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
     installation = open_installation_with(batch)
     if as_json:
-        statuses = [make_status_json(status) for status in read_statuses(installation, batch)]
+        statuses = [status.to_json() for status in read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
     elif watch:
         _watch(installation, batch)

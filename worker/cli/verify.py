@@ -16,10 +16,9 @@ from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
-from worker.reports.batch_status import BatchStatus
 from worker.reports.device_reads import make_device_reader
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.inventory_verification import TokenCheck, make_token_lister
-from worker.reports.status import read_statuses
 from worker.reports.verification import Difference, find_environment, verify
 
 # Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.

@@ -11,7 +11,7 @@ from models.reason import Reason
 from worker.batches.commands import Batches
 from worker.batches.pace_commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
 from worker.installation.installation import Installation
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.commanded import (
     describe_cancelled,
     describe_replayed,

@@ -19,7 +19,7 @@ from worker.installation.histories import read_histories
 from worker.installation.statuses import read_statuses
 from worker.pages.batch_page import describe_batch
 from worker.reports.audited import Command
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.overview import read_overview
 from worker.reports.search import Findings, Sought, search
 from worker.reports.sentences.outlook import explain_fleet

@@ -9,7 +9,7 @@ from worker import __version__
 from worker.pages.chart import draw_chart
 from worker.pages.rendering import make_environment
 from worker.pages.sentences import describe_outcome
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview
 from worker.reports.sentences.outlook import explain_fleet
 

@@ -26,7 +26,7 @@ from worker.database.engine import Database
 from worker.intake import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_result
 from worker.observability.escaping import escape
 from worker.observability.progress import OnProgress, tell_nobody, telling
-from worker.reports.refused_rows import NotKept, count_refused, read_refused
+from worker.reports.refused_rows import NotKept, read_refused
 from worker.vault.otp import OtpPair
 from worker.vault.sealed_otps import open_otps
 
@@ -65,9 +65,9 @@ def export(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
         if status == REFUSED:
-            if count_refused(connection, batch) is None:
+            refused = list(_make_refused_rows(connection, batch, columns))
+            if batch.rows_refused and not refused:
                 raise NotKept(batch.name, batch.rows_refused)
-            refused = _make_refused_rows(connection, batch, columns)
             return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
         mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
         rows_left: Iterator[list[str]] = iter(())

@@ -22,11 +22,11 @@ from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import read_pace
+from worker.reports.facts import take_environment_for_license
 from worker.reports.named_tokens import Token, find_tokens, list_environment_ids, spell_serial_number
 from worker.reports.refused_rows import read_refused
 from worker.reports.search import find_known_beginning
 from worker.reports.stall import Fleet
-from worker.reports.status import take_environment_for_license
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
 
 # What is read of a record. Its OTPs stay in the database: only whether they are there is asked.

@@ -16,8 +16,8 @@ from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.reports.audited import Command, Origin, describe_origin, read_commands
-from worker.reports.batch_status import BatchStatus
 from worker.reports.curve import read_curve
+from worker.reports.facts import BatchStatus
 from worker.reports.timeline import Timeline, make_timeline
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from models.batch import Batch
 from models.refused_row import REFUSED, RefusedRow
@@ -55,17 +55,6 @@ class RefusedLine:
 
 _PLAIN = (RefusedRow.row_number, RefusedRow.environment_id, RefusedRow.serial_number)
 _LINE = (*_PLAIN, RefusedRow.reason, RefusedRow.detail, Batch.name.label("batch"), Batch.file, Batch.environment)
-
-
-def count_refused(connection: Connection, batch: Row[*tuple[Any, ...]]) -> Mapping[str, int] | None:
-    """Count the refused rows of a batch by reason, the most frequent first; None if it was loaded before refused rows
-    were kept, so that their number alone is known."""
-    if not batch.rows_refused:
-        return {}
-    number = func.count().label("rows")
-    mine = select(RefusedRow.reason, number).where(RefusedRow.batch_id == batch.id).group_by(RefusedRow.reason)
-    counts = {row.reason: row.rows for row in connection.execute(mine.order_by(number.desc(), RefusedRow.reason))}
-    return counts or None
 
 
 def read_refused(

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from models.audit import Action
 from models.batch import BatchState
 from worker.reports.audited import Command
-from worker.reports.batch_status import BatchStatus
 from worker.reports.curve import Curve
+from worker.reports.facts import BatchStatus
 
 # States in which nothing more is settled.
 _OVER = ("finished", BatchState.CANCELLED)

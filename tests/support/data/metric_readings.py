@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,9 +16,8 @@ from models.record_states import Status
 from worker.cli.metric_families import MetricsCollector
 from worker.fleet.processes import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.attempt_durations import AttemptTotals
-from worker.reports.metrics import BatchReading, Reading
-from worker.reports.record_counts import BatchCounts
+from worker.reports.facts import BatchStatus
+from worker.reports.metrics import AttemptTotals, Reading
 from worker.reports.stall import Fleet
 
 NOW = datetime(2026, 5, 4, 13, tzinfo=UTC)
@@ -35,10 +35,14 @@ class MadeUp:
         return self.reading
 
 
-def make_counts(*, dead: int = 0, old_devices: int = 0, **statuses: int) -> BatchCounts:
-    counts = BatchCounts(old_devices=old_devices, dead_letters={str(Reason.LOCKED): dead} if dead else {})
-    counts.statuses |= statuses | {str(Status.DEAD_LETTER): dead}
-    return counts
+def make_status(name: str, environment: str, *, dead: int = 0, **facts: Any) -> BatchStatus:
+    """A batch with so many dead letters, and with the numbers of `facts` that have the name of a status."""
+    counts = {str(status): facts.pop(status, 0) for status in Status} | {str(Status.DEAD_LETTER): dead}
+    plain = dict.fromkeys(("resynced", "attempts", "otp_posts", "requests", "rate_limited", "rows_refused"), 0)
+    plain |= dict.fromkeys(("reason", "detail", "finished_at", "next_due_at"))
+    plain |= {"state": "running", "total": sum(counts.values()), "created_at": NOW, "read_at": NOW, "pace": 0.0}
+    dead_letters = {str(Reason.LOCKED): dead} if dead else {}
+    return BatchStatus(name=name, environment=environment, counts=counts, dead_letters=dead_letters, **plain | facts)
 
 
 def make_process(name: str, sick: str | None = None, tick: float | None = None) -> KnownProcess:
@@ -47,17 +51,19 @@ def make_process(name: str, sick: str | None = None, tick: float | None = None) 
 
 def make_reading() -> Reading:
     """A reading of which every metric has a sample."""
-    running = BatchReading(
-        "july",
-        "default",
-        str(BatchState.RUNNING),
-        None,
-        make_counts(dead=5, old_devices=2, active=15, pending=80),
+    due_at = NOW - timedelta(seconds=90)
+    unreachable = Fleet(broker="out of reach")
+    running = make_status(
+        *("july", "default"),
+        dead=5,
+        active=15,
+        pending=80,
+        old_devices=2,
         still_for=75.0,
-        oldest_due_for=90.0,
-        cause="broker",
+        next_due_at=due_at,
+        fleet=unreachable,
     )
-    paused = BatchReading("august", "second", str(BatchState.PAUSED), PauseReason.CREDENTIALS, make_counts(pending=3))
+    paused = make_status("august", "second", pending=3, state=BatchState.PAUSED, reason=PauseReason.CREDENTIALS)
     attempts = AttemptTotals(
         Counter({(1, "active"): 15, (None, "retry"): 4}),
         Counter({("active", 1): 14, ("active", 13): 1}),

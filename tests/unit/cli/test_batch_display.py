@@ -17,9 +17,8 @@ from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.stall import Fleet
-from worker.reports.status_json import make_status_json
 
 LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
 NOTHING = {str(status): 0 for status in Status}
@@ -177,7 +176,7 @@ def test_the_eta_is_what_is_left_at_the_present_pace():
 
 
 def test_the_same_goes_out_as_json_with_every_promised_key():
-    facts = make_status_json(replace(SOME_LEFT, rows_refused=2))
+    facts = replace(SOME_LEFT, rows_refused=2).to_json()
     promised = (
         "batch environment state reason total rows_refused counts resynced attempts otp_posts requests rate_limited"
         " dead_letters created_at finished_at"

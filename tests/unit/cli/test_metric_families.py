@@ -9,9 +9,9 @@ import pytest
 from support.data.metric_readings import (
     Samples,
     find_values,
-    make_counts,
     make_process,
     make_reading,
+    make_status,
     parse_metrics,
     write_metrics,
 )
@@ -37,9 +37,8 @@ def test_dead_letters_are_a_part_of_what_is_final(samples: Samples) -> None:
 
 
 def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Reading) -> None:
-    (running, _) = reading.batches
-    new = replace(running, counts=make_counts(pending=100))
-    assert parse_metrics(write_metrics(replace(reading, batches=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
+    new = make_status("july", "default", pending=100)
+    assert parse_metrics(write_metrics(replace(reading, statuses=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
 
 
 def test_a_bucket_counts_what_is_in_those_below(samples: Samples) -> None:

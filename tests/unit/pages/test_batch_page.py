@@ -16,9 +16,9 @@ from models.reason import CURES, Reason
 from worker import __version__
 from worker.pages.batch_page import write_file
 from worker.reports.audited import Command
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview, ReasonGroup, RowCounts
-from worker.reports.rehearsal import Rehearsal
+from worker.reports.stall import Rehearsal
 from worker.reports.timeline import Pause
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"

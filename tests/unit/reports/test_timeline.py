@@ -9,7 +9,7 @@ from support.data.overviews import minutes
 from unit.cli.test_batch_display import FINISHED, PAUSED
 
 from worker.reports.audited import Command
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.timeline import Pause, find_pauses
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]

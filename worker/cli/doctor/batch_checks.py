@@ -8,7 +8,7 @@ from worker.batches.unfinished import read_running
 from worker.cli.doctor.finding import Finding, fault
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.durations import format_duration
 
 

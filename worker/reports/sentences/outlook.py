@@ -11,12 +11,10 @@ from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
 from models.record_states import Status
 from worker.observability.counting import agree, count_things, write_share
 from worker.pace.known_pace import Hold
-from worker.reports.batch_status import BatchStatus
-from worker.reports.outage import Outage
+from worker.reports.facts import BatchStatus, Outage
 from worker.reports.sentences.durations import format_duration
 from worker.reports.sentences.preparation import put_waiting_first
-from worker.reports.sentences.run_command import write_run
-from worker.reports.stall import Cause, describe_sick, explain_stall
+from worker.reports.stall import Cause, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
 
 # The outlook of a batch that runs while no record is in work.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.observability.counting import agree, count_things
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 
 
 def describe_waiting(status: BatchStatus) -> str:

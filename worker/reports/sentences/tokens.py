@@ -7,7 +7,7 @@ from shlex import quote
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.observability.counting import agree, count_things
-from worker.reports.batch_status import BatchStatus
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.export_command import write_export, write_mend
 
 

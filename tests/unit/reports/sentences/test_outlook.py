@@ -12,9 +12,7 @@ from unit.cli.test_batch_display import CANCELLED, CLOSES, FINISHED, LOADED, PAU
 
 from models.reason import PAUSE_CURES, PauseReason
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.batch_status import BatchStatus
-from worker.reports.outage import Outage
-from worker.reports.rehearsal import Rehearsal
+from worker.reports.facts import BatchStatus, Outage
 from worker.reports.sentences.outlook import (
     WAITING,
     describe_going_on,
@@ -24,8 +22,7 @@ from worker.reports.sentences.outlook import (
     explain_fleet,
     format_log_line,
 )
-from worker.reports.stall import Fleet
-from worker.reports.status_json import make_status_json
+from worker.reports.stall import Fleet, Rehearsal
 
 
 def due_in(seconds: float, **counts: int) -> BatchStatus:
@@ -79,7 +76,7 @@ def test_an_eta_says_what_would_make_it_shorter():
         "1 min 0 s left at this pace. PingOne permits 12 requests/s. If this address is not listed under Rate Limits "
         "and Allowed IPs, listing it would bring that down to about 21 s."
     )
-    assert make_status_json(LIMITED)["eta_if_listed_seconds"] == 21
+    assert LIMITED.to_json()["eta_if_listed_seconds"] == 21
 
 
 def test_an_eta_says_what_a_share_or_a_persons_rate_makes_of_it():
@@ -154,7 +151,7 @@ ALL_HOLD = (
 def test_a_batch_whose_workers_hold_says_until_when_and_why_and_how_to_go_on(status):
     held = replace(status, name="pallet 7", license_pace=HELD)
     assert describe_outlook(held) == f"{ALL_HOLD}resume 'pallet 7' --now"
-    assert make_status_json(held)["hold"] == {
+    assert held.to_json()["hold"] == {
         "since": "2026-11-24T10:30:47+00:00",
         "until": "2026-11-24T10:31:07+00:00",
         "why": "PingOne answered 503 and asks for 120 s",
@@ -225,7 +222,7 @@ def test_what_the_pause_for_an_outage_says_of_its_cost_is_not_lost():
 def test_while_a_few_records_try_whether_an_outage_is_over_it_is_still_told():
     trying = replace(batch(pace=5.0, queued=2, pending=9), outage=Outage(datetime.now(UTC), None))
     assert "it is tried again now" in format_log_line(trying)
-    assert make_status_json(trying)["outage"]["next_try_at"] is None
+    assert trying.to_json()["outage"]["next_try_at"] is None
 
 
 def test_what_brings_a_worker_names_the_file_of_one_batch_and_none_where_there_are_several():

@@ -12,11 +12,9 @@ from worker.cli.batch_display import draw_batch
 from worker.cli.batch_table import draw_batches
 from worker.cli.room import Room
 from worker.fleet.processes import KnownProcess
-from worker.reports.preparation_pace import PreparationPace
 from worker.reports.sentences.outlook import WAITING, describe_outlook, format_log_line
 from worker.reports.sentences.preparation import describe_made, describe_waiting
 from worker.reports.stall import UNPREPARED_AFTER, Fleet
-from worker.reports.status_json import make_status_json
 
 SEEN_AT = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 FLEET = Fleet([KnownProcess("host:1", True, SEEN_AT, 1.0, None, None, None)])
@@ -28,10 +26,6 @@ PREPARED = replace(
     may_import=True,
     fleet=FLEET,
 )
-
-
-def at(pace: float) -> PreparationPace:
-    return PreparationPace(pace, 0.0)
 
 
 def test_it_is_said_how_many_wait_for_what_wherever_a_batch_is_shown():
@@ -63,14 +57,14 @@ def test_what_was_made_and_what_is_unproved_is_counted():
 
 def test_the_time_left_is_that_of_the_slower_of_activation_and_preparation():
     # 600 are left, 10 a second; 312 are being prepared.
-    assert describe_outlook(replace(PREPARED, preparation=at(100.0))) == "1 min 0 s left at this pace."
-    assert describe_outlook(replace(PREPARED, preparation=at(1.0))) == "5 min 12 s left at this pace."
+    assert describe_outlook(replace(PREPARED, preparation_pace=100.0)) == "1 min 0 s left at this pace."
+    assert describe_outlook(replace(PREPARED, preparation_pace=1.0)) == "5 min 12 s left at this pace."
 
 
 def test_the_time_left_is_not_known_while_one_of_the_two_has_shown_no_pace():
     assert describe_outlook(PREPARED) == "The time left is not known yet."
-    assert describe_outlook(replace(PREPARED, preparation=at(1.0), pace=0.0)) == "The time left is not known yet."
-    assert make_status_json(replace(PREPARED, preparation=at(1.0), pace=0.0))["eta_seconds"] is None
+    assert describe_outlook(replace(PREPARED, preparation_pace=1.0, pace=0.0)) == "The time left is not known yet."
+    assert replace(PREPARED, preparation_pace=1.0, pace=0.0).to_json()["eta_seconds"] is None
 
 
 def test_a_record_that_waits_for_its_time_says_nothing_of_a_batch_that_is_being_prepared():
@@ -78,7 +72,7 @@ def test_a_record_that_waits_for_its_time_says_nothing_of_a_batch_that_is_being_
         PREPARED,
         counts=PREPARED.counts | {Status.QUEUED: 0, Status.ACTIVATING: 0},
         next_due_at=datetime.now(UTC) + timedelta(hours=1),
-        preparation=at(1.0),
+        preparation_pace=1.0,
     )
     assert "wait for their time" not in describe_outlook(alone)
     assert "wait for their time" in describe_outlook(replace(alone, waiting={}))
@@ -89,15 +83,15 @@ def test_without_a_worker_nothing_is_prepared_either():
 
 
 def test_a_batch_that_nobody_prepares_is_stalled_and_the_queue_is_named():
-    late = replace(PREPARED, preparation=PreparationPace(0.0, UNPREPARED_AFTER))
+    late = replace(PREPARED, unprepared_for=UNPREPARED_AFTER)
     assert describe_outlook(late) == (
         "Nothing has moved for 3 min 0 s. No worker looks up persons and imports tokens. "
         "Start one that takes this queue: celery -A worker worker -Q oathbulk.prepare"
     )
     assert late.stall
-    assert make_status_json(late)["stall"]["cause"] == "preparation"
+    assert late.to_json()["stall"]["cause"] == "preparation"
     assert replace(late, waiting={}).stall is None
-    assert replace(late, preparation=PreparationPace(0.0, UNPREPARED_AFTER - 1)).stall is None
+    assert replace(late, unprepared_for=UNPREPARED_AFTER - 1).stall is None
 
 
 def test_all_of_it_fits_a_terminal_of_80_columns():

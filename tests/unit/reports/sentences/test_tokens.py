@@ -14,10 +14,10 @@ from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.room import Room
-from worker.reports.batch_status import BatchStatus
-from worker.reports.rehearsal import Rehearsal
+from worker.reports.facts import BatchStatus
 from worker.reports.sentences.outlook import describe_outlook
 from worker.reports.sentences.tokens import count_active, describe_tokens
+from worker.reports.stall import Rehearsal
 
 JULY = replace(
     batch("finished", active=2959), name="july", rows_refused=41, refused={"otps_unfit": 40, "serial_unfit": 1}
