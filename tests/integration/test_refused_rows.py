@@ -22,8 +22,8 @@ from models.row_fault import RowFault
 from worker.batches.loading import CHUNK
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus, read_statuses
-from worker.reports.history import read_histories
 from worker.reports.search import Sought, search
+from worker.reports.token_history import read_histories
 
 MALFORMED = {"otp1": "12"}
 

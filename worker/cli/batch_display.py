@@ -14,10 +14,15 @@ from models.record_states import Status
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room, break_lines, count_lines, cut_line
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.costs import describe_costs
-from worker.reports.sentences.outlook import describe_outlook, describe_outlook_after_run
-from worker.reports.sentences.preparation import describe_made, put_waiting_first
-from worker.reports.sentences.tokens import describe_fault_cures, describe_tokens
+from worker.reports.sentences import (
+    describe_costs,
+    describe_made,
+    describe_outlook,
+    describe_outlook_after_run,
+    describe_tokens,
+    list_refused,
+    put_waiting_first,
+)
 from worker.rules.resync import NeedsFlag
 from worker.tenants.resync import LEARNT
 
@@ -48,7 +53,7 @@ def draw_batch(
     future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
     # The outlook stands high, so that it is seen in the smallest terminal.
     texts = [Text(put_waiting_first(status, future)), *map(Text, describe_tokens(status))]
-    texts += map(Text, describe_fault_cures(status) if with_cures else ())
+    texts += (Text(f"{reason}: {cure}") for reason, _, cure in (list_refused(status) if with_cures else ()))
     texts.append(Text(f"{_choose_pace(status):.1f} records/s · {describe_costs(status)}", style="dim"))
     texts += [Text(said, style="dim") for said in (describe_made(status), _describe_lesson(status)) if said]
     texts += map(Text, notes)

@@ -12,8 +12,7 @@ from worker.cli.batch_display import COLOURS
 from worker.cli.room import Room, break_lines, cut_line
 from worker.observability.escaping import escape
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.outlook import describe_outlook
-from worker.reports.sentences.preparation import put_waiting_first
+from worker.reports.sentences import describe_outlook, put_waiting_first
 
 _HEAD = ("batch", "state", "tokens", "active", "dead letters", "left")
 _OUTLOOK = "outlook"

@@ -28,7 +28,7 @@ from worker.installation.statuses import read_fleet, read_statuses
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.outlook import format_log_line
+from worker.reports.sentences import format_log_line
 
 GO_ON_WITH_ALL = "Go on with: oathbulk run"
 

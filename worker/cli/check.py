@@ -36,7 +36,7 @@ from worker.observability.counting import agree, count_things, write_share
 from worker.preflight.expected_work import ExpectedWork, expect_work
 from worker.preflight.findings import Level
 from worker.preflight.preflight import Report
-from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences import format_duration
 from worker.vault.seed import Seed
 
 

@@ -20,7 +20,7 @@ from worker.config.settings import Settings
 from worker.database.backup import back_up
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
-from worker.reports.sentences.durations import format_duration
+from worker.reports.sentences import format_duration
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 app = typer.Typer(

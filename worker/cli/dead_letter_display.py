@@ -11,7 +11,7 @@ from models.reason import Reason, find_cure
 from worker.cli.room import Room, break_lines, count_lines, cut_line
 from worker.observability.counting import agree
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.short_cures import SHORT_CURES, SHORT_SEED_CURES
+from worker.reports.sentences import SHORT_CURES, SHORT_SEED_CURES
 
 _HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
 

@@ -11,9 +11,8 @@ from rich.text import Text
 from models.record_states import Status
 from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
-from worker.reports.sentences.history import describe_origin, list_attempts, list_facts
-from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import TokenHistory
+from worker.reports.token_sentences import NextStep, describe_origin, list_attempts, list_facts
 
 STATUS_STYLES: dict[str, str] = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
 # Columns by which what belongs to a record is indented.

@@ -20,7 +20,7 @@ from worker.cli.homes import find_rehearsal
 from worker.cli.room import Room, measure_room
 from worker.installation.installation import Installation
 from worker.reports.facts import BatchStatus, read_statuses
-from worker.reports.sentences.outlook import format_log_line
+from worker.reports.sentences import format_log_line
 
 # Seconds between two looks at the batch.
 LOOK_EVERY = 0.5

@@ -32,7 +32,7 @@ from worker.installation.installation import Installation
 from worker.installation.statuses import read_fleet
 from worker.intake import Shipment
 from worker.preflight.preflight import Report
-from worker.reports.sentences.commanded import describe_mended
+from worker.reports.sentences import describe_mended
 from worker.reports.verification import find_environment
 
 Corrected = Annotated[

@@ -16,8 +16,7 @@ from worker.installation.installation import Installation, NothingLoaded
 from worker.pace.group_readings import GroupPace, describe_known, read_group
 from worker.pace.memory import PaceMemory
 from worker.pace.rate_groups import PURPOSES, RateGroup
-from worker.reports.sentences.durations import format_duration
-from worker.reports.sentences.pace import describe_pace
+from worker.reports.sentences import describe_pace, format_duration
 
 # What is said where the embedded Redis does not run, which ends with each run.
 NO_RUN = (

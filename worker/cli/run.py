@@ -24,7 +24,7 @@ from worker.cli.typed_commands import write_refused_export
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.intake import Shipment
-from worker.reports.sentences.outlook import describe_going_on
+from worker.reports.sentences import describe_going_on
 from worker.reports.stall import write_run
 
 FileOrBatch = Annotated[

@@ -13,8 +13,7 @@ from worker.cli.history_display import STATUS_STYLES
 from worker.cli.labelled_lines import LabelledLine
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Found, Sought
-from worker.reports.sentences.history import format_moment
-from worker.reports.sentences.search import describe_nothing_found
+from worker.reports.sentences import describe_nothing_found, format_moment
 
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # Columns of a terminal between two columns of the table.
@@ -60,9 +59,9 @@ def _describe(found: Found) -> tuple[str, ...]:
     """The cells of a record's line."""
     when = ""
     if found.finalized_at:
-        when = format_moment(found.finalized_at, zone="")
+        when = format_moment(found.finalized_at)
     elif found.status == Status.PENDING:
-        when = f"due {format_moment(found.scheduled_at, zone='')}"
+        when = f"due {format_moment(found.scheduled_at)}"
     return found.serial_number, found.batch, str(found.row), found.user, found.status, found.reason or "", when
 
 

@@ -25,7 +25,7 @@ from worker.cli.room import measure_room
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.outlook import explain_fleet, format_log_line
+from worker.reports.sentences import explain_fleet, format_log_line
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0

@@ -26,7 +26,7 @@ from worker.desk.desk import Desk, link_to
 from worker.desk.doors import LinkDoor, Visitor
 from worker.desk.guard import Guard
 from worker.installation.installation import NothingLoaded
-from worker.reports.history import UnknownToken
+from worker.reports.token_history import UnknownToken
 
 # Bytes of a form at most; ours have a few hundred.
 MOST_BYTES = 16_384

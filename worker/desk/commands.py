@@ -12,11 +12,7 @@ from worker.batches.commands import Batches
 from worker.batches.pace_commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
 from worker.installation.installation import Installation
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.commanded import (
-    describe_cancelled,
-    describe_replayed,
-    describe_resumed,
-)
+from worker.reports.sentences import describe_cancelled, describe_replayed, describe_resumed
 
 
 class Unfit(Exception):

@@ -18,7 +18,7 @@ from worker.desk.views import read_status
 from worker.pages.batch_page import write_file
 from worker.reports.export import export
 from worker.reports.overview import read_overview
-from worker.reports.sentences.export_command import name_export
+from worker.reports.sentences import name_export
 
 # What a file's name may not have; a browser would change it, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

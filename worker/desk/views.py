@@ -18,11 +18,10 @@ from worker.desk.doors import Visitor
 from worker.installation.histories import read_histories
 from worker.installation.statuses import read_statuses
 from worker.pages.batch_page import describe_batch
-from worker.reports.audited import Command
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import read_overview
+from worker.reports.overview import Command, read_overview
 from worker.reports.search import Findings, Sought, search
-from worker.reports.sentences.outlook import explain_fleet
+from worker.reports.sentences import explain_fleet
 
 # Records that a search lists, and lines of the audit that its page lists, at most.
 MOST_FOUND = 200

@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.installation.installation import Installation
-from worker.reports import history
-from worker.reports.history import UnknownToken
+from worker.reports import token_history
 from worker.reports.search import Findings, Sought, count_others, search
-from worker.reports.sentences.next_step import NextStep, describe_next
-from worker.reports.token_history import TokenHistory
+from worker.reports.token_history import TokenHistory, UnknownToken
+from worker.reports.token_sentences import NextStep, describe_next
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +42,5 @@ def read_histories(installation: Installation, token: str) -> list[tuple[TokenHi
     # Nobody needs keys for it, but to recognise the serial number of a token whose batch was purged.
     has_keys = settings.is_embedded_database or settings.encryption_keys is not None
     load_keyring = (lambda: installation.keyring) if has_keys else None
-    histories = history.read_histories(installation.database, token, installation.license_of, load_keyring)
+    histories = token_history.read_histories(installation.database, token, installation.license_of, load_keyring)
     return [(each, describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron)) for each in histories]

@@ -14,7 +14,7 @@ from models.notice import Event
 from models.reason import PAUSE_CURES, PauseReason
 from worker.observability.counting import agree
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences.tokens import count_active
+from worker.reports.sentences import count_active
 from worker.reports.stall import Cause, Stall
 from worker.rules.hours import format_time
 

@@ -8,10 +8,9 @@ from typing import Any
 from worker import __version__
 from worker.pages.chart import draw_chart
 from worker.pages.rendering import make_environment
-from worker.pages.sentences import describe_outcome
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview
-from worker.reports.sentences.outlook import explain_fleet
+from worker.reports.sentences import explain_fleet
 
 
 def describe_batch(status: BatchStatus, overview: Overview) -> dict[str, Any]:
@@ -19,7 +18,6 @@ def describe_batch(status: BatchStatus, overview: Overview) -> dict[str, Any]:
     return {
         "status": status,
         "overview": overview,
-        "outcome": describe_outcome(overview.counts),
         "chart": draw_chart(overview.timeline),
         "notes": explain_fleet([status]),
     }

@@ -10,20 +10,7 @@ from markupsafe import Markup, escape
 
 from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
-from worker.pages import sentences, wording
-from worker.reports.sentences import costs, history, next_step, outlook, pace, preparation, search, tokens
-
-# What templates say in sentences.
-_SAYS = {
-    **{"say": sentences, "outlook": outlook, "history": history, "next_step": next_step, "pace": pace},
-    **{"preparation": preparation, "search": search, "tokens": tokens, "costs": costs},
-}
-# What templates write values with.
-_FILTERS = {
-    "number": wording.write_number,
-    "exact_share": wording.write_exact_share,
-    "time": wording.write_time,
-}
+from worker.reports import sentences, token_sentences
 
 
 def make_environment(*packages: str) -> Environment:
@@ -38,9 +25,15 @@ def make_environment(*packages: str) -> Environment:
         lstrip_blocks=True,
         finalize=_show_controls,
     )
-    environment.filters |= _FILTERS | {"coded": mark_code}
+    environment.filters |= {
+        "coded": mark_code,
+        "number": "{:,}".format,
+        "share": write_exact_share,
+        "time": sentences.format_moment,
+    }
     # A page of the desk says that it is none.
-    environment.globals |= _SAYS | {"count_things": count_things, "quote": quote, "is_file": True}
+    environment.globals |= {"say": sentences, "of_token": token_sentences, "count_things": count_things, "quote": quote}
+    environment.globals["is_file"] = True
     return environment
 
 
@@ -49,6 +42,11 @@ def mark_code(text: str) -> Markup:
     *paired, rest = re.split("`([^`]*)`", escape_line(text))
     marked = (Markup("<code>%s</code>") % part if place % 2 else escape(part) for place, part in enumerate(paired))
     return Markup("").join(marked) + escape(rest)
+
+
+def write_exact_share(share: float) -> str:
+    """Write a share in percent with one digit behind the point: `12.3 %`; nothing and all have none."""
+    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{min(max(100 * share, 0.1), 99.9):.1f} %"
 
 
 def _show_controls(value: object) -> object:

@@ -19,8 +19,8 @@ from worker.batches.finding import BatchPurged
 from worker.notices.recording import Recorder
 from worker.purging import removing
 from worker.reports.facts import read_statuses
-from worker.reports.history import UnknownToken, read_histories
 from worker.reports.search import Sought, search
+from worker.reports.token_history import UnknownToken, read_histories
 
 PERSON = {"username": "lea.santos", "email": "lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
 

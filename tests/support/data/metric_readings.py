@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.batch import BatchState
 from models.reason import PauseReason, Reason
-from models.record_states import Status
+from support.data.statuses import batch
 from worker.cli.metric_families import MetricsCollector
 from worker.fleet.processes import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.facts import BatchStatus
 from worker.reports.metrics import AttemptTotals, Reading
 from worker.reports.stall import Fleet
 
@@ -35,35 +33,25 @@ class MadeUp:
         return self.reading
 
 
-def make_status(name: str, environment: str, *, dead: int = 0, **facts: Any) -> BatchStatus:
-    """A batch with so many dead letters, and with the numbers of `facts` that have the name of a status."""
-    counts = {str(status): facts.pop(status, 0) for status in Status} | {str(Status.DEAD_LETTER): dead}
-    plain = dict.fromkeys(("resynced", "attempts", "otp_posts", "requests", "rate_limited", "rows_refused"), 0)
-    plain |= dict.fromkeys(("reason", "detail", "finished_at", "next_due_at"))
-    plain |= {"state": "running", "total": sum(counts.values()), "created_at": NOW, "read_at": NOW, "pace": 0.0}
-    dead_letters = {str(Reason.LOCKED): dead} if dead else {}
-    return BatchStatus(name=name, environment=environment, counts=counts, dead_letters=dead_letters, **plain | facts)
-
-
 def make_process(name: str, sick: str | None = None, tick: float | None = None) -> KnownProcess:
     return KnownProcess(name, sick is None, NOW, tick, NOW if sick else None, sick, "mend it" if sick else None)
 
 
 def make_reading() -> Reading:
     """A reading of which every metric has a sample."""
-    due_at = NOW - timedelta(seconds=90)
-    unreachable = Fleet(broker="out of reach")
-    running = make_status(
-        *("july", "default"),
-        dead=5,
-        active=15,
-        pending=80,
+    running = replace(
+        batch(dead_letter=5, active=15, pending=80),
+        name="july",
+        dead_letters={str(Reason.LOCKED): 5},
         old_devices=2,
         still_for=75.0,
-        next_due_at=due_at,
-        fleet=unreachable,
+        read_at=NOW,
+        next_due_at=NOW - timedelta(seconds=90),
+        fleet=Fleet(broker="out of reach"),
     )
-    paused = make_status("august", "second", pending=3, state=BatchState.PAUSED, reason=PauseReason.CREDENTIALS)
+    paused = replace(
+        batch(str(BatchState.PAUSED), pending=3), name="august", environment="second", reason=PauseReason.CREDENTIALS
+    )
     attempts = AttemptTotals(
         Counter({(1, "active"): 15, (None, "retry"): 4}),
         Counter({("active", 1): 14, ("active", 13): 1}),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from unit.cli.test_batch_display import SOME_LEFT, batch
+from support.data.statuses import SOME_LEFT, batch
 
 from models.reason import CURES, SEED_CURES, Reason
 from worker.cli.dead_letter_display import draw_dead_letters
 from worker.cli.room import Room
-from worker.reports.sentences.short_cures import LONGEST, SHORT_CURES, SHORT_SEED_CURES
+from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 
 TERMINAL = Room(80, 23)
 LETTERS = {str(reason): 10 + number for number, reason in enumerate(Reason)}

@@ -10,9 +10,8 @@ from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, 
 from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.cli.history_display import draw_history
-from worker.reports.sentences.history import describe_attempt, tell_attempts
-from worker.reports.sentences.next_step import NextStep
 from worker.reports.token_history import TokenHistory
+from worker.reports.token_sentences import NextStep, describe_attempt, tell_attempts
 
 REFUSED = past_attempt(
     number=2,

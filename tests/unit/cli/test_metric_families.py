@@ -11,10 +11,10 @@ from support.data.metric_readings import (
     find_values,
     make_process,
     make_reading,
-    make_status,
     parse_metrics,
     write_metrics,
 )
+from support.data.statuses import batch
 
 from worker.reports.metrics import Reading
 from worker.reports.stall import Fleet
@@ -37,7 +37,7 @@ def test_dead_letters_are_a_part_of_what_is_final(samples: Samples) -> None:
 
 
 def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Reading) -> None:
-    new = make_status("july", "default", pending=100)
+    new = replace(batch(pending=100), name="july")
     assert parse_metrics(write_metrics(replace(reading, statuses=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from support.data.metric_readings import make_status
+from support.data.statuses import batch
 
 from models.batch import BatchState
 from models.notice import Event
@@ -19,7 +19,7 @@ from worker.reports.stall import Cause, Stall
 
 AT = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 COUNTS = {str(status): 0 for status in Status} | {"active": 2959, "dead_letter": 41}
-JULY = make_status("july", "default", active=2959, dead=41)
+JULY = replace(batch(active=2959, dead_letter=41), name="july")
 STALL = Stall(Cause.TICK, "No tick ever came.", "Start beat, once: celery -A worker beat")
 
 
@@ -34,7 +34,7 @@ def test_a_finished_batch_is_told_with_what_is_left_and_the_next_command() -> No
 
 
 def test_where_all_tokens_are_active_nothing_is_left_to_do() -> None:
-    complete = make_status("july", "default", active=3000)
+    complete = replace(batch(active=3000), name="july")
     assert text(Event.FINISHED, complete) == "july is finished: 3,000 of 3,000 tokens are active."
 
 
