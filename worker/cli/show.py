@@ -11,10 +11,10 @@ from rich.text import Text
 from models.reason import Reason
 from worker.cli.completion import complete_batch
 from worker.cli.console import console, print_json
-from worker.cli.history_display import draw_history
 from worker.cli.homes import find_rehearsal, open_installation_with
+from worker.cli.layout import measure_room
 from worker.cli.options import AsJson, RowStatus
-from worker.cli.search_display import draw_findings
+from worker.cli.token_display import draw_findings, draw_history
 from worker.installation.histories import Told, look_up
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
@@ -57,7 +57,7 @@ def show(
     is_token_asked = text is not None and sought == Sought(text=text)
     found = look_up(installation, text or "", limit) if is_token_asked else search(installation.database, sought, limit)
     if isinstance(found, Findings):
-        print_json(found.to_json()) if as_json else console.print(draw_findings(found, sought))
+        print_json(found.to_json()) if as_json else console.print(draw_findings(found, sought, measure_room(console)))
     else:
         _print_tokens(installation, found, as_json=as_json)
 
@@ -75,7 +75,7 @@ def _print_tokens(installation: Installation, told: Told, *, as_json: bool) -> N
     for place, (history, step) in enumerate(tokens):
         if place:
             console.print(Text(""))
-        console.print(draw_history(history, step))
+        console.print(draw_history(history, step, measure_room(console)))
     if told.others:
         begin = f"{count_things(told.others, 'other serial number')} {agree(told.others, 'begins', 'begin')} so"
         console.print(Text(f"{begin}: --batch, --status, --reason or --user lists them.", style="dim"))

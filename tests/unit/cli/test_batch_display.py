@@ -13,9 +13,8 @@ from support.data.statuses import FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, 
 
 from models.reason import Reason
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch
-from worker.cli.batch_table import draw_batches
-from worker.cli.room import Room
+from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.layout import Room
 from worker.reports.facts import BatchStatus
 
 
@@ -84,7 +83,8 @@ def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_on
 
 def test_the_bar_of_a_terminal_that_has_only_ascii_is_drawn_of_that():
     page = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
-    Console(file=page, width=80).print(draw_batch(batch(active=5, dead_letter=2, pending=3), NARROW))
+    drawn = draw_batch(batch(active=5, dead_letter=2, pending=3), Room(80, 23, is_ascii=True))
+    Console(file=page, width=80).print(drawn)
     page.seek(0)
     assert "=" * 20 + "x" * 8 + "-" * 12 in page.read()
 

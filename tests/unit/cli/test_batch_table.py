@@ -7,7 +7,7 @@ from dataclasses import replace
 from support.data.statuses import CANCELLED, PAUSED, RUNNING, SOME_LEFT
 from unit.cli.test_batch_display import NARROW, seen
 
-from worker.cli.batch_table import draw_batches
+from worker.cli.batch_display import draw_batches
 from worker.reports.sentences import describe_outlook
 
 MENDED = replace(

@@ -16,12 +16,11 @@ from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
-from worker.cli.batch_display import draw_batch
-from worker.cli.batch_table import draw_batches
+from worker.cli.batch_display import draw_batch, draw_batches
 from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
-from worker.cli.room import Room
+from worker.cli.layout import Room
 from worker.fleet.processes import KnownProcess
 from worker.leases.not_replayed import NotReplayed, Why
 from worker.pace.known_pace import Hold, KnownPace

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.console import Group
+
 from worker.cli.console import console
 from worker.cli.doctor.finding import Finding, State
-from worker.cli.labelled_lines import LabelledLine
+from worker.cli.layout import label_text, measure_room
 from worker.observability.counting import count_things
 
 _MARKS = {State.WELL: "✓", State.FAULT: "✗", State.NOT_KNOWN: "?"}
@@ -17,12 +19,13 @@ _STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print all findings, in their order; in a pipe each stays one line."""
-    width = max(len(finding.check) for finding in findings) + 4
+    room, width = measure_room(console), max(len(finding.check) for finding in findings) + 4
     for finding in findings:
         label = f"{_MARKS[finding.state]} {finding.check}"
-        console.print(LabelledLine(label, finding.detail, width=width, style=_STYLES[finding.state]))
+        lines = label_text(label, finding.detail, room, width=width, style=_STYLES[finding.state])
         if finding.cure:
-            console.print(LabelledLine("", f"→ {finding.cure}", width=width, style="not dim bold"))
+            lines += label_text("", f"→ {finding.cure}", room, width=width, style="not dim bold")
+        console.print(Group(*lines))
     console.print(_sum_up(findings))
 
 
