@@ -11,10 +11,8 @@ from models import (  # noqa: F401  (their tables join the metadata)
     inventory_job,
     notice,
     pace,
-    past_token,
     process,
     record,
-    sealed_key,
     tenant_fact,
 )
 from models.base import Base

@@ -45,11 +45,6 @@ def identify_row(batch_id: int, row_number: int) -> bytes:
     return f"record:{batch_id}:{row_number}".encode()
 
 
-def identify_key(name: str) -> bytes:
-    """The identity of a key of the table `sealed_key`, to be used as associated data."""
-    return f"key:{name}".encode()
-
-
 class Keyring:
     """The keys of an installation; the first one encrypts. Raises ValueError for a key of the wrong form."""
 

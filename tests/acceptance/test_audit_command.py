@@ -8,7 +8,6 @@ import re
 import sqlite3
 from contextlib import closing
 
-import pytest
 from support.data.tokens import make_tokens
 
 from worker.simulator.shipment import make_shipment
@@ -187,16 +186,7 @@ def test_heads_that_cannot_be_read_are_told_and_hide_no_line(desk):
         heads.touch()
 
 
-@pytest.mark.parametrize("place", ["syslog:", "https://127.0.0.1:9/heads?key=hidden"])
-def test_a_place_of_heads_that_is_no_file_is_not_read(desk, place):
-    SHIPMENT.write_pairs(desk.folder / "shipment.csv")
-    assert desk.oathbulk("load", "shipment.csv").code == 0
-    audited = desk.oathbulk("audit", OATHBULK_AUDIT_HEAD=place)
-    assert (audited.code, audited.stderr) == (0, "")
-    assert "noted head" not in audited.stdout
-
-
-def test_a_place_that_takes_no_head_is_told_and_the_command_is_done(desk):
+def test_a_file_that_takes_no_head_is_told_and_the_command_is_done(desk):
     SHIPMENT.write_pairs(desk.folder / "shipment.csv")
     place = desk.folder / "nowhere" / "heads"
     desk.settings["OATHBULK_AUDIT_HEAD"] = str(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.data.seed_shipments import make_seeds
 from support.fleets.real_fleet import batch_name
 
 from worker.reports.facts import read_statuses
@@ -42,3 +43,16 @@ def test_few_otps_are_lost_to_learning_and_none_in_the_next_batch(
     assert status(second).dead_letters == {}
     with fleet.database.reading() as connection:
         assert read_resync(connection, shipment.world.environment_id).needs == learnt
+
+
+@pytest.mark.faults
+def test_a_token_with_a_seed_is_not_lost_to_learning(make_fleet, postgres_url, valkey_url):
+    fleet = make_fleet(
+        postgres_url, valkey_url, make_seeds(hotp=20, totp=4, out_of_step=0.5), extra_otp_needs_resync=True
+    )
+    fleet.worker("worker-1", **AUTO)
+    fleet.beat(**AUTO)
+    fleet.wait_until(lambda: not fleet.status().left, "the batch is finished")
+    assert fleet.status().dead_letters == {}
+    with fleet.database.reading() as connection:
+        assert read_resync(connection, fleet.shipment.world.environment_id).needs == NeedsFlag.YES

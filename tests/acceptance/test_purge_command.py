@@ -127,48 +127,14 @@ def test_what_needs_its_records_says_that_they_are_gone(purged) -> None:
 
 
 def test_the_file_that_comes_again_is_known_and_sends_nothing(purged) -> None:
-    desk, tokens, pingone = purged
+    desk, _, pingone = purged
     posts = pingone.times_posted().total()
 
     loaded = desk.oathbulk("load", "shipment.csv")
     assert "This file is batch shipment already: 4 records, and was purged on " in told(loaded)
     ran = desk.oathbulk("run", "shipment.csv")
     assert (ran.code, "Purged on " in ran.stdout) == (1, True), told(ran)
-    # The same tokens in another file.
-    write_shipment(desk.folder / "again.csv", tokens)
-    again = desk.oathbulk("run", "again.csv")
-    assert again.code == 2
-    assert "an OTP of this row was sent already, in batch 'shipment', which was purged" in told(again)
     assert pingone.times_posted().total() == posts
-
-
-def test_a_lost_key_by_which_its_tokens_are_recognised_is_not_replaced(purged) -> None:
-    desk, *_ = purged
-    key = desk.home / "encryption.key"
-    key.unlink()
-
-    refused = desk.oathbulk("run", "shipment.csv")
-
-    assert (refused.code, key.exists()) == (3, False)
-    assert f"{key} is missing, and by a key that it encrypted tokens of purged batches are recognised" in told(refused)
-
-
-def test_who_has_no_keys_is_told_that_a_token_is_not_known(purged) -> None:
-    """Of a database elsewhere; a person who only looks tokens up there needs no keys."""
-    desk, *_ = purged
-    elsewhere = f"sqlite:///{desk.home / 'oathbulk.db'}"
-    shown = desk.oathbulk("show", "XYZZY1", OATHBULK_DATABASE_URL=elsewhere)
-    assert (shown.code, "no record has 'XYZZY1' as its serial number" in told(shown)) == (2, True), shown.stderr
-
-
-def test_a_token_of_it_is_told_by_its_serial_number(purged) -> None:
-    desk, tokens, _ = purged
-
-    for token, ended in ((tokens[0], "and became active there"), (tokens[3], "and did not become active there")):
-        shown = desk.oathbulk("show", token.serial)
-        assert shown.code == 2
-        assert "was in batch 'shipment', which was purged on " in told(shown)
-        assert ended in told(shown)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +158,7 @@ def test_a_person_is_erased_by_name_and_the_audit_does_not_say_who(ended) -> Non
     assert erased.code == 0, erased.stderr
     line = desk.oathbulk("audit", "--json").json["lines"][-1]
     assert (line["action"], line["batch"], line["ticket"]) == ("erase", None, TICKET[1])
-    assert line["facts"]["person"] in erased.stdout
+    assert "1.lea" not in str(line["facts"]).lower()
     assert "No record is like that." in desk.oathbulk("show", "--user", "1.lea").stdout
     left = read_home(desk)
     assert (b"1.lea.santos" in left, b"1.lea@example.org" in left, b"2.lea.santos" in left) == (False, False, True)

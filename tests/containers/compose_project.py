@@ -42,8 +42,12 @@ class ComposeProject:
     def __init__(self, name: str, folder: Path, shipment: MadeShipment, variables: Mapping[str, str]) -> None:
         self.name, self.folder, self.shipment = name, folder, shipment
         self.flower_port, self.desk_port, self.metrics_port = (find_free_port() for _ in range(3))
-        self._variables = variables
+        self._variables = dict(variables)
         self._prepare()
+
+    def use_image(self, image: str) -> None:
+        """Let containers that are made from now on, and a build, be of this image."""
+        self._variables["OATHBULK_IMAGE"] = image
 
     def compose(self, *arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
         """What `docker compose …` prints. Raises CalledProcessError, TimeoutExpired."""

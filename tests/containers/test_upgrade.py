@@ -48,12 +48,12 @@ def project(engine: Engine, commit: str, tmp_path_factory: pytest.TempPathFactor
         yield project
 
 
-def test_a_batch_goes_on_over_an_upgrade(project: ComposeProject) -> None:
+def test_a_batch_goes_on_over_an_upgrade(project: ComposeProject, engine: Engine) -> None:
     (revision,) = project.query(REVISION)
     assert revision < HEAD
     assert project.load("july.csv", "july")["total"] == UPGRADED
     project.wait_until_active(UPGRADED // 4)
-    upgrade(project)
+    upgrade(project, engine)
     assert len(project.active()) < UPGRADED, "the upgrade came in the midst of the batch"
     assert project.query(REVISION) == [HEAD]
     project.wait_until_healthy()
@@ -65,9 +65,11 @@ def test_a_batch_goes_on_over_an_upgrade(project: ComposeProject) -> None:
     assert HEAD in checks["migrations"]["detail"]
 
 
-def test_workers_of_the_version_before_go_on_beside_the_newer_schema(project: ComposeProject, commit: str) -> None:
+def test_workers_of_the_version_before_go_on_beside_the_newer_schema(
+    project: ComposeProject, engine: Engine, commit: str
+) -> None:
     if project.query(REVISION) != [HEAD]:
-        upgrade(project)
+        upgrade(project, engine)
     project.compose("stop", "worker", "beat")
     assert project.load("august.csv", "august")["total"] == GONE_BACK
     before = len(project.active())
@@ -77,12 +79,13 @@ def test_workers_of_the_version_before_go_on_beside_the_newer_schema(project: Co
     assert_no_otp_went_twice(project)
 
 
-def upgrade(project: ComposeProject) -> None:
-    """The lines of docs/upgrading.md, *The order*."""
+def upgrade(project: ComposeProject, engine: Engine) -> None:
+    """The lines of docs/upgrading.md, *The order*. The image of this checkout is built already: the batch is still at
+    work then, however long a build takes."""
     clear_files(project.folder)
     copy_files(PROJECT, project.folder)
     project.make_secrets()
-    project.build()
+    project.use_image(engine.variables["OATHBULK_IMAGE"])
     project.compose("stop", "worker", "beat")
     project.up()
 
@@ -91,6 +94,7 @@ def go_back(project: ComposeProject, commit: str) -> None:
     """The lines of docs/upgrading.md, *Going back*."""
     clear_files(project.folder)
     copy_commit(PROJECT, commit, project.folder)
+    project.use_image(IMAGE)
     project.build()
     project.compose("stop", "worker", "beat")
     project.up("--no-deps", "worker", "beat", "flower")

@@ -48,7 +48,7 @@ from worker.rules.steps import Active
 CHECKOUT = Path(schema.__file__).parents[2]
 TABLES = {
     *("batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job", "notice"),
-    *("refused_rows", "past_token", "sealed_key"),
+    "refused_rows",
 }
 
 

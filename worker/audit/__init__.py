@@ -1,12 +1,12 @@
 """The audit: who commanded what for which batch, when, and on which ticket; a line that is changed later is found.
 
-May import config, database, vault and the transport of pingone. Begin with `lines` (written and read) or `checking`.
+May import config, database and vault. Begin with `lines` (written and read) or `checking`.
 """
 
 from worker.audit.actors import SCHEDULE, Actor, name_this_person, the_schedule, the_worker, this_person
 from worker.audit.chain import GENESIS
 from worker.audit.checking import BrokenLine, CheckResult, check
-from worker.audit.heads import find_heads_place, redact_place
+from worker.audit.heads import find_heads_file
 from worker.audit.lines import append, has_authenticated_line, read
 from worker.audit.noted_heads import (
     MissingHead,
@@ -14,7 +14,7 @@ from worker.audit.noted_heads import (
     UnusableHead,
     find_missing,
     read_heads,
-    read_heads_of_place,
+    read_noted_heads,
 )
 from worker.audit.protection import NO_KEY_CURE
 
@@ -30,14 +30,13 @@ __all__ = [
     "UnusableHead",
     "append",
     "check",
-    "find_heads_place",
+    "find_heads_file",
     "find_missing",
     "has_authenticated_line",
     "name_this_person",
     "read",
     "read_heads",
-    "read_heads_of_place",
-    "redact_place",
+    "read_noted_heads",
     "the_schedule",
     "the_worker",
     "this_person",

@@ -44,8 +44,8 @@ def append(
     content = encode_content(last.hash if last else GENESIS, line)
     authenticated_line = last.id if last and last.mac is not None else None
     mac = actor.protection.sign(content, authenticated_line=authenticated_line)
-    head = Head(line["id"], hash_content(content), at, mac)
-    connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": head.mac}))
+    head = Head(line["id"], hash_content(content), at)
+    connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": mac}))
     database.after_commit(connection, actor.protection.note_heads, head)
 
 

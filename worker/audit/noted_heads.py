@@ -11,12 +11,11 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from models.audit import AuditLine
-from worker.audit.heads import SYSLOG
 
 # A head as a person types it: HASH or ID:HASH.
 _GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
-# A line as `heads` writes it: line, hash, time. In the system's log, that log's own fields stand in front of it.
-_NOTED_LINE = re.compile(r"(?:.*\boathbulk: audit )?([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
+# A line as `heads` writes it: line, hash, time.
+_NOTED_LINE = re.compile(r"([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
 
 
 class UnusableHead(Exception):
@@ -52,17 +51,14 @@ def read_heads(given: str) -> list[NotedHead]:
         ) from error
 
 
-def read_heads_of_place(place: str | None) -> list[NotedHead]:
-    """Read the heads that were noted in this place, if it is a file; none can be read back from the system's log, a
-    server or a pipe. Raises UnusableHead."""
-    if place is None or place == SYSLOG or "://" in place:
+def read_noted_heads(path: Path | None) -> list[NotedHead]:
+    """Read the heads that were noted in this file; none where there is none, and of a pipe. Raises UnusableHead."""
+    if path is None:
         return []
     try:
-        if not stat.S_ISREG(Path(place).stat().st_mode):
-            return []
-        return _read_file(place)
+        return _read_file(str(path)) if stat.S_ISREG(path.stat().st_mode) else []
     except (OSError, ValueError) as error:
-        raise UnusableHead(f"{place} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UnusableHead(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _read_file(path: str) -> list[NotedHead]:

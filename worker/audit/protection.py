@@ -1,4 +1,4 @@
-"""How new lines of the audit are protected: a key authenticates them, and their hashes are noted in a place outside."""
+"""How new lines of the audit are protected: a key authenticates them, and their hashes are noted in a file outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from models.authenticated import AuditKeys
-from worker.audit.heads import Head, find_heads_place, note_heads
+from worker.audit.heads import Head, find_heads_file, note_heads
 from worker.config.settings import ConfigError, Settings
 from worker.vault.keyring import load_audit_keys
 
@@ -17,7 +17,7 @@ NO_KEY_CURE = "set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`, for 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Protection:
-    """The audit keys, and the place where heads are noted. `load_keys` is called for each line, because the key file of
+    """The audit keys, and the file where heads are noted. `load_keys` is called for each line, because the key file of
     a home is made only when its database is first opened."""
 
     load_keys: Callable[[], AuditKeys | None]
@@ -49,7 +49,5 @@ def make_protection(settings: Settings) -> Protection:
     """Make the protection that these settings ask for. Raises ConfigError if the audit key in them is not a key."""
     if settings.audit_key is not None:
         load_audit_keys(settings)
-    place = find_heads_place(settings)
-    return Protection(
-        partial(load_audit_keys, settings), partial(note_heads, place) if place else UNPROTECTED.note_heads
-    )
+    path = find_heads_file(settings)
+    return Protection(partial(load_audit_keys, settings), partial(note_heads, path) if path else UNPROTECTED.note_heads)

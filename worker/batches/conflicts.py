@@ -12,7 +12,6 @@ from models.encrypted import Keyring
 from models.record_states import FINAL, Status
 from models.row_fault import RowFault
 from worker.batches.earlier_records import EarlierRecords, Found
-from worker.batches.past_tokens import Past, PastTokens
 from worker.batches.record_rows import NewRecord
 from worker.intake import Row, RowError
 from worker.pingone.users import fold_case
@@ -42,7 +41,6 @@ class Conflicts:
     ) -> None:
         self._connection = connection
         self._earlier = EarlierRecords(connection, keyring, environment_id)
-        self._past = PastTokens(connection, keyring, environment_id)
         self._batch_id = batch_id
         self._is_written = is_written
         # Row numbers by serial number or device, of rows that may be loaded and are not written.
@@ -52,36 +50,33 @@ class Conflicts:
         """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
         count as records."""
         serials, devices = self._earlier.find(rows)
-        # After the records, since a purge that goes on meanwhile puts in the same moment the one in place of the other.
-        past = self._past.find(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {} if self._is_written else self._not_written
         for row in rows:
-            before, earlier = past[row.row_number], serials.get(row.serial_number, ())
+            earlier = serials.get(row.serial_number, ())
             refusal = (
-                self._explain_active(row, earlier, before)
+                self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
                 or self._explain_conflict(row, serials, devices)
-                or _refuse_used_otp(before.used_in)
             )
             if refusal:
                 reason, fault = refusal
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
-                good.append(NewRecord(row, self._choose_counter(row, earlier, before)))
+                good.append(NewRecord(row, self._choose_counter(row, earlier)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
-    def _explain_active(self, row: Row, earlier: Iterable[Found], before: Past) -> Refusal | None:
+    def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
         """Why nothing is left to do for a row: another batch made its token active, on the row's device, or with its
         person where it names none; None if none did."""
         active = [found for found in earlier if found.status == Status.ACTIVE]
         same = [found for found in active if _is_same_device_or_person(found, row)]
-        if not same and before.active_in is None:
+        if not same:
             return None
-        batch = repr(self._name_batch(same[0])) if same else before.active_in
-        return f"its token is active already, in batch {batch}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
+        batch = self._name_batch(same[0])
+        return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
         """Why a row repeats one that was split before and is not written yet; None if it does not. The file's own
@@ -112,7 +107,7 @@ class Conflicts:
             return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
         return None
 
-    def _choose_counter(self, row: Row, earlier: Iterable[Found], before: Past) -> int | None:
+    def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
         """Choose the counter that a seed begins with; None for a pair. It goes on where earlier records of the same
         token ended: no counter is used twice."""
         if not isinstance(row.otps, Seed):
@@ -120,7 +115,7 @@ class Conflicts:
         used: list[int] = [
             found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)
         ]
-        return max([row.otps.counter, before.next_counter, *used])
+        return max([row.otps.counter, *used])
 
     def _is_same_seed(self, seed: Seed, found: Found) -> bool:
         """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
@@ -161,10 +156,8 @@ def _is_same_device_or_person(found: Found, row: Row) -> bool:
     return found.device_id == row.device_id if row.device_id else _is_same_person(found, row)
 
 
-def _refuse_used_otp(batch: str | None) -> Refusal | None:
-    """Refuse a row one of whose OTPs was sent before; None if none was. `batch`: where, in words."""
-    if batch is None:
-        return None
+def _refuse_used_otp(batch: str) -> Refusal:
+    """Refuse a row one of whose OTPs was sent before. `batch`: where, in words."""
     reason = f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
     return reason, RowFault.OTPS_USED
 

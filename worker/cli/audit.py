@@ -75,7 +75,7 @@ def _read_heads(installation: Installation, given: str | None) -> tuple[list[Not
     if given is not None:
         return audit.read_heads(given), ""
     try:
-        return audit.read_heads_of_place(audit.find_heads_place(installation.settings)), ""
+        return audit.read_noted_heads(audit.find_heads_file(installation.settings)), ""
     except audit.UnusableHead as unusable:
         return [], str(unusable)
 

@@ -85,12 +85,12 @@ def describe_distrust(count: int, seconds: float) -> str:
 
 def _describe_lacking_heads(installation: Installation) -> str:
     """Say which lines of the audit the restored database lacks, by the heads that were noted outside; empty if none."""
-    place = audit.find_heads_place(installation.settings)
+    path = audit.find_heads_file(installation.settings)
     with suppress(audit.UnusableHead), installation.database.reading() as connection:
-        if missing := audit.find_missing(connection, audit.read_heads_of_place(place)):
+        if missing := audit.find_missing(connection, audit.read_noted_heads(path)):
             heads, are = count_things(len(missing), "head"), agree(len(missing), "is of a line", "are of lines")
             return (
-                f"{heads} in {place} {are} that this database lacks, so oathbulk audit ends with 1: docs/restoring.md "
+                f"{heads} in {path} {are} that this database lacks, so oathbulk audit ends with 1: docs/restoring.md "
                 "says how to go on."
             )
     return ""

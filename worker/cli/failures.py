@@ -37,7 +37,6 @@ from worker.preflight.preflight import NotPingOne, NotReady
 from worker.reports.refused_rows import NotKept
 from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours
-from worker.vault.fingerprints import KeyIsGone
 
 # Failures whose own message is all that a person needs, by their exit code.
 _USAGE = (
@@ -65,7 +64,6 @@ _SETUP = (
     HomeInUse,
     NotPingOne,
     DecryptionError,
-    KeyIsGone,
 )
 # Failures of a server or of the disk, which need words of ours.
 _SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)

@@ -71,7 +71,7 @@ def _purge(
 ) -> None:
     """Purge batches, or say which would be purged, and print it."""
     actor = this_person(installation.settings, ticket)
-    purging = Purging(installation.database, installation.keyring, actor, older_than, gives_up=gives_up)
+    purging = Purging(installation.database, actor, older_than, gives_up=gives_up)
     plan = purging.examine()
     if is_done:
         interrupted = "What was removed is gone, and nobody is shown the rest. Give the same command again to go on."
@@ -128,11 +128,11 @@ def _describe_counts(each: Candidate) -> str:
 def _erase(installation: Installation, person: str, ticket: str | None, *, is_done: bool, as_json: bool) -> None:
     """Erase a person's names, or say from where they would be erased, and print it."""
     actor = this_person(installation.settings, ticket)
-    erasure = Erasure(installation.database, installation.keyring, actor)
+    erasure = Erasure(installation.database, actor)
     erased = erasure.erase(person) if is_done else erasure.examine(person)
     if as_json:
         in_progress = [{"serial_number": serial, "batch": batch} for serial, batch in erased.in_progress]
-        found = {"is_done": is_done, "batches": erased.batches, "in_progress": in_progress, "print": erased.print}
+        found = {"is_done": is_done, "batches": erased.batches, "in_progress": in_progress}
         print_json(found)
     else:
         for line in describe_erasure(erased, is_done=is_done):
@@ -149,7 +149,7 @@ def describe_erasure(erased: Erased, *, is_done: bool) -> Iterator[str]:
         yield f"{batch}: the names in {count_things(records, 'record')} {done}."
     for serial_number, batch in erased.in_progress:
         yield f"{batch}: token {serial_number} is in progress and keeps its names: let it end, or cancel the batch."
-    if erased.print:
-        yield f"The audit calls this person {erased.print}. PingOne has the user still, and backups have the names."
+    if erased.batches and is_done:
+        yield "The audit says it without the name. PingOne has the user still, and backups have the names."
     elif erased.batches:
         yield "Nothing was changed. To erase them: the same command with --yes"

@@ -139,11 +139,9 @@ class Settings(Described):
     @field_validator("audit_head")
     @classmethod
     def _check_audit_head(cls, place: str | None) -> str | None:
-        if not place or place == "syslog:" or Path(place).is_absolute():
+        if not place or Path(place).is_absolute():
             return place or None
-        if "://" in place:
-            return check_web_url(place)
-        raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads, or syslog:, or a URL")
+        raise ValueError("must be the whole path of a file, such as /var/log/oathbulk.heads")
 
     @field_validator("webhook_url")
     @classmethod

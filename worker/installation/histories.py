@@ -23,7 +23,7 @@ class Told:
 
 def look_up(installation: Installation, text: str, limit: int) -> Told | Findings:
     """Read the history of the token that `text` names, or that alone begins so; else list what begins so, `limit` of
-    it at most. Raises UnknownToken, NothingLoaded, KeyIsGone."""
+    it at most. Raises UnknownToken, NothingLoaded."""
     try:
         tokens = read_histories(installation, text)
     except UnknownToken as unknown:
@@ -36,11 +36,8 @@ def look_up(installation: Installation, text: str, limit: int) -> Told | Finding
 
 
 def read_histories(installation: Installation, token: str) -> list[tuple[TokenHistory, NextStep]]:
-    """Read the history of each token that `token` names, and say what happens next. Raises UnknownToken, NothingLoaded,
-    KeyIsGone."""
+    """Read the history of each token that `token` names, and say what happens next. Raises UnknownToken,
+    NothingLoaded."""
     settings = installation.settings
-    # Nobody needs keys for it, but to recognise the serial number of a token whose batch was purged.
-    has_keys = settings.is_embedded_database or settings.encryption_keys is not None
-    load_keyring = (lambda: installation.keyring) if has_keys else None
-    histories = token_history.read_histories(installation.database, token, installation.license_of, load_keyring)
+    histories = token_history.read_histories(installation.database, token, installation.license_of)
     return [(each, describe_next(each, lease=settings.lease, replay_cron=settings.replay_cron)) for each in histories]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from sqlalchemy import Connection, select
 
 from models.record import Record
-from models.sealed_key import SealedKey
 from worker import audit
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import Database
@@ -32,10 +31,5 @@ def refuse_to_replace_key(settings: Settings, open_database: Callable[[], Databa
         return
     with open_database().reading() as connection:
         has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
-        has_sealed_key = connection.scalar(select(SealedKey.name).limit(1)) is not None
     if has_otps:
         raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
-    if has_sealed_key:
-        raise ConfigError(
-            f"{path} is missing, and by a key that it encrypted tokens of purged batches are recognised: put it back"
-        )

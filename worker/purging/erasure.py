@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Row, case, func, null, or_, select, update
 
 from models.audit import Action
 from models.batch import Batch
-from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import FINAL, Status
 from worker import audit
@@ -21,7 +20,6 @@ from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 from worker.database.erasing import empty_log
-from worker.vault.fingerprints import make_fingerprints
 
 # What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
 _ERASED = {"username": null(), "email": null(), "external_id": null(), "extra": null(), "detail": null()}
@@ -34,20 +32,17 @@ _COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.u
 @dataclass(frozen=True, slots=True)
 class Erased:
     """The records that name a person: how many of each batch are in a final status, whose names go, and serial numbers
-    and batches of those that are in progress and stay. `print`: by what the audit names the person; empty where nothing
-    was erased."""
+    and batches of those that are in progress and stay."""
 
     batches: Counter[str] = field(default_factory=Counter)
     in_progress: Sequence[tuple[str, str]] = ()
-    print: str | None = None
 
 
 class Erasure:
     """Erases names; one person at a time."""
 
-    def __init__(self, database: Database, keyring: Keyring, actor: Actor) -> None:
+    def __init__(self, database: Database, actor: Actor) -> None:
         self._database = database
-        self._keyring = keyring
         self._actor = actor
 
     def examine(self, person: str) -> Erased:
@@ -57,7 +52,7 @@ class Erasure:
             return _sort(_find(connection, person, is_locking=False))
 
     def erase(self, person: str) -> Erased:
-        """Erase the names of the person from the records that are in a final status. Raises KeyIsGone."""
+        """Erase the names of the person from the records that are in a final status."""
         with self._database.writing() as connection:
             erased = _sort(rows := _find(connection, person, is_locking=True))
             if not erased.batches:
@@ -66,11 +61,10 @@ class Erasure:
             # What is not active has no name any more by which its user could be found, and may not go again.
             otps = case((Record.status == Status.ACTIVE, Record.otps), else_=null())
             connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
-            mark = make_fingerprints(connection, self._keyring).make("person", _fold(person))
-            facts: dict[str, Any] = {"person": mark, "records": len(ids), "batches": sorted(erased.batches)}
+            facts: dict[str, Any] = {"records": len(ids), "batches": sorted(erased.batches)}
             audit.append(self._database, connection, self._actor, Action.ERASE, None, facts)
         empty_log(self._database)
-        return Erased(erased.batches, erased.in_progress, mark)
+        return erased
 
 
 def _fold(name: str) -> str:

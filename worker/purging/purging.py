@@ -5,27 +5,31 @@ go after that, chunk by chunk, and a purge that was interrupted goes on with the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, Row, delete, exists, func, select, update
 
+from models.attempt import AttemptLine
 from models.audit import Action
 from models.batch import Batch
-from models.encrypted import Keyring
+from models.inventory_job import InventoryJob
+from models.notice import Notice
+from models.record import Record
+from models.refused_row import RefusedRow
 from worker import audit
 from worker.audit import Actor
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.erasing import empty_log
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.purging.candidates import Candidate, Candidates
-from worker.purging.removing import Removing, count_left, find_left, remove_all_but_records
-from worker.vault.fingerprints import make_fingerprints
 
 # What is told of the work.
 REMOVING = "Removing records"
+# Records that one transaction removes: they are locked for some hundredths of a second.
+CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +64,31 @@ class Purging:
     """Purges batches that ended longer ago than `older_than`. `gives_up`: also those with dead letters that a person
     has not dealt with."""
 
-    def __init__(
-        self, database: Database, keyring: Keyring, actor: Actor, older_than: timedelta, *, gives_up: bool = False
-    ) -> None:
+    def __init__(self, database: Database, actor: Actor, older_than: timedelta, *, gives_up: bool = False) -> None:
         self._database = database
-        self._keyring = keyring
         self._actor = actor
         self._older_than = older_than
         self._candidates = Candidates(database, older_than, gives_up=gives_up)
-        self._removing = Removing(database, keyring)
 
     def examine(self) -> Plan:
         """Find out what `purge` would do, and change nothing."""
         with self._database.reading() as connection:
-            left = [LeftBatch(each.id, each.name, count_left(connection, each.id)) for each in find_left(connection)]
+            left = [LeftBatch(each.id, each.name, _count_left(connection, each.id)) for each in _find_left(connection)]
             return Plan(list(self._candidates.find(connection)), left)
 
     def purge(self, plan: Plan, on_progress: OnProgress = tell_nobody) -> Plan:
-        """Do what the plan says, but for batches that a person has put to work again meanwhile. Returns what was done.
-        Raises KeyIsGone."""
+        """Do what the plan says, but for batches that a person has put to work again meanwhile. Returns what was
+        done."""
         removed = 0
         for left in plan.left:
             self._note_continuation(left)
-            for count in self._removing.remove(left.id):
+            for count in _remove_records(self._database, left.id):
                 on_progress(REMOVING, removed := removed + count, plan.records)
         done = list[Candidate]()
         for candidate in plan.going:
             if marked := self._mark(candidate):
                 done.append(marked)
-                for count in self._removing.remove(candidate.id):
+                for count in _remove_records(self._database, candidate.id):
                     on_progress(REMOVING, removed := removed + count, plan.records)
         empty_log(self._database)
         return Plan(done, plan.left)
@@ -102,9 +102,7 @@ class Purging:
             found = batch and self._candidates.find_again(connection, batch)
             if not found:
                 return None
-            # Before anything goes, so that a key that is gone is noticed.
-            make_fingerprints(connection, self._keyring)
-            remove_all_but_records(connection, found.id)
+            _remove_all_but_records(connection, found.id)
             values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
             connection.execute(update(Batch).where(Batch.id == found.id).values(values))
             counts = {status: number for status, number in found.counted.statuses.items() if number}
@@ -118,3 +116,38 @@ class Purging:
         with self._database.writing() as connection:
             facts = {"records": left.records, "is_continued": True}
             audit.append(self._database, connection, self._actor, Action.PURGE, left.name, facts)
+
+
+def _find_left(connection: Connection) -> Sequence[Row[int, str]]:
+    """Find the purged batches of which records are left, since a purge was interrupted: id and name."""
+    has_record = exists().where(Record.batch_id == Batch.id).correlate(Batch)
+    return connection.execute(select(Batch.id, Batch.name).where(Batch.purged_at.is_not(None), has_record)).all()
+
+
+def _count_left(connection: Connection, batch_id: int) -> int:
+    """Count the records that are left of a batch."""
+    return connection.scalar(select(func.count()).where(Record.batch_id == batch_id)) or 0
+
+
+def _remove_all_but_records(connection: Connection, batch_id: int) -> None:
+    """Remove what a batch keeps beside its records: its refused rows, its jobs in PingOne's inventory, and the notices
+    about it."""
+    for table in (RefusedRow, InventoryJob, Notice):
+        connection.execute(delete(table).where(table.batch_id == batch_id))
+
+
+def _remove_records(database: Database, batch_id: int) -> Iterator[int]:
+    """Remove the records of a purged batch with their attempts. Yields after each transaction how many records went.
+    What is committed is gone; called again, it goes on."""
+    while removed := _remove_chunk(database, batch_id):
+        yield removed
+
+
+def _remove_chunk(database: Database, batch_id: int) -> int:
+    with database.writing() as connection:
+        mine = select(Record.id).where(Record.batch_id == batch_id).order_by(Record.row_number).limit(CHUNK)
+        ids = connection.scalars(mine.with_for_update()).all()
+        if ids:
+            connection.execute(delete(AttemptLine).where(AttemptLine.record_id.in_(ids)))
+            connection.execute(delete(Record).where(Record.id.in_(ids)))
+    return len(ids)

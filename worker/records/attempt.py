@@ -130,7 +130,10 @@ class Attempt:
             found = decisions.find_age_of_others_work(self.progress, answer, since_claim)
             self._others_ago = found if self._others_ago is None else self._others_ago
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
-        return self._write_before(*decisions.decide_after_read(self.progress, answer, self.tools.limits))
+        is_flag_open = self.tools.resync.is_open
+        return self._write_before(
+            *decisions.decide_after_read(self.progress, answer, self.tools.limits, is_flag_open=is_flag_open)
+        )
 
     def _send_otp(self, ordinal: Literal[1, 2], otps: Otps) -> Next:
         """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
@@ -138,7 +141,9 @@ class Attempt:
             return otherwise
         try:
             otp = otps.take(ordinal, self.progress.last_counter)
-            answer = self._calls.post(ordinal, otp, self.progress.pairing.device_id)
+            # A verdict that waits is a refusal without the flag.
+            with_flag = ordinal == 2 or self.progress.verdict is not None
+            answer = self._calls.post(ordinal, otp, self.progress.pairing.device_id, with_flag=with_flag)
         except NotPermitted:
             # The permit is asked for between two tries, and there is another try only after one that did nothing.
             self._take_back(ordinal)

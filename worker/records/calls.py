@@ -115,9 +115,10 @@ class Calls:
         claim, pairings = self._claim, self._tools.pairings
         return self._perform(lambda: pairings.find_pairing(claim.serial_number, claim.user_id, call=self._call))
 
-    def post(self, ordinal: int, otp: Otp, device_id: str) -> Device | CallFailure:
-        """Post an OTP that is marked as sent. Raises NotPermitted."""
-        has_flag = ordinal == 2 or self._tools.resync.sends_flag()
+    def post(self, ordinal: int, otp: Otp, device_id: str, *, with_flag: bool) -> Device | CallFailure:
+        """Post an OTP that is marked as sent; `with_flag`: with `oathResync`, whatever is known of the environment.
+        Raises NotPermitted."""
+        has_flag = with_flag or self._tools.resync.sends_flag()
         claim, client = self._claim, self._tools.client
         answer = self._perform(lambda: client.activate(claim.user_id, device_id, otp, resync=has_flag, call=self._call))
         if ordinal == 1 and (seen := _SEEN.get(type(answer))):

@@ -3,7 +3,7 @@ each, and the rows with it that were refused. Nothing secret is in it: neither a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -14,22 +14,19 @@ from sqlalchemy import Connection, Row, and_, func, select
 
 from models.attempt import AttemptLine
 from models.batch import Batch
-from models.encrypted import Keyring
-from models.past_token import PastToken
 from models.reason import Reason, find_cure
 from models.record import Record
 from models.record_states import OtpState
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
-from worker.batches.past_tokens import PastBatch, PastTokens
 from worker.database.engine import Database
 from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import Hold, read_pace
 from worker.reports.facts import take_environment_for_license
 from worker.reports.refused_rows import RefusedLine, read_refused
-from worker.reports.search import Token, find_known_beginning, find_tokens, list_environment_ids, spell_serial_number
+from worker.reports.search import Token, find_known_beginning, find_tokens
 from worker.reports.stall import Fleet
 
 
@@ -222,44 +219,24 @@ def read_histories(
     database: Database,
     token: str,
     license_of: LicenseOf = take_environment_for_license,
-    load_keyring: Callable[[], Keyring] | None = None,
 ) -> list[TokenHistory]:
     """Read the history of each token that `token` names: by a serial number, by the id of a device, or by a record's
-    number. There are several if several environments have the serial number. `load_keyring`: the keys by which the
-    serial number of a token is recognised whose batch was purged. Raises UnknownToken, and what that raises."""
+    number. There are several if several environments have the serial number. Raises UnknownToken."""
     # From one snapshot, since a purge may take a record away between two statements.
     with database.reading_snapshot() as connection:
         tokens = find_tokens(connection, token.strip())
         if not tokens:
-            raise UnknownToken(_explain_unknown(connection, token.strip(), load_keyring))
+            raise UnknownToken(_explain_unknown(connection, token.strip()))
         return [_read_history(database, connection, each, license_of) for each in tokens]
 
 
-def _explain_unknown(connection: Connection, token: str, load_keyring: Callable[[], Keyring] | None) -> str:
-    """Say that a token is not known; or which batch had it that was purged."""
-    was_purged = connection.scalar(select(PastToken.id).limit(1)) is not None
-    if load_keyring is not None and was_purged and (past := _find_past(connection, token, load_keyring())):
-        ended = "became active there" if past.was_active else "did not become active there"
-        return (
-            f"token {token!r} was in batch {past.name!r}, which was purged on {past.purged_at:%Y-%m-%d}, and {ended}: "
-            "nothing else is kept of it"
-        )
+def _explain_unknown(connection: Connection, token: str) -> str:
+    """Say that a token is not known."""
     unknown = f"no record has {token!r} as its serial number, device id or number (written '#123')"
     beginning = find_known_beginning(connection, token)
     if beginning and len(beginning) >= len(token) * _SHORTEST_PART:
         return f"{unknown}; serial numbers that begin like it are listed by: oathbulk show {quote(beginning)}"
     return unknown
-
-
-def _find_past(connection: Connection, serial_number: str, keyring: Keyring) -> PastBatch | None:
-    """Find the latest purged batch that had the token of this serial number. Raises KeyIsGone."""
-    found = (
-        past
-        for environment_id in list_environment_ids(connection)
-        for spelling in spell_serial_number(serial_number)
-        for past in PastTokens(connection, keyring, environment_id).find_batches(spelling)
-    )
-    return max(found, key=lambda past: past.purged_at, default=None)
 
 
 def _read_history(database: Database, connection: Connection, token: Token, license_of: LicenseOf) -> TokenHistory:

@@ -45,7 +45,7 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case Device():
             return progress.with_otp_answered(ordinal), Active()
         case errors.ResyncRequired() if ordinal == 1:
-            return send_next_otp(progress.with_otp_answered(1), limits)
+            return send_next_otp(replace(progress.with_otp_answered(1), verdict=None), limits)
         case errors.ResyncRequired():
             return progress.with_otp_answered(2), DeadLetter(Reason.RESYNC_FAILED)
         case errors.InvalidOtp():
@@ -62,8 +62,11 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
     return no_effect.decide_after_no_effect(progress.with_otp_unsent(ordinal), answer, limits)
 
 
-def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: Limits) -> Next:
-    """What follows a read of the device."""
+def decide_after_read(
+    progress: Progress, answer: Device | CallFailure, limits: Limits, *, is_flag_open: bool = False
+) -> Next:
+    """What follows a read of the device. `is_flag_open`: it is not known yet whether PingOne wants `oathResync` with
+    OTP 1 (see `resync`)."""
     if isinstance(answer, Device):
         over_after = timedelta(seconds=limits.over_after)
         progress = replace(progress, pairing=progress.pairing.with_age(answer.age, over_after))
@@ -78,7 +81,7 @@ def decide_after_read(progress: Progress, answer: Device | CallFailure, limits: 
             # In a word that we do not know, PingOne may say that it took the OTP.
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=_NOT_TOLD)
         case Device():
-            return _decide_for_waiting_device(progress, answer, limits)
+            return _decide_for_waiting_device(progress, answer, limits, is_flag_open)
         case errors.NotFound() if pairing.may_be_deleted(progress):
             # PingOne may have deleted it for its age.
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
@@ -132,10 +135,12 @@ def _is_every_otp_refused(progress: Progress) -> bool:
     return progress.verdict is not None and all(otp.posts == 1 and otp.state == OtpState.ANSWERED for otp in posted)
 
 
-def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limits) -> Next:
+def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limits, is_flag_open: bool) -> Next:
     """What follows a read that found the device, and found it not ACTIVE."""
     known = progress.with_device_waiting()
     obstacle = _find_obstacle(device)
+    if is_flag_open and obstacle is None and next_otp.may_go_again_with_flag(known, limits):
+        return send_next_otp(known.with_new_pair(), limits)
     if known.verdict in (Reason.INVALID_OTP, Reason.RESYNC_FAILED):
         return no_effect.give_up_after_read(known, known.verdict)
     if obstacle is not None:

@@ -28,6 +28,13 @@ def begin_new_pair(progress: Progress, limits: Limits) -> Next:
     return send_next_otp(again, limits)
 
 
+def may_go_again_with_flag(progress: Progress, limits: Limits) -> bool:
+    """Whether a seed whose first OTP was refused sends its next one with `oathResync`. Its token may be out of step in
+    an environment that asks for a second OTP only then, so the budget needs room for that one too."""
+    was_refused = progress.verdict == Reason.INVALID_OTP and progress.posts == 1
+    return was_refused and progress.next_counter is not None and progress.posts + 2 <= limits.posts
+
+
 def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
     """The OTP that goes next, or the reason why none may. What became of every earlier post is known."""
     ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1

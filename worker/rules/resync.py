@@ -2,7 +2,8 @@
 
 The vendor's pages leave open whether PingOne asks a token that is out of step for a second OTP only if the first one
 came with `oathResync`. Without the flag, such a tenant refuses every token that is out of step. So as long as nothing
-is known, few records go at a time, and after a few refusals the flag goes with OTP 1."""
+is known, few records go at a time, and after a few refusals the flag goes with OTP 1. A token with a seed loses
+nothing by it: its next OTP goes with the flag at once, within its budget."""
 
 from __future__ import annotations
 

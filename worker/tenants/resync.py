@@ -37,7 +37,10 @@ LEARNT = {
 
 
 class Resync(Protocol):
-    """Whether OTP 1 goes with `oathResync`."""
+    """Whether OTP 1 goes with `oathResync`. `is_open`: it is not known for good."""
+
+    @property
+    def is_open(self) -> bool: ...
 
     def sends_flag(self) -> bool: ...
 
@@ -46,6 +49,8 @@ class Resync(Protocol):
 
 class FixedResync:
     """A person has said it, so there is nothing to learn."""
+
+    is_open = False
 
     def __init__(self, sends_flag: bool) -> None:
         self._sends_flag = sends_flag
@@ -74,6 +79,11 @@ class LearntResync:
         self._known = ResyncKnowledge()
         # In `boot_time` seconds.
         self._read_at = -REREAD_AFTER
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not known for good, as far as this process has heard."""
+        return not self._known.is_for_good
 
     def sends_flag(self) -> bool:
         """Whether OTP 1 goes with `oathResync` now."""

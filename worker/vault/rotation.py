@@ -11,7 +11,6 @@ from models.record import Record
 from worker.database.engine import Database
 from worker.database.erasing import empty_log
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.vault.fingerprints import reseal_keys
 
 # Records that one transaction encrypts again.
 CHUNK = 1000
@@ -22,8 +21,7 @@ WriteDown = Callable[[Connection, int], None]
 def reencrypt(
     database: Database, keyring: Keyring, write_down: WriteDown, on_progress: OnProgress = tell_nobody
 ) -> int:
-    """Encrypt with the first key every pair of OTPs that is encrypted with another one, and the keys that the database
-    keeps; how many records that were.
+    """Encrypt with the first key every pair of OTPs that is encrypted with another one; how many records that were.
 
     Works beside running workers, and continues where it stopped if run again. `write_down` is called first, unless
     there is nothing to do: a rotation that fails half-way was asked for as well.
@@ -32,8 +30,8 @@ def reencrypt(
     """
     with database.writing() as connection:
         left = connection.scalar(select(func.count()).where(*_is_under_other_key(keyring)))
-        if reseal_keys(connection, keyring) or left:
-            write_down(connection, left or 0)
+        if left:
+            write_down(connection, left)
     count = 0
     while _is_any_left(database, keyring):
         before = count

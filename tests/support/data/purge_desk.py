@@ -8,11 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 
-from models.past_token import PastToken
 from models.reason import Reason
-from models.sealed_key import SealedKey
 from support.data.batches import TESTER, Made, enqueue
 from support.data.loading import LoadingDesk, Token
 from support.data.moving_clock import MovingDatabase
@@ -59,7 +57,7 @@ class PurgeDesk:
             assert self.leases.settle(claimed, progress.with_otp_answered(1), decision, CallSummary(1))
 
     def make(self, days: int = 90, **options: Any) -> Purging:
-        return Purging(self.database, self.desk.keyring, TESTER, timedelta(days=days), **options)
+        return Purging(self.database, TESTER, timedelta(days=days), **options)
 
     def purge(self, days: int = 90, **options: Any) -> Plan:
         """Purge what ended longer ago than so many days, a hundred days later."""
@@ -70,16 +68,8 @@ class PurgeDesk:
     def read_everything(self) -> str:
         """All rows of all tables but the audit, as text."""
         with self.database.reading() as connection:
-            tables = ("batch", "record", "attempt", "notice", "inventory_job", "past_token", "sealed_key", "process")
+            tables = ("batch", "record", "attempt", "notice", "inventory_job", "process")
             return str([connection.execute(text(f"SELECT * FROM {table}")).all() for table in tables])
-
-    def read_past(self) -> Sequence[Any]:
-        with self.database.reading() as connection:
-            return connection.execute(select(PastToken.__table__).order_by(PastToken.id)).all()
-
-    def read_sealed_key(self) -> bytes | None:
-        with self.database.reading() as connection:
-            return connection.scalar(select(SealedKey.key))
 
 
 def file_bytes(directory: Path) -> bytes:

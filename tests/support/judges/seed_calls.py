@@ -59,13 +59,24 @@ class KnownSeed:
 @dataclass(frozen=True)
 class SeedCase(Case):
     """All that is known of one device whose token has a seed. OTP 2 of a pair is the one that came with oathResync, so
-    OTP 1 must never have it. `counters`: what made the OTP of each call, by the call's number."""
+    OTP 1 must never have it, unless it tries the flag. `counters`: what made the OTP of each call, by the call's
+    number."""
 
     seed: KnownSeed
     counters: Mapping[int, int | None]
 
     def posts_of(self, ordinal: int) -> list[LoggedCall]:
-        return [post for post in self.posts if bool(post.oath_resync) == (ordinal == 2)]
+        return [post for post in self.posts if self.is_second(post) == (ordinal == 2)]
+
+    def is_second(self, post: LoggedCall) -> bool:
+        return bool(post.oath_resync) and not self.tries_flag(post)
+
+    def tries_flag(self, post: LoggedCall) -> bool:
+        """Whether this is an OTP 1 with oathResync: the one after the token's first OTP, which PingOne had refused."""
+        first = self.posts[0]
+        was_refused = first.detail_code == "INVALID_OTP" and first.is_answered and not first.oath_resync
+        is_next = self.posts[1:2] == [post] and first.done_at <= post.arrived_at
+        return bool(post.oath_resync) and was_refused and is_next
 
     @property
     def last_counter(self) -> int | None:
@@ -128,7 +139,7 @@ def _no_counter_twice(case: SeedCase) -> Iterator[str]:
 def _second_follows_first(case: SeedCase) -> Iterator[str]:
     """Promise 2. OTP 2 is that of the counter or the time step right after OTP 1."""
     for call in case.calls:
-        if call.otp is None or not call.oath_resync:
+        if call.otp is None or not case.is_second(call):
             continue
         earlier = [post for post in case.posts if post.number < call.number]
         first = earlier[-1] if earlier else None
@@ -138,7 +149,7 @@ def _second_follows_first(case: SeedCase) -> Iterator[str]:
             and first.is_answered
             and first.done_at <= call.arrived_at
         )
-        if first is None or first.oath_resync or not was_asked_for:
+        if first is None or case.is_second(first) or not was_asked_for:
             yield f"call {call.number} brings OTP 2, which PingOne had not asked for"
         elif case.counters[call.number] != (case.counters[first.number] or 0) + 1:
             yield (
@@ -163,7 +174,7 @@ def _none_after_an_end(case: SeedCase) -> Iterator[str]:
         # OTP 2 is wanted, nobody can tell from here.
         if is_asked_for and (later.oath_resync or case.seed.time_step is not None):
             continue
-        if case.fate_is_known(earlier):
+        if case.fate_is_known(earlier) and not case.tries_flag(later):
             yield f"call {later.number} follows call {earlier.number}, which had been answered"
             continue
         yield from charge_unread(case, earlier, later)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audit import NotedHead, UnusableHead, read_heads, read_heads_of_place
+from worker.audit import NotedHead, UnusableHead, read_heads, read_noted_heads
 from worker.audit.heads import Head
 
 FIRST, SECOND = "a1" * 32, "b2" * 32
@@ -20,12 +20,10 @@ def test_a_hash_alone_or_with_its_line_is_a_head() -> None:
     assert read_heads(f"12:{FIRST}") == [NotedHead(FIRST, 12)]
 
 
-def test_a_file_has_heads_as_they_were_noted_and_as_the_systems_log_keeps_them(tmp_path: Path) -> None:
+def test_a_file_has_heads_as_they_were_noted(tmp_path: Path) -> None:
     at = datetime(2026, 5, 4, tzinfo=UTC)
     file = tmp_path / "heads"
-    file.write_text(
-        f"{Head(1, FIRST, at, None)}\n2026-05-04T13:30:00 host oathbulk: audit {Head(2, SECOND, at, None)}\n"
-    )
+    file.write_text(f"{Head(1, FIRST, at)}\n{Head(2, SECOND, at)}\n")
 
     assert read_heads(str(file)) == [NotedHead(FIRST, 1), NotedHead(SECOND, 2)]
 
@@ -47,5 +45,5 @@ def test_a_file_with_anything_but_heads_in_it_is_refused_by_its_line(tmp_path: P
 
 def test_a_pipe_in_which_heads_are_noted_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "heads")
-    assert read_heads_of_place(str(tmp_path / "heads")) == []
-    assert read_heads_of_place(None) == []
+    assert read_noted_heads(tmp_path / "heads") == []
+    assert read_noted_heads(None) == []

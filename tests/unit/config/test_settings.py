@@ -469,21 +469,14 @@ def test_a_worker_comes_to_no_more_threads_than_a_person_set(variables, started_
     assert load_settings(variables).find_thread_limit(started_with) == limit
 
 
-@pytest.mark.parametrize(
-    "place", ["/var/log/oathbulk.heads", "syslog:", "https://siem.example.com/heads/", "http://127.0.0.1:8080/heads"]
-)
-def test_the_audits_head_goes_to_a_file_the_systems_log_or_a_server(place: str) -> None:
-    assert load_settings({"OATHBULK_AUDIT_HEAD": place}).audit_head == place
+def test_the_audits_head_goes_to_a_file() -> None:
+    assert load_settings({"OATHBULK_AUDIT_HEAD": "/var/log/oathbulk.heads"}).audit_head == "/var/log/oathbulk.heads"
 
 
-@pytest.mark.parametrize(
-    "place", ["heads.txt", "./heads", "syslog", "http://siem.example.com/heads", "https://", "https://me:hidden@host/"]
-)
-def test_what_is_no_place_for_the_audits_head_is_refused(place: str) -> None:
-    """A path that depends on the directory in which a command is typed is refused."""
-    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must") as error:
+@pytest.mark.parametrize("place", ["heads.txt", "./heads", "https://siem.example.com/heads"])
+def test_a_path_that_depends_on_the_directory_in_which_a_command_is_typed_is_refused(place: str) -> None:
+    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_HEAD must"):
         load_settings({"OATHBULK_AUDIT_HEAD": place})
-    assert "hidden" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%41b", "ä b"])

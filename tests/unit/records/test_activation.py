@@ -35,6 +35,7 @@ from worker.records import activation
 from worker.records.activation import Activation
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.tenants.resync import Resync
 from worker.vault.otp import Otp, OtpPair
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import Secret, Seed
@@ -292,7 +293,12 @@ class World:
     """An Activation and all that it works with."""
 
     def __init__(
-        self, *answers: Scripted, progress: Progress = FRESH, source: OtpSource = PAIR, **environment: object
+        self,
+        *answers: Scripted,
+        progress: Progress = FRESH,
+        source: OtpSource = PAIR,
+        resync: Resync | None = None,
+        **environment: object,
     ) -> None:
         self.journal: Journal = []
         keyring = Keyring([generate_key()])
@@ -316,6 +322,7 @@ class World:
                 ),
                 stop_process_or_batch=lambda batch_id, reason: self.told.append((batch_id, reason)),
             ),
+            resync=resync,
             is_stopping=lambda: self.is_stopping,
             clock=self.client.clock,
         )

@@ -20,6 +20,7 @@ from models.record_states import OtpState
 from worker.pingone import errors
 from worker.rules.progress import OtpProgress
 from worker.rules.steps import Active, DeadLetter, Retry
+from worker.tenants.resync import FixedResync
 
 STEP = 30
 # The begin of a time step of 30 and of 60 seconds.
@@ -27,12 +28,20 @@ BEGIN = 1_800_000_000
 SENT, ANSWERED, UNSENT = OtpState.SENT, OtpState.ANSWERED, OtpState.UNSENT
 
 
-def hotp(*answers, next_counter=0, **progress):
-    return World(*answers, progress=progress_with_device(next_counter=next_counter, **progress), source=HOTP)
+class Unproved(FixedResync):
+    """An environment of which it is not known yet whether it wants `oathResync` with OTP 1."""
+
+    is_open = True
 
 
-def totp(*answers, at, next_counter=0, seed=TOTP, **progress):
-    world = World(*answers, progress=progress_with_device(next_counter=next_counter, **progress), source=seed)
+def hotp(*answers, next_counter=0, resync=None, **progress):
+    known = progress_with_device(next_counter=next_counter, **progress)
+    return World(*answers, progress=known, source=HOTP, resync=resync)
+
+
+def totp(*answers, at, next_counter=0, seed=TOTP, resync=None, **progress):
+    known = progress_with_device(next_counter=next_counter, **progress)
+    world = World(*answers, progress=known, source=seed, resync=resync)
     world.client.clock.time = at
     return world
 
@@ -210,5 +219,54 @@ def test_a_new_pair_that_the_budget_has_no_room_for_is_not_begun():
 
 def test_a_refused_otp_of_a_seed_is_a_refusal_like_any_other():
     world = hotp(INVALID, WAITING, next_counter=3)
+    world.run()
+    assert world.decision == DeadLetter(Reason.INVALID_OTP)
+
+
+def test_where_the_flag_is_unproved_a_refused_seed_sends_its_next_otp_with_it():
+    world = hotp(INVALID, WAITING, RESYNC, ACTIVE, next_counter=3, resync=Unproved(False))
+    assert [line for line in world.run() if line.startswith("post")] == [
+        "post 1",
+        "post 1 with oathResync",
+        "post 2 with oathResync",
+    ]
+    assert counters(world) == [3, 4, 5]
+    assert world.decision == Active()
+    assert (world.progress.verdict, world.progress.posts) == (None, 3)
+
+
+def test_a_seed_that_is_refused_with_the_flag_as_well_is_given_up():
+    world = hotp(INVALID, WAITING, INVALID, WAITING, next_counter=3, resync=Unproved(False))
+    world.run()
+    assert world.decision == DeadLetter(Reason.INVALID_OTP)
+    assert counters(world) == [3, 4]
+
+
+def test_a_refused_totp_seed_waits_for_its_next_step_and_goes_with_the_flag_then():
+    world = totp(INVALID, WAITING, at=BEGIN + 5.0, resync=Unproved(False))
+    world.run()
+    assert world.decision == Retry(25.0, is_counted=False, why="time_step")
+    known = world.progress
+    later = totp(
+        *(WAITING, RESYNC),
+        at=BEGIN + STEP + 5.0,
+        next_counter=known.next_counter,
+        first=known.first,
+        verdict=known.verdict,
+        resync=Unproved(False),
+    )
+    assert "post 1 with oathResync" in later.run()
+    assert later.progress.is_half_done
+
+
+@pytest.mark.parametrize("first", [OtpProgress(UNSENT, 1), OtpProgress(UNSENT, 2)])
+def test_the_flag_is_not_tried_where_the_budget_has_no_room_for_a_second_otp(first):
+    world = hotp(INVALID, WAITING, next_counter=3, first=first, resync=Unproved(False))
+    world.run()
+    assert world.decision == DeadLetter(Reason.INVALID_OTP)
+
+
+def test_a_pair_has_no_other_otp_to_try_the_flag_with():
+    world = World(INVALID, WAITING, resync=Unproved(False))
     world.run()
     assert world.decision == DeadLetter(Reason.INVALID_OTP)

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from migrations import HEAD
 from worker import __version__
-from worker.audit import NO_KEY_CURE, find_heads_place, redact_place
+from worker.audit import NO_KEY_CURE, find_heads_file
 from worker.cli.doctor.batch_checks import check_batches, read_running_statuses
 from worker.cli.doctor.finding import Finding, examine, fault
 from worker.database.explanations import TAKES_NO_WRITES
@@ -121,8 +121,8 @@ def _describe_audit(installation: Installation) -> str:
             _ = installation.database
     has_key = load_audit_keys(settings) is not None
     lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
-    place = find_heads_place(settings)
-    heads = f"heads go to {redact_place(place)}" if place else "heads go nowhere: name a place with OATHBULK_AUDIT_HEAD"
+    path = find_heads_file(settings)
+    heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
     return f"{lines}; {heads}"
 
 

@@ -59,6 +59,7 @@ LAWFUL = {
     "limited, and the same counter again": (HOTP, [post(7, LIMITED), post(7)]),
     "lost, read, and another counter": (HOTP, [post(7, LOST), read(), post(9)]),
     "its answer lost, read, and a new pair": (HOTP, [post(7, EXTRA_LOST), read(), post(9, EXTRA), second(10)]),
+    "refused, and the next counter tries the flag": (HOTP, [post(7, INVALID), read(), second(8, EXTRA), second(9)]),
     "a TOTP": (TOTP, [post(1000)]),
     "OTP 2 in the next time step": (TOTP, [post(1000, EXTRA), second(1001, **NEXT_STEP)]),
     "the next time step was missed": (
@@ -100,6 +101,8 @@ CRIMES = {
     "OTP 2 and the answer never came": (NOT_ASKED, HOTP, [post(7, EXTRA_LOST), read(), second(8)]),
     "OTP 2 from a counter further on": ("and OTP 1 was that of 7", HOTP, [post(7, EXTRA), second(9)]),
     "after a refusal": ("which had been answered", HOTP, [post(7, INVALID), read(), post(8)]),
+    "the flag tried without a read": ("whose fate no read had told", HOTP, [post(7, INVALID), second(8)]),
+    "the flag tried twice": (NOT_ASKED, HOTP, [post(7, INVALID), read(), second(8, LOST), read(), second(10)]),
     "a new pair instead of OTP 2": ("which had been answered", HOTP, [post(7, EXTRA), post(9)]),
     "OTP 1 where OTP 2 is waited for": (
         "what PingOne waits for as OTP 2", HOTP, [post(7, EXTRA_LOST), read(), post(8)],
