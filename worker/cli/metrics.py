@@ -29,7 +29,7 @@ def metrics(
         console.print(generate().decode(), end="", soft_wrap=True)
         return
     # Not at the top: no other command serves or logs, and importing these takes time.
-    from worker.cli.metrics_server import make_server
+    from worker.cli.metrics_exporter import make_server
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)
@@ -51,7 +51,7 @@ def make_generator(installation: Installation) -> Callable[[], bytes]:
     # Not at the top, as above.
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from worker.cli.metric_families import MetricsCollector
+    from worker.cli.metrics_exporter import MetricsCollector
     from worker.reports.metrics import MetricsReader
 
     reader = MetricsReader(installation.database, partial(read_statuses, installation))
