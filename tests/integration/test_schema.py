@@ -42,7 +42,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
-from worker.reports.refused_rows import NotKept
+from worker.reports.search import NotKept
 from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]

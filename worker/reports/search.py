@@ -1,5 +1,6 @@
-"""Searches the records: by the beginning of what is known of a token and its user, by batch, status and reason; and
-finds the tokens that a person names, by a serial number, the id of a device, or a record's number."""
+"""Searches the records: by the beginning of what is known of a token and its user, by batch, status and reason; finds
+the tokens that a person names, by a serial number, the id of a device, or a record's number; and reads the rows of a
+batch's file that were refused at loading."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
-from worker.reports.refused_rows import RefusedLine, read_refused
+from worker.observability.counting import agree, count_things
 
 # What names a person beside the id of its user.
 NAMES: tuple[InstrumentedAttribute[Any], ...] = (Record.username, Record.email, Record.external_id)
@@ -37,6 +38,60 @@ _NUMBER = re.compile(r"#([0-9]{1,18})", re.ASCII)
 
 # A token: the id of its environment, and its serial number.
 Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password
+
+
+class NotKept(Exception):
+    """The refused rows of a batch are not known, since it was loaded before they were kept."""
+
+    def __init__(self, batch: str, rows: int) -> None:
+        super().__init__(
+            f"batch {batch!r} was loaded before refused rows were kept: of its file {count_things(rows, 'row')} "
+            f"{agree(rows, 'was', 'were')} refused, and which is not known here. Examine the file again: "
+            "oathbulk check FILE"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A row that was refused: where it stands, which token it is if that is known, and why, with the cure."""
+
+    batch: str
+    file: str
+    row_number: int
+    environment: str
+    environment_id: str
+    serial_number: str | None
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"Row {self.row_number} of {self.batch} was refused: {self.detail}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as `oathbulk show --json` prints it."""
+        return {
+            "batch": self.batch,
+            "row": self.row_number,
+            "file": self.file,
+            "status": REFUSED,
+            "reason": self.reason,
+            "meaning": self.detail,
+            "serial_number": self.serial_number,
+        }
+
+
+_PLAIN = (RefusedRow.row_number, RefusedRow.environment_id, RefusedRow.serial_number)
+_LINE = (*_PLAIN, RefusedRow.reason, RefusedRow.detail, Batch.name.label("batch"), Batch.file, Batch.environment)
+
+
+def read_refused(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
+) -> Iterator[RefusedLine]:
+    """Read the refused rows that fulfil the conditions: those of the latest batch first, in the order of its file."""
+    listed = select(*_LINE).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
+    ordered = listed.order_by(RefusedRow.batch_id.desc(), RefusedRow.row_number).limit(limit)
+    for row in connection.execute(ordered):
+        yield RefusedLine(**row._mapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,7 @@ from worker.fleet.processes import read_processes
 from worker.leases.replay import is_replayable
 from worker.pace.known_pace import Hold, read_pace
 from worker.reports.facts import take_environment_for_license
-from worker.reports.refused_rows import RefusedLine, read_refused
-from worker.reports.search import Token, find_known_beginning, find_tokens
+from worker.reports.search import RefusedLine, Token, find_known_beginning, find_tokens, read_refused
 from worker.reports.stall import Fleet
 
 

@@ -17,7 +17,7 @@ from models.refused_row import REFUSED
 from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
 from worker.pingone.envelope import EXTRA_OTP_REQUIRED
-from worker.reports.refused_rows import RefusedLine
+from worker.reports.search import RefusedLine
 from worker.reports.sentences import format_duration, format_moment, write_export, write_mend
 from worker.reports.stall import Cause, explain_stall
 from worker.reports.token_history import PastAttempt, PastRecord, TokenHistory
