@@ -1,16 +1,21 @@
 """How batches are displayed: one whole, with as many reasons of its dead letters as there is room for; or all, in a
-table of their tokens."""
+table of their tokens; once, or again and again until nothing more will happen to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from shlex import quote
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
-from models.reason import Reason
+from models.batch import BatchState
+from models.reason import PASSING, PauseReason, Reason
 from models.record_states import Status
+from worker.cli.console import Folded, can_redraw
 from worker.cli.layout import GAP, PIPE, Room, align, break_lines, count_lines, cut_line
 from worker.observability.counting import agree
 from worker.observability.escaping import escape
@@ -23,6 +28,7 @@ from worker.reports.sentences import (
     describe_outlook,
     describe_outlook_after_run,
     describe_tokens,
+    format_log_line,
     list_dead_letters,
     list_refused,
     put_waiting_first,
@@ -46,6 +52,54 @@ _BATCHES_HEAD = ("batch", "state", "tokens", "active", "dead letters", "left")
 _NUMBERS = range(2, 6)
 # How far the outlook stands in on a terminal, in columns.
 _INDENT = 4
+# Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
+LINE_EVERY = 5.0
+
+
+def watch(
+    shown_on: Console,
+    read: Callable[[], Sequence[BatchStatus]],
+    draw: Callable[[Sequence[BatchStatus]], RenderableType],
+    is_over: Callable[[BatchStatus], bool],
+    *,
+    look_every: float,
+    is_quiet: bool = False,
+    stays: bool = True,
+    restart_ended: Callable[[], str | None] = lambda: None,
+) -> str | None:
+    """Show what is read of the batches until all are over. `stays`: how they stand then is shown too, and stays on the
+    terminal. `restart_ended` is called between two looks. Returns None; or at once what `restart_ended` returned, if
+    that names a part of the stack that keeps failing."""
+    is_live, next_line_at = can_redraw(shown_on) and not is_quiet, 0.0
+    display = Live(console=shown_on, auto_refresh=False, transient=not stays)
+    with display if is_live else nullcontext():
+        while True:
+            statuses = read()
+            are_over = all(map(is_over, statuses))
+            if are_over and not stays:
+                return None
+            if is_live:
+                display.update(Folded(draw(statuses)), refresh=True)
+            elif not is_quiet and (are_over or time.monotonic() >= next_line_at):
+                for status in statuses:
+                    shown_on.print(format_log_line(status))
+                next_line_at = time.monotonic() + LINE_EVERY
+            if are_over:
+                return None
+            if failing_part := restart_ended():
+                return failing_part
+            time.sleep(look_every)
+
+
+def is_over(status: BatchStatus) -> bool:
+    """Whether a run is done with the batch: every record is final; or the batch paused by itself for what only a person
+    can mend, and no worker has a record of it in hand."""
+    if status.state == BatchState.PAUSED:
+        if status.reason in PASSING or status.reason == PauseReason.PERSON:
+            # Such a pause ends by itself, or the person who paused it lets it go on.
+            return False
+        return not status.counts[Status.ACTIVATING]
+    return not status.left
 
 
 def draw_any(statuses: Sequence[BatchStatus], room: Room = PIPE, *, stopped: str | None = None) -> RenderableType:

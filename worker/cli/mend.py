@@ -19,6 +19,7 @@ from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, BatchName, Offline, Ticket
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import (
+    RefusedRows,
     choose_told,
     findings_to_json,
     print_findings,
@@ -26,7 +27,6 @@ from worker.cli.preflight_report import (
     report_to_json,
 )
 from worker.cli.progress import showing_progress
-from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_fleet

@@ -18,7 +18,7 @@ from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.loaded_files import find_batch_named, find_loaded_as, print_all_active
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson
-from worker.cli.refused_rows import RefusedRows
+from worker.cli.preflight_report import RefusedRows
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_refused_export
 from worker.embedded.home import lock_home

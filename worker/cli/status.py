@@ -12,13 +12,12 @@ from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
-from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.batch_display import LINE_EVERY, draw_batch, draw_batches, watch
 from worker.cli.completion import complete_batch
 from worker.cli.console import can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.layout import measure_room
-from worker.cli.live_progress import LINE_EVERY, watch
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses

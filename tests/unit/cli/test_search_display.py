@@ -9,7 +9,7 @@ from rich.console import Console
 from support.data.histories import DEVICE, NOW, USER, refused_line
 
 from worker.cli.layout import PIPE, Room
-from worker.cli.token_display import draw_findings
+from worker.cli.show import draw_findings
 from worker.reports.search import Findings, Found, Sought
 
 WAITING = Found(
