@@ -19,7 +19,7 @@ from support.servers.server import Server
 
 PROJECT = Path(__file__).parents[3]
 FILE = PROJECT / "docker-compose.yml"
-COMMAND_TIMEOUT = 30.0
+COMMAND_TIMEOUT = 120.0
 
 # `$$`, `${NAME:-default}`, `${NAME}`: https://docs.docker.com/reference/compose-file/interpolation/
 VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?::-([^}]*))?\})")
