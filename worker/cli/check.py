@@ -32,11 +32,10 @@ from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
-from worker.observability.counting import agree, count_things, write_share
+from worker.observability.counting import agree, count_things, format_duration, write_share
 from worker.preflight.expected_work import ExpectedWork, expect_work
 from worker.preflight.findings import Level
 from worker.preflight.preflight import Report
-from worker.reports.sentences import format_duration
 from worker.vault.seed import Seed
 
 

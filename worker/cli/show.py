@@ -21,10 +21,10 @@ from worker.cli.layout import GAP, Room, align, label_text, measure_room
 from worker.cli.options import AsJson, RowStatus
 from worker.installation.histories import Told, look_up
 from worker.installation.installation import Installation
-from worker.observability.counting import agree, count_things
+from worker.observability.counting import agree, count_things, format_moment
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Found, Sought, search
-from worker.reports.sentences import describe_nothing_found, format_moment
+from worker.reports.sentences import describe_nothing_found
 from worker.reports.token_history import TokenHistory
 from worker.reports.token_sentences import NextStep, describe_origin, list_attempts, list_facts
 

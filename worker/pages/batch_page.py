@@ -11,7 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, se
 from markupsafe import Markup, escape
 
 from worker import __version__
-from worker.observability.counting import count_things
+from worker.observability.counting import count_things, format_moment
 from worker.observability.escaping import escape_line
 from worker.pages.chart import draw_chart
 from worker.reports import sentences, token_sentences
@@ -51,7 +51,7 @@ def make_environment(*packages: str) -> Environment:
         "coded": mark_code,
         "number": "{:,}".format,
         "share": write_exact_share,
-        "time": sentences.format_moment,
+        "time": format_moment,
     }
     # A page of the desk says that it is none.
     environment.globals |= {"say": sentences, "of_token": token_sentences, "count_things": count_things, "quote": quote}

@@ -14,7 +14,7 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
 from worker.leases.not_replayed import NotReplayed, Why
-from worker.observability.counting import agree, count_things, write_share
+from worker.observability.counting import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall, write_run
@@ -66,20 +66,6 @@ SHORT_SEED_CURES = SHORT_CURES | {
     Reason.REJECTED: "look PingOne's codes up; replay",
     Reason.BUDGET_SPENT: "replay once PingOne is well",
 }
-
-
-def format_duration(seconds: float) -> str:
-    """Write a number of seconds for a person: 95 becomes `1 min 35 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def format_moment(at: datetime | None) -> str:
-    """Write a time in UTC for a person, to the second: `2026-11-25 21:00:05`; empty for None."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
 
 
 def write_export(batch: str, which: str, ending: str) -> str:

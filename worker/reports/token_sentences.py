@@ -14,11 +14,11 @@ from models.batch import BatchState
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
-from worker.observability.counting import count_things
+from worker.observability.counting import count_things, format_duration, format_moment
 from worker.observability.escaping import escape_line
 from worker.pingone.envelope import EXTRA_OTP_REQUIRED
 from worker.reports.search import RefusedLine
-from worker.reports.sentences import format_duration, format_moment, write_export, write_mend
+from worker.reports.sentences import write_export, write_mend
 from worker.reports.stall import Cause, explain_stall
 from worker.reports.token_history import PastAttempt, PastRecord, TokenHistory
 from worker.rules.hours import format_time

@@ -23,6 +23,7 @@ from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.layout import Room
 from worker.fleet.processes import KnownProcess
 from worker.leases.not_replayed import NotReplayed, Why
+from worker.observability.counting import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.overview import Command
@@ -48,9 +49,7 @@ from worker.reports.sentences import (
     describe_tokens,
     describe_waiting,
     explain_fleet,
-    format_duration,
     format_log_line,
-    format_moment,
 )
 from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal
 

@@ -8,8 +8,8 @@ from worker.batches.unfinished import read_running
 from worker.cli.doctor.finding import Finding, fault
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
+from worker.observability.counting import format_duration
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences import format_duration
 
 
 def read_running_statuses(installation: Installation) -> list[BatchStatus]:
