@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
@@ -370,7 +370,7 @@ def sorts_by_code(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         return True
     # As JSON, since PostgreSQL before 15 has no column for the provider.
-    asked = text("SELECT to_jsonb(d) FROM pg_database d WHERE datname = current_database()")
-    facts: dict[str, Any] = connection.execute(asked).scalar_one()
+    asked = "SELECT to_jsonb(d) FROM pg_database d WHERE datname = current_database()"
+    facts: dict[str, Any] = connection.exec_driver_sql(asked).scalar_one()
     provider = facts.get("datlocprovider", "c")
     return provider == "b" or (provider == "c" and str(facts["datcollate"]).lower() in _BY_CODE)
