@@ -120,7 +120,7 @@ class Batch(Base):
     # after it show whether PingOne is out.
     judged_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     running_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    # When its records were purged, and how it had ended, as worker.reports.outcome reads it: counts, and no token and
+    # When its records were purged, and how it had ended, as worker.reports.facts reads it: counts, and no token and
     # nobody. Both are empty while its records are here, or may be.
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

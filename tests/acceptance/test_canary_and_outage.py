@@ -12,7 +12,7 @@ from support.processes.waiting import wait_until
 
 from models.reason import PAUSE_CURES, PauseReason
 from worker.database.engine import Database
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
 from worker.simulator.calls import Group
 from worker.simulator.shipment import make_shipment

@@ -6,7 +6,7 @@ import pytest
 from support.data.seed_shipments import make_seeds
 from support.fleets.real_fleet import batch_name
 
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.rules.resync import REFUSALS, NeedsFlag
 from worker.simulator.shipment import make_shipment
 from worker.tenants import read_resync

@@ -17,8 +17,7 @@ from support.servers.simulator import Simulator
 from chaos.links import Link, Network
 from models.attempt import Outcome
 from worker.database.engine import Database
-from worker.reports.batch_status import BatchStatus
-from worker.reports.status import read_statuses
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.simulator.shipment import MadeShipment
 
 BATCH = "shipment"

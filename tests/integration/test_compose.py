@@ -35,7 +35,7 @@ from worker.embedded.valkey import find_valkey_binary
 from worker.installation.stack import GRACE
 from worker.pace.slots import LONGEST_WAIT
 from worker.process.beat import MOST_WAITING
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.shipment import MadeShipment, make_shipment
 

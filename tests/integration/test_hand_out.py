@@ -22,7 +22,7 @@ from worker.batches.loading import Loader
 from worker.intake import open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
-from worker.reports.hand_out import NOTHING_FOR_HOTP, NOTHING_FOR_TOTP, write_hand_out
+from worker.reports.export import NOTHING_FOR_HOTP, NOTHING_FOR_TOTP, write_hand_out
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, DeadLetter, Decision
 

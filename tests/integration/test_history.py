@@ -19,9 +19,9 @@ from worker.batches.commands import Batches
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.reports.history import UnknownToken, read_histories
+from worker.reports.facts import read_statuses
 from worker.reports.search import Sought, search
-from worker.reports.status import read_statuses
+from worker.reports.token_history import UnknownToken, read_histories
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)

@@ -40,8 +40,7 @@ from worker.intake import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.facts import read_statuses
 from worker.rules.hours import DailyHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter, Pause
@@ -550,7 +549,7 @@ def test_a_load_outside_the_window_waits_from_the_beginning(
         "22:00-05:30",
         "Europe/Berlin",
     )
-    assert (make_status_json(status)["resumes_at"], make_status_json(status)["closes_at"]) == (
+    assert (status.to_json()["resumes_at"], status.to_json()["closes_at"]) == (
         "2026-11-26T21:00:00+00:00",
         None,
     )
@@ -565,7 +564,7 @@ def test_a_load_inside_the_window_runs(scripted_fleet: ScriptedFleet, keyring: K
 
     assert loaded.out_of_hours is None
     (status,) = read_statuses(scripted_fleet.database)
-    assert (status.state, make_status_json(status)["closes_at"]) == ("running", "2026-11-26T04:30:00+00:00")
+    assert (status.state, status.to_json()["closes_at"]) == ("running", "2026-11-26T04:30:00+00:00")
     assert len(scripted_fleet.tick()) == 1
 
 

@@ -52,7 +52,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.users import User
 from worker.reports.export import export
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.rules.steps import Active, DeadLetter, Decision
 from worker.vault.otp import OtpPair
 from worker.vault.otp_source import OtpSource, read_otp_source

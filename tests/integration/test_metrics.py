@@ -8,35 +8,32 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Table, insert, select, update
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
+from support.data.batches import ENVIRONMENT_ID, Made, enqueue, make_batch
 from support.data.metric_readings import find_values, parse_metrics, write_metrics
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine, Outcome
-from models.audit import Action
 from models.batch import Batch, BatchState
 from models.pace import LicensePace
 from models.process import WorkerProcess
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker import audit
 from worker.fleet import Processes, Sickness
 from worker.installation.installation import Installation
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.reports import attempt_durations
-from worker.reports.attempt_durations import AttemptCounter, AttemptTotals
-from worker.reports.metrics import BatchReading, MetricsReader, Reading
-from worker.reports.record_counts import FINISHED_FOR, REST, BatchCounts, RecordCounts
+from worker.reports import metrics
+from worker.reports.facts import BatchStatus, read_statuses
+from worker.reports.metrics import LONGEST_REST, AttemptCounter, AttemptTotals, MetricsReader, Reading
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
-from worker.reports.status import read_statuses, take_environment_for_license
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
@@ -45,15 +42,15 @@ ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", 
 @pytest.fixture
 def read(database: MovingDatabase) -> Callable[[], Reading]:
     """Reads by a reader that has kept nothing, as `--once` does."""
-    return lambda: MetricsReader(database, take_environment_for_license).read()
+    return lambda: MetricsReader(database, partial(read_statuses, database)).read()
 
 
 @pytest.fixture
-def read_batch(read: Callable[[], Reading]) -> Callable[[], BatchReading]:
+def read_batch(read: Callable[[], Reading]) -> Callable[[], BatchStatus]:
     """Reads the only batch."""
 
-    def read_only() -> BatchReading:
-        (batch,) = read().batches
+    def read_only() -> BatchStatus:
+        (batch,) = read().statuses
         return batch
 
     return read_only
@@ -76,43 +73,22 @@ def test_records_are_counted_by_status_and_dead_letters_by_reason(read: Callable
     dead = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in ("locked", "locked", "rejected")]
     make_batch(database, [{}, {}, {"status": Status.ACTIVE}, {"status": Status.QUEUED}, *dead])
     make_batch(database, 1, name="other", state=BatchState.PAUSED, environment="second", environment_id="another")
-    first, second = read().batches
+    first, second = read().statuses
 
-    assert {status: count for status, count in first.counts.statuses.items() if count} == {
+    assert {status: count for status, count in first.counts.items() if count} == {
         "pending": 2,
         "queued": 1,
         "active": 1,
         "dead_letter": 3,
     }
-    assert first.counts.dead_letters == {"locked": 2, "rejected": 1}
+    assert first.dead_letters == {"locked": 2, "rejected": 1}
     assert (first.name, first.environment, first.state) == ("shipment", "default", "running")
     assert (second.name, second.environment, second.state) == ("other", "second", "paused")
 
 
-def test_a_batch_whose_records_are_all_final_is_finished(read_batch: Callable[[], BatchReading], database: Any) -> None:
+def test_a_batch_whose_records_are_all_final_is_finished(read_batch: Callable[[], BatchStatus], database: Any) -> None:
     make_batch(database, 2, status=Status.ACTIVE)
     assert read_batch().state == "finished"
-
-
-class Counting:
-    """Counts the only batch, as one exporter does again and again, at times that the test sets."""
-
-    def __init__(self, database: MovingDatabase) -> None:
-        self.now = 1000.0
-        self.took = 0.5
-        self._database = database
-        self._counts = RecordCounts(database, self._tell)
-
-    def _tell(self) -> float:
-        # Each look at the clock takes a while, and so does counting between two of them.
-        self.now += self.took
-        return self.now
-
-    def read(self) -> BatchCounts:
-        with self._database.reading() as connection:
-            rows = connection.execute(select(Batch.__table__)).all()
-            (counts,) = self._counts.read(connection, rows).values()
-        return counts
 
 
 def change(database: MovingDatabase, made: Made, **columns: Any) -> None:
@@ -120,43 +96,26 @@ def change(database: MovingDatabase, made: Made, **columns: Any) -> None:
         connection.execute(update(Record).where(Record.id == made.ids[0]).values(columns))
 
 
-def command(database: MovingDatabase, made: Made) -> None:
-    with database.writing() as connection:
-        audit.append(database, connection, TESTER, Action.REPLAY, made.name, {})
+@pytest.mark.parametrize(("took", "rest"), [(0.1, 10.0), (5.0, LONGEST_REST)], ids=["quickly", "slowly"])
+def test_what_was_read_is_used_again_for_so_long_that_reading_takes_little_of_the_time(
+    database: MovingDatabase, took: float, rest: float
+) -> None:
+    made, moments = make_batch(database, 2), [1000.0]
 
+    def read_slowly() -> list[BatchStatus]:
+        moments.append(moments[-1] + took)
+        return read_statuses(database)
 
-def test_a_count_is_used_again_for_so_long_that_counting_takes_little_of_the_time(database: MovingDatabase) -> None:
-    made, counting = make_batch(database, 2), Counting(database)
-    counting.took = 0.1
-    assert counting.read().statuses["pending"] == 2
+    reader = MetricsReader(database, read_slowly, lambda: moments[-1])
+    assert reader.read().statuses[0].counts["pending"] == 2
     change(database, made, status=Status.QUEUED, lease_until=database.read_clock())
 
-    counting.now += REST * counting.took / 2
-    assert counting.read().statuses["pending"] == 2
-    counting.now += REST * counting.took / 2
-    assert counting.read().statuses["pending"] == 1
-
-
-def test_a_command_and_a_new_batch_are_seen_at_once(database: MovingDatabase) -> None:
-    made, counting = make_batch(database, 2, status=Status.DEAD_LETTER, reason="locked"), Counting(database)
-    assert counting.read().statuses["dead_letter"] == 2
-    change(database, made, status=Status.PENDING, reason=None, finalized_at=None)
-    assert counting.read().statuses["dead_letter"] == 2
-
-    command(database, made)
-
-    assert counting.read().statuses == counting.read().statuses | {"dead_letter": 1, "pending": 1}
-
-
-def test_a_finished_batch_is_counted_again_after_minutes_only(database: MovingDatabase) -> None:
-    made, counting = make_batch(database, 2, status=Status.ACTIVE), Counting(database)
-    assert counting.read().statuses["active"] == 2
-    change(database, made, status=Status.CANCELLED)
-
-    counting.now += FINISHED_FOR / 2
-    assert counting.read().statuses["active"] == 2
-    counting.now += FINISHED_FOR / 2
-    assert counting.read().statuses["active"] == 1
+    moments.append(moments[-1] + rest / 2)
+    reading = reader.read()
+    assert (reading.statuses[0].counts["pending"], reading.counts_age) == (2, rest / 2)
+    moments.append(moments[-1] + rest / 2 + 0.01)
+    reading = reader.read()
+    assert (reading.statuses[0].counts["pending"], reading.counts_age) == (1, 0)
 
 
 HOUR = 3600.0
@@ -177,83 +136,41 @@ OURS = {"is_device_made": True, "pairing": "paired"}
     ],
 )
 def test_a_device_that_oathbulk_made_is_as_old_as_its_pairing(
-    database: MovingDatabase, read_batch: Callable[[], BatchReading], age: int, columns: dict[str, Any], is_old: bool
+    database: MovingDatabase, read_batch: Callable[[], BatchStatus], age: int, columns: dict[str, Any], is_old: bool
 ) -> None:
     began_at = database.read_clock() + timedelta(hours=30 - age)
     make_batch(database, [columns | {"pairing_began_at": began_at}])
     database.ahead += 30 * HOUR
-    assert read_batch().counts.old_devices == is_old
+    assert read_batch().old_devices == is_old
 
 
 @pytest.mark.parametrize(("age", "is_old"), [(19, False), (21, True), (25, False)])
 def test_a_device_of_the_file_is_as_old_as_the_batch(
-    database: MovingDatabase, read_batch: Callable[[], BatchReading], age: int, is_old: bool
+    database: MovingDatabase, read_batch: Callable[[], BatchStatus], age: int, is_old: bool
 ) -> None:
     make_batch(database, 1)
     database.ahead += age * HOUR
-    assert read_batch().counts.old_devices == is_old
-
-
-@pytest.mark.parametrize("took", [0.001, 5.0], ids=["quickly", "slowly"])
-def test_devices_are_counted_again_however_long_counting_takes(database: MovingDatabase, took: float) -> None:
-    make_batch(database, 1)
-    counting = Counting(database)
-    counting.took = took
-    assert counting.read().old_devices == 0
-    database.ahead += 21 * HOUR
-
-    found = []
-    for _ in range(2):
-        # So long that records are due to be counted each time.
-        counting.now += 100.0
-        found.append(counting.read().old_devices)
-    assert found[-1] == 1
+    assert read_batch().old_devices == is_old
 
 
 # Movement.
 
 
-def test_a_batch_stands_still_as_status_says(database: MovingDatabase, read: Callable[[], Reading]) -> None:
-    make_batch(database, 2)
-    make_batch(database, 2, name="queued", status=Status.QUEUED)
-    make_batch(database, 2, name="paused", state=BatchState.PAUSED)
-    make_batch(database, 2, name="later", scheduled_at=database.read_clock() + timedelta(hours=1))
-    for passed in (1.0, STILL_AFTER + 1):
-        database.ahead += passed
-        known = {status.name: status for status in read_statuses(database)}
-        for batch in read().batches:
-            status = known[batch.name]
-            assert (
-                batch.still_for == pytest.approx(status.still_for, abs=5) if status.still_for else not batch.still_for
-            )
-            assert batch.cause == (status.stall.cause if status.stall else "none")
-    assert known["shipment"].stall
-
-
 def test_a_batch_that_nobody_prepares_stands_still(
-    database: MovingDatabase, read_batch: Callable[[], BatchReading]
+    database: MovingDatabase, read_batch: Callable[[], BatchStatus]
 ) -> None:
     make_batch(database, 2, user_id="", username="somebody")
     database.ahead += UNPREPARED_AFTER / 2
-    assert (read_batch().still_for, read_batch().cause) == (None, "none")
+    assert (read_batch().still_for, read_batch().stall) == (None, None)
     database.ahead += UNPREPARED_AFTER
-    batch = read_batch()
-    assert batch.cause == Cause.WORKER
+    stall = read_batch().stall
+    assert stall is not None
+    assert stall.cause == Cause.WORKER
     assert find_values(
-        parse_metrics(write_metrics(MetricsReader(database, take_environment_for_license).read())),
+        parse_metrics(write_metrics(MetricsReader(database, partial(read_statuses, database)).read())),
         "oathbulk_batch_still_seconds",
         "batch",
     )["shipment"] == pytest.approx(1.5 * UNPREPARED_AFTER, abs=30)
-
-
-def test_the_broker_is_asked_only_while_something_stands_still(database: MovingDatabase) -> None:
-    make_batch(database, 1)
-    asked = []
-    reader = MetricsReader(database, take_environment_for_license, lambda: asked.append(1) or "out of reach")
-    assert reader.read().batches[0].cause == "none"
-    assert not asked
-    database.ahead += STILL_AFTER + 1
-    assert reader.read().batches[0].cause == Cause.BROKER
 
 
 def test_a_hold_of_the_batchs_license_is_the_cause(database: MovingDatabase, read: Callable[[], Reading]) -> None:
@@ -266,7 +183,7 @@ def test_a_hold_of_the_batchs_license_is_the_cause(database: MovingDatabase, rea
         connection.execute(insert(LicensePace).values(license=ENVIRONMENT_ID, rate=40.0, ceiling=50.0, **hold))
     reading = read()
 
-    assert [batch.cause for batch in reading.batches] == [Cause.HOLD, Cause.WORKER]
+    assert [batch.stall and batch.stall.cause for batch in reading.statuses] == [Cause.HOLD, Cause.WORKER]
     # A license without a name is called by its environment's, and not by its id.
     (license,) = reading.paces
     assert license == "default"
@@ -279,7 +196,7 @@ def test_a_hold_of_the_batchs_license_is_the_cause(database: MovingDatabase, rea
     ids=["lasting", "half done", "expiring"],
 )
 def test_the_oldest_due_record_is_found_wherever_it_stands_in_line(
-    database: MovingDatabase, read_batch: Callable[[], BatchReading], columns: dict[str, Any]
+    database: MovingDatabase, read_batch: Callable[[], BatchStatus], columns: dict[str, Any]
 ) -> None:
     now = database.read_clock()
     dated = {name: now + value if isinstance(value, timedelta) else value for name, value in columns.items()}
@@ -289,7 +206,7 @@ def test_the_oldest_due_record_is_found_wherever_it_stands_in_line(
 
 
 def test_where_nothing_is_due_yet_nothing_is_old(
-    database: MovingDatabase, read_batch: Callable[[], BatchReading]
+    database: MovingDatabase, read_batch: Callable[[], BatchStatus]
 ) -> None:
     make_batch(database, 1, scheduled_at=database.read_clock() + timedelta(hours=1))
     assert read_batch().oldest_due_for == 0
@@ -346,7 +263,7 @@ def write_lines(database: MovingDatabase, *ids: int, took: int = 100) -> None:
 def test_what_was_counted_is_not_read_again_and_what_came_late_is_not_lost(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt_durations, "OVERLAP", 10)
+    monkeypatch.setattr(metrics, "OVERLAP", 10)
     make_batch(database, 1)
     counter = AttemptCounter()
     write_lines(database, *range(1, 31), 35)
@@ -373,7 +290,7 @@ def test_what_was_counted_is_not_read_again_and_what_came_late_is_not_lost(
 def test_after_a_restored_backup_the_history_is_counted_anew(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt_durations, "OVERLAP", 10)
+    monkeypatch.setattr(metrics, "OVERLAP", 10)
     make_batch(database, 1)
     counter = AttemptCounter()
     write_lines(database, *range(1, 101))

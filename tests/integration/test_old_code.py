@@ -26,7 +26,7 @@ from models.record import Record
 from worker.database import schema
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.rules.steps import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"

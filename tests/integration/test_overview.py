@@ -32,10 +32,9 @@ from worker.intake import open_assignment, open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pages.batch_page import write_file
-from worker.reports.curve import SPANS, Curve, read_curve
-from worker.reports.overview import Overview, read_overview
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.facts import read_statuses
+from worker.reports.overview import SPANS, Curve, Overview, read_curve, read_overview
+from worker.reports.sentences import list_dead_letters, list_refused
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 TENANT = environment()
@@ -103,9 +102,9 @@ def test_where_all_dead_letters_have_seeds_their_cures_are_those_of_seeds(
     dead = {"status": Status.DEAD_LETTER, "reason": Reason.INVALID_OTP}
     make_batch(database, [dead | {"next_counter": counter} for counter in counters])
 
-    (group,) = read(database).dead_letters
+    ((_, _, cure),) = list_dead_letters(read_statuses(database)[0])
 
-    assert group.cure == find_cure(Reason.INVALID_OTP, has_seed=has_seeds)
+    assert cure == find_cure(Reason.INVALID_OTP, has_seed=has_seeds)
 
 
 def test_the_counts_are_those_of_status_and_add_up_to_the_file(database: MovingDatabase) -> None:
@@ -114,20 +113,17 @@ def test_the_counts_are_those_of_status_and_add_up_to_the_file(database: MovingD
     with database.writing() as connection:
         connection.execute(update(Batch).values(rows_refused=7))
 
-    overview, (status,) = read(database), read_statuses(database)
+    (status,) = read_statuses(database)
 
-    told, counts = make_status_json(status), overview.counts
-    assert counts.rows == told["rows"] == len(Status) + 3 + 7
-    final = {name: told["counts"][name] for name in ("active", "dead_letter", "cancelled")}
-    assert {name: getattr(counts, name) for name in final} == final
-    assert counts.open == sum(told["counts"].values()) - sum(final.values()) == 3
-    assert counts.refused == told["rows_refused"]
-    assert [(group.reason, group.count, group.cure) for group in overview.dead_letters] == [
+    told = status.to_json()
+    assert status.rows == told["rows"] == len(Status) + 3 + 7
+    assert status.left == told["counts"]["pending"] + told["counts"]["queued"] + told["counts"]["activating"] == 3
+    assert list_dead_letters(status) == [
         (reason, told["dead_letters"][reason], CURES[reason])
         for reason in (Reason.LOCKED, Reason.BLOCKED, Reason.REJECTED)
     ]
     # Loaded before refused rows were kept.
-    assert overview.refused is None
+    assert status.refused is None
 
 
 def test_refused_rows_stand_by_reason_with_their_cure(
@@ -135,19 +131,16 @@ def test_refused_rows_stand_by_reason_with_their_cure(
 ) -> None:
     load(database, keyring, tmp_path / "shipment.csv", shipment(6, refused=2))
 
-    overview = read(database)
+    (status,) = read_statuses(database)
 
-    assert (overview.counts.open, overview.counts.refused, overview.counts.rows) == (6, 2, 8)
-    (group,) = overview.refused or ()
-    assert (group.reason, group.count, group.cure) == ("otps_unfit", 2, FAULT_CURES[RowFault.OTPS_UNFIT])
+    assert (status.left, status.rows_refused, status.rows) == (6, 2, 8)
+    assert list_refused(status) == [("otps_unfit", 2, FAULT_CURES[RowFault.OTPS_UNFIT])]
 
 
 def test_a_batch_of_which_nothing_is_settled_has_no_curve(database: MovingDatabase) -> None:
     made = make_batch(database, 3)
     assert read_only_curve(database, made.batch_id) == Curve()
     assert read(database).timeline.moments == ()
-    make_batch(database, 0, name="empty")
-    assert read(database, "empty").counts.rows == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-6, 0.05, 1.0, 86_400.0])
@@ -162,10 +155,10 @@ def test_the_last_point_of_the_curve_is_all_that_are_active_however_long_it_took
     settle(database, *[(Status.ACTIVE, 500.0)] * 5, name="other")
 
     curve = read_only_curve(database, batch_id)
-    counts = read(database).counts
+    (status,) = read_statuses(database, "shipment")
 
     active = sum(status == Status.ACTIVE for status, _ in ends) + 2
-    assert curve.moments[-1][1] == counts.active == active
+    assert curve.moments[-1][1] == status.tokens_active == active
     with database.reading() as connection:
         last = select(Record.finalized_at).where(Record.status == Status.ACTIVE, Record.batch_id == batch_id)
         assert curve.moments[-1][0] == max(connection.scalars(last))

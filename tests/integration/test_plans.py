@@ -12,13 +12,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, bindparam, event, select, text
+from sqlalchemy import Connection, bindparam, event, text
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.fleets.dispatchers import make_dispatcher
 
 from models.base import UtcDateTime
-from models.batch import Batch, BatchState
+from models.batch import BatchState
 from models.encrypted import Keyring, generate_key
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
@@ -33,9 +33,6 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.pingone.inventory import InventoryToken
-from worker.reports.metrics import MetricsReader
-from worker.reports.record_counts import BatchCounts
-from worker.reports.status import take_environment_for_license
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active
 
@@ -80,7 +77,6 @@ LISTED = [InventoryToken(str(number), f"LARGE{199_000 + number}", user_id="user"
 THREADS = 4
 COMBINED = ("lease_id=given.this_lease", "SET next_counter=given", "WITH settled")
 PENDING = {"ix_record_half_done", "ix_record_expiring", "ix_record_lasting"}
-SCRAPE = {"ix_record_window", "ix_record_finalized_at", "ix_attempt_failed"}
 DUE = PENDING | {"ix_record_unsettled"}
 KEY = "pk_record"
 # These are never a detour: what they lead to is in the window.
@@ -261,21 +257,12 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
             work_together(database, ids[1:3000], queries)
         noted["workers together"] = ({KEY}, queries)
     noted |= note_preparation(database, large)
-    note("scrape", PENDING | SCRAPE, lambda c: read_movement(database, c))
     # Last, since it may pause the batch.
     with noting(database) as queries:
         Upkeep(database, Thresholds()).apply_breaker(large.batch_id)
     untried = {"ix_record_lasting", "ix_record_expiring", "ix_record_lacks_user", "ix_record_lacks_token"}
     noted["judge"] = ({"ix_attempt_failed", "ix_attempt_record_id", "pk_attempt"} | untried, queries)
     return noted
-
-
-def read_movement(database: Database, connection: Connection) -> None:
-    """What `oathbulk metrics` reads at every scrape, beside the counts that it keeps."""
-    batches = connection.execute(select(Batch.__table__)).all()
-    MetricsReader(database, take_environment_for_license)._read_batches(
-        connection, batches, {batch.id: BatchCounts() for batch in batches}
-    )
 
 
 def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str], list[Query]]]:

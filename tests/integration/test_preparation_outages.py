@@ -29,9 +29,8 @@ from worker.installation.installation import Installation
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import Answer, NotDelivered, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.users import User
-from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.outlook import format_log_line
-from worker.reports.status import read_statuses
+from worker.reports.facts import BatchStatus, read_statuses
+from worker.reports.sentences import format_log_line
 from worker.rules.breaker import FIRST_PROBE
 from worker.rules.steps import Active
 

@@ -13,8 +13,7 @@ from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import Reason
 from models.record_states import Status
-from worker.reports.batch_status import BatchStatus
-from worker.reports.status import FEWEST_SETTLED, read_statuses
+from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
 
 LACKS_USER = {"user_id": "", "is_in_inventory": False, "email": "ada@example.com", "device_id": ""}
 LACKS_TOKEN = LACKS_USER | {"user_id": "u1"}
@@ -49,7 +48,7 @@ def test_the_tokens_of_the_jobs_that_have_ended_give_the_pace(database: MovingDa
 
     assert status.waiting == {"user": 0, "token": 3}
     assert status.may_import
-    assert 9.0 < status.preparation.pace <= 10.0
+    assert 9.0 < status.preparation_pace <= 10.0
 
 
 def test_jobs_from_before_a_pause_do_not_count(database: MovingDatabase) -> None:
@@ -58,34 +57,34 @@ def test_jobs_from_before_a_pause_do_not_count(database: MovingDatabase) -> None
     database.ahead = 3600.0
     change_batch(database, may_import=True, running_since=database.read_clock())
 
-    assert read(database).preparation.pace == 0.0
+    assert read(database).preparation_pace == 0.0
 
 
 def test_without_imports_the_persons_found_since_the_load_give_the_pace(database: MovingDatabase) -> None:
     make_batch(database, [LACKS_USER] * 5 + [PREPARED] * 20)
     database.ahead = 10.0
-    assert 1.5 < read(database).preparation.pace <= 2.0
+    assert 1.5 < read(database).preparation_pace <= 2.0
 
     # When they were found is not written down, so after a pause that is no measure.
     change_batch(database, running_since=database.read_clock() - timedelta(seconds=1))
-    assert read(database).preparation.pace == 0.0
+    assert read(database).preparation_pace == 0.0
 
 
 def test_a_batch_in_which_nothing_is_to_be_prepared_has_no_such_pace(database: MovingDatabase) -> None:
     make_batch(database, [PREPARED] * 20)
     database.ahead = 600.0
-    assert (read(database).preparation.pace, read(database).preparation.unprepared_for) == (0.0, None)
+    assert (read(database).preparation_pace, read(database).unprepared_for) == (0.0, None)
 
 
 def test_nobody_has_prepared_it_since_its_last_turn_ended(database: MovingDatabase) -> None:
     make_batch(database, [LACKS_USER])
     database.ahead = 100.0
-    assert 99.0 < (read(database).preparation.unprepared_for or 0.0) < 160.0
+    assert 99.0 < (read(database).unprepared_for or 0.0) < 160.0
     # A worker has it: until then.
     change_batch(database, prepared_until=database.read_clock() + timedelta(seconds=180))
-    assert read(database).preparation.unprepared_for == 0.0
+    assert read(database).unprepared_for == 0.0
     change_batch(database, state=BatchState.PAUSED, reason="person", detail="A person paused it.")
-    assert read(database).preparation.unprepared_for is None
+    assert read(database).unprepared_for is None
 
 
 def test_records_that_their_preparation_gave_up_do_not_count_as_pace(database: MovingDatabase) -> None:

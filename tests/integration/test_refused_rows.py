@@ -20,12 +20,10 @@ from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from models.row_fault import RowFault
 from worker.batches.loading import CHUNK
-from worker.reports.batch_status import BatchStatus
 from worker.reports.export import export
-from worker.reports.history import read_histories
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.search import Sought, search
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.token_history import read_histories
 
 MALFORMED = {"otp1": "12"}
 
@@ -178,7 +176,7 @@ def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
     assert sum(counts.values()) + sum(refused.values()) == len(FILES[kind]) == status.rows
     assert sum(refused.values()) == status.rows_refused == count(desk.database, RefusedRow)
     assert status.tokens_active + status.tokens_left == len(FILES[kind])
-    told = make_status_json(status)
+    told = status.to_json()
     assert (told["rows"], told["rows_refused"], told["refused"]) == (status.rows, status.rows_refused, refused)
 
 

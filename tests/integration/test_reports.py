@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
@@ -31,8 +32,7 @@ from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
-from worker.reports.status import FEWEST_SETTLED, read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.facts import FEWEST_SETTLED, read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
@@ -61,7 +61,7 @@ ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", 
 def report(database: MovingDatabase, name: str = "shipment") -> dict[str, Any]:
     """As a program reads it from `oathbulk status BATCH --json`."""
     (status,) = read_statuses(database, name)
-    answer = json.loads(json.dumps(make_status_json(status)))
+    answer = json.loads(json.dumps(status.to_json()))
     assert isinstance(answer, dict)
     return answer
 
@@ -128,6 +128,17 @@ def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> No
     assert answer["otp_posts"] == 7
     assert (answer["requests"], answer["rate_limited"]) == (10, 1)
     assert sum(answer["counts"].values()) == answer["total"]
+
+
+def test_the_records_of_all_batches_are_gone_through_once(database: MovingDatabase) -> None:
+    make_batch(database, [{}, {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}])
+    make_batch(database, 2, name="other", status=Status.ACTIVE)
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+
+    assert len(read_statuses(database)) == 2
+
+    assert len([statement for statement in statements if re.search(r"\bFROM record\b", statement)]) == 1
 
 
 def test_a_batch_is_finished_when_every_record_is_final(database: MovingDatabase, leases: Leases) -> None:

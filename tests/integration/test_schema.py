@@ -42,9 +42,8 @@ from worker.installation.installation import Installation
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import export
-from worker.reports.refused_rows import NotKept
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.facts import read_statuses
+from worker.reports.search import NotKept
 from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
@@ -619,7 +618,7 @@ def test_0011_claims_nothing_of_refused_rows_of_before(
 
     (status,) = read_statuses(empty, "july")
     assert (status.rows_refused, status.refused, status.rows) == (3, None, 4)
-    assert make_status_json(status)["refused"] is None
+    assert status.to_json()["refused"] is None
     with pytest.raises(NotKept, match="3 rows were refused"):
         export(empty, "july", io.StringIO(), status=REFUSED)
     downgrade(empty, "0010")

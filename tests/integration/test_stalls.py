@@ -11,9 +11,8 @@ from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
 from models.batch import BatchState
 from worker.fleet import Processes, Sickness
+from worker.reports.facts import read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
 from worker.rules.steps import Active
 
 
@@ -28,7 +27,7 @@ def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why(database
 
     assert status.stall is not None
     assert status.stall.cause == Cause.WORKER
-    assert make_status_json(status)["stall"]["cause"] == "worker"
+    assert status.to_json()["stall"]["cause"] == "worker"
 
 
 def test_any_end_of_an_attempt_is_movement(database: MovingDatabase, scripted_fleet: ScriptedFleet) -> None:
@@ -68,4 +67,4 @@ def test_a_process_that_takes_no_work_is_told_with_every_batch(database: MovingD
 
     (status,) = read_statuses(database)
 
-    assert make_status_json(status)["sick_processes"] == ["host:1"]
+    assert status.to_json()["sick_processes"] == ["host:1"]

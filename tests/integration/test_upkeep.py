@@ -26,8 +26,7 @@ from worker.batches.upkeep import Upkeep
 from worker.intake import open_shipment
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
-from worker.reports.outage import Outage
-from worker.reports.status import read_statuses
+from worker.reports.facts import Outage, read_statuses
 from worker.rules import breaker
 from worker.rules.breaker import PROBES, Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry

@@ -30,7 +30,7 @@ from worker.database.engine import Database
 from worker.intake import UnusableFile, open_shipment
 from worker.leases.worker import Leases
 from worker.reports.export import export
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 
 QUICK = settings(
     max_examples=15,

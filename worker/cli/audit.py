@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 from sqlalchemy import Connection, Row, select
 
 from models.audit import AuditLine
@@ -19,15 +19,12 @@ from worker.batches.finding import find_batch
 from worker.cli.completion import complete_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.layout import GAP, Room, align, break_lines, measure_room
 from worker.cli.options import AsJson
-from worker.cli.room import Room, measure_room
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line
 from worker.vault.keyring import load_audit_keys
-
-# Between two columns.
-_GAP = "  "
 
 
 def audit_command(
@@ -117,19 +114,18 @@ def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[Missin
     }
 
 
-def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]], room: Room | None) -> Iterator[str]:
+def _draw_table(lines: Sequence[Row[*tuple[Any, ...]]], room: Room) -> Iterator[Text]:
     """Lay the lines out in columns; nothing is cut off, however long it is. On a terminal without room for the last
     column, the facts stand below their line."""
     rows = [("line", "when (UTC)", "who", "what", "batch", "ticket", "facts"), *map(_format_cells, lines)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    drawn = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    if room is None or len(_GAP.join(drawn[0])) <= room.width:
-        yield from (_GAP.join(row).rstrip() for row in drawn)
+    drawn = align(rows)
+    if max(line.cell_len for line in drawn) <= room.width:
+        yield from drawn
         return
-    below = " " * widths[0] + _GAP
-    for *cells, facts in drawn:
-        yield _GAP.join(cells).rstrip()
-        yield from textwrap.wrap(facts, room.width, initial_indent=below, subsequent_indent=below)
+    below = max(len(number) for number, *_ in rows) + len(GAP)
+    for line, (*_, facts) in zip(align([row[:-1] for row in rows]), rows, strict=True):
+        yield line
+        yield from break_lines(facts, room, below) if facts else ()
 
 
 def _format_cells(line: Row[*tuple[Any, ...]]) -> tuple[str, ...]:

@@ -3,9 +3,10 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
@@ -13,12 +14,13 @@ from models.batch import Batch, BatchState
 from models.reason import PASSING
 from worker.batches.commands import Batches
 from worker.batches.finding import find_batch, read_running
+from worker.cli.batch_display import draw_any, is_over, watch
 from worker.cli.console import can_redraw, console, error_console, print_json
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.homes import find_rehearsal
 from worker.cli.hosts import print_hosts
-from worker.cli.live_progress import LiveProgress, draw_any, is_over
-from worker.cli.room import measure_room
+from worker.cli.layout import measure_room
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import note_run
 from worker.installation.installation import Installation
@@ -26,10 +28,12 @@ from worker.installation.stack import Stack
 from worker.installation.statuses import read_fleet, read_statuses
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
-from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.outlook import format_log_line
-from worker.reports.status_json import make_status_json
+from worker.reports import facts
+from worker.reports.facts import BatchStatus
+from worker.reports.sentences import format_log_line
 
+# Seconds between two looks at the batches.
+LOOK_EVERY = 0.5
 GO_ON_WITH_ALL = "Go on with: oathbulk run"
 
 
@@ -72,15 +76,15 @@ def _work(
 ) -> int:
     """Work on the batches of these names; the exit code. `only_batch`: the id of the one on which the stack works
     alone; None: it works on all."""
-    progress = LiveProgress(installation, names, is_quiet=as_json)
+    read = partial(_read_statuses, installation, names)
     is_interrupted, failing_part = False, None
-    if not all(map(is_over, before := progress.read_statuses())):
+    if not all(map(is_over, before := read())):
         for environment in dict.fromkeys(status.environment for status in before):
             if names_hosts:
                 print_hosts(installation, environment)
             _check_credentials(installation, environment)
-        is_interrupted, failing_part = _run_stack(installation, progress, only_batch)
-    statuses = progress.read_statuses()
+        is_interrupted, failing_part = _run_stack(installation, read, only_batch, is_quiet=as_json)
+    statuses = read()
     stopped = how_to_go_on if any(status.left for status in statuses) else None
     _print_summary(statuses, stopped, as_json=as_json)
     if is_interrupted:
@@ -98,13 +102,34 @@ def _work(
     return max(map(choose_exit_code, statuses))
 
 
-def _run_stack(installation: Installation, progress: LiveProgress, only_batch: int | None) -> tuple[bool, str | None]:
+def _read_statuses(installation: Installation, names: Sequence[str]) -> list[BatchStatus]:
+    """Read how the batches of these names stand."""
+    rehearsal = find_rehearsal(installation)
+    return [
+        replace(status, rehearsal=rehearsal)
+        for name in names
+        for status in facts.read_statuses(installation.database, name, installation.license_of)
+    ]
+
+
+def _run_stack(
+    installation: Installation, read: Callable[[], list[BatchStatus]], only_batch: int | None, *, is_quiet: bool
+) -> tuple[bool, str | None]:
     """Run the stack until the batches are over, and show the progress. Returns whether it was interrupted, and the part
     of the stack that kept failing, if one did."""
     with _handing_back_queued(installation.batches()):
         try:
             with turning_signals_into_interrupts(), _running_stack(Stack(installation, only_batch)) as stack:
-                return False, progress.show_until_over(stack.restart_ended)
+                return False, watch(
+                    error_console,
+                    read,
+                    lambda statuses: draw_any(statuses, measure_room(error_console)),
+                    is_over,
+                    look_every=LOOK_EVERY,
+                    is_quiet=is_quiet,
+                    stays=False,
+                    restart_ended=stack.restart_ended,
+                )
         except KeyboardInterrupt:
             return True, None
 
@@ -132,7 +157,7 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
         # Nothing works on them here any more, so how quick they were lately says nothing about the time left.
         statuses = [replace(status, pace=0.0) for status in statuses]
     if as_json:
-        told = [make_status_json(status) for status in statuses]
+        told = [status.to_json() for status in statuses]
         print_json(told[0] if len(told) == 1 else {"batches": told})
     else:
         if stopped is not None and not can_redraw(error_console):

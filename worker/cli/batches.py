@@ -12,12 +12,7 @@ from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_fleet
-from worker.reports.sentences.commanded import (
-    describe_cancelled,
-    describe_paused,
-    describe_replayed,
-    describe_resumed,
-)
+from worker.reports.sentences import describe_cancelled, describe_paused, describe_replayed, describe_resumed
 
 
 def pause(batch: BatchName, ticket: Ticket = None) -> None:

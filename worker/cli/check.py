@@ -32,10 +32,9 @@ from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
-from worker.observability.counting import agree, count_things, write_share
+from worker.observability.counting import agree, count_things, format_duration, write_share
 from worker.preflight.findings import Level
 from worker.preflight.preflight import ExpectedWork, Report, expect_work
-from worker.reports.sentences.durations import format_duration
 from worker.vault.seed import Seed
 
 

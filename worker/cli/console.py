@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
-from worker.cli.wrapping import wrap
+from worker.cli.layout import wrap
 from worker.observability.escaping import escape, escape_line
 
 

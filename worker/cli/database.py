@@ -18,8 +18,7 @@ from worker.cli.progress import showing_progress
 from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
-from worker.observability.counting import agree, count_things
-from worker.reports.sentences.durations import format_duration
+from worker.observability.counting import agree, count_things, format_duration
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 app = typer.Typer(

@@ -23,8 +23,8 @@ from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
 from worker.observability.counting import count_things
 from worker.reports import export as reports
-from worker.reports.hand_out import write_hand_out
-from worker.reports.refused_rows import NotKept
+from worker.reports.export import write_hand_out
+from worker.reports.search import NotKept
 
 # What is said after Ctrl-C.
 NOT_WRITTEN = "No file was written."

@@ -30,8 +30,8 @@ from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.preflight import NotPingOne, NotReady
-from worker.reports.history import UnknownToken
-from worker.reports.refused_rows import NotKept
+from worker.reports.search import NotKept
+from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours
 
 # Failures whose own message is all that a person needs, by their exit code.

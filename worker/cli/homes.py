@@ -11,8 +11,8 @@ from worker.cli.console import error_console, name_program
 from worker.config.settings import DATABASE, find_earlier_home, user_home
 from worker.config.sources import CREDENTIALS_DIRECTORY
 from worker.installation.installation import Installation
-from worker.reports.rehearsal import Rehearsal
-from worker.reports.status import has_batch
+from worker.reports.facts import has_batch
+from worker.reports.stall import Rehearsal
 
 # What is added to a home's name for the directory, beside it, with the homes of rehearsals.
 REHEARSALS = "-rehearsals"

@@ -16,9 +16,15 @@ from worker.cli.loaded_files import find_loaded_as, loaded_to_json, print_all_ac
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, File
 from worker.cli.preflight import run_preflight
-from worker.cli.preflight_report import choose_told, findings_to_json, print_findings, refuse_unready, report_to_json
+from worker.cli.preflight_report import (
+    RefusedRows,
+    choose_told,
+    findings_to_json,
+    print_findings,
+    refuse_unready,
+    report_to_json,
+)
 from worker.cli.progress import showing_progress
-from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_command, write_listing_command, write_refused_export
 from worker.installation.installation import Installation

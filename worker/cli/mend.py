@@ -20,6 +20,7 @@ from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson, BatchName, Offline, Ticket
 from worker.cli.preflight import run_preflight
 from worker.cli.preflight_report import (
+    RefusedRows,
     choose_told,
     findings_to_json,
     print_findings,
@@ -27,13 +28,12 @@ from worker.cli.preflight_report import (
     report_to_json,
 )
 from worker.cli.progress import showing_progress
-from worker.cli.refused_rows import RefusedRows
 from worker.cli.source_options import SourceOptions
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_fleet
 from worker.intake import Shipment
 from worker.preflight.preflight import Report
-from worker.reports.sentences.commanded import describe_mended
+from worker.reports.sentences import describe_mended
 
 Corrected = Annotated[
     Path,

@@ -13,8 +13,8 @@ import typer
 
 from worker.cli.console import console, error_console
 from worker.cli.ending_signals import turning_signals_into_interrupts
-from worker.installation.broker_check import find_broker_fault
 from worker.installation.installation import Installation
+from worker.installation.statuses import read_statuses
 
 
 def metrics(
@@ -29,7 +29,7 @@ def metrics(
         console.print(generate().decode(), end="", soft_wrap=True)
         return
     # Not at the top: no other command serves or logs, and importing these takes time.
-    from worker.cli.metrics_server import make_server
+    from worker.cli.metrics_exporter import make_server
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)
@@ -51,12 +51,10 @@ def make_generator(installation: Installation) -> Callable[[], bytes]:
     # Not at the top, as above.
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from worker.cli.metric_families import MetricsCollector
+    from worker.cli.metrics_exporter import MetricsCollector
     from worker.reports.metrics import MetricsReader
 
-    reader = MetricsReader(
-        installation.database, installation.license_of, partial(find_broker_fault, installation.settings)
-    )
+    reader = MetricsReader(installation.database, partial(read_statuses, installation))
     # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
     registry, lock = CollectorRegistry(auto_describe=False), threading.Lock()
     registry.register(MetricsCollector(reader))

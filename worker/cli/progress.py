@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from worker.cli.console import can_redraw, error_console
-from worker.reports.sentences.durations import format_duration
+from worker.observability.counting import format_duration
 
 # Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
 LINE_EVERY = 10.0

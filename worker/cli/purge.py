@@ -96,7 +96,7 @@ def _plan_to_json(plan: Plan, done: Plan, *, is_done: bool) -> dict[str, Any]:
 
 
 def _candidate_to_json(each: Candidate) -> dict[str, Any]:
-    counts = each.outcome.counts
+    counts = each.counted.statuses
     return {"batch": each.name, "ended_at": each.ended_at.isoformat(), "records": each.records, "counts": counts}
 
 
@@ -121,7 +121,7 @@ def describe_purge(plan: Plan, done: Plan, days: int, *, is_done: bool) -> Itera
 
 
 def _describe_counts(each: Candidate) -> str:
-    counts = ", ".join(f"{number:,} {status}" for status, number in each.outcome.counts.items() if number)
+    counts = ", ".join(f"{number:,} {status}" for status, number in each.counted.statuses.items() if number)
     return f"{count_things(each.records, 'record')} ({counts})" if counts else "no record"
 
 

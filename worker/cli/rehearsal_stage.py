@@ -18,7 +18,7 @@ from worker.embedded.children import Children
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
-from worker.reports.status import has_batch
+from worker.reports.facts import has_batch
 
 if TYPE_CHECKING:
     from worker.simulator.shipment import MadeShipment

@@ -20,7 +20,7 @@ from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
 from worker.observability.counting import agree, count_things
-from worker.reports.rehearsal import Rehearsal
+from worker.reports.stall import Rehearsal
 from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, Box, make_box
 from worker.simulator.shipment import A_FEW_HOPELESS, Expected, MadeShipment, make_shipment
 

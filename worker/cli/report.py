@@ -14,8 +14,8 @@ from worker.cli.options import BatchName
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.statuses import read_statuses
-from worker.pages.sentences import describe_outcome
 from worker.reports.overview import read_overview
+from worker.reports.sentences import describe_outcome
 
 
 def report(
@@ -37,5 +37,5 @@ def report(
     overview = read_overview(installation.database, status)
     write_output(output, lambda file: file.write(write_file(status, overview)))
     if output != STDOUT:
-        console.print(describe_outcome(overview.counts))
+        console.print(describe_outcome(status))
         console.print(f"Wrote the page of {batch} to {output}.")

@@ -18,14 +18,14 @@ from worker.cli.load_request import LoadOptions, LoadRequest
 from worker.cli.loaded_files import find_batch_named, find_loaded_as, print_all_active
 from worker.cli.option_sets import takes_option_sets
 from worker.cli.options import AsJson
-from worker.cli.refused_rows import RefusedRows
+from worker.cli.preflight_report import RefusedRows
 from worker.cli.source_options import SourceOptions
 from worker.cli.typed_commands import write_refused_export
 from worker.embedded.home import lock_home
 from worker.installation.installation import Installation
 from worker.intake import Shipment
-from worker.reports.sentences.outlook import describe_going_on
-from worker.reports.sentences.run_command import write_run
+from worker.reports.sentences import describe_going_on
+from worker.reports.stall import write_run
 
 FileOrBatch = Annotated[
     Path | None,

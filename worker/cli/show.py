@@ -1,27 +1,43 @@
-"""`oathbulk show`: prints the whole history of one token and what happens next, or lists the tokens that begin so."""
+"""`oathbulk show`: prints the whole history of one token and what happens next; or lists the tokens that begin so, as a
+table if it fits, else each in two lines with labels."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from models.reason import Reason
+from models.record_states import Status
 from worker.cli.completion import complete_batch
 from worker.cli.console import console, print_json
-from worker.cli.history_display import draw_history
 from worker.cli.homes import find_rehearsal, open_installation_with
+from worker.cli.layout import GAP, Room, align, label_text, measure_room
 from worker.cli.options import AsJson, RowStatus
-from worker.cli.search_display import draw_findings
 from worker.installation.histories import Told, look_up
 from worker.installation.installation import Installation
-from worker.observability.counting import agree, count_things
-from worker.reports.search import Findings, Sought, search
+from worker.observability.counting import agree, count_things, format_moment
+from worker.observability.escaping import escape_line
+from worker.reports.search import Findings, Found, Sought, search
+from worker.reports.sentences import describe_nothing_found
+from worker.reports.token_history import TokenHistory
+from worker.reports.token_sentences import NextStep, describe_origin, list_attempts, list_facts
 
 # Records that are listed unless --limit says otherwise: more than a screen is seldom read.
 LISTED = 50
+STATUS_STYLES: dict[str, str] = {Status.ACTIVE: "green", Status.DEAD_LETTER: "red", Status.CANCELLED: "red"}
+# Columns by which what belongs to a record is indented.
+_INDENT = 2
+# Columns of a label with the gap behind it: at least, and at most, where a column of the file has a long name.
+_NARROWEST, _WIDEST = 10, 26
+_COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
+# The place of the row's number, which stands at the right of its column.
+_ROW = 2
 
 
 def show(
@@ -57,7 +73,7 @@ def show(
     is_token_asked = text is not None and sought == Sought(text=text)
     found = look_up(installation, text or "", limit) if is_token_asked else search(installation.database, sought, limit)
     if isinstance(found, Findings):
-        print_json(found.to_json()) if as_json else console.print(draw_findings(found, sought))
+        print_json(found.to_json()) if as_json else console.print(draw_findings(found, sought, measure_room(console)))
     else:
         _print_tokens(installation, found, as_json=as_json)
 
@@ -75,7 +91,66 @@ def _print_tokens(installation: Installation, told: Told, *, as_json: bool) -> N
     for place, (history, step) in enumerate(tokens):
         if place:
             console.print(Text(""))
-        console.print(draw_history(history, step))
+        console.print(draw_history(history, step, measure_room(console)))
     if told.others:
         begin = f"{count_things(told.others, 'other serial number')} {agree(told.others, 'begins', 'begin')} so"
         console.print(Text(f"{begin}: --batch, --status, --reason or --user lists them.", style="dim"))
+
+
+def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableType:
+    """Draw all records of a token, the oldest first, and below them what happens next."""
+    place_of_token = f" in environment {token.environment} ({token.environment_id})"
+    lines = [Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token)), Text("")]
+    for line in token.refused:
+        lines += [*label_text("Refused", str(line), room, style="red"), Text("")]
+    for record in token.records:
+        facts = [*list_facts(record), *list_attempts(record)]
+        widest = max(cell_len(escape_line(label)) for label, _ in facts) + len(GAP)
+        width = min(max(widest, _NARROWEST), _WIDEST)
+        lines.append(Text(describe_origin(record), style="bold"))
+        for label, text in facts:
+            style = STATUS_STYLES.get(text.split()[0], "") if label == "status" else ""
+            lines += label_text(label, text, room, indent=_INDENT, width=width, style=style)
+        lines.append(Text(""))
+    lines += label_text("Next", step.sentence, room, style="bold")
+    lines += label_text("", step.why, room) if step.why else []
+    lines += label_text("Command", step.command, room, style="cyan") if step.command else []
+    return Group(*lines)
+
+
+def draw_findings(findings: Findings, sought: Sought, room: Room) -> RenderableType:
+    """Draw the records that were found, and say how many more there are; or that there is none like what was sought."""
+    if not findings.found and not findings.refused:
+        return Text(escape_line(describe_nothing_found(sought)))
+    lines = [*_draw_found(findings.found, room)] if findings.found else []
+    for line in findings.refused:
+        lines += label_text(line.serial_number or "no serial", str(line), room)
+    if findings.more:
+        lines.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
+    if findings.is_by_serial_number:
+        lines.append(Text("Only serial numbers were searched, since these begin so.", style="dim"))
+    return Group(*lines)
+
+
+def _draw_found(found: list[Found], room: Room) -> Iterator[Text]:
+    rows = [_describe(each) for each in found]
+    head, *lines = align([_COLUMNS, *rows], right=(_ROW,))
+    if max(line.cell_len for line in (head, *lines)) <= room.width:
+        head.stylize("bold")
+        yield from (head, *lines)
+        return
+    width = max(len(each.serial_number) for each in found) + len(GAP)
+    for token, batch, row, user, (status, style), reason, when in rows:
+        said = ", ".join(filter(None, (status, reason, when and f"{when} UTC")))
+        yield from label_text(token, said, room, width=width, style=style)
+        yield from label_text("", f"user {user}, batch {batch}, row {row}", room, width=width)
+
+
+def _describe(found: Found) -> tuple[str, str, str, str, tuple[str, str], str, str]:
+    """The cells of a record's line."""
+    when = format_moment(found.finalized_at)
+    if not when and found.status == Status.PENDING:
+        when = f"due {format_moment(found.scheduled_at)}"
+    status = (found.status, STATUS_STYLES.get(found.status, ""))
+    token, batch, user = map(escape_line, (found.serial_number, found.batch, found.user))
+    return token, batch, str(found.row), user, status, found.reason or "", when

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from models.batch import BatchState
 from models.reason import PASSING
-from worker.cli.batch_display import draw_batch
-from worker.cli.batch_table import draw_batches
+from worker.cli.batch_display import LINE_EVERY, draw_batch, draw_batches, watch
 from worker.cli.completion import complete_batch
-from worker.cli.console import Folded, can_redraw, console, print_json
+from worker.cli.console import can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
+from worker.cli.layout import measure_room
 from worker.cli.options import AsJson
-from worker.cli.room import measure_room
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
-from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.outlook import explain_fleet, format_log_line
-from worker.reports.status_json import make_status_json
+from worker.reports.facts import BatchStatus
+from worker.reports.sentences import explain_fleet
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0
-# Seconds between two lines of `--watch` where stdout is no terminal, so that a log does not overflow.
-LINE_EVERY = 5.0
 
 
 def status(
@@ -39,7 +33,9 @@ def status(
         str | None,
         typer.Argument(metavar="[BATCH]", autocompletion=complete_batch, help="The batch's name. Default: all."),
     ] = None,
-    watch: Annotated[bool, typer.Option(help="Keep looking, until all is finished, or Ctrl-C.")] = False,
+    watches: Annotated[
+        bool, typer.Option("--watch/--no-watch", help="Keep looking, until all is finished, or Ctrl-C.")
+    ] = False,
     as_json: AsJson = False,
     cures: Annotated[
         bool,
@@ -55,14 +51,20 @@ def status(
     ] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
-    if cures and (batch is None or watch):
+    if cures and (batch is None or watches):
         raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
     installation = open_installation_with(batch)
     if as_json:
-        statuses = [make_status_json(status) for status in read_statuses(installation, batch)]
+        statuses = [status.to_json() for status in read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
-    elif watch:
-        _watch(installation, batch)
+    elif watches:
+        watch(
+            console,
+            lambda: read_statuses(installation, batch),
+            lambda statuses: _draw(installation, batch, statuses),
+            lambda status: not status.left,
+            look_every=LOOK_EVERY if can_redraw(console) else LINE_EVERY,
+        )
     else:
         console.print(_draw(installation, batch, read_statuses(installation, batch), with_cures=cures))
     if check:
@@ -77,27 +79,6 @@ def choose_check_code(status: BatchStatus) -> int:
         return STALLED
     waits_for_a_person = status.state == BatchState.PAUSED and status.reason not in PASSING
     return WAITING_FOR_A_PERSON if waits_for_a_person else ALL_ACTIVE
-
-
-def _watch(installation: Installation, batch: str | None) -> None:
-    """Show how this batch stands, or all of them, until no record is left to work on: drawn again on a terminal,
-    elsewhere a line now and then."""
-    statuses = read_statuses(installation, batch)
-    if not can_redraw(console):
-        while True:
-            for status in statuses:
-                console.print(format_log_line(status))
-            if not any(status.left for status in statuses):
-                return
-            time.sleep(LINE_EVERY)
-            statuses = read_statuses(installation, batch)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(Folded(_draw(installation, batch, statuses)), refresh=True)
-            if not any(status.left for status in statuses):
-                return
-            time.sleep(LOOK_EVERY)
-            statuses = read_statuses(installation, batch)
 
 
 def _draw(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models.refused_row import REFUSED
 from worker.cli.load_request import LoadRequest
-from worker.reports.sentences.export_command import write_export
+from worker.reports.sentences import write_export
 
 
 def write_command(command: str, file: Path, words: Sequence[str]) -> str:

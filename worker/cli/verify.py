@@ -17,8 +17,7 @@ from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
-from worker.reports.batch_status import BatchStatus
-from worker.reports.status import read_statuses
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, make_token_lister, verify
 
 # Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.

@@ -20,13 +20,13 @@ from worker.batches.commands import NotPossible
 from worker.batches.finding import UnknownBatch
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
-from worker.desk import downloads, views
+from worker.desk import views
 from worker.desk.commands import COMMANDS, Order, Unfit
 from worker.desk.desk import Desk, link_to
 from worker.desk.doors import LinkDoor, Visitor
 from worker.desk.guard import Guard
 from worker.installation.installation import NothingLoaded
-from worker.reports.history import UnknownToken
+from worker.reports.token_history import UnknownToken
 
 # Bytes of a form at most; ours have a few hundred.
 MOST_BYTES = 16_384
@@ -36,8 +36,8 @@ View = Callable[[Desk, Visitor, Request], Response]
 _VIEWS: dict[str, View] = {
     "/": views.show_shipments,
     "/batch": views.show_batch,
-    "/batch/report": downloads.download_report,
-    "/batch/left": downloads.download_left,
+    "/batch/report": views.download_report,
+    "/batch/left": views.download_left,
     "/token": views.show_token,
     "/search": views.show_search,
     "/audit": views.show_audit,

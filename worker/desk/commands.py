@@ -10,12 +10,8 @@ from models.audit import LONGEST_TICKET
 from models.reason import Reason
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, PaceCommands
 from worker.installation.installation import Installation
-from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.commanded import (
-    describe_cancelled,
-    describe_replayed,
-    describe_resumed,
-)
+from worker.reports.facts import BatchStatus
+from worker.reports.sentences import describe_cancelled, describe_replayed, describe_resumed
 
 
 class Unfit(Exception):

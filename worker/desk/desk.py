@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from worker.desk.doors import Door, Visitor
 from worker.desk.guard import FORM_KEY, Forms
 from worker.installation.installation import Installation
-from worker.pages.rendering import make_environment
+from worker.pages.batch_page import make_environment
 
 # Status codes of a form that was refused, or whose command was not possible.
 NOT_DONE = (403, 409, 413)

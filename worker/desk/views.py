@@ -1,12 +1,16 @@
-"""The pages that only show. Each takes the desk, the visitor and the request, and returns the answer."""
+"""The pages that only show, and files about a batch to keep: its page, and what is left of it. Each takes the desk, the
+visitor and the request, and returns the answer. Nothing in them is secret."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TextIO, cast
 
 from sqlalchemy import select
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from models.audit import AuditLine
 from models.reason import Reason
@@ -17,18 +21,22 @@ from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
 from worker.installation.histories import read_histories
 from worker.installation.statuses import read_statuses
-from worker.pages.batch_page import describe_batch
-from worker.reports.audited import Command
-from worker.reports.batch_status import BatchStatus
-from worker.reports.overview import read_overview
+from worker.pages.batch_page import describe_batch, write_file
+from worker.reports.export import export
+from worker.reports.facts import BatchStatus
+from worker.reports.overview import Command, read_overview
 from worker.reports.search import Findings, Sought, search
-from worker.reports.sentences.outlook import explain_fleet
+from worker.reports.sentences import explain_fleet, name_export
 
 # Records that a search lists, and lines of the audit that its page lists, at most.
 MOST_FOUND = 200
 MOST_LINES = 200
 # What a search may be for: the statuses of records, and the rows that never became one.
 _STATUSES = [*Status, REFUSED]
+# What a file's name may not have; a browser would change it, each in its own way.
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+# Characters that are sent at once.
+_PIECE = 65_536
 
 
 def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
@@ -91,3 +99,39 @@ def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
             for line in connection.execute(latest)
         ]
     return desk.render("audit.html", visitor, lines=lines, most=MOST_LINES)
+
+
+def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch."""
+    status = read_status(desk, request)
+    page = write_file(status, read_overview(desk.installation.database, status))
+    return _send([page], f"{status.name}-report.html", "text/html")
+
+
+def download_left(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with what was given up of a batch, or the dead letters of the reason that the request names, as CSV
+    without OTPs: corrected, it mends the batch. Raises UnknownBatch."""
+    name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason", "")
+    reasons = [reason] if reason in [*Reason] else None
+    status = Status.DEAD_LETTER if reasons else None
+    export(desk.installation.database, name, file, status=status, reasons=reasons, is_left=True)
+    return _send(_read(file), name_export(name, reason if reasons else "left"), "text/csv")
+
+
+def _open_file() -> TextIO:
+    """Open a file without a name, which is gone once it was sent. A file is written whole before the first of it is
+    sent: a browser may take it slowly, and no transaction is to be open for so long."""
+    return cast(TextIO, tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
+
+
+def _send(pieces: Iterable[str], name: str, media_type: str) -> Response:
+    """Answer with a file that a browser keeps under this name, and does not show."""
+    disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
+    return StreamingResponse(pieces, headers={"Content-Disposition": disposition}, media_type=media_type)
+
+
+def _read(file: TextIO) -> Iterator[str]:
+    with file:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            yield piece

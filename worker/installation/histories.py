@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.installation.installation import Installation
-from worker.reports import history
-from worker.reports.history import UnknownToken
+from worker.reports import token_history
 from worker.reports.search import Findings, Sought, count_others, search
-from worker.reports.sentences.next_step import NextStep, describe_next
-from worker.reports.token_history import TokenHistory
+from worker.reports.token_history import TokenHistory, UnknownToken
+from worker.reports.token_sentences import NextStep, describe_next
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ def read_histories(installation: Installation, token: str) -> list[tuple[TokenHi
     """Read the history of each token that `token` names, and say what happens next. Raises UnknownToken,
     NothingLoaded."""
     settings = installation.settings
-    histories = history.read_histories(installation.database, token, installation.license_of)
+    histories = token_history.read_histories(installation.database, token, installation.license_of)
     return [
         (each, describe_next(each, lease=settings.tuning.lease, replay_cron=settings.replay_cron)) for each in histories
     ]

@@ -10,8 +10,8 @@ from worker.batches.finding import find_batch
 from worker.embedded.home import find_run_alone
 from worker.fleet import read_processes
 from worker.installation.installation import Installation
-from worker.reports import status as reports
-from worker.reports.batch_status import BatchStatus
+from worker.reports import facts
+from worker.reports.facts import BatchStatus
 from worker.reports.stall import Fleet
 
 
@@ -20,7 +20,7 @@ def read_statuses(installation: Installation, batch: str | None = None) -> list[
     of one stands still, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
     if batch is None and installation.is_empty:
         return []
-    statuses = reports.read_statuses(installation.database, batch, installation.license_of)
+    statuses = facts.read_statuses(installation.database, batch, installation.license_of)
     only_batch = _find_only_batch(installation)
     statuses = [replace(status, fleet=replace(status.fleet, only_batch=only_batch)) for status in statuses]
     if not any(status.still_for for status in statuses):

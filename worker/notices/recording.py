@@ -15,11 +15,11 @@ from sqlalchemy import Connection, Row, and_, func, insert, select
 from models.batch import Batch, BatchState
 from models.notice import Event, Notice
 from models.record import Record
-from models.record_states import Status
 from worker.batches.finding import is_unfinished
 from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.changes import Standing, Told, find_event
-from worker.notices.wording import Subject, describe
+from worker.notices.wording import describe
+from worker.reports.facts import read_in
 from worker.reports.stall import Stall
 
 # Without the second condition SQLite does not use the index; and for max() it reads all of it.
@@ -45,8 +45,7 @@ class Recorder:
         self._batches = (
             select(
                 *(Batch.id, Batch.name, Batch.environment, Batch.state, Batch.reason, Batch.outages),
-                *(Batch.running_since, Batch.resumes_at, Batch.created_at),
-                Batch.rows_refused,
+                *(Batch.running_since, Batch.created_at),
                 is_unfinished().label("is_unfinished"),
                 _LAST_SETTLED.label("settled_at"),
                 database.now().label("now"),
@@ -61,16 +60,22 @@ class Recorder:
         """Write a notice of everything that is new. `stalls`: by the ids of batches that were looked at, why their work
         does not move. Returns how many notices."""
         # Nothing is new at nearly every look, so that none has to wait for the database's only writer.
-        with self._database.reading() as connection:
-            if not any(True for _ in self._find_news(connection, stalls)):
-                return 0
+        with self._database.reading_snapshot() as connection:
+            seen = {
+                (batch.id, event): read_in(self._database, connection, batch.name)[0]
+                for batch, event in self._find_news(connection, stalls)
+            }
+        if not seen:
+            return 0
         with self._database.writing() as connection:
             # Another worker that holds the lock writes the same notices.
             if not self._database.try_lock(connection, NOTICE_LOCK):
                 return 0
-            news = list(self._find_news(connection, stalls))
+            # What came up between the two looks is found at the next one, with how its batch stands then.
+            news = [each for each in self._find_news(connection, stalls) if (each[0].id, each[1]) in seen]
             for batch, event in news:
-                self._write(connection, batch, event, stalls.get(batch.id))
+                told = describe(event, seen[batch.id, event], _find_end(batch) or batch.now, stalls.get(batch.id))
+                self._write(connection, batch, event, told)
         return len(news)
 
     def _find_news(
@@ -81,26 +86,15 @@ class Recorder:
             if event := find_event(_read_standing(batch, stalls), told):
                 yield batch, event
 
-    def _write(self, connection: Connection, batch: Row[*tuple[Any, ...]], event: Event, stall: Stall | None) -> None:
-        counts = _count_records(connection, batch.id)
-        subject = Subject(
-            name=batch.name,
-            environment=batch.environment,
-            counts=counts,
-            rows=sum(counts.values()) + batch.rows_refused,
-            active=counts[Status.ACTIVE],
-            state=batch.state,
-            reason=batch.reason,
-            occurred_at=_find_end(batch) or batch.now,
-            resumes_at=batch.resumes_at if event == Event.PAUSED_FOR_NOW else None,
-            stall=stall,
-        )
+    def _write(
+        self, connection: Connection, batch: Row[*tuple[Any, ...]], event: Event, told: Mapping[str, Any]
+    ) -> None:
         notice = {
             "batch_id": batch.id,
             "batch": batch.name,
             "event": event,
             "occurrence": (batch.occurrence or 0) + 1,
-            "facts": describe(event, subject),
+            "facts": told,
             "created_at": self._database.now(),
             "next_try_at": self._database.now(),
         }
@@ -123,10 +117,3 @@ def _read_standing(batch: Row[*tuple[Any, ...]], stalls: Mapping[int, Stall | No
 def _find_end(batch: Row[*tuple[Any, ...]]) -> datetime | None:
     """When the batch was finished; None while it is not."""
     return None if batch.is_unfinished else batch.settled_at or batch.created_at
-
-
-def _count_records(connection: Connection, batch_id: int) -> dict[str, int]:
-    counted = connection.execute(
-        select(Record.status, func.count().label("records")).where(Record.batch_id == batch_id).group_by(Record.status)
-    )
-    return {str(status): 0 for status in Status} | {row.status: row.records for row in counted}

@@ -9,8 +9,8 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import read_running
 from worker.database.engine import Database
 from worker.notices.recording import UNKNOWN
+from worker.reports.facts import read_statuses
 from worker.reports.stall import Stall
-from worker.reports.status import read_statuses
 
 # Seconds between two looks at least; a stall is one only after a minute.
 LOOK_EVERY = 10.0

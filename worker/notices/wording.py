@@ -5,7 +5,6 @@ or a token, so a batch's `detail` is left out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
 from typing import Any
@@ -14,7 +13,8 @@ from models.batch import BatchState
 from models.notice import Event
 from models.reason import PAUSE_CURES, PauseReason
 from worker.observability.counting import agree
-from worker.reports.sentences.tokens import count_active
+from worker.reports.facts import BatchStatus
+from worker.reports.sentences import count_active
 from worker.reports.stall import Cause, Stall
 from worker.rules.hours import format_time
 
@@ -28,84 +28,56 @@ _STALLS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The batch that people are told of: its names, how many of its tokens are active, and why it does not go on.
-    `rows`: those of its file, with those that became no record; `active`: tokens of these rows that are active,
-    whichever batch made them so."""
-
-    name: str
-    environment: str
-    counts: dict[str, int]
-    rows: int
-    active: int
-    state: str
-    reason: str | None
-    occurred_at: datetime
-    # When a paused batch goes on by itself.
-    resumes_at: datetime | None = None
-    stall: Stall | None = None
-
-    @property
-    def total(self) -> int:
-        """Records of the batch."""
-        return sum(self.counts.values())
-
-    @property
-    def status_command(self) -> str:
-        """The command that tells more."""
-        return f"oathbulk status {quote(self.name)}"
-
-
-def describe(event: Event, subject: Subject) -> dict[str, Any]:
-    """Say all that the webhook is told but for the notice's id."""
-    reason, cure = _find_reason(event, subject)
+def describe(event: Event, status: BatchStatus, occurred_at: datetime, stall: Stall | None = None) -> dict[str, Any]:
+    """Say all that the webhook is told but for the notice's id. `stall`: why the work of the batch does not move."""
+    reason, cure = _find_reason(event, status, stall)
+    resumes_at = status.resumes_at if event == Event.PAUSED_FOR_NOW else None
     return {
-        "text": write_text(event, subject, cure),
+        "text": write_text(event, status, cure, stall),
         "event": event,
-        "batch": subject.name,
-        "environment": subject.environment,
-        "total": subject.total,
-        "rows": subject.rows,
-        "tokens_active": subject.active,
-        "counts": subject.counts,
+        "batch": status.name,
+        "environment": status.environment,
+        "total": status.total,
+        "rows": status.rows,
+        "tokens_active": status.tokens_active,
+        "counts": status.counts,
         "reason": reason,
         "cure": cure,
-        "resumes_at": subject.resumes_at and subject.resumes_at.isoformat(),
-        "occurred_at": subject.occurred_at.isoformat(),
+        "resumes_at": resumes_at and resumes_at.isoformat(),
+        "occurred_at": occurred_at.isoformat(),
     }
 
 
-def write_text(event: Event, subject: Subject, cure: str | None) -> str:
+def write_text(event: Event, status: BatchStatus, cure: str | None, stall: Stall | None) -> str:
     """Write the line that a chat tool shows as it is."""
-    counted = count_active(subject.active, subject.rows)
-    others = subject.rows - subject.active
+    counted = count_active(status.tokens_active, status.rows)
+    others = status.tokens_left
     left = f"{others:,} {agree(others, 'is', 'are')} not"
-    more = f"Next: {subject.status_command}"
+    more = f"Next: oathbulk status {quote(status.name)}"
     match event:
         case Event.FINISHED if not others:
-            text = f"{subject.name} is finished: {counted}."
+            text = f"{status.name} is finished: {counted}."
         case Event.FINISHED:
-            text = f"{subject.name} is finished: {counted}, {left}. {more}"
+            text = f"{status.name} is finished: {counted}, {left}. {more}"
         case Event.PAUSED:
-            text = f"{subject.name} is paused until a person resumes it ({subject.reason}): {counted}. {cure} {more}"
+            text = f"{status.name} is paused until a person resumes it ({status.reason}): {counted}. {cure} {more}"
         case Event.PAUSED_FOR_NOW:
-            until = f" until {format_time(subject.resumes_at)}" if subject.resumes_at else ""
-            text = f"{subject.name} is paused for now{until} ({subject.reason}): {counted}. {cure}"
+            until = f" until {format_time(status.resumes_at)}" if status.resumes_at else ""
+            text = f"{status.name} is paused for now{until} ({status.reason}): {counted}. {cure}"
         case Event.STALLED:
-            text = f"{subject.name} does not move: {_describe_stall(subject.stall)} {cure} {more}"
+            text = f"{status.name} does not move: {_describe_stall(stall)} {cure} {more}"
         case Event.RESUMED:
-            text = f"{subject.name} goes on: {counted}, {left}."
+            text = f"{status.name} goes on: {counted}, {left}."
     return text.translate(_NO_MARKUP)
 
 
-def _find_reason(event: Event, subject: Subject) -> tuple[str | None, str | None]:
+def _find_reason(event: Event, status: BatchStatus, stall: Stall | None) -> tuple[str | None, str | None]:
     """Find the one word why the batch does not go on, and what to do about it."""
-    if event == Event.STALLED and subject.stall is not None:
-        return subject.stall.cause, subject.stall.cure.replace("BATCH", quote(subject.name))
-    if event == Event.FINISHED or subject.state != BatchState.PAUSED or subject.reason is None:
+    if event == Event.STALLED and stall is not None:
+        return stall.cause, stall.cure.replace("BATCH", quote(status.name))
+    if event == Event.FINISHED or status.state != BatchState.PAUSED or status.reason is None:
         return None, None
-    return subject.reason, PAUSE_CURES[PauseReason(subject.reason)]
+    return status.reason, PAUSE_CURES[PauseReason(status.reason)]
 
 
 def _describe_stall(stall: Stall | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from worker.reports.timeline import Timeline
+from worker.reports.overview import Timeline
 
 # The drawing in units of its own; a browser scales it.
 WIDTH, HEIGHT = 720.0, 240.0

@@ -17,8 +17,7 @@ from models.record import Record
 from models.record_states import Status
 from worker.database.engine import Database
 from worker.observability.counting import agree, count_things
-from worker.reports.outcome import Outcome, read_outcome
-from worker.reports.status import is_finished
+from worker.reports.facts import RecordCounts, count_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,13 @@ class Candidate:
     id: int
     name: str
     ended_at: datetime
-    outcome: Outcome
+    counted: RecordCounts
     obstacle: str | None = None
 
     @property
     def records(self) -> int:
         """How many records it has."""
-        return sum(self.outcome.counts.values())
+        return sum(self.counted.statuses.values())
 
 
 class Candidates:
@@ -69,14 +68,14 @@ class Candidates:
         if found is None:
             return None
         obstacle = self._find_obstacle(connection, batch, going)
-        return Candidate(found.id, found.name, found.ended_at, found.outcome, obstacle)
+        return Candidate(found.id, found.name, found.ended_at, found.counted, obstacle)
 
     def _count(self, connection: Connection, batch: Row[*tuple[Any, ...]], before: datetime) -> Candidate | None:
-        outcome = read_outcome(connection, batch)
-        ended_at = max(filter(None, (batch.created_at, outcome.finished_at)))
-        if not is_finished(batch, outcome.counts) or ended_at >= before:
+        counted = count_records(self._database, connection, [batch])[batch.id]
+        ended_at = max(filter(None, (batch.created_at, counted.finished_at)))
+        if not counted.is_finished(batch) or ended_at >= before:
             return None
-        return Candidate(batch.id, batch.name, ended_at, outcome)
+        return Candidate(batch.id, batch.name, ended_at, counted)
 
     def _find_obstacle(self, connection: Connection, batch: Row[*tuple[Any, ...]], going: set[int]) -> str | None:
         """Say why a batch stays that ended long ago; None if nothing speaks for it."""

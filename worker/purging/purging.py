@@ -102,9 +102,9 @@ class Purging:
             if not found:
                 return None
             _remove_all_but_records(connection, found.id)
-            values = {"purged_at": self._database.now(), "outcome": found.outcome.to_json()}
+            values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
             connection.execute(update(Batch).where(Batch.id == found.id).values(values))
-            counts = {status: number for status, number in found.outcome.counts.items() if number}
+            counts = {status: number for status, number in found.counted.statuses.items() if number}
             facts: dict[str, Any] = {"records": found.records, "older_than_days": self._older_than.days, **counts}
             facts["ended_at"] = found.ended_at.isoformat(timespec="seconds")
             audit.append(self._database, connection, self._actor, Action.PURGE, found.name, facts)

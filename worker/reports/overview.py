@@ -1,61 +1,105 @@
-"""Reads what the page of a batch tells beside its status, at the desk and as a file: counts, reasons, curve, origin and
-commands. The database counts, so that it takes less than a second with a million tokens."""
+"""What the page of a batch tells beside its status: when its tokens became active, when it was paused, where it comes
+from, and who commanded what since.
+
+The database counts the curve in short spans of time: few rows, however many tokens. The audit has a line for each
+command of a person. A batch that paused by itself leaves none; but the command that let it run again names the reason.
+Then the pause began at some moment after the last token that was settled before."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, Float, Integer, Row, cast, func, literal, select, type_coerce
 
-from models.batch import Batch
-from models.reason import Reason, find_cure
+from models.audit import Action
+from models.base import UtcDateTime
+from models.batch import Batch, BatchState
+from models.record import Record
 from models.record_states import Status
-from models.row_fault import FAULT_CURES, RowFault
+from worker import audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.reports.audited import Command, Origin, describe_origin, read_commands
-from worker.reports.batch_status import BatchStatus
-from worker.reports.curve import read_curve
-from worker.reports.timeline import Timeline, make_timeline
+from worker.reports.facts import BatchStatus
+
+# When a record was settled.
+_AT: ColumnElement[Any] = Record.__table__.c.finalized_at
+# Spans into which the time from the first to the last settled token is divided.
+SPANS = 200
+
+
+# States in which nothing more is settled.
+_OVER = ("finished", BatchState.CANCELLED)
+# Commands that end a pause.
+_ENDING = (Action.RESUME, Action.REPLAY, Action.CANCEL)
 
 
 @dataclass(frozen=True, slots=True)
-class RowCounts:
-    """How many rows of the batch ended how. `refused` rows did not become a record."""
+class Command:
+    """A line of the audit about a batch."""
 
-    active: int = 0
-    dead_letter: int = 0
-    cancelled: int = 0
-    # Pending, queued or in work.
-    open: int = 0
-    refused: int = 0
-
-    @property
-    def rows(self) -> int:
-        """All rows of the batch: the sum of the others."""
-        return self.active + self.dead_letter + self.cancelled + self.open + self.refused
+    at: datetime
+    actor: str
+    action: str
+    ticket: str | None
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ReasonGroup:
-    """The dead letters, or the refused rows, of one reason."""
+class Origin:
+    """Where a batch comes from: its file and its list of who gets what, if there was one, each with the SHA-256 of its
+    bytes; who loaded it, when, and on which ticket. What the audit tells is None where it has no line of the load."""
 
-    reason: str
-    count: int
-    cure: str
+    file: str
+    sha256: str | None
+    environment: str
+    environment_id: str
+    loaded_at: datetime
+    loaded_by: str | None
+    ticket: str | None
+    list_file: str | None = None
+    list_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """`moments`: times in ascending order, each with the number of tokens that were active by then. `settled`: when the
+    last token of each span was settled, as seconds since 1970 in ascending order."""
+
+    moments: tuple[tuple[datetime, int], ...] = ()
+    settled: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A time in which no call started, as far as the audit tells. Where `is_start_known` is False, the batch paused by
+    itself, at some moment after `start`, when it last settled a token."""
+
+    start: datetime
+    # None: it still lasts.
+    end: datetime | None
+    why: str
+    is_start_known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Tokens that are active now, by the time at which they became so: `moments` are times with the number of tokens
+    that were active by then. `until` is when the last token was settled; while some are not, when this was read."""
+
+    since: datetime
+    until: datetime
+    moments: tuple[tuple[datetime, int], ...]
+    pauses: tuple[Pause, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A batch as it was at `made_at`: how it stands, and how it came there."""
+    """How a batch came to be as it is."""
 
-    made_at: datetime
-    counts: RowCounts
-    dead_letters: tuple[ReasonGroup, ...]
-    # The same of refused rows; None if the batch was loaded before they were kept.
-    refused: tuple[ReasonGroup, ...] | None
     timeline: Timeline
     origin: Origin
     # What was commanded, the oldest first.
@@ -66,31 +110,118 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
     """Read the rest of what is told of the batch whose status this is. Raises UnknownBatch."""
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
-        made_at: datetime = connection.execute(select(database.now())).scalar_one()
-        commands = read_commands(connection, status.name)
-        letters, refused = status.dead_letters, status.refused
-        return Overview(
-            made_at=made_at,
-            counts=count_rows(status),
-            dead_letters=_group(
-                letters, {reason: find_cure(Reason(reason), has_seed=status.has_seeds) for reason in letters}
-            ),
-            refused=None
-            if refused is None
-            else _group(refused, {each: FAULT_CURES[RowFault(each)] for each in refused}),
-            timeline=make_timeline(read_curve(database, connection, batch.id), commands, status, made_at),
-            origin=describe_origin(batch, commands),
-            commands=commands,
+        commands = tuple(
+            Command(line.at, line.actor, line.action, line.ticket, dict(line.facts))
+            for line in audit.read(connection, status.name)
         )
+        timeline = make_timeline(read_curve(database, connection, batch.id), commands, status)
+        return Overview(timeline, describe_origin(batch, commands), commands)
 
 
-def count_rows(status: BatchStatus) -> RowCounts:
-    """Count the rows of the batch by how they ended."""
-    ended = {name: status.counts[name] for name in (Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED)}
-    return RowCounts(**ended, open=status.left, refused=status.rows_refused)
+def read_curve(database: Database, connection: Connection, batch_id: int) -> Curve:
+    """Read the curve of a batch; an empty one while no token is settled."""
+    mine = (Record.batch_id == batch_id, _AT.is_not(None))
+    first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*mine)).one()
+    if first is None:
+        return Curve()
+    width = max((last - first).total_seconds(), 1e-3) / SPANS
+    span = cast(_seconds_since(database, first) / width, Integer)
+    counted = (
+        select(
+            func.max(_AT),
+            func.max(_AT).filter(Record.status == Status.ACTIVE),
+            func.count().filter(Record.status == Status.ACTIVE),
+        )
+        .where(*mine)
+        .group_by(span)
+        .order_by(func.max(_AT))
+    )
+    moments, settled, active = list[tuple[datetime, int]](), list[float](), 0
+    for settled_at, active_at, count in connection.execute(counted):
+        settled.append(settled_at.timestamp())
+        if count:
+            active += count
+            moments.append((active_at, active))
+    return Curve(tuple(moments), settled)
 
 
-def _group(counts: Mapping[str, int], cures: Mapping[str, str]) -> tuple[ReasonGroup, ...]:
-    """The reasons with their cures, the most frequent first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(ReasonGroup(reason, count, cures[reason]) for reason, count in ordered)
+def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]:
+    """SQL for the seconds from a moment until a record was settled."""
+    since = literal(moment, UtcDateTime)
+    if database.is_sqlite:
+        return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)
+    # extract() gives an exact decimal, with which a database divides a million times more slowly.
+    return type_coerce(func.date_part("epoch", _AT - since), Float)
+
+
+def make_timeline(curve: Curve, commands: Sequence[Command], status: BatchStatus) -> Timeline:
+    """The timeline of a batch since it was loaded: up to the last token that was settled, or until now while the batch
+    is not finished."""
+    is_over = status.state in _OVER and curve.settled
+    return Timeline(
+        since=status.created_at,
+        until=datetime.fromtimestamp(curve.settled[-1], UTC) if is_over else status.read_at,
+        moments=curve.moments,
+        pauses=tuple(find_pauses(commands, curve.settled, status)),
+    )
+
+
+def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[Pause]:
+    """The pauses in their order. `settled`: when tokens were settled, as seconds since 1970 in ascending order."""
+    return [*_find_commanded(commands, settled, status), *_find_present(commands, settled, status)]
+
+
+def _find_commanded(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[Pause]:
+    """Pauses that a person began or ended."""
+    begun: Command | None = None
+    for command in commands:
+        if command.action == Action.PAUSE:
+            begun = begun or command
+        elif command.action in _ENDING:
+            reason = command.facts.get("reason")
+            if begun is not None:
+                yield Pause(begun.at, command.at, f"paused by {begun.actor}")
+            elif reason is not None and command.action == Action.RESUME:
+                since = _find_last_before(settled, command.at)
+                if since is not None:
+                    yield Pause(since, command.at, f"paused by itself: {reason}", is_start_known=False)
+            begun = None
+    if begun is not None and status.state == BatchState.PAUSED:
+        yield Pause(begun.at, None, f"paused by {begun.actor}")
+
+
+def _find_present(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[Pause]:
+    """The pause that lasts, if the batch began it by itself."""
+    if status.state != BatchState.PAUSED or status.reason is None:
+        return
+    last = next((each for each in reversed(commands) if each.action in (Action.PAUSE, *_ENDING)), None)
+    since = _find_last_before(settled, status.read_at)
+    if since is not None and (last is None or last.action != Action.PAUSE):
+        yield Pause(since, None, f"paused by itself: {status.reason}", is_start_known=False)
+
+
+def _find_last_before(settled: Sequence[float], at: datetime) -> datetime | None:
+    """When the last token before a moment was settled."""
+    place = bisect_right(settled, at.timestamp())
+    return datetime.fromtimestamp(settled[place - 1], at.tzinfo) if place else None
+
+
+def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> Origin:
+    """Say where the batch comes from. `commands`: those for it, with that of its load."""
+    load = next((each for each in commands if each.action == Action.LOAD), None)
+    facts = load.facts if load else {}
+    sha256 = facts.get("sha256")
+    if (batch.may_pair or batch.may_import) and sha256 == batch.file_sha256:
+        # A line of before, in which files and switches have one digest together, with which no file can be compared.
+        sha256 = None
+    return Origin(
+        file=batch.file,
+        sha256=sha256,
+        environment=batch.environment,
+        environment_id=batch.environment_id,
+        loaded_at=batch.created_at,
+        loaded_by=load.actor if load else None,
+        ticket=load.ticket if load else None,
+        list_file=facts.get("list_file"),
+        list_sha256=facts.get("list_sha256"),
+    )

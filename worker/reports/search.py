@@ -1,23 +1,97 @@
-"""Searches the records: by the beginning of what is known of a token and its user, by batch, status and reason."""
+"""Searches the records: by the beginning of what is known of a token and its user, by batch, status and reason; finds
+the tokens that a person names, by a serial number, the id of a device, or a record's number; and reads the rows of a
+batch's file that were refused at loading."""
 
 from __future__ import annotations
 
+import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, exists, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
 from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
-from worker.reports.named_tokens import list_environment_ids, spell_serial_number
-from worker.reports.refused_rows import RefusedLine, read_refused
-from worker.reports.search_conditions import NAMES, SERIAL, any_begins, begins, id_begins, is_in_range, sorts_by_code
+from worker.observability.counting import agree, count_things
+
+# What names a person beside the id of its user.
+NAMES: tuple[InstrumentedAttribute[Any], ...] = (Record.username, Record.email, Record.external_id)
+# Characters of a serial number, as PingOne allows them; and one that sorts behind all of them.
+SERIAL = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
+_BEHIND = "~"
+# The beginning of an id of PingOne, which is kept in small letters.
+_ID = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
+# Collations of PostgreSQL that sort by the characters' codes, as SQLite does, in small letters.
+_BY_CODE = frozenset({"c", "posix", "c.utf8", "c.utf-8"})
+# The form of PingOne's ids, in lower case. Nothing else is looked for among them: that reads the whole table.
+_WHOLE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# A record's number behind its #, since a bare one may begin a serial number: at most what the key has room for.
+_NUMBER = re.compile(r"#([0-9]{1,18})", re.ASCII)
+
+# A token: the id of its environment, and its serial number.
+Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password
+
+
+class NotKept(Exception):
+    """The refused rows of a batch are not known, since it was loaded before they were kept."""
+
+    def __init__(self, batch: str, rows: int) -> None:
+        super().__init__(
+            f"batch {batch!r} was loaded before refused rows were kept: of its file {count_things(rows, 'row')} "
+            f"{agree(rows, 'was', 'were')} refused, and which is not known here. Examine the file again: "
+            "oathbulk check FILE"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A row that was refused: where it stands, which token it is if that is known, and why, with the cure."""
+
+    batch: str
+    file: str
+    row_number: int
+    environment: str
+    environment_id: str
+    serial_number: str | None
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"Row {self.row_number} of {self.batch} was refused: {self.detail}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as `oathbulk show --json` prints it."""
+        return {
+            "batch": self.batch,
+            "row": self.row_number,
+            "file": self.file,
+            "status": REFUSED,
+            "reason": self.reason,
+            "meaning": self.detail,
+            "serial_number": self.serial_number,
+        }
+
+
+_PLAIN = (RefusedRow.row_number, RefusedRow.environment_id, RefusedRow.serial_number)
+_LINE = (*_PLAIN, RefusedRow.reason, RefusedRow.detail, Batch.name.label("batch"), Batch.file, Batch.environment)
+
+
+def read_refused(
+    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
+) -> Iterator[RefusedLine]:
+    """Read the refused rows that fulfil the conditions: those of the latest batch first, in the order of its file."""
+    listed = select(*_LINE).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
+    ordered = listed.order_by(RefusedRow.batch_id.desc(), RefusedRow.row_number).limit(limit)
+    for row in connection.execute(ordered):
+        yield RefusedLine(**row._mapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,3 +284,93 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
         return Findings(found, 0)
     count = connection.scalar(select(func.count().cast(Integer)).select_from(Record).where(condition)) or 0
     return Findings(found, count - len(found))
+
+
+def list_environment_ids(connection: Connection) -> list[str]:
+    """List the ids of all environments that batches were loaded for. The index of serial numbers begins with them."""
+    return list(connection.scalars(select(Batch.environment_id).distinct()))
+
+
+def spell_serial_number(text: str) -> list[str]:
+    """The spellings in which a serial number may be stored that somebody types."""
+    return list(dict.fromkeys((text, text.upper(), text.lower())))
+
+
+def find_tokens(connection: Connection, text: str) -> list[Token]:
+    """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
+    environments, spellings = list_environment_ids(connection), spell_serial_number(text)
+    has_serial_number = and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
+    found = _select_tokens(connection, has_serial_number)
+    if found := found + _select_refused_tokens(connection, environments, spellings, found):
+        return found
+    if _WHOLE_ID.fullmatch(text.lower()):
+        return _select_tokens(connection, Record.device_id == text.lower())
+    number = _NUMBER.fullmatch(text)
+    return _select_tokens(connection, Record.id == int(number[1])) if number else []
+
+
+def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> list[Token]:
+    """Find the tokens whose records fulfil the condition, those loaded last at the end."""
+    tokens = (
+        select(Record.environment_id, Record.serial_number)
+        .where(condition, is_of_kept_batch())
+        .group_by(Record.environment_id, Record.serial_number)
+        .order_by(func.max(Record.id))
+    )
+    return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
+
+
+def _select_refused_tokens(
+    connection: Connection, environments: Sequence[str], spellings: Sequence[str], known: Sequence[Token]
+) -> list[Token]:
+    """Find the tokens with these serial numbers of which nothing but refused rows is there: that are not known."""
+    tokens = (
+        select(RefusedRow.environment_id, RefusedRow.serial_number)
+        .where(RefusedRow.environment_id.in_(environments), RefusedRow.serial_number.in_(spellings))
+        .distinct()
+    )
+    found = [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
+    return [token for token in found if token not in known]
+
+
+def is_in_range(text: str) -> ColumnElement[bool]:
+    """Whether the serial number begins with the text, as a range that an index serves where texts sort by the codes of
+    their characters."""
+    return and_(Record.serial_number >= text, Record.serial_number < text + _BEHIND)
+
+
+def begins(column: ColumnElement[str] | InstrumentedAttribute[Any], text: str) -> ColumnElement[bool]:
+    """Whether the column begins with the text, in large or small letters. No index serves this."""
+    return column.istartswith(text, autoescape=True)
+
+
+def id_begins(text: str, *columns: InstrumentedAttribute[str]) -> list[ColumnElement[bool]]:
+    """For each column of ids, whether it begins with the text. None where no id of PingOne does: each would be compared
+    for nothing."""
+    small = text.lower()
+    return [column.startswith(small, autoescape=True) for column in columns] if _ID.fullmatch(small) else []
+
+
+def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
+    """Whether anything that is known of the record begins with the text. Every record is read for it."""
+    each = func.json_each if connection.dialect.name == "sqlite" else func.json_each_text
+    own = each(Record.extra).table_valued("key", "value")
+    is_value = exists().where(begins(cast(own.c.value, String), sought))
+    # To take the columns apart costs most. It is done where the text stands behind a quotation mark somewhere.
+    quoted = '"' + json.dumps(sought)[1:-1]
+    is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
+    serial_number = [begins(Record.serial_number, sought)] if SERIAL.fullmatch(sought) else []
+    plain = [begins(column, sought) for column in (*NAMES, Record.lot)]
+    return or_(*serial_number, *id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
+
+
+def sorts_by_code(connection: Connection) -> bool:
+    """Whether the database sorts texts by the codes of their characters. Where it sorts as a language does, what begins
+    with the same letters need not stand together."""
+    if connection.dialect.name == "sqlite":
+        return True
+    # As JSON, since PostgreSQL before 15 has no column for the provider.
+    asked = "SELECT to_jsonb(d) FROM pg_database d WHERE datname = current_database()"
+    facts: dict[str, Any] = connection.exec_driver_sql(asked).scalar_one()
+    provider = facts.get("datlocprovider", "c")
+    return provider == "b" or (provider == "c" and str(facts["datcollate"]).lower() in _BY_CODE)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from worker.fleet import KnownProcess
-from worker.reports.rehearsal import Rehearsal
-from worker.reports.sentences.run_command import write_run
 
 # Seconds after which due work of which nothing has moved counts as a stall.
 STILL_AFTER = 60.0
@@ -30,6 +30,34 @@ class Cause(StrEnum):
     TICK = "tick"
     PREPARATION = "preparation"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """The home of a rehearsal, which has one of its own, and whose PingOne ends with it. `program`: how `oathbulk` is
+    typed in the shell of who reads of it."""
+
+    home: Path
+    program: str = "oathbulk"
+
+    def write(self, command: str) -> str:
+        """Write a command of `oathbulk` so that it meets this rehearsal's batch, and no other of the same name."""
+        return f"OATHBULK_HOME={quote(str(self.home.absolute()))} {self.program}{command.removeprefix('oathbulk')}"
+
+    def describe_end(self) -> str:
+        """Say that nothing of the batch can go again, and how that is practised: with tokens of which some need fresh
+        OTPs, served by a simulator that prints the whole way to their being active."""
+        practise = f"{self.program} simulator --tokens 12 --pairs pairs.csv --troubles 1"
+        return f"The PingOne of this rehearsal ended with it. To practise how tokens come back: {practise}"
+
+    def describe_interruption(self) -> str:
+        """Say what to do where no worker comes to the batch, which was interrupted unless it has just begun."""
+        return f"If this rehearsal was interrupted, its PingOne ended with it: `{self.program} rehearse` begins anew."
+
+
+def write_run(batch: str) -> str:
+    """Write the command that works on a batch here, from where it is."""
+    return f"oathbulk run {quote(batch)}"
 
 
 @dataclass(frozen=True, slots=True)

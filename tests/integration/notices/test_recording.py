@@ -25,8 +25,8 @@ from worker.config.settings import Settings
 from worker.database.engine import NOTICE_LOCK, Database
 from worker.notices.notifier import make_notifier
 from worker.notices.recording import Recorder
+from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.stall import STILL_AFTER
-from worker.reports.status import read_statuses, take_environment_for_license
 from worker.rules.breaker import Thresholds
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter

@@ -18,10 +18,9 @@ from worker.batches.finding import BatchPurged
 from worker.database.engine import Database
 from worker.notices.recording import Recorder
 from worker.purging import purging as module
-from worker.reports.history import UnknownToken, read_histories
+from worker.reports.facts import read_statuses
 from worker.reports.search import Sought, search
-from worker.reports.status import read_statuses
-from worker.reports.status_json import make_status_json
+from worker.reports.token_history import UnknownToken, read_histories
 
 PERSON = {"username": "lea.santos", "email": "lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
 
@@ -41,7 +40,7 @@ def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_
 
     (after,) = read_statuses(desk.database, "july")
     assert after.purged_at is not None
-    told, kept = make_status_json(after), make_status_json(before)
+    told, kept = after.to_json(), before.to_json()
     changing = {"purged_at", "pace", "still_for_seconds"}
     assert {name for name in told if told[name] != kept[name]} <= changing
     assert (after.counts["active"], after.total, after.state) == (3, 3, "finished")

@@ -32,7 +32,7 @@ from worker.database.row_writer import RowWriter
 from worker.intake import open_shipment
 from worker.leases.attempt_line import CallSummary
 from worker.leases.worker import Leases
-from worker.reports.status import read_statuses
+from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Retry
 from worker.simulator.shipment import make_shipment

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.record_states import Status
 from worker.fleet import KnownProcess
-from worker.reports.refused_rows import RefusedLine
+from worker.reports.search import RefusedLine
 from worker.reports.stall import Fleet
 from worker.reports.token_history import BatchOfRecord, PastAttempt, PastRecord, TokenHistory
 

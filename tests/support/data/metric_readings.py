@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.batch import BatchState
 from models.reason import PauseReason, Reason
-from models.record_states import Status
-from worker.cli.metric_families import MetricsCollector
+from support.data.statuses import batch
+from worker.cli.metrics_exporter import MetricsCollector
 from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.attempt_durations import AttemptTotals
-from worker.reports.metrics import BatchReading, Reading
-from worker.reports.record_counts import BatchCounts
+from worker.reports.metrics import AttemptTotals, Reading
 from worker.reports.stall import Fleet
 
 NOW = datetime(2026, 5, 4, 13, tzinfo=UTC)
@@ -35,29 +33,25 @@ class MadeUp:
         return self.reading
 
 
-def make_counts(*, dead: int = 0, old_devices: int = 0, **statuses: int) -> BatchCounts:
-    counts = BatchCounts(old_devices=old_devices, dead_letters={str(Reason.LOCKED): dead} if dead else {})
-    counts.statuses |= statuses | {str(Status.DEAD_LETTER): dead}
-    return counts
-
-
 def make_process(name: str, sick: str | None = None, tick: float | None = None) -> KnownProcess:
     return KnownProcess(name, sick is None, NOW, tick, NOW if sick else None, sick, "mend it" if sick else None)
 
 
 def make_reading() -> Reading:
     """A reading of which every metric has a sample."""
-    running = BatchReading(
-        "july",
-        "default",
-        str(BatchState.RUNNING),
-        None,
-        make_counts(dead=5, old_devices=2, active=15, pending=80),
+    running = replace(
+        batch(dead_letter=5, active=15, pending=80),
+        name="july",
+        dead_letters={str(Reason.LOCKED): 5},
+        old_devices=2,
         still_for=75.0,
-        oldest_due_for=90.0,
-        cause="broker",
+        read_at=NOW,
+        next_due_at=NOW - timedelta(seconds=90),
+        fleet=Fleet(broker="out of reach"),
     )
-    paused = BatchReading("august", "second", str(BatchState.PAUSED), PauseReason.CREDENTIALS, make_counts(pending=3))
+    paused = replace(
+        batch(str(BatchState.PAUSED), pending=3), name="august", environment="second", reason=PauseReason.CREDENTIALS
+    )
     attempts = AttemptTotals(
         Counter({(1, "active"): 15, (None, "retry"): 4}),
         Counter({("active", 1): 14, ("active", 13): 1}),

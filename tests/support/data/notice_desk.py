@@ -15,7 +15,7 @@ from worker.notices.notifier import Notifier
 from worker.notices.recording import Recorder
 from worker.notices.stalls import StallWatch
 from worker.notices.webhook import Reply
-from worker.reports.status import take_environment_for_license
+from worker.reports.facts import take_environment_for_license
 
 TAKEN = Reply(204)
 

@@ -27,8 +27,7 @@ from worker.config.sources import load_environment, load_settings
 from worker.database.engine import Database
 from worker.embedded.home import home_key
 from worker.intake import Shipment, open_assignment, open_shipment
-from worker.reports.batch_status import BatchStatus
-from worker.reports.status import read_statuses
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.simulator.box import Box
 from worker.simulator.shipment import MadeShipment
 from worker.vault.keyring import load_keyring

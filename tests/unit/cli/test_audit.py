@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from worker.cli.audit import _draw_table
-from worker.cli.room import Room
+from worker.cli.layout import PIPE, Room
 
 AT = datetime(2026, 7, 1, 8, 0, tzinfo=UTC)
 FACTS = {"file": "boxes/july.csv", "records": 3000, "rows_refused": 0, "environment": "default"}
@@ -19,14 +19,14 @@ def line(number: int, **fields: Any) -> Any:
 
 
 def test_where_there_is_room_a_line_of_the_audit_is_one_line() -> None:
-    for room in (None, Room(200, 24)):
-        head, first = _draw_table([line(1)], room)
+    for room in (PIPE, Room(200, 24)):
+        head, first = (each.plain for each in _draw_table([line(1)], room))
         assert head.split() == ["line", "when", "(UTC)", "who", "what", "batch", "ticket", "facts"]
         assert first.endswith("CHG-1   file=boxes/july.csv, records=3000, rows_refused=0, environment=default")
 
 
 def test_on_a_narrow_terminal_the_facts_stand_below_their_line_and_nothing_is_cut() -> None:
-    drawn = list(_draw_table([line(1), line(2, action="pause", facts={})], Room(60, 24)))
+    drawn = [each.plain for each in _draw_table([line(1), line(2, action="pause", facts={})], Room(60, 24))]
     assert drawn[2].split() == ["1", "2026-07-01", "08:00:00", "ann@desk", "load", "july", "CHG-1"]
     assert drawn[3:5] == ["      file=boxes/july.csv, records=3000, rows_refused=0,", "      environment=default"]
     assert (drawn[5].split()[0], len(drawn)) == ("2", 6)

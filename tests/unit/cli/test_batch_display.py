@@ -5,63 +5,17 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
+from support.data.statuses import FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
 from models.reason import Reason
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch
-from worker.cli.batch_table import draw_batches
-from worker.cli.room import Room
-from worker.fleet import KnownProcess
-from worker.reports.batch_status import BatchStatus
-from worker.reports.stall import Fleet
-from worker.reports.status_json import make_status_json
-
-LOADED = datetime(2024, 11, 24, 12, 0, tzinfo=UTC)
-NOTHING = {str(status): 0 for status in Status}
-FLEET = Fleet([KnownProcess("host:1", True, LOADED, 1.0, None, None, None)])
-
-
-def batch(state: str = "running", pace: float = 0.0, **counts: int) -> BatchStatus:
-    return BatchStatus(
-        name="pallet-7",
-        environment="default",
-        state=state,
-        reason=None,
-        detail=None,
-        total=sum(counts.values()),
-        rows_refused=0,
-        counts=NOTHING | counts,
-        dead_letters={},
-        resynced=0,
-        attempts=0,
-        otp_posts=0,
-        requests=0,
-        rate_limited=0,
-        created_at=LOADED,
-        finished_at=None,
-        pace=pace,
-        next_due_at=None,
-        fleet=FLEET,
-    )
-
-
-RUNNING = batch(pace=10.0, pending=500, queued=60, activating=40, active=400)
-CLOSES = datetime(2026, 11, 26, 4, 30, tzinfo=UTC)
-PAUSED = replace(
-    batch("paused", pending=9, active=1), reason="credentials", detail="PingOne refused the credentials. Check them."
-)
-CANCELLED = batch("cancelled", cancelled=6, active=4)
-FINISHED = replace(batch("finished", active=10), finished_at=LOADED + timedelta(minutes=1, seconds=35))
-SOME_LEFT = replace(
-    batch("finished", active=7, dead_letter=3),
-    finished_at=LOADED + timedelta(hours=2, minutes=5),
-    dead_letters={"locked": 1, "invalid_otp": 2},
-)
+from worker.cli.batch_display import draw_batch, draw_batches
+from worker.cli.layout import Room
+from worker.reports.facts import BatchStatus
 
 
 def seen(picture: RenderableType, width: int = 400) -> str:
@@ -129,7 +83,8 @@ def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_on
 
 def test_the_bar_of_a_terminal_that_has_only_ascii_is_drawn_of_that():
     page = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
-    Console(file=page, width=80).print(draw_batch(batch(active=5, dead_letter=2, pending=3), NARROW))
+    drawn = draw_batch(batch(active=5, dead_letter=2, pending=3), Room(80, 23, is_ascii=True))
+    Console(file=page, width=80).print(drawn)
     page.seek(0)
     assert "=" * 20 + "x" * 8 + "-" * 12 in page.read()
 
@@ -177,7 +132,7 @@ def test_the_eta_is_what_is_left_at_the_present_pace():
 
 
 def test_the_same_goes_out_as_json_with_every_promised_key():
-    facts = make_status_json(replace(SOME_LEFT, rows_refused=2))
+    facts = replace(SOME_LEFT, rows_refused=2).to_json()
     promised = (
         "batch environment state reason total rows_refused counts resynced attempts otp_posts requests rate_limited"
         " dead_letters created_at finished_at"

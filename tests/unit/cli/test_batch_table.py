@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unit.cli.test_batch_display import CANCELLED, NARROW, PAUSED, RUNNING, SOME_LEFT, seen
+from support.data.statuses import CANCELLED, PAUSED, RUNNING, SOME_LEFT
+from unit.cli.test_batch_display import NARROW, seen
 
-from worker.cli.batch_table import draw_batches
-from worker.reports.sentences.outlook import describe_outlook
+from worker.cli.batch_display import draw_batches
+from worker.reports.sentences import describe_outlook
 
 MENDED = replace(
     SOME_LEFT,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from unit.cli.test_batch_display import SOME_LEFT, batch
+from support.data.statuses import SOME_LEFT, batch
 
 from models.reason import CURES, SEED_CURES, Reason
-from worker.cli.dead_letter_display import draw_dead_letters
-from worker.cli.room import Room
-from worker.reports.sentences.short_cures import LONGEST, SHORT_CURES, SHORT_SEED_CURES
+from worker.cli.batch_display import draw_dead_letters
+from worker.cli.layout import PIPE, Room
+from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 
 TERMINAL = Room(80, 23)
 LETTERS = {str(reason): 10 + number for number, reason in enumerate(Reason)}
@@ -39,7 +39,7 @@ def test_every_reason_has_a_short_cure_that_80_columns_have_room_for():
     assert set(SHORT_CURES) == set(Reason)
     assert set(SHORT_SEED_CURES) == set(Reason)
     assert max(map(len, [*SHORT_CURES.values(), *SHORT_SEED_CURES.values()])) <= LONGEST
-    assert not any("…" in line for line in draw(replace(MANY, dead_letters=LETTERS | {"locked": 99999}), left=None))
+    assert not any("…" in line for line in draw(replace(MANY, dead_letters=LETTERS | {"locked": 99999}), left=1000))
 
 
 def test_a_batch_of_seeds_has_the_cures_of_seeds():
@@ -79,6 +79,6 @@ def test_with_cures_all_of_them_are_written_out_whatever_the_room():
 
 
 def test_elsewhere_than_on_a_terminal_each_reason_is_one_line_with_all_of_its_cure():
-    lines = draw(replace(MANY, state="finished"), None, None)
+    lines = draw(replace(MANY, state="finished"), PIPE, PIPE.height)
     assert len(lines) == 1 + len(Reason)
     assert all(any(f"{reason} " in line and CURES[reason] in line for line in lines) for reason in Reason)

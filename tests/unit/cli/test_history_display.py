@@ -9,10 +9,10 @@ from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, 
 
 from models.reason import CURES, Reason
 from models.record_states import Status
-from worker.cli.history_display import draw_history
-from worker.reports.sentences.history import describe_attempt, tell_attempts
-from worker.reports.sentences.next_step import NextStep
+from worker.cli.layout import Room
+from worker.cli.show import draw_history
 from worker.reports.token_history import TokenHistory
+from worker.reports.token_sentences import NextStep, describe_attempt, tell_attempts
 
 REFUSED = past_attempt(
     number=2,
@@ -44,7 +44,7 @@ STEP = NextStep("nothing by itself", "A replay has no OTP of it to send.", "oath
 def seen(token: TokenHistory, width: int = 400, step: NextStep = STEP) -> str:
     """Render the drawing as text, as a terminal without colours shows it."""
     page = io.StringIO()
-    Console(file=page, width=width, highlight=False, markup=False).print(draw_history(token, step))
+    Console(file=page, width=width, highlight=False, markup=False).print(draw_history(token, step, Room(width, 24)))
     return page.getvalue()
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from rich.console import Console
 from support.data.histories import DEVICE, NOW, USER, refused_line
 
-from worker.cli.search_display import draw_findings
+from worker.cli.layout import PIPE, Room
+from worker.cli.show import draw_findings
 from worker.reports.search import Findings, Found, Sought
 
 WAITING = Found(
@@ -37,7 +38,7 @@ IN_WORK = replace(WAITING, status="activating")
 def seen(findings: Findings, width: int = 400, *, is_piped: bool = False) -> list[str]:
     page = io.StringIO()
     Console(file=page, width=width, highlight=False, markup=False).print(
-        draw_findings(findings, Sought(text="MADE")), soft_wrap=is_piped
+        draw_findings(findings, Sought(text="MADE"), PIPE if is_piped else Room(width, 24)), soft_wrap=is_piped
     )
     return page.getvalue().splitlines()
 

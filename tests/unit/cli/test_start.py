@@ -60,7 +60,7 @@ def test_neither_the_list_of_commands_nor_the_version_waits_for_any_library(tmp_
 def test_a_status_waits_for_nothing_but_what_reads_the_database(sqlite_url: str, tmp_path: Path) -> None:
     assert (tmp_path / "oathbulk.db").exists()
     loaded = list_modules(tmp_path, "status")
-    assert {"worker.cli.status", "worker.reports.status", "worker.database.engine"} <= loaded
+    assert {"worker.cli.status", "worker.reports.facts", "worker.database.engine"} <= loaded
     assert loaded & (NEEDED_BY_WORKERS_AND_MIGRATIONS | NEEDED_BY_COMMANDS_THAT_CALL) == set()
 
 

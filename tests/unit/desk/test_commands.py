@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from unit.cli.test_batch_display import batch
+from support.data.statuses import batch
 
 from worker.desk.commands import COMMANDS, LONGEST_TICKET, Order, Unfit
 from worker.pace.paces import KnownPace

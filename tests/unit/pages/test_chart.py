@@ -8,7 +8,7 @@ import pytest
 from support.data.overviews import make_timeline, minutes
 
 from worker.pages.chart import BOTTOM, MOST_TICKS, TOP, WIDTH, Chart, choose_top, draw_chart
-from worker.reports.timeline import Pause, Timeline
+from worker.reports.overview import Pause, Timeline
 
 
 def draw(timeline: Timeline) -> Chart:

@@ -7,7 +7,8 @@ from importlib.resources import files
 
 import pytest
 
-from worker.pages.rendering import make_environment, mark_code
+from worker.observability.counting import write_share
+from worker.pages.batch_page import make_environment, mark_code, write_exact_share
 
 
 def test_commands_in_a_sentence_are_set_as_code() -> None:
@@ -44,3 +45,18 @@ def test_text_is_readable_on_each_ground(scheme: int) -> None:
     for ground in ("paper", "wash", "accent-wash"):
         for text in ("ink", "quiet", "accent"):
             assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+
+
+@pytest.mark.parametrize(
+    ("share", "said", "exactly"),
+    [
+        (0, "0 %", "0 %"),
+        (0.00001, "0.1 %", "0.1 %"),
+        (0.123, "12 %", "12.3 %"),
+        (0.98633, "99 %", "98.6 %"),
+        (0.99999, "99.9 %", "99.9 %"),
+        (1, "100 %", "100 %"),
+    ],
+)
+def test_a_share_is_never_rounded_to_nothing_or_to_all(share: float, said: str, exactly: str) -> None:
+    assert (write_share(share), write_exact_share(share)) == (said, exactly)

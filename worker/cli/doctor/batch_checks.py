@@ -8,8 +8,8 @@ from worker.batches.finding import read_running
 from worker.cli.doctor.finding import Finding, fault
 from worker.installation.installation import Installation
 from worker.installation.statuses import read_statuses
-from worker.reports.batch_status import BatchStatus
-from worker.reports.sentences.durations import format_duration
+from worker.observability.counting import format_duration
+from worker.reports.facts import BatchStatus
 
 
 def read_running_statuses(installation: Installation) -> list[BatchStatus]:

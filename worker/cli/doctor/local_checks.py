@@ -15,7 +15,7 @@ from worker.config.sources import SECRETS, find_credentials
 from worker.embedded.errors import FREE_SPACE
 from worker.installation import broker_check
 from worker.installation.installation import Installation
-from worker.reports.sentences.durations import format_duration
+from worker.observability.counting import format_duration
 from worker.vault.key_files import AUDIT, ENCRYPTION
 
 # Bytes that should be free: room for a large batch and the logs.

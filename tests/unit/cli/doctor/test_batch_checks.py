@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unit.cli.test_batch_display import FLEET, RUNNING
+from support.data.statuses import FLEET, RUNNING
 
 from worker.cli.doctor.batch_checks import check_batches
 from worker.cli.doctor.finding import State

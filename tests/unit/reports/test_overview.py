@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from support.data.overviews import minutes
-from unit.cli.test_batch_display import FINISHED, PAUSED
+from support.data.statuses import FINISHED, PAUSED
 
-from worker.reports.audited import Command
-from worker.reports.batch_status import BatchStatus
-from worker.reports.timeline import Pause, find_pauses
+from worker.reports.facts import BatchStatus
+from worker.reports.overview import Command, Pause, find_pauses
 
 SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
 
@@ -20,7 +19,7 @@ def command(at: float, action: str, **facts: Any) -> Command:
 
 
 def find(*commands: Command, status: BatchStatus = FINISHED, settled: list[float] = SETTLED) -> list[Pause]:
-    return find_pauses(commands, settled, status, minutes(60))
+    return find_pauses(commands, settled, replace(status, read_at=minutes(60)))
 
 
 def test_a_pause_lasts_until_the_batch_runs_again_or_is_cancelled() -> None:

@@ -1,11 +1,12 @@
-"""Texts are broken between words for a terminal, and a command in them stays whole, so that it can be pasted."""
+"""How texts and columns are laid out: texts are broken between words for a terminal, and a command in them stays whole,
+so that it can be pasted."""
 
 from __future__ import annotations
 
 import pytest
 from rich.text import Text
 
-from worker.cli.wrapping import wrap
+from worker.cli.layout import PIPE, Room, align, label_text, wrap
 
 EXPORT = "oathbulk export july --left -o july-left.csv"
 
@@ -60,3 +61,36 @@ def test_a_command_between_backticks_stays_whole() -> None:
 
 def test_the_name_alone_is_no_command() -> None:
     assert lines("How oathbulk reads it is told there", 14) == ["How oathbulk", "reads it is", "told there"]
+
+
+LONG = "one two three four five six seven eight nine ten"
+
+
+def lay_out(label: str, text: str, width: int, **options: int) -> list[str]:
+    return [line.plain for line in label_text(label, text, Room(width, 24), **options)]
+
+
+def test_a_line_that_is_too_long_goes_on_below_its_text() -> None:
+    assert lay_out("user", LONG, 40, indent=2) == [
+        "  user      one two three four five six",
+        "            seven eight nine ten",
+    ]
+
+
+def test_in_a_pipe_a_line_stays_whole() -> None:
+    assert [line.plain for line in label_text("user", LONG, PIPE, indent=2)] == [f"  user      {LONG}"]
+
+
+def test_a_label_that_is_too_wide_keeps_a_gap() -> None:
+    assert lay_out("Cost centre of the unit", "4711", 80) == ["Cost centre of the unit 4711"]
+
+
+def test_text_from_outside_cannot_begin_a_line_of_its_own() -> None:
+    (line,) = lay_out("user", "eve\nNext  nothing: it is active\x1b[2J", 80)
+
+    assert line == "user      eve\\nNext  nothing: it is active\\u001b[2J"
+
+
+def test_columns_are_as_wide_as_their_widest_cell_and_numbers_stand_at_the_right() -> None:
+    rows = [("batch", "tokens"), ("日本", ("7", "red")), ("b", "12")]
+    assert [line.plain for line in align(rows, right=(1,))] == ["batch  tokens", "日本        7", "b          12"]

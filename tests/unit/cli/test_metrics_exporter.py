@@ -1,21 +1,27 @@
-"""The metrics that are made of what was read."""
+"""The metrics that are made of what was read, and the HTTP server of `oathbulk metrics`."""
 
 from __future__ import annotations
 
 import math
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from support.data.metric_readings import (
     Samples,
     find_values,
-    make_counts,
     make_process,
     make_reading,
     parse_metrics,
     write_metrics,
 )
+from support.data.statuses import batch
 
+from worker.cli.metrics_exporter import answer, make_server
 from worker.reports.metrics import Reading
 from worker.reports.stall import Fleet
 
@@ -37,9 +43,8 @@ def test_dead_letters_are_a_part_of_what_is_final(samples: Samples) -> None:
 
 
 def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Reading) -> None:
-    (running, _) = reading.batches
-    new = replace(running, counts=make_counts(pending=100))
-    assert parse_metrics(write_metrics(replace(reading, batches=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
+    new = replace(batch(pending=100), name="july")
+    assert parse_metrics(write_metrics(replace(reading, statuses=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
 
 
 def test_a_bucket_counts_what_is_in_those_below(samples: Samples) -> None:
@@ -84,3 +89,46 @@ def test_the_last_tick_is_that_of_any_worker(samples: Samples) -> None:
 def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: Reading) -> None:
     quiet = replace(reading, fleet=Fleet([make_process("a")]))
     assert parse_metrics(write_metrics(quiet))["oathbulk_last_tick_age_seconds", ()] == math.inf
+
+
+def fail() -> bytes:
+    raise OperationalError("SELECT secret", {"otp": "308714"}, Exception("connection refused"))
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of a server that serves three letters."""
+    with make_server("127.0.0.1", 0, lambda: b"abc") as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def read(port: int) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        text: bytes = response.read()
+    return text
+
+
+def test_the_metrics_are_served(port: int) -> None:
+    assert read(port) == b"abc"
+
+
+def test_a_connection_that_sends_nothing_keeps_nobody_waiting(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)):
+        assert read(port) == b"abc"
+
+
+def test_other_pages_are_not_there() -> None:
+    assert answer(fail, "/../etc/passwd")[0] == "404 Not Found"
+
+
+def test_a_database_that_is_away_is_told_without_the_statement() -> None:
+    status, _, text = answer(fail, "/metrics")
+    assert status == "503 Service Unavailable"
+    assert b"connection refused" in text
+    assert b"SELECT" not in text
+    assert b"308714" not in text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.reports.hand_out import IF_REFUSED, advise, count_presses
+from worker.reports.export import IF_REFUSED, advise, count_presses
 
 
 @pytest.mark.parametrize(

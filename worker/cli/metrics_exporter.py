@@ -1,0 +1,248 @@
+"""What `oathbulk metrics` serves: the metrics by name, as Prometheus reads them
+(https://prometheus.io/docs/instrumenting/exposition_formats/), and the HTTP server of their one page.
+
+No label holds a serial number, a user or an id: they are names of batches, environments and licenses, and words of
+ours."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, TypeAlias
+from wsgiref import simple_server
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import DBAPIError
+
+from models.attempt import Outcome
+from models.batch import BatchState
+from models.record_states import Status
+from worker.cli.failures import explain_server_failure
+from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Reading
+from worker.reports.stall import Fleet
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+log = structlog.get_logger()
+
+# Of an answer: its status line, its media type, its text.
+Answer: TypeAlias = tuple[str, str, bytes]
+
+_PLAIN = "text/plain; charset=utf-8"
+# Seconds after which a connection that sends no request is closed.
+_LONGEST_REQUEST = 10
+# The labels of all metrics of a batch.
+_BATCH = ("batch", "environment")
+# Milliseconds a second.
+_MS = 1000
+# The cause of a standstill that is too short to be a stall.
+NO_CAUSE = "none"
+# Of a metric: the values of its labels, and its value.
+Sample: TypeAlias = "tuple[tuple[str, ...], float]"
+
+
+class MetricsCollector(Collector):
+    """Reads the database whenever it is asked for the metrics."""
+
+    def __init__(self, reader: MetricsReader) -> None:
+        self._reader = reader
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the database and make the metrics. Raises DBAPIError."""
+        reading = self._reader.read()
+        yield from _make_batches(reading)
+        yield from _make_attempts(reading)
+        yield from _make_paces(reading)
+        yield from _make_fleet(reading.fleet)
+        yield _gauge("database_read_seconds", "How long reading all this took.", (), [((), reading.took)])
+        yield _gauge(
+            "record_counts_age_seconds",
+            "How long ago the records of batches that are not finished were counted.",
+            (),
+            [((), reading.counts_age)],
+        )
+
+
+def make_server(bind: str, port: int, generate: Callable[[], bytes]) -> simple_server.WSGIServer:
+    """Make a server that listens on this address, and serves what `generate` returns. Raises OSError."""
+    kind = _ServerOnV6 if ":" in bind else _Server
+    return simple_server.make_server(bind, port, partial(_serve, generate), kind, _QuietHandler)
+
+
+def answer(generate: Callable[[], bytes], path: str) -> Answer:
+    """Answer a request for this path. Where the database fails, that is 503, so that Prometheus counts the exporter as
+    down."""
+    if path not in ("/metrics", "/"):
+        return "404 Not Found", _PLAIN, b"See /metrics.\n"
+    try:
+        return "200 OK", CONTENT_TYPE_LATEST, generate()
+    except DBAPIError as error:
+        why = explain_server_failure(error)
+        log.warning("metrics_not_read", why=why)
+        return "503 Service Unavailable", _PLAIN, f"{why}\n".encode()
+
+
+def _serve(generate: Callable[[], bytes], environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """Answer a request, as a WSGI application."""
+    status, media_type, text = answer(generate, environ["PATH_INFO"])
+    start_response(status, [("Content-Type", media_type), ("Content-Length", str(len(text)))])
+    return [text]
+
+
+class _Server(ThreadingMixIn, simple_server.WSGIServer):
+    """Serves each connection in a thread of its own, so that one which sends nothing keeps no scrape waiting."""
+
+    daemon_threads = True
+
+
+class _ServerOnV6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _QuietHandler(simple_server.WSGIRequestHandler):
+    """Reads requests without a line in the log for each."""
+
+    timeout = _LONGEST_REQUEST
+
+    def log_message(self, format: str, *_: object) -> None:
+        """Log nothing."""
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Sample]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"oathbulk_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _make_batches(reading: Reading) -> Iterator[Metric]:
+    named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
+    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
+    yield _gauge(
+        "records",
+        "Records by status.",
+        (*_BATCH, "status"),
+        (((*name, status), number) for name, batch in named for status, number in batch.counts.items()),
+    )
+    yield _gauge(
+        "dead_letters",
+        "Dead letters by reason.",
+        (*_BATCH, "reason"),
+        (((*name, reason), number) for name, batch in named for reason, number in sorted(batch.dead_letters.items())),
+    )
+    yield _gauge(
+        "dead_letter_ratio",
+        "Part of the final records that are dead letters.",
+        _BATCH,
+        ((name, batch.counts[Status.DEAD_LETTER] / max(batch.final, 1)) for name, batch in named),
+    )
+    yield _gauge(
+        "devices_about_to_expire",
+        "Devices that wait for activation for 20 to 24 hours; after 24 PingOne deletes them.",
+        _BATCH,
+        ((name, batch.old_devices) for name, batch in named),
+    )
+    yield _gauge(
+        "batches",
+        "Batches by state.",
+        ("state",),
+        (
+            ((state,), sum(batch.state == state for batch in reading.statuses))
+            for state in (*map(str, BatchState), "finished")
+        ),
+    )
+    yield _gauge(
+        "batch_paused",
+        "1 for a batch that is paused, with the reason.",
+        (*_BATCH, "reason"),
+        (((*name, batch.reason or ""), 1) for name, batch in named if batch.state == BatchState.PAUSED),
+    )
+    yield _gauge(
+        "batch_still_seconds",
+        "How long nothing of a running batch has moved that is due, and why; the cause is none while that is short.",
+        (*_BATCH, "cause"),
+        (
+            ((*name, str(stall.cause) if (stall := batch.stall) else NO_CAUSE), batch.standstill)
+            for name, batch in running
+        ),
+    )
+    yield _gauge(
+        "oldest_due_age_seconds",
+        "How long the record of a running batch has been due that waits for longest; 0 if none is.",
+        _BATCH,
+        ((name, batch.oldest_due_for) for name, batch in running),
+    )
+
+
+def _make_attempts(reading: Reading) -> Iterator[Metric]:
+    ended = CounterMetricFamily("oathbulk_attempts", "Attempts that ended, by outcome.", labels=(*_BATCH, "outcome"))
+    totals = reading.attempts
+    for (batch_id, outcome), count in sorted(totals.attempts.items(), key=lambda item: (item[0][0] or 0, item[0][1])):
+        ended.add_metric((*reading.batch_names.get(batch_id or 0, ("", "")), outcome), count)
+    took = HistogramMetricFamily(
+        "oathbulk_attempt_call_seconds",
+        "How long PingOne took for the calls of an attempt together, without waits before them.",
+        labels=("outcome",),
+    )
+    for outcome in map(str, Outcome):
+        took.add_metric((outcome,), _make_buckets(totals, outcome), totals.milliseconds[outcome] / _MS)
+    yield from (ended, took)
+
+
+def _make_buckets(totals: AttemptTotals, outcome: str) -> list[tuple[str, float]]:
+    """Make the buckets of Prometheus, each of which counts what is in those below as well."""
+    buckets, count = list[tuple[str, float]](), 0
+    for number, bound in enumerate((*BOUNDS, None)):
+        count += totals.durations[outcome, number]
+        buckets.append(("+Inf" if bound is None else str(bound / _MS), count))
+    return buckets
+
+
+def _make_paces(reading: Reading) -> Iterator[Metric]:
+    def make(name: str, text: str, values: Iterable[float | None]) -> Metric:
+        known = zip(reading.paces, values, strict=True)
+        samples = (((license,), value) for license, value in known if value is not None)
+        return _gauge(f"pace_{name}", text, ("license",), samples)
+
+    paces = reading.paces.values()
+    yield make(
+        "requests_per_second",
+        "The rate of requests to PingOne that the workers keep to.",
+        (pace.fixed_rate or pace.rate for pace in paces),
+    )
+    yield make(
+        "ceiling_requests_per_second",
+        "The rate at which PingOne refuses; missing until it refused.",
+        (pace.ceiling for pace in paces),
+    )
+    yield make("share_ratio", "The part of the ceiling that is ours.", (pace.share for pace in paces))
+    yield make("held", "1 while all workers hold, otherwise 0.", (pace.hold is not None for pace in paces))
+    yield make(
+        "hold_left_seconds",
+        "How long all workers still hold; 0 while they do not.",
+        (pace.hold.left if pace.hold else 0 for pace in paces),
+    )
+
+
+def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
+    reasons = [process.reason or "" for process in fleet.sick]
+    yield _gauge("workers_alive", "Worker processes that were seen lately.", (), [((), len(fleet.alive))])
+    yield _gauge(
+        "workers_sick",
+        "Worker processes that ended lately since something fails in them alone.",
+        ("reason",),
+        (((reason,), reasons.count(reason)) for reason in sorted(set(reasons))),
+    )
+    age = fleet.seconds_since_tick
+    yield _gauge(
+        "last_tick_age_seconds",
+        "How long ago a worker did the dispatcher's work; +Inf if none is known to have done it.",
+        (),
+        [((), float("inf") if age is None else max(age, 0.0))],
+    )

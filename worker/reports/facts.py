@@ -1,0 +1,552 @@
+"""How the batches stand: read in one place, as one value that the terminal, the desk, the report, the metrics, the
+webhook and `doctor` are given.
+
+One SELECT reads the batches, and one goes through their records and counts all that is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, not_, or_, select, text
+
+from models.attempt import FAILED, AttemptLine
+from models.batch import Batch, BatchState
+from models.inventory_job import InventoryJob, JobKind, JobState
+from models.reason import NEEDS_MENDING, PauseReason, Reason
+from models.record import Record, all_posts
+from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
+from models.record_states import FINAL, Status
+from models.refused_row import RefusedRow
+from worker.batches.commands import LicenseOf
+from worker.batches.finding import find_batch
+from worker.batches.judgement import find_silence, was_answered
+from worker.database.engine import Database
+from worker.fleet import read_processes
+from worker.leases.replay import is_replayable
+from worker.pace.known_pace import Hold, KnownPace, read_pace
+from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
+from worker.rules.breaker import Thresholds
+from worker.rules.resync import NeedsFlag
+from worker.tenants import read_resync
+
+# Seconds; the pace is measured by the records that were settled in the last ones.
+PACE_SECONDS = 30.0
+# Records; if fewer were settled in these seconds, they say nothing about the pace.
+FEWEST_SETTLED = 5
+# Seconds after the load in which a batch is still as it was loaded: it has not been paused and resumed.
+AT_LOAD = 1.0
+# Hours. PingOne deletes a device that waits longer than the second for its activation; from the first on, it is near.
+OLD_AFTER, GONE_AFTER = 20, 24
+# The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
+# https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
+UNLISTED_PART = 0.35
+# From this part of the license's rate on, a batch is held back by that rate and by nothing else.
+AT_CEILING_FROM = 0.8
+
+# Sums over the records of a batch that its status shows as they are.
+_SHOWN = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
+# What is kept of a group whose records are purged: nothing of what could have been done with them.
+_KEPT = ("status", "reason", "records", *_SHOWN, "lack_user", "lack_token")
+_BatchRow = Row[*tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCounts:
+    """The records of a batch, counted. `groups`: those of one status and reason each, with the columns of
+    `_list_counted`. `refused`: its refused rows by reason, the most frequent first; None if it was loaded before they
+    were kept, so that their number alone is known."""
+
+    groups: Sequence[Mapping[str, Any]]
+    refused: Mapping[str, int] | None
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Records by status; every status is named."""
+        return {
+            str(status): sum(group["records"] for group in self.groups if group["status"] == status)
+            for status in Status
+        }
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the last record took its final status; None if none did."""
+        return max(self._list("finalized_at"), default=None)
+
+    def is_finished(self, batch: _BatchRow) -> bool:
+        """Whether every record of the batch is final."""
+        return sum(self.statuses[status] for status in FINAL) == int(batch.total)
+
+    def add_up(self, name: str) -> int:
+        """Add up what was counted in each group."""
+        return sum(group[name] for group in self.groups)
+
+    def earliest(self, name: str) -> datetime | None:
+        """The earliest of these times; None if there is none."""
+        return min(self._list(name), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as a purged batch keeps them."""
+        groups = [
+            {name: group[name] for name in _KEPT}
+            | {"finalized_at": _iso_or_none(group["finalized_at"]), "next_due_at": None}
+            for group in self.groups
+        ]
+        return {"groups": groups, "refused": self.refused}
+
+    def _list(self, name: str) -> list[datetime]:
+        return [group[name] for group in self.groups if group[name] is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """An outage that a batch has met. `since`: when the first attempt without an answer ended; None where none is
+    known, as when only its preparation got no answer. `next_try_at`: when PingOne is tried again; None: it is now.
+    `is_overdue`: that time is past, and nobody has tried."""
+
+    since: datetime | None
+    next_try_at: datetime | None
+    is_overdue: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The outage as `oathbulk status --json` prints it."""
+        return {"since": _iso_or_none(self.since), "next_try_at": _iso_or_none(self.next_try_at)}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How a batch stands. All counts are of records, but for `rows_refused`: rows that did not become one."""
+
+    name: str
+    environment: str
+    state: str
+    reason: str | None
+    detail: str | None
+    total: int
+    rows_refused: int
+    counts: dict[str, int]
+    dead_letters: dict[str, int]
+    resynced: int
+    attempts: int
+    otp_posts: int
+    requests: int
+    rate_limited: int
+    created_at: datetime
+    finished_at: datetime | None
+    # Records settled a second, lately.
+    pace: float
+    # When the next pending record is due.
+    next_due_at: datetime | None
+    # When all this was read, by the database's clock.
+    read_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # What is known of the pace of the batch's license.
+    license_pace: KnownPace | None = None
+    # The batch's hours (`--window`), such as 22:00-05:30, and their time zone.
+    hours: str | None = None
+    zone: str | None = None
+    # While it runs: when its hours end.
+    closes_at: datetime | None = None
+    # While it is paused for its hours or a quota: when it goes on by itself.
+    resumes_at: datetime | None = None
+    # While it is paused and records are in work: when the last of their leases ends, if their worker died.
+    in_work_until: datetime | None = None
+    # Seconds for which none of its due records has moved; None if none is due, or the batch does not run.
+    still_for: float | None = None
+    fleet: Fleet = field(default_factory=Fleet)
+    # How many of its pending records wait until their user is found, and until their token is found or imported.
+    waiting: dict[str, int] = field(default_factory=dict)
+    # Whether tokens may be imported.
+    may_import: bool = False
+    # Records prepared a second since the batch runs; 0 while that is not known.
+    preparation_pace: float = 0.0
+    # Seconds since a worker last had the batch to prepare it; None if it does not run, or nothing is to be prepared.
+    unprepared_for: float | None = None
+    # Active records without an OTP that was posted: PingOne said ACTIVE by itself, and nothing was proved.
+    unproved: int = 0
+    # Dead letters by reason that need no fresh OTPs, so that a replay helps.
+    replayable: Mapping[str, int] = field(default_factory=dict)
+    # Tokens that this batch has put into the inventory, and devices that it has made.
+    imported: int = 0
+    paired: int = 0
+    # Devices that wait for their activation, and that PingOne is about to delete.
+    old_devices: int = 0
+    # Whether all of its dead letters have a seed, from which a replay makes OTPs.
+    has_seeds: bool = False
+    # Refused rows by reason; None if the batch was loaded before they were kept, so that only their number is known.
+    refused: Mapping[str, int] | None = field(default_factory=dict)
+    # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
+    needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
+    # When its records were purged; the counts are those from before.
+    purged_at: datetime | None = None
+    # While PingOne does not answer: since when, and when it is tried again.
+    outage: Outage | None = None
+    # The rehearsal that it is the batch of, where commands are printed to be pasted.
+    rehearsal: Rehearsal | None = None
+
+    def write_command(self, command: str) -> str:
+        """Write a command on this batch so that it can be pasted."""
+        return self.rehearsal.write(command) if self.rehearsal else command
+
+    @property
+    def stall(self) -> Stall | None:
+        """Why due work does not move; None while it moves, or has not moved for a short time only."""
+        fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None, rehearsal=self.rehearsal)
+        return find_stall(fleet, self.still_for, self.unprepared_for if self.preparing else None)
+
+    @property
+    def standstill(self) -> float:
+        """Seconds for which nothing has moved: of what is due, or of what is to be prepared where nothing is due."""
+        return (self.unprepared_for if self.still_for is None else self.still_for) or 0.0
+
+    @property
+    def oldest_due_for(self) -> float:
+        """Seconds for which its oldest due record is due; 0 if none is."""
+        return max((self.read_at - self.next_due_at).total_seconds(), 0.0) if self.next_due_at else 0.0
+
+    @property
+    def preparing(self) -> int:
+        """Records that have to be prepared before their first call."""
+        return sum(self.waiting.values())
+
+    @property
+    def tokens_active(self) -> int:
+        """Tokens of the batch that are active."""
+        return self.counts[Status.ACTIVE]
+
+    @property
+    def rows(self) -> int:
+        """All rows of the batch: its records, and those that are refused."""
+        return self.total + self.rows_refused
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens of the batch that are not active."""
+        return self.rows - self.tokens_active
+
+    @property
+    def final(self) -> int:
+        """Records that are not worked on any more."""
+        return sum(self.counts[status] for status in FINAL)
+
+    @property
+    def left(self) -> int:
+        """Records that are not final yet."""
+        return self.total - self.final
+
+    @property
+    def given_up(self) -> int:
+        """Tokens of the batch that nothing more happens to unless a person acts: dead letters, cancelled records,
+        refused rows."""
+        return self.tokens_left - self.left
+
+    @property
+    def is_left_known(self) -> bool:
+        """Whether tokens were given up of which the rows are still kept, so that they can be exported."""
+        return self.given_up > (self.rows_refused if self.refused is None else 0) and not self.purged_at
+
+    @property
+    def hold(self) -> Hold | None:
+        """The hold of all workers of the batch's license; None while there is none."""
+        return self.license_pace.hold if self.license_pace else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the last record is settled at the present paces, the slower of activation and preparation; None
+        while one of them is not known, or the batch is paused."""
+        if not self.left:
+            return 0.0
+        if not self.pace or self.state == BatchState.PAUSED:
+            return None
+        if not self.preparing:
+            return self.left / self.pace
+        return max(self.left / self.pace, self.preparing / self.preparation_pace) if self.preparation_pace else None
+
+    @property
+    def eta_if_listed_seconds(self) -> float | None:
+        """Seconds until the last record is settled if the workers' address were listed by PingOne, and is not yet: an
+        unlisted one gets a part of the license's rate. None if it is not PingOne's limit that decides how long it
+        takes."""
+        time_left, known = self.eta_seconds, self.license_pace
+        if not time_left or not known or not known.ceiling or not known.rate or known.fixed_rate:
+            return None
+        requests_a_second = self.pace * self.requests / max(self.final, 1)
+        return time_left * UNLISTED_PART if requests_a_second > AT_CEILING_FROM * known.rate else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as `oathbulk status --json` prints it, for scripts; no key goes away."""
+        plain = (
+            *("state", "reason", "detail", "total", "rows", "rows_refused", "refused", "counts"),
+            *("resynced", "unproved", "imported", "paired", "waiting"),
+        )
+        summed = ("attempts", "otp_posts", "requests", "rate_limited", "dead_letters", "tokens_active", "tokens_left")
+        return {
+            "batch": self.name,
+            "environment": self.environment,
+            **{name: getattr(self, name) for name in plain},
+            "preparation_pace": round(self.preparation_pace, 2),
+            **{name: getattr(self, name) for name in summed},
+            "pace": round(self.pace, 2),
+            "eta_seconds": _round_or_none(self.eta_seconds),
+            "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
+            "ceiling": self.license_pace and self.license_pace.ceiling,
+            "hold": self.hold and self.hold.to_json(),
+            "outage": self.outage and self.outage.to_json(),
+            "share": self.license_pace.share if self.license_pace else 1.0,
+            "window": self.hours,
+            "zone": self.zone,
+            "closes_at": _iso_or_none(self.closes_at),
+            "resumes_at": _iso_or_none(self.resumes_at),
+            "still_for_seconds": _round_or_none(self.still_for),
+            "stall": self.stall and self.stall.to_json(),
+            "resync_on_first_call": self.needs_flag,
+            "sick_processes": [process.name for process in self.fleet.sick],
+            "created_at": self.created_at.isoformat(),
+            "finished_at": _iso_or_none(self.finished_at),
+            "purged_at": _iso_or_none(self.purged_at),
+        }
+
+
+def take_environment_for_license(_: str, environment_id: str) -> str:
+    """The license of an environment that names none: the environment's id."""
+    return environment_id
+
+
+def has_batch(database: Database, name: str | None = None) -> bool:
+    """Whether a batch of this name, or any batch, was loaded."""
+    loaded = select(Batch.id) if name is None else select(Batch.id).where(Batch.name == name)
+    with database.reading() as connection:
+        return connection.scalar(loaded.limit(1)) is not None
+
+
+def read_statuses(
+    database: Database, name: str | None = None, license_of: LicenseOf = take_environment_for_license
+) -> list[BatchStatus]:
+    """Read how this batch stands, or all of them, the latest first. Raises UnknownBatch."""
+    with database.reading() as connection:
+        return read_in(database, connection, name, license_of)
+
+
+def read_in(
+    database: Database, connection: Connection, name: str | None, license_of: LicenseOf = take_environment_for_license
+) -> list[BatchStatus]:
+    """Read the same within the caller's transaction."""
+    columns = (Batch.__table__, database.now().label("now"), _FAILED_AT.label("failed_at"))
+    if name is None:
+        batches = connection.execute(select(*columns).order_by(Batch.id.desc())).all()
+    else:
+        batches = [find_batch(connection, name, *columns, may_be_purged=True)]
+    counted = count_records(database, connection, batches)
+    processes = read_processes(database, connection)
+    return [
+        replace(
+            _make_status(connection, batch, counted[batch.id]),
+            fleet=Fleet(processes, batch=batch.name),
+            license_pace=read_pace(database, connection, license_of(batch.environment, batch.environment_id)),
+        )
+        for batch in batches
+    ]
+
+
+def count_records(database: Database, connection: Connection, batches: Sequence[_BatchRow]) -> dict[int, RecordCounts]:
+    """Count the records of these batches, by their ids; or read how they ended before they were purged."""
+    groups: dict[int, list[dict[str, Any]]] = {batch.id: [] for batch in batches if batch.purged_at is None}
+    columns = [value.label(name) for name, value in _list_counted(database).items()]
+    by = (Record.batch_id, Record.status, Record.reason)
+    for row in connection.execute(select(*by, *columns).where(Record.batch_id.in_(groups)).group_by(*by)):
+        groups[row.batch_id].append(dict(row._mapping))
+    refused = _count_refused(connection, [batch.id for batch in batches if batch.rows_refused and batch.id in groups])
+    return {
+        batch.id: RecordCounts(groups[batch.id], refused[batch.id] or None if batch.id in refused else {})
+        if batch.id in groups
+        else _read_kept(batch.outcome)
+        for batch in batches
+    }
+
+
+# When the last attempt failed, by the index of these.
+_FAILED_AT = (
+    select(AttemptLine.ended_at)
+    .where(AttemptLine.batch_id == Batch.id, text(FAILED))
+    .order_by(AttemptLine.id.desc())
+    .limit(1)
+    .correlate(Batch)
+    .scalar_subquery()
+)
+
+
+def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
+    """List what is counted of the records of one batch, status and reason."""
+    began = Record.pairing_began_at
+    is_named = or_(Record.username.is_not(None), Record.email.is_not(None), Record.external_id.is_not(None))
+    is_old = (began < database.now(-OLD_AFTER * 3600.0), began >= database.now(-GONE_AFTER * 3600.0))
+    # Those that their preparation gave up do not count for the pace: many of them end at once.
+    is_settled = (Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED))
+    is_made, is_there = Record.is_device_made, Record.device_id != ""
+    conditions: dict[str, tuple[ColumnElement[Any] | Any, ...]] = {
+        "resynced": (Record.resynced,),
+        "unproved": (Record.status == Status.ACTIVE, all_posts() == 0),
+        "imported": (Record.is_token_made, Record.is_in_inventory),
+        "paired": (is_made, is_there),
+        "lack_user": (text(LACKS_USER),),
+        "lack_token": (text(LACKS_TOKEN),),
+        "looked_up": (text(IS_PREPARED), is_named),
+        "replayable": (Record.status == Status.DEAD_LETTER, Record.otps.is_not(None), is_replayable()),
+        "seeds": (Record.next_counter.is_not(None),),
+        "settled": is_settled,
+        # A device that oathbulk made is as old as its pairing; one that the file named is at least as old as the batch.
+        "old_made": (is_made, is_there, *is_old),
+        "named": (not_(is_made), is_there),
+    }
+    return {
+        "records": func.count(),
+        **{name: func.count().filter(*of) for name, of in conditions.items()},
+        "attempts": func.sum(Record.attempts),
+        "otp_posts": func.sum(all_posts()),
+        "requests": func.sum(Record.requests),
+        "rate_limited": func.sum(Record.rate_limited),
+        "settled_since": func.min(Record.finalized_at).filter(*is_settled),
+        "finalized_at": func.max(Record.finalized_at),
+        "lease_until": func.max(Record.lease_until),
+        # When the first one that is prepared is due.
+        "next_due_at": func.min(Record.scheduled_at).filter(Record.status == Status.PENDING, text(IS_PREPARED)),
+    }
+
+
+def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Count the refused rows of these batches by reason, the most frequent first."""
+    counts: dict[int, dict[str, int]] = {batch_id: {} for batch_id in ids}
+    if ids:
+        by, rows = (RefusedRow.batch_id, RefusedRow.reason), func.count().label("rows")
+        mine = select(*by, rows).where(RefusedRow.batch_id.in_(ids)).group_by(*by)
+        for row in connection.execute(mine.order_by(rows.desc(), RefusedRow.reason)):
+            counts[row.batch_id][row.reason] = row.rows
+    return counts
+
+
+def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
+    """Read what `RecordCounts.to_json` wrote: of purged records nothing is due, and nothing can be done with them."""
+    gone: dict[str, Any] = {"settled_since": None, "lease_until": None, "next_due_at": None}
+    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "old_made", "named"), 0)
+    groups = [
+        group | gone | {"finalized_at": group["finalized_at"] and datetime.fromisoformat(group["finalized_at"])}
+        for group in kept["groups"]
+    ]
+    return RecordCounts(groups, kept["refused"])
+
+
+def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> BatchStatus:
+    counts, is_finished = counted.statuses, counted.is_finished(batch)
+    dead = [group for group in counted.groups if group["status"] == Status.DEAD_LETTER]
+    helped = (group for group in dead if group["replayable"] and group["reason"] not in NEEDS_MENDING)
+    waiting = {"user": counted.add_up("lack_user"), "token": counted.add_up("lack_token")}
+    is_prepared = bool(sum(waiting.values())) and batch.state == BatchState.RUNNING
+    shown: dict[str, Any] = {name: counted.add_up(name) for name in _SHOWN}
+    is_in_work = batch.state == BatchState.PAUSED and counts[Status.ACTIVATING]
+    in_work = (group["lease_until"] for group in counted.groups if group["status"] == Status.ACTIVATING)
+    return BatchStatus(
+        name=batch.name,
+        environment=batch.environment,
+        # "finished" is no state of its own, but a count.
+        state="finished" if is_finished and batch.state != BatchState.CANCELLED else batch.state,
+        reason=batch.reason,
+        detail=batch.detail,
+        total=batch.total,
+        rows_refused=batch.rows_refused,
+        refused=counted.refused,
+        counts=counts,
+        dead_letters={group["reason"] or "": group["records"] for group in dead},
+        replayable={group["reason"] or "": group["replayable"] for group in helped},
+        has_seeds=all(group["seeds"] == group["records"] for group in dead),
+        **shown,
+        old_devices=_count_old_devices(batch, counted),
+        created_at=batch.created_at,
+        finished_at=counted.finished_at if is_finished else None,
+        read_at=batch.now,
+        pace=_measure_pace(batch, counted),
+        next_due_at=counted.earliest("next_due_at"),
+        hours=batch.daily_window,
+        zone=batch.zone,
+        closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,
+        resumes_at=batch.resumes_at,
+        in_work_until=max(filter(None, in_work), default=None) if is_in_work else None,
+        still_for=_measure_standstill(batch, counted, counts),
+        waiting=waiting,
+        may_import=batch.may_import,
+        preparation_pace=_measure_preparation(connection, batch, counted) if is_prepared else 0.0,
+        unprepared_for=_seconds_since(batch, batch.running_since, batch.prepared_until) if is_prepared else None,
+        needs_flag=read_resync(connection, batch.environment_id).needs,
+        purged_at=batch.purged_at,
+        outage=_read_outage(connection, batch),
+    )
+
+
+def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:
+    """Measure how many records a second were settled lately: from the first one in the last PACE_SECONDS until now."""
+    settled, since = counted.add_up("settled"), counted.earliest("settled_since")
+    if settled < FEWEST_SETTLED or since is None:
+        return 0.0
+    return settled / max(_seconds_since(batch, since), 1.0)
+
+
+def _measure_standstill(batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int]) -> float | None:
+    """Measure for how many seconds none of the due records has moved: since one was settled or failed, or since the
+    first became due. None if none is due, or the batch does not run."""
+    in_window, due_at = counts[Status.QUEUED] + counts[Status.ACTIVATING], counted.earliest("next_due_at")
+    if batch.state != BatchState.RUNNING or not (in_window or (due_at is not None and due_at <= batch.now)):
+        return None
+    moved_at = (batch.running_since, counted.finished_at, batch.failed_at)
+    return _seconds_since(batch, *moved_at, None if in_window else due_at)
+
+
+def _measure_preparation(connection: Connection, batch: _BatchRow, counted: RecordCounts) -> float:
+    """Measure how many records a second are prepared: by the imports that were sent since the batch runs and have
+    ended; or by the persons that were found since the load. When each was found is not written down, so after a pause
+    nothing is known."""
+    if batch.may_import:
+        of_batch = (InventoryJob.batch_id == batch.id, InventoryJob.sent_at >= batch.running_since)
+        jobs = select(func.sum(InventoryJob.size), func.min(InventoryJob.sent_at)).where(*of_batch)
+        done = jobs.where(InventoryJob.kind == JobKind.IMPORT, InventoryJob.state == JobState.DONE)
+        tokens, since = connection.execute(done).one()
+        if tokens:
+            return float(tokens / max(_seconds_since(batch, since), 1.0))
+    if (batch.running_since - batch.created_at).total_seconds() > AT_LOAD:
+        return 0.0
+    return counted.add_up("looked_up") / max(_seconds_since(batch, batch.created_at), 1.0)
+
+
+def _count_old_devices(batch: _BatchRow, counted: RecordCounts) -> int:
+    """Count the devices that PingOne is about to delete."""
+    is_old = OLD_AFTER * 3600 <= _seconds_since(batch, batch.created_at) < GONE_AFTER * 3600
+    return sum(
+        group["old_made"] + (group["named"] if is_old else 0)
+        for group in counted.groups
+        if group["status"] not in FINAL
+        or (group["status"] == Status.DEAD_LETTER and group["reason"] != Reason.DEVICE_NOT_FOUND)
+    )
+
+
+def _read_outage(connection: Connection, batch: _BatchRow) -> Outage | None:
+    """Read the outage of a batch that is paused for one, or tries whether it is over; None if PingOne answers."""
+    is_paused = batch.state == BatchState.PAUSED and batch.reason == PauseReason.OUTAGE
+    if not is_paused and not (batch.state == BatchState.RUNNING and batch.outages):
+        return None
+    if is_paused:
+        is_overdue = batch.probe_at is not None and batch.probe_at <= batch.now
+        return Outage(find_silence(connection, batch), batch.probe_at, is_overdue)
+    # The count of outages is set back at the next tick only.
+    return None if was_answered(connection, batch, Thresholds()) else Outage(find_silence(connection, batch), None)
+
+
+def _seconds_since(batch: _BatchRow, *moments: datetime | None) -> float:
+    """Seconds since the latest of these moments."""
+    return max(float((batch.now - max(filter(None, moments))).total_seconds()), 0.0)
+
+
+def _iso_or_none(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _round_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds)
