@@ -319,7 +319,7 @@ class InventoryJobs:
     """Jobs on the inventory of one environment, for one thread; `client_of` gives the thread's client for a rate group.
 
     Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
-    OATHBULK_LONGEST_HOLD and a few seconds. A job is never started again here after OutcomeUnknown: look up first
+    `Tuning.longest_hold` and a few seconds. A job is never started again here after OutcomeUnknown: look up first
     whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
     sent. A slot in hand is one of RateGroup.INVENTORY."""
 
