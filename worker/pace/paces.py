@@ -64,12 +64,6 @@ class Paces:
                 self._known[environment.license, group] = self._make(environment, group)
             return self._known[environment.license, group]
 
-    def known(self) -> list[Pace]:
-        """Paces of the licenses that this process has worked for so far, in the group that activations belong to: how
-        many threads a worker needs is judged by these."""
-        with self._lock:
-            return [pace for (_, group), pace in self._known.items() if group is RateGroup.MFA]
-
     def _make(self, environment: Environment, group: RateGroup) -> Pace:
         rate, highest = choose_rates(group, environment.rate, environment.rate_max)
         # The database remembers the limit of MFA alone: what is asked of the other groups is over within minutes. But a

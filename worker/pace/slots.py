@@ -21,7 +21,6 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
-from worker.clocks.waiting_time import WaitingTime
 from worker.database.combining import Combiner
 from worker.observability.log_interval import LogInterval
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
@@ -112,7 +111,7 @@ class Pace:
         self.license, self.group, self.redis, self.furthest = license, group, redis, furthest
         state = PaceState(redis, license, group, longest_wait=max(furthest, LONGEST_WAIT), longest_hold=longest_hold)
         self._threads, self._sleep = threads, sleep
-        self._spacing, self._waiting = Spacing(sleep, clock), WaitingTime(clock)
+        self._spacing = Spacing(sleep, clock)
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
         self._rate = Rate(state, self._holds, rate, highest, recall)
         self._reservations = Reservations(self._holds, self._rate, self._spacing, clock)
@@ -125,19 +124,9 @@ class Pace:
         return self._rate.rate
 
     @property
-    def slots_taken(self) -> int:
-        """Slots that this process was given so far."""
-        return self._reservations.count
-
-    @property
     def longest_hold(self) -> float:
         """Seconds that the fleet holds at the most, whoever asks for it."""
         return self._holds.longest
-
-    @property
-    def seconds_waited(self) -> float:
-        """Seconds that the threads of this process waited for slots and to leave, all together."""
-        return self._waiting.seconds
 
     def wait(self) -> Slot:
         """Take a slot that was given back, or reserve the next one and sleep until it is due.
@@ -167,8 +156,7 @@ class Pace:
 
     def wait_to_leave(self) -> None:
         """Sleep, right before a request leaves, until it is no closer to the last one than their slots were."""
-        with self._waiting:
-            self._spacing.wait_to_leave()
+        self._spacing.wait_to_leave()
 
     def report_answer(self, slot: Slot) -> None:
         """Note that the request of this slot was let through; the next reservation tells Redis."""
@@ -223,10 +211,8 @@ class Pace:
         return left
 
     def _rest(self, seconds: float) -> None:
-        """Sleep, and count it as time spent waiting."""
         if seconds > 0:
-            with self._waiting:
-                self._sleep(seconds)
+            self._sleep(seconds)
 
     def _log_out_of_reach(self, error: redis.RedisError) -> None:
         """Log once a minute that Redis gives no slots: no record is lost, but none gets further either."""
@@ -271,8 +257,6 @@ class Reservations:
         self._answers = self._last = self._since = 0
         # Nothing is lost by slots of which it is not known whether they were reserved: they lapse.
         self._combiner = Combiner[float, Reservation](self._reserve_all, is_unclear=lambda _: True)
-        # Slots that this process was given so far.
-        self.count = 0
 
     def reserve(self, furthest: float) -> tuple[Slot, float]:
         """Reserve the fleet's next slot if it is no further than `furthest` seconds away; return it, and the seconds
@@ -310,7 +294,7 @@ class Reservations:
         return [NO_SLOT] * len(furthest) if found is None else found
 
     def _ask(self, furthest: Sequence[float]) -> Sequence[Reservation] | None:
-        """Ask Redis once for slots, and count those that it gives; None if it has no state."""
+        """Ask Redis once for slots, and pass on the answers so far; None if it has no state."""
         with self._counting:
             answers, self._answers = self._answers, 0
             last = self._last
@@ -319,7 +303,6 @@ class Reservations:
             return None
         news, reservations = found
         with self._counting:
-            self.count += sum(each.is_reserved for each in reservations)
             if news.counted_since != self._since:
                 # The rate has changed: the answers so far tell nothing of the new one.
                 self._since, self._answers, self._last = news.counted_since, 0, 0

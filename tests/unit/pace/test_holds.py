@@ -203,7 +203,6 @@ def test_a_process_that_holds_alone_hears_that_a_person_lifted_it(make_pace: Mak
     broken.report_undelivered(60, "PingOne cannot be reached")
     healthy.lift()
     broken.wait()
-    assert broken.slots_taken == 1
 
 
 def test_without_redis_who_fails_tells_the_fleet_when_it_is_back(own_valkey: Any) -> None:

@@ -100,13 +100,6 @@ def test_a_share_of_the_license_is_remembered_for_every_group(make_paces: MakePa
     assert (search.share, search.rate) == (0.5, pytest.approx(START_RATES[RateGroup.INVENTORY], rel=0.01))
 
 
-def test_threads_are_added_by_the_paces_of_activations_alone(make_paces: MakePaces) -> None:
-    paces = make_paces()
-    for group in RateGroup:
-        paces.of(environment(), group)
-    assert paces.known() == [paces.of(environment())]
-
-
 @pytest.mark.parametrize("group", RateGroup)
 def test_no_group_goes_beyond_what_a_person_permits_or_the_vendor_publishes(group: RateGroup) -> None:
     rate, highest = choose_rates(group, 1.0, 2.0)

@@ -85,7 +85,7 @@ def test_threads_that_ask_at_the_same_time_get_slots_an_interval_apart_with_one_
     assert [round((slot - slots[0]) / MICROSECONDS / INTERVAL) for slot in slots] == [0, 1, 2, 3, 4, 5]
     # The first two lie no closer, since the second request came later.
     assert {later - earlier for earlier, later in pairwise(slots[1:])} == {INTERVAL * MICROSECONDS}
-    assert crowd.pace.slots_taken == crowd.pace.read().slots == 6
+    assert crowd.pace.read().slots == 6
 
 
 def test_who_would_wait_too_long_gets_none_and_leaves_no_gap(crowd: Crowd) -> None:
@@ -98,7 +98,7 @@ def test_who_would_wait_too_long_gets_none_and_leaves_no_gap(crowd: Crowd) -> No
         impatient[0].result(PATIENCE)
     slots = [future.result(PATIENCE).at for future in (*first, *patient, *late)]
     assert [round((slot - slots[0]) / MICROSECONDS / INTERVAL) for slot in slots] == [0, 1, 2]
-    assert crowd.pace.slots_taken == 3
+    assert crowd.pace.read().slots == 3
 
 
 def test_where_redis_was_wiped_all_of_them_get_slots_of_a_new_state(crowd: Crowd, client: redis.Redis) -> None:

@@ -18,7 +18,7 @@ from support.servers.valkey import ValkeyServer
 
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.search import SPRINT, Search
-from worker.pace.slots import AT_ONCE, USABLE_FOR, Pace, Slot
+from worker.pace.slots import USABLE_FOR, Pace, Slot
 from worker.pace.state import KEPT_MILLISECONDS, MICROSECONDS, Reading
 from worker.pace.token_bucket import Leg
 
@@ -147,28 +147,10 @@ def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redi
     assert next_at(client) == first + 50_000_000 + 333_334
 
 
-def test_who_waits_to_leave_is_as_free_as_who_waits_for_a_slot(make_pace: MakePace) -> None:
-    """A process that takes waiting threads for busy ones adds threads without end."""
-    now = [1000.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    pace = make_pace(**SLOW, sleep=sleep, clock=lambda: now[0])
-    pace.wait()
-    pace.wait()
-    before, left_at = pace.seconds_waited, now[0]
-    for _ in range(AT_ONCE + 2):
-        pace.wait_to_leave()
-    assert now[0] - left_at > INTERVAL
-    assert pace.seconds_waited - before == pytest.approx(now[0] - left_at)
-
-
 def test_licenses_have_paces_of_their_own(make_pace: MakePace) -> None:
-    paces = [make_pace(rate=0.01, license=name) for name in ("one", "other")]
-    for pace in paces:
-        pace.wait()
-    assert [pace.slots_taken for pace in paces] == [1, 1]
+    """The next slot of one license would be a hundred seconds away."""
+    for name in ("one", "other"):
+        make_pace(rate=0.01, license=name).wait()
 
 
 def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.Redis) -> None:
@@ -281,7 +263,6 @@ def test_a_hold_ends(make_pace: MakePace) -> None:
     pace.hold(0.05)
     wait_until(lambda: pace.read_hold_left() == 0, PATIENCE, "the hold is over")
     pace.wait()
-    assert pace.slots_taken == 1
 
 
 def test_the_pace_goes_on_after_redis_was_wiped(make_pace: MakePace, client: redis.Redis) -> None:
@@ -561,14 +542,17 @@ def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate
     assert rates(pace) == [found.rate]
 
 
-def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked(make_pace: MakePace) -> None:
+def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked(
+    make_pace: MakePace, client: redis.Redis
+) -> None:
     now = [1000.0]
     pace = make_pace(**SLOW, clock=lambda: now[0])
     slot = pace.wait()
+    before = next_at(client)
     for _ in range(1000):
         pace.give_back(slot)
         assert pace.wait() == slot
-    assert pace.slots_taken == 1
+    assert next_at(client) == before
     pace.give_back(slot)
     now[0] += USABLE_FOR
     assert pace.wait() == slot
