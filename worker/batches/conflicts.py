@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring
+from models.person import NAMES, PERSON
 from models.record import Record
 from models.record_indexes import NOT_FINAL
 from models.record_states import FINAL, Status
@@ -29,9 +30,7 @@ _COLUMNS = (
     Record.serial_number,
     Record.device_id,
     Record.user_id,
-    Record.username,
-    Record.email,
-    Record.external_id,
+    *(getattr(Record, name) for name in NAMES),
     Record.status,
     Record.row_number,
     Record.batch_id,
@@ -88,10 +87,6 @@ class EarlierRecords:
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
-
-# What names a person, the most certain first. A mend takes it from a row as a whole: half of one's names and half of
-# another's name nobody.
-PERSON = ("user_id", "username", "email", "external_id")
 
 # Why a row is refused: in a sentence, and in a word.
 Refusal: TypeAlias = "tuple[str, RowFault]"

@@ -16,6 +16,7 @@ from sqlalchemy import Row as ResultRow
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
+from models.person import PERSON
 from models.record import Record
 from models.record_states import FINAL, OtpState, OtpType, PairingState, Status
 from models.refused_row import RefusedRow
@@ -24,7 +25,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.commands import NotPossible
-from worker.batches.conflicts import PERSON, Conflicts, Found, NewRecord, find_used_otps
+from worker.batches.conflicts import Conflicts, Found, NewRecord, find_used_otps
 from worker.batches.finding import find_batch
 from worker.batches.loading import CHUNK, RecordRows, close_refused_rows, describe_files, make_record_writer
 from worker.database.engine import LOAD_LOCK, Database

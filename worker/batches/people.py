@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, text, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch, BatchState
 from models.reason import PauseReason, Reason
@@ -41,10 +42,8 @@ _NOBODY = (
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
 # The attributes by which a person is looked up, in this order, and the column that has the name.
-_COLUMNS = {
-    UserAttribute.USERNAME: Record.username,
-    UserAttribute.EMAIL: Record.email,
-    UserAttribute.EXTERNAL_ID: Record.external_id,
+_COLUMNS: dict[UserAttribute, InstrumentedAttribute[str | None]] = {
+    attribute: getattr(Record, attribute.column) for attribute in UserAttribute
 }
 _NAMES = tuple(_COLUMNS.values())
 _WRITE_USER = (

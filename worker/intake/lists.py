@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from models.person import PERSON
 from models.row_fault import RowFault
 from worker.intake.csv_rows import (
     CUT_OFF,
@@ -26,7 +27,6 @@ from worker.intake.csv_rows import (
 from worker.intake.files import HEAD, OpenFile, make_refusal, open_file, read_lines
 from worker.intake.rows import (
     COLUMNS,
-    PERSON,
     SERIAL,
     UUID,
     Row,

@@ -12,6 +12,7 @@ from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
+from models.person import PERSON
 from models.row_fault import RowFault
 from worker.intake.csv_rows import (
     HAS_SEPARATOR_LINE,
@@ -32,7 +33,6 @@ from worker.intake.rows import (
     FILE_ROW,
     KNOWN,
     OTP1,
-    PERSON,
     PLAIN,
     SERIAL,
     UUID,

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
+from models.person import PERSON
 from models.row_fault import RowFault
 from worker.vault.otp_source import OtpSource
 from worker.vault.seed import OtpType, Seed
@@ -86,8 +87,6 @@ OTP1 = Column("otp1", ("first otp", "otp"), is_required=True)
 OTP2 = Column("otp2", ("second otp", "next otp"))
 # All columns of ours that a header may name, in the order in which missing ones are named.
 KNOWN = (COLUMNS[0], OTP1, OTP2, *COLUMNS[1:], Column(FILE_ROW))
-# The fields of a Row that name a person; a list of who gets what has a column for one of them at least.
-PERSON = ("user_id", "username", "email", "external_id")
 
 
 def normalise(name: str) -> str:

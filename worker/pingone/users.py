@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from models.person import NAMES
 from worker.config.environment import Environment
 from worker.pingone.errors import PingOneError, TooManyTerms
 from worker.pingone.pages import Page, build_equation, parse_page
@@ -18,6 +19,8 @@ from worker.pingone.wire import Envelope, build_url, choose_error, find_part, re
 # Names in one request. PingOne publishes no number, but the header of a request, access token included, has 6 KB at the
 # most, and 40 e-mail addresses take half of that.
 NAMES_PER_REQUEST = 40
+# The column of each attribute.
+_COLUMNS = {attribute: column for column, attribute in NAMES.items()}
 # Users in one answer, of 1,000 that PingOne permits: more than are found by 40 names, unless many share an address.
 USERS_PER_PAGE = 200
 
@@ -28,6 +31,11 @@ class UserAttribute(StrEnum):
     USERNAME = "username"  # unique
     EMAIL = "email"  # several users may have the same
     EXTERNAL_ID = "externalId"  # not promised to be unique
+
+    @property
+    def column(self) -> str:
+        """The column of a record, the field of a row and of a User that have this name of the person."""
+        return _COLUMNS[self]
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,8 @@ class User:
 
     def find(self, attribute: UserAttribute) -> str | None:
         """Find this user's value of an attribute, to compare it with the name that was asked for."""
-        return {
-            UserAttribute.USERNAME: self.username,
-            UserAttribute.EMAIL: self.email,
-            UserAttribute.EXTERNAL_ID: self.external_id,
-        }[attribute]
+        value: str | None = getattr(self, attribute.column)
+        return value
 
 
 def fold_case(name: str) -> str:

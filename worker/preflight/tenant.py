@@ -169,21 +169,11 @@ def _rows_by_name(rows: Sequence[Row], attribute: UserAttribute) -> dict[str, li
     order = list(UserAttribute)
     named: dict[str, list[Row]] = {}
     for row in rows:
-        names = {each: _read_name(row, each) for each in order}
+        names = {each: getattr(row, each.column) for each in order}
         first = next((each for each in order if names[each]), None)
         if first is attribute:
             named.setdefault(names[attribute] or "", []).append(row)
     return named
-
-
-def _read_name(row: Row, attribute: UserAttribute) -> str | None:
-    match attribute:
-        case UserAttribute.USERNAME:
-            return row.username
-        case UserAttribute.EMAIL:
-            return row.email
-        case UserAttribute.EXTERNAL_ID:
-            return row.external_id
 
 
 def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, case, func, null, or_, select, update
 
 from models.audit import Action
 from models.batch import Batch
+from models.person import NAMES
 from models.record import Record
 from models.record_states import FINAL, Status
 from worker import audit
@@ -21,9 +22,9 @@ from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 
 # What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
-_ERASED = {"username": null(), "email": null(), "external_id": null(), "extra": null(), "detail": null()}
+_ERASED = {name: null() for name in (*NAMES, "extra", "detail")}
 # The columns by which a person is found, beside PingOne's id.
-_NAMES = (Record.username, Record.email, Record.external_id)
+_NAMES = tuple(getattr(Record, name) for name in NAMES)
 # What is read of a record.
 _COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.user_id, *_NAMES)
 
@@ -81,7 +82,7 @@ def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[
     found = connection.execute(records.with_for_update(of=Record) if is_locking else records)
 
     def is_named(row: Row[*tuple[Any, ...]]) -> bool:
-        names = (row.username, row.email, row.external_id)
+        names = (getattr(row, name) for name in NAMES)
         return row.user_id == user_id or any(each is not None and _fold(each) == name for each in names)
 
     return [row for row in found if is_named(row)]

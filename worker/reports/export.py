@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from models.batch import Batch
 from models.encrypted import Keyring
+from models.person import NAMES
 from models.record import Record
 from models.record_states import OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
@@ -47,13 +48,7 @@ WRITING = "Writing records"
 FoundRecord = Row[*tuple[Any, ...]]
 
 # Columns of each hand-out before the file's own ones, and the columns of a record that they show.
-PERSON_COLUMNS = {
-    "serial": "serial_number",
-    "username": "username",
-    "email": "email",
-    "external_id": "external_id",
-    "user_id": "user_id",
-}
+PERSON_COLUMNS = {"serial": "serial_number", **{name: name for name in (*NAMES, "user_id")}}
 # Columns of each hand-out behind the file's own ones.
 ADVICE_COLUMNS = ("otp_type", "presses_to_discard", "what_to_do")
 

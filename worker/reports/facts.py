@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, not_, or_, select, 
 from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
+from models.person import NAMES
 from models.reason import NEEDS_MENDING, PauseReason, Reason
 from models.record import Record, all_posts
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
@@ -379,7 +380,7 @@ _FAILED_AT = (
 def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
     """List what is counted of the records of one batch, status and reason."""
     began = Record.pairing_began_at
-    is_named = or_(Record.username.is_not(None), Record.email.is_not(None), Record.external_id.is_not(None))
+    is_named = or_(*(getattr(Record, name).is_not(None) for name in NAMES))
     is_old = (began < database.now(-OLD_AFTER * 3600.0), began >= database.now(-GONE_AFTER * 3600.0))
     # Those that their preparation gave up do not count for the pace: many of them end at once.
     is_settled = (Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED))

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, e
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
+from models.person import NAMES, PERSON
 from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
@@ -23,7 +24,7 @@ from worker.database.engine import Database
 from worker.observability.counting import agree, count_things
 
 # What names a person beside the id of its user.
-NAMES: tuple[InstrumentedAttribute[Any], ...] = (Record.username, Record.email, Record.external_id)
+NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
 # Characters of a serial number, as PingOne allows them; and one that sorts behind all of them.
 SERIAL = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
 _BEHIND = "~"
@@ -129,7 +130,7 @@ class Found:
     @property
     def user(self) -> str:
         """The name by which a person knows the user best."""
-        return self.username or self.email or self.external_id or self.user_id
+        return next(filter(None, (getattr(self, name) for name in NAMES)), self.user_id)
 
     def to_json(self) -> dict[str, Any]:
         finalized_at = self.finalized_at and self.finalized_at.isoformat()
@@ -257,7 +258,7 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
     if sought.reason is not None:
         yield Record.reason == sought.reason
     if sought.user is not None:
-        names = [begins(name, sought.user) for name in NAMES]
+        names = [begins(name, sought.user) for name in NAME_COLUMNS]
         yield or_(*names, *id_begins(sought.user, Record.user_id))
 
 
@@ -270,7 +271,7 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
             Batch.name.label("batch"),
             Batch.environment,
             *(getattr(Record, name) for name in ("serial_number", "device_id", "lot", "status", "reason")),
-            *(getattr(Record, name) for name in ("user_id", "username", "email", "external_id")),
+            *(getattr(Record, name) for name in PERSON),
             Record.scheduled_at,
             Record.finalized_at,
         )
@@ -360,7 +361,7 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
     quoted = '"' + json.dumps(sought)[1:-1]
     is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
     serial_number = [begins(Record.serial_number, sought)] if SERIAL.fullmatch(sought) else []
-    plain = [begins(column, sought) for column in (*NAMES, Record.lot)]
+    plain = [begins(column, sought) for column in (*NAME_COLUMNS, Record.lot)]
     return or_(*serial_number, *id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from models.attempt import Outcome
 from models.batch import BatchState
+from models.person import NAMES
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
@@ -43,9 +44,7 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
     made = " (made by this batch)" if record.is_device_made else ""
     # Pairs, since a column of the file may have the name of one of ours.
     kept = [
-        ("username", record.username),
-        ("email", record.email),
-        ("external_id", record.external_id),
+        *((name, getattr(record, name)) for name in NAMES),
         ("device", f"{record.device_id}{made}" if record.device_id else "none yet"),
         ("lot", record.lot),
         *(record.extra or {}).items(),

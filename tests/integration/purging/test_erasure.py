@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -10,8 +11,12 @@ from support.data.batches import TESTER
 from support.data.loading import Token, token
 from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk, file_bytes
 
+from models.person import NAMES, PERSON
 from worker.batches.commands import Batches
+from worker.pingone.users import UserAttribute
 from worker.purging.erasure import Erasure
+from worker.reports.export import write_hand_out
+from worker.reports.search import Sought, search
 
 LEA = {"username": "lea.santos", "email": "Lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
 TOM = {"username": "tom", "email": "tom@example.org", "external_id": "E-4712", "Carton": "box of Tom"}
@@ -41,6 +46,21 @@ def test_a_person_is_found_by_each_name_and_erased_from_what_is_final(desk: Purg
     record = desk.desk.records(loaded)[0]
     # What an unpairing and a verification need stays.
     assert (record.status, record.user_id) == ("active", token(0)["user_id"])
+
+
+@pytest.mark.parametrize("name", PERSON)
+def test_whatever_names_a_person_is_loaded_looked_up_searched_handed_out_and_erased(desk: PurgeDesk, name: str) -> None:
+    row = token(0, **{each: f"lea.{each}" for each in NAMES})
+    desk.load([row], ACTIVE)
+    assert {attribute.column for attribute in UserAttribute} == set(NAMES)
+    assert [found.user for found in search(desk.database, Sought(user=row[name]), 10).found] == ["lea.username"]
+    hand_out = io.StringIO()
+    write_hand_out(desk.database, "july", hand_out)
+    assert row[name] in hand_out.getvalue()
+
+    erasure(desk).erase(row[name])
+
+    assert "lea." not in desk.read_everything()
 
 
 @pytest.mark.parametrize(
