@@ -180,6 +180,12 @@ class Header:
         known = {meaning: cell for meaning, cell in zip(self.meanings, cells, strict=True) if meaning}
         return known, {name: cells[place] for name, place in self.own_names.items()}
 
+    def name_column(self, reason: str) -> str:
+        """Let a reason that begins with our name of a column begin with the one that this file has for it."""
+        ours, _, rest = reason.partition(" ")
+        written = self.names[self.meanings.index(ours)].strip() if ours in self.meanings else ""
+        return f"{written} {rest}" if written.isprintable() and 0 < len(written) <= 40 else reason
+
     @cached_property
     def own_names(self) -> dict[str, int]:
         """The names, as written, of the columns that mean nothing to the format and are kept, and where they stand."""

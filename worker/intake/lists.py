@@ -184,7 +184,7 @@ def _read_line(header: Header, row_number: int, cells: Cells) -> Row | RowError:
     odd_ids = [name for name in ("user_id", "device_id") if name in values and not UUID.fullmatch(values[name])]
     if odd_ids or not values.keys() & set(PERSON):
         nobody = "the list's line for this token names no person: fill in one of its columns, or delete the line"
-        fault = explain_id(odd_ids[0]) if odd_ids else nobody
+        fault = header.name_column(explain_id(odd_ids[0])) if odd_ids else nobody
         return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
     # The names of ASSIGNED are those of the fields.
     return Row(row_number=row_number, serial_number=serial, otps=None, extra=own, **values)  # type: ignore[arg-type]

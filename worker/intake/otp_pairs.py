@@ -188,6 +188,7 @@ class PairReader:
     CLOCK_TOLERANCE. `may_lack_otps`: a row may have none, since it mends a batch, whose record may have them."""
 
     def __init__(self, header: Header, now: datetime, *, may_lack_otps: bool = False) -> None:
+        self._header = header
         self._own = header.own_names
         self._may_lack_otps = may_lack_otps
         self._width = len(header.names)
@@ -225,7 +226,8 @@ class PairReader:
         try:
             return self._check(row_number, whole, cells)
         except RowRefused as refused:
-            return RowError(row_number, str(refused), _find_nameable_serial(cells[0], cells[1]), refused.fault)
+            reason = self._header.name_column(str(refused))
+            return RowError(row_number, reason, _find_nameable_serial(cells[0], cells[1]), refused.fault)
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         """Check the cells of CHECKED, in this order, and make the Row. Raises RowRefused."""

@@ -126,6 +126,20 @@ def test_a_bad_row_is_refused_with_its_cure_and_the_rows_around_it_come_through(
     assert cure in error.reason
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "begins"),
+    [
+        ("serial,otp1,UserID,device_id", ["MADE1", "308714", "x", ""], "UserID is not a UUID"),
+        ("Serial Number,OTP 1,user_id,device_id", ["MADE1", "30x714", "", ""], "OTP 1 has other characters"),
+        ("Serial Number,otp1,user_id,device_id", ["MADE-1", "308714", "", ""], "Serial Number has other characters"),
+    ],
+)
+def test_a_reason_names_the_column_as_the_file_does(header: str, cells: list[str], begins: str) -> None:
+    refused = reader(header).read(2, cells)
+    assert isinstance(refused, RowError)
+    assert refused.reason.startswith(begins)
+
+
 def test_a_line_break_in_a_column_of_ours_is_a_stray_quotation_mark() -> None:
     before, error, rest, after = read("line_break_in_our_column")
     assert isinstance(before, Row)
