@@ -9,6 +9,7 @@ from models import (  # noqa: F401  (their tables join the metadata)
     audit,
     batch,
     inventory_job,
+    leftover,
     notice,
     pace,
     process,

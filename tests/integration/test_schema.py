@@ -49,7 +49,7 @@ from worker.rules.steps import Active
 CHECKOUT = Path(schema.__file__).parents[2]
 TABLES = {
     *("batch", "record", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job", "notice"),
-    "refused_rows",
+    *("refused_rows", "past_token", "sealed_key"),
 }
 
 
