@@ -1,5 +1,5 @@
-"""Tables of versions before 0014, whose workers may still run: nobody reads or writes them any more, and the next version
-drops them."""
+"""Tables of versions before 0014, whose workers may still run: nobody reads or writes them any more, and the next
+version drops them."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 import sys
@@ -24,7 +23,6 @@ from worker.config.sources import load_settings
 from worker.observability.escaping import escape_line
 from worker.observability.logs import configure_logs
 from worker.process import broker
-from worker.process.start_check import AwayLines
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 DISPATCH_QUEUE = "oathbulk.dispatch"
@@ -138,5 +136,3 @@ def _set_flowers_defaults(**_: object) -> None:
 @celery.signals.setup_logging.connect
 def _setup_logging(loglevel: int | str | None = None, **_: object) -> None:
     configure_logs(loglevel or "WARNING", settings.log_format)
-    # Where Celery writes that a task has failed.
-    logging.getLogger("celery.app.trace").addFilter(AwayLines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from typing import Any
@@ -15,7 +16,7 @@ from worker.config.settings import ONLY_BATCH
 from worker.dispatch.publishing import CeleryBroker
 from worker.fleet import FAILS_ALONE
 from worker.process import affinity, broker
-from worker.process.start_check import end_if_unusable
+from worker.process.start_check import AwayLines, end_if_unusable
 from worker.process.worker_parts import WorkerParts
 from worker.records.outcome import DeadLettered
 
@@ -35,8 +36,10 @@ def check_settings(**_signal: object) -> None:
 @worker_init.connect
 def check_database(**_: object) -> None:
     """End the process where the database is a standby, lacks the schema, or can't be worked with for another lasting
-    reason."""
+    reason; and write one line a minute while it is away later on."""
     end_if_unusable(parts.database)
+    # Where Celery writes that a task has failed.
+    logging.getLogger("celery.app.trace").addFilter(AwayLines())
 
 
 @worker_init.connect

@@ -56,8 +56,8 @@ def test_what_a_claim_marks_is_what_the_rules_would_do_first(
 ) -> None:
     states = find_states(fresh)
     marked = claim_each(database, leases, states, may_pair)
-    # Without the lanes for fresh records a claim decides nothing.
-    monkeypatch.setattr(leases._claims, "_lanes", leases._claims._lanes[-1:])
+    # Without the statements for fresh records a claim decides nothing.
+    monkeypatch.setattr(leases._claims, "_statements", leases._claims._statements[-1:])
     read = claim_each(database, leases, states, may_pair)
     firsts = list[SendOtp | Pair]()
     for state, claim, undecided in zip(states, marked, read, strict=True):
