@@ -37,7 +37,7 @@ PASSED_OVER = tuple(
 )
 assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"
 # The same, of a module whose other methods do say it.
-PASSED_THROUGH = Client.perform.__qualname__
+PASSED_THROUGH, BETWEEN = Client.perform.__qualname__, ("RetryPolicy.", "_Tries.")
 # Work that is neither a transaction nor an HTTP exchange.
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),
@@ -149,7 +149,7 @@ def who() -> str:
         frame = frame.f_back
         code = frame.f_code
         is_ours = code.co_filename.startswith(WORKER) and code.co_filename not in PASSED_OVER
-        if not is_ours or code.co_name.startswith("<"):
+        if not is_ours or code.co_name.startswith("<") or code.co_qualname.startswith(BETWEEN):
             continue
         here = f"{code.co_filename} {code.co_qualname.split('.')[0]}"
         is_in_function = "." not in name and name != "nobody"
