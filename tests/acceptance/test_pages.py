@@ -17,7 +17,11 @@ import pytest
 from support.pages.places import Place, Situation, box, type_page
 from support.pages.reading import PAGES, find_blocks, read_page
 
+from worker.simulator.oath import hotp
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, PairRow, make_shipment
+
+# Of tokens that PingOne gets to know in the course of a page.
+SECRET = bytes(range(20))
 
 # Pages of which some lines cannot be typed here, and why. What they say to `oathbulk` is read by its parser all the
 # same (unit/test_pages.py).
@@ -62,10 +66,10 @@ def write_a_file_whose_devices_are_gone(place: Place) -> None:
 
 
 def write_fresh_otps(place: Place) -> None:
-    fresh = [replace(row, otp1="111111", otp2="222222") for row in place.made.rows]
+    fresh = [replace(row, otp1=hotp(SECRET, 0), otp2=hotp(SECRET, 1)) for row in place.made.rows]
     (wrong,) = [row for row in fresh if place.made.expected[row.serial].status == "dead_letter"]
     ids = {"serial": wrong.serial, "user_id": wrong.user_id, "device_id": wrong.device_id}
-    place.pingone.seed(devices=[ids | {"otps": [wrong.otp1, wrong.otp2]}])
+    place.pingone.seed(devices=[ids | {"secret": SECRET.hex()}])
     correct_rows(place, "july-left.csv", fresh, "otp1", "otp2")
 
 

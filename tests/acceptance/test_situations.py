@@ -11,7 +11,11 @@ from support.pages.places import Place, Situation, box, type_page
 from support.pages.reading import PAGES
 
 from worker.simulator.box import Box
+from worker.simulator.oath import hotp
 from worker.simulator.shipment import make_shipment
+
+# Of tokens that PingOne gets to know in the course of a page.
+SECRET = bytes(range(20))
 
 pytestmark = pytest.mark.faults
 
@@ -43,7 +47,7 @@ def write_rows_of_which_two_are_refused(place: Place) -> None:
         return
     for row in rows:
         ids = {name: row[name] for name in ("serial", "user_id", "device_id")}
-        place.pingone.seed(devices=[ids | {"otps": [row["otp1"], row["otp2"]]}])
+        place.pingone.seed(devices=[ids | {"secret": SECRET.hex()}])
     write_csv(path, [rows[0], rows[1] | {"otp1": ""}, rows[2] | {"serial": ""}])
 
 
@@ -58,7 +62,8 @@ def mend_the_refused_rows(place: Place) -> None:
 def make_pairs() -> list[dict[str, str]]:
     """Three tokens, each paired with a user of its own."""
     ids = [{"user_id": str(uuid.UUID(int=n)), "device_id": str(uuid.UUID(int=1 << 100 | n))} for n in (1, 2, 3)]
-    return [{"serial": f"JULY{n}", "otp1": f"11111{n}", "otp2": f"22222{n}"} | ids[n - 1] for n in (1, 2, 3)]
+    otps = {"otp1": hotp(SECRET, 0), "otp2": hotp(SECRET, 1)}
+    return [{"serial": f"JULY{n}", **otps} | ids[n - 1] for n in (1, 2, 3)]
 
 
 def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
