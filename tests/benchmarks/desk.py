@@ -20,7 +20,7 @@ from support.servers.web_desk import WebDesk
 from worker.database import schema
 from worker.desk.desk import link_to
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_statuses
 
 LOOKS = 5
 # Of the batch that `fill` makes: a token that is active, and one that was given up.

@@ -23,7 +23,7 @@ from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import DailyHours
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"

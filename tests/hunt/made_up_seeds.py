@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hunt.dice import Dice
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 
 def hotp(dice: Dice) -> Seed:

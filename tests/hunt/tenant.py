@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed
 
 Reply = tuple[int, dict[str, str], bytes]
 

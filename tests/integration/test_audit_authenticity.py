@@ -20,7 +20,7 @@ from models.encrypted import generate_key
 from models.record_states import Status
 from worker import audit
 from worker.audit import GENESIS, Actor, CheckResult, NotedHead, the_schedule, this_person
-from worker.audit.chain import FIELDS, encode_content
+from worker.audit.lines import FIELDS, encode_content
 from worker.batches.commands import Batches, PaceCommands
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_settings

@@ -14,8 +14,8 @@ from models.record_states import Status
 from worker.batches.commands import HoursChange
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
-from worker.leases.attempt_line import CallSummary
-from worker.leases.clock_jumps import SOON
+from worker.leases.queue import SOON
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.hours import DailyHours
 from worker.rules.steps import Active, Retry

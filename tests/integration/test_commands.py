@@ -30,10 +30,10 @@ from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
-from worker.leases.attempt_line import CallSummary
-from worker.leases.claim import Claim
-from worker.leases.not_replayed import NotReplayed, Why
+from worker.leases.claims import Claim
 from worker.leases.queue import Queue
+from worker.leases.replay import NotReplayed, Why
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
 from worker.pace.slots import Slot
@@ -43,7 +43,7 @@ from worker.pingone.errors import Answer
 from worker.records.activation import Activation
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, Retry
-from worker.vault.otp import Otp
+from worker.vault.otps import Otp
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}

@@ -33,7 +33,7 @@ from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 

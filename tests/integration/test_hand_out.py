@@ -20,7 +20,7 @@ from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
 from worker.intake import open_assignment, open_shipment
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import NOTHING_FOR_HOTP, NOTHING_FOR_TOTP, write_hand_out
 from worker.rules.progress import Progress

@@ -16,7 +16,7 @@ from models.pace import LicensePace
 from models.reason import Reason
 from models.record_states import Status
 from worker.batches.commands import Batches
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.facts import read_statuses

@@ -27,7 +27,7 @@ from worker.batches.loading import CHUNK, AllActive, Loaded, Loader
 from worker.database.engine import DISPATCH_LOCK
 from worker.intake import Column, RowError, UnusableFile, open_shipment
 from worker.intake.rows import PLAIN
-from worker.vault.otp_source import read_otp_source
+from worker.vault.otps import read_otp_source
 
 
 @pytest.fixture

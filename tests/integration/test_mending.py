@@ -48,15 +48,13 @@ from worker.batches.mending import (
 )
 from worker.batches.people import People
 from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.users import User
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
 from worker.rules.steps import Active, DeadLetter, Decision
-from worker.vault.otp import OtpPair
-from worker.vault.otp_source import OtpSource, read_otp_source
-from worker.vault.seed import Seed
+from worker.vault.otps import OtpPair, OtpSource, Seed, read_otp_source
 
 ACTIVE = Active()
 REFUSED = DeadLetter(Reason.INVALID_OTP)

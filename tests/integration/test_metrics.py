@@ -27,7 +27,7 @@ from models.record import Record
 from models.record_states import OtpState, Status
 from worker.fleet import Processes, Sickness
 from worker.installation.installation import Installation
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports import metrics

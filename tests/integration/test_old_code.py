@@ -24,7 +24,7 @@ from migrations import HEAD
 from models.attempt import AttemptLine
 from models.record import Record
 from worker.database import schema
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.facts import read_statuses
 from worker.rules.steps import Active

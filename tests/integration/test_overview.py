@@ -29,7 +29,7 @@ from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
 from worker.intake import open_assignment, open_shipment
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pages.batch_page import write_file
 from worker.reports.facts import read_statuses

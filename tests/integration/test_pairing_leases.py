@@ -15,12 +15,11 @@ from models.batch import Batch, BatchState
 from models.reason import Reason
 from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
-from worker.leases.attempt_line import CallSummary
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
 from worker.leases.queue import Queue
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.ages import SentAgo
-from worker.rules.progress import OtpProgress, PairingProgress
+from worker.rules.progress import OtpProgress, PairingProgress, SentAgo
 from worker.rules.steps import Active, DeadLetter, Retry
 
 UNSENT, SENT, MISSED, PAIRED = PairingState

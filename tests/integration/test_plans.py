@@ -29,8 +29,8 @@ from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import Queue
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.inventory import InventoryToken
 from worker.rules.breaker import Thresholds

@@ -19,7 +19,7 @@ from worker.intake import UnusableFile, open_shipment
 from worker.preflight import files
 from worker.preflight.files import RowReader
 from worker.preflight.findings import Finding, Level, Verdicts
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 SECRET = Secret(b"12345678901234567890")
 SEED = Seed(secret=SECRET, counter=3)

@@ -37,7 +37,7 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobState
 from worker.pingone.users import User
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed
 
 
 @pytest.fixture

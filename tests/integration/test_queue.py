@@ -22,8 +22,8 @@ from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import Reason
 from models.record_states import OtpState, Status
-from worker.leases.attempt_line import CallSummary
 from worker.leases.queue import CHUNK, Queue
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Retry
 

@@ -22,12 +22,11 @@ from models.encrypted import DecryptionError, Keyring, generate_key, identify_ro
 from models.record import Record
 from models.record_states import Status
 from worker import audit
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 from worker.vault import rotation
-from worker.vault.otp import OtpPair
-from worker.vault.otp_source import read_otp_source
+from worker.vault.otps import OtpPair, read_otp_source
 from worker.vault.rotation import CHUNK
 
 OLD, NEW = generate_key(), generate_key()

@@ -28,7 +28,7 @@ from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.intake import Hints, open_shipment
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export

@@ -15,8 +15,8 @@ from support.data.moving_clock import MovingDatabase
 
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.leases.attempt_line import CallSummary
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active, Retry
 

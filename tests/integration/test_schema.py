@@ -39,7 +39,7 @@ from worker.config.settings import ConfigError
 from worker.database import schema
 from worker.database.engine import AUDIT_LOCK
 from worker.installation.installation import Installation
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.facts import read_statuses

@@ -33,7 +33,7 @@ from worker.batches.loading import Loader
 from worker.config.sources import load_environment, load_settings
 from worker.embedded.home import home_key
 from worker.intake import open_shipment
-from worker.vault.keyring import load_keyring
+from worker.vault.keys import load_keyring
 
 PATIENCE = 60.0
 ACTIVATE, DISPATCH, REPLAY = "oathbulk.activate", "oathbulk.dispatch", "oathbulk.replay"

@@ -80,7 +80,7 @@ def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk
 
 CRASH = """
 import faulthandler
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 from worker.pingone.wire import Request
 
 def activate(otp, secret):

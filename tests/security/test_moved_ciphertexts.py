@@ -19,7 +19,7 @@ from worker.batches.loading import Loader
 from worker.config.sources import load_environment, load_settings
 from worker.intake import open_shipment
 from worker.process.worker_parts import WorkerParts
-from worker.vault.keyring import load_keyring
+from worker.vault.keys import load_keyring
 
 # What a database administrator may do; row 2 of batch 1 is the victim. Each batch has rows 2 and 3.
 TAMPERINGS = {

@@ -3,20 +3,18 @@
 May import config, database and vault. Begin with `lines` (written and read) or `checking`.
 """
 
-from worker.audit.actors import SCHEDULE, Actor, name_this_person, the_schedule, the_worker, this_person
-from worker.audit.chain import GENESIS
+from worker.audit.actors import NO_KEY_CURE, SCHEDULE, Actor, name_this_person, the_schedule, the_worker, this_person
 from worker.audit.checking import BrokenLine, CheckResult, check
-from worker.audit.heads import find_heads_file
-from worker.audit.lines import append, has_authenticated_line, read
-from worker.audit.noted_heads import (
+from worker.audit.heads import (
     MissingHead,
     NotedHead,
     UnusableHead,
+    find_heads_file,
     find_missing,
     read_heads,
     read_noted_heads,
 )
-from worker.audit.protection import NO_KEY_CURE
+from worker.audit.lines import GENESIS, append, has_authenticated_line, read
 
 __all__ = [
     "GENESIS",

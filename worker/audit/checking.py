@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from models.authenticated import AuditKeys, UnknownKey
-from worker.audit.chain import FIELDS, GENESIS, encode_content, hash_content
-from worker.audit.lines import read
+from worker.audit.lines import FIELDS, GENESIS, encode_content, hash_content, read
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Generator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, select
 
 from models.audit import Action, AuditLine
 from worker.audit.actors import Actor
-from worker.audit.chain import GENESIS, encode_content, hash_content
 from worker.audit.heads import Head
 from worker.database.engine import AUDIT_LOCK, Database
+
+# What the first line's hash covers in place of a line before it.
+GENESIS = "0" * 64
+# What a line's hash covers, beside the hash of the line before it.
+FIELDS = ("id", "at", "actor", "action", "batch", "ticket", "facts")
+
+
+def encode_content(former: str, line: Mapping[str, Any]) -> bytes:
+    """Encode what hash and HMAC of a line cover: the hash of the line before (`former`), and the line, which has the
+    FIELDS and no others."""
+    fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="microseconds")}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"{former}\n{text}".encode()
+
+
+def hash_content(content: bytes) -> str:
+    """The hash of a line, in hexadecimal, by what `encode_content` returned."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def append(

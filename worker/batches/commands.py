@@ -27,9 +27,8 @@ from worker.batches.hours import OutOfHours
 from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
 from worker.fleet import GONE_AFTER, read_processes
-from worker.leases import commands, distrust
-from worker.leases.not_replayed import NotReplayed, find_not_replayed
-from worker.leases.replay import replay
+from worker.leases import distrust, moves
+from worker.leases.replay import NotReplayed, find_not_replayed, replay
 from worker.observability.counting import agree
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
@@ -83,7 +82,7 @@ class Batches:
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             self._set_paused(connection, batch.id, f"Paused by {self._actor.name}.")
-            count = commands.hand_back_queued(self._database, connection, batch.id)
+            count = moves.hand_back_queued(self._database, connection, batch.id)
             self._write_down(connection, Action.PAUSE, name)
             return count
 
@@ -91,7 +90,7 @@ class Batches:
         """Make what is queued, of every batch, pending again, since no worker will take it. Returns how many
         records."""
         with self._database.changing_many() as connection:
-            return commands.hand_back_queued(self._database, connection)
+            return moves.hand_back_queued(self._database, connection)
 
     def resume(
         self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None
@@ -132,7 +131,7 @@ class Batches:
             if not has_unfinished(connection, batch.id) and not self._has_given_up(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it is left to cancel")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
-            count = commands.cancel(self._database, connection, batch.id)
+            count = moves.cancel(self._database, connection, batch.id)
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 

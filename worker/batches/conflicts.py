@@ -19,10 +19,7 @@ from models.record_states import FINAL, Status
 from models.row_fault import RowFault
 from worker.intake import Row, RowError
 from worker.pingone.users import fold_case
-from worker.vault.otp import Otp, OtpPair
-from worker.vault.otp_source import OtpSource
-from worker.vault.sealed_otps import open_otps
-from worker.vault.seed import Seed
+from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
 

@@ -17,7 +17,7 @@ from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
-from worker.leases.order import has_pending
+from worker.leases.queue import has_pending
 
 # Characters of a batch's name.
 LONGEST_NAME = 200

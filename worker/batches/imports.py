@@ -21,8 +21,7 @@ from worker.batches.long_list import Obstacle, Superseded, Turn
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.database.engine import Database
-from worker.leases.giving_up import give_up
-from worker.leases.moves import LAST_START, is_running
+from worker.leases.moves import LAST_START, give_up, is_running
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
@@ -38,8 +37,7 @@ from worker.pingone.errors import (
 from worker.pingone.inventory import ImportJob, NewToken
 from worker.pingone.inventory import JobState as Theirs
 from worker.rules.import_size import choose_size
-from worker.vault.sealed_otps import open_otps
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed, open_otps
 
 # Jobs with a single token that PingOne refuses in a row until it is not the tokens' fault.
 MOST_REFUSED = 5

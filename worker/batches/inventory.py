@@ -29,10 +29,9 @@ from worker.pingone.errors import Forbidden
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.pages import Page, check_onward
 from worker.pingone.reads import Reads
-from worker.rules.ages import SentAgo, count_ago, may_be_made_by
 from worker.rules.pairing import tell_owner
-from worker.vault.sealed_otps import open_otps
-from worker.vault.seed import Seed
+from worker.rules.progress import SentAgo, count_ago, may_be_made_by
+from worker.vault.otps import Seed, open_otps
 
 # After which a job that still runs counts as lost: its tokens are looked for in the inventory.
 LONGEST_JOB = timedelta(minutes=10)

@@ -16,12 +16,13 @@ from models.record import Record
 from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING
 from models.record_states import OtpState
 from worker.rules import breaker
-from worker.rules.breaker import Thresholds, Trip
-from worker.rules.breaker_evidence import (
+from worker.rules.breaker import (
     IGNORED_FAILURES,
     WATCHED_FAILURES,
     ActiveAttempt,
     FailedAttempt,
+    Thresholds,
+    Trip,
     is_own_answer,
 )
 

@@ -33,8 +33,7 @@ from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.hours import DailyHours
-from worker.vault.otp import OtpPair
-from worker.vault.seed import Seed
+from worker.vault.otps import OtpPair, Seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.database.engine import Database
-from worker.leases.giving_up import give_up
-from worker.leases.moves import is_running
+from worker.leases.moves import give_up, is_running
 from worker.observability.progress import OnProgress, tell_nobody
 
 T = TypeVar("T")

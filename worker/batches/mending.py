@@ -33,10 +33,7 @@ from worker.intake import FILE_ROW, Row, RowError, Shipment, Switches, UnusableF
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import fold_case
-from worker.vault.otp import OtpPair
-from worker.vault.otp_source import OtpSource
-from worker.vault.sealed_otps import open_otps
-from worker.vault.seed import Seed
+from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
 
 # Counters of a HOTP seed among which the OTPs of an earlier pair are looked for.
 _LOOKED_THROUGH = 100

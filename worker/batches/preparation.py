@@ -46,7 +46,7 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
-from worker.rules.breaker_evidence import is_own_answer
+from worker.rules.breaker import is_own_answer
 from worker.rules.quota import read_quota
 
 T = TypeVar("T")

@@ -24,7 +24,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.devices import ACTIVE, OATH_TOKEN, Pairing, UserDevice
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
-from worker.rules.ages import SentAgo, may_be_made_by
+from worker.rules.progress import SentAgo, may_be_made_by
 
 # This batch made a device, and knows its id.
 HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")

@@ -31,9 +31,8 @@ from worker.pingone.clients import Clients
 from worker.pingone.errors import OutcomeUnknown, PingOneError, Rejected
 from worker.pingone.inventory import ImportJob, InventoryToken
 from worker.pingone.inventory import JobState as Theirs
-from worker.rules.ages import count_ago, may_be_made_by
-from worker.vault.sealed_otps import open_otps
-from worker.vault.seed import Seed
+from worker.rules.progress import count_ago, may_be_made_by
+from worker.vault.otps import Seed, open_otps
 
 _PAIRED = "it is paired, as a device that this batch did not make: it stays until that is removed in PingOne"
 _OTHER_TIME = "its import is of unknown fate, and the inventory's token of this serial number was not made then"

@@ -19,9 +19,9 @@ from worker.batches import hours, judgement, state
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
 from worker.rules import breaker, quota
-from worker.rules.breaker_evidence import NO_ANSWER, WATCHED_FAILURES
+from worker.rules.breaker import NO_ANSWER, WATCHED_FAILURES
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry

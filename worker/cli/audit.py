@@ -24,7 +24,7 @@ from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line
-from worker.vault.keyring import load_audit_keys
+from worker.vault.keys import load_audit_keys
 
 
 def audit_command(

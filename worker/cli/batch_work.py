@@ -24,8 +24,8 @@ from worker.cli.layout import measure_room
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import note_run
 from worker.installation.installation import Installation
+from worker.installation.lookups import read_fleet, read_statuses
 from worker.installation.stack import Stack
-from worker.installation.statuses import read_fleet, read_statuses
 from worker.notices.notifier import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports import facts

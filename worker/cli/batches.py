@@ -11,7 +11,7 @@ from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_fleet
+from worker.installation.lookups import read_fleet
 from worker.reports.sentences import describe_cancelled, describe_paused, describe_replayed, describe_resumed
 
 

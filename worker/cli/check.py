@@ -35,7 +35,7 @@ from worker.intake import Row, Shipment
 from worker.observability.counting import agree, count_things, format_duration, write_share
 from worker.preflight.findings import Level
 from worker.preflight.preflight import ExpectedWork, Report, expect_work
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed
 
 
 @takes_option_sets

@@ -19,7 +19,7 @@ from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things, format_duration
-from worker.vault.key_files import AUDIT, ENCRYPTION
+from worker.vault.keys import AUDIT, ENCRYPTION
 
 app = typer.Typer(
     help="The database: its schema, its keys, a backup, and what follows a restore.", add_completion=False

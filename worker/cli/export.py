@@ -20,7 +20,7 @@ from worker.cli.progress import showing_progress
 from worker.cli.way_back import describe_way_back
 from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_statuses
 from worker.observability.counting import count_things
 from worker.reports import export as reports
 from worker.reports.export import write_hand_out

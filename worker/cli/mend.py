@@ -30,7 +30,7 @@ from worker.cli.preflight_report import (
 from worker.cli.progress import showing_progress
 from worker.cli.source_options import SourceOptions
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_fleet
+from worker.installation.lookups import read_fleet
 from worker.intake import Shipment
 from worker.preflight.preflight import Report
 from worker.reports.sentences import describe_mended

@@ -14,7 +14,7 @@ import typer
 from worker.cli.console import console, error_console
 from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_statuses
 
 
 def metrics(

@@ -13,7 +13,7 @@ from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import BatchName
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.written_otps import refuse_to_lose_otps
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_statuses
 from worker.reports.overview import read_overview
 from worker.reports.sentences import describe_outcome
 

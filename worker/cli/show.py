@@ -19,8 +19,8 @@ from worker.cli.console import console, print_json
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.layout import GAP, Room, align, label_text, measure_room
 from worker.cli.options import AsJson, RowStatus
-from worker.installation.histories import Told, look_up
 from worker.installation.installation import Installation
+from worker.installation.lookups import Told, look_up
 from worker.observability.counting import agree, count_things, format_moment
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Found, Sought, search

@@ -16,7 +16,7 @@ from worker.config.settings import ConfigError
 from worker.intake import Hints, SecretMissing, Shipment, Switches, UnusableFile, open_assignment, open_shipment
 from worker.intake.files import BYTE_ORDER_MARK, Encoding
 from worker.intake.tokens import DIGITS, TIME_STEPS
-from worker.vault.seed import HashAlgorithm, OtpType
+from worker.vault.otps import HashAlgorithm, OtpType
 
 # A pre-shared key in a file that is longer than this, in bytes, is none.
 LONGEST_SECRET = 4096

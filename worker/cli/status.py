@@ -20,7 +20,7 @@ from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.layout import measure_room
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_statuses
 from worker.reports.facts import BatchStatus
 from worker.reports.sentences import explain_fleet
 

@@ -11,7 +11,7 @@ import typer
 from worker.intake import Hints, Row, SecretMissing, UnusableFile, canonical_column, open_shipment
 from worker.intake.csv_rows import split_header
 from worker.intake.formats import OTP_PAIRS
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed
 
 # Columns whose cells are OTPs.
 _OTPS = ("otp1", "otp2")

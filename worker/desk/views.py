@@ -19,8 +19,7 @@ from models.refused_row import REFUSED
 from worker.batches.finding import UnknownBatch
 from worker.desk.desk import Desk
 from worker.desk.doors import Visitor
-from worker.installation.histories import read_histories
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_histories, read_statuses
 from worker.pages.batch_page import describe_batch, write_file
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus

@@ -20,10 +20,8 @@ from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK, Database
 from worker.fleet import Processes
-from worker.leases.clock_jumps import RecordTimes
 from worker.leases.moves import LAST_START
-from worker.leases.order import has_pending
-from worker.leases.queue import Queue
+from worker.leases.queue import Queue, RecordTimes, has_pending
 from worker.pace.paces import PaceMemory, Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from models.encrypted import generate_key
 from worker.embedded.errors import FREE_SPACE, EmbeddedError
-from worker.vault.key_files import ENCRYPTION, KeySource, read_key_file
+from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
 
 # The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
 # `run` works, the name of the batch on which it works alone, or an empty line if it works on all.

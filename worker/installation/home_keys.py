@@ -11,7 +11,7 @@ from worker import audit
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import Database
 from worker.embedded.home import home_key
-from worker.vault.key_files import AUDIT, ENCRYPTION
+from worker.vault.keys import AUDIT, ENCRYPTION
 
 
 def make_audit_key(settings: Settings, connection: Connection) -> None:

@@ -33,7 +33,7 @@ from worker.embedded.home import home_key, make_home, make_private_file
 from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
-from worker.vault.key_files import ENCRYPTION
+from worker.vault.keys import ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 if TYPE_CHECKING:

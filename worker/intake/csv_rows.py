@@ -27,7 +27,7 @@ from worker.intake.rows import (
     looks_like_data,
     normalise,
 )
-from worker.vault.seed import OtpType, Seed
+from worker.vault.otps import OtpType, Seed
 
 # Lines that a row may have. A quoted value, such as an address, may hold line breaks; more of them than this, and its
 # quotation mark was never closed.

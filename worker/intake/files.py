@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from worker.intake.rows import UnusableFile
-from worker.vault.seed import HashAlgorithm, OtpType
+from worker.vault.otps import HashAlgorithm, OtpType
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # How the characters of a secret are to be read.

@@ -50,7 +50,7 @@ from worker.intake.rows import (
     normalise,
 )
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 
 # Lines below a comment in which a header is looked for.
 SEARCHED = 20

@@ -14,8 +14,7 @@ from typing import Annotated, Literal, get_type_hints
 
 from models.person import PERSON
 from models.row_fault import RowFault
-from worker.vault.otp_source import OtpSource
-from worker.vault.seed import OtpType, Seed
+from worker.vault.otps import OtpSource, OtpType, Seed
 
 # The column that says which row of its batch a row is, by its number in the file that was loaded. A row that was
 # refused is found by nothing else, since its serial number may have been what was wrong.

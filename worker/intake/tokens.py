@@ -24,7 +24,7 @@ from worker.intake.rows import (
     explain_serial,
     find_nameable_serial,
 )
-from worker.vault.seed import HashAlgorithm, OtpType, Secret, Seed
+from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
 
 # Lengths of OTPs that PingOne takes.
 DIGITS = (6, 8)

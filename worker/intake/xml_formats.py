@@ -18,7 +18,7 @@ from defusedxml.ElementTree import iterparse
 from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile
 from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
 from worker.intake.tokens import Token, make_rows
-from worker.vault.seed import OtpType
+from worker.vault.otps import OtpType
 
 # Bytes between the ends of two parts at most: it bounds the memory. A token with its certificates has some kilobytes.
 MAX_PART = 2**20

@@ -1,11 +1,16 @@
 """How a status is written, and which records may get one: every change is one arrow of the table of transitions, and
-its WHERE clause names the status that it starts from."""
+its WHERE clause names the status that it starts from. What a person's pause and cancel do to the records of a batch,
+and how records are given up before their first call."""
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Update, and_, exists, null, or_, update
+from collections.abc import Sequence
 
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, exists, null, or_, update
+
+from models.base import LONGEST_DETAIL
 from models.batch import Batch, BatchState
+from models.reason import Reason, find_cure
 from models.record import Record, needs_read
 from models.record_states import FINAL, TRANSITIONS, Status
 from worker.database.engine import Database
@@ -61,3 +66,38 @@ def may_work(database: Database, seconds_left: float = 0.0) -> ColumnElement[boo
     """Whether a record may be worked on: its batch runs for `seconds_left` more seconds; or the batch was cancelled,
     and the record still needs a read."""
     return or_(is_batch_running(database, seconds_left), and_(is_batch_in(BatchState.CANCELLED), needs_read()))
+
+
+def hand_back_queued(database: Database, connection: Connection, batch_id: int | None = None) -> int:
+    """Make what is queued, of this batch or of all, pending again. Returns how many records."""
+    back = move(database, Status.QUEUED, Status.PENDING)
+    if batch_id is not None:
+        back = back.where(Record.batch_id == batch_id)
+    return connection.execute(back).rowcount
+
+
+def cancel(database: Database, connection: Connection, batch_id: int) -> int:
+    """Cancel every record of a batch that no worker holds and that needs no read. Returns how many."""
+    cancelled = 0
+    for status in (Status.PENDING, Status.QUEUED):
+        gone = move(database, status, Status.CANCELLED).where(Record.batch_id == batch_id, ~needs_read())
+        cancelled += connection.execute(gone).rowcount
+    return cancelled
+
+
+def give_up(
+    database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, told: str = ""
+) -> int:
+    """Make these records dead letters, if they are pending. `told`: what PingOne showed or said, in a sentence. Returns
+    how many."""
+    if not record_ids:
+        return 0
+    dead = move(database, Status.PENDING, Status.DEAD_LETTER).where(Record.id.in_(record_ids))
+    of_seed, of_pair = (write_detail(reason, told, has_seed=has_seed) for has_seed in (True, False))
+    detail = case((Record.next_counter.is_not(None), of_seed), else_=of_pair)
+    return connection.execute(dead.values(reason=reason, detail=detail)).rowcount
+
+
+def write_detail(reason: Reason, told: str, *, has_seed: bool) -> str:
+    """Write the `detail` of a dead letter: its cure, and what PingOne showed or said."""
+    return f"{find_cure(reason, has_seed=has_seed)} {told}".rstrip()[:LONGEST_DETAIL]

@@ -1,4 +1,5 @@
-"""What the dispatcher does with many records: queue what is due, and rescue those whose lease ran out."""
+"""What the dispatcher does with many records: queue what is due, in its order, rescue those whose lease ran out, and
+set times anew after a jump of the database's clock."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Float,
     Integer,
@@ -18,19 +20,75 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
+    update,
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.attempt import AttemptLine, Failure, Outcome
 from models.batch import Batch, BatchState
 from models.record import Record, needs_read
-from models.record_indexes import IN_WINDOW, UNSETTLED
+from models.record_indexes import EXPIRING, HALF_DONE, IN_WINDOW, LASTING, UNSETTLED
 from models.record_states import Status
 from worker.database.engine import Database, Moment
 from worker.leases.moves import move
-from worker.leases.order import DUE_IN_ORDER, PENDING_IN_ORDER, has_pending
+
+# What is pending, in three parts, and the order in which each part goes: records that lack only OTP 2, those whose OTPs
+# expire, the rest. Each part has a partial index, which a planner takes only for a query that asks for this order.
+# Without it, SQLite looks at every record of the batch, and PostgreSQL at every record there is, until it meets enough
+# of these.
+PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
+    (HALF_DONE, Record.scheduled_at),
+    (EXPIRING, Record.otp_expires_at),
+    (LASTING, Record.scheduled_at),
+)
+# The order in which the records of a running batch go. One that needs a read comes before fresh records: its
+# scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
+# queued from here, it is not pending any more.
+DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
+
+
+def has_pending() -> ColumnElement[bool]:
+    """Whether some record of a batch is pending."""
+    first = [
+        select(Record.id).where(Record.batch_id == Batch.id, text(condition)).order_by(order).limit(1)
+        for condition, order in PENDING_IN_ORDER
+    ]
+    return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
+
+
+# Seconds after which a pending record is due that waits for no read. Whatever it waited for (a backoff, a slot), the
+# jump may have made hours of it, and a little too soon does no harm.
+SOON = 10.0
+
+
+class RecordTimes:
+    """The leases and due times of records, as they are set after a jump. In seconds: `lease` and `queue_lease` are how
+    long these last, `over_after` how long after a request PingOne may be asked what came of it."""
+
+    def __init__(self, database: Database, *, lease: float, queue_lease: float, over_after: float) -> None:
+        now = database.now()
+        in_work = update(Record).where(Record.status == Status.ACTIVATING)
+        pending = update(Record).where(Record.status == Status.PENDING, Record.scheduled_at > database.now(SOON))
+        self._statements = (
+            # A worker that lives ends its attempt within a whole lease from now, since it counts by a clock of its own.
+            in_work.values(lease_until=database.now(lease)),
+            # What was sent before stays so: by that time it is told who made what PingOne shows.
+            in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
+            update(Record).where(Record.status == Status.QUEUED).values(lease_until=database.now(queue_lease)),
+            pending.values(scheduled_at=database.now(SOON)),
+            # Must come last, since it moves what the one before has set: whatever is written down, an answer may have
+            # been lost a moment ago.
+            update(Record).where(text(UNSETTLED)).values(scheduled_at=database.now(over_after)),
+        )
+
+    def restart(self, connection: Connection) -> None:
+        """Count all of them from now on, in the caller's transaction."""
+        for statement in self._statements:
+            connection.execute(statement)
+
 
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000

@@ -3,35 +3,198 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Boolean, Float, Integer, String, Update, case, func, insert, null, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Float,
+    Integer,
+    String,
+    Update,
+    case,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+)
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
-from models.attempt import AttemptLine
+from models.attempt import AttemptLine, Outcome
 from models.base import LONGEST_DETAIL
 from models.batch import BatchState
 from models.record import Record
-from models.record_states import Status
+from models.record_states import NOBODY, Status
 from worker.database.engine import Database
-from worker.leases.attempt_line import LINE_TYPES, CallSummary, build_line, is_counted, line_parameters
-from worker.leases.claim import Claim
-from worker.leases.giving_up import write_detail
+from worker.leases.claims import Claim
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
-from worker.leases.moves import is_batch_in, move
-from worker.leases.record_columns import (
-    PAIRING_TYPES,
-    PROGRESS_TYPES,
-    pairing_columns,
-    pairing_parameters,
-    progress_columns,
-    progress_parameters,
-)
+from worker.leases.moves import is_batch_in, move, write_detail
 from worker.pingone.errors import Answer
-from worker.rules.progress import Progress
+from worker.rules.progress import OtpProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+
+PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {
+    "first_state": String(),
+    "first_posts": Integer(),
+    "second_state": String(),
+    "second_posts": Integer(),
+    "new_verdict": String(),
+    "new_next_counter": BigInteger(),
+}
+PAIRING_TYPES: dict[str, TypeEngine[Any]] = {
+    "new_pairing": String(),
+    "new_pairings": Integer(),
+    "new_device_id": String(),
+    "new_is_device_made": Boolean(),
+    "new_was_free": Boolean(),
+}
+
+
+def progress_columns(given: Given) -> dict[str, Any]:
+    """The columns that keep what is known of a record's OTPs, by name, and expressions for them."""
+    return {
+        "otp1_state": given["first_state"],
+        "otp1_posts": given["first_posts"],
+        "otp2_state": given["second_state"],
+        "otp2_posts": given["second_posts"],
+        "verdict": given["new_verdict"],
+        "next_counter": given["new_next_counter"],
+    }
+
+
+def pairing_columns(given: Given) -> dict[str, Any]:
+    """The columns that keep what is known of a record's device. They are written only where that has changed."""
+    return {
+        "pairing": given["new_pairing"],
+        "pairings": given["new_pairings"],
+        "device_id": given["new_device_id"],
+        "is_device_made": given["new_is_device_made"],
+        "owner_id": case((given["new_was_free"], NOBODY), else_=Record.owner_id),
+    }
+
+
+def progress_parameters(progress: Progress) -> dict[str, Any]:
+    """The values of PROGRESS_TYPES. A second OTP that a record does not have is unsent."""
+    second = progress.second or OtpProgress()
+    return {
+        "first_state": progress.first.state,
+        "first_posts": progress.first.posts,
+        "second_state": second.state,
+        "second_posts": second.posts,
+        "new_verdict": progress.verdict,
+        "new_next_counter": progress.next_counter,
+    }
+
+
+def pairing_parameters(progress: Progress) -> dict[str, Any]:
+    """The values of PAIRING_TYPES."""
+    pairing = progress.pairing
+    return {
+        "new_pairing": pairing.state,
+        "new_pairings": pairing.pairings,
+        "new_device_id": pairing.device_id,
+        "new_is_device_made": pairing.is_made,
+        "new_was_free": pairing.was_free,
+    }
+
+
+# The columns of a line that come from what the settlement of the record has as well, and the names of these values.
+# Each value costs as much as a column does.
+_SHARED = {
+    "record_id": "this_id",
+    "lease_id": "this_lease",
+    "requests": "new_requests",
+    "pingone_error_id": "error_id",
+    "correlation_id": "new_correlation_id",
+}
+# The other columns that differ from one attempt to the next, and the names of their values.
+_OWN = {
+    "batch_id": "line_batch_id",
+    "number": "line_number",
+    "outcome": "line_outcome",
+    "reason": "line_reason",
+    "otp_posts": "line_otp_posts",
+    "call_milliseconds": "line_call_milliseconds",
+    "http_status": "line_http_status",
+    "code": "line_code",
+    "detail_code": "line_detail_code",
+}
+# The SQL types of the values that only the line has. Texts have no length, since a cast to one would cut them.
+LINE_TYPES: dict[str, TypeEngine[Any]] = {
+    name: String() if isinstance(kind := AttemptLine.__table__.c[column].type, String) else kind
+    for column, name in _OWN.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CallSummary:
+    """What the calls of an attempt cost, and PingOne's last answer if there was one. `requests` counts what went out,
+    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together."""
+
+    requests: int = 0
+    rate_limited: int = 0
+    answer: Answer | None = None
+    call_seconds: float = 0.0
+
+
+def build_line(worker: str, database: Database, given: Given) -> dict[str, ColumnElement[Any]]:
+    """The columns of a line and the expressions for them."""
+    varying = {column: given[name] for column, name in (_SHARED | _OWN).items()}
+    return varying | {"worker": literal(worker), "ended_at": database.now()}
+
+
+def line_parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
+    """The values of LINE_TYPES for this attempt."""
+    answer = summary.answer or Answer()
+    return {
+        "line_batch_id": claim.batch_id,
+        "line_otp_posts": claim.count_spent_posts(progress, leaves_pending=leaves_pending(decision)),
+        "line_call_milliseconds": round(summary.call_seconds * 1000) if summary.requests else None,
+        "line_number": claim.progress.attempts,
+        "line_outcome": _outcome(decision),
+        "line_reason": _reason(decision),
+        "line_http_status": answer.status,
+        "line_code": answer.code,
+        "line_detail_code": answer.detail_code,
+    }
+
+
+def leaves_pending(decision: Decision) -> bool:
+    """Whether the record goes back to pending with this decision, and not to a final status (unless its batch was
+    cancelled)."""
+    return isinstance(decision, Retry | Pause)
+
+
+def is_counted(decision: Decision) -> bool:
+    """Whether the attempt counts against the limit of attempts."""
+    match decision:
+        case Retry() | DeadLetter():
+            return decision.is_counted
+    return isinstance(decision, Active)
+
+
+def _outcome(decision: Decision) -> Outcome:
+    match decision:
+        case Active():
+            return Outcome.ACTIVE
+        case DeadLetter():
+            return Outcome.DEAD_LETTER
+    return Outcome.RETRY if is_counted(decision) else Outcome.HANDED_BACK
+
+
+def _reason(decision: Decision) -> str | None:
+    match decision:
+        case Retry(why=why) | Active(why=why):
+            return why
+        case DeadLetter(reason=reason) | Pause(reason=reason):
+            return str(reason)
+    return None
+
 
 # What every settlement has, beside the record's progress and the line of the attempt.
 _TYPES: dict[str, TypeEngine[Any]] = {

@@ -17,20 +17,19 @@ from models.batch import Batch
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.attempt_line import CallSummary
-from worker.leases.claim import Claim
-from worker.leases.claims import Claims, mark_otp, mark_pairing
+from worker.leases.claims import Claim, Claims, mark_otp, mark_pairing
 from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
-from worker.leases.record_columns import (
+from worker.leases.settlement import (
     PAIRING_TYPES,
     PROGRESS_TYPES,
+    CallSummary,
+    Settlement,
     pairing_columns,
     pairing_parameters,
     progress_columns,
     progress_parameters,
 )
-from worker.leases.settlement import Settlement
 from worker.leases.write_retries import write_until
 from worker.rules.progress import Progress
 from worker.rules.steps import Decision

@@ -6,14 +6,47 @@ does not come back; when its lease has run out, another sends the same notice ag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, null, select, text, update
+from sqlalchemy import Connection, case, func, null, select, text, update
 
 from models.notice import LONGEST_ERROR, WAITS, Notice
 from worker.database.engine import Database
-from worker.notices.delays import GIVEN_UP_AFTER
+from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
+from worker.rules.hours import format_time
+
+# Seconds until the second try where the webhook could not be reached, or failed; each time twice as long.
+FIRST_DELAY = 5.0
+# Seconds at most, so that a webhook that is back is told soon.
+LONGEST_DELAY = 300.0
+# Seconds until the second try where the webhook refuses the notice: a person has to mend its URL or its receiver first.
+FIRST_DELAY_REFUSED = 300.0
+# Seconds at most where it refuses.
+LONGEST_DELAY_REFUSED = 3600.0
+# Seconds after which a notice that was not delivered is given up.
+GIVEN_UP_AFTER = 86_400.0
+# Refusals that pass by themselves: Request Timeout and Too Many Requests.
+_PASSING = (408, 429)
+
+
+def choose_delay(tries: int, status: int | None, retry_after: float | None) -> float:
+    """Seconds until the next try, after so many tries. `status`: of HTTP, None without an answer; `retry_after`:
+    seconds for which the webhook asked."""
+    first, longest = (
+        (FIRST_DELAY_REFUSED, LONGEST_DELAY_REFUSED) if is_refusal(status) else (FIRST_DELAY, LONGEST_DELAY)
+    )
+    # No further doubling is needed for the longest delay, and a huge number of tries is no number of seconds.
+    doublings = min(max(tries - 1, 0), 20)
+    return max(min(first * float(2**doublings), longest), retry_after or 0.0)
+
+
+def is_refusal(status: int | None) -> bool:
+    """Whether this status says that the same notice is not taken later either: a redirect, which is not followed, or
+    a refusal such as 401, 404 or 410."""
+    return status is not None and 300 <= status < 500 and status not in _PASSING
+
 
 # Seconds for which a worker may hold a notice: several times as long as a post takes.
 LEASE = 60.0
@@ -77,3 +110,63 @@ class Deliveries:
         mine = (Notice.id == claimed.id, Notice.tries == claimed.tries, Notice.delivered_at.is_(None))
         with self._database.writing() as connection:
             connection.execute(update(Notice).where(*mine).values(failed))
+
+
+_IS_WAITING = Notice.next_try_at.is_not(None)
+_IS_GIVEN_UP = Notice.next_try_at.is_(None) & Notice.delivered_at.is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """How many notices were delivered, wait, and were given up after 24 hours; what went wrong last, and when the last
+    one was delivered. `lost`: those given up that were written since then."""
+
+    delivered: int
+    waiting: int
+    given_up: int
+    lost: int
+    last_delivered_at: datetime | None
+    last_error: str | None
+
+    @property
+    def is_well(self) -> bool:
+        """Whether notices are delivered, as far as is known."""
+        return not self.lost and self.last_error is None
+
+    def __str__(self) -> str:
+        if not self.delivered + self.waiting + self.given_up:
+            return "nothing was told yet"
+        last = f", the last one at {format_time(self.last_delivered_at)}" if self.last_delivered_at else ""
+        parts = [f"{count_things(self.delivered, 'notice')} delivered{last}"]
+        if self.waiting:
+            parts.append(
+                f"{self.waiting} to be sent" + (f" (last error: {self.last_error})" if self.last_error else "")
+            )
+        if self.given_up:
+            parts.append(f"{self.given_up} given up after 24 hours")
+        cure = "" if self.is_well else "; see whether the URL is right and its server takes the notices"
+        return ", ".join(parts) + cure
+
+
+def read_deliveries(connection: Connection) -> DeliveryReport:
+    """Read how the deliveries went so far."""
+    delivered, waiting, given_up, last_delivered_at = connection.execute(
+        select(
+            func.count(Notice.delivered_at),
+            func.count().filter(_IS_WAITING),
+            func.count().filter(_IS_GIVEN_UP),
+            func.max(Notice.delivered_at),
+        )
+    ).one()
+    lost = select(func.count()).where(_IS_GIVEN_UP)
+    if last_delivered_at is not None:
+        lost = lost.where(Notice.created_at > last_delivered_at)
+    failing = select(Notice.last_error).where(_IS_WAITING, Notice.last_error.is_not(None))
+    return DeliveryReport(
+        delivered,
+        waiting,
+        given_up,
+        connection.scalar(lost) or 0,
+        last_delivered_at,
+        connection.scalar(failing.order_by(Notice.id.desc()).limit(1)),
+    )

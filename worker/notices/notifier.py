@@ -10,10 +10,8 @@ from typing import Protocol
 from worker.batches.commands import LicenseOf
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.notices.delays import choose_delay
-from worker.notices.deliveries import ClaimedNotice, Deliveries
-from worker.notices.recording import Recorder
-from worker.notices.stalls import StallWatch
+from worker.notices.deliveries import ClaimedNotice, Deliveries, choose_delay
+from worker.notices.recording import Recorder, StallWatch
 from worker.notices.webhook import Reply, Webhook
 
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.

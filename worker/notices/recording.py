@@ -5,8 +5,10 @@ written down is found at the next look. A pause that is over before anybody look
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -14,13 +16,76 @@ from sqlalchemy import Connection, Row, and_, func, insert, select
 
 from models.batch import Batch, BatchState
 from models.notice import Event, Notice
+from models.reason import PASSING
 from models.record import Record
-from worker.batches.finding import is_unfinished
+from worker.batches.commands import LicenseOf
+from worker.batches.finding import is_unfinished, read_running
 from worker.database.engine import NOTICE_LOCK, Database
-from worker.notices.changes import Standing, Told, find_event
 from worker.notices.wording import describe
-from worker.reports.facts import read_in
+from worker.reports.facts import read_in, read_statuses
 from worker.reports.stall import Stall
+
+# A batch of which nothing was told yet, and that was finished for longer than this, is no news: a webhook that was set
+# today is not told of last year's batches.
+NEWS_FOR = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a batch stands at `now`. `finished_at`: when its last record became final; None while one is not. `stall` is
+    None too where nobody has looked for one, which `is_stall_known` tells."""
+
+    now: datetime
+    state: str
+    reason: str | None
+    running_since: datetime
+    finished_at: datetime | None
+    has_outage: bool = False
+    stall: Stall | None = None
+    is_stall_known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was told last about a batch, and when that was written down."""
+
+    event: str
+    reason: str | None
+    at: datetime
+
+
+def find_event(standing: Standing, told: Told | None) -> Event | None:
+    """Find what people are to be told now; None: nothing that they do not know. A cancelled batch is not told of, for a
+    person has just cancelled it."""
+    if standing.state == BatchState.CANCELLED:
+        return None
+    if standing.finished_at is not None:
+        return Event.FINISHED if _is_new_end(standing, standing.finished_at, told) else None
+    if standing.state == BatchState.PAUSED:
+        event = Event.PAUSED_FOR_NOW if standing.reason in PASSING else Event.PAUSED
+        return None if told and (told.event, told.reason) == (event, standing.reason) else event
+    return _find_event_of_running(standing, told)
+
+
+def _is_new_end(standing: Standing, finished_at: datetime, told: Told | None) -> bool:
+    """Whether the batch's end was not told yet. A batch that was told to be finished may have been replayed and
+    finished again before anybody looked."""
+    if told is None:
+        return standing.now - finished_at < NEWS_FOR
+    return told.event != Event.FINISHED or min(standing.running_since, finished_at) > told.at
+
+
+def _find_event_of_running(standing: Standing, told: Told | None) -> Event | None:
+    """Find what to tell of a batch that runs. While it only tries whether an outage is over, nothing: it has not gone
+    on before PingOne answers."""
+    if standing.has_outage:
+        return None
+    if standing.stall is not None:
+        return None if told and told.event == Event.STALLED else Event.STALLED
+    if told is None or told.event == Event.RESUMED:
+        return None
+    return Event.RESUMED if told.event != Event.STALLED or standing.is_stall_known else None
+
 
 # Without the second condition SQLite does not use the index; and for max() it reads all of it.
 _LAST_SETTLED = (
@@ -117,3 +182,46 @@ def _read_standing(batch: Row[*tuple[Any, ...]], stalls: Mapping[int, Stall | No
 def _find_end(batch: Row[*tuple[Any, ...]]) -> datetime | None:
     """When the batch was finished; None while it is not."""
     return None if batch.is_unfinished else batch.settled_at or batch.created_at
+
+
+# Seconds between two looks at least; a stall is one only after a minute.
+LOOK_EVERY = 10.0
+# After a look, no other is made for so many times as long as it took: counting the records of a large batch takes time.
+TIMES_AS_LONG = 100
+
+
+class StallWatch:
+    """Remembers when it last looked. `clock` counts seconds. `only_batch`: the id of the one that is looked at, since
+    nobody asked for work on others here; None: all are."""
+
+    def __init__(
+        self,
+        database: Database,
+        license_of: LicenseOf,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        only_batch: int | None = None,
+    ) -> None:
+        self._database = database
+        self._only_batch = only_batch
+        self._license_of = license_of
+        self._clock = clock
+        self._next_look_at: float | None = None
+
+    def find(self) -> Mapping[int, Stall | None]:
+        """Find for each running batch with work left why it does not move, None while it does. Empty where it is too
+        early for another look."""
+        began_at = self._clock()
+        if self._next_look_at is not None and began_at < self._next_look_at:
+            return UNKNOWN
+        with self._database.reading() as connection:
+            batches = read_running(connection)
+        looked_at = [batch for batch in batches if self._only_batch in (None, batch.id)]
+        found = {batch.id: self._find_stall(batch.name) for batch in looked_at}
+        now = self._clock()
+        self._next_look_at = now + max(LOOK_EVERY, TIMES_AS_LONG * (now - began_at))
+        return found
+
+    def _find_stall(self, name: str) -> Stall | None:
+        (status,) = read_statuses(self._database, name, self._license_of)
+        return status.stall

@@ -39,7 +39,7 @@ from worker.pingone.errors import (
 )
 from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import Envelope, Request, authorize, build_url, make_printable, open_envelope
-from worker.vault.otp import Otp
+from worker.vault.otps import Otp
 
 T = TypeVar("T")
 

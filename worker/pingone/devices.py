@@ -42,7 +42,7 @@ from worker.pingone.wire import (
     read_plain_id,
     read_word,
 )
-from worker.vault.otp import Otp
+from worker.vault.otps import Otp
 
 ACTIVE = "ACTIVE"
 # The status in which a device waits for its first OTP.

@@ -44,7 +44,7 @@ from worker.pingone.wire import (
     read_plain_id,
     read_word,
 )
-from worker.vault.seed import HashAlgorithm, OtpType, Secret
+from worker.vault.otps import HashAlgorithm, OtpType, Secret
 
 # Adds device and user of a paired token to what is answered.
 EXPAND_DEVICES = {"expand": "devices"}

@@ -32,7 +32,7 @@ from worker.pingone.errors import (
     ResyncRequired,
     Unauthorized,
 )
-from worker.vault.otp import MASK
+from worker.vault.otps import MASK
 
 # Characters that PingOne takes of the ids which come back in its audit records.
 LONGEST_AUDIT_ID = 100

@@ -22,8 +22,7 @@ from worker.intake import Leftovers, Row, RowError, Shipment
 from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens
-from worker.vault.otp import OtpPair
-from worker.vault.seed import Seed
+from worker.vault.otps import OtpPair, Seed
 
 
 def check_files(

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.intake import Row, RowError
-from worker.vault.otp import OtpPair
+from worker.vault.otps import OtpPair
 
 # Serial numbers that a finding names at most; `-o FILE` has them all.
 NAMED = 5

@@ -20,7 +20,7 @@ from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, fold_case
 from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed
 
 # What PingOne sends for a new device where a policy says nothing of it.
 NOTIFIES_BY_DEFAULT = "EMAIL_THEN_SMS"

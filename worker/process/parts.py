@@ -29,7 +29,7 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.paces import PaceMemory, Paces
 from worker.pingone.clients import Clients
 from worker.process.part import part
-from worker.vault.keyring import load_keyring
+from worker.vault.keys import load_keyring
 
 
 class Parts:

@@ -20,7 +20,7 @@ from worker.database.errors import INSUFFICIENT_PRIVILEGE, READ_ONLY, TAKES_NO_W
 from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated, read_revision, refuse_older
 from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
-from worker.leases.order import has_pending
+from worker.leases.queue import has_pending
 from worker.observability.log_interval import LogInterval
 from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients

@@ -17,8 +17,7 @@ from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError, Settings
 from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
-from worker.leases.clock_jumps import RecordTimes
-from worker.leases.queue import Queue
+from worker.leases.queue import Queue, RecordTimes
 from worker.leases.worker import Leases
 from worker.notices.notifier import Notifier, make_notifier
 from worker.process.part import part

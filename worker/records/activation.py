@@ -15,7 +15,7 @@ from worker.batches.upkeep import Consequences
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.errors import is_away
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
 from worker.leases.worker import Leases
 from worker.leases.write_retries import wait_until_back
 from worker.observability.log_context import begin_work, end_work

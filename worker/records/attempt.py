@@ -15,8 +15,8 @@ from models.reason import PauseReason
 from worker.batches.upkeep import explain_decryption_failure
 from worker.clocks.boot_clock import boot_time
 from worker.database.errors import is_away
-from worker.leases.attempt_line import CallSummary, leaves_pending
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
+from worker.leases.settlement import CallSummary, leaves_pending
 from worker.leases.worker import DeviceInProgress, Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
@@ -39,8 +39,7 @@ from worker.rules.no_effect import (
 from worker.rules.progress import Progress
 from worker.rules.steps import Active, Decision, FindDevice, Next, Pair, Pause, Retry, SendOtp, Step
 from worker.tenants import Resync
-from worker.vault.otp import Otp
-from worker.vault.sealed_otps import open_otps
+from worker.vault.otps import Otp, open_otps
 
 # An answer tells its time in whole seconds, so that what it shows may be older by up to one.
 _DATE_IS_CUT = timedelta(seconds=1)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from worker.pingone.client import PingOneClock
 from worker.rules.minting import Mint, Now, StepMissed, WaitForStep, choose_hotp_counter, choose_time_step
 from worker.rules.progress import Progress
-from worker.vault.otp import Otp, OtpPair
-from worker.vault.otp_source import OtpSource
+from worker.vault.otps import Otp, OtpPair, OtpSource
 
 
 @dataclass(frozen=True, slots=True)

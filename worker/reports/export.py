@@ -32,8 +32,7 @@ from worker.intake import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_
 from worker.observability.escaping import escape
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.reports.search import NotKept, read_refused
-from worker.vault.otp import OtpPair
-from worker.vault.sealed_otps import open_otps
+from worker.vault.otps import OtpPair, open_otps
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are wide letters.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -25,8 +25,7 @@ from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.reads import Reads
-from worker.vault.sealed_otps import open_otps
-from worker.vault.seed import Seed
+from worker.vault.otps import Seed, open_otps
 
 # Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.
 CHUNK = 500

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import false
 
-import worker.leases.commands
+import worker.leases.moves
 import worker.leases.settlement
 from hunt.model_network import ModelTransport
 from hunt.mutants.patching import Patch, around, mutant
@@ -75,7 +75,7 @@ def keeps_a_connection_by_which_more_came_than_the_answer() -> list[Patch]:
 
 @mutant("it is cancelled although a read is owed")
 def cancels_although_a_read_is_owed() -> list[Patch]:
-    return [(worker.leases.commands, "needs_read", false)]
+    return [(worker.leases.moves, "needs_read", false)]
 
 
 @mutant("it is cancelled although a read is owed", amid=("cancelled",))

@@ -14,9 +14,7 @@ from support.data.notice_desk import NoticeDesk
 from support.servers.raw_server import RawServer
 
 from models.record_states import Status
-from worker.notices.delays import GIVEN_UP_AFTER
-from worker.notices.deliveries import LEASE, Deliveries
-from worker.notices.delivery_report import read_deliveries
+from worker.notices.deliveries import GIVEN_UP_AFTER, LEASE, Deliveries, read_deliveries
 from worker.notices.recording import Recorder
 from worker.notices.webhook import Reply, Webhook
 

@@ -7,7 +7,7 @@ from support.data.notice_desk import NoticeDesk
 
 from models.batch import BatchState
 from models.record_states import Status
-from worker.notices.stalls import LOOK_EVERY, TIMES_AS_LONG, StallWatch
+from worker.notices.recording import LOOK_EVERY, TIMES_AS_LONG, StallWatch
 from worker.reports.facts import take_environment_for_license
 from worker.reports.stall import STILL_AFTER
 

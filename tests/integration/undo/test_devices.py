@@ -17,7 +17,7 @@ from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import NotPossible
 from worker.batches.removal import End, Heir
-from worker.leases.clock_jumps import RecordTimes
+from worker.leases.queue import RecordTimes
 from worker.pingone.errors import NotFound
 from worker.pingone.pairing import Pairings
 

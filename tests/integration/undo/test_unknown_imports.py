@@ -17,7 +17,7 @@ from models.record import Record
 from worker.batches import revocation
 from worker.batches.commands import NotPossible
 from worker.batches.undo import TokenCounts
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 
 def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int, sent_ago: float = 0.0) -> int:

@@ -19,7 +19,7 @@ from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
 from worker.config.environment import Environment
 from worker.leases.queue import Queue
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 
 TESTER = Actor("tester")
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"

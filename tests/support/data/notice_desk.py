@@ -12,8 +12,7 @@ from models.notice import Notice
 from support.data.moving_clock import MovingDatabase
 from worker.notices.deliveries import Deliveries
 from worker.notices.notifier import Notifier
-from worker.notices.recording import Recorder
-from worker.notices.stalls import StallWatch
+from worker.notices.recording import Recorder, StallWatch
 from worker.notices.webhook import Reply
 from worker.reports.facts import take_environment_for_license
 

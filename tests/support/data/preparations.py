@@ -27,7 +27,7 @@ from worker.fleet import Fitness, Sickness
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Answer, Forbidden, OutcomeUnknown
 from worker.rules.breaker import Thresholds
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 HOTP = Seed(secret=Secret(b"12345678901234567890"))
 SEND_WITHIN = 5.0

@@ -15,7 +15,7 @@ from support.data.batches import TESTER, Made, enqueue
 from support.data.loading import LoadingDesk, Token
 from support.data.moving_clock import MovingDatabase
 from worker.batches.loading import Loaded
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.purging.purging import Plan, Purging
 from worker.rules.steps import Active, DeadLetter, Decision

@@ -16,7 +16,7 @@ from typing import Any
 from worker.intake import Hints, Row, RowError, UnusableFile
 from worker.intake.files import HEAD, NO_HINTS, OpenFile
 from worker.intake.formats import choose_format, find_format, open_table
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "formats"
 # The made-up tokens of the samples: the secret of each serial number, in hexadecimal.

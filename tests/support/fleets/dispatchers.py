@@ -13,8 +13,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet import Processes
-from worker.leases.clock_jumps import RecordTimes
-from worker.leases.queue import Queue
+from worker.leases.queue import Queue, RecordTimes
 from worker.rules.breaker import Thresholds
 
 

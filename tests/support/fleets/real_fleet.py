@@ -30,7 +30,7 @@ from worker.intake import Shipment, open_assignment, open_shipment
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.simulator.box import Box
 from worker.simulator.shipment import MadeShipment
-from worker.vault.keyring import load_keyring
+from worker.vault.keys import load_keyring
 
 BATCH = "shipment"
 TIMEOUT = 90.0

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from support.data.batches import ENVIRONMENT_ID
 from worker.database.engine import Database
-from worker.leases.attempt_line import CallSummary
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.steps import Active
 

@@ -18,9 +18,9 @@ from worker.batches.upkeep import Upkeep
 from worker.clocks.boot_clock import boot_time
 from worker.clocks.clock_watch import ClockWatch
 from worker.config.settings import Settings
-from worker.leases.attempt_line import CallSummary
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
 from worker.leases.queue import Queue
+from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds

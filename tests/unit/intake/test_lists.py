@@ -8,7 +8,7 @@ import pytest
 
 from models.row_fault import RowFault
 from worker.intake import Row, RowError, UnusableFile, open_assignment, open_serial_list, open_shipment
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 
 
 def write(directory: Path, content: bytes) -> Path:

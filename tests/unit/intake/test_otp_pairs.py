@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from worker.intake import Row, RowError, UnusableFile, open_shipment
 from worker.intake.csv_rows import Header
 from worker.intake.otp_pairs import PairReader, read_header
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 
 
 def read_lines(*lines: str) -> Header:

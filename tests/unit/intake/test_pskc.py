@@ -15,7 +15,7 @@ from support.data.seed_files import SAMPLES, SECRETS, check, hotp, read, totp
 
 from models.row_fault import RowFault
 from worker.intake import Hints, Row, RowError, UnusableFile
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 PSKC_SAMPLES = SAMPLES / "pskc"
 

@@ -13,7 +13,7 @@ from support.data.seed_files import NOON, SAMPLES, SECRETS, check, find_quoted, 
 from worker.intake import Hints, Row, RowError, UnusableFile, csv_formats, files, formats, open_shipment, tokens
 from worker.intake.files import OpenFile
 from worker.intake.formats import FORMATS, OtherFormat, choose_format, open_table
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 HOTP = Hints(otp_type="hotp")
 TOTP_30 = Hints(otp_type="totp", time_step=30)

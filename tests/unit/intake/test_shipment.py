@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from models.row_fault import RowFault
 from worker.intake import Hints, Row, RowError, Shipment, UnusableFile, open_assignment, open_shipment
 from worker.intake.files import MAX_LINE
-from worker.vault.otp import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "otp_pairs"
 PSKC = Path(__file__).parents[2] / "samples" / "formats" / "pskc"

@@ -11,7 +11,7 @@ from worker.intake import Hints, Row, RowError
 from worker.intake.files import Encoding
 from worker.intake.rows import RowRefused
 from worker.intake.tokens import Token, decode_secret, looks_like_secret, make_rows, make_secret
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
 

@@ -10,7 +10,7 @@ import pytest
 from models.batch import BatchState
 from models.notice import Event
 from models.reason import PASSING, PauseReason
-from worker.notices.changes import NEWS_FOR, Standing, Told, find_event
+from worker.notices.recording import NEWS_FOR, Standing, Told, find_event
 from worker.reports.stall import Cause, Stall
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)

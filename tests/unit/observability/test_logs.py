@@ -12,7 +12,7 @@ EVENTS = """
 import logging
 import structlog
 from worker.observability.logs import configure_logs
-from worker.vault.otp import Otp
+from worker.vault.otps import Otp
 
 configure_logs("INFO")
 log = structlog.get_logger("worker.somewhere")

@@ -34,7 +34,7 @@ from worker.pingone.errors import (
     TooLateToSend,
     Unauthorized,
 )
-from worker.vault.otp import Otp
+from worker.vault.otps import Otp
 
 ACTIVE = b'{"id": "0f0b7a52", "type": "OATH_TOKEN", "status": "ACTIVE"}'
 EXTRA_OTP_REQUIRED = b'{"code": "INVALID_DATA", "details": [{"code": "EXTRA_OTP_REQUIRED"}]}'

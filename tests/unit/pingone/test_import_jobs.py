@@ -31,8 +31,7 @@ from worker.pingone.inventory import (
     parse_started_job,
 )
 from worker.pingone.wire import Request
-from worker.vault.otp import MASK
-from worker.vault.seed import Secret
+from worker.vault.otps import MASK, Secret
 
 JOB_ID = "c1d7a2f0-5b9e-4a63-8f24-7e0d9b1c3a58"
 HOTP = NewToken(

@@ -13,7 +13,7 @@ from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.errors import BadToken, NotFound, OutcomeUnknown, TooLateToSend, TooManyTokens
 from worker.pingone.inventory import InventoryJobs, JobState, NewToken
-from worker.vault.seed import Secret
+from worker.vault.otps import Secret
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 JOB_ID = "c1d7a2f0-5b9e-4a63-8f24-7e0d9b1c3a58"

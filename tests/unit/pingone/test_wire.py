@@ -32,7 +32,7 @@ from worker.pingone.errors import (
     Unauthorized,
 )
 from worker.pingone.wire import LONGEST_RETRY_AFTER, Request, authorize, make_printable, open_envelope
-from worker.vault.otp import MASK, Otp
+from worker.vault.otps import MASK, Otp
 
 MakeEnvironment = Callable[..., Environment]
 

@@ -8,8 +8,7 @@ import pytest
 
 from worker.intake import Row
 from worker.preflight.files import HOTP_WINDOW, TOTP_WINDOW, is_consecutive
-from worker.vault.otp import Otp, OtpPair
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Otp, OtpPair, Secret, Seed
 
 # The secret of the tables of RFC 4226 and 6238.
 SECRET = Secret(b"12345678901234567890")

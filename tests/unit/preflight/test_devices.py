@@ -13,7 +13,7 @@ from worker.pingone.devices import UserDevice
 from worker.pingone.errors import NotFound
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.tenant import SAMPLE, check_devices, choose_persons
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 HOTP = Seed(secret=Secret(b"12345678901234567890"))
 

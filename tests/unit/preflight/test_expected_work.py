@@ -11,7 +11,7 @@ from worker.intake import Row, RowError, Switches
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.preflight import Report, expect_work
 from worker.rules.hours import DailyHours
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 SEED = Seed(secret=Secret(b"12345678901234567890"))
 BOTH = Switches(may_import=True, may_pair=True)

@@ -28,8 +28,7 @@ from worker.preflight.findings import Finding, Level, Verdicts
 from worker.preflight.preflight import Report
 from worker.preflight.tenant import MOST_TOKENS, check_inventory, check_persons
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
-from worker.vault.otp import Otp, OtpPair
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Otp, OtpPair, Secret, Seed
 
 ROOT = Path(__file__).parents[3]
 SECRET = Secret(b"12345678901234567890")

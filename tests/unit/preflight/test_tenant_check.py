@@ -30,7 +30,7 @@ from worker.preflight import preflight
 from worker.preflight.findings import Level, Verdicts
 from worker.preflight.preflight import NotPingOne, Report, TenantCheck
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 HOTP = Seed(secret=Secret(b"12345678901234567890"))
 KNOWN = ResyncKnowledge(NeedsFlag.NO)

@@ -21,8 +21,8 @@ from models.record_states import OtpState, PairingState
 from worker.clocks.boot_clock import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
-from worker.leases.attempt_line import CallSummary
-from worker.leases.claim import Claim
+from worker.leases.claims import Claim
+from worker.leases.settlement import CallSummary
 from worker.observability.log_context import add_context
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot
@@ -35,9 +35,7 @@ from worker.records.activation import Activation
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.tenants import Resync
-from worker.vault.otp import Otp, OtpPair
-from worker.vault.otp_source import OtpSource
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Otp, OtpPair, OtpSource, Secret, Seed
 
 PAIR = OtpPair(Otp("308714"), Otp("367299"))
 # Counters 0, 1 and 2 make the OTPs 308714, 367299 and 262306.

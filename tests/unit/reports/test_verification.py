@@ -11,7 +11,7 @@ from models.reason import Reason
 from models.record_states import Status
 from worker.pingone.inventory import InventoryToken
 from worker.reports.verification import describe_token
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import Secret, Seed
 
 FREE = InventoryToken("t", "S1", "TOTP", 6, "sha1", 30)
 MINE = InventoryToken("t", "S1", device_id="d1", user_id="U1")

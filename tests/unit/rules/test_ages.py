@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.rules.ages import TOLERANCE, SentAgo, count_ago, may_be_made_by
+from worker.rules.progress import TOLERANCE, SentAgo, count_ago, may_be_made_by
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LASTS = timedelta(minutes=1)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from models.attempt import SOMEBODY_ELSE, Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
-from worker.rules.breaker import Thresholds
-from worker.rules.breaker_evidence import ActiveAttempt, FailedAttempt
+from worker.rules.breaker import ActiveAttempt, FailedAttempt, Thresholds
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None

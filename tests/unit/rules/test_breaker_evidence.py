@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.rules.breaker_evidence import is_own_answer
+from worker.rules.breaker import is_own_answer
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ import pytest
 
 from models.attempt import Outcome
 from models.reason import PauseReason, Reason
-from worker.rules.breaker import Thresholds, Trip, find_trip
-from worker.rules.breaker_evidence import WATCHED_FAILURES, ActiveAttempt, FailedAttempt
+from worker.rules.breaker import WATCHED_FAILURES, ActiveAttempt, FailedAttempt, Thresholds, Trip, find_trip
 
 pytestmark = pytest.mark.faults
 

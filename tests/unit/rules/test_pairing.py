@@ -14,12 +14,11 @@ from worker.pingone import errors
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
 from worker.rules import pairing
-from worker.rules.ages import SentAgo
 from worker.rules.decisions import choose_first_step, decide_after_read
 from worker.rules.limits import Limits
 from worker.rules.no_effect import NOT_FOUND_READS
 from worker.rules.pairing import MOST_PAIRINGS, choose_step, decide_after_pairing, decide_after_search
-from worker.rules.progress import OtpProgress, PairingProgress, Progress
+from worker.rules.progress import OtpProgress, PairingProgress, Progress, SentAgo
 from worker.rules.steps import Active, DeadLetter, FindDevice, Pair, Pause, ReadDevice, Retry, SendOtp
 
 UNSENT, SENT, MISSED, PAIRED = PairingState

@@ -10,8 +10,7 @@ from models.authenticated import AuditKeys
 from models.encrypted import Keyring, generate_key
 from worker.config.settings import ConfigError, Settings
 from worker.embedded.home import home_key
-from worker.vault.key_files import AUDIT, ENCRYPTION
-from worker.vault.keyring import load_audit_keys, load_keyring
+from worker.vault.keys import AUDIT, ENCRYPTION, load_audit_keys, load_keyring
 
 IDENTITY = b"record:1:2"
 POSTGRESQL = "postgresql+psycopg://db/oathbulk"

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.vault.otp import MASK, Otp, OtpPair
-from worker.vault.otp_source import read_otp_source
+from worker.vault.otps import MASK, Otp, OtpPair, read_otp_source
 
 codes = st.from_regex(r"[0-9]{6}|[0-9]{8}", fullmatch=True)
 

@@ -7,9 +7,7 @@ import traceback
 
 import pytest
 
-from worker.vault.otp import OtpPair
-from worker.vault.otp_source import read_otp_source
-from worker.vault.seed import Secret, Seed
+from worker.vault.otps import OtpPair, Secret, Seed, read_otp_source
 
 # https://www.rfc-editor.org/rfc/rfc4226#page-32
 RFC_4226 = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from worker.batches.finding import read_running
 from worker.cli.doctor.finding import Finding, fault
 from worker.installation.installation import Installation
-from worker.installation.statuses import read_statuses
+from worker.installation.lookups import read_statuses
 from worker.observability.counting import format_duration
 from worker.reports.facts import BatchStatus
 

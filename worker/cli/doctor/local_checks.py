@@ -16,7 +16,7 @@ from worker.embedded.errors import FREE_SPACE
 from worker.installation import broker_check
 from worker.installation.installation import Installation
 from worker.observability.counting import format_duration
-from worker.vault.key_files import AUDIT, ENCRYPTION
+from worker.vault.keys import AUDIT, ENCRYPTION
 
 # Bytes that should be free: room for a large batch and the logs.
 SPARE_BYTES = 500 * 1000 * 1000

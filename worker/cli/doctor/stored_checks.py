@@ -18,11 +18,11 @@ from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.database.schema import SchemaOutdated
 from worker.fleet import read_processes
 from worker.installation.installation import Installation
-from worker.notices.delivery_report import read_deliveries
+from worker.notices.deliveries import read_deliveries
 from worker.notices.webhook import redact_url
 from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
-from worker.vault.keyring import load_audit_keys
+from worker.vault.keys import load_audit_keys
 
 # What PostgreSQL has in force for this connection, whatever its defaults are.
 _SELECT_IN_FORCE = select(

@@ -1,13 +1,19 @@
-"""Key files: one key a file, in the home of the embedded stack, that only its owner may read."""
+"""The keys of this installation, from its settings, or from key files in the home of the embedded stack that only their
+owner may read: one key a file."""
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from models.encrypted import decode_key
-from worker.config.settings import ConfigError
+from pydantic import SecretStr
+
+from models.authenticated import AuditKeys
+from models.encrypted import Keyring, decode_key
+from worker.config.settings import ConfigError, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +55,37 @@ def read_key_file(home: Path, source: KeySource) -> str:
             "is made"
         ) from None
     return text
+
+
+K = TypeVar("K")
+
+
+def load_keyring(settings: Settings) -> Keyring:
+    """Load the keys that encrypt OTPs. Raises ConfigError."""
+    keyring = _load(ENCRYPTION, settings, settings.encryption_keys, Keyring)
+    if keyring is None:
+        # The URL may be none at all.
+        _ = settings.database
+        raise ConfigError("OATHBULK_ENCRYPTION_KEYS is not set: PostgreSQL needs it; make a key with `oathbulk keygen`")
+    return keyring
+
+
+def load_audit_keys(settings: Settings) -> AuditKeys | None:
+    """Load the keys that authenticate lines of the audit; None if no OATHBULK_AUDIT_KEY is set and the database is not
+    the embedded one, which has a key file. Raises ConfigError."""
+    return _load(AUDIT, settings, settings.audit_key, AuditKeys)
+
+
+def _load(
+    source: KeySource, settings: Settings, setting: SecretStr | None, make: Callable[[Sequence[str]], K]
+) -> K | None:
+    if setting is not None:
+        keys = setting.get_secret_value().split(",")
+    elif settings.is_embedded_database:
+        keys = [read_key_file(settings.home, source)]
+    else:
+        return None
+    try:
+        return make([key.strip() for key in keys if key.strip()])
+    except ValueError as error:
+        raise ConfigError(f"{source.variable}: {error}") from None
