@@ -52,6 +52,8 @@ def test_no_worker(fleet):
 def test_a_worker_that_has_ended_in_good_order_is_missed_at_once(fleet):
     worker = fleet.worker("worker")
     fleet.wait_until(lambda: fleet.status().fleet.alive, "a worker shows that it lives")
+    # Before that, a signal ends it without a word.
+    fleet.wait_until(lambda: " ready." in worker.read_log(), "it is ready")
     worker.stop()
     fleet.wait_until(lambda: not fleet.status().fleet.alive, "it is gone", timeout=15)
 
