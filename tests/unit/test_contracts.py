@@ -41,7 +41,7 @@ WRONG = [
     ("worker/simulator/world.py", "import models.record", "The simulator shares no code"),
     ("worker/records/attempt.py", "import httpx", "Nobody but pingone speaks HTTP"),
     ("worker/notices/webhook.py", "import httpx", "Nobody but pingone speaks HTTP"),
-    ("worker/reports/status.py", "import worker.notices.notifier", "Imports go one way"),
+    ("worker/reports/facts.py", "import worker.notices.notifier", "Imports go one way"),
     ("worker/installation/stack.py", "import rich", "Nobody but pingone speaks HTTP"),
     ("worker/pingone/wire.py", "import worker.pingone.client", "Inside pingone"),
     ("worker/pingone/pages.py", "import worker.pingone.reads", "Inside pingone"),
