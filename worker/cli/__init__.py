@@ -1,9 +1,9 @@
 """The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
 
 May import every other room; nothing but `__main__` imports it.
-Begin with `command_list`, which lists the commands, and `application`. A command's module is imported when the command
-is called (`lazy_commands`), so that nobody waits for the others. `options` has what several commands share, `failures`
-says which failure has which exit code.
+Begin with `command_list`, which lists the commands, and `application`, which imports a command's module when the
+command is called, so that nobody waits for the others. `options` has what several commands share, `failures` says which
+failure has which exit code.
 """
 
 import os
@@ -16,7 +16,7 @@ def main() -> None:
     """Run the command that stands in this process's arguments."""
     # Neither this nor what follows is imported at the top: whoever imports one command alone would import it too, and
     # whoever asks for the list of commands would wait for typer.
-    from worker.cli.top_help import answer
+    from worker.cli.command_list import answer
 
     _write_what_is_not_encodable()
     _forget_odd_sizes()

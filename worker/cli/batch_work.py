@@ -16,8 +16,8 @@ from worker.batches.commands import Batches
 from worker.batches.finding import find_batch, read_running
 from worker.cli.batch_display import draw_any, is_over, watch
 from worker.cli.console import can_redraw, console, error_console, print_json
-from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import find_rehearsal
 from worker.cli.hosts import print_hosts
 from worker.cli.layout import measure_room

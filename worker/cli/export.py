@@ -17,7 +17,7 @@ from worker.cli.homes import open_installation_with
 from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
-from worker.cli.way_back import describe_way_back
+from worker.cli.typed_commands import describe_way_back
 from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses

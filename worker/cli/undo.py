@@ -15,8 +15,8 @@ from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
 from worker.batches.undo import Kept, TokenCounts, Undone
 from worker.cli.console import console, print_json
-from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.own_redis import settings_with_redis

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.cli.ending_signals import ENDING_SIGNALS, turning_signals_into_interrupts
+from worker.cli.failures import ENDING_SIGNALS, turning_signals_into_interrupts
 
 
 def send(number: int) -> None:

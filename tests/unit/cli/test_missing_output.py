@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.cli.missing_output import complete_command
+from worker.cli.application import complete_command
 from worker.cli.options import RowStatus
 
 
@@ -23,14 +23,14 @@ from worker.cli.options import RowStatus
 def test_the_file_is_named_after_the_batch_and_what_it_holds(typed: str, values: dict[str, Any], file: str) -> None:
     command = "export" if "export" in typed else "report"
     said = complete_command(command, typed.split(), values | {"batch": "july"})
-    assert said == f"oathbulk {typed} -o {file}"
+    assert said == f" Such as: oathbulk {typed} -o {file}"
 
 
 def test_it_can_be_pasted_whatever_the_batch_is_called() -> None:
     said = complete_command("export", ["export", "lot 7"], {"batch": "lot 7"})
-    assert said == "oathbulk export 'lot 7' -o 'lot 7-export.csv'"
+    assert said == " Such as: oathbulk export 'lot 7' -o 'lot 7-export.csv'"
 
 
 def test_without_a_batch_none_is_named() -> None:
-    assert complete_command("check", ["check", "box.pskc"], {}) is None
-    assert complete_command("export", ["export"], {}) is None
+    assert complete_command("check", ["check", "box.pskc"], {}) == ""
+    assert complete_command("export", ["export"], {}) == ""
