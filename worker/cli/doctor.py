@@ -27,10 +27,10 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import HEAD
+from models.batch import BatchState
 from models.encrypted import DecryptionError
 from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_file
-from worker.batches.finding import read_running
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
@@ -164,7 +164,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Fi
         yield "audit", examine(lambda: _describe_audit(installation), cure)
         if is_read:
             yield "workers", examine(lambda: check_workers(_read_fleet(installation), __version__), url)
-            yield "batches", examine(lambda: check_batches(_read_running_statuses(installation)), url)
+            yield "batches", examine(lambda: check_batches(read_statuses(installation)), url)
             if (webhook := settings.webhook_url) is not None:
                 yield "webhook", examine(lambda: _check_webhook(installation, webhook), url)
         yield "backup", examine(lambda: check_backup(settings.backup_stamp))
@@ -315,16 +315,10 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
     return Finding(f"{len(fleet.alive)} at work, of version {version}; {told}")
 
 
-def _read_running_statuses(installation: Installation) -> list[BatchStatus]:
-    """Read how each running batch stands that has work left."""
-    with installation.database.reading() as connection:
-        names = [batch.name for batch in read_running(connection)]
-    return [status for name in names for status in read_statuses(installation, name)]
-
-
-def check_batches(running: Sequence[BatchStatus]) -> Finding:
+def check_batches(statuses: Sequence[BatchStatus]) -> Finding:
     """Name each running batch whose due work does not move, with the reason and what mends it, as `oathbulk status`
     says it."""
+    running = [status for status in statuses if status.state == BatchState.RUNNING]
     if not running:
         return Finding("none has work left that may run")
     stalled = [(status, stall) for status in running if (stall := status.stall)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from worker.cli.desk import list_own_names
 
 
