@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import redis
 import typer
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
@@ -68,7 +68,7 @@ _SETUP = (
     DecryptionError,
 )
 # Failures of a server or of the disk, which need words of ours.
-_SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, DBAPIError)
+_SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What even a question about a path fails with; where there is nothing, it is answered.
 _OUT_OF_REACH = (errno.EACCES, errno.ENAMETOOLONG)
@@ -120,6 +120,9 @@ def explain_server(error: Exception) -> Explanation:
             return Explanation(f"the disk of the database is full, or refuses to be written to ({reason})", FREE_SPACE)
         case DBAPIError():
             return explain(error)
+        case ArgumentError():
+            cure = "write one such as postgresql+psycopg://user:password@host/oathbulk"
+            return Explanation("OATHBULK_DATABASE_URL is not a database URL", cure)
     return Explanation(f"Redis is out of reach ({error})", "check OATHBULK_REDIS_URL and the server")
 
 
