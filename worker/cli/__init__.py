@@ -20,7 +20,8 @@ def main() -> None:
 
     _write_what_is_not_encodable()
     _forget_odd_sizes()
-    code = None if _is_completing() else answer(sys.argv[1:])
+    # A shell that asks what could be typed next gives no arguments, and a variable instead.
+    code = None if "_OATHBULK_COMPLETE" in os.environ else answer(sys.argv[1:])
     if code is not None:
         sys.exit(code)
     from worker.cli.application import run_command
@@ -41,8 +42,3 @@ def _forget_odd_sizes() -> None:
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "80"), re.ASCII):
             del os.environ[name]
-
-
-def _is_completing() -> bool:
-    """Whether a shell asks what could be typed next; it gives no arguments, and a variable instead."""
-    return "_OATHBULK_COMPLETE" in os.environ

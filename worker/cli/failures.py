@@ -88,7 +88,8 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(str(error), UNUSABLE_SETUP)
     if isinstance(error, _SERVERS):
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
-    if isinstance(error, UnicodeEncodeError) and (argument := _find_argument_in_other_encoding()):
+    # Neither a database nor a text takes an argument that is no UTF-8; the path of a file may be such a one.
+    if isinstance(error, UnicodeEncodeError) and (argument := next(filter(_BYTES.search, sys.argv[1:]), None)):
         _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
@@ -124,12 +125,6 @@ def explain_server(error: Exception) -> Explanation:
             cure = "write one such as postgresql+psycopg://user:password@host/oathbulk"
             return Explanation("OATHBULK_DATABASE_URL is not a database URL", cure)
     return Explanation(f"Redis is out of reach ({error})", "check OATHBULK_REDIS_URL and the server")
-
-
-def _find_argument_in_other_encoding() -> str | None:
-    """Find an argument of this command that is no UTF-8, which neither a database nor a text takes; None if there is
-    none. The path of a file may be such a one."""
-    return next(filter(_BYTES.search, sys.argv[1:]), None)
 
 
 def _fail(message: str, code: int) -> NoReturn:

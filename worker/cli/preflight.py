@@ -12,12 +12,12 @@ from worker.batches.mending import read_mended_batch
 from worker.cli.failures import explain_server_failure
 from worker.cli.hosts import print_hosts
 from worker.cli.loaded_files import find_loaded_as
-from worker.cli.own_redis import settings_with_redis
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import Installation
+from worker.installation.stack import settings_with_redis
 from worker.intake import Shipment, Switches
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar

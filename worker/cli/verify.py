@@ -12,9 +12,9 @@ from worker.batches.finding import find_environment
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, BatchName
-from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
+from worker.installation.stack import settings_with_redis
 from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.facts import BatchStatus, read_statuses
