@@ -1,5 +1,5 @@
-"""Breaks the product in many places, one at a time, and tells which tests notice: `make mutation`, an hour or two on two
-cores.
+"""Breaks the product in many places, one at a time, and tells which tests notice. `make mutation` takes an hour or two
+on two cores.
 
     .venv/mutation/bin/python tests/mutation/table.py [--count N] [--seed N] [--trees N] [--only TEXT] [--json FILE]
 
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -192,10 +193,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="oathbulk-mutation-") as directory:
         trees = [Tree(Path(directory) / f"tree{number}") for number in range(arguments.trees)]
         reach = Reach(trees[0], 2 * arguments.trees)
-        mutants = [mutant for mutant in draw_mutants(trees[0].directory, arguments.count, arguments.seed)]
+        mutants = draw_mutants(trees[0].directory, arguments.count, arguments.seed)
         chosen = [mutant for mutant in mutants if arguments.only in str(mutant)]
         print("| mutant | caught by | first test | s | tests that reach it |\n|---|---|---|---|---|")
-        for verdict in (*judge_all(trees, reach, chosen), *judge_hunt(trees[0])):
+        for verdict in chain(judge_all(trees, reach, chosen), judge_hunt(trees[0])):
             verdicts.append(verdict)
             cells = (verdict.caught_by or "**nothing**", verdict.test, f"{verdict.seconds:.0f}", str(verdict.reached))
             print(f"| {verdict.mutant} | {' | '.join(cells)} |", flush=True)
