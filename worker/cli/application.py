@@ -46,7 +46,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that was typed, and import it. Raises UsageError, which names what took the place of one of
         before."""
-        if now := REPLACED.get(args[0]):
+        if not ctx.resilient_parsing and (now := REPLACED.get(args[0])):
             raise UsageError(f"'{args[0]}' is `oathbulk {now}` now")
         name, _, others = super().resolve_command(ctx, args)
         return name, make_command(name) if name else None, others
