@@ -86,4 +86,3 @@ def test_commands_and_options_are_completed() -> None:
     assert complete("oathbulk status --ch") == ["--check"]
     assert complete("oathbulk db up") == ["upgrade"]
     assert complete("oathbulk inspect bo") == []
-    assert complete("oathbulk inspect bo") == []
