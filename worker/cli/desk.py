@@ -48,7 +48,8 @@ def desk(
     ] = None,
 ) -> None:
     """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
-    _ensure_installed()
+    if not extras.can_serve():
+        raise ConfigError(f"the desk is not installed: {extras.name_cure('desk')}")
     networks = _read_networks(proxy or [])
     origin = _describe_origin(origin) if origin else None
     _check_way_in(host, user_header, origin, proxy)
@@ -59,11 +60,6 @@ def desk(
     # uvicorn ends in good order at a signal, and then raises it again.
     with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt), turning_signals_into_interrupts():
         _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
-
-
-def _ensure_installed() -> None:
-    if not extras.can_serve():
-        raise ConfigError(f"the desk is not installed: {extras.name_cure('desk')}")
 
 
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:

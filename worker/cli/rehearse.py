@@ -71,7 +71,8 @@ def rehearse(
     homes = find_rehearsals_home(here.settings.home)
     with lock_home(homes):
         home = _make_home(homes / (BOX_HOME if box else BATCH))
-        troubles = _count_troubles(tokens)
+        # Of each kind; none if the box is too small.
+        troubles = min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
         made = make_box(tokens, special=dict.fromkeys(SPECIAL, troubles)) if box else _make_pairs(tokens)
         made.write_world(home / "world.json")
         shipment = _open_made(made, home)
@@ -140,11 +141,6 @@ def _point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, made: M
 def _make_pairs(tokens: int) -> MadeShipment:
     """Make up so many tokens with OTP pairs, and a few hopeless ones among them."""
     return make_shipment(tokens, hopeless=A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {})
-
-
-def _count_troubles(tokens: int) -> int:
-    """How many tokens of each kind of trouble a box has; none if it is too small."""
-    return min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
 
 
 def _open_made(made: MadeShipment, home: Path) -> Shipment:

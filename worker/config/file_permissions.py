@@ -67,17 +67,13 @@ def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
     return text
 
 
-def is_readable_by_all(path: Path) -> bool:
-    """Whether the mode of the file lets every user read it; a directory above it may still be closed to them."""
-    return bool(path.stat().st_mode & stat.S_IROTH) and not _is_container_secret(path)
-
-
 def refuse_open_secrets(path: Path) -> None:
     """Raise ConfigError if every user can read this file, which holds a secret.
 
     A file is safe in a directory that is closed to others, such as the home, whatever its own mode.
     """
-    if is_readable_by_all(path) and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents):
+    is_readable = path.stat().st_mode & stat.S_IROTH and not _is_container_secret(path)
+    if is_readable and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents):
         raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
 
 
