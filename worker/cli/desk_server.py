@@ -15,9 +15,8 @@ from worker.cli.console import error_console
 from worker.cli.failures import explain_server_failure
 from worker.cli.homes import is_own_home, print_home
 from worker.desk.app import make_app
-from worker.desk.desk import Desk
-from worker.desk.doors import Door, LinkDoor, Network, ProxyDoor
-from worker.desk.guard import Forms
+from worker.desk.doors import Door, Forms, LinkDoor, Network, ProxyDoor
+from worker.desk.views import Desk
 from worker.installation.installation import Installation
 from worker.observability.logs import configure_logs
 

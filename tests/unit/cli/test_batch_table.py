@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from support.data.statuses import CANCELLED, PAUSED, RUNNING, SOME_LEFT
-from unit.cli.test_batch_display import NARROW, seen
+from unit.cli.test_status import NARROW, seen
 
-from worker.cli.batch_display import draw_batches
+from worker.cli.status import draw_batches
 from worker.reports.sentences import describe_outlook
 
 MENDED = replace(

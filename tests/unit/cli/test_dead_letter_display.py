@@ -8,8 +8,8 @@ import pytest
 from support.data.statuses import SOME_LEFT, batch
 
 from models.reason import CURES, SEED_CURES, Reason
-from worker.cli.batch_display import draw_dead_letters
 from worker.cli.layout import PIPE, Room
+from worker.cli.status import draw_dead_letters
 from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 
 TERMINAL = Room(80, 23)

@@ -13,8 +13,8 @@ from support.data.statuses import FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, 
 
 from models.reason import Reason
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch, draw_batches
 from worker.cli.layout import Room
+from worker.cli.status import draw_batch, draw_batches
 from worker.reports.facts import BatchStatus
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.row_fault import RowFault
-from worker.cli.preflight_report import KEPT, SHOWN, RefusedRows
+from worker.cli.preflight import KEPT, SHOWN, RefusedRows
 from worker.intake import RowError
 
 LISTING = "oathbulk export july --status refused -o july-refused.csv"

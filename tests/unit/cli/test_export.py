@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.cli.way_back import describe_way_back
+from worker.cli.export import describe_way_back
 from worker.installation.installation import Installation
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from support.data.overviews import make_timeline, minutes
 
-from worker.pages.chart import BOTTOM, MOST_TICKS, TOP, WIDTH, Chart, choose_top, draw_chart
+from worker.desk.chart import BOTTOM, MOST_TICKS, TOP, WIDTH, Chart, choose_top, draw_chart
 from worker.reports.overview import Pause, Timeline
 
 
