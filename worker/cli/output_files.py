@@ -85,12 +85,13 @@ def refuse_unfit(output: Path, *, overwrite: bool | None = None) -> None:
     if overwrite or not output.exists():
         return
     try:
-        lost = "OTPs" if _has_otps(output) else "seeds" if _has_seeds(output) else None
+        loss = "holds OTPs, which would be lost" if _has_otps(output) else None
+        loss = loss or ("holds seeds, which would be lost" if _has_seeds(output) else None)
     except OSError as error:
         raise typer.BadParameter(f"{output} is there, and cannot be read: {error.strerror}") from error
-    if lost:
+    if loss:
         wish = "" if overwrite is None else ", or --overwrite to replace the file"
-        raise typer.BadParameter(f"{output} holds {lost}, which would be lost: give another name{wish}")
+        raise typer.BadParameter(f"{output} {loss}: give another name{wish}")
 
 
 def _has_seeds(path: Path) -> bool:
