@@ -260,7 +260,7 @@ def test_on_a_terminal_the_outlook_stands_below_its_batch_and_no_line_is_wider()
     assert all(line.startswith("    ") for number, line in enumerate(lines) if number not in (0, cells))
 
 
-def test_a_control_character_makes_no_line_longer_than_the_terminal() -> None:
+def test_a_control_character_in_a_name_makes_no_line_of_the_table_longer() -> None:
     lines = seen(draw_batches([replace(PAUSED, name="\x1b" * 70, detail="\x1b" * 70)], NARROW), 80).splitlines()
     assert max(map(len, lines)) <= 80
 
