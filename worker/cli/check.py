@@ -18,8 +18,8 @@ from worker.cli.options import AsJson, File
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.preflight import (
     TOLD_BY_ROWS,
-    collect_refused,
     print_findings,
+    print_refused_rows,
     report_to_json,
     run_preflight,
     write_accepting_command,
@@ -178,7 +178,7 @@ def _print_findings(shipment: Shipment, asked: LoadOptions, report: Report) -> N
     if report.findings or report.unknown:
         console.print()
     if report.batch is None:
-        collect_refused(report).print(write_listing_command(shipment.path, asked))
+        print_refused_rows(report.verdicts.refused, write_listing_command(shipment.path, asked))
     print_findings(report, asked.accepted, TOLD_BY_ROWS)
     if any(finding.level == Level.STOP for finding in blocking):
         console.print("It cannot be loaded like this: correct what is marked with ✗ first.", style="red")

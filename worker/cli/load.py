@@ -4,6 +4,7 @@ needs of that."""
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,11 +29,11 @@ from worker.cli.load_options import (
     write_words,
 )
 from worker.cli.options import AsJson, BatchName, File, Offline, Ticket
-from worker.cli.preflight import RefusedRows, examine, find_loaded_as, findings_to_json
+from worker.cli.preflight import examine, find_loaded_as, findings_to_json, print_refused_rows, refused_to_json
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet
-from worker.intake import Shipment, UnusableFile
+from worker.intake import RowError, Shipment, UnusableFile
 from worker.observability.counting import agree, count_things
 from worker.preflight.preflight import Report
 from worker.reports.sentences import describe_mended, write_export
@@ -49,13 +50,13 @@ def load(
     shipment, found = open_examined(installation, file, asked, as_json=as_json)
     if (done := load_shipment(installation, shipment, asked, found, as_json=as_json)) is None:
         raise typer.Exit(ALL_ACTIVE)
-    loaded, refusals = done
+    loaded, refused = done
     if as_json:
         told = findings_to_json(found) if found else {}
-        print_json(_to_json(loaded) | {"refused": refusals.to_json()} | told)
+        print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | told)
     else:
         print_loaded(loaded)
-        print_refused(installation, loaded, refusals)
+        print_refused(installation, loaded, refused)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
 
@@ -83,23 +84,23 @@ def mend(
     with installation.database.reading() as connection:
         shipment = allow_as_before(connection, batch, source.open(file, mends=True))
     asked = LoadOptions(environment=environment, offline=offline, accept=accept)
-    found, refusals = examine(installation, shipment, asked, as_json=as_json, mends=batch), RefusedRows()
+    found, refused = examine(installation, shipment, asked, as_json=as_json, mends=batch), list[RowError]()
     with showing_progress("Nothing was mended.", is_quiet=as_json) as progress:
         mender = Mender(
             installation.database,
             installation.keyring,
             this_person(installation.settings, ticket),
             totp_max_age=installation.settings.tuning.totp_max_age,
-            on_refused=refusals.add,
+            on_refused=refused.append,
             on_progress=progress,
         )
         mended = mender.mend(shipment, batch, found.choose_accepted(asked.accepted))
     if as_json:
-        rows = {"refused": refusals.to_json(), "rows_refused": mended.refused}
+        rows = {"refused": refused_to_json(refused), "rows_refused": mended.refused}
         print_json({"batch": batch} | asdict(mended) | rows | findings_to_json(found))
     else:
         # A second time it changes nothing, and lists these rows one by one.
-        refusals.print(shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
+        print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
         console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
     raise typer.Exit(SOME_LEFT if mended.refused else ALL_ACTIVE)
 
@@ -127,11 +128,15 @@ def load_shipment(
     *,
     as_json: bool = False,
     command: str = "load",
-) -> tuple[Loaded, RefusedRows] | None:
+) -> tuple[Loaded, list[RowError]] | None:
     """Load the shipment as a batch, unless it is one already; returns it with the rows that were refused, or None where
     nothing was left to load, which is said here. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
-    environment, settings, refusals = installation.environment(asked.environment), installation.settings, RefusedRows()
+    environment, settings, refused = (
+        installation.environment(asked.environment),
+        installation.settings,
+        list[RowError](),
+    )
     rows = found.verdicts.rows if found else None
     try:
         with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
@@ -142,7 +147,7 @@ def load_shipment(
                 this_person(settings, asked.ticket),
                 totp_max_age=settings.tuning.totp_max_age,
                 first_records=settings.tuning.first_records,
-                on_refused=refusals.add,
+                on_refused=refused.append,
                 on_progress=lambda what, done, _=None: progress(what, done, rows),
             ).load(
                 shipment,
@@ -156,7 +161,7 @@ def load_shipment(
         return None
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
-        refusals.print(write_listing_command(shipment.path, asked))
+        print_refused_rows(refused, write_listing_command(shipment.path, asked))
         raise
     except NameTaken as taken:
         renamed = write_command(command, shipment.path, write_words(replace(asked, batch=taken.free)))
@@ -164,7 +169,7 @@ def load_shipment(
     # Last, so that a load that was refused does not change the pace.
     if asked.share is not None:
         installation.pace_commands(asked.ticket).set_share(environment.license, asked.share)
-    return loaded, refusals
+    return loaded, refused
 
 
 def print_loaded(loaded: Loaded) -> None:
@@ -182,10 +187,10 @@ def print_loaded(loaded: Loaded) -> None:
         console.print(f"It is {loaded.out_of_hours}.")
 
 
-def print_refused(installation: Installation, loaded: Loaded, refusals: RefusedRows) -> None:
+def print_refused(installation: Installation, loaded: Loaded, refused: Sequence[RowError]) -> None:
     """Print the refused rows, and the command that lists each of them."""
     listing, rehearsal = write_export(loaded.name, f"--status {REFUSED}", REFUSED), find_rehearsal(installation)
-    refusals.print(rehearsal.write(listing) if rehearsal else listing)
+    print_refused_rows(refused, rehearsal.write(listing) if rehearsal else listing)
 
 
 def _to_json(loaded: Loaded) -> dict[str, Any]:

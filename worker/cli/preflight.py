@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,7 +56,7 @@ TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
 MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
 # Reasons that are printed, and numbers or ranges of rows of each: as many as a person reads.
 SHOWN = 20
-# Rows that `--json` lists at most; it bounds the memory, whatever the file's size.
+# Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
 KEPT = 10_000
 # What differs in reasons that are otherwise the same: the row that another batch has of the token.
 _OF_ROW = re.compile(r" \(row \d+\)")
@@ -98,7 +99,7 @@ def examine(
     elif blocking:
         print_json(report_to_json(shipment.path, report, blocking))
     if stops:
-        collect_refused(report).print(write_listing_command(shipment.path, asked))
+        print_refused_rows(report.verdicts.refused, write_listing_command(shipment.path, asked))
         raise NotReady(f"{shipment.path}: {undone}. {' '.join(stops)}")
     if blocking:
         names = [finding.name for finding in blocking]
@@ -128,6 +129,7 @@ def run_preflight(
     with showing_progress(f"{undone.capitalize()}.", is_quiet=is_quiet) as progress:
         with _reading_rows(installation, environment, shipment, mends) as (reader, known):
             report = check_shipment(shipment, reader, installation.settings, rate, progress)
+            report.verdicts.refused.sort(key=attrgetter("row_number"))
         if environment is None:
             report.unknown.append("the database and PingOne: no environment is configured here")
         elif not mends and (loaded := find_loaded_as(installation, shipment, asked.environment)):
@@ -210,45 +212,25 @@ def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
         yield Installation(installation.variables | {"OATHBULK_HOME": home}, makes_home=True)
 
 
-class RefusedRows:
-    """Counts every refused row, and keeps the first of them to show."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._kept: list[RowError] = []
-
-    def add(self, error: RowError) -> None:
-        """Count a refused row, and keep it if it is among the first."""
-        self.count += 1
-        if len(self._kept) < KEPT:
-            self._kept.append(error)
-
-    def print(self, listing: str) -> None:
-        """Print the refused rows on stderr, those with the same reason in one line, and how many more there are.
-        `listing`: the command that lists each by itself."""
-        groups: dict[str, list[RowError]] = {}
-        for error in self._kept:
-            groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
-        shown = dict([*groups.items()][:SHOWN])
-        for reason, errors in shown.items():
-            error_console.print(_describe_rows(reason, errors), soft_wrap=True)
-        more = self.count - sum(map(len, shown.values()))
-        if more or len(shown) < self.count:
-            others = f"… and {more} more. " if more else ""
-            error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        return [
-            {"row": error.row_number, "serial": error.serial_number, "reason": error.reason} for error in self._kept
-        ]
+def print_refused_rows(refused: Sequence[RowError], listing: str) -> None:
+    """Print refused rows on stderr, those with the same reason in one line, and how many more there are. `listing`: the
+    command that lists each by itself."""
+    groups: dict[str, list[RowError]] = {}
+    for error in refused[:KEPT]:
+        groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
+    shown = dict([*groups.items()][:SHOWN])
+    for reason, errors in shown.items():
+        error_console.print(_describe_rows(reason, errors), soft_wrap=True)
+    more = len(refused) - sum(map(len, shown.values()))
+    if more or len(shown) < len(refused):
+        others = f"… and {more} more. " if more else ""
+        error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
 
 
-def collect_refused(report: Report) -> RefusedRows:
-    """Collect the rows that a load refuses, in the file's order."""
-    refusals = RefusedRows()
-    for error in sorted(report.verdicts.refused, key=lambda error: error.row_number):
-        refusals.add(error)
-    return refusals
+def refused_to_json(refused: Sequence[RowError]) -> list[dict[str, Any]]:
+    return [
+        {"row": error.row_number, "serial": error.serial_number, "reason": error.reason} for error in refused[:KEPT]
+    ]
 
 
 def findings_to_json(report: Report) -> dict[str, Any]:
@@ -261,7 +243,7 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
         "file": str(file),
         "rows": len(verdicts.good),
         "rows_refused": len(verdicts.refused),
-        "refused": collect_refused(report).to_json(),
+        "refused": refused_to_json(verdicts.refused),
         "left_out": len(verdicts.left_out),
         "doubtful": len(verdicts.doubts),
         **findings_to_json(report),

@@ -110,8 +110,8 @@ def run_shipment(
     with lock_home(installation.settings.home):
         if (done := load_shipment(installation, shipment, asked, found, as_json=as_json, command="run")) is None:
             return ALL_ACTIVE
-        loaded, refusals = done
-        print_refused(installation, loaded, refusals)
+        loaded, refused = done
+        print_refused(installation, loaded, refused)
         if not as_json:
             print_loaded(loaded)
         stopped = how_to_go_on or describe_going_on(loaded.name)
