@@ -132,11 +132,8 @@ def load_shipment(
     """Load the shipment as a batch, unless it is one already; returns it with the rows that were refused, or None where
     nothing was left to load, which is said here. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
-    environment, settings, refused = (
-        installation.environment(asked.environment),
-        installation.settings,
-        list[RowError](),
-    )
+    environment, settings = installation.environment(asked.environment), installation.settings
+    refused = list[RowError]()
     rows = found.verdicts.rows if found else None
     try:
         with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
