@@ -23,13 +23,13 @@ from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import explain_server_failure
 from worker.cli.hosts import print_hosts
 from worker.cli.load_options import LoadOptions, write_listing_command
-from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import HomeInUse
 from worker.installation.installation import Installation
+from worker.installation.stack import settings_with_redis
 from worker.intake import RowError, Shipment, Switches
 from worker.observability.progress import OnProgress
 from worker.pace.errors import SlotTooFar

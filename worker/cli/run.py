@@ -17,8 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from models.batch import Batch
 from worker.batches.finding import UnknownBatch, find_batch, find_near_name, read_latest_names, read_running
 from worker.cli.console import can_redraw, console, error_console, print_json
-from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import find_rehearsal, print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
 from worker.cli.layout import measure_room

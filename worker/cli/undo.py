@@ -16,13 +16,13 @@ from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
 from worker.batches.undo import TokenCounts, Undone
 from worker.cli.console import console, print_json
-from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
-from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
+from worker.installation.stack import settings_with_redis
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts, UndoParts

@@ -1,17 +1,20 @@
-"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server."""
+"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; and that Valkey
+alone, for commands that call PingOne beside no worker."""
 
 from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from worker.batches.long_list import Turns
-from worker.config.settings import ONLY_BATCH
+from worker.config.settings import ONLY_BATCH, Settings
 from worker.embedded.children import Children
-from worker.embedded.home import ensure_room
+from worker.embedded.home import ensure_room, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
@@ -133,3 +136,24 @@ class Stack:
         if name == "beat":
             variables = {key: value for key, value in variables.items() if not key.startswith(NOT_FOR_BEAT)}
         self._children.start(name, argv, variables, self._home / "logs" / f"{name}.log")
+
+
+@contextmanager
+def settings_with_redis(installation: Installation) -> Iterator[Settings]:
+    """Yield settings with a Redis, which keeps the pace: the fleet's, or if none is set, the embedded Valkey, which
+    runs until the block ends."""
+    # Not imported at the top: structlog is for what calls PingOne.
+    from worker.observability.logs import configure_logs
+
+    settings = installation.settings
+    # Calls and paces log what they meet; on stdout it would stand amid what `--json` prints.
+    configure_logs("WARNING", settings.log_format)
+    if settings.redis_url is not None:
+        yield settings
+        return
+    with lock_home(settings.home):
+        valkey = EmbeddedValkey(settings.home)
+        try:
+            yield settings.model_copy(update={"redis_url": SecretStr(valkey.start())})
+        finally:
+            valkey.stop()

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.batch import BatchState
 from models.reason import PauseReason, Reason
 from support.data.statuses import batch
-from worker.cli.metrics_exporter import MetricsCollector
+from worker.cli.metrics import MetricsCollector
 from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.metrics import AttemptTotals, Reading

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from worker.cli.application import app
+from worker.cli.application import app, make_command
 from worker.cli.load_options import (
     LoadOptions,
     SourceOptions,
@@ -48,8 +48,7 @@ def test_there_is_a_value_for_each_option() -> None:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    (parameter,) = [each for each in commands["run"].params if each.name == name]
+    (parameter,) = [each for each in make_command("run").params if each.name == name]
     word, *value = write_words(SourceOptions(**{name: VALUES[name]}))
     assert word in parameter.opts
     assert value == ([] if VALUES[name] is True else [str(VALUES[name])])

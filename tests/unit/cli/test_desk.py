@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.cli.desk_server import list_own_names
+from worker.cli.desk import list_own_names
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 import socket
 import threading
-import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from sqlalchemy.exc import OperationalError
 from support.data.metric_readings import (
+    MadeUp,
     Samples,
     find_values,
     make_process,
@@ -21,10 +27,12 @@ from support.data.metric_readings import (
 )
 from support.data.statuses import batch
 
-from worker.cli.metrics_exporter import answer, make_server
+from worker.cli.metrics import MetricsCollector, make_server
 from worker.reports.metrics import Reading
 from worker.reports.stall import Fleet
 
+# What Prometheus asks for.
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 BATCH = (("batch", "july"), ("environment", "default"))
 
 
@@ -91,44 +99,46 @@ def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: R
     assert parse_metrics(write_metrics(quiet))["oathbulk_last_tick_age_seconds", ()] == math.inf
 
 
-def fail() -> bytes:
-    raise OperationalError("SELECT secret", {"otp": "308714"}, Exception("connection refused"))
+class Failing:
+    """Stands in for a reader whose database is away."""
+
+    def read(self) -> Reading:
+        raise OperationalError("SELECT secret", {"otp": "308714"}, Exception("connection refused"))
 
 
-@pytest.fixture
-def port() -> Iterator[int]:
-    """Of a server that serves three letters."""
-    with make_server("127.0.0.1", 0, lambda: b"abc") as server:
+@contextmanager
+def serving(reader: Any) -> Iterator[str]:
+    """Serve what is read, until the block ends; yields the URL."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MetricsCollector(reader))
+    with make_server("127.0.0.1", 0, registry) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield server.server_port
+        yield f"http://127.0.0.1:{server.server_port}/metrics"
         server.shutdown()
         thread.join()
 
 
-def read(port: int) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        assert response.headers["Content-Type"].startswith("text/plain; version=")
-        text: bytes = response.read()
-    return text
+@pytest.mark.parametrize(("asked", "parse"), [("*/*", parse_plain), (OPENMETRICS, parse_openmetrics)])
+def test_the_metrics_are_served_in_the_form_that_is_asked_for(reading: Reading, asked: str, parse: Any) -> None:
+    with serving(MadeUp(reading)) as url:
+        answer = httpx.get(url, headers={"Accept": asked})
+    assert answer.headers["Content-Type"].startswith("text/plain" if asked == "*/*" else "application/openmetrics-text")
+    names = {family.name for family in parse(answer.text)}
+    assert {"oathbulk_records", "oathbulk_attempts", "oathbulk_attempt_call_seconds"} <= names
 
 
-def test_the_metrics_are_served(port: int) -> None:
-    assert read(port) == b"abc"
-
-
-def test_a_connection_that_sends_nothing_keeps_nobody_waiting(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)):
-        assert read(port) == b"abc"
-
-
-def test_other_pages_are_not_there() -> None:
-    assert answer(fail, "/../etc/passwd")[0] == "404 Not Found"
+def test_a_connection_that_sends_nothing_keeps_nobody_waiting(reading: Reading) -> None:
+    with serving(MadeUp(reading)) as url:
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 0)):
+            assert httpx.get(url).status_code == 200
 
 
 def test_a_database_that_is_away_is_told_without_the_statement() -> None:
-    status, _, text = answer(fail, "/metrics")
-    assert status == "503 Service Unavailable"
-    assert b"connection refused" in text
-    assert b"SELECT" not in text
-    assert b"308714" not in text
+    with serving(Failing()) as url:
+        answer = httpx.get(url)
+    assert answer.status_code == 503
+    assert "connection refused" in answer.text
+    assert "SELECT" not in answer.text
+    assert "308714" not in answer.text

@@ -10,7 +10,7 @@ from pathlib import Path
 LOGGING = """
 import sys
 import structlog
-from worker.cli.own_redis import settings_with_redis
+from worker.installation.stack import settings_with_redis
 from worker.installation.installation import Installation
 
 settings = {"OATHBULK_HOME": sys.argv[1], "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0"}

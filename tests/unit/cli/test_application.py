@@ -1,4 +1,4 @@
-"""The list of commands says what each command says of itself."""
+"""The list of commands says what each command says of itself; what is typed wrongly is answered with what to type."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import typer
 
 import worker.cli
 from worker.cli import command_list, main
-from worker.cli.application import app
-from worker.cli.command_list import COMMANDS, OPTIONS
-from worker.cli.lazy_commands import REPLACED
-from worker.cli.top_help import SUMMARY, answer, write_help
+from worker.cli.application import REPLACED, app, complete_command, make_command
+from worker.cli.command_list import COMMANDS, OPTIONS, SUMMARY, answer, write_help
+from worker.cli.options import RowStatus
 
 OATHBULK: Any = typer.main.get_command(app)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_help_line_is_that_of_the_command(name: str) -> None:
-    command = OATHBULK.commands[name]
+    command = make_command(name)
     assert " ".join(command.help.split()) == COMMANDS[name].help
     assert command.name == name
 
@@ -31,7 +30,6 @@ def test_a_help_line_is_that_of_the_command(name: str) -> None:
 def test_a_word_that_is_typed_by_habit_is_answered_with_the_new_one(
     word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(COMMANDS, word, raising=False)
     monkeypatch.setattr("sys.argv", ["oathbulk", word, "box.csv", "--json"])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -97,3 +95,29 @@ def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -
     for shell in ('"$0" -m worker --help | true', '"$0" -m worker --help >&-', '"$0" -m worker --version >&- 2>&-'):
         ended = subprocess.run(["sh", "-c", shell, sys.executable], check=True, capture_output=True, text=True)
         assert (ended.stdout, ended.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "values", "file"),
+    [
+        ("export july", {}, "july-export.csv"),
+        ("export july --left", {"left": True}, "july-left.csv"),
+        ("export july --hand-out", {"hand_out": True, "left": False}, "july-hand-out.csv"),
+        ("export july --status dead_letter", {"status": RowStatus.DEAD_LETTER}, "july-dead-letter.csv"),
+        ("--env-file my.env report july", {}, "july-report.html"),
+    ],
+)
+def test_the_file_is_named_after_the_batch_and_what_it_holds(typed: str, values: dict[str, Any], file: str) -> None:
+    command = "export" if "export" in typed else "report"
+    said = complete_command(command, typed.split(), values | {"batch": "july"})
+    assert said == f" Such as: oathbulk {typed} -o {file}"
+
+
+def test_it_can_be_pasted_whatever_the_batch_is_called() -> None:
+    said = complete_command("export", ["export", "lot 7"], {"batch": "lot 7"})
+    assert said == " Such as: oathbulk export 'lot 7' -o 'lot 7-export.csv'"
+
+
+def test_without_a_batch_none_is_named() -> None:
+    assert complete_command("check", ["check", "box.pskc"], {}) == ""
+    assert complete_command("export", ["export"], {}) == ""
