@@ -28,10 +28,10 @@ from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
+from worker.desk.batch_page import write_file
 from worker.intake import open_assignment, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.pages.batch_page import write_file
 from worker.reports.facts import read_statuses
 from worker.reports.overview import SPANS, Curve, Overview, read_curve, read_overview
 from worker.reports.sentences import list_dead_letters, list_refused

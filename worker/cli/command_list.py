@@ -57,7 +57,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
     "Batches": {
         "load": Place("load", "load", "Load a shipment into the database, for workers that run elsewhere."),
         "mend": Place(
-            "mend",
+            "load",
             "mend",
             "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
             " once more.",
@@ -103,12 +103,12 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch.",
         ),
         "report": Place(
-            "report",
+            "export",
             "report",
             "Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP.",
         ),
         "verify": Place(
-            "verify",
+            "undo",
             "verify_command",
             "Read every device and token of a batch back from PingOne, at the pace, and report each difference.",
         ),

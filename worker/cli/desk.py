@@ -140,9 +140,8 @@ def _serve(
     import uvicorn
 
     from worker.desk.app import make_app
-    from worker.desk.desk import Desk
-    from worker.desk.doors import Door, LinkDoor, ProxyDoor
-    from worker.desk.guard import Forms
+    from worker.desk.doors import Door, Forms, LinkDoor, ProxyDoor
+    from worker.desk.views import Desk
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)

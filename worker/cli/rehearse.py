@@ -19,7 +19,8 @@ from models.record import Record
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
-from worker.cli.load_request import LoadRequest
+from worker.cli.load_options import LoadOptions
+from worker.cli.preflight import examine
 from worker.cli.run import run_shipment
 from worker.config.settings import TUNING
 from worker.embedded import extras
@@ -30,6 +31,7 @@ from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
 from worker.observability.counting import agree, count_things
+from worker.preflight.findings import Question
 from worker.reports.stall import Rehearsal
 from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, Box, make_box
 from worker.simulator.shipment import A_FEW_HOPELESS, Expected, MadeShipment, make_shipment
@@ -45,10 +47,10 @@ MOST_OF_A_KIND = 3
 TROUBLED_PART = 0.25
 # What the preflight of a rehearsal asks about and nobody has to accept. Of the simulated tenant: some devices are
 # missing on purpose. Of a box: what is hopeless in it on purpose.
-ACCEPTED = frozenset(
-    {"token_not_in_inventory", "user_not_found"}
-    | {"user_ambiguous", "account_not_usable", "too_many_devices", "token_differs", "token_taken"}
-)
+ACCEPTED = [
+    *(Question.TOKEN_NOT_IN_INVENTORY, Question.USER_NOT_FOUND, Question.USER_AMBIGUOUS, Question.ACCOUNT_NOT_USABLE),
+    *(Question.TOO_MANY_DEVICES, Question.TOKEN_DIFFERS, Question.TOKEN_TAKEN),
+]
 # Tokens that did not end as made, as many as a person reads.
 SHOWN = 10
 # Seconds that the simulator may take to start, on a busy machine.
@@ -83,8 +85,9 @@ def rehearse(
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables, makes_home=True)
-            request = LoadRequest(BATCH, accepted=ACCEPTED)
-            code = run_shipment(installation, shipment, request, "`oathbulk rehearse` begins anew.")
+            asked = LoadOptions(batch=BATCH, accept=ACCEPTED)
+            found = examine(installation, shipment, asked, needs_pingone=True)
+            code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` begins anew.")
         raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, made.expected))
 
 

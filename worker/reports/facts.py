@@ -16,7 +16,7 @@ from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.person import NAMES
-from models.reason import NEEDS_MENDING, PauseReason, Reason
+from models.reason import NEEDS_MENDING, PASSING, PauseReason, Reason
 from models.record import Record, all_posts
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import FINAL, Status
@@ -189,6 +189,11 @@ class BatchStatus:
     def write_command(self, command: str) -> str:
         """Write a command on this batch so that it can be pasted."""
         return self.rehearsal.write(command) if self.rehearsal else command
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether it is paused until a person lets it go on."""
+        return self.state == BatchState.PAUSED and self.reason not in PASSING
 
     @property
     def stall(self) -> Stall | None:

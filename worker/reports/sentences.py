@@ -150,10 +150,9 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
 def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
     elsewhere may go on with it."""
-    waits_for_a_person = status.state == "paused" and status.reason not in PASSING
     if not status.left:
         return describe_outlook(status)
-    if waits_for_a_person:
+    if status.waits_for_a_person:
         resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
         return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
     nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"

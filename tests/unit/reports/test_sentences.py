@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from support.data.overviews import make_timeline, minutes
 from support.data.statuses import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
-from unit.cli.test_batch_display import seen
+from unit.cli.test_status import seen
 
 from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
-from worker.cli.batch_display import draw_batch, draw_batches
-from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.layout import Room
+from worker.cli.run import choose_exit_code
+from worker.cli.status import draw_batch, draw_batches
 from worker.fleet import KnownProcess
 from worker.leases.replay import NotReplayed, Why
 from worker.observability.counting import format_duration, format_moment

@@ -1,4 +1,4 @@
-"""How a batch is displayed, and what is said will become of it."""
+"""How one batch or all are displayed, with the reasons of dead letters, and what is said will become of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
-from support.data.statuses import FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
+from support.data.statuses import CANCELLED, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
-from models.reason import Reason
+from models.reason import CURES, SEED_CURES, Reason
 from models.record_states import Status
-from worker.cli.batch_display import draw_batch, draw_batches
-from worker.cli.layout import Room
+from worker.cli.layout import PIPE, Room
+from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
 from worker.reports.facts import BatchStatus
+from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES, describe_outlook
 
 
 def seen(picture: RenderableType, width: int = 400) -> str:
@@ -213,3 +214,128 @@ def test_a_batch_of_a_long_name_keeps_its_count_in_the_same_line():
 def test_a_control_character_makes_no_line_longer_than_the_terminal():
     lines = draw_on(replace(PAUSED, detail="\x1b" * 70), NARROW)
     assert max(map(len, lines)) <= 80
+
+
+# All batches, by their tokens.
+
+
+MENDED = replace(
+    SOME_LEFT,
+    name="mended",
+    rows_refused=3,
+    refused={"otps_unfit": 3},
+)
+
+
+def test_without_a_batch_a_person_is_told_how_to_begin() -> None:
+    assert "oathbulk run FILE" in seen(draw_batches([]))
+    assert "oathbulk rehearse" in seen(draw_batches([]))
+
+
+def test_where_no_terminal_is_every_batch_stands_on_a_line_with_its_outlook() -> None:
+    others = [replace(PAUSED, name="b"), replace(CANCELLED, name="c"), replace(SOME_LEFT, name="d"), MENDED]
+    head, *lines = seen(draw_batches([RUNNING, *others])).splitlines()
+    assert head.split() == ["batch", "state", "tokens", "active", "dead", "letters", "left", "outlook"]
+    rows = [line.split(maxsplit=6) for line in lines]
+    assert [row[:6] for row in rows] == [
+        ["pallet-7", "running", "1000", "400", "0", "600"],
+        ["b", "paused", "10", "1", "0", "9"],
+        ["c", "cancelled", "10", "4", "0", "6"],
+        ["d", "finished", "10", "7", "3", "3"],
+        ["mended", "finished", "13", "7", "3", "6"],
+    ]
+    to_do = ["600 still to do. ", "9 still to do. ", "", "", ""]
+    outlooks = [describe_outlook(status) for status in [RUNNING, *others]]
+    assert [row[6].strip() for row in rows] == [begin + end for begin, end in zip(to_do, outlooks, strict=True)]
+
+
+def test_on_a_terminal_the_outlook_stands_below_its_batch_and_no_line_is_wider() -> None:
+    long_name = replace(PAUSED, name="a name that is " + "very " * 7 + "long")
+    head, *lines = [line.rstrip() for line in seen(draw_batches([long_name, MENDED], NARROW), 80).splitlines()]
+    assert "outlook" not in head
+    assert max(map(len, (head, *lines))) <= 80
+    cells = next(number for number, line in enumerate(lines) if line.startswith("mended"))
+    assert lines[cells].split() == ["mended", "finished", "13", "7", "3", "6"]
+    assert " ".join(line.strip() for line in lines[cells + 1 :]) == describe_outlook(MENDED)
+    assert all(line.startswith("    ") for number, line in enumerate(lines) if number not in (0, cells))
+
+
+def test_a_control_character_in_a_name_makes_no_line_of_the_table_longer() -> None:
+    lines = seen(draw_batches([replace(PAUSED, name="\x1b" * 70, detail="\x1b" * 70)], NARROW), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+
+
+# The reasons of dead letters.
+
+
+LETTERS = {str(reason): 10 + number for number, reason in enumerate(Reason)}
+GIVEN_UP = replace(batch(pending=1, dead_letter=3), dead_letters={"locked": 1, "invalid_otp": 12345}, name="pallet 7")
+MANY = replace(GIVEN_UP, dead_letters=LETTERS)
+
+
+def draw_letters(status, room=NARROW, left=20, with_cures=False):
+    return [line.plain for line in draw_dead_letters(status, room, left, with_cures=with_cures)]
+
+
+def test_a_batch_without_dead_letters_shows_nothing_of_them():
+    assert draw_letters(batch(active=1)) == []
+
+
+def test_each_reason_has_a_line_with_a_short_cure_the_most_frequent_first():
+    assert draw_letters(GIVEN_UP) == [
+        "count  reason       what to do (dead letters are given up until then)",
+        f"12345  invalid_otp  {SHORT_CURES[Reason.INVALID_OTP]}",
+        f"    1  locked       {SHORT_CURES[Reason.LOCKED]}",
+        "What to do, in full: oathbulk status 'pallet 7' --cures",
+    ]
+
+
+def test_every_reason_has_a_short_cure_that_80_columns_have_room_for():
+    assert set(SHORT_CURES) == set(Reason)
+    assert set(SHORT_SEED_CURES) == set(Reason)
+    assert max(map(len, [*SHORT_CURES.values(), *SHORT_SEED_CURES.values()])) <= LONGEST
+    assert not any(
+        "…" in line for line in draw_letters(replace(MANY, dead_letters=LETTERS | {"locked": 99999}), left=1000)
+    )
+
+
+def test_a_batch_of_seeds_has_the_cures_of_seeds():
+    seeds = replace(GIVEN_UP, has_seeds=True)
+
+    assert f"12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}" in draw_letters(seeds)
+    assert SEED_CURES[Reason.INVALID_OTP] in " ".join(" ".join(draw_letters(seeds, with_cures=True)).split())
+
+
+@pytest.mark.parametrize(("left", "hidden"), [(20, 5), (len(Reason) + 1, 1), (3, 22), (2, 23), (1, 23)])
+def test_where_there_is_no_room_the_last_line_tells_how_many_are_hidden(left, hidden):
+    lines = draw_letters(MANY, left=left)
+    assert len(lines) <= left
+    more = "1 more reason" if hidden == 1 else f"{hidden} more reasons"
+    assert lines[-1] == f"and {more}: oathbulk status 'pallet 7' --cures"
+
+
+def test_a_narrow_terminal_cuts_the_cure_and_nothing_else():
+    lines = draw_letters(GIVEN_UP, Room(40, 23))
+    assert max(map(len, lines)) <= 40
+    assert lines[1].startswith("12345  invalid_otp  check token")
+    assert lines[1].endswith("…")
+
+
+def test_of_a_finished_batch_the_cures_are_written_out_if_there_is_room():
+    text = " ".join(" ".join(draw_letters(SOME_LEFT)).split())
+    assert CURES[Reason.INVALID_OTP] in text
+    assert text.index("invalid_otp") < text.index("locked")
+    assert CURES[Reason.INVALID_OTP] not in " ".join(" ".join(draw_letters(SOME_LEFT, left=5)).split())
+
+
+def test_with_cures_all_of_them_are_written_out_whatever_the_room():
+    lines = draw_letters(MANY, left=3, with_cures=True)
+    text = " ".join(" ".join(lines).split())
+    assert all(cure in text for cure in CURES.values())
+    assert max(map(len, lines)) <= 80
+
+
+def test_elsewhere_than_on_a_terminal_each_reason_is_one_line_with_all_of_its_cure():
+    lines = draw_letters(replace(MANY, state="finished"), PIPE, PIPE.height)
+    assert len(lines) == 1 + len(Reason)
+    assert all(any(f"{reason} " in line and CURES[reason] in line for line in lines) for reason in Reason)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 
 from models.row_fault import RowFault
-from worker.cli.preflight_report import KEPT, SHOWN, RefusedRows
+from worker.cli.preflight import KEPT, SHOWN, print_refused_rows
 from worker.intake import RowError
 
 LISTING = "oathbulk export july --status refused -o july-refused.csv"
 
 
 def printed(capsys: pytest.CaptureFixture[str], reasons: dict[int, str], serial: str | None = None) -> list[str]:
-    refusals = RefusedRows()
-    for number, reason in reasons.items():
-        refusals.add(RowError(number, reason, serial, RowFault.OTPS_UNFIT))
-    refusals.print(LISTING)
+    refused = [RowError(number, reason, serial, RowFault.OTPS_UNFIT) for number, reason in reasons.items()]
+    print_refused_rows(refused, LISTING)
     return capsys.readouterr().err.splitlines()
 
 

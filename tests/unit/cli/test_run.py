@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.cli.batch_work import describe_interruption
+from worker.cli.run import describe_interruption
 
 
 def test_an_interrupted_run_names_the_command_that_goes_on() -> None:

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import pytest
 
+from worker.desk.batch_page import make_environment, mark_code, write_exact_share
 from worker.observability.counting import write_share
-from worker.pages.batch_page import make_environment, mark_code, write_exact_share
 
 
 def test_commands_in_a_sentence_are_set_as_code() -> None:
@@ -40,7 +40,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_is_readable_on_each_ground(scheme: int) -> None:
-    style = (files("worker.pages") / "templates" / "style.css").read_text()
+    style = (files("worker.desk") / "templates" / "style.css").read_text()
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", re.findall(r":root \{.*?\}", style, re.DOTALL)[scheme]))
     for ground in ("paper", "wash", "accent-wash"):
         for text in ("ink", "quiet", "accent"):

@@ -1,4 +1,4 @@
-"""The options of a shipment's file, written again as a person types them."""
+"""What a person asks for when a shipment is loaded, and the commands that are printed to be pasted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ import typer
 from typer.testing import CliRunner
 
 from worker.cli.application import app, make_command
-from worker.cli.source_options import SourceOptions
+from worker.cli.load_options import (
+    LoadOptions,
+    SourceOptions,
+    write_command,
+    write_listing_command,
+    write_words,
+)
 from worker.intake import SecretMissing, UnusableFile
+from worker.preflight.findings import Question
 
 FORMATS = Path(__file__).parents[2] / "samples" / "formats"
 VALUES: dict[str, Any] = {
@@ -42,13 +49,57 @@ def test_there_is_a_value_for_each_option() -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -> None:
     (parameter,) = [each for each in make_command("run").params if each.name == name]
-    word, *value = SourceOptions(**{name: VALUES[name]}).to_words()
+    word, *value = write_words(SourceOptions(**{name: VALUES[name]}))
     assert word in parameter.opts
     assert value == ([] if VALUES[name] is True else [str(VALUES[name])])
 
 
 def test_what_was_not_typed_is_not_written() -> None:
-    assert SourceOptions().to_words() == []
+    assert write_words(LoadOptions()) == []
+
+
+def test_every_option_is_written_in_the_order_of_the_help() -> None:
+    asked = LoadOptions(
+        batch="july",
+        environment="test",
+        canary=5,
+        share=0.6,
+        window="22:00-05:30",
+        zone="Europe/Berlin",
+        offline=True,
+        accept=[Question.CLOCK, Question.DEVICES_OLD],
+        ticket="CHG-7",
+        source=SourceOptions(key_file=Path("box key.txt"), may_pair=True),
+    )
+    assert " ".join(write_words(asked)) == (
+        "--batch july --environment test --canary 5 --share 0.6 --window 22:00-05:30 --zone Europe/Berlin --offline"
+        " --accept clock --accept devices_old --ticket CHG-7 --key-file box key.txt --pair"
+    )
+
+
+def test_refused_rows_are_listed_by_the_options_that_were_given_and_a_check_takes_no_more_than_it_knows() -> None:
+    asked = LoadOptions(batch="july", canary=2, source=SourceOptions(assign=Path("who gets.csv")))
+    assert write_listing_command(Path("box.xml"), asked) == "oathbulk check box.xml --assign 'who gets.csv' --json"
+    asked = LoadOptions(batch="july", environment="test", offline=True, ticket="CHG-7")
+    assert write_listing_command(Path("box.xml"), asked) == "oathbulk check box.xml --environment test --offline --json"
+
+
+def test_a_file_is_not_taken_for_an_option_nor_for_two() -> None:
+    assert write_command("run", Path("-box.csv"), ["--pair"]) == "oathbulk run ./-box.csv --pair"
+    assert write_command("run", Path("a box.csv"), []) == "oathbulk run 'a box.csv'"
+
+
+@pytest.mark.parametrize(
+    ("batch", "file", "name"),
+    [("wave-04 ", "box.csv", "wave-04"), (" wave 04", "box.csv", "wave 04"), (None, "wave-04 .csv", "wave-04")],
+)
+def test_blanks_around_a_batch_s_name_are_not_part_of_it(batch: str | None, file: str, name: str) -> None:
+    assert LoadOptions(batch=batch).name_batch(Path(file)) == name
+
+
+def test_hours_that_cannot_be_read_are_refused_at_once() -> None:
+    with pytest.raises(typer.BadParameter, match="needs --zone"):
+        LoadOptions(window="22:00-05:30")
 
 
 @pytest.mark.parametrize(

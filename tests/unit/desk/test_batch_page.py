@@ -14,7 +14,7 @@ from support.data.statuses import RUNNING, batch
 
 from models.reason import CURES, Reason
 from worker import __version__
-from worker.pages.batch_page import write_file
+from worker.desk.batch_page import write_file
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Command, Overview, Pause
 from worker.reports.stall import Rehearsal

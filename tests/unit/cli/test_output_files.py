@@ -8,7 +8,7 @@ import pytest
 import typer
 from support.data.seed_files import SAMPLES
 
-from worker.cli.written_otps import refuse_to_lose_otps
+from worker.cli.output_files import refuse_unfit
 
 HEADER = "serial,otp1,otp2,status,oathbulk_row"
 ROW = "A1,{},dead_letter,batch 1 row 1"
@@ -30,11 +30,11 @@ def test_a_file_with_otps_is_refused_by_name_with_the_cure(text: str, tmp_path: 
     file = tmp_path / "failed.csv"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(typer.BadParameter) as refused:
-        refuse_to_lose_otps(file)
+        refuse_unfit(file)
     said = f"{file} holds OTPs, which would be lost: give another name"
     assert str(refused.value) == said
     with pytest.raises(typer.BadParameter) as refused:
-        refuse_to_lose_otps(file, can_overwrite=True)
+        refuse_unfit(file, overwrite=False)
     assert str(refused.value) == f"{said}, or --overwrite to replace the file"
 
 
@@ -51,7 +51,7 @@ def test_a_file_with_otps_is_refused_by_name_with_the_cure(text: str, tmp_path: 
 def test_a_vendor_s_file_of_seeds_is_refused_by_name_with_the_cure(sample: str) -> None:
     file = SAMPLES / sample
     with pytest.raises(typer.BadParameter) as refused:
-        refuse_to_lose_otps(file, can_overwrite=True)
+        refuse_unfit(file, overwrite=False)
     said = f"{file} holds seeds, which would be lost: give another name, or --overwrite to replace the file"
     assert str(refused.value) == said
 
@@ -75,4 +75,4 @@ def test_a_file_without_otps_may_be_replaced(text: str | None, tmp_path: Path) -
     file = tmp_path / "failed.csv"
     if text is not None:
         file.write_text(text)
-    refuse_to_lose_otps(file)
+    refuse_unfit(file)

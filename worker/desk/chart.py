@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -59,14 +60,15 @@ def draw_chart(timeline: Timeline) -> Chart | None:
         return None
     since = min(timeline.since, timeline.moments[0][0])
     until = max(timeline.until, timeline.moments[-1][0], since + timedelta(seconds=1))
-    scale = _Scale(since, until, choose_top(timeline.moments[-1][1]))
+    numbers = choose_numbers(timeline.moments[-1][1])
+    scale = _Scale(since, until, numbers[-1])
     line = "".join(_draw_steps(timeline, scale))
     area = f"M{scale.x(timeline.moments[0][0]):.1f} {BOTTOM:.1f}V{line[1:].partition(' ')[2]}V{BOTTOM:.1f}Z"
     return Chart(
         line=line,
         area=area,
         x_ticks=tuple(_choose_time_ticks(scale)),
-        y_ticks=tuple(Tick(scale.y(number), f"{number:,}") for number in _choose_numbers(scale.most)),
+        y_ticks=tuple(Tick(scale.y(number), f"{number:,}") for number in numbers),
         bands=tuple(_place_bands(timeline, scale)),
         dates=_write_dates(since, until),
     )
@@ -96,24 +98,11 @@ def _draw_steps(timeline: Timeline, scale: _Scale) -> Iterator[str]:
     yield f"H{scale.x(timeline.until):.1f}"
 
 
-def choose_top(most: int) -> int:
-    """The number at the upper end of the axis: four steps of a round number each, or fewer."""
-    step = _choose_number_step(most)
-    return -(-most // step) * step
-
-
-def _choose_number_step(most: int) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50 … of which four steps are enough."""
-    power = 1
-    while True:
-        for factor in (1, 2, 5):
-            if 4 * factor * power >= most:
-                return factor * power
-        power *= 10
-
-
-def _choose_numbers(top: int) -> range:
-    return range(0, top + 1, _choose_number_step(top))
+def choose_numbers(most: int) -> range:
+    """The numbers at the axis: the steps are the smallest of 1, 2, 5, 10, 20, 50 … of which four are enough."""
+    steps = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
+    step = next(each for each in steps if 4 * each >= most)
+    return range(0, most + step, step)
 
 
 def _choose_time_ticks(scale: _Scale) -> Iterator[Tick]:

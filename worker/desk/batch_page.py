@@ -7,13 +7,13 @@ import re
 from shlex import quote
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from worker import __version__
+from worker.desk.chart import draw_chart
 from worker.observability.counting import count_things, format_moment
 from worker.observability.escaping import escape_line
-from worker.pages.chart import draw_chart
 from worker.reports import sentences, token_sentences
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview
@@ -35,12 +35,11 @@ def write_file(status: BatchStatus, overview: Overview) -> str:
     return template.render(version=__version__, **describe_batch(status, overview))
 
 
-def make_environment(*packages: str) -> Environment:
-    """Make what renders the templates of `worker.pages`, and of `packages`, each from its directory `templates`.
-    Whatever they print is escaped, and what would steer the reader's eye, such as a change of the direction of writing,
-    is shown as its code."""
+def make_environment() -> Environment:
+    """Make what renders the templates. Whatever they print is escaped, and what would steer the reader's eye, such as a
+    change of the direction of writing, is shown as its code."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package) for package in ("worker.pages", *packages)]),
+        loader=PackageLoader("worker.desk"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
