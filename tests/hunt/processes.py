@@ -18,7 +18,7 @@ from hunt.strands import Broken, Strand, Strands
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment
 from worker.fleet import Fitness, Sickness
 from worker.pace.rate_groups import RateGroup

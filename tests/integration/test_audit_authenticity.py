@@ -19,8 +19,7 @@ from models.authenticated import AuditKeys
 from models.encrypted import generate_key
 from models.record_states import Status
 from worker import audit
-from worker.audit import GENESIS, Actor, CheckResult, NotedHead, the_schedule, this_person
-from worker.audit.lines import FIELDS, encode_content
+from worker.audit import FIELDS, GENESIS, Actor, CheckResult, NotedHead, encode_content, the_schedule, this_person
 from worker.batches.commands import Batches, PaceCommands
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_settings
@@ -216,7 +215,7 @@ def test_a_head_is_noted_after_the_commit_and_not_without_it(
         other.close()
 
     actor = person()
-    actor = replace(actor, protection=replace(actor.protection, note_heads=look))
+    actor = replace(actor, note_heads=look)
     write_lines(database, 1, actor)
     refuse_lines(database)
     with pytest.raises(Exception, match="no room"):

@@ -230,22 +230,6 @@ def test_the_file_who_loaded_it_and_what_was_commanded_since(
     assert [command.action for command in overview.commands] == ["load", "pause", "resume"]
 
 
-def test_a_digest_of_files_and_switches_together_is_not_told_as_that_of_the_file(
-    database: MovingDatabase, keyring: Keyring, tmp_path: Path
-) -> None:
-    """Lines of the audit from before have it, of shipments that may make devices."""
-    load(database, keyring, tmp_path / "shipment.csv", shipment(2))
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(may_pair=True))
-
-    assert read(database).origin.sha256 is None
-
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(file_sha256="f" * 64))
-
-    assert read(database).origin.sha256 is not None
-
-
 def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:
     make_batch(database, 3)
     with database.reading_snapshot() as connection:

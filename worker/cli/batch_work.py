@@ -26,7 +26,7 @@ from worker.embedded.home import note_run
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet, read_statuses
 from worker.installation.stack import Stack
-from worker.notices.notifier import make_notifier
+from worker.notices.outbox import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.reports import facts
 from worker.reports.facts import BatchStatus

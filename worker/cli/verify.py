@@ -18,7 +18,7 @@ from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.facts import BatchStatus, read_statuses
-from worker.reports.verification import Difference, TokenCheck, make_device_reader, make_token_lister, verify
+from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
 # Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
 READERS = 32
@@ -41,7 +41,7 @@ def verify_command(
         active = set[str]()
         read = make_device_reader(lambda: clients.of(environment), active)
         importer = environment.as_importer()
-        tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer), progress), installation.keyring)
+        tokens = TokenCheck(lambda: clients.reads(importer), installation.keyring, progress)
         differences = verify(installation.database, batch, read, READERS, tokens, progress)
     if as_json:
         print_json(_to_json(status, len(active), differences, tokens))

@@ -42,8 +42,6 @@ SCHEMA_LOCK = 0x0A7B_0003
 AUDIT_LOCK = 0x0A7B_0004
 # One worker process at a time that stops taking work because it fails alone: it has to find another that is well.
 PROCESS_LOCK = 0x0A7B_0005
-# One worker at a time that writes down what people are to be told.
-NOTICE_LOCK = 0x0A7B_0006
 
 # The execution option of a connection that says what is called after its transaction, and with which values.
 _AFTER_COMMIT = "oathbulk_after_commit"

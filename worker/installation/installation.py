@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, make_url, select
 
 from migrations import HEAD
 from models.audit import Action
 from models.encrypted import Keyring
+from models.record import Record
 from worker import audit
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import DATABASE, ConfigError, Settings
@@ -30,10 +31,9 @@ from worker.database import schema
 from worker.database.engine import Database
 from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import home_key, make_home, make_private_file
-from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
-from worker.vault.keys import ENCRYPTION
+from worker.vault.keys import AUDIT, ENCRYPTION
 from worker.vault.rotation import reencrypt
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Installation:
             self.upgrade_database()
         schema.ensure_current(self._opened_database)
         with self._opened_database.reading() as connection:
-            make_audit_key(self.settings, connection)
+            self._make_audit_key(connection)
         return self._opened_database
 
     def upgrade_database(self, ticket: str | None = None) -> str:
@@ -100,7 +100,7 @@ class Installation:
 
         def write_down(connection: Connection, before: str, after: str) -> None:
             facts = {"before": before, "after": after}
-            make_audit_key(self.settings, connection)
+            self._make_audit_key(connection)
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
         return schema.upgrade(self._opened_database, on_change=write_down)
@@ -149,9 +149,29 @@ class Installation:
     def keyring(self) -> Keyring:
         """The encryption keys; the embedded stack gets a new one if it has none. Raises ConfigError, EmbeddedError."""
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
-            refuse_to_replace_key(self.settings, lambda: self.database)
+            self._refuse_to_replace_key()
             home_key(self.settings.home)
         return self._parts.keyring
+
+    def _refuse_to_replace_key(self) -> None:
+        """Raise ConfigError if the encryption key of the embedded stack was lost while the database holds what it
+        encrypted: under a new one that would never open again. The database is opened only where there is no key."""
+        path = self.settings.home / ENCRYPTION.file
+        if path.exists():
+            return
+        with self.database.reading() as connection:
+            has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
+        if has_otps:
+            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
+
+    def _make_audit_key(self, connection: Connection) -> None:
+        """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:
+        without it the lines that it authenticated cannot be checked."""
+        settings = self.settings
+        if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
+            return
+        if not audit.has_authenticated_line(connection):
+            home_key(settings.home, AUDIT)
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what

@@ -50,11 +50,6 @@ class Webhook:
         self._deadline = deadline
         self._clock = clock
 
-    @property
-    def place(self) -> str:
-        """The host, which may be printed; the rest of the URL may be a secret."""
-        return redact_url(self._url)
-
     def post(self, notice_id: int, facts: dict[str, Any]) -> Reply:
         """Post a notice, and say what came of it. A redirect is not followed. Raises nothing that a network, a server
         or a setting may cause."""
@@ -96,7 +91,7 @@ def sign(secret: SecretStr, at: int, body: bytes) -> str:
 
 
 def redact_url(url: SecretStr) -> str:
-    """The URL's scheme and host."""
+    """The URL's scheme and host, which may be printed; the rest of it may be a secret."""
     return "{0.scheme}://{0.netloc}".format(urlsplit(url.get_secret_value()))
 
 

@@ -21,7 +21,7 @@ from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated, read_revision, refuse_older
 from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
 from worker.leases.queue import has_pending
-from worker.observability.log_interval import LogInterval
+from worker.observability.progress import LogInterval
 from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift

@@ -12,21 +12,21 @@ from worker.batches.long_list import Turns
 from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError, Settings
 from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
 from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
 from worker.leases.queue import Queue, RecordTimes
 from worker.leases.worker import Leases
-from worker.notices.notifier import Notifier, make_notifier
+from worker.notices.outbox import Notifier, make_notifier
 from worker.process.part import part
 from worker.process.parts import Parts
 from worker.process.start_check import StartCheck
 from worker.records.activation import Activation
 from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
-from worker.tenants import FixedResync, LearntResync, Resync
+from worker.tenants import LearntResync, Resync
 
 
 class Activations:
@@ -143,7 +143,7 @@ class WorkerParts(Parts):
 
     def _make_resync(self, environment: Environment) -> Resync:
         if environment.resync_on_first_call is not None:
-            return FixedResync(environment.resync_on_first_call)
+            return Resync(environment.resync_on_first_call)
         return LearntResync(
             self.database, environment.environment_id, the_worker(self.settings), self.upkeep.end_trials
         )

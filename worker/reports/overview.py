@@ -8,7 +8,7 @@ Then the pause began at some moment after the last token that was settled before
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -37,15 +37,8 @@ _OVER = ("finished", BatchState.CANCELLED)
 _ENDING = (Action.RESUME, Action.REPLAY, Action.CANCEL)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A line of the audit about a batch."""
-
-    at: datetime
-    actor: str
-    action: str
-    ticket: str | None
-    facts: Mapping[str, Any]
+# A line of the audit about a batch.
+Command = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +103,7 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
     """Read the rest of what is told of the batch whose status this is. Raises UnknownBatch."""
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
-        commands = tuple(
-            Command(line.at, line.actor, line.action, line.ticket, dict(line.facts))
-            for line in audit.read(connection, status.name)
-        )
+        commands = tuple(audit.read(connection, status.name))
         timeline = make_timeline(read_curve(database, connection, batch.id), commands, status)
         return Overview(timeline, describe_origin(batch, commands), commands)
 
@@ -210,13 +200,9 @@ def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -
     """Say where the batch comes from. `commands`: those for it, with that of its load."""
     load = next((each for each in commands if each.action == Action.LOAD), None)
     facts = load.facts if load else {}
-    sha256 = facts.get("sha256")
-    if (batch.may_pair or batch.may_import) and sha256 == batch.file_sha256:
-        # A line of before, in which files and switches have one digest together, with which no file can be compared.
-        sha256 = None
     return Origin(
         file=batch.file,
-        sha256=sha256,
+        sha256=facts.get("sha256"),
         environment=batch.environment,
         environment_id=batch.environment_id,
         loaded_at=batch.created_at,

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, String, and_, cast, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
@@ -107,34 +106,18 @@ class Sought:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A record that was found. `at`: when it took its final status; for a pending one, when it is due; else None."""
+# A row as it was read, with its columns by their names.
+Read = Row[*tuple[Any, ...]]
 
-    record: int
-    serial_number: str
-    batch: str
-    row: int
-    environment: str
-    user_id: str
-    username: str | None
-    email: str | None
-    external_id: str | None
-    device_id: str
-    lot: str | None
-    status: str
-    reason: str | None
-    scheduled_at: datetime
-    finalized_at: datetime | None
 
-    @property
-    def user(self) -> str:
-        """The name by which a person knows the user best."""
-        return next(filter(None, (getattr(self, name) for name in NAMES)), self.user_id)
+def row_to_json(read: Read) -> dict[str, Any]:
+    """Write the columns of a row for JSON, with times as ISO 8601 has them."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in read._mapping.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        finalized_at = self.finalized_at and self.finalized_at.isoformat()
-        return asdict(self) | {"scheduled_at": self.scheduled_at.isoformat(), "finalized_at": finalized_at}
+
+def name_user(found: Read) -> str:
+    """Choose the name by which a person knows the user of a record best; else the user's id."""
+    return str(next(filter(None, (getattr(found, name) for name in NAMES)), found.user_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +126,7 @@ class Findings:
     serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
     listed. `refused`: rows that were refused and are like that; nothing but their serial numbers is known."""
 
-    found: list[Found]
+    found: Sequence[Read]
     more: int
     is_by_serial_number: bool = False
     refused: list[RefusedLine] = field(default_factory=list)
@@ -159,7 +142,7 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "found": [each.to_json() for each in self.found],
+            "found": list(map(row_to_json, self.found)),
             "more": self.more,
             "is_by_serial_number": self.is_by_serial_number,
             "refused": [line.to_json() for line in self.refused],
@@ -184,19 +167,6 @@ def count_others(database: Database, text: str) -> int:
     )
     with database.reading() as connection:
         return connection.scalar(longer.where(_serial_begins(connection, text))) or 0
-
-
-def find_known_beginning(connection: Connection, text: str) -> str:
-    """Find the longest beginning of the text with which a serial number begins too; empty if none does."""
-    if not SERIAL.fullmatch(text):
-        return ""
-
-    def is_unknown(length: int) -> bool:
-        known = select(Record.id).where(_serial_begins(connection, text[:length]), is_of_kept_batch())
-        return connection.scalar(known.limit(1)) is None
-
-    # What is longer than an unknown beginning is unknown, too.
-    return text[: bisect_left(range(1, len(text) + 1), x=True, key=is_unknown)]
 
 
 def _serial_begins(connection: Connection, text: str) -> ColumnElement[bool]:
@@ -264,23 +234,22 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> Findings:
     """Read the records that fulfil the condition, `limit` of them at most, and count the others."""
+    columns = ("device_id", "lot", "status", "reason", "scheduled_at", "finalized_at")
     listed = (
         select(
             Record.id.label("record"),
-            Record.row_number.label("row"),
+            Record.serial_number,
             Batch.name.label("batch"),
+            Record.row_number.label("row"),
             Batch.environment,
-            *(getattr(Record, name) for name in ("serial_number", "device_id", "lot", "status", "reason")),
-            *(getattr(Record, name) for name in PERSON),
-            Record.scheduled_at,
-            Record.finalized_at,
+            *(getattr(Record, name) for name in (*PERSON, *columns)),
         )
         .join(Batch, Batch.id == Record.batch_id)
         .where(condition)
         .order_by(Record.batch_id.desc(), Record.row_number)
         .limit(limit)
     )
-    found = [Found(**row._mapping) for row in connection.execute(listed)]
+    found = connection.execute(listed).all()
     if len(found) < limit:
         return Findings(found, 0)
     count = connection.scalar(select(func.count().cast(Integer)).select_from(Record).where(condition)) or 0

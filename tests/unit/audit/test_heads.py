@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audit.heads import Head, find_heads_file, note_heads
+from worker.audit import Head, find_heads_file, note_heads
 from worker.config.settings import Settings
 
 AT = datetime(2026, 5, 4, 13, 30, 0, 250_000, UTC)

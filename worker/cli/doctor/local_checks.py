@@ -10,8 +10,7 @@ from pathlib import Path
 
 from worker.cli.doctor.finding import Finding, fault, not_known
 from worker.cli.homes import describe_empty_home
-from worker.config.file_permissions import is_readable_by_all
-from worker.config.sources import SECRETS, find_credentials
+from worker.config.sources import SECRETS, find_credentials, is_readable_by_all
 from worker.embedded.errors import FREE_SPACE
 from worker.installation import broker_check
 from worker.installation.installation import Installation

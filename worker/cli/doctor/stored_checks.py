@@ -18,7 +18,7 @@ from worker.database.postgresql import DURABLE, READ_COMMITTED
 from worker.database.schema import SchemaOutdated
 from worker.fleet import read_processes
 from worker.installation.installation import Installation
-from worker.notices.deliveries import read_deliveries
+from worker.notices.outbox import read_deliveries
 from worker.notices.webhook import redact_url
 from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
