@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -58,29 +58,27 @@ def find_heads_file(settings: Settings) -> Path | None:
     return Path(settings.audit_head) if settings.audit_head else None
 
 
-def note_heads(path: Path, heads: Sequence[Head]) -> None:
-    """Append heads to the file, a line each. A failure is logged and not raised, since the lines of the audit are
-    committed already."""
+def note_head(path: Path, head: Head) -> None:
+    """Append a head to the file. A failure is logged and not raised, since the line of the audit is committed
+    already."""
     try:
-        _append(path, heads)
+        _append(path, f"{head}\n".encode())
     except OSError as error:
-        numbers = ", ".join(str(head.line) for head in heads)
         log.warning(
             escape_line(
-                f"The head of the audit (line {numbers}) could not be noted in {path} ({error}). What was "
+                f"The head of the audit (line {head.line}) could not be noted in {path} ({error}). What was "
                 "commanded is done, and the next line's head is noted again. Mend the file, or set "
                 "OATHBULK_AUDIT_HEAD to another"
             )
         )
 
 
-def _append(path: Path, heads: Sequence[Head]) -> None:
-    """Append all heads with one write, so that two processes do not mix their lines; a pipe without a reader must not
-    block the command. Raises OSError."""
+def _append(path: Path, content: bytes) -> None:
+    """Append with one write, so that two processes do not mix their lines; a pipe without a reader must not block the
+    command. Raises OSError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     try:
-        content = "".join(f"{head}\n" for head in heads).encode()
         if os.write(descriptor, content) < len(content):
             raise OSError("only a part of it was written")
         os.fsync(descriptor)
@@ -101,8 +99,8 @@ class Actor:
     ticket: str | None = None
     # Called for each line, because the key file of a home is made only when its database is first opened.
     load_keys: Callable[[], AuditKeys | None] = field(default=lambda: None, compare=False, repr=False)
-    # Called with the heads of the lines that a transaction wrote, once it is committed.
-    note_heads: Callable[[Sequence[Head]], None] = field(default=lambda _: None, compare=False, repr=False)
+    # Called with the head of each line, once that is committed.
+    note_head: Callable[[Head], None] = field(default=lambda _: None, compare=False, repr=False)
 
     def sign(self, content: bytes, *, authenticated_line: int | None) -> str | None:
         """The HMAC of a new line; None if there is no audit key.
@@ -130,7 +128,7 @@ def this_person(settings: Settings, ticket: str | None = None, name: str | None 
         load_audit_keys(settings)
     actor = Actor(name or name_this_person(settings), ticket, partial(load_audit_keys, settings))
     path = find_heads_file(settings)
-    return replace(actor, note_heads=partial(note_heads, path)) if path else actor
+    return replace(actor, note_head=partial(note_head, path)) if path else actor
 
 
 def the_schedule(settings: Settings) -> Actor:
@@ -207,7 +205,7 @@ def append(
     mac = actor.sign(content, authenticated_line=authenticated_line)
     head = Head(line["id"], hash_content(content), at)
     connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": mac}))
-    database.after_commit(connection, actor.note_heads, head)
+    database.after_commit(connection, partial(actor.note_head, head))
 
 
 def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:

@@ -17,6 +17,7 @@ from models.audit import Action
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
+from worker.batches.commands import Batches, PaceCommands
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import DATABASE, ConfigError, Settings
 from worker.config.sources import (
@@ -33,11 +34,10 @@ from worker.embedded.errors import EmbeddedError
 from worker.embedded.home import home_key, make_home, make_private_file
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
-from worker.vault.keys import AUDIT, ENCRYPTION
+from worker.vault.keys import AUDIT, ENCRYPTION, load_keyring
 from worker.vault.rotation import reencrypt
 
 if TYPE_CHECKING:
-    from worker.batches.commands import Batches, PaceCommands
     from worker.pace.rate_groups import RateGroup
     from worker.pace.slots import Pace
     from worker.process.parts import Parts
@@ -151,7 +151,7 @@ class Installation:
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
             self._refuse_to_replace_key()
             home_key(self.settings.home)
-        return self._parts.keyring
+        return load_keyring(self.settings)
 
     def _refuse_to_replace_key(self) -> None:
         """Raise ConfigError if the encryption key of the embedded stack was lost while the database holds what it
@@ -176,34 +176,24 @@ class Installation:
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
         `database` raises."""
-        _ = self.database
-        return self._parts.batches(audit.this_person(self.settings, ticket, person))
+        return Batches(self.database, audit.this_person(self.settings, ticket, person))
 
     def pace_commands(self, ticket: str | None = None, person: str | None = None) -> PaceCommands:
         """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
         `database` raises."""
-        _ = self.database
-        return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
+        return PaceCommands(self.database, audit.this_person(self.settings, ticket, person))
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
         while it runs. Raises ConfigError where there is none."""
-        return self._parts_with_redis.paces.of(environment, group)
-
-    @cached_property
-    def _parts_with_redis(self) -> Parts:
-        from worker.embedded.valkey import EmbeddedValkey
-
-        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        update = {"redis_url": SecretStr(url)} if url else {}
-        return self._put_together(self.settings.model_copy(update=update))
+        return self._parts.paces.of(environment, group)
 
     @cached_property
     def _parts(self) -> Parts:
-        return self._put_together(self.settings)
-
-    def _put_together(self, settings: Settings) -> Parts:
-        # Not at the top, nor Valkey: `status` reads the database alone, and waits for neither redis nor httpx.
+        # Not at the top: `status` reads the database alone, and waits for neither redis nor httpx.
+        from worker.embedded.valkey import EmbeddedValkey
         from worker.process.parts import Parts
 
-        return Parts(settings, self.environment, lambda: self._opened_database)
+        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
+        update = {"redis_url": SecretStr(url)} if url else {}
+        return Parts(self.settings.model_copy(update=update), self.environment, lambda: self._opened_database)

@@ -105,7 +105,7 @@ class WorkerParts(Parts):
 
     @part
     def upkeep(self) -> Upkeep:
-        return Upkeep(self.database, thresholds(self.settings))
+        return Upkeep(self.database, Thresholds(**self.settings.tuning.breaker))
 
     @part
     def consequences(self) -> Consequences:
@@ -114,7 +114,7 @@ class WorkerParts(Parts):
     @part
     def replays(self) -> Batches:
         """Commands on batches, as the replay schedule gives them."""
-        return self.batches(the_schedule(self.settings))
+        return Batches(self.database, the_schedule(self.settings))
 
     def replay_by_schedule(self) -> None:
         """Replay the dead letters that time alone may mend. Without a schedule nothing is: the message is not beat's
@@ -174,11 +174,12 @@ class WorkerParts(Parts):
 
     @part
     def notifier(self) -> Notifier:
-        def license_of(name: str, environment_id: str) -> str:
-            return self.environments.license_of(name) or environment_id
-
         return make_notifier(
-            self.settings, self.database, license_of, self.stopping.is_set, only_batch=self._only_batch
+            self.settings,
+            self.database,
+            lambda name, environment_id: self.environments.license_of(name) or environment_id,
+            self.stopping.is_set,
+            only_batch=self._only_batch,
         )
 
     @part
@@ -213,15 +214,3 @@ class WorkerParts(Parts):
                 over_after=settings.tuning.over_after,
             ),
         )
-
-
-def thresholds(settings: Settings) -> Thresholds:
-    """When the breaker pauses a batch."""
-    return Thresholds(
-        forbidden=settings.tuning.breaker_forbidden,
-        devices_gone=settings.tuning.breaker_devices_gone,
-        refused=settings.tuning.breaker_refused,
-        refused_share=settings.tuning.breaker_refused_share,
-        spent=settings.tuning.breaker_spent,
-        unanswered=settings.tuning.breaker_unanswered,
-    )
