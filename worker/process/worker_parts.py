@@ -22,7 +22,6 @@ from worker.leases.worker import Leases
 from worker.notices.outbox import Notifier, make_notifier
 from worker.process.part import part
 from worker.process.parts import Parts
-from worker.process.start_check import StartCheck
 from worker.records.activation import Activation
 from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
@@ -92,12 +91,6 @@ class WorkerParts(Parts):
     @part
     def fitness(self) -> Fitness:
         return Fitness(self.processes)
-
-    @part
-    def start_check(self) -> StartCheck:
-        return StartCheck(
-            self.database, self.processes, self.environments, self.clients, self.settings.tuning.call_deadline
-        )
 
     def handle_failing_alone(self, why: str) -> None:
         """End this process, where others reach PingOne."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,15 +58,6 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """`moments`: times in ascending order, each with the number of tokens that were active by then. `settled`: when the
-    last token of each span was settled, as seconds since 1970 in ascending order."""
-
-    moments: tuple[tuple[datetime, int], ...] = ()
-    settled: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
 class Pause:
     """A time in which no call started, as far as the audit tells. Where `is_start_known` is False, the batch paused by
     itself, at some moment after `start`, when it last settled a token."""
@@ -80,8 +71,9 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Tokens that are active now, by the time at which they became so: `moments` are times with the number of tokens
-    that were active by then. `until` is when the last token was settled; while some are not, when this was read."""
+    """Tokens that are active now, by the time at which they became so, since the batch was loaded: `moments` are times
+    with the number of tokens that were active by then. `until` is when the last token was settled; while some are not,
+    when this was read."""
 
     since: datetime
     until: datetime
@@ -104,16 +96,25 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
         commands = tuple(audit.read(connection, status.name))
-        timeline = make_timeline(read_curve(database, connection, batch.id), commands, status)
+        moments, settled = read_curve(database, connection, batch.id)
+        timeline = Timeline(
+            since=status.created_at,
+            until=datetime.fromtimestamp(settled[-1], UTC) if status.state in _OVER and settled else status.read_at,
+            moments=moments,
+            pauses=tuple(find_pauses(commands, settled, status)),
+        )
         return Overview(timeline, describe_origin(batch, commands), commands)
 
 
-def read_curve(database: Database, connection: Connection, batch_id: int) -> Curve:
-    """Read the curve of a batch; an empty one while no token is settled."""
+def read_curve(
+    database: Database, connection: Connection, batch_id: int
+) -> tuple[tuple[tuple[datetime, int], ...], list[float]]:
+    """Read the curve of a batch: times in ascending order, each with the number of tokens that were active by then; and
+    when the last token of each span was settled, as seconds since 1970. Both are empty while no token is settled."""
     mine = (Record.batch_id == batch_id, _AT.is_not(None))
     first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*mine)).one()
     if first is None:
-        return Curve()
+        return (), []
     width = max((last - first).total_seconds(), 1e-3) / SPANS
     span = cast(_seconds_since(database, first) / width, Integer)
     counted = (
@@ -132,7 +133,7 @@ def read_curve(database: Database, connection: Connection, batch_id: int) -> Cur
         if count:
             active += count
             moments.append((active_at, active))
-    return Curve(tuple(moments), settled)
+    return tuple(moments), settled
 
 
 def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]:
@@ -142,18 +143,6 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
         return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)
     # extract() gives an exact decimal, with which a database divides a million times more slowly.
     return type_coerce(func.date_part("epoch", _AT - since), Float)
-
-
-def make_timeline(curve: Curve, commands: Sequence[Command], status: BatchStatus) -> Timeline:
-    """The timeline of a batch since it was loaded: up to the last token that was settled, or until now while the batch
-    is not finished."""
-    is_over = status.state in _OVER and curve.settled
-    return Timeline(
-        since=status.created_at,
-        until=datetime.fromtimestamp(curve.settled[-1], UTC) if is_over else status.read_at,
-        moments=curve.moments,
-        pauses=tuple(find_pauses(commands, curve.settled, status)),
-    )
 
 
 def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[Pause]:
