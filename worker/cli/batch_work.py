@@ -21,8 +21,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_S
 from worker.cli.homes import find_rehearsal
 from worker.cli.hosts import print_hosts
 from worker.cli.layout import measure_room
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import note_run
+from worker.embedded.home import EmbeddedError, note_run
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet, read_statuses
 from worker.installation.stack import Stack

@@ -15,8 +15,7 @@ from worker.cli.loaded_files import find_loaded_as
 from worker.cli.own_redis import settings_with_redis
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import HomeInUse
+from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
 from worker.intake import Shipment, Switches
 from worker.observability.progress import OnProgress, tell_nobody

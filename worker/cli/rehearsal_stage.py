@@ -15,7 +15,7 @@ from worker.cli.homes import lead_into_rehearsal
 from worker.config.settings import DATABASE, TUNING
 from worker.embedded import extras
 from worker.embedded.children import Children
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.reports.facts import has_batch

@@ -308,9 +308,19 @@ def _check_home(home: Path) -> None:
 
 
 def _read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
-    """Read a value from a file. `named_by`: what leads there. Raises ConfigError."""
+    """Read the file with the value of one setting, which others may not read if it is secret, and may not change if it
+    is not: it may be a URL that secrets are sent to. `named_by`: what leads there. Raises ConfigError."""
+
+    def check(facts: os.stat_result) -> None:
+        if not is_secret:
+            _refuse_foreign(path, facts)
+        elif facts.st_mode & stat.S_IROTH:
+            raise ConfigError(f"{path} can be read by every user: chmod 600 {path}, or 640 for a group")
+
     try:
-        return read_value(path, is_secret=is_secret)
+        return _read_checked(path, check).strip()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{named_by}: {error}") from error
 
@@ -358,22 +368,6 @@ def read_trusted(path: Path) -> str:
         _refuse_replaceable(path)
 
     return _read_checked(path, check)
-
-
-def read_value(path: Path, *, is_secret: bool) -> str:
-    """Read the file with the value of one setting, which others may not read if it is secret, and may not change if it
-    is not: it may be a URL that secrets are sent to. Raises ConfigError."""
-
-    def check(facts: os.stat_result) -> None:
-        if not is_secret:
-            _refuse_foreign(path, facts)
-        elif facts.st_mode & stat.S_IROTH:
-            raise ConfigError(f"{path} can be read by every user: chmod 600 {path}, or 640 for a group")
-
-    try:
-        return _read_checked(path, check).strip()
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
 def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:

@@ -14,7 +14,6 @@ from shlex import quote
 from typing import BinaryIO
 
 from models.encrypted import generate_key
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
 
 # The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
@@ -27,6 +26,14 @@ HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
 RETRY_FOR = 0.5
 # Bytes that must be free: enough to write down the records in work, and to end in good order.
 NEEDED_BYTES = 4 * 1024 * 1024
+
+
+# The cure for a full disk, with which every message about one ends.
+FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
+
+
+class EmbeddedError(Exception):
+    """The home, or a server in it, cannot be used; the message names the fault and the cure, and no secret."""
 
 
 class HomeInUse(Exception):

@@ -27,8 +27,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.embedded import extras
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
-from worker.embedded.home import make_home, open_log, read_pid, take_lock, write_draft, write_pid
+from worker.embedded.home import (
+    FREE_SPACE,
+    EmbeddedError,
+    make_home,
+    open_log,
+    read_pid,
+    take_lock,
+    write_draft,
+    write_pid,
+)
 
 # Seconds until a server has to answer: to load many commands takes seconds, and one that does not answer after a minute
 # never will.

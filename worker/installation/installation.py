@@ -30,8 +30,7 @@ from worker.config.sources import (
 )
 from worker.database import schema
 from worker.database.engine import Database
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import home_key, make_home, make_private_file
+from worker.embedded.home import EmbeddedError, home_key, make_home, make_private_file
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
 from worker.vault.keys import AUDIT, ENCRYPTION, load_keyring

@@ -109,10 +109,6 @@ class Parts:
     def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""
 
-
-class UndoParts(Parts):
-    """Builds the parts of a process that undoes batches."""
-
     @part
     def undo_check(self) -> UndoCheck:
         return UndoCheck(self.database, self.settings)

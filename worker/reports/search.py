@@ -269,9 +269,16 @@ def spell_serial_number(text: str) -> list[str]:
 def find_tokens(connection: Connection, text: str) -> list[Token]:
     """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
     environments, spellings = list_environment_ids(connection), spell_serial_number(text)
-    has_serial_number = and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
-    found = _select_tokens(connection, has_serial_number)
-    if found := found + _select_refused_tokens(connection, environments, spellings, found):
+    found = _select_tokens(
+        connection, and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
+    )
+    # Those of which nothing but refused rows is there are added.
+    token = (RefusedRow.environment_id, RefusedRow.serial_number)
+    refused = select(*token).where(token[0].in_(environments), token[1].in_(spellings)).distinct()
+    found += [
+        known for row in connection.execute(refused) if (known := (row.environment_id, row.serial_number)) not in found
+    ]
+    if found:
         return found
     if _WHOLE_ID.fullmatch(text.lower()):
         return _select_tokens(connection, Record.device_id == text.lower())
@@ -288,19 +295,6 @@ def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> li
         .order_by(func.max(Record.id))
     )
     return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
-
-
-def _select_refused_tokens(
-    connection: Connection, environments: Sequence[str], spellings: Sequence[str], known: Sequence[Token]
-) -> list[Token]:
-    """Find the tokens with these serial numbers of which nothing but refused rows is there: that are not known."""
-    tokens = (
-        select(RefusedRow.environment_id, RefusedRow.serial_number)
-        .where(RefusedRow.environment_id.in_(environments), RefusedRow.serial_number.in_(spellings))
-        .distinct()
-    )
-    found = [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
-    return [token for token in found if token not in known]
 
 
 def is_in_range(text: str) -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ from worker.config.settings import ConfigError
 from worker.database.errors import explain
 from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 from worker.pingone.errors import PingOneError
 
 # Seconds after which a check is left alone: somewhat more than PostgreSQL is given to connect.

@@ -11,7 +11,7 @@ from pathlib import Path
 from worker.cli.doctor.finding import Finding, fault, not_known
 from worker.cli.homes import describe_empty_home
 from worker.config.sources import SECRETS, find_credentials, is_readable_by_all
-from worker.embedded.errors import FREE_SPACE
+from worker.embedded.home import FREE_SPACE
 from worker.installation import broker_check
 from worker.installation.installation import Installation
 from worker.observability.counting import format_duration

@@ -13,7 +13,7 @@ import pytest
 from worker.cli.doctor import local_checks
 from worker.cli.doctor.finding import State
 from worker.cli.doctor.local_checks import check_disk, check_home, check_key_files
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation
 
 
