@@ -23,7 +23,7 @@ from models.attempt import Outcome
 from models.batch import BatchState
 from models.record_states import Status
 from worker.cli.failures import explain_server_failure
-from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Reading
+from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Scrape
 from worker.reports.stall import Fleet
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Samp
     return family
 
 
-def _make_batches(reading: Reading) -> Iterator[Metric]:
+def _make_batches(reading: Scrape) -> Iterator[Metric]:
     named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
     running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
     yield _gauge(
@@ -180,7 +180,7 @@ def _make_batches(reading: Reading) -> Iterator[Metric]:
     )
 
 
-def _make_attempts(reading: Reading) -> Iterator[Metric]:
+def _make_attempts(reading: Scrape) -> Iterator[Metric]:
     ended = CounterMetricFamily("oathbulk_attempts", "Attempts that ended, by outcome.", labels=(*_BATCH, "outcome"))
     totals = reading.attempts
     for (batch_id, outcome), count in sorted(totals.attempts.items(), key=lambda item: (item[0][0] or 0, item[0][1])):
@@ -204,7 +204,7 @@ def _make_buckets(totals: AttemptTotals, outcome: str) -> list[tuple[str, float]
     return buckets
 
 
-def _make_paces(reading: Reading) -> Iterator[Metric]:
+def _make_paces(reading: Scrape) -> Iterator[Metric]:
     def make(name: str, text: str, values: Iterable[float | None]) -> Metric:
         known = zip(reading.paces, values, strict=True)
         samples = (((license,), value) for license, value in known if value is not None)

@@ -35,7 +35,7 @@ NEWS_FOR = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LastTold:
     """What was told last about a batch, and when that was written down. `number`: how many notices it had."""
 
     event: str
@@ -44,7 +44,7 @@ class Told:
     number: int = 1
 
 
-def find_event(status: BatchStatus, running_since: datetime, told: Told | None) -> Event | None:
+def find_event(status: BatchStatus, running_since: datetime, told: LastTold | None) -> Event | None:
     """Find what people are to be told now; None: nothing that they do not know. `running_since`: when the batch was
     loaded, or last began to run again. A cancelled batch is not told of, for a person has just cancelled it."""
     if status.state == BatchState.CANCELLED:
@@ -62,7 +62,7 @@ def find_event(status: BatchStatus, running_since: datetime, told: Told | None) 
     return None if told is None or told.event == Event.RESUMED else Event.RESUMED
 
 
-def _is_new_end(status: BatchStatus, running_since: datetime, told: Told | None) -> bool:
+def _is_new_end(status: BatchStatus, running_since: datetime, told: LastTold | None) -> bool:
     """Whether the batch's end was not told yet. A batch that was told to be finished may have been replayed and
     finished again before anybody looked."""
     finished_at = _find_end(status)
@@ -125,7 +125,11 @@ class Recorder:
         statuses = read_in(self._database, connection, self._license_of, Batch.name.in_(batches)) if batches else []
         for status in reversed(statuses):
             batch = batches[status.name]
-            told = Told(batch.event, batch.facts["reason"], batch.created_at, batch.occurrence) if batch.event else None
+            told = (
+                LastTold(batch.event, batch.facts["reason"], batch.created_at, batch.occurrence)
+                if batch.event
+                else None
+            )
             if event := find_event(status, batch.running_since, told):
                 at = _find_end(status) if event == Event.FINISHED else status.read_at
                 yield {

@@ -77,7 +77,7 @@ class AttemptCounter:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Scrape:
     """All that is read at once."""
 
     statuses: Sequence[BatchStatus]
@@ -110,7 +110,7 @@ class MetricsReader:
         self._again_at: float | None = None
         self._attempts = AttemptCounter()
 
-    def read(self) -> Reading:
+    def read(self) -> Scrape:
         """Read everything. Raises DBAPIError."""
         began = self._clock()
         if self._again_at is None or began >= self._again_at:
@@ -126,7 +126,7 @@ class MetricsReader:
             names = {batch.environment_id: batch.environment for batch in batches}
             attempts = self._attempts.read(connection)
             fleet = Fleet(read_processes(self._database, connection))
-        return Reading(
+        return Scrape(
             statuses=self._statuses,
             attempts=attempts,
             batch_names={batch.id: (batch.name, batch.environment) for batch in batches},

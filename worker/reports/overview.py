@@ -42,7 +42,7 @@ Command = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class BatchOrigin:
     """Where a batch comes from: its file and its list of who gets what, if there was one, each with the SHA-256 of its
     bytes; who loaded it, when, and on which ticket. What the audit tells is None where it has no line of the load."""
 
@@ -86,7 +86,7 @@ class Overview:
     """How a batch came to be as it is."""
 
     timeline: Timeline
-    origin: Origin
+    origin: BatchOrigin
     # What was commanded, the oldest first.
     commands: tuple[Command, ...]
 
@@ -185,11 +185,11 @@ def _find_last_before(settled: Sequence[float], at: datetime) -> datetime | None
     return datetime.fromtimestamp(settled[place - 1], at.tzinfo) if place else None
 
 
-def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> Origin:
+def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> BatchOrigin:
     """Say where the batch comes from. `commands`: those for it, with that of its load."""
     load = next((each for each in commands if each.action == Action.LOAD), None)
     facts = load.facts if load else {}
-    return Origin(
+    return BatchOrigin(
         file=batch.file,
         sha256=facts.get("sha256"),
         environment=batch.environment,

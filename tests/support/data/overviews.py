@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from support.data.histories import make_row
-from worker.reports.overview import Command, Origin, Overview, Pause, Timeline
+from worker.reports.overview import BatchOrigin, Command, Overview, Pause, Timeline
 
 LOADED_AT = datetime(2026, 3, 1, 21, 30, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def make_overview(**fields: Any) -> Overview:
     """A batch of which three tokens are active."""
     overview = Overview(
         timeline=make_timeline((1, 2, 3)),
-        origin=Origin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1"),
+        origin=BatchOrigin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1"),
         commands=(make_command(LOADED_AT, "alice", "load", "CHG-1", {"total": 4, "canary": None}),),
     )
     return replace(overview, **fields)

@@ -22,19 +22,19 @@ from support.data.metric_readings import (
 from support.data.statuses import batch
 
 from worker.cli.metrics_exporter import answer, make_server
-from worker.reports.metrics import Reading
+from worker.reports.metrics import Scrape
 from worker.reports.stall import Fleet
 
 BATCH = (("batch", "july"), ("environment", "default"))
 
 
 @pytest.fixture
-def reading() -> Reading:
+def reading() -> Scrape:
     return make_reading()
 
 
 @pytest.fixture
-def samples(reading: Reading) -> Samples:
+def samples(reading: Scrape) -> Samples:
     return parse_metrics(write_metrics(reading))
 
 
@@ -42,7 +42,7 @@ def test_dead_letters_are_a_part_of_what_is_final(samples: Samples) -> None:
     assert samples["oathbulk_dead_letter_ratio", BATCH] == 0.25
 
 
-def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Reading) -> None:
+def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Scrape) -> None:
     new = replace(batch(pending=100), name="july")
     assert parse_metrics(write_metrics(replace(reading, statuses=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
 
@@ -86,7 +86,7 @@ def test_the_last_tick_is_that_of_any_worker(samples: Samples) -> None:
     assert samples["oathbulk_last_tick_age_seconds", ()] == 3
 
 
-def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: Reading) -> None:
+def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: Scrape) -> None:
     quiet = replace(reading, fleet=Fleet([make_process("a")]))
     assert parse_metrics(write_metrics(quiet))["oathbulk_last_tick_age_seconds", ()] == math.inf
 

@@ -11,7 +11,7 @@ from support.data.statuses import batch
 from models.batch import BatchState
 from models.notice import Event
 from models.reason import PASSING, PauseReason
-from worker.notices.recording import NEWS_FOR, Told
+from worker.notices.recording import NEWS_FOR, LastTold
 from worker.notices.recording import find_event as find
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.stall import STILL_AFTER
@@ -23,7 +23,7 @@ FINISHED = replace(batch("finished", active=1), read_at=NOW, finished_at=NOW - S
 STALLED = replace(RUNS, still_for=STILL_AFTER)
 
 
-def find_event(status: BatchStatus, before: Told | None, running_since: datetime = NOW - HOUR) -> Event | None:
+def find_event(status: BatchStatus, before: LastTold | None, running_since: datetime = NOW - HOUR) -> Event | None:
     return find(status, running_since, before)
 
 
@@ -31,8 +31,8 @@ def paused(reason: PauseReason) -> BatchStatus:
     return replace(RUNS, state=BatchState.PAUSED, reason=reason)
 
 
-def told(event: Event, reason: str | None = None, at: datetime = NOW) -> Told:
-    return Told(event, reason, at)
+def told(event: Event, reason: str | None = None, at: datetime = NOW) -> LastTold:
+    return LastTold(event, reason, at)
 
 
 def test_a_batch_that_runs_is_nothing_new() -> None:
