@@ -77,13 +77,10 @@ def _append(path: Path, content: bytes) -> None:
     """Append with one write, so that two processes do not mix their lines; a pipe without a reader must not block the
     command. Raises OSError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        if os.write(descriptor, content) < len(content):
+    with os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0) as file:
+        if (file.write(content) or 0) < len(content):
             raise OSError("only a part of it was written")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.fsync(file.fileno())
 
 
 # What a person can do if lines are not authenticated.

@@ -218,13 +218,10 @@ def take_lock(path: Path) -> int | None:
 def write_pid(path: Path, pid: int, *more: str) -> None:
     """Write the pid of the lock's holder into its file, and what else is to be known of it, a line each. The file is
     changed in place, since the lock belongs to its inode, and is not empty at any moment."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
-        os.pwrite(descriptor, lines, 0)
-        os.ftruncate(descriptor, len(lines))
-    finally:
-        os.close(descriptor)
+    lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
+        file.write(lines)
+        file.truncate()
 
 
 def read_pid(path: Path) -> int | None:

@@ -71,12 +71,9 @@ def find_broker_fault(settings: Settings) -> str | None:
 
 def describe_broker(settings: Settings) -> str:
     """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError, RightsLacking."""
-    client = redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
-    try:
+    with redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
         check_permissions(client)
         facts = client.info("server")
-    finally:
-        client.close()
     return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
 
 

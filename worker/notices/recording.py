@@ -83,7 +83,6 @@ _MAY_BE_NEWS = (
     .outerjoin(Notice, and_(Notice.batch_id == Batch.id, Notice.occurrence == _LAST_TOLD))
     .where(
         Batch.state != BatchState.CANCELLED,
-        Batch.purged_at.is_(None),
         or_(Notice.id.is_(None), Notice.event != Event.FINISHED, Batch.running_since > Notice.created_at),
     )
 )

@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,11 +75,8 @@ class Webhook:
             return Reply(status, None if is_taken else type(error).__name__ + _describe(error))
 
     def _exchange(self, request: Request) -> Reply:
-        transport = Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)
-        try:
+        with closing(Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)) as transport:
             status, headers, _ = transport.exchange(request)
-        finally:
-            transport.close()
         if 200 <= status < 300:
             return Reply(status)
         return Reply(status, f"HTTP {status}", open_envelope(status, headers, b"").retry_after)
