@@ -24,7 +24,7 @@ from worker.installation.lookups import Told, look_up
 from worker.observability.counting import agree, count_things, format_moment
 from worker.observability.escaping import escape_line
 from worker.reports.search import Findings, Read, Sought, name_user, search
-from worker.reports.sentences import describe_nothing_found
+from worker.reports.sentences import describe_nothing_found, describe_refused
 from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts
 
 # Records that are listed unless --limit says otherwise: more than a screen is seldom read.
@@ -101,7 +101,7 @@ def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableT
     place_of_token = f" in environment {token.environment} ({token.environment_id})"
     lines = [Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token)), Text("")]
     for line in token.refused:
-        lines += [*label_text("Refused", str(line), room, style="red"), Text("")]
+        lines += [*label_text("Refused", describe_refused(line), room, style="red"), Text("")]
     for record in token.records:
         facts = [*list_facts(record), *list_attempts(record)]
         widest = max(cell_len(escape_line(label)) for label, _ in facts) + len(GAP)
@@ -123,7 +123,7 @@ def draw_findings(findings: Findings, sought: Sought, room: Room) -> RenderableT
         return Text(escape_line(describe_nothing_found(sought)))
     lines = [*_draw_found(findings.found, room)] if findings.found else []
     for line in findings.refused:
-        lines += label_text(line.serial_number or "no serial", str(line), room)
+        lines += label_text(line.serial_number or "no serial", describe_refused(line), room)
     if findings.more:
         lines.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
     if findings.is_by_serial_number:

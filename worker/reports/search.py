@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -51,47 +51,40 @@ class NotKept(Exception):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedLine:
-    """A row that was refused: where it stands, which token it is if that is known, and why, with the cure."""
-
-    batch: str
-    file: str
-    row_number: int
-    environment: str
-    environment_id: str
-    serial_number: str | None
-    reason: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"Row {self.row_number} of {self.batch} was refused: {self.detail}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as `oathbulk show --json` prints it."""
-        return {
-            "batch": self.batch,
-            "row": self.row_number,
-            "file": self.file,
-            "status": REFUSED,
-            "reason": self.reason,
-            "meaning": self.detail,
-            "serial_number": self.serial_number,
-        }
+# A row as it was read, with its columns by their names.
+Read = Row[*tuple[Any, ...]]
 
 
-_PLAIN = (RefusedRow.row_number, RefusedRow.environment_id, RefusedRow.serial_number)
-_LINE = (*_PLAIN, RefusedRow.reason, RefusedRow.detail, Batch.name.label("batch"), Batch.file, Batch.environment)
+def row_to_json(read: Read) -> dict[str, Any]:
+    """Write the columns of a row for JSON, with times as ISO 8601 has them."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in read._mapping.items()}
 
 
-def read_refused(
-    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
-) -> Iterator[RefusedLine]:
+def refused_to_json(line: Read) -> dict[str, Any]:
+    """Write a row that was refused as `oathbulk show --json` prints it."""
+    return {
+        "batch": line.batch,
+        "row": line.row_number,
+        "file": line.file,
+        "status": REFUSED,
+        "reason": line.reason,
+        "meaning": line.detail,
+        "serial_number": line.serial_number,
+    }
+
+
+# Of a row that was refused: where it stands, which token it is if that is known, and why, with the cure.
+_REFUSED = (
+    *(Batch.name.label("batch"), Batch.file, RefusedRow.row_number, Batch.environment, RefusedRow.environment_id),
+    *(RefusedRow.serial_number, RefusedRow.reason, RefusedRow.detail),
+)
+
+
+def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None) -> Sequence[Read]:
     """Read the refused rows that fulfil the conditions: those of the latest batch first, in the order of its file."""
-    listed = select(*_LINE).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
+    listed = select(*_REFUSED).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
     ordered = listed.order_by(RefusedRow.batch_id.desc(), RefusedRow.row_number).limit(limit)
-    for row in connection.execute(ordered):
-        yield RefusedLine(**row._mapping)
+    return connection.execute(ordered).all()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +97,6 @@ class Sought:
     status: str | None = None
     reason: str | None = None
     user: str | None = None
-
-
-# A row as it was read, with its columns by their names.
-Read = Row[*tuple[Any, ...]]
-
-
-def row_to_json(read: Read) -> dict[str, Any]:
-    """Write the columns of a row for JSON, with times as ISO 8601 has them."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in read._mapping.items()}
 
 
 def name_user(found: Read) -> str:
@@ -129,7 +113,7 @@ class Findings:
     found: Sequence[Read]
     more: int
     is_by_serial_number: bool = False
-    refused: list[RefusedLine] = field(default_factory=list)
+    refused: Sequence[Read] = ()
 
     def name_only_token(self) -> str | None:
         """Name the token that all of these are of, by a record's number, or its serial number if none of its rows
@@ -138,14 +122,17 @@ class Findings:
         tokens |= {(line.environment, line.serial_number or "") for line in self.refused}
         if self.more or len(tokens) != 1:
             return None
-        return f"#{self.found[0].record}" if self.found else self.refused[0].serial_number
+        if self.found:
+            return f"#{self.found[0].record}"
+        ((_, serial_number),) = tokens
+        return serial_number or None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "found": list(map(row_to_json, self.found)),
             "more": self.more,
             "is_by_serial_number": self.is_by_serial_number,
-            "refused": [line.to_json() for line in self.refused],
+            "refused": list(map(refused_to_json, self.refused)),
         }
 
 
@@ -198,7 +185,7 @@ def _add_refused(connection: Connection, findings: Findings, sought: Sought, lim
     if sought.text is not None:
         conditions.append(RefusedRow.serial_number.istartswith(sought.text, autoescape=True))
     total = connection.scalar(select(func.count()).select_from(RefusedRow).where(*conditions)) or 0
-    refused = list(read_refused(connection, *conditions, limit=limit - len(findings.found))) if total else []
+    refused = read_refused(connection, *conditions, limit=limit - len(findings.found)) if total else ()
     return replace(findings, refused=refused, more=findings.more + total - len(refused))
 
 

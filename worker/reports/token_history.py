@@ -31,7 +31,7 @@ from worker.observability.escaping import escape_line
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.facts import take_environment_for_license
-from worker.reports.search import Read, RefusedLine, Token, find_tokens, read_refused, row_to_json
+from worker.reports.search import Read, Token, find_tokens, read_refused, refused_to_json, row_to_json
 from worker.reports.sentences import write_export, write_mend
 from worker.reports.stall import Cause, Fleet, explain_stall
 from worker.rules.hours import format_time
@@ -100,7 +100,7 @@ class TokenHistory:
     fleet: Fleet = field(default_factory=Fleet)
     # The hold of all workers of the license; None while there is none.
     hold: Hold | None = None
-    refused: list[RefusedLine] = field(default_factory=list)
+    refused: Sequence[Read] = ()
 
     @property
     def latest(self) -> PastRecord:
@@ -115,7 +115,7 @@ class TokenHistory:
             "environment": self.environment,
             "environment_id": self.environment_id,
             "records": [record.to_json() for record in self.records],
-            "refused": [line.to_json() for line in self.refused],
+            "refused": list(map(refused_to_json, self.refused)),
         }
 
 
@@ -177,7 +177,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     environment_id, serial_number = token
     records = _read_records(connection, environment_id, serial_number)
     mine = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
-    refused = list(read_refused(connection, *mine))
+    refused = read_refused(connection, *mine)
     environment = records[-1].batch.environment if records else refused[0].environment
     return TokenHistory(
         environment=environment,
@@ -364,7 +364,7 @@ def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None 
     return _describe_batch_that_stands(record) or _describe_waiting(token)
 
 
-def _describe_refused(line: RefusedLine) -> NextStep:
+def _describe_refused(line: Read) -> NextStep:
     """Say how a row that was refused comes back."""
     return NextStep(
         f"nothing by itself: its row was refused ({line.reason})",

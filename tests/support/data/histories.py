@@ -14,7 +14,7 @@ from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
 from worker.fleet import KnownProcess
-from worker.reports.search import Read, RefusedLine
+from worker.reports.search import Read
 from worker.reports.stall import Fleet
 from worker.reports.token_history import PastRecord, TokenHistory
 
@@ -52,10 +52,10 @@ def past_record(
     return PastRecord(make_row(usual | fields), make_row(of_batch | dict(batch)), attempts)
 
 
-def refused_line(**fields: Any) -> RefusedLine:
+def refused_line(**fields: Any) -> Read:
     usual = {"batch": "july", "file": "july.csv", "row_number": 17, "environment": "default", "environment_id": "id"}
     said = {"serial_number": "MADE7", "reason": "otps_unfit", "detail": "otp1 is missing: write it there"}
-    return RefusedLine(**usual | said | fields)
+    return make_row(usual | said | fields)
 
 
 def history_of(*records: PastRecord, **fields: Any) -> TokenHistory:
