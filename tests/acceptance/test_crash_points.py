@@ -25,11 +25,11 @@ pytestmark = pytest.mark.faults
 # All at once; and no breaker, since what befalls one record of a batch here befalls each.
 SETTINGS = PRODUCTION | {
     "_OATHBULK_TUNING__window": "1000",
-    "_OATHBULK_TUNING__breaker_devices_gone": "1000",
-    "_OATHBULK_TUNING__breaker_refused": "1000",
-    "_OATHBULK_TUNING__breaker_spent": "1000",
+    "_OATHBULK_TUNING__breaker__devices_gone": "1000",
+    "_OATHBULK_TUNING__breaker__refused": "1000",
+    "_OATHBULK_TUNING__breaker__spent": "1000",
     "_OATHBULK_TUNING__first_records": "0",
-    "_OATHBULK_TUNING__breaker_unanswered": "1000",
+    "_OATHBULK_TUNING__breaker__unanswered": "1000",
     "PINGONE_RATE": "2000",
 }
 ALL_WAYS = WAYS | SEED_WAYS | PAIRING_WAYS

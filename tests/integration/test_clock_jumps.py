@@ -12,8 +12,7 @@ from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet
 
 from models.record_states import Status
 from worker.batches.commands import HoursChange
-from worker.clocks.boot_clock import boot_time
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch, boot_time
 from worker.leases.queue import SOON
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases

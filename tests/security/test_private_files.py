@@ -17,8 +17,7 @@ from support.processes.waiting import wait_until
 from support.servers.stand_in import CLIENT_SECRET, StandIn
 
 from worker.cli.output_files import write_output
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import make_home
+from worker.embedded.home import EmbeddedError, make_home
 from worker.embedded.valkey import ValkeyConfig
 
 PATIENCE = 60.0

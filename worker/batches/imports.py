@@ -18,7 +18,7 @@ from models.record_indexes import LACKS_TOKEN
 from models.record_states import NOBODY
 from worker.batches.inventory import LONGEST_JOB, NOT_READABLE, Inventory
 from worker.batches.long_list import Obstacle, Superseded, Turn
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.database.engine import Database
 from worker.leases.moves import LAST_START, give_up, is_running

@@ -26,7 +26,7 @@ from worker.batches.inventory import Inventory
 from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns
 from worker.batches.people import People
 from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
 from worker.database.engine import Database

@@ -43,12 +43,12 @@ from worker.config.settings import ConfigError
 from worker.database.errors import TAKES_NO_WRITES, explain
 from worker.database.postgresql import DURABLE, READ_COMMITTED, OtherEncoding
 from worker.database.schema import SchemaOutdated
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
+from worker.embedded.home import FREE_SPACE, EmbeddedError
 from worker.fleet import read_processes
 from worker.installation import broker_check
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
-from worker.notices.deliveries import read_deliveries
+from worker.notices.outbox import read_deliveries
 from worker.notices.webhook import redact_url
 from worker.observability.counting import count_things, format_duration
 from worker.pingone.auth import AccessTokens

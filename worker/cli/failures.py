@@ -28,8 +28,7 @@ from worker.database.engine import NotBackedUp
 from worker.database.errors import Explanation, explain, find_line, is_refused_by_disk
 from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
-from worker.embedded.home import HomeInUse
+from worker.embedded.home import FREE_SPACE, EmbeddedError, HomeInUse
 from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered

@@ -26,8 +26,8 @@ from worker.cli.options import (
     parse_hours,
 )
 from worker.config.environment import DEFAULT_ENVIRONMENT
-from worker.config.file_permissions import refuse_open_secrets
 from worker.config.settings import ConfigError
+from worker.config.sources import refuse_open_secrets
 from worker.intake import Hints, SecretMissing, Shipment, Switches, UnusableFile, open_assignment, open_shipment
 from worker.intake.files import BYTE_ORDER_MARK, Encoding
 from worker.intake.tokens import DIGITS, TIME_STEPS

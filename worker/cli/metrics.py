@@ -32,7 +32,7 @@ from worker.cli.failures import explain_server_failure, turning_signals_into_int
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
 from worker.observability.logs import configure_logs
-from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Reading
+from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Scrape
 from worker.reports.stall import Fleet
 
 log = structlog.get_logger()
@@ -140,7 +140,7 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Samp
     return family
 
 
-def _make_batches(reading: Reading) -> Iterator[Metric]:
+def _make_batches(reading: Scrape) -> Iterator[Metric]:
     named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
     running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
     yield _gauge(
@@ -199,7 +199,7 @@ def _make_batches(reading: Reading) -> Iterator[Metric]:
     )
 
 
-def _make_attempts(reading: Reading) -> Iterator[Metric]:
+def _make_attempts(reading: Scrape) -> Iterator[Metric]:
     ended = CounterMetricFamily("oathbulk_attempts", "Attempts that ended, by outcome.", labels=(*_BATCH, "outcome"))
     totals = reading.attempts
     for (batch_id, outcome), count in sorted(totals.attempts.items(), key=lambda item: (item[0][0] or 0, item[0][1])):
@@ -223,7 +223,7 @@ def _make_buckets(totals: AttemptTotals, outcome: str) -> list[tuple[str, float]
     return buckets
 
 
-def _make_paces(reading: Reading) -> Iterator[Metric]:
+def _make_paces(reading: Scrape) -> Iterator[Metric]:
     def make(name: str, text: str, values: Iterable[float | None]) -> Metric:
         known = zip(reading.paces, values, strict=True)
         samples = (((license,), value) for license, value in known if value is not None)

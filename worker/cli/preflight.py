@@ -26,8 +26,7 @@ from worker.cli.load_options import LoadOptions, write_listing_command
 from worker.cli.progress import showing_progress
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import HomeInUse
+from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
 from worker.intake import RowError, Shipment, Switches

@@ -25,8 +25,7 @@ from worker.cli.run import run_shipment
 from worker.config.settings import TUNING
 from worker.embedded import extras
 from worker.embedded.children import Children
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import lock_home
+from worker.embedded.home import EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment

@@ -26,13 +26,12 @@ from worker.cli.load import load_shipment, open_examined, print_loaded, print_re
 from worker.cli.load_options import LoadOptions, takes_option_sets
 from worker.cli.options import AsJson
 from worker.cli.status import draw_any, is_over, watch
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import lock_home, note_run
+from worker.embedded.home import EmbeddedError, lock_home, note_run
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet, read_statuses
 from worker.installation.stack import Stack
 from worker.intake import Shipment
-from worker.notices.notifier import make_notifier
+from worker.notices.outbox import make_notifier
 from worker.pingone.auth import AccessTokens
 from worker.preflight.preflight import Report
 from worker.reports import facts

@@ -25,9 +25,9 @@ from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
-from worker.process.parts import Parts, UndoParts
+from worker.process.parts import Parts
 from worker.reports.facts import read_statuses
-from worker.reports.verification import Difference, TokenCheck, make_device_reader, make_token_lister, verify
+from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
 # Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
 READERS = 32
@@ -51,7 +51,7 @@ def verify_command(
         active = set[str]()
         read = make_device_reader(lambda: clients.of(environment), active)
         importer = environment.as_importer()
-        tokens = TokenCheck(make_token_lister(lambda: clients.reads(importer), progress), installation.keyring)
+        tokens = TokenCheck(lambda: clients.reads(importer), installation.keyring, progress)
         differences = verify(installation.database, batch, read, READERS, tokens, progress)
     if as_json:
         print_json(
@@ -115,7 +115,7 @@ def undo(
     print_hosts(installation, environment.name)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
-        parts = UndoParts(settings, installation.environment)
+        parts = Parts(settings, installation.environment)
         with showing_progress(interrupted, is_quiet=as_json) as progress:
             work = parts.undo(environment, this_person(installation.settings, ticket), progress)
             undone = (work.undo if yes else work.examine)(batch, serials, devices_only=devices_only)

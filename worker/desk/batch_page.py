@@ -14,7 +14,7 @@ from worker import __version__
 from worker.desk.chart import draw_chart
 from worker.observability.counting import count_things, format_moment
 from worker.observability.escaping import escape_line
-from worker.reports import sentences, token_sentences
+from worker.reports import sentences, token_history
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview
 
@@ -53,7 +53,7 @@ def make_environment() -> Environment:
         "time": format_moment,
     }
     # A page of the desk says that it is none.
-    environment.globals |= {"say": sentences, "of_token": token_sentences, "count_things": count_things, "quote": quote}
+    environment.globals |= {"say": sentences, "of_token": token_history, "count_things": count_things, "quote": quote}
     environment.globals["is_file"] = True
     return environment
 

@@ -27,8 +27,8 @@ from worker.installation.installation import Installation
 from worker.installation.lookups import read_histories, read_statuses
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Command, read_overview
-from worker.reports.search import Findings, Sought, search
+from worker.reports.overview import read_overview
+from worker.reports.search import Findings, Sought, name_user, search
 from worker.reports.sentences import explain_fleet, name_export
 
 # Status codes of a form that was refused, or whose command was not possible.
@@ -122,7 +122,13 @@ def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
     sought = read_sought(request.query_params)
     findings = search(desk.installation.database, sought, MOST_FOUND) if sought else Findings([], 0)
     return desk.render(
-        "search.html", visitor, sought=sought or Sought(), findings=findings, statuses=_STATUSES, reasons=[*Reason]
+        "search.html",
+        visitor,
+        sought=sought or Sought(),
+        findings=findings,
+        name_user=name_user,
+        statuses=_STATUSES,
+        reasons=[*Reason],
     )
 
 
@@ -139,10 +145,7 @@ def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
     """Show what was commanded lately."""
     latest = select(AuditLine.__table__).order_by(AuditLine.id.desc()).limit(MOST_LINES)
     with desk.installation.database.reading() as connection:
-        lines = [
-            (line.batch, Command(line.at, line.actor, line.action, line.ticket, dict(line.facts)))
-            for line in connection.execute(latest)
-        ]
+        lines = connection.execute(latest).all()
     return desk.render("audit.html", visitor, lines=lines, most=MOST_LINES)
 
 

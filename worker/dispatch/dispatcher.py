@@ -15,7 +15,7 @@ from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker.batches import hours, preparation
 from worker.batches.upkeep import Consequences, Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK, Database

@@ -16,7 +16,7 @@ from models.batch import Batch
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.database.engine import Database
 from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move

@@ -10,7 +10,7 @@ import structlog
 import tenacity
 from sqlalchemy.exc import DBAPIError
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.database.errors import is_away, is_refused_by_disk
 
 log = structlog.get_logger()

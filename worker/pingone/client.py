@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens

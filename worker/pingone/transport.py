@@ -22,7 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.settings import ConfigError
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request, make_printable

@@ -16,7 +16,6 @@ import redis
 
 from models.encrypted import Keyring
 from worker.audit import Actor
-from worker.batches.commands import Batches, PaceCommands
 from worker.batches.imports import Imports
 from worker.batches.inventory import Inventory
 from worker.batches.revocation import Revocation
@@ -109,18 +108,6 @@ class Parts:
 
     def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""
-
-    def batches(self, actor: Actor) -> Batches:
-        """Commands on batches, as this actor gives them."""
-        return Batches(self.database, actor)
-
-    def pace_commands(self, actor: Actor) -> PaceCommands:
-        """Commands on the paces of licenses, as this actor gives them."""
-        return PaceCommands(self.database, actor)
-
-
-class UndoParts(Parts):
-    """Builds the parts of a process that undoes batches."""
 
     @part
     def undo_check(self) -> UndoCheck:

@@ -18,7 +18,7 @@ from worker.database.errors import is_away
 from worker.leases.claims import Claim
 from worker.leases.worker import Leases
 from worker.leases.write_retries import wait_until_back
-from worker.observability.log_context import begin_work, end_work
+from worker.observability.logs import begin_work, end_work
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client, PingOneClock
@@ -27,7 +27,7 @@ from worker.records.attempt import Attempt, AttemptTools
 from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
 from worker.rules.limits import Limits
 from worker.rules.no_effect import choose_hand_back_delay
-from worker.tenants import FixedResync, Resync
+from worker.tenants import Resync
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class Activation:
             limits=_read_limits(settings),
             send_within=settings.tuning.send_within,
             last_send=settings.tuning.lease - settings.tuning.lease_left_for_post,
-            resync=resync or FixedResync(bool(environment.resync_on_first_call)),
+            resync=resync or Resync(bool(environment.resync_on_first_call)),
             on_settled=partial(consequences.apply_decision, environment),
             is_stopping=is_stopping,
         )

@@ -13,7 +13,7 @@ from models.attempt import SOMEBODY_ELSE, Failure
 from models.encrypted import DecryptionError, Keyring
 from models.reason import PauseReason
 from worker.batches.upkeep import explain_decryption_failure
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.database.errors import is_away
 from worker.leases.claims import Claim
 from worker.leases.settlement import CallSummary, leaves_pending

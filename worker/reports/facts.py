@@ -47,6 +47,12 @@ UNLISTED_PART = 0.35
 # From this part of the license's rate on, a batch is held back by that rate and by nothing else.
 AT_CEILING_FROM = 0.8
 
+# Who reads again and again how all batches stand rests for so many times as long as it took: that takes a hundredth of
+# the time.
+REST = 100.0
+# Seconds of such a rest at most.
+LONGEST_REST = 60.0
+
 # Sums over the records of a batch that its status shows as they are.
 _SHOWN = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
 # What is kept of a group whose records are purged: nothing of what could have been done with them.
@@ -331,18 +337,17 @@ def read_statuses(
 ) -> list[BatchStatus]:
     """Read how this batch stands, or all of them, the latest first. Raises UnknownBatch."""
     with database.reading() as connection:
-        return read_in(database, connection, name, license_of)
+        # Asked for by itself, so that an unknown name is told what others there are.
+        one = () if name is None else (Batch.id == find_batch(connection, name, Batch.id, may_be_purged=True).id,)
+        return read_in(database, connection, license_of, *one)
 
 
 def read_in(
-    database: Database, connection: Connection, name: str | None, license_of: LicenseOf = take_environment_for_license
+    database: Database, connection: Connection, license_of: LicenseOf, *conditions: ColumnElement[bool]
 ) -> list[BatchStatus]:
-    """Read the same within the caller's transaction."""
+    """Read how the batches that fulfil these conditions stand, the latest first, within the caller's transaction."""
     columns = (Batch.__table__, database.now().label("now"), _FAILED_AT.label("failed_at"))
-    if name is None:
-        batches = connection.execute(select(*columns).order_by(Batch.id.desc())).all()
-    else:
-        batches = [find_batch(connection, name, *columns, may_be_purged=True)]
+    batches = connection.execute(select(*columns).where(*conditions).order_by(Batch.id.desc())).all()
     counted = count_records(database, connection, batches)
     processes = read_processes(database, connection)
     return [

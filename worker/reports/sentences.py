@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from worker.batches.hours import OutOfHours
     from worker.batches.mending import Mended
     from worker.reports.overview import Command, Timeline
-    from worker.reports.search import Sought
+    from worker.reports.search import Read, Sought
 
 
 # Characters: what a terminal of 80 columns leaves beside a count of five digits and the longest reason.
@@ -325,6 +325,11 @@ def list_dead_letters(status: BatchStatus) -> list[tuple[str, int, str]]:
 def list_refused(status: BatchStatus) -> list[tuple[str, int, str]]:
     """List the same of the refused rows, as far as they are known."""
     return [(reason, number, FAULT_CURES[RowFault(reason)]) for reason, number in (status.refused or {}).items()]
+
+
+def describe_refused(line: Read) -> str:
+    """Say which row was refused, and why, with the cure."""
+    return f"Row {line.row_number} of {line.batch} was refused: {line.detail}"
 
 
 def count_active(active: int, rows: int) -> str:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from worker.batches.upkeep import Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.database.engine import Database

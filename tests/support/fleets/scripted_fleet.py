@@ -15,8 +15,7 @@ from support.data.moving_clock import MovingDatabase
 from support.fleets.dispatchers import make_dispatcher
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
-from worker.clocks.boot_clock import boot_time
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings
 from worker.leases.claims import Claim
 from worker.leases.queue import Queue

@@ -34,7 +34,7 @@ from worker.cli.doctor import (
 )
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 from worker.fleet import KnownProcess
 from worker.installation.installation import Installation
 from worker.pingone.errors import NotDelivered

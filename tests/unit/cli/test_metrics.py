@@ -28,7 +28,7 @@ from support.data.metric_readings import (
 from support.data.statuses import batch
 
 from worker.cli.metrics import MetricsCollector, make_server
-from worker.reports.metrics import Reading
+from worker.reports.metrics import Scrape
 from worker.reports.stall import Fleet
 
 # What Prometheus asks for.
@@ -37,12 +37,12 @@ BATCH = (("batch", "july"), ("environment", "default"))
 
 
 @pytest.fixture
-def reading() -> Reading:
+def reading() -> Scrape:
     return make_reading()
 
 
 @pytest.fixture
-def samples(reading: Reading) -> Samples:
+def samples(reading: Scrape) -> Samples:
     return parse_metrics(write_metrics(reading))
 
 
@@ -50,7 +50,7 @@ def test_dead_letters_are_a_part_of_what_is_final(samples: Samples) -> None:
     assert samples["oathbulk_dead_letter_ratio", BATCH] == 0.25
 
 
-def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Reading) -> None:
+def test_of_a_batch_of_which_nothing_is_final_no_part_is_dead(reading: Scrape) -> None:
     new = replace(batch(pending=100), name="july")
     assert parse_metrics(write_metrics(replace(reading, statuses=[new])))["oathbulk_dead_letter_ratio", BATCH] == 0
 
@@ -94,7 +94,7 @@ def test_the_last_tick_is_that_of_any_worker(samples: Samples) -> None:
     assert samples["oathbulk_last_tick_age_seconds", ()] == 3
 
 
-def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: Reading) -> None:
+def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: Scrape) -> None:
     quiet = replace(reading, fleet=Fleet([make_process("a")]))
     assert parse_metrics(write_metrics(quiet))["oathbulk_last_tick_age_seconds", ()] == math.inf
 
@@ -102,7 +102,7 @@ def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago(reading: R
 class Failing:
     """Stands in for a reader whose database is away."""
 
-    def read(self) -> Reading:
+    def read(self) -> Scrape:
         raise OperationalError("SELECT secret", {"otp": "308714"}, Exception("connection refused"))
 
 
@@ -120,7 +120,7 @@ def serving(reader: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("asked", "parse"), [("*/*", parse_plain), (OPENMETRICS, parse_openmetrics)])
-def test_the_metrics_are_served_in_the_form_that_is_asked_for(reading: Reading, asked: str, parse: Any) -> None:
+def test_the_metrics_are_served_in_the_form_that_is_asked_for(reading: Scrape, asked: str, parse: Any) -> None:
     with serving(MadeUp(reading)) as url:
         answer = httpx.get(url, headers={"Accept": asked})
     assert answer.headers["Content-Type"].startswith("text/plain" if asked == "*/*" else "application/openmetrics-text")
@@ -128,7 +128,7 @@ def test_the_metrics_are_served_in_the_form_that_is_asked_for(reading: Reading, 
     assert {"oathbulk_records", "oathbulk_attempts", "oathbulk_attempt_call_seconds"} <= names
 
 
-def test_a_connection_that_sends_nothing_keeps_nobody_waiting(reading: Reading) -> None:
+def test_a_connection_that_sends_nothing_keeps_nobody_waiting(reading: Scrape) -> None:
     with serving(MadeUp(reading)) as url:
         address = httpx.URL(url)
         with socket.create_connection((address.host, address.port or 0)):

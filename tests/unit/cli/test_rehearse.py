@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.cli.rehearse import running_simulator
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 
 
 def test_a_simulator_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:

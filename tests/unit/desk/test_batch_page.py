@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data.overviews import make_overview, make_timeline, minutes
+from support.data.overviews import make_command, make_overview, make_timeline, minutes
 from support.data.statuses import RUNNING, batch
 
 from models.reason import CURES, Reason
 from worker import __version__
 from worker.desk.batch_page import write_file
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Command, Overview, Pause
+from worker.reports.overview import Overview, Pause
 from worker.reports.stall import Rehearsal
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -70,7 +70,7 @@ def read(overview: Overview, status: BatchStatus = ENDED) -> str:
 
 def make_hostile() -> tuple[Overview, BatchStatus]:
     overview = make_overview(
-        commands=(Command(minutes(0), HOSTILE, "load", HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}),),
+        commands=(make_command(minutes(0), HOSTILE, "load", HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}),),
         timeline=make_timeline((1, 2), Pause(minutes(1), minutes(2), HOSTILE)),
     )
     names = dict.fromkeys(("file", "environment", "environment_id", "loaded_by", "ticket"), HOSTILE)

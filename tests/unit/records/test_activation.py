@@ -18,12 +18,12 @@ from support.data.progress import progress_with_device
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.leases.claims import Claim
 from worker.leases.settlement import CallSummary
-from worker.observability.log_context import add_context
+from worker.observability.logs import add_context
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from support.data.overviews import make_timeline, minutes
+from support.data.overviews import make_command, make_timeline, minutes
 from support.data.statuses import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 from unit.cli.test_status import seen
 
@@ -26,7 +26,6 @@ from worker.leases.replay import NotReplayed, Why
 from worker.observability.counting import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
-from worker.reports.overview import Command
 from worker.reports.search import Sought
 from worker.reports.sentences import (
     WAITING,
@@ -626,7 +625,7 @@ def test_the_chart_is_told_in_words() -> None:
 
 def test_the_facts_of_a_command_are_written_without_empty_ones() -> None:
     facts = {"records": 3, "reasons": ["locked", "blocked"], "canary": None, "may_import": True, "rows_refused": 0}
-    said = describe_command(Command(minutes(0), "alice", "replay", None, facts))
+    said = describe_command(make_command(minutes(0), "alice", "replay", None, facts))
     assert said == "records: 3; reasons: locked, blocked; may import: yes; rows refused: 0"
 
 

@@ -1,55 +1,60 @@
-"""The delivery of notices in the database: each is claimed by one worker at a time, sent, and settled.
+"""The outbox of notices: tells people what became of their batches.
 
 A worker claims a notice and commits, posts it outside of any transaction, and settles. One that is killed in between
 does not come back; when its lease has run out, another sends the same notice again, with the same id."""
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, case, func, null, select, text, update
+from tenacity import RetryCallState, Retrying, wait_exponential
 
 from models.notice import LONGEST_ERROR, WAITS, Notice
+from worker.batches.commands import LicenseOf
+from worker.config.settings import Settings
 from worker.database.engine import Database
+from worker.notices.recording import Recorder
+from worker.notices.webhook import Webhook
 from worker.observability.counting import count_things
 from worker.observability.escaping import escape_line
 from worker.rules.hours import format_time
 
-# Seconds until the second try where the webhook could not be reached, or failed; each time twice as long.
-FIRST_DELAY = 5.0
-# Seconds at most, so that a webhook that is back is told soon.
-LONGEST_DELAY = 300.0
-# Seconds until the second try where the webhook refuses the notice: a person has to mend its URL or its receiver first.
-FIRST_DELAY_REFUSED = 300.0
-# Seconds at most where it refuses.
-LONGEST_DELAY_REFUSED = 3600.0
-# Seconds after which a notice that was not delivered is given up.
-GIVEN_UP_AFTER = 86_400.0
+# The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
+log = logging.getLogger(__name__)
+
+# Seconds until the next try where the webhook could not be reached, or failed; not longer, so that one that is back is
+# told soon.
+_PASSES = wait_exponential(multiplier=5.0, max=300.0, exp_base=2.0)
+# Seconds until the next try where the webhook refuses the notice: a person has to mend its URL or its receiver first.
+_REFUSES = wait_exponential(multiplier=300.0, max=3600.0, exp_base=2.0)
 # Refusals that pass by themselves: Request Timeout and Too Many Requests.
 _PASSING = (408, 429)
+# Seconds after which a notice that was not delivered is given up.
+GIVEN_UP_AFTER = 86_400.0
+# Seconds for which a worker may hold a notice: several times as long as a post takes.
+LEASE = 60.0
+# Notices that one run sends at most; the next run, a few seconds later, sends the others.
+MOST_IN_A_RUN = 20
 
 
 def choose_delay(tries: int, status: int | None, retry_after: float | None) -> float:
     """Seconds until the next try, after so many tries. `status`: of HTTP, None without an answer; `retry_after`:
     seconds for which the webhook asked."""
-    first, longest = (
-        (FIRST_DELAY_REFUSED, LONGEST_DELAY_REFUSED) if is_refusal(status) else (FIRST_DELAY, LONGEST_DELAY)
-    )
-    # No further doubling is needed for the longest delay, and a huge number of tries is no number of seconds.
-    doublings = min(max(tries - 1, 0), 20)
-    return max(min(first * float(2**doublings), longest), retry_after or 0.0)
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = tries
+    return max((_REFUSES if is_refusal(status) else _PASSES)(state), retry_after or 0.0)
 
 
 def is_refusal(status: int | None) -> bool:
     """Whether this status says that the same notice is not taken later either: a redirect, which is not followed, or
     a refusal such as 401, 404 or 410."""
     return status is not None and 300 <= status < 500 and status not in _PASSING
-
-
-# Seconds for which a worker may hold a notice: several times as long as a post takes.
-LEASE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +66,24 @@ class ClaimedNotice:
     tries: int
 
 
-class Deliveries:
+class Outbox:
     """Claims and settles notices; thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._due = (
-            select(Notice.id, Notice.facts, Notice.tries)
-            .where(text(f"notice.{WAITS}"), Notice.next_try_at <= database.now())
-            .order_by(Notice.id)
-            .limit(1)
-            # Locked, and what another worker has just locked is left out.
-            .with_for_update(skip_locked=True)
-        )
-
-    def has_due(self) -> bool:
-        """Whether a notice waits to be sent now."""
-        with self._database.reading() as connection:
-            due = select(Notice.id).where(text(f"notice.{WAITS}"), Notice.next_try_at <= self._database.now())
-            return connection.scalar(due.limit(1)) is not None
+        due = select(Notice.id, Notice.facts, Notice.tries)
+        due = due.where(text(f"notice.{WAITS}"), Notice.next_try_at <= database.now())
+        self._due = due.order_by(Notice.id).limit(1)
 
     def claim(self) -> ClaimedNotice | None:
         """Claim the oldest notice that is due; None if none is, or others have them."""
+        # There is none at nearly every look, so that none has to wait for the database's only writer.
+        with self._database.reading() as connection:
+            if connection.execute(self._due).one_or_none() is None:
+                return None
         with self._database.writing() as connection:
-            due = connection.execute(self._due).one_or_none()
+            # Locked, and what another worker has just locked is left out.
+            due = connection.execute(self._due.with_for_update(skip_locked=True)).one_or_none()
             if due is None:
                 return None
             claim = {"next_try_at": self._database.now(LEASE), "tries": due.tries + 1}
@@ -110,6 +109,61 @@ class Deliveries:
         mine = (Notice.id == claimed.id, Notice.tries == claimed.tries, Notice.delivered_at.is_(None))
         with self._database.writing() as connection:
             connection.execute(update(Notice).where(*mine).values(failed))
+
+
+class Notifier:
+    """Does nothing without a webhook. Thread-safe: of several runs at the same time in a process, one works."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        outbox: Outbox,
+        webhook: Webhook | None,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._recorder = recorder
+        self._outbox = outbox
+        self._webhook = webhook
+        self._is_stopping = is_stopping
+        self._running = threading.Lock()
+
+    def run(self) -> None:
+        """Write down what is new, and send what is due, until one is not taken."""
+        if self._webhook is None or not self._running.acquire(blocking=False):
+            return
+        try:
+            self._recorder.record()
+            self._deliver(self._webhook)
+        finally:
+            self._running.release()
+
+    def _deliver(self, webhook: Webhook) -> None:
+        """Send notices, until one is not taken: others would not be taken now either."""
+        for _ in range(MOST_IN_A_RUN):
+            claimed = None if self._is_stopping() else self._outbox.claim()
+            if claimed is None:
+                return
+            reply = webhook.post(claimed.id, claimed.facts)
+            if reply.error is not None:
+                delay = choose_delay(claimed.tries, reply.status, reply.retry_after)
+                self._outbox.settle_failed(claimed, reply.error, delay)
+                why = "Notice %d was not delivered (%s). It is sent again; `oathbulk doctor` tells more"
+                log.warning(why, claimed.id, reply.error)
+                return
+            self._outbox.settle_delivered(claimed)
+
+
+def make_notifier(
+    settings: Settings,
+    database: Database,
+    license_of: LicenseOf,
+    is_stopping: Callable[[], bool] = lambda: False,
+    *,
+    only_batch: int | None = None,
+) -> Notifier:
+    """Put a notifier together for this process. `only_batch`: the id of the batch on which it works alone."""
+    webhook = Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None
+    return Notifier(Recorder(database, license_of, only_batch=only_batch), Outbox(database), webhook, is_stopping)
 
 
 _IS_WAITING = Notice.next_try_at.is_not(None)

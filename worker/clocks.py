@@ -1,15 +1,34 @@
-"""Tells whether times in the database can be trusted: its clock may be set, and a machine may stand still, at any
-moment.
+"""Clocks: the seconds since this machine was started, by which deadlines are counted, since setting the time does not
+change them; and whether the database's clock was set. Imports nothing of ours.
+
+`time.monotonic` stands still while a machine is suspended. After such a stop an OTP would go out minutes after it was
+marked as sent, and a call would wait for an answer that was given up long ago. So deadlines are counted by a clock that
+goes on during a suspension, where the system has one (Linux):
+https://man7.org/linux/man-pages/man3/clock_gettime.3.html
 
 What is due, and which lease has run out, is told by the database's clock. After a step of it a lease seems to be over
 while its worker is still in a call, and a device would be read too soon after an answer was lost."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 
-from worker.clocks.boot_clock import boot_time, suspended_time
+# CLOCK_MONOTONIC stands still while the machine is suspended; systems other than Linux have nothing better.
+_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_time() -> float:
+    """Seconds since the machine was started, the time in which it was suspended included."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+def suspended_time(clock: Callable[[], float] = boot_time, awake: Callable[[], float] = time.monotonic) -> float:
+    """Seconds for which the machine was suspended since it was started; only the difference between two readings means
+    something."""
+    return clock() - awake()
+
 
 # Seconds by which two clocks may drift apart, or an answer of the database be late, without being taken for a step.
 TOLERANCE = 2.0
