@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from worker.simulator.oath import Hash, OtpType
-from worker.simulator.world import POPULATION_ID, Device, InventoryToken, Status, World
+from worker.simulator.world import Device, InventoryToken, Status, World
 
 # Made up, and the same at each start, so that settings that a person has copied once stay right.
 ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
@@ -69,9 +69,7 @@ class UserSeed(Seed):
     username: str | None = Field(default=None, min_length=1, max_length=128)
     email: str | None = Field(default=None, min_length=1)
     external_id: str | None = Field(default=None, min_length=1, max_length=1024)
-    population_id: str = POPULATION_ID
     enabled: bool = True
-    mfa_enabled: bool = False
     locked: bool = False
 
 
@@ -104,8 +102,7 @@ def add_to_world(world: World, seed: WorldSeed, now: float) -> None:
 def _add_user(world: World, seed: UserSeed, environment_id: str) -> None:
     user = world.directory.add(environment_id, seed.user_id)
     world.directory.rename(environment_id, user, username=seed.username, email=seed.email, external_id=seed.external_id)
-    user.population_id, user.is_enabled, user.is_mfa_enabled = seed.population_id, seed.enabled, seed.mfa_enabled
-    user.is_usable = user.is_usable and not seed.locked
+    user.is_enabled, user.is_usable = seed.enabled, user.is_usable and not seed.locked
 
 
 def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -> InventoryToken:

@@ -125,13 +125,13 @@ def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
 
 def draw_kinds(
     count: int, special: Mapping[K, int], plain: tuple[K, K], out_of_step: float, dice: random.Random
-) -> list[K] | None:
+) -> list[K]:
     """Choose what each of so many tokens is: so many of each special kind, and of the others this share of the first
-    of the two plain kinds; None if the special ones do not fit."""
+    of the two plain kinds. Raises ValueError if the special ones do not fit."""
     kinds = [kind for kind, tokens in special.items() for _ in range(tokens)]
     left = count - len(kinds)
     if left < 0:
-        return None
+        raise ValueError(f"{len(kinds)} tokens with troubles do not fit into {count}")
     kinds += [plain[number >= round(left * out_of_step)] for number in range(left)]
     dice.shuffle(kinds)
     return kinds
@@ -198,13 +198,10 @@ def make_shipment(
     """Make up `count` HOTP tokens, paired with a user each. The same arguments always give the same shipment.
 
     `hopeless`: how many rows of each kind must end as dead letters; none by default. `out_of_step` is the share of the
-    other rows whose tokens need the second OTP.
+    other rows whose tokens need the second OTP. Raises ValueError if the hopeless ones do not fit.
     """
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-    hopeless = hopeless or {}
-    kinds = draw_kinds(count, hopeless, ("out_of_step", "in_step"), out_of_step, dice)
-    if kinds is None:
-        raise ValueError(f"{sum(hopeless.values())} hopeless rows do not fit into {count}")
+    kinds = draw_kinds(count, hopeless or {}, ("out_of_step", "in_step"), out_of_step, dice)
     made = [_make_pair(f"{prefix}{number:07d}", kind, dice) for number, kind in enumerate(kinds, start=1)]
     rows = tuple(row for row, _ in made)
     devices = tuple(device for _, device in made if device is not None)
