@@ -31,7 +31,7 @@ from worker.installation.installation import Installation
 from worker.intake import Shipment, UnusableFile
 from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.preflight.preflight import Report
+from worker.preflight.findings import Report
 
 
 @takes_option_sets

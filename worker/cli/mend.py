@@ -32,7 +32,7 @@ from worker.cli.source_options import SourceOptions
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet
 from worker.intake import Shipment
-from worker.preflight.preflight import Report
+from worker.preflight.findings import Report
 from worker.reports.sentences import describe_mended
 
 Corrected = Annotated[

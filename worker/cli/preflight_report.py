@@ -18,8 +18,7 @@ from worker.cli.console import console, error_console
 from worker.cli.load_request import LoadRequest
 from worker.cli.typed_commands import write_listing_command
 from worker.intake import RowError
-from worker.preflight.findings import Finding, Level
-from worker.preflight.preflight import NotReady, Report
+from worker.preflight.findings import Finding, Level, NotReady, Report
 from worker.reports.export import format_cell
 
 # Findings that the refused rows tell themselves, where these are printed.

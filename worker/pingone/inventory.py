@@ -1,4 +1,5 @@
-"""The environment's inventory of tokens: reads it, and starts jobs that import or revoke many tokens at a time.
+"""The environment's inventory of tokens, and the jobs that import or revoke many tokens at a time: builds the requests,
+and reads the answers. Pure.
 
 https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,8 +17,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker.config.environment import Environment
-from worker.pace.rate_groups import RateGroup
-from worker.pingone.client import Call, Client
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,
@@ -30,14 +29,15 @@ from worker.pingone.errors import (
     Rejected,
     TooManyTokens,
 )
-from worker.pingone.pages import Page, parse_page
 from worker.pingone.wire import (
     Envelope,
+    Page,
     Request,
     build_url,
     choose_error,
     find_part,
     make_printable,
+    parse_page,
     read_age,
     read_count,
     read_id,
@@ -313,38 +313,3 @@ def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
         return TooManyTokens(answer)
     place = int(index) if index is not None and int(index) < count else None
     return BadToken(answer, place, field) if found else error
-
-
-class InventoryJobs:
-    """Jobs on the inventory of one environment, for one thread; `client_of` gives the thread's client for a rate group.
-
-    Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
-    `Tuning.longest_hold` and a few seconds. A job is never started again here after OutcomeUnknown: look up first
-    whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
-    sent. A slot in hand is one of RateGroup.INVENTORY."""
-
-    def __init__(self, environment: Environment, client_of: Callable[[RateGroup], Client]) -> None:
-        self._environment = environment
-        self._client_of = client_of
-
-    def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
-        """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
-        BadToken: send the others; and AlreadyImported."""
-        request = build_import_request(self._environment, tokens)
-        parse = partial(parse_started_job, count=len(tokens))
-        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
-
-    def start_revocation(self, token_ids: Sequence[str], *, call: Call) -> str:
-        """Start a job that revokes the tokens with these ids, none of which may be paired, and return its id. Raises
-        TooManyTokens and BadToken, as `start_import` does."""
-        request = build_revocation_request(self._environment, token_ids)
-        parse = partial(parse_started_job, count=len(token_ids))
-        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
-
-    def read_job(self, job_id: str, *, call: Call) -> ImportJob:
-        """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
-        NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
-        # PingOne's own link to it leads to another path, and is not followed.
-        url = build_url(self._environment, "oathJobs", job_id)
-        request = Request("GET", url)
-        return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)

@@ -11,8 +11,9 @@ import pytest
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
+from worker.pingone.clients import InventoryJobs
 from worker.pingone.errors import BadToken, NotFound, OutcomeUnknown, TooLateToSend, TooManyTokens
-from worker.pingone.inventory import InventoryJobs, JobState, NewToken
+from worker.pingone.inventory import JobState, NewToken
 from worker.vault.otps import Secret
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
