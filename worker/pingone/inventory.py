@@ -44,7 +44,7 @@ from worker.pingone.wire import (
     read_plain_id,
     read_word,
 )
-from worker.vault.otps import HashAlgorithm, OtpType, Secret
+from worker.vault.otps import Seed
 
 # Adds device and user of a paired token to what is answered.
 EXPAND_DEVICES = {"expand": "devices"}
@@ -154,16 +154,10 @@ _ENDED = {"DONE": JobState.DONE, "FAILED": JobState.FAILED, "FAILURE": JobState.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """A token to be imported. `time_step` is in seconds, None for HOTP; `counter` is None for TOTP, and where PingOne
-    is to begin at 0. `row_number` is the row of the file that it stands in."""
+    """A token to be imported. `row_number` is the row of the file that it stands in."""
 
     serial_number: str
-    secret: Secret
-    otp_type: OtpType
-    digits: int
-    hash_algorithm: HashAlgorithm
-    time_step: int | None = None
-    counter: int | None = None
+    seed: Seed
     row_number: int
 
 
@@ -251,19 +245,16 @@ def _check_list(names: Sequence[str]) -> None:
 
 def _describe_token(token: NewToken) -> dict[str, Any]:
     """Describe a token in PingOne's words. Its secret is in hexadecimal."""
-    described: dict[str, Any] = {
+    seed = token.seed
+    return {
         "serialNumber": token.serial_number,
-        "secret": token.secret.reveal().hex().upper(),
-        "type": token.otp_type.upper(),
-        "otpLength": token.digits,
-        "hashAlgorithm": _HASH_WORDS[token.hash_algorithm],
+        "secret": seed.secret.reveal().hex().upper(),
+        "type": seed.otp_type.upper(),
+        "otpLength": seed.digits,
+        "hashAlgorithm": _HASH_WORDS[seed.hash_algorithm],
         "rowNumber": token.row_number,
+        **({"totp": {"timeStep": seed.time_step}} if seed.time_step else {"hotp": {"counter": seed.counter}}),
     }
-    if token.otp_type == "totp":
-        described["totp"] = {"timeStep": token.time_step}
-    elif token.counter is not None:
-        described["hotp"] = {"counter": token.counter}
-    return described
 
 
 def _build_request(environment: Environment, media_type: str, fields: dict[str, Any]) -> Request:

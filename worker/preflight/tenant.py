@@ -256,7 +256,7 @@ SAYS = {
 
 def check_persons(verdicts: Verdicts, find_users: FindUsers, on_progress: OnProgress = tell_nobody) -> list[Finding]:
     """Look every named person up, NAMES_PER_REQUEST to a request. Raises what the reads raise."""
-    named = {attribute: _rows_by_name(verdicts.good, attribute) for attribute in UserAttribute}
+    named = _rows_by_name(verdicts.good)
     find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
     for attribute, rows in named.items():
         found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
@@ -281,15 +281,13 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
     return find
 
 
-def _rows_by_name(rows: Sequence[Row], attribute: UserAttribute) -> dict[str, list[Row]]:
-    """The rows whose person is named by this attribute, and by none that is asked before it."""
-    order = list(UserAttribute)
-    named: dict[str, list[Row]] = {}
+def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row]]]:
+    """The rows by the name of their person: the first that they have, in the order of the attributes."""
+    named: dict[UserAttribute, dict[str, list[Row]]] = {attribute: defaultdict(list) for attribute in UserAttribute}
     for row in rows:
-        names = {each: getattr(row, each.column) for each in order}
-        first = next((each for each in order if names[each]), None)
-        if first is attribute:
-            named.setdefault(names[attribute] or "", []).append(row)
+        names = [(attribute, name) for attribute in named if (name := getattr(row, attribute.column))]
+        for attribute, name in names[:1]:
+            named[attribute][name].append(row)
     return named
 
 

@@ -13,7 +13,7 @@ import random
 import uuid
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 from xml.sax.saxutils import escape
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
+from pydantic import Field
 
 from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
 from worker.simulator.shipment import Expected, MadeShipment, MadeToken, draw_kinds, draw_other_secret, draw_token
@@ -79,13 +80,12 @@ _NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000d")
 _KEY_LENGTH, _MAC_KEY_LENGTH, _IV_LENGTH = 16, 20, 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BoxToken(MadeToken):
     """One token of the box, and its user. `other_secret` is the one that the inventory has of a token with the wrong
     seed."""
 
     kind: BoxKind
-    other_secret: str | None = field(default=None, repr=False)
+    other_secret: str | None = Field(default=None, repr=False)
     username: str
     email: str
     external_id: str
@@ -182,7 +182,9 @@ def _make_token(number: int, kind: BoxKind, totp: float, prefix: str, dice: rand
         email=f"{person}@example.com",
         external_id=f"E{number:07d}",
     )
-    return replace(token, other_secret=draw_other_secret(token, dice)) if kind == "wrong_seed" else token
+    if kind != "wrong_seed":
+        return token
+    return token.model_copy(update={"other_secret": draw_other_secret(token, dice)})
 
 
 def a_few_of_each(count: int, *, each: int = 1) -> Mapping[BoxKind, int]:

@@ -120,15 +120,17 @@ B = TypeVar("B", bound=Body)
 
 @dataclass(slots=True)
 class Call:
-    """A request as it arrived. `operation` is None if there is no such operation; `refusal` says so then. `ids` are
-    those in the path: the environment's, that of a user, token or job, and that of a device. `body` is filled in when
-    it has been read."""
+    """A request as it arrived. `operation` is None if there is no such operation; `refusal` says so then. The
+    ids are those in the path, or empty; `resource_id` is that of a user, a token or a job. `body` is filled in when it
+    has been read."""
 
     method: str
     path: str
     query: str
     headers: Mapping[bytes, bytes]
-    ids: tuple[str, ...]
+    environment_id: str
+    resource_id: str
+    device_id: str
     group: Group
     operation: str | None
     refusal: Answer | None
@@ -142,24 +144,23 @@ class Call:
         media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         group, found = _find_operation(route, method, media_type)
         operation, refused = (found, None) if isinstance(found, str) else (None, found)
-        return cls(method, path, scope["query_string"].decode("latin-1"), headers, ids, group, operation, refused)
-
-    @property
-    def environment_id(self) -> str:
-        return self._id(0)
+        environment_id, resource_id, device_id = (*ids, "", "", "")[:3]
+        return cls(
+            method,
+            path,
+            scope["query_string"].decode("latin-1"),
+            headers,
+            environment_id,
+            resource_id,
+            device_id,
+            group,
+            operation,
+            refused,
+        )
 
     @property
     def user_id(self) -> str:
-        return self._id(1)
-
-    @property
-    def resource_id(self) -> str:
-        """The id of a token or a job."""
-        return self._id(1)
-
-    @property
-    def device_id(self) -> str:
-        return self._id(2)
+        return self.resource_id
 
     @property
     def root(self) -> str:
@@ -194,9 +195,6 @@ class Call:
             fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         target = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
         raise missing(target) if fault["type"] == "missing" else invalid(target)
-
-    def _id(self, number: int) -> str:
-        return self.ids[number] if number < len(self.ids) else ""
 
 
 def _read_path(path: str) -> tuple[str | None, tuple[str, ...]]:

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from worker.simulator.oath import LOOK_AHEAD, RESYNC_RANGE, OtpType, hotp
-from worker.simulator.seeding import DeviceSeed, WorldSeed
+from pydantic import Field
+
+from worker.simulator.oath import LOOK_AHEAD, RESYNC_RANGE, hotp
+from worker.simulator.seeding import DeviceSeed, TokenSeed, WorldSeed
 
 K = TypeVar("K", bound=str)
 Kind = Literal[
@@ -65,18 +67,11 @@ IN_STEP, AHEAD = range(LOOK_AHEAD - 1), range(LOOK_AHEAD, 40)
 _COMPARED = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeToken:
-    """A made-up token, its user and its device. `secret` is hexadecimal, `time_step` in seconds. `counter` is the one
-    at which the token stands, and `server_counter` the server's."""
+class MadeToken(TokenSeed):
+    """A made-up token, its user and its device. `counter` is the one at which the token stands, and `server_counter`
+    the server's."""
 
-    serial: str
-    secret: str = field(repr=False)
-    type: OtpType = "hotp"
-    digits: Literal[6, 8] = 6
-    hash: Literal["sha1", "sha256"] = "sha1"
-    time_step: Literal[30, 60] = 30
-    counter: int = 0
+    secret: str = Field(repr=False)
     server_counter: int = 0
     user_id: str
     device_id: str
@@ -87,9 +82,7 @@ class MadeToken:
 
     def seed_fields(self) -> dict[str, Any]:
         """The fields of a seed for this token, whose server's counter is the token's."""
-        return {
-            name: getattr(self, name) for name in ("serial", "secret", "type", "digits", "hash", "time_step", "counter")
-        }
+        return self.model_dump(include=set(TokenSeed.model_fields), exclude_defaults=True)
 
 
 def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fields: Any) -> dict[str, Any]:
