@@ -241,22 +241,28 @@ class RetryPolicy:
         """
         permissions, is_renewed = chain([lambda: None], repeat(permit)), False
 
-        def try_once() -> T:
-            """Make one try; make it again at once, with a new access token, if the old one was refused: that is no
-            failure to wait after. Where PingOne asks for a pause although the outcome is unknown, the fleet holds."""
-            nonlocal is_renewed
+        def make_attempt() -> T:
+            """Where PingOne asks for a pause although the outcome is unknown, the fleet holds."""
             next(permissions)()
             try:
                 return attempt()
             except OutcomeUnknown as error:
                 self.pace.hold(error.retry_after or 0, explain_hold(error))
                 raise
+
+        def try_once() -> T:
+            """Make one try; make it again at once, with a new access token, if the old one was refused: that is no
+            failure to wait after. It does not call itself: a cycle for each call would be left to the garbage
+            collector."""
+            nonlocal is_renewed
+            try:
+                return make_attempt()
             except Unauthorized:
                 if is_renewed:
                     raise
             renew()
             is_renewed = True
-            return try_once()
+            return make_attempt()
 
         try:
             return self._retrying[repeats_forbidden, repeats_lost](try_once)

@@ -279,10 +279,8 @@ def list_devices(call: Call, simulation: Simulation) -> Answer:
     """List the devices of a user, without a filter. Raises Refused."""
     if "filter" in call.parameters:
         raise bad_parameter("filter", "INVALID_FILTER")
-    user, now = find_user(call, simulation), simulation.unix_time()
-    found = [device_body(device, call.root, now) for device in user.devices.values()]
-    links = {"self": {"href": f"{call.root}{call.path}"}}
-    return success({"_links": links, "_embedded": {"devices": found}, "count": len(found), "size": len(found)})
+    body = partial(device_body, root=call.root, now=simulation.unix_time())
+    return answer_page("devices", find_user(call, simulation).devices.values(), call, simulation.settings, body)
 
 
 def pair(call: Call, simulation: Simulation) -> Answer:
