@@ -28,7 +28,7 @@ RECORDS ?= 2000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser-test lint bench soak lock wheel sbom licences shipped audit-dependencies clean
+.PHONY: help demo test faults browser-test lint bench soak mutation lock wheel sbom licences shipped audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
@@ -86,6 +86,12 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/fairness.py
+
+# The operators that break the code are in an environment of their own.
+mutation: .venv/.dev ## break the product in 150 places, and see which tests notice: an hour or two
+	@[ -x .venv/mutation/bin/cosmic-ray ] || $(BIN)/python -m venv .venv/mutation
+	@.venv/mutation/bin/pip install --quiet --disable-pip-version-check cosmic-ray coverage
+	.venv/mutation/bin/python tests/mutation/table.py
 
 # The second is run even if the first fails; each says at its end what it found.
 soak: .venv/.dev ## the long forms of hunt and chaos: make soak MINUTES=60 SEED=7

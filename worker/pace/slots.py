@@ -1,7 +1,7 @@
 """The fleet's pace: one slot at a time for one request, shared by every process through Redis. What comes of the
 requests moves the rate.
 
-Who waits asks `Pace` for a slot. `Reservations` asks Redis for those of several threads together, `Holds` remembers
+Who waits asks `Pace` for a slot. `Reservations` lets threads queue and asks Redis for their slots, `Holds` remembers
 until when nothing goes out, `Rate` moves the rate, `Spacing` keeps requests apart that leave late. The limits are per
 license and rate group, and shared by its environments:
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
@@ -14,19 +14,18 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import redis
 
-from worker.database.combining import Combiner
 from worker.observability.log_interval import LogInterval
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pace.search import Search, hold_rate, learn_from_answers, learn_from_refusal, restart_counting
-from worker.pace.state import MICROSECONDS, PaceNews, PaceState, Reading, Reservation
+from worker.pace.state import MICROSECONDS, PaceState, Reading, Reservation
 
 T = TypeVar("T")
 
@@ -45,8 +44,8 @@ RECENT = 0.02
 USABLE_FOR = 1.0
 # Slots kept at the most, since all of them may be used at once.
 MOST_KEPT = 16
-# The answer to who asks for a slot where there is no state.
-NO_SLOT = Reservation(is_reserved=False, slot=0, wait=0, interval=0, is_review_due=False)
+# Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon.
+AHEAD = 0.1
 # Requests that may leave at once.
 AT_ONCE = 3
 # The part of their distance at which the requests behind those leave: a little faster than their slots, so that they do
@@ -88,8 +87,8 @@ class Pace:
 
     `redis` should have a socket time-out: a wait lasts no longer than `furthest` seconds and a few round trips; longer
     where the rate is so low that the `threads` of the process need it, up to LONGEST_WAIT. No hold is longer than
-    `longest_hold` seconds. `on_alone` is told, in a sentence, when this process could not deliver while another could,
-    `on_lifted` when a person has lifted a hold."""
+    `longest_hold` seconds. No slot is given out more than `ahead` seconds before it is due. `on_alone` is told, in a
+    sentence, when this process could not deliver while another could, `on_lifted` when a person has lifted a hold."""
 
     def __init__(
         self,
@@ -103,6 +102,7 @@ class Pace:
         furthest: float = 2.0,
         threads: int = 0,
         longest_hold: float = 120.0,
+        ahead: float = AHEAD,
         on_alone: Callable[[str], object] = _do_nothing,
         on_lifted: Callable[[], object] = _do_nothing,
         sleep: Callable[[float], None] = time.sleep,
@@ -114,7 +114,7 @@ class Pace:
         self._spacing = Spacing(sleep, clock)
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
         self._rate = Rate(state, self._holds, rate, highest, recall)
-        self._reservations = Reservations(self._holds, self._rate, self._spacing, clock)
+        self._reservations = Reservations(self._holds, self._rate, self._spacing, ahead, sleep, clock)
         self._spare_slots = SpareSlots(self._holds, clock)
         self._log_interval = LogInterval(clock=clock)
 
@@ -244,32 +244,59 @@ def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
 
 
 class Reservations:
-    """Reserves slots for one process, and reports its answers with each reservation. Thread-safe: threads that ask at
-    the same time ask together.
+    """Reserves slots for one process, and reports its answers with each reservation. Thread-safe: threads queue here,
+    and not for slots of their own that were given out long before they are due.
 
-    `clock` is the process' monotonic one, in seconds."""
+    `ahead`: seconds before it is due in which a slot is given out. `clock` is the process' monotonic one, in
+    seconds."""
 
-    def __init__(self, holds: Holds, rate: Rate, spacing: Spacing, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        holds: Holds,
+        rate: Rate,
+        spacing: Spacing,
+        ahead: float,
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._holds, self._rate, self._spacing = holds, rate, spacing
-        self._clock = clock
-        self._counting = threading.Lock()
+        self._ahead, self._sleep, self._clock = ahead, sleep, clock
+        self._queue, self._counting = threading.Lock(), threading.Lock()
         # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
         self._answers = self._last = self._since = 0
-        # Nothing is lost by slots of which it is not known whether they were reserved: they lapse.
-        self._combiner = Combiner[float, Reservation](self._reserve_all, is_unclear=lambda _: True)
 
     def reserve(self, furthest: float) -> tuple[Slot, float]:
-        """Reserve the fleet's next slot if it is no further than `furthest` seconds away; return it, and the seconds
-        until it is due. Raises SlotTooFar, redis.RedisError."""
-        reservation = self._combiner.submit(furthest)
-        if reservation.is_review_due:
-            self._rate.review()
-        if not reservation.is_reserved:
-            raise SlotTooFar(reservation.wait / MICROSECONDS)
+        """Reserve the fleet's next slot as soon as it is due within `ahead` seconds; return it and the seconds until it
+        is due. Raises SlotTooFar where that is more than `furthest` seconds away; redis.RedisError."""
+        until = self._clock() + furthest
+        if not self._queue.acquire(timeout=furthest):
+            raise SlotTooFar(furthest)
+        try:
+            while not (reservation := self._ask_for_slot(until - self._clock())).is_reserved:
+                wait = reservation.wait / MICROSECONDS
+                if wait > until - self._clock():
+                    raise SlotTooFar(wait)
+                self._sleep(wait - self._ahead / 2)
+        finally:
+            self._queue.release()
         slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
         self._spacing.note_slot(slot, interval, is_crowded=reservation.wait > 0)
         wait = reservation.wait / MICROSECONDS
         return Slot(reservation.slot, 1 / interval, self._clock() + wait), wait
+
+    def _ask_for_slot(self, furthest: float) -> Reservation:
+        """Ask Redis for a slot that is due soon. Where it has no state, write one first. Raises SlotTooFar where it has
+        been wiped again."""
+        soon = max(min(furthest, self._ahead), 0.0)
+        reservation = self._ask(soon)
+        if reservation is None:
+            self._rate.change()
+            reservation = self._ask(soon)
+        if reservation is None:
+            raise SlotTooFar(0.0)
+        if reservation.is_review_due:
+            self._rate.review()
+        return reservation
 
     def add_answer(self, slot: Slot) -> None:
         """Count an answer to the request of this slot, to be reported with the next reservation; not where the slot is
@@ -281,32 +308,22 @@ class Reservations:
 
     def report_answers(self) -> None:
         """Tell Redis of the answers so far, and hear of holds, without a slot. Raises redis.RedisError."""
-        self._ask(())
+        self._ask(None)
 
-    def _reserve_all(self, furthest: Sequence[float]) -> Sequence[Reservation]:
-        """Reserve a slot for each of these, no further away than so many seconds. Where Redis has no state, write one
-        first."""
-        found = self._ask(furthest)
-        if found is None:
-            self._rate.change()
-            found = self._ask(furthest)
-        # Redis was wiped again: whoever asked comes again.
-        return [NO_SLOT] * len(furthest) if found is None else found
-
-    def _ask(self, furthest: Sequence[float]) -> Sequence[Reservation] | None:
-        """Ask Redis once for slots, and pass on the answers so far; None if it has no state."""
+    def _ask(self, furthest: float | None) -> Reservation | None:
+        """Ask Redis for a slot that is no further away than so many seconds, or for none, and pass on the answers so
+        far; None if it has no state."""
         with self._counting:
             answers, self._answers = self._answers, 0
             last = self._last
-        found = self._holds.reserve(furthest, answers, last)
-        if found is None:
+        reservation = self._holds.reserve(furthest, answers, last)
+        if reservation is None:
             return None
-        news, reservations = found
         with self._counting:
-            if news.counted_since != self._since:
+            if reservation.counted_since != self._since:
                 # The rate has changed: the answers so far tell nothing of the new one.
-                self._since, self._answers, self._last = news.counted_since, 0, 0
-        return reservations
+                self._since, self._answers, self._last = reservation.counted_since, 0, 0
+        return reservation
 
 
 class Holds:
@@ -385,16 +402,15 @@ class Holds:
         """End the hold of the whole fleet. Raises redis.RedisError."""
         self.note_lifting(self._state.lift())
 
-    def reserve(self, furthest: Sequence[float], answers: int, last: int) -> tuple[PaceNews, list[Reservation]] | None:
-        """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
-        it has no state. Raises redis.RedisError."""
+    def reserve(self, furthest: float | None, answers: int, last: int) -> Reservation | None:
+        """Ask for a slot, or for none, tell Redis of a hold that it may have forgotten, and hear of the holds that it
+        knows; None if it has no state. Raises redis.RedisError."""
         left = self.fleet_left
         found = self._state.reserve(furthest, left, answers, last, self._why if left else "", self._last_lifting)
         if found is not None:
-            news, _ = found
             with self._lock:
-                self._heard_until, self._heard_at = news.held_until, self._clock()
-            self.note_lifting(news.last_lifting)
+                self._heard_until, self._heard_at = found.held_until, self._clock()
+            self.note_lifting(found.last_lifting)
         return found
 
     def note_lifting(self, last_lifting: int) -> bool:

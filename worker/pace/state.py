@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -87,21 +87,19 @@ end
 """
 )
 
-# Reserves slots, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
+# Reserves a slot, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
 # saved up while nobody asks.
 #
 # ARGV after the bounds: the hold from now on (0 = none), its reason, and the last lifting that the process has heard
 # of; the number of answers that came since its last reservation, the last of their slots, and the process that had them
-# (empty where Redis was told of that a moment ago); then for each slot that is asked for, how far away it may be.
+# (empty where Redis was told of that a moment ago); then how far away the slot may be, -1 where none is asked for.
 #
 # A hold that comes with a reservation is one that Redis may have forgotten. It counts only if none is in force, for
 # repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
 # answer counts only for the rate that its slot was given at.
 #
-# Returns nothing if there is no state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise what is
-# the same for all slots (until when the fleet holds; the interval; since when answers count; 1 if there are enough of
-# them to review the rate; the last lifting), and then for each slot 1 if it is reserved, 0 if it is too far away, when
-# it is due, and how far away that is.
+# Returns nothing if there is no state: nobody has begun, Redis was wiped, or its state is unsound. Otherwise the fields
+# of Reservation.
 RESERVE = (
     BEGINNING
     + """
@@ -138,21 +136,16 @@ if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[5]
     table.insert(written, part)
   end
 end
-local found = {held_until, interval, since, last >= look_from and 1 or 0, lifted}
-local slot, reserved = math.max(now, next_at, held_until), 0
-for asked = 9, #ARGV do
-  local is_reserved = slot - now <= tonumber(ARGV[asked])
-  for _, part in ipairs({is_reserved and 1 or 0, slot, slot - now}) do table.insert(found, part) end
-  if is_reserved then slot, reserved = slot + interval, reserved + 1 end
-end
-if reserved > 0 then
-  for _, part in ipairs({'next_at', string.format('%.0f', slot),
-    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + reserved)}) do
+local slot = math.max(now, next_at, held_until)
+local is_reserved = slot - now <= tonumber(ARGV[9])
+if is_reserved then
+  for _, part in ipairs({'next_at', string.format('%.0f', slot + interval),
+    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + 1)}) do
     table.insert(written, part)
   end
 end
 if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
-return found
+return {held_until, interval, since, last >= look_from and 1 or 0, lifted, is_reserved and 1 or 0, slot, slot - now}
 """
 )
 
@@ -252,22 +245,7 @@ return 1
 
 
 class Reservation(NamedTuple):
-    """What Redis answers of one slot that was asked for. Times are in microseconds."""
-
-    # False where the slot is too far away.
-    is_reserved: bool
-    # When the slot is due.
-    slot: int
-    # How far away it is.
-    wait: int
-    # Between two slots.
-    interval: int
-    # Whether there are enough answers to review the rate; True of one of the slots that were asked for together.
-    is_review_due: bool
-
-
-class PaceNews(NamedTuple):
-    """What Redis tells each process that asks for slots. Times are in microseconds."""
+    """What Redis answers to a process that asks for a slot, or for none. Times are in microseconds."""
 
     # Until when the fleet holds.
     held_until: int
@@ -279,6 +257,12 @@ class PaceNews(NamedTuple):
     is_review_due: int
     # When a person lifted a hold last, 0 for never.
     last_lifting: int
+    # 1 if the slot is reserved, 0 where it is too far away.
+    is_reserved: int
+    # When the slot is due.
+    slot: int
+    # How far away it is.
+    wait: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,26 +327,20 @@ class PaceState:
         )
 
     def reserve(
-        self,
-        furthest: Sequence[float],
-        hold: float,
-        answers: int,
-        last: int,
-        why: str = "",
-        last_lifting: int = 0,
-    ) -> tuple[PaceNews, list[Reservation]] | None:
-        """Reserve the next slots, report answers, and tell of a hold that Redis may have forgotten. None: Redis has no
-        state of this license, or none that can be true.
+        self, furthest: float | None, hold: float, answers: int, last: int, why: str = "", last_lifting: int = 0
+    ) -> Reservation | None:
+        """Reserve the next slot if it is no more than `furthest` seconds away, none where that is None; report answers,
+        and tell of a hold that Redis may have forgotten. None: Redis has no state of this license, or none that can be
+        true.
 
-        A slot is asked for by how many seconds away it may be, and of each there is an answer, in the same order.
         `answers` have come since the last reservation, and `last`, in microseconds, is the last of their slots. `hold`
         is in seconds, 0 for none; `why` is its reason, and `last_lifting` when a person lifted a hold last, as far as
         this process has heard."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
         process = self._process if answers and self._is_time_to_tell_of_delivery() else ""
-        asked = [int(seconds * MICROSECONDS) for seconds in furthest]
-        found = self._reserve(keys=self._keys, args=[*self._bounds, *held, answers, last, process, *asked])
-        return _read_reservations(found) if found else None
+        asked = -1 if furthest is None else int(furthest * MICROSECONDS)
+        found = self._reserve(keys=self._keys, args=[*self._bounds, *held, answers, last, process, asked])
+        return Reservation(*found) if found else None
 
     def _is_time_to_tell_of_delivery(self) -> bool:
         """Whether Redis was not told for a second that this process delivers: with every answer that would make
@@ -429,16 +407,6 @@ class PaceState:
         had been given out when it was read."""
         pairs = [part for pair in write_fields(search).items() for part in pair]
         return bool(self._write(keys=self._keys, args=[version, KEPT_MILLISECONDS, slots, *pairs]))
-
-
-def _read_reservations(found: Sequence[int]) -> tuple[PaceNews, list[Reservation]]:
-    """Read what RESERVE has returned."""
-    news = PaceNews(*found[: len(PaceNews._fields)])
-    slots = found[len(PaceNews._fields) :]
-    return news, [
-        Reservation(bool(is_reserved), slot, wait, news.interval, bool(news.is_review_due) and not number)
-        for number, (is_reserved, slot, wait) in enumerate(zip(slots[::3], slots[1::3], slots[2::3], strict=True))
-    ]
 
 
 def write_fields(search: Search) -> dict[str, float | str]:

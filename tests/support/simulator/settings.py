@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from worker.simulator.calls import Group
 from worker.simulator.world import Settings
@@ -55,8 +55,8 @@ class WatchedSettings(Settings):
     quota: int | None = Field(default=None, ge=0)
     quota_resets_after: float = Field(default=60, ge=0)
     quota_reset_time: str | None = None
-    # Does a refusal of the limit say when to come again?
-    retry_after: Literal["seconds", "none"] = "seconds"
+    # Does a refusal of the limit say when to come again? A number: it always asks for so many seconds.
+    retry_after: Literal["seconds", "none"] | PositiveInt = "seconds"
     # Seconds that are added to the latency at most, drawn at random; and by which the service's clock is ahead.
     jitter: float = Field(default=0, ge=0)
     clock_skew: float = 0

@@ -75,8 +75,9 @@ class WatchedSimulation(Simulation):
             return None
         with self.lock:
             refused = super().admit(call, now)
-            if refused is not None and self.settings.retry_after == "none":
-                refused = replace(refused, headers={})
+            if refused is not None and self.settings.retry_after != "seconds":
+                asked = self.settings.retry_after
+                refused = replace(refused, headers={} if asked == "none" else {"retry-after": str(asked)})
             if call.group == "mfa":
                 if refused is None and (resets_in := self.quota.take(now)) is not None:
                     refused = quota_answer(resets_in, self.unix_time(), self.settings)

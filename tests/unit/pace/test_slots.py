@@ -26,7 +26,7 @@ KEY = "oathbulk:pace-3:made-up-license"
 
 # Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
 INTERVAL = 100.0
-SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6}
+SLOW = {"rate": 1 / INTERVAL, "furthest": 1e6, "ahead": 1e6}
 
 # Seconds that a busy machine may take for anything.
 PATIENCE = 30.0
@@ -40,7 +40,7 @@ from worker.pace.slots import Pace, Slot
 
 with redis.Redis.from_url(sys.argv[1]) as client:
     waits = []
-    pace = Pace(client, "made-up-license", 1 / 100, furthest=1e6, sleep=waits.append)
+    pace = Pace(client, "made-up-license", 1 / 100, furthest=1e6, ahead=1e6, sleep=waits.append)
     for _ in range(int(sys.argv[2])):
         pace.wait()
 print(*waits)
@@ -135,6 +135,28 @@ def test_a_slot_too_far_is_not_reserved(make_pace: MakePace, client: redis.Redis
     assert next_at(client) == before
 
 
+def test_no_slot_is_given_out_long_before_it_is_due(make_pace: MakePace, client: redis.Redis) -> None:
+    class Slept(Exception):
+        pass
+
+    given = list[int]()
+
+    def sleep(wait: float) -> None:
+        assert INTERVAL - 1 < wait < INTERVAL
+        given.append(pace.read().slots)
+        # Who comes meanwhile waits behind this thread, for no longer than it may.
+        with ThreadPoolExecutor(1) as threads, pytest.raises(SlotTooFar):
+            threads.submit(pace._reservations.reserve, 0.01).result()
+        raise Slept
+
+    pace = make_pace(rate=1 / INTERVAL, furthest=1e6, sleep=sleep)
+    pace.wait()
+    for _ in range(2):
+        with pytest.raises(Slept):
+            pace.wait()
+    assert given == [1, 1]
+
+
 def test_the_rate_may_differ_from_call_to_call(make_pace: MakePace, client: redis.Redis) -> None:
     pace = make_pace(**SLOW, sleep=lambda wait: None)
     pace.wait()
@@ -179,7 +201,7 @@ def test_a_hold_stops_those_who_wait_for_their_slot_already(make_pace: MakePace)
         holding.hold(60)
         now[0] += wait
 
-    pace = make_pace(rate=0.1, furthest=10, sleep=sleep, clock=lambda: now[0])
+    pace = make_pace(rate=0.1, furthest=10, ahead=1e6, sleep=sleep, clock=lambda: now[0])
     pace.wait()
     with pytest.raises(SlotTooFar) as caught:
         pace.wait()
@@ -202,7 +224,7 @@ def test_a_wait_lasts_no_longer_than_the_furthest_slot_however_many_holds_come(m
         # Each ends after the slot that was waited for.
         holding.hold(20 * len(waits))
 
-    pace = make_pace(rate=0.1, furthest=80, sleep=sleep, clock=lambda: now[0])
+    pace = make_pace(rate=0.1, furthest=80, ahead=1e6, sleep=sleep, clock=lambda: now[0])
     pace.wait()
     with pytest.raises(SlotTooFar):
         pace.wait()
@@ -229,7 +251,7 @@ def test_those_who_wait_for_the_end_of_a_hold_keep_their_slots(make_pace: MakePa
         # It wakes a little late, as anybody does.
         now[0] += wait + 1
 
-    pace = make_pace(rate=100, furthest=100, sleep=sleep, clock=lambda: now[0])
+    pace = make_pace(rate=100, furthest=1e6, ahead=1e6, sleep=sleep, clock=lambda: now[0])
     pace.hold(60)
     with ThreadPoolExecutor(8) as threads:
         for waited in [threads.submit(pace.wait) for _ in range(8)]:
@@ -309,7 +331,7 @@ def test_without_redis_nothing_goes_out_and_a_hold_is_kept_until_it_is_back(own_
 
 def test_redis_lost_during_the_sleep_lets_the_slot_lapse(own_valkey: Any) -> None:
     with redis.Redis.from_url(own_valkey.url, retry=None) as client:  # type: ignore[arg-type]
-        pace = Pace(client, "made-up-license", 1, furthest=2, sleep=lambda wait: own_valkey.stop())
+        pace = Pace(client, "made-up-license", 1, furthest=2, ahead=1e6, sleep=lambda wait: own_valkey.stop())
         pace.wait()
         with pytest.raises(SlotTooFar):
             pace.wait()
@@ -333,7 +355,7 @@ def test_a_hold_by_one_thread_reaches_the_sleeping_others(make_pace: MakePace) -
             all_sleep.wait(PATIENCE)
         assert is_held.wait(PATIENCE)
 
-    pace, holding = make_pace(rate=0.5, furthest=30, sleep=sleep, clock=lambda: now[0]), make_pace()
+    pace, holding = make_pace(rate=0.5, furthest=30, ahead=1e6, sleep=sleep, clock=lambda: now[0]), make_pace()
     pace.wait()
     with ThreadPoolExecutor(8) as threads:
         waiting = [threads.submit(pace.wait) for _ in range(8)]
@@ -530,7 +552,7 @@ def test_a_redis_that_forgets_while_few_ask_goes_on_at_the_rate_from_before(
 
 def test_slots_that_were_given_out_before_a_refusal_tell_nothing_of_the_new_rate(make_pace: MakePace) -> None:
     """Threads wait for slots beyond a short hold: they are of the rate that was refused."""
-    pace = make_pace(rate=10, furthest=100, sleep=lambda _: None)
+    pace = make_pace(rate=10, furthest=100, ahead=1e6, sleep=lambda _: None)
     slots = [pace.wait() for _ in range(15)]
     pace.report_answer(slots[0])
     pace.report_refusal(slots[1], 0.1)

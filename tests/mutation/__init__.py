@@ -1,0 +1,1 @@
+"""How many faults the tests notice: the product is broken in many places, one at a time."""
