@@ -567,16 +567,9 @@ def find_format(path: Path, name: str) -> Format:
 
 
 def open_table(chosen: Format, file: OpenFile, now: datetime) -> Table:
-    """Open a file as one of this format: its columns, and its rows, which end with UnusableFile if there are none.
-    Raises UnusableFile."""
+    """Open a file as one of this format: its columns, and its rows. Raises UnusableFile, also if there are none."""
     columns, rows = chosen.read(file, now)
-
-    def read() -> Iterator[Row | RowError]:
-        is_empty = True
-        for row in rows:
-            is_empty = False
-            yield row
-        if is_empty:
-            raise UnusableFile(file.path, *chosen.empty)
-
-    return columns, read()
+    first = next(rows, None)
+    if first is None:
+        raise UnusableFile(file.path, *chosen.empty)
+    return columns, chain([first], rows)

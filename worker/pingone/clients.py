@@ -316,7 +316,17 @@ class Clients:
         for each other."""
         mine: dict[tuple[str, RateGroup], Client] = self._thread.__dict__.setdefault("clients", {})
         if (environment.name, group) not in mine:
-            mine[environment.name, group] = self._make(environment, group)
+            tuning, is_activating = self._settings.tuning, group is RateGroup.MFA
+            mine[environment.name, group] = Client(
+                environment,
+                self.access_tokens(environment),
+                self._paces.of(environment, group),
+                clock=self.clock(environment),
+                deadline=tuning.call_deadline,
+                outage_hold=tuning.outage_hold,
+                retry_for=RETRY_FOR if is_activating else tuning.longest_hold + READ_RETRY_FOR,
+                largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
+            )
         return mine[environment.name, group]
 
     def reads(self, environment: Environment) -> Reads:
@@ -348,19 +358,6 @@ class Clients:
                 tokens = AccessTokens(environment, deadline=deadline, longest_hold=longest_hold, reread=self._reread)
                 self._access_tokens[environment.name] = environment, tokens
             return self._access_tokens[environment.name][1]
-
-    def _make(self, environment: Environment, group: RateGroup) -> Client:
-        settings, is_activating = self._settings, group is RateGroup.MFA
-        return Client(
-            environment,
-            self.access_tokens(environment),
-            self._paces.of(environment, group),
-            clock=self.clock(environment),
-            deadline=settings.tuning.call_deadline,
-            outage_hold=settings.tuning.outage_hold,
-            retry_for=RETRY_FOR if is_activating else settings.tuning.longest_hold + READ_RETRY_FOR,
-            largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
-        )
 
     def end_pauses(self, license: str) -> None:
         """Ask the token endpoints of a license again at the next call, whatever pause they wanted, since a person has
