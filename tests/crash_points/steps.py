@@ -37,7 +37,7 @@ PASSED_OVER = tuple(
 )
 assert all(Path(file).exists() for file in PASSED_OVER), "one of these was moved"
 # The same, of a module whose other methods do say it.
-PASSED_THROUGH, BETWEEN = Client.perform.__qualname__, ("RetryPolicy.", "_Tries.")
+PASSED_THROUGH, BETWEEN = Client.perform.__qualname__, ("RetryPolicy.",)
 # Work that is neither a transaction nor an HTTP exchange.
 WATCHED: tuple[tuple[type, str], ...] = (
     (Pace, "wait"),

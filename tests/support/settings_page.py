@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
-from worker.simulator.settings import Settings as SimulatorSettings
+from worker.simulator.world import Settings as SimulatorSettings
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "settings.md"

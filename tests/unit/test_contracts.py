@@ -44,7 +44,7 @@ WRONG = [
     ("worker/reports/facts.py", "import worker.notices.outbox", "Imports go one way"),
     ("worker/installation/stack.py", "import rich", "Nobody but pingone speaks HTTP"),
     ("worker/pingone/wire.py", "import worker.pingone.client", "Inside pingone"),
-    ("worker/pingone/pages.py", "import worker.pingone.reads", "Inside pingone"),
+    ("worker/pingone/inventory.py", "import worker.pingone.client", "Inside pingone"),
     ("worker/pace/search.py", "import worker.pace.slots", "Inside pace"),
 ]
 

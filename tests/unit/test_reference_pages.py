@@ -8,7 +8,7 @@ from support.settings_page import PAGE, PROJECT, write_page
 
 from worker.cli import exit_codes
 from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
-from worker.simulator.settings import Settings as SimulatorSettings
+from worker.simulator.world import Settings as SimulatorSettings
 
 MAKE = "make the page anew: PYTHONPATH=.:tests .venv/bin/python -m support.settings_page"
 

@@ -356,16 +356,7 @@ def make_token(keyring: Keyring, row: Row[*tuple[Any, ...]]) -> NewToken | None:
     seed = open_otps(keyring, row.otps, row.batch_id, row.row_number)
     if not isinstance(seed, Seed):
         return None
-    return NewToken(
-        serial_number=row.serial_number,
-        secret=seed.secret,
-        otp_type=seed.otp_type,
-        digits=seed.digits,
-        hash_algorithm=seed.hash_algorithm,
-        time_step=seed.time_step,
-        counter=seed.counter if seed.otp_type == "hotp" else None,
-        row_number=row.row_number,
-    )
+    return NewToken(serial_number=row.serial_number, seed=seed, row_number=row.row_number)
 
 
 def _release(connection: Connection, job: int) -> None:

@@ -24,11 +24,10 @@ from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
-from worker.pingone.clients import Clients
+from worker.pingone.clients import Clients, Reads
 from worker.pingone.errors import Forbidden
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page, check_onward
-from worker.pingone.reads import Reads
+from worker.pingone.wire import Page, check_onward
 from worker.rules.pairing import tell_owner
 from worker.rules.progress import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps

@@ -28,8 +28,7 @@ from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
 from worker.observability.counting import agree, count_things, format_duration, write_share
-from worker.preflight.findings import Level
-from worker.preflight.preflight import ExpectedWork, Report, expect_work
+from worker.preflight.findings import ExpectedWork, Level, Report, expect_work
 from worker.reports.export import format_cell
 from worker.vault.otps import Seed
 

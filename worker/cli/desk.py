@@ -16,6 +16,7 @@ from worker import audit
 from worker.cli.console import error_console
 from worker.cli.failures import explain_server_failure, turning_signals_into_interrupts
 from worker.cli.homes import is_own_home, open_installation_with, print_home
+from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
 from worker.embedded import extras
 from worker.installation.installation import Installation
@@ -70,12 +71,12 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
     if user_header:
         return
-    if origin and not _is_loopback(urlsplit(origin).hostname or ""):
+    if origin and not is_loopback(urlsplit(origin).hostname or ""):
         raise typer.BadParameter(
             "of another machine needs --user-header: in which header the proxy says who comes", param_hint="--origin"
         )
     # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
-    if not origin and not _is_loopback(host):
+    if not origin and not is_loopback(host):
         raise typer.BadParameter(
             f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
             "comes, and name its header with --user-header",
@@ -95,14 +96,6 @@ def _describe_origin(text: str) -> str:
         raise typer.BadParameter("is a URL without a path, such as https://desk.example.com", param_hint="--origin")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _read_networks(proxies: list[str]) -> list[Network]:

@@ -32,7 +32,7 @@ from worker.embedded.home import FREE_SPACE, EmbeddedError, HomeInUse
 from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.preflight.preflight import NotPingOne, NotReady
+from worker.preflight.findings import NotPingOne, NotReady
 from worker.reports.search import NotKept
 from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours

@@ -35,7 +35,7 @@ from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet
 from worker.intake import RowError, Shipment, UnusableFile
 from worker.observability.counting import agree, count_things
-from worker.preflight.preflight import Report
+from worker.preflight.findings import Report
 from worker.reports.sentences import describe_mended, write_export
 
 

@@ -36,9 +36,9 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.pingone.wire import is_from_pingone
-from worker.preflight.files import RowReader, note_loaded, reading_without_records
-from worker.preflight.findings import Finding, Level
-from worker.preflight.preflight import NotPingOne, NotReady, Report, TenantCheck, check_shipment
+from worker.preflight.files import RowReader, check_shipment, note_loaded, reading_without_records
+from worker.preflight.findings import Finding, Level, NotPingOne, NotReady, Report
+from worker.preflight.tenant import TenantCheck
 from worker.process.parts import Parts
 from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync

@@ -33,7 +33,7 @@ from worker.installation.stack import Stack
 from worker.intake import Shipment
 from worker.notices.outbox import make_notifier
 from worker.pingone.auth import AccessTokens
-from worker.preflight.preflight import Report
+from worker.preflight.findings import Report
 from worker.reports import facts
 from worker.reports.facts import BatchStatus
 from worker.reports.sentences import describe_going_on, format_log_line

@@ -17,11 +17,12 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
+from worker.config.server_urls import is_loopback
 from worker.embedded import extras
 from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, a_few_of_each, make_box
 from worker.simulator.seeding import WorldSeed
-from worker.simulator.settings import Settings
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
+from worker.simulator.world import Settings
 
 if TYPE_CHECKING:
     from socket import socket
@@ -71,7 +72,7 @@ def simulator(
         _print_next(pairs, box)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
-        can_press = server.is_loopback(host) if control is None else control
+        can_press = is_loopback(host) if control is None else control
         # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
             server.make_server(simulation, can_press=can_press).run(sockets=[listener])

@@ -22,7 +22,7 @@ from worker.observability.logs import begin_work, end_work
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client, PingOneClock
-from worker.pingone.pairing import Pairings
+from worker.pingone.clients import Pairings
 from worker.records.attempt import Attempt, AttemptTools
 from worker.records.outcome import NO_SLOT, NOTHING_TO_DO, WORKER_ENDS
 from worker.rules.limits import Limits

@@ -21,9 +21,9 @@ from worker.leases.worker import DeviceInProgress, Leases
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client, PingOneClock
+from worker.pingone.clients import Pairings
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
-from worker.pingone.pairing import Pairings
 from worker.records.otps import FromPair, Otps
 from worker.records.outcome import LEASE_LOST, describe_outcome
 from worker.rules import decisions, next_otp, pairing, resync

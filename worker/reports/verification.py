@@ -21,10 +21,10 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
+from worker.pingone.clients import Reads
 from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.reads import Reads
 from worker.vault.otps import Seed, open_otps
 
 # Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.

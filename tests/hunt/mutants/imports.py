@@ -17,7 +17,9 @@ def repeats_an_import_with_another_hash() -> list[Patch]:
     def make_token(real: Any, keyring: Any, row: Any) -> Any:
         token = real(keyring, row)
         is_repeated = execute("SELECT 1 FROM inventory_job WHERE batch_id = ?", row.batch_id)
-        return replace(token, hash_algorithm="sha256") if token and is_repeated else token
+        if not (token and is_repeated):
+            return token
+        return replace(token, seed=replace(token.seed, hash_algorithm="sha256"))
 
     return [around(imports, "make_token", make_token)]
 

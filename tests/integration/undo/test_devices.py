@@ -18,8 +18,8 @@ from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import NotPossible
 from worker.batches.removal import End, Heir
 from worker.leases.queue import RecordTimes
+from worker.pingone.clients import Pairings
 from worker.pingone.errors import NotFound
-from worker.pingone.pairing import Pairings
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.client import Call
+from worker.pingone.configuration import MfaSettings
 from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
 from worker.pingone.inventory import ImportJob, InventoryToken, JobState, NewToken
-from worker.pingone.pages import Page
-from worker.pingone.reads import MfaSettings
 from worker.pingone.users import User, UserAttribute
+from worker.pingone.wire import Page
 
 OK = Answer(status=200)
 # More than any preparation of a test needs: one that goes on and on is told by its last calls.

@@ -13,7 +13,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.errors import Answer, OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page
+from worker.pingone.wire import Page
 
 CALL = Call("session", "transaction")
 

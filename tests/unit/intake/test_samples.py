@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.data.seed_files import NOON, SAMPLES, SECRETS, check, find_quoted, hotp, read, totp
 
-from worker.intake import Hints, Row, RowError, UnusableFile, csv_formats, files, formats, open_shipment, tokens
+from worker.intake import Hints, Row, RowError, UnusableFile, files, formats, open_shipment, tokens
 from worker.intake.files import OpenFile
 from worker.intake.formats import FORMATS, OtherFormat, choose_format, open_table
 from worker.vault.otps import Secret, Seed
@@ -280,7 +280,7 @@ def test_every_format_has_samples_and_a_line_in_its_page() -> None:
 def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: Path, shown: int, text: str) -> None:
     page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
     code = textwrap.dedent(page.split("```python\n")[shown + 1].split("   ```\n")[0])
-    names: dict[str, Any] = vars(csv_formats) | vars(formats) | vars(files) | vars(tokens) | {"json": json}
+    names: dict[str, Any] = vars(formats) | vars(files) | vars(tokens) | {"json": json}
     if shown == 0:
         acme = eval(code, names)
     else:

@@ -13,6 +13,7 @@ import tenacity
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
+from worker.pingone.clients import Reads
 from worker.pingone.errors import (
     ExpandRefused,
     Forbidden,
@@ -22,7 +23,6 @@ from worker.pingone.errors import (
     Rejected,
     TooManyTerms,
 )
-from worker.pingone.reads import Reads
 from worker.pingone.transport import LARGEST_BODY
 from worker.pingone.users import UserAttribute
 
