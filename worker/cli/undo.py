@@ -24,7 +24,7 @@ from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
-from worker.process.parts import UndoParts
+from worker.process.parts import Parts
 
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20
@@ -59,7 +59,7 @@ def undo(
     print_hosts(installation, environment.name)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
-        parts = UndoParts(settings, installation.environment)
+        parts = Parts(settings, installation.environment)
         with showing_progress(interrupted, is_quiet=as_json) as progress:
             work = parts.undo(environment, this_person(installation.settings, ticket), progress)
             undone = (work.undo if yes else work.examine)(batch, serials, devices_only=devices_only)

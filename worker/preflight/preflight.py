@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeVar
 
-from worker.batches.inventory import list_pages
+from worker.batches.tokens import list_tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Shipment, Switches
@@ -18,7 +18,6 @@ from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.devices import UserDevice
 from worker.pingone.errors import CredentialsRefused, NotDelivered, PingOneError
-from worker.pingone.inventory import InventoryToken
 from worker.pingone.reads import MfaSettings, Reads
 from worker.pingone.users import User, UserAttribute
 from worker.pingone.wire import is_from_pingone
@@ -166,7 +165,9 @@ class TenantCheck:
         )
 
     def _check_inventory(self, report: Report) -> Callable[[], list[Finding]]:
-        return lambda: check_inventory(report.verdicts, self._list_tokens(), self._switches)
+        return lambda: check_inventory(
+            report.verdicts, list_tokens(self._reads, self._call, self._make, self._on_progress), self._switches
+        )
 
     def _check_settings(self, settings: MfaSettings) -> list[Finding]:
         self._max_devices = settings.max_devices
@@ -208,11 +209,6 @@ class TenantCheck:
 
     def _list_devices(self, user_id: str) -> list[UserDevice]:
         return self._make(lambda: self._reads.list_devices(user_id, call=self._call))
-
-    def _list_tokens(self) -> Iterator[InventoryToken]:
-        """Go through the inventory page by page."""
-        for page in list_pages(self._reads, self._call, self._make, self._on_progress):
-            yield from page.items
 
 
 def _wait_for_slot(read: Callable[[], T]) -> T:

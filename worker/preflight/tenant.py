@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from models.reason import Reason
-from worker.batches.inventory import find_difference
 from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.tokens import find_difference
 from worker.intake import NO_SWITCHES, Row, Switches
 from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling
@@ -114,7 +114,8 @@ def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> list[Finding]:
         return []
     text = (
         "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
-        " PingOne asks for a second OTP, and up to three OTPs may be lost to learning it. Consider --canary."
+        " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed are"
+        " not. Consider --canary."
     )
     return [Finding("resync_unknown", Level.NOTE, text)]
 

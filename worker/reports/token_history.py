@@ -22,7 +22,7 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.replay import is_replayable
+from worker.leases.commands import is_replayable
 from worker.pace.known_pace import Hold, read_pace
 from worker.reports.facts import take_environment_for_license
 from worker.reports.search import RefusedLine, Token, find_known_beginning, find_tokens, read_refused

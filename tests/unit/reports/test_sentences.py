@@ -22,7 +22,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.layout import Room
 from worker.fleet import KnownProcess
-from worker.leases.replay import NotReplayed, Why
+from worker.leases.commands import NotReplayed, Why
 from worker.observability.counting import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
