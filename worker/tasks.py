@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from models.encrypted import DecryptionError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
-from worker.dispatch.publishing import CeleryBroker
+from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
 from worker.process import affinity, broker
 from worker.process.start_check import AwayLines, end_if_unfit, end_if_unusable
 from worker.process.worker_parts import WorkerParts
-from worker.records.outcome import DeadLettered
+from worker.records import DeadLettered
 
 # The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
 only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None

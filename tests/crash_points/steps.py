@@ -19,7 +19,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 import worker
 from models.encrypted import Keyring
-from worker.dispatch.publishing import CeleryBroker
+from worker.dispatch import CeleryBroker
 from worker.pace.slots import Pace
 from worker.pingone.client import Client
 
@@ -31,7 +31,6 @@ PASSED_OVER = tuple(
         "database/engine.py",
         "database/combining.py",
         "leases/group_commit.py",
-        "leases/write_retries.py",
         "pingone/transport.py",
     )
 )

@@ -34,7 +34,7 @@ from crash_points.names import (
     writing,
 )
 from crash_points.way import ACTIVE, BOTH, CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead, known
-from worker.rules.no_effect import NOT_FOUND_READS
+from worker.rules.decisions import NOT_FOUND_READS
 
 # One more try of a post that PingOne did not act on.
 NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + exchange(POST)

@@ -237,7 +237,8 @@ def _load(
             | (lacking[device.serial_number] if lacking else {})
             for number, device in enumerate(devices, start=FIRST_ROW)
         ]
-        connection.execute(insert(Record), rows)
+        paired = [row | {"pairing": "paired" if row["device_id"] else "unsent"} for row in rows]
+        connection.execute(insert(Record), paired)
     return name
 
 

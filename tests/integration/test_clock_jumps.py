@@ -17,7 +17,7 @@ from worker.leases.queue import SOON
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.hours import DailyHours
-from worker.rules.steps import Active, Retry
+from worker.rules.progress import Active, Retry
 
 HOUR = 3600.0
 STEPS = (-HOUR, -90.0, 90.0, HOUR)

@@ -45,12 +45,12 @@ from models.record_states import FINAL, Status
 from worker.batches.commands import Batches, NotPossible
 from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings, Tuning
-from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch import Dispatcher
 from worker.leases.claims import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
 THREADS = 32

@@ -21,7 +21,7 @@ from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.facts import read_statuses
 from worker.reports.token_history import UnknownToken, read_histories
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
 

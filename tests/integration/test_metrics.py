@@ -34,7 +34,7 @@ from worker.reports import metrics
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.metrics import LONGEST_REST, AttemptCounter, AttemptTotals, MetricsReader, Scrape
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
 

@@ -35,7 +35,7 @@ from worker.leases.worker import Leases
 from worker.reports.facts import read_statuses
 from worker.reports.overview import SPANS, Overview, read_curve, read_overview
 from worker.reports.sentences import list_dead_letters, list_refused
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 TENANT = environment()
 SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -54,6 +54,8 @@ from worker.pingone.users import User, UserAttribute, build_users_url, parse_use
 from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
 
 T = TypeVar("T")
+# Makes a read, and waits for its slot as long as its caller can wait. It raises what the read raises.
+MakeRead = Callable[[Callable[[], Any]], Any]
 
 
 class Calls:
@@ -80,12 +82,13 @@ class Reads(Calls):
         parse = partial(parse_users, environment=self._environment)
         return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse, call) for user in page.items]
 
-    def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: Call) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, make_read: MakeRead = lambda read: read(), *, call: Call) -> Iterator[Page[InventoryToken]]:
         """Go through the inventory, page by page as the caller asks for the next one: up to 100,000 tokens, paired ones
-        with device and user. After a failure it can be gone on with `after` the last page that came."""
-        url = after.next_url if after else build_url(self._environment, "oathTokens", query=EXPAND_DEVICES)
+        with device and user. `make_read` makes the read of each page; by default it does not wait for a slot that is
+        far."""
+        url = build_url(self._environment, "oathTokens", query=EXPAND_DEVICES)
         parse = partial(parse_tokens, environment=self._environment)
-        return self._read_pages(RateGroup.INVENTORY, url, parse, call)
+        return self._read_pages(RateGroup.INVENTORY, url, parse, call, make_read)
 
     def find_token(self, serial_number: str, *, with_devices: bool = True, call: Call) -> InventoryToken | None:
         """Find the token with this serial number; None if the inventory has none. Raises ExpandRefused where PingOne
@@ -131,13 +134,21 @@ class Reads(Calls):
         parse = partial(parse_user_devices, environment=self._environment)
         return [device for page in self._read_pages(RateGroup.MFA, url, parse, call) for device in page.items]
 
-    def _read_pages(self, group: RateGroup, url: str | None, parse: Parse[Page[T]], call: Call) -> Iterator[Page[T]]:
+    def _read_pages(
+        self,
+        group: RateGroup,
+        url: str | None,
+        parse: Parse[Page[T]],
+        call: Call,
+        make_read: MakeRead = lambda read: read(),
+    ) -> Iterator[Page[T]]:
         """Read a list from this address to its end, page by page. Raises OutcomeUnknown if the pages lead back to one
-        of them."""
+        of them, since the rest of the list is not known then."""
         known, before = set[str](), None
         while url is not None:
             known.add(url)
-            page = self._read(group, url, parse, call)
+            # One page at a time, so that a wait for a slot does not begin the list anew.
+            page: Page[T] = make_read(partial(self._read, group, url, parse, call))
             check_onward(page, before, known)
             yield page
             url, before = page.next_url, page

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine
 from models.base import Base
 from models.encrypted import Keyring, generate_key
 from models.row_fault import RowFault
-from worker.batches.conflicts import Conflicts, EarlierRecords
+from worker.batches.conflicts import Conflicts
 from worker.batches.loading import CHUNK, LoadCounts, Loaded, describe_known, part_left_out
 from worker.batches.mending import Corrections, MendedBatch
 from worker.config.settings import Settings
@@ -140,7 +140,6 @@ class RowReader:
         self, connection: Connection, keyring: Keyring, environment_id: str, batch: MendedBatch | None = None
     ) -> None:
         self._conflicts = Conflicts(connection, keyring, environment_id)
-        self._earlier = EarlierRecords(connection, keyring, environment_id)
         self._corrections = Corrections(connection, keyring, batch) if batch else None
 
     def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
@@ -175,9 +174,9 @@ class RowReader:
     def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
         """Note which pairs are not consecutive OTPs of a seed that we still have of their token."""
         pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
-        earlier = self._earlier.find_by_serial_number(pairs)
+        earlier = self._conflicts.find_by_serial_number(pairs)
         for row in pairs:
-            found = [(record, self._earlier.open(record)) for record in earlier.get(row.serial_number, ())]
+            found = [(record, self._conflicts.open(record)) for record in earlier.get(row.serial_number, ())]
             seeds = [(seed, record.next_counter) for record, seed in found if isinstance(seed, Seed)]
             if seeds and not any(is_consecutive(row, seed, reached) for seed, reached in seeds):
                 verdicts.doubt(row, "not_consecutive", NOT_CONSECUTIVE)

@@ -4,7 +4,7 @@ asks for it, without a word being lost where a read is refused."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -12,8 +12,8 @@ from typing import TypeVar
 import tenacity
 
 from models.reason import Reason
-from worker.batches.inventory import find_difference, list_pages
 from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.tokens import find_difference, list_tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Row, Switches
@@ -93,7 +93,9 @@ class TenantCheck:
             "the MFA settings": self._check_settings,
             # Before the others, since a token may be another person's, and a person have too many devices.
             "the users": lambda: check_persons(verdicts, partial(self._read, reads.find_users), tell),
-            "the inventory": lambda: check_inventory(verdicts, self._list_tokens(), self._switches),
+            "the inventory": lambda: check_inventory(
+                verdicts, list_tokens(reads, self._call, self._make, tell), self._switches
+            ),
             "the persons' devices": lambda: check_devices(
                 verdicts, partial(self._read, reads.list_devices), max_devices=self._max_devices, on_progress=tell
             ),
@@ -125,11 +127,6 @@ class TenantCheck:
         settings = self._read(self._reads.read_mfa_settings)
         self._max_devices = settings.max_devices
         return check_settings(settings)
-
-    def _list_tokens(self) -> Iterator[InventoryToken]:
-        """Go through the inventory page by page."""
-        for page in list_pages(self._reads, self._call, self._make, self._on_progress):
-            yield from page.items
 
     def _read(self, read: Callable[..., T], *names: object) -> T:
         return self._make(partial(read, *names, call=self._call))
@@ -231,7 +228,8 @@ def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> list[Finding]:
         return []
     text = (
         "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
-        " PingOne asks for a second OTP, and up to three OTPs may be lost to learning it. Consider --canary."
+        " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed are"
+        " not. Consider --canary."
     )
     return [Finding("resync_unknown", Level.NOTE, text)]
 

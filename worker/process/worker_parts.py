@@ -15,15 +15,14 @@ from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError, Settings
-from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
+from worker.dispatch import Broker, Dispatcher
 from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
-from worker.leases.queue import Queue, RecordTimes
+from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.notices.outbox import Notifier, make_notifier
 from worker.process.part import part
 from worker.process.parts import Parts
-from worker.records.activation import Activation
-from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter
+from worker.records import WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import LearntResync, Resync
 
@@ -149,8 +148,7 @@ class WorkerParts(Parts):
             self.clients,
             Turns(self.database, self._only_batch),
             People(self.database, self.settings.tuning.names_per_request),
-            self.inventory,
-            self.imports,
+            self.tokens,
             Failures(self.consequences, longest_hold=self.settings.tuning.longest_hold),
             self.upkeep,
             self.wait,
@@ -182,28 +180,17 @@ class WorkerParts(Parts):
     @part
     def dispatcher(self) -> Dispatcher:
         """One dispatcher for all ticks: otherwise most of a tick's time would go into building its statements."""
-        settings = self.settings
         return Dispatcher(
             self.database,
             self.queue,
             self._broker,
-            settings,
-            workload=Workload(
-                self.database,
-                self.queue,
-                self.environments,
-                self.paces,
-                self.consequences,
-                only_batch=self._only_batch,
-            ),
-            upkeep=self.upkeep,
-            pace_memory=self.pace_memory,
-            processes=self.processes,
-            clock_watch=self.clock_watch,
-            record_times=RecordTimes(
-                self.database,
-                lease=settings.tuning.lease,
-                queue_lease=settings.tuning.queue_lease,
-                over_after=settings.tuning.over_after,
-            ),
+            self.settings,
+            self.environments,
+            self.paces,
+            self.consequences,
+            self.upkeep,
+            self.pace_memory,
+            self.processes,
+            self.clock_watch,
+            only_batch=self._only_batch,
         )

@@ -23,10 +23,10 @@ from models.record_states import FINAL, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
-from worker.batches.judgement import find_silence, was_answered
+from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.replay import is_replayable
+from worker.leases.commands import is_replayable
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds

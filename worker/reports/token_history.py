@@ -25,7 +25,7 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.replay import is_replayable
+from worker.leases.commands import is_replayable
 from worker.observability.counting import count_things, format_duration, format_moment
 from worker.observability.escaping import escape_line
 from worker.pace.known_pace import Hold, read_pace

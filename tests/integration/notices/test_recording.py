@@ -26,8 +26,8 @@ from worker.notices.outbox import make_notifier
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.stall import STILL_AFTER
 from worker.rules.breaker import Thresholds
+from worker.rules.progress import Active, DeadLetter
 from worker.rules.quota import Quota
-from worker.rules.steps import Active, DeadLetter
 
 
 def change(database: MovingDatabase, **columns: object) -> None:

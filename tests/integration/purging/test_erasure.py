@@ -14,7 +14,7 @@ from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk, file_bytes
 from models.person import NAMES, PERSON
 from worker.batches.commands import Batches
 from worker.pingone.users import UserAttribute
-from worker.purging.erasure import Erasure
+from worker.purging import Erasure
 from worker.reports.export import write_hand_out
 from worker.reports.search import Sought, name_user, search
 

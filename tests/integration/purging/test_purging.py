@@ -13,11 +13,11 @@ from models.inventory_job import InventoryJob, JobKind
 from models.record import Record
 from models.record_states import Status
 from worker import audit
+from worker import purging as module
 from worker.batches.commands import Batches
 from worker.batches.finding import BatchPurged
 from worker.database.engine import Database
 from worker.notices.recording import Recorder
-from worker.purging import purging as module
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.search import Sought, search
 from worker.reports.token_history import UnknownToken, read_histories

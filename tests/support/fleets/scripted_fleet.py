@@ -23,7 +23,7 @@ from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
-from worker.rules.steps import Decision, Pause, Retry
+from worker.rules.progress import Decision, Pause, Retry
 
 THRESHOLDS = Thresholds(
     forbidden=3, devices_gone=4, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4

@@ -59,9 +59,9 @@ class Tenant:
     def read_mfa_settings(self, *, call: object) -> MfaSettings:
         return self._answer("settings", MfaSettings(max_devices=1))  # type: ignore[no-any-return]
 
-    def list_tokens(self, *, after: object, call: object) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, make_read: Any, *, call: object) -> Iterator[Page[InventoryToken]]:
         tokens = [InventoryToken(id="t", serial_number="MADE1", device_id="device-1", user_id="user-1")]
-        yield self._answer("tokens", Page(tokens, None, Answer()))
+        yield make_read(lambda: self._answer("tokens", Page(tokens, None, Answer())))
 
     def list_devices(self, user_id: str, *, call: object) -> list[UserDevice]:
         return self._answer("devices", [UserDevice("device-1", status="ACTIVE")])  # type: ignore[no-any-return]

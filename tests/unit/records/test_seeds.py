@@ -18,8 +18,7 @@ from unit.records.test_activation import (
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
 from worker.pingone import errors
-from worker.rules.progress import OtpProgress
-from worker.rules.steps import Active, DeadLetter, Retry
+from worker.rules.progress import Active, DeadLetter, OtpProgress, Retry
 from worker.tenants import Resync
 
 STEP = 30

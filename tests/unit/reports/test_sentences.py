@@ -22,7 +22,7 @@ from worker.cli.layout import Room
 from worker.cli.run import choose_exit_code
 from worker.cli.status import draw_batch, draw_batches
 from worker.fleet import KnownProcess
-from worker.leases.replay import NotReplayed, Why
+from worker.leases.commands import NotReplayed, Why
 from worker.observability.counting import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage

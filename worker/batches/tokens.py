@@ -1,13 +1,16 @@
-"""Imports the tokens of a batch into PingOne's inventory, many to a job; and what is written down of every job, so that
-nothing is made twice."""
+"""The tokens of a batch in PingOne's inventory: which are there, with their seed's parameters, and whose device each of
+them is; and the import of those that are not, many to a job. What is written down of every job, so that nothing is made
+twice, is here as well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, TextClause, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, TextClause, bindparam, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from models.batch import Batch
 from models.encrypted import Keyring
@@ -15,16 +18,18 @@ from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKi
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
-from models.record_states import NOBODY
-from worker.batches.inventory import LONGEST_JOB, NOT_READABLE, Inventory
-from worker.batches.long_list import Obstacle, Superseded, Turn
+from models.record_states import NOBODY, Status
+from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Superseded, Turn
 from worker.clocks import boot_time
 from worker.config.environment import Environment
+from worker.config.settings import Tuning
 from worker.database.engine import Database
 from worker.leases.moves import LAST_START, give_up, is_running
+from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
+from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
-from worker.pingone.clients import Clients
+from worker.pingone.clients import Clients, MakeRead, Reads
 from worker.pingone.errors import (
     AlreadyImported,
     Forbidden,
@@ -34,11 +39,39 @@ from worker.pingone.errors import (
     PingOneError,
     Rejected,
 )
-from worker.pingone.inventory import ImportJob, NewToken
+from worker.pingone.inventory import ImportJob, InventoryToken, NewToken
 from worker.pingone.inventory import JobState as Theirs
-from worker.rules.import_size import choose_size
+from worker.rules.decisions import tell_owner
+from worker.rules.progress import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
+# After which a job that still runs counts as lost: its tokens are looked for in the inventory.
+LONGEST_JOB = timedelta(minutes=10)
+NOT_READABLE = (
+    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). Give it a role that may,"
+    " probably Environment Admin; or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application"
+    " that has it. Then resume."
+)
+
+_COLUMNS = (
+    Record.id,
+    Record.batch_id,
+    Record.row_number,
+    Record.serial_number,
+    Record.user_id,
+    Record.otps,
+    Record.import_job_id,
+)
+_WRITE = (
+    update(Record)
+    .where(Record.id == bindparam("record_id"), text("status = 'pending'"))
+    .values(
+        is_in_inventory=True,
+        is_token_made=bindparam("made"),
+        owner_id=bindparam("found_owner_id"),
+        device_id=bindparam("found_device_id"),
+    )
+)
 # Jobs with a single token that PingOne refuses in a row until it is not the tokens' fault.
 MOST_REFUSED = 5
 # Seconds between two questions about a job that runs.
@@ -58,6 +91,50 @@ Job = Row[*tuple[Any, ...]]
 Require = Callable[[Connection], object]
 
 
+def list_tokens(
+    reads: Reads, call: Call, make_read: MakeRead, on_progress: OnProgress = tell_nobody
+) -> Iterator[InventoryToken]:
+    """Go through the whole inventory, and tell how much of it was read. `make_read` makes the read of each page. Raises
+    any PingOneError, and SlotTooFar."""
+    count = 0
+    for page in reads.list_tokens(make_read, call=call):
+        count += len(page.items)
+        if page.next_url:
+            # PingOne does not tell how many there are.
+            on_progress("Reading the inventory", count)
+        yield from page.items
+
+
+def find_tokens(
+    reads: Reads, serial_numbers: Collection[str], call: Call, on_progress: OnProgress = tell_nobody
+) -> dict[str, InventoryToken]:
+    """Read the whole list, and keep the tokens with these serial numbers (in small letters), by serial number. It waits
+    for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
+    return {
+        token.serial_number.lower(): token
+        for token in list_tokens(reads, call, call_patiently, on_progress)
+        if token.serial_number is not None and token.serial_number.lower() in serial_numbers
+    }
+
+
+def find_difference(seed: Seed, token: InventoryToken) -> str | None:
+    """Find the parameter that PingOne has otherwise, so that every OTP would be refused; None if all that it tells are
+    the seed's."""
+    ours = {
+        "type": seed.otp_type,
+        "number of digits": seed.digits,
+        "hash": seed.hash_algorithm,
+        "time step": seed.time_step,
+    }
+    theirs = {
+        "type": token.type and token.type.lower(),
+        "number of digits": token.digits,
+        "hash": token.hash_name and token.hash_name.lower().removeprefix("hmac"),
+        "time step": token.time_step if seed.time_step else None,
+    }
+    return next((name for name, value in theirs.items() if value is not None and value != ours[name]), None)
+
+
 class JobLost(Exception):
     """Nobody will hear of the result of a job any more: the inventory has to be read to see what came of it."""
 
@@ -65,16 +142,14 @@ class JobLost(Exception):
 class JobLog:
     """Jobs of one kind: each is written down before its request goes out, then with PingOne's id of it, then with its
     result, since PingOne forgets jobs that have ended. A request goes out no later than `send_within` seconds after its
-    job was marked as sent; `answer_within` seconds after that no answer comes any more, and PingOne is done with it."""
+    job was marked as sent; `over_after` seconds after that no answer comes any more, and PingOne is done with it."""
 
-    def __init__(
-        self, database: Database, clients: Clients, kind: JobKind, *, send_within: float, answer_within: float
-    ) -> None:
+    def __init__(self, database: Database, clients: Clients, kind: JobKind, tuning: Tuning) -> None:
         self._database = database
         self._clients = clients
         self._kind = kind
-        self._send_within = send_within
-        ages = {"is_unanswered": answer_within, "is_too_old": LONGEST_JOB.total_seconds()}
+        self._tuning = tuning
+        ages = {"is_unanswered": tuning.over_after, "is_too_old": LONGEST_JOB.total_seconds()}
         self._columns = (
             *(InventoryJob.id, InventoryJob.job_id, InventoryJob.size),
             *((counted_from() < database.now(-age)).label(name) for name, age in ages.items()),
@@ -88,10 +163,10 @@ class JobLog:
         with self._database.reading() as connection:
             return connection.execute(mine.order_by(InventoryJob.id)).first()
 
-    def choose_size(self, connection: Connection, batch_id: int, most: int) -> int:
-        """Choose for how many tokens the next job of a batch is, by how the last one ended: `most` at most."""
-        last = self.read_ended(connection, batch_id, 1)
-        return choose_size(last[0].state, last[0].size, most) if last else choose_size(None, 0, most)
+    def choose_size(self, connection: Connection, batch_id: int) -> int:
+        """Choose for how many tokens the next job of a batch is, by how the last one ended."""
+        last, most = self.read_ended(connection, batch_id, 1), self._tuning.tokens_per_import
+        return choose_size(last[0].state, last[0].size, most) if last else most
 
     def read_ended(
         self, connection: Connection, batch_id: int, most: int, *conditions: ColumnElement[bool]
@@ -116,9 +191,9 @@ class JobLog:
             call.permit()
             marked_after = boot_time()
             self.mark_sent_again(job, require)
-            marking.send_before = marked_after + self._send_within
+            marking.send_before = marked_after + self._tuning.send_within
 
-        marking = replace(call, send_before=boot_time() + self._send_within, permit=mark_again)
+        marking = replace(call, send_before=boot_time() + self._tuning.send_within, permit=mark_again)
         self.note_started(job, request(marking))
 
     def mark_sent_again(self, job: int, require: Require) -> None:
@@ -162,33 +237,142 @@ class JobLog:
         return InventoryJob.batch_id == batch_id, InventoryJob.kind == self._kind
 
 
-class Imports:
-    """The imports of batches. `most_tokens`: tokens of a job at most; `wait` waits so many seconds."""
+class Tokens:
+    """Finds the tokens of batches in PingOne's inventory, and imports them. `wait` waits so many seconds."""
 
     def __init__(
         self,
         database: Database,
         keyring: Keyring,
         clients: Clients,
-        inventory: Inventory,
         wait: Callable[[float], object],
-        *,
-        most_tokens: int,
-        send_within: float,
-        answer_within: float,
+        tuning: Tuning,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._clients = clients
-        self._inventory = inventory
         self._wait = wait
-        self._most_tokens = most_tokens
-        self.jobs = JobLog(database, clients, JobKind.IMPORT, send_within=send_within, answer_within=answer_within)
+        self.jobs = JobLog(database, clients, JobKind.IMPORT, tuning)
         # When a job was last asked about, in `boot_time` seconds.
         self._asked_at: dict[int, float] = {}
         self._is_running = is_running(database)
         # Near their end, its result would hardly be asked for before the hours begin again.
         self._may_begin = is_running(database, LAST_START)
+
+    def read_inventory(
+        self, turn: Turn, environment: Environment, call: Call, make_read: MakeRead, renew: Callable[[int], bool]
+    ) -> None:
+        """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
+        anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
+        PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
+        lost = self.find_lost(turn.batch_id)
+        try:
+            for page in self._clients.reads(environment).list_tokens(make_read, call=call):
+                self.take_in(turn.batch_id, page.items, turn.last_row)
+                if not renew(turn.batch_id):
+                    return
+        except Forbidden as failure:
+            if turn.may_import:
+                raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
+            self.assume(turn.batch_id)
+        self.end_reading(turn.batch_id, lost)
+
+    def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
+        """Read back a token that was in the inventory before its import, and take in what it says."""
+        reads = self._clients.reads(environment)
+        token = reads.find_token(serial_number, with_devices=False, call=call)
+        if token is None:
+            # PingOne said that it is there, but does not show it.
+            self.assume(batch_id, serial_number)
+            return
+        # PingOne may write its serial number in other letters than the file.
+        read_back = replace(reads.read_token(token.id, call=call), serial_number=serial_number)
+        self.take_in(batch_id, [read_back])
+
+    def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], last_row: int = LAST_ROW) -> None:
+        """Take in some tokens of the inventory: those of pending records of the batch are there, or differ. A record
+        beyond `last_row`, which does not go yet, is not given up: a canary of five ends five, and when the rest goes,
+        the inventory is read again."""
+        by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
+        with self._database.changing_many() as connection:
+            lost = self._read_lost(connection, batch_id)
+            findings = Findings()
+            for row in self._read_rows(connection, batch_id, [token.serial_number for token in tokens]):
+                token = by_serial[row.serial_number.lower()]
+                # Made by the job, and by nobody else before or after it.
+                is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
+                judged = self._judge(row, token, is_made=is_made)
+                if isinstance(judged, dict):
+                    findings.found.append(judged)
+                elif row.row_number <= last_row:
+                    findings.given_up.setdefault(judged, []).append(row.id)
+            _write(connection, findings.found)
+            findings.give_up(self._database, connection)
+
+    def find_lost(self, batch_id: int) -> frozenset[int]:
+        """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
+        with self._database.reading() as connection:
+            return frozenset(self._read_lost(connection, batch_id))
+
+    def end_reading(self, batch_id: int, told: frozenset[int]) -> None:
+        """Note that the inventory was read to its end. `told`: the jobs of unknown fate when the reading began; their
+        tokens that were not found are not there, and go again. Of a job that was lost since then, another reading has
+        to tell."""
+        with self._database.changing_many() as connection:
+            if told >= self._read_lost(connection, batch_id).keys():
+                read = update(Batch).where(Batch.id == batch_id)
+                connection.execute(read.values(inventory_read_at=self._database.now()))
+            not_there = update(Record).where(
+                Record.batch_id == batch_id, Record.import_job_id.in_(told), ~Record.is_in_inventory
+            )
+            connection.execute(not_there.values(import_job_id=None))
+
+    def assume(self, batch_id: int, serial_number: str | None = None) -> None:
+        """Take all tokens of the batch to be in the inventory, or the one with this serial number, since they cannot be
+        read there: their pairing will show it."""
+        with self._database.changing_many() as connection:
+            mine = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
+            if serial_number is not None:
+                mine = mine.where(Record.serial_number == serial_number)
+            connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
+
+    def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, SentAgo | None]:
+        """Read the import jobs of a batch that are of unknown fate, and how long ago the request of each was sent."""
+        columns = InventoryJob.id, InventoryJob.sent_at, self._database.now().label("now")
+        lost = select(*columns).where(InventoryJob.batch_id == batch_id, InventoryJob.state == JobState.LOST)
+        return {job.id: count_ago(job.now, job.sent_at) for job in connection.execute(lost)}
+
+    def _read_rows(
+        self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the records of the batch that have one of these serial numbers, and whose token was not found yet."""
+        # PingOne may write a serial number in other letters than the file.
+        named = {form for serial in serial_numbers if serial for form in (serial, serial.lower(), serial.upper())}
+        environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
+        mine = select(*_COLUMNS).where(
+            # Together with the serial number, this is what the index of tokens has.
+            Record.environment_id == environment_id,
+            Record.serial_number.in_(named),
+            Record.status == Status.PENDING,
+            ~Record.is_in_inventory,
+        )
+        # Asked for the batch too, SQLite would go through all of its records.
+        return [row for row in connection.execute(mine) if row.batch_id == batch_id]
+
+    def _judge(
+        self, row: Row[*tuple[Any, ...]], token: InventoryToken, *, is_made: bool
+    ) -> tuple[Reason, str] | dict[str, Any]:
+        """Say what is to be written of a record by what the inventory says of its token; or why it is given up, and
+        what PingOne showed."""
+        source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
+        # A device whose user is not told is somebody's.
+        owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
+        if isinstance(source, Seed) and find_difference(source, token):
+            return Reason.TOKEN_DIFFERS, ""
+        if owner and row.user_id and owner != row.user_id.lower():
+            return Reason.TOKEN_TAKEN, tell_owner(owner)
+        device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
+        return {"record_id": row.id, "made": is_made and owner == NOBODY} | device
 
     def begin(self, turn: Turn, *, is_whole: bool) -> tuple[int, list[NewToken]] | None:
         """Write the next job down, as sent. Returns the id of its row, and its tokens; None if no token is to be
@@ -198,7 +382,7 @@ class Imports:
             # Asked in this transaction, so that no job begins once a pause is committed: an undo relies on it.
             if connection.scalar(select(Batch.id).where(Batch.id == turn.batch_id, self._may_begin)) is None:
                 return None
-            size = self.jobs.choose_size(connection, turn.batch_id, self._most_tokens)
+            size = self.jobs.choose_size(connection, turn.batch_id)
             columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps)
             lacking = select(*columns).where(*lacks_token(turn), Record.import_job_id.is_(None))
             rows = connection.execute(lacking.order_by(Record.row_number).limit(size)).all()
@@ -233,7 +417,7 @@ class Imports:
         except Rejected as refusal:
             if isinstance(refusal, AlreadyImported) and len(tokens) == 1:
                 self.take_back(job)
-                self._inventory.compare_duplicate(turn.batch_id, tokens[0].serial_number, environment, call)
+                self.compare_duplicate(turn.batch_id, tokens[0].serial_number, environment, call)
             else:
                 self.note_refused(job, str(refusal.answer))
                 self._check_refusals(turn.batch_id, len(tokens))
@@ -269,7 +453,7 @@ class Imports:
             self._check_refusals(batch_id, job.size)
         else:
             for serial_number in self.note_done(batch_id, job.id, result):
-                self._inventory.compare_duplicate(batch_id, serial_number, environment, call)
+                self.compare_duplicate(batch_id, serial_number, environment, call)
 
     def take_back(self, job: int) -> None:
         """Forget a job whose request did not go out, or on which PingOne did not act: its tokens go again."""
@@ -344,6 +528,27 @@ class Imports:
             last = self.jobs.read_ended(connection, batch_id, MOST_REFUSED, InventoryJob.sent_at >= runs_since)
         if [(job.state, job.size) for job in last] == [(JobState.FAILED, 1)] * MOST_REFUSED:
             raise Obstacle(PauseReason.REFUSED, _REFUSED, last[0].detail or "nothing")
+
+
+def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
+    """Write down which tokens are there. A device that another record has is left out: its owner is looked up when the
+    token is paired."""
+    if not there:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(_WRITE, there)
+    except IntegrityError:
+        connection.execute(_WRITE, [values | {"found_device_id": ""} for values in there])
+
+
+def choose_size(last_state: str, last_size: int, most: int) -> int:
+    """Choose the size of the next job after one of `last_size` tokens that ended in `last_state`. A job is refused as a
+    whole, for its length or for a single token. So fewer tokens go after a failure, until a token that is refused
+    stands alone, and more again after a success."""
+    if last_state == JobState.FAILED:
+        return max(1, min(last_size, most) // 2)
+    return min(most, 2 * last_size)
 
 
 def lacks_token(turn: Turn) -> tuple[ColumnElement[bool] | TextClause, ...]:

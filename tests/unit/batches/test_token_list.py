@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.data.heard import Heard
 
-from worker.batches.inventory import find_tokens, list_pages
+from worker.batches.tokens import find_tokens
+from worker.config.environment import Environment
 from worker.pace.errors import SlotTooFar
 from worker.pingone.client import Call
+from worker.pingone.clients import Reads
 from worker.pingone.errors import Answer, OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
 from worker.pingone.wire import Page
 
 CALL = Call("session", "transaction")
+ENVIRONMENT = Environment.model_validate(
+    {"name": "default", "environment_id": "e", "client_id": "c", "client_secret": "s"}
+)
 
 
-class List:
-    """Reads of an inventory. `pages`: the address of each, its only token, and the address of the next; `failures` are
-    raised, one by one, where a page is asked for."""
+class List(Reads):
+    """Reads of an inventory. `pages`: the address of each, its only token, and the address of the next; the first one's
+    is None. `failures` are raised, one by one, where a page is asked for."""
 
     def __init__(self, *pages: tuple[str | None, str, str | None], failures: dict[str | None, list[Exception]]) -> None:
+        super().__init__(ENVIRONMENT, client_of=pytest.fail)  # type: ignore[arg-type]
         self.pages = {address: (serial, following) for address, serial, following in pages}
         self.failures = failures
         self.asked = list[str | None]()
 
-    def list_tokens(self, *, after: Page[InventoryToken] | None, call: Call) -> Iterator[Page[InventoryToken]]:
-        address = after.next_url if after else None
+    def _read(self, _group: object, url: str, *_: object) -> Any:
+        address = url if url in self.pages else None
         self.asked.append(address)
         if self.failures.get(address):
             raise self.failures[address].pop(0)
         serial, following = self.pages[address]
-        yield Page((InventoryToken(id=f"id-{serial}", serial_number=serial),), following, Answer(200))
+        return Page((InventoryToken(id=f"id-{serial}", serial_number=serial),), following, Answer(200))
 
 
 def make_list(*pages: tuple[str | None, str, str | None], **failures: list[Exception]) -> Any:
@@ -44,7 +49,7 @@ THREE_PAGES = ((None, "Ab1", "second"), ("second", "ab2", "third"), ("third", "a
 
 
 def read(reads: Any) -> list[str | None]:
-    return [token.serial_number for page in list_pages(reads, CALL) for token in page.items]
+    return [token.serial_number for page in reads.list_tokens(call=CALL) for token in page.items]
 
 
 def test_a_list_of_which_a_page_comes_again_under_another_address_is_no_whole_list() -> None:
@@ -76,6 +81,6 @@ def test_one_who_waits_for_slots_goes_on_where_the_slot_was_far() -> None:
 def test_it_is_told_how_many_tokens_were_read_where_more_are_to_come() -> None:
     heard = Heard()
 
-    list(list_pages(make_list(*THREE_PAGES), CALL, on_progress=heard))
+    find_tokens(make_list(*THREE_PAGES), {"ab1"}, CALL, heard)
 
     assert heard == [("Reading the inventory", 1, None), ("Reading the inventory", 2, None)]

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from worker.dispatch.dispatcher import BatchWork, share_room
+from worker.dispatch import BatchWork, share_room
 
 
 def share(
@@ -22,9 +22,7 @@ def share(
         in_window[batch.batch_id] += taken
         return taken
 
-    share_room(
-        room, [BatchWork(batch_id, f"batch {batch_id}", "default", most=most) for batch_id in due], in_window, enqueue
-    )
+    share_room(room, [BatchWork(batch_id, "default", most=most) for batch_id in due], in_window, enqueue)
     return got
 
 

@@ -1,5 +1,7 @@
 """The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
-those whose lease ran out. The window is the most records that may be queued or in work at once."""
+those whose lease ran out. The window is the most records that may be queued or in work at once.
+
+May import batches, fleet, leases, rules, pace, database and everything below them; not records or reports."""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+from celery import Celery
+from kombu.transport.redis import Channel
 from sqlalchemy import Connection, and_, bindparam, or_, select
 
 from models.batch import Batch, BatchState
@@ -21,7 +25,7 @@ from worker.config.settings import ConfigError, Settings
 from worker.database.engine import DISPATCH_LOCK, Database
 from worker.fleet import Processes
 from worker.leases.moves import LAST_START
-from worker.leases.queue import Queue, RecordTimes, has_pending
+from worker.leases.queue import Queue, has_pending
 from worker.pace.paces import PaceMemory, Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker
@@ -45,7 +49,6 @@ ROOM_TO_GROW = 1.5
 _UNFINISHED = (
     select(
         Batch.id,
-        Batch.name,
         Batch.environment,
         Batch.environment_id,
         Batch.state,
@@ -70,7 +73,6 @@ class BatchWork:
     environment wants `oathResync` with OTP 1."""
 
     batch_id: int
-    name: str
     environment: str
     last_row: int | None = None
     most: int | None = None
@@ -87,73 +89,6 @@ class LicenseWork:
     running: list[BatchWork] = field(default_factory=list)
     # Those among them that were cancelled and may need reads, the oldest first.
     cancelled: list[BatchWork] = field(default_factory=list)
-
-
-class Workload:
-    """Reads which batches have work, and stops those whose environment is not configured as it was at load.
-    `only_batch`: the id of the one that is looked at; None: all are."""
-
-    def __init__(
-        self,
-        database: Database,
-        queue: Queue,
-        environments: Environments,
-        paces: Paces,
-        consequences: Consequences,
-        *,
-        only_batch: int | None = None,
-    ) -> None:
-        self._database = database
-        self._queue = queue
-        self._environments = environments
-        self._paces = paces
-        self._consequences = consequences
-        ends_soon = Batch.closes_at <= database.now(LAST_START)
-        self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
-        if only_batch is not None:
-            self._batches = self._batches.where(Batch.id == only_batch)
-
-    def find_unfinished(self) -> list[LicenseWork]:
-        """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
-        takes room in its license's window; one whose environment is not configured as it was at load does not."""
-        with self._database.reading() as connection:
-            in_window = list(self._queue.count_window(connection))
-            batches = connection.execute(self._batches, {"in_window": in_window}).all()
-        licenses: dict[str, LicenseWork] = {}
-        for batch in batches:
-            environment = self._find_environment(batch.id, batch.environment, batch.environment_id)
-            if environment is None:
-                continue
-            work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
-            work.batch_ids.add(batch.id)
-            last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
-            most = breaker.PROBES if batch.outages else self._choose_most(environment)
-            due = BatchWork(batch.id, batch.name, environment.name, last_row, most)
-            if batch.state == BatchState.RUNNING and not batch.ends_soon:
-                work.running.append(due)
-            elif batch.state == BatchState.CANCELLED:
-                work.cancelled.append(due)
-        return list(licenses.values())
-
-    def _choose_most(self, environment: Environment) -> int | None:
-        """How many records of a batch may go at once while its environment is still to be learnt."""
-        if environment.resync_on_first_call is not None:
-            return None
-        with self._database.reading() as connection:
-            return read_resync(connection, environment.environment_id).most_at_once
-
-    def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
-        """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
-        process was stopped."""
-        try:
-            environment = self._environments.get(name)
-        except ConfigError as error:
-            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT, str(error))
-            return None
-        if environment.environment_id != environment_id:
-            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT)
-            return None
-        return environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +118,7 @@ class Broker(Protocol):
 
 class Dispatcher:
     """Does the work of the ticks. Several dispatchers may tick at once: a database lock lets one of them work, and the
-    others find nothing to do."""
+    others find nothing to do. `only_batch`: the id of the one that is looked at; None: all are."""
 
     def __init__(
         self,
@@ -191,24 +126,31 @@ class Dispatcher:
         queue: Queue,
         broker: Broker,
         settings: Settings,
-        *,
-        workload: Workload,
+        environments: Environments,
+        paces: Paces,
+        consequences: Consequences,
         upkeep: Upkeep,
         pace_memory: PaceMemory,
         processes: Processes,
         clock_watch: ClockWatch,
-        record_times: RecordTimes,
+        *,
+        only_batch: int | None = None,
     ) -> None:
         self._database = database
         self._queue = queue
         self._broker = broker
         self._settings = settings
-        self._workload = workload
+        self._environments = environments
+        self._paces = paces
+        self._consequences = consequences
         self._upkeep = upkeep
         self._pace_memory = pace_memory
         self._processes = processes
         self._clock_watch = clock_watch
-        self._record_times = record_times
+        ends_soon = Batch.closes_at <= database.now(LAST_START)
+        self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
+        if only_batch is not None:
+            self._batches = self._batches.where(Batch.id == only_batch)
         # Held by the tick that is at work. Without it, ticks that come faster than a database far away answers would
         # take all of its connections.
         self._ticking = threading.Lock()
@@ -233,7 +175,49 @@ class Dispatcher:
                 log.warning("rescued", records=rescued)
             self._queue.sweep_cancelled(connection)
         self._upkeep.update_batches()
-        return sum(self._fill_window(work) for work in self._workload.find_unfinished())
+        return sum(self._fill_window(work) for work in self._find_unfinished())
+
+    def _find_unfinished(self) -> list[LicenseWork]:
+        """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
+        takes room in its license's window; one whose environment is not configured as it was at load does not."""
+        with self._database.reading() as connection:
+            in_window = list(self._queue.count_window(connection))
+            batches = connection.execute(self._batches, {"in_window": in_window}).all()
+        licenses: dict[str, LicenseWork] = {}
+        for batch in batches:
+            environment = self._find_environment(batch.id, batch.environment, batch.environment_id)
+            if environment is None:
+                continue
+            work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
+            work.batch_ids.add(batch.id)
+            last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
+            most = breaker.PROBES if batch.outages else self._choose_most(environment)
+            due = BatchWork(batch.id, environment.name, last_row, most)
+            if batch.state == BatchState.RUNNING and not batch.ends_soon:
+                work.running.append(due)
+            elif batch.state == BatchState.CANCELLED:
+                work.cancelled.append(due)
+        return list(licenses.values())
+
+    def _choose_most(self, environment: Environment) -> int | None:
+        """How many records of a batch may go at once while its environment is still to be learnt."""
+        if environment.resync_on_first_call is not None:
+            return None
+        with self._database.reading() as connection:
+            return read_resync(connection, environment.environment_id).most_at_once
+
+    def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
+        """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
+        process was stopped."""
+        try:
+            environment = self._environments.get(name)
+        except ConfigError as error:
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT, str(error))
+            return None
+        if environment.environment_id != environment_id:
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT)
+            return None
+        return environment
 
     def _restart_times_after_jump(self, connection: Connection) -> None:
         """Count leases and delays anew where the database's clock was set, or where nobody can tell that it was not."""
@@ -241,7 +225,7 @@ class Dispatcher:
         now = select(self._database.now())
         if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
             log.warning("clock_set", cure="keep the database server's clock with NTP")
-            self._record_times.restart(connection)
+            self._queue.restart_times(connection, self._settings.tuning.queue_lease)
             hours.restart_times(self._database, connection)
             preparation.restart_times(self._database, connection)
 
@@ -334,3 +318,45 @@ def share_room(
             if part and taken == part:
                 hungry.append(batch)
         left = hungry
+
+
+# Messages that are sent to the broker in one piece. A thousand would keep the other threads of this process from their
+# calls for as long as it takes to write them, and all calls that waited would then go out at once.
+MESSAGES_TOGETHER = 64
+
+# Priorities of messages. Celery's consumers on Redis take the lower number first.
+AHEAD = 0
+USUAL = 3
+
+
+class CeleryBroker:
+    """Publishes ids as messages for the task of this name. Raises kombu's and redis' errors."""
+
+    def __init__(self, app: Celery, task: str, queue: str) -> None:
+        self._app = app
+        self._task = task
+        self._queue = queue
+
+    def count_waiting(self) -> int:
+        """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""
+        lists = (self._queue, f"{self._queue}{Channel.sep}{USUAL}")
+        with self._app.connection_or_acquire() as connection:
+            return sum(int(connection.default_channel.client.llen(each)) for each in lists)
+
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
+        """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it. Flower
+        shows a record by its label, by its id where it has none."""
+        with self._app.producer_or_acquire() as producer, producer.batch(MESSAGES_TOGETHER):
+            for record_id in ids:
+                self._app.send_task(
+                    self._task,
+                    (record_id, environment),
+                    producer=producer,
+                    queue=self._queue,
+                    priority=AHEAD if is_ahead else USUAL,
+                    argsrepr=labels.get(record_id, f"record {record_id}"),
+                    kwargsrepr="{}",
+                    ignore_result=True,
+                )

@@ -1,11 +1,13 @@
-"""How dead letters and cancelled records go again: by a replay, which of them and which keep their OTPs; or by a mend,
-with what a person brought; and which of them a replay left as they are, and why. Every function works in the caller's
-transaction."""
+"""What a person's commands do to records. Dead letters and what was cancelled go again: by a replay, which of them and
+which keep their OTPs, and which stay as they are, and why; or by a mend, with what a person brought. By an undo, what a
+record had in PingOne was taken away again: its device, or its token. After a restore, records are met with distrust.
+Every function works in the caller's transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    false,
     func,
     null,
     or_,
@@ -26,16 +29,16 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from models.batch import Batch
 from models.reason import TRANSIENT, Reason
 from models.record import Record, all_posts
-from models.record_indexes import NOT_FINAL
-from models.record_states import OtpState, PairingState, Status
+from models.record_indexes import IN_WINDOW, NOT_FINAL
+from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
-from worker.leases.undoing import had_device, had_token
+from worker.leases.queue import Queue
 
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
@@ -262,3 +265,208 @@ def _latest_batch(other: type[Record], *conditions: ColumnElement[bool] | TextCl
         .correlate(Record)
         .scalar_subquery()
     )
+
+
+# An undo
+
+# Ids that one statement names: SQLite takes 32,766 parameters, and PostgreSQL 65,535.
+_CHUNK = 1000
+# The statuses in which a record may be undone. Of these, `cancelled` stays as it is.
+_SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A pending record that workers are kept from: it was due at `due_at`, and is due at `until`."""
+
+    id: int
+    due_at: datetime
+    until: datetime
+
+
+def had_device() -> ColumnElement[bool]:
+    """Whether a record made a device that was taken away since, or was found gone."""
+    return and_(Record.is_device_made, Record.device_id == "")
+
+
+def had_token() -> ColumnElement[bool]:
+    """Whether a record imported a token that was taken away since, or was found gone."""
+    return and_(Record.is_token_made, ~Record.is_in_inventory)
+
+
+def note_device_gone(
+    database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool
+) -> bool:
+    """Write down that the record has no device any more, and cancel it unless it is cancelled. `device_id` is the one
+    that its row has: empty where only a look-up showed what came of its pairing, and with that whether a device
+    `was_made`. False: the row has changed meanwhile, or somebody is at work on it."""
+    mine = and_(Record.id == record_id, Record.device_id == device_id)
+    return _cancel(database, connection, mine, _without_device() | {"is_device_made": was_made}) == 1
+
+
+def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
+    """Write down that PingOne's inventory does not have the tokens of these records any more, nor a device of them, and
+    cancel the records. Returns how many; records that somebody is at work on stay as they are."""
+    gone = {"is_in_inventory": False, "import_job_id": null(), "owner_id": null()}
+    values, count = _without_device() | gone, 0
+    for start in range(0, len(record_ids), _CHUNK):
+        mine = Record.id.in_(record_ids[start : start + _CHUNK])
+        count += _cancel(database, connection, mine, values)
+    return count
+
+
+def count_in_hand(database: Database, connection: Connection, batch_id: int) -> int:
+    """Count the records that are queued, or that a worker may be at work on."""
+    is_held = and_(Record.status == Status.ACTIVATING, Record.lease_until > database.now())
+    in_hand = or_(Record.status == Status.QUEUED, is_held)
+    return connection.scalar(select(func.count()).where(Record.batch_id == batch_id, in_hand)) or 0
+
+
+def keep_from_work(
+    database: Database, connection: Connection, record_ids: Sequence[int], seconds: float
+) -> list[KeptRecord]:
+    """Let no worker take those of these records that are pending, for so many seconds, or until they are let go.
+    Returns which those are."""
+    until = connection.scalars(select(database.now(seconds))).one()
+    pending = select(Record.id, Record.scheduled_at).where(
+        Record.id.in_(record_ids), Record.status == Status.PENDING, Record.scheduled_at < until
+    )
+    kept = [KeptRecord(record.id, record.scheduled_at, until) for record in connection.execute(pending)]
+    mine = update(Record).where(Record.id.in_([record.id for record in kept]))
+    connection.execute(mine.values(scheduled_at=until))
+    return kept
+
+
+def let_go(connection: Connection, kept: Sequence[KeptRecord]) -> None:
+    """Let workers take these records again at the time at which they were due before, unless that was changed
+    meanwhile."""
+    mine = update(Record).where(
+        Record.id == bindparam("record_id"),
+        Record.status == Status.PENDING,
+        Record.scheduled_at == bindparam("kept_until"),
+    )
+    rows = [{"record_id": each.id, "was_due_at": each.due_at, "kept_until": each.until} for each in kept]
+    if rows:
+        connection.execute(mine.values(scheduled_at=bindparam("was_due_at")), rows)
+
+
+def _cancel(database: Database, connection: Connection, mine: ColumnElement[bool], values: dict[str, Any]) -> int:
+    """Write these values into the records, and cancel those that are not cancelled. Returns how many records."""
+    # First, so that no record is counted twice.
+    cancelled = update(Record).where(Record.status == Status.CANCELLED, mine).values(values)
+    count = connection.execute(cancelled).rowcount
+    for status in _SOURCES:
+        count += connection.execute(move(database, status, Status.CANCELLED).where(mine).values(values)).rowcount
+    return count
+
+
+def _without_device() -> dict[str, Any]:
+    """The columns of a record whose device is gone, and whose token is free.
+
+    No OTP made the next device ACTIVE: a seed begins another pair, and leaves a counter out where OTP 1 was of unknown
+    fate. A pair of which PingOne has answered an OTP is of no use to another device, so it is erased: a replay leaves
+    such a record, and says that it needs fresh OTPs."""
+    has_seed = Record.next_counter.is_not(None)
+    is_answered = or_(Record.otp1_state == OtpState.ANSWERED, Record.otp2_state == OtpState.ANSWERED)
+    return {
+        "device_id": "",
+        "pairing": PairingState.UNSENT,
+        "owner_id": NOBODY,
+        "otp1_state": _forget_fate(Record.otp1_state, has_seed),
+        "otp2_state": _forget_fate(Record.otp2_state, has_seed),
+        "next_counter": case((Record.otp1_state == OtpState.SENT, Record.next_counter + 1), else_=Record.next_counter),
+        "otps": case((and_(~has_seed, is_answered), null()), else_=Record.otps),
+        "verdict": null(),
+        "not_found": 0,
+        "resynced": false(),
+        "reason": null(),
+        "detail": null(),
+    }
+
+
+def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str]:
+    """The state of an OTP once its device is gone: with a seed there is another one, and what is of unknown fate did
+    nothing."""
+    return case((or_(has_seed, state == OtpState.SENT), OtpState.UNSENT), else_=state)
+
+
+# A restored database: nobody knows what went out since its backup, so its records are marked as sent, fate unknown.
+# They are read before anything is sent, by the rules for a worker that died.
+
+_HAS_SEED = Record.next_counter.is_not(None)
+# No pair of OTPs has both of unknown fate, so these two together say that a seed was marked before.
+_IS_SEED_TRUSTED = and_(_HAS_SEED, or_(Record.otp1_state != OtpState.SENT, Record.otp2_state != OtpState.SENT))
+_IS_FIRST_UNSENT = Record.otp1_state == OtpState.UNSENT
+_MAY_SECOND_GO = and_(
+    ~_HAS_SEED,
+    Record.has_second_otp,
+    Record.otp1_state == OtpState.ANSWERED,
+    Record.otp2_state == OtpState.UNSENT,
+    Record.verdict.is_(None),
+)
+# It may have been paired since, by one of its batch's requests.
+_MAY_BE_PAIRED = and_(
+    Record.device_id == "",
+    Record.pairing != PairingState.SENT,
+    exists().where(Batch.id == Record.batch_id, Batch.may_pair),
+)
+_IS_TRUSTED = and_(
+    Record.status == Status.PENDING,
+    or_(_IS_SEED_TRUSTED, and_(~_HAS_SEED, _IS_FIRST_UNSENT), _MAY_SECOND_GO, _MAY_BE_PAIRED),
+)
+
+
+def take_all_back(database: Database, connection: Connection) -> None:
+    """Take every lease away: who held it worked on the database that was lost. What was queued or in work is pending
+    then, with the lines of lost attempts."""
+    held = update(Record).where(text(IN_WINDOW))
+    connection.execute(held.values(lease_until=database.now(-1.0)))
+    queue = Queue(database)
+    while queue.rescue(connection):
+        pass
+
+
+def count_trusted(connection: Connection) -> int:
+    """Count the pending records that are not marked."""
+    return connection.scalar(select(func.count()).where(_IS_TRUSTED)) or 0
+
+
+def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:
+    """Find the next pending records by their ids, from the one behind `after_id` on."""
+    pending = select(Record.id).where(Record.status == Status.PENDING, Record.id > after_id)
+    return connection.scalars(pending.order_by(Record.id).limit(most)).all()
+
+
+def distrust(
+    database: Database, connection: Connection, record_ids: Sequence[int], *, post_budget: int, over_after: float
+) -> int:
+    """Mark what may have gone out for these pending records as sent. Returns how many were not marked before.
+
+    The OTP of a pair that comes next counts as posted once more. A seed leaves out every counter that the posts of a
+    budget can have used. Without a device, where its batch pairs, a request to pair counts as sent. None is due before
+    `over_after` seconds from now: a call that went out before the database was lost may still be running."""
+    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    soonest = database.now(over_after)
+    connection.execute(mine.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
+    # A post takes one counter, and after an OTP 1 of unknown fate another one is left out.
+    skipped = 2 * post_budget - 1
+    is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
+    is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
+    # No request since the backup is older than that.
+    ran_since = select(Batch.running_since).where(Batch.id == Record.batch_id).scalar_subquery()
+    marked = mine.where(_IS_TRUSTED).values(
+        otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),
+        otp1_posts=_count_one_more(Record.otp1_posts, _IS_FIRST_UNSENT),
+        otp2_state=case((or_(_IS_SEED_TRUSTED, _MAY_SECOND_GO), OtpState.SENT), else_=Record.otp2_state),
+        otp2_posts=_count_one_more(Record.otp2_posts, _MAY_SECOND_GO),
+        next_counter=case((is_hotp_trusted, Record.next_counter + skipped), else_=Record.next_counter),
+        pairing=case((_MAY_BE_PAIRED, PairingState.SENT), else_=Record.pairing),
+        pairings=_count_one_more(Record.pairings, and_(_MAY_BE_PAIRED, Record.pairing == PairingState.UNSENT)),
+        pairing_began_at=case((is_never_paired, ran_since), else_=Record.pairing_began_at),
+        otp_sent_at=database.now(),
+    )
+    return connection.execute(marked).rowcount
+
+
+def _count_one_more(column: InstrumentedAttribute[int], condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return column + case((condition, 1), else_=0)

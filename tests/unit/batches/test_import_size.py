@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from models.inventory_job import JobState
-from worker.rules.import_size import choose_size
+from worker.batches.tokens import choose_size
 
 
 @pytest.mark.parametrize(
     ("last_state", "last_size", "size"),
     [
-        (None, 0, 500),
         # Fewer after a failure, down to one.
         (JobState.FAILED, 500, 250),
         (JobState.FAILED, 3, 1),
@@ -31,7 +30,7 @@ def test_fewer_go_after_a_failure_and_more_after_a_success(last_state, last_size
 
 def test_a_token_that_is_refused_comes_to_stand_alone():
     """Of 500 tokens the last makes every job fail that brings it."""
-    left, state, size = 500, None, 0
+    left, state, size = 500, JobState.DONE, 250
     jobs = 0
     while (state, size) != (JobState.FAILED, 1):
         size = min(choose_size(state, size, 500), left)
