@@ -46,7 +46,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Before a run": {
-        "formats": Place("formats", "formats", "List the file formats that are read."),
+        "formats": Place("check", "formats", "List the file formats that are read."),
         "check": Place(
             "check",
             "check",

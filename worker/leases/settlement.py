@@ -31,9 +31,9 @@ from models.batch import BatchState
 from models.record import Record
 from models.record_states import NOBODY, Status
 from worker.database.engine import Database
-from worker.leases.claims import Claim
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
 from worker.leases.moves import is_batch_in, move, write_detail
+from worker.leases.worker import Claim
 from worker.pingone.errors import Answer
 from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Progress, Retry
 

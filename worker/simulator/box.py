@@ -24,9 +24,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 from pydantic import Field
 
-from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
 from worker.simulator.shipment import Expected, MadeShipment, MadeToken, draw_kinds, draw_other_secret, draw_token
-from worker.simulator.world import Settings
+from worker.simulator.world import DeviceSeed, Settings, TokenSeed, UserSeed, WorldSeed
 
 # The names of the files in the box's folder.
 SEEDS, KEY, LIST, EXPECTED = "box.pskc", "box.key", "who.csv", "expected.json"

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from worker.simulator.oath import LOOK_AHEAD, RESYNC_RANGE, hotp
-from worker.simulator.seeding import DeviceSeed, TokenSeed, WorldSeed
+from worker.simulator.world import DeviceSeed, TokenSeed, WorldSeed
 
 K = TypeVar("K", bound=str)
 Kind = Literal[

@@ -22,7 +22,7 @@ from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
 from worker.process.parts import Parts
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 OURS = {"is_device_made": True, "pairing": PairingState.PAIRED}
 

@@ -17,10 +17,9 @@ from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings
-from worker.leases.claims import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
+from worker.leases.worker import Claim, Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
 from worker.rules.progress import Decision, Pause, Retry

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
 from worker.simulator.box import SPECIAL, make_box
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 PROGRAM = "import typer; from worker.cli.simulator import simulator; typer.run(simulator)"
 
