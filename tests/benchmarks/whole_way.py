@@ -39,7 +39,7 @@ from models.record import Record
 from models.record_states import Status
 from worker.database import schema
 from worker.database.engine import Database
-from worker.simulator.box import KEY, LIST, SEEDS, Box, a_few_of_each, make_box
+from worker.simulator.shipment import KEY, LIST, SEEDS, Box, a_few_of_each, make_box
 from worker.simulator.world import DeviceSeed
 
 # Seconds.

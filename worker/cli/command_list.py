@@ -55,9 +55,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Batches": {
-        "load": Place("load", "load", "Load a shipment into the database, for workers that run elsewhere."),
+        "load": Place("run", "load", "Load a shipment into the database, for workers that run elsewhere."),
         "mend": Place(
-            "load",
+            "run",
             "mend",
             "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
             " once more.",
