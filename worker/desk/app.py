@@ -1,6 +1,6 @@
-"""All pages of the desk, put together: which address is which page, and what is said instead. Who may come in, and under
-which name: by a link that works once, or through a proxy that says who it is; which requests another site may have
-made; and what browsers are told that a page may do."""
+"""All pages of the desk, put together: which address is which page, and what is said instead. Who may come in, and
+under which name: by a link that works once, or through a proxy that says who it is; which requests another site may
+have made; and what browsers are told that a page may do."""
 
 from __future__ import annotations
 
