@@ -32,8 +32,8 @@ from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.leases.commands import NotReplayed, Why
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Claim, Leases
+from worker.leases.settlement import CallSummary, Claim
+from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
 from worker.pace.slots import Slot
 from worker.pingone.client import Call

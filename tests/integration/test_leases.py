@@ -16,8 +16,8 @@ from models.batch import BatchState
 from models.reason import CURES, SEED_CURES, PauseReason, Reason
 from models.record_states import FINAL, OtpState, Status
 from worker.batches.commands import Batches
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Claim, Leases
+from worker.leases.settlement import CallSummary, Claim
+from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Retry
 

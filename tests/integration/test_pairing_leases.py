@@ -16,8 +16,8 @@ from models.reason import Reason
 from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Claim, Leases
+from worker.leases.settlement import CallSummary, Claim
+from worker.leases.worker import Leases
 from worker.rules.progress import Active, DeadLetter, OtpProgress, PairingProgress, Retry, SentAgo
 
 UNSENT, SENT, MISSED, PAIRED = PairingState

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import worker.leases.commands
+import worker.leases.settlement
 import worker.leases.worker
 from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
@@ -19,7 +20,7 @@ def moves_the_counter_only_with_the_answer() -> list[Patch]:
     def mark_otp(real: Any, *arguments: Any) -> dict[Any, Any]:
         return real(*arguments) | {Record.next_counter: Record.next_counter}
 
-    return [around(worker.leases.worker, "mark_otp", mark_otp)]
+    return [around(module, "mark_otp", mark_otp) for module in (worker.leases.settlement, worker.leases.worker)]
 
 
 @mutant("and that one or a later one went before")

@@ -18,8 +18,8 @@ from worker.batches.upkeep import Upkeep
 from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Claim, Leases
+from worker.leases.settlement import CallSummary, Claim
+from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
 from worker.rules.progress import Decision, Pause, Retry
