@@ -28,7 +28,7 @@ from models.audit import Action, AuditLine
 from models.authenticated import AuditKeys, UnknownKey
 from worker.config.settings import ConfigError, Settings
 from worker.database.engine import AUDIT_LOCK, Database
-from worker.observability.escaping import escape_line
+from worker.observability.wording import escape_line
 from worker.vault.keys import load_audit_keys
 
 # The file in the home of the embedded stack, in which heads are noted by default.

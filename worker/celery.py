@@ -20,8 +20,8 @@ from kombu.entity import Queue
 
 from worker.config.settings import UNUSABLE_SETUP, ConfigError
 from worker.config.sources import load_settings
-from worker.observability.escaping import escape_line
 from worker.observability.logs import configure_logs
+from worker.observability.wording import escape_line
 from worker.process import broker
 
 ACTIVATE_QUEUE = "oathbulk.activate"

@@ -31,8 +31,8 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import LOAD_LOCK, Database
-from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.observability.wording import agree, count_things
 from worker.reports.facts import RecordCounts, count_records
 
 # What is told of the work.

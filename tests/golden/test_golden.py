@@ -20,7 +20,7 @@ from models.notice import Notice
 from worker.cli.application import make_command
 from worker.cli.command_list import COMMANDS
 from worker.installation.installation import Installation
-from worker.notices.outbox import make_notifier
+from worker.notices import make_notifier
 
 BATCHES = {
     name: shlex.quote(name)

@@ -106,14 +106,28 @@ def test_a_reading_that_began_before_a_loss_tells_nothing_of_it(
     database: MovingDatabase, keyring: Keyring, batch_id: int, job: int
 ) -> None:
     inventory = imports(database, keyring)
-    before = inventory.find_lost(batch_id)
+    before = inventory.begin_reading(batch_id)
     imports(database, keyring).note_lost(batch_id, job)
     inventory.end_reading(batch_id, before)
     assert read(database, Record.import_job_id) == job
     assert read(database, Batch.inventory_read_at) is None
 
-    inventory.end_reading(batch_id, inventory.find_lost(batch_id))
+    inventory.end_reading(batch_id, inventory.begin_reading(batch_id))
     assert read(database, Record.import_job_id) is None
+    assert read(database, Batch.inventory_read_at) is not None
+
+
+def test_a_reading_tells_nothing_of_a_record_that_was_let_go_again_since_it_began(
+    database: MovingDatabase, keyring: Keyring, batch_id: int, job: int
+) -> None:
+    inventory = imports(database, keyring)
+    before = inventory.begin_reading(batch_id)
+    with database.writing() as connection:
+        connection.execute(update(Record).values(scheduled_at=database.now()))
+    inventory.end_reading(batch_id, before)
+    assert read(database, Batch.inventory_read_at) is None
+
+    inventory.end_reading(batch_id, inventory.begin_reading(batch_id))
     assert read(database, Batch.inventory_read_at) is not None
 
 

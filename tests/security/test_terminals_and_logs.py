@@ -22,7 +22,7 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.cli.console import console, print_json
-from worker.observability.escaping import escape, escape_line
+from worker.observability.wording import escape, escape_line
 from worker.reports.export import export
 
 # The title of the window, the whole screen, colours, a line painted over, the same in one byte, and right to left.

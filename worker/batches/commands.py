@@ -36,8 +36,8 @@ from worker.leases.commands import (
     replay,
     take_all_back,
 )
-from worker.observability.counting import agree
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.observability.wording import agree
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
 from worker.pace.search import fix_rate, free_rate
 from worker.rules.hours import DailyHours

@@ -33,9 +33,8 @@ from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake import COLUMNS, Row, RowError, Shipment, UnusableFile
-from worker.observability.counting import agree, count_things
-from worker.observability.escaping import escape_line
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.observability.wording import agree, count_things, escape_line
 from worker.pingone.users import fold_case
 from worker.rules.hours import DailyHours
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps

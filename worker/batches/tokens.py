@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, TextClause, bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -237,6 +237,14 @@ class JobLog:
         return InventoryJob.batch_id == batch_id, InventoryJob.kind == self._kind
 
 
+class InventoryReading(NamedTuple):
+    """One reading of the inventory for a batch: when it began, by the database's clock, and the import jobs that were
+    of unknown fate then."""
+
+    began_at: datetime
+    lost: frozenset[int]
+
+
 class Tokens:
     """Finds the tokens of batches in PingOne's inventory, and imports them. `wait` waits so many seconds."""
 
@@ -265,7 +273,7 @@ class Tokens:
         """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
         anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
         PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
-        lost = self.find_lost(turn.batch_id)
+        reading = self.begin_reading(turn.batch_id)
         try:
             for page in self._clients.reads(environment).list_tokens(make_read, call=call):
                 self.take_in(turn.batch_id, page.items, turn.last_row)
@@ -275,7 +283,7 @@ class Tokens:
             if turn.may_import:
                 raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
             self.assume(turn.batch_id)
-        self.end_reading(turn.batch_id, lost)
+        self.end_reading(turn.batch_id, reading)
 
     def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
         """Read back a token that was in the inventory before its import, and take in what it says."""
@@ -309,21 +317,29 @@ class Tokens:
             _write(connection, findings.found)
             findings.give_up(self._database, connection)
 
-    def find_lost(self, batch_id: int) -> frozenset[int]:
-        """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
+    def begin_reading(self, batch_id: int) -> InventoryReading:
+        """Note what a reading that begins now will tell."""
         with self._database.reading() as connection:
-            return frozenset(self._read_lost(connection, batch_id))
+            began_at = connection.execute(select(self._database.now())).scalar_one()
+            return InventoryReading(began_at, frozenset(self._read_lost(connection, batch_id)))
 
-    def end_reading(self, batch_id: int, told: frozenset[int]) -> None:
-        """Note that the inventory was read to its end. `told`: the jobs of unknown fate when the reading began; their
-        tokens that were not found are not there, and go again. Of a job that was lost since then, another reading has
-        to tell."""
+    def end_reading(self, batch_id: int, reading: InventoryReading) -> None:
+        """Note that the inventory was read to its end. Tokens of jobs of unknown fate that were not found are not
+        there, and go again. Of a job that was lost since the reading began, and of a record that a person has let go
+        again since then, another reading has to tell."""
         with self._database.changing_many() as connection:
-            if told >= self._read_lost(connection, batch_id).keys():
+            came_since = select(Record.id).where(
+                Record.batch_id == batch_id,
+                text(LACKS_TOKEN),
+                Record.scheduled_at > reading.began_at,
+                Record.scheduled_at <= self._database.now(),
+            )
+            is_told = reading.lost >= self._read_lost(connection, batch_id).keys()
+            if is_told and connection.scalar(came_since.limit(1)) is None:
                 read = update(Batch).where(Batch.id == batch_id)
                 connection.execute(read.values(inventory_read_at=self._database.now()))
             not_there = update(Record).where(
-                Record.batch_id == batch_id, Record.import_job_id.in_(told), ~Record.is_in_inventory
+                Record.batch_id == batch_id, Record.import_job_id.in_(reading.lost), ~Record.is_in_inventory
             )
             connection.execute(not_there.values(import_job_id=None))
 

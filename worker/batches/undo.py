@@ -51,8 +51,8 @@ from worker.leases.commands import (
     note_device_gone,
 )
 from worker.leases.queue import Queue
-from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.observability.wording import agree, count_things
 from worker.pace.errors import PaceOutOfReach
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call

@@ -18,18 +18,18 @@ from worker.cli.options import AsJson, File
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.preflight import (
     TOLD_BY_ROWS,
+    describe_all_active,
     print_findings,
     print_refused_rows,
     report_to_json,
     run_preflight,
     write_accepting_command,
 )
-from worker.cli.run import describe_all_active
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
 from worker.intake.formats import FORMATS
-from worker.observability.counting import agree, count_things, format_duration, write_share
+from worker.observability.wording import agree, count_things, format_duration, write_share
 from worker.preflight.findings import ExpectedWork, Level, Report, expect_work
 from worker.reports.export import format_cell
 from worker.vault.otps import Seed

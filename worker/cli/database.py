@@ -17,7 +17,7 @@ from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress import showing_progress
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
-from worker.observability.counting import agree, count_things, format_duration
+from worker.observability.wording import agree, count_things, format_duration
 from worker.vault.keys import AUDIT, ENCRYPTION
 
 app = typer.Typer(

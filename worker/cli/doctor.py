@@ -31,12 +31,11 @@ from models.batch import BatchState
 from models.encrypted import DecryptionError
 from worker import __version__
 from worker.audit import NO_KEY_CURE, find_heads_file
-from worker.cli.console import console, print_json
+from worker.cli.console import console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
 from worker.cli.homes import describe_empty_home
 from worker.cli.hosts import describe_hosts, print_unread_env_file
-from worker.cli.layout import label_text, measure_room
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
@@ -48,9 +47,8 @@ from worker.fleet import read_processes
 from worker.installation import broker_check
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
-from worker.notices.outbox import read_deliveries
-from worker.notices.webhook import redact_url
-from worker.observability.counting import count_things, format_duration
+from worker.notices import read_deliveries, redact_url
+from worker.observability.wording import count_things, format_duration
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError

@@ -20,7 +20,7 @@ from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
-from worker.observability.counting import agree, count_things
+from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.overview import read_overview
 from worker.reports.search import NotKept

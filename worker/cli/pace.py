@@ -13,7 +13,7 @@ from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation, NothingLoaded
-from worker.observability.counting import format_duration
+from worker.observability.wording import format_duration
 from worker.pace.paces import GroupPace, PaceMemory, describe_known, read_group
 from worker.pace.rate_groups import PURPOSES, RateGroup
 from worker.reports.sentences import describe_pace

@@ -71,6 +71,12 @@ def find_loaded_as(installation: Installation, shipment: Shipment, environment: 
         return find_loaded(connection, environment_id, shipment.fingerprint)
 
 
+def describe_all_active(file: Path, rows: int) -> str:
+    """Say that no row of a file is left to do."""
+    tokens = "The token of its one row is" if rows == 1 else f"The tokens of all its {rows:,} rows are"
+    return f"{file}: nothing is left to do. {tokens} active already."
+
+
 def examine(
     installation: Installation,
     shipment: Shipment,

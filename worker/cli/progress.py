@@ -11,7 +11,7 @@ from rich.progress import Progress as Steps
 from rich.text import Text
 
 from worker.cli.console import can_redraw, error_console
-from worker.observability.counting import format_duration
+from worker.observability.wording import format_duration
 
 # Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
 LINE_EVERY = 10.0

@@ -15,7 +15,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
-from worker.observability.counting import count_things
+from worker.observability.wording import count_things
 from worker.purging import Candidate, Erased, Erasure, Plan, Purging
 
 # A number of days; more than a century is a slip of the keyboard.

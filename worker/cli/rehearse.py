@@ -29,7 +29,7 @@ from worker.embedded.home import EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
-from worker.observability.counting import agree, count_things
+from worker.observability.wording import agree, count_things
 from worker.preflight.findings import Question
 from worker.reports.stall import Rehearsal
 from worker.simulator.shipment import (

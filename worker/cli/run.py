@@ -30,12 +30,11 @@ from worker.batches.finding import (
 )
 from worker.batches.loading import AllActive, Loaded, Loader, describe_known
 from worker.batches.mending import Mender, allow_as_before
-from worker.cli.console import can_redraw, console, error_console, print_json
+from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import find_rehearsal, open_installation_with, print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.layout import measure_room
 from worker.cli.load_options import (
     Accept,
     LoadOptions,
@@ -46,7 +45,14 @@ from worker.cli.load_options import (
     write_words,
 )
 from worker.cli.options import AsJson, BatchName, File, Offline, Ticket
-from worker.cli.preflight import examine, find_loaded_as, findings_to_json, print_refused_rows, refused_to_json
+from worker.cli.preflight import (
+    describe_all_active,
+    examine,
+    find_loaded_as,
+    findings_to_json,
+    print_refused_rows,
+    refused_to_json,
+)
 from worker.cli.progress import showing_progress
 from worker.cli.status import draw_any, is_over, watch
 from worker.embedded.home import EmbeddedError, lock_home, note_run
@@ -54,8 +60,8 @@ from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet, read_statuses
 from worker.installation.stack import Stack
 from worker.intake import RowError, Shipment, UnusableFile
-from worker.notices.outbox import make_notifier
-from worker.observability.counting import agree, count_things
+from worker.notices import make_notifier
+from worker.observability.wording import agree, count_things
 from worker.pingone.auth import AccessTokens
 from worker.preflight.findings import Report
 from worker.reports import facts
@@ -232,12 +238,6 @@ def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
         print_json(_to_json(nothing) | {"batch": None, "refused": []})
     else:
         console.print(f"{describe_all_active(file, rows)} No batch was made of it.", soft_wrap=True)
-
-
-def describe_all_active(file: Path, rows: int) -> str:
-    """Say that no row of a file is left to do."""
-    tokens = "The token of its one row is" if rows == 1 else f"The tokens of all its {rows:,} rows are"
-    return f"{file}: nothing is left to do. {tokens} active already."
 
 
 # Seconds between two looks at the batches.

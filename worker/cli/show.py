@@ -14,14 +14,12 @@ from rich.text import Text
 
 from models.reason import Reason
 from models.record_states import Status
-from worker.cli.console import console, print_json
+from worker.cli.console import GAP, Room, align, console, label_text, measure_room, print_json
 from worker.cli.homes import find_rehearsal, open_installation_with
-from worker.cli.layout import GAP, Room, align, label_text, measure_room
 from worker.cli.options import AsJson, RowStatus, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
-from worker.observability.counting import agree, count_things, format_moment
-from worker.observability.escaping import escape_line
+from worker.observability.wording import agree, count_things, escape_line, format_moment
 from worker.reports.search import Findings, Read, Sought, name_user, search
 from worker.reports.sentences import describe_nothing_found, describe_refused
 from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts

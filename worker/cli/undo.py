@@ -24,7 +24,7 @@ from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
 from worker.intake import open_serial_list
-from worker.observability.counting import agree, count_things
+from worker.observability.wording import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.facts import read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify

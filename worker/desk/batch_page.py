@@ -12,8 +12,7 @@ from markupsafe import Markup, escape
 
 from worker import __version__
 from worker.desk.chart import draw_chart
-from worker.observability.counting import count_things, format_moment
-from worker.observability.escaping import escape_line
+from worker.observability.wording import count_things, escape_line, format_moment
 from worker.reports import sentences, token_history
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview

@@ -23,8 +23,8 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, PaceCommands
 from worker.batches.finding import UnknownBatch
-from worker.desk.app import FORM_KEY, Door, Forms, Visitor
 from worker.desk.batch_page import describe_batch, make_environment, write_file
+from worker.desk.doors import FORM_KEY, Door, Forms, Visitor
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_histories, read_statuses
 from worker.reports.export import export

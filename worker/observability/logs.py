@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO, TypeAlias
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from worker.observability.escaping import escape, escape_line
+from worker.observability.wording import escape, escape_line
 
 # The form of a line; `auto`: text on a terminal, JSON elsewhere.
 LogFormat: TypeAlias = Literal["auto", "json", "text"]

@@ -19,8 +19,8 @@ from worker.batches.loading import CHUNK, Conflicts, LoadCounts, Loaded, describ
 from worker.batches.mending import Corrections, MendedBatch
 from worker.config.settings import Settings
 from worker.intake import Leftovers, Row, RowError, Shipment
-from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.observability.wording import count_things
 from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_tokens
 from worker.vault.otps import OtpPair, Seed
 

@@ -12,13 +12,13 @@ from typing import TypeVar
 import tenacity
 
 from models.reason import Reason
-from worker.batches.preparation import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
 from worker.batches.tokens import find_difference, list_tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Row, Switches
-from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.observability.wording import count_things
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call

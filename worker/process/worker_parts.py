@@ -9,7 +9,8 @@ from models.reason import PauseReason
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
-from worker.batches.preparation import Failures, People, Preparation
+from worker.batches.people import People
+from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
@@ -18,7 +19,7 @@ from worker.dispatch import Broker, Dispatcher
 from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.notices.outbox import Notifier, make_notifier
+from worker.notices import Notifier, make_notifier
 from worker.process.part import part
 from worker.process.parts import Parts
 from worker.records import WORKER_ENDS, Activation, fail_if_dead_letter

@@ -20,7 +20,7 @@ from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch, is_of_kept_batch
 from worker.database.engine import Database
-from worker.observability.counting import agree, count_things
+from worker.observability.wording import agree, count_things
 
 # What names a person beside the id of its user.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)

@@ -14,7 +14,7 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
 from worker.leases.commands import NotReplayed, Why
-from worker.observability.counting import agree, count_things, format_duration, format_moment, write_share
+from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall, write_run

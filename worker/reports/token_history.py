@@ -26,8 +26,7 @@ from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.leases.commands import is_replayable
-from worker.observability.counting import count_things, format_duration, format_moment
-from worker.observability.escaping import escape_line
+from worker.observability.wording import count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.facts import take_environment_for_license

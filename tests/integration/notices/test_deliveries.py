@@ -14,8 +14,7 @@ from support.data.notice_desk import NoticeDesk
 from support.servers.raw_server import RawServer
 
 from models.record_states import Status
-from worker.notices.outbox import GIVEN_UP_AFTER, LEASE, Outbox, read_deliveries
-from worker.notices.webhook import Reply, Webhook
+from worker.notices import GIVEN_UP_AFTER, LEASE, Outbox, Reply, Webhook, read_deliveries
 
 FAILS = Reply(500, "HTTP 500")
 

@@ -22,7 +22,7 @@ from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
-from worker.notices.outbox import make_notifier
+from worker.notices import make_notifier
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.stall import STILL_AFTER
 from worker.rules.breaker import Thresholds

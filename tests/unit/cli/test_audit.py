@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from worker.cli.audit import _draw_table
-from worker.cli.layout import PIPE, Room
+from worker.cli.console import PIPE, Room
 
 AT = datetime(2026, 7, 1, 8, 0, tzinfo=UTC)
 FACTS = {"file": "boxes/july.csv", "records": 3000, "rows_refused": 0, "environment": "default"}

@@ -9,7 +9,7 @@ from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, 
 
 from models.reason import CURES, Reason
 from models.record_states import Status
-from worker.cli.layout import Room
+from worker.cli.console import Room
 from worker.cli.show import draw_history
 from worker.reports.token_history import NextStep, TokenHistory, describe_attempt, tell_attempts
 

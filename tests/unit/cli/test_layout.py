@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from worker.cli.layout import PIPE, Room, align, label_text, wrap
+from worker.cli.console import PIPE, Room, align, label_text, wrap
 
 EXPORT = "oathbulk export july --left -o july-left.csv"
 

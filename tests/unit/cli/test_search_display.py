@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 from support.data.histories import DEVICE, NOW, USER, make_row, refused_line
 
-from worker.cli.layout import PIPE, Room
+from worker.cli.console import PIPE, Room
 from worker.cli.show import draw_findings
 from worker.reports.search import Findings, Sought
 

@@ -13,7 +13,7 @@ from support.data.statuses import CANCELLED, FINISHED, LOADED, PAUSED, RUNNING, 
 
 from models.reason import CURES, SEED_CURES, Reason
 from models.record_states import Status
-from worker.cli.layout import PIPE, Room
+from worker.cli.console import PIPE, Room
 from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
 from worker.reports.facts import BatchStatus
 from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES, describe_outlook

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from worker.desk.batch_page import make_environment, mark_code, write_exact_share
-from worker.observability.counting import write_share
+from worker.observability.wording import write_share
 
 
 def test_commands_in_a_sentence_are_set_as_code() -> None:

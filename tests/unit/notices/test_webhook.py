@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 from support.servers.raw_server import RawServer
 
-from worker.notices.webhook import Webhook, redact_url
+from worker.notices import Webhook, redact_url
 
 AT = 1_790_000_000
 SECRET = "a secret that nobody guesses"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.observability.counting import agree, count_things
+from worker.observability.wording import agree, count_things
 
 
 def test_one_thing_is_not_written_as_many() -> None:

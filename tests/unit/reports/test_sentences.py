@@ -16,14 +16,14 @@ from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
+from worker.cli.console import Room
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
-from worker.cli.layout import Room
 from worker.cli.run import choose_exit_code
 from worker.cli.status import draw_batch, draw_batches
 from worker.fleet import KnownProcess
 from worker.leases.commands import NotReplayed, Why
-from worker.observability.counting import format_duration, format_moment
+from worker.observability.wording import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.search import Sought

@@ -1,8 +1,9 @@
-"""Counts, shares, times and spans of time in a sentence, and words that agree with them, so that one is not written as
-if it were many."""
+"""How things are written for a person: counts, shares, times and spans of time in a sentence; and text from outside
+made safe to show, so that it neither steers a terminal nor looks like another line."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 
@@ -37,3 +38,22 @@ def format_duration(seconds: float) -> str:
 def format_moment(at: datetime | None) -> str:
     """Write a time in UTC for a person, to the second: `2026-11-25 21:00:05`; empty for None."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+# Control characters but tabs and line feeds; separators of lines and paragraphs; what turns the direction of writing;
+# and halves of characters (surrogates), which the name of a file may hold and no terminal can show.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escape(text: str) -> str:
+    """Make a text safe to show; its line feeds and tabs stay."""
+    return _CONTROLS.sub(_show_code, text)
+
+
+def escape_line(text: str) -> str:
+    """Make a text safe to show in one line: line feeds are shown as \\n."""
+    return escape(text).replace("\n", "\\n")
+
+
+def _show_code(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
