@@ -1,6 +1,6 @@
-"""What the pages type is typed, in the order of the page, on a fresh home beside a simulated tenant; and what they show
-of the output is compared with what came. `support/pages/typed.py` says how a page marks both. The pages of
-docs/situations/ have a test of their own."""
+"""What the pages type is typed, in the order of the page or of its section, on a fresh home beside a simulated tenant;
+and what they show of the output is compared with what came. `support/pages/typed.py` says how a page marks both.
+docs/situations.md has a test of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from support.pages.places import Place, Situation, box, type_page
-from support.pages.reading import PAGES, find_blocks, read_page
+from support.pages.reading import PAGES, find_blocks, find_sections, read_page
 
 from worker.simulator.oath import hotp
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, PairRow, make_shipment
@@ -165,10 +165,19 @@ THOROUGH = {
 }
 
 
+def list_typing(page: str) -> set[str]:
+    """List what is typed at one time: a whole page; or each of its sections, where one of them has a situation of its
+    own."""
+    text = read_page(page)
+    sections = {f"{page}#{anchor}": section for anchor, section in find_sections(text).items() if anchor}
+    has_own = sections.keys() & (QUICK | THOROUGH).keys()
+    parts = sections if has_own else {page: text}
+    return {name for name, part in parts.items() if any(block.typed for block in find_blocks(part))}
+
+
 def test_every_page_that_types_something_is_typed_or_says_why_not() -> None:
-    typing = {page for page in PAGES if any(block.typed for block in find_blocks(read_page(page)))}
-    situations = {page for page in typing if page.startswith("docs/situations/")}
-    assert typing - situations == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
+    typing = set[str]().union(*(list_typing(page) for page in PAGES if not page.startswith("docs/situations")))
+    assert typing == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
 
 
 @pytest.mark.parametrize("page", QUICK)
