@@ -176,7 +176,7 @@ def list_typing(page: str) -> set[str]:
 
 
 def test_every_page_that_types_something_is_typed_or_says_why_not() -> None:
-    typing = set[str]().union(*(list_typing(page) for page in PAGES if not page.startswith("docs/situations")))
+    typing = set[str]().union(*(list_typing(page) for page in PAGES if page != "docs/situations.md"))
     assert typing == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
 
 
