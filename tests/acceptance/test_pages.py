@@ -26,7 +26,7 @@ SECRET = bytes(range(20))
 # Pages of which some lines cannot be typed here, and why. What they say to `oathbulk` is read by its parser all the
 # same (unit/test_pages.py).
 ELSEWHERE = {
-    "README.md": "begins with a clone and an installation; quick-start.md and situations/ type the same commands",
+    "README.md": "begins with a clone and an installation; quick-start.md and situations.md type the same commands",
     "docs/deployment.md": "docker, keyring, openssl, and workers that run until they are ended",
     "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
     "docs/installing.md": "pip, pipx, uv, docker, sudo; unit/test_installing_page.py compares what it names",
@@ -117,11 +117,11 @@ def restore_the_backup(place: Place) -> None:
 MENDABLE = make_shipment(12, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1))
 LOADED = {"oathbulk load july.csv --offline": 0}
 QUICK = {
-    "docs/doctor.md": Situation(
+    "docs/commands.md#doctor": Situation(
         make_shipment(2), LOADED, {"oathbulk doctor": lambda place: place.home.chmod(0o755)}, pairs="july.csv"
     ),
     "docs/keys.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
-    "docs/preflight.md": Situation(
+    "docs/commands.md#check": Situation(
         make_shipment(12),
         on_the_way={"oathbulk load": lambda place: place.pingone.make_older(hours=21)},
         pairs="pallet-7.csv",
@@ -134,7 +134,7 @@ QUICK = {
     ),
 }
 THOROUGH = {
-    "docs/mending.md": Situation(
+    "docs/commands.md#mend": Situation(
         make_shipment(6, hopeless={"wrong_otp": 1}, seed=3),
         {"oathbulk run july.csv": 1, "oathbulk load august.csv --offline": 0},
         {
@@ -143,7 +143,6 @@ THOROUGH = {
             "oathbulk mend august": write_new_device_ids,
         },
     ),
-    "docs/first-morning.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
     "docs/privacy.md": Situation(
         make_shipment(6, hopeless={"locked": 1}),
         {"oathbulk run july.csv --accept user_not_found": 0, "oathbulk run june.csv --accept user_not_found": 1},
@@ -155,10 +154,10 @@ THOROUGH = {
         {"oathbulk db restored": restore_the_backup},
         pairs="july.csv",
     ),
-    "docs/simulator.md": Situation(
+    "docs/commands.md#simulator": Situation(
         MENDABLE, on_the_way={"oathbulk mend pairs": lambda place: press_tokens_of(place, "pairs-left.csv")}
     ),
-    "docs/undo.md": Situation(
+    "docs/commands.md#undo": Situation(
         box(),
         {"oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair --batch july --canary 4": 4},
     ),
