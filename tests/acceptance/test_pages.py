@@ -27,7 +27,7 @@ SECRET = bytes(range(20))
 # same (unit/test_pages.py).
 ELSEWHERE = {
     "README.md": "begins with a clone and an installation; quick-start.md and situations/ type the same commands",
-    "docs/deployment.md": "pip, docker, sudo, openssl, and workers that run until they are ended; unit/test_installing_page.py",
+    "docs/deployment.md": "pip, docker, sudo, workers that run until they are ended; unit/test_installing_page.py",
     "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
     "docs/monitoring.md": "serves until Ctrl-C; integration/test_metrics.py reads it",
     "docs/operating.md#upgrade": "git, docker, sudo, and two versions; integration/test_old_code.py",

@@ -1,5 +1,5 @@
-"""*Install* of docs/deployment.md and the Dockerfile name what is there: targets of make, locks, extras, units, files to
-copy."""
+"""Installing, in docs/deployment.md, and the Dockerfile name what is there: targets of make, locks, extras, units,
+files."""
 
 from __future__ import annotations
 
