@@ -83,11 +83,10 @@ def test_what_accept_takes_is_what_is_asked_and_nothing_else() -> None:
     assert names.union(DEVICE_TEXTS, TOKEN_TEXTS, PERSON_TEXTS) == set(Question)
 
 
-@pytest.mark.parametrize("page", ["troubleshooting", "doctor"])
-def test_every_check_of_doctor_is_there(page: str) -> None:
+def test_every_check_of_doctor_is_there() -> None:
     names = find_names("worker/cli/doctor", MAKES_CHECK)
     assert role_checks.USERS.check in names
-    table = SECTIONS["What doctor finds"] if page == "troubleshooting" else read_page("docs/doctor.md")
+    table = read_page("docs/commands.md#doctor")
     assert [name for name in sorted(names) if f"`{name}`" not in table] == []
 
 
