@@ -26,7 +26,7 @@ SECRET = bytes(range(20))
 # Pages of which some lines cannot be typed here, and why. What they say to `oathbulk` is read by its parser all the
 # same (unit/test_pages.py).
 ELSEWHERE = {
-    "README.md": "begins with a clone and an installation; quick-start.md and situations/ type the same commands",
+    "README.md": "begins with a clone and an installation; quick-start.md and situations.md type the same commands",
     "docs/deployment.md": "pip, docker, sudo, workers that run until they are ended; unit/test_installing_page.py",
     "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
     "docs/monitoring.md": "serves until Ctrl-C; integration/test_metrics.py reads it",
@@ -115,11 +115,11 @@ def restore_the_backup(place: Place) -> None:
 MENDABLE = make_shipment(12, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1))
 LOADED = {"oathbulk load july.csv --offline": 0}
 QUICK = {
-    "docs/doctor.md": Situation(
+    "docs/commands.md#doctor": Situation(
         make_shipment(2), LOADED, {"oathbulk doctor": lambda place: place.home.chmod(0o755)}, pairs="july.csv"
     ),
     "docs/operating.md#keys": Situation(make_shipment(2), LOADED, pairs="july.csv"),
-    "docs/preflight.md": Situation(
+    "docs/commands.md#check": Situation(
         make_shipment(12),
         on_the_way={"oathbulk load": lambda place: place.pingone.make_older(hours=21)},
         pairs="pallet-7.csv",
@@ -132,7 +132,7 @@ QUICK = {
     ),
 }
 THOROUGH = {
-    "docs/mending.md": Situation(
+    "docs/commands.md#mend": Situation(
         make_shipment(6, hopeless={"wrong_otp": 1}, seed=3),
         {"oathbulk run july.csv": 1, "oathbulk load august.csv --offline": 0},
         {
@@ -141,7 +141,6 @@ THOROUGH = {
             "oathbulk mend august": write_new_device_ids,
         },
     ),
-    "docs/first-morning.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
     "docs/operating.md#purge": Situation(
         make_shipment(6, hopeless={"locked": 1}),
         {"oathbulk run july.csv --accept user_not_found": 0, "oathbulk run june.csv --accept user_not_found": 1},
@@ -158,10 +157,10 @@ THOROUGH = {
         {"oathbulk db restored": restore_the_backup},
         pairs="july.csv",
     ),
-    "docs/simulator.md": Situation(
+    "docs/commands.md#simulator": Situation(
         MENDABLE, on_the_way={"oathbulk mend pairs": lambda place: press_tokens_of(place, "pairs-left.csv")}
     ),
-    "docs/undo.md": Situation(
+    "docs/commands.md#undo": Situation(
         box(),
         {"oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair --batch july --canary 4": 4},
     ),
@@ -179,7 +178,7 @@ def list_typing(page: str) -> set[str]:
 
 
 def test_every_page_that_types_something_is_typed_or_says_why_not() -> None:
-    typing = set[str]().union(*(list_typing(page) for page in PAGES if not page.startswith("docs/situations")))
+    typing = set[str]().union(*(list_typing(page) for page in PAGES if page != "docs/situations.md"))
     assert typing == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
 
 

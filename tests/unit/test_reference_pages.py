@@ -30,5 +30,5 @@ def test_every_exit_code_is_explained_in_the_words_of_the_code() -> None:
     source = (CHECKOUT / "worker" / "cli" / "exit_codes.py").read_text()
     in_code = {match[2]: match[1] for match in re.finditer(r"^# (.*)\n[A-Z_]+ = (\d+)$", source, re.MULTILINE)}
     assert {int(code) for code in in_code} == {value for name, value in vars(exit_codes).items() if name.isupper()}
-    page = read_page("docs/exit-codes.md")
+    page = read_page("docs/commands.md#exit-codes")
     assert dict(re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE)) == in_code

@@ -91,7 +91,7 @@ def read_settings(changes: dict[str, Any]) -> Settings:
     """Make the settings of a simulator from what differs from its defaults. Raises Unfit."""
     for name in changes.keys() - Settings.model_fields.keys():
         near = get_close_matches(name, Settings.model_fields, n=1)
-        cure = f"did you mean {near[0]}?" if near else "docs/simulator.md lists all"
+        cure = f"did you mean {near[0]}?" if near else "docs/deployment.md lists all"
         raise Unfit(f"--set {name}: no setting of the simulator; {cure}")
     try:
         return Settings().with_changes(changes)
