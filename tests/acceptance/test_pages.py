@@ -27,12 +27,10 @@ SECRET = bytes(range(20))
 # same (unit/test_pages.py).
 ELSEWHERE = {
     "README.md": "begins with a clone and an installation; quick-start.md and situations.md type the same commands",
-    "docs/deployment.md": "docker, keyring, openssl, and workers that run until they are ended",
+    "docs/deployment.md": "pip, docker, sudo, workers that run until they are ended; unit/test_installing_page.py",
     "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
-    "docs/installing.md": "pip, pipx, uv, docker, sudo; unit/test_installing_page.py compares what it names",
     "docs/monitoring.md": "serves until Ctrl-C; integration/test_metrics.py reads it",
-    "docs/pausing.md": "a run that waits for the hours of a night; acceptance/test_hours_and_quotas.py",
-    "docs/upgrading.md": "git, docker, sudo, and two versions; integration/test_old_code.py",
+    "docs/operating.md#upgrade": "git, docker, sudo, and two versions; integration/test_old_code.py",
 }
 HUNDRED_DAYS = (
     "UPDATE record SET finalized_at = datetime(finalized_at, '-100 days') || '.000000'",
@@ -120,7 +118,7 @@ QUICK = {
     "docs/commands.md#doctor": Situation(
         make_shipment(2), LOADED, {"oathbulk doctor": lambda place: place.home.chmod(0o755)}, pairs="july.csv"
     ),
-    "docs/keys.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
+    "docs/operating.md#keys": Situation(make_shipment(2), LOADED, pairs="july.csv"),
     "docs/commands.md#check": Situation(
         make_shipment(12),
         on_the_way={"oathbulk load": lambda place: place.pingone.make_older(hours=21)},
@@ -143,12 +141,17 @@ THOROUGH = {
             "oathbulk mend august": write_new_device_ids,
         },
     ),
-    "docs/privacy.md": Situation(
+    "docs/operating.md#purge": Situation(
         make_shipment(6, hopeless={"locked": 1}),
         {"oathbulk run july.csv --accept user_not_found": 0, "oathbulk run june.csv --accept user_not_found": 1},
         {"oathbulk run july.csv": write_files_with_names, "oathbulk purge --older-than": let_a_hundred_days_pass},
     ),
-    "docs/restoring.md": Situation(
+    "docs/security.md#what-is-kept-about-people": Situation(
+        make_shipment(4),
+        {"oathbulk run july.csv --accept user_not_found": 0},
+        {"oathbulk run july.csv": write_files_with_names},
+    ),
+    "docs/operating.md#after-a-restore": Situation(
         make_shipment(6),
         {"oathbulk run july.csv --canary 2": 4},
         {"oathbulk db restored": restore_the_backup},

@@ -54,16 +54,10 @@ def test_every_cause_of_a_stall_is_there() -> None:
     assert set(Cause) <= set(read_first_column("Nothing moves"))
 
 
-def test_every_reason_of_a_pause_is_there_and_on_the_page_of_pauses() -> None:
+def test_every_reason_of_a_pause_is_there() -> None:
     assert sorted(read_first_column("A batch is paused")) == sorted(PauseReason)
     (first,) = re.findall(r"^`Paused.*go on by themselves", SECTIONS["A batch is paused"], re.MULTILINE)
     assert set(re.findall(r"\((\w+)\)", first)) == PASSING
-    table = read_page("docs/pausing.md").split("## ")[0]
-    assert [reason for reason in PauseReason if f"`{reason}`" not in table] == []
-
-
-def test_every_cause_is_on_the_page_of_pauses() -> None:
-    assert [cause for cause in Cause if f"| `{cause}` |" not in read_page("docs/pausing.md")] == []
 
 
 def test_every_reason_of_a_dead_letter_is_there() -> None:
@@ -86,11 +80,10 @@ def test_what_accept_takes_is_what_is_asked_and_nothing_else() -> None:
     assert names.union(DEVICE_TEXTS, TOKEN_TEXTS, PERSON_TEXTS) == set(Question)
 
 
-@pytest.mark.parametrize("page", ["troubleshooting", "commands"])
-def test_every_check_of_doctor_is_there(page: str) -> None:
+def test_every_check_of_doctor_is_there() -> None:
     names = find_names("worker/cli/doctor", MAKES_CHECK)
     assert role_checks.USERS.check in names
-    table = SECTIONS["What doctor finds"] if page == "troubleshooting" else read_page("docs/commands.md#doctor")
+    table = read_page("docs/commands.md#doctor")
     assert [name for name in sorted(names) if f"`{name}`" not in table] == []
 
 

@@ -71,7 +71,7 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
         return Finding("workers", "none runs now")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
-        cure = "end and start them, one by one: docs/upgrading.md"
+        cure = "end and start them, one by one: docs/operating.md"
         return fault("workers", f"of another version than this command, {version}: {named}", cure)
     return Finding("workers", f"{len(fleet.alive)} at work, of version {version}")
 
