@@ -157,9 +157,6 @@ THOROUGH = {
         {"oathbulk db restored": restore_the_backup},
         pairs="july.csv",
     ),
-    "docs/commands.md#simulator": Situation(
-        MENDABLE, on_the_way={"oathbulk mend pairs": lambda place: press_tokens_of(place, "pairs-left.csv")}
-    ),
     "docs/commands.md#undo": Situation(
         box(),
         {"oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair --batch july --canary 4": 4},

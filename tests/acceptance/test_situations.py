@@ -76,8 +76,7 @@ def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
 SITUATIONS = {
     "i-have-otp-pairs": Situation(make_shipment(10)),
     "i-have-a-file-of-seeds-and-its-key": Situation(box()),
-    "the-tokens-are-imported-already": Situation(box(imported_before=10)),
-    "they-are-paired-already": Situation(box(paired_before=8, active_before=2)),
+    "they-are-imported-or-paired-already": Situation(box(imported_before=5, paired_before=4, active_before=1)),
     "some-failed-what-now": Situation(
         box(user_not_found=1, too_many_devices=1),
         {f"{RUN} --accept user_not_found --accept too_many_devices": 1},
