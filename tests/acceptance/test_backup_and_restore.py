@@ -123,7 +123,7 @@ def test_a_dump_of_postgresql_is_put_back_with_its_keys_and_its_audit(desk, post
     assert str(make_url(postgres_url).password) not in told.stderr
     dump = str(desk.folder / "copy.dump")
     # The command that was named, with a file of ours.
-    postgres_server.run_tool(*shlex.split(told.stderr.partition(" Backups): ")[2].replace("FILE", dump)))
+    postgres_server.run_tool(*shlex.split(told.stderr.partition(" Back up): ")[2].replace("FILE", dump)))
 
     with postgres_server.database() as restored_url:
         url = make_url(restored_url)
