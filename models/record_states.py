@@ -65,7 +65,8 @@ class PairingState(StrEnum):
     """What is written down of the pairing that makes a record's device. Each member says what is true of it, and who
     takes it further."""
 
-    # No request to pair is out, and none may have made a device. It is paired if the record has no device.
+    # No request to pair is out, and none may have made a device. It is paired if the record has no device. With a
+    # device id: PingOne's inventory has shown that device, which may be ACTIVE; it is read before an OTP is sent.
     UNSENT = "unsent"
     # A request was about to go out, and no answer is written down: it may have made a device. Or one may have gone out
     # since the backup that the database was restored from. The token is looked up in PingOne before it is paired again.

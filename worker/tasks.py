@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from models.encrypted import DecryptionError
 from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
-from worker.dispatch.publishing import CeleryBroker
+from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
 from worker.process import affinity, broker
-from worker.process.start_check import AwayLines, end_if_unusable
+from worker.process.start_check import AwayLines, end_if_unfit, end_if_unusable
 from worker.process.worker_parts import WorkerParts
-from worker.records.outcome import DeadLettered
+from worker.records import DeadLettered
 
 # The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
 only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None
@@ -26,43 +26,23 @@ parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QU
 
 
 @worker_init.connect
-def check_settings(**_signal: object) -> None:
-    """End the process where settings are missing. It would take up message after message in vain, beside other workers
-    that could do the work."""
+def begin(**_signal: object) -> None:
+    """End the process where it could do no work: it would take up message after message in vain, beside other workers
+    that could. So where settings are missing; where the database is a standby, lacks the schema, or can't be worked
+    with for another lasting reason; and where others work and it could not."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
-
-
-@worker_init.connect
-def check_database(**_: object) -> None:
-    """End the process where the database is a standby, lacks the schema, or can't be worked with for another lasting
-    reason; and write one line a minute while it is away later on."""
     end_if_unusable(parts.database)
-    # Where Celery writes that a task has failed.
+    end_if_unfit(parts.database, parts.processes, parts.environments, parts.clients, settings.tuning.call_deadline)
+    # Where Celery writes that a task has failed: one line a minute, while the database is away later on.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())
-
-
-@worker_init.connect
-def check_fitness(**_: object) -> None:
-    """End the process where others work and it could not."""
-    parts.start_check.end_if_unfit()
-
-
-@worker_init.connect
-def mend_request_sets(**_: object) -> None:
-    """Make Celery's sets of tasks in hand fit for threads that change them while others go through them."""
     broker.mend_request_sets()
 
 
 @worker_ready.connect
 def show_life(**_: object) -> None:
-    """Say every few seconds that this process lives."""
+    """Say every few seconds that this process lives, and keep its threads on one processor, if the settings say so."""
     parts.fitness.start_watching()
-
-
-@worker_ready.connect
-def keep_threads_on_one_processor(**_: object) -> None:
-    """Keep all threads of this process on one processor, if the settings say so."""
     if settings.one_processor:
         affinity.start()
 

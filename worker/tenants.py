@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -19,7 +19,7 @@ from models.record_states import Status
 from models.tenant_fact import FactName, TenantFact
 from worker import audit
 from worker.audit import Actor
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.database.engine import Database
 from worker.rules.resync import Answer, NeedsFlag, ResyncKnowledge, learn
 
@@ -42,33 +42,26 @@ LEARNT = {
 }
 
 
-class Resync(Protocol):
-    """Whether OTP 1 goes with `oathResync`. `is_open`: it is not known for good."""
-
-    @property
-    def is_open(self) -> bool: ...
-
-    def sends_flag(self) -> bool: ...
-
-    def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None: ...
-
-
-class FixedResync:
-    """A person has said it, so there is nothing to learn."""
-
-    is_open = False
+class Resync:
+    """Whether OTP 1 goes with `oathResync`, as a person has said it, so that there is nothing to learn."""
 
     def __init__(self, sends_flag: bool) -> None:
         self._sends_flag = sends_flag
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not known for good."""
+        return False
+
     def sends_flag(self) -> bool:
+        """Whether OTP 1 goes with `oathResync` now."""
         return self._sends_flag
 
     def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
-        pass
+        """Learn from the answer to an OTP 1 of this record."""
 
 
-class LearntResync:
+class LearntResync(Resync):
     """What an environment has shown so far. Thread-safe.
 
     While every answer counts, it is read for every record, since another worker may have learnt it; later once a

@@ -63,7 +63,7 @@ def test_a_canary_goes_alone_and_the_rest_after_a_resume(set_out):
 
 @pytest.mark.faults
 def test_an_outage_is_sat_out_and_costs_no_record(set_out):
-    few = {"_OATHBULK_TUNING__breaker_unanswered": "6"}
+    few = {"_OATHBULK_TUNING__breaker__unanswered": "6"}
     desk, simulator = set_out(make_shipment(60), few, latency=0.05)
     run = desk.start("run", "shipment.csv")
     wait_until(lambda: simulator.posts() >= 12, PATIENCE, "a part of the tokens went")
@@ -97,7 +97,7 @@ def test_an_outage_is_sat_out_and_costs_no_record(set_out):
 @pytest.mark.faults
 @pytest.mark.parametrize("status", [404, 403])
 def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on_a_device(set_up, status):
-    few = {"_OATHBULK_TUNING__breaker_unanswered": "6", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
+    few = {"_OATHBULK_TUNING__breaker__unanswered": "6", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
     desk, pingone = set_up(make_tokens(60), **few)
     run = desk.start("run", "shipment.csv", "--json")
     wait_until(lambda: len(pingone.posts) >= 12, PATIENCE, "a part of the tokens went")
@@ -167,7 +167,7 @@ def test_a_secret_that_is_changed_while_it_runs_pauses_it_until_it_is_told(set_o
 
 
 def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
-    few = {"_OATHBULK_TUNING__breaker_forbidden": "4"}
+    few = {"_OATHBULK_TUNING__breaker__forbidden": "4"}
     desk, simulator = set_out(make_shipment(30), few, forbidden_groups=get_args(Group))
 
     result = desk.oathbulk("run", "shipment.csv", "--json")
@@ -189,7 +189,7 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
 
 @pytest.mark.faults
 def test_devices_that_pingone_has_deleted_pause_it_and_cost_no_otp(set_out):
-    few = {"_OATHBULK_TUNING__breaker_devices_gone": "4"}
+    few = {"_OATHBULK_TUNING__breaker__devices_gone": "4"}
     desk, _ = set_out(make_shipment(60, hopeless={"unknown_device": 60}), few)
 
     result = desk.oathbulk("run", "shipment.csv", "--json", "--accept", "token_not_in_inventory")

@@ -25,11 +25,11 @@ pytestmark = pytest.mark.faults
 # All at once; and no breaker, since what befalls one record of a batch here befalls each.
 SETTINGS = PRODUCTION | {
     "_OATHBULK_TUNING__window": "1000",
-    "_OATHBULK_TUNING__breaker_devices_gone": "1000",
-    "_OATHBULK_TUNING__breaker_refused": "1000",
-    "_OATHBULK_TUNING__breaker_spent": "1000",
+    "_OATHBULK_TUNING__breaker__devices_gone": "1000",
+    "_OATHBULK_TUNING__breaker__refused": "1000",
+    "_OATHBULK_TUNING__breaker__spent": "1000",
     "_OATHBULK_TUNING__first_records": "0",
-    "_OATHBULK_TUNING__breaker_unanswered": "1000",
+    "_OATHBULK_TUNING__breaker__unanswered": "1000",
     "PINGONE_RATE": "2000",
 }
 ALL_WAYS = WAYS | SEED_WAYS | PAIRING_WAYS
@@ -257,7 +257,7 @@ def test_a_whole_worker_may_die_at_a_step_of_one_of_its_threads(make_fleet, post
     let_one_of_two_workers_die(fleet, {"CRASH_POINT": f"Leases.write_progress: {COMMIT}", "CRASH_TIME": "10"})
 
 
-@pytest.mark.parametrize("writes", ["Claims.claim", "Settlement.write"])
+@pytest.mark.parametrize("writes", ["Leases.claim", "Settlement.write"])
 @pytest.mark.parametrize(("moment", "later"), [(COMMIT, 0), (COMMIT, 0.001), (COMMITTED, 0)])
 def test_a_whole_worker_may_die_when_several_of_its_threads_write_together(
     make_fleet, database_url, valkey_url, writes, moment, later

@@ -25,10 +25,9 @@ from worker.installation.broker_check import RULES
 from worker.simulator.seeding import UserSeed, WorldSeed
 from worker.simulator.shipment import MadeShipment
 
-STORED = ["encryption keys", "database", "migrations", "audit", "workers", "beat", "batches", "webhook"]
-ROLES = ["role: users", "role: devices", "role: inventory", "role: policies"]
-OF_PINGONE = ["learnt", "hosts", "proxy", "tls", "access token", *ROLES, "clock", "egress address"]
-CHECKS = ["home", "disk", "key files", "configuration", *STORED, "broker", "backup", *OF_PINGONE]
+STORED = ["keys", "database", "audit", "workers", "batches", "backup"]
+OF_PINGONE = ["learnt", "network", "access token", "roles", "clock"]
+CHECKS = ["home", "configuration", *STORED, "broker", *OF_PINGONE]
 
 
 @pytest.fixture
@@ -89,11 +88,10 @@ def test_all_is_well_with_a_pingone_that_answers(desk):
     assert code == 0
     told = desk.oathbulk("doctor", **pingone)
     assert told.code == 0
-    # Of this tenant without users nobody can tell whether devices could be read.
-    marks = dict.fromkeys(("backup", "role: devices", "egress address"), "?")
     lines = [line for line in told.stdout.splitlines() if not line.startswith(" ")]
-    assert [line[:19].strip() for line in lines[:-1]] == [f"{marks.get(check, '✓')} {check}" for check in CHECKS]
-    assert lines[-1] == f"All is well; 3 of {len(CHECKS)} checks could not be made."
+    marks = [f"{'?' if check == 'backup' else '✓'} {check}" for check in CHECKS]
+    assert [line[:17].strip() for line in lines[:-1]] == marks
+    assert lines[-1] == f"All is well; 1 of {len(CHECKS)} checks could not be made."
     assert pingone["PINGONE_CLIENT_SECRET"] not in told.stdout
 
 
@@ -107,13 +105,13 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(desk):
     code, findings = examine(desk, **pingone | faults)
     assert code == 3
     # Without a database nobody knows of workers, nor of what was learnt.
-    unknown = ("migrations", "workers", "beat", "batches", "webhook", "learnt")
+    unknown = ("workers", "batches", "learnt")
     assert list(findings) == [check for check in CHECKS if check not in unknown]
     # With a database of one's own, so must be the keys.
     faulty = [check for check, (is_well, _) in findings.items() if not is_well]
-    assert faulty == ["encryption keys", "database", "broker", "access token"]
-    assert all(findings[role][1] == "not known: there is no access token" for role in ROLES)
-    assert "OATHBULK_ENCRYPTION_KEYS" in findings["encryption keys"][1]
+    assert faulty == ["keys", "database", "broker", "access token"]
+    assert findings["roles"] == (True, "not known: there is no access token")
+    assert "OATHBULK_ENCRYPTION_KEYS" in findings["keys"][1]
     assert "refused" in findings["database"][1].lower()
     assert "refused" in findings["broker"][1].lower()
     assert "401" in findings["access token"][1]
@@ -126,8 +124,7 @@ def test_a_database_without_its_schema_is_told_from_one_that_is_out_of_reach(des
     own = {"OATHBULK_DATABASE_URL": f"sqlite:///{desk.folder / 'own.db'}", "OATHBULK_ENCRYPTION_KEYS": key}
     code, findings = examine(desk, **pingone, **own)
     assert code == 3
-    assert findings["database"] == (True, "sqlite")
-    assert findings["migrations"] == (False, "the database is empty → run `oathbulk db upgrade`")
+    assert findings["database"] == (False, "the database is empty → run `oathbulk db upgrade`")
     assert desk.oathbulk("db", "upgrade", **own).code == 0
     code, findings = examine(desk, **pingone, **own)
     assert code == 0, findings
@@ -139,8 +136,8 @@ def test_a_database_that_a_later_version_has_upgraded_is_one_fault_and_no_traceb
         database.commit()
     code, findings = examine(desk, **serve(desk))
     assert code == 3
-    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["migrations"]
-    assert "type commands with the later version's oathbulk" in findings["migrations"][1]
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["database"]
+    assert "type commands with the later version's oathbulk" in findings["database"][1]
     for command in ("status", "db upgrade"):
         refused = desk.oathbulk(*command.split())
         assert (refused.code, len(refused.stderr.splitlines())) == (3, 1)
@@ -234,9 +231,7 @@ def on_postgresql(desk, url):
 def test_what_postgresql_does_with_a_commit_is_told(desk, postgres_url):
     code, findings = examine(desk, **serve(desk), **on_postgresql(desk, postgres_url))
     assert code == 0, findings
-    commits = CHECKS.index("migrations") + 1
-    assert list(findings) == [*CHECKS[:commits], "commits", *CHECKS[commits:]]
-    is_well, detail = findings["commits"]
+    is_well, detail = findings["database"]
     assert is_well
     assert "synchronous_commit is on" in detail
     assert "no synchronous standby" in detail
@@ -247,7 +242,7 @@ def test_an_administrators_defaults_are_not_what_is_in_force(desk, postgres_serv
     postgres_server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     postgres_server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable")
     _, findings = examine(desk, **on_postgresql(desk, postgres_url))
-    is_well, detail = findings["commits"]
+    is_well, detail = findings["database"]
     assert is_well
     assert "synchronous_commit is on, isolation is read committed" in detail
 
@@ -273,30 +268,30 @@ USER = UserSeed(user_id="0a7b0000-5e1f-4c0d-8000-0000000000a1")
 def test_a_role_without_which_nothing_is_activated_is_named(desk, watch):
     code, findings = examine(desk, **watch(USER, forbidden_groups=["mfa", "directory"]))
     assert code == 3
-    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["role: users"]
-    assert "INSUFFICIENT_PERMISSIONS" in findings["role: users"][1]
-    assert findings["role: users"][1].endswith(
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["roles"]
+    assert "INSUFFICIENT_PERMISSIONS" in findings["roles"][1]
+    assert findings["roles"][1].endswith(
         "→ give the worker application the role Identity Data Admin in this environment"
     )
     code, findings = examine(desk, **watch(USER, forbidden_groups=["mfa"]))
-    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["role: devices"]
-    assert "Identity Data Admin" in findings["role: devices"][1]
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["roles"]
+    assert "users and devices forbidden, the role Identity Data Admin is missing" in findings["roles"][1]
 
 
 def test_a_role_that_only_an_import_needs_is_named_as_pingone_calls_it_and_is_no_fault(desk, watch):
     code, findings = examine(desk, **watch(USER, forbidden_groups=["inventory"]))
     assert code == 0
-    assert findings["role: inventory"][1].endswith(
-        "without it there is no --import, nor a look at the inventory"
+    assert findings["roles"][1].endswith(
+        "without it there is no --import, nor a look at the inventory; MFA policies permitted"
         " → give the worker application the role Environment Admin in this environment"
     )
-    assert findings["role: devices"] == (True, "permitted")
+    assert findings["roles"][1].startswith("users and devices permitted; inventory forbidden")
 
 
 def test_where_pingone_does_not_tell_its_roles_the_likely_one_is_named(desk, watch):
     _, findings = examine(desk, **watch(USER, forbidden_groups=["inventory", "configuration"]))
-    assert "the role Environment Admin, probably in this environment" in findings["role: inventory"][1]
-    assert "the role Configuration Read Only in this environment" in findings["role: policies"][1]
+    assert "the role Environment Admin, probably in this environment" in findings["roles"][1]
+    assert "the role Configuration Read Only in this environment" in findings["roles"][1]
 
 
 def test_the_application_that_imports_is_asked_for_its_own_role(desk, watch):
@@ -304,10 +299,12 @@ def test_the_application_that_imports_is_asked_for_its_own_role(desk, watch):
     importer = {"PINGONE_IMPORT_CLIENT_ID": "another", "PINGONE_IMPORT_CLIENT_SECRET": "wrong"}
     code, findings = examine(desk, **pingone, **importer)
     assert code == 3
-    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token (import)"]
-    names = list(findings)
-    assert names[names.index("access token (import)") + 1] == "role: inventory"
-    assert findings["role: inventory"] == (True, "not known: there is no access token")
+    assert [check for check, (is_well, _) in findings.items() if not is_well] == ["access token"]
+    assert findings["access token"][1].startswith("another: PingOne refused")
+    assert findings["roles"] == (
+        True,
+        "users and devices permitted; not known: inventory, since there is no access token; MFA policies permitted",
+    )
 
 
 def test_the_age_of_the_last_backup_is_told_and_one_that_is_too_old_is_a_fault(desk):
@@ -327,8 +324,8 @@ def test_the_age_of_the_last_backup_is_told_and_one_that_is_too_old_is_a_fault(d
 def test_keys_that_others_can_read_are_found(desk):
     (desk.home / "encryption.key").chmod(0o640)
     _, findings = examine(desk)
-    assert not findings["key files"][0]
-    assert f"chmod 600 {desk.home / 'encryption.key'}" in findings["key files"][1]
+    assert not findings["keys"][0]
+    assert f"chmod 600 {desk.home / 'encryption.key'}" in findings["keys"][1]
 
 
 def test_a_proxy_that_is_in_force_is_named_and_tried(desk):
@@ -339,13 +336,13 @@ def test_a_proxy_that_is_in_force_is_named_and_tried(desk):
         nowhere |= {"PINGONE_API_URL": "https://api.pingone.example/v1", "PINGONE_TOKEN_URL": "http://127.0.0.1:1/t"}
         threading.Thread(target=hang_up, args=(proxy,), daemon=True).start()
         _, findings = examine(desk, **nowhere, HTTPS_PROXY=f"http://user:hidden@{name}")
-    assert findings["proxy"] == (True, f"{name}, which can be reached")
-    assert "it is that of the proxy 127.0.0.1" in findings["egress address"][1]
-    assert findings["tls"][1].startswith("not known: certificates are checked")
+    told = f"not known: through the proxy {name}, which can be reached; certificates are checked"
+    assert findings["network"][0]
+    assert findings["network"][1].startswith(told)
     assert "hidden" not in str(findings)
     _, findings = examine(desk, **nowhere, HTTPS_PROXY="http://user:hidden@127.0.0.1:1")
-    assert not findings["proxy"][0]
-    assert "127.0.0.1:1: Connection refused" in findings["proxy"][1]
+    assert not findings["network"][0]
+    assert "127.0.0.1:1: Connection refused" in findings["network"][1]
     assert "hidden" not in str(findings)
 
 
@@ -364,5 +361,5 @@ def test_on_a_terminal_long_lines_go_on_below_their_text(desk):
     # A path is not broken.
     assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines)
     (number,) = [number for number, line in enumerate(lines) if line.startswith("? backup ")]
-    assert lines[number + 1].startswith(" " * 19 + "→ let your backup touch a file")
-    assert lines[number + 2].startswith(" " * 19 + "file with OATHBULK_BACKUP_STAMP")
+    assert lines[number + 1].startswith(" " * 17 + "→ let your backup touch a file")
+    assert lines[number + 2].startswith(" " * 17 + "file with OATHBULK_BACKUP_STAMP")

@@ -9,7 +9,7 @@ import pytest
 from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 
-from worker.cli.simulator import make_box_in
+from worker.simulator.box import SPECIAL, make_box
 
 # What leads to the real thing must not be followed.
 REAL = {
@@ -117,7 +117,7 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     # The printed commands can be pasted: one looks at it, the other makes the same box.
     assert f"To look at it: OATHBULK_HOME={home} oathbulk status rehearsal" in result.stdout
     assert "step by step: oathbulk simulator --tokens 44 --box box --troubles 1" in result.stdout
-    make_box_in(empty_desk.folder / "box", tokens=44, troubles=1, seed=0)
+    make_box(44, special=dict.fromkeys(SPECIAL, 1)).write(empty_desk.folder / "box")
     for path in box.iterdir():
         assert path.read_bytes() == (empty_desk.folder / "box" / path.name).read_bytes()
     assert not empty_desk.processes()

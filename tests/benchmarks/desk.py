@@ -18,7 +18,7 @@ from support.servers.postgres import PostgresServer
 from support.servers.web_desk import WebDesk
 
 from worker.database import schema
-from worker.desk.desk import link_to
+from worker.desk.views import link_to
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
 

@@ -124,7 +124,7 @@ def pair_beforehand(box: Box) -> PairedBox:
         for index, token in enumerate(box.tokens)
     )
     world = box.world.model_copy(update={"devices": devices, "out_of_step": ()})
-    return PairedBox((), world, box.expected, box.tokens, box.by, box.keys, box.seed)
+    return PairedBox((), world, box.expected, box.tokens, box.keys, box.seed)
 
 
 def work(

@@ -178,7 +178,7 @@ def test_every_command_works_through_it(
                 result = desk.oathbulk(*command.split())
                 assert result.code == 0, (command, result.stderr)
             found = {each["check"]: each for each in desk.oathbulk("doctor", "--json").json["checks"]}
-            assert [found[check]["state"] for check in ("database", "migrations", "commits")] == ["well"] * 3
+            assert found["database"]["state"] == "well"
             running = desk.start("desk", "--port", "0")
             with desk_pages.make_browser() as browser:
                 assert "july" in desk_pages.enter(browser, lambda: running.stderr)

@@ -93,8 +93,8 @@ def test_what_only_reads_works_where_the_url_asks_for_it(loaded: Loaded) -> None
         assert told.code == 3, (command, told)
         assert "oathbulk: the database takes no writes (" in told.stderr.strip().splitlines()[-1]
     found = loaded.desk.oathbulk("doctor", "--json", OATHBULK_DATABASE_URL=url).json["checks"]
-    (commits,) = [each for each in found if each["check"] == "commits"]
-    assert (commits["state"], commits["detail"]) == ("fault", "the database takes no writes")
+    (database,) = [each for each in found if each["check"] == "database"]
+    assert (database["state"], database["detail"]) == ("fault", "the database takes no writes")
 
 
 def test_a_worker_ends_with_the_same_line(loaded: Loaded, tmp_path: Path) -> None:

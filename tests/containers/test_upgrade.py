@@ -62,7 +62,7 @@ def test_a_batch_goes_on_over_an_upgrade(project: ComposeProject, engine: Engine
     assert_no_otp_went_twice(project)
     checks = {check["check"]: check for check in json.loads(project.oathbulk("doctor", "--json"))["checks"]}
     assert all(check["is_well"] for check in checks.values()), checks
-    assert HEAD in checks["migrations"]["detail"]
+    assert HEAD in checks["database"]["detail"]
 
 
 def test_workers_of_the_version_before_go_on_beside_the_newer_schema(

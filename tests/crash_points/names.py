@@ -34,7 +34,7 @@ def exchange(name: str) -> tuple[str, ...]:
 
 SLOT = around("Pace.wait")
 HOLD = around("Pace.hold")
-CLAIM = writing("Claims.claim")
+CLAIM = writing("Leases.claim")
 # What has no device yet is asked for as if it had one, first; and what is not fresh any more, as if it were.
 CLAIM_UNPAIRED = CLAIM + CLAIM
 CLAIM_AGAIN = CLAIM_UNPAIRED + CLAIM

@@ -9,7 +9,7 @@ from support.fleets.real_fleet import BATCH
 from crash_points.names import PAIRED
 from crash_points.stage import Stage
 from crash_points.whole_stage import WholeStage
-from worker.rules.no_effect import NOT_FOUND_READS
+from worker.rules.decisions import NOT_FOUND_READS
 
 # The user to whom somebody else gave a token.
 ANOTHER = "0a7b0000-5e1f-4c0d-8000-0000000000ff"

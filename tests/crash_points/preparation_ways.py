@@ -21,15 +21,15 @@ STATE = reading("JobLog.find_unfinished") + reading("Preparation.run")
 
 PEOPLE_READ = CHECK + LOOK + ACCESS_TOKEN + PERMIT + exchange("Reads.find_users")
 LOOKED_UP = PEOPLE_READ + writing("People._write")
-READ = STATE + reading("Inventory.read") + PERMIT + exchange("Reads._read_pages")
-READ += writing("Inventory.read") + writing("Turns.renew")
-READ += writing("Inventory.read")
-BEGIN, COMMIT, COMMITTED = writing("Imports.start_next")
+READ = STATE + reading("Tokens.read_inventory") + PERMIT + exchange("Reads._read")
+READ += writing("Tokens.read_inventory") + writing("Turns.renew")
+READ += writing("Tokens.read_inventory")
+BEGIN, COMMIT, COMMITTED = writing("Tokens.start_next")
 WRITTEN_DOWN = CHECK + NOBODY_LEFT + STATE + (BEGIN, *OPEN, COMMIT, COMMITTED)
 START = writing("JobLog.send.<locals>.mark_again") + exchange("InventoryJobs.start_import") + writing("JobLog.send")
 RESULT = CHECK + NOBODY_LEFT + reading("JobLog.find_unfinished") + PERMIT + exchange("InventoryJobs.read_job")
-RESULT += writing("Imports.follow")
-TAKE, TAKEN = writing("Inventory.compare_duplicate")[:1], writing("Inventory.compare_duplicate")[1:]
+RESULT += writing("Tokens.follow")
+TAKE, TAKEN = writing("Tokens.follow")[:1], writing("Tokens.follow")[1:]
 COMPARED = PERMIT + exchange(FIND) + PERMIT + exchange(READ_TOKEN) + TAKE + OPEN + TAKEN
 DONE = CHECK + NOBODY_LEFT + STATE + writing("Turns.end")
 

@@ -34,7 +34,7 @@ from crash_points.names import (
     writing,
 )
 from crash_points.way import ACTIVE, BOTH, CANCELLED, POSTGRESQL, SQLITE, Stretch, Way, dead, known
-from worker.rules.no_effect import NOT_FOUND_READS
+from worker.rules.decisions import NOT_FOUND_READS
 
 # One more try of a post that PingOne did not act on.
 NEXT_TRY = writing("Leases.renew_mark") + SLOT + writing("Leases.renew_mark") + exchange(POST)
@@ -142,7 +142,7 @@ WAYS: dict[str, Way] = {
         posts=0,
         end=dead("forbidden"),
         pauses=True,
-        settings={"_OATHBULK_TUNING__breaker_forbidden": "1"},
+        settings={"_OATHBULK_TUNING__breaker__forbidden": "1"},
         databases=(POSTGRESQL,),
         prepare=beginnings.forbidden,
         mend=beginnings.permitted,
@@ -154,7 +154,7 @@ WAYS: dict[str, Way] = {
             Stretch(sending(GET) + hearing(GET)[:1] + HOLD + SETTLE + JUDGE_ALONE + JUDGE + PAUSE_JUDGED),
         ),
         pauses=True,
-        settings={"_OATHBULK_TUNING__breaker_unanswered": "2"},
+        settings={"_OATHBULK_TUNING__breaker__unanswered": "2"},
         databases=(SQLITE,),
         prepare=beginnings.unknown("reset_after", lambda stage: stage.lose_answer(*stage.ends(), operation="read")),
     ),

@@ -33,7 +33,7 @@ from crash_points.steps import Steps
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.pingone import client
-from worker.records.outcome import DeadLettered
+from worker.records import DeadLettered
 
 STEPS = Steps()
 # Where the steps of a frozen process can be read, by its pid.

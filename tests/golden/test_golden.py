@@ -10,7 +10,6 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-import typer
 from sqlalchemy import select
 from support.servers.web_desk import WebDesk
 
@@ -18,10 +17,10 @@ from golden.comparing import Compare
 from golden.frozen_desk import FrozenDesk
 from golden.prepared import BOX
 from models.notice import Notice
-from worker.cli.application import app
+from worker.cli.application import make_command
 from worker.cli.command_list import COMMANDS
 from worker.installation.installation import Installation
-from worker.notices.notifier import make_notifier
+from worker.notices.outbox import make_notifier
 
 BATCHES = {
     name: shlex.quote(name)
@@ -164,8 +163,7 @@ WIDTHS = (80, 120)
 
 def name_commands(found: str) -> list[str]:
     """The words of a command, and of those below it."""
-    command = typer.main.get_command(app).commands[found]  # type: ignore[attr-defined]
-    return [found, *(f"{found} {name}" for name in getattr(command, "commands", ()))]
+    return [found, *(f"{found} {name}" for name in getattr(make_command(found), "commands", ()))]
 
 
 def strip_style(page: str) -> str:

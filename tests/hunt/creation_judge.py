@@ -15,7 +15,7 @@ from hunt.strands import Broken
 from hunt.tenant import FIND, FREE, IMPORT, JOB, LIST, PAIR, REFUSED, SEEN_AFTER, TAKEN, Call, ModelDevice
 from models.batch import BatchState
 from models.record_states import OtpState, PairingState, Status
-from worker.rules.pairing import MOST_PAIRINGS
+from worker.rules.decisions import MOST_PAIRINGS
 
 if TYPE_CHECKING:
     from hunt.step_judge import StepJudge

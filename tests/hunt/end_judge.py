@@ -14,7 +14,7 @@ from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record_states import OtpState, Status
-from worker.rules.pairing import MOST_PAIRINGS
+from worker.rules.decisions import MOST_PAIRINGS
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario

@@ -102,10 +102,12 @@ def settings(dice: Dice) -> Settings:
             lease=dice.pick("settings", (30, 60)),
             lease_left_for_post=25,
             window=dice.pick("settings", (1, 3, None, None)),
-            breaker_forbidden=dice.pick("settings", (1, 10)),
-            breaker_refused=dice.pick("settings", (1, 20)),
-            breaker_unanswered=dice.pick("settings", (2, 20)),
-            breaker_spent=dice.pick("settings", (2, 25)),
+            breaker={
+                "forbidden": dice.pick("settings", (1, 10)),
+                "refused": dice.pick("settings", (1, 20)),
+                "unanswered": dice.pick("settings", (2, 20)),
+                "spent": dice.pick("settings", (2, 25)),
+            },
             names_per_request=dice.pick("creation", (1, 2, 40)),
             tokens_per_import=dice.pick("creation", (1, 2, 500)),
         ),
@@ -235,7 +237,8 @@ def _load(
             | (lacking[device.serial_number] if lacking else {})
             for number, device in enumerate(devices, start=FIRST_ROW)
         ]
-        connection.execute(insert(Record), rows)
+        paired = [row | {"pairing": "paired" if row["device_id"] else "unsent"} for row in rows]
+        connection.execute(insert(Record), paired)
     return name
 
 

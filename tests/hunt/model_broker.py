@@ -20,7 +20,7 @@ class Message:
 
 
 class ModelBroker:
-    """Keeps worker.dispatch.dispatcher's Broker interface. `published` is told of every id that is about to go out."""
+    """Keeps worker.dispatch's Broker interface. `published` is told of every id that is about to go out."""
 
     def __init__(self, clock: Clock, strands: Strands, dice: Dice, published: Callable[[object, object], None]) -> None:
         self._clock = clock

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from hunt.strands import Strands
 from worker.database.combining import Combiner, R, T, _Waiter
 from worker.database.errors import is_away
-from worker.leases.claims import Claims
 from worker.leases.group_commit import GroupCommit
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
@@ -44,7 +43,7 @@ def copy_for_process(part: P) -> P:
         statement = copy(part)
         statement._combiner = Combiner(statement._commit, is_away)
         return statement
-    if isinstance(part, Leases | Claims | Settlement):
+    if isinstance(part, Leases | Settlement):
         whole = copy(part)
         vars(whole).update({name: copy_for_process(each) for name, each in vars(part).items()})
         return whole

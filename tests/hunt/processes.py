@@ -18,11 +18,12 @@ from hunt.strands import Broken, Strand, Strands
 from worker.audit import Actor
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment
 from worker.fleet import Fitness, Sickness
 from worker.pace.rate_groups import RateGroup
-from worker.process.worker_parts import WorkerParts, thresholds
+from worker.process.worker_parts import WorkerParts
+from worker.rules.breaker import Thresholds
 
 if TYPE_CHECKING:
     from hunt.scenario import Scenario
@@ -65,7 +66,7 @@ class ModelParts(WorkerParts):
 
     @cached_property
     def replays(self) -> Batches:
-        return self.batches(Actor("schedule"))
+        return Batches(self.database, Actor("schedule"))
 
     @cached_property
     def fitness(self) -> Fitness:
@@ -73,7 +74,7 @@ class ModelParts(WorkerParts):
 
     @cached_property
     def upkeep(self) -> Upkeep:
-        return initial_state.upkeep(thresholds(self.settings))
+        return initial_state.upkeep(Thresholds(**self.settings.tuning.breaker))
 
     @cached_property
     def paces(self) -> ModelPaces:  # type: ignore[override]

@@ -9,16 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import worker.batches.imports
 import worker.batches.preparation
+import worker.batches.tokens
 import worker.database.combining
-import worker.leases.claims
-import worker.leases.write_retries
+import worker.leases.worker
 import worker.pace.paces
 import worker.pingone.auth
 import worker.pingone.client
-import worker.records.activation
-import worker.records.attempt
+import worker.records
 from hunt.clock import Clock
 from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
@@ -31,15 +29,14 @@ from worker.pingone.client import RetryPolicy
 def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
-        (worker.records.activation, "sleep", strands.sleep),
-        (worker.records.attempt, "boot_time", clock.monotonic),
+        (worker.records, "sleep", strands.sleep),
+        (worker.records, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
-        (worker.leases.claims, "boot_time", clock.monotonic),
         (worker.database.combining, "_Waiter", make_waiter(strands)),
-        (worker.leases.write_retries, "boot_time", clock.monotonic),
-        (worker.leases.write_retries, "sleep", strands.sleep),
+        (worker.leases.worker, "boot_time", clock.monotonic),
+        (worker.leases.worker, "sleep", strands.sleep),
         (worker.batches.preparation, "boot_time", clock.monotonic),
-        (worker.batches.imports, "boot_time", clock.monotonic),
+        (worker.batches.tokens, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
         (worker.pace.paces, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),

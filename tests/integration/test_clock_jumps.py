@@ -12,13 +12,12 @@ from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet
 
 from models.record_states import Status
 from worker.batches.commands import HoursChange
-from worker.clocks.boot_clock import boot_time
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch, boot_time
 from worker.leases.queue import SOON
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.hours import DailyHours
-from worker.rules.steps import Active, Retry
+from worker.rules.progress import Active, Retry
 
 HOUR = 3600.0
 STEPS = (-HOUR, -90.0, 90.0, HOUR)

@@ -31,8 +31,8 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.leases.claims import Claim
+from worker.leases.commands import NotReplayed, Why
 from worker.leases.queue import Queue
-from worker.leases.replay import NotReplayed, Why
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
@@ -40,9 +40,9 @@ from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.records.activation import Activation
+from worker.records import Activation
 from worker.rules.breaker import Thresholds
-from worker.rules.steps import Active, Retry
+from worker.rules.progress import Active, Retry
 from worker.vault.otps import Otp
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")

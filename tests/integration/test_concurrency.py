@@ -43,15 +43,14 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import FINAL, Status
 from worker.batches.commands import Batches, NotPossible
-from worker.clocks.boot_clock import boot_time
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings, Tuning
-from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch import Dispatcher
 from worker.leases.claims import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
 THREADS = 32

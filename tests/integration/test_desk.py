@@ -26,7 +26,7 @@ from models.reason import NEEDS_MENDING, PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import RefusedRow
-from worker.desk.desk import link_to
+from worker.desk.views import link_to
 from worker.installation.installation import Installation
 
 ODD = (

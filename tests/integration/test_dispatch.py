@@ -32,10 +32,10 @@ from worker.batches.commands import Batches
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
 from worker.database.engine import DISPATCH_LOCK
-from worker.dispatch.dispatcher import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
+from worker.dispatch import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}

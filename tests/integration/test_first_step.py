@@ -19,8 +19,7 @@ from models.record_states import NOBODY, OtpState, PairingState
 from worker.leases.claims import Claim
 from worker.leases.worker import Leases
 from worker.rules.decisions import choose_first_step
-from worker.rules.limits import Limits
-from worker.rules.steps import Pair, SendOtp
+from worker.rules.progress import Limits, Pair, SendOtp
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
 PAIRED: dict[str, Any] = {}
@@ -57,7 +56,7 @@ def test_what_a_claim_marks_is_what_the_rules_would_do_first(
     states = find_states(fresh)
     marked = claim_each(database, leases, states, may_pair)
     # Without the statements for fresh records a claim decides nothing.
-    monkeypatch.setattr(leases._claims, "_statements", leases._claims._statements[-1:])
+    monkeypatch.setattr(leases, "_claims", leases._claims[-1:])
     read = claim_each(database, leases, states, may_pair)
     firsts = list[SendOtp | Pair]()
     for state, claim, undecided in zip(states, marked, read, strict=True):

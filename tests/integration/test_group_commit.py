@@ -20,7 +20,7 @@ from worker.leases.claims import Claim
 from worker.leases.group_commit import Values
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 
 def queued(database: MovingDatabase, count: int, **common: Any) -> Made:
@@ -29,7 +29,7 @@ def queued(database: MovingDatabase, count: int, **common: Any) -> Made:
 
 def claim_together(leases: Leases, ids: list[int]) -> list[Claim | None]:
     """Claim fresh records in one statement; None for those that it did not find."""
-    statement, make_claim = leases._claims._statements[0]
+    statement, make_claim = leases._claims[0]
     asked = [
         {"this_id": record_id, "this_lease": uuid.uuid4().hex, "for_environment_id": ENVIRONMENT_ID}
         for record_id in ids

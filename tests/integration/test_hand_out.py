@@ -23,8 +23,7 @@ from worker.intake import open_assignment, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.export import NOTHING_FOR_HOTP, NOTHING_FOR_TOTP, write_hand_out
-from worker.rules.progress import Progress
-from worker.rules.steps import Active, DeadLetter, Decision
+from worker.rules.progress import Active, DeadLetter, Decision, Progress
 
 TENANT = environment()
 HOTP, TOTP = "hotp, 6", "totp, 6"

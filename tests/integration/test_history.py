@@ -20,9 +20,8 @@ from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.facts import read_statuses
-from worker.reports.search import Sought, search
 from worker.reports.token_history import UnknownToken, read_histories
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
 
@@ -115,36 +114,6 @@ def test_what_no_record_has_is_unknown(database: MovingDatabase, token: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("typed", "advised"),
-    [
-        # The beginning that serial numbers do have, in whatever letters.
-        ("MADE000099", "MADE0000"),
-        ("made0000X", "made0000"),
-        # Too little of it is known to be a serial number; or it is none at all.
-        ("MAXIMILIAN", None),
-        ("XYZ1", None),
-        ("lea santos", None),
-    ],
-)
-def test_of_an_unknown_token_the_beginning_is_named_that_serial_numbers_do_have(
-    database: MovingDatabase, typed: str, advised: str | None
-) -> None:
-    make_batch(database, [{"serial_number": f"MADE000000{number}"} for number in range(3)])
-    purged = make_batch(database, [{"serial_number": "MADE000099X"}], name="purged")
-    with database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == purged.batch_id).values(purged_at=database.read_clock()))
-
-    with pytest.raises(UnknownToken) as unknown:
-        read_histories(database, typed)
-
-    if advised is None:
-        assert str(unknown.value).endswith("(written '#123')")
-    else:
-        assert str(unknown.value).endswith(f": oathbulk show {advised}")
-        assert search(database, Sought(text=advised), 9).found
-
-
-@pytest.mark.parametrize(
     ("columns", "is_replayable"),
     [
         ({"reason": Reason.FORBIDDEN, "otp1_state": "answered"}, True),
@@ -181,7 +150,7 @@ def test_what_holds_a_record_back_is_read_with_it(database: MovingDatabase) -> N
 
     assert token.hold is not None
     assert token.hold.why == "PingOne answered 503"
-    assert token.latest.batch.last_row == 3
+    assert (token.latest.batch.canary_row, token.latest.batch.trial_row) == (5, 3)
     assert token.fleet.alive == []
     assert timedelta() <= token.now - now < timedelta(minutes=5)
     (elsewhere,) = read_histories(database, "MADE7")

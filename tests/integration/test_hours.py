@@ -42,8 +42,8 @@ from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts
 from worker.reports.facts import read_statuses
 from worker.rules.hours import DailyHours
+from worker.rules.progress import Active, DeadLetter, Pause
 from worker.rules.quota import Quota
-from worker.rules.steps import Active, DeadLetter, Pause
 
 # In November 21:00 to 04:30 UTC.
 NIGHT = DailyHours.parse("22:00-05:30", "Europe/Berlin")

@@ -20,8 +20,7 @@ from worker.leases.claims import Claim
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.rules.progress import OtpProgress
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Retry
 
 ANSWER = Answer(200, None, None, "error-1", "correlation-1", None)
 ENDS: list[Decision] = [

@@ -55,8 +55,8 @@ def test_a_row_becomes_a_pending_record_that_is_due(desk: LoadingDesk) -> None:
     (record,) = desk.records(desk.load([row]))
 
     assert (record.status, record.row_number, record.attempts) == (Status.PENDING, 2, 0)
-    ids = (record.serial_number, record.user_id, record.device_id)
-    assert ids == (row["serial"], row["user_id"], row["device_id"])
+    ids = (record.serial_number, record.user_id, record.device_id, record.pairing)
+    assert ids == (row["serial"], row["user_id"], row["device_id"], "paired")
     assert (record.username, record.lot, record.extra) == ("alice@example.test", "L-1", {"cost_centre": "4711"})
     assert (record.otp1_state, record.otp2_state, record.has_second_otp) == (OtpState.UNSENT, OtpState.UNSENT, True)
     assert record.scheduled_at <= desk.database.read_clock()

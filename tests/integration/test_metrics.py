@@ -32,21 +32,21 @@ from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports import metrics
 from worker.reports.facts import BatchStatus, read_statuses
-from worker.reports.metrics import LONGEST_REST, AttemptCounter, AttemptTotals, MetricsReader, Reading
+from worker.reports.metrics import LONGEST_REST, AttemptCounter, AttemptTotals, MetricsReader, Scrape
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
 
 
 @pytest.fixture
-def read(database: MovingDatabase) -> Callable[[], Reading]:
+def read(database: MovingDatabase) -> Callable[[], Scrape]:
     """Reads by a reader that has kept nothing, as `--once` does."""
     return lambda: MetricsReader(database, partial(read_statuses, database)).read()
 
 
 @pytest.fixture
-def read_batch(read: Callable[[], Reading]) -> Callable[[], BatchStatus]:
+def read_batch(read: Callable[[], Scrape]) -> Callable[[], BatchStatus]:
     """Reads the only batch."""
 
     def read_only() -> BatchStatus:
@@ -69,7 +69,7 @@ def end(database: MovingDatabase, made: Made, decision: Decision, seconds: float
 # Records.
 
 
-def test_records_are_counted_by_status_and_dead_letters_by_reason(read: Callable[[], Reading], database: Any) -> None:
+def test_records_are_counted_by_status_and_dead_letters_by_reason(read: Callable[[], Scrape], database: Any) -> None:
     dead = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in ("locked", "locked", "rejected")]
     make_batch(database, [{}, {}, {"status": Status.ACTIVE}, {"status": Status.QUEUED}, *dead])
     make_batch(database, 1, name="other", state=BatchState.PAUSED, environment="second", environment_id="another")
@@ -173,7 +173,7 @@ def test_a_batch_that_nobody_prepares_stands_still(
     )["shipment"] == pytest.approx(1.5 * UNPREPARED_AFTER, abs=30)
 
 
-def test_a_hold_of_the_batchs_license_is_the_cause(database: MovingDatabase, read: Callable[[], Reading]) -> None:
+def test_a_hold_of_the_batchs_license_is_the_cause(database: MovingDatabase, read: Callable[[], Scrape]) -> None:
     make_batch(database, 1)
     make_batch(database, 1, name="other", environment="second", environment_id="another")
     database.ahead += STILL_AFTER + 1
@@ -237,7 +237,7 @@ def read_totals(database: MovingDatabase, counter: AttemptCounter) -> AttemptTot
 
 
 def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(
-    database: MovingDatabase, read: Callable[[], Reading]
+    database: MovingDatabase, read: Callable[[], Scrape]
 ) -> None:
     made = make_batch(database, 4)
     end(database, made, Active(), 0.05)
@@ -313,7 +313,7 @@ def values_of(database: MovingDatabase, table: Table, *left_out: str) -> set[str
 
 
 def test_no_secret_serial_number_user_or_id_stands_in_the_text(
-    database: MovingDatabase, read: Callable[[], Reading]
+    database: MovingDatabase, read: Callable[[], Scrape]
 ) -> None:
     personal = {"username": "mallory", "email": "mallory@example.com", "external_id": "person-4711", "lot": "lot-4711"}
     made = make_batch(database, 4, otps=b"sealed-otps", extra={"note": "a note of a person"}, **personal)

@@ -27,7 +27,7 @@ from worker.database import schema
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.facts import read_statuses
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"
 VERSIONS = Path(schema.__file__).parents[2] / "migrations" / "versions"

@@ -8,7 +8,7 @@ import io
 import random
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
+from worker.desk.batch_page import write_file
 from worker.intake import open_assignment, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.pages.batch_page import write_file
 from worker.reports.facts import read_statuses
-from worker.reports.overview import SPANS, Curve, Overview, read_curve, read_overview
+from worker.reports.overview import SPANS, Overview, read_curve, read_overview
 from worker.reports.sentences import list_dead_letters, list_refused
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 TENANT = environment()
 SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
@@ -79,7 +79,7 @@ def shipment(rows: int, refused: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_only_curve(database: MovingDatabase, batch_id: int) -> Curve:
+def read_only_curve(database: MovingDatabase, batch_id: int) -> tuple[tuple[tuple[datetime, int], ...], list[float]]:
     with database.reading() as connection:
         return read_curve(database, connection, batch_id)
 
@@ -139,7 +139,7 @@ def test_refused_rows_stand_by_reason_with_their_cure(
 
 def test_a_batch_of_which_nothing_is_settled_has_no_curve(database: MovingDatabase) -> None:
     made = make_batch(database, 3)
-    assert read_only_curve(database, made.batch_id) == Curve()
+    assert read_only_curve(database, made.batch_id) == ((), [])
     assert read(database).timeline.moments == ()
 
 
@@ -154,19 +154,19 @@ def test_the_last_point_of_the_curve_is_all_that_are_active_however_long_it_took
     batch_id = settle(database, *ends, (Status.ACTIVE, 0.0), (Status.ACTIVE, seconds))
     settle(database, *[(Status.ACTIVE, 500.0)] * 5, name="other")
 
-    curve = read_only_curve(database, batch_id)
+    moments, settled = read_only_curve(database, batch_id)
     (status,) = read_statuses(database, "shipment")
 
     active = sum(status == Status.ACTIVE for status, _ in ends) + 2
-    assert curve.moments[-1][1] == status.tokens_active == active
+    assert moments[-1][1] == status.tokens_active == active
     with database.reading() as connection:
         last = select(Record.finalized_at).where(Record.status == Status.ACTIVE, Record.batch_id == batch_id)
-        assert curve.moments[-1][0] == max(connection.scalars(last))
-    assert len(curve.moments) <= SPANS + 1
-    times, numbers = zip(*curve.moments, strict=True)
+        assert moments[-1][0] == max(connection.scalars(last))
+    assert len(moments) <= SPANS + 1
+    times, numbers = zip(*moments, strict=True)
     assert list(times) == sorted(times)
     assert list(numbers) == sorted(numbers)
-    assert curve.settled == sorted(curve.settled)
+    assert settled == sorted(settled)
 
 
 def test_each_point_of_the_curve_is_true_at_its_moment(database: MovingDatabase) -> None:
@@ -175,9 +175,9 @@ def test_each_point_of_the_curve_is_true_at_its_moment(database: MovingDatabase)
     batch_id = settle(database, *ends)
     with database.reading() as connection:
         active_at = list(connection.scalars(select(Record.finalized_at).where(Record.status == Status.ACTIVE)))
-    curve = read_only_curve(database, batch_id)
-    assert len(curve.moments) > 50
-    for at, count in curve.moments:
+    moments, _ = read_only_curve(database, batch_id)
+    assert len(moments) > 50
+    for at, count in moments:
         assert sum(each <= at for each in active_at) == count
 
 
@@ -228,22 +228,6 @@ def test_the_file_who_loaded_it_and_what_was_commanded_since(
     assert (overview.origin.file, overview.origin.loaded_by) == (str(tmp_path / "shipment.csv"), TESTER.name)
     assert overview.origin.sha256 == hashlib.sha256((tmp_path / "shipment.csv").read_bytes()).hexdigest()
     assert [command.action for command in overview.commands] == ["load", "pause", "resume"]
-
-
-def test_a_digest_of_files_and_switches_together_is_not_told_as_that_of_the_file(
-    database: MovingDatabase, keyring: Keyring, tmp_path: Path
-) -> None:
-    """Lines of the audit from before have it, of shipments that may make devices."""
-    load(database, keyring, tmp_path / "shipment.csv", shipment(2))
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(may_pair=True))
-
-    assert read(database).origin.sha256 is None
-
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(file_sha256="f" * 64))
-
-    assert read(database).origin.sha256 is not None
 
 
 def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:

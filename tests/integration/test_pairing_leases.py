@@ -19,8 +19,7 @@ from worker.leases.claims import Claim
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.progress import OtpProgress, PairingProgress, SentAgo
-from worker.rules.steps import Active, DeadLetter, Retry
+from worker.rules.progress import Active, DeadLetter, OtpProgress, PairingProgress, Retry, SentAgo
 
 UNSENT, SENT, MISSED, PAIRED = PairingState
 LATER = Retry(5.0, is_counted=True, why="outcome_unknown")
@@ -109,22 +108,24 @@ def test_a_record_of_which_more_is_known_is_claimed_without_a_mark(
 
 
 @pytest.mark.parametrize(
-    ("columns", "is_read_first"),
+    ("columns", "is_read_first", "is_marked"),
     [
-        ({"owner_id": "user-1"}, True),
-        ({"owner_id": "user-1", "otp1_posts": 1, "otp1_state": OtpState.SENT}, False),
-        ({"owner_id": "user-1", "pairing": PAIRED}, False),
-        ({"owner_id": NOBODY}, False),
-        ({"owner_id": None}, False),
+        ({"owner_id": "user-1"}, True, False),
+        ({"owner_id": "user-1", "otp1_posts": 1, "otp1_state": OtpState.SENT}, False, False),
+        ({"owner_id": "user-1", "pairing": PAIRED}, False, True),
+        ({"owner_id": NOBODY}, False, True),
+        ({"owner_id": None}, False, True),
+        # So a version before loaded the devices of a file.
+        ({"owner_id": None, "pairing": UNSENT}, True, False),
     ],
 )
 def test_a_device_that_the_inventory_showed_is_read_before_an_otp_is_spent_on_it(
-    database: MovingDatabase, leases: Leases, columns: dict[str, Any], is_read_first: bool
+    database: MovingDatabase, leases: Leases, columns: dict[str, Any], is_read_first: bool, is_marked: bool
 ) -> None:
     """It may be ACTIVE already. One that the file names, or that was read, is not read again."""
     claimed = claim_new(database, leases, device_id="device-1", **columns)
     assert (claimed.progress.pairing.state == SENT) is is_read_first
-    assert claimed.is_otp1_marked is (columns["owner_id"] in (NOBODY, None))
+    assert claimed.is_otp1_marked is is_marked
 
 
 def test_a_stale_record_is_not_marked(database: MovingDatabase, leases: Leases) -> None:
@@ -204,11 +205,8 @@ def test_a_device_that_is_gone_is_forgotten(database: MovingDatabase, leases: Le
     assert (record.device_id, record.is_device_made, record.pairing) == ("", False, UNSENT)
 
 
-@pytest.mark.parametrize("columns", [{"device_id": "device-1", "pairing": UNSENT}, {"device_id": "device-1"}])
-def test_a_device_of_the_file_counts_as_paired_and_as_not_ours(
-    database: MovingDatabase, leases: Leases, columns: dict[str, Any]
-) -> None:
-    claimed = claim_new(database, leases, not_found=1, owner_id=None, **columns)
+def test_a_device_of_the_file_counts_as_paired_and_as_not_ours(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, not_found=1, owner_id=None, device_id="device-1")
     assert claimed.progress.pairing == PairingProgress(PAIRED, "device-1", is_allowed=True)
 
 

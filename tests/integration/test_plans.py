@@ -20,21 +20,20 @@ from support.fleets.dispatchers import make_dispatcher
 from models.base import UtcDateTime
 from models.batch import BatchState
 from models.encrypted import Keyring, generate_key
-from worker.batches.imports import Imports
-from worker.batches.inventory import Inventory
 from worker.batches.long_list import Turn, Turns
 from worker.batches.people import People
 from worker.batches.preparation import Preparation
+from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.config.settings import Settings
+from worker.config.settings import Settings, Tuning
 from worker.database.engine import Database
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.inventory import InventoryToken
 from worker.rules.breaker import Thresholds
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.
 RECORDS = 200_000
@@ -269,20 +268,18 @@ def note_preparation(database: Database, large: Made) -> dict[str, tuple[set[str
     """The same for the preparation, which is asked every other tick whether there is something to do."""
     keyring, lacks = Keyring([generate_key()]), {"ix_record_lacks_user", "ix_record_lacks_token"}
     absent: Any = None
-    turns, inventory = Turns(database), Inventory(database, keyring, absent)
-    times = {"most_tokens": 500, "send_within": 5.0, "answer_within": 170.0}
-    imports = Imports(database, keyring, absent, inventory, absent, **times)
+    turns, tokens = Turns(database), Tokens(database, keyring, absent, absent, Tuning())
     people = People(database, 40)
     preparation = Preparation(
-        database, absent, absent, turns, people, inventory, imports, absent, absent, absent, is_stopping=absent
+        database, absent, absent, turns, people, tokens, absent, absent, absent, is_stopping=absent
     )
     turn = Turn(large.batch_id, "default", "", may_import=True)
     steps: dict[str, tuple[set[str], Callable[[], Any]]] = {
         "turns": (lacks, turns.begin),
         "people": ({"ix_record_lacks_user"}, lambda: people.list_unknown(turn, lambda *_: []).advance()),
         "tokens": (lacks, lambda: preparation._read_state(turn)),
-        "inventory": (set(), lambda: inventory.take(large.batch_id, LISTED)),
-        "imports": ({"ix_record_lacks_token"}, lambda: imports.begin(turn, is_whole=False)),
+        "inventory": (set(), lambda: tokens.take_in(large.batch_id, LISTED)),
+        "imports": ({"ix_record_lacks_token"}, lambda: tokens.begin(turn, is_whole=False)),
     }
     noted = {}
     for name, (expected, step) in steps.items():

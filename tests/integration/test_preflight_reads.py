@@ -15,9 +15,8 @@ from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
-from worker.pingone.clients import Clients
+from worker.pingone.clients import Clients, Reads
 from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, RateLimited, TooManyTerms
-from worker.pingone.reads import Reads
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 

@@ -21,9 +21,10 @@ from models.inventory_job import JobState as Written
 from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, Status
-from worker.batches.inventory import LONGEST_JOB, Inventory, find_difference
 from worker.batches.long_list import Turns
 from worker.batches.people import judge_person
+from worker.batches.tokens import LONGEST_JOB, Tokens, find_difference
+from worker.config.settings import Tuning
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     AlreadyImported,
@@ -220,8 +221,8 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     made = make(site, 1, user_id="", username="alice")
     site.pingone.people = [User(ALICE, username="alice")]
     paired = describe(serial(site, made), user_id=owner, device_id="device-1")
-    inventory = Inventory(site.database, site.keyring, clients=site.pingone)  # type: ignore[arg-type]
-    inventory.take(made.batch_id, [paired])
+    tokens = Tokens(site.database, site.keyring, site.pingone, site.waited.append, Tuning())  # type: ignore[arg-type]
+    tokens.take_in(made.batch_id, [paired])
     assert (of(site, made).owner_id, of(site, made).status) == (owner, Status.PENDING)
     finish(site)
     told = reason and f"{CURES[reason]} It is the device of user {BOB}."

@@ -19,9 +19,9 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
 from worker.batches.hours import restart_times
-from worker.batches.imports import MOST_REFUSED
 from worker.batches.long_list import Turns
 from worker.batches.preparation import MOST_REFUSALS
+from worker.batches.tokens import MOST_REFUSED
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     Answer,

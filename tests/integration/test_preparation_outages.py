@@ -20,7 +20,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import JobState
 from models.reason import OUTAGE_CURE, PAUSE_CURES, PauseReason
-from worker.batches import imports, preparation
+from worker.batches import preparation, tokens
 from worker.batches.preparation import LONGEST_PAUSE, WAIT_AFTER_FAILURE
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
@@ -32,7 +32,7 @@ from worker.pingone.users import User
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.sentences import format_log_line
 from worker.rules.breaker import FIRST_PROBE
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 REFUSED = NotDelivered(Answer(message="ConnectError: [Errno 111] Connection refused"))
 OUTAGE = (BatchState.PAUSED, PauseReason.OUTAGE)
@@ -66,7 +66,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (preparation, imports):
+    for module in (preparation, tokens):
         monkeypatch.setattr(module, "boot_time", clock.read)
     return clock
 

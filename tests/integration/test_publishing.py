@@ -8,7 +8,7 @@ import celery
 import pytest
 import redis
 
-from worker.dispatch.publishing import MESSAGES_TOGETHER, USUAL, CeleryBroker
+from worker.dispatch import MESSAGES_TOGETHER, USUAL, CeleryBroker
 
 # The list in Redis of a queue's usual messages.
 USUAL_LIST = f"celery\x06\x16{USUAL}"

@@ -25,7 +25,7 @@ from models.record_states import OtpState, Status
 from worker.leases.queue import CHUNK, Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.steps import Retry
+from worker.rules.progress import Retry
 
 UNKNOWN_FIRST = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}

@@ -23,6 +23,7 @@ from worker.batches.loading import CHUNK
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.search import Sought, search
+from worker.reports.sentences import describe_refused
 from worker.reports.token_history import read_histories
 
 MALFORMED = {"otp1": "12"}
@@ -230,7 +231,7 @@ def test_a_token_of_which_only_a_refused_row_is_there_is_shown(desk: LoadingDesk
 
     assert (history.serial_number, history.records) == ("MADE000001", [])
     (line,) = history.refused
-    assert str(line) == f"Row 3 of july was refused: {desk.refused[0].reason}"
+    assert describe_refused(line) == f"Row 3 of july was refused: {desk.refused[0].reason}"
     assert history.to_json()["refused"][0]["reason"] == "otps_unfit"
 
 

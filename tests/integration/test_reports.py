@@ -34,7 +34,7 @@ from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.facts import FEWEST_SETTLED, read_statuses
 from worker.rules.breaker import Thresholds
-from worker.rules.steps import Active, DeadLetter, Decision, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
 # DESIGN, section 5. More keys may be added; none of these goes away.
 KEYS = {

@@ -21,9 +21,7 @@ from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
 from worker.leases.worker import Leases
 from worker.rules.decisions import choose_first_step
-from worker.rules.limits import Limits
-from worker.rules.progress import Progress
-from worker.rules.steps import FindDevice, ReadDevice
+from worker.rules.progress import FindDevice, Limits, Progress, ReadDevice
 
 SETTINGS = Settings()
 UNSENT, SENT, ANSWERED = OtpState

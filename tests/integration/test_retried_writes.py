@@ -18,7 +18,7 @@ from models.record_states import OtpState, Status
 from worker.leases.claims import Claim
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.steps import Active, Retry
+from worker.rules.progress import Active, Retry
 
 
 @pytest.fixture

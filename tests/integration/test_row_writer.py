@@ -51,6 +51,7 @@ def row(number: int, **columns: Any) -> tuple[Any, ...]:
         "serial_number": f"S{number}",
         "user_id": "user",
         "device_id": f"device {number}",
+        "pairing": "paired",
         "is_in_inventory": True,
         "otp_type": "hotp",
         "has_second_otp": True,

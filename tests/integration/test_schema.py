@@ -44,7 +44,7 @@ from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
 from worker.reports.search import NotKept
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
 TABLES = {

@@ -14,7 +14,7 @@ from models.record_states import Status
 from models.refused_row import RefusedRow
 from worker.batches.finding import UnknownBatch
 from worker.reports import search as module
-from worker.reports.search import Findings, Sought, count_others, search
+from worker.reports.search import Findings, Sought, count_others, name_user, search
 
 DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"
@@ -109,7 +109,7 @@ def test_what_is_told_of_a_record(database: MovingDatabase) -> None:
     assert (found.user_id, found.username, found.email, found.external_id) == (
         *(USER, "alice", "Alice@example.test", "E-4711"),
     )
-    assert (found.device_id, found.lot, found.user, found.finalized_at) == (DEVICE, "L_7", "alice", None)
+    assert (found.device_id, found.lot, name_user(found), found.finalized_at) == (DEVICE, "L_7", "alice", None)
 
 
 @pytest.mark.parametrize(("limit", "more"), [(1, 4), (4, 1), (5, 0), (6, 0)])

@@ -13,8 +13,7 @@ from worker.batches.commands import Batches
 from worker.leases.claims import Claim
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.progress import OtpProgress
-from worker.rules.steps import Active, Retry
+from worker.rules.progress import Active, OtpProgress, Retry
 
 BACK = Retry(0.0, is_counted=False, why="time_step")
 

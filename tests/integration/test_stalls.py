@@ -13,7 +13,7 @@ from models.batch import BatchState
 from worker.fleet import Processes, Sickness
 from worker.reports.facts import read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
-from worker.rules.steps import Active
+from worker.rules.progress import Active
 
 
 def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why(database: MovingDatabase) -> None:

@@ -12,10 +12,10 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
-from worker.batches.imports import Imports
-from worker.batches.inventory import Inventory
 from worker.batches.long_list import LEASE, Turns
 from worker.batches.preparation import Superseded
+from worker.batches.tokens import Tokens
+from worker.config.settings import Tuning
 
 # Parts that these do not need.
 absent: Any = None
@@ -48,12 +48,11 @@ def job(database: MovingDatabase, batch_id: int) -> int:
     return made
 
 
-def imports(database: MovingDatabase, keyring: Keyring) -> Imports:
-    times = {"send_within": 5.0, "answer_within": 60.0}
-    return Imports(database, keyring, absent, absent, absent, most_tokens=500, **times)
+def imports(database: MovingDatabase, keyring: Keyring) -> Tokens:
+    return Tokens(database, keyring, absent, absent, Tuning())
 
 
-def mark_again(imports: Imports, batch_id: int, job: int) -> None:
+def mark_again(imports: Tokens, batch_id: int, job: int) -> None:
     imports.jobs.mark_sent_again(job, lambda connection: imports.require_running(connection, batch_id))
 
 
@@ -106,7 +105,7 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
 def test_a_reading_that_began_before_a_loss_tells_nothing_of_it(
     database: MovingDatabase, keyring: Keyring, batch_id: int, job: int
 ) -> None:
-    inventory = Inventory(database, keyring, absent)
+    inventory = imports(database, keyring)
     before = inventory.find_lost(batch_id)
     imports(database, keyring).note_lost(batch_id, job)
     inventory.end_reading(batch_id, before)

@@ -29,7 +29,7 @@ from worker.pingone.errors import Answer
 from worker.reports.facts import Outage, read_statuses
 from worker.rules import breaker
 from worker.rules.breaker import PROBES, Thresholds
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, Pause, Retry
 from worker.simulator.shipment import make_shipment
 
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}

@@ -32,7 +32,7 @@ from worker.pingone.devices import Device
 from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.process.parts import Parts
 from worker.reports import verification
-from worker.reports.verification import Difference, TokenCheck, make_device_reader, make_token_lister, verify
+from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
@@ -465,7 +465,7 @@ def make_check(readers: Readers, keyring: Keyring) -> TokenCheck:
     environment = readers.environments.get("default")
     # The calling thread reads the inventory.
     readers.made.add((threading.get_ident(), readers.clients.of(environment, RateGroup.INVENTORY)))
-    return TokenCheck(make_token_lister(lambda: readers.clients.reads(environment)), keyring)
+    return TokenCheck(lambda: readers.clients.reads(environment), keyring)
 
 
 def tokens_differing(database: MovingDatabase, readers: Readers, keyring: Keyring) -> list[Difference]:

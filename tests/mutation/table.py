@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -119,10 +119,15 @@ class Reach:
         self._data.read()
 
     def find_tests(self, mutant: Mutant) -> list[str]:
-        """Find the tests that reach the line of a mutant, the quick layers and tests first."""
-        contexts = self._data.contexts_by_lineno(str(self._root / mutant.path)).get(mutant.line, [])
-        tests = {context.split(" (")[0] for context in contexts} & self._seconds.keys()
+        """Find the tests that reach the line of a mutant, or its file where that line runs as the file is imported; the
+        quick layers and tests first."""
+        by_line = self._data.contexts_by_lineno(str(self._root / mutant.path))
+        tests = self._read_tests(by_line.get(mutant.line, []))
+        tests = tests or self._read_tests(context for contexts in by_line.values() for context in contexts)
         return sorted(tests, key=lambda test: (LAYERS.index(test.split("/")[1]), self._seconds[test]))
+
+    def _read_tests(self, contexts: Iterable[str]) -> set[str]:
+        return {context.split(" (")[0] for context in contexts} & self._seconds.keys()
 
     def count_seconds(self, tests: Sequence[str]) -> float:
         return sum(self._seconds[test] for test in tests)

@@ -16,9 +16,8 @@ from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.stand_in import CLIENT_SECRET, StandIn
 
-from worker.cli.output_files import write_file
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import make_home
+from worker.cli.output_files import write_output
+from worker.embedded.home import EmbeddedError, make_home
 from worker.embedded.valkey import ValkeyConfig
 
 PATIENCE = 60.0
@@ -164,7 +163,7 @@ def test_a_draft_that_is_replaced_by_a_link_is_not_written_through(
         return descriptor
 
     monkeypatch.setattr(os, "open", open_and_be_robbed)
-    write_file(tmp_path / "out.csv", lambda file: file.write("012345"))
+    write_output(tmp_path / "out.csv", lambda file: file.write("012345"))
 
     assert precious.read_text() == "precious"
 

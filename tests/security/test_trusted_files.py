@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import file_permissions
+from worker.config import sources
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_environment, read_variables
 
@@ -139,9 +139,9 @@ def test_what_a_containers_engine_mounts_belongs_to_a_user_of_the_host(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.chown(file, 1000, -1)
-    monkeypatch.setattr(file_permissions, "CONTAINER_SECRETS", file.parent / "run")
+    monkeypatch.setattr(sources, "CONTAINER_SECRETS", file.parent / "run")
     assert "belongs to" in refusal(file)
-    monkeypatch.setattr(file_permissions, "CONTAINER_SECRETS", file.parent)
+    monkeypatch.setattr(sources, "CONTAINER_SECRETS", file.parent)
     read(file)
 
 

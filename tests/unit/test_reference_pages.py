@@ -10,7 +10,7 @@ from support.pages.reading import CHECKOUT, read_page
 
 from worker.cli import exit_codes
 from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
-from worker.simulator.settings import Settings as SimulatorSettings
+from worker.simulator.world import Settings as SimulatorSettings
 
 
 def test_every_setting_is_named_once_in_the_list_of_settings() -> None:

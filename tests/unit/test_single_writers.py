@@ -15,7 +15,7 @@ WRITERS = {
     "status": ("worker/leases",),
     "state": (
         "worker/batches/state.py",
-        "worker/batches/imports.py",
+        "worker/batches/tokens.py",
     ),
 }
 # Functions of SQLAlchemy without which a module writes nothing.

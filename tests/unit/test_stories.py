@@ -1,6 +1,6 @@
 """Stories of a record, told to their end against a made-up PingOne: the promises hold whatever happens on the way.
 
-A story is told as worker/records/activation.py tells it, and keeps what worker/leases would have committed, so that it
+A story is told as worker/records.py tells it, and keeps what worker/leases would have committed, so that it
 can be broken off at any moment: a killed worker's record goes on from what was written down."""
 
 from __future__ import annotations
@@ -19,12 +19,27 @@ from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.rules.decisions import choose_first_step, decide_after_post, decide_after_read
-from worker.rules.limits import Limits
-from worker.rules.next_otp import POSTS_PER_OTP
-from worker.rules.no_effect import hand_back_without_permit
-from worker.rules.progress import OtpProgress, Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Next, Pause, ReadDevice, Retry, SendOtp, Step
+from worker.rules.decisions import (
+    NO_PERMIT,
+    POSTS_PER_OTP,
+    choose_first_step,
+    decide_after_post,
+    decide_after_read,
+)
+from worker.rules.progress import (
+    Active,
+    DeadLetter,
+    Decision,
+    Limits,
+    Next,
+    OtpProgress,
+    Pause,
+    Progress,
+    ReadDevice,
+    Retry,
+    SendOtp,
+    Step,
+)
 
 OFTEN = settings(max_examples=200)
 
@@ -129,7 +144,7 @@ class Story:
         if event == "killed":
             raise Killed
         if event == "not_permitted":
-            return hand_back_without_permit(progress)
+            return progress, NO_PERMIT
         answer: Device | errors.PingOneError | None = FAILURES.get(event)
         if answer is None or (event == "not_found" and self.is_active):
             self.open.clear()
@@ -147,7 +162,7 @@ class Story:
             self.open.add(ordinal)
             raise Killed
         if event == "not_permitted":
-            return hand_back_without_permit(progress.with_otp_unsent(ordinal))
+            return progress.with_otp_unsent(ordinal), NO_PERMIT
         answer = self._deliver(event, ordinal)
         progress, step = decide_after_post(progress, ordinal, answer, self.limits)
         if isinstance(step, SendOtp):

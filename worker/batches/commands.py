@@ -7,7 +7,6 @@ of activations goes to Redis at once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,16 @@ from worker.batches.hours import OutOfHours
 from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
 from worker.fleet import GONE_AFTER, read_processes
-from worker.leases import distrust, moves
-from worker.leases.replay import NotReplayed, find_not_replayed, replay
+from worker.leases import moves
+from worker.leases.commands import (
+    NotReplayed,
+    count_trusted,
+    distrust,
+    find_not_replayed,
+    find_pending,
+    replay,
+    take_all_back,
+)
 from worker.observability.counting import agree
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
@@ -36,7 +43,7 @@ from worker.pace.search import fix_rate, free_rate
 from worker.rules.hours import DailyHours
 
 if TYPE_CHECKING:
-    from worker.pace.slots import Change, Pace
+    from worker.pace.slots import Pace
 
 # The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
@@ -138,7 +145,8 @@ class Batches:
     def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
         """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled. Raises
         UnknownBatch, NotPossible."""
-        with self._beside_no_load() as connection:
+        # Beside no load, which may bring the same tokens: nobody sees them before its commit.
+        with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             count = replay(self._database, connection, batch.id, reasons)
             not_replayed = find_not_replayed(connection, batch.id, reasons)
@@ -149,9 +157,12 @@ class Batches:
     def replay_transient(self) -> int:
         """Replay the dead letters that time alone may mend, of every batch that runs. The replay schedule does this.
         Returns how many records."""
-        with self._beside_no_load() as connection:
+        with self._database.changing_many(LOAD_LOCK) as connection:
             running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
-            counts = {batch.name: self._replay_scheduled(connection, batch.id) for batch in running}
+            counts = {
+                batch.name: replay(self._database, connection, batch.id, TRANSIENT, is_scheduled=True)
+                for batch in running
+            }
             # Must come last: who holds the audit's lock must not wait for a load of the same tokens, as that load waits
             # for the lock.
             for name, count in counts.items():
@@ -159,19 +170,11 @@ class Batches:
                     self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
             return sum(counts.values())
 
-    def _replay_scheduled(self, connection: Connection, batch_id: int) -> int:
-        return replay(self._database, connection, batch_id, TRANSIENT, is_scheduled=True)
-
     def note_export(self, name: str, file: str) -> None:
         """Write into the audit that OTPs are about to leave the database. Raises UnknownBatch."""
         with self._database.writing() as connection:
             self._find(connection, name)
             self._write_down(connection, Action.EXPORT_WITH_OTPS, name, file=file)
-
-    def _beside_no_load(self) -> AbstractContextManager[Connection]:
-        """A transaction that may make final records due again. It runs beside no load: a load may bring the same
-        tokens, which nobody sees before its commit. So each waits for the other."""
-        return self._database.changing_many(LOAD_LOCK)
 
     def _find(self, connection: Connection, name: str) -> Row[*tuple[Any, ...]]:
         columns = (Batch.id, Batch.state, Batch.reason, Batch.environment, Batch.environment_id)
@@ -216,11 +219,13 @@ class PaceCommands:
 
     def set_share(self, license: str, share: float) -> None:
         """Keep to this part of what PingOne permits the license, 0 < share ≤ 1."""
-        self._set(license, {"share": share})
+        with self._database.changing_many() as connection:
+            self._write(connection, license, {"share": share}, self._who())
 
     def fix(self, license: str, rate: float) -> None:
         """Stay at this rate, in requests a second."""
-        self._set(license, {"fixed_rate": rate})
+        with self._database.changing_many() as connection:
+            self._write(connection, license, {"fixed_rate": rate}, self._who())
 
     def adapt(self, license: str) -> None:
         """Look for the limit again. Where a share stays, and this has no ticket, the license's line names who set the
@@ -237,28 +242,26 @@ class PaceCommands:
 
     def fix_group(self, pace: Pace, rate: float) -> None:
         """Let one group stay at this rate, in requests a second. Raises redis.RedisError."""
-        self._change_group(pace, {"fixed_rate": rate}, lambda search, reading: fix_rate(search, rate, reading.now))
+        self._note(pace, Action.PACE, fixed_rate=rate)
+        pace.change(lambda search, reading: fix_rate(search, rate, reading.now))
 
     def adapt_group(self, pace: Pace) -> None:
         """Let one group look for its limit again. Raises redis.RedisError."""
-        self._change_group(pace, {"fixed_rate": None}, lambda search, reading: free_rate(search, reading.now))
+        self._note(pace, Action.PACE, fixed_rate=None)
+        pace.change(lambda search, reading: free_rate(search, reading.now))
 
     def lift_group(self, pace: Pace) -> None:
         """End the hold of one group. Raises redis.RedisError."""
-        pace.read()
-        self._note(Action.LIFT_HOLD, {"license": pace.license, "group": pace.group})
+        self._note(pace, Action.LIFT_HOLD)
         pace.lift()
 
-    def _change_group(self, pace: Pace, values: dict[str, Any], change: Change) -> None:
-        """Change the search of one group. What cannot be written down is not done, nor is written down where Redis is
-        out of reach."""
+    def _note(self, pace: Pace, action: Action, **facts: Any) -> None:
+        """Write down what is about to be done to one group. What cannot be written down is not done, nor is written
+        down where Redis is out of reach."""
         pace.read()
-        self._note(Action.PACE, {"license": pace.license, "group": pace.group} | values)
-        pace.change(change)
-
-    def _note(self, action: Action, facts: dict[str, Any]) -> None:
         with self._database.writing() as connection:
-            audit.append(self._database, connection, self._actor, action, None, facts)
+            named = {"license": pace.license, "group": pace.group} | facts
+            audit.append(self._database, connection, self._actor, action, None, named)
 
     def _who(self) -> dict[str, Any]:
         return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}
@@ -273,10 +276,6 @@ class PaceCommands:
             if line.facts.get("license") == license and "share" in line.facts:
                 return {"set_by": line.actor, "set_at": line.at, "ticket": line.ticket}
         return None
-
-    def _set(self, license: str, values: dict[str, Any]) -> None:
-        with self._database.changing_many() as connection:
-            self._write(connection, license, values, self._who())
 
     def _write(self, connection: Connection, license: str, values: dict[str, Any], who: dict[str, Any]) -> None:
         write_pace(connection, license, values | who)
@@ -299,19 +298,19 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
     Goes chunk by chunk, each in a transaction of its own; run again, it does what is left. Raises WorkersLive."""
     with database.changing_many() as connection:
         _refuse_beside_workers(database, connection)
-        distrust.take_all_back(database, connection)
+        take_all_back(database, connection)
         # A token that was imported since must not be imported again.
         connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
-        total = distrust.count_trusted(connection)
+        total = count_trusted(connection)
         audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
     done, last_id = 0, 0
     while True:
         with database.changing_many() as connection:
             _refuse_beside_workers(database, connection)
-            ids = distrust.find_pending(connection, last_id, CHUNK)
+            ids = find_pending(connection, last_id, CHUNK)
             if not ids:
                 return done
-            done += distrust.distrust(
+            done += distrust(
                 database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.tuning.over_after
             )
             last_id = ids[-1]

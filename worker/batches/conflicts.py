@@ -38,20 +38,65 @@ _COLUMNS = (
 )
 
 
-class EarlierRecords:
-    """Looks records of one environment up, within a transaction."""
+# Why a row is refused: in a sentence, and in a word.
+Refusal: TypeAlias = "tuple[str, RowFault]"
 
-    def __init__(self, connection: Connection, keyring: Keyring, environment_id: str) -> None:
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It lies beyond the
+    file's where earlier records of the token have used some up. None for a pair of OTPs."""
+
+    row: Row
+    next_counter: int | None = None
+
+
+class Conflicts:
+    """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
+    of the rows; None where it is none yet. Unless they are written (`is_written`), they are remembered here instead."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        keyring: Keyring,
+        environment_id: str,
+        batch_id: int | None = None,
+        *,
+        is_written: bool = False,
+    ) -> None:
         self._connection = connection
         self._keyring = keyring
         self._environment_id = environment_id
+        self._batch_id = batch_id
+        self._is_written = is_written
+        # Row numbers by serial number or device, of rows that may be loaded and are not written.
+        self._not_written: dict[str, int] = {}
 
-    def find(self, rows: Sequence[Row]) -> tuple[dict[str, list[Found]], dict[str, Found]]:
-        """Find the records with the serial numbers of these rows, and those with their devices that are not final."""
-        known = [row.device_id for row in rows if row.device_id]
+    def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
+        """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
+        count as records."""
+        serials = self.find_by_serial_number(rows)
         # In the words of the partial unique index, without which the whole table is read.
-        devices = self._look_up(Record.device_id, known, text(NOT_FINAL), text("device_id <> ''"))
-        return self.find_by_serial_number(rows), {found.device_id: found for found in devices}
+        known = [row.device_id for row in rows if row.device_id]
+        in_progress = self._look_up(Record.device_id, known, text(NOT_FINAL), text("device_id <> ''"))
+        devices = {found.device_id: found for found in in_progress}
+        good: list[NewRecord] = []
+        errors: list[RowError] = []
+        in_chunk: dict[str, int] = {} if self._is_written else self._not_written
+        for row in rows:
+            earlier = serials.get(row.serial_number, ())
+            refusal = (
+                self._explain_active(row, earlier)
+                or self._explain_duplicate(row, in_chunk)
+                or self._explain_conflict(row, serials, devices)
+            )
+            if refusal:
+                reason, fault = refusal
+                errors.append(RowError(row.row_number, reason, row.serial_number, fault))
+            else:
+                good.append(NewRecord(row, self._choose_counter(row, earlier)))
+                in_chunk |= {value: row.row_number for _, value in _identities(row)}
+        return good, errors
 
     def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
         """Find the records with the serial numbers of these rows."""
@@ -83,62 +128,6 @@ class EarlierRecords:
         sought = func.string_to_table(",".join(values), ",").table_valued("value", name="sought").render_derived()
         found = records.where(column == sought.c.value).offset(0).lateral()
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
-
-
-# Why a row is refused: in a sentence, and in a word.
-Refusal: TypeAlias = "tuple[str, RowFault]"
-
-
-@dataclass(frozen=True, slots=True)
-class NewRecord:
-    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It lies beyond the
-    file's where earlier records of the token have used some up. None for a pair of OTPs."""
-
-    row: Row
-    next_counter: int | None = None
-
-
-class Conflicts:
-    """Compares rows with the records of one environment, within a transaction. `batch_id`: the batch of the rows; None
-    where it is none yet. Unless they are written (`is_written`), they are remembered here instead."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        keyring: Keyring,
-        environment_id: str,
-        batch_id: int | None = None,
-        *,
-        is_written: bool = False,
-    ) -> None:
-        self._connection = connection
-        self._earlier = EarlierRecords(connection, keyring, environment_id)
-        self._batch_id = batch_id
-        self._is_written = is_written
-        # Row numbers by serial number or device, of rows that may be loaded and are not written.
-        self._not_written: dict[str, int] = {}
-
-    def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
-        """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
-        count as records."""
-        serials, devices = self._earlier.find(rows)
-        good: list[NewRecord] = []
-        errors: list[RowError] = []
-        in_chunk: dict[str, int] = {} if self._is_written else self._not_written
-        for row in rows:
-            earlier = serials.get(row.serial_number, ())
-            refusal = (
-                self._explain_active(row, earlier)
-                or self._explain_duplicate(row, in_chunk)
-                or self._explain_conflict(row, serials, devices)
-            )
-            if refusal:
-                reason, fault = refusal
-                errors.append(RowError(row.row_number, reason, row.serial_number, fault))
-            else:
-                good.append(NewRecord(row, self._choose_counter(row, earlier)))
-                in_chunk |= {value: row.row_number for _, value in _identities(row)}
-        return good, errors
 
     def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
         """Why nothing is left to do for a row: another batch made its token active, on the row's device, or with its
@@ -175,7 +164,7 @@ class Conflicts:
         is_other_device = row.device_id and found.device_id != row.device_id
         if found.batch_id == self._batch_id or is_other_device or not isinstance(row.otps, OtpPair):
             return None
-        if find_used_otps(found, self._earlier.open(found)) & {row.otps.first, row.otps.second}:
+        if find_used_otps(found, self.open(found)) & {row.otps.first, row.otps.second}:
             return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
         return None
 
@@ -191,7 +180,7 @@ class Conflicts:
 
     def _is_same_seed(self, seed: Seed, found: Found) -> bool:
         """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
-        earlier = self._earlier.open(found)
+        earlier = self.open(found)
         return not isinstance(earlier, Seed) or earlier.secret == seed.secret
 
     def _explain_in_progress(self, what: str, found: Found) -> Refusal:

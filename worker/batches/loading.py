@@ -16,7 +16,7 @@ from models.base import LONGEST_DETAIL
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
 from models.record import Record
-from models.record_states import Status
+from models.record_states import PairingState, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
@@ -148,6 +148,7 @@ class RecordRows:
         self._derived: dict[str, Callable[[Row], Any]] = {
             "user_id": lambda row: row.user_id or "",
             "device_id": lambda row: row.device_id or "",
+            "pairing": lambda row: (PairingState.PAIRED if row.device_id else PairingState.UNSENT).value,
             # A device is made of a token that is there.
             "is_in_inventory": lambda row: row.device_id is not None,
             "extra": lambda row: row.extra or None,
@@ -276,21 +277,15 @@ class Loader:
             trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
             held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
-            terms: dict[str, Any] = {"canary": canary, "window": daily_hours and str(daily_hours)}
-            terms |= {"environment": self._environment.name} | counts.sums
+            facts = describe_files(shipment) | {"canary": canary, "window": daily_hours and str(daily_hours)}
+            facts |= {"environment": self._environment.name} | counts.sums
             others = {"left_out": counts.left_out, "accepted": list(accepted)}
-            self._tell_audit(connection, shipment, name, terms, others)
+            facts |= {key: value for key, value in others.items() if value}
+            audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             out_of_hours = hours.check_hours(self._database, connection, batch_id)
             self._database.analyze(connection, Record.__tablename__)
             sums = (counts.total, counts.rows_refused)
             return Loaded(batch_id, name, *sums, is_new=True, out_of_hours=out_of_hours, left_out=counts.left_out)
-
-    def _tell_audit(
-        self, connection: Connection, shipment: Shipment, name: str, facts: dict[str, Any], others: dict[str, Any]
-    ) -> None:
-        """Write the audit's line of a load: these facts, and those of the others that say something."""
-        facts = describe_files(shipment) | facts | {key: value for key, value in others.items() if value}
-        audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
         values = {

@@ -18,7 +18,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
 from models.person import PERSON
 from models.record import Record
-from models.record_states import FINAL, OtpState, OtpType, PairingState, Status
+from models.record_states import FINAL, OtpState, OtpType, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
@@ -30,7 +30,7 @@ from worker.batches.finding import find_batch
 from worker.batches.loading import CHUNK, RecordRows, close_refused_rows, describe_files, make_record_writer
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake import FILE_ROW, Row, RowError, Shipment, Switches, UnusableFile, explain_missing_ids
-from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
+from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
@@ -90,15 +90,28 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrected:
-    """What becomes of some rows. `active` and `in_work` are left as they are; so are `left_out`, whose tokens another
-    batch made active. `closed`: numbers of refused rows that are refused no more."""
+    """What becomes of some rows: those that go, and those that are refused. `closed`: numbers of refused rows that are
+    refused no more."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
+    closed: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Mended:
+    """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
+    records, which had been refused or are new; `active` and `in_work` were left as they are, and `left_out`, which
+    another batch made active; `refused` are told one by one, and change nothing. `is_paused`: the batch is paused, so
+    that none of them goes yet."""
+
+    again: int = 0
+    added: int = 0
     active: int = 0
     in_work: int = 0
     left_out: int = 0
-    closed: set[int] = field(default_factory=set)
+    refused: int = 0
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +126,8 @@ class MendedBatch:
 
 
 class Corrections:
-    """Compares rows with one batch, within a transaction. Unless the rows are written (`is_written`), they are
-    remembered here."""
+    """Compares rows with one batch, within a transaction, and counts what becomes of them. Unless the rows are written
+    (`is_written`), they are remembered here."""
 
     def __init__(
         self, connection: Connection, keyring: Keyring, batch: MendedBatch, *, is_written: bool = False
@@ -122,6 +135,7 @@ class Corrections:
         self._connection = connection
         self._keyring = keyring
         self._batch = batch
+        self.counts = Mended()
         self._conflicts = Conflicts(connection, keyring, batch.environment_id, batch.id, is_written=is_written)
         self._next_row = 1 + max(self._find_last_row(Record), self._find_last_row(RefusedRow))
         # Rows of the file by the row of the batch that they are.
@@ -134,7 +148,7 @@ class Corrections:
         candidates: dict[int, tuple[Row, Correction]] = {}
         for row in rows:
             place = places.find(row)
-            outcome = self._judge(row, place, done) if isinstance(place, _Place) else place
+            outcome = self._judge(row, place) if isinstance(place, _Place) else place
             if isinstance(outcome, RowError):
                 done.errors.append(outcome)
                 continue
@@ -146,10 +160,12 @@ class Corrections:
             _, correction = candidates[new.row.row_number]
             counter = max(new.next_counter, correction.new.next_counter or 0) if new.next_counter is not None else None
             done.corrections.append(replace(correction, new=NewRecord(new.row, counter)))
+            self.counts.again += correction.record is not None
+            self.counts.added += correction.record is None
         for error in conflicting:
             row, _ = candidates[error.row_number]
             if self._batch.only_new and error.fault == RowFault.ACTIVE_ELSEWHERE:
-                done.left_out += 1
+                self.counts.left_out += 1
                 continue
             done.errors.append(replace(error, row_number=row.row_number))
             done.closed -= places.refused_with(row)
@@ -159,7 +175,7 @@ class Corrections:
         mine = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
         return self._connection.scalar(mine) or 0
 
-    def _judge(self, row: Row, place: _Place, done: Corrected) -> Correction | RowError | None:
+    def _judge(self, row: Row, place: _Place) -> Correction | RowError | None:
         """Say what becomes of a row; None if its record is left as it is."""
         number = place.row_number
         if number is not None and (first := self._seen.setdefault(number, row.row_number)) != row.row_number:
@@ -168,10 +184,10 @@ class Corrections:
         if record is None:
             return self._add(row, number)
         if record.status == Status.ACTIVE:
-            done.active += 1
+            self.counts.active += 1
             return None
         if record.status not in FINAL:
-            done.in_work += 1
+            self.counts.in_work += 1
             return None
         return self._correct(row, record)
 
@@ -336,22 +352,6 @@ def _skip_counters(record: Found, source: OtpSource | None, seed: Seed) -> int:
 _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns)
 
 
-@dataclass(slots=True)
-class Mended:
-    """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
-    records, which had been refused or are new; `active` and `in_work` were left as they are, and `left_out`, which
-    another batch made active; `refused` are told one by one, and change nothing. `is_paused`: the batch is paused, so
-    that none of them goes yet."""
-
-    again: int = 0
-    added: int = 0
-    active: int = 0
-    in_work: int = 0
-    left_out: int = 0
-    refused: int = 0
-    is_paused: bool = False
-
-
 class Mender:
     """Brings corrected rows into batches. `totp_max_age` in seconds."""
 
@@ -388,31 +388,26 @@ class Mender:
 
     def _mend_rows(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> Mended:
         """Write what becomes of each row, and count the rows."""
-        mended = Mended(is_paused=batch.state == BatchState.PAUSED)
         corrections = Corrections(connection, self._keyring, _describe_batch(batch, shipment), is_written=True)
+        mended = corrections.counts
+        mended.is_paused = batch.state == BatchState.PAUSED
         write = _Writer(self._database, connection, batch, RecordRows(self._keyring, batch.id, self._max_age))
         rows = shipment.tokens()
         done, closed = 0, 0
         while chunk := list(islice(rows, CHUNK)):
             corrected = corrections.judge([row for row in chunk if isinstance(row, Row)])
-            write.write(corrected)
+            closed += write.write(corrected)
             errors = [row for row in chunk if isinstance(row, RowError)] + corrected.errors
             for error in sorted(errors, key=lambda error: error.row_number):
                 self._on_refused(error)
-            again = sum(correction.record is not None for correction in corrected.corrections)
-            mended.again += again
-            mended.added += len(corrected.corrections) - again
-            mended.active += corrected.active
-            mended.in_work += corrected.in_work
-            mended.left_out += corrected.left_out
             mended.refused += len(errors)
-            closed += len(corrected.closed)
             done += len(chunk)
             self._on_progress("Mending rows", done)
         if mended.added and not (mended.again or mended.active or mended.in_work or closed):
             problem = f"none of its tokens is one of batch {batch.name!r}"
             raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
-        write.count()
+        sums = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - closed}
+        connection.execute(update(Batch).where(Batch.id == batch.id).values(sums))
         return mended
 
     def _let_go(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> None:
@@ -461,10 +456,9 @@ class _Writer:
         self._batch_id = batch.id
         self._record_rows = record_rows
         self._new = make_record_writer(database, connection, record_rows.columns, batch.id, batch.environment_id)
-        self._added = self._closed = 0
 
-    def write(self, corrected: Corrected) -> None:
-        """Write what becomes of some rows."""
+    def write(self, corrected: Corrected) -> int:
+        """Write what becomes of some rows. Returns how many refused rows are refused no more."""
         again = [each for each in corrected.corrections if each.record is not None]
         for status in (Status.DEAD_LETTER, Status.CANCELLED):
             mine = [self._change(each) for each in again if each.record and each.record.status == status]
@@ -476,13 +470,7 @@ class _Writer:
         with self._new.writing() as write:
             for each in new:
                 write(self._record_rows.values(each.new))
-        self._added += len(new)
-        self._closed += close_refused_rows(self._connection, self._batch_id, corrected.closed)
-
-    def count(self) -> None:
-        """Write down how many records and refused rows the batch has now."""
-        sums = {"total": Batch.total + self._added, "rows_refused": Batch.rows_refused - self._closed}
-        self._connection.execute(update(Batch).where(Batch.id == self._batch_id).values(sums))
+        return close_refused_rows(self._connection, self._batch_id, corrected.closed)
 
     def _change(self, correction: Correction) -> dict[str, Any]:
         """The columns of a record that goes again, with its id."""
@@ -497,7 +485,7 @@ class _Writer:
             "is_in_inventory": has_token if correction.is_sought else record.is_in_inventory,
             "import_job_id": None if correction.is_sought else record.import_job_id,
             "owner_id": None if correction.is_sought else record.owner_id,
-            "pairing": record.pairing if is_device_kept else PairingState.UNSENT,
+            "pairing": record.pairing if is_device_kept else columns["pairing"],
         }
         if columns["device_id"] and not is_device_kept:
             columns["is_in_inventory"] = True

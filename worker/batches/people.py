@@ -19,7 +19,7 @@ from worker.batches.long_list import Findings, LongList, Obstacle, Turn
 from worker.database.engine import Database
 from worker.pingone.errors import Forbidden, TooManyTerms
 from worker.pingone.users import User, UserAttribute, fold_case
-from worker.rules.pairing import tell_owner
+from worker.rules.decisions import tell_owner
 
 # What PingOne answers to a filter that it does not take.
 INVALID_FILTER = "INVALID_FILTER"

@@ -21,12 +21,11 @@ from models.inventory_job import UNFINISHED, InventoryJob
 from models.reason import OUTAGE_CURE, PauseReason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.imports import Imports
-from worker.batches.inventory import Inventory
 from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns
 from worker.batches.people import People
+from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
@@ -83,8 +82,7 @@ class Preparation:
         clients: Clients,
         turns: Turns,
         people: People,
-        inventory: Inventory,
-        imports: Imports,
+        tokens: Tokens,
         failures: Failures,
         upkeep: Upkeep,
         wait: Callable[[float], object],
@@ -96,8 +94,7 @@ class Preparation:
         self._clients = clients
         self._turns = turns
         self._people = people
-        self._inventory = inventory
-        self._imports = imports
+        self._tokens = tokens
         self._failures = failures
         self._upkeep = upkeep
         self._wait = wait
@@ -181,18 +178,18 @@ class Preparation:
     ) -> bool:
         """Do the next part about tokens: follow an import, read the inventory, or start an import. False: nothing is
         left to do. `is_busy`: there is other work, so that nothing need be waited for."""
-        if job := self._imports.jobs.find_unfinished(turn.batch_id):
-            self._imports.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
+        if job := self._tokens.jobs.find_unfinished(turn.batch_id):
+            self._tokens.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
             return True
         was_read_lately, lacks = self._read_state(turn)
         if not lacks:
             return False
         if not was_read_lately:
-            self._inventory.read(turn, environment, call, silence.listen, self._turns.renew)
+            self._tokens.read_inventory(turn, environment, call, silence.listen, self._turns.renew)
             return True
         if turn.may_import:
-            return self._imports.start_next(turn, environment, call, is_busy=is_busy)
-        return self._imports.give_up_all(turn) > 0
+            return self._tokens.start_next(turn, environment, call, is_busy=is_busy)
+        return self._tokens.give_up_all(turn) > 0
 
     def _read_state(self, turn: Turn) -> tuple[bool, bool]:
         """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be

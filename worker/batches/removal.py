@@ -187,7 +187,8 @@ class Removal:
             if not self._is_real:
                 return DeviceOutcome(End.THERE, heir=heir, device_id=device_id.lower())
             try:
-                end = End.REMOVED if self._delete(record.user_id, device_id, call) else End.GONE
+                unpair = partial(self._clients.pairings(self._environment).unpair, record.user_id, device_id, call=call)
+                end = End.REMOVED if call_patiently(unpair) else End.GONE
                 return DeviceOutcome(end, heir=heir, device_id=device_id.lower())
             except OutcomeUnknown:
                 if not left:
@@ -230,10 +231,6 @@ class Removal:
             if self._list_devices(record.user_id, call) is None:
                 return None
             raise
-
-    def _delete(self, user_id: str, device_id: str, call: Call) -> bool:
-        pairings = self._clients.pairings(self._environment)
-        return call_patiently(lambda: pairings.unpair(user_id, device_id, call=call))
 
 
 def see(devices: Sequence[UserDevice], device_id: str, serial_number: str) -> Sight:

@@ -16,13 +16,21 @@ from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY
 from worker.batches.commands import NotPossible
-from worker.batches.imports import ASK_AGAIN, JobLog, JobLost, Require
-from worker.batches.inventory import LONGEST_JOB, find_difference, find_tokens
 from worker.batches.long_list import LongList, Superseded, taking
 from worker.batches.removal import explain_other_batch, find_batch_with_token
+from worker.batches.tokens import (
+    ASK_AGAIN,
+    LONGEST_JOB,
+    JobLog,
+    JobLost,
+    Require,
+    find_difference,
+    find_tokens,
+)
 from worker.config.environment import Environment
+from worker.config.settings import Tuning
 from worker.database.engine import Database
-from worker.leases.undoing import note_tokens_gone
+from worker.leases.commands import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import call_patiently
@@ -79,7 +87,7 @@ T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 
 class Revocation:
     """The tokens that batches of one environment imported, beside what its inventory has. `importer`: the environment
-    as the application that imports; `wait` waits so many seconds; `most_tokens`: of a job at most."""
+    as the application that imports; `wait` waits so many seconds."""
 
     def __init__(
         self,
@@ -88,11 +96,8 @@ class Revocation:
         clients: Clients,
         importer: Environment,
         wait: Callable[[float], object],
+        tuning: Tuning,
         on_progress: OnProgress = tell_nobody,
-        *,
-        most_tokens: int,
-        send_within: float,
-        answer_within: float,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -100,8 +105,7 @@ class Revocation:
         self._importer = importer
         self._wait = wait
         self._on_progress = on_progress
-        self._most_tokens = most_tokens
-        self._jobs = JobLog(database, clients, JobKind.REVOKE, send_within=send_within, answer_within=answer_within)
+        self._jobs = JobLog(database, clients, JobKind.REVOKE, tuning)
 
     def look_up(
         self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
@@ -166,7 +170,7 @@ class Revocation:
                 return []
             with self._database.changing_many() as connection:
                 require(connection)
-                size = self._jobs.choose_size(connection, batch_id, self._most_tokens)
+                size = self._jobs.choose_size(connection, batch_id)
                 tokens = [left.popleft() for _ in range(min(size, len(left)))]
                 return [_Job(self._jobs.begin(connection, batch_id, len(tokens)), tokens)]
 

@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from models.audit import Action
 from models.batch import Batch, BatchState
+from models.encrypted import Keyring
 from models.reason import PASSING
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import NotPossible
 from worker.batches.finding import find_batch, has_unfinished
-from worker.batches.imports import Imports
 from worker.batches.long_list import LongList, Superseded, taking
 from worker.batches.removal import (
     HAS_DEVICE,
@@ -34,12 +34,12 @@ from worker.batches.removal import (
     find_batch_with_device,
 )
 from worker.batches.revocation import OwnToken, Revocation, SortedTokens
+from worker.batches.tokens import Tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.intake import SerialList
-from worker.leases.queue import Queue
-from worker.leases.undoing import (
+from worker.leases.commands import (
     KeptRecord,
     count_in_hand,
     had_device,
@@ -48,6 +48,7 @@ from worker.leases.undoing import (
     let_go,
     note_device_gone,
 )
+from worker.leases.queue import Queue
 from worker.observability.counting import agree, count_things
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach
@@ -181,58 +182,19 @@ class UndoneBatch:
     stop: str
 
 
-class UndoCheck:
-    """Asks whether batches may be undone. `settings`: those of the workers, which say when a call of a worker that died
-    is over."""
-
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
-        self._queue = Queue(database, lease=settings.tuning.lease, over_after=settings.tuning.over_after)
-
-    def require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
-        """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:
-        all of it is to be undone, so that nothing of it need go on. Raises UnknownBatch; NotPossible, whose message
-        says what to do."""
-        with self._database.changing_many() as connection:
-            # Where no worker is left, nobody else does it.
-            self._queue.rescue(connection)
-            return self._find(connection, name, "cancel" if is_whole else "pause")
-
-    def require_rest_within(self, connection: Connection, batch: UndoneBatch) -> None:
-        """Find out, within a transaction, whether still nobody works on the batch. Raises NotPossible."""
-        self._find(connection, batch.name, batch.stop)
-
-    def _find(self, connection: Connection, name: str, stop: str) -> UndoneBatch:
-        batch = find_batch(connection, name, Batch.id, Batch.state, Batch.reason)
-        first = f"`oathbulk {stop} {quote(name)}` first"
-        is_unfinished = has_unfinished(connection, batch.id)
-        if batch.state == BatchState.RUNNING and is_unfinished:
-            raise NotPossible(f"batch {name!r} runs: {first}")
-        if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
-            raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {first}")
-        if in_hand := count_in_hand(self._database, connection, batch.id):
-            are, calls_have = agree(in_hand, "is", "are"), agree(in_hand, "its call has", "their calls have")
-            raise NotPossible(
-                f"{count_things(in_hand, 'record')} of batch {name!r} {are} in hand: wait until {calls_have} ended (a "
-                "minute at most), then give the command again"
-            )
-        return UndoneBatch(batch.id, name, stop)
-
-
 class Undo:
-    """Undoes batches of one environment. `imports` follows import jobs whose end is not written down; `wait` waits so
-    many seconds."""
+    """Undoes batches of one environment. `settings`: those of the workers, which say when a call of a worker that died
+    is over; `tokens` follows import jobs whose end is not written down; `wait` waits so many seconds."""
 
     def __init__(
         self,
         database: Database,
+        keyring: Keyring,
         clients: Clients,
         environment: Environment,
         settings: Settings,
         actor: Actor,
-        check: UndoCheck,
-        revocation: Revocation,
-        imports: Imports,
+        tokens: Tokens,
         wait: Callable[[float], object],
         on_progress: OnProgress = tell_nobody,
     ) -> None:
@@ -241,16 +203,18 @@ class Undo:
         self._environment = environment
         self._settings = settings
         self._actor = actor
-        self._check = check
-        self._revocation = revocation
-        self._imports = imports
+        self._queue = Queue(database, lease=settings.tuning.lease, over_after=settings.tuning.over_after)
+        self._revocation = Revocation(
+            database, keyring, clients, environment.as_importer(), wait, settings.tuning, on_progress
+        )
+        self._tokens = tokens
         self._wait = wait
         self._on_progress = on_progress
 
     def examine(self, name: str, only: SerialList | None = None, *, devices_only: bool = False) -> Undone:
         """Find out what `undo` would do, and change nothing. Pairings of unknown fate, and imports that have not ended,
         are counted only, with whatever they made. Raises UnknownBatch, NotPossible."""
-        batch = self._check.require_rest(name, is_whole=only is None)
+        batch = self._require_rest(name, is_whole=only is None)
         made, undone = self._choose(batch, only, devices_only=devices_only)
         going = self._remove_devices(batch, made, undone, [], is_real=False)
         if undone.tokens is not None:
@@ -263,7 +227,7 @@ class Undo:
         """Take away what the batch made: of all its records, or `only` of those with these serial numbers. Each chunk
         has a line in the audit; so has what is about to be done, before. It may end at any moment, and be called
         again. Raises UnknownBatch, NotPossible."""
-        batch = self._check.require_rest(name, is_whole=only is None)
+        batch = self._require_rest(name, is_whole=only is None)
         made, undone = self._choose(batch, only, devices_only=devices_only)
         of_list = {"only": only.digest} if only else {}
         kept_from_work = list[KeptRecord]()
@@ -305,6 +269,35 @@ class Undo:
             not_ours, earlier = (sum(getattr(row, kind) for row in made) for kind in ("had_token_before", "had_token"))
             undone.tokens = TokenCounts(not_ours=not_ours, earlier=earlier)
         return made, undone
+
+    def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
+        """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:
+        all of it is to be undone, so that nothing of it need go on. Raises UnknownBatch; NotPossible, whose message
+        says what to do."""
+        with self._database.changing_many() as connection:
+            # Where no worker is left, nobody else does it.
+            self._queue.rescue(connection)
+            return self._find_at_rest(connection, name, "cancel" if is_whole else "pause")
+
+    def _require_rest_within(self, connection: Connection, batch: UndoneBatch) -> None:
+        """Find out, within a transaction, whether still nobody works on the batch. Raises NotPossible."""
+        self._find_at_rest(connection, batch.name, batch.stop)
+
+    def _find_at_rest(self, connection: Connection, name: str, stop: str) -> UndoneBatch:
+        batch = find_batch(connection, name, Batch.id, Batch.state, Batch.reason)
+        first = f"`oathbulk {stop} {quote(name)}` first"
+        is_unfinished = has_unfinished(connection, batch.id)
+        if batch.state == BatchState.RUNNING and is_unfinished:
+            raise NotPossible(f"batch {name!r} runs: {first}")
+        if batch.state == BatchState.PAUSED and batch.reason in PASSING and is_unfinished:
+            raise NotPossible(f"batch {name!r} is paused and goes on by itself ({batch.reason}): {first}")
+        if in_hand := count_in_hand(self._database, connection, batch.id):
+            are, calls_have = agree(in_hand, "is", "are"), agree(in_hand, "its call has", "their calls have")
+            raise NotPossible(
+                f"{count_things(in_hand, 'record')} of batch {name!r} {are} in hand: wait until {calls_have} ended (a "
+                "minute at most), then give the command again"
+            )
+        return UndoneBatch(batch.id, name, stop)
 
     # Devices
 
@@ -360,7 +353,7 @@ class Undo:
             with self._database.reading() as connection:
                 return connection.execute(mine).all()
         with self._database.changing_many() as connection:
-            self._check.require_rest_within(connection, batch)
+            self._require_rest_within(connection, batch)
             chunk = connection.execute(mine).all()
             now_kept = keep_from_work(self._database, connection, [row.id for row in chunk], KEPT_FOR)
         kept += now_kept
@@ -437,7 +430,7 @@ class Undo:
             if not why:
                 counts.revoked += self._revocation.note_revoked(tokens)
 
-        require = partial(self._check.require_rest_within, batch=batch)
+        require = partial(self._require_rest_within, batch=batch)
         own = self._revocation.list_own(batch.id, found.own, require, call, note, auditing)
         own.finish(self._on_progress, REVOKING, len(found.own))
         if unsure:
@@ -451,9 +444,9 @@ class Undo:
     def _end_imports(self, batch: UndoneBatch, call: Call) -> None:
         """Wait for the end of import jobs of the batch, and write it down: they may have made tokens."""
         importer = self._environment.as_importer()
-        while job := self._imports.jobs.find_unfinished(batch.id):
+        while job := self._tokens.jobs.find_unfinished(batch.id):
             self._on_progress(FOLLOWING, 0)
-            call_patiently(partial(self._imports.follow, batch.id, job, importer, call))
+            call_patiently(partial(self._tokens.follow, batch.id, job, importer, call))
 
     def _look_up_tokens(
         self,
@@ -479,7 +472,7 @@ class Undo:
         found.unmade, appeared = self._revocation.find_absent(found.unmade, call)
         for row in (*shown, *appeared):
             _keep_token(undone, counts, row, _HALF_SHOWN)
-        require = partial(self._check.require_rest_within, batch=batch)
+        require = partial(self._require_rest_within, batch=batch)
         counts.gone += self._revocation.note_findings(batch.id, found, require)
 
     @contextmanager

@@ -1,41 +1,143 @@
 """Pauses batches when their canary is done, their hours end, the license's quota is used up or PingOne is out, or what
-a settled record or a failure of this process asks for it; and lets them go on when that is over."""
+a settled record or a failure of this process asks for it; and lets them go on when that is over. What the breaker needs
+to know of a batch, its failed attempts and what became ACTIVE since, is read here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import aliased
 
+from models.attempt import FAILED, AttemptLine, Failure, Outcome
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import Record
-from models.record_indexes import NOT_FINAL
-from models.record_states import Status
-from worker.batches import hours, judgement, state
+from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING, NOT_FINAL
+from models.record_states import OtpState, Status
+from worker.batches import hours, state
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
 from worker.leases.claims import Claim
 from worker.rules import breaker, quota
-from worker.rules.breaker import NO_ANSWER, WATCHED_FAILURES
+from worker.rules.breaker import (
+    IGNORED_FAILURES,
+    NO_ANSWER,
+    WATCHED_FAILURES,
+    ActiveAttempt,
+    FailedAttempt,
+    History,
+    Thresholds,
+    Trip,
+    is_own_answer,
+)
 from worker.rules.hours import UnfitHours
+from worker.rules.progress import Active, Decision, Pause, Retry
 from worker.rules.quota import Quota
-from worker.rules.steps import Active, Decision, Pause, Retry
 
 # A batch that is paused for one of these waits only for a time to come.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 # States in which a batch may be paused for what its attempts showed.
 _STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
 
+# Columns of a batch that say from which attempts on it is judged.
+JUDGED_COLUMNS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
+# A row with these columns; it may have others too.
+JudgedBatch = Row[*tuple[Any, ...]]
+
+# Failed attempts that are looked through for the first one without an answer, at most: some days of probes.
+_LONGEST_SILENCE = 2000
+
+_BATCH, _AFTER = bindparam("of_batch", type_=Integer()), bindparam("after", type_=Integer())
+_JUDGED_AFTER, _MOST = bindparam("judged_after", type_=Integer()), bindparam("most", type_=Integer())
+# In the words of the partial index: successes, which are most attempts, are not looked at.
+_FAILED = (
+    select(AttemptLine.__table__)
+    .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > _AFTER)
+    .order_by(AttemptLine.id.desc())
+    .limit(_MOST)
+)
+# The first attempt at the same record that asked PingOne, since its batch is judged.
+_Earlier = aliased(AttemptLine)
+_FIRST_ID = (
+    select(func.min(_Earlier.id))
+    .where(
+        _Earlier.record_id == AttemptLine.record_id,
+        _Earlier.id > _JUDGED_AFTER,
+        _Earlier.id <= AttemptLine.id,
+        or_(_Earlier.requests > 0, _Earlier.reason.in_(sorted(WATCHED_FAILURES))),
+    )
+    .scalar_subquery()
+)
+_JUDGED = _FAILED.add_columns(_FIRST_ID.label("first_id"))
+# Those that called PingOne.
+_ASKED = _JUDGED.where(
+    or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(WATCHED_FAILURES))),
+    AttemptLine.reason.not_in(sorted(IGNORED_FAILURES)),
+)
+# Those that spent OTPs, or made a dead letter.
+_COSTLY = _JUDGED.where(
+    or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0),
+    AttemptLine.reason.is_distinct_from(Failure.TIME_STEP),
+)
+_IS_ACTIVE = (AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
+_LAST_ACTIVE = select(func.max(AttemptLine.id)).where(*_IS_ACTIVE)
+_ACTIVE = (
+    select(AttemptLine.id, func.coalesce(_FIRST_ID, AttemptLine.id), AttemptLine.worker)
+    .where(*_IS_ACTIVE)
+    .order_by(AttemptLine.id.desc())
+    .limit(_MOST)
+)
+# The newest attempts, however they ended. Their number is small, so that no index is needed.
+_LATEST = (
+    select(AttemptLine.reason)
+    .where(AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH)
+    .order_by(AttemptLine.id.desc())
+    .limit(_MOST)
+)
+# Where records are whose OTPs have not gone, each place with an index of its own, which a planner takes for this order
+# alone. Those of the window are asked for by an expression: SQLite would look at every record of the batch.
+_UNTRIED = [
+    select(func.count()).select_from(
+        select(Record.id)
+        .where(of_batch == _BATCH, text(condition), Record.otp1_state == OtpState.UNSENT)
+        .order_by(order)
+        .limit(_MOST)
+        .subquery()
+    )
+    for of_batch, condition, order in (
+        (Record.batch_id, LASTING, Record.scheduled_at),
+        (Record.batch_id, EXPIRING, Record.otp_expires_at),
+        (Record.batch_id, LACKS_USER, Record.row_number),
+        (Record.batch_id, LACKS_TOKEN, Record.row_number),
+        (Record.batch_id + literal_column("0"), IN_WINDOW, Record.lease_until),
+    )
+]
+
 
 class Upkeep:
     """Pauses and resumes batches without a person; thread-safe."""
 
-    def __init__(self, database: Database, thresholds: breaker.Thresholds) -> None:
+    def __init__(self, database: Database, thresholds: Thresholds) -> None:
         self._database = database
         self._thresholds = thresholds
         now = database.now()
@@ -72,63 +174,68 @@ class Upkeep:
     def apply_breaker(self, batch_id: int) -> PauseReason | None:
         """Ask the breaker about a batch's latest attempts, and pause the batch if it says so; returns why. A batch that
         pauses for an outage goes on by itself, with a few records at first."""
-        with self._database.reading() as connection:
-            batch = self._read_judged(connection, batch_id)
-            if batch is None:
-                return None
-            has_others = batch.outages > 0 and count_well(self._database, connection) > 1
-            trip = judgement.find_trip(connection, batch, self._thresholds, has_others=has_others)
-        if trip is None:
-            return None
-        with self._database.writing() as connection:
-            return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
+
+        def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
+            is_probing = batch.outages > 0
+            has_others = is_probing and count_well(self._database, connection) > 1
+            failures, history = _read_evidence(connection, batch, self._thresholds)
+            return breaker.find_trip(failures, history, self._thresholds, is_probing=is_probing, has_others=has_others)
+
+        return self._judge(batch_id, judge)
 
     def look_for_others(self, batch_id: int) -> PauseReason | None:
         """Pause a batch if its latest attempts show that somebody else works on its devices; returns why."""
-        with self._database.reading() as connection:
-            batch = self._read_judged(connection, batch_id)
-            if batch is None or (trip := judgement.find_others(connection, batch, self._thresholds)) is None:
-                return None
-        with self._database.writing() as connection:
-            return trip.reason if self._pause_as_tripped(connection, batch, trip) else None
+
+        def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
+            values = {"of_batch": batch.id, "after": batch.judged_after, "most": self._thresholds.latest}
+            return breaker.find_others(connection.scalars(_LATEST, values).all(), self._thresholds)
+
+        return self._judge(batch_id, judge)
 
     def fails_alone(self, batch_id: int, worker: str) -> bool:
         """Whether PingOne does not answer this worker process, by a batch's latest attempts, and answers others."""
         with self._database.reading() as connection:
             batch = self._read_judged(connection, batch_id)
-            return batch is not None and judgement.fails_alone(connection, batch, self._thresholds, worker)
+            if batch is None:
+                return False
+            alone = breaker.find_alone(*_read_evidence(connection, batch, self._thresholds))
+        return sum(failure.worker == worker for failure in alone) >= breaker.UNANSWERED_ALONE
 
     def read_latest_attempt(self) -> int:
         """Read the id of the newest attempt of all batches."""
         with self._database.reading() as connection:
             return connection.scalar(select(hours.latest_attempt())) or 0
 
-    def pause_for_outage(self, batch_id: int, detail: str, *, after: int) -> bool:
-        """Pause a batch whose preparation PingOne does not answer, as the breaker does where it answers no attempt.
-        False if it answered an attempt with a larger id than `after`: then the records that are prepared go on."""
-        with self._database.reading() as connection:
-            batch = self._read_judged(connection, batch_id)
-            if batch is None or judgement.was_answered(connection, batch, self._thresholds, after):
-                return False
-        with self._database.writing() as connection:
-            return self._pause_as_tripped(connection, batch, breaker.Trip(PauseReason.OUTAGE, detail))
+    def pause_for_outage(self, batch_id: int, detail: str, *, after: int) -> None:
+        """Pause a batch whose preparation PingOne does not answer, as the breaker does where it answers no attempt. Not
+        if it answered an attempt with a larger id than `after`: then the records that are prepared go on."""
+
+        def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
+            is_there = was_answered(connection, batch, self._thresholds, after)
+            return None if is_there else Trip(PauseReason.OUTAGE, detail)
+
+        self._judge(batch_id, judge)
 
     def end_outage(self, batch_id: int) -> None:
         """Let all records of a batch go again whose preparation PingOne answers, unless it leaves attempts
         unanswered."""
         with self._database.writing() as connection:
             batch = self._read_judged(connection, batch_id)
-            if batch is not None and judgement.find_silence(connection, batch) is None:
+            if batch is not None and find_silence(connection, batch) is None:
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(outages=0))
 
-    def _read_judged(self, connection: Connection, batch_id: int) -> judgement.JudgedBatch | None:
+    def _read_judged(self, connection: Connection, batch_id: int) -> JudgedBatch | None:
         """Read what the breaker needs to know of a batch; None if it is not worked on."""
-        of_batch = select(*judgement.JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
+        of_batch = select(*JUDGED_COLUMNS).where(Batch.id == batch_id, _is_worked_on())
         return connection.execute(of_batch).one_or_none()
 
-    def _pause_as_tripped(self, connection: Connection, judged: judgement.JudgedBatch, trip: breaker.Trip) -> bool:
-        """Pause a batch as the breaker says. False if it did not run any more, or began to run again since it was
-        judged."""
+    def _judge(self, batch_id: int, judge: Callable[[Connection, JudgedBatch], Trip | None]) -> PauseReason | None:
+        """Judge a batch, and pause it if it must; returns why. Not if it did not run any more, or began to run again
+        since it was judged."""
+        with self._database.reading() as connection:
+            judged = self._read_judged(connection, batch_id)
+            if judged is None or (trip := judge(connection, judged)) is None:
+                return None
         is_outage = trip.reason == PauseReason.OUTAGE
         probe_at = self._database.now(breaker.choose_probe_delay(judged.outages)) if is_outage else None
         change = state.pause(_STOPPABLE, trip.reason, trip.detail, probe_at=probe_at).where(
@@ -137,21 +244,27 @@ class Upkeep:
             Batch.judged_after == judged.judged_after,
             Batch.running_after == judged.running_after,
         )
-        return connection.execute(change.values(outages=judged.outages + is_outage)).rowcount == 1
+        with self._database.writing() as connection:
+            is_paused = connection.execute(change.values(outages=judged.outages + is_outage)).rowcount == 1
+        return trip.reason if is_paused else None
 
     def update_batches(self) -> None:
         """Pause and resume batches as time and their records ask for: hours that begin and end, quotas that reset,
         probes, the end of an outage, canaries and trials that are done. Called at every tick."""
         with self._database.writing() as connection:
-            self._resume_due(connection)
+            # Among them those whose outage may be over: the dispatcher lets only a few records of these go at first.
+            for batch_id in connection.scalars(self._due_again).all():
+                self._apply_hours(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
             for batch in connection.execute(_WATCHED).all():
-                if batch.outages and judgement.was_answered(connection, batch, self._thresholds):
+                if batch.outages and was_answered(connection, batch, self._thresholds):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.trial_row is not None:
                     self._check_trial(connection, batch.id, batch.trial_row)
                 if batch.canary_row is not None and not self._count_unfinished(connection, batch.id, batch.canary_row):
                     self._pause(connection, batch.id, PauseReason.CANARY)
-            self._apply_ended_hours(connection)
+            # After a jump of the clock, nobody has written down yet when their hours end; that is done here.
+            for batch_id in connection.scalars(self._due_to_pause).all():
+                self._apply_hours(connection, batch_id, hours.check_hours)
 
     def end_trials(self, environment_id: str) -> None:
         """Let batches of this environment go on whose first records have failed: the cause was found, and from here on
@@ -168,18 +281,6 @@ class Upkeep:
             connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **state.READ_ANEW))
         elif not self._count_unfinished(connection, batch_id, trial_row):
             self._pause(connection, batch_id, PauseReason.TRIAL)
-
-    def _resume_due(self, connection: Connection) -> None:
-        """Let batches run whose hours begin or whose quota resets; and those whose outage may be over, of which the
-        dispatcher lets only a few records go at first."""
-        for batch_id in connection.scalars(self._due_again).all():
-            self._apply_hours(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
-
-    def _apply_ended_hours(self, connection: Connection) -> None:
-        """Pause batches whose hours have ended. For a batch that an earlier version let run, nobody has written down
-        yet when they end; that is done here."""
-        for batch_id in connection.scalars(self._due_to_pause).all():
-            self._apply_hours(connection, batch_id, hours.check_hours)
 
     def _apply_hours(
         self, connection: Connection, batch_id: int, step: Callable[[Database, Connection, int], object]
@@ -215,7 +316,7 @@ def _is_worked_on() -> ColumnElement[bool]:
 
 
 # Batches of which only a part may go.
-_WATCHED = select(*judgement.JUDGED_COLUMNS, Batch.canary_row, Batch.trial_row).where(
+_WATCHED = select(*JUDGED_COLUMNS, Batch.canary_row, Batch.trial_row).where(
     _is_worked_on(), or_(Batch.canary_row.is_not(None), Batch.trial_row.is_not(None), Batch.outages > 0)
 )
 
@@ -276,3 +377,85 @@ class Consequences:
 def explain_decryption_failure(failure: DecryptionError) -> str:
     """Say what keeps OTPs from being decrypted, in a sentence for a person."""
     return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: mend it, then resume."
+
+
+def _open_history(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> History:
+    """The breaker's questions, to be asked of the tables; what became active is read once."""
+    # As many as may speak for a batch, and as many again whose records were begun earlier.
+    most = math.ceil(
+        2 * breaker.EXCESS_WITHIN * max(thresholds.spent, thresholds.refused) / min(1, 2 * thresholds.refused_share)
+    )
+
+    @cache
+    def read_active() -> Sequence[ActiveAttempt]:
+        judged_after = batch.judged_after
+        values = {"of_batch": batch.id, "after": judged_after, "judged_after": judged_after, "most": most}
+        return [ActiveAttempt(*row) for row in connection.execute(_ACTIVE, values)]
+
+    def count_untried(most: int) -> int:
+        values = {"of_batch": batch.id, "most": most}
+        return sum(connection.scalar(statement, values) or 0 for statement in _UNTRIED)
+
+    return History(read_active, count_untried)
+
+
+def was_answered(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, after: int | None = None) -> bool:
+    """Whether PingOne answered any attempt whose id is larger than `after`; by default, any since the batch last began
+    to run."""
+    failures, history = _read_evidence(connection, batch, thresholds)
+    return breaker.was_answered_since(failures, history, batch.running_after if after is None else after)
+
+
+def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
+    """Find out when the first attempt of a batch ended that PingOne did not answer, with none answered since; None if
+    it answered the latest."""
+    values = {"of_batch": batch.id, "after": 0, "most": _LONGEST_SILENCE}
+    rows = connection.execute(_FAILED, values).all()
+    oldest = rows[-1].id if rows else 0
+    last_active = connection.scalar(_LAST_ACTIVE, {"of_batch": batch.id, "after": oldest}) or 0
+    since: datetime | None = None
+    for row in rows:
+        failure = _build_failure(row, batch.running_after)
+        if row.id < last_active or breaker.is_answer(failure):
+            break
+        if failure.is_unanswered:
+            since = row.ended_at
+    return since
+
+
+def _read_evidence(
+    connection: Connection, batch: JudgedBatch, thresholds: Thresholds
+) -> tuple[list[FailedAttempt], History]:
+    """Read failed attempts of a batch, the newest first: of those that called PingOne and of those that cost something,
+    as many as the breaker may need; and open its history for further questions."""
+    in_a_row = 2 * max(
+        thresholds.unanswered, thresholds.forbidden, breaker.FAILURES_PER_RECORD * thresholds.unauthorized
+    )
+    most = max(thresholds.spent, thresholds.refused, thresholds.other_device, thresholds.devices_gone)
+    costly = breaker.FAILURES_PER_RECORD * most
+    values = {"of_batch": batch.id, "after": batch.judged_after, "judged_after": batch.judged_after}
+    asked = connection.execute(_ASKED, values | {"most": in_a_row}).all()
+    spent = connection.execute(_COSTLY, values | {"most": costly}).all()
+    rows = {row.id: row for row in (*asked, *spent)}
+    failures = [
+        _build_failure(rows[number], batch.running_after, rows[number].first_id)
+        for number in sorted(rows, reverse=True)
+    ]
+    return failures, _open_history(connection, batch, thresholds)
+
+
+def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int | None = None) -> FailedAttempt:
+    status = f"HTTP {row.http_status}" if row.http_status else None
+    return FailedAttempt(
+        id=row.id,
+        record_id=row.record_id,
+        outcome=row.outcome,
+        reason=row.reason or "",
+        otp_posts=row.otp_posts,
+        said=" ".join(filter(None, (status, row.code, row.detail_code))),
+        has_asked=row.requests > 0 or row.reason in WATCHED_FAILURES,
+        is_answered=is_own_answer(row.http_status, row.correlation_id),
+        is_recent=row.id > running_after,
+        first_id=first_id,
+        worker=row.worker,
+    )

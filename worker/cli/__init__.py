@@ -1,9 +1,9 @@
 """The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
 
 May import every other room; nothing but `__main__` imports it.
-Begin with `command_list`, which lists the commands, and `application`. A command's module is imported when the command
-is called (`lazy_commands`), so that nobody waits for the others. `options` has what several commands share, `failures`
-says which failure has which exit code.
+Begin with `command_list`, which lists the commands, and `application`, which imports a command's module when the
+command is called, so that nobody waits for the others. `options` has what several commands share, `failures` says which
+failure has which exit code.
 """
 
 import os
@@ -16,11 +16,12 @@ def main() -> None:
     """Run the command that stands in this process's arguments."""
     # Neither this nor what follows is imported at the top: whoever imports one command alone would import it too, and
     # whoever asks for the list of commands would wait for typer.
-    from worker.cli.top_help import answer
+    from worker.cli.command_list import answer
 
     _write_what_is_not_encodable()
     _forget_odd_sizes()
-    code = None if _is_completing() else answer(sys.argv[1:])
+    # A shell that asks what could be typed next gives no arguments, and a variable instead.
+    code = None if "_OATHBULK_COMPLETE" in os.environ else answer(sys.argv[1:])
     if code is not None:
         sys.exit(code)
     from worker.cli.application import run_command
@@ -41,8 +42,3 @@ def _forget_odd_sizes() -> None:
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "80"), re.ASCII):
             del os.environ[name]
-
-
-def _is_completing() -> bool:
-    """Whether a shell asks what could be typed next; it gives no arguments, and a variable instead."""
-    return "_OATHBULK_COMPLETE" in os.environ

@@ -1,27 +1,81 @@
-"""The command `oathbulk`: what is typed before the name of a command, and how each of them ends."""
+"""The command `oathbulk`: its commands, each of which is imported when it is called; what is typed before them; and how
+one ends that was typed wrongly."""
 
 from __future__ import annotations
 
+import gc
 import os
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from worker.cli.command_list import OPTIONS
-from worker.cli.lazy_commands import LazyGroup
-from worker.cli.top_help import SUMMARY, print_version
-from worker.cli.usage_errors import UsageError, exit_for_usage
+from worker.cli.command_list import COMMANDS, OPTIONS, SUMMARY, print_version, write_help
+from worker.cli.exit_codes import WRONG_USAGE
 
-app = typer.Typer(
-    name="oathbulk",
-    cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
+# The class of all that typer finds wrong with arguments. Typer itself names only the one that commands raise.
+UsageError: Any = typer.BadParameter.__base__
+# Commands of before, which somebody may type by habit: what is typed now.
+REPLACED = {
+    "inspect": "check FILE",
+    "plan": "check FILE",
+    "search": "show TEXT",
+    "unpair": "undo BATCH",
+    "revoke": "undo BATCH",
+    "reconcile": "db restored",
+}
 # Commands that read and make no home.
 _WITHOUT_HOME = ("simulator", "keygen", "formats")
+# How the file is called that a command writes, if nothing that was typed says more; the batch's name stands before it.
+_ENDINGS = {"export": "export.csv", "report": "report.html"}
+
+
+class LazyGroup(TyperGroup):
+    """The command `oathbulk`, whose commands are listed and completed by their help lines alone. One is imported when
+    it is called, and no other."""
+
+    def __init__(self, **attributes: Any) -> None:
+        commands = {name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()}
+        super().__init__(**attributes | {"commands": commands})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that was typed, and import it. Raises UsageError, which names what took the place of one of
+        before."""
+        if not ctx.resilient_parsing and (now := REPLACED.get(args[0])):
+            raise UsageError(f"'{args[0]}' is `oathbulk {now}` now")
+        name, _, others = super().resolve_command(ctx, args)
+        return name, make_command(name) if name else None, others
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer passes it
+        """Write the list of commands."""
+        formatter.write(write_help(formatter.width))
+
+
+def make_command(name: str) -> Any:
+    """Import a command and make it."""
+    place = COMMANDS[name]
+    # What is imported here stays until the end. Looking for garbage in it, while it comes and once more as the process
+    # ends, would take a quarter of a short command's time.
+    gc.disable()
+    found = getattr(import_module(f"worker.cli.{place.module}"), place.attribute)
+    gc.freeze()
+    gc.enable()
+    if isinstance(found, typer.Typer):
+        group = found
+    else:
+        group = typer.Typer(add_completion=False)
+        group.command(name)(found)
+    command = typer.main.get_command(group)
+    command.name = name
+    return command
+
+
+app = typer.Typer(name="oathbulk", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -55,9 +109,35 @@ def run_command() -> None:
     try:
         sys.exit(typer.main.get_command(app)(prog_name="oathbulk", standalone_mode=False))
     except UsageError as error:
-        exit_for_usage(error)
+        _exit_for_usage(error)
     except (Exception, KeyboardInterrupt) as error:
         # Not at the top: to know the failures of every part is to import every part.
         from worker.cli.failures import exit_for
 
         exit_for(error)
+
+
+def _exit_for_usage(error: Any) -> NoReturn:
+    """Say on stderr, in one line each, what is wrong with the arguments, and which help to read; end the process."""
+    # Not at the top: rich takes as long to import as typer, and most commands are typed well.
+    from worker.cli.console import error_console, print_failure
+
+    # Typer passes on pydantic's words for a value that is none of a choice.
+    said, context = error.format_message().replace(": Value error, ", ": ", 1), error.ctx
+    if context is not None and (parameter := getattr(error, "param", None)) and parameter.name == "output":
+        said += complete_command(context.info_name, sys.argv[1:], context.params)
+    print_failure(said)
+    if context is not None:
+        error_console.print(f"Try '{context.command_path} --help' for help.", style="dim")
+    sys.exit(WRONG_USAGE)
+
+
+def complete_command(command: str, typed: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Say how a command is typed that lacks only the file to write to, named after the batch and what the file holds;
+    nothing of one that writes no file of a batch. `values`: those of its options that were read, by name."""
+    batch = values.get("batch")
+    if command not in _ENDINGS or not batch:
+        return ""
+    chosen = next((name for name in ("left", "hand_out") if values.get(name)), values.get("status"))
+    ending = f"{chosen.replace('_', '-')}.csv" if chosen else _ENDINGS[command]
+    return " Such as: " + shlex.join(["oathbulk", *typed, "-o", f"{batch}-{ending}"])

@@ -55,7 +55,8 @@ def audit_command(
     if as_json:
         print_json({"lines": [_line_to_json(line) for line in lines]} | _to_json_findings(checked, len(heads), missing))
     else:
-        _print(lines, checked)
+        for text in (*_draw_table(lines, measure_room(console)), *_describe_authentication(checked)):
+            console.print(text)
         if heads and not missing:
             console.print(
                 f"{count_things(len(heads), 'noted head')} {agree(len(heads), 'was', 'were')} looked for, and"
@@ -90,12 +91,6 @@ def _read_until_unreadable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[R
     """Yield the lines up to the first that cannot be read, since somebody changed it."""
     with suppress(ValueError, TypeError):
         yield from lines
-
-
-def _print(lines: Sequence[Row[*tuple[Any, ...]]], checked: CheckResult) -> None:
-    """Print the lines as a table, and how far they are authenticated."""
-    for text in (*_draw_table(lines, measure_room(console)), *_describe_authentication(checked)):
-        console.print(text)
 
 
 def _line_to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
@@ -153,7 +148,8 @@ def _describe_authentication(checked: CheckResult) -> Iterator[str]:
     """Say how far the lines are authenticated, and what would authenticate the others."""
     first, last = checked.authenticated_from, checked.lines
     if first is None:
-        yield _describe_unauthenticated(checked)
+        none_yet = "No line is authenticated yet: the next one will be."
+        yield none_yet if checked.has_keys else f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."
         return
     if first > 1:
         yield f"Lines 1 to {first - 1} were written before there was an audit key: they are chained, not authenticated."
@@ -164,12 +160,6 @@ def _describe_authentication(checked: CheckResult) -> Iterator[str]:
             f"Lines {first} to {last} carry an authentication that was not checked, since there is no audit key here: "
             "set OATHBULK_AUDIT_KEY."
         )
-
-
-def _describe_unauthenticated(checked: CheckResult) -> str:
-    if checked.has_keys:
-        return "No line is authenticated yet: the next one will be."
-    return f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."
 
 
 def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:

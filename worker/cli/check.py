@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load_request import LoadOptions, LoadRequest
-from worker.cli.loaded_files import describe_all_active
-from worker.cli.option_sets import takes_option_sets
+from worker.cli.load import describe_all_active
+from worker.cli.load_options import LoadOptions, takes_option_sets, write_listing_command
 from worker.cli.options import AsJson, File
-from worker.cli.output_files import refuse_unfit, write_file
-from worker.cli.preflight import run_preflight
-from worker.cli.preflight_report import (
+from worker.cli.output_files import refuse_unfit, write_output
+from worker.cli.preflight import (
     TOLD_BY_ROWS,
-    collect_refused,
     print_findings,
+    print_refused_rows,
     report_to_json,
+    run_preflight,
     write_accepting_command,
-    write_verdicts,
 )
-from worker.cli.progress import showing_progress
-from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_listing_command
-from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
 from worker.observability.counting import agree, count_things, format_duration, write_share
-from worker.preflight.findings import Level
-from worker.preflight.preflight import ExpectedWork, Report, expect_work
+from worker.preflight.findings import ExpectedWork, Level, Report, expect_work
+from worker.reports.export import format_cell
 from worker.vault.otps import Seed
 
 
@@ -42,7 +37,6 @@ from worker.vault.otps import Seed
 def check(
     file: File,
     asked: LoadOptions,
-    source: SourceOptions,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict, as a CSV.")
     ] = None,
@@ -50,45 +44,41 @@ def check(
 ) -> None:
     """Tell what a shipment is, what a run would do, and everything that can be found before a call is spent; change
     nothing."""
-    request = asked.read(file, source)
     if output is not None:
         refuse_unfit(output)
-        refuse_to_lose_otps(output)
-        source.refuse_to_replace(file, output)
-    installation, shipment = Installation(), source.open(file)
-    report = _examine(installation, shipment, request, is_quiet=as_json)
-    work = None if report.batch else expect_work(report, shipment.switches, request.hours)
+        asked.source.refuse_to_replace(file, output)
+    installation, shipment = Installation(), asked.source.open(file)
+    try:
+        installation.environment(asked.environment)
+    except ConfigError as error:
+        if not asked.offline:
+            raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
+    report = run_preflight(installation, shipment, asked, undone="nothing was changed", is_quiet=as_json)
+    work = None if report.batch else expect_work(report, shipment.switches, asked.hours)
     if as_json:
-        print_json(_to_json(installation, shipment, request, report, work))
+        print_json(_to_json(installation, shipment, asked, report, work))
     else:
         _print_file(shipment, report)
         if work is not None:
-            _print_work(installation, shipment, request, report, work)
-        _print_findings(shipment, request, report)
+            _print_work(installation, shipment, asked, report, work)
+        _print_findings(shipment, asked, report)
     if output is not None:
-        write_file(output, partial(write_verdicts, report))
-    is_well = report.is_complete and not report.blocking(request.accepted) and not report.verdicts.refused
+        write_output(output, partial(_write_verdicts, report))
+    is_well = report.is_complete and not report.blocking(asked.accepted) and not report.verdicts.refused
     raise typer.Exit(ALL_ACTIVE if is_well else SOME_LEFT)
 
 
-def _examine(installation: Installation, shipment: Shipment, request: LoadRequest, *, is_quiet: bool) -> Report:
-    """Examine a shipment. Raises what `run_preflight` raises."""
-    name, offline = request.environment, request.offline
-    # What is wrong with our own settings is wrong with --offline too.
-    _ = installation.settings
-    try:
-        installation.environment(name)
-    except ConfigError as error:
-        if not offline:
-            raise ConfigError(f"{error}; or look at the file alone, with --offline") from error
-    with showing_progress("Nothing was changed.", is_quiet=is_quiet) as progress:
-        return run_preflight(installation, shipment, name, offline=offline, on_progress=progress)
+def _write_verdicts(report: Report, file: TextIO) -> None:
+    """Write a CSV of every row: its number, serial number, verdict and reason."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("row", "serial", "verdict", "reason"))
+    writer.writerows([row, *map(format_cell, cells)] for row, *cells in report.verdicts.lines())
 
 
 def _to_json(
     installation: Installation,
     shipment: Shipment,
-    request: LoadRequest,
+    asked: LoadOptions,
     report: Report,
     work: ExpectedWork | None,
 ) -> dict[str, Any]:
@@ -96,7 +86,7 @@ def _to_json(
     listed, verdicts, settings = shipment.assignment, report.verdicts, installation.settings
     rate = {"seconds": round(report.seconds), "rate": report.rate, "is_rate_bought": report.is_rate_bought}
     limits = {"otp_post_budget": settings.otp_post_budget, "max_attempts": settings.max_attempts}
-    chosen = {"hours": str(request.hours) if request.hours else None, "share": request.share, "canary": request.canary}
+    chosen = {"hours": str(asked.hours) if asked.hours else None, "share": asked.share, "canary": asked.canary}
     return {
         "format": shipment.format.name,
         "sha256": shipment.digest,
@@ -109,8 +99,8 @@ def _to_json(
             {"kind": kind, "serial": row.serial_number, "secret": _tell_secret(row)}
             for kind, row in verdicts.first.items()
         ],
-        **report_to_json(shipment.path, report, report.blocking(request.accepted)),
-        "run": work and {"environment": request.environment} | asdict(work) | rate | limits | chosen,
+        **report_to_json(shipment.path, report, report.blocking(asked.accepted)),
+        "run": work and {"environment": asked.environment} | asdict(work) | rate | limits | chosen,
     }
 
 
@@ -133,7 +123,7 @@ def _tell_secret(row: Row) -> str:
 
 
 def _print_work(
-    installation: Installation, shipment: Shipment, request: LoadRequest, report: Report, work: ExpectedWork
+    installation: Installation, shipment: Shipment, asked: LoadOptions, report: Report, work: ExpectedWork
 ) -> None:
     """Say how many rows are ready, what a run would do with them, for how long, and in which hours."""
     verdicts = report.verdicts
@@ -145,14 +135,14 @@ def _print_work(
     told = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
     console.print(f"{told}, {refused:,} refused." if refused else f"{told}.")
     if work.tokens:
-        console.print(_describe_changes(work, shipment, request))
-        console.print(_describe_time(report, work, request))
+        console.print(_describe_changes(work, shipment, asked))
+        console.print(_describe_time(report, work, asked))
         settings = installation.settings
         budget = f"At most {count_things(settings.otp_post_budget, 'OTP')} to a device"
         console.print(f"{budget}, and {count_things(settings.max_attempts, 'attempt')} a token.")
 
 
-def _describe_changes(work: ExpectedWork, shipment: Shipment, request: LoadRequest) -> str:
+def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions) -> str:
     """Say what a run would change in PingOne."""
     limit = "" if work.is_exact else "at most "
     steps = []
@@ -162,33 +152,33 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, request: LoadReque
         steps.append(f"make {limit}{count_things(work.devices, 'device')}")
     changes = f"{', '.join(steps)} and " if steps else ""
     changes += f"activate {count_things(work.tokens, 'token')}"
-    return f"A run would {changes} in the environment {request.environment}."
+    return f"A run would {changes} in the environment {asked.environment}."
 
 
-def _describe_time(report: Report, work: ExpectedWork, request: LoadRequest) -> str:
+def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
     """Say how many requests that are, and how long they take at which pace and in which hours."""
     pace = "that the license has" if report.is_rate_bought else "with which it begins"
     told = (
         f"About {count_things(work.requests, 'request')}: {format_duration(report.seconds)} at the"
         f" {report.rate:g} a second {pace}."
     )
-    if request.share is not None:
-        told += f" It keeps to {write_share(request.share)} of what the license permits."
-    if request.hours is not None and work.days is not None:
-        told += f" It works from {request.hours} only: on {count_things(work.days, 'day')}."
-    if request.canary is not None:
-        told += f" It pauses after {count_things(request.canary, 'record')}."
+    if asked.share is not None:
+        told += f" It keeps to {write_share(asked.share)} of what the license permits."
+    if asked.hours is not None and work.days is not None:
+        told += f" It works from {asked.hours} only: on {count_things(work.days, 'day')}."
+    if asked.canary is not None:
+        told += f" It pauses after {count_things(asked.canary, 'record')}."
     return told
 
 
-def _print_findings(shipment: Shipment, request: LoadRequest, report: Report) -> None:
+def _print_findings(shipment: Shipment, asked: LoadOptions, report: Report) -> None:
     """Print the refused rows, the findings, and what to do about them."""
-    blocking = report.blocking(request.accepted)
+    blocking = report.blocking(asked.accepted)
     if report.findings or report.unknown:
         console.print()
     if report.batch is None:
-        collect_refused(report).print(write_listing_command(shipment.path, request))
-    print_findings(report, request.accepted, TOLD_BY_ROWS)
+        print_refused_rows(report.verdicts.refused, write_listing_command(shipment.path, asked))
+    print_findings(report, asked.accepted, TOLD_BY_ROWS)
     if any(finding.level == Level.STOP for finding in blocking):
         console.print("It cannot be loaded like this: correct what is marked with ✗ first.", style="red")
     elif blocking:

@@ -1,7 +1,24 @@
-"""The commands of `oathbulk` and their help lines, known without importing one: importing what all of them work with
-takes most of a second. A test compares every line with the command itself."""
+"""The commands of `oathbulk` and their help lines, known without importing one; answers `oathbulk --help` and
+`oathbulk --version`.
+
+Imports neither typer nor rich nor any command, each of which takes longer to import than Python takes to start. A test
+compares every line with the command itself."""
 
 from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from textwrap import fill
+
+from worker import __version__
+from worker.cli.exit_codes import ALL_ACTIVE, WRONG_USAGE
+
+SUMMARY = "Activates whole shipments of hardware OATH tokens in PingOne MFA."
+# Columns, where stdout is no terminal.
+_USUAL_WIDTH = 80
+# Columns; longer lines are hard to read.
+_WIDEST = 120
 
 
 class Place:
@@ -40,7 +57,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
     "Batches": {
         "load": Place("load", "load", "Load a shipment into the database, for workers that run elsewhere."),
         "mend": Place(
-            "mend",
+            "load",
             "mend",
             "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
             " once more.",
@@ -86,12 +103,12 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch.",
         ),
         "report": Place(
-            "report",
+            "export",
             "report",
             "Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP.",
         ),
         "verify": Place(
-            "verify",
+            "undo",
             "verify_command",
             "Read every device and token of a batch back from PingOne, at the pace, and report each difference.",
         ),
@@ -155,3 +172,62 @@ OPTIONS = {
     "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",
     "-h, --help": "Show this message and exit.",
 }
+
+
+def answer(arguments: Sequence[str]) -> int | None:
+    """Print what these arguments ask for, if that is the list of commands or the version, and return the exit code;
+    None if it is something else. Without any argument the list goes to stderr, as nothing was asked for."""
+    if not arguments:
+        _print(write_help(_measure_width()), is_asked_for=False)
+        return WRONG_USAGE
+    if list(arguments) in (["--help"], ["-h"]):
+        _print(write_help(_measure_width()))
+        return ALL_ACTIVE
+    if list(arguments) == ["--version"]:
+        print_version()
+        return ALL_ACTIVE
+    return None
+
+
+def print_version() -> None:
+    """Print name and version."""
+    _print(f"oathbulk {__version__}\n")
+
+
+def write_help(width: int) -> str:
+    """Write the list of commands, in lines of at most so many columns."""
+    sections = {"Options": OPTIONS}
+    for heading, commands in HEADINGS.items():
+        sections[heading] = {name: place.help for name, place in commands.items()}
+    column = max(len(name) for lines in sections.values() for name in lines) + 4
+    blocks = [f"Usage: oathbulk [OPTIONS] COMMAND [ARGS]...\n\n{SUMMARY}"]
+    for heading, lines in sections.items():
+        blocks.append("\n".join([f"{heading}:", *(_write_line(*line, column, width) for line in lines.items())]))
+    blocks.append("oathbulk COMMAND --help tells more of each.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _print(text: str, *, is_asked_for: bool = True) -> None:
+    """Print to stdout what was asked for, else to stderr. It may be closed, or its reader have seen enough, as `head`
+    has."""
+    stream = sys.stdout if is_asked_for else sys.stderr
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # Python would try once more as it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _write_line(name: str, text: str, column: int, width: int) -> str:
+    indented = f"  {name}".ljust(column)
+    return fill(text, width, initial_indent=indented, subsequent_indent=" " * column, break_on_hyphens=False)
+
+
+def _measure_width() -> int:
+    try:
+        return min(os.get_terminal_size(sys.stdout.fileno()).columns, _WIDEST)
+    except (AttributeError, OSError, ValueError):
+        return _USUAL_WIDTH

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
-from types import FrameType
 
 import typer
 
@@ -15,30 +15,21 @@ _PATIENCE = 2
 
 def complete_batch(context: typer.Context) -> list[str]:
     """List the names of batches, the latest first, of which typer offers those that begin as what was typed; none where
-    there is no database, or anything is wrong, since a shell has no place for errors."""
+    there is no database, or anything is wrong, since a shell has no place for errors. Neither home nor schema is made
+    or changed for it."""
     # A server that does not answer would otherwise keep the shell waiting for longer.
-    signal.signal(signal.SIGALRM, _give_up)
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit())
     signal.alarm(_PATIENCE)
     with suppress(Exception):
-        return _read_names(context)
+        # Not at the top: every command has this module, and few are asked for by a completion.
+        from worker.batches.finding import list_names
+        from worker.config.settings import ENV_FILE
+        from worker.database.engine import Database
+        from worker.installation.installation import Installation
+
+        if context.parent is not None and (env_file := context.parent.params.get("env_file")):
+            os.environ[ENV_FILE] = str(env_file)
+        installation = Installation()
+        if not installation.is_empty:
+            return list_names(Database(installation.settings.database))
     return []
-
-
-def _read_names(context: typer.Context) -> list[str]:
-    """Read the names of batches. Neither home nor schema is made or changed for it."""
-    # Not at the top: every command has this module, and few are asked for by a completion.
-    from worker.batches.finding import list_names
-    from worker.config.settings import ENV_FILE
-    from worker.database.engine import Database
-    from worker.installation.installation import Installation
-
-    if context.parent is not None and (env_file := context.parent.params.get("env_file")):
-        os.environ[ENV_FILE] = str(env_file)
-    installation = Installation()
-    if installation.is_empty:
-        return []
-    return list_names(Database(installation.settings.database))
-
-
-def _give_up(_number: int, _frame: FrameType | None) -> None:
-    raise TimeoutError

@@ -88,11 +88,6 @@ def print_failure(message: str) -> None:
     error_console.print(Text.assemble(("oathbulk:", "bold red"), " ", escape_line(message)))
 
 
-def print_hint(text: str) -> None:
-    """Print on stderr what helps with the failure above it."""
-    error_console.print(text, style="dim")
-
-
 def name_program() -> str:
     """How to type `oathbulk` here: by its path, as it was called, where that is the only way to find it."""
     called = sys.argv[0]

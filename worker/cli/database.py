@@ -15,7 +15,6 @@ from worker.cli.console import console, error_console
 from worker.cli.options import Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress import showing_progress
-from worker.cli.written_otps import refuse_to_lose_otps
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things, format_duration
@@ -49,7 +48,6 @@ def backup(
     if file == STDOUT:
         raise typer.BadParameter("name a file: SQLite writes no database to standard output", param_hint="FILE")
     refuse_unfit(file)
-    refuse_to_lose_otps(file)
     installation = Installation()
     put_in_place(file, installation.database.back_up)
     console.print(f"Wrote a backup of the database to {file}. {_name_keys(installation.settings)}", soft_wrap=True)

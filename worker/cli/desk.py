@@ -1,23 +1,31 @@
-"""`oathbulk desk`: pages in a browser on which a person looks at shipments and commands batches."""
+"""`oathbulk desk`: serves pages in a browser on which a person looks at shipments and commands batches."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
-from worker.cli.ending_signals import turning_signals_into_interrupts
-from worker.cli.homes import open_installation_with
+from worker import audit
+from worker.cli.console import error_console
+from worker.cli.failures import explain_server_failure, turning_signals_into_interrupts
+from worker.cli.homes import is_own_home, open_installation_with, print_home
+from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
 from worker.embedded import extras
+from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
     from worker.desk.doors import Network
 
+# Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
+GRACE = 1
 # Of each scheme of an origin, the port that browsers leave out.
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -41,7 +49,8 @@ def desk(
     ] = None,
 ) -> None:
     """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
-    _ensure_installed()
+    if not extras.can_serve():
+        raise ConfigError(f"the desk is not installed: {extras.name_cure('desk')}")
     networks = _read_networks(proxy or [])
     origin = _describe_origin(origin) if origin else None
     _check_way_in(host, user_header, origin, proxy)
@@ -49,17 +58,9 @@ def desk(
     if installation.has_home or not installation.settings.is_embedded_database:
         # The schema is checked now, and not at the first page.
         _ = installation.database
-    # Not at the top: no other command needs a server, and an installation may lack it.
-    from worker.cli.desk_server import serve
-
     # uvicorn ends in good order at a signal, and then raises it again.
     with _listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt), turning_signals_into_interrupts():
-        serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
-
-
-def _ensure_installed() -> None:
-    if not extras.can_serve():
-        raise ConfigError(f"the desk is not installed: {extras.name_cure('desk')}")
+        _serve(installation, listener, user_header, origin, networks, is_read_only=read_only)
 
 
 def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy: list[str] | None) -> None:
@@ -70,12 +71,12 @@ def _check_way_in(host: str, user_header: str | None, origin: str | None, proxy:
         raise typer.BadParameter("goes with --user-header", param_hint="--proxy")
     if user_header:
         return
-    if origin and not _is_loopback(urlsplit(origin).hostname or ""):
+    if origin and not is_loopback(urlsplit(origin).hostname or ""):
         raise typer.BadParameter(
             "of another machine needs --user-header: in which header the proxy says who comes", param_hint="--origin"
         )
     # In a container it has to listen on all addresses, and its port is published on loopback: the origin says so.
-    if not origin and not _is_loopback(host):
+    if not origin and not is_loopback(host):
         raise typer.BadParameter(
             f"{host} can be reached from other machines, and the desk has no TLS: put a proxy before it that says who "
             "comes, and name its header with --user-header",
@@ -97,14 +98,6 @@ def _describe_origin(text: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != _PORTS[parts.scheme] else "")
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _read_networks(proxies: list[str]) -> list[Network]:
     """Read addresses and networks. Raises typer.BadParameter."""
     try:
@@ -124,3 +117,70 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {error.strerror or error}. --port 0 takes any that is free",
             param_hint="--host and --port",
         ) from error
+
+
+def _serve(
+    installation: Installation,
+    listener: socket.socket,
+    user_header: str | None,
+    origin: str | None,
+    networks: list[Network],
+    *,
+    is_read_only: bool,
+) -> None:
+    """Serve the desk until Ctrl-C, which raises KeyboardInterrupt."""
+    # Not at the top: an installation may lack the server, and no other command that answers a person logs.
+    import uvicorn
+
+    from worker.desk.app import make_app
+    from worker.desk.doors import Door, Forms, LinkDoor, ProxyDoor
+    from worker.desk.views import Desk
+    from worker.observability.logs import configure_logs
+
+    configure_logs("WARNING", installation.settings.log_format)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cut_off)
+    own = list_own_names(listener.getsockname())
+    if is_own_home(installation):
+        print_home(installation)
+    door: Door
+    if user_header and origin:
+        door = ProxyDoor(user_header, networks)
+        error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True)
+    else:
+        # Its links are shown to the person at this terminal.
+        place = origin or f"http://{own[0]}"
+        door = LinkDoor(
+            audit.name_this_person(installation.settings),
+            # A browser sends a cookie to every port of a host: two desks must not have the same.
+            f"oathbulk-desk-{urlsplit(place).port or 'web'}",
+            lambda path: error_console.print(
+                f"The desk, until Ctrl-C; this link works once: {place}{path}", soft_wrap=True
+            ),
+        )
+    origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
+    hosts = [*own, urlsplit(origin).netloc] if origin else own
+    app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def list_own_names(address: tuple[Any, ...]) -> list[str]:
+    """The names by which a browser on this machine, or a proxy, reaches the socket with this address, as they write
+    them: each with its port, but for the one that is meant without."""
+    host, port = address[:2]
+    names = [f"[{host}]" if ":" in host else host, "localhost", "127.0.0.1"]
+    return [name if port == _PORTS["http"] else f"{name}:{port}" for name in dict.fromkeys(names)]
+
+
+def _is_no_cut_off(line: logging.LogRecord) -> bool:
+    """Whether a line of the log is about something else than a request that Ctrl-C has cut off, which is no failure."""
+    return not (line.exc_info and isinstance(line.exc_info[1], asyncio.CancelledError))

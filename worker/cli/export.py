@@ -1,10 +1,11 @@
-"""`oathbulk export`: writes a batch as a CSV file."""
+"""`oathbulk export` writes a batch as a CSV file, `oathbulk report` the desk's page of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -13,21 +14,17 @@ from models.reason import Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.cli.console import console, error_console
-from worker.cli.homes import open_installation_with
+from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress import showing_progress
-from worker.cli.way_back import describe_way_back
-from worker.cli.written_otps import refuse_to_lose_otps
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
-from worker.observability.counting import count_things
+from worker.observability.counting import agree, count_things
 from worker.reports import export as reports
-from worker.reports.export import write_hand_out
+from worker.reports.overview import read_overview
 from worker.reports.search import NotKept
-
-# What is said after Ctrl-C.
-NOT_WRITTEN = "No file was written."
+from worker.reports.sentences import describe_outcome
 
 
 def export(
@@ -55,79 +52,75 @@ def export(
     ] = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch."""
-    given = {"--with-otps": with_otps, "--hand-out": hand_out, "--status": status is not None, "--reason": bool(reason)}
-    _refuse_what_excludes(given, is_left=left, is_refused=status == REFUSED)
-    refuse_unfit(output)
-    if output != STDOUT and not overwrite:
-        refuse_to_lose_otps(output, can_overwrite=True)
+    given = {"--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None, "--reason": bool(reason)}
+    for option, is_given, excluded, why in (
+        ("--left", left, ("--hand-out", "--status", "--reason"), "it has all tokens that are left"),
+        ("--hand-out", hand_out, ("--with-otps", "--status", "--reason"), "it has all active tokens, and no OTPs"),
+        ("--status", status == REFUSED, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons"),
+    ):
+        if is_given and (other := next((name for name in excluded if given[name]), None)):
+            raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
+    refuse_unfit(output, overwrite=overwrite)
     installation = open_installation_with(batch)
-    if hand_out:
-        count = export_hand_out(installation, batch, output)
-        _report(f"Wrote {count_things(count, 'active token')} of {batch}", output)
-        return
     keyring = None
     if with_otps:
         keyring = installation.keyring
         # Noted in the audit before the first OTP leaves: an export that fails half-way was asked for, too.
         installation.batches(ticket).note_export(batch, str(output))
-    with showing_progress(NOT_WRITTEN) as progress:
-        export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
-        count = write_output(output, lambda file: export_to(file, status=status, reasons=reason, is_left=left))
-    _report(f"Wrote {_name_rows(count, status, is_left=left)} of {batch}", output)
-    if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
-        refused = count if status == REFUSED else _count_refused_left(installation, batch) if left else 0
-        for line in describe_way_back(installation, batch, output, refused):
-            console.print(line, soft_wrap=True)
-    if left:
-        _tell_unknown_rows(installation, batch)
-
-
-def _refuse_what_excludes(given: Mapping[str, bool], *, is_left: bool, is_refused: bool) -> None:
-    """Refuse options that exclude each other. Raises typer.BadParameter."""
-    if is_left:
-        _refuse_beside("--left", given, ("--hand-out", "--status", "--reason"), "it has all tokens that are left")
-    if given["--hand-out"]:
-        others = ("--with-otps", "--status", "--reason")
-        _refuse_beside("--hand-out", given, others, "it has all active tokens, and no OTPs")
-    if is_refused:
-        _refuse_beside("--status", given, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons")
-
-
-def _refuse_beside(option: str, given: Mapping[str, bool], others: Sequence[str], why: str) -> None:
-    """Refuse the first of these other options that is given. Raises typer.BadParameter."""
-    if other := next((name for name in others if given[name]), None):
-        raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
-
-
-def export_hand_out(installation: Installation, batch: str, output: Path) -> int:
-    """Write the hand-out of a batch, and return how many tokens it has. Raises UnknownBatch, typer.BadParameter."""
-    with showing_progress(NOT_WRITTEN) as progress:
-        return write_output(output, lambda file: write_hand_out(installation.database, batch, file, progress))
-
-
-def _name_rows(count: int, status: str | None, *, is_left: bool) -> str:
-    """Say how many rows were exported, and of which kind they are."""
-    if is_left:
-        return f"{count_things(count, 'token')} that {'is' if count == 1 else 'are'} left"
-    return count_things(count, "refused row" if status == REFUSED else "record")
-
-
-def _count_refused_left(installation: Installation, batch: str) -> int:
-    """Count the refused rows of a batch that are kept."""
-    (status,) = read_statuses(installation, batch)
-    return sum((status.refused or {}).values())
-
-
-def _tell_unknown_rows(installation: Installation, batch: str) -> None:
-    """Say on stderr how many refused rows are not in the file, since the batch was loaded before they were kept."""
-    (status,) = read_statuses(installation, batch)
-    if status.refused is None:
-        error_console.print(f"Not in the file: {NotKept(batch, status.rows_refused)}")
-
-
-def _report(done: str, output: Path) -> None:
-    """Say what was written where; beside a CSV on standard output, on stderr."""
+    with showing_progress("No file was written.") as progress:
+        if hand_out:
+            count = write_output(
+                output, lambda file: reports.write_hand_out(installation.database, batch, file, progress)
+            )
+        else:
+            export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
+            count = write_output(output, lambda file: export_to(file, status=status, reasons=reason, is_left=left))
+    kind = "active token" if hand_out else "token" if left else "refused row" if status == REFUSED else "record"
+    which = f" that {agree(count, 'is', 'are')} left" if left else ""
+    done = f"Wrote {count_things(count, kind)}{which} of {batch}"
+    # Beside a CSV on standard output, it is said on stderr.
     if output == STDOUT:
         error_console.print(f"{done}.")
     else:
         console.print(f"{done} to {output}.")
+    (standing,) = read_statuses(installation, batch) if left else (None,)
+    if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
+        refused = count if status == REFUSED else sum((standing.refused or {}).values()) if standing else 0
+        for line in describe_way_back(installation, batch, output, refused):
+            console.print(line, soft_wrap=True)
+    if standing and standing.refused is None:
+        error_console.print(f"Not in the file: {NotKept(batch, standing.rows_refused)}")
+
+
+def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
+    """Say what is to be done with the file of an export, of which so many rows were refused; a line each."""
+    if rehearsal := find_rehearsal(installation):
+        return [rehearsal.describe_end()]
+    lines = [f"Correct it (fresh OTPs, or other ids), then: oathbulk mend {quote(batch)} {quote(str(file))}"]
+    if refused:
+        lines.append(
+            f"Of {count_things(refused, 'row')} that {agree(refused, 'was', 'were')} refused only the serial number"
+            " is kept: write the other cells too, as your own file has them."
+        )
+    return lines
+
+
+def report(
+    batch: BatchName,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write; - is standard output.")
+    ],
+) -> None:
+    """Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP."""
+    # Not at the top: importing Jinja takes longer than to say what was typed wrongly.
+    from worker.desk.batch_page import write_file
+
+    refuse_unfit(output)
+    installation = open_installation_with(batch)
+    (status,) = read_statuses(installation, batch)
+    status = replace(status, rehearsal=find_rehearsal(installation))
+    overview = read_overview(installation.database, status)
+    write_output(output, lambda file: file.write(write_file(status, overview)))
+    if output != STDOUT:
+        console.print(describe_outcome(status))
+        console.print(f"Wrote the page of {batch} to {output}.")

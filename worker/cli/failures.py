@@ -1,16 +1,20 @@
-"""How a failure that a person can mend ends a command: with one line on stderr and an exit code, instead of a
-traceback."""
+"""How a command ends that fails in a way that a person can mend: with one line on stderr and an exit code, instead of a
+traceback. And how it ends at a signal: in the same good order as at Ctrl-C."""
 
 from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import redis
 import typer
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
@@ -21,19 +25,20 @@ from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings
 from worker.database.engine import NotBackedUp
-from worker.database.errors import explain, find_line, is_refused_by_disk
+from worker.database.errors import Explanation, explain, find_line, is_refused_by_disk
 from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
-from worker.embedded.home import HomeInUse
+from worker.embedded.home import FREE_SPACE, EmbeddedError, HomeInUse
 from worker.installation.installation import NothingLoaded
 from worker.intake import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered
-from worker.preflight.preflight import NotPingOne, NotReady
+from worker.preflight.findings import NotPingOne, NotReady
 from worker.reports.search import NotKept
 from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours
 
+# Ctrl-C, a service manager, a terminal that was closed.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Failures whose own message is all that a person needs, by their exit code.
 _USAGE = (
     UnusableFile,
@@ -62,7 +67,7 @@ _SETUP = (
     DecryptionError,
 )
 # Failures of a server or of the disk, which need words of ours.
-_SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, NoSuchModuleError, DBAPIError)
+_SERVERS = (CredentialsRefused, NotDelivered, redis.RedisError, ArgumentError, DBAPIError)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What even a question about a path fails with; where there is nothing, it is answered.
 _OUT_OF_REACH = (errno.EACCES, errno.ENAMETOOLONG)
@@ -82,7 +87,8 @@ def exit_for(error: BaseException) -> NoReturn:
         _fail(str(error), UNUSABLE_SETUP)
     if isinstance(error, _SERVERS):
         _fail(explain_server_failure(error), UNUSABLE_SETUP)
-    if isinstance(error, UnicodeEncodeError) and (argument := _find_argument_in_other_encoding()):
+    # Neither a database nor a text takes an argument that is no UTF-8; the path of a file may be such a one.
+    if isinstance(error, UnicodeEncodeError) and (argument := next(filter(_BYTES.search, sys.argv[1:]), None)):
         _fail(f"{argument} is not written in UTF-8: type it again, on a terminal or in a script that is", WRONG_USAGE)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         _fail(f"no space is left for {error.filename or 'the output'} ({error.strerror}): {FREE_SPACE}", UNUSABLE_SETUP)
@@ -94,38 +100,58 @@ def exit_for(error: BaseException) -> NoReturn:
 
 def explain_server_failure(error: Exception) -> str:
     """Say which server failed, and what to check."""
+    return str(explain_server(error))
+
+
+def explain_server(error: Exception) -> Explanation:
+    """Say which server failed, and what to check."""
     match error:
         case CredentialsRefused():
-            return (
-                f"PingOne refused the worker application's credentials ({error}): check PINGONE_CLIENT_ID, "
-                "PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the clock), PINGONE_CLIENT_AUTH and "
-                "PINGONE_AUTH_ENVIRONMENT_ID"
+            return Explanation(
+                f"PingOne refused the worker application's credentials ({error})",
+                "check PINGONE_CLIENT_ID, PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the "
+                "clock), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID",
             )
         case NotDelivered():
             urls = "PINGONE_REGION, PINGONE_API_URL and PINGONE_TOKEN_URL"
-            return f"PingOne is out of reach ({error}): check {urls}, and the network"
-        case redis.RedisError():
-            return f"Redis is out of reach ({error}): check OATHBULK_REDIS_URL and the server"
+            return Explanation(f"PingOne is out of reach ({error})", f"check {urls}, and the network")
+        case DBAPIError() if is_refused_by_disk(error):
+            reason = find_line(error.orig)
+            return Explanation(f"the disk of the database is full, or refuses to be written to ({reason})", FREE_SPACE)
         case DBAPIError():
-            return _explain_database_failure(error)
-    return "OATHBULK_DATABASE_URL is not a database URL, such as postgresql+psycopg://user:password@host/oathbulk"
-
-
-def _explain_database_failure(error: DBAPIError) -> str:
-    """Say why the database failed, and what to check."""
-    if is_refused_by_disk(error):
-        reason = find_line(error.orig)
-        return f"the disk of the database is full, or refuses to be written to ({reason}): {FREE_SPACE}"
-    return str(explain(error))
-
-
-def _find_argument_in_other_encoding() -> str | None:
-    """Find an argument of this command that is no UTF-8, which neither a database nor a text takes; None if there is
-    none. The path of a file may be such a one."""
-    return next(filter(_BYTES.search, sys.argv[1:]), None)
+            return explain(error)
+        case ArgumentError():
+            cure = "write one such as postgresql+psycopg://user:password@host/oathbulk"
+            return Explanation("OATHBULK_DATABASE_URL is not a database URL", cure)
+    return Explanation(f"Redis is out of reach ({error})", "check OATHBULK_REDIS_URL and the server")
 
 
 def _fail(message: str, code: int) -> NoReturn:
     """Print the message on stderr and end the process."""
     print_failure(message)
     sys.exit(code)
+
+
+@contextmanager
+def turning_signals_into_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGTERM or SIGHUP too, so that they end a run in the same good order as Ctrl-C.
+    Further signals are ignored meanwhile, since what is in hand must be settled, however impatient somebody is. Signals
+    that are ignored already, as under nohup, stay ignored."""
+    numbers = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    former = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, unless one is being handled. Where Python has lost the first, as it does in the callback
+    of a weak reference, the next one is not ignored."""
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return
+        error = error.__context__
+    raise KeyboardInterrupt

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,18 +34,12 @@ def describe_hosts(installation: Installation, name: str) -> list[str]:
 
 def print_unread_env_file(installation: Installation) -> None:
     """Print a note if there is a `.env` in the working directory, which is not read: somebody may rely on it."""
-    read = installation.env_file
-    if read is not None and (here := _file_number(_UNREAD)) and here != _file_number(read.path):
-        error_console.print(f"./.env is not read: settings come from {read.path}; use --env-file .env")
-
-
-def _file_number(path: Path) -> tuple[int, int] | None:
-    """Identify a file by device and inode, which are the same for all of its names; None if there is no such file."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return (facts.st_dev, facts.st_ino)
+    if (read := installation.env_file) is None:
+        return
+    with suppress(OSError):
+        here = _UNREAD.stat()
+        if not (read.path.exists() and os.path.samestat(here, read.path.stat())):
+            error_console.print(f"./.env is not read: settings come from {read.path}; use --env-file .env")
 
 
 def _name_hosts(environment: Environment) -> str:

@@ -1,158 +1,215 @@
-"""`oathbulk load`: makes a batch of a shipment's file; and what `run` and `rehearse` need of that."""
+"""`oathbulk load` makes a batch of a shipment's file, `oathbulk mend` brings corrected rows into one; and what `run`
+needs of that."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from models.refused_row import REFUSED
 from worker.audit import this_person
-from worker.batches.finding import NameTaken
+from worker.batches.finding import NameTaken, find_environment
 from worker.batches.loading import AllActive, Loaded, Loader, describe_known
+from worker.batches.mending import Mender, allow_as_before
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load_request import LoadOptions, LoadRequest
-from worker.cli.loaded_files import find_loaded_as, loaded_to_json, print_all_active
-from worker.cli.option_sets import takes_option_sets
-from worker.cli.options import AsJson, File
-from worker.cli.preflight import run_preflight
-from worker.cli.preflight_report import (
-    RefusedRows,
-    choose_told,
-    findings_to_json,
-    print_findings,
-    refuse_unready,
-    report_to_json,
+from worker.cli.homes import find_rehearsal, open_installation_with
+from worker.cli.load_options import (
+    Accept,
+    LoadOptions,
+    SourceOptions,
+    takes_option_sets,
+    write_command,
+    write_listing_command,
+    write_words,
 )
+from worker.cli.options import AsJson, BatchName, File, Offline, Ticket
+from worker.cli.preflight import examine, find_loaded_as, findings_to_json, print_refused_rows, refused_to_json
 from worker.cli.progress import showing_progress
-from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_command, write_listing_command, write_refused_export
 from worker.installation.installation import Installation
-from worker.intake import Shipment, UnusableFile
+from worker.installation.lookups import read_fleet
+from worker.intake import RowError, Shipment, UnusableFile
 from worker.observability.counting import agree, count_things
-from worker.observability.progress import OnProgress, tell_nobody
-from worker.preflight.preflight import Report
+from worker.preflight.findings import Report
+from worker.reports.sentences import describe_mended, write_export
 
 
 @takes_option_sets
 def load(
     file: File,
     asked: LoadOptions,
-    source: SourceOptions,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment into the database, for workers that run elsewhere."""
-    request = asked.read(file, source)
-    installation, refusals = Installation(makes_home=True), RefusedRows()
-    shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
-    found = examine(installation, shipment, request, as_json=as_json)
-    try:
-        loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json)
-    except AllActive as nothing_left:
-        print_all_active(file, nothing_left, as_json=as_json)
-        raise typer.Exit(ALL_ACTIVE) from None
-    _print(loaded, refusals, found, as_json=as_json)
+    installation = Installation(makes_home=True)
+    shipment, found = open_examined(installation, file, asked, as_json=as_json)
+    if (done := load_shipment(installation, shipment, asked, found, as_json=as_json)) is None:
+        raise typer.Exit(ALL_ACTIVE)
+    loaded, refused = done
+    if as_json:
+        told = findings_to_json(found) if found else {}
+        print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | told)
+    else:
+        print_loaded(loaded)
+        print_refused(installation, loaded, refused)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
 
-def _print(loaded: Loaded, refusals: RefusedRows, found: Report | None, *, as_json: bool) -> None:
-    """Print what was loaded, and which rows were refused; the findings of its preflight were printed before, unless as
-    JSON."""
-    if as_json:
-        told = findings_to_json(found) if found else {}
-        print_json(loaded_to_json(loaded) | {"refused": refusals.to_json()} | told)
-    else:
-        print_loaded(loaded)
-        refusals.print(write_refused_export(loaded.name))
-
-
-def examine(
-    installation: Installation,
-    shipment: Shipment,
-    request: LoadRequest,
-    *,
-    as_json: bool = False,
-    needs_pingone: bool = False,
-) -> Report | None:
-    """Make the preflight of a shipment, and print what it finds; None if the shipment is a batch already. Raises
-    NotReady if it must not be loaded, and what `run_preflight` raises."""
-    # What is wrong with database or keys is told before PingOne is asked.
-    _ = installation.database, installation.keyring
-    if find_loaded_as(installation, shipment, request.environment):
-        return None
-    name, offline = request.environment, request.offline
-    with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
-        report = run_preflight(
-            installation, shipment, name, offline=offline, needs_pingone=needs_pingone, on_progress=progress
+@takes_option_sets
+def mend(
+    batch: BatchName,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="An export of the batch, corrected; or the vendor's file, or the list of who gets what, once more.",
+            show_default=False,
+        ),
+    ],
+    source: SourceOptions,
+    offline: Offline = False,
+    accept: Accept = None,
+    ticket: Ticket = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list once
+    more."""
+    installation = open_installation_with(batch)
+    environment = find_environment(installation.database, batch, installation.environment).name
+    with installation.database.reading() as connection:
+        shipment = allow_as_before(connection, batch, source.open(file, mends=True))
+    asked = LoadOptions(environment=environment, offline=offline, accept=accept)
+    found, refused = examine(installation, shipment, asked, as_json=as_json, mends=batch), list[RowError]()
+    with showing_progress("Nothing was mended.", is_quiet=as_json) as progress:
+        mender = Mender(
+            installation.database,
+            installation.keyring,
+            this_person(installation.settings, ticket),
+            totp_max_age=installation.settings.tuning.totp_max_age,
+            on_refused=refused.append,
+            on_progress=progress,
         )
-    if not as_json:
-        print_findings(report, request.accepted, choose_told(report, request.accepted))
-    elif blocking := report.blocking(request.accepted):
-        print_json(report_to_json(shipment.path, report, blocking))
-    refuse_unready(shipment.path, report, request)
-    return report
+        mended = mender.mend(shipment, batch, found.choose_accepted(asked.accepted))
+    if as_json:
+        rows = {"refused": refused_to_json(refused), "rows_refused": mended.refused}
+        print_json({"batch": batch} | asdict(mended) | rows | findings_to_json(found))
+    else:
+        # A second time it changes nothing, and lists these rows one by one.
+        print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
+        console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
+    raise typer.Exit(SOME_LEFT if mended.refused else ALL_ACTIVE)
+
+
+def open_examined(
+    installation: Installation, file: Path, asked: LoadOptions, *, as_json: bool, needs_pingone: bool = False
+) -> tuple[Shipment, Report | None]:
+    """Open a shipment's file, and examine it as `examine` does; None if it is a batch already. Raises what `examine`
+    raises."""
+
+    def is_loaded(shipment: Shipment) -> bool:
+        return find_loaded_as(installation, shipment, asked.environment) is not None
+
+    shipment = asked.source.open(file, is_loaded)
+    if is_loaded(shipment):
+        return shipment, None
+    return shipment, examine(installation, shipment, asked, as_json=as_json, needs_pingone=needs_pingone)
 
 
 def load_shipment(
     installation: Installation,
     shipment: Shipment,
-    request: LoadRequest,
-    refusals: RefusedRows,
+    asked: LoadOptions,
     found: Report | None,
     *,
     as_json: bool = False,
     command: str = "load",
-) -> Loaded:
-    """Load the shipment as a batch, unless it is one already. `found`: its preflight; `command`: the one that was
-    typed. Raises UnusableFile, NameTaken, OtherHours, AllActive."""
-    environment = installation.environment(request.environment)
-    accepted = found.choose_accepted(request.accepted) if found else []
+) -> tuple[Loaded, list[RowError]] | None:
+    """Load the shipment as a batch, unless it is one already; returns it with the rows that were refused, or None where
+    nothing was left to load, which is said here. `found`: its preflight; `command`: the one that was typed. Raises
+    UnusableFile, NameTaken, OtherHours."""
+    environment, settings = installation.environment(asked.environment), installation.settings
+    refused = list[RowError]()
     rows = found.verdicts.rows if found else None
     try:
         with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
-            loader = _make_loader(
-                installation, request, refusals, lambda what, done, _=None: progress(what, done, rows)
+            loaded = Loader(
+                installation.database,
+                installation.keyring,
+                environment,
+                this_person(settings, asked.ticket),
+                totp_max_age=settings.tuning.totp_max_age,
+                first_records=settings.tuning.first_records,
+                on_refused=refused.append,
+                on_progress=lambda what, done, _=None: progress(what, done, rows),
+            ).load(
+                shipment,
+                asked.name_batch(shipment.path),
+                asked.canary,
+                asked.hours,
+                found.choose_accepted(asked.accepted) if found else [],
             )
-            loaded = loader.load(shipment, request.name, request.canary, request.hours, accepted)
+    except AllActive as nothing_left:
+        _print_all_active(shipment.path, nothing_left.rows, as_json=as_json)
+        return None
     except UnusableFile:
         # The error says that not one row is left; the refused rows say why.
-        refusals.print(write_listing_command(shipment.path, request))
+        print_refused_rows(refused, write_listing_command(shipment.path, asked))
         raise
     except NameTaken as taken:
-        renamed = replace(request, name=taken.free)
-        raise NameTaken(taken.name, taken.free, write_command(command, shipment.path, renamed.to_words())) from taken
+        renamed = write_command(command, shipment.path, write_words(replace(asked, batch=taken.free)))
+        raise NameTaken(taken.name, taken.free, renamed) from taken
     # Last, so that a load that was refused does not change the pace.
-    if request.share is not None:
-        installation.pace_commands(request.ticket).set_share(environment.license, request.share)
-    return loaded
-
-
-def _make_loader(
-    installation: Installation, request: LoadRequest, refusals: RefusedRows, on_progress: OnProgress = tell_nobody
-) -> Loader:
-    """Make what loads a shipment, in the name of the person at this terminal."""
-    return Loader(
-        installation.database,
-        installation.keyring,
-        installation.environment(request.environment),
-        this_person(installation.settings, request.ticket),
-        totp_max_age=installation.settings.tuning.totp_max_age,
-        first_records=installation.settings.tuning.first_records,
-        on_refused=refusals.add,
-        on_progress=on_progress,
-    )
+    if asked.share is not None:
+        installation.pace_commands(asked.ticket).set_share(environment.license, asked.share)
+    return loaded, refused
 
 
 def print_loaded(loaded: Loaded) -> None:
     """Say in a sentence or two what was loaded."""
-    records, refused, left_out = count_things(loaded.total, "record"), loaded.rows_refused, loaded.left_out
-    if loaded.is_new:
-        rows = f"{count_things(refused, 'row')} {agree(refused, 'was', 'were')} refused"
-        console.print(f"Loaded {records} as batch {loaded.name}; {rows}.")
-        if left_out:
-            whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
-            console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
-        if loaded.out_of_hours is not None:
-            console.print(f"It is {loaded.out_of_hours}.")
+    if not loaded.is_new:
+        console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
-    console.print(f"{describe_known(loaded)} Nothing was loaded again.")
+    refused, left_out = loaded.rows_refused, loaded.left_out
+    rows = f"{count_things(refused, 'row')} {agree(refused, 'was', 'were')} refused"
+    console.print(f"Loaded {count_things(loaded.total, 'record')} as batch {loaded.name}; {rows}.")
+    if left_out:
+        whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
+        console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
+    if loaded.out_of_hours is not None:
+        console.print(f"It is {loaded.out_of_hours}.")
+
+
+def print_refused(installation: Installation, loaded: Loaded, refused: Sequence[RowError]) -> None:
+    """Print the refused rows, and the command that lists each of them."""
+    listing, rehearsal = write_export(loaded.name, f"--status {REFUSED}", REFUSED), find_rehearsal(installation)
+    print_refused_rows(refused, rehearsal.write(listing) if rehearsal else listing)
+
+
+def _to_json(loaded: Loaded) -> dict[str, Any]:
+    return {
+        "batch": loaded.name,
+        "total": loaded.total,
+        "rows_refused": loaded.rows_refused,
+        "left_out": loaded.left_out,
+        "is_new": loaded.is_new,
+    }
+
+
+def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
+    """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
+    if as_json:
+        nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
+        print_json(_to_json(nothing) | {"batch": None, "refused": []})
+    else:
+        console.print(f"{describe_all_active(file, rows)} No batch was made of it.", soft_wrap=True)
+
+
+def describe_all_active(file: Path, rows: int) -> str:
+    """Say that no row of a file is left to do."""
+    tokens = "The token of its one row is" if rows == 1 else f"The tokens of all its {rows:,} rows are"
+    return f"{file}: nothing is left to do. {tokens} active already."

@@ -1,20 +1,52 @@
-"""`oathbulk metrics`: tells Prometheus how everything stands. It reads the database at each scrape, so no worker has to
-open a port."""
+"""`oathbulk metrics`: tells Prometheus how everything stands, in its own words
+(https://prometheus.io/docs/instrumenting/exposition_formats/). It reads the database at each scrape, so no worker has
+to open a port.
+
+No label holds a serial number, a user or an id: they are names of batches, environments and licenses, and words of
+ours."""
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeAlias
+from wsgiref import simple_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+import structlog
 import typer
+from prometheus_client import CollectorRegistry, Metric, generate_latest, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import DBAPIError
 
+from models.attempt import Outcome
+from models.batch import BatchState
+from models.record_states import Status
 from worker.cli.console import console, error_console
-from worker.cli.ending_signals import turning_signals_into_interrupts
+from worker.cli.failures import explain_server_failure, turning_signals_into_interrupts
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
+from worker.observability.logs import configure_logs
+from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Scrape
+from worker.reports.stall import Fleet
+
+log = structlog.get_logger()
+
+# Seconds after which a connection that sends no request is closed.
+_LONGEST_REQUEST = 10
+# The labels of all metrics of a batch.
+_BATCH = ("batch", "environment")
+# Milliseconds a second.
+_MS = 1000
+# The cause of a standstill that is too short to be a stall.
+NO_CAUSE = "none"
+# Of a metric: the values of its labels, and its value.
+Sample: TypeAlias = "tuple[tuple[str, ...], float]"
 
 
 def metrics(
@@ -24,19 +56,19 @@ def metrics(
 ) -> None:
     """Serve metrics for Prometheus at /metrics, until Ctrl-C; the database is read at each scrape."""
     installation = Installation()
-    generate = make_generator(installation)
-    if once:
-        console.print(generate().decode(), end="", soft_wrap=True)
-        return
-    # Not at the top: no other command serves or logs, and importing these takes time.
-    from worker.cli.metrics_exporter import make_server
-    from worker.observability.logs import configure_logs
-
-    configure_logs("WARNING", installation.settings.log_format)
+    reader = MetricsReader(installation.database, partial(read_statuses, installation))
+    # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MetricsCollector(reader))
+    if not once:
+        configure_logs("WARNING", installation.settings.log_format)
     # The first read goes through the whole history, which no scrape should have to wait for.
-    generate()
+    text = generate_latest(registry)
+    if once:
+        console.print(text.decode(), end="", soft_wrap=True)
+        return
     try:
-        server = make_server(bind, port, generate)
+        server = make_server(bind, port, registry)
     except OSError as error:
         raise typer.BadParameter(f"cannot listen on {bind}:{port}: {error.strerror}. Give another --port") from error
     host = f"[{bind}]" if ":" in bind else bind
@@ -45,22 +77,191 @@ def metrics(
         server.serve_forever()
 
 
-def make_generator(installation: Installation) -> Callable[[], bytes]:
-    """Make the function that reads the metrics and writes them as text. It raises DBAPIError; threads may share it.
-    Raises what `Installation.database` raises."""
-    # Not at the top, as above.
-    from prometheus_client import CollectorRegistry, generate_latest
+class MetricsCollector(Collector):
+    """Reads the database whenever it is asked for the metrics; threads may ask."""
 
-    from worker.cli.metrics_exporter import MetricsCollector
-    from worker.reports.metrics import MetricsReader
+    def __init__(self, reader: MetricsReader) -> None:
+        self._reader = reader
+        self._lock = threading.Lock()
 
-    reader = MetricsReader(installation.database, partial(read_statuses, installation))
-    # Without `auto_describe`: otherwise the metrics would be read once more, to learn their names.
-    registry, lock = CollectorRegistry(auto_describe=False), threading.Lock()
-    registry.register(MetricsCollector(reader))
+    def collect(self) -> Iterator[Metric]:
+        """Read the database and make the metrics. Raises DBAPIError."""
+        with self._lock:
+            reading = self._reader.read()
+        yield from _make_batches(reading)
+        yield from _make_attempts(reading)
+        yield from _make_paces(reading)
+        yield from _make_fleet(reading.fleet)
+        yield _gauge("database_read_seconds", "How long reading all this took.", (), [((), reading.took)])
+        yield _gauge(
+            "record_counts_age_seconds",
+            "How long ago the records of batches that are not finished were counted.",
+            (),
+            [((), reading.counts_age)],
+        )
 
-    def generate() -> bytes:
-        with lock:
-            return generate_latest(registry)
 
-    return generate
+def make_server(bind: str, port: int, registry: CollectorRegistry) -> simple_server.WSGIServer:
+    """Make a server that listens on this address and serves these metrics, each connection in a thread of its own, so
+    that one which sends nothing keeps no scrape waiting. Where the database fails, it answers 503, so that Prometheus
+    counts the exporter as down. Raises OSError."""
+    answer: WSGIApplication = make_wsgi_app(registry)
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return answer(environ, start_response)
+        except DBAPIError as error:
+            why = explain_server_failure(error)
+            log.warning("metrics_not_read", why=why)
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"{why}\n".encode()]
+
+    kind = _ServerOnV6 if ":" in bind else ThreadingWSGIServer
+    return simple_server.make_server(bind, port, serve, kind, _QuietHandler)
+
+
+class _ServerOnV6(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
+class _QuietHandler(simple_server.WSGIRequestHandler):
+    """Reads requests without a line in the log for each."""
+
+    timeout = _LONGEST_REQUEST
+
+    def log_message(self, format: str, *_: object) -> None:
+        """Log nothing."""
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Sample]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"oathbulk_{name}", text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _make_batches(reading: Scrape) -> Iterator[Metric]:
+    named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
+    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
+    yield _gauge(
+        "records",
+        "Records by status.",
+        (*_BATCH, "status"),
+        (((*name, status), number) for name, batch in named for status, number in batch.counts.items()),
+    )
+    yield _gauge(
+        "dead_letters",
+        "Dead letters by reason.",
+        (*_BATCH, "reason"),
+        (((*name, reason), number) for name, batch in named for reason, number in sorted(batch.dead_letters.items())),
+    )
+    yield _gauge(
+        "dead_letter_ratio",
+        "Part of the final records that are dead letters.",
+        _BATCH,
+        ((name, batch.counts[Status.DEAD_LETTER] / max(batch.final, 1)) for name, batch in named),
+    )
+    yield _gauge(
+        "devices_about_to_expire",
+        "Devices that wait for activation for 20 to 24 hours; after 24 PingOne deletes them.",
+        _BATCH,
+        ((name, batch.old_devices) for name, batch in named),
+    )
+    yield _gauge(
+        "batches",
+        "Batches by state.",
+        ("state",),
+        (
+            ((state,), sum(batch.state == state for batch in reading.statuses))
+            for state in (*map(str, BatchState), "finished")
+        ),
+    )
+    yield _gauge(
+        "batch_paused",
+        "1 for a batch that is paused, with the reason.",
+        (*_BATCH, "reason"),
+        (((*name, batch.reason or ""), 1) for name, batch in named if batch.state == BatchState.PAUSED),
+    )
+    yield _gauge(
+        "batch_still_seconds",
+        "How long nothing of a running batch has moved that is due, and why; the cause is none while that is short.",
+        (*_BATCH, "cause"),
+        (
+            ((*name, str(stall.cause) if (stall := batch.stall) else NO_CAUSE), batch.standstill)
+            for name, batch in running
+        ),
+    )
+    yield _gauge(
+        "oldest_due_age_seconds",
+        "How long the record of a running batch has been due that waits for longest; 0 if none is.",
+        _BATCH,
+        ((name, batch.oldest_due_for) for name, batch in running),
+    )
+
+
+def _make_attempts(reading: Scrape) -> Iterator[Metric]:
+    ended = CounterMetricFamily("oathbulk_attempts", "Attempts that ended, by outcome.", labels=(*_BATCH, "outcome"))
+    totals = reading.attempts
+    for (batch_id, outcome), count in sorted(totals.attempts.items(), key=lambda item: (item[0][0] or 0, item[0][1])):
+        ended.add_metric((*reading.batch_names.get(batch_id or 0, ("", "")), outcome), count)
+    took = HistogramMetricFamily(
+        "oathbulk_attempt_call_seconds",
+        "How long PingOne took for the calls of an attempt together, without waits before them.",
+        labels=("outcome",),
+    )
+    for outcome in map(str, Outcome):
+        took.add_metric((outcome,), _make_buckets(totals, outcome), totals.milliseconds[outcome] / _MS)
+    yield from (ended, took)
+
+
+def _make_buckets(totals: AttemptTotals, outcome: str) -> list[tuple[str, float]]:
+    """Make the buckets of Prometheus, each of which counts what is in those below as well."""
+    buckets, count = list[tuple[str, float]](), 0
+    for number, bound in enumerate((*BOUNDS, None)):
+        count += totals.durations[outcome, number]
+        buckets.append(("+Inf" if bound is None else str(bound / _MS), count))
+    return buckets
+
+
+def _make_paces(reading: Scrape) -> Iterator[Metric]:
+    def make(name: str, text: str, values: Iterable[float | None]) -> Metric:
+        known = zip(reading.paces, values, strict=True)
+        samples = (((license,), value) for license, value in known if value is not None)
+        return _gauge(f"pace_{name}", text, ("license",), samples)
+
+    paces = reading.paces.values()
+    yield make(
+        "requests_per_second",
+        "The rate of requests to PingOne that the workers keep to.",
+        (pace.fixed_rate or pace.rate for pace in paces),
+    )
+    yield make(
+        "ceiling_requests_per_second",
+        "The rate at which PingOne refuses; missing until it refused.",
+        (pace.ceiling for pace in paces),
+    )
+    yield make("share_ratio", "The part of the ceiling that is ours.", (pace.share for pace in paces))
+    yield make("held", "1 while all workers hold, otherwise 0.", (pace.hold is not None for pace in paces))
+    yield make(
+        "hold_left_seconds",
+        "How long all workers still hold; 0 while they do not.",
+        (pace.hold.left if pace.hold else 0 for pace in paces),
+    )
+
+
+def _make_fleet(fleet: Fleet) -> Iterator[Metric]:
+    reasons = [process.reason or "" for process in fleet.sick]
+    yield _gauge("workers_alive", "Worker processes that were seen lately.", (), [((), len(fleet.alive))])
+    yield _gauge(
+        "workers_sick",
+        "Worker processes that ended lately since something fails in them alone.",
+        ("reason",),
+        (((reason,), reasons.count(reason)) for reason in sorted(set(reasons))),
+    )
+    age = fleet.seconds_since_tick
+    yield _gauge(
+        "last_tick_age_seconds",
+        "How long ago a worker did the dispatcher's work; +Inf if none is known to have done it.",
+        (),
+        [((), float("inf") if age is None else max(age, 0.0))],
+    )

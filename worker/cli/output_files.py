@@ -1,7 +1,9 @@
-"""Writes the files that a person names with `-o`."""
+"""Writes the files that a person names with `-o`, and replaces none in which OTPs or seeds stand, such as those that a
+person wrote into an export, and a vendor's."""
 
 from __future__ import annotations
 
+import csv
 import os
 import secrets
 import sys
@@ -13,17 +15,29 @@ from typing import TextIO, TypeVar
 
 import typer
 
+from worker.intake import Hints, Row, SecretMissing, UnusableFile, canonical_column, open_shipment
+from worker.intake.csv_rows import split_header
+from worker.intake.formats import OTP_PAIRS
+from worker.vault.otps import Seed
+
 T = TypeVar("T")
 
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
+# Columns whose cells are OTPs.
+_OTPS = ("otp1", "otp2")
 
 
 def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
-    """Write a file, or to standard output, in UTF-8 and with the line ends that `write` chooses. Returns what `write`
-    returns. Raises typer.BadParameter."""
+    """Write a file that only its owner may read, or to standard output, in UTF-8 and with the line ends that `write`
+    chooses. Returns what `write` returns. Raises typer.BadParameter."""
     if output != STDOUT:
-        return write_file(output, write)
+        # Written by its descriptor: under the draft's name, another's link may lie by now where they may write as well.
+        with (
+            _drafting(output) as (_, descriptor),
+            os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file,
+        ):
+            return write(file)
     if sys.stdout is None:
         raise typer.BadParameter("standard output is closed: name a file")
     stream = TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
@@ -32,16 +46,6 @@ def write_output(output: Path, write: Callable[[TextIO], T]) -> T:
     finally:
         # Flushes, and leaves stdout open.
         stream.detach()
-
-
-def write_file(output: Path, write: Callable[[TextIO], T]) -> T:
-    """Write a file that only its owner may read. Returns what `write` returns. Raises typer.BadParameter."""
-    # Written by its descriptor: under the draft's name, another's link may lie by now where they may write as well.
-    with (
-        _drafting(output) as (_, descriptor),
-        os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file,
-    ):
-        return write(file)
 
 
 def put_in_place(output: Path, write: Callable[[Path], T]) -> T:
@@ -69,10 +73,50 @@ def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
             draft.unlink(missing_ok=True)
 
 
-def refuse_unfit(output: Path) -> None:
+def refuse_unfit(output: Path, *, overwrite: bool | None = None) -> None:
     """Refuse to write where no plain file is: a rename puts the file in its place, and would replace a link or a
-    device, such as /dev/stdout. Raises typer.BadParameter."""
+    device, such as /dev/stdout. Refuse to replace a CSV in which a token has OTPs, for somebody may have pressed it for
+    them, and a vendor's file of seeds, unless `overwrite` is given; None: the command has no such option. Raises
+    typer.BadParameter."""
     if output == STDOUT:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
+    if overwrite or not output.exists():
+        return
+    try:
+        loss = "holds OTPs, which would be lost" if _has_otps(output) else None
+        loss = loss or ("holds seeds, which would be lost" if _has_seeds(output) else None)
+    except OSError as error:
+        raise typer.BadParameter(f"{output} is there, and cannot be read: {error.strerror}") from error
+    if loss:
+        wish = "" if overwrite is None else ", or --overwrite to replace the file"
+        raise typer.BadParameter(f"{output} {loss}: give another name{wish}")
+
+
+def _has_seeds(path: Path) -> bool:
+    """Whether a file can be read as one of seeds, or could with its key. Type and step are said for files that do
+    not say them."""
+    try:
+        shipment = open_shipment(path, hints=Hints(otp_type="totp", time_step=30))
+        # No row of pairs has a seed, and an export may have a million.
+        if shipment.format is OTP_PAIRS:
+            return False
+        return any(isinstance(token, Row) and isinstance(token.otps, Seed) for token in shipment.tokens())
+    except UnusableFile as fault:
+        return isinstance(fault, SecretMissing)
+
+
+def _has_otps(path: Path) -> bool:
+    """Whether a CSV has a cell below otp1 or otp2 that is not blank. What is no CSV has none."""
+    places: list[int] = []
+    # An OTP is digits in any encoding that a spreadsheet writes a CSV in; names in it need not be readable.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            delimiter, names = split_header(next((line for line in file if line.strip()), ""))
+            places += [place for place, name in enumerate(names) if canonical_column(name) in _OTPS]
+            rows = csv.reader(file, delimiter=delimiter)
+            return any(row[place].strip() for row in rows for place in places if place < len(row))
+        except csv.Error:
+            # A file with these columns that cannot be read to its end may hold some.
+            return bool(places)

@@ -1,84 +1,157 @@
-"""The preflight as the commands run it: the files and the database first, then PingOne as far as it can be asked."""
+"""The preflight as the commands run it: the files and the database first, then PingOne as far as it can be asked; and
+what it has found, as they print it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import redis
+from rich.text import Text
 
+from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
+from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import explain_server_failure
 from worker.cli.hosts import print_hosts
-from worker.cli.loaded_files import find_loaded_as
-from worker.cli.own_redis import settings_with_redis
+from worker.cli.load_options import LoadOptions, write_listing_command
+from worker.cli.progress import showing_progress
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import HomeInUse
+from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
-from worker.intake import Shipment, Switches
-from worker.observability.progress import OnProgress, tell_nobody
+from worker.installation.stack import settings_with_redis
+from worker.intake import RowError, Shipment, Switches
+from worker.observability.progress import OnProgress
 from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.pingone.wire import is_from_pingone
-from worker.preflight.files import RowReader, note_loaded, reading_without_records
-from worker.preflight.preflight import NotPingOne, Report, TenantCheck, check_shipment
+from worker.preflight.files import RowReader, check_shipment, note_loaded, reading_without_records
+from worker.preflight.findings import Finding, Level, NotPingOne, NotReady, Report
+from worker.preflight.tenant import TenantCheck
 from worker.process.parts import Parts
 from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 
 # Requests a second with which a batch begins where no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default
+# Why PingOne cannot be asked from here, while workers elsewhere may well reach it: a server's failure, which needs
+# words of ours, or another.
+_SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
+_OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
+# Findings that the refused rows tell themselves, where these are printed.
+TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
+# How a level is drawn: a mark and its colour.
+MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
+# Reasons that are printed, and numbers or ranges of rows of each: as many as a person reads.
+SHOWN = 20
+# Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
+KEPT = 10_000
+# What differs in reasons that are otherwise the same: the row that another batch has of the token.
+_OF_ROW = re.compile(r" \(row \d+\)")
 
-# Why PingOne cannot be asked from here, while workers elsewhere may well reach it.
-_OUT_OF_REACH = (CredentialsRefused, NotDelivered, redis.RedisError, EmbeddedError, HomeInUse, SlotTooFar)
+
+def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
+    """Find the batch that this very file became in the environment of this name; None if it became none. No home is
+    made for it. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    if installation.is_empty:
+        return None
+    environment_id = installation.environment(environment).environment_id
+    with installation.database.reading() as connection:
+        return find_loaded(connection, environment_id, shipment.fingerprint)
+
+
+def examine(
+    installation: Installation,
+    shipment: Shipment,
+    asked: LoadOptions,
+    *,
+    as_json: bool = False,
+    needs_pingone: bool = False,
+    mends: str | None = None,
+) -> Report:
+    """Make the preflight of a shipment that is to be loaded, or to mend the batch of the name `mends`, and print what
+    it finds. Raises NotReady if something stops it, or is asked and was not accepted; and what `run_preflight`
+    raises."""
+    # What is wrong with database or keys is told before PingOne is asked.
+    _ = installation.database, installation.keyring
+    undone = "nothing was mended" if mends else "nothing was loaded"
+    report = run_preflight(
+        installation, shipment, asked, undone=undone, is_quiet=as_json, needs_pingone=needs_pingone, mends=mends
+    )
+    blocking = report.blocking(asked.accepted)
+    stops = [finding.text for finding in blocking if finding.level == Level.STOP]
+    if not as_json:
+        # Of rows that are printed, and where nothing of the file is left to load, this is said in other words.
+        told = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
+        print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else told)
+    elif blocking:
+        print_json(report_to_json(shipment.path, report, blocking))
+    if stops:
+        print_refused_rows(report.verdicts.refused, write_listing_command(shipment.path, asked))
+        raise NotReady(f"{shipment.path}: {undone}. {' '.join(stops)}")
+    if blocking:
+        names = [finding.name for finding in blocking]
+        error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
+        asks = f"{undone}, since it is asked about {', '.join(names)}"
+        raise NotReady(f"{shipment.path}: {asks}. Correct it, or accept it.")
+    return report
 
 
 def run_preflight(
     installation: Installation,
     shipment: Shipment,
-    name: str,
+    asked: LoadOptions,
     *,
-    offline: bool,
+    undone: str,
+    is_quiet: bool,
     needs_pingone: bool = False,
     mends: str | None = None,
-    on_progress: OnProgress = tell_nobody,
 ) -> Report:
-    """Find what can be known of a shipment for the environment of this name. `offline`: PingOne is asked nothing. If it
-    cannot be asked, nothing of it is known; with `needs_pingone` that is raised. `mends`: the name of the batch to
-    which its rows belong.
+    """Find what can be known of a shipment for the environment that is asked for, showing how far it is. `undone`: what
+    is said after Ctrl-C. If PingOne cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
+    `mends`: the name of the batch to which the rows belong.
 
     Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
-    environment = _find_environment(installation, name, offline=offline)
+    environment = _find_environment(installation, asked)
     rate = environment.rate if environment else USUAL_RATE
-    with _reading_rows(installation, environment, shipment, mends) as (reader, known):
-        report = check_shipment(shipment, reader, installation.settings, rate, on_progress)
-    if environment is not None and not mends and (loaded := find_loaded_as(installation, shipment, name)):
-        report.batch, report.findings = loaded.name, [note_loaded(loaded)]
-    elif environment is None:
-        report.unknown.append("the database and PingOne: no environment is configured here")
-    elif not offline and report.verdicts.good:
-        try:
-            _ask_pingone(installation, environment, report, known, shipment.switches, on_progress)
-        except _OUT_OF_REACH as failure:
-            if needs_pingone:
-                raise
-            report.is_complete = False
-            report.unknown.append(f"what PingOne would tell: {_explain(failure)}")
+    with showing_progress(f"{undone.capitalize()}.", is_quiet=is_quiet) as progress:
+        with _reading_rows(installation, environment, shipment, mends) as (reader, known):
+            report = check_shipment(shipment, reader, installation.settings, rate, progress)
+            report.verdicts.refused.sort(key=attrgetter("row_number"))
+        if environment is None:
+            report.unknown.append("the database and PingOne: no environment is configured here")
+        elif not mends and (loaded := find_loaded_as(installation, shipment, asked.environment)):
+            report.batch, report.findings = loaded.name, [note_loaded(loaded)]
+        elif not asked.offline and report.verdicts.good:
+            try:
+                _ask_pingone(installation, environment, report, known, shipment.switches, progress)
+            except _OUT_OF_REACH as failure:
+                if needs_pingone:
+                    raise
+                report.is_complete = False
+                why = explain_server_failure(failure) if isinstance(failure, _SERVER_FAILED) else failure
+                report.unknown.append(f"what PingOne would tell: {why}")
     return report
 
 
-def _find_environment(installation: Installation, name: str, *, offline: bool) -> Environment | None:
-    """Find the environment of this name; where PingOne is asked nothing, it need not be configured. Raises
+def _find_environment(installation: Installation, asked: LoadOptions) -> Environment | None:
+    """Find the environment that is asked for; where PingOne is asked nothing, it need not be configured. Raises
     ConfigError."""
     try:
-        return installation.environment(name)
+        return installation.environment(asked.environment)
     except ConfigError:
-        if offline:
+        if asked.offline:
             return None
         raise
 
@@ -138,8 +211,80 @@ def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
         yield Installation(installation.variables | {"OATHBULK_HOME": home}, makes_home=True)
 
 
-def _explain(failure: Exception) -> str:
-    """Say why PingOne cannot be asked, and what to check."""
-    if isinstance(failure, CredentialsRefused | NotDelivered | redis.RedisError):
-        return explain_server_failure(failure)
-    return str(failure)
+def print_refused_rows(refused: Sequence[RowError], listing: str) -> None:
+    """Print refused rows on stderr, those with the same reason in one line, and how many more there are. `listing`: the
+    command that lists each by itself."""
+    groups: dict[str, list[RowError]] = {}
+    for error in refused[:KEPT]:
+        groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
+    shown = dict([*groups.items()][:SHOWN])
+    for reason, errors in shown.items():
+        error_console.print(_describe_rows(reason, errors), soft_wrap=True)
+    more = len(refused) - sum(map(len, shown.values()))
+    if more or len(shown) < len(refused):
+        others = f"… and {more} more. " if more else ""
+        error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
+
+
+def refused_to_json(refused: Sequence[RowError]) -> list[dict[str, Any]]:
+    return [
+        {"row": error.row_number, "serial": error.serial_number, "reason": error.reason} for error in refused[:KEPT]
+    ]
+
+
+def findings_to_json(report: Report) -> dict[str, Any]:
+    return {"findings": [finding.to_json() for finding in report.findings], "not_known": report.unknown}
+
+
+def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> dict[str, Any]:
+    verdicts = report.verdicts
+    return {
+        "file": str(file),
+        "rows": len(verdicts.good),
+        "rows_refused": len(verdicts.refused),
+        "refused": refused_to_json(verdicts.refused),
+        "left_out": len(verdicts.left_out),
+        "doubtful": len(verdicts.doubts),
+        **findings_to_json(report),
+        "blocking": [finding.name for finding in blocking],
+        "requests": report.requests,
+    }
+
+
+def print_findings(report: Report, accepted: frozenset[str], told: Collection[str] = ()) -> None:
+    """Print the findings, the gravest first and each on a line, and then what is not known. `told`: findings that are
+    said otherwise, and left out."""
+    findings = [finding for finding in report.findings if finding.name not in told]
+    for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
+        note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
+        serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
+        console.print(Text(*MARKS[finding.level]), f"{finding.name}{note}: {finding.text}{serials}")
+    for unknown in report.unknown:
+        console.print(Text(*MARKS[Level.NOTE]), f"not known: {unknown}")
+
+
+def write_accepting_command(names: Sequence[str]) -> str:
+    """Write the command that was typed, with these findings accepted."""
+    words = ["oathbulk", *sys.argv[1:]]
+    # What comes after -- is no option.
+    end = words.index("--") if "--" in words else len(words)
+    words[end:end] = [word for name in names for word in ("--accept", name)]
+    return shlex.join(words)
+
+
+def _describe_rows(reason: str, errors: Sequence[RowError]) -> str:
+    """Say which rows are refused for a reason; a row alone with its token, and with all of its reason."""
+    if len(errors) > 1:
+        ranges = [*_name_ranges(error.row_number for error in errors)]
+        more = f" and {len(ranges) - SHOWN} more places" if len(ranges) > SHOWN else ""
+        return f"{len(errors)} rows ({', '.join(ranges[:SHOWN])}{more}): {reason}"
+    (error,) = errors
+    serial = f" ({error.serial_number})" if error.serial_number else ""
+    return f"row {error.row_number}{serial}: {error.reason}"
+
+
+def _name_ranges(numbers: Iterator[int]) -> Iterator[str]:
+    """Write ascending numbers, those that follow each other as a range: 3, 8-12, 40."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        yield f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.live import Live
+from rich.progress import Progress as Steps
 from rich.text import Text
 
 from worker.cli.console import can_redraw, error_console
@@ -18,90 +17,61 @@ from worker.observability.counting import format_duration
 LINE_EVERY = 10.0
 # Seconds over which the pace is measured, as PingOne's limit and the search for it may change it.
 PACE_SECONDS = 30.0
-# Seconds between two marks by which the pace is measured.
-MARK_EVERY = 1.0
 # Redrawings a second.
 REDRAWN = 4
 
 
-class Progress:
-    """Shows how far the steps of a command are. `is_quiet`: it shows nothing. `read_clock` counts seconds."""
+class Progress(Steps):
+    """Shows how far the steps of a command are; the last one is under way. `is_quiet`: it shows nothing. `read_clock`
+    counts seconds."""
 
     def __init__(
         self, console: Console, *, is_quiet: bool = False, read_clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console
+        super().__init__(
+            console=console,
+            refresh_per_second=REDRAWN,
+            speed_estimate_period=PACE_SECONDS,
+            transient=True,
+            # What a command prints on stdout stays there.
+            redirect_stdout=False,
+            redirect_stderr=False,
+            get_time=read_clock,
+            disable=is_quiet or not can_redraw(console),
+        )
         self._is_quiet = is_quiet
-        self._read_clock = read_clock
-        self._step = ""
-        self._done = 0
-        self._total: int | None = None
-        # Times, and how many things were done then: the first is that from which the pace is measured.
-        self._marks = deque([(0.0, 0)])
         self._next_line_at = 0.0
-        self._live: Live | None = None
 
     def __call__(self, what: str, done: int, total: int | None = None) -> None:
         """Show that of this step so many things are done."""
-        now = self._read_clock()
-        if what != self._step:
-            # Another deque, since the thread that draws may look at it at any moment: it is never empty.
-            self._marks = deque([(now, done)])
+        now = self.get_time()
+        if not self.tasks or self.tasks[-1].description != what:
+            self.add_task(what, total=total, completed=done)
             self._next_line_at = now
-        self._step, self._done, self._total = what, done, total
-        self._mark(now)
-        if self._is_quiet:
-            return
-        if can_redraw(self._console):
-            self._draw_live()
-        elif now >= self._next_line_at:
-            self._console.print(self.describe())
+        self.update(self.task_ids[-1], completed=done, total=total)
+        if not self.disable:
+            if not self.live.is_started:
+                self.live.start(refresh=True)
+                # A command that is killed leaves no terminal without a cursor.
+                self.console.show_cursor(True)
+        elif not self._is_quiet and now >= self._next_line_at:
+            self.console.print(self.describe())
             self._next_line_at = now + LINE_EVERY
 
-    def describe(self) -> str:
-        """Say how far the present step is, how fast it goes, and how long it will take."""
-        return describe_step(self._step, self._done, self._total, self._measure_pace())
+    def describe(self, *, is_over: bool = False) -> str:
+        """Say how far the present step is, how fast it goes, and how long it will take; a pace and a time left there
+        are no more if it `is_over`. Empty before the first step."""
+        if not self.tasks:
+            return ""
+        step = self.tasks[-1]
+        return describe_step(step.description, step.completed, step.total, None if is_over else step.speed)
 
-    def describe_interruption(self) -> str:
-        """Say how far the present step was when it was interrupted; a pace and a time left there are no more."""
-        return f"Interrupted. {describe_step(self._step, self._done, self._total)}." if self._step else "Interrupted."
-
-    def close(self) -> None:
-        """Remove the line from the terminal."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def _mark(self, now: float) -> None:
-        """Remember how many things are done now, and forget what is too old to tell the pace."""
-        if now - self._marks[-1][0] >= MARK_EVERY:
-            self._marks.append((now, self._done))
-        while len(self._marks) > 1 and now - self._marks[1][0] >= PACE_SECONDS:
-            self._marks.popleft()
-
-    def _measure_pace(self) -> float | None:
-        """Measure how many things are done a second, lately; None while that is not known yet."""
-        began_at, done_then = self._marks[0]
-        seconds = self._read_clock() - began_at
-        return (self._done - done_then) / seconds if seconds >= MARK_EVERY and self._done > done_then else None
-
-    def _draw_live(self) -> None:
-        if self._live is None:
-            self._live = Live(
-                console=self._console,
-                get_renderable=lambda: Text(self.describe(), no_wrap=True, overflow="ellipsis"),
-                refresh_per_second=REDRAWN,
-                transient=True,
-                # What a command prints on stdout stays there.
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start(refresh=True)
-            # A command that is killed leaves no terminal without a cursor.
-            self._console.show_cursor(True)
+    def get_renderable(self) -> Text:
+        """Draw the present step in one line."""
+        return Text(self.describe(), no_wrap=True, overflow="ellipsis")
 
 
-def describe_step(what: str, done: int, total: int | None, pace: float | None = None) -> str:
+def describe_step(what: str, done: float, total: float | None, pace: float | None = None) -> str:
     """Say how far a step is. `pace`: things a second; None where that is not known."""
     if total is None and not done:
         return what
@@ -121,8 +91,9 @@ def showing_progress(when_interrupted: str, *, is_quiet: bool = False) -> Iterat
     try:
         yield progress
     except KeyboardInterrupt:
-        progress.close()
-        error_console.print(f"{progress.describe_interruption()} {when_interrupted}")
+        progress.live.stop()
+        step = progress.describe(is_over=True)
+        error_console.print(f"Interrupted. {step}. {when_interrupted}" if step else f"Interrupted. {when_interrupted}")
         raise
     finally:
-        progress.close()
+        progress.live.stop()

@@ -16,9 +16,7 @@ from worker.cli.options import AsJson, Ticket
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
 from worker.observability.counting import count_things
-from worker.purging.candidates import Candidate
-from worker.purging.erasure import Erased, Erasure
-from worker.purging.purging import Plan, Purging
+from worker.purging import Candidate, Erased, Erasure, Plan, Purging
 
 # A number of days; more than a century is a slip of the keyboard.
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")

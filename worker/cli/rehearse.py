@@ -1,8 +1,14 @@
-"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own beside the home."""
+"""`oathbulk rehearse`: the whole job against the simulator, in a home of its own beside the home, with variables that
+lead to these two and nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +18,19 @@ from sqlalchemy import select
 from models.record import Record
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
-from worker.cli.homes import find_rehearsals_home
-from worker.cli.load_request import LoadRequest
-from worker.cli.rehearsal_stage import ensure_installed, point_at_rehearsal, replacing_home, running_simulator
+from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
+from worker.cli.load_options import LoadOptions
+from worker.cli.preflight import examine
 from worker.cli.run import run_shipment
-from worker.embedded.home import lock_home
+from worker.config.settings import TUNING
+from worker.embedded import extras
+from worker.embedded.children import Children
+from worker.embedded.home import EmbeddedError, lock_home
+from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
 from worker.observability.counting import agree, count_things
+from worker.preflight.findings import Question
 from worker.reports.stall import Rehearsal
 from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, Box, make_box
 from worker.simulator.shipment import A_FEW_HOPELESS, Expected, MadeShipment, make_shipment
@@ -35,12 +46,14 @@ MOST_OF_A_KIND = 3
 TROUBLED_PART = 0.25
 # What the preflight of a rehearsal asks about and nobody has to accept. Of the simulated tenant: some devices are
 # missing on purpose. Of a box: what is hopeless in it on purpose.
-ACCEPTED = frozenset(
-    {"token_not_in_inventory", "user_not_found"}
-    | {"user_ambiguous", "account_not_usable", "too_many_devices", "token_differs", "token_taken"}
-)
+ACCEPTED = [
+    *(Question.TOKEN_NOT_IN_INVENTORY, Question.USER_NOT_FOUND, Question.USER_AMBIGUOUS, Question.ACCOUNT_NOT_USABLE),
+    *(Question.TOO_MANY_DEVICES, Question.TOKEN_DIFFERS, Question.TOKEN_TAKEN),
+]
 # Tokens that did not end as made, as many as a person reads.
 SHOWN = 10
+# Seconds that the simulator may take to start, on a busy machine.
+START_TIMEOUT = 60.0
 
 
 def rehearse(
@@ -53,34 +66,83 @@ def rehearse(
     ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
-    ensure_installed()
+    if not extras.can_serve():
+        raise EmbeddedError(f"the simulator is not installed: {extras.name_cure('rehearsal')}")
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
-    with lock_home(homes), replacing_home(homes / (BOX_HOME if box else BATCH)) as home:
-        troubles = _count_troubles(tokens)
+    with lock_home(homes):
+        home = _make_home(homes / (BOX_HOME if box else BATCH))
+        # Of each kind; none if the box is too small.
+        troubles = min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
         made = make_box(tokens, special=dict.fromkeys(SPECIAL, troubles)) if box else _make_pairs(tokens)
         made.write_world(home / "world.json")
         shipment = _open_made(made, home)
         with running_simulator(home) as port:
             if box:
                 _print_box(made.expected, troubles, home / BOX)
-            variables = point_at_rehearsal(here.variables, home, port, made)
+            variables = _point_at_rehearsal(here.variables, home, port, made)
             if rate is not None:
                 variables["PINGONE_RATE"] = variables["PINGONE_RATE_MAX"] = str(rate)
             installation = Installation(variables, makes_home=True)
-            request = LoadRequest(BATCH, accepted=ACCEPTED)
-            code = run_shipment(installation, shipment, request, "`oathbulk rehearse` begins anew.")
+            asked = LoadOptions(batch=BATCH, accept=ACCEPTED)
+            found = examine(installation, shipment, asked, needs_pingone=True)
+            code = run_shipment(installation, shipment, asked, found, "`oathbulk rehearse` begins anew.")
         raise typer.Exit(code if code == INTERRUPTED else _judge_endings(installation, made.expected))
+
+
+def _make_home(home: Path) -> Path:
+    """Make the home of a rehearsal, in place of that of the rehearsal before."""
+    # A rehearsal that was killed may have left its Valkey running. Without the files of its home nobody would find that
+    # server again.
+    EmbeddedValkey(home).stop()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    return home
+
+
+@contextmanager
+def running_simulator(home: Path) -> Iterator[int]:
+    """Start a simulator that presses no tokens, since every user of this machine could read their OTPs, and
+    stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
+    children, ready = Children(orphan_grace=1.0), home / "simulator.json"
+    argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
+    argv += ["--world", str(home / "world.json"), "--no-control"]
+    try:
+        children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
+        give_up_at = time.monotonic() + START_TIMEOUT
+        while not ready.exists():
+            if children.find_ended() or time.monotonic() > give_up_at:
+                said = (home / "simulator.log").read_text(errors="replace").strip() or "it says nothing"
+                raise EmbeddedError(f"the simulator does not start: {said.splitlines()[-1]}")
+            time.sleep(0.05)
+        yield int(json.loads(ready.read_text())["port"])
+    finally:
+        children.stop(grace=5.0)
+
+
+def _point_at_rehearsal(outer: Mapping[str, str], home: Path, port: int, made: MadeShipment) -> dict[str, str]:
+    """Make the variables of the rehearsal from the outer ones: with a home, database and Valkey of its own, and with
+    the simulator in PingOne's place."""
+    kept = lead_into_rehearsal(outer, home)
+    kept |= {name: outer[name] for name in ("PINGONE_RATE", "PINGONE_RATE_MAX") if name in outer}
+    # The simulator replicates nothing, so a device that is not found now will not be found soon: two seconds between
+    # two reads are enough.
+    return (
+        {f"{TUNING}__not_found_delay": "2"}
+        | kept
+        | {
+            "PINGONE_ENVIRONMENT_ID": made.world.environment_id,
+            "PINGONE_CLIENT_ID": made.world.client_id,
+            "PINGONE_CLIENT_SECRET": made.world.client_secret,
+            "PINGONE_API_URL": f"http://127.0.0.1:{port}/v1",
+            "PINGONE_TOKEN_URL": f"http://127.0.0.1:{port}/{{env}}/as/token",
+        }
+    )
 
 
 def _make_pairs(tokens: int) -> MadeShipment:
     """Make up so many tokens with OTP pairs, and a few hopeless ones among them."""
     return make_shipment(tokens, hopeless=A_FEW_HOPELESS if tokens >= 10 * len(A_FEW_HOPELESS) else {})
-
-
-def _count_troubles(tokens: int) -> int:
-    """How many tokens of each kind of trouble a box has; none if it is too small."""
-    return min(MOST_OF_A_KIND, int(tokens * TROUBLED_PART / len(SPECIAL)))
 
 
 def _open_made(made: MadeShipment, home: Path) -> Shipment:

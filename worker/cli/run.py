@@ -3,104 +3,265 @@ happen; or on a batch that was loaded, or on all that run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
-from worker.batches.loading import AllActive
-from worker.cli.batch_work import NothingRuns, work_on_all, work_on_batch
-from worker.cli.exit_codes import ALL_ACTIVE
+from models.batch import Batch
+from worker.batches.finding import UnknownBatch, find_batch, find_near_name, read_latest_names, read_running
+from worker.cli.console import can_redraw, console, error_console, print_json
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import find_rehearsal, print_home
-from worker.cli.hosts import print_unread_env_file
-from worker.cli.load import examine, load_shipment, print_loaded
-from worker.cli.load_request import LoadOptions, LoadRequest
-from worker.cli.loaded_files import find_batch_named, find_loaded_as, print_all_active
-from worker.cli.option_sets import takes_option_sets
+from worker.cli.hosts import print_hosts, print_unread_env_file
+from worker.cli.layout import measure_room
+from worker.cli.load import load_shipment, open_examined, print_loaded, print_refused
+from worker.cli.load_options import LoadOptions, takes_option_sets
 from worker.cli.options import AsJson
-from worker.cli.preflight_report import RefusedRows
-from worker.cli.source_options import SourceOptions
-from worker.cli.typed_commands import write_refused_export
-from worker.embedded.home import lock_home
+from worker.cli.status import draw_any, is_over, watch
+from worker.embedded.home import EmbeddedError, lock_home, note_run
 from worker.installation.installation import Installation
+from worker.installation.lookups import read_fleet, read_statuses
+from worker.installation.stack import Stack
 from worker.intake import Shipment
-from worker.reports.sentences import describe_going_on
+from worker.notices.outbox import make_notifier
+from worker.pingone.auth import AccessTokens
+from worker.preflight.findings import Report
+from worker.reports import facts
+from worker.reports.facts import BatchStatus
+from worker.reports.sentences import describe_going_on, format_log_line
 from worker.reports.stall import write_run
 
-FileOrBatch = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[FILE|BATCH]",
-        help="OTP pairs, or a vendor's seed file (`oathbulk formats`); or the name of a batch that was loaded."
-        " Default: all batches that run.",
-        show_default=False,
-    ),
-]
+# Seconds between two looks at the batches.
+LOOK_EVERY = 0.5
+GO_ON_WITH_ALL = "Go on with: oathbulk run"
 
 
 @takes_option_sets
 def run(
     asked: LoadOptions,
-    source: SourceOptions,
-    file: FileOrBatch = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE|BATCH]",
+            help="OTP pairs, or a vendor's seed file (`oathbulk formats`); or the name of a batch that was loaded."
+            " Default: all batches that run.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Load a shipment and activate it here, and nothing else, until it is finished, also through a person's pause.
     Run again, by the file or by the name of its batch, it goes on where it was; without a name, all batches that run
     go on."""
-    if file is None:
-        raise typer.Exit(_run_all(asked, source, as_json=as_json))
-    request = asked.read(file, source)
     installation = Installation(makes_home=True)
+    if file is None and asked != LoadOptions():
+        raise typer.BadParameter("these options say how a file is loaded: name the FILE", param_hint="FILE")
+    if file is None and installation.is_empty:
+        nothing = "nothing was loaded here yet, so no batch runs: name a FILE to load"
+        raise typer.BadParameter(nothing, param_hint="FILE")
     print_home(installation)
     print_unread_env_file(installation)
-    if (batch := find_batch_named(installation, file)) is not None:
-        if (asked, source) != (LoadOptions(), SourceOptions()):
-            raise typer.BadParameter(f"{batch} is loaded, and its options were given then: {write_run(batch)}")
+    batch = _find_batch_named(installation, file) if file else None
+    if batch is not None and asked != LoadOptions():
+        raise typer.BadParameter(f"{batch} is loaded, and its options were given then: {write_run(batch)}")
+    if file is None or batch is not None:
         with lock_home(installation.settings.home):
-            raise typer.Exit(work_on_batch(installation, batch, describe_going_on(batch), as_json=as_json))
-    shipment = source.open(file, lambda unread: find_loaded_as(installation, unread, request.environment) is not None)
-    raise typer.Exit(run_shipment(installation, shipment, request, as_json=as_json))
+            how_to_go_on = describe_going_on(batch) if batch else GO_ON_WITH_ALL
+            raise typer.Exit(work_on(installation, batch, how_to_go_on, as_json=as_json))
+    shipment, found = open_examined(installation, file, asked, as_json=as_json, needs_pingone=True)
+    raise typer.Exit(run_shipment(installation, shipment, asked, found, as_json=as_json))
 
 
-def _run_all(asked: LoadOptions, source: SourceOptions, *, as_json: bool) -> int:
-    """Work on all batches that run; the exit code."""
-    installation = Installation()
-    try:
-        if (asked, source) != (LoadOptions(), SourceOptions()):
-            raise NothingRuns("these options say how a file is loaded: name the FILE")
-        if installation.is_empty:
-            raise NothingRuns("nothing was loaded here yet, so no batch runs: name a FILE to load")
-        print_home(installation)
-        print_unread_env_file(installation)
-        with lock_home(installation.settings.home):
-            return work_on_all(installation, as_json=as_json)
-    except NothingRuns as nothing:
-        raise typer.BadParameter(str(nothing), param_hint="FILE") from nothing
+def _find_batch_named(installation: Installation, file: Path) -> str | None:
+    """Find the batch that has the name of a file which is not there; None if the file is, or no batch is called so.
+    Raises ConfigError, SchemaOutdated, EmbeddedError; UnknownBatch if a batch has nearly that name."""
+    if file.is_file() or installation.is_empty:
+        return None
+    name = str(file)
+    with installation.database.reading() as connection:
+        found = connection.scalar(select(Batch.name).where(Batch.name == name))
+        # What ends like the name of a file is meant as one.
+        is_no_batch = found is None and not file.suffix
+        if is_no_batch and (near := find_near_name(name, read_latest_names(connection))):
+            raise UnknownBatch(f"no file and no batch is named {name!r}: did you mean the batch {near!r}?")
+    return found
 
 
 def run_shipment(
     installation: Installation,
     shipment: Shipment,
-    request: LoadRequest,
+    asked: LoadOptions,
+    found: Report | None,
     how_to_go_on: str | None = None,
     *,
     as_json: bool = False,
 ) -> int:
-    """Load a shipment and work on it; the exit code. `how_to_go_on`: the sentence that is printed if it ends before the
-    batch is finished, if that is not by another run."""
-    found = examine(installation, shipment, request, as_json=as_json, needs_pingone=True)
+    """Load a shipment whose preflight has `found` nothing against it, and work on it; the exit code. `how_to_go_on`:
+    the sentence that is printed if it ends before the batch is finished, if that is not by another run."""
     with lock_home(installation.settings.home):
-        refusals = RefusedRows()
-        try:
-            loaded = load_shipment(installation, shipment, request, refusals, found, as_json=as_json, command="run")
-        except AllActive as nothing_left:
-            print_all_active(shipment.path, nothing_left, as_json=as_json)
+        if (done := load_shipment(installation, shipment, asked, found, as_json=as_json, command="run")) is None:
             return ALL_ACTIVE
-        listing, rehearsal = write_refused_export(loaded.name), find_rehearsal(installation)
-        refusals.print(rehearsal.write(listing) if rehearsal else listing)
+        loaded, refused = done
+        print_refused(installation, loaded, refused)
         if not as_json:
             print_loaded(loaded)
-        names_hosts = found is None or not found.requests
         stopped = how_to_go_on or describe_going_on(loaded.name)
-        return work_on_batch(installation, loaded.name, stopped, as_json=as_json, names_hosts=names_hosts)
+        names_hosts = found is None or not found.requests
+        return work_on(installation, loaded.name, stopped, as_json=as_json, names_hosts=names_hosts)
+
+
+def work_on(
+    installation: Installation, batch: str | None, how_to_go_on: str, *, as_json: bool, names_hosts: bool = True
+) -> int:
+    """Work on a batch, and on no other, until it is finished, waits for a person or is interrupted; on all that run if
+    it is None. The exit code. The home is locked. `names_hosts`: whether it prints which hosts it calls, unless that
+    was done before."""
+    if batch is None:
+        statuses, only_batch = read_statuses(installation), None
+        names = [each.name for each in reversed(statuses) if each.left and not each.waits_for_a_person]
+        if not names:
+            nothing = "no batch runs here: name a FILE to load, or a BATCH of those that `oathbulk status` lists"
+            raise typer.BadParameter(nothing, param_hint="FILE")
+        error_console.print(f"Works on {', '.join(names)}.")
+    else:
+        with installation.database.reading() as connection:
+            only_batch = find_batch(connection, batch, Batch.id, may_be_purged=True).id
+        names = [batch]
+    note_run(installation.settings.home, batch)
+    code = _work(installation, names, only_batch, how_to_go_on, as_json=as_json, names_hosts=names_hosts)
+    # Workers elsewhere see to the other batches.
+    if batch is not None and not read_fleet(installation, batch).alive:
+        with installation.database.reading() as connection:
+            others = [each.name for each in read_running(connection) if each.name != batch]
+        if others:
+            on_all = "To work on all that run: oathbulk run"
+            error_console.print(f"Not worked on here: {', '.join(others)}. {on_all}", soft_wrap=True)
+    return code
+
+
+def _work(
+    installation: Installation,
+    names: Sequence[str],
+    only_batch: int | None,
+    how_to_go_on: str,
+    *,
+    as_json: bool,
+    names_hosts: bool,
+) -> int:
+    """Work on the batches of these names; the exit code. `only_batch`: the id of the one on which the stack works
+    alone; None: it works on all."""
+    settings = installation.settings
+    read = partial(_read_statuses, installation, names)
+    is_interrupted, failing_part = False, None
+    if not all(map(is_over, before := read())):
+        for environment in dict.fromkeys(status.environment for status in before):
+            if names_hosts:
+                print_hosts(installation, environment)
+            # Before anything starts, so that wrong credentials or a wrong URL end the run at once; later on, an outage
+            # is waited for.
+            AccessTokens(installation.environment(environment), deadline=settings.tuning.call_deadline).get()
+        is_interrupted, failing_part = _run_stack(installation, read, only_batch, is_quiet=as_json)
+    statuses = read()
+    stopped = how_to_go_on if any(status.left for status in statuses) else None
+    _print_summary(statuses, stopped, as_json=as_json)
+    if is_interrupted:
+        error_console.print(describe_interruption(stopped), soft_wrap=True)
+        return INTERRUPTED
+    # The workers ended as soon as the batches were over, before they could tell of it. If the disk is full, the next
+    # run tells.
+    with suppress(DBAPIError):
+        make_notifier(settings, installation.database, installation.license_of, only_batch=only_batch).run()
+    if failing_part:
+        error_console.print(f"A part of the stack ended by itself: {failing_part}.")
+        return UNUSABLE_SETUP
+    return max(map(choose_exit_code, statuses))
+
+
+def _read_statuses(installation: Installation, names: Sequence[str]) -> list[BatchStatus]:
+    """Read how the batches of these names stand."""
+    rehearsal = find_rehearsal(installation)
+    return [
+        replace(status, rehearsal=rehearsal)
+        for name in names
+        for status in facts.read_statuses(installation.database, name, installation.license_of)
+    ]
+
+
+def _run_stack(
+    installation: Installation, read: Callable[[], list[BatchStatus]], only_batch: int | None, *, is_quiet: bool
+) -> tuple[bool, str | None]:
+    """Run the stack until the batches are over, and show the progress. Returns whether it was interrupted, and the part
+    of the stack that kept failing, if one did."""
+    batches, stack = installation.batches(), Stack(installation, only_batch)
+    is_interrupted, failing_part = False, None
+    # Queued records are pending again before it starts, since messages of a run that was killed may still wait, also of
+    # batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
+    # leases run out.
+    batches.hand_back()
+    try:
+        with turning_signals_into_interrupts():
+            try:
+                stack.start()
+                failing_part = watch(
+                    error_console,
+                    read,
+                    lambda statuses: draw_any(statuses, measure_room(error_console)),
+                    is_over,
+                    look_every=LOOK_EVERY,
+                    is_quiet=is_quiet,
+                    stays=False,
+                    restart_ended=stack.restart_ended,
+                )
+            except KeyboardInterrupt:
+                error_console.print("Ending: calls in flight are answered and written down first.")
+                # As long as it is raised, further signals are ignored.
+                raise
+            finally:
+                stack.stop()
+    except KeyboardInterrupt:
+        is_interrupted = True
+    except (EmbeddedError, DBAPIError):
+        # If the disk is full, this cannot be written either.
+        with suppress(DBAPIError):
+            batches.hand_back()
+        raise
+    batches.hand_back()
+    return is_interrupted, failing_part
+
+
+def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:
+    """Print how the batches stand. `stopped`: how to go on, if the run ended before all were finished."""
+    if stopped is not None:
+        # Nothing works on them here any more, so how quick they were lately says nothing about the time left.
+        statuses = [replace(status, pace=0.0) for status in statuses]
+    if as_json:
+        told = [status.to_json() for status in statuses]
+        print_json(told[0] if len(told) == 1 else {"batches": told})
+        return
+    if stopped is not None and not can_redraw(error_console):
+        # The last line of the log claims a time left.
+        for status in statuses:
+            error_console.print(format_log_line(status, stopped=stopped))
+    console.print(draw_any(statuses, measure_room(console), stopped=stopped))
+
+
+def describe_interruption(stopped: str | None) -> str:
+    """Say that the run was interrupted. `stopped`: how to go on; None if the batch was finished all the same."""
+    if stopped is None:
+        return "Interrupted as the batch was finished: nothing is left to go on with."
+    return f"Interrupted: what was in hand is settled or handed back. {stopped}"
+
+
+def choose_exit_code(status: BatchStatus) -> int:
+    """Choose the exit code for a batch on which nothing works here any more."""
+    if status.left:
+        return WAITING_FOR_A_PERSON
+    return SOME_LEFT if status.tokens_left else ALL_ACTIVE

@@ -3,7 +3,7 @@ table if it fits, else each in two lines with labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -23,10 +23,9 @@ from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
 from worker.observability.counting import agree, count_things, format_moment
 from worker.observability.escaping import escape_line
-from worker.reports.search import Findings, Found, Sought, search
-from worker.reports.sentences import describe_nothing_found
-from worker.reports.token_history import TokenHistory
-from worker.reports.token_sentences import NextStep, describe_origin, list_attempts, list_facts
+from worker.reports.search import Findings, Read, Sought, name_user, search
+from worker.reports.sentences import describe_nothing_found, describe_refused
+from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts
 
 # Records that are listed unless --limit says otherwise: more than a screen is seldom read.
 LISTED = 50
@@ -102,7 +101,7 @@ def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableT
     place_of_token = f" in environment {token.environment} ({token.environment_id})"
     lines = [Text.assemble((escape_line(token.serial_number), "bold"), escape_line(place_of_token)), Text("")]
     for line in token.refused:
-        lines += [*label_text("Refused", str(line), room, style="red"), Text("")]
+        lines += [*label_text("Refused", describe_refused(line), room, style="red"), Text("")]
     for record in token.records:
         facts = [*list_facts(record), *list_attempts(record)]
         widest = max(cell_len(escape_line(label)) for label, _ in facts) + len(GAP)
@@ -124,7 +123,7 @@ def draw_findings(findings: Findings, sought: Sought, room: Room) -> RenderableT
         return Text(escape_line(describe_nothing_found(sought)))
     lines = [*_draw_found(findings.found, room)] if findings.found else []
     for line in findings.refused:
-        lines += label_text(line.serial_number or "no serial", str(line), room)
+        lines += label_text(line.serial_number or "no serial", describe_refused(line), room)
     if findings.more:
         lines.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
     if findings.is_by_serial_number:
@@ -132,7 +131,7 @@ def draw_findings(findings: Findings, sought: Sought, room: Room) -> RenderableT
     return Group(*lines)
 
 
-def _draw_found(found: list[Found], room: Room) -> Iterator[Text]:
+def _draw_found(found: Sequence[Read], room: Room) -> Iterator[Text]:
     rows = [_describe(each) for each in found]
     head, *lines = align([_COLUMNS, *rows], right=(_ROW,))
     if max(line.cell_len for line in (head, *lines)) <= room.width:
@@ -146,11 +145,11 @@ def _draw_found(found: list[Found], room: Room) -> Iterator[Text]:
         yield from label_text("", f"user {user}, batch {batch}, row {row}", room, width=width)
 
 
-def _describe(found: Found) -> tuple[str, str, str, str, tuple[str, str], str, str]:
+def _describe(found: Read) -> tuple[str, str, str, str, tuple[str, str], str, str]:
     """The cells of a record's line."""
     when = format_moment(found.finalized_at)
     if not when and found.status == Status.PENDING:
         when = f"due {format_moment(found.scheduled_at)}"
     status = (found.status, STATUS_STYLES.get(found.status, ""))
-    token, batch, user = map(escape_line, (found.serial_number, found.batch, found.user))
+    token, batch, user = map(escape_line, (found.serial_number, found.batch, name_user(found)))
     return token, batch, str(found.row), user, status, found.reason or "", when

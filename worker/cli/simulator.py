@@ -16,22 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
+from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
+from worker.config.server_urls import is_loopback
 from worker.embedded import extras
 from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, a_few_of_each, make_box
 from worker.simulator.seeding import WorldSeed
-from worker.simulator.settings import Settings
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
+from worker.simulator.world import Settings
 
 if TYPE_CHECKING:
     from socket import socket
-
-# Exit codes, as in `failures`.
-_WRONG_USAGE = 2
-_CANNOT_SERVE = 3
-
-
-class Unfit(Exception):
-    """What was typed, or a file that it names, is of no use; the message says why, and never quotes a secret."""
 
 
 def simulator(
@@ -60,15 +54,12 @@ def simulator(
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""
     if not extras.can_serve():
-        _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", _CANNOT_SERVE)
+        _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", UNUSABLE_SETUP)
     from worker.simulator import server
     from worker.simulator.simulation import Simulation
 
-    try:
-        first = read_world(world)
-        settings = read_settings(first.settings | _gather_changes(rate, latency, setting or []))
-    except Unfit as unfit:
-        _fail(str(unfit), _WRONG_USAGE)
+    first = _read_world(world)
+    settings = _read_settings(first.settings | _gather_changes(rate, latency, setting or []))
     # Before any file is written: a simulator that listens there may have written files of these names, of its tokens.
     with _listen(host, port) as listener:
         made = _make_up(tokens, pairs, box, troubles, seed)
@@ -77,49 +68,49 @@ def simulator(
         if made is not None:
             client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
             simulation.seed(made.model_copy(update=client))
-        _print_address(server.base_url(listener), first, _make_home() if made else None)
+        _print_address(server.base_url(listener), first, Path(mkdtemp(prefix="oathbulk-practice-")) if made else None)
         _print_next(pairs, box)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
-        can_press = server.is_loopback(host) if control is None else control
+        can_press = is_loopback(host) if control is None else control
         # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
             server.make_server(simulation, can_press=can_press).run(sockets=[listener])
 
 
-def read_settings(changes: dict[str, Any]) -> Settings:
-    """Make the settings of a simulator from what differs from its defaults. Raises Unfit."""
+def _read_settings(changes: dict[str, Any]) -> Settings:
+    """Make the settings of a simulator from what differs from its defaults."""
     for name in changes.keys() - Settings.model_fields.keys():
         near = get_close_matches(name, Settings.model_fields, n=1)
         cure = f"did you mean {near[0]}?" if near else "docs/deployment.md lists all"
-        raise Unfit(f"--set {name}: no setting of the simulator; {cure}")
+        _fail(f"--set {name}: no setting of the simulator; {cure}", WRONG_USAGE)
     try:
         return Settings().with_changes(changes)
     except ValidationError as error:
-        raise Unfit(f"settings: {_describe_faults(error)}") from error
+        _fail(f"settings: {_describe_faults(error)}", WRONG_USAGE)
 
 
-def read_world(path: Path | None) -> WorldSeed:
-    """Read the devices to begin with; without a file, an empty world. Raises Unfit."""
+def _read_world(path: Path | None) -> WorldSeed:
+    """Read the devices to begin with; without a file, an empty world."""
     if path is None:
         return WorldSeed()
     try:
         return WorldSeed.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise Unfit(f"{path} cannot be read: {error.strerror}") from error
+        _fail(f"{path} cannot be read: {error.strerror}", WRONG_USAGE)
     except ValidationError as error:
-        raise Unfit(f"{path} is no world: {_describe_faults(error)}") from error
+        _fail(f"{path} is no world: {_describe_faults(error)}", WRONG_USAGE)
 
 
 def _gather_changes(rate: float | None, latency: float | None, assignments: list[str]) -> dict[str, Any]:
-    """Gather the settings that the command line names. --set wins over the options. Raises Unfit."""
+    """Gather the settings that the command line names. --set wins over the options."""
     changes: dict[str, Any] = {} if rate is None else {"rate": rate}
     if latency is not None:
         changes["latency"] = latency / 1000
     for assignment in assignments:
         name, separator, value = assignment.partition("=")
         if not separator:
-            raise Unfit(f"--set {assignment}: must be NAME=VALUE, such as --set failure_count=5")
+            _fail(f"--set {assignment}: must be NAME=VALUE, such as --set failure_count=5", WRONG_USAGE)
         try:
             changes[name] = json.loads(value)
         except ValueError:
@@ -143,51 +134,37 @@ def _listen(host: str, port: int) -> socket:
         return server.listen(host, port)
     except OSError as error:
         option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
-        _fail(f"cannot serve at {host} port {port}: {error.strerror or error}; give another {option}", _CANNOT_SERVE)
+        _fail(f"cannot serve at {host} port {port}: {error.strerror or error}; give another {option}", UNUSABLE_SETUP)
 
 
 def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | None, seed: int) -> WorldSeed | None:
     """Make up tokens, write their files, and return the world for them; None if there are to be none."""
     if bool(tokens) != bool(pairs or box) or (pairs and box):
-        _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", _WRONG_USAGE)
+        _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", WRONG_USAGE)
     if troubles is not None and not tokens:
-        _fail("--troubles goes with --tokens: nothing is made up that could have them", _WRONG_USAGE)
+        _fail("--troubles goes with --tokens: nothing is made up that could have them", WRONG_USAGE)
     try:
         if box is not None:
-            return make_box_in(box, tokens, troubles, seed)
-        return _make_pairs_in(pairs, tokens, troubles or 0, seed) if pairs is not None else None
+            special = a_few_of_each(tokens) if troubles is None else dict.fromkeys(SPECIAL, troubles)
+            made = make_box(tokens, seed=seed, special=special)
+            made.write(box)
+            return made.world
+        if pairs is not None:
+            # Tokens that two fresh OTPs mend, so many of each kind.
+            shipment = make_shipment(tokens, seed=seed, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, troubles or 0))
+            shipment.write_pairs(pairs)
+            return shipment.world
     except OSError as error:
-        _fail(f"{error.filename} cannot be written: {error.strerror}", _WRONG_USAGE)
+        _fail(f"{error.filename} cannot be written: {error.strerror}", WRONG_USAGE)
     except ValueError as error:
-        _fail(str(error), _WRONG_USAGE)
-
-
-def _make_pairs_in(path: Path, tokens: int, troubles: int, seed: int) -> WorldSeed:
-    """Make up tokens that are paired, and write their OTP pairs, with so many tokens of each kind that two fresh OTPs
-    mend. Raises OSError, and ValueError if the troubles do not fit."""
-    shipment = make_shipment(tokens, seed=seed, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, troubles))
-    shipment.write_pairs(path)
-    return shipment.world
-
-
-def make_box_in(folder: Path, tokens: int, troubles: int | None, seed: int) -> WorldSeed:
-    """Make up a box, with so many tokens of each kind of trouble, and write its files. Raises OSError, and ValueError
-    if the troubles do not fit."""
-    special = a_few_of_each(tokens) if troubles is None else dict.fromkeys(SPECIAL, troubles)
-    box = make_box(tokens, seed=seed, special=special)
-    box.write(folder)
-    return box.world
-
-
-def _make_home() -> Path:
-    """Make an empty home for what is done with made-up tokens. In that of an earlier practice, or of a person's own,
-    tokens of the same environment and serial numbers would be known as active."""
-    return Path(mkdtemp(prefix="oathbulk-practice-"))
+        _fail(str(error), WRONG_USAGE)
+    return None
 
 
 def _print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
-    """Print where the simulator listens, and the variables that make oathbulk call it. `home`: that of the practice
-    with made-up tokens, if there are any."""
+    """Print where the simulator listens, and the variables that make oathbulk call it. `home`: an empty one for the
+    practice with made-up tokens, if there are any. In that of an earlier practice, or of a person's own, tokens of the
+    same environment and serial numbers would be known as active."""
     typer.echo(f"A simulated PingOne listens at {url} (Ctrl-C ends it). To point oathbulk here:\n")
     for name, value in {
         "ENVIRONMENT_ID": seed.environment_id,

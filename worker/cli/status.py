@@ -1,31 +1,72 @@
-"""`oathbulk status`: shows how the batches stand, and tells a monitor by the exit code."""
+"""`oathbulk status`, and how `run` shows batches: one whole, with as many reasons of its dead letters as there is room
+for; or all, in a table of their tokens; once, or again and again until nothing more will happen to them. A monitor is
+told by the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from shlex import quote
 from typing import Annotated
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 from models.batch import BatchState
-from models.reason import PASSING
-from worker.cli.batch_display import LINE_EVERY, draw_batch, draw_batches, watch
+from models.reason import PASSING, PauseReason, Reason
+from models.record_states import Status
 from worker.cli.completion import complete_batch
-from worker.cli.console import can_redraw, console, print_json
+from worker.cli.console import Folded, can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
-from worker.cli.layout import measure_room
+from worker.cli.layout import GAP, PIPE, Cell, Room, align, break_lines, count_lines, cut_line, measure_room
 from worker.cli.options import AsJson
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
+from worker.observability.counting import agree
+from worker.observability.escaping import escape
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences import explain_fleet
+from worker.reports.sentences import (
+    SHORT_CURES,
+    SHORT_SEED_CURES,
+    describe_costs,
+    describe_made,
+    describe_outlook,
+    describe_outlook_after_run,
+    describe_tokens,
+    explain_fleet,
+    format_log_line,
+    list_dead_letters,
+    list_refused,
+    put_waiting_first,
+)
+from worker.rules.resync import NeedsFlag
+from worker.tenants import LEARNT
 
 # Seconds between two looks of `--watch`.
 LOOK_EVERY = 1.0
+# Columns of the bar, at most and at least.
+WIDEST_BAR = 40
+NARROWEST_BAR = 8
+# Marks of the bar that differ without colours too: active, given up, still to do; and the same where the terminal has
+# only ASCII.
+_MARKS, _ASCII_MARKS = "━╍─", "=x-"
+COLOURS = {
+    **{"running": "cyan", "paused": "yellow", "finished": "green"},
+    **{"active": "green", "dead_letter": "red", "cancelled": "red", "total": "bold"},
+}
+_LETTERS_HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
+_BATCHES_HEAD = ("batch", "state", "tokens", "active", "dead letters", "left")
+# Its columns that hold numbers.
+_NUMBERS = range(2, 6)
+# How far the outlook stands in on a terminal, in columns.
+_INDENT = 4
+# Seconds between two lines where nothing can be drawn over, so that a log does not overflow.
+LINE_EVERY = 5.0
 
 
 def status(
@@ -68,34 +109,217 @@ def status(
     else:
         console.print(_draw(installation, batch, read_statuses(installation, batch), with_cures=cures))
     if check:
-        raise typer.Exit(
-            max((choose_check_code(status) for status in read_statuses(installation, batch)), default=ALL_ACTIVE)
-        )
+        raise typer.Exit(max(map(choose_check_code, read_statuses(installation, batch)), default=ALL_ACTIVE))
 
 
 def choose_check_code(status: BatchStatus) -> int:
     """Choose the exit code of `--check` for one batch."""
     if status.stall or status.outage:
         return STALLED
-    waits_for_a_person = status.state == BatchState.PAUSED and status.reason not in PASSING
-    return WAITING_FOR_A_PERSON if waits_for_a_person else ALL_ACTIVE
+    return WAITING_FOR_A_PERSON if status.waits_for_a_person else ALL_ACTIVE
 
 
 def _draw(
     installation: Installation, batch: str | None, read: Sequence[BatchStatus], *, with_cures: bool = False
 ) -> RenderableType:
-    """Draw this batch, or all, as they were read; and why no worker comes, and which workers take no work."""
+    """Draw this batch, or all and which home it is, as they were read; and why no worker comes, and which workers take
+    no work."""
     rehearsal = find_rehearsal(installation)
     statuses = [replace(status, rehearsal=rehearsal) for status in read]
-    notes = explain_fleet(statuses)
-    room = measure_room(console)
+    notes, room, settings = explain_fleet(statuses), measure_room(console), installation.settings
     if batch:
         return draw_batch(statuses[0], room, notes=notes, with_cures=with_cures)
-    return Group(draw_batches(statuses, room), *map(Text, notes), *_name_home(installation))
-
-
-def _name_home(installation: Installation) -> list[RenderableType]:
-    """Say which home this is, unless the database is elsewhere, or it is a rehearsal's, which was named on stderr."""
-    settings = installation.settings
+    # That of a rehearsal was named on stderr.
     is_named = settings.is_embedded_database and is_own_home(installation)
-    return [Text(f"Home: {settings.home}", style="dim")] if is_named else []
+    home = [Text(f"Home: {settings.home}", style="dim")] if is_named else []
+    return Group(draw_batches(statuses, room), *map(Text, notes), *home)
+
+
+def watch(
+    shown_on: Console,
+    read: Callable[[], Sequence[BatchStatus]],
+    draw: Callable[[Sequence[BatchStatus]], RenderableType],
+    is_over: Callable[[BatchStatus], bool],
+    *,
+    look_every: float,
+    is_quiet: bool = False,
+    stays: bool = True,
+    restart_ended: Callable[[], str | None] = lambda: None,
+) -> str | None:
+    """Show what is read of the batches until all are over. `stays`: how they stand then is shown too, and stays on the
+    terminal. `restart_ended` is called between two looks. Returns None; or at once what `restart_ended` returned, if
+    that names a part of the stack that keeps failing."""
+    is_live, next_line_at = can_redraw(shown_on) and not is_quiet, 0.0
+    display = Live(console=shown_on, auto_refresh=False, transient=not stays)
+    with display if is_live else nullcontext():
+        while True:
+            statuses = read()
+            are_over = all(map(is_over, statuses))
+            if are_over and not stays:
+                return None
+            if is_live:
+                display.update(Folded(draw(statuses)), refresh=True)
+            elif not is_quiet and (are_over or time.monotonic() >= next_line_at):
+                for status in statuses:
+                    shown_on.print(format_log_line(status))
+                next_line_at = time.monotonic() + LINE_EVERY
+            if are_over:
+                return None
+            if failing_part := restart_ended():
+                return failing_part
+            time.sleep(look_every)
+
+
+def is_over(status: BatchStatus) -> bool:
+    """Whether a run is done with the batch: every record is final; or the batch paused by itself for what only a person
+    can mend, and no worker has a record of it in hand."""
+    if status.state == BatchState.PAUSED:
+        if status.reason in PASSING or status.reason == PauseReason.PERSON:
+            # Such a pause ends by itself, or the person who paused it lets it go on.
+            return False
+        return not status.counts[Status.ACTIVATING]
+    return not status.left
+
+
+def draw_any(statuses: Sequence[BatchStatus], room: Room = PIPE, *, stopped: str | None = None) -> RenderableType:
+    """Draw one batch whole, or several in a table. `stopped`: how to go on, if the run ended before all were
+    finished."""
+    if len(statuses) == 1:
+        return draw_batch(statuses[0], room, stopped=stopped)
+    drawn = draw_batches(statuses, room)
+    return drawn if stopped is None else Group(drawn, Text(stopped))
+
+
+def draw_batch(
+    status: BatchStatus,
+    room: Room = PIPE,
+    *,
+    stopped: str | None = None,
+    notes: Sequence[str] = (),
+    with_cures: bool = False,
+) -> RenderableType:
+    """Draw one batch: bar, counts, outlook, costs, `notes`, reasons of its dead letters. `stopped` is given if the run
+    that worked on it has ended before the batch was finished: a sentence that says how to go on. `with_cures`: what to
+    do about each reason is written out, however much room that takes."""
+    future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
+    # The outlook stands high, so that it is seen in the smallest terminal.
+    texts: list[Text | str] = [put_waiting_first(status, future), *describe_tokens(status)]
+    texts += [f"{reason}: {cure}" for reason, _, cure in list_refused(status) if with_cures]
+    lesson = LEARNT[status.needs_flag] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
+    costs = f"{_choose_pace(status):.1f} records/s · {describe_costs(status)}"
+    texts += [Text(said, style="dim") for said in (costs, describe_made(status), lesson) if said]
+    lines = [*_draw_counts(status), *(line for text in [*texts, *notes] for line in break_lines(text, room))]
+    left = max(room.height - 1 - count_lines(lines, room), 0)
+    return Group(_draw_head(status, room), *lines, *draw_dead_letters(status, room, left, with_cures=with_cures))
+
+
+def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> RenderableType:
+    """Draw a line of tokens for each batch. Its outlook stands below it on a terminal; in a pipe at the end of the same
+    line, so that a script reads a batch a line."""
+    if not statuses:
+        return Text("No batch was loaded yet. Begin with: oathbulk run FILE, or oathbulk rehearse.")
+    rows, futures = list[list[Cell]](), list[str]()
+    for status in statuses:
+        numbers = (status.rows, status.tokens_active, status.counts[Status.DEAD_LETTER], status.tokens_left)
+        rows.append([escape(status.name), (status.state, COLOURS[status.state]), *map(str, numbers)])
+        to_do = f"{status.left} still to do. " if status.left else ""
+        futures.append(to_do + put_waiting_first(status, describe_outlook(status)))
+    if room is PIPE:
+        told = [(*row, escape(future)) for row, future in zip(rows, futures, strict=True)]
+        head, *lines = align([(*_BATCHES_HEAD, "outlook"), *told], _NUMBERS)
+    else:
+        beside = max(line.cell_len for line in align([_BATCHES_HEAD[1:], *(row[1:] for row in rows)]))
+        # A batch's name may be longer than the terminal is wide.
+        longest = max(room.width - beside - len(GAP), len(_BATCHES_HEAD[0]))
+        cut = [[cut_line(str(name), longest).plain, *others] for name, *others in rows]
+        head, *drawn = align([_BATCHES_HEAD, *cut], _NUMBERS)
+        lines = [
+            line
+            for row, future in zip(drawn, futures, strict=True)
+            for line in (row, *break_lines(future, room, _INDENT))
+        ]
+    head.stylize("bold")
+    return Group(head, *lines)
+
+
+def draw_dead_letters(status: BatchStatus, room: Room, left: int, *, with_cures: bool) -> list[Text]:
+    """Draw the reasons of the dead letters, the most frequent first, in no more than `left` lines. Of a finished batch
+    the cures are written out if they go into these lines; with `with_cures`, in any case."""
+    letters = list_dead_letters(status)
+    if status.purged_at or not letters:
+        # No cure is left.
+        return [Text(f"{number} {reason}") for reason, number, _ in letters[:left]]
+    if with_cures or status.state == "finished":
+        written_out = _write_out(letters, room)
+        if with_cures or len(written_out) <= left:
+            return written_out
+    command = status.write_command(f"oathbulk status {quote(status.name)} --cures")
+    below = count_lines(break_lines(_describe_rest(len(letters), command), room), room)
+    fitting = len(letters) if room is PIPE else max(min(len(letters), left - 1 - below), 0)
+    cures = SHORT_SEED_CURES if status.has_seeds else SHORT_CURES
+    rows = [(str(number), reason, cures[Reason(reason)]) for reason, number, _ in letters]
+    head, *lines = align([_LETTERS_HEAD, *rows], right=(0,))
+    head.stylize("dim")
+    # The command is not cut: it is there to be pasted.
+    rest = Text(_describe_rest(len(letters) - fitting, command), style="dim")
+    for line in (head, *lines):
+        line.truncate(room.width, overflow="ellipsis")
+    return [*([head, *lines[:fitting]] if fitting else []), *break_lines(rest, room)]
+
+
+def _draw_head(status: BatchStatus, room: Room) -> Text:
+    """Draw name, state, and how many tokens of all rows are active, in one line; on a terminal with a bar."""
+    state, progress = Text(status.state, style=COLOURS[status.state]), f"{status.tokens_active} of {status.rows} active"
+    if room is PIPE:
+        return Text(GAP).join([Text(status.name, style="bold"), state, Text(progress)])
+    beside = room.width - state.cell_len - len(progress) - 3 * len(GAP)
+    # A batch's name may be longer than the terminal is wide.
+    name = cut_line(Text(status.name, style="bold"), beside - NARROWEST_BAR)
+    # As a bar: the tokens that are active, those that were given up, those still to do.
+    width, rows = max(min(beside - name.cell_len, WIDEST_BAR), 1), max(status.rows, 1)
+    active = width * status.tokens_active // rows
+    # Rounded up: a single token that was given up is seen.
+    given_up = -(-width * status.given_up // rows)
+    parts = zip(
+        _ASCII_MARKS if room.is_ascii else _MARKS,
+        (active, given_up, width - active - given_up),
+        ("green", "red", "dim"),
+        strict=True,
+    )
+    bar = Text.assemble(*((mark * part, colour) for mark, part, colour in parts))
+    return Text(GAP, no_wrap=True, overflow="ignore").join([name, state, bar, Text(progress)])
+
+
+def _draw_counts(status: BatchStatus) -> list[Text]:
+    """Draw how many records have which status, without those that none has: names in one line, numbers below."""
+    counts = {"total": status.total} | {name: number for name, number in status.counts.items() if number}
+    numbers = [(str(number), COLOURS.get(name, "")) for name, number in counts.items()]
+    return align([[(name, "dim") for name in counts], numbers], right=range(len(counts)))
+
+
+def _choose_pace(status: BatchStatus) -> float:
+    """Records a second: lately; if the batch is finished, over the whole time since it was loaded."""
+    if status.finished_at is None:
+        return status.pace
+    return status.total / max((status.finished_at - status.created_at).total_seconds(), 1.0)
+
+
+def _describe_rest(hidden: int, command: str) -> str:
+    """Say how many reasons there was no room for, and how the cures are read."""
+    more = f"and {hidden} more {agree(hidden, 'reason', 'reasons')}" if hidden else "What to do, in full"
+    return f"{more}: {command}"
+
+
+def _write_out(letters: Sequence[tuple[str, int, str]], room: Room) -> list[Text]:
+    """Write out what to do about each reason; on a terminal below it."""
+    if room is PIPE:
+        return align([_LETTERS_HEAD, *((str(number), reason, cure) for reason, number, cure in letters)], right=(0,))
+    indent = len(_LETTERS_HEAD[0]) + len(GAP)
+    return [
+        line
+        for reason, number, cure in letters
+        for line in (
+            Text(f"{str(number).rjust(indent - len(GAP))}{GAP}{reason}", style="bold"),
+            *break_lines(cure, room, indent),
+        )
+    ]

@@ -1,8 +1,9 @@
-"""`oathbulk undo`: takes away again what a batch made in PingOne."""
+"""`oathbulk verify` reads what a batch has in PingOne back and names each difference, `oathbulk undo` takes away again
+what it made there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from shlex import join
@@ -13,21 +14,76 @@ import typer
 from worker.audit import this_person
 from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
-from worker.batches.undo import Kept, TokenCounts, Undone
+from worker.batches.undo import TokenCounts, Undone
 from worker.cli.console import console, print_json
-from worker.cli.ending_signals import turning_signals_into_interrupts
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
-from worker.cli.own_redis import settings_with_redis
 from worker.cli.progress import showing_progress
 from worker.installation.installation import Installation
+from worker.installation.stack import settings_with_redis
 from worker.intake import open_serial_list
 from worker.observability.counting import agree, count_things
-from worker.process.parts import UndoParts
+from worker.process.parts import Parts
+from worker.reports.facts import read_statuses
+from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
+# Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
+READERS = 32
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20
+
+
+def verify_command(
+    batch: BatchName,
+    as_json: AsJson = False,
+) -> None:
+    """Read every device and token of a batch back from PingOne, at the pace, and report each difference."""
+    installation = Installation()
+    environment = find_environment(installation.database, batch, installation.environment)
+    (status,) = read_statuses(installation.database, batch)
+    showing = showing_progress("Nothing was changed: the same command begins anew.", is_quiet=as_json)
+    with settings_with_redis(installation) as settings, showing as progress:
+        clients = Parts(settings, installation.environment).clients
+        # Asked for once, so that wrong credentials are one failure, and not one for each device.
+        clients.access_tokens(environment).get()
+        active = set[str]()
+        read = make_device_reader(lambda: clients.of(environment), active)
+        importer = environment.as_importer()
+        tokens = TokenCheck(lambda: clients.reads(importer), installation.keyring, progress)
+        differences = verify(installation.database, batch, read, READERS, tokens, progress)
+    if as_json:
+        print_json(
+            {
+                "batch": batch,
+                "total": status.total,
+                "devices_active": len(active),
+                "differences": [asdict(found) for found in differences],
+                "inventory_failure": str(tokens.failure) if tokens.failure else None,
+                "tokens_unread": tokens.unread,
+            }
+        )
+    else:
+        for found in differences:
+            console.print(_describe_difference(found))
+        if tokens.failure:
+            console.print(
+                f"The inventory could not be read ({tokens.failure}): "
+                f"nothing is known of the tokens of {count_things(tokens.unread, 'record')}."
+            )
+        unread = sum(not found.is_known for found in differences)
+        differ = f"{len(differences) - unread} {agree(len(differences) - unread, 'differs', 'differ')}"
+        console.print(
+            f"{batch} has {count_things(status.total, 'record')}: {differ}, {unread} could not be read."
+            f" {count_things(len(active), 'device')} {agree(len(active), 'is', 'are')} ACTIVE in PingOne."
+        )
+    raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
+
+
+def _describe_difference(found: Difference) -> str:
+    which = f"row {found.row_number} ({found.serial_number})"
+    return f"{which}: {found.ours} here, {found.theirs} in PingOne" if found.is_known else f"{which}: {found.theirs}"
 
 
 def undo(
@@ -59,7 +115,7 @@ def undo(
     print_hosts(installation, environment.name)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
-        parts = UndoParts(settings, installation.environment)
+        parts = Parts(settings, installation.environment)
         with showing_progress(interrupted, is_quiet=as_json) as progress:
             work = parts.undo(environment, this_person(installation.settings, ticket), progress)
             undone = (work.undo if yes else work.examine)(batch, serials, devices_only=devices_only)
@@ -97,7 +153,14 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:
         yield f"To give its tokens out anew, by the vendor's file: oathbulk mend {join([batch])} FILE --assign LIST"
-    yield from _list_kept(undone.list_kept())
+    kept = undone.list_kept()
+    if kept:
+        yield f"{len(kept):,} {agree(len(kept), 'is', 'are')} left alone:"
+    for each in kept[:MOST_LINES]:
+        named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
+        yield f"  {named}: {each.why}"
+    if len(kept) > MOST_LINES:
+        yield f"  and {len(kept) - MOST_LINES} more: --json names them"
 
 
 def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[str]:
@@ -156,14 +219,3 @@ def _tell_done(thing: str, batch: str, verb: str, now: int, earlier: int, gone: 
 
 def _tell_earlier(verb: str, earlier: int) -> str:
     return f" {earlier:,} {agree(earlier, 'was', 'were')} {verb} by an earlier run." if earlier else ""
-
-
-def _list_kept(kept: Sequence[Kept]) -> Iterator[str]:
-    """Name what is left alone, and why; of many, the first."""
-    if kept:
-        yield f"{len(kept):,} {agree(len(kept), 'is', 'are')} left alone:"
-    for each in kept[:MOST_LINES]:
-        named = f"row {each.row_number} ({each.serial_number})" if each.row_number else each.serial_number
-        yield f"  {named}: {each.why}"
-    if len(kept) > MOST_LINES:
-        yield f"  and {len(kept) - MOST_LINES} more: --json names them"

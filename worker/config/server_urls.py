@@ -6,6 +6,7 @@ password. Web servers must be reached by TLS.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -129,6 +130,14 @@ def _check_redis_parameters(url: str) -> None:
         raise ValueError("has a parameter that redis-py does not take, or with a value of another kind") from None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this host name or address can be reached from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_web_url(url: str) -> str:
     """Check the URL of a web server and return it unchanged. Raises ValueError, whose message quotes nothing of it."""
     try:
@@ -141,7 +150,7 @@ def check_web_url(url: str) -> str:
         raise ValueError("must be an https:// URL, such as https://api.pingone.com/v1; in ASCII, without blanks")
     if "@" in parts.netloc:
         raise ValueError("must hold no user and password: it is printed")
-    is_loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if not is_loopback and not (parts.scheme == "https" and parts.hostname):
+    is_local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not is_local and not (parts.scheme == "https" and parts.hostname):
         raise ValueError("must be an https:// URL; http:// is accepted for a loopback address only")
     return url

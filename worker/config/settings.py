@@ -168,17 +168,8 @@ class Tuning(BaseModel):
     # Between two ticks of the dispatcher.
     tick: float = 1
 
-    # The breaker pauses a batch after so many records in a row that a 403 answered: a role is missing.
-    breaker_forbidden: int = 10
-    # After so many in a row whose devices are gone: PingOne deletes them after 24 hours of waiting.
-    breaker_devices_gone: int = 10
-    # After so many refused OTPs, if they are at least the share below: it is probably the wrong file.
-    breaker_refused: int = 20
-    breaker_refused_share: float = 0.5
-    # After so many more OTPs and dead letters for nothing than devices became active, whatever PingOne answered.
-    breaker_spent: int = 25
-    # After so many attempts in a row without a usable answer: an outage.
-    breaker_unanswered: int = 20
+    # What replaces thresholds of the breaker, by their names in `worker.rules.breaker.Thresholds`.
+    breaker: dict[str, int] = Field(default={})
     # Records that a batch begins with in an environment where no token ever became active; 0: all go at once.
     first_records: int = 3
 

@@ -42,10 +42,8 @@ SCHEMA_LOCK = 0x0A7B_0003
 AUDIT_LOCK = 0x0A7B_0004
 # One worker process at a time that stops taking work because it fails alone: it has to find another that is well.
 PROCESS_LOCK = 0x0A7B_0005
-# One worker at a time that writes down what people are to be told.
-NOTICE_LOCK = 0x0A7B_0006
 
-# The execution option of a connection that says what is called after its transaction, and with which values.
+# The execution option of a connection that says what is called after its transaction.
 _AFTER_COMMIT = "oathbulk_after_commit"
 
 # Seconds that a connection waits for another process's write transaction to end, in SQLite.
@@ -157,14 +155,10 @@ class Database:
                 self.lock(connection, number)
             yield connection
 
-    def after_commit(self, connection: Connection, call: Callable[[list[Any]], None], value: object) -> None:
-        """Make this call once, after the transaction is committed, with all values that were given for it; never if the
-        transaction fails."""
-        calls = connection.get_execution_options().get(_AFTER_COMMIT)
-        if calls is None:
-            calls = dict[Callable[[list[Any]], None], list[Any]]()
-            connection.execution_options(**{_AFTER_COMMIT: calls})
-        calls.setdefault(call, []).append(value)
+    def after_commit(self, connection: Connection, call: Callable[[], object]) -> None:
+        """Make this call after the transaction is committed; never if the transaction fails."""
+        calls = connection.get_execution_options().get(_AFTER_COMMIT, ())
+        connection.execution_options(**{_AFTER_COMMIT: (*calls, call)})
 
     def analyze(self, connection: Connection, table: str) -> None:
         """Update PostgreSQL's statistics of a table after many rows were written, in this transaction too.
@@ -232,8 +226,8 @@ class Database:
 
 
 def _call_after_commit(connection: Connection) -> None:
-    for call, values in connection.get_execution_options().get(_AFTER_COMMIT, {}).items():
-        call(values)
+    for call in connection.get_execution_options().get(_AFTER_COMMIT, ()):
+        call()
 
 
 def _make_sqlite_engine(url: str) -> Engine:

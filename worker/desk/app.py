@@ -22,9 +22,8 @@ from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
 from worker.desk import views
 from worker.desk.commands import COMMANDS, Order, Unfit
-from worker.desk.desk import Desk, link_to
-from worker.desk.doors import LinkDoor, Visitor
-from worker.desk.guard import Guard
+from worker.desk.doors import Guard, LinkDoor, Visitor
+from worker.desk.views import Desk, link_to
 from worker.installation.installation import NothingLoaded
 from worker.reports.token_history import UnknownToken
 
@@ -50,10 +49,10 @@ def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
     if not desk.is_read_only:
         routes.append(Route("/batch/{command}", _for_visitors(desk, _show_form), methods=["GET"]))
         routes.append(Route("/batch/{command}", _make_taker(desk), methods=["POST"]))
-    style = "".join(_read_template(package, "style.css") for package in ("worker.pages", "worker.desk"))
+    style = _read_template("style.css") + _read_template("desk.css")
     routes.append(_serve("/style.css", style, "text/css"))
-    routes.append(_serve("/refresh.js", _read_template("worker.desk", "refresh.js"), "text/javascript"))
-    routes.append(_serve("/icon.svg", _read_template("worker.desk", "icon.svg"), "image/svg+xml"))
+    routes.append(_serve("/refresh.js", _read_template("refresh.js"), "text/javascript"))
+    routes.append(_serve("/icon.svg", _read_template("icon.svg"), "image/svg+xml"))
     if isinstance(desk.door, LinkDoor):
         routes.append(Route("/enter", _make_entrance(desk, desk.door), methods=["GET"]))
     pages = Starlette(routes=routes, exception_handlers=_make_handlers(desk), max_body_size=MOST_BYTES)
@@ -156,5 +155,5 @@ def _serve(path: str, text: str, media_type: str) -> Route:
     return Route(path, lambda _: Response(text, media_type=media_type), methods=["GET"])
 
 
-def _read_template(package: str, name: str) -> str:
-    return files(package).joinpath("templates", name).read_text(encoding="utf-8")
+def _read_template(name: str) -> str:
+    return files("worker.desk").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,32 +1,38 @@
-"""The pages that only show, and files about a batch to keep: its page, and what is left of it. Each takes the desk, the
-visitor and the request, and returns the answer. Nothing in them is secret."""
+"""The desk as its pages know it, the pages that only show, and files about a batch to keep: its page, and what is left
+of it. Each view takes the desk, the visitor and the request, and returns the answer. Nothing in them is secret."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TextIO, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TextIO, cast
+from urllib.parse import urlencode
 
+from jinja2 import Environment
 from sqlalchemy import select
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from models.audit import AuditLine
 from models.reason import Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.batches.finding import UnknownBatch
-from worker.desk.desk import Desk
-from worker.desk.doors import Visitor
+from worker.desk.batch_page import describe_batch, make_environment, write_file
+from worker.desk.doors import FORM_KEY, Door, Forms, Visitor
+from worker.installation.installation import Installation
 from worker.installation.lookups import read_histories, read_statuses
-from worker.pages.batch_page import describe_batch, write_file
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Command, read_overview
-from worker.reports.search import Findings, Sought, search
+from worker.reports.overview import read_overview
+from worker.reports.search import Findings, Sought, name_user, search
 from worker.reports.sentences import explain_fleet, name_export
 
+# Status codes of a form that was refused, or whose command was not possible.
+NOT_DONE = (403, 409, 413)
 # Records that a search lists, and lines of the audit that its page lists, at most.
 MOST_FOUND = 200
 MOST_LINES = 200
@@ -36,6 +42,46 @@ _STATUSES = [*Status, REFUSED]
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 # Characters that are sent at once.
 _PIECE = 65_536
+
+
+@dataclass
+class Desk:
+    """What all pages share. `explain_failure` says what is the matter with a server. `is_read_only`: nothing can be
+    commanded."""
+
+    installation: Installation
+    door: Door
+    forms: Forms
+    explain_failure: Callable[[Exception], str]
+    is_read_only: bool = False
+    # By session and batch: what the last command has done, until the batch's page has shown it.
+    done: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @cached_property
+    def templates(self) -> Environment:
+        """What renders the pages."""
+        environment = make_environment()
+        environment.globals |= {"is_file": False, "link_to": link_to, "is_read_only": self.is_read_only}
+        return environment
+
+    def render(
+        self, template: str, visitor: Visitor | None = None, status_code: int = 200, **context: Any
+    ) -> HTMLResponse:
+        """Render a page for this visitor; None: for somebody who may not come in."""
+        page = self.templates.get_template(template).render(
+            visitor=visitor, form_key=(FORM_KEY, self.forms.make_key(visitor)) if visitor else None, **context
+        )
+        return HTMLResponse(page, status_code)
+
+    def refuse(self, status_code: int, sentence: str, visitor: Visitor | None = None) -> Response:
+        """Say why there is no such page, or why nothing was done."""
+        return self.render("problem.html", visitor, status_code, sentence=sentence, was_command=status_code in NOT_DONE)
+
+
+def link_to(path: str, **parameters: str) -> str:
+    """Write the address of a page. Names stand in the query, since a batch's name may hold any character."""
+    given = {name: value for name, value in parameters.items() if value}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
@@ -76,7 +122,13 @@ def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
     sought = read_sought(request.query_params)
     findings = search(desk.installation.database, sought, MOST_FOUND) if sought else Findings([], 0)
     return desk.render(
-        "search.html", visitor, sought=sought or Sought(), findings=findings, statuses=_STATUSES, reasons=[*Reason]
+        "search.html",
+        visitor,
+        sought=sought or Sought(),
+        findings=findings,
+        name_user=name_user,
+        statuses=_STATUSES,
+        reasons=[*Reason],
     )
 
 
@@ -93,10 +145,7 @@ def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
     """Show what was commanded lately."""
     latest = select(AuditLine.__table__).order_by(AuditLine.id.desc()).limit(MOST_LINES)
     with desk.installation.database.reading() as connection:
-        lines = [
-            (line.batch, Command(line.at, line.actor, line.action, line.ticket, dict(line.facts)))
-            for line in connection.execute(latest)
-        ]
+        lines = connection.execute(latest).all()
     return desk.render("audit.html", visitor, lines=lines, most=MOST_LINES)
 
 

@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import open_log
+from worker.embedded.home import EmbeddedError, open_log
 
 
 @dataclass(frozen=True)

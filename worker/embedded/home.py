@@ -14,7 +14,6 @@ from shlex import quote
 from typing import BinaryIO
 
 from models.encrypted import generate_key
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
 from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
 
 # The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
@@ -27,6 +26,14 @@ HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
 RETRY_FOR = 0.5
 # Bytes that must be free: enough to write down the records in work, and to end in good order.
 NEEDED_BYTES = 4 * 1024 * 1024
+
+
+# The cure for a full disk, with which every message about one ends.
+FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
+
+
+class EmbeddedError(Exception):
+    """The home, or a server in it, cannot be used; the message names the fault and the cure, and no secret."""
 
 
 class HomeInUse(Exception):
@@ -211,13 +218,10 @@ def take_lock(path: Path) -> int | None:
 def write_pid(path: Path, pid: int, *more: str) -> None:
     """Write the pid of the lock's holder into its file, and what else is to be known of it, a line each. The file is
     changed in place, since the lock belongs to its inode, and is not empty at any moment."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
-        os.pwrite(descriptor, lines, 0)
-        os.ftruncate(descriptor, len(lines))
-    finally:
-        os.close(descriptor)
+    lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
+        file.write(lines)
+        file.truncate()
 
 
 def read_pid(path: Path) -> int | None:

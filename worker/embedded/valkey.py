@@ -16,8 +16,7 @@ import socket
 import string
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,8 +26,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.embedded import extras
-from worker.embedded.errors import FREE_SPACE, EmbeddedError
-from worker.embedded.home import make_home, open_log, read_pid, take_lock, write_draft, write_pid
+from worker.embedded.home import (
+    FREE_SPACE,
+    EmbeddedError,
+    make_home,
+    open_log,
+    read_pid,
+    take_lock,
+    write_draft,
+    write_pid,
+)
 
 # Seconds until a server has to answer: to load many commands takes seconds, and one that does not answer after a minute
 # never will.
@@ -301,10 +308,9 @@ def spawn(binary: Path, config_file: Path, log: Path, lock: int) -> subprocess.P
             ) from error
 
 
-@contextmanager
-def connect(config: ValkeyConfig) -> Iterator[redis.Redis]:
+def connect(config: ValkeyConfig) -> redis.Redis:
     """Connect to the server, with a client that neither retries nor waits long: its callers try again."""
-    client = redis.Redis.from_url(
+    return redis.Redis.from_url(
         config.url,
         socket_timeout=2,
         socket_connect_timeout=2,
@@ -312,10 +318,6 @@ def connect(config: ValkeyConfig) -> Iterator[redis.Redis]:
         decode_responses=True,
         encoding_errors="surrogateescape",
     )
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:

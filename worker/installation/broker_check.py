@@ -32,13 +32,13 @@ return redis.call('PTTL', KEYS[1])
 """
 
 
-class NotPermitted(redis.RedisError):
+class RightsLacking(redis.RedisError):
     """The user of OATHBULK_REDIS_URL may not do what a worker does; the message names the commands and the cure."""
 
 
 def check_permissions(client: redis.Redis) -> None:
     """Try all commands that a worker uses, on keys that nobody else uses and that last a second. Raises
-    NotPermitted."""
+    RightsLacking."""
     key = f"oathbulk:doctor:{uuid4().hex}"
     tries: dict[str, Callable[[], object]] = {
         "scripts (EVALSHA, SCRIPT LOAD)": lambda: client.register_script(_SCRIPT)(keys=[key]),
@@ -52,7 +52,7 @@ def check_permissions(client: redis.Redis) -> None:
     }
     refused = [name for name, attempt in tries.items() if _is_refused(attempt)]
     if refused:
-        raise NotPermitted(
+        raise RightsLacking(
             f"the user of OATHBULK_REDIS_URL may not use {', '.join(refused)}. Give it what workers need:"
             f" ACL SETUSER name {RULES}"
         )
@@ -70,13 +70,10 @@ def find_broker_fault(settings: Settings) -> str | None:
 
 
 def describe_broker(settings: Settings) -> str:
-    """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError, NotPermitted."""
-    client = redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
-    try:
+    """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError, RightsLacking."""
+    with redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
         check_permissions(client)
         facts = client.info("server")
-    finally:
-        client.close()
     return f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts['redis_version']}"
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, make_url, select
 
 from migrations import HEAD
 from models.audit import Action
 from models.encrypted import Keyring
+from models.record import Record
 from worker import audit
+from worker.batches.commands import Batches, PaceCommands
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import DATABASE, ConfigError, Settings
 from worker.config.sources import (
@@ -28,16 +30,13 @@ from worker.config.sources import (
 )
 from worker.database import schema
 from worker.database.engine import Database
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import home_key, make_home, make_private_file
-from worker.installation.home_keys import make_audit_key, refuse_to_replace_key
+from worker.embedded.home import EmbeddedError, home_key, make_home, make_private_file
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.process.part import part
-from worker.vault.keys import ENCRYPTION
+from worker.vault.keys import AUDIT, ENCRYPTION, load_keyring
 from worker.vault.rotation import reencrypt
 
 if TYPE_CHECKING:
-    from worker.batches.commands import Batches, PaceCommands
     from worker.pace.rate_groups import RateGroup
     from worker.pace.slots import Pace
     from worker.process.parts import Parts
@@ -90,7 +89,7 @@ class Installation:
             self.upgrade_database()
         schema.ensure_current(self._opened_database)
         with self._opened_database.reading() as connection:
-            make_audit_key(self.settings, connection)
+            self._make_audit_key(connection)
         return self._opened_database
 
     def upgrade_database(self, ticket: str | None = None) -> str:
@@ -100,7 +99,7 @@ class Installation:
 
         def write_down(connection: Connection, before: str, after: str) -> None:
             facts = {"before": before, "after": after}
-            make_audit_key(self.settings, connection)
+            self._make_audit_key(connection)
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
         return schema.upgrade(self._opened_database, on_change=write_down)
@@ -149,41 +148,51 @@ class Installation:
     def keyring(self) -> Keyring:
         """The encryption keys; the embedded stack gets a new one if it has none. Raises ConfigError, EmbeddedError."""
         if self.settings.is_embedded_database and self.settings.encryption_keys is None:
-            refuse_to_replace_key(self.settings, lambda: self.database)
+            self._refuse_to_replace_key()
             home_key(self.settings.home)
-        return self._parts.keyring
+        return load_keyring(self.settings)
+
+    def _refuse_to_replace_key(self) -> None:
+        """Raise ConfigError if the encryption key of the embedded stack was lost while the database holds what it
+        encrypted: under a new one that would never open again. The database is opened only where there is no key."""
+        path = self.settings.home / ENCRYPTION.file
+        if path.exists():
+            return
+        with self.database.reading() as connection:
+            has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
+        if has_otps:
+            raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
+
+    def _make_audit_key(self, connection: Connection) -> None:
+        """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:
+        without it the lines that it authenticated cannot be checked."""
+        settings = self.settings
+        if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
+            return
+        if not audit.has_authenticated_line(connection):
+            home_key(settings.home, AUDIT)
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what
         `database` raises."""
-        _ = self.database
-        return self._parts.batches(audit.this_person(self.settings, ticket, person))
+        return Batches(self.database, audit.this_person(self.settings, ticket, person))
 
     def pace_commands(self, ticket: str | None = None, person: str | None = None) -> PaceCommands:
         """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
         `database` raises."""
-        _ = self.database
-        return self._parts.pace_commands(audit.this_person(self.settings, ticket, person))
+        return PaceCommands(self.database, audit.this_person(self.settings, ticket, person))
 
     def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
         """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
         while it runs. Raises ConfigError where there is none."""
-        return self._parts_with_redis.paces.of(environment, group)
-
-    @cached_property
-    def _parts_with_redis(self) -> Parts:
-        from worker.embedded.valkey import EmbeddedValkey
-
-        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        update = {"redis_url": SecretStr(url)} if url else {}
-        return self._put_together(self.settings.model_copy(update=update))
+        return self._parts.paces.of(environment, group)
 
     @cached_property
     def _parts(self) -> Parts:
-        return self._put_together(self.settings)
-
-    def _put_together(self, settings: Settings) -> Parts:
-        # Not at the top, nor Valkey: `status` reads the database alone, and waits for neither redis nor httpx.
+        # Not at the top: `status` reads the database alone, and waits for neither redis nor httpx.
+        from worker.embedded.valkey import EmbeddedValkey
         from worker.process.parts import Parts
 
-        return Parts(settings, self.environment, lambda: self._opened_database)
+        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
+        update = {"redis_url": SecretStr(url)} if url else {}
+        return Parts(self.settings.model_copy(update=update), self.environment, lambda: self._opened_database)

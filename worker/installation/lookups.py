@@ -14,8 +14,7 @@ from worker.reports import facts, token_history
 from worker.reports.facts import BatchStatus
 from worker.reports.search import Findings, Sought, count_others, search
 from worker.reports.stall import Fleet
-from worker.reports.token_history import TokenHistory, UnknownToken
-from worker.reports.token_sentences import NextStep, describe_next
+from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:

@@ -1,17 +1,20 @@
-"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server."""
+"""The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; and that Valkey
+alone, for commands that call PingOne beside no worker."""
 
 from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from worker.batches.long_list import Turns
-from worker.config.settings import ONLY_BATCH
+from worker.config.settings import ONLY_BATCH, Settings
 from worker.embedded.children import Children
-from worker.embedded.home import ensure_room
+from worker.embedded.home import ensure_room, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
@@ -20,9 +23,8 @@ from worker.installation.installation import Installation
 GRACE = 10.0
 # Restarts in a minute; if there are more of them, parts do not end by accident.
 FAILURES_A_MINUTE = 5
-# Seconds until a worker that fails where others do not is started again: after the first time, and at most. Each time
-# within the latter's tenfold takes twice as long.
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+# Seconds until a worker that fails where others do not is started again: rarely enough to be no accident.
+PAUSE = 20.0
 # Seconds between two checks that Valkey lives, and that the database can be written to.
 CHECK_EVERY = 2.0
 
@@ -30,25 +32,6 @@ CHECK_EVERY = 2.0
 PARTS = ("worker", "beat")
 # Beginnings of variables that beat does not get: it needs the broker alone.
 NOT_FOR_BEAT = ("OATHBULK_DATABASE_URL", "OATHBULK_ENCRYPTION_KEYS", "OATHBULK_AUDIT_", "OATHBULK_WEBHOOK_", "PINGONE_")
-
-
-class GrowingPauses:
-    """The pauses before a worker that fails where others do not is started again. Times in seconds of one clock."""
-
-    def __init__(self) -> None:
-        self._began: list[float] = []
-        self._ends_at: float | None = None
-
-    def last_at(self, now: float) -> bool:
-        """Begin a pause if none is on; whether it lasts. When it is over, the next one takes twice as long, unless the
-        worker has done well meanwhile."""
-        if self._ends_at is None:
-            self._began = [at for at in self._began if at > now - 10 * LONGEST_PAUSE] + [now]
-            self._ends_at = now + min(FIRST_PAUSE * 2 ** (len(self._began) - 1), LONGEST_PAUSE)
-        if now < self._ends_at:
-            return True
-        self._ends_at = None
-        return False
 
 
 class Stack:
@@ -67,7 +50,7 @@ class Stack:
         self._grace = 2 * self._settings.tuning.call_deadline + GRACE
         self._children = Children(orphan_grace=self._grace)
         self._failures: list[float] = []
-        self._pauses = GrowingPauses()
+        self._pause_ends_at: float | None = None
         self._next_check_at = 0.0
 
     def start(self) -> None:
@@ -99,7 +82,14 @@ class Stack:
 
     def _is_pausing(self, name: str) -> bool:
         """Whether a part is not to be started yet, since it ended where others work on."""
-        return self._children.exit_code(name) == FAILS_ALONE and self._pauses.last_at(time.monotonic())
+        if self._children.exit_code(name) != FAILS_ALONE:
+            return False
+        now = time.monotonic()
+        self._pause_ends_at = self._pause_ends_at or now + PAUSE
+        if now < self._pause_ends_at:
+            return True
+        self._pause_ends_at = None
+        return False
 
     def _check_servers(self) -> None:
         """Check that the embedded database can be written to, and start Valkey again if it has ended."""
@@ -133,3 +123,24 @@ class Stack:
         if name == "beat":
             variables = {key: value for key, value in variables.items() if not key.startswith(NOT_FOR_BEAT)}
         self._children.start(name, argv, variables, self._home / "logs" / f"{name}.log")
+
+
+@contextmanager
+def settings_with_redis(installation: Installation) -> Iterator[Settings]:
+    """Yield settings with a Redis, which keeps the pace: the fleet's, or if none is set, the embedded Valkey, which
+    runs until the block ends."""
+    # Not imported at the top: structlog is for what calls PingOne.
+    from worker.observability.logs import configure_logs
+
+    settings = installation.settings
+    # Calls and paces log what they meet; on stdout it would stand amid what `--json` prints.
+    configure_logs("WARNING", settings.log_format)
+    if settings.redis_url is not None:
+        yield settings
+        return
+    with lock_home(settings.home):
+        valkey = EmbeddedValkey(settings.home)
+        try:
+            yield settings.model_copy(update={"redis_url": SecretStr(valkey.start())})
+        finally:
+            valkey.stop()

@@ -69,25 +69,16 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the list. `values` are those of ASSIGNED that it has, `extra` the columns of its own."""
-
-    row_number: int
-    values: Mapping[str, str]
-    extra: Mapping[str, str] = field(repr=False)
-    # Why the token of this line is refused; None if it is not.
-    fault: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Assignment:
     """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
-    `digest` is the SHA-256 of its bytes. `nameless`: lines without a usable serial number, and why."""
+    `digest` is the SHA-256 of its bytes. `lines`: each token's line, as a row without OTPs; `faults`: why the tokens of
+    some lines are refused. `nameless`: lines without a usable serial number, and why."""
 
     path: Path
     columns: list[str]
     digest: str
-    lines: Mapping[str, Line]
+    lines: Mapping[str, Row] = field(repr=False)
+    faults: Mapping[str, str] = field(default_factory=dict)
     nameless: tuple[RowError, ...] = ()
 
     @property
@@ -97,7 +88,7 @@ class Assignment:
         seen = Counter[tuple[str, str]]()
         twice = []
         for serial, line in self.lines.items():
-            names = [(name, value.lower()) for name, value in line.values.items() if name in PERSON]
+            names = [(name, value.lower()) for name in PERSON if (value := getattr(line, name))]
             if any(seen[name] for name in names):
                 twice.append(serial)
             seen.update(names)
@@ -106,33 +97,26 @@ class Assignment:
     def assign(self, row: Row) -> Row | RowError:
         """Fill in the person, and the columns of the list's own. What the file says itself stays; if the list says
         something else, the row is refused."""
-        line = self.lines.get(row.serial_number)
-        fault = self._find_fault(row, line)
+        line, fault = self.lines.get(row.serial_number), self.faults.get(row.serial_number)
+        told = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
+        if line is None and not any(getattr(row, name) for name in PERSON):
+            fault = NO_PERSON
+        if not fault and any((getattr(row, name) or value).lower() != value.lower() for name, value in told.items()):
+            fault = "the file and the list name different persons or devices for this token: correct one of the two"
         if fault:
             return RowError(row.row_number, fault, row.serial_number, RowFault.PERSON_UNFIT)
         if line is None:
             return row
         own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
-        filled = {name: value for name, value in line.values.items() if not getattr(row, name)}
-        # The names of ASSIGNED are those of the fields.
-        return replace(row, extra=row.extra | own, **filled)  # type: ignore[arg-type]
-
-    def _find_fault(self, row: Row, line: Line | None) -> str | None:
-        """Find why a row is refused for what the list says, or does not say."""
-        if line is None:
-            return None if any(getattr(row, name) for name in PERSON) else NO_PERSON
-        if not line.fault and any(
-            (getattr(row, name) or value).lower() != value.lower() for name, value in line.values.items()
-        ):
-            return "the file and the list name different persons or devices for this token: correct one of the two"
-        return line.fault
+        filled = {name: value for name, value in told.items() if not getattr(row, name)}
+        return replace(row, extra=row.extra | own, **filled)
 
 
 def open_assignment(path: Path) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
     Raises UnusableFile."""
     cure = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
-    lines: dict[str, Line] = {}
+    lines, faults = dict[str, Row](), dict[str, str]()
     nameless: list[RowError] = []
     with _open_list(path, cure) as (_, file):
         cure = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
@@ -140,16 +124,22 @@ def open_assignment(path: Path) -> Assignment:
         if not set(header.meanings) & set(PERSON):
             problem = "the list has no column for the person"
             raise UnusableFile(path, problem, f"Add one, named {_PERSON}", row_number=header.row_number)
-        for serial, line in _read_lines(header, rows):
+        for line in read_whole_rows(rows, partial(_read_line, header)):
+            serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
+            if isinstance(line, RowError) and not fault:
+                continue
+            fault = LIST_CUT_OFF if fault == CUT_OFF else fault
             if not SERIAL.fullmatch(serial):
-                reason = line.fault or explain_serial(serial)
+                reason = fault or explain_serial(serial)
                 nameless.append(RowError(line.row_number, reason, None, RowFault.SERIAL_UNFIT))
-            elif serial in lines:
+                continue
+            if serial in lines:
                 numbers = f"{lines[serial].row_number} and {line.row_number}"
                 fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
-                lines[serial] = replace(lines[serial], fault=fault)
-            else:
-                lines[serial] = line
+            if fault:
+                faults[serial] = fault
+            nobodys = Row(row_number=line.row_number, serial_number=serial, otps=None)
+            lines.setdefault(serial, line if isinstance(line, Row) else nobodys)
         digest = file.digest()
     if nameless and not lines:
         problem = f"assigns no token, since {nameless[0].reason}"
@@ -157,18 +147,7 @@ def open_assignment(path: Path) -> Assignment:
     if not lines:
         raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
-    return Assignment(path, columns, digest, lines, tuple(nameless))
-
-
-def _read_lines(header: Header, rows: Iterator[tuple[int, Cells]]) -> Iterator[tuple[str, Line]]:
-    """Read serial number and line of every row that is not blank; a fault in a row stands in its line."""
-    for row in read_whole_rows(rows, partial(_read_line, header)):
-        if isinstance(row, Row):
-            values = {name: value for name in ASSIGNED if (value := getattr(row, name))}
-            yield row.serial_number, Line(row.row_number, values, row.extra)
-        elif row.reason:
-            reason = LIST_CUT_OFF if row.reason == CUT_OFF else row.reason
-            yield row.serial_number or "", Line(row.row_number, {}, {}, reason)
+    return Assignment(path, columns, digest, lines, faults, tuple(nameless))
 
 
 def _read_line(header: Header, row_number: int, cells: Cells) -> Row | RowError:

@@ -27,9 +27,9 @@ from pskc.key import Key
 from pskc.parser import PSKCParser
 
 from worker.intake.files import Hints, OpenFile
+from worker.intake.other_formats import cut_namespace, is_xml, read_parts
 from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile
 from worker.intake.tokens import HEX_AS_BASE64, Token, make_rows
-from worker.intake.xml_formats import cut_namespace, is_xml, read_parts
 
 # Names of the root, of elements that hold keys, of keys, of the serial number's element, of MACs and of values that do
 # not say that they are encrypted: each in the RFC, and in drafts before it.

@@ -3,9 +3,9 @@ statements that mark what is about to go out."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, String, Update, and_, case, or_, select
@@ -16,7 +16,6 @@ from models.batch import Batch
 from models.reason import Reason
 from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
-from worker.clocks.boot_clock import boot_time
 from worker.database.engine import Database
 from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, is_batch_running, may_work, move
@@ -41,7 +40,7 @@ class Claim:
     otps: bytes = field(repr=False)
     progress: Progress
     # Whether the claim has marked OTP 1 as sent too, in the same statement.
-    is_otp1_marked: bool
+    is_otp1_marked: bool = False
     # Whether the claim has marked the pairing as sent.
     is_pairing_marked: bool = False
 
@@ -94,23 +93,29 @@ def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float)
     second = OtpProgress() if row.has_second_otp else None
     first = OtpProgress(OtpState.SENT, 1)
     pairing = PairingProgress(device_id=row.device_id)
-    progress = Progress(first, second, _attempts(row), next_counter=row.next_counter, pairing=pairing, jitter=jitter)
+    attempts = row.attempts - row.attempts_forgiven
+    progress = Progress(first, second, attempts, next_counter=row.next_counter, pairing=pairing, jitter=jitter)
     return _claim(row, lease_id, started, progress, is_otp1_marked=True)
 
 
-def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+def claim_any_row(
+    row: Row[Any], lease_id: str, started: float, jitter: float, *, is_pairing_marked: bool = False
+) -> Claim:
     """The claim of any other record, from a row with ALL_COLUMNS, `is_stale`, `may_pair` and `claimed_at`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
         second=second,
-        attempts=_attempts(row),
+        attempts=row.attempts - row.attempts_forgiven,
         verdict=Reason(row.verdict) if row.verdict else None,
         not_found=row.not_found,
         is_stale=row.is_stale,
         next_counter=row.next_counter,
         pairing=PairingProgress(
-            state=_read_pairing(row),
+            # A device that only the inventory has shown may be ACTIVE already: it is read before an OTP is spent on it.
+            state=PairingState(
+                PairingState.SENT if row.device_id and row.pairing == PairingState.UNSENT else row.pairing
+            ),
             device_id=row.device_id,
             pairings=row.pairings,
             is_made=row.is_device_made,
@@ -120,31 +125,10 @@ def claim_any_row(row: Row[Any], lease_id: str, started: float, jitter: float) -
         ),
         jitter=jitter,
     )
-    return _claim(row, lease_id, started, progress, is_otp1_marked=False)
+    return _claim(row, lease_id, started, progress, is_pairing_marked=is_pairing_marked)
 
 
-def claim_unpaired_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """The claim of a fresh record without a device, whose pairing is marked as sent, from a row as `claim_any_row`
-    takes it."""
-    return replace(claim_any_row(row, lease_id, started, jitter), is_pairing_marked=True)
-
-
-def _read_pairing(row: Row[Any]) -> PairingState:
-    """The state of a pairing. A device that the inventory showed may be ACTIVE already, as one may be that was found
-    after a request of unknown fate: it is read before an OTP is spent on it."""
-    if not row.device_id or row.pairing == PairingState.SENT:
-        return PairingState(row.pairing)
-    was_found = row.owner_id and row.pairing == PairingState.UNSENT and not row.otp1_posts
-    return PairingState.SENT if was_found else PairingState.PAIRED
-
-
-def _attempts(row: Row[Any]) -> int:
-    """Counted attempts since the last replay, with this one."""
-    attempts: int = row.attempts - row.attempts_forgiven
-    return attempts
-
-
-def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, is_otp1_marked: bool) -> Claim:
+def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, **marked: bool) -> Claim:
     return Claim(
         record_id=row.id,
         batch_id=row.batch_id,
@@ -156,7 +140,7 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, 
         device_id=row.device_id,
         otps=row.otps,
         progress=progress,
-        is_otp1_marked=is_otp1_marked,
+        **marked,
     )
 
 
@@ -164,61 +148,52 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, *, 
 _MAY_PAIR = select(Batch.may_pair).where(Batch.id == Record.batch_id).scalar_subquery()
 
 
-class Claims:
-    """Claims queued records. `lease` in seconds.
+def build_claims(
+    database: Database, *, lease: float, max_attempts: int
+) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
+    """Build the statements that claim queued records, in the order in which they are tried, each with what makes a
+    claim of its row. `lease` in seconds.
 
     Nothing needs to be decided between the claim of a fresh record and its first call, so one statement does both: it
     claims the record and marks OTP 1 as sent, or the pairing of a record that has no device."""
+    is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
+    is_fresh = and_(_is_fresh(database, max_attempts), ~is_stale)
+    all_columns = (
+        *ALL_COLUMNS,
+        is_stale.label("is_stale"),
+        _MAY_PAIR.label("may_pair"),
+        database.now().label("claimed_at"),
+    )
 
-    def __init__(self, database: Database, *, lease: float, max_attempts: int) -> None:
-        is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-        is_fresh = and_(_is_fresh(database, max_attempts), ~is_stale)
-        all_columns = (
-            *ALL_COLUMNS,
-            is_stale.label("is_stale"),
-            _MAY_PAIR.label("may_pair"),
-            database.now().label("claimed_at"),
+    def take(given: Given) -> Update:
+        return (
+            move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
+            .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
+            .where(may_work(database, LAST_START))
+            .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
         )
 
-        def take(given: Given) -> Update:
-            return (
-                move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
-                .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
-                .where(may_work(database, LAST_START))
-                .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
-            )
-
-        def take_fresh(given: Given) -> Executable:
-            has_device = and_(Record.device_id != "", Record.pairing != PairingState.SENT)
-            may_send = take(given).where(is_fresh, has_device, _was_not_found(), _may_mint_now())
-            return may_send.values(mark_otp(database, 1, Record.next_counter)).returning(
-                given["this_lease"], *FRESH_COLUMNS
-            )
-
-        def take_unpaired(given: Given) -> Executable:
-            is_unpaired = and_(Record.device_id == "", Record.pairing == PairingState.UNSENT, Record.pairings == 0)
-            may_pair = take(given).where(is_fresh, is_unpaired, _MAY_PAIR)
-            return may_pair.values(mark_pairing(database)).returning(given["this_lease"], *all_columns)
-
-        def take_any(given: Given) -> Executable:
-            return take(given).returning(given["this_lease"], *all_columns)
-
-        types = {"for_environment_id": String()}
-        # In the order in which they are tried.
-        self._statements: tuple[tuple[GroupCommit, Callable[..., Claim]], ...] = (
-            (GroupCommit(database, types, take_fresh), claim_fresh_row),
-            (GroupCommit(database, types, take_unpaired), claim_unpaired_row),
-            (GroupCommit(database, types, take_any), claim_any_row),
+    def take_fresh(given: Given) -> Executable:
+        is_paired = and_(Record.device_id != "", Record.pairing == PairingState.PAIRED)
+        may_send = take(given).where(is_fresh, is_paired, _may_mint_now())
+        return may_send.values(mark_otp(database, 1, Record.next_counter)).returning(
+            given["this_lease"], *FRESH_COLUMNS
         )
 
-    def claim(self, record_id: int, environment_id: str, jitter: float) -> Claim | None:
-        """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
-        started, lease_id = boot_time(), uuid.uuid4().hex
-        values = {"this_id": record_id, "this_lease": lease_id, "for_environment_id": environment_id}
-        for statement, make_claim in self._statements:
-            if (row := statement.execute(values)) is not None:
-                return make_claim(row, lease_id, started, jitter)
-        return None
+    def take_unpaired(given: Given) -> Executable:
+        is_unpaired = and_(Record.device_id == "", Record.pairing == PairingState.UNSENT, Record.pairings == 0)
+        may_pair = take(given).where(is_fresh, is_unpaired, _MAY_PAIR)
+        return may_pair.values(mark_pairing(database)).returning(given["this_lease"], *all_columns)
+
+    def take_any(given: Given) -> Executable:
+        return take(given).returning(given["this_lease"], *all_columns)
+
+    types = {"for_environment_id": String()}
+    return (
+        (GroupCommit(database, types, take_fresh), claim_fresh_row),
+        (GroupCommit(database, types, take_unpaired), partial(claim_any_row, is_pairing_marked=True)),
+        (GroupCommit(database, types, take_any), claim_any_row),
+    )
 
 
 def mark_otp(
@@ -253,11 +228,6 @@ def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
         Record.verdict.is_(None),
         Record.attempts - Record.attempts_forgiven < max_attempts,
     )
-
-
-def _was_not_found() -> ColumnElement[bool]:
-    """Whether the inventory did not show the record's device, which may be ACTIVE then."""
-    return or_(Record.owner_id.is_(None), Record.owner_id == NOBODY)
 
 
 def _may_mint_now() -> ColumnElement[bool]:

@@ -64,32 +64,6 @@ def has_pending() -> ColumnElement[bool]:
 SOON = 10.0
 
 
-class RecordTimes:
-    """The leases and due times of records, as they are set after a jump. In seconds: `lease` and `queue_lease` are how
-    long these last, `over_after` how long after a request PingOne may be asked what came of it."""
-
-    def __init__(self, database: Database, *, lease: float, queue_lease: float, over_after: float) -> None:
-        now = database.now()
-        in_work = update(Record).where(Record.status == Status.ACTIVATING)
-        pending = update(Record).where(Record.status == Status.PENDING, Record.scheduled_at > database.now(SOON))
-        self._statements = (
-            # A worker that lives ends its attempt within a whole lease from now, since it counts by a clock of its own.
-            in_work.values(lease_until=database.now(lease)),
-            # What was sent before stays so: by that time it is told who made what PingOne shows.
-            in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
-            update(Record).where(Record.status == Status.QUEUED).values(lease_until=database.now(queue_lease)),
-            pending.values(scheduled_at=database.now(SOON)),
-            # Must come last, since it moves what the one before has set: whatever is written down, an answer may have
-            # been lost a moment ago.
-            update(Record).where(text(UNSETTLED)).values(scheduled_at=database.now(over_after)),
-        )
-
-    def restart(self, connection: Connection) -> None:
-        """Count all of them from now on, in the caller's transaction."""
-        for statement in self._statements:
-            connection.execute(statement)
-
-
 # Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
 CHUNK = 1000
 # The records whose ids are in the parameter `ids`.
@@ -110,10 +84,15 @@ _CANCELLED = select(Batch.id).where(Batch.state == BatchState.CANCELLED, has_pen
 
 class Queue:
     """Moves records between `pending` and `queued`, and rescues them. Every method works in the caller's transaction.
+    In seconds: `lease` is how long a worker has a record, and `over_after` is the time from when a request was marked
+    as sent until PingOne may be asked what came of it.
 
     Every statement is built once, here: building one costs more than running it."""
 
     def __init__(self, database: Database, *, lease: float = 60.0, over_after: float = 55.0) -> None:
+        self._database = database
+        self._lease = lease
+        self._over_after = over_after
         now, seconds = database.now(), bindparam("seconds", type_=Float())
         self._due = [_select_due(condition, order, now) for condition, order in DUE_IN_ORDER]
         self._due_in_canary = [due.where(Record.row_number <= bindparam("last_row")) for due in self._due]
@@ -125,7 +104,7 @@ class Queue:
         self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
         )
-        self._build_rescue(database, lease, over_after)
+        self._build_rescue(database)
         pending = [_select_pending(condition, order) for condition, order in PENDING_IN_ORDER]
         self._to_cancel = [mine.where(~needs_read()).limit(CHUNK) for mine in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
@@ -180,9 +159,28 @@ class Queue:
                 ids = connection.scalars(mine, {"of_batch": batch_id}).all()
                 _execute_in_chunks(connection, self._cancel, ids)
 
-    def _build_rescue(self, database: Database, lease: float, over_after: float) -> None:
-        """Build the statements of a rescue. In seconds: `lease` is how long a worker has a record, and `over_after` is
-        the time from when a request was marked as sent until PingOne may be asked what came of it."""
+    def restart_times(self, connection: Connection, queue_lease: float) -> None:
+        """Set the leases and due times of records anew after a jump of the clock: all of them count from now on.
+        `queue_lease`: how long a record may stay on the queue, in seconds."""
+        now = self._database.now()
+        in_work = update(Record).where(Record.status == Status.ACTIVATING)
+        queued = update(Record).where(Record.status == Status.QUEUED)
+        soon = self._database.now(SOON)
+        for statement in (
+            # A worker that lives ends its attempt within a whole lease from now, since it counts by a clock of its own.
+            in_work.values(lease_until=self._database.now(self._lease)),
+            # What was sent before stays so: by that time it is told who made what PingOne shows.
+            in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
+            queued.values(lease_until=self._database.now(queue_lease)),
+            update(Record).where(Record.status == Status.PENDING, Record.scheduled_at > soon).values(scheduled_at=soon),
+            # Must come last, since it moves what the one before has set: whatever is written down, an answer may have
+            # been lost a moment ago.
+            update(Record).where(text(UNSETTLED)).values(scheduled_at=self._database.now(self._over_after)),
+        ):
+            connection.execute(statement)
+
+    def _build_rescue(self, database: Database) -> None:
+        """Build the statements of a rescue."""
         now, back = database.now(), move(database, Status.QUEUED, Status.PENDING)
         ran_out = and_(text(IN_WINDOW), Record.lease_until < now)
         self._unqueue_lost = back.where(ran_out).values(scheduled_at=now)
@@ -198,9 +196,9 @@ class Queue:
             .with_for_update(skip_locked=True)
         )
         # After a jump of the clock, leases begin anew, and something may have been sent as late as that.
-        leased_at = database.later(Record.lease_until, -lease)
+        leased_at = database.later(Record.lease_until, -self._lease)
         sent_at = case((leased_at > Record.otp_sent_at, leased_at), else_=Record.otp_sent_at)
-        may_be_read_at = database.later(sent_at, over_after)
+        may_be_read_at = database.later(sent_at, self._over_after)
         self._take_back = (
             move(database, Status.ACTIVATING, Status.PENDING, is_by_key=True)
             .where(_NAMED)

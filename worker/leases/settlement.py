@@ -35,8 +35,7 @@ from worker.leases.claims import Claim
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
 from worker.leases.moves import is_batch_in, move, write_detail
 from worker.pingone.errors import Answer
-from worker.rules.progress import OtpProgress, Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Progress, Retry
 
 PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {
     "first_state": String(),

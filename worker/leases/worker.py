@@ -1,23 +1,30 @@
-"""What a worker does with one record: claim it, write each OTP down before it goes out, settle it."""
+"""What a worker does with one record: claim it, write each OTP down before it goes out, settle it. A write under a
+lease is tried again while the lease lasts, if the database was away for a moment."""
 
 from __future__ import annotations
 
 import os
 import socket
+import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from time import sleep
 from typing import Any
 
+import tenacity
 from sqlalchemy import BigInteger, ColumnElement, Float, Update, and_, bindparam, or_, select, true, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
+from worker.clocks import boot_time
 from worker.database.engine import Database
-from worker.leases.claims import Claim, Claims, mark_otp, mark_pairing
+from worker.database.errors import is_away, is_refused_by_disk
+from worker.leases.claims import Claim, build_claims, mark_otp, mark_pairing
 from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
 from worker.leases.settlement import (
@@ -30,9 +37,7 @@ from worker.leases.settlement import (
     progress_columns,
     progress_parameters,
 )
-from worker.leases.write_retries import write_until
-from worker.rules.progress import Progress
-from worker.rules.steps import Decision
+from worker.rules.progress import Decision, Progress
 
 _THIS_RECORD = Record.id == bindparam("this_id")
 _THIS_LEASE = Record.lease_id == bindparam("this_lease")
@@ -44,6 +49,10 @@ _OWN_LINE = select(AttemptLine.id).where(
     AttemptLine.lease_id == bindparam("this_lease"),
     AttemptLine.outcome != Outcome.LOST,
 )
+
+# The second try is made at once: where a connection went away, another may be good. Then up to 0.2, 0.4, 0.8 … and 2
+# seconds pass between two tries, at random, so that threads which were in each other's way do not meet again.
+_WAIT_BETWEEN_TRIES = tenacity.wait_random_exponential(multiplier=0.2, max=2)
 
 
 class DeviceInProgress(Exception):
@@ -59,7 +68,7 @@ class Leases:
         self._database = database
         self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-        self._claims = Claims(database, lease=lease, max_attempts=max_attempts)
+        self._claims = build_claims(database, lease=lease, max_attempts=max_attempts)
         may_send = and_(is_batch_running(database), ~is_stale)
         self._mark_sent = {
             ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
@@ -92,7 +101,12 @@ class Leases:
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:
         """Claim a queued record of this environment; None when it is not queued any more or may not be worked on."""
-        return self._claims.claim(record_id, environment_id, jitter)
+        started, lease_id = boot_time(), uuid.uuid4().hex
+        values = {"this_id": record_id, "this_lease": lease_id, "for_environment_id": environment_id}
+        for statement, make_claim in self._claims:
+            if (row := statement.execute(values)) is not None:
+                return make_claim(row, lease_id, started, jitter)
+        return None
 
     def check_database(self) -> None:
         """Ask the database something that costs nothing, to see that it answers. Raises what it raises."""
@@ -196,3 +210,28 @@ def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], 
     is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
     is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
     return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))
+
+
+def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable[[], bool]) -> bool:
+    """Call `write` until it succeeds, and return whether it found its lease. A call that failed may have been committed
+    all the same, and would not find the lease a second time: then `was_written` is asked. After `ends_at` (by
+    `boot_time`) no try begins; raises what the last one raised."""
+    try:
+        return write()
+    except Exception as failure:
+        if not _may_pass(failure) or boot_time() >= ends_at:
+            raise
+    # Built only now: nearly every write succeeds at once.
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_pass),
+        wait=_WAIT_BETWEEN_TRIES,
+        stop=lambda state: boot_time() + state.upcoming_sleep >= ends_at,
+        sleep=lambda seconds: sleep(seconds),
+        reraise=True,
+    )(lambda: write() or was_written())
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the database may be back in a moment. A full disk counts as no, so that whoever can make room hears of it
+    at once."""
+    return is_away(error) and not (isinstance(error, DBAPIError) and is_refused_by_disk(error))

@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,11 +51,6 @@ class Webhook:
         self._deadline = deadline
         self._clock = clock
 
-    @property
-    def place(self) -> str:
-        """The host, which may be printed; the rest of the URL may be a secret."""
-        return redact_url(self._url)
-
     def post(self, notice_id: int, facts: dict[str, Any]) -> Reply:
         """Post a notice, and say what came of it. A redirect is not followed. Raises nothing that a network, a server
         or a setting may cause."""
@@ -79,11 +75,8 @@ class Webhook:
             return Reply(status, None if is_taken else type(error).__name__ + _describe(error))
 
     def _exchange(self, request: Request) -> Reply:
-        transport = Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)
-        try:
+        with closing(Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)) as transport:
             status, headers, _ = transport.exchange(request)
-        finally:
-            transport.close()
         if 200 <= status < 300:
             return Reply(status)
         return Reply(status, f"HTTP {status}", open_envelope(status, headers, b"").retry_after)
@@ -96,7 +89,7 @@ def sign(secret: SecretStr, at: int, body: bytes) -> str:
 
 
 def redact_url(url: SecretStr) -> str:
-    """The URL's scheme and host."""
+    """The URL's scheme and host, which may be printed; the rest of it may be a secret."""
     return "{0.scheme}://{0.netloc}".format(urlsplit(url.get_secret_value()))
 
 

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
-from itertools import product
-from typing import Generic, TypeVar
+from itertools import chain, product, repeat
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import tenacity
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
@@ -92,7 +92,6 @@ class Client:
         pace: Pace,
         *,
         clock: PingOneClock | None = None,
-        deprecations: Deprecations | None = None,
         deadline: float = 20.0,
         outage_hold: float = 5.0,
         retry_for: float = 10.0,
@@ -103,8 +102,6 @@ class Client:
         self._pace = pace
         # Every answer tells the time.
         self._clock = clock or PingOneClock()
-        # And may tell that its kind of call is going to be taken away.
-        self._deprecations = deprecations or Deprecations()
         self._transport = Transport(environment.api_url, deadline=deadline, largest_body=largest_body)
         self._policy = RetryPolicy(pace, seconds=retry_for, outage_hold=outage_hold)
 
@@ -166,7 +163,7 @@ class Client:
         answered = boot_time()
         call.count_request(answered - sent)
         self._clock.learn(envelope.date, sent, answered)
-        self._deprecations.report(request, envelope)
+        report_deprecation(request, envelope)
         try:
             result = parse(envelope)
         except RateLimited as error:
@@ -242,9 +239,33 @@ class RetryPolicy:
 
         Raises what the last try raised.
         """
-        retrying = self._retrying[repeats_forbidden, repeats_lost]
+        permissions, is_renewed = chain([lambda: None], repeat(permit)), False
+
+        def make_attempt() -> T:
+            """Where PingOne asks for a pause although the outcome is unknown, the fleet holds."""
+            next(permissions)()
+            try:
+                return attempt()
+            except OutcomeUnknown as error:
+                self.pace.hold(error.retry_after or 0, explain_hold(error))
+                raise
+
+        def try_once() -> T:
+            """Make one try; make it again at once, with a new access token, if the old one was refused: that is no
+            failure to wait after. It does not call itself: a cycle for each call would be left to the garbage
+            collector."""
+            nonlocal is_renewed
+            try:
+                return make_attempt()
+            except Unauthorized:
+                if is_renewed:
+                    raise
+            renew()
+            is_renewed = True
+            return make_attempt()
+
         try:
-            return retrying(_Tries(self.pace, attempt, permit, renew).try_once)
+            return self._retrying[repeats_forbidden, repeats_lost](try_once)
         except TooLateToSend:
             raise
         except NotDelivered as error:
@@ -271,42 +292,6 @@ class RetryPolicy:
             sleep=self.sleep,
             reraise=True,
         )
-
-
-@dataclass
-class _Tries(Generic[T]):
-    """The tries of one call, and what goes with every one of them."""
-
-    pace: Pace
-    attempt: Callable[[], T]
-    permit: Callable[[], None]
-    renew: Callable[[], object]
-    is_first: bool = True
-    is_renewed: bool = False
-
-    def try_once(self) -> T:
-        """Make one try; make it again at once, with a new access token, if the old one was refused: that is no failure
-        to wait after."""
-        try:
-            return self._make_attempt()
-        except Unauthorized:
-            if self.is_renewed:
-                raise
-        self.renew()
-        self.is_renewed = True
-        return self._make_attempt()
-
-    def _make_attempt(self) -> T:
-        """Ask for permission, but for the first try; then call `attempt`. Where PingOne asks for a pause although the
-        outcome is unknown, the fleet holds."""
-        if not self.is_first:
-            self.permit()
-        self.is_first = False
-        try:
-            return self.attempt()
-        except OutcomeUnknown as error:
-            self.pace.hold(error.retry_after or 0, explain_hold(error))
-            raise
 
 
 def _may_succeed_later(error: BaseException) -> bool:
@@ -376,29 +361,20 @@ class PingOneClock:
             self._lowest, self._highest = lowest, highest
 
 
-class Deprecations:
-    """Writes one log line for each kind of call that is deprecated, however often it is made. Thread-safe."""
+# The kinds of calls of whose deprecation this process has written.
+_DEPRECATED: set[str] = set()
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._told: set[str] = set()
 
-    def report(self, request: Request, envelope: Envelope) -> None:
-        """Log what an answer says of a deprecation, unless it was logged for the same kind of call before."""
-        date, message = (envelope.headers.get(f"api-deprecation-{name}") for name in ("date", "message"))
-        if date is None and message is None:
-            return
-        call = name_call(request)
-        with self._lock:
-            if call in self._told:
-                return
-            self._told.add(call)
-        # Not imported at the top: commands make calls too, and write no log.
-        import structlog
+def report_deprecation(request: Request, envelope: Envelope) -> None:
+    """Write a log line if an answer says that its kind of call is deprecated, once however often it is made."""
+    date, message = (make_printable(envelope.headers.get(f"api-deprecation-{name}")) for name in ("date", "message"))
+    if not (date or message) or (call := name_call(request)) in _DEPRECATED:
+        return
+    _DEPRECATED.add(call)
+    # Not imported at the top: commands make calls too, and write no log.
+    import structlog
 
-        structlog.get_logger().warning(
-            "pingone_call_deprecated", call=call, date=make_printable(date), message=make_printable(message)
-        )
+    structlog.get_logger().warning("pingone_call_deprecated", call=call, date=date, message=message)
 
 
 def name_call(request: Request) -> str:

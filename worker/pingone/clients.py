@@ -1,22 +1,304 @@
-"""The clients of one process: one for each thread, environment and rate group, with access tokens that all threads
-share."""
+"""What may be asked of an environment, and done in it: reads before a batch begins, jobs on the inventory, pairings;
+and the clients of one process that make these calls, one for each thread, environment and rate group, with access
+tokens that all threads share."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
-from worker.pingone.client import Client, Deprecations, PingOneClock
-from worker.pingone.inventory import InventoryJobs
-from worker.pingone.pairing import PairingHabits, Pairings
-from worker.pingone.reads import Reads
+from worker.pingone.client import Call, Client, Parse, PingOneClock
+from worker.pingone.configuration import (
+    Capabilities,
+    MfaSettings,
+    Policy,
+    parse_capabilities,
+    parse_mfa_settings,
+    parse_policies,
+)
+from worker.pingone.devices import (
+    OATH_TOKEN,
+    PairedDevice,
+    Pairing,
+    UserDevice,
+    build_pairing_request,
+    build_unpair_request,
+    parse_pairing,
+    parse_unpaired,
+    parse_user_devices,
+)
+from worker.pingone.errors import ExpandRefused, Forbidden, OutcomeUnknown, StatusRefused
+from worker.pingone.inventory import (
+    EXPAND_DEVICES,
+    ImportJob,
+    InventoryToken,
+    NewToken,
+    build_import_request,
+    build_revocation_request,
+    parse_job,
+    parse_started_job,
+    parse_token,
+    parse_tokens,
+)
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
+from worker.pingone.users import User, UserAttribute, build_users_url, parse_users
+from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
+
+T = TypeVar("T")
+# Makes a read, and waits for its slot as long as its caller can wait. It raises what the read raises.
+MakeRead = Callable[[Callable[[], Any]], Any]
+
+
+class Calls:
+    """Calls to one environment, for one thread. `client_of` gives the thread's client for a rate group."""
+
+    def __init__(self, environment: Environment, client_of: Callable[[RateGroup], Client]) -> None:
+        self._environment = environment
+        self._client_of = client_of
+
+
+class Reads(Calls):
+    """Reads of one environment, for one thread.
+
+    Every read may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
+    `Tuning.longest_hold` and a few seconds; `list_devices` up to a minute. After a lost answer it is made again, for up
+    to a minute, unless it goes on behalf of a lease. Forbidden says that our roles do not permit this read, which is
+    asked once: then what it would tell is not known, and nothing else follows. A ValueError says that an id or name is
+    empty; then nothing was sent."""
+
+    def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: Call) -> list[User]:
+        """Find the users with one of these names, all in one request: NAMES_PER_REQUEST are safe. Who is not found
+        does not exist, or is outside the populations of our roles. Raises TooManyTerms: ask for half of them."""
+        url = build_users_url(self._environment, attribute, names)
+        parse = partial(parse_users, environment=self._environment)
+        return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse, call) for user in page.items]
+
+    def list_tokens(self, make_read: MakeRead = lambda read: read(), *, call: Call) -> Iterator[Page[InventoryToken]]:
+        """Go through the inventory, page by page as the caller asks for the next one: up to 100,000 tokens, paired ones
+        with device and user. `make_read` makes the read of each page; by default it does not wait for a slot that is
+        far."""
+        url = build_url(self._environment, "oathTokens", query=EXPAND_DEVICES)
+        parse = partial(parse_tokens, environment=self._environment)
+        return self._read_pages(RateGroup.INVENTORY, url, parse, call, make_read)
+
+    def find_token(self, serial_number: str, *, with_devices: bool = True, call: Call) -> InventoryToken | None:
+        """Find the token with this serial number; None if the inventory has none. Raises ExpandRefused where PingOne
+        does not tell the device in this way: then ask without, and `read_token` with the token's id."""
+        query = {"filter": build_equation("serialNumber", serial_number)} | (EXPAND_DEVICES if with_devices else {})
+        url = build_url(self._environment, "oathTokens", query=query)
+        parse = partial(parse_tokens, environment=self._environment, is_filtered_with_devices=with_devices)
+        # A serial number is unique, so that one page is enough: the first that has an item, or else the last.
+        pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
+        page = next(page for page in pages if page.items or page.next_url is None)
+        # PingOne's filter decided that it is this one; whether it tells small letters from capitals is not published.
+        wanted = serial_number.casefold()
+        found = next((token for token in page.items if (token.serial_number or "").casefold() == wanted), None)
+        if page.items and found is None:
+            raise OutcomeUnknown(replace(page.answer, message="the answer is about other tokens"))
+        return found
+
+    def read_token(self, token_id: str, *, call: Call) -> InventoryToken:
+        """Read the token with this id, with device and user if it is paired."""
+        url = build_url(self._environment, "oathTokens", token_id, query=EXPAND_DEVICES)
+        return self._read(RateGroup.INVENTORY, url, partial(parse_token, token_id=token_id), call)
+
+    def read_policies(self, *, call: Call) -> list[Policy]:
+        """Read the device authentication policies."""
+        url = build_url(self._environment, "deviceAuthenticationPolicies")
+        parse = partial(parse_policies, environment=self._environment)
+        return [policy for page in self._read_pages(RateGroup.CONFIGURATION, url, parse, call) for policy in page.items]
+
+    def read_mfa_settings(self, *, call: Call) -> MfaSettings:
+        """Read the MFA settings."""
+        return self._read(
+            RateGroup.CONFIGURATION, build_url(self._environment, "mfaSettings"), parse_mfa_settings, call
+        )
+
+    def read_capabilities(self, *, call: Call) -> Capabilities:
+        """Read what the license permits."""
+        url = build_url(self._environment, "capabilities")
+        return self._read(RateGroup.CONFIGURATION, url, parse_capabilities, call)
+
+    def list_devices(self, user_id: str, *, call: Call) -> list[UserDevice]:
+        """List the devices of a user, of every type."""
+        url = build_url(self._environment, "users", user_id, "devices")
+        parse = partial(parse_user_devices, environment=self._environment)
+        return [device for page in self._read_pages(RateGroup.MFA, url, parse, call) for device in page.items]
+
+    def _read_pages(
+        self,
+        group: RateGroup,
+        url: str | None,
+        parse: Parse[Page[T]],
+        call: Call,
+        make_read: MakeRead = lambda read: read(),
+    ) -> Iterator[Page[T]]:
+        """Read a list from this address to its end, page by page. Raises OutcomeUnknown if the pages lead back to one
+        of them, since the rest of the list is not known then."""
+        known, before = set[str](), None
+        while url is not None:
+            known.add(url)
+            # One page at a time, so that a wait for a slot does not begin the list anew.
+            page: Page[T] = make_read(partial(self._read, group, url, parse, call))
+            check_onward(page, before, known)
+            yield page
+            url, before = page.next_url, page
+
+    def _read(self, group: RateGroup, url: str, parse: Parse[T], call: Call) -> T:
+        request = Request("GET", url)
+        return self._client_of(group).perform(request, parse, call, repeats_forbidden=False)
+
+
+class InventoryJobs(Calls):
+    """Jobs on the inventory of one environment, for one thread.
+
+    Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
+    `Tuning.longest_hold` and a few seconds. A job is never started again here after OutcomeUnknown: look up first
+    whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
+    sent. A slot in hand is one of RateGroup.INVENTORY."""
+
+    def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
+        """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
+        BadToken: send the others; and AlreadyImported."""
+        request = build_import_request(self._environment, tokens)
+        parse = partial(parse_started_job, count=len(tokens))
+        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
+
+    def start_revocation(self, token_ids: Sequence[str], *, call: Call) -> str:
+        """Start a job that revokes the tokens with these ids, none of which may be paired, and return its id. Raises
+        TooManyTokens and BadToken, as `start_import` does."""
+        request = build_revocation_request(self._environment, token_ids)
+        parse = partial(parse_started_job, count=len(token_ids))
+        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
+
+    def read_job(self, job_id: str, *, call: Call) -> ImportJob:
+        """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
+        NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
+        # PingOne's own link to it leads to another path, and is not followed.
+        url = build_url(self._environment, "oathJobs", job_id)
+        request = Request("GET", url)
+        return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)
+
+
+@dataclass
+class PairingHabits:
+    """What an environment takes, as its answers have shown; one object a process, for every thread. It only ever goes
+    from True to False, so that no lock is needed."""
+
+    takes_status: bool = True
+    # Whether a filter by serial number shows the token's device too.
+    shows_devices_with_filter: bool = True
+
+
+class Pairings(Reads):
+    """Pairings in one environment, for one thread.
+
+    `status` is the one that devices are made with (ACTIVATION_REQUIRED or ACTIVE); None leaves it to PingOne. Every
+    call may raise any PingOneError, and SlotTooFar. A pairing is never made again here after OutcomeUnknown: look it up
+    first. A ValueError says that an id is empty, or leads elsewhere; then nothing was sent."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        client_of: Callable[[RateGroup], Client],
+        *,
+        status: str | None,
+        habits: PairingHabits | None = None,
+    ) -> None:
+        super().__init__(environment, client_of)
+        self._status = status
+        self._habits = habits or PairingHabits()
+
+    def pair(self, user_id: str, serial_number: str, *, call: Call) -> PairedDevice:
+        """Pair the token with the user, and return the device, which may be ACTIVE already.
+
+        A refused status is left out from then on, and the request made again at once, for it made nothing: with a slot
+        of its own, and after `call.permit`. Raises TokenNotInInventory, AlreadyPaired, MethodOff, TooManyDevices,
+        AccountNotUsable, LicenseExceeded; NotFound for an unknown user."""
+        status = self._status if self._habits.takes_status else None
+        try:
+            return self._pair(user_id, serial_number, status, call)
+        except StatusRefused:
+            if status is None:
+                raise
+        self._habits.takes_status = False
+        return self._pair(user_id, serial_number, None, call)
+
+    def unpair(self, user_id: str, device_id: str, *, call: Call) -> bool:
+        """Remove the device from the user; the token stays in the inventory. Returns whether there was one: False where
+        it was gone already."""
+        request = build_unpair_request(self._environment, user_id, device_id)
+        return self._client_of(RateGroup.MFA).perform(request, parse_unpaired, call)
+
+    def find_pairing(self, serial_number: str, user_id: str, *, call: Call) -> Pairing | None:
+        """Look up whom the token is paired with; None if it is paired with nobody, as far as can be seen.
+
+        Where the inventory may not be read, the devices of this user are: then None only says that the token is not
+        paired with this one. Raises NotFound where PingOne shows the token in one place and not in another; Forbidden
+        where the devices do not tell their serial numbers either. A slot in hand is one of RateGroup.MFA, and kept for
+        a call of that group."""
+        try:
+            with _keep_slot(call):
+                token = self._find_token(serial_number, call)
+        except Forbidden as forbidden:
+            return self._find_among_devices(serial_number, user_id, forbidden, call)
+        return Pairing(token.device_id, token.user_id, token.id) if token and token.device_id else None
+
+    def _pair(self, user_id: str, serial_number: str, status: str | None, call: Call) -> PairedDevice:
+        request = build_pairing_request(self._environment, user_id, serial_number, status=status)
+        parse = partial(parse_pairing, serial_number=serial_number, user_id=user_id)
+        return self._client_of(RateGroup.MFA).perform(request, parse, call)
+
+    def _find_token(self, serial_number: str, call: Call) -> InventoryToken | None:
+        """Find the token with its device, by serial number if that shows both, or else by its id.
+
+        Whether a filter goes together with devices is not published, and "no device" lets a token be paired: so it is
+        believed only when the token's own page says so too."""
+        token = self._find_by_serial_number(serial_number, call)
+        if token is None or token.user_id is not None:
+            return token
+        # Where that is not found, the token may be revoked or not be seen everywhere yet: then nothing is known.
+        whole = self.read_token(token.id, call=call)
+        if whole.device_id is not None and token.device_id is None:
+            self._habits.shows_devices_with_filter = False
+        return whole
+
+    def _find_by_serial_number(self, serial_number: str, call: Call) -> InventoryToken | None:
+        if self._habits.shows_devices_with_filter:
+            try:
+                return self.find_token(serial_number, call=call)
+            except ExpandRefused:
+                self._habits.shows_devices_with_filter = False
+        return self.find_token(serial_number, with_devices=False, call=call)
+
+    def _find_among_devices(self, serial_number: str, user_id: str, forbidden: Forbidden, call: Call) -> Pairing | None:
+        tokens = [each for each in self.list_devices(user_id, call=call) if each.type == OATH_TOKEN]
+        for device in tokens:
+            if device.serial_number is not None and device.serial_number.lower() == serial_number.lower():
+                return Pairing(device.id, user_id)
+        if any(device.serial_number is None for device in tokens):
+            raise forbidden
+        return None
+
+
+@contextmanager
+def _keep_slot(call: Call) -> Iterator[None]:
+    """Let the calls within this block wait for slots of their own group."""
+    slot, call.slot = call.slot, None
+    try:
+        yield
+    finally:
+        call.slot = slot
+
 
 # Seconds for which a call begins tries: an activation goes back to the queue after that, and comes again.
 RETRY_FOR = 10.0
@@ -38,7 +320,6 @@ class Clients:
         self._access_tokens: dict[str, tuple[Environment, AccessTokens]] = {}
         self._clocks: dict[str, PingOneClock] = {}
         self._habits: dict[str, PairingHabits] = {}
-        self._deprecations = Deprecations()
         self._thread = threading.local()
 
     def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
@@ -46,7 +327,17 @@ class Clients:
         for each other."""
         mine: dict[tuple[str, RateGroup], Client] = self._thread.__dict__.setdefault("clients", {})
         if (environment.name, group) not in mine:
-            mine[environment.name, group] = self._make(environment, group)
+            tuning, is_activating = self._settings.tuning, group is RateGroup.MFA
+            mine[environment.name, group] = Client(
+                environment,
+                self.access_tokens(environment),
+                self._paces.of(environment, group),
+                clock=self.clock(environment),
+                deadline=tuning.call_deadline,
+                outage_hold=tuning.outage_hold,
+                retry_for=RETRY_FOR if is_activating else tuning.longest_hold + READ_RETRY_FOR,
+                largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
+            )
         return mine[environment.name, group]
 
     def reads(self, environment: Environment) -> Reads:
@@ -78,20 +369,6 @@ class Clients:
                 tokens = AccessTokens(environment, deadline=deadline, longest_hold=longest_hold, reread=self._reread)
                 self._access_tokens[environment.name] = environment, tokens
             return self._access_tokens[environment.name][1]
-
-    def _make(self, environment: Environment, group: RateGroup) -> Client:
-        settings, is_activating = self._settings, group is RateGroup.MFA
-        return Client(
-            environment,
-            self.access_tokens(environment),
-            self._paces.of(environment, group),
-            clock=self.clock(environment),
-            deprecations=self._deprecations,
-            deadline=settings.tuning.call_deadline,
-            outage_hold=settings.tuning.outage_hold,
-            retry_for=RETRY_FOR if is_activating else settings.tuning.longest_hold + READ_RETRY_FOR,
-            largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
-        )
 
     def end_pauses(self, license: str) -> None:
         """Ask the token endpoints of a license again at the next call, whatever pause they wanted, since a person has

@@ -30,13 +30,14 @@ from worker.pingone.errors import (
     TokenNotInInventory,
     TooManyDevices,
 )
-from worker.pingone.pages import Page, parse_page
 from worker.pingone.wire import (
     Envelope,
+    Page,
     Request,
     build_url,
     choose_error,
     find_part,
+    parse_page,
     read_age,
     read_id,
     read_plain_id,

@@ -1,12 +1,11 @@
 """What a person who looks for a fault asks of PingOne and of the way there: which roles a worker application has, how
-far our clock is from PingOne's, which proxy, certificates and address are in use. All of it goes outside any pace.
+far our clock is from PingOne's, which proxy and certificates are in use. All of it goes outside any pace.
 
 https://docs.pingidentity.com/pingone/directory/p1_roles.html
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -143,22 +142,3 @@ def reach_proxy(url: str, *, deadline: float) -> str | None:
     except OSError as error:
         raise NotDelivered(Answer(message=f"{name}: {error.strerror or error}")) from error
     return name
-
-
-def find_own_address(url: str) -> str | None:
-    """Find the address of this machine from which it would send to this URL's host, which gets nothing; None if its
-    name or the way there is not known."""
-    parts = urlsplit(url)
-    try:
-        host = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(host[0], socket.SOCK_DGRAM) as probe:
-            # UDP: this looks up the way, and sends nothing.
-            probe.connect(host[4])
-            return str(probe.getsockname()[0])
-    except OSError:
-        return None
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is seen as it is by all the internet, so that no router puts another in its place."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_global

@@ -1,4 +1,5 @@
-"""The environment's inventory of tokens: reads it, and starts jobs that import or revoke many tokens at a time.
+"""The environment's inventory of tokens, and the jobs that import or revoke many tokens at a time: builds the requests,
+and reads the answers. Pure.
 
 https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,8 +17,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker.config.environment import Environment
-from worker.pace.rate_groups import RateGroup
-from worker.pingone.client import Call, Client
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,
@@ -30,21 +29,22 @@ from worker.pingone.errors import (
     Rejected,
     TooManyTokens,
 )
-from worker.pingone.pages import Page, parse_page
 from worker.pingone.wire import (
     Envelope,
+    Page,
     Request,
     build_url,
     choose_error,
     find_part,
     make_printable,
+    parse_page,
     read_age,
     read_count,
     read_id,
     read_plain_id,
     read_word,
 )
-from worker.vault.otps import HashAlgorithm, OtpType, Secret
+from worker.vault.otps import Seed
 
 # Adds device and user of a paired token to what is answered.
 EXPAND_DEVICES = {"expand": "devices"}
@@ -154,16 +154,10 @@ _ENDED = {"DONE": JobState.DONE, "FAILED": JobState.FAILED, "FAILURE": JobState.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """A token to be imported. `time_step` is in seconds, None for HOTP; `counter` is None for TOTP, and where PingOne
-    is to begin at 0. `row_number` is the row of the file that it stands in."""
+    """A token to be imported. `row_number` is the row of the file that it stands in."""
 
     serial_number: str
-    secret: Secret
-    otp_type: OtpType
-    digits: int
-    hash_algorithm: HashAlgorithm
-    time_step: int | None = None
-    counter: int | None = None
+    seed: Seed
     row_number: int
 
 
@@ -251,19 +245,16 @@ def _check_list(names: Sequence[str]) -> None:
 
 def _describe_token(token: NewToken) -> dict[str, Any]:
     """Describe a token in PingOne's words. Its secret is in hexadecimal."""
-    described: dict[str, Any] = {
+    seed = token.seed
+    return {
         "serialNumber": token.serial_number,
-        "secret": token.secret.reveal().hex().upper(),
-        "type": token.otp_type.upper(),
-        "otpLength": token.digits,
-        "hashAlgorithm": _HASH_WORDS[token.hash_algorithm],
+        "secret": seed.secret.reveal().hex().upper(),
+        "type": seed.otp_type.upper(),
+        "otpLength": seed.digits,
+        "hashAlgorithm": _HASH_WORDS[seed.hash_algorithm],
         "rowNumber": token.row_number,
+        **({"totp": {"timeStep": seed.time_step}} if seed.time_step else {"hotp": {"counter": seed.counter}}),
     }
-    if token.otp_type == "totp":
-        described["totp"] = {"timeStep": token.time_step}
-    elif token.counter is not None:
-        described["hotp"] = {"counter": token.counter}
-    return described
 
 
 def _build_request(environment: Environment, media_type: str, fields: dict[str, Any]) -> Request:
@@ -313,38 +304,3 @@ def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
         return TooManyTokens(answer)
     place = int(index) if index is not None and int(index) < count else None
     return BadToken(answer, place, field) if found else error
-
-
-class InventoryJobs:
-    """Jobs on the inventory of one environment, for one thread; `client_of` gives the thread's client for a rate group.
-
-    Every call may raise any PingOneError, and SlotTooFar. After a 429 it waits as PingOne asks, up to
-    `Tuning.longest_hold` and a few seconds. A job is never started again here after OutcomeUnknown: look up first
-    whether its tokens are there. A ValueError says that there is no token, one twice, or an empty id; then nothing was
-    sent. A slot in hand is one of RateGroup.INVENTORY."""
-
-    def __init__(self, environment: Environment, client_of: Callable[[RateGroup], Client]) -> None:
-        self._environment = environment
-        self._client_of = client_of
-
-    def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
-        """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
-        BadToken: send the others; and AlreadyImported."""
-        request = build_import_request(self._environment, tokens)
-        parse = partial(parse_started_job, count=len(tokens))
-        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
-
-    def start_revocation(self, token_ids: Sequence[str], *, call: Call) -> str:
-        """Start a job that revokes the tokens with these ids, none of which may be paired, and return its id. Raises
-        TooManyTokens and BadToken, as `start_import` does."""
-        request = build_revocation_request(self._environment, token_ids)
-        parse = partial(parse_started_job, count=len(token_ids))
-        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
-
-    def read_job(self, job_id: str, *, call: Call) -> ImportJob:
-        """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
-        NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
-        # PingOne's own link to it leads to another path, and is not followed.
-        url = build_url(self._environment, "oathJobs", job_id)
-        request = Request("GET", url)
-        return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)

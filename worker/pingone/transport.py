@@ -6,7 +6,6 @@ https://www.python-httpx.org/advanced/extensions/#trace"""
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import socket
@@ -22,7 +21,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
+from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request, make_printable
@@ -311,7 +311,11 @@ def find_proxy(url: str) -> str | None:
     worker.config.settings), and what goes through such a proxy would cross the network in the clear."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.hostname or "") or (parts.scheme == "http" and not _is_loopback(proxy)):
+    if (
+        not proxy
+        or proxy_bypass(parts.hostname or "")
+        or (parts.scheme == "http" and not is_loopback(_parse_host(proxy)))
+    ):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -327,11 +331,3 @@ def _parse_host(proxy: str) -> str:
         return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or ""
     except ValueError as error:
         raise ConfigError(f"{_PROXIES} cannot be used: {error}") from error
-
-
-def _is_loopback(proxy: str) -> bool:
-    host = _parse_host(proxy)
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,8 +13,18 @@ from typing import Any
 from models.person import NAMES
 from worker.config.environment import Environment
 from worker.pingone.errors import PingOneError, TooManyTerms
-from worker.pingone.pages import Page, build_equation, parse_page
-from worker.pingone.wire import Envelope, build_url, choose_error, find_part, read_id, read_text, read_truth
+from worker.pingone.wire import (
+    Envelope,
+    Page,
+    build_equation,
+    build_url,
+    choose_error,
+    find_part,
+    parse_page,
+    read_id,
+    read_text,
+    read_truth,
+)
 
 # Names in one request. PingOne publishes no number, but the header of a request, access token included, has 6 KB at the
 # most, and 40 e-mail addresses take half of that.

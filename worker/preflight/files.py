@@ -15,13 +15,14 @@ from sqlalchemy import Connection, create_engine
 from models.base import Base
 from models.encrypted import Keyring, generate_key
 from models.row_fault import RowFault
-from worker.batches.conflicts import Conflicts, EarlierRecords
+from worker.batches.conflicts import Conflicts
 from worker.batches.loading import CHUNK, LoadCounts, Loaded, describe_known, part_left_out
 from worker.batches.mending import Corrections, MendedBatch
+from worker.config.settings import Settings
 from worker.intake import Leftovers, Row, RowError, Shipment
 from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling
-from worker.preflight.findings import NAMED, Finding, Level, Verdicts, name_tokens
+from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_tokens
 from worker.vault.otps import OtpPair, Seed
 
 
@@ -139,7 +140,6 @@ class RowReader:
         self, connection: Connection, keyring: Keyring, environment_id: str, batch: MendedBatch | None = None
     ) -> None:
         self._conflicts = Conflicts(connection, keyring, environment_id)
-        self._earlier = EarlierRecords(connection, keyring, environment_id)
         self._corrections = Corrections(connection, keyring, batch) if batch else None
 
     def read(self, shipment: Shipment, on_progress: OnProgress = tell_nobody) -> tuple[Verdicts, Leftovers]:
@@ -174,9 +174,9 @@ class RowReader:
     def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
         """Note which pairs are not consecutive OTPs of a seed that we still have of their token."""
         pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
-        earlier = self._earlier.find_by_serial_number(pairs)
+        earlier = self._conflicts.find_by_serial_number(pairs)
         for row in pairs:
-            found = [(record, self._earlier.open(record)) for record in earlier.get(row.serial_number, ())]
+            found = [(record, self._conflicts.open(record)) for record in earlier.get(row.serial_number, ())]
             seeds = [(seed, record.next_counter) for record, seed in found if isinstance(seed, Seed)]
             if seeds and not any(is_consecutive(row, seed, reached) for seed, reached in seeds):
                 verdicts.doubt(row, "not_consecutive", NOT_CONSECUTIVE)
@@ -192,6 +192,29 @@ def reading_without_records() -> Iterator[RowReader]:
             yield RowReader(connection, Keyring([generate_key()]), "")
     finally:
         engine.dispose()
+
+
+# Requests that a record takes: one post where the token is in step, two where it is not, which a fifth usually is.
+REQUESTS_PER_RECORD = 1.2
+# And those that it takes before that if it has no device.
+REQUESTS_PER_PAIRING = 1.0
+
+
+def check_shipment(
+    shipment: Shipment,
+    reader: RowReader,
+    settings: Settings,
+    rate: float,
+    on_progress: OnProgress = tell_nobody,
+) -> Report:
+    """Find what the files and our own records tell. `rate`: requests a second that the batch begins with. Raises
+    UnusableFile."""
+    verdicts, leftovers = reader.read(shipment, on_progress)
+    report = Report(verdicts, check_files(shipment, verdicts, leftovers, totp_max_age=settings.tuning.totp_max_age))
+    pairings = sum(row.device_id is None for row in verdicts.good)
+    report.rate = rate
+    report.seconds = (len(verdicts.good) * REQUESTS_PER_RECORD + pairings * REQUESTS_PER_PAIRING) / rate
+    return report
 
 
 # OTPs of a HOTP seed, beyond the last counter that we know of, among which a pair is looked for: as far as PingOne

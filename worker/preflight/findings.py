@@ -1,4 +1,5 @@
-"""Findings of a preflight: what stops a shipment, what a person has to accept, and what is good to know."""
+"""What comes out of a preflight: its findings, which stop a shipment, have to be accepted by a person, or are good to
+know; a verdict on every row; and what a run would do."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
-from worker.intake import Row, RowError
+from worker.intake import Row, RowError, Switches
+from worker.pingone.errors import PingOneError
+from worker.rules.hours import DailyHours
 from worker.vault.otps import OtpPair
 
 # Serial numbers that a finding names at most; `-o FILE` has them all.
@@ -153,3 +157,92 @@ def describe_kind(row: Row) -> str:
         return f"{row.otp_type.upper()} pair" + ("" if otps.second else " without a second OTP")
     step = f", {otps.time_step} s, {otps.hash_algorithm.upper().replace('SHA', 'SHA-')}" if otps.time_step else ""
     return f"{otps.otp_type.upper()} seed, {otps.digits} digits{step}"
+
+
+class NotReady(Exception):
+    """A shipment is not loaded, for what its preflight has found; the message says what to do."""
+
+
+class NotPingOne(Exception):
+    """What should be PingOne answers nothing as PingOne does, so that nothing would become of a load; the message says
+    what to look at. `place`: the setting with the URL that was asked, and the URL."""
+
+    def __init__(self, place: str, failure: PingOneError) -> None:
+        super().__init__(
+            f"PingOne answered no read: at {place} came {failure}. Look at this URL, the proxy and the network with"
+            " `oathbulk doctor`, or leave PingOne out with --offline"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What a preflight has found. `unknown` says what could not be read, and why; `is_complete` is False where PingOne
+    should have been asked, and could not be. `batch`: the name of the batch that this very file is already."""
+
+    verdicts: Verdicts
+    findings: list[Finding] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    requests: int = 0
+    is_complete: bool = True
+    # Seconds that the batch takes at `rate` requests a second: those that it begins with, or the license's if it has
+    # fewer (`is_rate_bought`).
+    seconds: float = 0.0
+    rate: float = 0.0
+    is_rate_bought: bool = False
+    batch: str | None = None
+
+    def blocking(self, accepted: frozenset[str]) -> list[Finding]:
+        """What keeps the shipment from being loaded: all that stops it, and what is asked and not accepted."""
+        return [
+            finding
+            for finding in self.findings
+            if finding.level == Level.STOP or (finding.level == Level.ASK and finding.name not in accepted)
+        ]
+
+    def keep_to_license(self, bought: float | None) -> None:
+        """Count the seconds at the requests a second that the license has, if these are fewer. None: not known."""
+        if bought and bought < self.rate:
+            self.seconds *= self.rate / bought
+            self.rate, self.is_rate_bought = bought, True
+
+    def choose_accepted(self, accepted: frozenset[str]) -> list[str]:
+        """Of the findings that a person accepts, those that were made and asked about."""
+        return [finding.name for finding in self.findings if finding.level == Level.ASK and finding.name in accepted]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedWork:
+    """What a run would do. `imports` and `devices`, the tokens to be imported and the devices to be made, are upper
+    limits unless `is_exact`: then the rows were compared with PingOne's inventory. `days`: on how many days it works
+    where the batch has hours."""
+
+    tokens: int
+    imports: int
+    devices: int
+    is_exact: bool
+    requests: int
+    days: int | None
+
+
+def expect_work(report: Report, switches: Switches, hours: DailyHours | None) -> ExpectedWork:
+    """Count what a run would do with the rows that a load takes."""
+    good = report.verdicts.good
+    without_device = sum(row.device_id is None for row in good)
+    noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
+    is_exact = _is_inventory_known(report)
+    imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
+    devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
+    return ExpectedWork(
+        tokens=len(good),
+        imports=imports if switches.may_import else 0,
+        devices=min(devices, without_device) if switches.may_pair else 0,
+        is_exact=is_exact,
+        requests=round(report.seconds * report.rate),
+        days=max(1, ceil(report.seconds / hours.seconds)) if hours else None,
+    )
+
+
+def _is_inventory_known(report: Report) -> bool:
+    """Whether the rows were compared with PingOne's inventory."""
+    is_asked = report.is_complete and report.requests > 0
+    return is_asked and not any(text.startswith("the inventory:") for text in report.unknown)

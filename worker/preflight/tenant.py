@@ -1,27 +1,48 @@
-"""What PingOne tells of a shipment: the environment's own rules, the persons, their devices, and the inventory."""
+"""What PingOne tells of a shipment: the environment's own rules, the persons, their devices, and the inventory; and who
+asks for it, without a word being lost where a read is refused."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import tenacity
 
 from models.reason import Reason
-from worker.batches.inventory import find_difference
 from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.tokens import find_difference, list_tokens
+from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.intake import NO_SWITCHES, Row, Switches
 from worker.observability.counting import count_things
 from worker.observability.progress import OnProgress, tell_nobody, telling
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
+from worker.pingone.client import Call
+from worker.pingone.clients import Reads
+from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.devices import ACTIVATION_REQUIRED, UserDevice
-from worker.pingone.errors import NotFound
+from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, fold_case
-from worker.preflight.findings import Finding, Level, Verdicts, name_tokens
+from worker.pingone.wire import is_from_pingone
+from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otps import Seed
 
+T = TypeVar("T")
+
+# Seconds for which a read waits until the fleet has a slot for it.
+LONGEST_WAIT = 60.0
+_WAITING_FOR_SLOTS = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(SlotTooFar) & tenacity.retry_if_not_exception_type(PaceOutOfReach),
+    wait=tenacity.wait_exception(lambda far: far.wait if isinstance(far, SlotTooFar) else 0.0),
+    stop=lambda state: state.idle_for + state.upcoming_sleep > LONGEST_WAIT,
+    reraise=True,
+)
 # What PingOne sends for a new device where a policy says nothing of it.
 NOTIFIES_BY_DEFAULT = "EMAIL_THEN_SMS"
 NO_NOTIFICATION = "NONE"
@@ -29,6 +50,99 @@ NO_NOTIFICATION = "NONE"
 LARGEST_CLOCK_OFFSET = 60.0
 # The smallest OATHBULK_OTP_POST_BUDGET: a token that is out of step needs OTP 1 and OTP 2.
 FEWEST_POSTS = 2
+
+
+class TenantCheck:
+    """Asks PingOne about a shipment. What a read does not tell is not known, and stops nothing. `switches`: what may be
+    created in the tenant."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        environment: Environment,
+        settings: Settings,
+        switches: Switches = NO_SWITCHES,
+        on_progress: OnProgress = tell_nobody,
+    ) -> None:
+        self._reads = reads
+        self._environment = environment
+        self._settings = settings
+        self._switches = switches
+        self._on_progress = on_progress
+        self._max_devices: int | None = None
+        # Whether PingOne itself answered any read, and what came instead, last.
+        self._was_answered = False
+        self._foreign: PingOneError | None = None
+        self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
+
+    def add_to(self, report: Report, known: ResyncKnowledge, measure_clock: Callable[[], float]) -> None:
+        """Add what PingOne tells to a report. Raises NotDelivered, CredentialsRefused, PaceOutOfReach: then nothing can
+        be asked; and NotPingOne where reads were answered, and none of them by PingOne itself."""
+        reads, verdicts, tell = self._reads, report.verdicts, self._on_progress
+        is_fixed = self._environment.resync_on_first_call is not None
+        report.findings += check_learnt(known, is_fixed=is_fixed)
+        checks: dict[str, Callable[[], list[Finding]]] = {
+            "the clock": lambda: check_clock(measure_clock()),
+            "the license": lambda: self._check_license(report),
+            "the policies": lambda: check_policies(
+                self._read(reads.read_policies),
+                persons=len(verdicts.good),
+                post_budget=self._settings.otp_post_budget,
+                makes_devices=self._switches.may_pair,
+            ),
+            "the MFA settings": self._check_settings,
+            # Before the others, since a token may be another person's, and a person have too many devices.
+            "the users": lambda: check_persons(verdicts, partial(self._read, reads.find_users), tell),
+            "the inventory": lambda: check_inventory(
+                verdicts, list_tokens(reads, self._call, self._make, tell), self._switches
+            ),
+            "the persons' devices": lambda: check_devices(
+                verdicts, partial(self._read, reads.list_devices), max_devices=self._max_devices, on_progress=tell
+            ),
+        }
+        try:
+            for what, check in checks.items():
+                self._ask(report, what, check)
+        finally:
+            report.requests = self._call.requests
+        if self._foreign is not None and not self._was_answered:
+            raise NotPingOne(f"PINGONE_API_URL={self._environment.api_url}", self._foreign)
+
+    def _ask(self, report: Report, what: str, check: Callable[[], list[Finding]]) -> None:
+        """Add the findings of a check; if its read is refused or gets no readable answer, say that this is not
+        known."""
+        try:
+            report.findings += check()
+        except (CredentialsRefused, NotDelivered, PaceOutOfReach):
+            raise
+        except (PingOneError, SlotTooFar) as refused:
+            report.unknown.append(f"{what}: {refused}")
+
+    def _check_license(self, report: Report) -> list[Finding]:
+        capabilities = self._read(self._reads.read_capabilities)
+        report.keep_to_license(capabilities.rates.get(RateGroup.MFA))
+        return check_capabilities(capabilities)
+
+    def _check_settings(self) -> list[Finding]:
+        settings = self._read(self._reads.read_mfa_settings)
+        self._max_devices = settings.max_devices
+        return check_settings(settings)
+
+    def _read(self, read: Callable[..., T], *names: object) -> T:
+        return self._make(partial(read, *names, call=self._call))
+
+    def _make(self, read: Callable[[], T]) -> T:
+        """Make a read, and note whether PingOne itself answers. Raises what the read raises."""
+        try:
+            result = _WAITING_FOR_SLOTS(read)
+        except PingOneError as failure:
+            if is_from_pingone(failure.answer):
+                self._was_answered = True
+            else:
+                self._foreign = failure
+            raise
+        self._was_answered = True
+        return result
 
 
 def check_policies(
@@ -114,7 +228,8 @@ def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> list[Finding]:
         return []
     text = (
         "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
-        " PingOne asks for a second OTP, and up to three OTPs may be lost to learning it. Consider --canary."
+        " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed are"
+        " not. Consider --canary."
     )
     return [Finding("resync_unknown", Level.NOTE, text)]
 
@@ -139,7 +254,7 @@ SAYS = {
 
 def check_persons(verdicts: Verdicts, find_users: FindUsers, on_progress: OnProgress = tell_nobody) -> list[Finding]:
     """Look every named person up, NAMES_PER_REQUEST to a request. Raises what the reads raise."""
-    named = {attribute: _rows_by_name(verdicts.good, attribute) for attribute in UserAttribute}
+    named = _rows_by_name(verdicts.good)
     find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
     for attribute, rows in named.items():
         found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
@@ -164,15 +279,13 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
     return find
 
 
-def _rows_by_name(rows: Sequence[Row], attribute: UserAttribute) -> dict[str, list[Row]]:
-    """The rows whose person is named by this attribute, and by none that is asked before it."""
-    order = list(UserAttribute)
-    named: dict[str, list[Row]] = {}
+def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row]]]:
+    """The rows by the name of their person: the first that they have, in the order of the attributes."""
+    named: dict[UserAttribute, dict[str, list[Row]]] = {attribute: defaultdict(list) for attribute in UserAttribute}
     for row in rows:
-        names = {each: getattr(row, each.column) for each in order}
-        first = next((each for each in order if names[each]), None)
-        if first is attribute:
-            named.setdefault(names[attribute] or "", []).append(row)
+        names = [(attribute, name) for attribute in named if (name := getattr(row, attribute.column))]
+        for attribute, name in names[:1]:
+            named[attribute][name].append(row)
     return named
 
 

@@ -14,7 +14,7 @@ from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import crontab
 from kombu.exceptions import OperationalError
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 
 log = structlog.get_logger()
 

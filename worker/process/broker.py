@@ -56,7 +56,7 @@ class LastingAMQP(AMQP):  # type: ignore[misc]
     Connection = LastingConnection
 
 
-class Room(virtual.QoS):
+class FetchingRoom(virtual.QoS):
     """How many messages more a worker may have. It fetches where there is room for half of them at least, or for any a
     moment later, and is told so: it sleeps, while the threads that make room work."""
 
@@ -84,7 +84,7 @@ class FetchingChannel(Channel):
         super().__init__(*arguments, **options)
         self.fetched_at = monotonic()
         if not self.ack_emulation:
-            self.QoS = Room
+            self.QoS = FetchingRoom
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], object], *rest: Any, **more: Any

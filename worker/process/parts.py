@@ -1,4 +1,4 @@
-"""The parts that commands and workers have in common, and those of an undo. All parts of a process are put together
+"""The parts that commands and workers have in common. All parts of a process are put together
 here and in `worker_parts`, and nowhere else.
 
 Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
@@ -17,10 +17,8 @@ import redis
 from models.encrypted import Keyring
 from worker.audit import Actor
 from worker.batches.commands import Batches, PaceCommands
-from worker.batches.imports import Imports
-from worker.batches.inventory import Inventory
-from worker.batches.revocation import Revocation
-from worker.batches.undo import Undo, UndoCheck
+from worker.batches.tokens import Tokens
+from worker.batches.undo import Undo
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.config.sources import load_environment
@@ -87,21 +85,8 @@ class Parts:
         return Clients(self.settings, self.paces, self.environments.reread)
 
     @part
-    def inventory(self) -> Inventory:
-        return Inventory(self.database, self.keyring, self.clients)
-
-    @part
-    def imports(self) -> Imports:
-        return Imports(
-            self.database,
-            self.keyring,
-            self.clients,
-            self.inventory,
-            self.wait,
-            most_tokens=self.settings.tuning.tokens_per_import,
-            send_within=self.settings.tuning.send_within,
-            answer_within=self.settings.tuning.over_after,
-        )
+    def tokens(self) -> Tokens:
+        return Tokens(self.database, self.keyring, self.clients, self.wait, self.settings.tuning)
 
     def wait(self, seconds: float) -> None:
         """Wait so many seconds, or until this process stops."""
@@ -118,36 +103,16 @@ class Parts:
         """Commands on the paces of licenses, as this actor gives them."""
         return PaceCommands(self.database, actor)
 
-
-class UndoParts(Parts):
-    """Builds the parts of a process that undoes batches."""
-
-    @part
-    def undo_check(self) -> UndoCheck:
-        return UndoCheck(self.database, self.settings)
-
     def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
         """The undo of batches of this environment, as this actor commands it."""
-        revocation = Revocation(
-            self.database,
-            self.keyring,
-            self.clients,
-            environment.as_importer(),
-            self.wait,
-            on_progress,
-            most_tokens=self.settings.tuning.tokens_per_import,
-            send_within=self.settings.tuning.send_within,
-            answer_within=self.settings.tuning.over_after,
-        )
         return Undo(
             self.database,
+            self.keyring,
             self.clients,
             environment,
             self.settings,
             actor,
-            self.undo_check,
-            revocation,
-            self.imports,
+            self.tokens,
             self.wait,
             on_progress,
         )

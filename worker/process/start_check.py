@@ -21,7 +21,7 @@ from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated, read_revision, refuse_older
 from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Processes, Sickness, count_well
 from worker.leases.queue import has_pending
-from worker.observability.log_interval import LogInterval
+from worker.observability.progress import LogInterval
 from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
@@ -60,66 +60,58 @@ def find_fault(database: Database) -> str | None:
     return None
 
 
-class StartCheck:
-    """Asks PingOne with the credentials and the network of this process, before it takes a message. `deadline` of each
-    request in seconds."""
+def end_if_unfit(
+    database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
+) -> None:
+    """Ask PingOne with the credentials and the network of this process, before it takes a message, and write down that
+    it lives; end it with one line if others are well and it is not. `deadline` of each request in seconds. Where the
+    database is away, or no other process is well, it begins as it is."""
+    try:
+        processes.show_life()
+        sickness = _find_sickness(database, processes.name, environments, clients, deadline)
+        is_spared = sickness is None or not processes.fall_sick(sickness)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return
+    if sickness is not None and not is_spared:
+        # Celery has no console of ours, and its log may go elsewhere.
+        print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(FAILS_ALONE)
 
-    def __init__(
-        self, database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
-    ) -> None:
-        self._database = database
-        self._processes = processes
-        self._environments = environments
-        self._clients = clients
-        self._deadline = deadline
 
-    def end_if_unfit(self) -> None:
-        """Write down that this process lives; end it with one line if others are well and it is not. Where the database
-        is away, or no other process is well, it begins as it is."""
+def _find_sickness(
+    database: Database, me: str, environments: Environments, clients: Clients, deadline: float
+) -> Sickness | None:
+    """Try what a first record would need, in each environment with work; None if all goes well, or not for others
+    either."""
+    with database.reading() as connection:
+        if count_well(database, connection) < 2:
+            return None
+        has_work = Batch.state != BatchState.CANCELLED, has_pending()
+        names = connection.scalars(select(Batch.environment).where(*has_work).distinct()).all()
+    for name in names:
         try:
-            self._processes.show_life()
-            sickness = self._find_sickness()
-            is_spared = sickness is None or not self._processes.fall_sick(sickness)
-        except Exception as error:
-            if not is_away(error):
-                raise
-            return
-        if sickness is not None and not is_spared:
-            # Celery has no console of ours, and its log may go elsewhere.
-            print(f"oathbulk: this worker fails where others do not: {sickness.detail}", file=sys.stderr, flush=True)  # noqa: T201
-            sys.exit(FAILS_ALONE)
+            environment = environments.get(name)
+            clients.access_tokens(environment).get()
+            measure_drift(environment, deadline=deadline)
+        except ConfigError as error:
+            return Sickness(PauseReason.ENVIRONMENT, str(error))
+        except CredentialsRefused:
+            return Sickness(PauseReason.CREDENTIALS, PAUSE_CURES[PauseReason.CREDENTIALS])
+        except (NotDelivered, OutcomeUnknown) as error:
+            with database.reading() as connection:
+                if _are_others_answered(database, connection, me):
+                    return Sickness(NETWORK, explain_hold(error))
+    return None
 
-    def _find_sickness(self) -> Sickness | None:
-        """Try what a first record would need, in each environment with work; None if all goes well, or not for others
-        either."""
-        with self._database.reading() as connection:
-            if count_well(self._database, connection) < 2:
-                return None
-            has_work = Batch.state != BatchState.CANCELLED, has_pending()
-            names = connection.scalars(select(Batch.environment).where(*has_work).distinct()).all()
-        for name in names:
-            try:
-                environment = self._environments.get(name)
-                self._clients.access_tokens(environment).get()
-                measure_drift(environment, deadline=self._deadline)
-            except ConfigError as error:
-                return Sickness(PauseReason.ENVIRONMENT, str(error))
-            except CredentialsRefused:
-                return Sickness(PauseReason.CREDENTIALS, PAUSE_CURES[PauseReason.CREDENTIALS])
-            except (NotDelivered, OutcomeUnknown) as error:
-                with self._database.reading() as connection:
-                    if self._are_others_answered(connection):
-                        return Sickness(NETWORK, explain_hold(error))
-        return None
 
-    def _are_others_answered(self, connection: Connection) -> bool:
-        """Whether PingOne has answered another process in the last half minute."""
-        lately = AttemptLine.ended_at > self._database.now(-GONE_AFTER)
-        lines = select(AttemptLine.worker, AttemptLine.correlation_id, lately.label("is_late"))
-        latest = connection.execute(lines.order_by(AttemptLine.id.desc()).limit(_LATEST)).all()
-        return any(
-            line.is_late and line.correlation_id and line.worker not in (None, self._processes.name) for line in latest
-        )
+def _are_others_answered(database: Database, connection: Connection, me: str) -> bool:
+    """Whether PingOne has answered another process in the last half minute."""
+    lately = AttemptLine.ended_at > database.now(-GONE_AFTER)
+    lines = select(AttemptLine.worker, AttemptLine.correlation_id, lately.label("is_late"))
+    latest = connection.execute(lines.order_by(AttemptLine.id.desc()).limit(_LATEST)).all()
+    return any(line.is_late and line.correlation_id and line.worker not in (None, me) for line in latest)
 
 
 class AwayLines(logging.Filter):

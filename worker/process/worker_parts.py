@@ -12,21 +12,19 @@ from worker.batches.long_list import Turns
 from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import ConfigError, Settings
-from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
+from worker.dispatch import Broker, Dispatcher
 from worker.fleet import NETWORK, Fitness, Processes, Sickness, name_this_process
-from worker.leases.queue import Queue, RecordTimes
+from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.notices.notifier import Notifier, make_notifier
+from worker.notices.outbox import Notifier, make_notifier
 from worker.process.part import part
 from worker.process.parts import Parts
-from worker.process.start_check import StartCheck
-from worker.records.activation import Activation
-from worker.records.outcome import WORKER_ENDS, fail_if_dead_letter
+from worker.records import WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
-from worker.tenants import FixedResync, LearntResync, Resync
+from worker.tenants import LearntResync, Resync
 
 
 class Activations:
@@ -93,19 +91,13 @@ class WorkerParts(Parts):
     def fitness(self) -> Fitness:
         return Fitness(self.processes)
 
-    @part
-    def start_check(self) -> StartCheck:
-        return StartCheck(
-            self.database, self.processes, self.environments, self.clients, self.settings.tuning.call_deadline
-        )
-
     def handle_failing_alone(self, why: str) -> None:
         """End this process, where others reach PingOne."""
         self.fitness.fall_sick(Sickness(NETWORK, why))
 
     @part
     def upkeep(self) -> Upkeep:
-        return Upkeep(self.database, thresholds(self.settings))
+        return Upkeep(self.database, Thresholds(**self.settings.tuning.breaker))
 
     @part
     def consequences(self) -> Consequences:
@@ -114,7 +106,7 @@ class WorkerParts(Parts):
     @part
     def replays(self) -> Batches:
         """Commands on batches, as the replay schedule gives them."""
-        return self.batches(the_schedule(self.settings))
+        return Batches(self.database, the_schedule(self.settings))
 
     def replay_by_schedule(self) -> None:
         """Replay the dead letters that time alone may mend. Without a schedule nothing is: the message is not beat's
@@ -143,7 +135,7 @@ class WorkerParts(Parts):
 
     def _make_resync(self, environment: Environment) -> Resync:
         if environment.resync_on_first_call is not None:
-            return FixedResync(environment.resync_on_first_call)
+            return Resync(environment.resync_on_first_call)
         return LearntResync(
             self.database, environment.environment_id, the_worker(self.settings), self.upkeep.end_trials
         )
@@ -156,8 +148,7 @@ class WorkerParts(Parts):
             self.clients,
             Turns(self.database, self._only_batch),
             People(self.database, self.settings.tuning.names_per_request),
-            self.inventory,
-            self.imports,
+            self.tokens,
             Failures(self.consequences, longest_hold=self.settings.tuning.longest_hold),
             self.upkeep,
             self.wait,
@@ -174,11 +165,12 @@ class WorkerParts(Parts):
 
     @part
     def notifier(self) -> Notifier:
-        def license_of(name: str, environment_id: str) -> str:
-            return self.environments.license_of(name) or environment_id
-
         return make_notifier(
-            self.settings, self.database, license_of, self.stopping.is_set, only_batch=self._only_batch
+            self.settings,
+            self.database,
+            lambda name, environment_id: self.environments.license_of(name) or environment_id,
+            self.stopping.is_set,
+            only_batch=self._only_batch,
         )
 
     @part
@@ -188,40 +180,17 @@ class WorkerParts(Parts):
     @part
     def dispatcher(self) -> Dispatcher:
         """One dispatcher for all ticks: otherwise most of a tick's time would go into building its statements."""
-        settings = self.settings
         return Dispatcher(
             self.database,
             self.queue,
             self._broker,
-            settings,
-            workload=Workload(
-                self.database,
-                self.queue,
-                self.environments,
-                self.paces,
-                self.consequences,
-                only_batch=self._only_batch,
-            ),
-            upkeep=self.upkeep,
-            pace_memory=self.pace_memory,
-            processes=self.processes,
-            clock_watch=self.clock_watch,
-            record_times=RecordTimes(
-                self.database,
-                lease=settings.tuning.lease,
-                queue_lease=settings.tuning.queue_lease,
-                over_after=settings.tuning.over_after,
-            ),
+            self.settings,
+            self.environments,
+            self.paces,
+            self.consequences,
+            self.upkeep,
+            self.pace_memory,
+            self.processes,
+            self.clock_watch,
+            only_batch=self._only_batch,
         )
-
-
-def thresholds(settings: Settings) -> Thresholds:
-    """When the breaker pauses a batch."""
-    return Thresholds(
-        forbidden=settings.tuning.breaker_forbidden,
-        devices_gone=settings.tuning.breaker_devices_gone,
-        refused=settings.tuning.breaker_refused,
-        refused_share=settings.tuning.breaker_refused_share,
-        spent=settings.tuning.breaker_spent,
-        unanswered=settings.tuning.breaker_unanswered,
-    )

@@ -16,17 +16,17 @@ from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.person import NAMES
-from models.reason import NEEDS_MENDING, PauseReason, Reason
+from models.reason import NEEDS_MENDING, PASSING, PauseReason, Reason
 from models.record import Record, all_posts
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import FINAL, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import find_batch
-from worker.batches.judgement import find_silence, was_answered
+from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.replay import is_replayable
+from worker.leases.commands import is_replayable
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds
@@ -46,6 +46,12 @@ OLD_AFTER, GONE_AFTER = 20, 24
 UNLISTED_PART = 0.35
 # From this part of the license's rate on, a batch is held back by that rate and by nothing else.
 AT_CEILING_FROM = 0.8
+
+# Who reads again and again how all batches stand rests for so many times as long as it took: that takes a hundredth of
+# the time.
+REST = 100.0
+# Seconds of such a rest at most.
+LONGEST_REST = 60.0
 
 # Sums over the records of a batch that its status shows as they are.
 _SHOWN = ("unproved", "imported", "paired", "resynced", "attempts", "otp_posts", "requests", "rate_limited")
@@ -191,6 +197,11 @@ class BatchStatus:
         return self.rehearsal.write(command) if self.rehearsal else command
 
     @property
+    def waits_for_a_person(self) -> bool:
+        """Whether it is paused until a person lets it go on."""
+        return self.state == BatchState.PAUSED and self.reason not in PASSING
+
+    @property
     def stall(self) -> Stall | None:
         """Why due work does not move; None while it moves, or has not moved for a short time only."""
         fleet = replace(self.fleet, hold=str(self.hold) if self.hold else None, rehearsal=self.rehearsal)
@@ -326,18 +337,17 @@ def read_statuses(
 ) -> list[BatchStatus]:
     """Read how this batch stands, or all of them, the latest first. Raises UnknownBatch."""
     with database.reading() as connection:
-        return read_in(database, connection, name, license_of)
+        # Asked for by itself, so that an unknown name is told what others there are.
+        one = () if name is None else (Batch.id == find_batch(connection, name, Batch.id, may_be_purged=True).id,)
+        return read_in(database, connection, license_of, *one)
 
 
 def read_in(
-    database: Database, connection: Connection, name: str | None, license_of: LicenseOf = take_environment_for_license
+    database: Database, connection: Connection, license_of: LicenseOf, *conditions: ColumnElement[bool]
 ) -> list[BatchStatus]:
-    """Read the same within the caller's transaction."""
+    """Read how the batches that fulfil these conditions stand, the latest first, within the caller's transaction."""
     columns = (Batch.__table__, database.now().label("now"), _FAILED_AT.label("failed_at"))
-    if name is None:
-        batches = connection.execute(select(*columns).order_by(Batch.id.desc())).all()
-    else:
-        batches = [find_batch(connection, name, *columns, may_be_purged=True)]
+    batches = connection.execute(select(*columns).where(*conditions).order_by(Batch.id.desc())).all()
     counted = count_records(database, connection, batches)
     processes = read_processes(database, connection)
     return [

@@ -20,13 +20,9 @@ from models.pace import LicensePace
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.pace.known_pace import KnownPace, read_pace
-from worker.reports.facts import BatchStatus
+from worker.reports.facts import LONGEST_REST, REST, BatchStatus
 from worker.reports.stall import Fleet
 
-# How the batches stand is read again after so many times as long as it took: that takes a hundredth of the time.
-REST = 100.0
-# Seconds after which it is read again at the latest.
-LONGEST_REST = 60.0
 # The upper bounds of the histogram's buckets, in milliseconds; what took longer is in one more.
 BOUNDS = (50, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000, 20_000, 60_000)
 # The last so many ids are read again each time. A line is committed a moment after it took its id, and lines with
@@ -81,7 +77,7 @@ class AttemptCounter:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Scrape:
     """All that is read at once."""
 
     statuses: Sequence[BatchStatus]
@@ -114,7 +110,7 @@ class MetricsReader:
         self._again_at: float | None = None
         self._attempts = AttemptCounter()
 
-    def read(self) -> Reading:
+    def read(self) -> Scrape:
         """Read everything. Raises DBAPIError."""
         began = self._clock()
         if self._again_at is None or began >= self._again_at:
@@ -130,7 +126,7 @@ class MetricsReader:
             names = {batch.environment_id: batch.environment for batch in batches}
             attempts = self._attempts.read(connection)
             fleet = Fleet(read_processes(self._database, connection))
-        return Reading(
+        return Scrape(
             statuses=self._statuses,
             attempts=attempts,
             batch_names={batch.id: (batch.name, batch.environment) for batch in batches},

@@ -8,8 +8,8 @@ Then the pause began at some moment after the last token that was settled before
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,19 +37,12 @@ _OVER = ("finished", BatchState.CANCELLED)
 _ENDING = (Action.RESUME, Action.REPLAY, Action.CANCEL)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A line of the audit about a batch."""
-
-    at: datetime
-    actor: str
-    action: str
-    ticket: str | None
-    facts: Mapping[str, Any]
+# A line of the audit about a batch.
+Command = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class BatchOrigin:
     """Where a batch comes from: its file and its list of who gets what, if there was one, each with the SHA-256 of its
     bytes; who loaded it, when, and on which ticket. What the audit tells is None where it has no line of the load."""
 
@@ -62,15 +55,6 @@ class Origin:
     ticket: str | None
     list_file: str | None = None
     list_sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """`moments`: times in ascending order, each with the number of tokens that were active by then. `settled`: when the
-    last token of each span was settled, as seconds since 1970 in ascending order."""
-
-    moments: tuple[tuple[datetime, int], ...] = ()
-    settled: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +71,9 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Tokens that are active now, by the time at which they became so: `moments` are times with the number of tokens
-    that were active by then. `until` is when the last token was settled; while some are not, when this was read."""
+    """Tokens that are active now, by the time at which they became so, since the batch was loaded: `moments` are times
+    with the number of tokens that were active by then. `until` is when the last token was settled; while some are not,
+    when this was read."""
 
     since: datetime
     until: datetime
@@ -101,7 +86,7 @@ class Overview:
     """How a batch came to be as it is."""
 
     timeline: Timeline
-    origin: Origin
+    origin: BatchOrigin
     # What was commanded, the oldest first.
     commands: tuple[Command, ...]
 
@@ -110,20 +95,26 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
     """Read the rest of what is told of the batch whose status this is. Raises UnknownBatch."""
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
-        commands = tuple(
-            Command(line.at, line.actor, line.action, line.ticket, dict(line.facts))
-            for line in audit.read(connection, status.name)
+        commands = tuple(audit.read(connection, status.name))
+        moments, settled = read_curve(database, connection, batch.id)
+        timeline = Timeline(
+            since=status.created_at,
+            until=datetime.fromtimestamp(settled[-1], UTC) if status.state in _OVER and settled else status.read_at,
+            moments=moments,
+            pauses=tuple(find_pauses(commands, settled, status)),
         )
-        timeline = make_timeline(read_curve(database, connection, batch.id), commands, status)
         return Overview(timeline, describe_origin(batch, commands), commands)
 
 
-def read_curve(database: Database, connection: Connection, batch_id: int) -> Curve:
-    """Read the curve of a batch; an empty one while no token is settled."""
+def read_curve(
+    database: Database, connection: Connection, batch_id: int
+) -> tuple[tuple[tuple[datetime, int], ...], list[float]]:
+    """Read the curve of a batch: times in ascending order, each with the number of tokens that were active by then; and
+    when the last token of each span was settled, as seconds since 1970. Both are empty while no token is settled."""
     mine = (Record.batch_id == batch_id, _AT.is_not(None))
     first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*mine)).one()
     if first is None:
-        return Curve()
+        return (), []
     width = max((last - first).total_seconds(), 1e-3) / SPANS
     span = cast(_seconds_since(database, first) / width, Integer)
     counted = (
@@ -142,7 +133,7 @@ def read_curve(database: Database, connection: Connection, batch_id: int) -> Cur
         if count:
             active += count
             moments.append((active_at, active))
-    return Curve(tuple(moments), settled)
+    return tuple(moments), settled
 
 
 def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]:
@@ -152,18 +143,6 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
         return type_coerce((func.julianday(_AT) - func.julianday(since)) * 86400.0, Float)
     # extract() gives an exact decimal, with which a database divides a million times more slowly.
     return type_coerce(func.date_part("epoch", _AT - since), Float)
-
-
-def make_timeline(curve: Curve, commands: Sequence[Command], status: BatchStatus) -> Timeline:
-    """The timeline of a batch since it was loaded: up to the last token that was settled, or until now while the batch
-    is not finished."""
-    is_over = status.state in _OVER and curve.settled
-    return Timeline(
-        since=status.created_at,
-        until=datetime.fromtimestamp(curve.settled[-1], UTC) if is_over else status.read_at,
-        moments=curve.moments,
-        pauses=tuple(find_pauses(commands, curve.settled, status)),
-    )
 
 
 def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[Pause]:
@@ -206,17 +185,13 @@ def _find_last_before(settled: Sequence[float], at: datetime) -> datetime | None
     return datetime.fromtimestamp(settled[place - 1], at.tzinfo) if place else None
 
 
-def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> Origin:
+def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -> BatchOrigin:
     """Say where the batch comes from. `commands`: those for it, with that of its load."""
     load = next((each for each in commands if each.action == Action.LOAD), None)
     facts = load.facts if load else {}
-    sha256 = facts.get("sha256")
-    if (batch.may_pair or batch.may_import) and sha256 == batch.file_sha256:
-        # A line of before, in which files and switches have one digest together, with which no file can be compared.
-        sha256 = None
-    return Origin(
+    return BatchOrigin(
         file=batch.file,
-        sha256=sha256,
+        sha256=facts.get("sha256"),
         environment=batch.environment,
         environment_id=batch.environment_id,
         loaded_at=batch.created_at,

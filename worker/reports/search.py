@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Integer, String, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, String, and_, cast, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from models.batch import Batch
@@ -52,47 +51,40 @@ class NotKept(Exception):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedLine:
-    """A row that was refused: where it stands, which token it is if that is known, and why, with the cure."""
-
-    batch: str
-    file: str
-    row_number: int
-    environment: str
-    environment_id: str
-    serial_number: str | None
-    reason: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"Row {self.row_number} of {self.batch} was refused: {self.detail}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as `oathbulk show --json` prints it."""
-        return {
-            "batch": self.batch,
-            "row": self.row_number,
-            "file": self.file,
-            "status": REFUSED,
-            "reason": self.reason,
-            "meaning": self.detail,
-            "serial_number": self.serial_number,
-        }
+# A row as it was read, with its columns by their names.
+Read = Row[*tuple[Any, ...]]
 
 
-_PLAIN = (RefusedRow.row_number, RefusedRow.environment_id, RefusedRow.serial_number)
-_LINE = (*_PLAIN, RefusedRow.reason, RefusedRow.detail, Batch.name.label("batch"), Batch.file, Batch.environment)
+def row_to_json(read: Read) -> dict[str, Any]:
+    """Write the columns of a row for JSON, with times as ISO 8601 has them."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in read._mapping.items()}
 
 
-def read_refused(
-    connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None
-) -> Iterator[RefusedLine]:
+def refused_to_json(line: Read) -> dict[str, Any]:
+    """Write a row that was refused as `oathbulk show --json` prints it."""
+    return {
+        "batch": line.batch,
+        "row": line.row_number,
+        "file": line.file,
+        "status": REFUSED,
+        "reason": line.reason,
+        "meaning": line.detail,
+        "serial_number": line.serial_number,
+    }
+
+
+# Of a row that was refused: where it stands, which token it is if that is known, and why, with the cure.
+_REFUSED = (
+    *(Batch.name.label("batch"), Batch.file, RefusedRow.row_number, Batch.environment, RefusedRow.environment_id),
+    *(RefusedRow.serial_number, RefusedRow.reason, RefusedRow.detail),
+)
+
+
+def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit: int | None = None) -> Sequence[Read]:
     """Read the refused rows that fulfil the conditions: those of the latest batch first, in the order of its file."""
-    listed = select(*_LINE).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
+    listed = select(*_REFUSED).join(Batch, Batch.id == RefusedRow.batch_id).where(*conditions)
     ordered = listed.order_by(RefusedRow.batch_id.desc(), RefusedRow.row_number).limit(limit)
-    for row in connection.execute(ordered):
-        yield RefusedLine(**row._mapping)
+    return connection.execute(ordered).all()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,34 +99,9 @@ class Sought:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A record that was found. `at`: when it took its final status; for a pending one, when it is due; else None."""
-
-    record: int
-    serial_number: str
-    batch: str
-    row: int
-    environment: str
-    user_id: str
-    username: str | None
-    email: str | None
-    external_id: str | None
-    device_id: str
-    lot: str | None
-    status: str
-    reason: str | None
-    scheduled_at: datetime
-    finalized_at: datetime | None
-
-    @property
-    def user(self) -> str:
-        """The name by which a person knows the user best."""
-        return next(filter(None, (getattr(self, name) for name in NAMES)), self.user_id)
-
-    def to_json(self) -> dict[str, Any]:
-        finalized_at = self.finalized_at and self.finalized_at.isoformat()
-        return asdict(self) | {"scheduled_at": self.scheduled_at.isoformat(), "finalized_at": finalized_at}
+def name_user(found: Read) -> str:
+    """Choose the name by which a person knows the user of a record best; else the user's id."""
+    return str(next(filter(None, (getattr(found, name) for name in NAMES)), found.user_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +110,10 @@ class Findings:
     serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
     listed. `refused`: rows that were refused and are like that; nothing but their serial numbers is known."""
 
-    found: list[Found]
+    found: Sequence[Read]
     more: int
     is_by_serial_number: bool = False
-    refused: list[RefusedLine] = field(default_factory=list)
+    refused: Sequence[Read] = ()
 
     def name_only_token(self) -> str | None:
         """Name the token that all of these are of, by a record's number, or its serial number if none of its rows
@@ -155,14 +122,17 @@ class Findings:
         tokens |= {(line.environment, line.serial_number or "") for line in self.refused}
         if self.more or len(tokens) != 1:
             return None
-        return f"#{self.found[0].record}" if self.found else self.refused[0].serial_number
+        if self.found:
+            return f"#{self.found[0].record}"
+        ((_, serial_number),) = tokens
+        return serial_number or None
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "found": [each.to_json() for each in self.found],
+            "found": list(map(row_to_json, self.found)),
             "more": self.more,
             "is_by_serial_number": self.is_by_serial_number,
-            "refused": [line.to_json() for line in self.refused],
+            "refused": list(map(refused_to_json, self.refused)),
         }
 
 
@@ -184,19 +154,6 @@ def count_others(database: Database, text: str) -> int:
     )
     with database.reading() as connection:
         return connection.scalar(longer.where(_serial_begins(connection, text))) or 0
-
-
-def find_known_beginning(connection: Connection, text: str) -> str:
-    """Find the longest beginning of the text with which a serial number begins too; empty if none does."""
-    if not SERIAL.fullmatch(text):
-        return ""
-
-    def is_unknown(length: int) -> bool:
-        known = select(Record.id).where(_serial_begins(connection, text[:length]), is_of_kept_batch())
-        return connection.scalar(known.limit(1)) is None
-
-    # What is longer than an unknown beginning is unknown, too.
-    return text[: bisect_left(range(1, len(text) + 1), x=True, key=is_unknown)]
 
 
 def _serial_begins(connection: Connection, text: str) -> ColumnElement[bool]:
@@ -228,7 +185,7 @@ def _add_refused(connection: Connection, findings: Findings, sought: Sought, lim
     if sought.text is not None:
         conditions.append(RefusedRow.serial_number.istartswith(sought.text, autoescape=True))
     total = connection.scalar(select(func.count()).select_from(RefusedRow).where(*conditions)) or 0
-    refused = list(read_refused(connection, *conditions, limit=limit - len(findings.found))) if total else []
+    refused = read_refused(connection, *conditions, limit=limit - len(findings.found)) if total else ()
     return replace(findings, refused=refused, more=findings.more + total - len(refused))
 
 
@@ -264,23 +221,22 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> Findings:
     """Read the records that fulfil the condition, `limit` of them at most, and count the others."""
+    columns = ("device_id", "lot", "status", "reason", "scheduled_at", "finalized_at")
     listed = (
         select(
             Record.id.label("record"),
-            Record.row_number.label("row"),
+            Record.serial_number,
             Batch.name.label("batch"),
+            Record.row_number.label("row"),
             Batch.environment,
-            *(getattr(Record, name) for name in ("serial_number", "device_id", "lot", "status", "reason")),
-            *(getattr(Record, name) for name in PERSON),
-            Record.scheduled_at,
-            Record.finalized_at,
+            *(getattr(Record, name) for name in (*PERSON, *columns)),
         )
         .join(Batch, Batch.id == Record.batch_id)
         .where(condition)
         .order_by(Record.batch_id.desc(), Record.row_number)
         .limit(limit)
     )
-    found = [Found(**row._mapping) for row in connection.execute(listed)]
+    found = connection.execute(listed).all()
     if len(found) < limit:
         return Findings(found, 0)
     count = connection.scalar(select(func.count().cast(Integer)).select_from(Record).where(condition)) or 0
@@ -300,9 +256,16 @@ def spell_serial_number(text: str) -> list[str]:
 def find_tokens(connection: Connection, text: str) -> list[Token]:
     """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
     environments, spellings = list_environment_ids(connection), spell_serial_number(text)
-    has_serial_number = and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
-    found = _select_tokens(connection, has_serial_number)
-    if found := found + _select_refused_tokens(connection, environments, spellings, found):
+    found = _select_tokens(
+        connection, and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
+    )
+    # Those of which nothing but refused rows is there are added.
+    token = (RefusedRow.environment_id, RefusedRow.serial_number)
+    refused = select(*token).where(token[0].in_(environments), token[1].in_(spellings)).distinct()
+    found += [
+        known for row in connection.execute(refused) if (known := (row.environment_id, row.serial_number)) not in found
+    ]
+    if found:
         return found
     if _WHOLE_ID.fullmatch(text.lower()):
         return _select_tokens(connection, Record.device_id == text.lower())
@@ -319,19 +282,6 @@ def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> li
         .order_by(func.max(Record.id))
     )
     return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
-
-
-def _select_refused_tokens(
-    connection: Connection, environments: Sequence[str], spellings: Sequence[str], known: Sequence[Token]
-) -> list[Token]:
-    """Find the tokens with these serial numbers of which nothing but refused rows is there: that are not known."""
-    tokens = (
-        select(RefusedRow.environment_id, RefusedRow.serial_number)
-        .where(RefusedRow.environment_id.in_(environments), RefusedRow.serial_number.in_(spellings))
-        .distinct()
-    )
-    found = [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
-    return [token for token in found if token not in known]
 
 
 def is_in_range(text: str) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason, Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
-from worker.leases.replay import NotReplayed, Why
+from worker.leases.commands import NotReplayed, Why
 from worker.observability.counting import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from worker.batches.hours import OutOfHours
     from worker.batches.mending import Mended
     from worker.reports.overview import Command, Timeline
-    from worker.reports.search import Sought
+    from worker.reports.search import Read, Sought
 
 
 # Characters: what a terminal of 80 columns leaves beside a count of five digits and the longest reason.
@@ -150,10 +150,9 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
 def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
     """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
     elsewhere may go on with it."""
-    waits_for_a_person = status.state == "paused" and status.reason not in PASSING
     if not status.left:
         return describe_outlook(status)
-    if waits_for_a_person:
+    if status.waits_for_a_person:
         resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
         return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
     nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"
@@ -326,6 +325,11 @@ def list_dead_letters(status: BatchStatus) -> list[tuple[str, int, str]]:
 def list_refused(status: BatchStatus) -> list[tuple[str, int, str]]:
     """List the same of the refused rows, as far as they are known."""
     return [(reason, number, FAULT_CURES[RowFault(reason)]) for reason, number in (status.refused or {}).items()]
+
+
+def describe_refused(line: Read) -> str:
+    """Say which row was refused, and why, with the cure."""
+    return f"Row {line.row_number} of {line.batch} was refused: {line.detail}"
 
 
 def count_active(active: int, rows: int) -> str:

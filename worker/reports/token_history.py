@@ -1,111 +1,53 @@
-"""The history of one token, read from the database: every record of its serial number in all batches, the attempts of
-each, and the rows with it that were refused. Nothing secret is in it: neither an OTP nor a seed."""
+"""The history of one token: every record of its serial number in all batches, the attempts of each, and the rows with
+it that were refused; and what is said of it: how its records stand, what each attempt sent and what came back, what
+happens next if nobody does anything, and the command that a person may type. Nothing secret is in it: neither an OTP
+nor a seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from shlex import quote
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, and_, func, select
 
-from models.attempt import AttemptLine
-from models.batch import Batch
-from models.reason import Reason, find_cure
+from models.attempt import AttemptLine, Outcome
+from models.batch import Batch, BatchState
+from models.person import NAMES, PERSON
+from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
 from models.record import Record
-from models.record_states import OtpState
-from models.refused_row import RefusedRow
+from models.record_states import OtpState, Status
+from models.refused_row import REFUSED, RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.replay import is_replayable
+from worker.leases.commands import is_replayable
+from worker.observability.counting import count_things, format_duration, format_moment
+from worker.observability.escaping import escape_line
 from worker.pace.known_pace import Hold, read_pace
+from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.facts import take_environment_for_license
-from worker.reports.search import RefusedLine, Token, find_known_beginning, find_tokens, read_refused
-from worker.reports.stall import Fleet
+from worker.reports.search import Read, Token, find_tokens, read_refused, refused_to_json, row_to_json
+from worker.reports.sentences import write_export, write_mend
+from worker.reports.stall import Cause, Fleet, explain_stall
+from worker.rules.hours import format_time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastAttempt:
-    """One line of the table of attempts: one try under a lease, and PingOne's last answer to it."""
-
-    number: int
-    ended_at: datetime
-    outcome: str
-    reason: str | None
-    http_status: int | None
-    code: str | None
-    detail_code: str | None
-    pingone_error_id: str | None
-    correlation_id: str | None
-    requests: int
-    otp_posts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOfRecord:
-    """The batch of a record: where its file came from, and whether its records may go. `last_row`: while set, only rows
-    up to this one go. `resumes_at`: when a paused batch goes on by itself, if that is known."""
-
-    name: str
-    file: str
-    environment: str
-    environment_id: str
-    state: str
-    reason: str | None = None
-    detail: str | None = None
-    resumes_at: datetime | None = None
-    last_row: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True)
 class PastRecord:
-    """One record of a token. The names are those of `models.record.Record`, where each is explained."""
+    """One record of a token: what was read of it, its batch, and the lines of its attempts, the oldest first. What is
+    read of it is looked up here by the names of `models.record.Record`, where each is explained, and of _DERIVED."""
 
-    id: int
-    batch_id: int
-    row_number: int
-    serial_number: str
-    user_id: str
-    username: str | None
-    email: str | None
-    external_id: str | None
-    device_id: str
-    lot: str | None
-    extra: dict[str, Any] | None
-    is_in_inventory: bool
-    is_token_made: bool
-    is_device_made: bool
-    status: str
-    reason: str | None
-    detail: str | None
-    scheduled_at: datetime
-    lease_until: datetime | None
-    finalized_at: datetime | None
-    otp_type: str
-    has_second_otp: bool
-    otp1_state: str
-    otp1_posts: int
-    otp2_state: str
-    otp2_posts: int
-    posts_forgiven: int
-    requests: int
-    pingone_error_id: str | None
-    correlation_id: str | None
-    # Attempts that count, the one under way among them.
-    counted_attempts: int
-    # Whether its OTPs are made of a seed; else they are a pair.
-    has_seed: bool
-    # Whether its OTPs or its seed are still kept, encrypted.
-    are_otps_kept: bool
-    # Whether a replay would make it go again.
-    is_replayable: bool
-    batch: BatchOfRecord
-    attempts: list[PastAttempt] = field(default_factory=list)
+    read: Read
+    batch: Read
+    attempts: Sequence[Read] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.read, name)
 
     @property
     def meaning(self) -> str | None:
@@ -126,20 +68,22 @@ class PastRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record and its attempts, with names for what is said in words."""
-        facts = _write_times(asdict(self))
-        batch, attempts = facts.pop("batch"), facts.pop("attempts")
+        facts = row_to_json(self.read)
         return {
             "record": facts.pop("id"),
-            "batch": batch["name"],
+            "batch": self.batch.name,
             "row": facts.pop("row_number"),
-            "file": batch["file"],
-            "batch_state": batch["state"],
-            "batch_reason": batch["reason"],
+            "file": self.batch.file,
+            "batch_state": self.batch.state,
+            "batch_reason": self.batch.reason,
             **{name: facts[name] for name in ("status", "reason")},
             "meaning": self.meaning,
             "otps": self.describe_otps(),
             **{name: value for name, value in facts.items() if name not in ("batch_id", "detail")},
-            "attempts": [_write_times(attempt) for attempt in attempts],
+            "attempts": [
+                {name: value for name, value in row_to_json(line).items() if name != "record_id"}
+                for line in self.attempts
+            ],
         }
 
 
@@ -156,7 +100,7 @@ class TokenHistory:
     fleet: Fleet = field(default_factory=Fleet)
     # The hold of all workers of the license; None while there is none.
     hold: Hold | None = None
-    refused: list[RefusedLine] = field(default_factory=list)
+    refused: Sequence[Read] = ()
 
     @property
     def latest(self) -> PastRecord:
@@ -171,13 +115,8 @@ class TokenHistory:
             "environment": self.environment,
             "environment_id": self.environment_id,
             "records": [record.to_json() for record in self.records],
-            "refused": [line.to_json() for line in self.refused],
+            "refused": list(map(refused_to_json, self.refused)),
         }
-
-
-def _write_times(facts: dict[str, Any]) -> dict[str, Any]:
-    """Write the times among these values as text, as ISO 8601 has it."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in facts.items()}
 
 
 def _describe_otp(state: str, posts: int) -> str:
@@ -198,20 +137,23 @@ _DERIVED = {
     "are_otps_kept": Record.otps.is_not(None),
     "is_replayable": func.coalesce(and_(Record.otps.is_not(None), is_replayable()), False),
 }
-_PLAIN = [
-    name for name in PastRecord.__dataclass_fields__ if name not in _DERIVED and name not in ("batch", "attempts")
-]
+_PLAIN = (
+    *("id", "batch_id", "row_number", "serial_number", *PERSON, "device_id", "lot", "extra"),
+    *("is_in_inventory", "is_token_made", "is_device_made", "status", "reason", "detail"),
+    *("scheduled_at", "lease_until", "finalized_at", "otp_type", "has_second_otp"),
+    *("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "posts_forgiven", "requests"),
+    *("pingone_error_id", "correlation_id"),
+)
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
-_ATTEMPT = [getattr(AttemptLine, name) for name in PastAttempt.__dataclass_fields__]
-
-
-# The part of a text that a known beginning has to be at least, to be what was meant: shorter ones list many tokens that
-# have little in common.
-_SHORTEST_PART = 0.5
+_ATTEMPT = (
+    *(AttemptLine.record_id, AttemptLine.number, AttemptLine.ended_at, AttemptLine.outcome, AttemptLine.reason),
+    *(AttemptLine.http_status, AttemptLine.code, AttemptLine.detail_code, AttemptLine.pingone_error_id),
+    *(AttemptLine.correlation_id, AttemptLine.requests, AttemptLine.otp_posts),
+)
 
 
 class UnknownToken(Exception):
-    """No record has this serial number, device id or number; the message says which serial numbers begin like it."""
+    """No record has this serial number, device id or number."""
 
 
 def read_histories(
@@ -225,17 +167,9 @@ def read_histories(
     with database.reading_snapshot() as connection:
         tokens = find_tokens(connection, token.strip())
         if not tokens:
-            raise UnknownToken(_explain_unknown(connection, token.strip()))
+            known_by = "as its serial number, device id or number (written '#123')"
+            raise UnknownToken(f"no record has {token.strip()!r} {known_by}")
         return [_read_history(database, connection, each, license_of) for each in tokens]
-
-
-def _explain_unknown(connection: Connection, token: str) -> str:
-    """Say that a token is not known."""
-    unknown = f"no record has {token!r} as its serial number, device id or number (written '#123')"
-    beginning = find_known_beginning(connection, token)
-    if beginning and len(beginning) >= len(token) * _SHORTEST_PART:
-        return f"{unknown}; serial numbers that begin like it are listed by: oathbulk show {quote(beginning)}"
-    return unknown
 
 
 def _read_history(database: Database, connection: Connection, token: Token, license_of: LicenseOf) -> TokenHistory:
@@ -243,7 +177,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     environment_id, serial_number = token
     records = _read_records(connection, environment_id, serial_number)
     mine = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
-    refused = list(read_refused(connection, *mine))
+    refused = read_refused(connection, *mine)
     environment = records[-1].batch.environment if records else refused[0].environment
     return TokenHistory(
         environment=environment,
@@ -265,41 +199,256 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
         .order_by(Record.id)
     )
     rows = connection.execute(mine).all()
-    batches = _read_batches(connection, {row.batch_id for row in rows})
-    attempts = _read_attempts(connection, [row.id for row in rows])
-    return [PastRecord(**row._mapping, batch=batches[row.batch_id], attempts=attempts.get(row.id, [])) for row in rows]
+    found = connection.execute(select(Batch.__table__).where(Batch.id.in_({row.batch_id for row in rows})))
+    batches = {batch.id: batch for batch in found}
+    lines = select(*_ATTEMPT).where(AttemptLine.record_id.in_([row.id for row in rows]))
+    ordered = connection.execute(lines.order_by(AttemptLine.record_id, AttemptLine.id))
+    attempts = {record_id: list(mine) for record_id, mine in groupby(ordered, key=lambda line: line.record_id)}
+    return [PastRecord(row, batches[row.batch_id], attempts.get(row.id, ())) for row in rows]
 
 
-def _read_batches(connection: Connection, ids: Iterable[int]) -> dict[int, BatchOfRecord]:
-    """Read what is said of these batches."""
-    found = connection.execute(select(Batch.__table__).where(Batch.id.in_(ids)))
-    return {batch.id: _make_batch(batch) for batch in found.all()}
+# Reasons of dead letters for which the attempt does not count, since PingOne did nothing with it.
+_UNCOUNTED = (Reason.STALE_OTP, Reason.ATTEMPTS_SPENT, Reason.FORBIDDEN)
 
 
-def _make_batch(batch: Row[*tuple[Any, ...]]) -> BatchOfRecord:
-    return BatchOfRecord(
-        name=batch.name,
-        file=batch.file,
-        environment=batch.environment,
-        environment_id=batch.environment_id,
-        state=batch.state,
-        reason=batch.reason,
-        detail=batch.detail,
-        resumes_at=batch.resumes_at,
-        last_row=min(filter(None, (batch.canary_row, batch.trial_row)), default=None),
+def describe_origin(record: PastRecord) -> str:
+    """Say where a record stands: its batch, its row, and the file."""
+    return escape_line(f"Batch {record.batch.name}, row {record.row_number} of {record.batch.file} (#{record.id})")
+
+
+def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
+    """List how a record stands, whose it is, and what became of its OTPs."""
+    finalized = f" since {format_moment(record.finalized_at)} UTC" if record.finalized_at else ""
+    reason = f" ({record.reason})" if record.reason else ""
+    yield "status", f"{record.status}{reason}{finalized}"
+    if record.reason and record.meaning:
+        yield "meaning", record.meaning
+    yield "user", record.user_id or "not known yet"
+    made = " (made by this batch)" if record.is_device_made else ""
+    # Pairs, since a column of the file may have the name of one of ours.
+    kept = [
+        *((name, getattr(record, name)) for name in NAMES),
+        ("device", f"{record.device_id}{made}" if record.device_id else "none yet"),
+        ("lot", record.lot),
+        *(record.extra or {}).items(),
+    ]
+    yield from ((label, str(value)) for label, value in kept if value)
+    otps = record.describe_otps()
+    yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ToldAttempt:
+    """An attempt as it is shown. `place`: counted from 1 in the order of the attempts; `posts`: the OTPs that it posted
+    itself; `calls`: what it sent, and what came back."""
+
+    place: int
+    line: Read
+    is_counted: bool
+    posts: int
+    calls: str
+
+
+def list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:
+    """List each attempt in one line, and below them their sum."""
+    if not record.attempts:
+        yield "attempts", "none yet"
+        return
+    for told in tell_attempts(record):
+        yield "attempts" if told.place == 1 else "", describe_attempt(told)
+    yield "in all", sum_up(record)
+
+
+def tell_attempts(record: PastRecord) -> list[ToldAttempt]:
+    """Tell of each attempt what it sent and what came back. A line counts an OTP 1 after which PingOne asked for OTP 2
+    only in the attempt that posts that one: here it is told where it was posted."""
+    told = []
+    is_half_done = is_first_answered = False
+    for place, line in enumerate(record.attempts, 1):
+        was_half_done, has_asked = is_half_done, EXTRA_OTP_REQUIRED in (line.code, line.detail_code)
+        is_half_done = has_asked and line.outcome == Outcome.HANDED_BACK
+        posts = line.otp_posts + int(is_half_done) - int(was_half_done and line.otp_posts > 0)
+        ordinal = 2 if was_half_done or (is_first_answered and not record.has_seed) else 1
+        is_counted = line.outcome != Outcome.HANDED_BACK and line.reason not in _UNCOUNTED
+        told.append(ToldAttempt(place, line, is_counted, posts, _describe_calls(line, posts, ordinal)))
+        is_final = line.outcome in (Outcome.ACTIVE, Outcome.DEAD_LETTER)
+        is_half_done |= was_half_done and line.otp_posts == 0 and not is_final
+        # A record that goes again after its end has fresh OTPs, unless none was answered.
+        is_first_answered = not is_final and (is_first_answered or has_asked)
+    return told
+
+
+def sum_up(record: PastRecord) -> str:
+    """Sum the attempts of a record up, from its own totals."""
+    counted = record.counted_attempts - int(record.status == Status.ACTIVATING)
+    posts = record.otp1_posts + record.otp2_posts + record.posts_forgiven
+    missing = posts - sum(told.posts for told in tell_attempts(record))
+    rest = f" ({missing} of them by attempts that were lost or still go on)" if missing > 0 else ""
+    parts = [
+        count_things(len(record.attempts), "attempt"),
+        f"{counted} of them counted" if counted < len(record.attempts) else "",
+        count_things(record.requests, "request"),
+        f"{count_things(posts, 'OTP')} posted{rest}",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def describe_attempt(told: ToldAttempt) -> str:
+    """Describe an attempt in one line: its place, time and outcome, what it sent, what came back, and what it cost."""
+    line = told.line
+    parts = [
+        f"{told.place}. {format_moment(line.ended_at)} UTC",
+        line.outcome + (f" ({line.reason})" if line.reason else ""),
+        "" if told.is_counted else "not counted",
+        told.calls,
+        count_things(line.requests, "request") if line.requests else "",
+        # Without a space, so that no line ends between the name and the id.
+        line.pingone_error_id and f"error_id={line.pingone_error_id}",
+        line.correlation_id and f"correlation_id={line.correlation_id}",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _describe_calls(line: Read, posts: int, ordinal: int) -> str:
+    """Say which OTPs an attempt sent, and what came back. `ordinal`: that of the first of them."""
+    if line.outcome == Outcome.LOST:
+        return "what was sent is not known: the worker died"
+    if not posts:
+        return f"no OTP sent → {_describe_answer(line)}" if line.requests else "nothing sent"
+    if posts == 1:
+        return f"OTP {ordinal} → {_describe_answer(line)}"
+    if posts > 2 or ordinal == 2:
+        return f"{posts} OTPs → {_describe_answer(line)}"
+    was_lost = line.outcome == Outcome.RETRY and EXTRA_OTP_REQUIRED in (line.code, line.detail_code)
+    return f"OTP 1 → {EXTRA_OTP_REQUIRED}, OTP 2 → {'no clear answer' if was_lost else _describe_answer(line)}"
+
+
+def _describe_answer(line: Read) -> str:
+    """Describe the last answer to an attempt."""
+    if line.outcome == Outcome.ACTIVE:
+        return "ACTIVE"
+    codes = "/".join(filter(None, (line.code, line.detail_code)))
+    status = f"HTTP {line.http_status}" if line.http_status else ""
+    return " ".join(filter(None, (status, codes))) or "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What happens next by itself. `why` says more about it, `command` is what helps, if a person wants to act."""
+
+    sentence: str
+    why: str | None = None
+    command: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe_next(token: TokenHistory, *, lease: float, replay_cron: str | None = None) -> NextStep:
+    """Say what happens next to the token's latest record. `lease`: seconds that a worker has for an attempt;
+    `replay_cron`: when dead letters are replayed by themselves, None for never."""
+    if not token.records:
+        return _describe_refused(token.refused[0])
+    record = token.latest
+    match record.status:
+        case Status.ACTIVE:
+            return NextStep("nothing: it is active")
+        case Status.DEAD_LETTER:
+            return _describe_dead_letter(record, replay_cron)
+        case Status.CANCELLED:
+            is_of_cancelled = record.are_otps_kept and record.batch.state == BatchState.CANCELLED
+            command = f"oathbulk replay {quote(record.batch.name)}" if is_of_cancelled else None
+            return NextStep("nothing by itself: it is cancelled", command=command)
+        case Status.ACTIVATING:
+            return _describe_in_work(token, lease)
+    return _describe_batch_that_stands(record) or _describe_waiting(token)
+
+
+def _describe_refused(line: Read) -> NextStep:
+    """Say how a row that was refused comes back."""
+    return NextStep(
+        f"nothing by itself: its row was refused ({line.reason})",
+        f"Export the refused rows, correct them in the file, then: {write_mend(line.batch, REFUSED)}",
+        write_export(line.batch, f"--status {REFUSED}", REFUSED),
     )
 
 
-def _read_attempts(connection: Connection, record_ids: Sequence[int]) -> dict[int, list[PastAttempt]]:
-    """Read the attempts of these records, the oldest first."""
-    lines = (
-        select(AttemptLine.record_id, *_ATTEMPT)
-        .where(AttemptLine.record_id.in_(record_ids))
-        .order_by(AttemptLine.record_id, AttemptLine.id)
+def _describe_dead_letter(record: PastRecord, replay_cron: str | None) -> NextStep:
+    """Say whether a dead letter goes again, and by which command."""
+    batch = quote(record.batch.name)
+    is_sent_in_vain = record.reason in NEEDS_MENDING
+    if is_sent_in_vain or not record.is_replayable:
+        why, mended = "A replay has no OTP of it to send.", "write fresh OTPs into the file"
+        if is_sent_in_vain:
+            why, mended = "A replay ends as this did.", "correct the file"
+        return NextStep(
+            f"nothing by itself: it is given up ({record.reason})",
+            f"{why} Export what is left, {mended}, then: {write_mend(record.batch.name, 'left')}",
+            write_export(record.batch.name, "--left", "left"),
+        )
+    why = f"A replay makes every dead letter of batch {record.batch.name} with this reason go again, not it alone."
+    command = f"oathbulk replay {batch} --reason {record.reason}"
+    if replay_cron and record.reason in TRANSIENT:
+        return NextStep(f"it is due again at the next time of the replay schedule ({replay_cron})", why, command)
+    return NextStep(f"nothing by itself: it is given up ({record.reason})", why, command)
+
+
+def _describe_in_work(token: TokenHistory, lease: float) -> NextStep:
+    """Say since when a worker has the record, and when it is taken for dead."""
+    until = token.latest.lease_until or token.now
+    if until <= token.now:
+        return NextStep(
+            f"the time of its worker ran out at {until:%H:%M:%S} UTC, and it is due again as soon as a worker runs"
+        )
+    since = max((token.now - until + timedelta(seconds=lease)).total_seconds(), 0.0)
+    return NextStep(
+        f"in work since {format_duration(since)}; if its worker died it is looked at again at {until:%H:%M:%S} UTC"
     )
-    grouped = groupby(connection.execute(lines), key=lambda line: line.record_id)
-    names = PastAttempt.__dataclass_fields__
-    return {
-        record_id: [PastAttempt(**{name: getattr(line, name) for name in names}) for line in mine]
-        for record_id, mine in grouped
-    }
+
+
+def _describe_batch_that_stands(record: PastRecord) -> NextStep | None:
+    """Say what becomes of a record whose batch does not run; None if it does."""
+    batch = record.batch
+    if batch.state == BatchState.CANCELLED:
+        return NextStep(f"batch {batch.name} is cancelled; the device is read once more, and then the record ends")
+    if batch.state != BatchState.PAUSED:
+        return None
+    if batch.reason in PASSING:
+        at = f" at {format_time(batch.resumes_at)}" if batch.resumes_at else ""
+        return NextStep(f"batch {batch.name} is paused: {batch.reason}; it goes on by itself{at}", batch.detail)
+    sentence = f"batch {batch.name} is paused: {batch.reason}"
+    return NextStep(sentence, batch.detail, f"oathbulk resume {quote(batch.name)}")
+
+
+def _describe_waiting(token: TokenHistory) -> NextStep:
+    """Say what a pending or queued record of a running batch waits for."""
+    record, batch = token.latest, quote(token.latest.batch.name)
+    is_pending, status = record.status == Status.PENDING, f"oathbulk status {batch}"
+    if is_pending and not record.user_id:
+        return NextStep("waits until its user is looked up in PingOne", command=status)
+    if is_pending and not record.is_in_inventory:
+        return NextStep("waits until its token is found in PingOne's inventory, or imported", command=status)
+    last = min(filter(None, (record.batch.canary_row, record.batch.trial_row)), default=None)
+    if is_pending and last is not None and record.row_number > last:
+        return NextStep(f"waits until the rows up to {last} are done, which go first", command=status)
+    if token.hold is not None:
+        return NextStep(
+            f"all workers hold until {token.hold.until:%H:%M:%S} UTC ({format_duration(token.hold.left)})",
+            token.hold.why,
+            f"oathbulk resume {batch} --now",
+        )
+    due_in = (record.scheduled_at - token.now).total_seconds()
+    if is_pending and due_in > 0:
+        return NextStep(f"due {'again ' if record.attempts else ''}in {format_duration(due_in)}")
+    return _describe_due(token)
+
+
+def _describe_due(token: TokenHistory) -> NextStep:
+    """Say who takes a record that is due, or on the queue."""
+    record, stall = token.latest, explain_stall(token.fleet)
+    if stall.cause != Cause.UNKNOWN:
+        cause = stall.detail[:1].lower() + stall.detail[1:].rstrip(".")
+        return NextStep(f"waits for a worker: {cause}", stall.cure, f"oathbulk status {quote(record.batch.name)}")
+    if record.status == Status.QUEUED and record.lease_until:
+        return NextStep(f"waits for a worker; if none takes it, it is due again at {record.lease_until:%H:%M:%S} UTC")
+    return NextStep("waits for a worker")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +14,17 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import Status
 from worker.batches.finding import find_batch
-from worker.batches.inventory import find_difference, find_tokens
 from worker.batches.long_list import LongList, taking
+from worker.batches.tokens import find_difference, find_tokens
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
+from worker.pingone.clients import Reads
 from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.reads import Reads
 from worker.vault.otps import Seed, open_otps
 
 # Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.
@@ -36,8 +36,6 @@ READING = "Reading devices back"
 Answer = Device | PingOneError | SlotTooFar
 # Reads a device by user id and device id. The Call has the ids of the read in PingOne's audit, and counts its requests.
 Read = Callable[[str, str, Call], Answer]
-# Lists the tokens with these serial numbers (in small letters), by serial number; or says why that is not known.
-ListTokens = Callable[[Collection[str]], Mapping[str, InventoryToken] | PingOneError | PaceOutOfReach]
 
 # What a record is compared by.
 _COLUMNS = (
@@ -130,27 +128,15 @@ def make_device_reader(client: Callable[[], Client], active: set[str] | None = N
     return read
 
 
-def make_token_lister(reads: Callable[[], Reads], on_progress: OnProgress = tell_nobody) -> ListTokens:
-    """Make the function that reads the inventory, with the calling thread's reads."""
-
-    def list_tokens(serial_numbers: Collection[str]) -> Mapping[str, InventoryToken] | PingOneError | PaceOutOfReach:
-        try:
-            call = Call("oathbulk-verify", "oathbulk-verify-inventory")
-            return find_tokens(reads(), serial_numbers, call, on_progress)
-        except (PingOneError, PaceOutOfReach) as failure:
-            return failure
-
-    return list_tokens
-
-
 class TokenCheck:
-    """Compares the records of one batch with the inventory, which is read once, at first, by `list_tokens`; with the
-    keys of `keyring` seeds are opened. `failure`: why nothing of it is known, and `unread`: of how many records the
-    tokens are not known therefore."""
+    """Compares the records of one batch with the inventory, which is read once, at first, with the calling thread's
+    `reads`; with the keys of `keyring` seeds are opened. `failure`: why nothing of it is known, and `unread`: of how
+    many records the tokens are not known therefore."""
 
-    def __init__(self, list_tokens: ListTokens, keyring: Keyring) -> None:
-        self._list_tokens = list_tokens
+    def __init__(self, reads: Callable[[], Reads], keyring: Keyring, on_progress: OnProgress = tell_nobody) -> None:
+        self._reads = reads
         self._keyring = keyring
+        self._on_progress = on_progress
         self._tokens: Mapping[str, InventoryToken] | None = None
         self.failure: PingOneError | PaceOutOfReach | None = None
         self.unread = 0
@@ -163,11 +149,11 @@ class TokenCheck:
             if not needing:
                 return
             serial_numbers = frozenset(connection.scalars(select(func.lower(Record.serial_number)).where(mine)))
-        found = self._list_tokens(serial_numbers)
-        if isinstance(found, Exception):
-            self.failure, self.unread = found, needing
-        else:
-            self._tokens = found
+        call = Call("oathbulk-verify", "oathbulk-verify-inventory")
+        try:
+            self._tokens = find_tokens(self._reads(), serial_numbers, call, self._on_progress)
+        except (PingOneError, PaceOutOfReach) as failure:
+            self.failure, self.unread = failure, needing
 
     def describe(self, record: Row[*tuple[Any, ...]]) -> str | None:
         """Say in which way the inventory is not as the record says; None if they agree, or it was not read."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from models.attempt import SOMEBODY_ELSE, Failure, Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
@@ -88,14 +87,14 @@ class ActiveAttempt:
     worker: str | None = None
 
 
-class History(Protocol):
-    """What the breaker asks of a batch beside its failed attempts, since the batch is judged."""
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the breaker asks of a batch beside its failed attempts, since the batch is judged. `read_active` reads the
+    attempts that made their device ACTIVE, the newest first; some hundreds of them are enough. `count_untried` counts
+    the records that are left and of which no OTP went out; no further than it is told."""
 
-    def read_active(self) -> Sequence[ActiveAttempt]:
-        """Read the attempts that made their device ACTIVE, the newest first; some hundreds of them are enough."""
-
-    def count_untried(self, most: int) -> int:
-        """Count the records that are left and of which no OTP went out; no further than `most`."""
+    read_active: Callable[[], Sequence[ActiveAttempt]]
+    count_untried: Callable[[int], int]
 
 
 # Attempts in a row without an answer after which, while probing, the outage counts as not over.

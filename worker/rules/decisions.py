@@ -1,37 +1,104 @@
 """What each answer of PingOne means for a record. Pure: from what we know and what happened, to what comes next.
 
-    choose_first_step ──► Pair, FindDevice (see `pairing`) ──┐
-            │                 │  ▲                           │
-            ├──────────► ReadDevice ──► decide_after_read ───┤
-            │                 ▲                              │
-            └─────────────► SendOtp ──► decide_after_post ───┴──► Active | Retry | DeadLetter | Pause
+    choose_first_step ──► Pair, FindDevice ── decide_after_pairing, decide_after_search ──┐
+            │                 │  ▲                                                        │
+            ├──────────► ReadDevice ──► decide_after_read ────────────────────────────────┤
+            │                 ▲                                                           │
+            └─────────────► SendOtp ──► decide_after_post ────────────────────────────────┴──► the decision
 
-An attempt alternates: perform the step, pass the answer (a Device or the failure) to the function that decides after
-such a step, and get the next step or the decision that ends the attempt.
-"""
+An attempt alternates: perform the step, pass the answer (what was asked for, or the failure) to the function that
+decides after such a step, and get the next step or the decision that ends the attempt: Active, Retry, DeadLetter or
+Pause.
+
+A request to pair whose answer got lost may have made a device, so the token is looked up before it is paired again: a
+look-up that finds it free counts only if a second one, some seconds later, does so too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 from models.attempt import Failure
 from models.reason import PauseReason, Reason
-from models.record_states import OtpState
+from models.record_states import OtpState, PairingState
+from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
-from worker.pingone.devices import Device
-from worker.rules import next_otp, no_effect, pairing
-from worker.rules.limits import Limits
-from worker.rules.next_otp import send_next_otp
-from worker.rules.no_effect import CallFailure, choose_read_delay, name_failure
-from worker.rules.progress import Progress
-from worker.rules.steps import Active, DeadLetter, FindDevice, Next, ReadDevice, Retry
+from worker.pingone.devices import Device, PairedDevice, Pairing
+from worker.rules import quota
+from worker.rules.progress import (
+    Active,
+    DeadLetter,
+    FindDevice,
+    Limits,
+    Next,
+    Pair,
+    PairingProgress,
+    Pause,
+    Progress,
+    ReadDevice,
+    Retry,
+    SendOtp,
+)
+
+# Posts of one and the same OTP.
+POSTS_PER_OTP = 2
+# Requests to pair that may have made a device, up to a replay.
+MOST_PAIRINGS = 3
+# Seconds between two look-ups that find the token free, before it is paired again.
+_LOOK_AGAIN = 5.0
+
+# What PingOne refuses for good, and the reason that the record is given up for.
+_REFUSALS: dict[type[errors.PingOneError], Reason] = {
+    errors.TooManyDevices: Reason.TOO_MANY_DEVICES,
+    errors.MethodOff: Reason.METHOD_OFF,
+    errors.AccountNotUsable: Reason.ACCOUNT_NOT_USABLE,
+    errors.LicenseExceeded: Reason.LICENSE,
+}
+# 404s after which the device is looked for again; the next one ends the record.
+NOT_FOUND_READS = 3
+# Seconds for which a record is handed back at most, where the fleet's slot is further away. While the fleet holds, the
+# dispatcher publishes nothing anyway; and where a hold ends sooner than announced, no record waits for its old end.
+LONGEST_HAND_BACK = 5.0
+# Between two reads, before the part that is drawn at random: the first and the longest delay, as shares of the limits'
+# `read_delay`, and the shortest at all, in seconds.
+_FIRST_READ_DELAY, _LONGEST_READ_DELAY = 1 / 6, 10.0
+_SHORTEST_READ_DELAY = 0.5
+
+# The decision where an OTP of a TOTP seed needs PingOne's time, and an answer did not tell it.
+NO_TIME = Pause(
+    PauseReason.PROTOCOL,
+    detail="PingOne's answers come without the header Date, by which OTPs of TOTP seeds are made. A proxy may take it"
+    " away: have it left in, then resume.",
+)
+
+# The decision where no call may start: the record's batch does not run any more, the lease was lost, or the worker
+# stops. The next claim finds out what comes next.
+NO_PERMIT = Retry(0.0, is_counted=False, why=Failure.NOT_PERMITTED)
+# How a call ends that brings no device.
+CallFailure = errors.PingOneError | SlotTooFar
+
+# The first of these that fits names a failure.
+_NAMES: dict[type, Failure] = {
+    errors.TooLateToSend: Failure.TOO_LATE_TO_SEND,
+    errors.NotDelivered: Failure.NOT_DELIVERED,
+    errors.RateLimited: Failure.RATE_LIMITED,
+    errors.Unauthorized: Failure.UNAUTHORIZED,
+    errors.Forbidden: Failure.FORBIDDEN,
+    errors.NotFound: Failure.NOT_FOUND,
+    errors.OtherDevice: Failure.OTHER_DEVICE,
+    errors.OutcomeUnknown: Failure.OUTCOME_UNKNOWN,
+    errors.ResyncRequired: Failure.RESYNC_REQUIRED,
+    errors.InvalidOtp: Failure.INVALID_OTP,
+    errors.Rejected: Failure.REJECTED,
+}
 
 
 def choose_first_step(progress: Progress, limits: Limits) -> Next:
     """The first step of an attempt, or the decision that ends it at once."""
     if not progress.pairing.device_id:
-        return pairing.choose_step(progress, limits)
+        return choose_step_without_device(progress, limits)
     if progress.needs_read or progress.not_found:
         return progress, ReadDevice()
     return send_next_otp(progress, limits)
@@ -57,7 +124,7 @@ def decide_after_post(progress: Progress, ordinal: int, answer: Device | CallFai
         case errors.OutcomeUnknown():
             return progress, _read_later(progress, limits, name_failure(answer))
     # Everything else did not reach PingOne or made it do nothing.
-    return no_effect.decide_after_no_effect(progress.with_otp_unsent(ordinal), answer, limits)
+    return decide_after_no_effect(progress.with_otp_unsent(ordinal), answer, limits)
 
 
 def decide_after_read(
@@ -80,20 +147,20 @@ def decide_after_read(
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.OUTCOME_UNKNOWN)
         case Device():
             return _decide_for_waiting_device(progress, answer, limits, is_flag_open)
-        case errors.NotFound() if pairing.may_be_deleted(progress):
+        case errors.NotFound() if may_be_deleted(progress):
             # PingOne may have deleted it for its age.
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
         case errors.NotFound():
-            return no_effect.decide_after_missing(progress, limits)
+            return _decide_after_missing(progress, limits, _give_up_missing)
         case errors.Rejected() | errors.InvalidOtp() | errors.ResyncRequired() if not (
             progress.is_open or progress.pairing.is_open
         ):
-            return no_effect.give_up_after_read(progress, Reason.REJECTED)
+            return _give_up(progress, progress.verdict or Reason.REJECTED)
         case errors.Forbidden() if not progress.needs_read:
             return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
         case errors.Forbidden() if progress.attempts > limits.attempts:
             # The worker application may post and not read: it lacks a role, and without that no fate is ever known.
-            return progress, no_effect.pause(progress, PauseReason.PERMISSIONS, limits)
+            return progress, pause(progress, PauseReason.PERMISSIONS, limits)
         case (
             errors.OutcomeUnknown()
             | errors.Forbidden()
@@ -103,7 +170,7 @@ def decide_after_read(
         ):
             # None of these tells how the device stands.
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=name_failure(answer))
-    return no_effect.decide_after_no_effect(progress, answer, limits)
+    return decide_after_no_effect(progress, answer, limits)
 
 
 def find_age_of_others_work(progress: Progress, device: Device, since_claim: timedelta) -> timedelta | None:
@@ -137,17 +204,15 @@ def _decide_for_waiting_device(progress: Progress, device: Device, limits: Limit
     """What follows a read that found the device, and found it not ACTIVE."""
     known = progress.with_device_waiting()
     obstacle = _find_obstacle(device)
-    if is_flag_open and obstacle is None and next_otp.may_go_again_with_flag(known, limits):
+    if is_flag_open and obstacle is None and may_go_again_with_flag(known, limits):
         return send_next_otp(known.with_new_pair(), limits)
-    if known.verdict in (Reason.INVALID_OTP, Reason.RESYNC_FAILED):
-        return no_effect.give_up_after_read(known, known.verdict)
-    if obstacle is not None:
-        return replace(known, verdict=None), DeadLetter(obstacle)
+    if obstacle is not None and known.verdict not in (Reason.INVALID_OTP, Reason.RESYNC_FAILED):
+        return _give_up(known, obstacle)
     if known.verdict is not None:
-        return no_effect.give_up_after_read(known, known.verdict)
+        return _give_up(known, known.verdict)
     # OTP 2 of a seed's pair was lost on its way: the pair cannot be completed.
     was_half_done = progress.first.state == OtpState.ANSWERED and known.first.state == OtpState.UNSENT
-    return next_otp.begin_new_pair(known, limits) if was_half_done else send_next_otp(known, limits)
+    return begin_new_pair(known, limits) if was_half_done else send_next_otp(known, limits)
 
 
 def _read_later(progress: Progress, limits: Limits, why: Failure) -> Retry:
@@ -166,3 +231,287 @@ def _find_obstacle(device: Device) -> Reason | None:
     if device.is_blocked:
         return Reason.BLOCKED
     return Reason.LOCKED if device.is_locked else None
+
+
+# A record without a device
+
+
+def choose_step_without_device(progress: Progress, limits: Limits) -> Next:
+    """What a record does that has no device: look its token up if a request is of unknown fate, or else pair it, unless
+    it could send no OTP afterwards."""
+    if progress.pairing.is_open or progress.verdict is not None:
+        return progress, FindDevice()
+    if not progress.pairing.is_allowed:
+        return progress, DeadLetter(Reason.DEVICE_NOT_FOUND)
+    if isinstance(obstacle := choose_otp(progress, limits), DeadLetter):
+        return progress, obstacle
+    if progress.pairing.pairings >= MOST_PAIRINGS:
+        return progress, DeadLetter(Reason.PAIRING_FAILED)
+    return progress, Pair()
+
+
+def decide_after_pairing(progress: Progress, answer: PairedDevice | CallFailure, limits: Limits) -> Next:
+    """What follows the answer to a request to pair, which `progress` knows as sent."""
+    match answer:
+        case PairedDevice():
+            if not answer.status:
+                # It is not known whether it waits for an OTP. It is ours for certain, so its age does not matter.
+                found = replace(progress.pairing.found(answer.id, is_made=True), sent_ago=None)
+                return _with(replace(progress, not_found=0), found), ReadDevice()
+            paired = _with(replace(progress, not_found=0), progress.pairing.paired(answer.id, is_made=True))
+            return (paired, Active()) if answer.is_active else send_next_otp(paired, limits)
+        case errors.OutcomeUnknown() if answer.is_over:
+            return progress, FindDevice()
+        case errors.OutcomeUnknown():
+            return progress, _read_later(progress, limits, name_failure(answer))
+    return _decide_after_refusal(_with(progress, progress.pairing.unsent()), answer, limits)
+
+
+def decide_after_search(progress: Progress, answer: Pairing | CallFailure | None, user_id: str, limits: Limits) -> Next:
+    """What follows a look-up of whose device the token is. None: it is nobody's, as far as can be seen."""
+    match answer:
+        case Pairing() if answer.user_id is not None and answer.user_id.lower() != user_id.lower():
+            return _give_up(_without_request(progress), Reason.TOKEN_TAKEN, tell_owner(answer.user_id))
+        case Pairing() if answer.device_id == progress.pairing.device_id:
+            # It is listed, and cannot be read.
+            return _give_up_missing(progress)
+        case Pairing():
+            return _take_device(progress, answer)
+        case None:
+            return _decide_for_free_token(progress, limits)
+        case errors.Rejected() if not progress.pairing.is_open:
+            return _give_up(progress, progress.verdict or Reason.REJECTED)
+        case errors.Forbidden() if progress.attempts > limits.attempts and not progress.pairing.is_open:
+            return _give_up(progress, progress.verdict or Reason.FORBIDDEN)
+        case errors.Forbidden() if progress.attempts > limits.attempts:
+            # Without a look-up, nobody will ever know what became of it.
+            return progress, pause(progress, PauseReason.PERMISSIONS, limits)
+        case errors.OutcomeUnknown() | errors.Forbidden() | errors.NotFound() | errors.Rejected():
+            delay = choose_read_delay(progress, limits)
+            return progress, Retry(delay, is_counted=True, why=name_failure(answer))
+    return decide_after_no_effect(progress, answer, limits)
+
+
+def may_be_deleted(progress: Progress) -> bool:
+    """Whether a device that PingOne does not find, once more, was deleted and may be made again: PingOne deletes what
+    waits for activation longer than 24 hours."""
+    return progress.pairing.is_allowed and progress.not_found >= NOT_FOUND_READS
+
+
+def tell_owner(user_id: str) -> str:
+    """Tell whose device a token is, by the person's id."""
+    return f"It is the device of user {user_id.lower()}."
+
+
+def give_up_device(progress: Progress) -> Next:
+    """Give a record up whose device another record has that is not final: nothing of it is this record's."""
+    without = replace(progress.pairing, state=PairingState.UNSENT, device_id="", is_made=False)
+    return _give_up(_with(progress, without), Reason.DEVICE_IN_PROGRESS)
+
+
+def _with(progress: Progress, pairing: PairingProgress) -> Progress:
+    return replace(progress, pairing=pairing)
+
+
+def _decide_after_refusal(progress: Progress, answer: CallFailure, limits: Limits) -> Next:
+    """What follows where a request to pair made nothing."""
+    match answer:
+        case errors.AlreadyPaired():
+            return progress, FindDevice()
+        case errors.TokenNotInInventory():
+            return _decide_after_missing(
+                progress, limits, lambda missing: _refuse(missing, Reason.TOKEN_NOT_IN_INVENTORY)
+            )
+        case errors.NotFound():
+            return _decide_after_missing(progress, limits, lambda missing: _refuse(missing, Reason.USER_NOT_FOUND))
+        case errors.Rejected() | errors.LicenseExceeded() | errors.InvalidOtp() | errors.ResyncRequired():
+            return _refuse(progress, _REFUSALS.get(type(answer), Reason.REJECTED))
+    return decide_after_no_effect(progress, answer, limits)
+
+
+def _take_device(progress: Progress, found: Pairing) -> Next:
+    """Go on with a device that was found. We made it if the token was known to be free before a request of ours that is
+    of unknown fate; otherwise it was there before, or somebody else has made it, and it is not ours to remove."""
+    pairing = progress.pairing
+    is_made = pairing.was_free and pairing.is_open and not pairing.device_id
+    known = _with_new_device(progress) if pairing.device_id else progress
+    verdict = _judge_otps_for_another_device(known, progress.verdict) if pairing.device_id else None
+    return (
+        replace(_with(known, known.pairing.found(found.device_id, is_made=is_made)), verdict=verdict, not_found=0),
+        ReadDevice(),
+    )
+
+
+def _decide_for_free_token(progress: Progress, limits: Limits) -> Next:
+    """What follows a look-up that found the token free."""
+    if progress.pairing.device_id:
+        return _pair_again(progress, limits)
+    if progress.verdict is not None:
+        return _give_up(_without_request(progress), progress.verdict)
+    missed = _with(progress, progress.pairing.missed())
+    if missed.pairing.state == PairingState.MISSED:
+        return missed, Retry(_LOOK_AGAIN * (1 + progress.jitter), is_counted=False, why=Failure.NOT_FOUND)
+    if progress.pairing.state == PairingState.UNSENT:
+        # PingOne said that it was paired, and does not show with whom.
+        return missed, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.NOT_FOUND)
+    # Nobody's token has no device that an OTP can have made ACTIVE.
+    return choose_step_without_device(missed.with_device_waiting(), limits)
+
+
+def _without_request(progress: Progress) -> Progress:
+    """The same record where a look-up told that no request of ours has made a device, so that no OTP can have made one
+    ACTIVE."""
+    known = progress if progress.pairing.device_id else progress.with_device_waiting()
+    pairing = known.pairing.read()
+    return _with(known, replace(pairing, state=PairingState.UNSENT) if pairing.is_open else pairing)
+
+
+def _pair_again(progress: Progress, limits: Limits) -> Next:
+    """What follows where the device is gone: pair the token anew, unless its OTPs were refused, or the new device would
+    ask first for one that was answered."""
+    again = _with_new_device(progress)
+    if verdict := _judge_otps_for_another_device(again, progress.verdict):
+        return _give_up(again, verdict)
+    return choose_step_without_device(replace(again, not_found=0), limits)
+
+
+def _judge_otps_for_another_device(progress: Progress, verdict: Reason | None) -> Reason | None:
+    """Why the OTPs of a record are of no use to another device than they were sent to; None if they are. A pair whose
+    OTP 1 was answered is not: the other device would have to be sent that one first."""
+    is_begun = progress.next_counter is None and progress.first.state == OtpState.ANSWERED
+    return verdict or (Reason.DEVICE_NOT_FOUND if is_begun else None)
+
+
+def _with_new_device(progress: Progress) -> Progress:
+    """The same record without its device: no OTP made that ACTIVE, and a seed begins a new pair for the next one."""
+    waiting = progress.with_device_waiting()
+    if waiting.next_counter is not None and waiting.first.state == OtpState.ANSWERED:
+        waiting = waiting.with_new_pair()
+    return _with(waiting, waiting.pairing.without_device())
+
+
+def _decide_after_missing(progress: Progress, limits: Limits, give_up: Callable[[Progress], Next]) -> Next:
+    """What follows where PingOne does not know the device, the token or the user: what was made moments ago may not be
+    seen everywhere yet, so it is looked for again, NOT_FOUND_READS times, before the record is given up."""
+    missing = replace(progress, not_found=progress.not_found + 1)
+    if missing.not_found > NOT_FOUND_READS:
+        return give_up(missing)
+    return missing, Retry(limits.not_found_delay, is_counted=False, why=Failure.NOT_FOUND)
+
+
+def _give_up_missing(progress: Progress) -> Next:
+    return _give_up(progress, progress.verdict or Reason.DEVICE_NOT_FOUND)
+
+
+def _refuse(progress: Progress, reason: Reason) -> Next:
+    """Give a record up that PingOne does not pair; but look the token up first if an earlier request may have made a
+    device, or it is not clear what was refused."""
+    if progress.pairing.pairings or reason in (Reason.REJECTED, Reason.USER_NOT_FOUND):
+        return replace(progress, verdict=reason), FindDevice()
+    return _give_up(progress, reason)
+
+
+def _give_up(progress: Progress, reason: Reason, told: str = "") -> Next:
+    return replace(progress, verdict=None), DeadLetter(reason, told=told)
+
+
+# Which OTP goes next
+
+
+def send_next_otp(progress: Progress, limits: Limits) -> Next:
+    """Send the next OTP, or give the record up."""
+    return progress, choose_otp(progress, limits)
+
+
+def begin_new_pair(progress: Progress, limits: Limits) -> Next:
+    """What follows where the second OTP of a seed's pair cannot go any more: another pair, if both of its OTPs are
+    within the budget. Its token is out of step, so one OTP alone would be wasted."""
+    again = progress.with_new_pair()
+    if again.posts + 2 > limits.posts:
+        return again, DeadLetter(Reason.BUDGET_SPENT)
+    return send_next_otp(again, limits)
+
+
+def may_go_again_with_flag(progress: Progress, limits: Limits) -> bool:
+    """Whether a seed whose first OTP was refused sends its next one with `oathResync`. Its token may be out of step in
+    an environment that asks for a second OTP only then, so the budget needs room for that one too."""
+    was_refused = progress.verdict == Reason.INVALID_OTP and progress.posts == 1
+    return was_refused and progress.next_counter is not None and progress.posts + 2 <= limits.posts
+
+
+def choose_otp(progress: Progress, limits: Limits) -> SendOtp | DeadLetter:
+    """The OTP that goes next, or the reason why none may. What became of every earlier post is known."""
+    ordinal: Literal[1, 2] = 2 if progress.first.state == OtpState.ANSWERED else 1
+    if ordinal == 2 and progress.second is None:
+        return DeadLetter(Reason.SECOND_OTP_MISSING)
+    otp = progress.otp(ordinal)
+    if progress.is_stale:
+        return DeadLetter(Reason.STALE_OTP, is_counted=False)
+    # A seed makes another OTP for each post.
+    is_used_up = progress.next_counter is None and otp.posts >= POSTS_PER_OTP
+    if otp.state != OtpState.UNSENT or is_used_up or progress.posts >= limits.posts:
+        return DeadLetter(Reason.BUDGET_SPENT)
+    if progress.attempts > limits.attempts:
+        return DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
+    return SendOtp(ordinal)
+
+
+# Where PingOne did nothing: no slot was near, nothing was delivered, or PingOne refused to act. No attempt is counted
+# then.
+
+
+def hand_back_without_slot(far: SlotTooFar) -> Retry:
+    """Hand the record back, since the fleet's next slot is far: it waits in the database, not in a worker."""
+    return Retry(choose_hand_back_delay(far), is_counted=False, why=Failure.HOLD)
+
+
+def choose_hand_back_delay(far: SlotTooFar) -> float:
+    """Seconds until a record is due again for which no slot was near."""
+    return min(far.wait, LONGEST_HAND_BACK)
+
+
+def decide_after_no_effect(progress: Progress, failure: CallFailure, limits: Limits) -> Next:
+    """What follows a call that did not reach PingOne, or on which PingOne did not act. Raises TypeError for any other
+    failure."""
+    match failure:
+        case errors.CredentialsRefused():
+            return progress, replace(pause(progress, PauseReason.CREDENTIALS, limits), is_own=True)
+        case errors.Unauthorized():
+            # The token endpoint granted both access tokens, so it may be this one call. The breaker notices when
+            # several records in a row end so.
+            delay = limits.read_delay if progress.needs_read else 1.0 + progress.jitter
+            return progress, Retry(delay, is_counted=False, why=name_failure(failure))
+        case errors.ProtocolFault():
+            return progress, pause(progress, PauseReason.PROTOCOL, limits)
+        case errors.Forbidden():
+            return progress, DeadLetter(Reason.FORBIDDEN, is_counted=False)
+        case errors.NotFound():
+            return _decide_after_missing(progress, limits, _give_up_missing)
+        case SlotTooFar():
+            return progress, hand_back_without_slot(failure)
+        case errors.RateLimited() if used_up := quota.read_quota(failure, limits.longest_hold):
+            return progress, replace(pause(progress, PauseReason.QUOTA, limits), quota=used_up)
+        case errors.NotDelivered() | errors.RateLimited():
+            return progress, Retry(1.0 + progress.jitter, is_counted=False, why=name_failure(failure))
+    raise TypeError(f"no decision for {type(failure).__name__}")
+
+
+def pause(progress: Progress, reason: PauseReason, limits: Limits) -> Pause:
+    """Pause the batch. A cancelled batch cannot pause; so what still owes a read waits, and does not ask again at every
+    tick."""
+    return Pause(reason, delay=limits.read_delay if progress.needs_read else 0.0)
+
+
+def choose_read_delay(progress: Progress, limits: Limits) -> float:
+    """Seconds until a read is tried again that told nothing: 5, 10, 20 … 300 where `read_delay` is 30, else in
+    proportion to it; up to half as much again."""
+    share = min(_LONGEST_READ_DELAY, _FIRST_READ_DELAY * 2 ** min(progress.attempts - 1, 10))
+    return float(max(_SHORTEST_READ_DELAY, limits.read_delay * share) * (1 + progress.jitter / 2))
+
+
+def name_failure(failure: CallFailure) -> Failure:
+    """Name a failure of a call that lets the record go again. Raises TypeError for one that does not."""
+    for kind, name in _NAMES.items():
+        if isinstance(failure, kind):
+            return name
+    raise TypeError(f"no record goes again after {type(failure).__name__}")

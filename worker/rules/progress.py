@@ -1,13 +1,18 @@
-"""What is known of a record: how far its OTPs have come, and what its attempts have found. Values that do not change:
-every step makes a new one. Pure."""
+"""What is known of a record: how far its OTPs have come, and what its attempts have found; from which counter its next
+OTP is made; what it may cost; and what it does next: a step, which is a call to PingOne, or the decision that ends the
+attempt. Values that do not change: every step makes a new one. Pure."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
-from models.reason import Reason
+from models.attempt import Failure
+from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
+from worker.rules.quota import Quota
 
 # How much older than its request a thing may seem, and how much younger: a request counts as being as old as it was
 # when the attempt or the page began, and these last a minute or so.
@@ -212,3 +217,159 @@ class Progress:
         return replace(
             self, first=OtpProgress(OtpState.UNSENT, first.posts), second=OtpProgress(OtpState.UNSENT, second.posts)
         )
+
+
+# From which counter a seed makes its next OTP, and when that may go out. For HOTP it is the next counter, whatever the
+# time. For TOTP it is the number of the time step that is now by PingOne's clock (RFC 6238); OTP 2 has to come from the
+# step right after that of OTP 1. Times are Unix times of PingOne's clock, in seconds.
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The time by PingOne's clock, as far as it is known: it lies between these two."""
+
+    earliest: float
+    latest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mint:
+    """Make the OTP from this counter; None: it stands in the record's pair. It may go out until `until`; only those of
+    TOTP seeds have an end."""
+
+    counter: int | None
+    until: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForStep:
+    """The time step of the next OTP has not begun, or this one ends too soon: `seconds` until the next begins."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepMissed:
+    """The time step that OTP 2 had to come from is over, or nearly: only a new pair helps."""
+
+
+def choose_hotp_counter(progress: Progress) -> Mint:
+    """Choose the counter of the next OTP of a HOTP seed."""
+    return Mint(_unused(progress))
+
+
+def choose_time_step(
+    progress: Progress, ordinal: int, time_step: int, now: Now, margin: float
+) -> Mint | WaitForStep | StepMissed:
+    """Choose the time step of OTP `ordinal` of a TOTP seed. `time_step` in seconds; no OTP goes out in the last
+    `margin` seconds of its step."""
+    unused = _unused(progress)
+    # Where the step may have changed already, it is the one before until it has for certain.
+    step = int(now.earliest // time_step)
+    ends = (step + 1) * time_step
+    is_nearly_over = now.latest >= ends - margin
+    if ordinal == 2 and (step > unused or (step == unused and is_nearly_over)):
+        return StepMissed()
+    if step < unused:
+        return WaitForStep(unused * time_step - now.earliest)
+    return WaitForStep(ends - now.earliest) if is_nearly_over else Mint(step, ends - margin)
+
+
+def _unused(progress: Progress) -> int:
+    """The lowest counter or time step of which no OTP was sent."""
+    assert progress.next_counter is not None, "only a record with a seed makes OTPs"  # noqa: S101
+    return progress.next_counter
+
+
+# Limits, steps and decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the settings allow each record."""
+
+    # Posts of OTPs, for one set of OTPs.
+    posts: int = 3
+    # Counted attempts, up to a replay.
+    attempts: int = 8
+    # Seconds after a call without an answer until the device is read: the call may still run at PingOne. A read that
+    # tells nothing is repeated in proportion to it.
+    read_delay: float = 30.0
+    # Seconds after which a request that was marked as sent gets no answer any more, and PingOne is done with it.
+    over_after: float = 55.0
+    # Seconds after a 404 until the device is looked for again.
+    not_found_delay: float = 10.0
+    # Seconds for which the fleet holds at most when PingOne says `Retry-After`; a longer wait is a used-up quota.
+    longest_hold: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDevice:
+    """Read the device, to see whether it is ACTIVE, waits, or cannot be activated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Pair the token with the record's user, which makes its device."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindDevice:
+    """Look up whose device the token is: after a pairing of unknown fate, or where PingOne says that it is paired."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOtp:
+    """Post this OTP; the second one goes with `oathResync`."""
+
+    ordinal: Literal[1, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The device is ACTIVE, and the record is done. `why`: in one word, for the attempt's line, where it was somebody
+    else's work."""
+
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The record is pending again, and due after `delay` seconds. `is_counted`: the attempt counts against the limit.
+    `why`: for the attempt's line."""
+
+    delay: float
+    is_counted: bool
+    why: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """The record is given up, and waits for a person."""
+
+    reason: Reason
+    # False where PingOne did nothing with the request, so that the attempt does not count.
+    is_counted: bool = True
+    # What PingOne showed, in a sentence for a person that stands behind the reason's cure: ids and no names.
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The record is pending again, due after `delay` seconds, and its batch pauses: only a person or time can mend what
+    happened. The attempt does not count."""
+
+    reason: PauseReason
+    delay: float = 0.0
+    # Whether it may be the fault of this worker process alone (a wrong key or secret). Then others can do the work.
+    is_own: bool = False
+    # With the reason `quota`: when the batch goes on by itself.
+    quota: Quota | None = None
+    # A sentence for a person, in place of the reason's cure.
+    detail: str | None = None
+
+
+Step = ReadDevice | Pair | FindDevice | SendOtp
+Decision = Active | Retry | DeadLetter | Pause
+# What is known of the record now, and what it does next.
+Next = tuple[Progress, Step | Decision]

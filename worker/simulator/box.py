@@ -13,7 +13,7 @@ import random
 import uuid
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 from xml.sax.saxutils import escape
@@ -22,17 +22,16 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
+from pydantic import Field
 
 from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
-from worker.simulator.settings import Settings
 from worker.simulator.shipment import Expected, MadeShipment, MadeToken, draw_kinds, draw_other_secret, draw_token
+from worker.simulator.world import Settings
 
 # The names of the files in the box's folder.
 SEEDS, KEY, LIST, EXPECTED = "box.pskc", "box.key", "who.csv", "expected.json"
 # Where people work, for a column of the list's own.
 SITES = ("Oslo", "Porto", "Riga")
-# What the list may name a user by.
-Person = Literal["username", "email", "external_id"]
 BoxKind = Literal[
     # Nothing is the matter; or PingOne asks for a second OTP.
     "in_step",
@@ -81,13 +80,12 @@ _NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000d")
 _KEY_LENGTH, _MAC_KEY_LENGTH, _IV_LENGTH = 16, 20, 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BoxToken(MadeToken):
     """One token of the box, and its user. `other_secret` is the one that the inventory has of a token with the wrong
     seed."""
 
     kind: BoxKind
-    other_secret: str | None = field(default=None, repr=False)
+    other_secret: str | None = Field(default=None, repr=False)
     username: str
     email: str
     external_id: str
@@ -106,7 +104,6 @@ class Box(MadeShipment):
     """A made-up box. `world` is the tenant, `expected` says by serial number how each record must end."""
 
     tokens: tuple[BoxToken, ...]
-    by: Person
     keys: Keys
     seed: int = field(default=0)
 
@@ -135,9 +132,9 @@ class Box(MadeShipment):
         """Write the list of who gets what, with a column of its own: the site."""
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["serial", self.by, "site"])
+            writer.writerow(["serial", "email", "site"])
             for number, token in enumerate(self.tokens):
-                writer.writerow([token.serial, getattr(token, self.by), SITES[number % len(SITES)]])
+                writer.writerow([token.serial, token.email, SITES[number % len(SITES)]])
 
 
 def make_box(
@@ -147,29 +144,22 @@ def make_box(
     out_of_step: float = 0.2,
     totp: float = 0.3,
     special: Mapping[BoxKind, int] | None = None,
-    by: Person = "email",
     prefix: str = "BOX",
 ) -> Box:
     """Make up a box of `count` tokens. The same arguments always give the same box.
 
     `special`: how many tokens there are of which kind of SPECIAL; none by default. Of the others, `out_of_step` is the
-    share that needs a second OTP. `totp` is the share of TOTP tokens. `by` is what the list names users by.
+    share that needs a second OTP. `totp` is the share of TOTP tokens. Raises ValueError if the special ones do not fit.
     """
-    special = special or {}
-    if by == "username" and special.get("user_ambiguous"):
-        raise ValueError("no two users have the same username: leave out user_ambiguous, or name users by email")
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
     keys = Keys(dice.randbytes(_KEY_LENGTH), dice.randbytes(_MAC_KEY_LENGTH))
-    kinds = draw_kinds(count, special, ("out_of_step", "in_step"), out_of_step, dice)
-    if kinds is None:
-        raise ValueError(f"{sum(special.values())} special tokens do not fit into a box of {count}")
+    kinds = draw_kinds(count, special or {}, ("out_of_step", "in_step"), out_of_step, dice)
     tokens = tuple(_make_token(number, kind, totp, prefix, dice) for number, kind in enumerate(kinds, start=1))
     return Box(
         rows=(),
-        world=_make_tenant(tokens, by),
+        world=_make_tenant(tokens),
         expected={token.serial: BOX_EXPECTED[token.kind] for token in tokens},
         tokens=tokens,
-        by=by,
         keys=keys,
         seed=seed,
     )
@@ -192,26 +182,27 @@ def _make_token(number: int, kind: BoxKind, totp: float, prefix: str, dice: rand
         email=f"{person}@example.com",
         external_id=f"E{number:07d}",
     )
-    return replace(token, other_secret=draw_other_secret(token, dice)) if kind == "wrong_seed" else token
+    if kind != "wrong_seed":
+        return token
+    return token.model_copy(update={"other_secret": draw_other_secret(token, dice)})
 
 
-def a_few_of_each(count: int, *, each: int = 1, by: Person = "email") -> Mapping[BoxKind, int]:
+def a_few_of_each(count: int, *, each: int = 1) -> Mapping[BoxKind, int]:
     """Which special tokens a box of `count` has: so many of each kind, or none if they were more than a tenth of it."""
-    kinds = [kind for kind in SPECIAL if (kind, by) != ("user_ambiguous", "username")]
-    return dict.fromkeys(kinds, each) if count >= 10 * each * len(kinds) else {}
+    return dict.fromkeys(SPECIAL, each) if count >= 10 * each * len(SPECIAL) else {}
 
 
-def _make_tenant(tokens: tuple[BoxToken, ...], by: Person) -> WorldSeed:
+def _make_tenant(tokens: tuple[BoxToken, ...]) -> WorldSeed:
     """Make the tenant: the users, and what was in the inventory before."""
     return WorldSeed(
-        users=tuple(user for token in tokens for user in _make_users(token, by)),
+        users=tuple(user for token in tokens for user in _make_users(token)),
         tokens=tuple(_make_imported(token) for token in tokens if token.kind in _UNPAIRED),
         devices=tuple(device for token in tokens for device in _make_devices(token)),
         out_of_step=tuple(token.serial for token in tokens if token.kind == "out_of_step"),
     )
 
 
-def _make_users(token: BoxToken, by: Person) -> Iterator[UserSeed]:
+def _make_users(token: BoxToken) -> Iterator[UserSeed]:
     """Make the users whom a token's line in the list names: one, none or two."""
     if token.kind == "user_not_found":
         return
@@ -224,7 +215,7 @@ def _make_users(token: BoxToken, by: Person) -> Iterator[UserSeed]:
     )
     if token.kind == "user_ambiguous":
         other = {name: f"other-{value}" for name, value in names.items()}
-        yield UserSeed(user_id=_derive_id("other user", token), **(other | {by: names[by]}))
+        yield UserSeed(user_id=_derive_id("other user", token), **(other | {"email": names["email"]}))
 
 
 def _make_imported(token: BoxToken) -> TokenSeed:

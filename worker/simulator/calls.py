@@ -9,9 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
 
 # Groups of operations that have a rate limit each. Which operation belongs to which is not published.
 Group = Literal["mfa", "directory", "inventory", "configuration"]
@@ -24,19 +27,15 @@ _MEDIA = "application/vnd.pingidentity"
 # By what a path names, with `*` for an id: the group, and what each method asks for.
 ROUTES: Mapping[str, tuple[Group, Mapping[str, Choice]]] = {
     "users": ("directory", {"GET": "find_users"}),
-    "users/*/mfaEnabled": ("directory", {"GET": "read_mfa_enabled", "PUT": {JSON: "set_mfa_enabled"}}),
     # `remove_order` is what a client asks for that unpairs a device and leaves out its id.
     "users/*/devices": ("mfa", {"GET": "list", "POST": {JSON: "pair"}, "DELETE": "remove_order"}),
+    # A client that gives another media type asks for another operation.
     "users/*/devices/*": (
         "mfa",
-        {
-            "GET": "read",
-            "DELETE": "unpair",
-            "POST": {f"{_MEDIA}.device.{name}+json": name for name in ("activate", "unlock", "block", "unblock")},
-        },
+        {"GET": "read", "DELETE": "unpair", "POST": {f"{_MEDIA}.device.activate+json": "activate"}},
     ),
-    "oathTokens": ("inventory", {"GET": "list_tokens", "POST": {JSON: "create_token"}}),
-    "oathTokens/*": ("inventory", {"GET": "read_token", "DELETE": "revoke_token"}),
+    "oathTokens": ("inventory", {"GET": "list_tokens"}),
+    "oathTokens/*": ("inventory", {"GET": "read_token"}),
     "oathJobs": (
         "inventory",
         {
@@ -103,17 +102,35 @@ class Refused(Exception):
         self.answer = answer
 
 
+class Body(BaseModel):
+    """What a request brings as JSON, in the vendor's names. A field that is null is missing."""
+
+    model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True, alias_generator=to_camel)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, fields: object) -> object:
+        return (
+            {key: value for key, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+        )
+
+
+B = TypeVar("B", bound=Body)
+
+
 @dataclass(slots=True)
 class Call:
-    """A request as it arrived. `operation` is None if there is no such operation; `refusal` says so then. `ids` are
-    those in the path: the environment's, that of a user, token or job, and that of a device. `body` is filled in when
-    it has been read."""
+    """A request as it arrived. `operation` is None if there is no such operation; `refusal` says so then. The
+    ids are those in the path, or empty; `resource_id` is that of a user, a token or a job. `body` is filled in when it
+    has been read."""
 
     method: str
     path: str
     query: str
     headers: Mapping[bytes, bytes]
-    ids: tuple[str, ...]
+    environment_id: str
+    resource_id: str
+    device_id: str
     group: Group
     operation: str | None
     refusal: Answer | None
@@ -127,24 +144,23 @@ class Call:
         media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         group, found = _find_operation(route, method, media_type)
         operation, refused = (found, None) if isinstance(found, str) else (None, found)
-        return cls(method, path, scope["query_string"].decode("latin-1"), headers, ids, group, operation, refused)
-
-    @property
-    def environment_id(self) -> str:
-        return self._id(0)
+        environment_id, resource_id, device_id = (*ids, "", "", "")[:3]
+        return cls(
+            method,
+            path,
+            scope["query_string"].decode("latin-1"),
+            headers,
+            environment_id,
+            resource_id,
+            device_id,
+            group,
+            operation,
+            refused,
+        )
 
     @property
     def user_id(self) -> str:
-        return self._id(1)
-
-    @property
-    def resource_id(self) -> str:
-        """The id of a token or a job."""
-        return self._id(1)
-
-    @property
-    def device_id(self) -> str:
-        return self._id(2)
+        return self.resource_id
 
     @property
     def root(self) -> str:
@@ -171,8 +187,14 @@ class Call:
             raise Refused(refusal(400, "INVALID_REQUEST"))
         return fields
 
-    def _id(self, number: int) -> str:
-        return self.ids[number] if number < len(self.ids) else ""
+    def read(self, model: type[B]) -> B:
+        """Read the body as what the operation takes. Raises Refused, with the first field that is missing or wrong."""
+        try:
+            return model.model_validate(self.fields())
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        target = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
+        raise missing(target) if fault["type"] == "missing" else invalid(target)
 
 
 def _read_path(path: str) -> tuple[str | None, tuple[str, ...]]:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from worker.simulator.oath import Hash, OtpType
-from worker.simulator.world import POPULATION_ID, Device, InventoryToken, Status, World
+from worker.simulator.world import Device, InventoryToken, Status, World
 
 # Made up, and the same at each start, so that settings that a person has copied once stay right.
 ENVIRONMENT_ID = "0a7b0000-5e1f-4c0d-8000-000000000001"
@@ -30,7 +30,7 @@ class TokenSeed(Seed):
 
     serial: str = Field(min_length=1)
     environment_id: str | None = None
-    secret: str | None = Field(default=None, repr=False)
+    secret: str | None = Field(default=None, pattern="^(?:[0-9A-Fa-f]{2})*$", repr=False)
     type: OtpType = "hotp"
     digits: Literal[6, 8] = 6
     hash: Hash = "sha1"
@@ -39,15 +39,6 @@ class TokenSeed(Seed):
     pressed: int | None = Field(default=None, ge=0)
     drift: int = 0
     out_of_step: bool = False
-
-    @field_validator("secret")
-    @classmethod
-    def _check_hexadecimal(cls, secret: str | None) -> str | None:
-        try:
-            bytes.fromhex(secret or "")
-        except ValueError:
-            raise ValueError("must be hexadecimal") from None
-        return secret
 
 
 class DeviceSeed(TokenSeed):
@@ -69,9 +60,7 @@ class UserSeed(Seed):
     username: str | None = Field(default=None, min_length=1, max_length=128)
     email: str | None = Field(default=None, min_length=1)
     external_id: str | None = Field(default=None, min_length=1, max_length=1024)
-    population_id: str = POPULATION_ID
     enabled: bool = True
-    mfa_enabled: bool = False
     locked: bool = False
 
 
@@ -104,8 +93,7 @@ def add_to_world(world: World, seed: WorldSeed, now: float) -> None:
 def _add_user(world: World, seed: UserSeed, environment_id: str) -> None:
     user = world.directory.add(environment_id, seed.user_id)
     world.directory.rename(environment_id, user, username=seed.username, email=seed.email, external_id=seed.external_id)
-    user.population_id, user.is_enabled, user.is_mfa_enabled = seed.population_id, seed.enabled, seed.mfa_enabled
-    user.is_usable = user.is_usable and not seed.locked
+    user.is_enabled, user.is_usable = seed.enabled, user.is_usable and not seed.locked
 
 
 def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -> InventoryToken:

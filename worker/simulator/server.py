@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import socket
@@ -17,7 +16,7 @@ from uuid import uuid4
 
 import uvicorn
 
-from worker.simulator import devices, inventory, reads
+from worker.simulator import operations
 from worker.simulator.calls import Answer, Call, Refused, invalid, refusal, success
 from worker.simulator.simulation import Simulation
 
@@ -38,29 +37,22 @@ _STOPS_WITHIN = 1
 # What does each operation.
 HANDLERS: Mapping[str, Handler] = {
     "access_token": lambda call, simulation: simulation.access.answer_request(call),
-    "activate": devices.activate,
-    "read": devices.read,
-    "list": devices.list_devices,
-    "unlock": devices.administer,
-    "block": devices.administer,
-    "unblock": devices.administer,
-    "unpair": devices.unpair,
-    "pair": devices.pair,
-    "remove_order": devices.remove_order,
-    "create_token": inventory.create_token,
-    "revoke_token": inventory.revoke_token,
-    "read_token": inventory.read_token,
-    "list_tokens": inventory.list_tokens,
-    "import_tokens": inventory.import_tokens,
-    "revoke_tokens": inventory.revoke_tokens,
-    "read_job": inventory.read_job,
-    "find_users": reads.find_users,
-    "read_mfa_enabled": reads.read_mfa_enabled,
-    "set_mfa_enabled": reads.set_mfa_enabled,
-    "read_policies": reads.read_policies,
-    "read_mfa_settings": reads.read_mfa_settings,
-    "read_capabilities": reads.read_capabilities,
-    "list_roles": reads.list_roles,
+    "activate": operations.activate,
+    "read": operations.read_device,
+    "list": operations.list_devices,
+    "unpair": operations.unpair,
+    "pair": operations.pair,
+    "remove_order": operations.remove_order,
+    "read_token": operations.read_token,
+    "list_tokens": operations.list_tokens,
+    "import_tokens": operations.import_tokens,
+    "revoke_tokens": operations.revoke_tokens,
+    "read_job": operations.read_job,
+    "find_users": operations.find_users,
+    "read_policies": operations.read_policies,
+    "read_mfa_settings": operations.read_mfa_settings,
+    "read_capabilities": operations.read_capabilities,
+    "list_roles": operations.list_roles,
 }
 
 
@@ -170,16 +162,6 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host name or address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def base_url(listener: socket.socket) -> str:

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from worker.simulator.oath import LOOK_AHEAD, RESYNC_RANGE, OtpType, hotp
-from worker.simulator.seeding import DeviceSeed, WorldSeed
+from pydantic import Field
+
+from worker.simulator.oath import LOOK_AHEAD, RESYNC_RANGE, hotp
+from worker.simulator.seeding import DeviceSeed, TokenSeed, WorldSeed
 
 K = TypeVar("K", bound=str)
 Kind = Literal[
@@ -65,18 +67,11 @@ IN_STEP, AHEAD = range(LOOK_AHEAD - 1), range(LOOK_AHEAD, 40)
 _COMPARED = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeToken:
-    """A made-up token, its user and its device. `secret` is hexadecimal, `time_step` in seconds. `counter` is the one
-    at which the token stands, and `server_counter` the server's."""
+class MadeToken(TokenSeed):
+    """A made-up token, its user and its device. `counter` is the one at which the token stands, and `server_counter`
+    the server's."""
 
-    serial: str
-    secret: str = field(repr=False)
-    type: OtpType = "hotp"
-    digits: Literal[6, 8] = 6
-    hash: Literal["sha1", "sha256"] = "sha1"
-    time_step: Literal[30, 60] = 30
-    counter: int = 0
+    secret: str = Field(repr=False)
     server_counter: int = 0
     user_id: str
     device_id: str
@@ -87,9 +82,7 @@ class MadeToken:
 
     def seed_fields(self) -> dict[str, Any]:
         """The fields of a seed for this token, whose server's counter is the token's."""
-        return {
-            name: getattr(self, name) for name in ("serial", "secret", "type", "digits", "hash", "time_step", "counter")
-        }
+        return self.model_dump(include=set(TokenSeed.model_fields), exclude_defaults=True)
 
 
 def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fields: Any) -> dict[str, Any]:
@@ -125,13 +118,13 @@ def draw_other_secret(token: MadeToken, dice: random.Random) -> str:
 
 def draw_kinds(
     count: int, special: Mapping[K, int], plain: tuple[K, K], out_of_step: float, dice: random.Random
-) -> list[K] | None:
+) -> list[K]:
     """Choose what each of so many tokens is: so many of each special kind, and of the others this share of the first
-    of the two plain kinds; None if the special ones do not fit."""
+    of the two plain kinds. Raises ValueError if the special ones do not fit."""
     kinds = [kind for kind, tokens in special.items() for _ in range(tokens)]
     left = count - len(kinds)
     if left < 0:
-        return None
+        raise ValueError(f"{len(kinds)} tokens with troubles do not fit into {count}")
     kinds += [plain[number >= round(left * out_of_step)] for number in range(left)]
     dice.shuffle(kinds)
     return kinds
@@ -198,13 +191,10 @@ def make_shipment(
     """Make up `count` HOTP tokens, paired with a user each. The same arguments always give the same shipment.
 
     `hopeless`: how many rows of each kind must end as dead letters; none by default. `out_of_step` is the share of the
-    other rows whose tokens need the second OTP.
+    other rows whose tokens need the second OTP. Raises ValueError if the hopeless ones do not fit.
     """
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-    hopeless = hopeless or {}
-    kinds = draw_kinds(count, hopeless, ("out_of_step", "in_step"), out_of_step, dice)
-    if kinds is None:
-        raise ValueError(f"{sum(hopeless.values())} hopeless rows do not fit into {count}")
+    kinds = draw_kinds(count, hopeless or {}, ("out_of_step", "in_step"), out_of_step, dice)
     made = [_make_pair(f"{prefix}{number:07d}", kind, dice) for number, kind in enumerate(kinds, start=1)]
     rows = tuple(row for row, _ in made)
     devices = tuple(device for _, device in made if device is not None)

@@ -1,4 +1,5 @@
-"""What the simulated PingOne has: users, the inventory of tokens, and devices, in all environments."""
+"""What the simulated PingOne has: users, the inventory of tokens, and devices, in all environments; and the settings of
+the tenant's policy and limits."""
 
 from __future__ import annotations
 
@@ -6,24 +7,64 @@ import uuid
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+
+from worker.simulator.calls import Group
 from worker.simulator.oath import Token, Verdict
-from worker.simulator.settings import Settings
 
 # An attribute of a user, and its value.
 Term = tuple[str, str]
 Status = Literal["ACTIVATION_REQUIRED", "ACTIVE"]
 JobType = Literal["CREATE_OATH_TOKENS", "REVOKE_OATH_TOKENS"]
 
-# Where users are whom no seed puts elsewhere.
-POPULATION_ID = "0a7b0000-5e1f-4c0d-8000-00000000000c"
 # Of the ids of tokens that are there to begin with: the same for the same environment and serial number.
 _NAMESPACE = uuid.UUID("0a7b0000-5e1f-4c0d-8000-00000000000a")
 # Tokens in an environment at the most.
 MOST_TOKENS = 100_000
 # Seconds after which PingOne deletes a device that waits for its activation.
 A_DAY = 86_400
+
+
+class Settings(BaseModel):
+    """All settings of the simulator. Times are in seconds. They never change: `with_changes` makes new ones, which are
+    checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Is EXTRA_OTP_REQUIRED the answer only to a first OTP with `oathResync`, and INVALID_OTP to one without?
+    extra_otp_needs_resync: bool = False
+    # A device is locked for `cool_down` seconds after `failure_count` failures, as the MFA policy's
+    # `oathToken.otp.failure` says. `account_lock_after`: failures of a user, over all devices, after which the account
+    # cannot be used; None is never.
+    failure_count: int = Field(default=3, ge=1, le=7)
+    cool_down: float = Field(default=120, ge=0)
+    account_lock_after: int | None = Field(default=None, ge=1)
+    # Whom PingOne tells of a new device, as the MFA policy says ("absent": it does not say).
+    new_device_notification: Literal["absent", "NONE", "EMAIL_THEN_SMS", "SMS_THEN_EMAIL"] = "NONE"
+    # Devices that a user may have.
+    max_allowed_devices: int = Field(default=5, ge=1, le=15)
+
+    # Items in a page of a list, at the most.
+    page_size: int = Field(default=100, ge=1)
+    # Terms of a filter, more than which are refused as INVALID_FILTER; None: any number is taken.
+    most_filter_terms: int | None = Field(default=None, ge=1)
+    # Seconds that a job runs.
+    job_takes: float = Field(default=1, ge=0)
+
+    # Requests a second for devices; None is unlimited, 0 refuses every one. The limit is a bucket of `burst` that fills
+    # at `rate`. `group_rates` has requests a second of other groups, each counted by itself; a group that is not in it
+    # is unlimited.
+    rate: float | None = Field(default=None, ge=0)
+    group_rates: Mapping[Group, NonNegativeFloat] = {}
+    burst: int = Field(default=10, ge=1)
+    # Seconds before each answer.
+    latency: float = Field(default=0, ge=0)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """A copy of these settings with the changes. Raises ValidationError for an unknown name or a wrong value."""
+        return self.model_validate(self.model_dump() | dict(changes))
 
 
 @dataclass(slots=True)
@@ -37,9 +78,7 @@ class User:
     username: str | None = None
     email: str | None = None
     external_id: str | None = None
-    population_id: str = POPULATION_ID
     is_enabled: bool = True
-    is_mfa_enabled: bool = False
     devices: dict[str, Device] = field(default_factory=dict, repr=False)
 
     @property
@@ -218,7 +257,7 @@ class Job:
 
     environment_id: str
     type: JobType
-    ends_at: float
+    ends_at: float = 0.0
     tokens: tuple[InventoryToken, ...] = ()
     wanted: tuple[str, ...] = ()
     force_unpair: bool = False

@@ -13,10 +13,10 @@ import worker.leases.worker
 from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.batch import BatchState
+from worker import records
 from worker.leases import moves
 from worker.leases.worker import Leases
-from worker.records import activation
-from worker.records.attempt import Attempt
+from worker.records import Attempt
 
 
 @mutant("no arrow leads from activating to queued")
@@ -30,7 +30,7 @@ def claims_what_another_holds() -> list[Patch]:
 
 @mutant("a lease is taken over, or used twice")
 def shares_one_lease_id() -> list[Patch]:
-    return [(worker.leases.claims, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
+    return [(worker.leases.worker, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
 
 
 @mutant("goes out without a lease")
@@ -38,7 +38,7 @@ def sends_however_late_it_is() -> list[Patch]:
     def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"send_within": 1e9, "last_send": 1e9})
 
-    return [around(activation, "AttemptTools", tools)]
+    return [around(records, "AttemptTools", tools)]
 
 
 @mutant("is final, and nobody asked for pending")

@@ -11,7 +11,7 @@ from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
 from models.encrypted import Keyring
 from models.record import Record
-from worker.dispatch.dispatcher import Dispatcher, Messages
+from worker.dispatch import Dispatcher, Messages
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
 from worker.rules.progress import OtpProgress

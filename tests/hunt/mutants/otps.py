@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from hunt.mutants.patching import Patch, around, mutant
+from worker import records
 from worker.leases.queue import Queue
 from worker.pingone import errors
-from worker.records import activation
 from worker.rules import decisions
-from worker.rules.steps import SendOtp
+from worker.rules.progress import SendOtp
 
 
 @mutant("is one post more than the budget")
@@ -18,7 +18,7 @@ def has_no_budget() -> list[Patch]:
     def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"limits": replace(given["limits"], posts=99)})
 
-    return [around(activation, "AttemptTools", tools)]
+    return [around(records, "AttemptTools", tools)]
 
 
 @mutant("goes out, and PingOne has not asked for OTP 2")

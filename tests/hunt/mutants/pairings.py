@@ -1,5 +1,5 @@
 """Mutants that make a device twice, or take one that is not theirs. How soon a token is looked up and how often it is
-paired, the tests of worker.rules.pairing hold: here that shows too seldom."""
+paired, the tests of worker.rules.decisions hold: here that shows too seldom."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.record_states import PairingState
 from worker.leases.worker import Leases
 from worker.pingone import errors
 from worker.pingone.devices import PairedDevice, Pairing
-from worker.rules import pairing
+from worker.rules import decisions
 from worker.rules.progress import PairingProgress, Progress
 
 
@@ -22,7 +22,7 @@ def takes_a_lost_pairing_for_not_delivered() -> list[Patch]:
         is_lost = isinstance(answer, errors.OutcomeUnknown) and not answer.is_over
         return real(progress, errors.NotDelivered() if is_lost else answer, limits)
 
-    return [around(pairing, "decide_after_pairing", decide)]
+    return [around(decisions, "decide_after_pairing", decide)]
 
 
 @mutant("goes out while no two look-ups have told what became of")
@@ -31,7 +31,7 @@ def pairs_again_without_a_look_up() -> list[Patch]:
         known, step = real(progress, answer, limits)
         return _with(known, state=PairingState.UNSENT) if known.pairing.is_open else known, step
 
-    return [around(pairing, "decide_after_pairing", decide)]
+    return [around(decisions, "decide_after_pairing", decide)]
 
 
 @mutant("goes out while no two look-ups have told what became of")
@@ -67,7 +67,7 @@ def takes_another_persons_device() -> list[Patch]:
     def decide(real: Any, progress: Progress, answer: Any, *rest: Any) -> Any:
         return real(progress, replace(answer, user_id=None) if isinstance(answer, Pairing) else answer, *rest)
 
-    return [around(pairing, "decide_after_search", decide)]
+    return [around(decisions, "decide_after_search", decide)]
 
 
 @mutant("it calls a device its own that it did not make")
@@ -85,7 +85,7 @@ def sends_an_otp_although_the_pairing_was_answered_with_active() -> list[Patch]:
 
 @mutant("it is a dead letter for device_not_found, and that did not happen")
 def does_not_pair_a_deleted_device_again() -> list[Patch]:
-    return [around(pairing, "may_be_deleted", lambda *_: False)]
+    return [around(decisions, "may_be_deleted", lambda *_: False)]
 
 
 def _with(progress: Progress, **changes: Any) -> Progress:

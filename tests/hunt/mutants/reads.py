@@ -15,7 +15,7 @@ from worker.pingone import devices, errors
 from worker.pingone.client import Client
 from worker.pingone.wire import Envelope
 from worker.rules import decisions
-from worker.rules.steps import Retry
+from worker.rules.progress import Retry
 
 
 @mutant("goes out while no read has told what became of")

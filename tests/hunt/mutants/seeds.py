@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import worker.leases.claims
-import worker.leases.replay
+import worker.leases.commands
 import worker.leases.worker
 from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
+from worker import records
 from worker.pingone.client import PingOneClock
-from worker.records import otps
-from worker.rules.minting import Mint, StepMissed, WaitForStep
-from worker.rules.progress import Progress
+from worker.rules.progress import Mint, Progress, StepMissed, WaitForStep
 
 
 @mutant("is committed as unused")
@@ -49,7 +48,7 @@ def sends_otp_2_in_the_time_step_of_otp_1() -> list[Patch]:
         chosen = real(progress, ordinal, *rest)
         return Mint(progress.next_counter or 0) if isinstance(chosen, WaitForStep) and ordinal == 2 else chosen
 
-    return [around(otps, "choose_time_step", choose)]
+    return [around(records, "choose_time_step", choose)]
 
 
 @mutant("brings an OTP that its seed did not make for now")
@@ -58,7 +57,7 @@ def sends_otp_2_after_its_time_step() -> list[Patch]:
         chosen = real(progress, *rest)
         return Mint(progress.next_counter or 0) if isinstance(chosen, StepMissed) else chosen
 
-    return [around(otps, "choose_time_step", choose)]
+    return [around(records, "choose_time_step", choose)]
 
 
 @mutant("brings an OTP outside its time step")
@@ -74,6 +73,6 @@ def takes_its_own_clock_for_pingones() -> list[Patch]:
 def replays_a_seed_from_its_first_counter() -> list[Patch]:
     return [
         around(
-            worker.leases.replay, "_begin_new_budget", lambda real: real() | {"next_counter": Record.next_counter - 1}
+            worker.leases.commands, "_begin_new_budget", lambda real: real() | {"next_counter": Record.next_counter - 1}
         )
     ]

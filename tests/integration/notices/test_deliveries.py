@@ -14,8 +14,7 @@ from support.data.notice_desk import NoticeDesk
 from support.servers.raw_server import RawServer
 
 from models.record_states import Status
-from worker.notices.deliveries import GIVEN_UP_AFTER, LEASE, Deliveries, read_deliveries
-from worker.notices.recording import Recorder
+from worker.notices.outbox import GIVEN_UP_AFTER, LEASE, Outbox, read_deliveries
 from worker.notices.webhook import Reply, Webhook
 
 FAILS = Reply(500, "HTTP 500")
@@ -145,11 +144,11 @@ def test_what_a_worker_posted_that_was_killed_before_its_commit_goes_again_with_
 
 
 def test_a_worker_killed_between_look_and_claim_loses_nothing(finished: NoticeDesk) -> None:
-    def die(_: Deliveries) -> None:
+    def die(_: Outbox) -> None:
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Deliveries, "claim", die)
+        patch.setattr(Outbox, "claim", die)
         with pytest.raises(Killed):
             finished.run()
     assert finished.run() == ["finished"]
@@ -188,12 +187,12 @@ def test_many_workers_that_begin_at_once_make_one_post(finished: NoticeDesk) -> 
 def test_a_notice_that_another_worker_is_about_to_claim_is_left_alone(finished: NoticeDesk) -> None:
     if finished.database.is_sqlite:
         pytest.skip("SQLite has one writer at a time anyway")
-    Recorder(finished.database).record()
-    deliveries = Deliveries(finished.database)
+    finished.make_recorder().record()
+    outbox = Outbox(finished.database)
     with finished.database.writing() as connection:
-        assert connection.execute(deliveries._due).one_or_none() is not None
-        assert deliveries.claim() is None
-    assert deliveries.claim() is not None
+        assert connection.execute(outbox._due.with_for_update()).one_or_none() is not None
+        assert outbox.claim() is None
+    assert outbox.claim() is not None
 
 
 def test_no_transaction_is_open_while_the_webhook_answers(finished: NoticeDesk) -> None:
@@ -216,22 +215,22 @@ def test_two_claims_at_once_take_two_notices(desk: NoticeDesk) -> None:
     desk.webhook.answer = lambda: FAILS
     desk.run()
     desk.database.ahead += 60
-    deliveries = Deliveries(desk.database)
-    claims = [deliveries.claim(), deliveries.claim(), deliveries.claim()]
+    outbox = Outbox(desk.database)
+    claims = [outbox.claim(), outbox.claim(), outbox.claim()]
     assert len({claimed.id for claimed in claims if claimed}) == 2
     assert claims[2] is None
 
 
 def test_a_late_worker_does_not_undo_what_another_has_written(finished: NoticeDesk) -> None:
-    Recorder(finished.database).record()
-    deliveries = Deliveries(finished.database)
-    late = deliveries.claim()
+    finished.make_recorder().record()
+    outbox = Outbox(finished.database)
+    late = outbox.claim()
     finished.database.ahead += LEASE + 1
-    second = deliveries.claim()
+    second = outbox.claim()
     assert late is not None
     assert second is not None
-    deliveries.settle_delivered(second)
-    deliveries.settle_failed(late, "HTTP 500", 5.0)
+    outbox.settle_delivered(second)
+    outbox.settle_failed(late, "HTTP 500", 5.0)
     (notice,) = finished.notices()
     assert (notice.next_try_at, notice.last_error) == (None, None)
 

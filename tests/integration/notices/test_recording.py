@@ -22,14 +22,12 @@ from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
-from worker.database.engine import NOTICE_LOCK, Database
-from worker.notices.notifier import make_notifier
-from worker.notices.recording import Recorder
+from worker.notices.outbox import make_notifier
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.stall import STILL_AFTER
 from worker.rules.breaker import Thresholds
+from worker.rules.progress import Active, DeadLetter
 from worker.rules.quota import Quota
-from worker.rules.steps import Active, DeadLetter
 
 
 def change(database: MovingDatabase, **columns: object) -> None:
@@ -195,20 +193,10 @@ def test_without_the_setting_nothing_is_written_and_nothing_is_sent(desk: Notice
 
 def test_two_workers_that_look_at_once_write_one_notice(desk: NoticeDesk) -> None:
     make_batch(desk.database, [{"status": Status.ACTIVE}])
-    recorders = [Recorder(desk.database) for _ in range(4)]
+    recorders = [desk.make_recorder() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         written = sum(pool.map(lambda recorder: recorder.record(), recorders))
     assert written == len(desk.notices()) == 1
-
-
-def test_a_worker_waits_for_no_other_that_is_writing(desk: NoticeDesk) -> None:
-    if desk.database.is_sqlite:
-        pytest.skip("SQLite has one writer at a time anyway")
-    make_batch(desk.database, [{"status": Status.ACTIVE}])
-    with desk.database.writing() as connection:
-        assert desk.database.try_lock(connection, NOTICE_LOCK)
-        assert Recorder(desk.database).record() == 0
-    assert Recorder(desk.database).record() == 1
 
 
 def test_the_database_refuses_a_second_notice_of_the_same_occurrence(desk: NoticeDesk) -> None:
@@ -217,17 +205,3 @@ def test_the_database_refuses_a_second_notice_of_the_same_occurrence(desk: Notic
     second = {"batch_id": made.batch_id, "batch": "shipment", "event": Event.PAUSED, "occurrence": 1, "facts": {}}
     with pytest.raises(IntegrityError), desk.database.writing() as connection:
         connection.execute(insert(Notice).values(second | {"created_at": desk.database.now()}))
-
-
-def test_a_look_reads_no_table_of_records_through(desk: NoticeDesk) -> None:
-    """PostgreSQL plans by how large its tables are; SQLite by what it is asked."""
-    if not desk.database.is_sqlite:
-        pytest.skip("its plans depend on the size of the tables")
-    batches = Recorder(Database(str(desk.database.engine.url)))._batches
-    query = batches.compile(desk.database.engine, compile_kwargs={"literal_binds": True})
-    with desk.database.reading() as connection:
-        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
-    records = [line for line in plan if " record " in line]
-    partial = ("half_done", "expiring", "lasting", "lacks_user", "lacks_token", "window", "finalized_at")
-    assert len(records) == len(partial)
-    assert all(any(f"ix_record_{name}" in line for name in partial) for line in records), plan

@@ -14,9 +14,9 @@ from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk, file_bytes
 from models.person import NAMES, PERSON
 from worker.batches.commands import Batches
 from worker.pingone.users import UserAttribute
-from worker.purging.erasure import Erasure
+from worker.purging import Erasure
 from worker.reports.export import write_hand_out
-from worker.reports.search import Sought, search
+from worker.reports.search import Sought, name_user, search
 
 LEA = {"username": "lea.santos", "email": "Lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
 TOM = {"username": "tom", "email": "tom@example.org", "external_id": "E-4712", "Carton": "box of Tom"}
@@ -53,7 +53,7 @@ def test_whatever_names_a_person_is_loaded_looked_up_searched_handed_out_and_era
     row = token(0, **{each: f"lea.{each}" for each in NAMES})
     desk.load([row], ACTIVE)
     assert {attribute.column for attribute in UserAttribute} == set(NAMES)
-    assert [found.user for found in search(desk.database, Sought(user=row[name]), 10).found] == ["lea.username"]
+    assert [name_user(found) for found in search(desk.database, Sought(user=row[name]), 10).found] == ["lea.username"]
     hand_out = io.StringIO()
     write_hand_out(desk.database, "july", hand_out)
     assert row[name] in hand_out.getvalue()

@@ -13,12 +13,12 @@ from models.inventory_job import InventoryJob, JobKind
 from models.record import Record
 from models.record_states import Status
 from worker import audit
+from worker import purging as module
 from worker.batches.commands import Batches
 from worker.batches.finding import BatchPurged
 from worker.database.engine import Database
 from worker.notices.recording import Recorder
-from worker.purging import purging as module
-from worker.reports.facts import read_statuses
+from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.search import Sought, search
 from worker.reports.token_history import UnknownToken, read_histories
 
@@ -32,7 +32,7 @@ def people(numbers: range) -> list[dict[str, str]]:
 def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_or_people(desk: PurgeDesk) -> None:
     tokens = people(range(3))
     loaded = desk.load(tokens, ACTIVE, ACTIVE, ACTIVE)
-    Recorder(desk.database).record()
+    Recorder(desk.database, take_environment_for_license).record()
     (before,) = read_statuses(desk.database, "july")
     ids = [record.id for record in desk.desk.records(loaded)]
 
@@ -190,7 +190,7 @@ def test_commands_on_a_purged_batch_say_what_is_left_of_it(desk: PurgeDesk) -> N
             command("july")
     with pytest.raises(BatchPurged):
         search(desk.database, Sought(batch="july"), 10)
-    assert Recorder(desk.database).record() == 0
+    assert Recorder(desk.database, take_environment_for_license).record() == 0
 
 
 def test_a_batch_in_a_known_environment_needs_no_trial_after_the_purge(desk: PurgeDesk) -> None:

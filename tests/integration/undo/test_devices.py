@@ -17,9 +17,9 @@ from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import NotPossible
 from worker.batches.removal import End, Heir
-from worker.leases.queue import RecordTimes
+from worker.leases.queue import Queue
+from worker.pingone.clients import Pairings
 from worker.pingone.errors import NotFound
-from worker.pingone.pairing import Pairings
 
 
 @pytest.mark.parametrize(
@@ -289,9 +289,7 @@ def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_wo
     made = make_batch(database, [OPEN | {"otp_sent_at": database.read_clock() - timedelta(hours=1)}])
     with database.writing() as connection:
         connection.execute(update(Batch).values(state=BatchState.CANCELLED))
-        RecordTimes(database, lease=60.0, queue_lease=60.0, over_after=desk.settings.tuning.over_after).restart(
-            connection
-        )
+        Queue(database, over_after=desk.settings.tuning.over_after).restart_times(connection, queue_lease=60.0)
     began = database.read_clock()
     pingone.seed(tokens=[{"serial": look(database, made.id).serial_number}])
 

@@ -22,7 +22,7 @@ from models.record_states import Status
 from worker.batches import undo
 from worker.batches.commands import NotPossible
 from worker.batches.removal import DeviceOutcome, End, Removal
-from worker.leases.replay import replay
+from worker.leases.commands import replay
 from worker.pingone.errors import NotDelivered
 
 

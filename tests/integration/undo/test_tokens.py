@@ -17,11 +17,11 @@ from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record_states import Status
 from worker.batches.commands import NotPossible
-from worker.batches.imports import JobLog
 from worker.batches.removal import End
 from worker.batches.revocation import Revocation
-from worker.batches.undo import TokenCounts
-from worker.leases.undoing import note_tokens_gone
+from worker.batches.tokens import JobLog
+from worker.batches.undo import TokenCounts, Undo
+from worker.leases.commands import note_tokens_gone
 from worker.pace.rate_groups import RateGroup
 
 
@@ -206,13 +206,13 @@ def test_one_that_is_paired_at_the_last_moment_does_not_keep_the_others(
     made = make_tokens(database, pingone, [TOKEN] * 4)
     pingone.simulation.change({"revoke_paired": revoke_paired})
     late = look(database, made.ids[2])
-    original = desk.undo_check.require_rest_within
+    original = Undo._require_rest_within
 
     def pair_it(*arguments: Any, **named: Any) -> None:
         original(*arguments, **named)
         pingone.seed(devices=[{"serial": late.serial_number, "user_id": late.user_id, "device_id": "late"}])
 
-    monkeypatch.setattr(desk.undo_check, "require_rest_within", pair_it)
+    monkeypatch.setattr(Undo, "_require_rest_within", pair_it)
     result = desk.command.undo("shipment")
 
     assert (result.tokens.revoked, len(result.kept), pingone.tokens()) == (3, 1, {late.serial_number})

@@ -14,7 +14,7 @@ from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
 from models.record import Record
-from models.record_states import FINAL, Status
+from models.record_states import FINAL, PairingState, Status
 from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
 from worker.config.environment import Environment
@@ -84,9 +84,11 @@ def make_batch(
         batch_id = connection.scalar(insert(Batch).values(batch).returning(Batch.id))
         assert batch_id is not None
         rows = [
-            _record(batch_id, number, environment_id, keyring)
-            | {"scheduled_at": now}
-            | _complete(common | columns, now)
+            _with_pairing(
+                _record(batch_id, number, environment_id, keyring)
+                | {"scheduled_at": now}
+                | _complete(common | columns, now)
+            )
             for number, columns in enumerate(differing)
         ]
         # One statement names the same columns for all its rows.
@@ -129,6 +131,13 @@ def _complete(columns: dict[str, Any], now: Any) -> dict[str, Any]:
         case status if status in FINAL:
             return {"finalized_at": now} | columns
     return columns
+
+
+def _with_pairing(record: dict[str, Any]) -> dict[str, Any]:
+    """A device of the file is paired, as the loader writes it; not so one that only the inventory has shown."""
+    was_shown = record.get("owner_id") and not record.get("otp1_posts")
+    is_paired = record["device_id"] and not was_shown
+    return {"pairing": PairingState.PAIRED if is_paired else PairingState.UNSENT} | record
 
 
 def look(database: MovingDatabase, record_id: int) -> Row[Any]:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import redis
 
-from worker.dispatch.publishing import USUAL
+from worker.dispatch import USUAL
 
 ACTIVATE_QUEUE = "oathbulk.activate"
 # The lists in Redis of which the queue consists: messages that go ahead of all others, and the usual ones.

@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.batch import BatchState
 from models.reason import PauseReason, Reason
 from support.data.statuses import batch
-from worker.cli.metrics_exporter import MetricsCollector
+from worker.cli.metrics import MetricsCollector
 from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
-from worker.reports.metrics import AttemptTotals, Reading
+from worker.reports.metrics import AttemptTotals, Scrape
 from worker.reports.stall import Fleet
 
 NOW = datetime(2026, 5, 4, 13, tzinfo=UTC)
@@ -27,9 +27,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 class MadeUp:
     """Stands in for the reader: nothing is read."""
 
-    reading: Reading
+    reading: Scrape
 
-    def read(self) -> Reading:
+    def read(self) -> Scrape:
         return self.reading
 
 
@@ -37,7 +37,7 @@ def make_process(name: str, sick: str | None = None, tick: float | None = None) 
     return KnownProcess(name, sick is None, NOW, tick, NOW if sick else None, sick, "mend it" if sick else None)
 
 
-def make_reading() -> Reading:
+def make_reading() -> Scrape:
     """A reading of which every metric has a sample."""
     running = replace(
         batch(dead_letter=5, active=15, pending=80),
@@ -60,10 +60,10 @@ def make_reading() -> Reading:
     hold = Hold(NOW, NOW, "PingOne asked for it", 12.5)
     paces = {"default": KnownPace("license", 40.0, 50.0, share=0.6, hold=hold), "second": KnownPace("other")}
     fleet = Fleet([make_process("a", tick=3.0), make_process("b", sick="network"), make_process("c", tick=8.0)])
-    return Reading([running, paused], attempts, {1: ("july", "default")}, paces, fleet, took=0.02, counts_age=7.0)
+    return Scrape([running, paused], attempts, {1: ("july", "default")}, paces, fleet, took=0.02, counts_age=7.0)
 
 
-def write_metrics(reading: Reading) -> str:
+def write_metrics(reading: Scrape) -> str:
     """The metrics as text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MetricsCollector(MadeUp(reading)))  # type: ignore[arg-type]

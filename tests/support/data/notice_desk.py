@@ -10,9 +10,8 @@ from sqlalchemy import Row, select
 
 from models.notice import Notice
 from support.data.moving_clock import MovingDatabase
-from worker.notices.deliveries import Deliveries
-from worker.notices.notifier import Notifier
-from worker.notices.recording import Recorder, StallWatch
+from worker.notices.outbox import Notifier, Outbox
+from worker.notices.recording import Recorder
 from worker.notices.webhook import Reply
 from worker.reports.facts import take_environment_for_license
 
@@ -47,9 +46,11 @@ class NoticeDesk:
     webhook: RecordingWebhook = field(default_factory=RecordingWebhook)
 
     def make_notifier(self, webhook: Any = None) -> Notifier:
-        """The notifier of a process that has just begun, so that it looks for stalls at once."""
-        watch = StallWatch(self.database, take_environment_for_license)
-        return Notifier(Recorder(self.database), watch, Deliveries(self.database), webhook or self.webhook)
+        """The notifier of a process that has just begun, so that it looks at once."""
+        return Notifier(self.make_recorder(), Outbox(self.database), webhook or self.webhook)
+
+    def make_recorder(self) -> Recorder:
+        return Recorder(self.database, take_environment_for_license)
 
     def run(self) -> list[str]:
         """What the webhook is told by one run."""

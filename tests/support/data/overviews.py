@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.reports.overview import Command, Origin, Overview, Pause, Timeline
+from support.data.histories import make_row
+from worker.reports.overview import BatchOrigin, Command, Overview, Pause, Timeline
 
 LOADED_AT = datetime(2026, 3, 1, 21, 30, tzinfo=UTC)
 
@@ -16,12 +17,17 @@ def minutes(number: float) -> datetime:
     return LOADED_AT + timedelta(minutes=number)
 
 
+def make_command(at: datetime, actor: str, action: str, ticket: str | None, facts: dict[str, Any]) -> Command:
+    """A line of the audit."""
+    return make_row({"at": at, "actor": actor, "action": action, "ticket": ticket, "facts": facts})
+
+
 def make_overview(**fields: Any) -> Overview:
     """A batch of which three tokens are active."""
     overview = Overview(
         timeline=make_timeline((1, 2, 3)),
-        origin=Origin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1"),
-        commands=(Command(LOADED_AT, "alice", "load", "CHG-1", {"total": 4, "canary": None}),),
+        origin=BatchOrigin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1"),
+        commands=(make_command(LOADED_AT, "alice", "load", "CHG-1", {"total": 4, "canary": None}),),
     )
     return replace(overview, **fields)
 

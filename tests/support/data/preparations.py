@@ -16,13 +16,13 @@ from models.record import Record
 from support.data.batches import Made, look, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.data.scripted_inventory import ScriptedInventory
-from worker.batches.imports import Imports
-from worker.batches.inventory import Inventory
 from worker.batches.long_list import Superseded, Turns
 from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation
+from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment, Environments
+from worker.config.settings import Tuning
 from worker.fleet import Fitness, Sickness
 from worker.pingone.clients import Clients
 from worker.pingone.errors import Answer, Forbidden, OutcomeUnknown
@@ -85,16 +85,17 @@ class Site:
         turns = ToldTurns(self.database)
         turns.on_renew = lambda: self.on_renew()
         clients = cast(Clients, self.pingone)
-        inventory = Inventory(self.database, self.keyring, clients)
-        imports = Imports(
+        tokens = Tokens(
             self.database,
             self.keyring,
             clients,
-            inventory,
             self.wait or self.waited.append,
-            most_tokens=self.most_tokens,
-            send_within=SEND_WITHIN,
-            answer_within=ANSWER_WITHIN,
+            Tuning(
+                tokens_per_import=self.most_tokens,
+                send_within=SEND_WITHIN,
+                call_deadline=ANSWER_WITHIN - SEND_WITHIN,
+                read_delay=0.0,
+            ),
         )
         return Preparation(
             self.database,
@@ -102,8 +103,7 @@ class Site:
             clients,
             turns,
             People(self.database, 40),
-            inventory,
-            imports,
+            tokens,
             self.failures,
             self.upkeep,
             self.wait or self.waited.append,

@@ -17,8 +17,8 @@ from support.data.moving_clock import MovingDatabase
 from worker.batches.loading import Loaded
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.purging.purging import Plan, Purging
-from worker.rules.steps import Active, DeadLetter, Decision
+from worker.purging import Plan, Purging
+from worker.rules.progress import Active, DeadLetter, Decision
 
 DAY = 86400.0
 ACTIVE, REFUSED = Active(), DeadLetter(Reason.INVALID_OTP)

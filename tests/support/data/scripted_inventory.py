@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from worker.config.environment import Environment
 from worker.pingone.client import Call
+from worker.pingone.clients import MakeRead
+from worker.pingone.configuration import MfaSettings
 from worker.pingone.errors import Answer, BadToken, NotFound, TooManyTerms
 from worker.pingone.inventory import ImportJob, InventoryToken, JobState, NewToken
-from worker.pingone.pages import Page
-from worker.pingone.reads import MfaSettings
 from worker.pingone.users import User, UserAttribute
+from worker.pingone.wire import Page
 
 OK = Answer(status=200)
 # More than any preparation of a test needs: one that goes on and on is told by its last calls.
@@ -79,14 +81,18 @@ class _Calls:
         known = {name.casefold() for name in names}
         return [user for user in self.pingone.people if (user.find(attribute) or "").casefold() in known]
 
-    def list_tokens(self, *, after: Page[InventoryToken] | None = None, call: Call) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, make_read: MakeRead, *, call: Call) -> Iterator[Page[InventoryToken]]:
         """The addresses of pages are the places in the list at which they begin."""
         tokens, size = list(self.pingone.tokens.values()), self.pingone.page_size
-        for start in range(int(after.next_url or 0) if after else 0, max(len(tokens), 1), size):
+
+        def read(start: int) -> Page[InventoryToken]:
             call.permit()
             self.pingone.do("list", self.application, None, call)
             end = start + size
-            yield Page(tuple(tokens[start:end]), str(end) if end < len(tokens) else None, OK)
+            return Page(tuple(tokens[start:end]), str(end) if end < len(tokens) else None, OK)
+
+        for start in range(0, max(len(tokens), 1), size):
+            yield make_read(partial(read, start))
 
     def find_token(self, serial_number: str, *, with_devices: bool, call: Call) -> InventoryToken | None:
         self.pingone.do("find_token", self.application, None, call)

@@ -21,7 +21,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
-from worker.process.parts import UndoParts
+from worker.process.parts import Parts
 from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 OURS = {"is_device_made": True, "pairing": PairingState.PAIRED}
@@ -65,7 +65,7 @@ class PingOne:
         self.simulation.faults.orders.append(FaultOrder(kind, operation, device_id))  # type: ignore[arg-type]
 
 
-class Desk(UndoParts):
+class Desk(Parts):
     """The command, with waits that are written down and pass at once."""
 
     def __init__(self, database: MovingDatabase, pingone: PingOne, redis_url: str, keyring: Keyring) -> None:

@@ -34,7 +34,7 @@ class Unpaired(MadeShipment):
 
     def with_devices(self, made: Mapping[str, Sequence[str]]) -> MadeShipment:
         """The shipment with the devices that were made of its tokens, by serial number: what a judge has to know."""
-        tokens = [replace(row, device_id=device_id) for row in self.tokens for device_id in made.get(row.serial, ())]
+        tokens = [_put(row, device_id) for row in self.tokens for device_id in made.get(row.serial, ())]
         return _with_tokens(self.paired, tokens)
 
     def open(self, folder: Path, name: str) -> Shipment:
@@ -76,6 +76,13 @@ def name_user(user_id: str) -> str:
 def free_token(device: DeviceSeed) -> TokenSeed:
     """The device's token alone."""
     return TokenSeed(**{name: getattr(device, name) for name in TokenSeed.model_fields})
+
+
+def _put(row: PairRow | MadeToken, device_id: str) -> PairRow | MadeToken:
+    """The same row with another device."""
+    if isinstance(row, MadeToken):
+        return row.model_copy(update={"device_id": device_id})
+    return replace(row, device_id=device_id)
 
 
 def _with_tokens(shipment: MadeShipment, tokens: Iterable[PairRow | MadeToken]) -> MadeShipment:

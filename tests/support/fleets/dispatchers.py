@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from worker.batches.upkeep import Upkeep
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.dispatch.dispatcher import Broker, Dispatcher, Workload
+from worker.dispatch import Broker, Dispatcher
 from worker.fleet import Processes
-from worker.leases.queue import Queue, RecordTimes
+from worker.leases.queue import Queue
 from worker.rules.breaker import Thresholds
 
 
@@ -37,15 +37,11 @@ def make_dispatcher(
         queue,
         broker,
         settings,
-        workload=Workload(database, queue, Environments(environment), SimpleNamespace(of=pace), stopping),
-        upkeep=upkeep or SimpleNamespace(update_batches=lambda: None),
-        pace_memory=SimpleNamespace(synchronize=lambda _: None),
-        processes=Processes(database, "test:1"),
-        clock_watch=clock_watch or ClockWatch(),
-        record_times=RecordTimes(
-            database,
-            lease=settings.tuning.lease,
-            queue_lease=settings.tuning.queue_lease,
-            over_after=settings.tuning.over_after,
-        ),
+        Environments(environment),
+        SimpleNamespace(of=pace),
+        stopping,
+        upkeep or SimpleNamespace(update_batches=lambda: None),
+        SimpleNamespace(synchronize=lambda _: None),
+        Processes(database, "test:1"),
+        clock_watch or ClockWatch(),
     )

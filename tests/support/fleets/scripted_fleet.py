@@ -15,8 +15,7 @@ from support.data.moving_clock import MovingDatabase
 from support.fleets.dispatchers import make_dispatcher
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
-from worker.clocks.boot_clock import boot_time
-from worker.clocks.clock_watch import ClockWatch
+from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings
 from worker.leases.claims import Claim
 from worker.leases.queue import Queue
@@ -24,7 +23,7 @@ from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
-from worker.rules.steps import Decision, Pause, Retry
+from worker.rules.progress import Decision, Pause, Retry
 
 THRESHOLDS = Thresholds(
     forbidden=3, devices_gone=4, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4

@@ -10,9 +10,8 @@ from typing import Any
 import typer
 
 from support.pages.reading import find_code, find_spans
-from worker.cli.application import app
+from worker.cli.application import UsageError, app, make_command
 from worker.cli.command_list import COMMANDS
-from worker.cli.usage_errors import UsageError
 
 # Where a command begins: alone, behind another program that starts it (docker compose run, sudo), or by its path.
 _BEGINNING = re.compile(r"(?:^|[\s/(;])oathbulk (?=-|[a-z]+\b(?!:))")
@@ -24,6 +23,7 @@ _SIGNS = re.compile(r"[\[\]…]")
 _OTHERS = re.compile(r"docker (?:build|compose exec)|ALTER ROLE|keyring set|^User=")
 
 _OATHBULK: Any = typer.main.get_command(app)
+_OATHBULK.commands = {name: make_command(name) for name in COMMANDS}
 
 
 def find_command_lines(text: str) -> Iterator[str]:

@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 
 from worker.desk.app import make_app
-from worker.desk.desk import Desk, link_to
-from worker.desk.doors import Door, LinkDoor
-from worker.desk.guard import FORM_KEY, Forms
+from worker.desk.doors import FORM_KEY, Door, Forms, LinkDoor
+from worker.desk.views import Desk, link_to
 from worker.installation.installation import Installation
 
 HOST = "127.0.0.1:8765"

@@ -16,8 +16,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
 from joserfc.jws import extract_compact
 
-from worker.simulator.admission import AccessTokens
 from worker.simulator.calls import Call
+from worker.simulator.simulation import AccessTokens
 
 # The `client_assertion_type` of RFC 7523, section 2.2.
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -15,9 +15,7 @@ from worker.simulator.calls import Answer, Call
 # What an operation comes to that does what it is asked for.
 OUTCOMES = {
     **{"activate": "ACTIVE", "pair": "PAIRED", "remove_order": "ORDER_REMOVED", "access_token": "ISSUED"},
-    **{"unlock": "UNLOCK", "block": "BLOCK", "unblock": "UNBLOCK", "unpair": "UNPAIR", "set_mfa_enabled": "SET"},
-    **{"create_token": "CREATED", "revoke_token": "REVOKED"},
-    **{"import_tokens": "JOB_TAKEN", "revoke_tokens": "JOB_TAKEN"},
+    **{"unpair": "UNPAIR", "import_tokens": "JOB_TAKEN", "revoke_tokens": "JOB_TAKEN"},
 }
 # What an activation comes to that is refused, by the answer's detail; of others, the detail itself.
 REFUSALS = {"INVALID_VALUE": "ALREADY_ACTIVE", "DEVICE_LOCKED": "LOCKED", "DEVICE_BLOCKED": "BLOCKED"}
@@ -30,8 +28,8 @@ class Entry:
     """One call to the simulator, numbered by arrival. `…_at` are the machine's monotonic seconds, `time` is Unix time.
 
     `device_id` is the one in the path, and `made_device_id` that of a pairing. `serial_number` is that of the token
-    which is paired, imported by itself or revoked, `serial_numbers` are those of a job that imports. What a job did is
-    known when it has run, which may be after its call.
+    which is paired, `serial_numbers` are those of a job that imports. What a job did is known when it has run, which
+    may be after its call.
 
     `otp` is a fingerprint. `outcome` is what the call came to in the world; `status` and `detail_code` are what was
     answered, None where no answer was given. `took_effect`: the call changed the world, at `effect_at`. `ended_at` is
@@ -52,7 +50,6 @@ class Entry:
     serial_number: str | None = None
     serial_numbers: list[str] | None = None
     made_device_id: str | None = None
-    made_token_id: str | None = None
     otp: str | None = None
     oath_resync: bool | None = None
     took_effect: bool = False
@@ -73,8 +70,6 @@ class Entry:
             match call.operation:
                 case "pair":
                     self.made_device_id = made
-                case "create_token":
-                    self.made_token_id = made
                 case "import_tokens" | "revoke_tokens":
                     self.job_id = made
                 case "read_job":
@@ -94,7 +89,7 @@ def find_detail(answer: Answer) -> str | None:
 
 class CallLog:
     """Keeps the latest calls in memory, sums over all calls, and every call in a file if there is one. `makers`: the
-    number of the call that made each device and token, or posted each job, by its id.
+    number of the call that made each device, or posted each job, by its id.
 
     The file gets a line of JSON when a call ends, so its lines are in the order of `ended_at`.
     """
@@ -125,7 +120,7 @@ class CallLog:
         """Write the OTP or the serial numbers of a request into its entry, before its operation is done or refused."""
         fields = read_fields(body)
         match entry.operation, fields:
-            case (("pair" | "create_token"), {"serialNumber": str() as serial_number}):
+            case "pair", {"serialNumber": str() as serial_number}:
                 entry.serial_number = sys.intern(serial_number)
             case "import_tokens", {"tokens": list() as tokens}:
                 entry.serial_numbers = [str(each.get("serialNumber")) for each in tokens if isinstance(each, dict)]
@@ -152,7 +147,7 @@ class CallLog:
 
     def note_made(self, entry: Entry) -> None:
         """Remember which call made what it made."""
-        made = entry.made_device_id or entry.made_token_id or (entry.job_id if entry.took_effect else None)
+        made = entry.made_device_id or (entry.job_id if entry.took_effect else None)
         if made is not None:
             self.makers[made] = entry.number
 

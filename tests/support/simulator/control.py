@@ -63,7 +63,7 @@ def device_state(device: Device, simulation: WatchedSimulation) -> dict[str, Any
 
 
 def list_tokens(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
-    """All tokens of the inventory, with the call that imported each or posted its job; null if it was seeded."""
+    """All tokens of the inventory, with the call that posted the job of each; null if it was seeded."""
     makers = simulation.call_log.makers
     posted = {made: makers.get(job.id) for job in simulation.world.jobs.values() for made in job.token_ids}
 
@@ -73,7 +73,7 @@ def list_tokens(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
             "serial": token.serial_number,
             "device_id": token.device.id if token.device else None,
             "user_id": token.device.user.id if token.device else None,
-            "made_by": makers.get(token.id, posted.get(token.id)),
+            "made_by": posted.get(token.id),
         }
 
     return {"tokens": [state(token) for token in simulation.world.inventory.all_tokens()]}

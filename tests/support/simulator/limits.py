@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from support.simulator.settings import WatchedSettings
-from worker.simulator.admission import TokenBucket
 from worker.simulator.calls import Answer, Group, refusal, timestamp
+from worker.simulator.simulation import TokenBucket
 
 
 class ChangingLimit(TokenBucket):

@@ -166,9 +166,6 @@ class WatchedCall:
         """Do the operation, and note what it came to."""
         simulation, call, entry = self._simulation, self._call, self._entry
         with simulation.lock:
-            if call.operation == "revoke_token":
-                token = simulation.world.inventory.find_by_id(call.environment_id, call.resource_id)
-                entry.serial_number = token.serial_number if token else None
             answer = reread_request(call, simulation) or perform(call, simulation)
             entry.note_outcome(call, answer, time.monotonic())
             simulation.call_log.note_made(entry)

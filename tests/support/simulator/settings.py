@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 from worker.simulator.calls import Group
-from worker.simulator.settings import Settings
+from worker.simulator.world import Settings
 
 # Kinds of faults. `…_before`: the operation is not done at all; `…_after`: it is done, and its answer is lost.
 FaultKind = Literal[
@@ -23,11 +23,8 @@ FaultKind = Literal[
     "drip",  # done and answered, a byte of the body every `drip_interval` seconds
     "garbled",  # done, and a 200 whose body is a web page
 ]
-DEVICE_OPERATIONS = ("activate", "read", "list", "unlock", "block", "unblock", "unpair")
-PROVISIONING_OPERATIONS = (
-    *("pair", "remove_order", "create_token", "revoke_token", "import_tokens", "revoke_tokens", "read_job"),
-    *("read_mfa_enabled", "set_mfa_enabled"),
-)
+DEVICE_OPERATIONS = ("activate", "read", "list", "unpair")
+PROVISIONING_OPERATIONS = ("pair", "remove_order", "import_tokens", "revoke_tokens", "read_job")
 
 
 class WatchedSettings(Settings):

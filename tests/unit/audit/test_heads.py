@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audit.heads import Head, find_heads_file, note_heads
+from worker.audit import Head, find_heads_file, note_head
 from worker.config.settings import Settings
 
 AT = datetime(2026, 5, 4, 13, 30, 0, 250_000, UTC)
@@ -27,8 +27,8 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def test_a_file_gets_a_line_a_head_and_keeps_the_lines_that_it_has(tmp_path: Path) -> None:
     path = tmp_path / "heads"
 
-    note_heads(path, [SEVENTH])
-    note_heads(path, [EIGHTH])
+    note_head(path, SEVENTH)
+    note_head(path, EIGHTH)
 
     assert path.read_text().splitlines() == [
         f"7 {'a7' * 32} 2026-05-04T13:30:00.250+00:00",
@@ -41,7 +41,7 @@ def test_a_head_in_a_file_is_on_the_disk_when_the_command_ends(tmp_path: Path, m
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
-    note_heads(tmp_path / "heads", [SEVENTH])
+    note_head(tmp_path / "heads", SEVENTH)
 
     assert synced == [tmp_path / "heads"]
 
@@ -52,11 +52,11 @@ def test_a_file_that_takes_nothing_is_told_with_the_cure(tmp_path: Path, told: p
 
     for place in (tmp_path / "file" / "heads", tmp_path, tmp_path / "nowhere" / "heads", tmp_path / "pipe"):
         told.clear()
-        note_heads(place, [SEVENTH, EIGHTH])
+        note_head(place, SEVENTH)
 
         (record,) = told.records
         message = record.getMessage()
-        assert "line 7, 8" in message
+        assert "line 7" in message
         assert str(place) in message
         assert "OATHBULK_AUDIT_HEAD" in message
         assert "What was commanded is done" in message

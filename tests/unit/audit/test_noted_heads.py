@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audit import NotedHead, UnusableHead, read_heads, read_noted_heads
-from worker.audit.heads import Head
+from worker.audit import Head, NotedHead, UnusableHead, read_heads, read_noted_heads
 
 FIRST, SECOND = "a1" * 32, "b2" * 32
 

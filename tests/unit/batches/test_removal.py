@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.batches.removal import Heir, Sight, find_heir, see, see_by_token
-from worker.pingone.devices import UserDevice
-from worker.pingone.pairing import Pairing
+from worker.pingone.devices import Pairing, UserDevice
 
 DEVICE = UserDevice("d1", "OATH_TOKEN", "ACTIVE", "S1")
 

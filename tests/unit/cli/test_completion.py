@@ -85,3 +85,4 @@ def test_commands_and_options_are_completed() -> None:
     assert complete("oathbulk --ver") == ["--version"]
     assert complete("oathbulk status --ch") == ["--check"]
     assert complete("oathbulk db up") == ["upgrade"]
+    assert complete("oathbulk inspect bo") == []

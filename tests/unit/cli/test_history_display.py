@@ -11,8 +11,7 @@ from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.cli.layout import Room
 from worker.cli.show import draw_history
-from worker.reports.token_history import TokenHistory
-from worker.reports.token_sentences import NextStep, describe_attempt, tell_attempts
+from worker.reports.token_history import NextStep, TokenHistory, describe_attempt, tell_attempts
 
 REFUSED = past_attempt(
     number=2,

@@ -86,7 +86,7 @@ def test_a_terminal_shows_one_line_that_is_removed_in_the_end_and_keeps_its_curs
     assert "Removing devices: 3 of 10" in read()
     # A command may be killed at any moment.
     assert read().rindex("\x1b[?25h") > read().rindex("\x1b[?25l")
-    shown.close()
+    shown.live.stop()
     assert read().endswith("\x1b[2K")
 
 

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 from rich.console import Console
-from support.data.histories import DEVICE, NOW, USER, refused_line
+from support.data.histories import DEVICE, NOW, USER, make_row, refused_line
 
 from worker.cli.layout import PIPE, Room
 from worker.cli.show import draw_findings
-from worker.reports.search import Findings, Found, Sought
+from worker.reports.search import Findings, Sought
 
-WAITING = Found(
-    record=1,
-    serial_number="MADE0000001",
-    batch="july",
-    row=2,
-    environment="default",
-    user_id=USER,
-    username=None,
-    email=None,
-    external_id=None,
-    device_id=DEVICE,
-    lot=None,
-    status="pending",
-    reason=None,
-    scheduled_at=NOW,
-    finalized_at=None,
+FIELDS = {
+    **{"record": 1, "serial_number": "MADE0000001", "batch": "july", "row": 2, "environment": "default"},
+    **{"user_id": USER, "username": None, "email": None, "external_id": None, "device_id": DEVICE, "lot": None},
+    **{"status": "pending", "reason": None, "scheduled_at": NOW, "finalized_at": None},
+}
+WAITING = make_row(FIELDS)
+GIVEN_UP = make_row(
+    FIELDS
+    | {"serial_number": "MADE2", "row": 345, "username": "alice", "status": "dead_letter", "reason": "locked"}
+    | {"finalized_at": NOW}
 )
-GIVEN_UP = replace(
-    WAITING, serial_number="MADE2", row=345, username="alice", status="dead_letter", reason="locked", finalized_at=NOW
-)
-IN_WORK = replace(WAITING, status="activating")
+IN_WORK = make_row(FIELDS | {"status": "activating"})
 
 
 def seen(findings: Findings, width: int = 400, *, is_piped: bool = False) -> list[str]:
@@ -87,7 +77,7 @@ def test_nothing_found_is_said():
 
 
 def test_a_name_cannot_begin_a_line_of_its_own():
-    assert len(seen(Findings([replace(WAITING, username="eve\nMADE3  july")], 0))) == 2
+    assert len(seen(Findings([make_row(FIELDS | {"username": "eve\nMADE3  july"})], 0))) == 2
 
 
 def test_refused_rows_are_told_below_the_records_and_where_there_is_none():

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.clocks.boot_clock import boot_time, suspended_time
-from worker.clocks.clock_watch import TOLERANCE, UNWATCHED, ClockWatch
+from worker.clocks import TOLERANCE, UNWATCHED, ClockWatch, boot_time, suspended_time
 
 NOON = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ import pytest
 from joserfc.jwk import RSAKey
 from sqlalchemy import make_url
 
-from worker.config import file_permissions
+from worker.config import sources
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
 from worker.config.sources import load_environment, load_settings
@@ -272,8 +272,8 @@ def test_what_is_no_secret_may_lie_open(tmp_path):
 
 def test_a_containers_secrets_are_open_within_the_container_only(tmp_path, monkeypatch):
     """Docker mounts secrets there, readable by every user of the container."""
-    assert Path("/run/secrets") == file_permissions.CONTAINER_SECRETS
-    monkeypatch.setattr(file_permissions, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
+    assert Path("/run/secrets") == sources.CONTAINER_SECRETS
+    monkeypatch.setattr(sources, "CONTAINER_SECRETS", tmp_path / "run" / "secrets")
     (tmp_path / "run" / "secrets").mkdir(parents=True)
     inside = private_file(tmp_path / "run" / "secrets" / "pingone_client_secret", SECRET.encode())
     beside = private_file(tmp_path / "run" / "secret", SECRET.encode())

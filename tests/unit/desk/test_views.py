@@ -6,8 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from worker.desk.desk import link_to
-from worker.desk.views import read_sought
+from worker.desk.views import link_to, read_sought
 from worker.reports.search import Sought
 
 # What is searched for.

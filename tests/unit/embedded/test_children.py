@@ -11,7 +11,7 @@ import pytest
 from support.processes.waiting import is_running, wait_until
 
 from worker.embedded.children import Children
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 
 # A module that writes down its pid, arguments, process group and variables, and then does what its arguments say.
 TOLD = """

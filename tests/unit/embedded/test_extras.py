@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from worker.cli.desk import desk
 from worker.cli.rehearse import rehearse
 from worker.config.settings import ConfigError
-from worker.embedded.errors import EmbeddedError
 from worker.embedded.extras import can_serve, name_cure
+from worker.embedded.home import EmbeddedError
 
 CHECKOUT = Path(__file__).parents[3]
 # A command of pip that names the package would fetch what stands under that name on an index: it is not ours.

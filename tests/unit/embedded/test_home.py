@@ -12,8 +12,7 @@ import pytest
 from support.processes.waiting import wait_until
 
 from worker.config.settings import ConfigError
-from worker.embedded.errors import EmbeddedError
-from worker.embedded.home import HomeInUse, find_run_alone, home_key, lock_home, make_home, note_run
+from worker.embedded.home import EmbeddedError, HomeInUse, find_run_alone, home_key, lock_home, make_home, note_run
 
 HOLDER = """
 import sys, time

@@ -15,7 +15,7 @@ import pytest
 import redis
 from support.processes.waiting import is_running, wait_until
 
-from worker.embedded.errors import EmbeddedError
+from worker.embedded.home import EmbeddedError
 from worker.embedded.valkey import EmbeddedValkey, ValkeyConfig
 
 PARENT = """

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from worker.installation.stack import FIRST_PAUSE, LONGEST_PAUSE, GrowingPauses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from worker.fleet import FAILS_ALONE
+from worker.installation.installation import Installation
+from worker.installation.stack import PAUSE, Stack
 
 
-def test_a_worker_that_fails_alone_again_and_again_is_started_more_and_more_rarely() -> None:
-    pauses, now, lengths = GrowingPauses(), 1000.0, []
-    for _ in range(6):
-        began = now
-        while pauses.last_at(now):
-            now += 1
-        lengths.append(now - began)
-    assert lengths == [FIRST_PAUSE, 10, 20, 40, LONGEST_PAUSE, LONGEST_PAUSE]
+class EndingWorker:
+    """A worker that ends as soon as it is started, since it fails where others do not."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.started = list[float]()
+
+    def find_ended(self) -> list[str]:
+        return ["worker"]
+
+    def exit_code(self, name: str) -> int:
+        return FAILS_ALONE
+
+    def start(self, *_: object) -> None:
+        self.started.append(self.now)
 
 
-def test_one_that_did_well_for_long_is_started_soon() -> None:
-    pauses, now = GrowingPauses(), 1000.0
-    for _ in range(4):
-        while pauses.last_at(now):
-            now += 1
-    now += 11 * LONGEST_PAUSE
-    assert pauses.last_at(now + FIRST_PAUSE - 1)
-    assert not pauses.last_at(now + 2 * FIRST_PAUSE)
+def test_a_worker_that_fails_alone_again_and_again_is_started_after_pauses_and_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = EndingWorker()
+    monkeypatch.setattr("worker.installation.stack.time", SimpleNamespace(monotonic=lambda: worker.now))
+    servers = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk", "OATHBULK_REDIS_URL": "redis://broker/0"}
+    stack = Stack(Installation({"OATHBULK_HOME": str(tmp_path), **servers}))
+    monkeypatch.setattr(stack, "_children", worker)
+    for _ in range(300):
+        assert stack.restart_ended() is None
+        worker.now += 1
+    pauses = [after - before for before, after in zip(worker.started, worker.started[1:], strict=False)]
+    assert worker.started[0] == 1000.0 + PAUSE
+    assert len(pauses) > 5
+    assert all(pause >= PAUSE for pause in pauses)

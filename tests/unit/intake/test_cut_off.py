@@ -179,6 +179,6 @@ def test_a_last_row_that_may_be_cut_off_is_refused_until_a_line_break_says_that_
 def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: Path, text: str, loads: bool) -> None:
     path = tmp_path / "who.csv"
     path.write_text(text)
-    lines = open_assignment(path).lines
-    assert lines["MADE1"].fault is None
-    assert lines["MADE2"].fault == (None if loads else LIST_CUT_OFF)
+    assignment = open_assignment(path)
+    assert list(assignment.lines) == ["MADE1", "MADE2"]
+    assert assignment.faults == ({} if loads else {"MADE2": LIST_CUT_OFF})

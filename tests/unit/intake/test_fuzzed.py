@@ -18,7 +18,7 @@ from support.data.seed_files import EVERY_HINTS, NOON, SAMPLES, find_quoted, rea
 from worker.intake import Row, RowError, UnusableFile
 from worker.intake.files import OpenFile
 from worker.intake.formats import FORMATS, open_table
-from worker.intake.xml_formats import MAX_PART
+from worker.intake.other_formats import MAX_PART
 
 HINTS = EVERY_HINTS[0]
 FORMAT_NAMES = [name for name in FORMATS if name != "otp-pairs"]

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy import exc
 
-from worker.leases import write_retries
-from worker.leases.write_retries import write_until
+from worker.leases import worker as module
+from worker.leases.worker import write_until
 
 LEASE = 60.0
 
@@ -59,8 +59,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(write_retries, "boot_time", lambda: clock.now)
-    monkeypatch.setattr(write_retries, "sleep", clock.sleep)
+    monkeypatch.setattr(module, "boot_time", lambda: clock.now)
+    monkeypatch.setattr(module, "sleep", clock.sleep)
     return clock
 
 

@@ -6,27 +6,33 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.data.statuses import batch
 
 from models.batch import BatchState
 from models.notice import Event
 from models.reason import PASSING, PauseReason
-from worker.notices.recording import NEWS_FOR, Standing, Told, find_event
-from worker.reports.stall import Cause, Stall
+from worker.notices.recording import NEWS_FOR, LastTold
+from worker.notices.recording import find_event as find
+from worker.reports.facts import BatchStatus, Outage
+from worker.reports.stall import STILL_AFTER
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
-RUNS = Standing(NOW, BatchState.RUNNING, None, NOW - HOUR, None)
-FINISHED = replace(RUNS, finished_at=NOW - SECOND)
-STALLED = replace(RUNS, stall=Stall(Cause.TICK, "No tick.", "Start beat."), is_stall_known=True)
-MOVES = replace(RUNS, is_stall_known=True)
+RUNS = replace(batch(pending=1), read_at=NOW)
+FINISHED = replace(batch("finished", active=1), read_at=NOW, finished_at=NOW - SECOND)
+STALLED = replace(RUNS, still_for=STILL_AFTER)
 
 
-def paused(reason: PauseReason) -> Standing:
+def find_event(status: BatchStatus, before: LastTold | None, running_since: datetime = NOW - HOUR) -> Event | None:
+    return find(status, running_since, before)
+
+
+def paused(reason: PauseReason) -> BatchStatus:
     return replace(RUNS, state=BatchState.PAUSED, reason=reason)
 
 
-def told(event: Event, reason: str | None = None, at: datetime = NOW) -> Told:
-    return Told(event, reason, at)
+def told(event: Event, reason: str | None = None, at: datetime = NOW) -> LastTold:
+    return LastTold(event, reason, at)
 
 
 def test_a_batch_that_runs_is_nothing_new() -> None:
@@ -38,10 +44,14 @@ def test_a_batch_that_is_finished_is_told_once() -> None:
     assert find_event(FINISHED, told(Event.FINISHED)) is None
 
 
-@pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.PAUSED])
-def test_a_finished_batch_is_finished_whether_it_is_paused_or_not(state: BatchState) -> None:
-    standing = replace(FINISHED, state=state, reason=PauseReason.CANARY)
-    assert find_event(standing, told(Event.PAUSED, PauseReason.CANARY)) == Event.FINISHED
+def test_a_batch_that_finishes_after_its_pause_is_told() -> None:
+    assert find_event(FINISHED, told(Event.PAUSED, PauseReason.CANARY)) == Event.FINISHED
+
+
+def test_a_batch_without_a_record_ended_when_it_was_loaded() -> None:
+    empty = replace(FINISHED, finished_at=None, created_at=NOW - SECOND)
+    assert find_event(empty, None) == Event.FINISHED
+    assert find_event(replace(empty, created_at=NOW - NEWS_FOR), None) is None
 
 
 def test_a_batch_that_was_finished_long_before_anybody_could_be_told_is_no_news() -> None:
@@ -56,14 +66,13 @@ def test_a_batch_that_was_told_of_before_is_told_to_be_finished_however_late() -
 
 def test_a_batch_that_was_replayed_and_finished_before_anybody_looked_is_told_again() -> None:
     before = told(Event.FINISHED, at=NOW - 10 * SECOND)
-    again = replace(FINISHED, running_since=NOW - 5 * SECOND)
-    assert find_event(again, before) == Event.FINISHED
+    assert find_event(FINISHED, before, running_since=NOW - 5 * SECOND) == Event.FINISHED
 
 
 def test_a_finished_batch_that_was_resumed_or_undone_is_not_told_again() -> None:
     before = told(Event.FINISHED, at=NOW - 10 * SECOND)
-    assert find_event(replace(FINISHED, running_since=NOW, finished_at=NOW - HOUR), before) is None
-    assert find_event(replace(FINISHED, running_since=NOW - HOUR, finished_at=NOW), before) is None
+    assert find_event(replace(FINISHED, finished_at=NOW - HOUR), before, running_since=NOW) is None
+    assert find_event(replace(FINISHED, finished_at=NOW), before) is None
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))
@@ -85,7 +94,7 @@ def test_a_batch_that_goes_on_is_told_once(event: Event) -> None:
 
 
 def test_a_batch_that_only_tries_whether_the_outage_is_over_has_not_gone_on() -> None:
-    probing = replace(RUNS, has_outage=True)
+    probing = replace(RUNS, outage=Outage(None, None))
     before = told(Event.PAUSED_FOR_NOW, "outage")
     assert find_event(probing, before) is None
     assert find_event(paused(PauseReason.OUTAGE), before) is None
@@ -95,11 +104,7 @@ def test_a_batch_that_only_tries_whether_the_outage_is_over_has_not_gone_on() ->
 def test_a_stall_is_told_once_and_so_is_its_end() -> None:
     assert find_event(STALLED, None) == Event.STALLED
     assert find_event(STALLED, told(Event.STALLED, "tick")) is None
-    assert find_event(MOVES, told(Event.STALLED, "tick")) == Event.RESUMED
-
-
-def test_a_stall_is_not_over_while_nobody_has_looked() -> None:
-    assert find_event(RUNS, told(Event.STALLED, "tick")) is None
+    assert find_event(RUNS, told(Event.STALLED, "tick")) == Event.RESUMED
 
 
 def test_a_cancelled_batch_is_not_told_of() -> None:

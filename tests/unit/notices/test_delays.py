@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.notices.deliveries import choose_delay, is_refusal
+from worker.notices.outbox import choose_delay, is_refusal
 
 
 def test_delays_grow_from_five_seconds_to_five_minutes() -> None:

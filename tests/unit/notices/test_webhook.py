@@ -159,4 +159,4 @@ def test_an_answer_without_end_is_not_read_and_its_status_counts(server: RawServ
 
 def test_only_the_host_of_the_url_may_be_printed() -> None:
     url = "https://hooks.example/services/T0/B0/key?token=x"
-    assert redact_url(SecretStr(url)) == make_webhook(url).place == "https://hooks.example"
+    assert redact_url(SecretStr(url)) == "https://hooks.example"

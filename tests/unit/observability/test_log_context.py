@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 from support.processes.scripts import run_piped
 
-from worker.observability.log_context import add_context, begin_work, end_work
+from worker.observability.logs import add_context, begin_work, end_work
 
 LIBRARY = """
 import logging
-from worker.observability.log_context import begin_work
+from worker.observability.logs import begin_work
 from worker.observability.logs import configure_logs
 
 configure_logs("INFO")

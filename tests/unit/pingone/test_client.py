@@ -16,7 +16,7 @@ import pytest
 import redis
 import tenacity
 
-from worker.clocks.boot_clock import boot_time
+from worker.clocks import boot_time
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens

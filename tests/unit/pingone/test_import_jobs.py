@@ -31,25 +31,17 @@ from worker.pingone.inventory import (
     parse_started_job,
 )
 from worker.pingone.wire import Request
-from worker.vault.otps import MASK, Secret
+from worker.vault.otps import MASK, Secret, Seed
 
 JOB_ID = "c1d7a2f0-5b9e-4a63-8f24-7e0d9b1c3a58"
 HOTP = NewToken(
     serial_number="2308734700388",
-    secret=Secret(b"12345678901234567890"),
-    otp_type="hotp",
-    digits=6,
-    hash_algorithm="sha1",
-    counter=7,
+    seed=Seed(secret=Secret(b"12345678901234567890"), counter=7),
     row_number=2,
 )
 TOTP = NewToken(
     serial_number="2308734700389",
-    secret=Secret(bytes([0, 171, 205])),
-    otp_type="totp",
-    digits=8,
-    hash_algorithm="sha256",
-    time_step=60,
+    seed=Seed(secret=Secret(bytes([0, 171, 205])), otp_type="totp", digits=8, hash_algorithm="sha256", time_step=60),
     row_number=3,
 )
 
@@ -156,11 +148,10 @@ def test_tokens_of_both_types_go_into_one_import(environment: Environment) -> No
     }
 
 
-def test_a_counter_goes_with_hotp_alone_and_only_if_there_is_one(environment: Environment) -> None:
-    tokens = (replace(HOTP, counter=None), replace(TOTP, counter=0, hash_algorithm="sha512"))
-    hotp, totp = json.loads(build_import(environment, *tokens).content)["tokens"]
-    assert not {"hotp", "totp"} & hotp.keys()
-    assert (totp["hashAlgorithm"], "hotp" in totp) == ("HmacSHA512", False)
+def test_a_hash_has_the_name_that_pingone_gives_it(environment: Environment) -> None:
+    token = replace(TOTP, seed=replace(TOTP.seed, hash_algorithm="sha512"))
+    (totp,) = json.loads(build_import(environment, token).content)["tokens"]
+    assert totp["hashAlgorithm"] == "HmacSHA512"
 
 
 def test_no_secret_shows_in_what_is_printed(environment: Environment) -> None:

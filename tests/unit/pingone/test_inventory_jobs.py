@@ -11,19 +11,16 @@ import pytest
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
+from worker.pingone.clients import InventoryJobs
 from worker.pingone.errors import BadToken, NotFound, OutcomeUnknown, TooLateToSend, TooManyTokens
-from worker.pingone.inventory import InventoryJobs, JobState, NewToken
-from worker.vault.otps import Secret
+from worker.pingone.inventory import JobState, NewToken
+from worker.vault.otps import Secret, Seed
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 JOB_ID = "c1d7a2f0-5b9e-4a63-8f24-7e0d9b1c3a58"
 TOKEN = NewToken(
     serial_number="2308734700388",
-    secret=Secret(b"12345678901234567890"),
-    otp_type="hotp",
-    digits=6,
-    hash_algorithm="sha1",
-    counter=0,
+    seed=Seed(secret=Secret(b"12345678901234567890")),
     row_number=2,
 )
 
@@ -54,7 +51,7 @@ def test_an_import_is_started_and_followed_to_its_end(connect: Any, answer: Any)
     assert (start.method, start.target) == ("POST", f"{ENVIRONMENT}/oathJobs")
     assert start.headers["content-type"] == "application/vnd.pingidentity.job.oathtokens.create+json"
     assert start.headers["x-ping-external-transaction-id"] == "chunk-1"
-    assert json.loads(start.body)["tokens"][0]["secret"] == TOKEN.secret.reveal().hex().upper()
+    assert json.loads(start.body)["tokens"][0]["secret"] == TOKEN.seed.secret.reveal().hex().upper()
     # By the id, not by the link that the answer gives.
     assert {(each.method, each.target) for each in reads} == {("GET", f"{ENVIRONMENT}/oathJobs/{JOB_ID}")}
     assert call.requests == 3

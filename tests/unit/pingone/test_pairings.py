@@ -12,6 +12,7 @@ from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Slot
 from worker.pingone.client import Call
+from worker.pingone.clients import Pairings
 from worker.pingone.devices import Pairing
 from worker.pingone.errors import (
     AlreadyPaired,
@@ -24,7 +25,6 @@ from worker.pingone.errors import (
     StatusRefused,
     TooLateToSend,
 )
-from worker.pingone.pairing import Pairings
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
 DEVICE_ID = "0f0b7a52-1c5e-4d0e-8c55-9a0b4d1f7e21"

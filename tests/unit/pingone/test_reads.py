@@ -13,16 +13,15 @@ import tenacity
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
+from worker.pingone.clients import Reads
 from worker.pingone.errors import (
     ExpandRefused,
     Forbidden,
     ForeignLink,
     OutcomeUnknown,
     RateLimited,
-    Rejected,
     TooManyTerms,
 )
-from worker.pingone.reads import Reads
 from worker.pingone.transport import LARGEST_BODY
 from worker.pingone.users import UserAttribute
 
@@ -98,18 +97,6 @@ def test_a_page_whose_answer_got_lost_is_read_again_and_not_the_whole_list(
     reads, api = connect(page("oathTokens", "1", then="oathTokens?cursor=a"), http(503), page("oathTokens", "2"))
     assert [token.id for each in reads.list_tokens(call=new_call()) for token in each.items] == ["1", "2"]
     assert api.received[1].target == api.received[2].target
-
-
-def test_a_list_that_failed_is_gone_on_with_after_its_last_page(connect: Any, http: Any) -> None:
-    reads, api = connect(page("oathTokens", "1", then="oathTokens?cursor=a"), http(400, b"{}"), page("oathTokens", "2"))
-    pages = reads.list_tokens(call=new_call())
-    first = next(pages)
-    with pytest.raises(Rejected):
-        next(pages)
-    (second,) = reads.list_tokens(after=first, call=new_call())
-    assert [token.id for token in second.items] == ["2"]
-    assert api.received[1].target == api.received[2].target
-    assert list(reads.list_tokens(after=second, call=new_call())) == []
 
 
 def test_a_page_on_another_host_is_not_asked_for(connect: Any, http: Any, serve: Any, script: Any) -> None:

@@ -16,11 +16,7 @@ from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.devices import UserDevice, parse_user_devices
-from worker.pingone.errors import ExpandRefused, OtherDevice, OutcomeUnknown, PingOneError, Rejected
-from worker.pingone.inventory import InventoryToken, parse_token, parse_tokens
-from worker.pingone.pages import Page
-from worker.pingone.reads import (
+from worker.pingone.configuration import (
     Capabilities,
     MfaSettings,
     Policy,
@@ -28,6 +24,10 @@ from worker.pingone.reads import (
     parse_mfa_settings,
     parse_policies,
 )
+from worker.pingone.devices import UserDevice, parse_user_devices
+from worker.pingone.errors import ExpandRefused, OtherDevice, OutcomeUnknown, PingOneError, Rejected
+from worker.pingone.inventory import InventoryToken, parse_token, parse_tokens
+from worker.pingone.wire import Page
 
 FIRST, SECOND = (f"8a1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d4{number}" for number in (1, 2))
 DEFAULT = Policy(FIRST, "Default MFA Policy", True, True, failure_count=3, new_device_notification="NONE")

@@ -11,8 +11,8 @@ from support.data.refused_reads import REFUSED_READS
 
 from worker.config.environment import Environment
 from worker.pingone.errors import ForeignLink, OutcomeUnknown, PingOneError, Rejected, TooManyTerms
-from worker.pingone.pages import Page
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, build_users_url, parse_users
+from worker.pingone.wire import Page
 
 ADA = "6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d42"
 OTHER = "6f1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d43"

@@ -8,8 +8,7 @@ import pytest
 
 from models.row_fault import RowFault
 from worker.intake import Row, RowError, Switches
-from worker.preflight.findings import Finding, Level, Verdicts
-from worker.preflight.preflight import Report, expect_work
+from worker.preflight.findings import Finding, Level, Report, Verdicts, expect_work
 from worker.rules.hours import DailyHours
 from worker.vault.otps import Secret, Seed
 

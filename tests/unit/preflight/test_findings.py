@@ -19,14 +19,13 @@ from worker.batches.people import find_all
 from worker.config.settings import Settings
 from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup
+from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.errors import Answer, TooManyTerms
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import User, UserAttribute
 from worker.preflight import files, tenant
 from worker.preflight.files import reading_without_records
-from worker.preflight.findings import Finding, Level, Verdicts
-from worker.preflight.preflight import Report
+from worker.preflight.findings import Finding, Level, Report, Verdicts
 from worker.preflight.tenant import MOST_TOKENS, check_inventory, check_persons
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otps import Otp, OtpPair, Secret, Seed

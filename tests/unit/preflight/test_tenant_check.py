@@ -12,6 +12,7 @@ from worker.config.settings import Settings
 from worker.intake import Row, Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
+from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.devices import UserDevice
 from worker.pingone.errors import (
     Answer,
@@ -23,12 +24,10 @@ from worker.pingone.errors import (
     RateLimited,
 )
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.pages import Page
-from worker.pingone.reads import Capabilities, MfaSettings, Policy
 from worker.pingone.users import User, UserAttribute
-from worker.preflight import preflight
-from worker.preflight.findings import Level, Verdicts
-from worker.preflight.preflight import NotPingOne, Report, TenantCheck
+from worker.pingone.wire import Page
+from worker.preflight.findings import Level, NotPingOne, Report, Verdicts
+from worker.preflight.tenant import TenantCheck
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
 from worker.vault.otps import Secret, Seed
 
@@ -60,9 +59,9 @@ class Tenant:
     def read_mfa_settings(self, *, call: object) -> MfaSettings:
         return self._answer("settings", MfaSettings(max_devices=1))  # type: ignore[no-any-return]
 
-    def list_tokens(self, *, after: object, call: object) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, make_read: Any, *, call: object) -> Iterator[Page[InventoryToken]]:
         tokens = [InventoryToken(id="t", serial_number="MADE1", device_id="device-1", user_id="user-1")]
-        yield self._answer("tokens", Page(tokens, None, Answer()))
+        yield make_read(lambda: self._answer("tokens", Page(tokens, None, Answer())))
 
     def list_devices(self, user_id: str, *, call: object) -> list[UserDevice]:
         return self._answer("devices", [UserDevice("device-1", status="ACTIVE")])  # type: ignore[no-any-return]
@@ -140,13 +139,13 @@ def test_one_answer_of_pingones_is_enough_whatever_it_says(read: str, own: PingO
 
 
 def test_slots_that_are_all_far_are_no_sign_that_something_else_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     assert len(examine(Tenant(**dict.fromkeys(READS, SlotTooFar(100.0)))).unknown) == len(READS)
 
 
 def test_a_slot_that_is_far_is_waited_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(preflight.time, "sleep", waits.append)
+    monkeypatch.setattr("time.sleep", waits.append)
     report = examine(Tenant(tokens=SlotTooFar(25.0)))
     assert waits == [25.0, 25.0]
     assert report.unknown == ["the inventory: the fleet's next slot is 25.0 s away"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from worker.process.worker_parts import Activations
-from worker.records.outcome import NOTHING_TO_DO, DeadLettered
+from worker.records import NOTHING_TO_DO, DeadLettered
 
 
 def activations(said: str) -> Activations:

@@ -14,7 +14,7 @@ from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
-from worker.process.broker import LONGEST_DELAY, Room
+from worker.process.broker import LONGEST_DELAY, FetchingRoom
 
 QUEUE = Queue("some", routing_key="some")
 # What a worker of four threads may have in reserve.
@@ -126,7 +126,7 @@ def test_a_message_that_cannot_be_taken_up_loses_none_of_the_others(valkey_url: 
 
 
 class Clocked:
-    """What Room sees of its channel."""
+    """What FetchingRoom sees of its channel."""
 
     fetched_at = float("inf")
     # Nothing is given back when it ends.
@@ -142,14 +142,14 @@ def loop() -> Iterator[Hub]:
     set_event_loop(former)
 
 
-def fill(room: Room, count: int) -> None:
+def fill(room: FetchingRoom, count: int) -> None:
     for number in range(count):
         room.append(object(), str(number))
 
 
 @pytest.mark.parametrize(("taken", "may"), [(0, True), (2, True), (3, False), (4, False)])
 def test_a_worker_fetches_where_there_is_room_for_half_of_what_it_may_have(taken: int, may: bool) -> None:
-    room = Room(Clocked(), PREFETCH)
+    room = FetchingRoom(Clocked(), PREFETCH)
     fill(room, taken)
     assert room.can_consume() is may
 
@@ -157,7 +157,7 @@ def test_a_worker_fetches_where_there_is_room_for_half_of_what_it_may_have(taken
 def test_a_little_room_is_enough_after_a_moment() -> None:
     """Where messages come slowly, none waits for others."""
     channel = Clocked()
-    room = Room(channel, PREFETCH)
+    room = FetchingRoom(channel, PREFETCH)
     fill(room, 3)
     channel.fetched_at = -LONGEST_DELAY
     assert room.can_consume()
@@ -166,13 +166,13 @@ def test_a_little_room_is_enough_after_a_moment() -> None:
 
 
 def test_whoever_may_have_any_number_fetches_always() -> None:
-    room = Room(Clocked(), 0)
+    room = FetchingRoom(Clocked(), 0)
     fill(room, 100)
     assert room.can_consume()
 
 
 def test_the_thread_that_makes_enough_room_wakes_the_loop(loop: Hub) -> None:
-    room = Room(Clocked(), PREFETCH)
+    room = FetchingRoom(Clocked(), PREFETCH)
     fill(room, PREFETCH)
     in_thread(lambda: room.ack("0"))
     assert not loop._ready

@@ -18,22 +18,21 @@ from support.data.progress import progress_with_device
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker.clocks.boot_clock import boot_time
+from worker import records
+from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.leases.claims import Claim
 from worker.leases.settlement import CallSummary
-from worker.observability.log_context import add_context
+from worker.observability.logs import add_context
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.records import activation
-from worker.records.activation import Activation
-from worker.rules.progress import OtpProgress, PairingProgress, Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.records import Activation
+from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
 from worker.tenants import Resync
 from worker.vault.otps import Otp, OtpPair, OtpSource, Secret, Seed
 
@@ -627,7 +626,7 @@ def test_a_database_that_was_restarted_stops_no_batch(answer, event, failure):
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds of each sleep before a claim, which takes no time."""
     seconds: list[float] = []
-    monkeypatch.setattr(activation, "sleep", seconds.append)
+    monkeypatch.setattr(records, "sleep", seconds.append)
     return seconds
 
 
@@ -658,7 +657,7 @@ def test_a_database_that_stays_away_is_given_up_after_about_a_minute(slept):
 def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
     world = World()
     world.record.away = 1000
-    monkeypatch.setattr(activation, "sleep", lambda _: setattr(world, "is_stopping", True))
+    monkeypatch.setattr(records, "sleep", lambda _: setattr(world, "is_stopping", True))
     with pytest.raises(exc.OperationalError):
         world.run()
     assert world.journal == ["slot", "claim", "reach", "reach"]

@@ -4,9 +4,8 @@ import pytest
 
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
-from worker.records.outcome import describe_outcome
-from worker.rules.progress import OtpProgress, Progress
-from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
+from worker.records import describe_outcome
+from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Progress, Retry
 
 UNSENT, ANSWERED = OtpProgress(), OtpProgress(OtpState.ANSWERED, 1)
 

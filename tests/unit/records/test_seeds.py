@@ -18,9 +18,8 @@ from unit.records.test_activation import (
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState
 from worker.pingone import errors
-from worker.rules.progress import OtpProgress
-from worker.rules.steps import Active, DeadLetter, Retry
-from worker.tenants import FixedResync
+from worker.rules.progress import Active, DeadLetter, OtpProgress, Retry
+from worker.tenants import Resync
 
 STEP = 30
 # The begin of a time step of 30 and of 60 seconds.
@@ -28,7 +27,7 @@ BEGIN = 1_800_000_000
 SENT, ANSWERED, UNSENT = OtpState.SENT, OtpState.ANSWERED, OtpState.UNSENT
 
 
-class Unproved(FixedResync):
+class Unproved(Resync):
     """An environment of which it is not known yet whether it wants `oathResync` with OTP 1."""
 
     is_open = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from support.data.overviews import minutes
+from support.data.overviews import make_command, minutes
 from support.data.statuses import FINISHED, PAUSED
 
 from worker.reports.facts import BatchStatus
@@ -15,7 +15,7 @@ SETTLED = [minutes(number).timestamp() for number in (1, 2, 3)]
 
 
 def command(at: float, action: str, **facts: Any) -> Command:
-    return Command(minutes(at), "alice", action, None, facts)
+    return make_command(minutes(at), "alice", action, None, facts)
 
 
 def find(*commands: Command, status: BatchStatus = FINISHED, settled: list[float] = SETTLED) -> list[Pause]:

@@ -8,25 +8,24 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from support.data.overviews import make_timeline, minutes
+from support.data.overviews import make_command, make_timeline, minutes
 from support.data.statuses import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
-from unit.cli.test_batch_display import seen
+from unit.cli.test_status import seen
 
 from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import Status
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
-from worker.cli.batch_display import draw_batch, draw_batches
-from worker.cli.batch_work import choose_exit_code
 from worker.cli.exit_codes import ALL_ACTIVE, WAITING_FOR_A_PERSON
 from worker.cli.exit_codes import SOME_LEFT as CODE_SOME_LEFT
 from worker.cli.layout import Room
+from worker.cli.run import choose_exit_code
+from worker.cli.status import draw_batch, draw_batches
 from worker.fleet import KnownProcess
-from worker.leases.replay import NotReplayed, Why
+from worker.leases.commands import NotReplayed, Why
 from worker.observability.counting import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
-from worker.reports.overview import Command
 from worker.reports.search import Sought
 from worker.reports.sentences import (
     WAITING,
@@ -626,7 +625,7 @@ def test_the_chart_is_told_in_words() -> None:
 
 def test_the_facts_of_a_command_are_written_without_empty_ones() -> None:
     facts = {"records": 3, "reasons": ["locked", "blocked"], "canary": None, "may_import": True, "rows_refused": 0}
-    said = describe_command(Command(minutes(0), "alice", "replay", None, facts))
+    said = describe_command(make_command(minutes(0), "alice", "replay", None, facts))
     assert said == "records: 3; reasons: locked, blocked; may import: yes; rows refused: 0"
 
 

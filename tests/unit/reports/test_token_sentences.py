@@ -11,9 +11,9 @@ from support.data.histories import NOW, history_of, past_attempt, past_record, r
 
 from models.record_states import Status
 from worker.pace.known_pace import Hold
+from worker.reports.search import Read
 from worker.reports.stall import Fleet
-from worker.reports.token_history import PastAttempt
-from worker.reports.token_sentences import describe_next, list_attempts, sum_up, tell_attempts
+from worker.reports.token_history import describe_next, list_attempts, sum_up, tell_attempts
 
 EXTRA = {"http_status": 400, "code": "INVALID_DATA", "detail_code": "EXTRA_OTP_REQUIRED"}
 INVALID = {"http_status": 400, "code": "INVALID_DATA", "detail_code": "INVALID_OTP"}
@@ -21,7 +21,7 @@ SAYS_EXTRA = "HTTP 400 INVALID_DATA/EXTRA_OTP_REQUIRED"
 SAYS_INVALID = "HTTP 400 INVALID_DATA/INVALID_OTP"
 
 
-def attempt(outcome: str, otp_posts: int = 0, requests: int = 1, **fields: Any) -> PastAttempt:
+def attempt(outcome: str, otp_posts: int = 0, requests: int = 1, **fields: Any) -> Read:
     return past_attempt(outcome=outcome, otp_posts=otp_posts, requests=requests, **fields)
 
 
@@ -148,8 +148,13 @@ def later(seconds):
         ("pending", {"batch": {"state": "cancelled"}}, "batch july is cancelled; the device is read once more", None),
         ("pending", {"user_id": ""}, "waits until its user is looked up in PingOne", "oathbulk status july"),
         ("pending", {"is_in_inventory": False}, "waits until its token is found in", "oathbulk status july"),
-        ("pending", {"batch": {"last_row": 8}}, "waits until the rows up to 8 are done", "oathbulk status july"),
-        ("pending", {"batch": {"last_row": 9}}, "waits for a worker", None),
+        (
+            "pending",
+            {"batch": {"canary_row": 20, "trial_row": 8}},
+            "waits until the rows up to 8 are done",
+            "oathbulk status july",
+        ),
+        ("pending", {"batch": {"canary_row": 9}}, "waits for a worker", None),
         ("pending", {"attempts": [None], "scheduled_at": later(25)}, "due again in 25 s", None),
         ("pending", {"scheduled_at": later(95)}, "due in 1 min 35 s", None),
         ("pending", {}, "waits for a worker", None),

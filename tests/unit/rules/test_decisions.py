@@ -14,18 +14,31 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device, Pairing
 from worker.pingone.errors import Answer
-from worker.rules import no_effect
+from worker.rules import decisions
 from worker.rules.decisions import (
     choose_first_step,
+    decide_after_pairing,
     decide_after_post,
     decide_after_read,
+    decide_after_search,
     find_age_of_others_work,
 )
-from worker.rules.limits import Limits
-from worker.rules.pairing import decide_after_pairing, decide_after_search
-from worker.rules.progress import OtpProgress, PairingProgress, Progress
+from worker.rules.progress import (
+    Active,
+    DeadLetter,
+    Decision,
+    FindDevice,
+    Limits,
+    OtpProgress,
+    PairingProgress,
+    Pause,
+    Progress,
+    ReadDevice,
+    Retry,
+    SendOtp,
+    Step,
+)
 from worker.rules.quota import Quota
-from worker.rules.steps import Active, DeadLetter, Decision, FindDevice, Pause, ReadDevice, Retry, SendOtp, Step
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
 ANSWER = Answer(status=400)
@@ -149,7 +162,7 @@ def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, de
     for _, step in (
         decide_after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
         decide_after_read(posted(1), SlotTooFar(wait), LIMITS),
-        no_effect.hand_back_without_slot(progress_with_device(), SlotTooFar(wait)),
+        (None, decisions.hand_back_without_slot(SlotTooFar(wait))),
     ):
         assert step == Retry(delay, is_counted=False, why="hold")
 
@@ -230,8 +243,8 @@ def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
     assert delays == sorted(delays)
     assert delays[-1] == 300
     slow = replace(LIMITS, read_delay=60.0)
-    assert no_effect.choose_read_delay(replace(posted(1), attempts=2), slow) == 20
-    assert no_effect.choose_read_delay(posted(1), replace(LIMITS, read_delay=0.0)) == 0.5
+    assert decisions.choose_read_delay(replace(posted(1), attempts=2), slow) == 20
+    assert decisions.choose_read_delay(posted(1), replace(LIMITS, read_delay=0.0)) == 0.5
     spread = decide_after_read(replace(posted(1), jitter=1.0), errors.OutcomeUnknown(), LIMITS)[1]
     assert isinstance(spread, Retry)
     assert spread.delay == 7.5
@@ -395,13 +408,6 @@ def test_the_last_allowed_attempt_still_posts_and_the_next_gives_up():
     beyond = replace(waits, attempts=LIMITS.attempts + 1)
     assert decide_after_read(beyond, WAITING, LIMITS)[1] == DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
     assert choose_first_step(beyond, LIMITS)[1] == ReadDevice()
-
-
-def test_a_paused_batch_takes_nothing_from_the_record():
-    assert no_effect.hand_back_without_permit(progress_with_device()) == (
-        progress_with_device(),
-        Retry(0.0, is_counted=False, why="not_permitted"),
-    )
 
 
 # Somebody else's work, as a read shows it.

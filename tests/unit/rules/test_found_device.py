@@ -5,11 +5,8 @@ from __future__ import annotations
 from models.record_states import PairingState
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer, OutcomeUnknown
-from worker.rules.decisions import choose_first_step, decide_after_read
-from worker.rules.limits import Limits
-from worker.rules.pairing import decide_after_pairing, decide_after_search
-from worker.rules.progress import PairingProgress, Progress
-from worker.rules.steps import Active, DeadLetter, ReadDevice, Retry, SendOtp
+from worker.rules.decisions import choose_first_step, decide_after_pairing, decide_after_read, decide_after_search
+from worker.rules.progress import Active, DeadLetter, Limits, PairingProgress, Progress, ReadDevice, Retry, SendOtp
 
 LIMITS = Limits()
 USER, DEVICE = "6f1d3c1e-user", "0f0b7a52-device"

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.rules.minting import Mint, Now, StepMissed, WaitForStep, choose_hotp_counter, choose_time_step
-from worker.rules.progress import Progress
+from worker.rules.progress import Mint, Now, Progress, StepMissed, WaitForStep, choose_hotp_counter, choose_time_step
 
 MARGIN = 3.0
 

@@ -6,10 +6,8 @@ import pytest
 
 from models.reason import Reason
 from models.record_states import OtpState
-from worker.rules.limits import Limits
-from worker.rules.next_otp import begin_new_pair, choose_otp, send_next_otp
-from worker.rules.progress import OtpProgress, Progress
-from worker.rules.steps import DeadLetter, SendOtp
+from worker.rules.decisions import begin_new_pair, choose_otp, send_next_otp
+from worker.rules.progress import DeadLetter, Limits, OtpProgress, Progress, SendOtp
 
 UNSENT, SENT, ANSWERED = OtpState
 LIMITS = Limits(posts=3, attempts=8)

@@ -13,13 +13,31 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.rules import pairing
-from worker.rules.decisions import choose_first_step, decide_after_read
-from worker.rules.limits import Limits
-from worker.rules.no_effect import NOT_FOUND_READS
-from worker.rules.pairing import MOST_PAIRINGS, choose_step, decide_after_pairing, decide_after_search
-from worker.rules.progress import OtpProgress, PairingProgress, Progress, SentAgo
-from worker.rules.steps import Active, DeadLetter, FindDevice, Pair, Pause, ReadDevice, Retry, SendOtp
+from worker.rules import decisions
+from worker.rules.decisions import (
+    MOST_PAIRINGS,
+    NOT_FOUND_READS,
+    choose_first_step,
+    choose_step_without_device,
+    decide_after_pairing,
+    decide_after_read,
+    decide_after_search,
+)
+from worker.rules.progress import (
+    Active,
+    DeadLetter,
+    FindDevice,
+    Limits,
+    OtpProgress,
+    Pair,
+    PairingProgress,
+    Pause,
+    Progress,
+    ReadDevice,
+    Retry,
+    SendOtp,
+    SentAgo,
+)
 
 UNSENT, SENT, MISSED, PAIRED = PairingState
 LIMITS = Limits()
@@ -64,11 +82,11 @@ def test_a_record_without_a_device_is_paired():
 
 def test_where_no_device_may_be_made_none_is():
     progress = Progress(pairing=PairingProgress(UNSENT))
-    assert choose_step(progress, LIMITS) == (progress, DeadLetter(Reason.DEVICE_NOT_FOUND))
+    assert choose_step_without_device(progress, LIMITS) == (progress, DeadLetter(Reason.DEVICE_NOT_FOUND))
 
 
 def test_a_verdict_waits_for_a_look_up():
-    assert choose_step(known(verdict=Reason.REJECTED), LIMITS)[1] == FindDevice()
+    assert choose_step_without_device(known(verdict=Reason.REJECTED), LIMITS)[1] == FindDevice()
 
 
 @pytest.mark.parametrize(
@@ -81,15 +99,15 @@ def test_a_verdict_waits_for_a_look_up():
     ],
 )
 def test_a_token_that_could_send_no_otp_afterwards_is_not_paired(progress, reason):
-    _, step = choose_step(progress, LIMITS)
+    _, step = choose_step_without_device(progress, LIMITS)
     assert isinstance(step, DeadLetter)
     assert step.reason == reason
 
 
 def test_a_token_is_paired_three_times_at_the_most():
     assert MOST_PAIRINGS == 3
-    assert choose_step(known(pairings=2), LIMITS)[1] == Pair()
-    assert choose_step(known(pairings=3), LIMITS)[1] == DeadLetter(Reason.PAIRING_FAILED)
+    assert choose_step_without_device(known(pairings=2), LIMITS)[1] == Pair()
+    assert choose_step_without_device(known(pairings=3), LIMITS)[1] == DeadLetter(Reason.PAIRING_FAILED)
 
 
 # Answers to a request to pair.
@@ -340,7 +358,7 @@ def test_a_device_that_may_not_be_made_again_is_given_up():
     missing = paired(is_allowed=False, not_found=NOT_FOUND_READS)
     _, step = decide_after_read(missing, errors.NotFound(), LIMITS)
     assert step == DeadLetter(Reason.DEVICE_NOT_FOUND)
-    assert not pairing.may_be_deleted(missing)
+    assert not decisions.may_be_deleted(missing)
 
 
 def gone(**fields: object) -> tuple[Progress, object]:
@@ -486,6 +504,6 @@ def test_a_refused_look_up_with_nothing_open_ends_the_record():
 
 def test_a_device_that_another_record_has_is_left_to_it():
     found, _ = find(known(SENT, 1), Pairing(NEW, USER))
-    progress, decision = pairing.give_up_device(found)
+    progress, decision = decisions.give_up_device(found)
     assert decision == DeadLetter(Reason.DEVICE_IN_PROGRESS)
     assert (progress.pairing.device_id, progress.pairing.is_made, progress.needs_read) == ("", False, False)

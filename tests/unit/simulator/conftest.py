@@ -43,9 +43,6 @@ class Visitor:
         body = {"otp": otp} | ({} if resync is None else {"oathResync": resync})
         return self.send("POST", self.path(device_id), body, f"{MEDIA}.device.activate+json")
 
-    def administer(self, operation):
-        return self.send("POST", self.path(), {}, f"{MEDIA}.device.{operation}+json")
-
     def read(self, path=None, **parameters):
         """Read the device, or what is in the environment at this path."""
         return self.http.get(self.path() if path is None else f"{ENVIRONMENT}/{path}", params=parameters)

@@ -12,9 +12,8 @@ from worker.intake import Hints, open_assignment, open_shipment
 from worker.simulator.box import SPECIAL, a_few_of_each, make_box
 from worker.simulator.oath import Verdict
 from worker.simulator.seeding import WorldSeed, add_to_world
-from worker.simulator.settings import Settings
 from worker.simulator.shipment import A_FEW_HOPELESS, MENDED_BY_FRESH_OTPS, Expected, PairRow, make_shipment
-from worker.simulator.world import World
+from worker.simulator.world import Settings, World
 
 NOW = 1_000_000_000.0
 
@@ -109,13 +108,12 @@ def test_our_intake_reads_the_files_of_a_box(tmp_path):
     assert expected == {serial: asdict(end) for serial, end in box.expected.items()}
 
 
-@pytest.mark.parametrize("by", ["username", "email", "external_id"])
-def test_the_list_has_a_person_and_a_site_for_each_token(tmp_path, by):
-    box = make_box(5, by=by)
+def test_the_list_has_a_person_and_a_site_for_each_token(tmp_path):
+    box = make_box(5)
     box.write(tmp_path)
     lines = list(csv.DictReader((tmp_path / "who.csv").read_text().splitlines()))
-    assert list(lines[0]) == ["serial", by, "site"]
-    assert [line[by] for line in lines] == [getattr(token, by) for token in box.tokens]
+    assert list(lines[0]) == ["serial", "email", "site"]
+    assert [line["email"] for line in lines] == [token.email for token in box.tokens]
     assert {line["site"] for line in lines} == {"Oslo", "Porto", "Riga"}
 
 
@@ -128,18 +126,15 @@ def test_the_same_number_makes_the_same_tokens(tmp_path):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="22 special tokens do not fit into a box of 21"):
+    with pytest.raises(ValueError, match="22 tokens with troubles do not fit into 21"):
         make_box(21, special=dict.fromkeys(SPECIAL, 2))
-    with pytest.raises(ValueError, match="no two users have the same username"):
-        make_box(60, special={"user_ambiguous": 1}, by="username")
-    with pytest.raises(ValueError, match="7 hopeless rows do not fit into 3"):
+    with pytest.raises(ValueError, match="7 tokens with troubles do not fit into 3"):
         make_shipment(3, hopeless=A_FEW_HOPELESS)
 
 
 def test_a_big_box_has_a_few_tokens_of_each_kind():
     assert (a_few_of_each(109), a_few_of_each(110)) == ({}, dict.fromkeys(SPECIAL, 1))
     assert a_few_of_each(220, each=2) == dict.fromkeys(SPECIAL, 2)
-    assert "user_ambiguous" not in a_few_of_each(110, by="username")
 
 
 def test_nothing_secret_is_in_a_description():

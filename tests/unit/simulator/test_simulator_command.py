@@ -118,8 +118,8 @@ def test_a_box_comes_with_its_files_and_the_command_to_run_it(tmp_path):
         (["--box", "here"], "--tokens and --box"),
         (["--tokens", "5", "--pairs", "pairs.csv", "--box", "here"], "--tokens and --box"),
         (["--troubles", "1"], "--troubles goes with --tokens"),
-        (["--tokens", "5", "--pairs", "pairs.csv", "--troubles", "2"], "6 hopeless rows do not fit into 5"),
-        (["--tokens", "5", "--box", "here", "--troubles", "1"], "11 special tokens do not fit into a box of 5"),
+        (["--tokens", "5", "--pairs", "pairs.csv", "--troubles", "2"], "6 tokens with troubles do not fit into 5"),
+        (["--tokens", "5", "--box", "here", "--troubles", "1"], "11 tokens with troubles do not fit into 5"),
         (["--tokens", "5", "--box", "/dev/null/here"], "/dev/null/here cannot be written: Not a directory"),
         (["--tokens", "5", "--pairs", "/no/such/pairs.csv"], "/no/such/pairs.csv cannot be written"),
         (["--set", "failure_cuont=5"], "--set failure_cuont: no setting of the simulator; did you mean failure_count?"),
@@ -139,7 +139,7 @@ def test_a_wrong_world_is_named_without_what_it_holds(tmp_path):
     (tmp_path / "world.json").write_text(json.dumps({"devices": [device]}))
     code, printed = refused("--port", "0", "--world", tmp_path / "world.json")
     assert code == 2
-    assert "devices.0.secret: Value error, must be hexadecimal" in printed
+    assert "devices.0.secret: String should match pattern" in printed
     assert "c0ffee" not in printed
 
 

@@ -11,7 +11,7 @@ from support.simulator.faults import FaultOrder
 from support.simulator.server import running
 from support.simulator.settings import WatchedSettings
 from support.simulator.simulation import WatchedSimulation
-from unit.simulator.conftest import ENVIRONMENT, SECRET
+from unit.simulator.conftest import SECRET
 
 from worker.simulator.seeding import ENVIRONMENT_ID
 
@@ -151,17 +151,15 @@ def test_the_call_log_tells_what_was_sent_done_and_answered(visitor):
 
 def test_what_was_made_tells_which_call_made_it(visitor):
     visitor.seed(users=[{"user_id": "user"}], tokens=[{"serial": "FREE1"}])
-    token = {"serialNumber": "MADE1", "secret": SECRET, "type": "HOTP", "otpLength": 6}
-    visitor.import_tokens(token)
-    visitor.send("POST", f"{ENVIRONMENT}/oathTokens", token | {"serialNumber": "MADE2"})
+    visitor.import_tokens({"serialNumber": "MADE1", "secret": SECRET, "type": "HOTP", "otpLength": 6})
     visitor.pair("MADE1")
-    job, single, pairing = visitor.entries()
+    job, pairing = visitor.entries()
     told = {what: visitor.http.get(f"/simulator/{what}").json()[what] for what in ("devices", "tokens", "jobs")}
     makers = {each["serial"]: each["made_by"] for each in told["tokens"]}
-    assert makers == {"FREE1": None, "MADE1": job.number, "MADE2": single.number}
+    assert makers == {"FREE1": None, "MADE1": job.number}
     assert [(each["serial"], each["made_by"]) for each in told["devices"]] == [("MADE1", pairing.number)]
     assert (job.serial_numbers, job.job_id) == (["MADE1"], told["jobs"][0]["job_id"])
-    assert (single.serial_number, pairing.serial_number) == ("MADE2", "MADE1")
+    assert pairing.serial_number == "MADE1"
 
 
 def test_wrong_json_for_the_control_api_is_refused_without_what_it_holds(visitor):

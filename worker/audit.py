@@ -1,0 +1,373 @@
+"""The audit: who commanded what for which batch, when, and on which ticket; a line that is changed later is found.
+
+May import config, database and vault. Each line has the hash of the one before, and an HMAC under the audit key. Who
+controls the database and that key can rewrite all of it. So its head, which is the hash of the last line, is noted in a
+file outside, which is shipped like any log: where they cannot write, it shows that they did. Nothing secret is in it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, insert, select
+
+from models.audit import Action, AuditLine
+from models.authenticated import AuditKeys, UnknownKey
+from worker.config.settings import ConfigError, Settings
+from worker.database.engine import AUDIT_LOCK, Database
+from worker.observability.escaping import escape_line
+from worker.vault.keys import load_audit_keys
+
+# The file in the home of the embedded stack, in which heads are noted by default.
+HEADS_FILE = "audit.heads"
+
+# The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The number, hash and time of a line of the audit, when it was the last one."""
+
+    line: int
+    hash: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.line} {self.hash} {self.at.astimezone(UTC).isoformat(timespec='milliseconds')}"
+
+
+def find_heads_file(settings: Settings) -> Path | None:
+    """The file in which heads are noted: OATHBULK_AUDIT_HEAD, or by default one in the home of the embedded stack; None
+    for other databases."""
+    if settings.audit_head is None and settings.is_embedded_database:
+        return settings.home.absolute() / HEADS_FILE
+    return Path(settings.audit_head) if settings.audit_head else None
+
+
+def note_head(path: Path, head: Head) -> None:
+    """Append a head to the file. A failure is logged and not raised, since the line of the audit is committed
+    already."""
+    try:
+        _append(path, f"{head}\n".encode())
+    except OSError as error:
+        log.warning(
+            escape_line(
+                f"The head of the audit (line {head.line}) could not be noted in {path} ({error}). What was "
+                "commanded is done, and the next line's head is noted again. Mend the file, or set "
+                "OATHBULK_AUDIT_HEAD to another"
+            )
+        )
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append with one write, so that two processes do not mix their lines; a pipe without a reader must not block the
+    command. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    with os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0) as file:
+        if (file.write(content) or 0) < len(content):
+            raise OSError("only a part of it was written")
+        os.fsync(file.fileno())
+
+
+# What a person can do if lines are not authenticated.
+NO_KEY_CURE = "set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`, for every command and worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who gives a command, the ticket that it refers to, and how the line about it is protected from being rewritten:
+    by the audit keys, and by the file in which heads are noted."""
+
+    name: str
+    ticket: str | None = None
+    # Called for each line, because the key file of a home is made only when its database is first opened.
+    load_keys: Callable[[], AuditKeys | None] = field(default=lambda: None, compare=False, repr=False)
+    # Called with the head of each line, once that is committed.
+    note_head: Callable[[Head], None] = field(default=lambda _: None, compare=False, repr=False)
+
+    def sign(self, content: bytes, *, authenticated_line: int | None) -> str | None:
+        """The HMAC of a new line; None if there is no audit key.
+
+        `authenticated_line`: the number of the line before, if it has an HMAC. Then a line without one would break the
+        audit for good, and ConfigError is raised if there is no key.
+        """
+        keys = self.load_keys()
+        if keys is not None:
+            return keys.sign(content)
+        if authenticated_line is not None:
+            raise ConfigError(
+                f"OATHBULK_AUDIT_KEY is not set, but line {authenticated_line} of the audit is authenticated: set "
+                "it to the key of the other commands and workers, or nothing can be written down"
+            )
+        return None
+
+
+def this_person(settings: Settings, ticket: str | None = None, name: str | None = None) -> Actor:
+    """The actor who gives this command: who is named; without a name, the person at this terminal.
+
+    Raises ConfigError if the audit key cannot be used.
+    """
+    if settings.audit_key is not None:
+        load_audit_keys(settings)
+    actor = Actor(name or name_this_person(settings), ticket, partial(load_audit_keys, settings))
+    path = find_heads_file(settings)
+    return replace(actor, note_head=partial(note_head, path)) if path else actor
+
+
+def the_schedule(settings: Settings) -> Actor:
+    """The actor for what the replay schedule does. Raises ConfigError if the audit key cannot be used."""
+    return this_person(settings, name="schedule")
+
+
+def the_worker(settings: Settings) -> Actor:
+    """The actor for what a worker learns of an environment. Raises ConfigError if the audit key cannot be used."""
+    return this_person(settings, name="worker")
+
+
+def name_this_person(settings: Settings) -> str:
+    """The name of the person at this terminal: OATHBULK_ACTOR, or else the operating system's user."""
+    return settings.actor or _system_user()
+
+
+def _system_user() -> str:
+    """The name of the operating system's user, or else their number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a user who has no name in it.
+        return f"uid {os.getuid()}"
+
+
+# What the first line's hash covers in place of a line before it.
+GENESIS = "0" * 64
+# What a line's hash covers, beside the hash of the line before it.
+FIELDS = ("id", "at", "actor", "action", "batch", "ticket", "facts")
+
+
+def encode_content(former: str, line: Mapping[str, Any]) -> bytes:
+    """Encode what hash and HMAC of a line cover: the hash of the line before (`former`), and the line, which has the
+    FIELDS and no others."""
+    fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="microseconds")}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f"{former}\n{text}".encode()
+
+
+def hash_content(content: bytes) -> str:
+    """The hash of a line, in hexadecimal, by what `encode_content` returned."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def append(
+    database: Database,
+    connection: Connection,
+    actor: Actor,
+    action: Action,
+    batch: str | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a line, in the transaction of the command that it describes, so that neither is committed without the
+    other.
+
+    Its head is noted outside after the commit. Raises ConfigError if the audit key cannot be used.
+    """
+    database.lock(connection, AUDIT_LOCK)
+    newest = select(AuditLine.id, AuditLine.hash, AuditLine.mac).order_by(AuditLine.id.desc()).limit(1)
+    last = connection.execute(newest).one_or_none()
+    at = _read_time(database, connection)
+    line: dict[str, Any] = {
+        "id": last.id + 1 if last else 1,
+        "at": at,
+        "actor": actor.name,
+        "action": str(action),
+        "batch": batch,
+        "ticket": actor.ticket,
+        "facts": dict(facts),
+    }
+    content = encode_content(last.hash if last else GENESIS, line)
+    authenticated_line = last.id if last and last.mac is not None else None
+    mac = actor.sign(content, authenticated_line=authenticated_line)
+    head = Head(line["id"], hash_content(content), at)
+    connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": mac}))
+    database.after_commit(connection, partial(actor.note_head, head))
+
+
+def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:
+    """Read the lines in their order, of one batch or all."""
+    lines = select(AuditLine.__table__).order_by(AuditLine.id)
+    if batch is not None:
+        lines = lines.where(AuditLine.batch == batch)
+    with connection.execute(lines.execution_options(yield_per=1000)) as found:
+        yield from found
+
+
+def has_authenticated_line(connection: Connection) -> bool:
+    """Whether any line has an HMAC."""
+    return bool(connection.scalar(select(exists().where(AuditLine.mac.is_not(None)))))
+
+
+def _read_time(database: Database, connection: Connection) -> datetime:
+    """The database's time, without what is finer than milliseconds, which SQLite does not store."""
+    at: datetime = connection.execute(select(database.now())).scalar_one()
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """The first line that is not what it was when it was written."""
+
+    line: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check of the audit came to. `lines`: how many are unchanged, from the first on. `authenticated_from`: the
+    first of them that has an HMAC, if any has. `has_keys`: whether there were audit keys to check the HMACs with."""
+
+    lines: int
+    authenticated_from: int | None
+    broken: BrokenLine | None
+    has_keys: bool
+
+
+def check(connection: Connection, keys: AuditKeys | None = None) -> CheckResult:
+    """Compute every hash and HMAC again, up to the first that does not match.
+
+    This does not notice that lines were cut off at the end: `find_missing` compares with what was noted elsewhere.
+    """
+    former, sound, authenticated_from, broken = GENESIS, 0, None, None
+    try:
+        with closing(read(connection)) as lines:
+            for line in lines:
+                why = _find_fault(line, sound + 1, former, keys, must_be_authenticated=authenticated_from is not None)
+                if why is not None:
+                    broken = BrokenLine(sound + 1, why)
+                    break
+                if line.mac is not None and authenticated_from is None:
+                    authenticated_from = line.id
+                former, sound = line.hash, line.id
+    except (ValueError, TypeError):
+        # SQLite stores any value in any column: a time may be no time, and facts no JSON.
+        broken = BrokenLine(sound + 1, "the line cannot be read")
+    return CheckResult(sound, authenticated_from, broken, has_keys=keys is not None)
+
+
+def _find_fault(
+    line: Row[*tuple[Any, ...]], expected_id: int, former: str, keys: AuditKeys | None, *, must_be_authenticated: bool
+) -> str | None:
+    """What is wrong with a line; None if nothing is."""
+    if line.id != expected_id:
+        return "the line is missing"
+    content = encode_content(former, {name: getattr(line, name) for name in FIELDS})
+    if hash_content(content) != line.hash:
+        return "the line, or the one before it, was changed"
+    if line.mac is None:
+        return "it is not authenticated, although an earlier line is" if must_be_authenticated else None
+    try:
+        if keys is not None and not keys.is_genuine(str(line.mac), content):
+            return "it was not written under the audit key"
+    except UnknownKey:
+        return (
+            "it was authenticated under a key that is not among the audit keys: "
+            "add that key to OATHBULK_AUDIT_KEY behind the first, unless it is a forger's"
+        )
+    return None
+
+
+# A head as a person types it: HASH or ID:HASH.
+_GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
+# A line as `heads` writes it: line, hash, time.
+_NOTED_LINE = re.compile(r"([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
+
+
+class UnusableHead(Exception):
+    """What a person gave as a head is not one; the message says what is."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotedHead:
+    """A head that was noted outside; `line` is None if only the hash was noted."""
+
+    hash: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MissingHead:
+    """A noted head that is not in the audit any more, and why."""
+
+    head: NotedHead
+    why: str
+
+
+def read_heads(given: str) -> list[NotedHead]:
+    """Read heads from what a person gave: a hash, ID:HASH, or the path of a file of heads. Raises UnusableHead."""
+    if match := _GIVEN_HEAD.fullmatch(given.lower()):
+        return [NotedHead(match[2], int(match[1]) if match[1] else None)]
+    try:
+        return _read_file(given)
+    except (OSError, ValueError) as error:
+        raise UnusableHead(
+            f"{given!r} is neither a head (HASH or ID:HASH, 64 hexadecimal digits) nor a file of heads that can be "
+            f"read ({getattr(error, 'strerror', None) or error})"
+        ) from error
+
+
+def read_noted_heads(path: Path | None) -> list[NotedHead]:
+    """Read the heads that were noted in this file; none where there is none, and of a pipe. Raises UnusableHead."""
+    if path is None:
+        return []
+    try:
+        return _read_file(str(path)) if stat.S_ISREG(path.stat().st_mode) else []
+    except (OSError, ValueError) as error:
+        raise UnusableHead(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _read_file(path: str) -> list[NotedHead]:
+    """Read a file of heads. Raises UnusableHead, OSError, ValueError."""
+    with Path(path).open(encoding="utf-8") as file:
+        heads = list(_parse_lines(path, file))
+    if not heads:
+        raise UnusableHead(f"{path} holds no head: it is empty")
+    return heads
+
+
+def _parse_lines(name: str, lines: Iterable[str]) -> Iterator[NotedHead]:
+    for number, line in enumerate(lines, start=1):
+        match = _NOTED_LINE.fullmatch(line)
+        if match is None:
+            raise UnusableHead(f"line {number} of {name} is no head (`ID HASH TIME`): mend or remove it")
+        yield NotedHead(match[2], int(match[1]))
+
+
+def find_missing(connection: Connection, heads: Iterable[NotedHead]) -> list[MissingHead]:
+    """Find the noted heads that are not in the audit any more. Whether its lines are unchanged, `check` says."""
+    chain: dict[int, str] = {line.id: line.hash for line in connection.execute(select(AuditLine.id, AuditLine.hash))}
+    hashes, last = set(chain.values()), max(chain, default=0)
+    return [
+        MissingHead(head, why) for head in heads if (why := _find_why_missing(head, chain, hashes, last)) is not None
+    ]
+
+
+def _find_why_missing(head: NotedHead, chain: dict[int, str], hashes: set[str], last: int) -> str | None:
+    if head.line is None:
+        return None if head.hash in hashes else "no line has this hash: the line was cut off or rewritten"
+    if chain.get(head.line) == head.hash:
+        return None
+    if head.line > last:
+        return f"line {head.line} was cut off: the audit ends with line {last}"
+    return f"line {head.line} was rewritten after its head was noted"

@@ -1,0 +1,570 @@
+"""The tokens of a batch in PingOne's inventory: which are there, with their seed's parameters, and whose device each of
+them is; and the import of those that are not, many to a job. What is written down of every job, so that nothing is made
+twice, is here as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, TextClause, bindparam, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from models.batch import Batch
+from models.encrypted import Keyring
+from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKind, JobState, counted_from
+from models.reason import PauseReason, Reason
+from models.record import Record
+from models.record_indexes import LACKS_TOKEN
+from models.record_states import NOBODY, Status
+from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Superseded, Turn
+from worker.clocks import boot_time
+from worker.config.environment import Environment
+from worker.config.settings import Tuning
+from worker.database.engine import Database
+from worker.leases.moves import LAST_START, give_up, is_running
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.pace.errors import SlotTooFar
+from worker.pace.slots import call_patiently
+from worker.pingone.client import Call
+from worker.pingone.clients import Clients, MakeRead, Reads
+from worker.pingone.errors import (
+    AlreadyImported,
+    Forbidden,
+    InventoryFull,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+)
+from worker.pingone.inventory import ImportJob, InventoryToken, NewToken
+from worker.pingone.inventory import JobState as Theirs
+from worker.rules.decisions import tell_owner
+from worker.rules.progress import SentAgo, count_ago, may_be_made_by
+from worker.vault.otps import Seed, open_otps
+
+# After which a job that still runs counts as lost: its tokens are looked for in the inventory.
+LONGEST_JOB = timedelta(minutes=10)
+NOT_READABLE = (
+    "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). Give it a role that may,"
+    " probably Environment Admin; or set PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET to an application"
+    " that has it. Then resume."
+)
+
+_COLUMNS = (
+    Record.id,
+    Record.batch_id,
+    Record.row_number,
+    Record.serial_number,
+    Record.user_id,
+    Record.otps,
+    Record.import_job_id,
+)
+_WRITE = (
+    update(Record)
+    .where(Record.id == bindparam("record_id"), text("status = 'pending'"))
+    .values(
+        is_in_inventory=True,
+        is_token_made=bindparam("made"),
+        owner_id=bindparam("found_owner_id"),
+        device_id=bindparam("found_device_id"),
+    )
+)
+# Jobs with a single token that PingOne refuses in a row until it is not the tokens' fault.
+MOST_REFUSED = 5
+# Seconds between two questions about a job that runs.
+ASK_AGAIN = 1.0
+
+_REFUSED = (
+    "PingOne refuses to import one token after the other. Look its codes up, mend the cause, then resume and replay the"
+    " reason `token_refused`; or cancel."
+)
+_FULL = (
+    "PingOne's inventory takes no more tokens: the environment has as many as it may have. Remove tokens that nobody"
+    " uses, or ask Ping Identity for more, then resume."
+)
+# A row of the table of jobs.
+Job = Row[*tuple[Any, ...]]
+# Raises what it likes where no request of a batch's job may go out any more.
+Require = Callable[[Connection], object]
+
+
+def list_tokens(
+    reads: Reads, call: Call, make_read: MakeRead, on_progress: OnProgress = tell_nobody
+) -> Iterator[InventoryToken]:
+    """Go through the whole inventory, and tell how much of it was read. `make_read` makes the read of each page. Raises
+    any PingOneError, and SlotTooFar."""
+    count = 0
+    for page in reads.list_tokens(make_read, call=call):
+        count += len(page.items)
+        if page.next_url:
+            # PingOne does not tell how many there are.
+            on_progress("Reading the inventory", count)
+        yield from page.items
+
+
+def find_tokens(
+    reads: Reads, serial_numbers: Collection[str], call: Call, on_progress: OnProgress = tell_nobody
+) -> dict[str, InventoryToken]:
+    """Read the whole list, and keep the tokens with these serial numbers (in small letters), by serial number. It waits
+    for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
+    return {
+        token.serial_number.lower(): token
+        for token in list_tokens(reads, call, call_patiently, on_progress)
+        if token.serial_number is not None and token.serial_number.lower() in serial_numbers
+    }
+
+
+def find_difference(seed: Seed, token: InventoryToken) -> str | None:
+    """Find the parameter that PingOne has otherwise, so that every OTP would be refused; None if all that it tells are
+    the seed's."""
+    ours = {
+        "type": seed.otp_type,
+        "number of digits": seed.digits,
+        "hash": seed.hash_algorithm,
+        "time step": seed.time_step,
+    }
+    theirs = {
+        "type": token.type and token.type.lower(),
+        "number of digits": token.digits,
+        "hash": token.hash_name and token.hash_name.lower().removeprefix("hmac"),
+        "time step": token.time_step if seed.time_step else None,
+    }
+    return next((name for name, value in theirs.items() if value is not None and value != ours[name]), None)
+
+
+class JobLost(Exception):
+    """Nobody will hear of the result of a job any more: the inventory has to be read to see what came of it."""
+
+
+class JobLog:
+    """Jobs of one kind: each is written down before its request goes out, then with PingOne's id of it, then with its
+    result, since PingOne forgets jobs that have ended. A request goes out no later than `send_within` seconds after its
+    job was marked as sent; `over_after` seconds after that no answer comes any more, and PingOne is done with it."""
+
+    def __init__(self, database: Database, clients: Clients, kind: JobKind, tuning: Tuning) -> None:
+        self._database = database
+        self._clients = clients
+        self._kind = kind
+        self._tuning = tuning
+        ages = {"is_unanswered": tuning.over_after, "is_too_old": LONGEST_JOB.total_seconds()}
+        self._columns = (
+            *(InventoryJob.id, InventoryJob.job_id, InventoryJob.size),
+            *((counted_from() < database.now(-age)).label(name) for name, age in ages.items()),
+        )
+
+    def find_unfinished(self, batch_id: int, job: int | None = None) -> Job | None:
+        """Find the first job of a batch whose result is not written down, or this one if it is one of them."""
+        mine = select(*self._columns).where(text(UNFINISHED), *self._are_of(batch_id))
+        if job is not None:
+            mine = mine.where(InventoryJob.id == job)
+        with self._database.reading() as connection:
+            return connection.execute(mine.order_by(InventoryJob.id)).first()
+
+    def choose_size(self, connection: Connection, batch_id: int) -> int:
+        """Choose for how many tokens the next job of a batch is, by how the last one ended."""
+        last, most = self.read_ended(connection, batch_id, 1), self._tuning.tokens_per_import
+        return choose_size(last[0].state, last[0].size, most) if last else most
+
+    def read_ended(
+        self, connection: Connection, batch_id: int, most: int, *conditions: ColumnElement[bool]
+    ) -> list[Job]:
+        """Read state, size and detail of the last jobs of a batch, so many at most, but for those that are lost."""
+        jobs = select(InventoryJob.state, InventoryJob.size, InventoryJob.detail)
+        mine = jobs.where(*self._are_of(batch_id), InventoryJob.state != JobState.LOST, *conditions)
+        return list(connection.execute(mine.order_by(InventoryJob.id.desc()).limit(most)))
+
+    def begin(self, connection: Connection, batch_id: int, size: int) -> int:
+        """Write a job down, as sent. Returns the id of its row."""
+        values = {"batch_id": batch_id, "kind": self._kind, "state": JobState.SENT, "size": size}
+        written = insert(InventoryJob).values(values | {"sent_at": self._database.now()}).returning(InventoryJob.id)
+        return connection.scalars(written).one()
+
+    def send(self, job: int, request: Callable[[Call], str], call: Call, require: Require) -> None:
+        """Make the request of a job, and write down the id that PingOne gives it. Each try marks the job as sent anew,
+        since PingOne may ask to wait for minutes before the next. Raises any PingOneError, SlotTooFar, what `require`
+        raises; and Superseded where somebody else called the job lost."""
+
+        def mark_again() -> None:
+            call.permit()
+            marked_after = boot_time()
+            self.mark_sent_again(job, require)
+            marking.send_before = marked_after + self._tuning.send_within
+
+        marking = replace(call, send_before=boot_time() + self._tuning.send_within, permit=mark_again)
+        self.note_started(job, request(marking))
+
+    def mark_sent_again(self, job: int, require: Require) -> None:
+        """Write down that the request of a job goes out now: an answer to it may come later than was thought."""
+        with self._database.changing_many() as connection:
+            require(connection)
+            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            if not connection.execute(mine.values(sent_at=self._database.now())).rowcount:
+                raise Superseded
+
+    def note_started(self, job: int, pingone_id: str) -> None:
+        """Write down the id that PingOne gave to a job, unless somebody called it lost meanwhile."""
+        with self._database.writing() as connection:
+            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            connection.execute(mine.values({"job_id": pingone_id, "state": JobState.RUNNING}))
+
+    def ask(self, job: Job, environment: Environment, call: Call) -> ImportJob | None:
+        """Ask how a job ended; None: it has not, or its answer may still come. Raises JobLost, and what the read
+        raises."""
+        try:
+            result = self._clients.jobs(environment).read_job(job.job_id, call=call) if job.job_id else None
+        except NotFound:
+            # PingOne forgets jobs that have ended; a new one may not be seen everywhere yet.
+            result = None
+        if result is not None and result.state != Theirs.RUNNING:
+            return result
+        if job.is_unanswered if result is None else job.is_too_old:
+            raise JobLost
+        return None
+
+    def end(
+        self, connection: Connection, job: int, state: JobState, *, detail: str | None = None, **values: Any
+    ) -> bool:
+        """Write down how a job ended. False: it has ended before, since somebody else took over; then nothing
+        follows."""
+        ended = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
+        values |= {"state": state, "detail": detail and detail[:LONGEST_DETAIL], "ended_at": self._database.now()}
+        return connection.execute(ended.values(values)).rowcount == 1
+
+    def _are_of(self, batch_id: int) -> tuple[ColumnElement[bool], ...]:
+        return InventoryJob.batch_id == batch_id, InventoryJob.kind == self._kind
+
+
+class Tokens:
+    """Finds the tokens of batches in PingOne's inventory, and imports them. `wait` waits so many seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        clients: Clients,
+        wait: Callable[[float], object],
+        tuning: Tuning,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._clients = clients
+        self._wait = wait
+        self.jobs = JobLog(database, clients, JobKind.IMPORT, tuning)
+        # When a job was last asked about, in `boot_time` seconds.
+        self._asked_at: dict[int, float] = {}
+        self._is_running = is_running(database)
+        # Near their end, its result would hardly be asked for before the hours begin again.
+        self._may_begin = is_running(database, LAST_START)
+
+    def read_inventory(
+        self, turn: Turn, environment: Environment, call: Call, make_read: MakeRead, renew: Callable[[int], bool]
+    ) -> None:
+        """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
+        anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
+        PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
+        lost = self.find_lost(turn.batch_id)
+        try:
+            for page in self._clients.reads(environment).list_tokens(make_read, call=call):
+                self.take_in(turn.batch_id, page.items, turn.last_row)
+                if not renew(turn.batch_id):
+                    return
+        except Forbidden as failure:
+            if turn.may_import:
+                raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
+            self.assume(turn.batch_id)
+        self.end_reading(turn.batch_id, lost)
+
+    def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
+        """Read back a token that was in the inventory before its import, and take in what it says."""
+        reads = self._clients.reads(environment)
+        token = reads.find_token(serial_number, with_devices=False, call=call)
+        if token is None:
+            # PingOne said that it is there, but does not show it.
+            self.assume(batch_id, serial_number)
+            return
+        # PingOne may write its serial number in other letters than the file.
+        read_back = replace(reads.read_token(token.id, call=call), serial_number=serial_number)
+        self.take_in(batch_id, [read_back])
+
+    def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], last_row: int = LAST_ROW) -> None:
+        """Take in some tokens of the inventory: those of pending records of the batch are there, or differ. A record
+        beyond `last_row`, which does not go yet, is not given up: a canary of five ends five, and when the rest goes,
+        the inventory is read again."""
+        by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
+        with self._database.changing_many() as connection:
+            lost = self._read_lost(connection, batch_id)
+            findings = Findings()
+            for row in self._read_rows(connection, batch_id, [token.serial_number for token in tokens]):
+                token = by_serial[row.serial_number.lower()]
+                # Made by the job, and by nobody else before or after it.
+                is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
+                judged = self._judge(row, token, is_made=is_made)
+                if isinstance(judged, dict):
+                    findings.found.append(judged)
+                elif row.row_number <= last_row:
+                    findings.given_up.setdefault(judged, []).append(row.id)
+            _write(connection, findings.found)
+            findings.give_up(self._database, connection)
+
+    def find_lost(self, batch_id: int) -> frozenset[int]:
+        """Find the import jobs of a batch that are of unknown fate: a reading that begins now will tell it."""
+        with self._database.reading() as connection:
+            return frozenset(self._read_lost(connection, batch_id))
+
+    def end_reading(self, batch_id: int, told: frozenset[int]) -> None:
+        """Note that the inventory was read to its end. `told`: the jobs of unknown fate when the reading began; their
+        tokens that were not found are not there, and go again. Of a job that was lost since then, another reading has
+        to tell."""
+        with self._database.changing_many() as connection:
+            if told >= self._read_lost(connection, batch_id).keys():
+                read = update(Batch).where(Batch.id == batch_id)
+                connection.execute(read.values(inventory_read_at=self._database.now()))
+            not_there = update(Record).where(
+                Record.batch_id == batch_id, Record.import_job_id.in_(told), ~Record.is_in_inventory
+            )
+            connection.execute(not_there.values(import_job_id=None))
+
+    def assume(self, batch_id: int, serial_number: str | None = None) -> None:
+        """Take all tokens of the batch to be in the inventory, or the one with this serial number, since they cannot be
+        read there: their pairing will show it."""
+        with self._database.changing_many() as connection:
+            mine = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
+            if serial_number is not None:
+                mine = mine.where(Record.serial_number == serial_number)
+            connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
+
+    def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, SentAgo | None]:
+        """Read the import jobs of a batch that are of unknown fate, and how long ago the request of each was sent."""
+        columns = InventoryJob.id, InventoryJob.sent_at, self._database.now().label("now")
+        lost = select(*columns).where(InventoryJob.batch_id == batch_id, InventoryJob.state == JobState.LOST)
+        return {job.id: count_ago(job.now, job.sent_at) for job in connection.execute(lost)}
+
+    def _read_rows(
+        self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the records of the batch that have one of these serial numbers, and whose token was not found yet."""
+        # PingOne may write a serial number in other letters than the file.
+        named = {form for serial in serial_numbers if serial for form in (serial, serial.lower(), serial.upper())}
+        environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
+        mine = select(*_COLUMNS).where(
+            # Together with the serial number, this is what the index of tokens has.
+            Record.environment_id == environment_id,
+            Record.serial_number.in_(named),
+            Record.status == Status.PENDING,
+            ~Record.is_in_inventory,
+        )
+        # Asked for the batch too, SQLite would go through all of its records.
+        return [row for row in connection.execute(mine) if row.batch_id == batch_id]
+
+    def _judge(
+        self, row: Row[*tuple[Any, ...]], token: InventoryToken, *, is_made: bool
+    ) -> tuple[Reason, str] | dict[str, Any]:
+        """Say what is to be written of a record by what the inventory says of its token; or why it is given up, and
+        what PingOne showed."""
+        source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
+        # A device whose user is not told is somebody's.
+        owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
+        if isinstance(source, Seed) and find_difference(source, token):
+            return Reason.TOKEN_DIFFERS, ""
+        if owner and row.user_id and owner != row.user_id.lower():
+            return Reason.TOKEN_TAKEN, tell_owner(owner)
+        device = {"found_owner_id": owner, "found_device_id": (token.device_id or "").lower() if owner else ""}
+        return {"record_id": row.id, "made": is_made and owner == NOBODY} | device
+
+    def begin(self, turn: Turn, *, is_whole: bool) -> tuple[int, list[NewToken]] | None:
+        """Write the next job down, as sent. Returns the id of its row, and its tokens; None if no token is to be
+        imported, or with `is_whole` not yet as many as a job may have, or if the batch does not run any more. Records
+        that bring no seed are given up, since nothing of theirs can be imported."""
+        with self._database.changing_many() as connection:
+            # Asked in this transaction, so that no job begins once a pause is committed: an undo relies on it.
+            if connection.scalar(select(Batch.id).where(Batch.id == turn.batch_id, self._may_begin)) is None:
+                return None
+            size = self.jobs.choose_size(connection, turn.batch_id)
+            columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps)
+            lacking = select(*columns).where(*lacks_token(turn), Record.import_job_id.is_(None))
+            rows = connection.execute(lacking.order_by(Record.row_number).limit(size)).all()
+            if is_whole and len(rows) < size:
+                return None
+            tokens = {row.id: token for row in rows if (token := make_token(self._keyring, row))}
+            without_seed = [row.id for row in rows if row.id not in tokens]
+            give_up(self._database, connection, without_seed, Reason.TOKEN_NOT_IN_INVENTORY)
+            if not tokens:
+                return None
+            job = self.jobs.begin(connection, turn.batch_id, len(tokens))
+            connection.execute(update(Record).where(Record.id.in_(list(tokens))).values(import_job_id=job))
+            return job, list(tokens.values())
+
+    def start_next(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
+        """Start the next job. False: no token is left to be imported; or, while there is other work (`is_busy`), not
+        yet enough for a whole job. Raises Obstacle, any PingOneError, SlotTooFar, Superseded."""
+        if (begun := self.begin(turn, is_whole=is_busy)) is None:
+            return False
+        job, tokens = begun
+
+        def request(call: Call) -> str:
+            return self._clients.jobs(environment).start_import(tokens, call=call)
+
+        try:
+            self.jobs.send(job, request, call, lambda connection: self.require_running(connection, turn.batch_id))
+        except OutcomeUnknown:
+            raise
+        except InventoryFull as refusal:
+            self.take_back(job)
+            raise Obstacle(PauseReason.REFUSED, _FULL, refusal) from refusal
+        except Rejected as refusal:
+            if isinstance(refusal, AlreadyImported) and len(tokens) == 1:
+                self.take_back(job)
+                self.compare_duplicate(turn.batch_id, tokens[0].serial_number, environment, call)
+            else:
+                self.note_refused(job, str(refusal.answer))
+                self._check_refusals(turn.batch_id, len(tokens))
+        except Forbidden as failure:
+            self.take_back(job)
+            raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
+        except (PingOneError, SlotTooFar, Superseded):
+            self.take_back(job)
+            raise
+        return True
+
+    def require_running(self, connection: Connection, batch_id: int) -> None:
+        """Find out whether the batch still runs. Raises Superseded."""
+        if connection.scalar(select(Batch.id).where(Batch.id == batch_id, self._is_running)) is None:
+            raise Superseded
+
+    def follow(self, batch_id: int, job: Job, environment: Environment, call: Call, *, is_busy: bool = False) -> None:
+        """Find out what became of a job, and write it down. `is_busy`: there is other work, so that nothing need be
+        waited for. Raises Obstacle, any PingOneError, SlotTooFar."""
+        if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
+            return
+        self._asked_at = {job.id: boot_time()}
+        try:
+            result = self.jobs.ask(job, environment, call)
+        except JobLost:
+            self.note_lost(batch_id, job.id)
+            return
+        if result is None:
+            if not is_busy:
+                self._wait(ASK_AGAIN)
+        elif result.has_made_nothing:
+            self.note_refused(job.id, result.reason or "the job has made no token, and tells no reason")
+            self._check_refusals(batch_id, job.size)
+        else:
+            for serial_number in self.note_done(batch_id, job.id, result):
+                self.compare_duplicate(batch_id, serial_number, environment, call)
+
+    def take_back(self, job: int) -> None:
+        """Forget a job whose request did not go out, or on which PingOne did not act: its tokens go again."""
+        with self._database.changing_many() as connection:
+            # Not deleted, since a later one is chosen by how the last one ended.
+            if self.jobs.end(connection, job, JobState.LOST, done=0):
+                _release(connection, job)
+
+    def note_refused(self, job: int, said: str) -> None:
+        """Write down that PingOne refused a job, and what it said: its tokens go again, fewer at a time; one that stood
+        alone is given up."""
+        with self._database.changing_many() as connection:
+            if not self.jobs.end(connection, job, JobState.FAILED, detail=said):
+                return
+            mine = connection.scalars(select(Record.id).where(Record.import_job_id == job)).all()
+            if len(mine) == 1:
+                give_up(self._database, connection, mine, Reason.TOKEN_REFUSED, f"PingOne said: {said}")
+            _release(connection, job)
+
+    def note_lost(self, batch_id: int, job: int) -> None:
+        """Write down that nobody will hear of a job's result: the inventory has to be read to see what came of it."""
+        with self._database.changing_many() as connection:
+            if self.jobs.end(connection, job, JobState.LOST):
+                connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
+
+    def note_done(self, batch_id: int, job: int, result: ImportJob) -> Sequence[str]:
+        """Write down the result of a job that PingOne has done. Its tokens are there, and ours, but for those that were
+        there before; returns the serial numbers of these, as our records have them: they have to be compared. The
+        inventory is read again before the next job, and at once where the counts do not add up."""
+        duplicates = {serial.lower() for serial in result.duplicates}
+        with self._database.changing_many() as connection:
+            unfinished = select(InventoryJob.size).where(InventoryJob.id == job, text(UNFINISHED))
+            size = connection.scalar(unfinished)
+            if size is None:
+                return ()
+            mine = update(Record).where(Record.import_job_id == job)
+            is_duplicate = func.lower(Record.serial_number).in_(duplicates)
+            there_before = select(Record.serial_number).where(Record.import_job_id == job, is_duplicate)
+            serial_numbers = connection.scalars(there_before).all()
+            # What was there before is not ours, whatever else the result says. One that is not compared, since this
+            # process dies, must be found before it goes into a job again, of which the answer might get lost.
+            connection.execute(mine.where(is_duplicate).values(import_job_id=None))
+            if result.created == 0:
+                connection.execute(mine.values(import_job_id=None))
+            are_all_named = len(serial_numbers) == len(duplicates)
+            adds_up = are_all_named and result.created is not None and result.created + len(duplicates) == size
+            if duplicates or not adds_up:
+                connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
+            if not adds_up:
+                self.jobs.end(connection, job, JobState.LOST, detail="created and duplicates do not add up")
+                return ()
+            connection.execute(mine.values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY))
+            self.jobs.end(connection, job, JobState.DONE, done=result.created, duplicates=len(duplicates))
+            return serial_numbers
+
+    def give_up_all(self, turn: Turn) -> int:
+        """Give up the records whose token is not in the inventory, where nothing may be imported. Returns how many."""
+        count = 0
+        with self._database.changing_many() as connection:
+            lacking = select(Record.id).where(*lacks_token(turn)).limit(1000)
+            while ids := connection.scalars(lacking).all():
+                count += give_up(self._database, connection, ids, Reason.TOKEN_NOT_IN_INVENTORY)
+        return count
+
+    def _check_refusals(self, batch_id: int, size: int) -> None:
+        """Raise Obstacle where a job of `size` tokens was one of many refusals, each of one token by itself since the
+        batch began to run, which are hardly the tokens' fault."""
+        if size > 1:
+            return
+        runs_since = select(Batch.running_since).where(Batch.id == batch_id).scalar_subquery()
+        with self._database.reading() as connection:
+            last = self.jobs.read_ended(connection, batch_id, MOST_REFUSED, InventoryJob.sent_at >= runs_since)
+        if [(job.state, job.size) for job in last] == [(JobState.FAILED, 1)] * MOST_REFUSED:
+            raise Obstacle(PauseReason.REFUSED, _REFUSED, last[0].detail or "nothing")
+
+
+def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
+    """Write down which tokens are there. A device that another record has is left out: its owner is looked up when the
+    token is paired."""
+    if not there:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(_WRITE, there)
+    except IntegrityError:
+        connection.execute(_WRITE, [values | {"found_device_id": ""} for values in there])
+
+
+def choose_size(last_state: str, last_size: int, most: int) -> int:
+    """Choose the size of the next job after one of `last_size` tokens that ended in `last_state`. A job is refused as a
+    whole, for its length or for a single token. So fewer tokens go after a failure, until a token that is refused
+    stands alone, and more again after a success."""
+    if last_state == JobState.FAILED:
+        return max(1, min(last_size, most) // 2)
+    return min(most, 2 * last_size)
+
+
+def lacks_token(turn: Turn) -> tuple[ColumnElement[bool] | TextClause, ...]:
+    """Whether the token of a record that may go is still to be found or imported."""
+    return Record.batch_id == turn.batch_id, text(LACKS_TOKEN), Record.row_number <= turn.last_row
+
+
+def make_token(keyring: Keyring, row: Row[*tuple[Any, ...]]) -> NewToken | None:
+    """Make a token of a record's seed; None if it has a pair of OTPs."""
+    seed = open_otps(keyring, row.otps, row.batch_id, row.row_number)
+    if not isinstance(seed, Seed):
+        return None
+    return NewToken(serial_number=row.serial_number, seed=seed, row_number=row.row_number)
+
+
+def _release(connection: Connection, job: int) -> None:
+    """Let the tokens of a job go again that are not in the inventory."""
+    mine = update(Record).where(Record.import_job_id == job, ~Record.is_in_inventory)
+    connection.execute(mine.values(import_job_id=None))

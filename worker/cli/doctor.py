@@ -1,0 +1,494 @@
+"""`oathbulk doctor`: checks whether everything that a run needs is there and works.
+
+Each check returns a finding or raises what is wrong, and is made so that nothing it meets can hold up the others. The
+command shows a line for each, below it the cure, and a last line that sums up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import typer
+from pydantic import SecretStr
+from rich.console import Group
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from migrations import HEAD
+from models.batch import BatchState
+from models.encrypted import DecryptionError
+from worker import __version__
+from worker.audit import NO_KEY_CURE, find_heads_file
+from worker.cli.console import console, print_json
+from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
+from worker.cli.failures import explain_server
+from worker.cli.homes import describe_empty_home
+from worker.cli.hosts import describe_hosts, print_unread_env_file
+from worker.cli.layout import label_text, measure_room
+from worker.cli.options import AsJson, EnvironmentName
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.settings import ConfigError
+from worker.database.errors import TAKES_NO_WRITES, explain
+from worker.database.postgresql import DURABLE, READ_COMMITTED, OtherEncoding
+from worker.database.schema import SchemaOutdated
+from worker.embedded.home import FREE_SPACE, EmbeddedError
+from worker.fleet import read_processes
+from worker.installation import broker_check
+from worker.installation.installation import Installation
+from worker.installation.lookups import read_statuses
+from worker.notices.outbox import read_deliveries
+from worker.notices.webhook import redact_url
+from worker.observability.counting import count_things, format_duration
+from worker.pingone.auth import AccessTokens
+from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
+from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
+from worker.reports.facts import BatchStatus
+from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
+from worker.tenants import LEARNT, describe_pairing_answer, read_resync
+from worker.vault.keys import load_audit_keys
+
+# Seconds after which a check is left alone: more than PostgreSQL is given to connect, and four calls to PingOne.
+LONGEST_CHECK = 20.0
+# Seconds that one call to PingOne may take, since a person waits for it.
+DEADLINE = 5.0
+# Bytes that should be free: room for a large batch and the logs.
+SPARE_BYTES = 500 * 1000 * 1000
+# Seconds after which a backup is too old: one a day, and two hours for it to take.
+LONGEST_WITHOUT_BACKUP = 26 * 60 * 60.0
+# Seconds. A TOTP step is 30 s: on a clock that is wrong by more than a few, a pair seems older or younger than it is.
+LARGEST_DRIFT = 5.0
+# A certificate that ends sooner should have been replaced by now.
+SHORTEST_CERTIFICATE = timedelta(days=7)
+# The cure where what is wrong says it all.
+ASK_AGAIN = "mend that, and ask again"
+# Failures of a check that a person can mend; any other is a fault of our own.
+_EXPECTED_FAILURES = (
+    ConfigError,
+    SQLAlchemyError,
+    redis.RedisError,
+    PingOneError,
+    EmbeddedError,
+    DecryptionError,
+    OSError,
+)
+# What PostgreSQL has in force for this connection, whatever its defaults are.
+_SELECT_IN_FORCE = select(
+    func.current_setting("synchronous_commit"),
+    func.current_setting("transaction_isolation"),
+    func.current_setting("synchronous_standby_names"),
+    func.current_setting("transaction_read_only"),
+)
+
+
+class State(StrEnum):
+    """What a check came to, from good to bad."""
+
+    WELL = "well"
+    # The check could not be made; that is no failure.
+    NOT_KNOWN = "not_known"
+    FAULT = "fault"
+
+
+_MARKS = {State.WELL: "✓", State.FAULT: "✗", State.NOT_KNOWN: "?"}
+# The label in front of each is dim.
+_STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "not dim yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check has found: `detail` says what is there, what is wrong, or why that is not known; `cure` what to do
+    about it, if there is something to do."""
+
+    detail: str
+    state: State = State.WELL
+    cure: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong, as far as is known."""
+        return self.state is not State.FAULT
+
+    def to_json(self) -> dict[str, Any]:
+        return {"is_well": self.is_well, "state": self.state, "detail": self.detail, "cure": self.cure or None}
+
+
+def fault(detail: str, cure: str) -> Finding:
+    """Make the finding of what is wrong, with its cure."""
+    return Finding(detail, State.FAULT, cure)
+
+
+def not_known(why: str, cure: str = "") -> Finding:
+    """Make the finding of a check that could not be made; `cure` says what would let it be made."""
+    return Finding(f"not known: {why}", State.NOT_KNOWN, cure)
+
+
+def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
+    """Check all that a run needs, and name the cure of what is wrong: settings, keys, disk, database, workers, broker,
+    proxy, TLS, access token, roles, clock, backup."""
+    installation = Installation()
+    print_unread_env_file(installation)
+    findings = dict(_run_checks(installation, environment))
+    is_well = all(finding.is_well for finding in findings.values())
+    if as_json:
+        checks = [{"check": check} | finding.to_json() for check, finding in findings.items()]
+        print_json({"is_well": is_well, "checks": checks})
+    else:
+        _print_findings(findings)
+    raise typer.Exit(ALL_ACTIVE if is_well else UNUSABLE_SETUP)
+
+
+def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Finding]]:
+    """Make all checks, in this order; what needs the database or the environment is left out if that cannot be
+    used."""
+    settings, is_read = installation.settings, False
+    yield "home", examine(lambda: check_home(installation))
+    yield "configuration", examine(lambda: _check_configuration(installation, name), "`oathbulk config` lists each")
+    if not installation.is_empty:
+        yield "keys", examine(lambda: _check_keys(installation))
+        url = "check OATHBULK_DATABASE_URL and the server"
+        yield "database", (database := examine(lambda: _check_database(installation), url))
+        is_read = database.is_well
+        cure = "check OATHBULK_AUDIT_KEY and OATHBULK_AUDIT_HEAD"
+        yield "audit", examine(lambda: _describe_audit(installation), cure)
+        if is_read:
+            yield "workers", examine(lambda: check_workers(_read_fleet(installation), __version__), url)
+            yield "batches", examine(lambda: check_batches(read_statuses(installation)), url)
+            if (webhook := settings.webhook_url) is not None:
+                yield "webhook", examine(lambda: _check_webhook(installation, webhook), url)
+        yield "backup", examine(lambda: check_backup(settings.backup_stamp))
+    yield "broker", examine(lambda: _describe_broker(installation), "check OATHBULK_REDIS_URL and the server")
+    try:
+        environment = installation.environment(name)
+    except ConfigError:
+        return
+    if is_read:
+        yield "learnt", examine(lambda: _describe_learnt(installation, environment.environment_id))
+    way = "check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY and NO_PROXY"
+    yield "network", examine(lambda: check_network(environment), way)
+    granted = dict[str, str]()
+    yield "access token", examine(lambda: _ask_for_access(environment, granted))
+    yield "roles", examine(lambda: _check_roles(environment, granted))
+    yield "clock", examine(lambda: check_clock(lambda: measure_drift(environment, deadline=DEADLINE)))
+
+
+def examine(look: Callable[[], Finding], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> Finding:
+    """Make one check: `look` returns a finding, or raises what is wrong. It has `longest` seconds; `cure` is for what
+    it raises, and for the time that is over."""
+    results: list[Finding | Exception] = []
+
+    def look_and_keep() -> None:
+        try:
+            results.append(look())
+        except Exception as error:
+            results.append(error)
+
+    # A daemon, so that the command ends although the check never does.
+    thread = threading.Thread(target=look_and_keep, daemon=True)
+    thread.start()
+    thread.join(longest)
+    if not results:
+        return fault(f"no answer within {longest:g} s", cure)
+    result = results[0]
+    return _explain(result, cure) if isinstance(result, Exception) else result
+
+
+def _explain(error: Exception, cure: str) -> Finding:
+    """Make the finding of a failure that a person can mend; any other is raised."""
+    if isinstance(error, DBAPIError):
+        explanation = explain(error)
+        return fault(explanation.fault, explanation.cure)
+    if isinstance(error, OtherEncoding | SchemaOutdated):
+        detail, _, cure = str(error).partition(": ")
+        return fault(detail, cure)
+    if not isinstance(error, _EXPECTED_FAILURES):
+        raise error
+    # The first line alone: the error of a driver goes on with advice of its own.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return fault(lines[0], cure)
+
+
+def _print_findings(findings: Mapping[str, Finding]) -> None:
+    """Print all findings, in their order; in a pipe each stays one line."""
+    room, width = measure_room(console), max(map(len, findings)) + 4
+    for check, finding in findings.items():
+        label = f"{_MARKS[finding.state]} {check}"
+        lines = label_text(label, finding.detail, room, width=width, style=_STYLES[finding.state])
+        if finding.cure:
+            lines += label_text("", f"→ {finding.cure}", room, width=width, style="not dim bold")
+        console.print(Group(*lines))
+    counts = Counter(finding.state for finding in findings.values())
+    faults, unknown = counts[State.FAULT], counts[State.NOT_KNOWN]
+    told = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "All is well"
+    of_all = "" if faults else f" of {len(findings)} checks"
+    console.print(f"{told}; {unknown}{of_all} could not be made." if unknown else f"{told}.")
+
+
+def check_home(installation: Installation) -> Finding:
+    """Name the home, and check that it is closed to other users and that its disk has room."""
+    home = installation.settings.home.absolute()
+    if installation.has_home and home.stat().st_mode & 0o077:
+        return fault(f"{home} is open to other users", f"chmod 700 {home}")
+    place = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    named = describe_empty_home(installation, "doctor") if installation.is_empty else home
+    detail = f"{free / 1e9:.1f} GB free in {named}"
+    return Finding(detail) if free >= SPARE_BYTES else fault(detail, FREE_SPACE)
+
+
+def _check_keys(installation: Installation) -> Finding:
+    """Check that the encryption keys can be used. Raises ConfigError where others can read them too, EmbeddedError."""
+    _ = installation.keyring
+    return Finding("the encryption keys can be used")
+
+
+def _check_configuration(installation: Installation, name: str) -> Finding:
+    """Say which environment this is, and which hosts get the client secret and OTPs. Raises ConfigError."""
+    environment = installation.environment(name)
+    told = f"environment {name} is {environment.environment_id}, {environment.rate:g} requests a second to begin with."
+    return Finding(" ".join([told, *describe_hosts(installation, name)]))
+
+
+def _check_database(installation: Installation) -> Finding:
+    """Check that the database answers and has the schema of this version, and that our commits are durable on
+    PostgreSQL, whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
+    database = installation.database
+    if database.is_sqlite:
+        return Finding(f"sqlite, at revision {HEAD}")
+    with database.writing() as connection:
+        commits, isolation, standbys, is_read_only = connection.execute(_SELECT_IN_FORCE).one()
+    if is_read_only == "on":
+        return fault(TAKES_NO_WRITES.fault, TAKES_NO_WRITES.cure)
+    note = (
+        f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
+    )
+    told = f"postgresql, at revision {HEAD}; synchronous_commit is {commits}, isolation is {isolation}; {note}"
+    if commits in DURABLE and isolation == READ_COMMITTED:
+        return Finding(told)
+    return fault(told, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
+
+
+def _describe_audit(installation: Installation) -> Finding:
+    settings = installation.settings
+    has_key = load_audit_keys(settings) is not None
+    lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
+    path = find_heads_file(settings)
+    heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
+    return Finding(f"{lines}; {heads}")
+
+
+def _read_fleet(installation: Installation) -> Fleet:
+    with installation.database.reading() as connection:
+        return Fleet(read_processes(installation.database, connection))
+
+
+def check_workers(fleet: Fleet, version: str) -> Finding:
+    """Say how many workers are at work, and when the last tick came, without which no record is sent to them; name
+    those that ended since they fail alone, and those of another version than this command."""
+    if fleet.sick:
+        cure = "mend that; their supervisor starts them again"
+        return fault(f"these ended, since they fail where others do not: {describe_sick(fleet)}", cure)
+    if not fleet.alive:
+        return Finding("none runs now")
+    if others := [each for each in fleet.alive if each.version != version]:
+        named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
+        cure = "end and start them, one by one: docs/operating.md"
+        return fault(f"of another version than this command, {version}: {named}", cure)
+    tick = fleet.seconds_since_tick
+    told = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
+    # Threads that all wait for PingOne let ticks wait for as long as a call may take, and that is no fault.
+    if tick is None or tick > STILL_AFTER:
+        return fault(told, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
+    if tick < 0:
+        return fault("the last tick lies in the future", "set the clock of the database's server, with NTP")
+    return Finding(f"{len(fleet.alive)} at work, of version {version}; {told}")
+
+
+def check_batches(statuses: Sequence[BatchStatus]) -> Finding:
+    """Name each running batch whose due work does not move, with the reason and what mends it, as `oathbulk status`
+    says it."""
+    running = [status for status in statuses if status.state == BatchState.RUNNING]
+    if not running:
+        return Finding("none has work left that may run")
+    stalled = [(status, stall) for status in running if (stall := status.stall)]
+    if not stalled:
+        return Finding(f"work left in {', '.join(status.name for status in running)}; none stands still")
+    details = [
+        f"{status.name}: nothing has moved for {format_duration(status.standstill)}. {stall.detail}"
+        for status, stall in stalled
+    ]
+    # Batches often stand still for the same reason.
+    cures = dict.fromkeys(stall.cure for _, stall in stalled)
+    return fault(" ".join(details), " ".join(cures))
+
+
+def _check_webhook(installation: Installation, url: SecretStr) -> Finding:
+    """Say which webhook is told, and how the last deliveries went."""
+    signed = "signed" if installation.settings.webhook_secret else "not signed: set OATHBULK_WEBHOOK_SECRET"
+    with installation.database.reading() as connection:
+        deliveries = read_deliveries(connection)
+    detail = f"{redact_url(url)}, {signed}; {deliveries}"
+    if deliveries.is_well:
+        return Finding(detail)
+    return fault(detail, "see whether the URL is right and its server takes the notices")
+
+
+def check_backup(stamp: Path | None) -> Finding:
+    """Tell the age of the last backup, by the file that it touches when it is done."""
+    if stamp is None:
+        cure = "let your backup touch a file when it is done, and name that file with OATHBULK_BACKUP_STAMP"
+        return not_known("no setting says where to look", cure)
+    try:
+        age = time.time() - stamp.stat().st_mtime
+    except OSError as error:
+        return fault(f"{stamp} cannot be read ({error.strerror})", "see whether a backup was ever made")
+    detail = f"the last one was made {format_duration(max(age, 0.0))} ago"
+    if age > LONGEST_WITHOUT_BACKUP:
+        return fault(detail, "make one: a restored database knows nothing of what was sent since")
+    return Finding(detail)
+
+
+def _describe_broker(installation: Installation) -> Finding:
+    """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError."""
+    if installation.settings.redis_url is None:
+        return Finding("`oathbulk run` brings its own Valkey")
+    return Finding(broker_check.describe_broker(installation.settings))
+
+
+def _describe_learnt(installation: Installation, environment_id: str) -> Finding:
+    """Say what this environment has taught, and by which record."""
+    with installation.database.reading() as connection:
+        learnt = LEARNT[read_resync(connection, environment_id).needs]
+        pairing = describe_pairing_answer(connection, environment_id)
+    return Finding(f"{learnt}; {pairing}" if pairing else learnt)
+
+
+def check_network(environment: Environment) -> Finding:
+    """Check the way to PingOne: that the proxy can be reached, if one is in force; that PingOne's certificates are
+    verified, by whose authorities, and until when they are good. Raises ConfigError."""
+    try:
+        proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
+    except NotDelivered as error:
+        return fault(f"the proxy cannot be reached: {error}", "check HTTPS_PROXY, NO_PROXY and that server")
+    told = f"through the proxy {proxy}, which can be reached" if proxy else "without a proxy"
+    urls = {urlsplit(url).netloc: url for url in (environment.api_url, environment.token_url)}
+    if all(url.startswith("http://") for url in urls.values()):
+        return Finding(f"{told}, and without TLS: PingOne is simulated on this machine")
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    told += f"; certificates are checked, by the authorities of {named or 'the package certifi'}"
+    try:
+        ends = {host: end for host, url in urls.items() if (end := read_certificate_end(url, deadline=DEADLINE))}
+    except NotDelivered as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            cure = "if a proxy shows certificates of its own, name its authority with SSL_CERT_FILE"
+            return fault(f"{told}; refused: {error}", cure)
+        return not_known(f"{told}; PingOne's cannot be read: {error}")
+    detail = f"{told}; " + ", ".join(f"{host}'s is good until {end:%Y-%m-%d}" for host, end in ends.items())
+    if min(ends.values()) - datetime.now(UTC) < SHORTEST_CERTIFICATE:
+        return fault(detail, "tell whoever runs that server or proxy to replace it")
+    return Finding(detail)
+
+
+def _ask_for_access(environment: Environment, granted: dict[str, str]) -> Finding:
+    """Ask for an access token for each worker application, and keep it for the reads that follow, by the application's
+    id."""
+    applications = {each.client_id: each for each in (environment, environment.as_importer())}
+    for client_id, application in applications.items():
+        try:
+            granted[client_id] = AccessTokens(application, deadline=DEADLINE).get()
+        except (CredentialsRefused, NotDelivered) as error:
+            explanation = explain_server(error)
+            return fault(f"{client_id}: {explanation.fault}", explanation.cure)
+    told = [f"granted to {each.client_id}, authenticated by {each.client_auth}" for each in applications.values()]
+    return Finding("; ".join(told))
+
+
+def _check_roles(environment: Environment, granted: Mapping[str, str]) -> Finding:
+    """Check for each kind of call whether the worker application has the role that it needs."""
+    if not granted:
+        return not_known("there is no access token")
+    importer = environment.as_importer()
+    findings = [
+        _check_role(kind, importer if kind is INVENTORY else environment, granted)
+        for kind in (PEOPLE, INVENTORY, POLICIES)
+    ]
+    cures = filter(None, dict.fromkeys(each.cure for each in findings))
+    worst = max((each.state for each in findings), key=list(State).index)
+    return Finding("; ".join(each.detail for each in findings), worst, "; ".join(cures))
+
+
+@dataclass(frozen=True, slots=True)
+class CallKind:
+    """A kind of call: a read that needs the same role, and that role."""
+
+    calls: str
+    read: Callable[[RoleReads], object]
+    role: str
+    # What there is not without it; empty: nothing can be activated at all.
+    lacking: str = ""
+    # A word in the ids of the permissions that it needs, by which PingOne's list of roles is searched.
+    permission: str = ""
+
+
+def _read_people(reads: RoleReads) -> None:
+    """Read a user, and the devices of that user if there is one."""
+    if user_id := reads.read_user():
+        reads.read_devices(user_id)
+
+
+PEOPLE = CallKind("users and devices", _read_people, "Identity Data Admin")
+# Which role it is, is not published.
+INVENTORY = CallKind(
+    "inventory",
+    RoleReads.read_inventory,
+    "Environment Admin, probably",
+    "--import, nor a look at the inventory",
+    "oathToken",
+)
+POLICIES = CallKind(
+    "MFA policies", RoleReads.read_policies, "Configuration Read Only", "word of the MFA policy in preflight"
+)
+
+
+def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> Finding:
+    """Make the read of one kind of call, and name the role that is missing if it is forbidden, as PingOne's list of
+    roles has it where it tells."""
+    if (access_token := granted.get(application.client_id)) is None:
+        return not_known(f"{kind.calls}, since there is no access token")
+    with closing(RoleReads(application, access_token, deadline=DEADLINE)) as reads:
+        try:
+            kind.read(reads)
+        except Forbidden as error:
+            found = reads.find_roles(kind.permission) if kind.permission else []
+            role = " or ".join(found) or kind.role
+            detail = f"{kind.calls} forbidden, the role {role} is missing ({error})"
+            cure = f"give the worker application the role {role} in this environment"
+            if not kind.lacking:
+                return fault(detail, cure)
+            return Finding(f"{detail}: without it there is no {kind.lacking}", State.NOT_KNOWN, cure)
+        except PingOneError as error:
+            return not_known(f"{kind.calls}: {error}")
+    return Finding(f"{kind.calls} permitted")
+
+
+def check_clock(measure: Callable[[], float]) -> Finding:
+    """Compare this machine's clock with PingOne's. `measure` returns the seconds that ours is ahead."""
+    try:
+        ahead = measure()
+    except PingOneError as error:
+        return not_known(f"PingOne does not tell the time: {error}")
+    detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
+    if abs(ahead) > LARGEST_DRIFT:
+        return fault(detail, "set it, for instance with NTP")
+    return Finding(detail)

@@ -1,0 +1,287 @@
+"""What a person asks for when a shipment is loaded, mended with or checked, and how its file is read: one set of
+options for all of these commands, which are printed again as they are typed."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from worker.cli.options import (
+    Canary,
+    EnvironmentName,
+    Hours,
+    NewBatchName,
+    Offline,
+    Share,
+    Ticket,
+    Zone,
+    parse_hours,
+)
+from worker.config.environment import DEFAULT_ENVIRONMENT
+from worker.config.settings import ConfigError
+from worker.config.sources import refuse_open_secrets
+from worker.intake import Hints, SecretMissing, Shipment, Switches, UnusableFile, open_assignment, open_shipment
+from worker.intake.files import BYTE_ORDER_MARK, Encoding
+from worker.intake.tokens import DIGITS, TIME_STEPS
+from worker.preflight.findings import Question
+from worker.rules.hours import DailyHours
+from worker.vault.otps import HashAlgorithm, OtpType
+
+# A pre-shared key in a file that is longer than this, in bytes, is none.
+LONGEST_SECRET = 4096
+
+# Here and not among the other options: what it takes is known where shipments are read, which few commands do.
+Accept = Annotated[
+    list[Question] | None, typer.Option("--accept", metavar="NAME", help="Go on in spite of this finding; repeatable.")
+]
+
+
+def takes_option_sets(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of each parameter that is a dataclass of options; the command gets the dataclass."""
+    declared = inspect.signature(command, eval_str=True).parameters
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        command(**{name: _take(name, each.annotation, values) for name, each in declared.items()})
+
+    parameters = [
+        parameter
+        for name, each in declared.items()
+        for parameter in _make_parameters(name, each.annotation, each.default)
+    ]
+    # Typer reads the options of a command from these two.
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del with_options.__wrapped__
+    return with_options
+
+
+def _make_parameters(name: str, kind: Any, default: Any) -> list[inspect.Parameter]:
+    """Make the parameter of this name; of a dataclass, one of each field."""
+    if not is_dataclass(kind):
+        return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)]
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        parameter for each in fields(kind) for parameter in _make_parameters(each.name, hints[each.name], each.default)
+    ]
+
+
+def _take(name: str, kind: Any, values: dict[str, Any]) -> Any:
+    """Take the value of this name; make a dataclass of the values of its fields."""
+    if not isinstance(kind, type) or not is_dataclass(kind):
+        return values[name]
+    hints = get_type_hints(kind)
+    return kind(**{each.name: _take(each.name, hints[each.name], values) for each in fields(kind)})
+
+
+def write_words(options: Any) -> list[str]:
+    """Write a set of options as they are typed, but for those that have their defaults."""
+    hints, words = get_type_hints(type(options), include_extras=True), list[str]()
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if is_dataclass(value):
+            words += write_words(value)
+        elif value != each.default:
+            (option,) = hints[each.name].__metadata__
+            # Typer keeps the first name of an option that stands in an annotation as its default.
+            named = option.default if isinstance(option.default, str) else f"--{each.name.replace('_', '-')}"
+            for one in value if isinstance(value, list) else [value]:
+                words += [named] if one is True else [named, str(one)]
+    return words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """What a person says of a shipment's file beside it. Each field is an option of the commands."""
+
+    assign: Annotated[
+        Path | None, typer.Option("--assign", metavar="FILE", help="CSV of who gets what: serial, and a person.")
+    ] = None
+    only_assigned: Annotated[
+        bool, typer.Option("--only-assigned", help="Leave out tokens without a person, instead of refusing them.")
+    ] = False
+    only_new: Annotated[
+        bool, typer.Option("--only-new", help="Leave out tokens that another batch made active, instead of refusing.")
+    ] = False
+    format_name: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Read it as this format: see `oathbulk formats`.")
+    ] = None
+    key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that the vendor sent apart: hexadecimal or raw bytes.")
+    ] = None
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The password that the vendor sent apart.")
+    ] = None
+    encoding: Annotated[
+        Encoding | None, typer.Option(help="How secrets are written, where that can be read in two ways.")
+    ] = None
+    otp_type: Annotated[OtpType | None, typer.Option(help="What the tokens are, where the file does not say it.")] = (
+        None
+    )
+    digits: Annotated[int | None, typer.Option(help="Digits of an OTP, where the file does not say it: 6 or 8.")] = None
+    time_step: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Of TOTP, where the file does not say it: 30 or 60.")
+    ] = None
+    hash_algorithm: Annotated[
+        HashAlgorithm | None, typer.Option("--hash", help="Of TOTP, where the file does not say it.")
+    ] = None
+    may_import: Annotated[
+        bool, typer.Option("--import", help="Create tokens in PingOne's inventory that it does not have. Needs --pair.")
+    ] = False
+    may_pair: Annotated[
+        bool, typer.Option("--pair", help="Pair tokens with their persons, which makes the devices that are missing.")
+    ] = False
+
+    def open(
+        self, file: Path, is_loaded: Callable[[Shipment], bool] = lambda _: False, *, mends: bool = False
+    ) -> Shipment:
+        """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
+        needs none, and comes without its rows. `mends`: its rows belong to a batch that is loaded; those whom the list
+        does not name are left out. Raises UnusableFile, typer.BadParameter."""
+        lacks_pair = self.may_import and not self.may_pair
+        lacks_list = self.only_assigned and not self.assign
+        for option, is_unfit, problem in (
+            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
+            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
+            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
+            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
+        ):
+            if is_unfit:
+                raise typer.BadParameter(problem, param_hint=option)
+        said: dict[str, Any] = {
+            "format_name": self.format_name,
+            "assignment": open_assignment(self.assign) if self.assign else None,
+            "only_assigned": self.only_assigned or mends,
+            "only_new": self.only_new,
+            "switches": Switches(self.may_import, self.may_pair),
+        }
+        hints = Hints(
+            encoding=self.encoding,
+            otp_type=self.otp_type,
+            digits=self.digits,
+            time_step=self.time_step,
+            hash_algorithm=self.hash_algorithm,
+            key=_read_key(self.key_file) if self.key_file else None,
+            password=_read_password(self.password_file) if self.password_file else None,
+            mends=mends,
+        )
+        while True:
+            try:
+                return open_shipment(file, hints=hints, **said)
+            except SecretMissing as missing:
+                if is_loaded(unread := open_shipment(file, hints=hints, must_read=False, **said)):
+                    return unread
+                # None: standard input is closed.
+                if sys.stdin is None or not sys.stdin.isatty():
+                    raise
+                hints = _ask_for(missing.kind, hints)
+
+    def refuse_to_replace(self, file: Path, output: Path) -> None:
+        """Refuse to write over the shipment's file, or over another that is read beside it. Raises
+        typer.BadParameter."""
+        read = [each for each in (file, self.assign, self.key_file, self.password_file) if each is not None]
+        if output.exists() and any(each.exists() and each.samefile(output) for each in read):
+            raise typer.BadParameter(f"{output} is read here, and would be lost: give another name")
+
+
+def _ask_for(kind: Literal["key", "password"], hints: Hints) -> Hints:
+    """Ask for a key or a password, without showing it. Raises typer.Abort at Ctrl-C."""
+    if kind == "key":
+        return replace(hints, key=_decode_key(typer.prompt("Key of the file (hexadecimal)", hide_input=True, err=True)))
+    return replace(hints, password=typer.prompt("Password of the file", hide_input=True, err=True).encode())
+
+
+def _read_key(path: Path) -> bytes:
+    """Read a key: hexadecimal, with or without blanks, or its bytes as they are. Raises UnusableFile."""
+    raw = _read_secret(path)
+    try:
+        return _decode_key(raw.removeprefix(BYTE_ORDER_MARK).decode("ascii"))
+    except (UnicodeDecodeError, typer.BadParameter):
+        return raw
+
+
+def _read_password(path: Path) -> bytes:
+    """Read a password, without what an editor puts before and behind it. Raises UnusableFile."""
+    return _read_secret(path).removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")
+
+
+def _decode_key(text: str) -> bytes:
+    """Read a key that is written in hexadecimal. Raises typer.BadParameter, which does not quote it."""
+    try:
+        return bytes.fromhex("".join(text.split()))
+    except ValueError:
+        raise typer.BadParameter("the key is not hexadecimal", param_hint="--key-file") from None
+
+
+def _read_secret(path: Path) -> bytes:
+    """Read a small file that not every user may read. Raises UnusableFile."""
+    try:
+        refuse_open_secrets(path)
+        with path.open("rb") as file:
+            secret = file.read(LONGEST_SECRET + 1)
+    except OSError as error:
+        raise UnusableFile(path, f"cannot be read ({error.strerror})", "Check its path and its mode") from error
+    except ConfigError as error:
+        raise UnusableFile(path, "can be read by every user", f"Close it: chmod 600 {path}") from error
+    if not secret.removeprefix(BYTE_ORDER_MARK).strip():
+        raise UnusableFile(path, "is empty", "Write the key or the password into it, or give another file")
+    if len(secret) > LONGEST_SECRET:
+        raise UnusableFile(path, "is too long for a key or a password", "Give the file that holds it alone")
+    return secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What a person asks for of a shipment, as it is typed: each field is an option of `load`, `run` and `check`.
+    `share` is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses;
+    `source` says how the file is read."""
+
+    batch: NewBatchName = None
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT
+    canary: Canary = None
+    share: Share = None
+    window: Hours = None
+    zone: Zone = None
+    offline: Offline = False
+    accept: Accept = None
+    ticket: Ticket = None
+    source: SourceOptions = field(default_factory=SourceOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse hours that cannot be read before anything is done. Raises typer.BadParameter."""
+        _ = self.hours
+
+    @property
+    def hours(self) -> DailyHours | None:
+        """When the batch may run; None: at all times."""
+        return parse_hours(self.window, self.zone)
+
+    def name_batch(self, file: Path) -> str:
+        """Choose the batch's name. Nobody sees the blanks around it, and nobody would type them again."""
+        return (self.batch or file.stem).strip()
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """Findings of the preflight that do not keep the shipment from being loaded."""
+        return frozenset(map(str, self.accept or ()))
+
+
+def write_command(command: str, file: Path, words: Sequence[str]) -> str:
+    """Write a command of `oathbulk` on a file with these options, for a shell."""
+    # A name that begins with - would be taken for an option.
+    named = f"./{file}" if str(file).startswith("-") else str(file)
+    return shlex.join(["oathbulk", command, named, *words])
+
+
+def write_listing_command(file: Path, asked: LoadOptions) -> str:
+    """Write the command that lists every refused row of this file."""
+    telling = LoadOptions(environment=asked.environment, offline=asked.offline, source=asked.source)
+    return write_command("check", file, [*write_words(telling), "--json"])

@@ -1,0 +1,362 @@
+"""The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
+those whose lease ran out. The window is the most records that may be queued or in work at once.
+
+May import batches, fleet, leases, rules, pace, database and everything below them; not records or reports."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from celery import Celery
+from kombu.transport.redis import Channel
+from sqlalchemy import Connection, and_, bindparam, or_, select
+
+from models.batch import Batch, BatchState
+from models.reason import PauseReason
+from worker.batches import hours, preparation
+from worker.batches.upkeep import Consequences, Upkeep
+from worker.clocks import ClockWatch
+from worker.config.environment import Environment, Environments
+from worker.config.settings import ConfigError, Settings
+from worker.database.engine import DISPATCH_LOCK, Database
+from worker.fleet import Processes
+from worker.leases.moves import LAST_START
+from worker.leases.queue import Queue, has_pending
+from worker.pace.paces import PaceMemory, Paces
+from worker.pace.slots import Pace
+from worker.rules import breaker
+from worker.tenants import read_resync
+
+log = structlog.get_logger()
+
+# Records in the window at least, however slow the pace is.
+SMALLEST_WINDOW = 64
+# Seconds whose records the window holds: at most what the pace allows in them.
+WINDOW_SECONDS = 10.0
+# Records in the window at most before anything was settled: enough to begin with.
+FIRST_WINDOW = 512
+# Where the workers are slower than the pace, the window is so many times what they settled in WINDOW_SECONDS: room to
+# grow, but no record waits in the queue for so long that its message seems lost.
+ROOM_TO_GROW = 1.5
+
+
+# Batches that may have work for a tick, the oldest first: those with records in the window, and those that are not
+# paused and have pending records.
+_UNFINISHED = (
+    select(
+        Batch.id,
+        Batch.environment,
+        Batch.environment_id,
+        Batch.state,
+        Batch.canary_row,
+        Batch.trial_row,
+        Batch.outages,
+    )
+    .where(
+        or_(
+            Batch.id.in_(bindparam("in_window", expanding=True)),
+            and_(Batch.state != BatchState.PAUSED, has_pending()),
+        )
+    )
+    .order_by(Batch.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWork:
+    """A batch with pending records, and how much of it may go: only rows up to `last_row` during a canary or a trial;
+    no more than `most` records at once while it probes whether an outage is over, or while it is not known whether its
+    environment wants `oathResync` with OTP 1."""
+
+    batch_id: int
+    environment: str
+    last_row: int | None = None
+    most: int | None = None
+
+
+@dataclass(slots=True)
+class LicenseWork:
+    """The batches with work whose environments belong to one license, and so share its pace."""
+
+    pace: Pace
+    # All batches that have records pending, queued or in work, by id.
+    batch_ids: set[int] = field(default_factory=set)
+    # Those among them that run, the oldest first.
+    running: list[BatchWork] = field(default_factory=list)
+    # Those among them that were cancelled and may need reads, the oldest first.
+    cancelled: list[BatchWork] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Record ids of one environment that are to be published together; `is_ahead`: to be taken up before what waits
+    already."""
+
+    environment: str
+    ids: Sequence[int]
+    is_ahead: bool = False
+
+
+class Broker(Protocol):
+    """Where the dispatcher publishes ids."""
+
+    def count_waiting(self) -> int:
+        """Count the messages that wait to be taken up."""
+        ...
+
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
+        """Publish all of these record ids, or raise an error. `labels`: what people call them; `is_ahead`: before all
+        that wait already."""
+        ...
+
+
+class Dispatcher:
+    """Does the work of the ticks. Several dispatchers may tick at once: a database lock lets one of them work, and the
+    others find nothing to do. `only_batch`: the id of the one that is looked at; None: all are."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Queue,
+        broker: Broker,
+        settings: Settings,
+        environments: Environments,
+        paces: Paces,
+        consequences: Consequences,
+        upkeep: Upkeep,
+        pace_memory: PaceMemory,
+        processes: Processes,
+        clock_watch: ClockWatch,
+        *,
+        only_batch: int | None = None,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._broker = broker
+        self._settings = settings
+        self._environments = environments
+        self._paces = paces
+        self._consequences = consequences
+        self._upkeep = upkeep
+        self._pace_memory = pace_memory
+        self._processes = processes
+        self._clock_watch = clock_watch
+        ends_soon = Batch.closes_at <= database.now(LAST_START)
+        self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
+        if only_batch is not None:
+            self._batches = self._batches.where(Batch.id == only_batch)
+        # Held by the tick that is at work. Without it, ticks that come faster than a database far away answers would
+        # take all of its connections.
+        self._ticking = threading.Lock()
+
+    def tick(self) -> int:
+        """Rescue records, update the batches, then fill the window. Returns how many records were put onto the queue:
+        none while another tick of this process is at work."""
+        if not self._ticking.acquire(blocking=False):
+            return 0
+        try:
+            return self._tick()
+        finally:
+            self._ticking.release()
+
+    def _tick(self) -> int:
+        with self._database.writing() as connection:
+            if not self._database.try_lock(connection, DISPATCH_LOCK):
+                return 0
+            self._restart_times_after_jump(connection)
+            self._processes.note_tick(connection)
+            if rescued := self._queue.rescue(connection):
+                log.warning("rescued", records=rescued)
+            self._queue.sweep_cancelled(connection)
+        self._upkeep.update_batches()
+        return sum(self._fill_window(work) for work in self._find_unfinished())
+
+    def _find_unfinished(self) -> list[LicenseWork]:
+        """Find every license with work left. A batch whose last records are all queued or in work counts too, since it
+        takes room in its license's window; one whose environment is not configured as it was at load does not."""
+        with self._database.reading() as connection:
+            in_window = list(self._queue.count_window(connection))
+            batches = connection.execute(self._batches, {"in_window": in_window}).all()
+        licenses: dict[str, LicenseWork] = {}
+        for batch in batches:
+            environment = self._find_environment(batch.id, batch.environment, batch.environment_id)
+            if environment is None:
+                continue
+            work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
+            work.batch_ids.add(batch.id)
+            last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
+            most = breaker.PROBES if batch.outages else self._choose_most(environment)
+            due = BatchWork(batch.id, environment.name, last_row, most)
+            if batch.state == BatchState.RUNNING and not batch.ends_soon:
+                work.running.append(due)
+            elif batch.state == BatchState.CANCELLED:
+                work.cancelled.append(due)
+        return list(licenses.values())
+
+    def _choose_most(self, environment: Environment) -> int | None:
+        """How many records of a batch may go at once while its environment is still to be learnt."""
+        if environment.resync_on_first_call is not None:
+            return None
+        with self._database.reading() as connection:
+            return read_resync(connection, environment.environment_id).most_at_once
+
+    def _find_environment(self, batch_id: int, name: str, environment_id: str) -> Environment | None:
+        """The environment that a batch was loaded for. None: it is not configured so any more, and the batch or this
+        process was stopped."""
+        try:
+            environment = self._environments.get(name)
+        except ConfigError as error:
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT, str(error))
+            return None
+        if environment.environment_id != environment_id:
+            self._consequences.stop_process_or_batch(batch_id, PauseReason.ENVIRONMENT)
+            return None
+        return environment
+
+    def _restart_times_after_jump(self, connection: Connection) -> None:
+        """Count leases and delays anew where the database's clock was set, or where nobody can tell that it was not."""
+        last_tick_at = self._processes.last_tick_at(connection)
+        now = select(self._database.now())
+        if not self._clock_watch.is_steady(lambda: connection.execute(now).scalar_one(), last_tick_at):
+            log.warning("clock_set", cure="keep the database server's clock with NTP")
+            self._queue.restart_times(connection, self._settings.tuning.queue_lease)
+            hours.restart_times(self._database, connection)
+            preparation.restart_times(self._database, connection)
+
+    def _fill_window(self, work: LicenseWork) -> int:
+        """Queue and publish what the window of a license has room for. The commit comes first: a message that gets lost
+        costs a queue lease, but no record. Returns how many records."""
+        self._pace_memory.synchronize(work.pace)
+        if work.pace.read_hold_left() > 0:
+            return 0
+        depth = self._broker.count_waiting()
+        with self._database.writing() as connection:
+            if not self._database.try_lock(connection, DISPATCH_LOCK):
+                return 0
+            # Once more: the clock of this transaction says what is due.
+            self._restart_times_after_jump(connection)
+            window = self._choose_window(connection, work)
+            lease = self._choose_queue_lease(window, work)
+            due = self._enqueue(connection, work, window, lease) if depth < window else []
+            ids = [record_id for messages in due for record_id in messages.ids]
+            labels = self._queue.read_labels(connection, ids)
+        self._publish(due, labels)
+        return len(ids)
+
+    def _choose_window(self, connection: Connection, work: LicenseWork) -> int:
+        """How many records of a license may be queued or in work at once."""
+        if self._settings.tuning.window is not None:
+            return self._settings.tuning.window
+        by_pace = round(work.pace.rate * WINDOW_SECONDS)
+        batch_ids = [due.batch_id for due in work.running]
+        settled = self._queue.count_settled_lately(connection, batch_ids, WINDOW_SECONDS)
+        return max(SMALLEST_WINDOW, min(by_pace, max(FIRST_WINDOW, round(settled * ROOM_TO_GROW))))
+
+    def _choose_queue_lease(self, window: int, work: LicenseWork) -> float:
+        """Seconds of a queue lease: at least twice what a full window needs at this pace, so that a message that still
+        waits is not taken for lost."""
+        return max(self._settings.tuning.queue_lease, 2 * window / work.pace.rate)
+
+    def _enqueue(self, connection: Connection, work: LicenseWork, window: int, lease: float) -> list[Messages]:
+        """Queue due records: those of cancelled batches that need a read first, then an equal part of the room for each
+        batch that runs."""
+        counts = self._queue.count_window(connection)
+        room = window - sum(counts[batch_id] for batch_id in work.batch_ids)
+        due = list[Messages]()
+        for batch in work.cancelled:
+            reads = self._queue.enqueue_reads(connection, batch.batch_id, max(room, 0), lease)
+            due.append(Messages(batch.environment, reads))
+            room -= len(reads)
+
+        def enqueue(batch: BatchWork, most: int) -> int:
+            ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.last_row)
+            counts[batch.batch_id] += len(ids)
+            # A batch with little in the window does not wait behind all of one that has filled it.
+            is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window
+            due.append(Messages(batch.environment, ids, is_ahead))
+            return len(ids)
+
+        share_room(room, work.running, counts, enqueue)
+        return due
+
+    def _publish(self, due: list[Messages], labels: Mapping[int, str]) -> None:
+        """Publish all ids. If that fails, make pending again what was not published, and raise the error."""
+        left = [messages for messages in due if messages.ids]
+        try:
+            while left:
+                self._broker.publish(left[0].ids, left[0].environment, labels=labels, is_ahead=left[0].is_ahead)
+                del left[0]
+        except Exception:
+            with self._database.changing_many() as connection:
+                self._queue.unqueue(connection, [record_id for messages in left for record_id in messages.ids])
+            raise
+
+
+def share_room(
+    room: int, batches: Sequence[BatchWork], counts: Mapping[int, int], enqueue: Callable[[BatchWork, int], int]
+) -> None:
+    """Let each batch enqueue an equal part of the room, and share again what some leave: those go first that have the
+    least in the window. `counts`: records in the window by batch; `enqueue` queues up to so many records of a batch,
+    counts them there, and returns how many they were."""
+    left = sorted(batches, key=lambda batch: counts.get(batch.batch_id, 0))
+    while left and room > 0:
+        hungry = []
+        equal, rest = divmod(room, len(left))
+        for place, batch in enumerate(left):
+            # What cannot be divided goes to the first.
+            part = equal + (place < rest)
+            if batch.most is not None:
+                part = min(part, batch.most - counts.get(batch.batch_id, 0))
+            taken = enqueue(batch, part) if part > 0 else 0
+            room -= taken
+            if part and taken == part:
+                hungry.append(batch)
+        left = hungry
+
+
+# Messages that are sent to the broker in one piece. A thousand would keep the other threads of this process from their
+# calls for as long as it takes to write them, and all calls that waited would then go out at once.
+MESSAGES_TOGETHER = 64
+
+# Priorities of messages. Celery's consumers on Redis take the lower number first.
+AHEAD = 0
+USUAL = 3
+
+
+class CeleryBroker:
+    """Publishes ids as messages for the task of this name. Raises kombu's and redis' errors."""
+
+    def __init__(self, app: Celery, task: str, queue: str) -> None:
+        self._app = app
+        self._task = task
+        self._queue = queue
+
+    def count_waiting(self) -> int:
+        """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""
+        lists = (self._queue, f"{self._queue}{Channel.sep}{USUAL}")
+        with self._app.connection_or_acquire() as connection:
+            return sum(int(connection.default_channel.client.llen(each)) for each in lists)
+
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
+        """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it. Flower
+        shows a record by its label, by its id where it has none."""
+        with self._app.producer_or_acquire() as producer, producer.batch(MESSAGES_TOGETHER):
+            for record_id in ids:
+                self._app.send_task(
+                    self._task,
+                    (record_id, environment),
+                    producer=producer,
+                    queue=self._queue,
+                    priority=AHEAD if is_ahead else USUAL,
+                    argsrepr=labels.get(record_id, f"record {record_id}"),
+                    kwargsrepr="{}",
+                    ignore_result=True,
+                )

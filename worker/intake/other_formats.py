@@ -1,0 +1,352 @@
+"""The vendors' formats that are neither CSV nor PSKC: SafeNet's and Deepnet's XML, the JSON of Microsoft Graph, and the
+blocks of an eToken .dat; and how XML is read. Where a row's number is no line, it is the place of the token in the
+file, counted from 1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+from xml.parsers.expat import errors
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from worker.intake.csv_rows import OpenRow
+from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, read_first_lines, read_lines
+from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
+from worker.intake.tokens import Token, make_rows
+from worker.vault.otps import OtpType
+
+# XML: a document is read element by element, and nothing is kept of those before. One with a DTD or an entity is
+# refused (defusedxml), so that nothing is looked up and nothing expands.
+
+# Bytes between the ends of two parts at most: it bounds the memory. A token with its certificates has some kilobytes.
+MAX_PART = 2**20
+# Elements inside each other at most; a token's are ten deep.
+MAX_DEPTH = 64
+CURE = "Ask for the file again, and use it as the vendor sent it"
+# Problem and cure of errors that people make when they copy or save a document, by expat's codes.
+SAVED_WRONG = {
+    errors.codes[errors.XML_ERROR_MISPLACED_XML_PI]: (
+        "has something before its XML declaration, such as a blank or an empty line",
+        "Remove what stands before <?xml",
+    ),
+    errors.codes[errors.XML_ERROR_INCORRECT_ENCODING]: (
+        "names an encoding in its first line that it does not have",
+        'Save it as UTF-8, and write encoding="UTF-8" into its first line',
+    ),
+}
+
+
+class PartSource:
+    """The file that the parser reads: counts the bytes since the last part ended."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self.since_part = 0
+
+    def read(self, size: int) -> bytes:
+        """Read some bytes. Raises UnusableFile if no part has ended for too long."""
+        chunk = self._file.read(size)
+        self.since_part += len(chunk)
+        if self.since_part > MAX_PART:
+            raise UnusableFile(self._file.path, f"has a part of more than {MAX_PART // 2**20} MiB", CURE)
+        return chunk
+
+
+def cut_namespace(name: str) -> str:
+    """Cut the namespace off a name, as in `{namespace}name`."""
+    return name.rpartition("}")[2]
+
+
+def is_xml(head: bytes) -> bool:
+    return head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith(b"<")
+
+
+def read_parts(
+    file: OpenFile, names: Collection[str], rename: Callable[[str], str] = cut_namespace
+) -> Iterator[Element]:
+    """Yield the root, as soon as it begins and so without its content, and then every outermost element that has one of
+    these names. `rename` makes the name of an element of `{namespace}name`. Raises UnusableFile if the document is not
+    well-formed XML, which may be known at its end only."""
+    source = PartSource(file)
+    try:
+        yield from _read_parts(source, file, names, rename)
+    except ParseError as error:
+        line, _ = error.position
+        problem = SAVED_WRONG.get(error.code, ("is no well-formed XML, or was cut off", CURE))
+        raise UnusableFile(file.path, *problem, row_number=line) from None
+    except DefusedXmlException:
+        raise UnusableFile(file.path, "has a document type (DTD) or entities, which are not read", CURE) from None
+    except (ValueError, LookupError):
+        raise UnusableFile(file.path, "is XML in an encoding that is not read", "Save it as UTF-8") from None
+
+
+def _read_parts(
+    source: PartSource, file: OpenFile, names: Collection[str], rename: Callable[[str], str]
+) -> Iterator[Element]:
+    """Yield what `read_parts` yields. Raises what the parser raises."""
+    # The elements that are open, and how many of them are outside of the part that is being read.
+    path: list[Element] = []
+    outside = 0
+    for event, element in iterparse(source, ("start", "end"), forbid_dtd=True):
+        if event == "start":
+            path.append(element)
+            if len(path) > MAX_DEPTH:
+                raise UnusableFile(file.path, f"has elements more than {MAX_DEPTH} deep", CURE)
+            if len(path) == 1:
+                yield Element(rename(element.tag), element.attrib)
+            elif not outside and rename(element.tag) in names:
+                outside = len(path) - 1
+            continue
+        path.pop()
+        if outside == len(path) > 0:
+            outside = 0
+            source.since_part = 0
+            for each in element.iter():
+                each.tag = rename(each.tag)
+            yield element
+        if path and not outside:
+            path[-1].remove(element)
+
+
+# SafeNet
+
+
+def is_safenet_xml(head: bytes) -> bool:
+    return is_xml(head) and (b"<Tokens>" in head or b"<Tokens " in head)
+
+
+def read_safenet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
+    """Return the columns that an export repeats, and the rows, one a `Token` in `Tokens`."""
+    parts = (part for part in read_parts(file, {"Token"}) if part.tag == "Token")
+    rows = make_rows(enumerate(parts, 1), partial(_read_safenet_token, file.hints), file.hints, counted="token")
+    return ["serial", "otp_type", "model"], rows
+
+
+def _read_safenet_token(hints: Hints, element: Element) -> Token:
+    """Read the token in its element. Raises RowRefused."""
+    serial = element.get("serial", "").strip()
+    applications = [each for each in element.iter("Application") if _read_text(each, "Seed")]
+    if len(applications) > 1:
+        raise RowRefused("the token has several seeds: leave the applications out that are not for OATH", serial)
+    application = applications[0] if applications else element
+    secret = _read_text(application, "Seed") if applications else ""
+    model = _read_text(element, "ProductName")
+    return Token(
+        serial=serial,
+        secret=secret,
+        encoding=hints.encoding or "hex",
+        otp_type="hotp",
+        counter=_read_text(application, "MovingFactor") if applications else "",
+        # As LinOTP concludes of so many hexadecimal digits.
+        usual_hash="sha256" if len(secret) == 64 else "sha1",
+        extra={"model": model} if model else {},
+    )
+
+
+# Deepnet
+
+DEEPNET_ENCODINGS: dict[str, Encoding] = {"HEX": "hex", "BASE64": "base64"}
+# Last letters of a product's code, and the type that they mean: SafeID/Time is ST, SafeID/Event is SE.
+DEEPNET_TYPES: dict[str, OtpType] = {"T": "totp", "E": "hotp"}
+
+
+def is_deepnet_xml(head: bytes) -> bool:
+    return is_xml(head) and b"<data" in head and b"<header" in head and b"manufacturerCode" in head
+
+
+def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
+    """Read the header, which holds for all tokens, and return the columns that an export repeats and the rows. Raises
+    UnusableFile."""
+    parts = read_parts(file, {"header", "token"})
+    next(parts)
+    header = next(parts, None)
+    if header is None or header.tag != "header":
+        raise UnusableFile(file.path, "has no header before its tokens", "Export it again from DualShield")
+    if _read_text(header, "encrypt").upper() not in ("", "NONE"):
+        cure = "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file"
+        raise UnusableFile(file.path, "is encrypted in Deepnet's own way, which is not read", cure)
+
+    def read(element: Element) -> Token:
+        if element.tag == "header":
+            cure = "Make a file of each header and its tokens"
+            raise UnusableFile(file.path, "has a second header, which would hold for other tokens", cure)
+        return Token(
+            serial=_read_text(element, "serial"),
+            secret=_read_text(element, "seed"),
+            encoding=DEEPNET_ENCODINGS.get(_read_text(header, "encode").upper()) or file.hints.encoding,
+            otp_type=DEEPNET_TYPES.get(_read_text(header, "productCode").upper()[-1:]),
+            digits=_read_text(header, "digits"),
+            time_step=_read_text(header, "timeWindow"),
+            hash_algorithm=_read_text(header, "crypto"),
+        )
+
+    return ["serial", "otp_type"], make_rows(enumerate(parts, 1), read, file.hints, counted="token")
+
+
+def _read_text(element: Element, name: str) -> str:
+    """Read the text of an element's child, without blanks around it; empty if it is missing."""
+    return (element.findtext(name) or "").strip()
+
+
+# Graph JSON: the hardware tokens of Microsoft Graph, and uniQuk's inventory, which is like it: a list, an object with
+# the list as `value` (Graph) or `inventory` (uniQuk), or one token alone.
+# https://learn.microsoft.com/en-us/graph/api/resources/hardwareoathtokenauthenticationmethoddevice
+
+# Bytes of a file at most. It is read as a whole; 50,000 tokens have some 15 MiB.
+MAX_JSON = 64 * 2**20
+# What uniQuk calls the encodings; `text` are the bytes of the characters themselves.
+GRAPH_ENCODINGS: dict[str, Encoding] = {"hex": "hex", "base32": "base32", "base64": "base64"}
+# Values that a row keeps.
+GRAPH_KEPT = ("manufacturer", "model")
+EXPORT_AGAIN = "Export it again, and use the file as it came"
+
+
+def is_graph_json(head: bytes) -> bool:
+    """Tell JSON with the names of what every token has."""
+    is_json = head.removeprefix(BYTE_ORDER_MARK).lstrip().startswith((b"{", b"["))
+    return is_json and all(re.search(rb'"%b"\s*:' % name, head) for name in (b"serialNumber", b"secretKey"))
+
+
+def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
+    """Read the entries of the file, and return the columns that an export repeats and the rows. Raises UnusableFile."""
+    content = file.read(MAX_JSON + 1)
+    if len(content) > MAX_JSON:
+        problem = f"is larger than {MAX_JSON // 2**20} MiB, and JSON is read as a whole"
+        raise UnusableFile(file.path, problem, "Split it into several files")
+    try:
+        document = json.loads(content.removeprefix(BYTE_ORDER_MARK).decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise UnusableFile(file.path, "is no JSON, or was cut off", EXPORT_AGAIN, row_number=error.lineno) from None
+    except (ValueError, RecursionError):
+        raise UnusableFile(file.path, "is no JSON in UTF-8, or has lists in lists without end", EXPORT_AGAIN) from None
+    if isinstance(document, dict):
+        document = document.get("value", document.get("inventory", [document]))
+    if not isinstance(document, list):
+        raise UnusableFile(file.path, "holds no list of tokens", EXPORT_AGAIN)
+    rows = make_rows(enumerate(document, 1), partial(_read_entry, file.hints), file.hints, counted="token")
+    return ["serial", "otp_type", *GRAPH_KEPT], rows
+
+
+def _read_entry(hints: Hints, entry: Any) -> Token:
+    """Read the token in an entry of the list. Raises RowRefused."""
+    if not isinstance(entry, dict) or not {"serialNumber", "secretKey"} <= entry.keys():
+        raise RowRefused("the entry is not an object with a serialNumber and a secretKey: leave it out")
+    serial = _read_value(entry, "serialNumber")
+    user = entry.get("assignTo")
+    secret, said = _read_value(entry, "secretKey", serial), _read_value(entry, "secretFormat", serial).lower()
+    if said not in ("", "text", *GRAPH_ENCODINGS):
+        raise RowRefused("secretFormat is none of hex, base32, base64 and text: write one of them", serial)
+    return Token(
+        serial=serial,
+        secret=secret.encode() if said == "text" else secret,
+        encoding=GRAPH_ENCODINGS.get(said) or hints.encoding or "base32",
+        otp_type="totp",
+        time_step=_read_value(entry, "timeIntervalInSeconds", serial),
+        hash_algorithm=_read_value(entry, "hashFunction", serial),
+        # An id of Entra's: PingOne may know the person by it, but not as its own id.
+        external_id=_read_value(user, "id", serial) if isinstance(user, dict) else None,
+        extra={name: value for name in GRAPH_KEPT if (value := _read_value(entry, name, serial))},
+    )
+
+
+def _read_value(entry: dict[str, Any], name: str, serial: str = "") -> str:
+    """Read a text or a whole number as text; empty if it is missing. Raises RowRefused."""
+    value = entry.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RowRefused(f"{name} is neither a text nor a whole number: write it as Microsoft Graph does", serial)
+    # What JSON can write after a backslash, and neither UTF-8 nor a database takes.
+    if re.search(r"[\0\ud800-\udfff]", text := str(value)):
+        raise RowRefused(f"{name} has half a character or a NUL: leave it out, or export it again", serial)
+    return text
+
+
+# eToken .dat: SafeWord's and SafeNet's list of tokens, one block of lines `key: value` a token. A blank line, or the
+# next `dn:`, ends a block; its number is that of its first line.
+
+# Lines of a block at most; a real one has six.
+MAX_BLOCK = 100
+# What a block holds, by its keys in lower case: the serial number, and parameters with semicolons between them.
+BLOCK_SERIAL = "sccauthenticatorid"
+BLOCK_DATA = "scctokendata"
+
+
+def is_etoken_dat(head: bytes) -> bool:
+    """Tell a line that begins as one of a block does."""
+    lines = (line.lower().replace(" ", "") for line in read_first_lines(head))
+    return any(line.startswith((BLOCK_SERIAL, BLOCK_DATA, f"dn:{BLOCK_SERIAL}")) for line in lines)
+
+
+def read_etoken_dat(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | RowError]]:
+    """Return the columns that an export repeats, and the rows."""
+    return ["serial", "otp_type"], make_rows(_read_blocks(file), partial(_read_block, file.hints), file.hints)
+
+
+def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line's number and the lines of every block, without comments. Raises UnusableFile."""
+    block: list[str] = []
+    first = 0
+    line = ""
+    for number, line in enumerate(read_lines(file), 1):
+        text = line.strip()
+        if text.startswith("#"):
+            continue
+        if block and (not text or text.lower().startswith("dn:")):
+            yield first, block
+            block = []
+        if text:
+            first = first if block else number
+            block.append(text)
+        if len(block) > MAX_BLOCK:
+            cure = "See whether it is the right file: a blank line ends each token's block"
+            raise UnusableFile(file.path, f"a block has more than {MAX_BLOCK} lines", cure, row_number=first)
+    if block:
+        yield first, block if line.endswith(("\n", "\r")) else OpenRow(block)
+
+
+def _read_block(hints: Hints, block: list[str]) -> Token:
+    """Read the token in a block of lines. Raises RowRefused."""
+    pairs = [line.partition(":") for line in block]
+    keys = [key.strip().lower() for key, _, _ in pairs]
+    if keys.count(BLOCK_SERIAL) > 1 or keys.count(BLOCK_DATA) > 1:
+        raise RowRefused("the block holds more than one token: put a blank line between them")
+    values = {key: value.strip() for key, (_, _, value) in zip(keys, pairs, strict=True)}
+    serial = values.get(BLOCK_SERIAL, "")
+    if not all(colon for _, colon, _ in pairs) or BLOCK_DATA not in values:
+        cure = "see whether it was cut off, and ask the vendor for the file again"
+        raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
+    parts = (part.partition("=") for part in values[BLOCK_DATA].split(";"))
+    said = {name.strip().lower(): value.strip() for name, _, value in parts}
+    if not said.get("sccpwlen") and hints.digits is None:
+        raise RowRefused(
+            "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
+            "vendor for the file again, or say it, by --digits",
+            serial,
+        )
+    mode = said.get("sccmode", "").upper()
+    if mode == "T":
+        raise RowRefused(
+            "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
+            "setting for that: every OTP would be wrong, so leave the token out",
+            serial,
+        )
+    if mode != "E":
+        reason = "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out"
+        raise RowRefused(reason, serial)
+    return Token(
+        serial=serial,
+        secret=said.get("scckey", ""),
+        encoding=hints.encoding or "hex",
+        otp_type="hotp",
+        digits=said.get("sccpwlen"),
+        hash_algorithm=said.get("crypto"),
+    )

@@ -1,0 +1,332 @@
+"""What is kept about tokens and people ends: batches that ended long ago are purged, and a person's names are erased.
+
+A batch is marked first, with its outcome, in one transaction: from then on nobody is shown a record of it. Its records
+go after that, chunk by chunk, and a purge that was interrupted goes on with them. May import what `reports` may, and
+`reports`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from shlex import quote
+from typing import Any
+from unicodedata import normalize
+
+from sqlalchemy import Connection, Row, case, delete, exists, func, null, or_, select, text, update
+from sqlalchemy.orm import aliased
+
+from models.attempt import AttemptLine
+from models.audit import Action
+from models.batch import Batch, BatchState
+from models.inventory_job import UNFINISHED, InventoryJob
+from models.notice import Notice
+from models.person import NAMES
+from models.record import Record
+from models.record_states import FINAL, Status
+from models.refused_row import RefusedRow
+from worker import audit
+from worker.audit import Actor
+from worker.batches.finding import is_of_kept_batch
+from worker.database.engine import LOAD_LOCK, Database
+from worker.observability.counting import agree, count_things
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.reports.facts import RecordCounts, count_records
+
+# What is told of the work.
+REMOVING = "Removing records"
+# Records that one transaction removes: they are locked for some hundredths of a second.
+CHUNK = 1000
+# The purged batches of which records are left, since a purge was interrupted, and how many.
+_LEFT = (
+    select(Batch.id, Batch.name, func.count(Record.id))
+    .join(Record, Record.batch_id == Batch.id)
+    .where(Batch.purged_at.is_not(None))
+    .group_by(Batch.id, Batch.name)
+    .order_by(Batch.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A batch that ended before the time in question. `obstacle`: why it stays all the same, and what to do; None if it
+    goes."""
+
+    id: int
+    name: str
+    ended_at: datetime
+    counted: RecordCounts
+    obstacle: str | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records it has."""
+        return sum(self.counted.statuses.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBatch:
+    """A batch of which an interrupted purge has left records."""
+
+    id: int
+    name: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a purge does: batches that ended long ago, of which those with an obstacle stay, and batches whose purge was
+    interrupted."""
+
+    candidates: Sequence[Candidate]
+    left: Sequence[LeftBatch]
+
+    @property
+    def going(self) -> list[Candidate]:
+        """The batches that are purged."""
+        return [each for each in self.candidates if each.obstacle is None]
+
+    @property
+    def records(self) -> int:
+        """How many records go."""
+        return sum(each.records for each in self.going) + sum(each.records for each in self.left)
+
+
+class Purging:
+    """Purges batches that ended longer ago than `older_than`. `gives_up`: also those with dead letters that a person
+    has not dealt with."""
+
+    def __init__(self, database: Database, actor: Actor, older_than: timedelta, *, gives_up: bool = False) -> None:
+        self._database = database
+        self._actor = actor
+        self._older_than = older_than
+        self._gives_up = gives_up
+
+    def examine(self) -> Plan:
+        """Find out what `purge` would do, and change nothing."""
+        with self._database.reading() as connection:
+            left = [LeftBatch(*row) for row in connection.execute(_LEFT)]
+            return Plan(list(self._find_candidates(connection)), left)
+
+    def purge(self, plan: Plan, on_progress: OnProgress = tell_nobody) -> Plan:
+        """Do what the plan says, but for batches that a person has put to work again meanwhile. Returns what was
+        done."""
+        removed = 0
+        for left in plan.left:
+            self._note_continuation(left)
+            for count in _remove_records(self._database, left.id):
+                on_progress(REMOVING, removed := removed + count, plan.records)
+        done = list[Candidate]()
+        for candidate in plan.going:
+            if marked := self._mark(candidate):
+                done.append(marked)
+                for count in _remove_records(self._database, candidate.id):
+                    on_progress(REMOVING, removed := removed + count, plan.records)
+        self._database.empty_log()
+        return Plan(done, plan.left)
+
+    def _mark(self, candidate: Candidate) -> Candidate | None:
+        """Write down that a batch is purged, how it ended, and who wanted that; None if it is at work again. Beside no
+        load and no replay, which look at earlier records."""
+        with self._database.changing_many(LOAD_LOCK) as connection:
+            mine = select(Batch.__table__).where(Batch.id == candidate.id, Batch.purged_at.is_(None))
+            batch = connection.execute(mine.with_for_update()).one_or_none()
+            found = batch and self._count(connection, batch, self._read_limit(connection))
+            if not found:
+                return None
+            _remove_all_but_records(connection, found.id)
+            values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
+            connection.execute(update(Batch).where(Batch.id == found.id).values(values))
+            counts = {status: number for status, number in found.counted.statuses.items() if number}
+            facts: dict[str, Any] = {"records": found.records, "older_than_days": self._older_than.days, **counts}
+            facts["ended_at"] = found.ended_at.isoformat(timespec="seconds")
+            audit.append(self._database, connection, self._actor, Action.PURGE, found.name, facts)
+        return found
+
+    def _find_candidates(self, connection: Connection) -> Iterator[Candidate]:
+        """Find the batches that ended long ago, the earliest first, each with what stands in its way."""
+        before = self._read_limit(connection)
+        loaded = select(Batch.__table__).where(Batch.purged_at.is_(None), Batch.created_at < before).order_by(Batch.id)
+        going = set[int]()
+        for batch in connection.execute(loaded).all():
+            if found := self._count(connection, batch, before):
+                obstacle = self._find_obstacle(connection, batch, going)
+                if obstacle is None:
+                    going.add(batch.id)
+                yield replace(found, obstacle=obstacle)
+
+    def _count(self, connection: Connection, batch: Row[*tuple[Any, ...]], before: datetime) -> Candidate | None:
+        """Count the records of a batch; None if it has not ended, or not long ago."""
+        counted = count_records(self._database, connection, [batch])[batch.id]
+        ended_at = max(filter(None, (batch.created_at, counted.finished_at)))
+        if not counted.is_finished(batch) or ended_at >= before:
+            return None
+        return Candidate(batch.id, batch.name, ended_at, counted)
+
+    def _find_obstacle(self, connection: Connection, batch: Row[*tuple[Any, ...]], going: set[int]) -> str | None:
+        """Say why a batch stays that ended long ago; None if nothing speaks for it."""
+        open_jobs = select(InventoryJob.id).where(InventoryJob.batch_id == batch.id, text(UNFINISHED)).limit(1)
+        if connection.scalar(open_jobs) is not None:
+            undo = f"`oathbulk undo {quote(batch.name)} --yes`"
+            return f"an import or a revocation of it has not ended: {undo} follows it, and takes away what it made"
+        if needing := _find_batch_that_needs(connection, batch.id, going):
+            return f"batch {needing}, which stays, has tokens that are not active there and came back in it"
+        if batch.state == BatchState.CANCELLED or self._gives_up:
+            return None
+        if waiting := _count_waiting(connection, batch.id):
+            wait, them = agree(waiting, "waits", "wait"), agree(waiting, "it", "them")
+            return (
+                f"{count_things(waiting, 'dead letter')} {wait} for a person: replay or mend {them}, or "
+                f"give {them} up with --with-dead-letters"
+            )
+        return None
+
+    def _read_limit(self, connection: Connection) -> datetime:
+        limit: datetime = connection.execute(select(self._database.now(-self._older_than.total_seconds()))).scalar_one()
+        return limit
+
+    def _note_continuation(self, left: LeftBatch) -> None:
+        """Write down that somebody goes on with a purge that was interrupted."""
+        with self._database.writing() as connection:
+            facts = {"records": left.records, "is_continued": True}
+            audit.append(self._database, connection, self._actor, Action.PURGE, left.name, facts)
+
+
+def _count_waiting(connection: Connection, batch_id: int) -> int:
+    """Count the dead letters of a batch whose tokens were not loaded again since."""
+    later = aliased(Record, name="later")
+    came_back = exists().where(
+        later.environment_id == Record.environment_id,
+        later.serial_number == Record.serial_number,
+        later.id > Record.id,
+    )
+    waiting = select(func.count()).where(
+        Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, ~came_back.correlate(Record)
+    )
+    return connection.scalar(waiting) or 0
+
+
+def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
+    """Find an earlier batch that stays, and whose unfinished tokens came back in this one. While it is there, a replay
+    of it looks for these."""
+    earlier = aliased(Record, name="earlier")
+    needing = (
+        select(Batch.name)
+        .join(earlier, earlier.batch_id == Batch.id)
+        .join(
+            Record,
+            (Record.environment_id == earlier.environment_id)
+            & (Record.serial_number == earlier.serial_number)
+            & (Record.id > earlier.id),
+        )
+        .where(Record.batch_id == batch_id, Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
+        .where(earlier.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
+    )
+    return connection.scalar(needing.limit(1))
+
+
+def _remove_all_but_records(connection: Connection, batch_id: int) -> None:
+    """Remove what a batch keeps beside its records: its refused rows, its jobs in PingOne's inventory, and the notices
+    about it."""
+    for table in (RefusedRow, InventoryJob, Notice):
+        connection.execute(delete(table).where(table.batch_id == batch_id))
+
+
+def _remove_records(database: Database, batch_id: int) -> Iterator[int]:
+    """Remove the records of a purged batch with their attempts. Yields after each transaction how many records went.
+    What is committed is gone; called again, it goes on."""
+    while removed := _remove_chunk(database, batch_id):
+        yield removed
+
+
+def _remove_chunk(database: Database, batch_id: int) -> int:
+    with database.writing() as connection:
+        mine = select(Record.id).where(Record.batch_id == batch_id).order_by(Record.row_number).limit(CHUNK)
+        ids = connection.scalars(mine.with_for_update()).all()
+        if ids:
+            connection.execute(delete(AttemptLine).where(AttemptLine.record_id.in_(ids)))
+            connection.execute(delete(Record).where(Record.id.in_(ids)))
+    return len(ids)
+
+
+# What of a record may name a person: the names that its file gave, further columns of the file, and what PingOne said.
+_ERASED = {name: null() for name in (*NAMES, "extra", "detail")}
+# The columns by which a person is found, beside PingOne's id.
+_NAMES = tuple(getattr(Record, name) for name in NAMES)
+# What is read of a record.
+_COLUMNS = (Record.id, Record.status, Record.serial_number, Batch.name, Record.user_id, *_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The records that name a person: how many of each batch are in a final status, whose names go, and serial numbers
+    and batches of those that are in progress and stay."""
+
+    batches: Counter[str] = field(default_factory=Counter)
+    in_progress: Sequence[tuple[str, str]] = ()
+
+
+class Erasure:
+    """Erases names; one person at a time."""
+
+    def __init__(self, database: Database, actor: Actor) -> None:
+        self._database = database
+        self._actor = actor
+
+    def examine(self, person: str) -> Erased:
+        """Find the records that name the person by this user name, e-mail address, external id or PingOne's id, in
+        large or small letters; and change nothing."""
+        with self._database.reading() as connection:
+            return _sort(_find(connection, person, is_locking=False))
+
+    def erase(self, person: str) -> Erased:
+        """Erase the names of the person from the records that are in a final status."""
+        with self._database.writing() as connection:
+            erased = _sort(rows := _find(connection, person, is_locking=True))
+            if not erased.batches:
+                return erased
+            ids = [row.id for row in rows if row.status in FINAL]
+            # What is not active has no name any more by which its user could be found, and may not go again.
+            otps = case((Record.status == Status.ACTIVE, Record.otps), else_=null())
+            connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
+            facts: dict[str, Any] = {"records": len(ids), "batches": sorted(erased.batches)}
+            audit.append(self._database, connection, self._actor, Action.ERASE, None, facts)
+        self._database.empty_log()
+        return erased
+
+
+def _fold(name: str) -> str:
+    """Write a name so that it is the same however it was written: in large or small letters, and with accents as
+    characters of their own or not."""
+    return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[*tuple[Any, ...]]]:
+    """Find the records that name this person."""
+    name, user_id = _fold(person), person.lower()
+    like = (func.lower(column).like(_make_pattern(name), escape="\\") for column in _NAMES)
+    records = select(*_COLUMNS).join(Batch, Batch.id == Record.batch_id).where(is_of_kept_batch())
+    records = records.where(or_(Record.user_id == user_id, *like)).order_by(Record.id)
+    found = connection.execute(records.with_for_update(of=Record) if is_locking else records)
+
+    def is_named(row: Row[*tuple[Any, ...]]) -> bool:
+        names = (getattr(row, name) for name in NAMES)
+        return row.user_id == user_id or any(each is not None and _fold(each) == name for each in names)
+
+    return [row for row in found if is_named(row)]
+
+
+def _make_pattern(name: str) -> str:
+    """Make a pattern that every way to write this name fits, and a few others. SQLite, and PostgreSQL in some locales,
+    know small letters of English alone, so all others are left open; so is `ss`, which is the large `ß`."""
+    escaped = re.sub(r"([\\%_])", r"\\\1", name)
+    return re.sub(r"[^\x00-\x7f]+|ss", "%", escaped)
+
+
+def _sort(rows: Sequence[Row[*tuple[Any, ...]]]) -> Erased:
+    return Erased(
+        Counter(row.name for row in rows if row.status in FINAL),
+        [(row.serial_number, row.name) for row in rows if row.status not in FINAL],
+    )
