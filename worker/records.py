@@ -27,8 +27,7 @@ from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.errors import is_away
-from worker.leases.claims import Claim
-from worker.leases.settlement import CallSummary, leaves_pending
+from worker.leases.settlement import CallSummary, Claim, leaves_pending
 from worker.leases.worker import DeviceInProgress, Leases
 from worker.observability.logs import begin_work, end_work
 from worker.pace.errors import SlotTooFar

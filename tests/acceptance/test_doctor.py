@@ -22,8 +22,8 @@ from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 
 from worker.installation.broker_check import RULES
-from worker.simulator.seeding import UserSeed, WorldSeed
 from worker.simulator.shipment import MadeShipment
+from worker.simulator.world import UserSeed, WorldSeed
 
 STORED = ["keys", "database", "audit", "workers", "batches", "backup"]
 OF_PINGONE = ["learnt", "network", "access token", "roles", "clock"]

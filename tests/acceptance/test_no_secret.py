@@ -26,8 +26,8 @@ from support.processes.waiting import wait_until
 from models.batch import Batch
 from worker.embedded.valkey import find_free_port
 from worker.simulator.oath import hotp
-from worker.simulator.seeding import DeviceSeed, WorldSeed
 from worker.simulator.shipment import EXPECTED, MadeShipment, PairRow, make_id
+from worker.simulator.world import DeviceSeed, WorldSeed
 
 RECORDS = 80
 # Of Flower.

@@ -9,7 +9,7 @@ import pytest
 from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 
-from worker.simulator.box import SPECIAL, make_box
+from worker.simulator.shipment import SPECIAL, make_box
 
 # What leads to the real thing must not be followed.
 REAL = {

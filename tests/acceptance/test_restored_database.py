@@ -23,8 +23,7 @@ from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator
 
-from worker.simulator.box import SEEDS, a_few_of_each, make_box
-from worker.simulator.shipment import make_shipment
+from worker.simulator.shipment import SEEDS, a_few_of_each, make_box, make_shipment
 
 pytestmark = pytest.mark.faults
 

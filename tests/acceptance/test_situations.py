@@ -10,9 +10,8 @@ import pytest
 from support.pages.places import Place, Situation, box, type_page
 from support.pages.reading import find_blocks, find_sections, read_page
 
-from worker.simulator.box import Box
 from worker.simulator.oath import hotp
-from worker.simulator.shipment import make_shipment
+from worker.simulator.shipment import Box, make_shipment
 
 # Of tokens that PingOne gets to know in the course of a page.
 SECRET = bytes(range(20))

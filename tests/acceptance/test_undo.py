@@ -7,7 +7,7 @@ import re
 import pytest
 from support.processes.waiting import wait_until
 
-from worker.simulator.box import a_few_of_each, make_box
+from worker.simulator.shipment import a_few_of_each, make_box
 
 # Seconds.
 PATIENCE = 120

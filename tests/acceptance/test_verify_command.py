@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from worker.simulator.box import make_box
-from worker.simulator.shipment import make_shipment
+from worker.simulator.shipment import make_box, make_shipment
 
 BOX = make_box(3, seed=1)
 SHIPMENT = make_shipment(10, hopeless={"wrong_otp": 1, "unknown_device": 1})

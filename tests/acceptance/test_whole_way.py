@@ -23,7 +23,7 @@ from models.record import Record
 from models.record_states import Status
 from worker.database.engine import Database
 from worker.embedded.valkey import ValkeyConfig, connect
-from worker.simulator.box import SEEDS, Box, a_few_of_each, make_box
+from worker.simulator.shipment import SEEDS, Box, a_few_of_each, make_box
 
 BATCH = "box"
 WORDS = (SEEDS, "--batch", BATCH, *OPTIONS, "--json", *(f"--accept={name}" for name in ACCEPTED))

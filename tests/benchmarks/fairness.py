@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 
-from worker.simulator.box import Box, make_box
+from worker.simulator.shipment import Box, make_box
 
 ENVIRONMENTS = ("0a7b0000-5e1f-4c0d-8000-00000000f001", "0a7b0000-5e1f-4c0d-8000-00000000f002")
 # Seconds within which a batch must be done, whatever happens.

@@ -19,8 +19,8 @@ from typing import Any
 
 from support.servers.simulator import Simulator
 
-from worker.simulator.seeding import DeviceSeed, WorldSeed
 from worker.simulator.shipment import MadeShipment, MadeToken, draw_token
+from worker.simulator.world import DeviceSeed, WorldSeed
 
 OATHBULK = [sys.executable, "-m", "worker"]
 

@@ -39,8 +39,8 @@ from models.record import Record
 from models.record_states import Status
 from worker.database import schema
 from worker.database.engine import Database
-from worker.simulator.box import KEY, LIST, SEEDS, Box, a_few_of_each, make_box
-from worker.simulator.seeding import DeviceSeed
+from worker.simulator.shipment import KEY, LIST, SEEDS, Box, a_few_of_each, make_box
+from worker.simulator.world import DeviceSeed
 
 # Seconds.
 LOOK, TIMEOUT = 0.5, 3000.0

@@ -14,8 +14,7 @@ from chaos.postgresql_stack import PostgresqlStack
 from chaos.schedule import Say, disturb
 from chaos.single_machine import SingleMachine
 from chaos.stack import Stack
-from worker.simulator.box import a_few_of_each, make_box
-from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
+from worker.simulator.shipment import A_FEW_HOPELESS, a_few_of_each, make_box, make_shipment
 
 Kind = Callable[..., Stack]
 STACKS: dict[str, Kind] = {"postgresql": PostgresqlStack, "embedded": SingleMachine}

@@ -23,8 +23,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.embedded.valkey import ValkeyConfig, connect
 from worker.fleet import FAILS_ALONE
-from worker.simulator.box import SEEDS, Box
-from worker.simulator.shipment import MadeShipment
+from worker.simulator.shipment import SEEDS, Box, MadeShipment
 
 OWN, BESIDE = "own", "beside"
 CELERY = (sys.executable, "-P", "-m", "celery", "-A", "worker")

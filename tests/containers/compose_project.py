@@ -20,8 +20,8 @@ from support.servers import tls_proxy
 from support.servers.certificates import make_certificate
 
 from worker.embedded.valkey import find_free_port
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.shipment import MadeShipment, PairRow
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 SIMULATOR = Path(__file__).with_name("simulator.yml")
 SALT = "salted"

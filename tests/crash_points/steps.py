@@ -29,7 +29,6 @@ PASSED_OVER = tuple(
     f"{WORKER}/{file}"
     for file in (
         "database/engine.py",
-        "database/combining.py",
         "leases/group_commit.py",
         "pingone/transport.py",
     )

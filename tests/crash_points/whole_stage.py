@@ -21,7 +21,7 @@ from crash_points.stage import Stage
 from models.inventory_job import InventoryJob, JobState
 from models.record import Record
 from worker.batches.long_list import LEASE
-from worker.simulator.seeding import DeviceSeed
+from worker.simulator.world import DeviceSeed
 
 # What a judge says of a record that calls something ours which somebody else made.
 DEVICE_OF_ANOTHER = "it calls a device ours that was there before"

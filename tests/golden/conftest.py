@@ -16,7 +16,7 @@ from support.simulator.simulation import WatchedSimulation
 from golden.comparing import Compare, compare
 from golden.frozen_desk import FrozenDesk, freezing
 from golden.prepared import DEVICES, prepare
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

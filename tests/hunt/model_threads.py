@@ -6,9 +6,8 @@ from copy import copy
 from typing import Any, TypeVar
 
 from hunt.strands import Strands
-from worker.database.combining import Combiner, R, T, _Waiter
 from worker.database.errors import is_away
-from worker.leases.group_commit import GroupCommit
+from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
 

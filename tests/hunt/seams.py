@@ -11,7 +11,7 @@ from typing import Any
 
 import worker.batches.preparation
 import worker.batches.tokens
-import worker.database.combining
+import worker.leases.group_commit
 import worker.leases.worker
 import worker.pace.paces
 import worker.pingone.auth
@@ -32,7 +32,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.records, "sleep", strands.sleep),
         (worker.records, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
-        (worker.database.combining, "_Waiter", make_waiter(strands)),
+        (worker.leases.group_commit, "_Waiter", make_waiter(strands)),
         (worker.leases.worker, "boot_time", clock.monotonic),
         (worker.leases.worker, "sleep", strands.sleep),
         (worker.batches.preparation, "boot_time", clock.monotonic),

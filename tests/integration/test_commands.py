@@ -30,10 +30,9 @@ from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
-from worker.leases.claims import Claim
 from worker.leases.commands import NotReplayed, Why
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
 from worker.pace.slots import Slot

@@ -36,8 +36,8 @@ from worker.installation.stack import GRACE
 from worker.pace.slots import LONGEST_WAIT
 from worker.process.beat import MOST_WAITING
 from worker.reports.facts import read_statuses
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.shipment import MadeShipment, make_shipment
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 DEPLOYMENT = FILE.with_name("docs") / "deployment.md"
 SERVICES = read_services({})

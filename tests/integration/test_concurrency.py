@@ -46,9 +46,8 @@ from worker.batches.commands import Batches, NotPossible
 from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings, Tuning
 from worker.dispatch import Dispatcher
-from worker.leases.claims import Claim
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.progress import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt

@@ -16,7 +16,7 @@ from support.data.moving_clock import MovingDatabase
 from models.batch import Batch
 from models.reason import Reason
 from models.record_states import NOBODY, OtpState, PairingState
-from worker.leases.claims import Claim
+from worker.leases.settlement import Claim
 from worker.leases.worker import Leases
 from worker.rules.decisions import choose_first_step
 from worker.rules.progress import Limits, Pair, SendOtp

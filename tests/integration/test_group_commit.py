@@ -16,9 +16,8 @@ from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.leases.claims import Claim
 from worker.leases.group_commit import Values
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.progress import Active
 

@@ -16,8 +16,7 @@ from models.batch import BatchState
 from models.reason import CURES, SEED_CURES, PauseReason, Reason
 from models.record_states import FINAL, OtpState, Status
 from worker.batches.commands import Batches
-from worker.leases.claims import Claim
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Retry

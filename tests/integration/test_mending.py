@@ -46,7 +46,7 @@ from worker.batches.mending import (
     Mended,
     Mender,
 )
-from worker.batches.people import People
+from worker.batches.preparation import People
 from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases

@@ -15,9 +15,8 @@ from models.batch import Batch, BatchState
 from models.reason import Reason
 from models.record_states import NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
-from worker.leases.claims import Claim
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.progress import Active, DeadLetter, OtpProgress, PairingProgress, Retry, SentAgo
 

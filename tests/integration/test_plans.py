@@ -21,8 +21,7 @@ from models.base import UtcDateTime
 from models.batch import BatchState
 from models.encrypted import Keyring, generate_key
 from worker.batches.long_list import Turn, Turns
-from worker.batches.people import People
-from worker.batches.preparation import Preparation
+from worker.batches.preparation import People, Preparation
 from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment

@@ -18,7 +18,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients, Reads
 from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, RateLimited, TooManyTerms
 from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 
 
 class NoMemory:

@@ -22,7 +22,7 @@ from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, Status
 from worker.batches.long_list import Turns
-from worker.batches.people import judge_person
+from worker.batches.preparation import judge_person
 from worker.batches.tokens import LONGEST_JOB, Tokens, find_difference
 from worker.config.settings import Tuning
 from worker.pace.errors import SlotTooFar

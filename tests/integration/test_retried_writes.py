@@ -15,8 +15,7 @@ from support.data.moving_clock import MovingDatabase
 
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.leases.claims import Claim
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.progress import Active, Retry
 

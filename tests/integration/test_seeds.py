@@ -10,8 +10,7 @@ from support.data.moving_clock import MovingDatabase
 
 from models.record_states import OtpState, OtpType, Status
 from worker.batches.commands import Batches
-from worker.leases.claims import Claim
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.progress import Active, OtpProgress, Retry
 

@@ -33,7 +33,7 @@ from worker.pingone.errors import Answer, Forbidden, NotFound, PingOneError
 from worker.process.parts import Parts
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
 WAITING = Device("ACTIVATION_REQUIRED", is_locked=False, is_blocked=False, answer=Answer(200))

@@ -25,9 +25,18 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
 from worker.batches.commands import NotPossible
-from worker.batches.conflicts import Conflicts, Found, NewRecord, find_used_otps
 from worker.batches.finding import find_batch
-from worker.batches.loading import CHUNK, RecordRows, close_refused_rows, describe_files, make_record_writer
+from worker.batches.loading import (
+    CHUNK,
+    Conflicts,
+    Found,
+    NewRecord,
+    RecordRows,
+    close_refused_rows,
+    describe_files,
+    find_used_otps,
+    make_record_writer,
+)
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake import FILE_ROW, Row, RowError, Shipment, Switches, UnusableFile, explain_missing_ids
 from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend

@@ -1,28 +1,30 @@
-"""Prepares batches, one part of the work after the other: people are looked up, the inventory is read, tokens are
-imported. Each part is written down before the next, so that it may end at any moment.
+"""Prepares batches, one part of the work after the other: people are looked up, many to a request, the inventory is
+read, tokens are imported. Each part is written down before the next, so that it may end at any moment.
 
 One worker at a time prepares a batch, for some seconds: its turn is a lease on the batch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, exists, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, text, update
+from sqlalchemy.orm import InstrumentedAttribute
 
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError
 from models.inventory_job import UNFINISHED, InventoryJob
-from models.reason import OUTAGE_CURE, PauseReason
+from models.reason import OUTAGE_CURE, PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns
-from worker.batches.people import People
+from models.record_states import NOBODY
+from worker.batches import state
+from worker.batches.long_list import LEASE, Findings, LongList, Obstacle, Superseded, Turn, Turns
 from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
 from worker.clocks import boot_time
@@ -35,6 +37,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import (
     CredentialsRefused,
+    Forbidden,
     NotActedOn,
     NotDelivered,
     OutcomeUnknown,
@@ -43,10 +46,182 @@ from worker.pingone.errors import (
     RateLimited,
     Rejected,
     TooLateToSend,
+    TooManyTerms,
     Unauthorized,
 )
+from worker.pingone.users import User, UserAttribute, fold_case
 from worker.rules.breaker import is_own_answer
+from worker.rules.decisions import tell_owner
 from worker.rules.quota import read_quota
+
+# What PingOne answers to a filter that it does not take.
+INVALID_FILTER = "INVALID_FILTER"
+# People from whom on it is no chance that none of them is found.
+MANY = 10
+# Ids that are told of several persons of one name.
+_CANDIDATES = 5
+# Why a person is given up whom PingOne shows.
+_FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
+_NOT_READABLE = (
+    "The worker application may not read users, so nobody is found by name. Give it the role Identity Data Read Only or"
+    " Identity Data Admin, then resume; or mend the rows with user ids."
+)
+_NOBODY = (
+    "None of the first people was found by name. PingOne shows no users to a worker application without a role in their"
+    " population: if these people exist, give it Identity Data Read Only or Identity Data Admin there, resume, and"
+    " replay the reason `user_not_found`. If they do not exist, only resume."
+)
+# Finds the users with one of these names, all in one request.
+FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
+
+# The attributes by which a person is looked up, in this order, and the column that has the name.
+_COLUMNS: dict[UserAttribute, InstrumentedAttribute[str | None]] = {
+    attribute: getattr(Record, attribute.column) for attribute in UserAttribute
+}
+_NAMES = tuple(_COLUMNS.values())
+_WRITE_USER = (
+    update(Record)
+    .where(Record.id == bindparam("record_id"), Record.user_id == "", text("status = 'pending'"))
+    .values(user_id=bindparam("found_user_id"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Records whose people are looked up in one request, by one attribute."""
+
+    attribute: UserAttribute
+    rows: Sequence[Row[*tuple[Any, ...]]]
+
+
+class People:
+    """The people of batches. `most_names`: names to a request."""
+
+    def __init__(self, database: Database, most_names: int) -> None:
+        self._database = database
+        self._most_names = most_names
+
+    def list_unknown(self, turn: Turn, find_users: FindUsers) -> LongList[_Named, Sequence[User]]:
+        """The records of a batch whose person is still to be looked up, as many to a chunk as go into one request. The
+        batch is paused, once, when none of the first MANY is found: PingOne shows no user to an application without a
+        role. Asking raises what the read raises, and Obstacle where no users may be read."""
+
+        def take() -> Sequence[_Named]:
+            named = (_Named(attribute, self._read_rows(turn, attribute)) for attribute in _COLUMNS)
+            first = next((each for each in named if each.rows), None)
+            return [first] if first else []
+
+        def ask(named: _Named) -> Sequence[User]:
+            names = list(dict.fromkeys(row.name for row in named.rows))
+            try:
+                return list(find_all(named.attribute, names, find_users, self._most_names))
+            except Forbidden as failure:
+                raise Obstacle(PauseReason.PERMISSIONS, _NOT_READABLE) from failure
+
+        return LongList(take, ask, lambda named, users: self._write(turn.batch_id, named, users))
+
+    def _read_rows(self, turn: Turn, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the next records whose person is named by this attribute, and by none that comes before it."""
+        column = _COLUMNS[attribute]
+        earlier = [_COLUMNS[each] for each in list(_COLUMNS)[: list(_COLUMNS).index(attribute)]]
+        lacking = (
+            select(Record.id, column.label("name"))
+            .where(Record.batch_id == turn.batch_id, text(LACKS_USER), Record.row_number <= turn.last_row)
+            .where(column.is_not(None), *(each.is_(None) for each in earlier))
+            .order_by(Record.row_number)
+            .limit(self._most_names)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(lacking).all()
+
+    def _write(self, batch_id: int, named: _Named, users: Sequence[User]) -> None:
+        """Write down who was found; a token that the inventory shows as another person's is given up."""
+        with self._database.changing_many() as connection:
+            findings = _sort(_leave_out_renamed(connection, named), named.attribute, users)
+            if not users and self._is_nobody_found_so_far(connection, batch_id, findings):
+                paused = state.pause((BatchState.RUNNING,), PauseReason.PERMISSIONS, _NOBODY)
+                if not connection.execute(paused.where(Batch.id == batch_id)).rowcount:
+                    # It does not run any more: these people are looked up again when it does.
+                    return
+            if findings.found:
+                connection.execute(_WRITE_USER, findings.found)
+                ids = [user["record_id"] for user in findings.found]
+                is_taken = and_(Record.owner_id != NOBODY, func.lower(Record.owner_id) != func.lower(Record.user_id))
+                for row in connection.execute(select(Record.id, Record.owner_id).where(Record.id.in_(ids), is_taken)):
+                    taken = Reason.TOKEN_TAKEN, tell_owner(str(row.owner_id))
+                    findings.given_up.setdefault(taken, []).append(row.id)
+            findings.give_up(self._database, connection)
+
+    def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, findings: Findings) -> bool:
+        """Whether MANY people of the batch are looked up with these, were not before, and none of them was found."""
+        named = select(Record.id).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
+        was_found = named.where(or_(Record.user_id != "", Record.reason.in_(_FOUND_BUT_GIVEN_UP)))
+        if connection.scalar(select(was_found.exists())):
+            return False
+        missing = named.where(Record.reason == Reason.USER_NOT_FOUND).limit(MANY).subquery()
+        before = connection.scalar(select(func.count()).select_from(missing)) or 0
+        return before < MANY <= before + len(findings.given_up.get((Reason.USER_NOT_FOUND, ""), ()))
+
+
+def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
+    """Find all users with these names, in as few requests as PingOne takes: where a filter is too long, half of it goes
+    at a time. Raises what the reads raise."""
+    size, left = most_names, list(names)
+    while left:
+        try:
+            yield from find_users(attribute, left[:size])
+        except TooManyTerms as refusal:
+            if size > 1:
+                size //= 2
+                continue
+            if INVALID_FILTER not in (refusal.answer.code, refusal.answer.detail_code):
+                raise
+            # PingOne cannot be asked for this name, so nobody is found by it.
+        left = left[size:]
+
+
+def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
+    """Say why nobody among the users of one name can get a token, and what PingOne shows of them: the state of the
+    account, or the first ids. None if the only one can get it."""
+    if not users:
+        return Reason.USER_NOT_FOUND, ""
+    if len(users) > 1:
+        more = f" and {len(users) - _CANDIDATES} more" if len(users) > _CANDIDATES else ""
+        ids = ", ".join(user.id.lower() for user in users[:_CANDIDATES])
+        return Reason.USER_AMBIGUOUS, f"They are the users {ids}{more}."
+    user = users[0]
+    obstacles = [*["disabled"] * (user.is_enabled is False), *["locked"] * bool(user.is_locked)]
+    if obstacles:
+        return Reason.ACCOUNT_NOT_USABLE, f"It is {' and '.join(obstacles)}."
+    return (Reason.ACCOUNT_NOT_USABLE, "It may not authenticate.") if user.can_authenticate is False else None
+
+
+def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
+    """Group users by their names, as `fold_case` makes them."""
+    by_name: dict[str, list[User]] = {}
+    for user in users:
+        by_name.setdefault(fold_case(user.find(attribute) or ""), []).append(user)
+    return by_name
+
+
+def _leave_out_renamed(connection: Connection, named: _Named) -> list[Row[*tuple[Any, ...]]]:
+    """Leave out the records for which a mend has named another person since they were read."""
+    ids = [row.id for row in named.rows]
+    now = select(Record.id, _COLUMNS[named.attribute].label("name")).where(Record.id.in_(ids), Record.user_id == "")
+    names = {row.id: row.name for row in connection.execute(now)}
+    return [row for row in named.rows if names.get(row.id) == row.name]
+
+
+def _sort(rows: Sequence[Row[*tuple[Any, ...]]], attribute: UserAttribute, users: Iterable[User]) -> Findings:
+    by_name, findings = group_by_name(attribute, users), Findings()
+    for row in rows:
+        mine = by_name.get(fold_case(row.name), [])
+        if judged := judge_person(mine):
+            findings.given_up.setdefault(judged, []).append(row.id)
+        else:
+            findings.found.append({"record_id": row.id, "found_user_id": mine[0].id.lower()})
+    return findings
+
 
 T = TypeVar("T")
 

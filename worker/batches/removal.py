@@ -1,30 +1,61 @@
-"""Removes the devices that a batch made: reads each back, and deletes it if it is the record's own. What another batch
-goes on with stays, whoever made it."""
+"""Takes away what a batch made. Devices: each is read back, and deleted if it is the record's own; what another batch
+goes on with stays, whoever made it. Then the tokens that the batch imported and that nobody has, by its records and by
+PingOne's inventory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from shlex import quote
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Label, Row, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Label, Row, and_, func, or_, select, text, true, update
 from sqlalchemy.orm import aliased
 
 from models.batch import Batch
+from models.encrypted import Keyring
+from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
+from worker.batches.commands import NotPossible
+from worker.batches.long_list import LongList, Superseded, taking
+from worker.batches.tokens import (
+    ASK_AGAIN,
+    LONGEST_JOB,
+    JobLog,
+    JobLost,
+    Require,
+    find_difference,
+    find_tokens,
+)
 from worker.config.environment import Environment
-from worker.pace.errors import PaceOutOfReach
+from worker.config.settings import Tuning
+from worker.database.engine import Database
+from worker.leases.commands import note_tokens_gone
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.devices import ACTIVE, OATH_TOKEN, Pairing, UserDevice
-from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, NotFound, OutcomeUnknown, PingOneError
-from worker.rules.progress import SentAgo, may_be_made_by
+from worker.pingone.errors import (
+    CredentialsRefused,
+    Forbidden,
+    NotDelivered,
+    NotFound,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+)
+from worker.pingone.inventory import ImportJob, InventoryToken
+from worker.pingone.inventory import JobState as Theirs
+from worker.rules.progress import SentAgo, count_ago, may_be_made_by
+from worker.vault.otps import Seed, open_otps
 
 # This batch made a device, and knows its id.
 HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")
@@ -302,3 +333,276 @@ def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
         .scalar_subquery()
         .label("other_batch")
     )
+
+
+_PAIRED = "it is paired, as a device that this batch did not make: it stays until that is removed in PingOne"
+_OTHER_IMPORT = "its import is of unknown fate, and the inventory's token of this serial number was not made then"
+_DIFFERS = "its import is of unknown fate, and the inventory has another token of this serial number"
+
+# Ids that one statement names.
+_CHUNK = 1000
+# Tokens from which on it is told how far their look-up is: fewer take a second.
+_TOLD_FROM = 10
+
+
+@dataclass(frozen=True, slots=True)
+class OwnToken:
+    """A token that the batch imported, and that may be revoked. `id` is PingOne's."""
+
+    record_id: int
+    row_number: int
+    serial_number: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that is written down: its row, and the tokens that it is to revoke."""
+
+    id: int
+    tokens: Sequence[OwnToken]
+
+
+@dataclass(slots=True)
+class SortedTokens:
+    """The tokens of a batch, sorted by what the list of the inventory has: `own` may be revoked, `kept` stay, each with
+    why. Not listed are `absent`, which were imported, and `unmade`, whose import is of unknown fate."""
+
+    own: list[OwnToken] = field(default_factory=list)
+    kept: list[tuple[Row[*tuple[Any, ...]], str]] = field(default_factory=list)
+    absent: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
+    unmade: list[Row[*tuple[Any, ...]]] = field(default_factory=list)
+
+
+# A record, or what is known of its token.
+T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
+
+
+class Revocation:
+    """The tokens that batches of one environment imported, beside what its inventory has. `importer`: the environment
+    as the application that imports; `wait` waits so many seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        clients: Clients,
+        importer: Environment,
+        wait: Callable[[float], object],
+        tuning: Tuning,
+        on_progress: OnProgress = tell_nobody,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._clients = clients
+        self._importer = importer
+        self._wait = wait
+        self._on_progress = on_progress
+        self._jobs = JobLog(database, clients, JobKind.REVOKE, tuning)
+
+    def look_up(
+        self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
+    ) -> SortedTokens:
+        """Read the inventory, and sort the tokens of these records by it. `removed`: the devices that go or are gone,
+        in small letters, by record; the list may show them for a while."""
+        rows = [row for row in self._read(batch_id) if row.id in record_ids]
+        found = self._list({row.serial_number.lower() for row in rows}, call)
+        result = SortedTokens()
+        for row in rows:
+            token = found.get(row.serial_number.lower())
+            if token is None:
+                (result.absent if row.is_token_made else result.unmade).append(row)
+            elif why := self._find_obstacle(row, token, removed.get(row.id)):
+                result.kept.append((row, why))
+            else:
+                result.own.append(OwnToken(row.id, row.row_number, row.serial_number, token.id))
+        return result
+
+    def find_absent(self, tokens: Sequence[T], call: Call) -> tuple[list[T], list[T]]:
+        """Look tokens up one by one that the list does not have, since what was imported moments ago may not be listed
+        yet. Returns those that the inventory does not have, and those that it has."""
+        reads = self._clients.reads(self._importer)
+        absent, there = list[T](), list[T]()
+
+        def is_there(token: T) -> bool:
+            look_up = partial(reads.find_token, token.serial_number, with_devices=False, call=call)
+            return call_patiently(look_up) is not None
+
+        looked_up = LongList(
+            taking(tokens, _CHUNK), is_there, lambda token, is_there: (there if is_there else absent).append(token)
+        )
+        looked_up.finish(
+            self._on_progress if len(tokens) >= _TOLD_FROM else tell_nobody, "Looking tokens up", len(tokens)
+        )
+        return absent, there
+
+    def find_revoked(self, tokens: Sequence[OwnToken], call: Call) -> tuple[list[OwnToken], list[OwnToken]]:
+        """Find out which tokens were revoked, where no answer told it. Returns those, and those that are still
+        there."""
+        listed = self._list({token.serial_number.lower() for token in tokens}, call)
+        revoked, shown = self.find_absent([each for each in tokens if each.serial_number.lower() not in listed], call)
+        return revoked, [each for each in tokens if each.serial_number.lower() in listed] + shown
+
+    def list_own(
+        self,
+        batch_id: int,
+        own: Sequence[OwnToken],
+        require: Require,
+        call: Call,
+        note: Callable[[Sequence[OwnToken], str | None], object],
+        auditing: Callable[[], AbstractContextManager[None]],
+    ) -> LongList[_Job, ImportJob | str | None]:
+        """These tokens, a job to a chunk. Where PingOne refuses a job, its tokens go again, fewer at a time. `note`
+        hears of tokens that were revoked, and where it is told why of one that PingOne refuses to revoke; of the others
+        no answer tells whether they were revoked. Asking raises any PingOneError, what `require` raises, and Superseded
+        where another command ends the jobs."""
+        left = deque(own)
+
+        def take() -> Sequence[_Job]:
+            if not left:
+                return []
+            with self._database.changing_many() as connection:
+                require(connection)
+                size = self._jobs.choose_size(connection, batch_id)
+                tokens = [left.popleft() for _ in range(min(size, len(left)))]
+                return [_Job(self._jobs.begin(connection, batch_id, len(tokens)), tokens)]
+
+        def revoke(job: _Job) -> ImportJob | str | None:
+            start = partial(self._clients.jobs(self._importer).start_revocation, [token.id for token in job.tokens])
+            try:
+                self._jobs.send(job.id, lambda call: call_patiently(partial(start, call=call)), call, require)
+            except OutcomeUnknown:
+                # It stays written down as sent: it may still be done.
+                return None
+            except Rejected as refusal:
+                self._end(job.id, JobState.FAILED, detail=str(refusal))
+                return str(refusal)
+            except (PingOneError, SlotTooFar, NotPossible, Superseded):
+                self._end(job.id, JobState.LOST, done=0)
+                raise
+            return self.end_jobs(batch_id, call, job.id)
+
+        def write_down(job: _Job, result: ImportJob | str | None) -> None:
+            if isinstance(result, ImportJob) and result.state is Theirs.FAILED:
+                result = result.reason or "the job failed"
+            if isinstance(result, str) and len(job.tokens) > 1:
+                left.extendleft(reversed(job.tokens))
+            elif isinstance(result, str):
+                note(job.tokens, f"PingOne refuses: {result}")
+            elif result is not None and result.revoked == len(job.tokens):
+                note(job.tokens, None)
+
+        return LongList(take, revoke, write_down, size=lambda job: len(job.tokens), auditing=auditing)
+
+    def end_jobs(self, batch_id: int, call: Call, job: int | None = None) -> ImportJob | None:
+        """Wait for the end of this job of the batch, or of all that an earlier command, or a lost answer, left open,
+        and write it down. Returns how the last one ended; None: that is not known, and the inventory shows it."""
+        result: ImportJob | None = None
+        while unfinished := self._jobs.find_unfinished(batch_id, job):
+            try:
+                result = call_patiently(partial(self._jobs.ask, unfinished, self._importer, call))
+            except JobLost:
+                self._end(unfinished.id, JobState.LOST)
+                continue
+            if result is None:
+                self._wait(ASK_AGAIN)
+            elif result.state is Theirs.FAILED:
+                self._end(unfinished.id, JobState.FAILED, detail=result.reason or "")
+            else:
+                self._end(unfinished.id, JobState.DONE, done=result.revoked)
+        return result
+
+    def note_findings(self, batch_id: int, found: SortedTokens, require: Require) -> int:
+        """Write down which tokens are gone, and what came of imports of unknown fate. Returns how many are gone. Raises
+        what `require` raises if the batch goes on meanwhile, for then it may import the tokens again."""
+        made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
+        with self._database.changing_many() as connection:
+            require(connection)
+            self.note_fates(connection, batch_id, made=made, never_made=never_made)
+            return note_tokens_gone(self._database, connection, [row.id for row in found.absent])
+
+    def note_revoked(self, tokens: Iterable[OwnToken]) -> int:
+        """Write down that tokens were revoked. Returns how many."""
+        with self._database.changing_many() as connection:
+            return note_tokens_gone(self._database, connection, [token.record_id for token in tokens])
+
+    def count_open_imports(self, batch_id: int) -> int:
+        """Count the imports of a batch whose end is not written down: they may make tokens still."""
+        is_open = and_(text(UNFINISHED), InventoryJob.kind == JobKind.IMPORT)
+        counted = select(func.count()).where(InventoryJob.batch_id == batch_id, is_open)
+        with self._database.reading() as connection:
+            return connection.scalar(counted) or 0
+
+    def note_fates(
+        self, connection: Connection, batch_id: int, *, made: Sequence[int], never_made: Sequence[int]
+    ) -> None:
+        """Write down of imports of unknown fate, by record id, which tokens came of them, as it turned out, and which
+        did not. A record whose token has been imported again meanwhile is left as it is."""
+        fates: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
+            (made, {"is_token_made": True, "is_in_inventory": True, "owner_id": NOBODY}),
+            (never_made, {"import_job_id": None}),
+        )
+        for record_ids, values in fates:
+            for start in range(0, len(record_ids), _CHUNK):
+                mine = update(Record).where(Record.id.in_(record_ids[start : start + _CHUNK]))
+                connection.execute(
+                    mine.where(is_import_of_unknown_fate(batch_id), ~Record.is_token_made).values(values)
+                )
+
+    def _end(self, job: int, state: JobState, **values: Any) -> None:
+        with self._database.writing() as connection:
+            self._jobs.end(connection, job, state, **values)
+
+    def _read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Read the records of a batch whose token it imported and has not revoked, and those of imports of unknown fate
+        (`is_token_made` is False)."""
+        columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
+        sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
+        ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
+        mine = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
+            Record.batch_id == batch_id,
+            or_(and_(Record.is_token_made, Record.is_in_inventory), is_import_of_unknown_fate(batch_id)),
+        )
+        with self._database.reading() as connection:
+            return connection.execute(mine.order_by(Record.row_number)).all()
+
+    def _list(self, serial_numbers: Collection[str], call: Call) -> dict[str, InventoryToken]:
+        """Read the inventory's list for tokens with these serial numbers, in small letters."""
+        if not serial_numbers:
+            return {}
+        return find_tokens(self._clients.reads(self._importer), serial_numbers, call, self._on_progress)
+
+    def _find_obstacle(self, row: Row[*tuple[Any, ...]], token: InventoryToken, removed: str | None) -> str | None:
+        """Why a token that the inventory lists stays; None if it may be revoked."""
+        is_paired = token.device_id is not None or token.user_id is not None
+        if is_paired and (removed is None or (token.device_id or removed).lower() != removed):
+            return _PAIRED
+        if row.other_batch:
+            return explain_other_batch(row.other_batch)
+        if not row.is_token_made and not self._is_alike(row, token):
+            return _DIFFERS
+        if not row.is_token_made and not _is_of_that_time(row, token):
+            return _OTHER_IMPORT
+        return None
+
+    def _is_alike(self, row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
+        """Whether a token of the inventory has the parameters of the record's seed."""
+        if row.otps is None:
+            return False
+        seed = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
+        return isinstance(seed, Seed) and find_difference(seed, token) is None
+
+
+def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
+    """Whether a token of the inventory was made when the import of a record's token was sent."""
+    return may_be_made_by(count_ago(row.read_at, row.sent_at), token.age, LONGEST_JOB)
+
+
+def is_import_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:
+    """Whether nobody heard what came of the import of a record's token."""
+    lost = select(InventoryJob.id).where(
+        InventoryJob.batch_id == batch_id,
+        InventoryJob.kind == JobKind.IMPORT,
+        InventoryJob.state == JobState.LOST,
+    )
+    return and_(Record.import_job_id.in_(lost), ~Record.is_in_inventory)

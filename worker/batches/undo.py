@@ -30,10 +30,12 @@ from worker.batches.removal import (
     DefaultChange,
     DeviceOutcome,
     End,
+    OwnToken,
     Removal,
+    Revocation,
+    SortedTokens,
     find_batch_with_device,
 )
-from worker.batches.revocation import OwnToken, Revocation, SortedTokens
 from worker.batches.tokens import Tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings

@@ -37,7 +37,7 @@ from worker.batches import hours, state
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
-from worker.leases.claims import Claim
+from worker.leases.settlement import Claim
 from worker.rules import breaker, quota
 from worker.rules.breaker import (
     IGNORED_FAILURES,

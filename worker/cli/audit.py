@@ -16,11 +16,10 @@ from models.batch import Batch
 from worker import audit
 from worker.audit import CheckResult, MissingHead, NotedHead
 from worker.batches.finding import find_batch
-from worker.cli.completion import complete_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.layout import GAP, Room, align, break_lines, measure_room
-from worker.cli.options import AsJson
+from worker.cli.options import AsJson, complete_batch
 from worker.installation.installation import Installation
 from worker.observability.counting import agree, count_things
 from worker.observability.escaping import escape_line

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from rich.table import Table
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load import describe_all_active
 from worker.cli.load_options import LoadOptions, takes_option_sets, write_listing_command
 from worker.cli.options import AsJson, File
 from worker.cli.output_files import refuse_unfit, write_output
@@ -24,9 +24,11 @@ from worker.cli.preflight import (
     run_preflight,
     write_accepting_command,
 )
+from worker.cli.run import describe_all_active
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment
+from worker.intake.formats import FORMATS
 from worker.observability.counting import agree, count_things, format_duration, write_share
 from worker.preflight.findings import ExpectedWork, Level, Report, expect_work
 from worker.reports.export import format_cell
@@ -186,3 +188,14 @@ def _print_findings(shipment: Shipment, asked: LoadOptions, report: Report) -> N
         console.print(f"Correct these, or accept them: {write_accepting_command(names)}", soft_wrap=True)
     if not report.is_complete:
         error_console.print("PingOne could not be asked: mend that, or leave it out by --offline.")
+
+
+def formats(as_json: AsJson = False) -> None:
+    """List the file formats that are read."""
+    if as_json:
+        print_json({"formats": [{"name": each.name, "title": each.title} for each in FORMATS.values()]})
+        return
+    table = Table("format", "what it is, and who writes such files", box=None, pad_edge=False)
+    for each in FORMATS.values():
+        table.add_row(each.name, each.title)
+    console.print(table)

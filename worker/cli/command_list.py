@@ -46,7 +46,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Before a run": {
-        "formats": Place("formats", "formats", "List the file formats that are read."),
+        "formats": Place("check", "formats", "List the file formats that are read."),
         "check": Place(
             "check",
             "check",
@@ -55,9 +55,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Batches": {
-        "load": Place("load", "load", "Load a shipment into the database, for workers that run elsewhere."),
+        "load": Place("run", "load", "Load a shipment into the database, for workers that run elsewhere."),
         "mend": Place(
-            "load",
+            "run",
             "mend",
             "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
             " once more.",

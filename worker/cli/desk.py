@@ -22,7 +22,7 @@ from worker.embedded import extras
 from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
-    from worker.desk.doors import Network
+    from worker.desk.app import Network
 
 # Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
 GRACE = 1
@@ -132,8 +132,7 @@ def _serve(
     # Not at the top: an installation may lack the server, and no other command that answers a person logs.
     import uvicorn
 
-    from worker.desk.app import make_app
-    from worker.desk.doors import Door, Forms, LinkDoor, ProxyDoor
+    from worker.desk.app import Door, Forms, LinkDoor, ProxyDoor, make_app
     from worker.desk.views import Desk
     from worker.observability.logs import configure_logs
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +15,32 @@ import typer
 from models.audit import LONGEST_TICKET
 from models.record_states import Status
 from models.refused_row import REFUSED
-from worker.cli.completion import complete_batch
 from worker.rules.hours import DailyHours, UnfitHours
+
+# Seconds after which a person has typed the name.
+_PATIENCE = 2
+
+
+def complete_batch(context: typer.Context) -> list[str]:
+    """List the names of batches, the latest first, of which typer offers those that begin as what was typed; none where
+    there is no database, or anything is wrong, since a shell has no place for errors. Neither home nor schema is made
+    or changed for it."""
+    # A server that does not answer would otherwise keep the shell waiting for longer.
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit())
+    signal.alarm(_PATIENCE)
+    with suppress(Exception):
+        # Not at the top: every command has this module, and few are asked for by a completion.
+        from worker.batches.finding import list_names
+        from worker.config.settings import ENV_FILE
+        from worker.database.engine import Database
+        from worker.installation.installation import Installation
+
+        if context.parent is not None and (env_file := context.parent.params.get("env_file")):
+            os.environ[ENV_FILE] = str(env_file)
+        installation = Installation()
+        if not installation.is_empty:
+            return list_names(Database(installation.settings.database))
+    return []
 
 
 class RowStatus(StrEnum):

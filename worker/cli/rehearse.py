@@ -32,8 +32,18 @@ from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipm
 from worker.observability.counting import agree, count_things
 from worker.preflight.findings import Question
 from worker.reports.stall import Rehearsal
-from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, Box, make_box
-from worker.simulator.shipment import A_FEW_HOPELESS, Expected, MadeShipment, make_shipment
+from worker.simulator.shipment import (
+    A_FEW_HOPELESS,
+    KEY,
+    LIST,
+    SEEDS,
+    SPECIAL,
+    Box,
+    Expected,
+    MadeShipment,
+    make_box,
+    make_shipment,
+)
 
 # The name of the batch, and of a rehearsal's home.
 BATCH = "rehearsal"

@@ -14,11 +14,10 @@ from rich.text import Text
 
 from models.reason import Reason
 from models.record_states import Status
-from worker.cli.completion import complete_batch
 from worker.cli.console import console, print_json
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.layout import GAP, Room, align, label_text, measure_room
-from worker.cli.options import AsJson, RowStatus
+from worker.cli.options import AsJson, RowStatus, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
 from worker.observability.counting import agree, count_things, format_moment

@@ -19,10 +19,17 @@ from pydantic import ValidationError
 from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.server_urls import is_loopback
 from worker.embedded import extras
-from worker.simulator.box import KEY, LIST, SEEDS, SPECIAL, a_few_of_each, make_box
-from worker.simulator.seeding import WorldSeed
-from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment
-from worker.simulator.world import Settings
+from worker.simulator.shipment import (
+    KEY,
+    LIST,
+    MENDED_BY_FRESH_OTPS,
+    SEEDS,
+    SPECIAL,
+    a_few_of_each,
+    make_box,
+    make_shipment,
+)
+from worker.simulator.world import Settings, WorldSeed
 
 if TYPE_CHECKING:
     from socket import socket

@@ -19,12 +19,11 @@ from rich.text import Text
 from models.batch import BatchState
 from models.reason import PASSING, PauseReason, Reason
 from models.record_states import Status
-from worker.cli.completion import complete_batch
 from worker.cli.console import Folded, can_redraw, console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.layout import GAP, PIPE, Cell, Room, align, break_lines, count_lines, cut_line, measure_room
-from worker.cli.options import AsJson
+from worker.cli.options import AsJson, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
 from worker.observability.counting import agree

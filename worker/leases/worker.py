@@ -24,14 +24,17 @@ from models.record_states import OtpState, PairingState, Status
 from worker.clocks import boot_time
 from worker.database.engine import Database
 from worker.database.errors import is_away, is_refused_by_disk
-from worker.leases.claims import Claim, build_claims, mark_otp, mark_pairing
 from worker.leases.group_commit import Given, GroupCommit
 from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
 from worker.leases.settlement import (
     PAIRING_TYPES,
     PROGRESS_TYPES,
     CallSummary,
+    Claim,
     Settlement,
+    build_claims,
+    mark_otp,
+    mark_pairing,
     pairing_columns,
     pairing_parameters,
     progress_columns,

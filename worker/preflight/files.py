@@ -15,8 +15,7 @@ from sqlalchemy import Connection, create_engine
 from models.base import Base
 from models.encrypted import Keyring, generate_key
 from models.row_fault import RowFault
-from worker.batches.conflicts import Conflicts
-from worker.batches.loading import CHUNK, LoadCounts, Loaded, describe_known, part_left_out
+from worker.batches.loading import CHUNK, Conflicts, LoadCounts, Loaded, describe_known, part_left_out
 from worker.batches.mending import Corrections, MendedBatch
 from worker.config.settings import Settings
 from worker.intake import Leftovers, Row, RowError, Shipment

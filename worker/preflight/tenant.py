@@ -12,7 +12,7 @@ from typing import TypeVar
 import tenacity
 
 from models.reason import Reason
-from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
+from worker.batches.preparation import FindUsers, find_all, group_by_name, judge_person
 from worker.batches.tokens import find_difference, list_tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings

@@ -9,8 +9,7 @@ from models.reason import PauseReason
 from worker.audit import the_schedule, the_worker
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
-from worker.batches.people import People
-from worker.batches.preparation import Failures, Preparation
+from worker.batches.preparation import Failures, People, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments

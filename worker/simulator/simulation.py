@@ -17,8 +17,7 @@ from typing import Any, get_args
 from urllib.parse import parse_qsl, unquote_plus
 
 from worker.simulator.calls import Answer, Call, Group, refusal, success
-from worker.simulator.seeding import WorldSeed, add_to_world
-from worker.simulator.world import Settings, World
+from worker.simulator.world import Settings, World, WorldSeed, add_to_world
 
 # Seconds for which an access token is valid.
 ACCESS_TOKEN_LIFE = 3600

@@ -8,8 +8,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from hunt.mutants.patching import Patch, around, mutant
-from worker.database.combining import Combiner
-from worker.leases.group_commit import GroupCommit
+from worker.leases.group_commit import Combiner, GroupCommit
 
 
 @mutant("goes out without a lease", amid=("commit_fails",))

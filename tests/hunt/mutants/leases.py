@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, true
 
-import worker.leases.claims
 import worker.leases.queue
+import worker.leases.settlement
 import worker.leases.worker
 from hunt import initial_state
 from hunt.mutants.patching import Patch, around, execute, mutant
@@ -53,17 +53,19 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant("is to go out although the batch does not run")
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [(module, "is_batch_running", lambda *_: true()) for module in (worker.leases.claims, worker.leases.worker)]
+    return [
+        (module, "is_batch_running", lambda *_: true()) for module in (worker.leases.settlement, worker.leases.worker)
+    ]
 
 
 @mutant("it is claimed although its batch is paused")
 def claims_although_the_batch_is_paused() -> list[Patch]:
-    return [(worker.leases.claims, "may_work", lambda *_: true())]
+    return [(worker.leases.settlement, "may_work", lambda *_: true())]
 
 
 @mutant("and its window closed", amid=("window",))
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
-    modules = (moves, worker.leases.claims, worker.leases.worker)
+    modules = (moves, worker.leases.settlement, worker.leases.worker)
     return [(module, "is_batch_running", _has_state) for module in modules]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import worker.leases.claims
 import worker.leases.commands
+import worker.leases.settlement
 import worker.leases.worker
 from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
@@ -20,7 +20,7 @@ def moves_the_counter_only_with_the_answer() -> list[Patch]:
     def mark_otp(real: Any, *arguments: Any) -> dict[Any, Any]:
         return real(*arguments) | {Record.next_counter: Record.next_counter}
 
-    return [around(module, "mark_otp", mark_otp) for module in (worker.leases.claims, worker.leases.worker)]
+    return [around(module, "mark_otp", mark_otp) for module in (worker.leases.settlement, worker.leases.worker)]
 
 
 @mutant("and that one or a later one went before")

@@ -8,7 +8,7 @@ from support.data.notice_desk import NoticeDesk
 
 from models.batch import BatchState
 from models.record_states import Status
-from worker.notices.recording import Recorder
+from worker.notices.outbox import Recorder
 from worker.reports.facts import LONGEST_REST, REST, take_environment_for_license
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER
 

@@ -17,7 +17,7 @@ from worker import purging as module
 from worker.batches.commands import Batches
 from worker.batches.finding import BatchPurged
 from worker.database.engine import Database
-from worker.notices.recording import Recorder
+from worker.notices.outbox import Recorder
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.search import Sought, search
 from worker.reports.token_history import UnknownToken, read_histories

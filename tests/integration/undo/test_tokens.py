@@ -17,8 +17,7 @@ from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record_states import Status
 from worker.batches.commands import NotPossible
-from worker.batches.removal import End
-from worker.batches.revocation import Revocation
+from worker.batches.removal import End, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import TokenCounts, Undo
 from worker.leases.commands import note_tokens_gone

@@ -14,7 +14,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
-from worker.batches import revocation
+from worker.batches import removal
 from worker.batches.commands import NotPossible
 from worker.batches.undo import TokenCounts
 from worker.vault.otps import Secret, Seed
@@ -39,7 +39,7 @@ def test_what_the_list_does_not_have_yet_is_looked_up_by_itself(
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN, UNKNOWN])
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    monkeypatch.setattr(revocation, "find_tokens", lambda *_: {})
+    monkeypatch.setattr(removal, "find_tokens", lambda *_: {})
 
     result = desk.command.undo("shipment")
 
@@ -56,9 +56,9 @@ def test_a_token_that_the_list_does_not_have_after_a_lost_revocation_is_looked_u
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 2)
     pingone.order("reset_before", "revoke_tokens")
-    lists, read_list = list[int](), revocation.find_tokens
+    lists, read_list = list[int](), removal.find_tokens
     monkeypatch.setattr(
-        revocation, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
+        removal, "find_tokens", lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)
     )
 
     result = desk.command.undo("shipment")
@@ -124,14 +124,14 @@ def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
 ) -> None:
     made = make_batch(database, [TOKEN, UNKNOWN, {}], state=BatchState.PAUSED)
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    read_list = revocation.find_tokens
+    read_list = removal.find_tokens
 
     def resume_meanwhile(*arguments: Any) -> Any:
         with database.writing() as connection:
             connection.execute(update(Batch).values(state=BatchState.RUNNING))
         return read_list(*arguments)
 
-    monkeypatch.setattr(revocation, "find_tokens", resume_meanwhile)
+    monkeypatch.setattr(removal, "find_tokens", resume_meanwhile)
     with pytest.raises(NotPossible, match="runs"):
         desk.command.undo("shipment")
 

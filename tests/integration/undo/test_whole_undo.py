@@ -15,7 +15,7 @@ from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, audit_facts
 from models.batch import Batch, BatchState
 from models.record_states import Status
 from worker import audit
-from worker.batches import revocation, undo
+from worker.batches import removal, undo
 from worker.batches.commands import NotPossible
 from worker.batches.removal import DeviceOutcome, End, Removal
 from worker.batches.undo import Kept, TokenCounts
@@ -103,9 +103,9 @@ def test_an_inventory_that_shows_a_removed_device_for_a_while_does_not_keep_its_
 ) -> None:
     made = make_both(database, pingone, 2)
     serials = {look(database, record_id).serial_number.lower() for record_id in made.ids}
-    before = revocation.find_tokens(desk.clients.reads(desk.environment), serials, Call("batch", "record"))
+    before = removal.find_tokens(desk.clients.reads(desk.environment), serials, Call("batch", "record"))
     assert {token.device_id for token in before.values()} == {"made-0", "made-1"}
-    monkeypatch.setattr(revocation, "find_tokens", lambda *_: before)
+    monkeypatch.setattr(removal, "find_tokens", lambda *_: before)
 
     assert desk.command.undo("shipment").tokens == TokenCounts(own=2, revoked=2)
 

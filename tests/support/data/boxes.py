@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
-from worker.simulator.box import KEY, LIST, SEEDS, Box, BoxKind
+from worker.simulator.shipment import KEY, LIST, SEEDS, Box, BoxKind
 
 # What `oathbulk run` is told beside the file, in the folder of the box.
 OPTIONS = ("--key-file", KEY, "--assign", LIST, "--import", "--pair")

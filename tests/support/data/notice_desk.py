@@ -10,8 +10,7 @@ from sqlalchemy import Row, select
 
 from models.notice import Notice
 from support.data.moving_clock import MovingDatabase
-from worker.notices.outbox import Notifier, Outbox
-from worker.notices.recording import Recorder
+from worker.notices.outbox import Notifier, Outbox, Recorder
 from worker.notices.webhook import Reply
 from worker.reports.facts import take_environment_for_license
 

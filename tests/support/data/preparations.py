@@ -17,8 +17,7 @@ from support.data.batches import Made, look, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.data.scripted_inventory import ScriptedInventory
 from worker.batches.long_list import Superseded, Turns
-from worker.batches.people import People
-from worker.batches.preparation import Failures, Preparation
+from worker.batches.preparation import Failures, People, Preparation
 from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment, Environments

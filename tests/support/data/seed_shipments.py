@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker.simulator.oath import OtpType
-from worker.simulator.seeding import WorldSeed
 from worker.simulator.shipment import (
     AHEAD,
     EXPECTED,
@@ -22,6 +21,7 @@ from worker.simulator.shipment import (
     draw_token,
     make_device,
 )
+from worker.simulator.world import WorldSeed
 
 # Where people work, for a column of the list's own.
 SITES = ("Oslo", "Porto", "Riga")

@@ -22,7 +22,7 @@ from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
 from worker.process.parts import Parts
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, WorldSeed
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 OURS = {"is_device_made": True, "pairing": PairingState.PAIRED}
 
@@ -87,13 +87,13 @@ class Desk(Parts):
         self.told = Heard()
         # Of every thread, to be closed in the end.
         self._made = list[Client]()
-        make_client = self.clients._make
+        client_of = self.clients.of
 
-        def make_and_keep(environment: Environment, group: RateGroup) -> Client:
-            self._made.append(client := make_client(environment, group))
+        def find_and_keep(environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
+            self._made.append(client := client_of(environment, group))
             return client
 
-        self.clients._make = make_and_keep  # type: ignore[method-assign]
+        self.clients.of = find_and_keep  # type: ignore[method-assign]
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)

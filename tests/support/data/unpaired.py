@@ -9,8 +9,8 @@ from pathlib import Path
 
 from support.data.seed_shipments import MadeSeeds
 from worker.intake import Assignment, Shipment, Switches, open_assignment, open_shipment
-from worker.simulator.seeding import DeviceSeed, TokenSeed, UserSeed, WorldSeed
 from worker.simulator.shipment import MadeShipment, MadeToken, PairRow
+from worker.simulator.world import DeviceSeed, TokenSeed, UserSeed, WorldSeed
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,7 @@ from worker.database.engine import Database
 from worker.embedded.home import home_key
 from worker.intake import Shipment, open_assignment, open_shipment
 from worker.reports.facts import BatchStatus, read_statuses
-from worker.simulator.box import Box
-from worker.simulator.shipment import MadeShipment
+from worker.simulator.shipment import Box, MadeShipment
 from worker.vault.keys import load_keyring
 
 BATCH = "shipment"

@@ -17,9 +17,8 @@ from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.clocks import ClockWatch, boot_time
 from worker.config.settings import Settings
-from worker.leases.claims import Claim
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds

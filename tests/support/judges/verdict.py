@@ -14,7 +14,7 @@ from support.judges.status_moves import judge_moves, seen_moves
 from support.judges.tenant import Tenant
 from support.servers.simulator import Simulator, know_seed
 from worker.database.engine import Database
-from worker.simulator.box import Box
+from worker.simulator.shipment import Box
 
 # Calls that show what a few charges are about.
 EVIDENCE = 5

@@ -12,8 +12,7 @@ from support.fleets.real_fleet import plain_env
 from support.pages.typed import Typed, read_typed, type_lines
 from support.processes.command_desk import CommandDesk
 from support.servers.simulator import Simulator
-from worker.simulator.box import Box, BoxKind, make_box
-from worker.simulator.shipment import MadeShipment
+from worker.simulator.shipment import Box, BoxKind, MadeShipment, make_box
 
 
 @dataclass(frozen=True)

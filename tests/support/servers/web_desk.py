@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 
-from worker.desk.app import make_app
-from worker.desk.doors import FORM_KEY, Door, Forms, LinkDoor
+from worker.desk.app import FORM_KEY, Door, Forms, LinkDoor, make_app
 from worker.desk.views import Desk, link_to
 from worker.installation.installation import Installation
 

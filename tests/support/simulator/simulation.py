@@ -15,8 +15,8 @@ from support.simulator.faults import Faults
 from support.simulator.limits import ChangingLimit, Quota, Tally, quota_answer
 from support.simulator.settings import WatchedSettings
 from worker.simulator.calls import Answer, Call, Group
-from worker.simulator.seeding import WorldSeed
 from worker.simulator.simulation import Simulation
+from worker.simulator.world import WorldSeed
 
 
 class WatchedSeed(WorldSeed):

@@ -77,14 +77,14 @@ def test_a_status_waits_for_nothing_but_what_reads_the_database(sqlite_url: str,
 def test_no_command_waits_for_what_only_workers_and_migrations_need() -> None:
     listed = subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True, capture_output=True, text=True)
     loaded = set(listed.stdout.split())
-    assert {"worker.cli.load", "worker.cli.doctor"} <= loaded
+    assert {"worker.cli.run", "worker.cli.doctor"} <= loaded
     assert loaded & (NEEDED_BY_WORKERS_AND_MIGRATIONS | {"jinja2", "starlette", "wsgiref"}) == set()
 
 
 def test_a_command_imports_no_other_command(tmp_path: Path) -> None:
     loaded = list_modules(tmp_path, "formats")
-    assert "worker.cli.formats" in loaded
-    assert loaded & {"worker.cli.status", "worker.cli.load", "worker.cli.simulator"} == set()
+    assert "worker.cli.check" in loaded
+    assert loaded & {"worker.cli.status", "worker.cli.run", "worker.cli.simulator"} == set()
 
 
 def test_a_command_collects_its_own_garbage_and_none_of_what_was_imported() -> None:

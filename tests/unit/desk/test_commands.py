@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support.data.statuses import batch
 
-from worker.desk.commands import COMMANDS, LONGEST_TICKET, Order, Unfit
+from models.audit import LONGEST_TICKET
+from worker.desk.views import COMMANDS, Order, Unfit
 from worker.pace.paces import KnownPace
 
 STATUS = replace(batch(pending=3), license_pace=KnownPace("the-license"))

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from support.servers.web_desk import PERSON, WebDesk
 
-from worker.desk.doors import LONGEST_NAME, LinkDoor, ProxyDoor
+from worker.desk.app import LONGEST_NAME, LinkDoor, ProxyDoor
 from worker.installation.installation import Installation
 
 HEADER = "X-Forwarded-User"

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from support.servers.web_desk import HOST, ORIGIN, WebDesk
 
 from worker.desk import app
-from worker.desk.doors import FORM_KEY, HEADERS
+from worker.desk.app import FORM_KEY, HEADERS
 from worker.installation.installation import Installation
 
 

@@ -11,8 +11,8 @@ from support.data.statuses import batch
 from models.batch import BatchState
 from models.notice import Event
 from models.reason import PASSING, PauseReason
-from worker.notices.recording import NEWS_FOR, LastTold
-from worker.notices.recording import find_event as find
+from worker.notices.outbox import NEWS_FOR, LastTold
+from worker.notices.outbox import find_event as find
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.stall import STILL_AFTER
 

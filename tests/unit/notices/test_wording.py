@@ -13,7 +13,7 @@ from models.batch import BatchState
 from models.notice import Event
 from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import Status
-from worker.notices.recording import describe
+from worker.notices.outbox import describe
 from worker.reports.facts import BatchStatus
 from worker.reports.stall import Cause, Stall
 

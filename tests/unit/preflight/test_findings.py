@@ -15,7 +15,7 @@ from support.data.heard import Heard
 from support.pages.reading import read_page
 
 from models.row_fault import RowFault
-from worker.batches.people import find_all
+from worker.batches.preparation import find_all
 from worker.config.settings import Settings
 from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
 from worker.pace.rate_groups import RateGroup

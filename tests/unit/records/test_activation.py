@@ -22,8 +22,7 @@ from worker import records
 from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
-from worker.leases.claims import Claim
-from worker.leases.settlement import CallSummary
+from worker.leases.settlement import CallSummary, Claim
 from worker.observability.logs import add_context
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Slot

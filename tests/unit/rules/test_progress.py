@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.record_states import OtpState
-from worker.leases.claims import Claim
+from worker.leases.settlement import Claim
 from worker.rules.progress import OtpProgress, Progress
 
 SENT, ANSWERED, UNSENT = OtpState.SENT, OtpState.ANSWERED, OtpState.UNSENT

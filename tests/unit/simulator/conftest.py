@@ -8,7 +8,7 @@ from support.simulator.call_log import CallLog
 from support.simulator.server import running
 from support.simulator.simulation import WatchedSimulation
 
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, WorldSeed
 
 ENVIRONMENT = f"/v1/environments/{ENVIRONMENT_ID}"
 MEDIA = "application/vnd.pingidentity"

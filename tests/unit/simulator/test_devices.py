@@ -6,10 +6,9 @@ import re
 import pytest
 
 from worker.simulator.calls import ROUTES, Call
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 from worker.simulator.server import HANDLERS
 from worker.simulator.simulation import AccessTokens, TokenBucket
-from worker.simulator.world import Settings
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, Settings
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

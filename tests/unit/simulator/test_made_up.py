@@ -9,11 +9,18 @@ from dataclasses import asdict, replace
 import pytest
 
 from worker.intake import Hints, open_assignment, open_shipment
-from worker.simulator.box import SPECIAL, a_few_of_each, make_box
 from worker.simulator.oath import Verdict
-from worker.simulator.seeding import WorldSeed, add_to_world
-from worker.simulator.shipment import A_FEW_HOPELESS, MENDED_BY_FRESH_OTPS, Expected, PairRow, make_shipment
-from worker.simulator.world import Settings, World
+from worker.simulator.shipment import (
+    A_FEW_HOPELESS,
+    MENDED_BY_FRESH_OTPS,
+    SPECIAL,
+    Expected,
+    PairRow,
+    a_few_of_each,
+    make_box,
+    make_shipment,
+)
+from worker.simulator.world import Settings, World, WorldSeed, add_to_world
 
 NOW = 1_000_000_000.0
 

@@ -16,8 +16,8 @@ from support.processes.waiting import wait_until
 from typer.testing import CliRunner
 
 from worker.cli.simulator import simulator
-from worker.simulator.box import SPECIAL, make_box
-from worker.simulator.seeding import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
+from worker.simulator.shipment import SPECIAL, make_box
+from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 PROGRAM = "import typer; from worker.cli.simulator import simulator; typer.run(simulator)"
 

@@ -13,7 +13,7 @@ from support.simulator.settings import WatchedSettings
 from support.simulator.simulation import WatchedSimulation
 from unit.simulator.conftest import SECRET
 
-from worker.simulator.seeding import ENVIRONMENT_ID
+from worker.simulator.world import ENVIRONMENT_ID
 
 
 def order(visitor, kind, operation="activate"):

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from worker.database import combining
-from worker.database.combining import Combiner, LeaderLost
+from worker.leases import group_commit
+from worker.leases.group_commit import Combiner, LeaderLost
 
 # Seconds that something may take which happens at once.
 PATIENCE = 20.0
@@ -187,19 +187,19 @@ MUTANTS: dict[str, tuple[object, str, object, Callable[[Site], None]]] = {
         test_only_the_request_at_fault_fails,
     ),
     "takes the last to come first": (
-        combining,
+        group_commit,
         "deque",
         LastFirst,
         test_what_comes_while_a_request_is_under_way_goes_together_afterwards_in_its_order,
     ),
     "keeps in a child what waited in its parent": (
-        combining,
+        group_commit,
         "_COMBINERS",
         Forgetful(),
         test_a_child_process_begins_with_nothing_waiting,
     ),
     "does not wait": (
-        combining._Waiter,
+        group_commit._Waiter,
         "wait",
         lambda _: None,
         test_nobody_returns_before_the_request_has_taken_effect,
