@@ -1,4 +1,4 @@
-"""A backup is made while others work, put back elsewhere with its keys, and the work goes on from it; docs/restoring.md
+"""A backup is made while others work, put back elsewhere with its keys, and the work goes on from it; docs/operating.md
 says it in these steps."""
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ def test_a_dump_of_postgresql_is_put_back_with_its_keys_and_its_audit(desk, post
     assert desk.oathbulk("load", "shipment.csv", "--offline", **here).code == 0
     told = desk.oathbulk("db", "backup", "copy.dump", **here)
     assert told.code == 2
-    assert "Compose see docs/deployment.md, Backups): pg_dump --format=custom --file=FILE postgresql://" in told.stderr
+    assert "Compose see docs/operating.md, Back up): pg_dump --format=custom --file=FILE postgresql://" in told.stderr
     assert str(make_url(postgres_url).password) not in told.stderr
     dump = str(desk.folder / "copy.dump")
     # The command that was named, with a file of ours.
-    postgres_server.run_tool(*shlex.split(told.stderr.partition(" Backups): ")[2].replace("FILE", dump)))
+    postgres_server.run_tool(*shlex.split(told.stderr.partition(" Back up): ")[2].replace("FILE", dump)))
 
     with postgres_server.database() as restored_url:
         url = make_url(restored_url)

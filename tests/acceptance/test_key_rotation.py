@@ -1,4 +1,4 @@
-"""Keys are changed as docs/keys.md says it: while workers work, and on one machine; and what a wrong key costs."""
+"""Keys are changed as docs/operating.md says it: while workers work, and on one machine; and what a wrong key costs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the pages type is typed, in the order of the page, on a fresh home beside a simulated tenant; and what they show
-of the output is compared with what came. `support/pages/typed.py` says how a page marks both. The pages of
-docs/situations/ have a test of their own."""
+"""What the pages type is typed, in the order of the page or of its section, on a fresh home beside a simulated tenant;
+and what they show of the output is compared with what came. `support/pages/typed.py` says how a page marks both.
+docs/situations.md has a test of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from support.pages.places import Place, Situation, box, type_page
-from support.pages.reading import PAGES, find_blocks, read_page
+from support.pages.reading import PAGES, find_blocks, find_sections, read_page
 
 from worker.simulator.oath import hotp
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, PairRow, make_shipment
@@ -26,13 +26,11 @@ SECRET = bytes(range(20))
 # Pages of which some lines cannot be typed here, and why. What they say to `oathbulk` is read by its parser all the
 # same (unit/test_pages.py).
 ELSEWHERE = {
-    "README.md": "begins with a clone and an installation; quick-start.md and situations/ type the same commands",
-    "docs/deployment.md": "docker, keyring, openssl, and workers that run until they are ended",
+    "README.md": "begins with a clone and an installation; quick-start.md and situations.md type the same commands",
+    "docs/deployment.md": "pip, docker, sudo, workers that run until they are ended; unit/test_installing_page.py",
     "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
-    "docs/installing.md": "pip, pipx, uv, docker, sudo; unit/test_installing_page.py compares what it names",
     "docs/monitoring.md": "serves until Ctrl-C; integration/test_metrics.py reads it",
-    "docs/pausing.md": "a run that waits for the hours of a night; acceptance/test_hours_and_quotas.py",
-    "docs/upgrading.md": "git, docker, sudo, and two versions; integration/test_old_code.py",
+    "docs/operating.md#upgrade": "git, docker, sudo, and two versions; integration/test_old_code.py",
 }
 HUNDRED_DAYS = (
     "UPDATE record SET finalized_at = datetime(finalized_at, '-100 days') || '.000000'",
@@ -117,11 +115,11 @@ def restore_the_backup(place: Place) -> None:
 MENDABLE = make_shipment(12, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1))
 LOADED = {"oathbulk load july.csv --offline": 0}
 QUICK = {
-    "docs/doctor.md": Situation(
+    "docs/commands.md#doctor": Situation(
         make_shipment(2), LOADED, {"oathbulk doctor": lambda place: place.home.chmod(0o755)}, pairs="july.csv"
     ),
-    "docs/keys.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
-    "docs/preflight.md": Situation(
+    "docs/operating.md#keys": Situation(make_shipment(2), LOADED, pairs="july.csv"),
+    "docs/commands.md#check": Situation(
         make_shipment(12),
         on_the_way={"oathbulk load": lambda place: place.pingone.make_older(hours=21)},
         pairs="pallet-7.csv",
@@ -134,7 +132,7 @@ QUICK = {
     ),
 }
 THOROUGH = {
-    "docs/mending.md": Situation(
+    "docs/commands.md#mend": Situation(
         make_shipment(6, hopeless={"wrong_otp": 1}, seed=3),
         {"oathbulk run july.csv": 1, "oathbulk load august.csv --offline": 0},
         {
@@ -143,32 +141,42 @@ THOROUGH = {
             "oathbulk mend august": write_new_device_ids,
         },
     ),
-    "docs/first-morning.md": Situation(make_shipment(2), LOADED, pairs="july.csv"),
-    "docs/privacy.md": Situation(
+    "docs/operating.md#purge": Situation(
         make_shipment(6, hopeless={"locked": 1}),
         {"oathbulk run july.csv --accept user_not_found": 0, "oathbulk run june.csv --accept user_not_found": 1},
         {"oathbulk run july.csv": write_files_with_names, "oathbulk purge --older-than": let_a_hundred_days_pass},
     ),
-    "docs/restoring.md": Situation(
+    "docs/security.md#what-is-kept-about-people": Situation(
+        make_shipment(4),
+        {"oathbulk run july.csv --accept user_not_found": 0},
+        {"oathbulk run july.csv": write_files_with_names},
+    ),
+    "docs/operating.md#after-a-restore": Situation(
         make_shipment(6),
         {"oathbulk run july.csv --canary 2": 4},
         {"oathbulk db restored": restore_the_backup},
         pairs="july.csv",
     ),
-    "docs/simulator.md": Situation(
-        MENDABLE, on_the_way={"oathbulk mend pairs": lambda place: press_tokens_of(place, "pairs-left.csv")}
-    ),
-    "docs/undo.md": Situation(
+    "docs/commands.md#undo": Situation(
         box(),
         {"oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair --batch july --canary 4": 4},
     ),
 }
 
 
+def list_typing(page: str) -> set[str]:
+    """List what is typed at one time: a whole page; or each of its sections, where one of them has a situation of its
+    own."""
+    text = read_page(page)
+    sections = {f"{page}#{anchor}": section for anchor, section in find_sections(text).items() if anchor}
+    has_own = sections.keys() & (QUICK | THOROUGH).keys()
+    parts = sections if has_own else {page: text}
+    return {name for name, part in parts.items() if any(block.typed for block in find_blocks(part))}
+
+
 def test_every_page_that_types_something_is_typed_or_says_why_not() -> None:
-    typing = {page for page in PAGES if any(block.typed for block in find_blocks(read_page(page)))}
-    situations = {page for page in typing if page.startswith("docs/situations/")}
-    assert typing - situations == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
+    typing = set[str]().union(*(list_typing(page) for page in PAGES if page != "docs/situations.md"))
+    assert typing == QUICK.keys() | THOROUGH.keys() | ELSEWHERE.keys()
 
 
 @pytest.mark.parametrize("page", QUICK)

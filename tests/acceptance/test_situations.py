@@ -1,4 +1,4 @@
-"""The commands of docs/situations/, typed in the order of their page, against a tenant as the page describes it."""
+"""The commands of docs/situations.md, typed in the order of their section, against a tenant as it describes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.pages.places import Place, Situation, box, type_page
-from support.pages.reading import PAGES
+from support.pages.reading import find_blocks, find_sections, read_page
 
 from worker.simulator.oath import hotp
 from worker.simulator.shipment import Box, make_shipment
@@ -18,7 +18,7 @@ SECRET = bytes(range(20))
 
 pytestmark = pytest.mark.faults
 
-# The whole way by hand, as the page of seeds types it.
+# The whole way by hand, as the section of seeds types it.
 RUN = "oathbulk run box.pskc --key-file box.key --assign who.csv --import --pair"
 
 
@@ -73,11 +73,10 @@ def write_csv(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 SITUATIONS = {
-    "otp-pairs": Situation(make_shipment(10)),
-    "seed-file": Situation(box()),
-    "imported-already": Situation(box(imported_before=10)),
-    "paired-already": Situation(box(paired_before=8, active_before=2)),
-    "some-failed": Situation(
+    "i-have-otp-pairs": Situation(make_shipment(10)),
+    "i-have-a-file-of-seeds-and-its-key": Situation(box()),
+    "they-are-imported-or-paired-already": Situation(box(imported_before=5, paired_before=4, active_before=1)),
+    "some-failed-what-now": Situation(
         box(user_not_found=1, too_many_devices=1),
         {f"{RUN} --accept user_not_found --accept too_many_devices": 1},
         {
@@ -87,16 +86,18 @@ SITUATIONS = {
             "oathbulk mend july": mend_the_refused_rows,
         },
     ),
-    "wrong-file": Situation(box(), {f"{RUN} --canary 4": 4}),
+    "i-loaded-the-wrong-file": Situation(box(), {f"{RUN} --canary 4": 4}),
     "monday-morning": Situation(box(), {RUN: 0}),
 }
 
 
-def test_each_page_has_its_situation() -> None:
-    pages = [Path(page).stem for page in PAGES if page.startswith("docs/situations/")]
-    assert SITUATIONS.keys() == {*pages} - {"README"}
+def test_each_section_that_types_something_has_its_situation() -> None:
+    sections = find_sections(read_page("docs/situations.md"))
+    assert SITUATIONS.keys() == {
+        anchor for anchor, text in sections.items() if any(block.typed for block in find_blocks(text))
+    }
 
 
-@pytest.mark.parametrize("page", SITUATIONS)
-def test_each_command_of_the_page_does_what_it_says(page: str, tmp_path: Path) -> None:
-    type_page(f"docs/situations/{page}.md", SITUATIONS[page], tmp_path)
+@pytest.mark.parametrize("section", SITUATIONS)
+def test_each_command_of_the_section_does_what_it_says(section: str, tmp_path: Path) -> None:
+    type_page(f"docs/situations.md#{section}", SITUATIONS[section], tmp_path)

@@ -80,7 +80,7 @@ OPTIONS: list[Typed] = [
     ("export shipment -o out.csv --status done", {}, USAGE, "'--status' 'done' is not one of 'pending'"),
     ("replay shipment --reason bad_luck", {}, USAGE, "'--reason' 'bad_luck' is not one of"),
     ("report shipment -o out.html --format csv", {}, USAGE, "No such option: --format"),
-    ("simulator --set colour=red", {}, USAGE, "--set colour: no setting of the simulator; docs/simulator.md"),
+    ("simulator --set colour=red", {}, USAGE, "--set colour: no setting of the simulator; docs/deployment.md"),
     ("simulator --set failure_cont=5", {}, USAGE, "--set failure_cont: did you mean failure_count?"),
     ("simulator --set failure_count", {}, USAGE, "--set failure_count: must be NAME=VALUE"),
     (f"pause shipment --ticket {'x' * 201}", {}, USAGE, "--ticket is longer than 200 characters"),

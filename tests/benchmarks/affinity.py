@@ -1,4 +1,4 @@
-"""What it saves that a worker's threads are kept on one processor (docs/decisions/0011): slices with and without, in
+"""What it saves that a worker's threads are kept on one processor (docs/decisions/0002): slices with and without, in
 turn within one run, at a simulator without limits.
 
     python tests/benchmarks/affinity.py [--records N] [--slices N]

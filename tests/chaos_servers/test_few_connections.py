@@ -24,12 +24,12 @@ pytestmark = pytest.mark.faults
 
 MAX_CONNECTIONS = 20
 RECORDS = 150
-# What docs/sizing.md says for a server as small as this, with all of these processes.
+# What docs/deployment.md says for a server as small as this, with all of these processes.
 CONNECTIONS = 2
 # Commands that are typed at the same moment: more than there are connections left.
 BURST = 8
 METRICS = re.compile(r"http://\S+/metrics")
-# What docs/sizing.md says of each process.
+# What docs/deployment.md says of each process.
 MOST = {"worker": CONNECTIONS, "beat": 0, "flower": 0, "desk": CONNECTIONS, "metrics": 1, "status": 1}
 # Slow enough for everybody to be there while work goes on.
 STEADY = PATIENT | {"PINGONE_RATE": "30", "PINGONE_RATE_MAX": "30", "OATHBULK_DATABASE_CONNECTIONS": str(CONNECTIONS)}

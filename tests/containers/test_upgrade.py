@@ -1,4 +1,4 @@
-"""An installation of the version before is upgraded in the midst of a batch, and goes back, as docs/upgrading.md says
+"""An installation of the version before is upgraded in the midst of a batch, and goes back, as docs/operating.md says
 it. In a checkout without git's history the tests say why they cannot run."""
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_workers_of_the_version_before_go_on_beside_the_newer_schema(
 
 
 def upgrade(project: ComposeProject, engine: Engine) -> None:
-    """The lines of docs/upgrading.md, *The order*. The image of this checkout is built already: the batch is still at
+    """The lines of docs/operating.md, *Upgrade*. The image of this checkout is built already: the batch is still at
     work then, however long a build takes."""
     clear_files(project.folder)
     copy_files(PROJECT, project.folder)
@@ -91,7 +91,7 @@ def upgrade(project: ComposeProject, engine: Engine) -> None:
 
 
 def go_back(project: ComposeProject, commit: str) -> None:
-    """The lines of docs/upgrading.md, *Going back*."""
+    """The lines of docs/operating.md, *Going back*."""
     clear_files(project.folder)
     copy_commit(PROJECT, commit, project.folder)
     project.use_image(IMAGE)

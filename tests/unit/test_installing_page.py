@@ -1,4 +1,5 @@
-"""docs/installing.md and the Dockerfile name what is there: targets of make, locks, extras, units, files to copy."""
+"""Installing, in docs/deployment.md, and the Dockerfile name what is there: targets of make, locks, extras, units,
+files."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ import re
 import tomllib
 from pathlib import Path
 
+from support.pages.reading import read_page
 from support.processes.systemd_units import NAMES
 
 CHECKOUT = Path(__file__).parents[2]
-PAGE = (CHECKOUT / "docs" / "installing.md").read_text(encoding="utf-8")
+PAGE = read_page("docs/deployment.md#install")
 MAKEFILE = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
 LOCKS = {path.name for path in (CHECKOUT / ".ci" / "locks").iterdir()}

@@ -22,12 +22,11 @@ EXAMPLES = ("NNNN",)
 TARGETS = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 # Options in the text of pages that belong to other programs than ours.
 FOREIGN = {
-    "docs/decisions/0011-one-processor-a-worker.md": {"--all-tasks"},
-    "docs/deployment.md": {"--read_only", "--basic-auth", "--address", "--auth"},
-    "docs/installing.md": {"--no-index", "--build-arg"},
-    "docs/monitoring.md": {"--basic-auth"},
+    "docs/decisions/0002-threads-that-write-together.md": {"--all-tasks"},
+    "docs/deployment.md": {"--no-index", "--build-arg"},
+    "docs/monitoring.md": {"--read_only", "--basic-auth", "--address", "--auth"},
+    "docs/operating.md": {"--force", "--upgrade"},
     "docs/performance.md": {"--quick", "--only", "--sample"},
-    "docs/upgrading.md": {"--force", "--upgrade"},
 }
 
 
@@ -83,7 +82,7 @@ def test_what_is_not_understood_is_noticed() -> None:
     assert [bool(each) for each in told] == [True, True, True, False]
     assert not leads_somewhere("README.md", "docs/no-such-page.md")
     assert not leads_somewhere("README.md", "docs/README.md#no-such-heading")
-    assert leads_somewhere("docs/faq.md", "../README.md#when-not-to-use-it")
+    assert leads_somewhere("docs/desk.md", "../README.md#when-not-to-use-it")
     assert find_options("`--importt` and `--import=x`") - OPTIONS == {"--importt"}
 
 

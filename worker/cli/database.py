@@ -86,7 +86,7 @@ def _describe_lacking_heads(installation: Installation) -> str:
         if missing := audit.find_missing(connection, audit.read_noted_heads(path)):
             heads, are = count_things(len(missing), "head"), agree(len(missing), "is of a line", "are of lines")
             return (
-                f"{heads} in {path} {are} that this database lacks, so oathbulk audit ends with 1: docs/restoring.md "
+                f"{heads} in {path} {are} that this database lacks, so oathbulk audit ends with 1: docs/operating.md "
                 "says how to go on."
             )
     return ""

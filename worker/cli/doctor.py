@@ -301,7 +301,7 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
         return Finding("none runs now")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
-        cure = "end and start them, one by one: docs/upgrading.md"
+        cure = "end and start them, one by one: docs/operating.md"
         return fault(f"of another version than this command, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
     told = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"

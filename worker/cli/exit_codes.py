@@ -1,4 +1,4 @@
-"""The exit codes of the commands; docs/exit-codes.md says them to monitors and scripts."""
+"""The exit codes of the commands; docs/commands.md says them to monitors and scripts."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _read_settings(changes: dict[str, Any]) -> Settings:
     """Make the settings of a simulator from what differs from its defaults."""
     for name in changes.keys() - Settings.model_fields.keys():
         near = get_close_matches(name, Settings.model_fields, n=1)
-        cure = f"did you mean {near[0]}?" if near else "docs/simulator.md lists all"
+        cure = f"did you mean {near[0]}?" if near else "docs/deployment.md lists all"
         _fail(f"--set {name}: no setting of the simulator; {cure}", WRONG_USAGE)
     try:
         return Settings().with_changes(changes)

@@ -41,7 +41,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # With PYDANTIC_SETTINGS_DEBUG in the environment it logs every value, secrets too.
 logging.getLogger("pydantic_settings").disabled = True
 
-# The exit code of a process whose configuration is wrong; docs/exit-codes.md lists all.
+# The exit code of a process whose configuration is wrong; docs/commands.md lists all.
 UNUSABLE_SETUP = 3
 
 

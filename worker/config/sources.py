@@ -281,7 +281,7 @@ def _name_nearest(name: str, known: Collection[str]) -> str:
     by_end = {_cut_beginning(each): each for each in known}
     near = get_close_matches(_cut_beginning(name.removesuffix("_FILE")), by_end, n=1)
     suffix = "_FILE" if name.endswith("_FILE") else ""
-    cure = f"did you mean {by_end[near[0]]}{suffix}?" if near else "remove it (docs/settings.md lists all)"
+    cure = f"did you mean {by_end[near[0]]}{suffix}?" if near else "remove it (docs/deployment.md lists all)"
     return f"{name} is no setting; {cure}"
 
 

@@ -201,8 +201,8 @@ class Database:
         damaged."""
         if not self.is_sqlite:
             raise NotBackedUp(
-                "the database is PostgreSQL, which brings its own program (under Compose see docs/deployment.md, "
-                f"Backups): {postgresql.write_pg_dump(self.engine.url)}"
+                "the database is PostgreSQL, which brings its own program (under Compose see docs/operating.md, "
+                f"Back up): {postgresql.write_pg_dump(self.engine.url)}"
             )
         try:
             with self.reading() as connection:

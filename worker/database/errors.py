@@ -157,7 +157,7 @@ _RAISE = "raise {0} for this role, as in ALTER ROLE oathbulk SET {0} = '5min' (d
 _EXPLANATIONS = {
     TOO_MANY_CONNECTIONS: Explanation(
         "PostgreSQL has no connection left",
-        "lower OATHBULK_DATABASE_CONNECTIONS, start fewer workers or raise max_connections (see docs/sizing.md)",
+        "lower OATHBULK_DATABASE_CONNECTIONS, start fewer workers or raise max_connections (see docs/deployment.md)",
     ),
     READ_ONLY: TAKES_NO_WRITES,
     INSUFFICIENT_PRIVILEGE: Explanation(

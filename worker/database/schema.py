@@ -57,7 +57,7 @@ def refuse_newer(found: str | None) -> None:
     if found is not None and found > HEAD:
         raise SchemaOutdated(
             f"the database is at revision {found}, and this version knows {HEAD} at most: type commands with the later "
-            "version's oathbulk, or restore a backup from before its upgrade (docs/upgrading.md)"
+            "version's oathbulk, or restore a backup from before its upgrade (docs/operating.md)"
         )
 
 

@@ -10,7 +10,7 @@ def name_cure(extra: str) -> str:
 
     Without a command of pip: oathbulk is on no package index, so a name there may be that of somebody else's package.
     """
-    return f"install oathbulk again, as docs/installing.md says, with the extra `{extra}`"
+    return f"install oathbulk again, as docs/deployment.md says, with the extra `{extra}`"
 
 
 def can_serve() -> bool:

@@ -120,7 +120,7 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
         problem = HEADER_MISSING
     columns = "serial,otp1,otp2,user_id,device_id"
     cure = f"Put a header above the rows, separated by comma, semicolon or tab, such as: {columns}"
-    cure += "; if it is a vendor's file of seeds, say which, by --format. docs/formats.md tells what is read"
+    cure += "; if it is a vendor's file of seeds, say which, by --format. docs/files.md tells what is read"
     return problem, cure
 
 

@@ -8,7 +8,7 @@ the limit has risen; rarely, since a refusal costs what `Retry-After` asks for.
 
 What counts is what was sent on slots; a rate at which nobody sends finds no limit and climbs no further. Refusals of
 slots from before the last refusal are part of it. Times are in seconds of one clock, rates in requests a second. How
-this differs from others: docs/decisions/0010-finding-the-ceiling.md."""
+this differs from others: docs/decisions/0007-a-pace-in-redis.md."""
 
 from __future__ import annotations
 

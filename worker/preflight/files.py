@@ -123,7 +123,7 @@ def _count_presses(verdicts: Verdicts) -> list[Finding]:
     text = (
         f"HOTP tokens whose OTPs are made from their seeds: {behind}. PingOne's counter will be some numbers ahead of"
         " the token in the person's hand, and its first presses are refused: hand out how many to discard, see"
-        " docs/first-morning.md."
+        " docs/situations.md."
     )
     return [Finding("presses_to_discard", Level.NOTE, text, behind)]
 

@@ -2,7 +2,7 @@
 
 The threads of an interpreter take turns, so a second processor is no use to them. If they are spread over several, each
 turn wakes a thread on another processor, some sixty times a record, which takes a fifth of a worker's time
-(docs/decisions/0011). So they are kept on one: the one where the kernel puts a thread that is free to go anywhere,
+(docs/decisions/0002). So they are kept on one: the one where the kernel puts a thread that is free to go anywhere,
 which is one with room."""
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ have a column twice.
 The hand-out is a CSV for who gives tokens to people, with what each has to do before the first sign-on. OTPs that were
 made from a seed went out on behalf of a HOTP token, which knows nothing of it: PingOne's counter is ahead of the one in
 the token by as many, and a server looks only forward (RFC 4226 section 7.2). So the token has to be pressed beyond them
-first. docs/first-morning.md tells it to a help desk."""
+first. docs/situations.md tells it to a help desk."""
 
 from __future__ import annotations
 

@@ -38,8 +38,23 @@ class Block:
 
 
 def read_page(page: str) -> str:
-    """Read the text of a page, by its path in the checkout."""
-    return (CHECKOUT / page).read_text(encoding="utf-8")
+    """Read the text of a page, by its path in the checkout; or of a section, by the anchor of its heading behind the
+    path, as `docs/commands.md#doctor`."""
+    path, _, anchor = page.partition("#")
+    text = (CHECKOUT / path).read_text(encoding="utf-8")
+    return find_sections(text)[anchor] if anchor else text
+
+
+def find_sections(text: str) -> dict[str, str]:
+    """Find the sections of a page by the anchors of their headings (`##`), in their order; under an empty name, what
+    stands before the first."""
+    sections, is_outside, name = {"": ""}, True, ""
+    for line in text.splitlines(keepends=True):
+        is_outside ^= _FENCE.match(line.rstrip("\n")) is not None
+        if is_outside and line.startswith("## "):
+            (name,) = find_anchors(line)
+        sections[name] = sections.get(name, "") + line
+    return sections
 
 
 def find_blocks(text: str) -> list[Block]:

@@ -52,7 +52,7 @@ def test_all_that_are_mistyped_are_named_at_once(home: Path, monkeypatch: pytest
     monkeypatch.setenv("OATHBULK_XYZZY", "1")
     monkeypatch.setenv("PINGONE_RAET", "1")
     assert refuse() == (
-        "OATHBULK_XYZZY is no setting; remove it (docs/settings.md lists all); "
+        "OATHBULK_XYZZY is no setting; remove it (docs/deployment.md lists all); "
         "PINGONE_RAET is no setting; did you mean PINGONE_RATE?"
     )
 
@@ -80,7 +80,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_let_be(
         ),
         (
             "[environments.prod]\nOATHBULK_ACTOR = 3\n",
-            ", section [environments.prod]: OATHBULK_ACTOR is no setting; remove it (docs/settings.md lists all)",
+            ", section [environments.prod]: OATHBULK_ACTOR is no setting; remove it (docs/deployment.md lists all)",
         ),
         ("environments = [\n", " cannot be read: Invalid value (at end of document)"),
     ],

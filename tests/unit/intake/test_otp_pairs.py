@@ -28,7 +28,7 @@ def test_a_text_that_is_no_shipment_is_told_what_one_begins_with(line: str) -> N
     with pytest.raises(UnusableFile, match="no header follows") as caught:
         read_lines(*text)
     assert "serial,otp1,otp2,user_id,device_id" in caught.value.cure
-    assert "docs/formats.md" in caught.value.cure
+    assert "docs/files.md" in caught.value.cure
     assert "Delete" not in caught.value.cure
 
 

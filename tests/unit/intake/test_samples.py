@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from support.data.seed_files import NOON, SAMPLES, SECRETS, check, find_quoted, hotp, read, totp
 
-from worker.intake import Hints, Row, RowError, UnusableFile, files, formats, open_shipment, tokens
+from worker.intake import Hints, Row, RowError, UnusableFile, formats, open_shipment
 from worker.intake.files import OpenFile
 from worker.intake.formats import FORMATS, OtherFormat, choose_format, open_table
 from worker.vault.otps import Secret, Seed
@@ -265,7 +264,7 @@ def test_a_csv_with_our_header_is_one_of_otp_pairs_whatever_else_is_in_it(text: 
 
 
 def test_every_format_has_samples_and_a_line_in_its_page() -> None:
-    page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    page = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
     assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
     assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
 
@@ -278,13 +277,13 @@ def test_every_format_has_samples_and_a_line_in_its_page() -> None:
     ],
 )
 def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: Path, shown: int, text: str) -> None:
-    page = (SAMPLES.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    page = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
     code = textwrap.dedent(page.split("```python\n")[shown + 1].split("   ```\n")[0])
-    names: dict[str, Any] = vars(formats) | vars(files) | vars(tokens) | {"json": json}
     if shown == 0:
-        acme = eval(code, names)
+        acme = eval(code, {**vars(formats)})
     else:
-        exec(code, names)
+        # The imports are on the page too.
+        exec(code, names := dict[str, Any]())
         acme = OtherFormat("acme", "Acme", names["is_acme_lines"], names["read_acme_lines"])
     path = tmp_path / "acme.txt"
     path.write_text(text)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 from support.data.heard import Heard
+from support.pages.reading import read_page
 
 from models.row_fault import RowFault
 from worker.batches.people import find_all
@@ -402,6 +403,6 @@ def test_each_finding_has_its_line_on_the_page() -> None:
     for module in (ROOT / "worker" / "preflight").glob("*.py"):
         found.update(re.findall(r'(?:Finding|name_tokens|doubt)\(\s*(?:\w+, )?"([a-z_]+)"', module.read_text()))
     found.update(tenant.TOKEN_TEXTS, tenant.DEVICE_TEXTS, tenant.PERSON_TEXTS)
-    page = (ROOT / "docs" / "preflight.md").read_text()
+    page = read_page("docs/commands.md#check")
     assert len(found) > 30
     assert {name for name in found if f"`{name}`" not in page} == set()
