@@ -465,7 +465,7 @@ def test_a_database_that_a_later_version_has_upgraded_is_left_alone_and_told_so(
     schema.upgrade(empty)
     with empty.writing() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    told = rf"^the database is at revision 9999, and this version knows {HEAD} at most: .*\(docs/upgrading\.md\)$"
+    told = rf"^the database is at revision 9999, and this version knows {HEAD} at most: .*\(docs/operating\.md\)$"
     for act in (schema.ensure_current, schema.upgrade):
         with pytest.raises(schema.SchemaOutdated, match=told):
             act(empty)

@@ -151,7 +151,7 @@ def test_a_worker_of_another_version_is_named_and_so_is_one_that_does_not_say() 
     found = check_workers(Fleet([WELL, other, silent]), "1.0")
     assert found.state is State.FAULT
     assert found.detail == "of another version than this command, 1.0: host:4 (0.9), host:5 (older)"
-    assert "upgrading" in found.cure
+    assert "docs/operating.md" in found.cure
 
 
 def test_a_worker_that_ended_since_it_fails_alone_is_named_first() -> None:
