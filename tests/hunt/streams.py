@@ -23,6 +23,7 @@ from models.record_states import OtpState
 from worker.config.settings import Settings
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown
 from worker.pingone.wire import Request
+from worker.rules.breaker import Thresholds
 
 RECORDS = 40
 WORKERS = 3
@@ -230,7 +231,8 @@ def worst(begin: int, count: int) -> tuple[int, int]:
         scenario = StreamScenario(seed, is_trial=seed % 4 == 0)
         scenario.play()
         active = sum(device.is_active for device in scenario.pingone.devices.values())
-        allowed = 6 if scenario._is_trial and not active else scenario.settings.tuning.breaker["spent"] + active
+        threshold = Thresholds(**scenario.settings.tuning.breaker).spent
+        allowed = 6 if scenario._is_trial and not active else threshold + active
         # Each worker may have one on its way, and send one more before another has judged what ended.
         if scenario.spent > allowed + 2 * WORKERS:
             raise Broken(f"stream {seed} spent {scenario.spent} OTPs, and {active} devices became active")
