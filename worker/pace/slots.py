@@ -245,7 +245,8 @@ def call_patiently(call: Callable[[], T], tries: int = 5) -> T:
 
 class Reservations:
     """Reserves slots for one process, and reports its answers with each reservation. Thread-safe: threads queue here,
-    and not for slots of their own that were given out long before they are due.
+    and not for slots of their own that were given out long before they are due. Who is the first asks for all who wait
+    behind it.
 
     `ahead`: seconds before it is due in which a slot is given out. `clock` is the process' monotonic one, in
     seconds."""
@@ -262,6 +263,9 @@ class Reservations:
         self._holds, self._rate, self._spacing = holds, rate, spacing
         self._ahead, self._sleep, self._clock = ahead, sleep, clock
         self._queue, self._counting = threading.Lock(), threading.Lock()
+        # Threads in the queue, and slots that were reserved for those behind the first.
+        self._waiting = 0
+        self._reserved = deque[Slot]()
         # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
         self._answers = self._last = self._since = 0
 
@@ -269,34 +273,55 @@ class Reservations:
         """Reserve the fleet's next slot as soon as it is due within `ahead` seconds; return it and the seconds until it
         is due. Raises SlotTooFar where that is more than `furthest` seconds away; redis.RedisError."""
         until = self._clock() + furthest
-        if not self._queue.acquire(timeout=furthest):
-            raise SlotTooFar(furthest)
+        with self._counting:
+            self._waiting += 1
         try:
-            while not (reservation := self._ask_for_slot(until - self._clock())).is_reserved:
-                wait = reservation.wait / MICROSECONDS
-                if wait > until - self._clock():
+            if not self._queue.acquire(timeout=furthest):
+                raise SlotTooFar(furthest)
+            try:
+                slot = self._take_slot(until)
+            finally:
+                self._queue.release()
+        finally:
+            with self._counting:
+                self._waiting -= 1
+        wait = max(slot.due - self._clock(), 0.0)
+        self._spacing.note_slot(slot.at / MICROSECONDS, 1 / slot.rate, is_crowded=wait > 0)
+        return slot, wait
+
+    def _take_slot(self, until: float) -> Slot:
+        """Take a slot that was reserved for this thread, or ask for one until it is due soon. Raises SlotTooFar,
+        redis.RedisError."""
+        # Those of threads that waited no longer may be old.
+        while self._reserved and self._reserved[0].due < self._clock() - self._ahead:
+            self._reserved.popleft()
+        while not self._reserved:
+            found = self._ask_for_slots(until - self._clock())
+            wait, interval = found.wait / MICROSECONDS, found.interval / MICROSECONDS
+            due = self._clock() + wait
+            self._reserved.extend(
+                Slot(found.slot + number * found.interval, 1 / interval, due + number * interval)
+                for number in range(found.reserved)
+            )
+            if not found.reserved:
+                if due > until:
                     raise SlotTooFar(wait)
                 self._sleep(wait - self._ahead / 2)
-        finally:
-            self._queue.release()
-        slot, interval = reservation.slot / MICROSECONDS, reservation.interval / MICROSECONDS
-        self._spacing.note_slot(slot, interval, is_crowded=reservation.wait > 0)
-        wait = reservation.wait / MICROSECONDS
-        return Slot(reservation.slot, 1 / interval, self._clock() + wait), wait
+        return self._reserved.popleft()
 
-    def _ask_for_slot(self, furthest: float) -> Reservation:
-        """Ask Redis for a slot that is due soon. Where it has no state, write one first. Raises SlotTooFar where it has
-        been wiped again."""
+    def _ask_for_slots(self, furthest: float) -> Reservation:
+        """Ask Redis for the slots that are due soon, one for each thread in the queue. Where it has no state, write one
+        first. Raises SlotTooFar where it has been wiped again."""
         soon = max(min(furthest, self._ahead), 0.0)
-        reservation = self._ask(soon)
-        if reservation is None:
+        found = self._ask(soon, self._waiting)
+        if found is None:
             self._rate.change()
-            reservation = self._ask(soon)
-        if reservation is None:
+            found = self._ask(soon, self._waiting)
+        if found is None:
             raise SlotTooFar(0.0)
-        if reservation.is_review_due:
+        if found.is_review_due:
             self._rate.review()
-        return reservation
+        return found
 
     def add_answer(self, slot: Slot) -> None:
         """Count an answer to the request of this slot, to be reported with the next reservation; not where the slot is
@@ -308,22 +333,22 @@ class Reservations:
 
     def report_answers(self) -> None:
         """Tell Redis of the answers so far, and hear of holds, without a slot. Raises redis.RedisError."""
-        self._ask(None)
+        self._ask(0.0, 0)
 
-    def _ask(self, furthest: float | None) -> Reservation | None:
-        """Ask Redis for a slot that is no further away than so many seconds, or for none, and pass on the answers so
-        far; None if it has no state."""
+    def _ask(self, furthest: float, most: int) -> Reservation | None:
+        """Ask Redis for so many slots that are no further away than so many seconds, and pass on the answers so far;
+        None if it has no state."""
         with self._counting:
             answers, self._answers = self._answers, 0
             last = self._last
-        reservation = self._holds.reserve(furthest, answers, last)
-        if reservation is None:
+        found = self._holds.reserve(furthest, most, answers, last)
+        if found is None:
             return None
         with self._counting:
-            if reservation.counted_since != self._since:
+            if found.counted_since != self._since:
                 # The rate has changed: the answers so far tell nothing of the new one.
-                self._since, self._answers, self._last = reservation.counted_since, 0, 0
-        return reservation
+                self._since, self._answers, self._last = found.counted_since, 0, 0
+        return found
 
 
 class Holds:
@@ -402,11 +427,11 @@ class Holds:
         """End the hold of the whole fleet. Raises redis.RedisError."""
         self.note_lifting(self._state.lift())
 
-    def reserve(self, furthest: float | None, answers: int, last: int) -> Reservation | None:
-        """Ask for a slot, or for none, tell Redis of a hold that it may have forgotten, and hear of the holds that it
-        knows; None if it has no state. Raises redis.RedisError."""
+    def reserve(self, furthest: float, most: int, answers: int, last: int) -> Reservation | None:
+        """Ask for slots, tell Redis of a hold that it may have forgotten, and hear of the holds that it knows; None if
+        it has no state. Raises redis.RedisError."""
         left = self.fleet_left
-        found = self._state.reserve(furthest, left, answers, last, self._why if left else "", self._last_lifting)
+        found = self._state.reserve(furthest, most, left, answers, last, self._why if left else "", self._last_lifting)
         if found is not None:
             with self._lock:
                 self._heard_until, self._heard_at = found.held_until, self._clock()

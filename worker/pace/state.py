@@ -87,12 +87,12 @@ end
 """
 )
 
-# Reserves a slot, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
+# Reserves slots, by the generic cell rate algorithm (GCRA) without a burst: slots lie an interval apart, and none is
 # saved up while nobody asks.
 #
 # ARGV after the bounds: the hold from now on (0 = none), its reason, and the last lifting that the process has heard
 # of; the number of answers that came since its last reservation, the last of their slots, and the process that had them
-# (empty where Redis was told of that a moment ago); then how far away the slot may be, -1 where none is asked for.
+# (empty where Redis was told of that a moment ago); then how far away slots may be, and how many.
 #
 # A hold that comes with a reservation is one that Redis may have forgotten. It counts only if none is in force, for
 # repeated each time it would move by the time that the message takes; and not if a person has lifted it since. An
@@ -137,15 +137,16 @@ if hold > 0 and held_until <= now and (lifted == 0 or lifted == tonumber(ARGV[5]
   end
 end
 local slot = math.max(now, next_at, held_until)
-local is_reserved = slot - now <= tonumber(ARGV[9])
-if is_reserved then
-  for _, part in ipairs({'next_at', string.format('%.0f', slot + interval),
-    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + 1)}) do
+local reserved = math.floor((now + tonumber(ARGV[9]) - slot) / interval) + 1
+reserved = math.max(math.min(reserved, tonumber(ARGV[10])), 0)
+if reserved > 0 then
+  for _, part in ipairs({'next_at', string.format('%.0f', slot + reserved * interval),
+    'slots', string.format('%.0f', (tonumber(state[8] or 0) or 0) + reserved)}) do
     table.insert(written, part)
   end
 end
 if #written > 0 then redis.call('HSET', KEYS[1], unpack(written)) end
-return {held_until, interval, since, last >= look_from and 1 or 0, lifted, is_reserved and 1 or 0, slot, slot - now}
+return {held_until, interval, since, last >= look_from and 1 or 0, lifted, reserved, slot, slot - now}
 """
 )
 
@@ -245,7 +246,7 @@ return 1
 
 
 class Reservation(NamedTuple):
-    """What Redis answers to a process that asks for a slot, or for none. Times are in microseconds."""
+    """What Redis answers to a process that asks for slots, or for none. Times are in microseconds."""
 
     # Until when the fleet holds.
     held_until: int
@@ -257,9 +258,9 @@ class Reservation(NamedTuple):
     is_review_due: int
     # When a person lifted a hold last, 0 for never.
     last_lifting: int
-    # 1 if the slot is reserved, 0 where it is too far away.
-    is_reserved: int
-    # When the slot is due.
+    # How many slots are reserved, an interval apart: fewer than were asked for where the others are too far away.
+    reserved: int
+    # When the first is due, reserved or not.
     slot: int
     # How far away it is.
     wait: int
@@ -327,19 +328,18 @@ class PaceState:
         )
 
     def reserve(
-        self, furthest: float | None, hold: float, answers: int, last: int, why: str = "", last_lifting: int = 0
+        self, furthest: float, most: int, hold: float, answers: int, last: int, why: str = "", last_lifting: int = 0
     ) -> Reservation | None:
-        """Reserve the next slot if it is no more than `furthest` seconds away, none where that is None; report answers,
-        and tell of a hold that Redis may have forgotten. None: Redis has no state of this license, or none that can be
-        true.
+        """Reserve up to so many slots that are no more than `furthest` seconds away; report answers, and tell of a hold
+        that Redis may have forgotten. None: Redis has no state of this license, or none that can be true.
 
         `answers` have come since the last reservation, and `last`, in microseconds, is the last of their slots. `hold`
         is in seconds, 0 for none; `why` is its reason, and `last_lifting` when a person lifted a hold last, as far as
         this process has heard."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
         process = self._process if answers and self._is_time_to_tell_of_delivery() else ""
-        asked = -1 if furthest is None else int(furthest * MICROSECONDS)
-        found = self._reserve(keys=self._keys, args=[*self._bounds, *held, answers, last, process, asked])
+        asked = int(furthest * MICROSECONDS), most
+        found = self._reserve(keys=self._keys, args=[*self._bounds, *held, answers, last, process, *asked])
         return Reservation(*found) if found else None
 
     def _is_time_to_tell_of_delivery(self) -> bool:

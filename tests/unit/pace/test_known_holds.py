@@ -26,8 +26,8 @@ class State:
         self._reach()
         return self.is_alone, self.last_lifting
 
-    def reserve(self, furthest: float | None, *_: object) -> Reservation:
-        return Reservation(self.held_until, 1000, 0, 0, self.last_lifting, is_reserved=0, slot=0, wait=0)
+    def reserve(self, furthest: float, *_: object) -> Reservation:
+        return Reservation(self.held_until, 1000, 0, 0, self.last_lifting, reserved=0, slot=0, wait=0)
 
     def read_held_until(self) -> int:
         self.reads += 1
@@ -98,7 +98,7 @@ def test_what_was_heard_just_now_decides_and_later_it_is_asked_for(
     holds: Holds, state: State, now: list[float]
 ) -> None:
     state.held_until = 500
-    holds.reserve(None, 0, 0)
+    holds.reserve(0.0, 0, 0, 0)
     assert (holds.is_held_past(499), holds.is_held_past(500), state.reads) == (True, False, 0)
     now[0] += 1.1 * RECENT
     assert (holds.is_held_past(499), state.reads) == (True, 1)
@@ -133,7 +133,7 @@ def test_after_a_hold_no_slot_from_before_is_taken(
     spare_slots.add(SLOT)
     if is_heard:
         state.held_until = SLOT.at + 1
-        holds.reserve(None, 0, 0)
+        holds.reserve(0.0, 0, 0, 0)
     else:
         holds.hold(0.2, "")
     now[0] += 0.3
@@ -146,7 +146,7 @@ def test_a_hold_that_was_over_before_is_none(
     now[0] = 990.0
     state.held_until = SLOT.at - 1
     holds.hold(5, "")
-    holds.reserve(None, 0, 0)
+    holds.reserve(0.0, 0, 0, 0)
     now[0] = 1000.0
     spare_slots.add(SLOT)
     assert spare_slots.take() == SLOT

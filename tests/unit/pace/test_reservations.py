@@ -64,9 +64,9 @@ def test_each_answer_is_told_once_and_none_of_a_former_rate(
     told = list[tuple[int, int]]()
     reserve = pace._holds.reserve
 
-    def telling(furthest: Any, answers: int, last: int) -> Any:
+    def telling(furthest: float, most: int, answers: int, last: int) -> Any:
         told.append((answers, last))
-        return reserve(furthest, answers, last)
+        return reserve(furthest, most, answers, last)
 
     monkeypatch.setattr(pace._holds, "reserve", telling)
     for number in (0, 2, 1):
