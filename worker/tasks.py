@@ -16,8 +16,7 @@ from worker.config.settings import ONLY_BATCH
 from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
 from worker.process import affinity, broker
-from worker.process.start_check import AwayLines, end_if_unfit, end_if_unusable
-from worker.process.worker_parts import WorkerParts
+from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable
 from worker.records import DeadLettered
 
 # The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.

@@ -22,7 +22,7 @@ from worker.database.errors import explain, is_away
 from worker.database.postgresql import OtherEncoding
 from worker.installation.installation import Installation
 from worker.process.parts import Parts
-from worker.process.start_check import find_fault
+from worker.process.worker_parts import find_fault
 
 RENAME = text("UPDATE alembic_version SET version_num = version_num")
 

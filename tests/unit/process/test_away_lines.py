@@ -8,7 +8,7 @@ import sys
 import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from worker.process.start_check import AwayLines
+from worker.process.worker_parts import AwayLines
 
 
 def failed(error: Exception) -> logging.LogRecord:
