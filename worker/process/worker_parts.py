@@ -1,6 +1,7 @@
-"""The parts that only a worker and its ticks have: leases, activations, the dispatcher, and the upkeep of batches. A worker
-that is being started and could do no work ends, with one line that names the cure: where its database takes nothing
-from it, and where others work and it could not, which each new attempt would cost an OTP to find out. Where the
+"""The parts that only a worker and its ticks have: leases, activations, the dispatcher, and the upkeep of batches.
+
+A worker that is being started and could do no work ends, with one line that names the cure: where its database takes
+nothing from it, and where others work and it could not, which each new attempt would cost an OTP to find out. Where the
 database is away later, a line a minute says so."""
 
 from __future__ import annotations
