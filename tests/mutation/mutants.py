@@ -49,7 +49,8 @@ class Mutant:
 
 def draw_mutants(tree: Path, count: int, seed: int) -> list[Mutant]:
     """Draw so many mutants of the packages, as many of each kind as there are places for it, more or less."""
-    paths = [path for package in PACKAGES for path in sorted((tree / "worker" / package).rglob("*.py"))]
+    patterns = [pattern for package in PACKAGES for pattern in (f"{package}.py", f"{package}/**/*.py")]
+    paths = sorted(path for pattern in patterns for path in (tree / "worker").glob(pattern))
     places = sorted(mutant for path in paths for mutant in _find_places(path, str(path.relative_to(tree))))
     # Not two of one line: they tell little more than one.
     by_line = {(mutant.path, mutant.line): mutant for mutant in random.Random(seed).sample(places, len(places))}
