@@ -275,16 +275,17 @@ class Reservations:
         until = self._clock() + furthest
         with self._counting:
             self._waiting += 1
+        is_first = self._queue.acquire(timeout=furthest)
         try:
-            if not self._queue.acquire(timeout=furthest):
+            if not is_first:
                 raise SlotTooFar(furthest)
-            try:
-                slot = self._take_slot(until)
-            finally:
-                self._queue.release()
+            slot = self._take_slot(until)
         finally:
+            # Before the next thread asks, or it would ask for this one too.
             with self._counting:
                 self._waiting -= 1
+            if is_first:
+                self._queue.release()
         wait = max(slot.due - self._clock(), 0.0)
         self._spacing.note_slot(slot.at / MICROSECONDS, 1 / slot.rate, is_crowded=wait > 0)
         return slot, wait
@@ -292,8 +293,8 @@ class Reservations:
     def _take_slot(self, until: float) -> Slot:
         """Take a slot that was reserved for this thread, or ask for one until it is due soon. Raises SlotTooFar,
         redis.RedisError."""
-        # Those of threads that waited no longer may be old.
-        while self._reserved and self._reserved[0].due < self._clock() - self._ahead:
+        # Those of threads that waited no longer may be old, or from before a hold.
+        while self._reserved and self._is_lost(self._reserved[0]):
             self._reserved.popleft()
         while not self._reserved:
             found = self._ask_for_slots(until - self._clock())
@@ -308,6 +309,9 @@ class Reservations:
                     raise SlotTooFar(wait)
                 self._sleep(wait - self._ahead / 2)
         return self._reserved.popleft()
+
+    def _is_lost(self, slot: Slot) -> bool:
+        return slot.due < self._clock() - self._ahead or self._holds.has_hold_after(slot.at, slot.due)
 
     def _ask_for_slots(self, furthest: float) -> Reservation:
         """Ask Redis for the slots that are due soon, one for each thread in the queue. Where it has no state, write one

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
+from support.processes.waiting import wait_until
 
 from worker.pace.errors import PaceOutOfReach
 from worker.pace.search import restart_counting
@@ -54,6 +56,40 @@ def test_the_thread_that_hears_of_enough_answers_reviews_the_rate(
     client.hset("oathbulk:pace-3:made-up-license", "look_from", 0)
     pace.wait()
     assert len(reviews) == 1
+
+
+def test_who_is_first_asks_for_those_behind_it_and_for_nobody_else(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace, asked = make_pace(client), list[int]()
+    pace.wait()
+    reservations = pace._reservations
+    reserve, is_full = pace._holds.reserve, threading.Event()
+
+    def reserving(furthest: float, most: int, answers: int, last: int) -> Any:
+        asked.append(most)
+        # Only the first waits for the others to be behind it.
+        assert len(asked) > 1 or is_full.wait(30)
+        return reserve(furthest, most, answers, last)
+
+    monkeypatch.setattr(pace._holds, "reserve", reserving)
+    with ThreadPoolExecutor(THREADS) as threads:
+        asking = [threads.submit(pace.wait) for _ in range(THREADS)]
+        wait_until(lambda: reservations._waiting == THREADS, 30, "all are in the queue")
+        is_full.set()
+        assert len({future.result().at for future in asking}) == THREADS
+    # The first asked for those who were there by then, the second for the others.
+    assert len(asked) <= 2
+    assert sum(asked) == THREADS
+    assert (reservations._waiting, list(reservations._reserved)) == (0, [])
+
+
+def test_a_slot_that_nobody_took_is_lost_with_a_hold(client: redis.Redis) -> None:
+    pace = make_pace(client)
+    slot = pace.wait()
+    pace._reservations._reserved.append(slot)
+    pace.hold(0.001)
+    assert pace.wait().at > slot.at
 
 
 def test_each_answer_is_told_once_and_none_of_a_former_rate(
