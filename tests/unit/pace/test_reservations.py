@@ -84,6 +84,24 @@ def test_who_is_first_asks_for_those_behind_it_and_for_nobody_else(
     assert (reservations._waiting, list(reservations._reserved)) == (0, [])
 
 
+def test_who_has_its_slot_is_not_counted_any_more_when_the_next_may_ask(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace, counted = make_pace(client), list[int]()
+    reservations = pace._reservations
+
+    class Queue:
+        def acquire(self, *, timeout: float) -> bool:
+            return True
+
+        def release(self) -> None:
+            counted.append(reservations._waiting)
+
+    monkeypatch.setattr(reservations, "_queue", Queue())
+    pace.wait()
+    assert counted == [0]
+
+
 def test_a_slot_that_nobody_took_is_lost_with_a_hold(client: redis.Redis) -> None:
     pace = make_pace(client)
     slot = pace.wait()
