@@ -38,8 +38,8 @@ POLICY |= {"oathToken": {"enabled": True, "otp": {"failure": {"count": 7}}}}
 
 class WholeWayStandIn:
     """Serves a tenant in threads of its own while it is entered. The answer to the first call of each kind in `loses`
-    gets lost, and of all calls one of every `loses_every`, after it was done. `is_inventory_apart`: only the
-    application that imports may touch the inventory."""
+    gets lost, the next one of that kind arrives, and of those after it one of every `loses_every` calls is lost, after
+    it was done. `is_inventory_apart`: only the application that imports may touch the inventory."""
 
     def __init__(
         self, tenant: BoxTenant, *, loses: Collection[str], loses_every: int, is_inventory_apart: bool = False
@@ -47,6 +47,7 @@ class WholeWayStandIn:
         self.tenant = tenant
         self.is_inventory_apart = is_inventory_apart
         self.lost: list[str] = []
+        self._answered: set[str] = set()
         self._loses, self._loses_every = loses, loses_every
         self._calls = 0
         self.lock = threading.Lock()
@@ -84,9 +85,11 @@ class WholeWayStandIn:
         """Count a call, and say whether its answer gets lost."""
         self._calls += 1
         is_first = kind in self._loses and kind not in self.lost
-        is_lost = is_first or self._calls % self._loses_every == 0
+        is_lost = is_first or (kind in self._answered and self._calls % self._loses_every == 0)
         if is_lost:
             self.lost.append(kind)
+        else:
+            self._answered.add(kind)
         return is_lost
 
 
