@@ -39,7 +39,7 @@ class Process:
             except SlotTooFar:
                 time.sleep(0.05)
                 continue
-            self.pace.wait_to_leave()
+            self.pace.wait_to_leave(slot)
             self.sent_at.append(time.monotonic())
             self.pace.report_answer(slot)
 

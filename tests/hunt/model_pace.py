@@ -46,7 +46,7 @@ class ModelPace:
     def give_back(self, slot: Slot) -> None:
         self._spare = slot
 
-    def wait_to_leave(self) -> None:
+    def wait_to_leave(self, slot: Slot) -> None:
         """Here nothing bunches."""
 
     def report_answer(self, slot: Slot) -> None:

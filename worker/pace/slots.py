@@ -48,17 +48,9 @@ MOST_KEPT = 16
 AHEAD = 0.1
 # Requests that may leave at once.
 AT_ONCE = 3
-# The part of their distance at which the requests behind those leave: a little faster than their slots, so that they do
-# not lag for ever, and not above the limit, for the rate is kept below it by as little.
+# The part of the slots' distance at which the requests behind those leave: a little faster than their slots, so that
+# they do not lag for ever, and not above the limit, for the rate is kept below it by as little.
 CATCHING_UP = 0.995
-# What the newest slot counts for in the mean of how far apart they are, once there were many.
-WEIGHT = 0.05
-# The newest slot counts for no more than this multiple of the mean: a hold between two slots is no distance.
-LONGEST = 5.0
-# Seconds. A slot that lies so much before the last one was given out by a Redis whose clock was set back.
-SET_BACK = 60.0
-# The smallest distance, in intervals of the fleet: the mean swings about 1 in a process that has all slots.
-LEAST = 0.8
 
 # Makes another search of the present one and of what Redis says.
 Change = Callable[[Search, Reading], Search]
@@ -114,7 +106,7 @@ class Pace:
         self._spacing = Spacing(sleep, clock)
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
         self._rate = Rate(state, self._holds, rate, highest, recall)
-        self._reservations = Reservations(self._holds, self._rate, self._spacing, ahead, sleep, clock)
+        self._reservations = Reservations(self._holds, self._rate, ahead, sleep, clock)
         self._spare_slots = SpareSlots(self._holds, clock)
         self._log_interval = LogInterval(clock=clock)
 
@@ -154,9 +146,9 @@ class Pace:
         """Give back an unused slot: whoever waits next in this process takes it, if that is soon."""
         self._spare_slots.add(slot)
 
-    def wait_to_leave(self) -> None:
-        """Sleep, right before a request leaves, until it is no closer to the last one than their slots were."""
-        self._spacing.wait_to_leave()
+    def wait_to_leave(self, slot: Slot) -> None:
+        """Sleep, right before the request of this slot leaves, until it is no closer to the last one than slots are."""
+        self._spacing.wait_to_leave(1 / slot.rate)
 
     def report_answer(self, slot: Slot) -> None:
         """Note that the request of this slot was let through; the next reservation tells Redis."""
@@ -255,12 +247,11 @@ class Reservations:
         self,
         holds: Holds,
         rate: Rate,
-        spacing: Spacing,
         ahead: float,
         sleep: Callable[[float], None],
         clock: Callable[[], float],
     ) -> None:
-        self._holds, self._rate, self._spacing = holds, rate, spacing
+        self._holds, self._rate = holds, rate
         self._ahead, self._sleep, self._clock = ahead, sleep, clock
         self._queue, self._counting = threading.Lock(), threading.Lock()
         # Threads in the queue, and slots that were reserved for those behind the first.
@@ -286,9 +277,7 @@ class Reservations:
                 self._waiting -= 1
             if is_first:
                 self._queue.release()
-        wait = max(slot.due - self._clock(), 0.0)
-        self._spacing.note_slot(slot.at / MICROSECONDS, 1 / slot.rate, is_crowded=wait > 0)
-        return slot, wait
+        return slot, max(slot.due - self._clock(), 0.0)
 
     def _take_slot(self, until: float) -> Slot:
         """Take a slot that was reserved for this thread, or ask for one until it is due soon. Raises SlotTooFar,
@@ -575,43 +564,19 @@ class SpareSlots:
 
 
 class Spacing:
-    """How far apart the requests of one process leave. Thread-safe; times are in seconds."""
+    """How far apart the requests of one process leave, by the generic cell rate algorithm: a stall lets several miss
+    their slots, and they do not leave all at once after it. Thread-safe; times are in seconds."""
 
     def __init__(
         self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._sleep = sleep
         self._clock = clock
-        self._lock, self._turn = threading.Lock(), threading.Lock()
-        self._next = self._gap = 0.0
-        # Of the fleet's slots, one in so many is this process'.
-        self._one_in = 1.0
-        # What the newest slot counts for in that mean.
-        self._weight = 1.0
-        self._last_slot: float | None = None
+        self._turn = threading.Lock()
+        self._next = 0.0
 
-    def note_slot(self, slot: float, interval: float, *, is_crowded: bool) -> None:
-        """Learn from a slot that this process was given how far apart its slots are; the fleet's lie `interval` apart.
-
-        `is_crowded`: the slot is ahead, because others had theirs first. Otherwise nobody wanted one before, and there
-        is room for as many as the fleet has: the time since the last one tells how long there was nothing to do, or how
-        long this spacing itself kept them."""
-        with self._lock:
-            last = self._last_slot
-            if last is None or last - slot > SET_BACK:
-                last = slot - interval
-            # Threads note their slots in any order: one that comes late was part of the last step.
-            self._last_slot = max(slot, last)
-            step = (self._last_slot - last) / interval
-            if step > 0 or is_crowded:
-                most = LONGEST * max(self._one_in, 1.0) if is_crowded else 1.0
-                self._weight = max(self._weight / (1 + self._weight), WEIGHT)
-                self._one_in += self._weight * (min(step, most) - self._one_in)
-            # Whatever Redis' clock does, hardly closer together than the fleet's.
-            self._gap = max(self._one_in, LEAST) * interval
-
-    def wait_to_leave(self) -> None:
-        """Sleep until the next request may leave.
+    def wait_to_leave(self, interval: float) -> None:
+        """Sleep until the next request may leave, where slots lie an `interval` apart.
 
         Threads do so one after the other: those behind one that wakes too late wait for what is left of their gap too,
         and do not all leave with it."""
@@ -620,4 +585,4 @@ class Spacing:
             if self._next > now:
                 self._sleep(self._next - now)
                 now = self._clock()
-            self._next = max(self._next, now - (AT_ONCE - 1) * self._gap) + CATCHING_UP * self._gap
+            self._next = max(self._next, now - (AT_ONCE - 1) * interval) + CATCHING_UP * interval

@@ -150,7 +150,7 @@ class Client:
 
     def _send(self, request: Request, slot: Slot, parse: Parse[T], call: Call) -> T:
         """Send one request, count it if its first byte went out, and report to the pace what became of its slot."""
-        self._pace.wait_to_leave()
+        self._pace.wait_to_leave(slot)
         sent = boot_time()
         try:
             envelope = open_envelope(*self._transport.exchange(request, send_before=call.send_before))
