@@ -4,9 +4,8 @@ imported, every job is written down before its request goes out, and whatever fa
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -371,54 +370,86 @@ def test_a_job_is_written_down_before_its_request_goes_out_and_its_tokens_are_ou
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 3
 
 
-def test_tokens_are_imported_by_the_other_worker_application(database: MovingDatabase, keyring: Keyring) -> None:
-    site = Site(database, keyring, environment=make_environment(client_id="c", **IMPORTER))
-    site.pingone.people = [User(ALICE, username="alice")]
-    make(site, 1, user_id="", username="alice")
-    finish(site)
-    applications = {name: found for name, found in site.pingone.applications.items() if found}
-    calls = ("list", "import", "start", "answer", "job")
-    assert applications == {"find username": {"c"}} | {call: {"importer"} for call in calls}
+@dataclass(frozen=True)
+class Import:
+    """Tokens to import, in places from 0; what PingOne does with them; and how they end: whether each is in the
+    inventory, whether it is ours, and why it was given up. `jobs` are the first of the jobs."""
+
+    ends: list[tuple[bool, bool, Reason | None]]
+    jobs: list[tuple[str, int]]
+    most: int = 500
+    bad: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
+    # What somebody else imports after the inventory was read.
+    theirs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    instead: dict[str, Any] = field(default_factory=dict)
 
 
-@pytest.mark.parametrize("bad", [0, 6])
-def test_a_token_that_is_refused_is_found_and_the_others_are_imported(site: Site, bad: int) -> None:
-    made = make(site, 7)
-    site.pingone.bad = {serial(site, made, bad)}
-    finish(site)
-    refused = look(site.database, made.ids[bad])
-    assert (refused.reason, "INVALID_DATA" in refused.detail) == (Reason.TOKEN_REFUSED, True)
-    assert site.count(Record.is_token_made) == 6
-    assert site.jobs(made)[:2] == [(Written.FAILED, 7), (Written.FAILED if bad < 3 else Written.DONE, 3)]
+OURS, THEIRS = (True, True, None), (True, False, None)
+REFUSED, DIFFERS = ((False, False, reason) for reason in (Reason.TOKEN_REFUSED, Reason.TOKEN_DIFFERS))
+THERE = AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))
 
 
-def test_tokens_that_jobs_leave_out_without_a_word_are_given_up_once_they_stand_alone(site: Site) -> None:
-    made = make(site, 5)
-    site.pingone.left_out = {serial(site, made, 1), serial(site, made, 3)}
-    finish(site)
-    ended = Counter(look(site.database, made.ids[place]).reason for place in range(5))
-    assert ended == {None: 3, Reason.TOKEN_REFUSED: 2}
-    assert site.jobs(made) == [(Written.LOST, 5), (Written.FAILED, 2), (Written.FAILED, 1), (Written.FAILED, 1)]
+def job(state: JobState = JobState.DONE, **told: Any) -> dict[str, ImportJob]:
+    return {"job": ImportJob("job-1", state, OK, **told)}
 
 
-@pytest.mark.parametrize(
-    ("most", "call", "failure", "sizes"),
-    [
-        (500, "start", TooManyTokens(Answer(status=413)), [4, 2, 2]),
-        (500, "job", ImportJob("job-1", JobState.FAILED, OK, reason="no room"), [4, 2]),
-        (3, "start", None, [3, 1]),
-    ],
-    ids=["too long", "failed", "the setting's size"],
-)
-def test_a_batch_is_imported_in_jobs_of_the_settings_size_and_in_halves_after_a_failure(
-    database: MovingDatabase, keyring: Keyring, most: int, call: str, failure: Any, sizes: list[int]
+IMPORTS = {
+    "they are made": Import([OURS] * 3, [(Written.DONE, 3)]),
+    "more than the setting's size": Import([OURS] * 4, [(Written.DONE, 3), (Written.DONE, 1)], most=3),
+    "the first is refused": Import([REFUSED, *[OURS] * 6], [(Written.FAILED, 7), (Written.FAILED, 3)], bad=(0,)),
+    "the last is refused": Import([*[OURS] * 6, REFUSED], [(Written.FAILED, 7), (Written.DONE, 3)], bad=(6,)),
+    # They are given up once they stand alone.
+    "left out without a word": Import(
+        [OURS, REFUSED, OURS, REFUSED, OURS],
+        [(Written.LOST, 5), (Written.FAILED, 2), (Written.FAILED, 1), (Written.FAILED, 1)],
+        left_out=(1, 3),
+    ),
+    "the list is too long": Import(
+        [OURS] * 4,
+        [(Written.FAILED, 4), (Written.DONE, 2), (Written.DONE, 2)],
+        instead={"start": TooManyTokens(Answer(status=413))},
+    ),
+    "the job failed": Import(
+        [THEIRS] * 4, [(Written.FAILED, 4), (Written.DONE, 2)], instead=job(JobState.FAILED, reason="no room")
+    ),
+    "somebody imported two meanwhile": Import(
+        [THEIRS, DIFFERS, OURS], [(Written.DONE, 3)], theirs={0: {}, 1: {"digits": 8}}
+    ),
+    # An import of before has made it, after its answer got lost; the list shows it later.
+    "refused since it is there": Import([THEIRS], [(Written.LOST, 1)], theirs={0: {}}, instead={"start": THERE}),
+    "refused since it is there, and not shown": Import([THEIRS], [(Written.LOST, 1)], instead={"start": THERE}),
+    # Where the counts do not add up the inventory is read, and a duplicate that PingOne names is not ours.
+    "fewer made": Import([OURS] * 2, [(Written.LOST, 2)], instead=job(created=1)),
+    "no counts": Import([OURS] * 2, [(Written.LOST, 2)], instead=job()),
+    "more made": Import([OURS] * 2, [(Written.LOST, 2)], instead=job(created=2, duplicates=("X1",))),
+    "another's duplicate": Import([OURS] * 2, [(Written.LOST, 2)], instead=job(created=1, duplicates=("OTHER9",))),
+    "none made": Import([THEIRS] * 2, [(Written.FAILED, 2)], instead=job(created=0)),
+    "a duplicate in other letters": Import(
+        [THEIRS, OURS, OURS], [(Written.LOST, 3)], instead=job(created=1, duplicates=("mADE001000000",))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IMPORTS)
+def test_what_comes_of_an_import_decides_which_tokens_are_ours_and_what_goes_next(
+    database: MovingDatabase, keyring: Keyring, what: str
 ) -> None:
-    site = Site(database, keyring, most_tokens=most)
-    made = make(site, 4)
-    site.pingone.instead[call] = [failure] if failure else []
+    case = IMPORTS[what]
+    site = Site(database, keyring, most_tokens=case.most)
+    made = make(site, len(case.ends))
+    serials = [serial(site, made, place) for place in range(len(case.ends))]
+    site.pingone.bad, site.pingone.left_out = ({serials[each] for each in those} for those in (case.bad, case.left_out))
+    site.pingone.instead.update({name: [answer] for name, answer in case.instead.items()})
+    theirs = {serials[place]: describe(serials[place], **fields) for place, fields in case.theirs.items()}
+    look_first(site, lambda name: name == "start" and site.pingone.tokens.update(theirs))
+
     finish(site)
-    assert [size for _, size in site.jobs(made)] == sizes
-    assert site.count(Record.is_in_inventory) == 4
+
+    records = [look(site.database, each) for each in made.ids]
+    assert [(record.is_in_inventory, record.is_token_made, record.reason) for record in records] == case.ends
+    assert site.jobs(made)[: len(case.jobs)] == case.jobs
+    assert all("INVALID_DATA" in records[place].detail for place in case.bad)
 
 
 @pytest.mark.parametrize("failure", [NotDelivered(), RateLimited(Answer(status=429)), SlotTooFar(9.0)])
@@ -499,22 +530,6 @@ def test_a_lost_job_keeps_the_time_of_its_request_when_nothing_ran_for_days(site
     assert (site.jobs(made), record.is_in_inventory, record.is_token_made) == ([("lost", 1)], True, False)
 
 
-def test_a_token_that_was_there_all_the_same_is_compared_and_is_not_ours(site: Site) -> None:
-    """Somebody imported two of them after the inventory was read."""
-    made = make(site, 3)
-    here, differs = serial(site, made), serial(site, made, 1)
-    theirs = {here: describe(here), differs: describe(differs, digits=8)}
-    look_first(site, lambda name: name == "start" and site.pingone.tokens.update(theirs))
-    finish(site)
-    records = [look(site.database, each) for each in made.ids]
-    assert [(record.is_token_made, record.reason, record.is_in_inventory) for record in records] == [
-        (False, None, True),
-        (False, Reason.TOKEN_DIFFERS, False),
-        (True, None, True),
-    ]
-    assert site.jobs(made) == [(Written.DONE, 3)]
-
-
 def test_a_duplicate_that_was_not_compared_does_not_become_ours_when_a_later_answer_gets_lost(site: Site) -> None:
     made = make(site, 2)
     here = serial(site, made)
@@ -528,42 +543,6 @@ def test_a_duplicate_that_was_not_compared_does_not_become_ours_when_a_later_ans
     site.database.ahead += 6.0
     finish(site)
     assert [look(site.database, each).is_token_made for each in made.ids] == [False, True]
-
-
-@pytest.mark.parametrize("is_shown", [True, False])
-def test_a_token_that_is_refused_since_it_is_there_is_compared_and_is_not_ours(site: Site, is_shown: bool) -> None:
-    """An import of before has made it, after its answer got lost; the list shows it later."""
-    made = make(site)
-    here = serial(site, made)
-    if is_shown:
-        site.pingone.before_import = lambda: site.pingone.tokens.update({here: describe(here)})
-    site.pingone.instead["start"] = [AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))]
-    finish(site)
-    record = of(site, made)
-    assert (record.status, record.is_in_inventory, record.is_token_made) == (Status.PENDING, True, False)
-
-
-@pytest.mark.parametrize(
-    ("told", "first", "ours"),
-    [
-        ({"created": 1}, Written.LOST, [True, True]),
-        ({}, Written.LOST, [True, True]),
-        ({"created": 2, "duplicates": ("X1",)}, Written.LOST, [True, True]),
-        ({"created": 1, "duplicates": ("OTHER9",)}, Written.LOST, [True, True]),
-        ({"created": 0}, Written.FAILED, [False, False]),
-        # Its serial number in other letters.
-        ({"created": 0, "duplicates": ("mADE001000000",)}, Written.LOST, [False, False]),
-    ],
-)
-def test_where_the_counts_do_not_add_up_the_inventory_is_read_and_a_named_duplicate_is_not_ours(
-    site: Site, told: dict[str, Any], first: Written, ours: list[bool]
-) -> None:
-    made = make(site, 2)
-    site.pingone.instead["job"] = [ImportJob("job-1", JobState.DONE, OK, **told)]
-    finish(site)
-    assert (site.pingone.log.count("list"), site.jobs(made)[0]) == (2, (first, 2))
-    assert site.count(Record.is_in_inventory) == 2
-    assert [look(site.database, each).is_token_made for each in made.ids] == ours
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -903,19 +882,14 @@ def test_without_imports_the_persons_found_since_the_load_give_the_pace(site: Si
     make_batch(site.database, [LACKS_USER] * 5 + [PREPARED] * 20)
     site.database.ahead = 10.0
     assert 1.5 < read(site).preparation_pace <= 2.0
-
-    # When they were found is not written down, so after a pause that is no measure.
-    change(site, running_since=site.database.read_clock() - timedelta(seconds=1))
-    assert read(site).preparation_pace == 0.0
-
-
-def test_nobody_has_prepared_it_since_its_last_turn_ended(site: Site) -> None:
-    make_batch(site.database, [LACKS_USER])
-    site.database.ahead = 100.0
-    assert 99.0 < (read(site).unprepared_for or 0.0) < 160.0
-    # A worker has it: until then.
+    # Nobody has prepared it since; now a worker has it, until then.
+    assert 9.0 < (read(site).unprepared_for or 0.0) < 60.0
     change(site, prepared_until=site.database.read_clock() + timedelta(seconds=180))
     assert read(site).unprepared_for == 0.0
+
+    # When persons were found is not written down, so after a pause that is no measure.
+    change(site, running_since=site.database.read_clock() - timedelta(seconds=1))
+    assert read(site).preparation_pace == 0.0
     change(site, state=BatchState.PAUSED, reason="person", detail="A person paused it.")
     assert read(site).unprepared_for is None
 

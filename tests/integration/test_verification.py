@@ -1,36 +1,36 @@
-"""Every device of a batch is read back, and its truth compared with ours: against the simulator."""
+"""What is read of PingOne, against the simulator, which shares no code with our client: every device of a batch is read
+back, and its truth compared with ours; and what a preflight asks."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
 import tenacity
-from pydantic import SecretStr
-from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
+from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, make_environment
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import Desk, PingOne
 from support.simulator.faults import FaultOrder
 from support.simulator.simulation import WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch, find_environment
-from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings, Tuning
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.config.settings import ConfigError
+from worker.pace.errors import SlotTooFar
 from worker.pace.rate_groups import RateGroup
-from worker.pingone.client import Call, Client
+from worker.pingone.client import Call
+from worker.pingone.clients import Reads
 from worker.pingone.devices import Device
-from worker.pingone.errors import Answer, Forbidden, NotFound
-from worker.process.parts import Parts
+from worker.pingone.errors import Answer, ExpandRefused, Forbidden, NotFound, RateLimited
+from worker.pingone.users import UserAttribute
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
-from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, WorldSeed
 
 # The statements differ in nothing between the databases.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -42,43 +42,6 @@ THREADS = 4
 TIMEOUT = 30.0
 
 
-class PingOne:
-    """A simulator whose world is that of a batch's devices; None in place of a status: there is no such device."""
-
-    def __init__(self, simulation: WatchedSimulation, url: str) -> None:
-        self.simulation = simulation
-        self._url = url
-
-    def seed(self, **world: Any) -> None:
-        self.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID} | world))
-
-    def seed_devices(self, database: MovingDatabase, made: Made, devices: list[Mapping[str, Any] | str | None]) -> None:
-        records = [look(database, record_id) for record_id in made.ids]
-        for record, device in zip(records, devices, strict=True):
-            if device is not None:
-                own = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
-                self.seed(devices=[own | ({"status": device} if isinstance(device, str) else device)])
-
-    def environment(self, **settings: Any) -> Environment:
-        return Environment(
-            **{
-                "name": "default",
-                "environment_id": ENVIRONMENT_ID,
-                "client_id": CLIENT_ID,
-                "client_secret": CLIENT_SECRET,
-                "api_url": f"{self._url}/v1",
-                "token_url": f"{self._url}/{{env}}/as/token",
-                "rate": 1000,
-            }
-            | settings
-        )
-
-    def reads(self) -> list[tuple[str, float]]:
-        """Device ids, and when each was read."""
-        entries = self.simulation.call_log.entries()
-        return [(entry.device_id or "", entry.arrived_at) for entry in entries if entry.operation == "read"]
-
-
 @pytest.fixture
 def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
     """One in which there is no device yet."""
@@ -87,41 +50,28 @@ def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
     return pingone
 
 
-class Readers(Parts):
-    """The parts of a process that reads; the clients of its threads are closed in the end."""
-
-    def __init__(self, database: MovingDatabase, pingone: PingOne, redis_url: str) -> None:
-        tuning = Tuning(furthest_slot=0.2)
-        settings = Settings(redis_url=SecretStr(redis_url), concurrency=THREADS, tuning=tuning)
-        super().__init__(settings, lambda name: pingone.environment(name=name))
-        self.database = database
-        # By the thread that each belongs to.
-        self.made = set[tuple[int, Client]]()
-
-    def client(self, group: RateGroup = RateGroup.MFA) -> Client:
-        """The calling thread's own."""
-        client = self.clients.of(self.environments.get("default"), group)
-        self.made.add((threading.get_ident(), client))
-        return client
-
-    def check(self, keyring: Keyring) -> TokenCheck:
-        """Which reads the inventory in the calling thread."""
-        self.client(RateGroup.INVENTORY)
-        return TokenCheck(lambda: self.clients.reads(self.environments.get("default")), keyring)
-
-    def verify(self, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
-        return list(verify(self.database, name, make_device_reader(self.client), THREADS, check))
-
-    def close(self) -> None:
-        for _, client in self.made:
-            client.close()
-        self.redis.close()
-
-
 @pytest.fixture
-def readers(database: MovingDatabase, pingone: PingOne, valkey_url: str) -> Iterator[Readers]:
-    with closing(Readers(database, pingone, valkey_url)) as readers:
-        yield readers
+def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: Keyring) -> Iterator[Desk]:
+    with closing(Desk(database, pingone, valkey_url, keyring)) as desk:
+        yield desk
+
+
+def seed_devices(pingone: PingOne, database: MovingDatabase, made: Made, devices: Sequence[Any]) -> None:
+    """Let PingOne have the devices of records, given by their status or by what differs; None: there is no such
+    device."""
+    for record, device in zip([look(database, record_id) for record_id in made.ids], devices, strict=True):
+        if device is not None:
+            own = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
+            pingone.seed(devices=[own | ({"status": device} if isinstance(device, str) else device)])
+
+
+def verify_all(desk: Desk, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
+    read = make_device_reader(lambda: desk.clients.of(desk.environment))
+    return list(verify(desk.database, name, read, THREADS, check))
+
+
+def check_of(desk: Desk) -> TokenCheck:
+    return TokenCheck(lambda: desk.clients.reads(desk.environment), desk.keyring)
 
 
 def told(found: list[Difference]) -> list[tuple[int, str, str, bool]]:
@@ -152,33 +102,33 @@ DIFFERING: list[tuple[Status, str | None, str]] = [
 
 
 def test_where_pingone_says_the_same_nothing_differs_and_other_batches_are_left_alone(
-    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     made = make_batch(database, [{"status": status} for status, _ in AGREEING])
     make_batch(database, 2, name="other", status=Status.ACTIVE)
-    pingone.seed_devices(database, made, [device for _, device in AGREEING])
+    seed_devices(pingone, database, made, [device for _, device in AGREEING])
     pingone.simulation.change({"latency": 0.05})
 
-    assert readers.verify(check=readers.check(keyring)) == []
+    assert verify_all(desk, check=check_of(desk)) == []
 
     # Every device was read, once; where the file names them all, no inventory is.
     devices = sorted(look(database, record_id).device_id for record_id in made.ids)
-    assert sorted(device_id for device_id, _ in pingone.reads()) == devices
+    reads = [entry for entry in pingone.simulation.call_log.entries() if entry.operation == "read"]
+    assert sorted(entry.device_id for entry in reads) == devices
     operations = pingone.simulation.call_log.counts()["operations"]
     assert (operations["access_token"], operations.get("list_tokens")) == (1, None)
-    # Each thread has a client of its own, this one that for the inventory.
-    threads, own = zip(*readers.made, strict=True)
-    assert len(set(threads)) == len(set(own)) == THREADS + 1
-    assert [theirs for _, _, theirs, _ in told(readers.verify("other"))] == ["not found"] * 2
+    # Each thread had a client of its own.
+    assert len(set(desk._made)) == THREADS
+    assert [theirs for _, _, theirs, _ in told(verify_all(desk, "other"))] == ["not found"] * 2
 
 
 def test_every_difference_is_told_in_the_order_of_the_file(
-    database: MovingDatabase, pingone: PingOne, readers: Readers
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     made = make_batch(database, [{"status": Status.ACTIVE}, *({"status": status} for status, _, _ in DIFFERING)])
-    pingone.seed_devices(database, made, ["ACTIVE", *(device for _, device, _ in DIFFERING)])
+    seed_devices(pingone, database, made, ["ACTIVE", *(device for _, device, _ in DIFFERING)])
 
-    found = readers.verify()
+    found = verify_all(desk)
 
     expected = [(place, status, theirs, True) for place, (status, _, theirs) in enumerate(DIFFERING, start=1)]
     assert told(found) == expected
@@ -187,17 +137,17 @@ def test_every_difference_is_told_in_the_order_of_the_file(
 
 @pytest.mark.parametrize("times", [2, 4])
 def test_a_lost_read_is_made_again_and_one_that_fails_is_no_known_difference(
-    database: MovingDatabase, pingone: PingOne, readers: Readers, monkeypatch: pytest.MonkeyPatch, times: int
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
     made = make_batch(database, 4, status=Status.ACTIVE)
-    pingone.seed_devices(database, made, ["ACTIVE"] * 4)
+    seed_devices(pingone, database, made, ["ACTIVE"] * 4)
     pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
     for place, kind in ((1, "error_before"), (2, "garbled")):
         device_id = look(database, made.ids[place]).device_id
         pingone.simulation.faults.orders += [FaultOrder(kind, "read", device_id)] * times  # type: ignore[arg-type]
 
-    found = readers.verify()
+    found = verify_all(desk)
 
     lost = [(1, "active", False), (2, "active", False)] if times == 4 else []
     assert [(place, ours, is_known) for place, ours, _, is_known in told(found)] == lost
@@ -217,16 +167,14 @@ def test_what_is_not_known_is_told_whatever_the_record_says_and_who_is_not_known
     assert list(verify(database, "nobody's", lambda *_: pytest.fail("it was read"), 1)) == []
 
 
-def test_devices_are_looked_for_where_they_were_loaded_for_and_nowhere_else(
-    database: MovingDatabase, pingone: PingOne
-) -> None:
+def test_devices_are_looked_for_where_they_were_loaded_for_and_nowhere_else(database: MovingDatabase) -> None:
     make_batch(database, environment="production")
 
-    found = find_environment(database, "shipment", lambda name: pingone.environment(name=name))
+    found = find_environment(database, "shipment", lambda name: make_environment(name=name))
     assert (found.name, found.environment_id) == ("production", ENVIRONMENT_ID)
 
     with pytest.raises(ConfigError, match=f"loaded for environment {ENVIRONMENT_ID}.*restore PINGONE_ENVIRONMENT_ID"):
-        find_environment(database, "shipment", lambda name: pingone.environment(name=name, environment_id="tenant-2"))
+        find_environment(database, "shipment", lambda name: make_environment(name=name, environment_id="tenant-2"))
     with pytest.raises(UnknownBatch, match="'unheard-of'"):
         find_environment(database, "unheard-of", lambda name: pytest.fail(f"{name} is nobody's"))
     with pytest.raises(UnknownBatch, match="'unheard-of'"):
@@ -309,53 +257,24 @@ def test_a_read_that_waits_long_for_its_slot_does_not_hide_how_many_others_are_d
     assert [each.row_number for each in found] == [2, 3, 4, 5, 6]
 
 
-# Patience.
-
-
-@pytest.mark.parametrize(
-    ("failure", "times", "asked"),
-    [
-        (SlotTooFar(0.001), 100, 101),
-        (PaceOutOfReach(0.001), 4, 5),
-        # Redis out of reach is told in the end, and every other failure at once.
-        (PaceOutOfReach(0.001), 1000, 5),
-        (NotFound(Answer(404)), 1000, 1),
-    ],
-)
-def test_a_read_waits_for_a_slot_and_for_redis_and_no_other_failure_is_asked_again(
-    database: MovingDatabase, failure: Exception, times: int, asked: int
-) -> None:
-    failures, calls = [failure] * times, list[str]()
-
-    class Crowded:
-        def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
-            calls.append(device_id)
-            if failures:
-                raise failures.pop()
-            return ACTIVE
-
-    client: Any = Crowded()
-    answer = make_device_reader(lambda: client)("user", "device", Call("session", "transaction"))
-    assert (answer, len(calls)) == (failure if times == 1000 else ACTIVE, asked)
-
-
-def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: PingOne, readers: Readers) -> None:
+def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
     """Longer than a worker would wait for its slot: it would hand its record back."""
     made = make_batch(database, 6, status=Status.ACTIVE)
-    pingone.seed_devices(database, made, ["ACTIVE"] * 6)
-    hold = 4 * readers.settings.tuning.furthest_slot
+    seed_devices(pingone, database, made, ["ACTIVE"] * 6)
+    hold = 4 * desk.settings.tuning.furthest_slot
     began_at = time.monotonic()
-    readers.paces.of(readers.environments.get("default")).hold(hold)
+    desk.paces.of(desk.environment).hold(hold)
 
-    assert readers.verify() == []
-    assert [read_at >= began_at + hold for _, read_at in pingone.reads()] == [True] * 6
+    assert verify_all(desk) == []
+    reads = [entry for entry in pingone.simulation.call_log.entries() if entry.operation == "read"]
+    assert [entry.arrived_at >= began_at + hold for entry in reads] == [True] * 6
 
 
 # Tokens.
 
 
 def test_a_token_is_looked_for_in_the_inventory_which_is_read_once(
-    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     """Four records without a device, the first three of which have their token in the inventory; that of the second is
     somebody's device, that of the third its own person's. And one whose device is ACTIVE, but whose token has gone to
@@ -364,12 +283,12 @@ def test_a_token_is_looked_for_in_the_inventory_which_is_read_once(
     active = {"status": Status.ACTIVE, "is_device_made": True}
     made = make_batch(database, [lacking | {"status": Status.PENDING}, *[lacking] * 3, active])
     free, others, own, _, moved = (look(database, record_id) for record_id in made.ids)
-    pingone.seed_devices(database, made, [*[None] * 4, {"status": "ACTIVE", "serial": "ANOTHER"}])
+    seed_devices(pingone, database, made, [*[None] * 4, {"status": "ACTIVE", "serial": "ANOTHER"}])
     pingone.seed(tokens=[{"serial": free.serial_number}])
     for record, user_id in ((others, "somebody"), (own, own.user_id), (moved, "nobody")):
         pingone.seed(devices=[{"serial": record.serial_number, "user_id": user_id, "device_id": f"of-{user_id}"}])
 
-    assert told(readers.verify(check=readers.check(keyring))) == [
+    assert told(verify_all(desk, check=check_of(desk))) == [
         (1, "cancelled", "paired with another person", True),
         (2, "cancelled", "paired with this person, as a device that the record does not have", True),
         (3, "cancelled", "not in the inventory", True),
@@ -380,14 +299,82 @@ def test_a_token_is_looked_for_in_the_inventory_which_is_read_once(
 
 
 def test_an_inventory_that_may_not_be_read_is_told_once_with_the_number_of_records_that_need_it(
-    database: MovingDatabase, pingone: PingOne, readers: Readers, keyring: Keyring
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     """One has no device, one has a device that the batch made, and one brought its device with it."""
     records = [{"device_id": ""}, {"status": Status.ACTIVE, "is_device_made": True}, {"status": Status.ACTIVE}]
     made = make_batch(database, records)
-    pingone.seed_devices(database, made, [None, "ACTIVE", "ACTIVE"])
+    seed_devices(pingone, database, made, [None, "ACTIVE", "ACTIVE"])
     pingone.simulation.change({"forbidden_groups": ["inventory"]})
-    check = readers.check(keyring)
+    check = check_of(desk)
 
-    assert readers.verify(check=check) == []
+    assert verify_all(desk, check=check) == []
     assert (str(check.failure)[:8], check.unread) == ("HTTP 403", 2)
+
+
+# What a preflight asks.
+
+CALL = Call("check-1", "reads")
+
+
+@pytest.fixture
+def reads(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """At paces that are faster than any test, so that nothing but holds delays a request."""
+    monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
+    monkeypatch.setattr("worker.pingone.client.BACKOFF", lambda _: 0.0)
+    return desk.clients.reads(desk.environment)
+
+
+@pytest.mark.parametrize("name", ['a" or username sw "', "DOMAIN\\ada", "a+b&c=d#e f%20", "Zoë 🔑", "(x) or y"])
+def test_a_name_of_any_kind_finds_its_user_alone(reads: Reads, pingone: PingOne, name: str) -> None:
+    pingone.seed(users=[{"user_id": "wanted", "username": name}, {"user_id": "other"}])
+    (user,) = reads.find_users(UserAttribute.USERNAME, [name], call=CALL)
+    assert (user.id, user.find(UserAttribute.USERNAME)) == ("wanted", name)
+
+
+TOTP = {"type": "totp", "digits": 8, "hash": "sha512", "time_step": 60}
+
+
+@pytest.mark.parametrize("place", ["inline", "embedded"])
+def test_the_inventory_is_listed_to_its_end(reads: Reads, pingone: PingOne, place: str) -> None:
+    pingone.seed(
+        tokens=[{"serial": f"FREE{number}"} | TOTP for number in range(25)],
+        devices=[{"serial": "MADE1", "user_id": "u1", "device_id": "d1"}],
+        settings={"page_size": 10, "expanded_devices": place},
+    )
+    pages = list(reads.list_tokens(call=CALL))
+    assert [len(page.items) for page in pages] == [10, 10, 6]
+    tokens = [token for page in pages for token in page.items]
+    assert [token.serial_number for token in tokens] == [*(f"FREE{number}" for number in range(25)), "MADE1"]
+    free, paired = tokens[0], tokens[25]
+    assert (free.type, free.digits, free.hash_name, free.time_step) == ("TOTP", 8, "sha512", 60)
+    assert (free.device_id, free.user_id) == (None, None)
+    assert (paired.type, paired.digits, paired.hash_name, paired.time_step) == ("HOTP", 6, "sha1", None)
+    assert (paired.device_id, paired.user_id) == ("d1", "u1")
+
+
+@pytest.mark.parametrize("is_one_request", [True, False])
+def test_a_paired_token_is_found_in_either_reading(reads: Reads, pingone: PingOne, is_one_request: bool) -> None:
+    device = {"serial": "MADE1", "user_id": "u1", "device_id": "d1"}
+    pingone.seed(devices=[device], settings={"expand_with_filter": is_one_request})
+    if not is_one_request:
+        with pytest.raises(ExpandRefused):
+            reads.find_token("MADE1", call=CALL)
+    token = reads.find_token("MADE1", with_devices=is_one_request, call=CALL)
+    assert token is not None
+    if not is_one_request:
+        token = reads.read_token(token.id, call=CALL)
+    assert (token.serial_number, token.device_id, token.user_id) == ("MADE1", "d1", "u1")
+    assert reads.find_token("MADE2", with_devices=is_one_request, call=CALL) is None
+    with pytest.raises(NotFound):
+        reads.read_token("made-up", call=CALL)
+
+
+def test_a_limit_of_one_group_leaves_the_others_alone(reads: Reads, pingone: PingOne, desk: Desk) -> None:
+    pingone.seed(users=[{"user_id": "u1"}], settings={"group_rates": {"inventory": 0.001}, "burst": 1})
+    assert len(list(reads.list_tokens(call=CALL))) == 1
+    with pytest.raises(RateLimited):
+        list(reads.list_tokens(call=CALL))
+    assert [user.id for user in reads.find_users(UserAttribute.USERNAME, ["u1"], call=CALL)] == ["u1"]
+    held = [group for group in RateGroup if desk.paces.of(desk.environment, group).read_hold_left() > 0]
+    assert held == [RateGroup.INVENTORY]
