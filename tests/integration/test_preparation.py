@@ -84,6 +84,12 @@ def resume(site: Site) -> None:
     site.database.ahead += 6.0
 
 
+def go_on(site: Site, after: float = 6.0) -> None:
+    """Finish after so many seconds, when what failed may be tried again."""
+    site.database.ahead += after
+    finish(site)
+
+
 def note_job(database: MovingDatabase, batch_id: int, state: Written, size: int = 1, sent_ago: float = 0.0) -> int:
     """Write an import down, as sent so many seconds ago. Returns the id of its row."""
     values = {"batch_id": batch_id, "kind": JobKind.IMPORT, "state": state, "size": size}
@@ -340,8 +346,7 @@ def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Sit
     site.prepare()
     assert site.count(Record.is_in_inventory) == 1
     assert look_at_batch(site.database, made.batch_id).inventory_read_at is None
-    site.database.ahead += 6.0
-    finish(site)
+    go_on(site)
     assert site.count(Record.is_in_inventory) == 2
     assert not site.pingone.results, "what was there is imported"
 
@@ -458,8 +463,7 @@ def test_a_request_that_did_nothing_is_forgotten_and_goes_again(site: Site, fail
     site.pingone.instead["start"] = [failure]
     site.prepare()
     assert (site.jobs(made), site.count(Record.import_job_id.is_not(None))) == ([(Written.LOST, 2)], 0)
-    site.database.ahead += 6.0
-    finish(site)
+    go_on(site)
     assert site.jobs(made) == [(Written.LOST, 2), (Written.DONE, 2)]
     assert site.pingone.log.count("list") == 1, "nothing came of it, so nothing has to be looked for"
 
@@ -480,8 +484,7 @@ def test_a_lost_answer_is_waited_for_from_when_the_request_went_out_and_what_cam
         assert site.prepare()
     assert site.jobs(made) == [(Written.SENT, 2)], "it was taken for lost while its answer might come"
 
-    site.database.ahead += ANSWER_WITHIN
-    finish(site)
+    go_on(site, ANSWER_WITHIN)
     # What made nothing goes again.
     assert site.jobs(made) == [(Written.LOST, 2)] + [(Written.DONE, 2)] * (call == "start")
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 2
@@ -505,9 +508,8 @@ def test_what_is_older_or_younger_than_a_lost_import_or_somebodys_by_now_is_not_
     made = make(site, 1, user_id=ALICE)
     site.pingone.instead["start"] = [LOST]
     site.prepare()
-    site.database.ahead += 200.0 if shown.get("age") == timedelta(minutes=4) else 16 * 3600.0
     site.pingone.tokens = {serial(site, made): describe(serial(site, made), **shown)}
-    finish(site)
+    go_on(site, 200.0 if shown.get("age") == timedelta(minutes=4) else 16 * 3600.0)
     assert of(site, made).is_token_made is is_made
     assert of(site, made).device_id == shown.get("device_id", "")
 
@@ -524,8 +526,7 @@ def test_a_lost_job_keeps_the_time_of_its_request_when_nothing_ran_for_days(site
     site.prepare()
     assert site.jobs(made) == [("sent", 1)]
 
-    site.database.ahead += ANSWER_WITHIN + 1
-    finish(site)
+    go_on(site, ANSWER_WITHIN + 1)
     record = of(site, made)
     assert (site.jobs(made), record.is_in_inventory, record.is_token_made) == ([("lost", 1)], True, False)
 
@@ -540,8 +541,7 @@ def test_a_duplicate_that_was_not_compared_does_not_become_ours_when_a_later_ans
     with pytest.raises(KeyboardInterrupt):
         site.prepare()
     site.pingone.instead["answer"] = [LOST]
-    site.database.ahead += 6.0
-    finish(site)
+    go_on(site)
     assert [look(site.database, each).is_token_made for each in made.ids] == [False, True]
 
 
@@ -572,8 +572,7 @@ def test_a_job_that_never_ends_or_is_gone_is_asked_about_for_a_while_and_then_lo
         site.pingone.results.clear()
         site.prepare()
         assert site.jobs(made) == [(Written.RUNNING, 2)], "it may only not be seen everywhere yet"
-    site.database.ahead += ANSWER_WITHIN + 1 if is_gone else LONGEST_JOB.total_seconds() + 1
-    finish(site)
+    go_on(site, ANSWER_WITHIN + 1 if is_gone else LONGEST_JOB.total_seconds() + 1)
     assert site.jobs(made) == [(Written.LOST, 2)]
     assert site.count(Record.is_token_made) == 2
 
@@ -704,8 +703,7 @@ def test_what_time_mends_is_tried_again_some_seconds_later(site: Site, failure: 
     assert site.prepare()
     assert not site.prepare(), "it was tried again at once"
     assert state(site, made) == RUNNING
-    site.database.ahead += 6.0
-    finish(site)
+    go_on(site)
     assert of(site, made).is_in_inventory
 
 
