@@ -89,8 +89,20 @@ def test_otps_are_sealed_for_their_row_and_lie_nowhere_in_the_clear(desk: Loadin
     assert not [otp for otp in ("13572468", "24681357") if otp in written]
 
 
-@pytest.mark.parametrize(("kind", "kept"), [("hotp, 6, 7", (7, 7)), ("totp, 6, 30", (None, 0))])
-def test_the_counter_of_a_hotp_seed_is_kept(desk: LoadingDesk, kind: str, kept: tuple[int | None, int]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "past", "kept"),
+    [
+        ("hotp, 6, 7", None, (7, 7)),
+        # It goes on behind what an earlier batch has sent; the token in the drawer has not moved.
+        ("hotp, 6, 3", {"first_counter": 3, "next_counter": 5}, (3, 5)),
+        ("totp, 6, 30", None, (None, 0)),
+    ],
+)
+def test_the_counter_of_a_hotp_seed_is_kept(
+    desk: LoadingDesk, kind: str, past: dict[str, Any] | None, kept: tuple[int | None, int]
+) -> None:
+    if past:
+        earlier(desk.database, desk.keyring, status=Status.DEAD_LETTER, reason=Reason.RESYNC_FAILED, **past)
     box, who = desk.directory / "box.csv", desk.directory / "who.csv"
     box.write_text(f"MADE000000, d2f7a4affb163ad95f3593f4c6f9b05b89a8105b, {kind}\n")
     who.write_text(f"serial,user_id,device_id\nMADE000000,{token(0)['user_id']},{token(0)['device_id']}\n")

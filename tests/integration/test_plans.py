@@ -33,7 +33,6 @@ from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.inventory import InventoryToken
-from worker.reports.search import Sought, search
 from worker.rules.breaker import Thresholds
 from worker.rules.progress import Active
 
@@ -252,8 +251,6 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     note("tokens", lacks, lambda _: preparation._read_state(turn))
     note("inventory", set(), lambda _: tokens.take_in(large.batch_id, LISTED))
     note("imports", {"ix_record_lacks_token"}, lambda _: tokens.begin(turn, is_whole=False))
-    # A person's search by the beginning of a serial number.
-    note("search", set(), lambda _: search(database, Sought(text="LARGE0001"), 50))
     # Last, since it may pause the batch.
     untried = {"ix_record_lasting", "ix_record_expiring"} | lacks
     evidence = {"ix_attempt_failed", "ix_attempt_record_id", "pk_attempt"} | untried

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import event, insert, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, make_batch
 from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
@@ -157,6 +157,30 @@ def test_a_token_is_named_if_all_that_was_found_is_of_it(database: MovingDatabas
     assert (name("ACM"), name("A", 1), name("nothing")) == (None, None, None)
 
 
+def test_serial_numbers_are_found_by_the_index_alone(database: MovingDatabase) -> None:
+    make_batch(database, [{"serial_number": f"ACME{number:05}"} for number in range(3000)])
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if "FROM record" in statement:
+            statements.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        findings = search(database, Sought(text="ACME000"), 50)
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+
+    assert (len(findings.found), findings.more) == (50, 50)
+    explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
+    with database.reading() as connection:
+        for statement, parameters in statements:
+            plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters))
+            assert "ix_record_history" in plan, plan
+
+
 # The history of a token.
 
 
@@ -264,14 +288,6 @@ def test_a_line_says_who_and_what_and_how_often_to_press(database: MovingDatabas
     assert line["what_to_do"].startswith("Press 2 times and throw these 2 numbers away; sign on with the next one")
     with pytest.raises(UnknownBatch, match="'nothing'"):
         write_hand_out(database, "nothing", io.StringIO())
-
-
-@ON_SQLITE
-def test_what_an_earlier_batch_sent_for_the_token_counts_as_well(database: MovingDatabase) -> None:
-    """The token in the drawer has not moved."""
-    assert hand_out(database, seed(3, 5, status=Status.DEAD_LETTER)) == []
-    (line,) = hand_out(database, seed(5, 6, device_id="another"))
-    assert line["presses_to_discard"] == "3"
 
 
 @ON_SQLITE
