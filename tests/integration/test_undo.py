@@ -481,19 +481,29 @@ def test_a_token_that_the_inventory_shows_by_half_is_not_taken_for_free(
 
 
 @ON_SQLITE
-def test_what_the_list_does_not_have_yet_is_looked_up_by_itself(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_if_the_batch_goes_on_meanwhile(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, is_resumed: bool
 ) -> None:
-    made = make_tokens(database, pingone, [TOKEN, UNKNOWN])
+    made = make_tokens(database, pingone, [TOKEN, UNKNOWN, {"device_id": ""}], state=BatchState.PAUSED)
     job = import_by(database, made, JobState.LOST, made.ids[1])
-    monkeypatch.setattr(removal, "find_tokens", lambda *_: {})
 
-    result = desk.command.undo("shipment")
+    def find_none(*_: Any) -> Any:
+        if is_resumed:
+            change(database, update(Batch).values(state=BatchState.RUNNING))
+        return {}
 
-    assert (result.tokens.gone, [each.row_number for each in result.kept.values()]) == (0, [2, 3])
-    assert {each.why for each in result.kept.values()} == {
-        "PingOne shows its token in one place and not in another: give the command again"
-    }
+    monkeypatch.setattr(removal, "find_tokens", find_none)
+    if is_resumed:
+        with pytest.raises(NotPossible, match="runs"):
+            desk.command.undo("shipment")
+    else:
+        result = desk.command.undo("shipment")
+        assert (result.tokens.gone, [each.row_number for each in result.kept.values()]) == (0, [2, 3])
+        assert {each.why for each in result.kept.values()} == {
+            "PingOne shows its token in one place and not in another: give the command again"
+        }
+
     assert look(database, made.ids[0]).is_token_made
     assert look(database, made.ids[1]).import_job_id == job
 
@@ -803,25 +813,6 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
 
     assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active", "pending"])
     assert audit_facts(database)[-1]["removed"] == 1
-
-
-def test_what_was_found_is_not_written_down_if_the_batch_goes_on_meanwhile(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make_batch(database, [TOKEN, UNKNOWN, {}], state=BatchState.PAUSED)
-    job = import_by(database, made, JobState.LOST, made.ids[1])
-    read_list = removal.find_tokens
-
-    def resume_meanwhile(*arguments: Any) -> Any:
-        change(database, update(Batch).values(state=BatchState.RUNNING))
-        return read_list(*arguments)
-
-    monkeypatch.setattr(removal, "find_tokens", resume_meanwhile)
-    with pytest.raises(NotPossible, match="runs"):
-        desk.command.undo("shipment")
-
-    assert look(database, made.ids[0]).is_token_made
-    assert look(database, made.ids[1]).import_job_id == job
 
 
 @pytest.mark.parametrize("what", ["it stays", "it fails", "it is scheduled meanwhile"])
