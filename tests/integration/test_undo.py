@@ -3,6 +3,7 @@ killed or changes meanwhile. On both databases, against the simulator."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from datetime import timedelta
@@ -609,6 +610,27 @@ def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
 
     assert (result.tokens.revoked, result.kept, pingone.tokens()) == (3, {}, set())
     assert [look(database, record_id).is_in_inventory for record_id in made.ids] == [False] * 3
+
+
+@ON_SQLITE
+def test_what_is_under_way_when_a_call_fails_is_written_down_and_audited_when_it_ends(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [ACTIVE] * 4)
+    all_have_begun, original = threading.Barrier(4), Removal.remove
+
+    def fail_first(removal: Removal, row: Any) -> DeviceOutcome:
+        all_have_begun.wait(30)
+        if row.id == made.ids[0]:
+            raise NotDelivered
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", fail_first)
+    with pytest.raises(NotDelivered):
+        desk.command.undo("shipment")
+
+    assert statuses(database, made) == ["active", *["cancelled"] * 3]
+    assert audit_facts(database)[-1]["removed"] == 3
 
 
 @ON_SQLITE
