@@ -1,17 +1,18 @@
-"""What persons do with a batch, on both databases."""
+"""What persons do with a batch: pause, resume, cancel and replay it on both databases, and restore the database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
     Made,
+    attempts,
     enqueue,
     look,
     look_at_batch,
@@ -20,34 +21,37 @@ from support.data.batches import (
     rescue,
     statuses,
 )
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
-from models.batch import BatchState
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
-from models.record_states import OtpState, Status
-from worker.batches.commands import Batches, NotPossible, Replayed
+from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
+from worker import audit
+from worker.batches import commands
+from worker.batches.commands import Batches, NotPossible, Replayed, WorkersLive, distrust_all
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
+from worker.fleet import GONE_AFTER, Processes
 from worker.leases.commands import NotReplayed, Why
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
 from worker.pace.slots import Slot
-from worker.pingone.client import Call
-from worker.pingone.devices import Device
-from worker.pingone.errors import Answer
 from worker.records import Activation
 from worker.rules.breaker import Thresholds
-from worker.rules.progress import Active, Retry
-from worker.vault.otps import Otp
+from worker.rules.decisions import choose_first_step
+from worker.rules.progress import Active, FindDevice, Limits, Progress, ReadDevice, Retry
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
-UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
-HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
+UNSENT, SENT, ANSWERED = OtpState
+UNKNOWN = {"otp1_state": SENT, "otp1_posts": 1}
+HALF_DONE = {"otp1_state": ANSWERED, "otp1_posts": 1}
 EVERY_STATUS = [{"status": status} for status in Status]
+FINISHED: list[dict[str, Any]] = [{"status": Status.ACTIVE}]
 
 
 @pytest.fixture
@@ -67,36 +71,33 @@ def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
     return claimed
 
 
-def dead(*reasons: Reason, **columns: Any) -> Sequence[dict[str, Any]]:
+def dead(*reasons: Reason, **columns: Any) -> list[dict[str, Any]]:
     return [{"status": Status.DEAD_LETTER, "reason": reason, **columns} for reason in reasons]
 
 
 # Pause and resume.
 
 
-def test_a_paused_batch_has_nothing_in_the_queue(database: MovingDatabase, batches: Batches) -> None:
+def test_a_paused_batch_has_nothing_in_the_queue_and_what_is_in_flight_is_settled(
+    database: MovingDatabase, leases: Leases, batches: Batches
+) -> None:
+    in_flight = make_batch(database, name="in flight")
+    claimed = claim(database, leases, in_flight)
     made = make_batch(database, EVERY_STATUS)
 
-    assert batches.pause(made.name) == 1
+    assert (batches.pause(made.name), batches.pause(in_flight.name)) == (1, 0)
 
     batch = look_at_batch(database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERSON)
     assert batch.detail == f"Paused by {TESTER.name}."
     assert statuses(database, made) == [Status.PENDING if status == Status.QUEUED else status for status in Status]
+    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    assert statuses(database, in_flight) == [Status.ACTIVE]
 
 
-def test_a_call_in_flight_is_settled_while_the_batch_is_paused(
+def test_a_resumed_batch_goes_on_where_it_was_and_one_that_runs_is_not_changed(
     database: MovingDatabase, leases: Leases, batches: Batches
 ) -> None:
-    made = make_batch(database)
-    claimed = claim(database, leases, made)
-    batches.pause(made.name)
-
-    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
-    assert statuses(database, made) == [Status.ACTIVE]
-
-
-def test_a_resumed_batch_goes_on_where_it_was(database: MovingDatabase, leases: Leases, batches: Batches) -> None:
     made = make_batch(database)
     enqueue(database, made)
     batches.pause(made.name)
@@ -108,39 +109,26 @@ def test_a_resumed_batch_goes_on_where_it_was(database: MovingDatabase, leases: 
     batch = look_at_batch(database, made.batch_id)
     assert (batch.state, batch.reason, batch.detail) == (BatchState.RUNNING, None, None)
     assert batch.running_since - batch.created_at >= timedelta(seconds=100)
+    database.ahead = 200
+    batches.resume(made.name)
+    assert look_at_batch(database, made.batch_id) == batch
     assert claim(database, leases, made).progress.attempts == 1
 
 
-def test_resuming_a_running_batch_changes_nothing(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database)
-    before = look_at_batch(database, made.batch_id)
-    database.ahead = 100
-
-    batches.resume(made.name)
-
-    assert look_at_batch(database, made.batch_id) == before
-
-
-@pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.PAUSED])
-def test_a_resume_may_lift_the_hold_of_the_batchs_license_whether_it_ran_or_not(
+@pytest.mark.parametrize("state", BatchState)
+def test_a_resume_may_lift_the_hold_of_the_batchs_license_unless_it_was_cancelled(
     database: MovingDatabase, batches: Batches, state: BatchState
 ) -> None:
-    made = make_batch(database, state=state)
-    paces = PaceMemory(database)
+    made, paces = make_batch(database, state=state), PaceMemory(database)
+    is_resumed = state != BatchState.CANCELLED
 
-    batches.resume(made.name, lift_in=lambda name, environment_id: f"license of {name} {environment_id}")
+    try:
+        batches.resume(made.name, lift_in=lambda name, environment_id: f"license of {name} {environment_id}")
+    except NotPossible:
+        assert not is_resumed
 
-    assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
-    assert paces.read(f"license of default {ENVIRONMENT_ID}").is_to_be_lifted
-    batches.resume(made.name)
+    assert paces.read(f"license of default {ENVIRONMENT_ID}").is_to_be_lifted == is_resumed
     assert not paces.read("another").is_to_be_lifted
-
-
-def test_a_cancelled_batch_lifts_no_hold(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database, state=BatchState.CANCELLED)
-    with pytest.raises(NotPossible):
-        batches.resume(made.name, lift_in=lambda *_: "license")
-    assert not PaceMemory(database).read("license").is_to_be_lifted
 
 
 def test_a_batch_that_paused_by_itself_keeps_its_reason(
@@ -157,7 +145,9 @@ def test_a_batch_that_paused_by_itself_keeps_its_reason(
     assert batch.detail == PAUSE_CURES[PauseReason.CREDENTIALS]
 
 
-def test_a_cancelled_batch_is_not_paused_or_resumed(database: MovingDatabase, batches: Batches, upkeep: Upkeep) -> None:
+def test_a_cancelled_batch_is_not_paused_or_resumed_and_one_that_is_not_there_is_told_with_those_that_are(
+    database: MovingDatabase, batches: Batches, upkeep: Upkeep
+) -> None:
     made = make_batch(database, state=BatchState.CANCELLED, status=Status.CANCELLED)
 
     with pytest.raises(NotPossible, match="cancelled"):
@@ -166,16 +156,9 @@ def test_a_cancelled_batch_is_not_paused_or_resumed(database: MovingDatabase, ba
         batches.resume(made.name)
     assert not upkeep.pause(made.batch_id, PauseReason.INTERNAL)
     assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
-
-
-@pytest.mark.parametrize("command", ["pause", "resume", "cancel", "replay"])
-def test_a_batch_that_is_not_there_is_told_with_those_that_are(
-    database: MovingDatabase, batches: Batches, command: str
-) -> None:
-    make_batch(database, name="pallet 7")
-
-    with pytest.raises(UnknownBatch, match="pallet 7"):
-        getattr(batches, command)("pallet 8")
+    for command in (batches.pause, batches.resume, batches.cancel, batches.replay):
+        with pytest.raises(UnknownBatch, match="shipment"):
+            command("pallet 8")
 
 
 def test_an_interrupted_run_hands_its_queue_back(database: MovingDatabase, batches: Batches) -> None:
@@ -187,55 +170,44 @@ def test_an_interrupted_run_hands_its_queue_back(database: MovingDatabase, batch
     assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
 
 
-# A finished batch.
-
-
-FINISHED: list[dict[str, Any]] = [{"status": Status.ACTIVE}]
-
-
 @pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.PAUSED])
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        ("pause", "nothing of it runs"),
-        ("resume", "nothing of it is left to run"),
-        ("cancel", "nothing of it is left to cancel"),
-    ],
-)
 def test_a_finished_batch_is_not_paused_resumed_or_cancelled(
-    database: MovingDatabase, batches: Batches, command: str, says: str, state: BatchState
+    database: MovingDatabase, batches: Batches, state: BatchState
 ) -> None:
     made = make_batch(database, FINISHED * 2, state=state)
     before = look_at_batch(database, made.batch_id)
 
-    with pytest.raises(NotPossible, match=f"batch 'shipment' is finished: {says}"):
-        getattr(batches, command)(made.name)
-
+    for command, says in (
+        (batches.pause, "nothing of it runs"),
+        (batches.resume, "nothing of it is left to run"),
+        (batches.cancel, "nothing of it is left to cancel"),
+    ):
+        with pytest.raises(NotPossible, match=f"batch 'shipment' is finished: {says}"):
+            command(made.name)
     assert look_at_batch(database, made.batch_id) == before
 
 
-@pytest.mark.parametrize("status", [Status.PENDING, Status.QUEUED, Status.ACTIVATING])
-def test_one_record_that_is_not_final_is_enough_to_pause_and_to_cancel(
-    database: MovingDatabase, batches: Batches, status: Status
+@pytest.mark.parametrize(
+    ("record", "is_running"),
+    [
+        *(({"status": status}, True) for status in (Status.PENDING, Status.QUEUED, Status.ACTIVATING)),
+        # Dead letters and what was undone are left to cancel.
+        ({"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}, False),
+        ({"status": Status.CANCELLED}, False),
+    ],
+)
+def test_one_record_that_is_not_final_is_enough_to_pause_and_one_that_is_not_active_to_cancel(
+    database: MovingDatabase, batches: Batches, record: dict[str, Any], is_running: bool
 ) -> None:
-    made = make_batch(database, [*FINISHED, {"status": status}])
+    made = make_batch(database, [*FINISHED, record])
     make_batch(database, FINISHED, name="other")
-
-    batches.pause(made.name)
-    batches.cancel(made.name)
-
-    assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
-
-
-@pytest.mark.parametrize("given_up", [*dead(Reason.LOCKED), {"status": Status.CANCELLED}])
-def test_dead_letters_and_what_was_undone_are_left_to_cancel_though_nothing_runs(
-    database: MovingDatabase, batches: Batches, given_up: dict[str, Any]
-) -> None:
-    made = make_batch(database, [*FINISHED, given_up])
-    with pytest.raises(NotPossible, match="nothing of it runs"):
+    if is_running:
         batches.pause(made.name)
+    else:
+        with pytest.raises(NotPossible, match="nothing of it runs"):
+            batches.pause(made.name)
 
-    assert batches.cancel(made.name) == 0
+    batches.cancel(made.name)
 
     assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
 
@@ -243,8 +215,10 @@ def test_dead_letters_and_what_was_undone_are_left_to_cancel_though_nothing_runs
 # Cancel.
 
 
-def test_a_cancel_takes_everything_that_no_worker_holds(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database, EVERY_STATUS)
+def test_a_cancel_takes_everything_of_its_batch_that_no_worker_holds(
+    database: MovingDatabase, batches: Batches
+) -> None:
+    made, other = make_batch(database, EVERY_STATUS), make_batch(database, EVERY_STATUS, name="other")
 
     assert batches.cancel(made.name) == 2
 
@@ -253,63 +227,53 @@ def test_a_cancel_takes_everything_that_no_worker_holds(database: MovingDatabase
     assert statuses(database, made) == [Status.CANCELLED if status in gone else status for status in Status]
     assert look(database, made.ids[0]).finalized_at is not None
     assert look(database, made.ids[1]).lease_until is None
-
-
-def test_a_cancel_leaves_other_batches_alone(database: MovingDatabase, batches: Batches) -> None:
-    made, other = make_batch(database), make_batch(database, EVERY_STATUS, name="other")
-
-    batches.cancel(made.name)
-
     assert statuses(database, other) == list(Status)
 
 
-def test_a_cancelled_record_in_work_ends_cancelled_instead_of_pending(
-    database: MovingDatabase, leases: Leases, batches: Batches
+@pytest.mark.parametrize("is_active", [True, False])
+def test_a_cancelled_record_in_work_ends_active_where_pingone_made_it_so_and_else_cancelled(
+    database: MovingDatabase, leases: Leases, batches: Batches, is_active: bool
 ) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
-    assert batches.cancel(made.name) == 0
-    assert statuses(database, made) == [Status.ACTIVATING]
+    assert (batches.cancel(made.name), statuses(database, made)) == (0, [Status.ACTIVATING])
 
-    leases.settle(claimed, claimed.progress.with_otp_unsent(1), Retry(0.0, is_counted=False, why="hold"), CallSummary())
+    if is_active:
+        leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    else:
+        hold = Retry(0.0, is_counted=False, why="hold")
+        leases.settle(claimed, claimed.progress.with_otp_unsent(1), hold, CallSummary())
 
     record = look(database, made.id)
-    assert (record.status, record.lease_id) == (Status.CANCELLED, None)
+    assert (record.status, record.lease_id) == (Status.ACTIVE if is_active else Status.CANCELLED, None)
     assert record.finalized_at is not None
 
 
-def test_what_pingone_made_active_ends_active_after_a_cancel(
-    database: MovingDatabase, leases: Leases, batches: Batches
-) -> None:
-    made = make_batch(database)
-    claimed = claim(database, leases, made)
-    batches.cancel(made.name)
-
-    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
-
-    assert statuses(database, made) == [Status.ACTIVE]
-
-
+@pytest.mark.parametrize("has_died", [True, False])
 def test_an_unknown_fate_is_read_before_a_cancelled_record_is_final(
-    database: MovingDatabase, leases: Leases, batches: Batches
+    database: MovingDatabase, leases: Leases, batches: Batches, has_died: bool
 ) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
     batches.cancel(made.name)
-    leases.settle(claimed, claimed.progress, AGAIN, CallSummary(1))
+    if has_died:
+        database.ahead = 61
+        rescue(database)
+    else:
+        leases.settle(claimed, claimed.progress, AGAIN, CallSummary(1))
     assert statuses(database, made) == [Status.PENDING]
+    database.ahead += 139
 
     with database.writing() as connection:
         assert Queue(database).enqueue_reads(connection, made.batch_id, 10, 60.0) == made.ids
     claimed_again = leases.claim(made.id, ENVIRONMENT_ID)
     assert claimed_again is not None
     leases.settle(claimed_again, claimed_again.progress.with_device_waiting(), AGAIN, CallSummary(1))
-
     assert statuses(database, made) == [Status.CANCELLED]
 
 
 def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, batches: Batches) -> None:
-    owed = [UNKNOWN, HALF_DONE | {"otp2_state": OtpState.SENT}, HALF_DONE | {"verdict": Reason.REJECTED}]
+    owed = [UNKNOWN, HALF_DONE | {"otp2_state": SENT}, HALF_DONE | {"verdict": Reason.REJECTED}]
     made = make_batch(database, [*owed, UNKNOWN | {"status": Status.QUEUED}, HALF_DONE])
 
     assert batches.cancel(made.name) == 1
@@ -317,96 +281,60 @@ def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, b
     assert statuses(database, made) == [Status.PENDING] * 3 + [Status.QUEUED, Status.CANCELLED]
 
 
-def test_a_worker_that_died_after_a_cancel_is_rescued(
-    database: MovingDatabase, leases: Leases, batches: Batches
-) -> None:
-    made = make_batch(database)
-    claim(database, leases, made)
-    batches.cancel(made.name)
-    database.ahead = 61
-
-    rescue(database)
-
-    assert statuses(database, made) == [Status.PENDING]
-    database.ahead = 200
-    with database.writing() as connection:
-        assert Queue(database).enqueue_reads(connection, made.batch_id, 10, 60.0) == made.ids
-
-
-class StoppingClient:
-    """A client whose call a person stops between two tries: PingOne did nothing at the first."""
-
-    def __init__(self, stop: Any) -> None:
-        self.stop = stop
-        self.posts = 0
-
-    def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
-        self.stop()
-        call.permit()
-        self.posts += 1
-        return Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
-
-
-class OpenPace:
-    """Every slot is now."""
-
-    def wait(self) -> Slot:
-        return Slot(0, 1.0)
-
-
 @pytest.mark.parametrize(("command", "left"), [("pause", Status.PENDING), ("cancel", Status.CANCELLED)])
 def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     database: MovingDatabase, leases: Leases, batches: Batches, keyring: Keyring, command: str, left: Status
 ) -> None:
+    """PingOne did nothing at the first."""
     made = make_batch(database, keyring=keyring)
     enqueue(database, made)
-    client: Any = StoppingClient(lambda: getattr(batches, command)(made.name))
-    pairings: Any = None
-    pace: Any = OpenPace()
-    consequences: Any = SimpleNamespace(apply_decision=lambda *_: None)
-    activation = Activation(make_environment(), Settings(), leases, client, pairings, pace, keyring, consequences)
+
+    def activate(*_: Any, call: Any, **__: Any) -> None:
+        getattr(batches, command)(made.name)
+        call.permit()
+        raise AssertionError("an OTP went out")
+
+    client: Any = SimpleNamespace(activate=activate)
+    nothing: Any = SimpleNamespace(apply_decision=lambda *_: None, wait=lambda: Slot(0, 1.0))
+    activation = Activation(make_environment(), Settings(), leases, client, nothing, nothing, keyring, nothing)
 
     activation.run(made.id)
 
     record = look(database, made.id)
-    assert client.posts == 0
-    assert (record.status, record.otp1_state, record.otp1_posts) == (left, OtpState.UNSENT, 0)
-    assert record.attempts == 0
+    assert (record.status, record.otp1_state, record.otp1_posts, record.attempts) == (left, UNSENT, 0, 0)
 
 
 # Replay.
 
 
-def test_a_replay_puts_dead_letters_back_and_the_batch_to_running(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database, dead(*sorted(TRANSIENT)), state=BatchState.PAUSED, attempts=8, not_found=4)
+@pytest.mark.parametrize("columns", [{}, UNKNOWN])
+def test_a_replay_puts_dead_letters_back_with_a_new_budget_and_forgets_nothing_about_their_otps(
+    database: MovingDatabase, leases: Leases, batches: Batches, columns: dict[str, Any]
+) -> None:
+    later = database.read_clock() + timedelta(hours=1)
+    spent = {"attempts": 8, "not_found": 4, "scheduled_at": later} | columns
+    made = make_batch(database, dead(Reason.ATTEMPTS_SPENT, **spent), state=BatchState.PAUSED)
 
-    assert batches.replay(made.name) == Replayed(records=2)
+    assert batches.replay(made.name) == Replayed(records=1)
 
-    record = look(database, made.ids[0])
+    record = look(database, made.id)
     assert (record.status, record.reason, record.detail, record.finalized_at) == (Status.PENDING, None, None, None)
     assert (record.attempts, record.attempts_forgiven, record.not_found) == (8, 8, 0)
     batch = look_at_batch(database, made.batch_id)
     assert (batch.state, batch.reason) == (BatchState.RUNNING, None)
-
-
-def test_a_replayed_record_is_due_at_once_and_has_its_attempts_again(
-    database: MovingDatabase, leases: Leases, batches: Batches
-) -> None:
-    later = database.read_clock() + timedelta(hours=1)
-    made = make_batch(database, dead(Reason.ATTEMPTS_SPENT, attempts=8, scheduled_at=later))
-    batches.replay(made.name)
-
+    # It is due at once.
     claimed = claim(database, leases, made)
+    assert (claimed.progress.attempts, claimed.is_otp1_marked, claimed.progress.needs_read) == (1, not columns, True)
+    assert look(database, made.id).otp1_posts == 1
 
-    assert claimed.is_otp1_marked
-    assert claimed.progress.attempts == 1
 
-
-def test_a_replay_may_name_reasons(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database, dead(Reason.FORBIDDEN, Reason.ATTEMPTS_SPENT))
+def test_a_replay_may_name_reasons_and_leaves_what_was_cancelled_then(
+    database: MovingDatabase, batches: Batches
+) -> None:
+    made = make_batch(database, [*dead(Reason.FORBIDDEN, Reason.ATTEMPTS_SPENT), {"status": Status.CANCELLED}])
 
     assert batches.replay(made.name, [Reason.FORBIDDEN]) == Replayed(records=1)
-    assert statuses(database, made) == [Status.PENDING, Status.DEAD_LETTER]
+    assert statuses(database, made) == [Status.PENDING, Status.DEAD_LETTER, Status.CANCELLED]
 
 
 @pytest.mark.parametrize(
@@ -415,16 +343,14 @@ def test_a_replay_may_name_reasons(database: MovingDatabase, batches: Batches) -
         (Reason.ATTEMPTS_SPENT, UNKNOWN, True),
         (Reason.ATTEMPTS_SPENT, HALF_DONE, True),
         (Reason.DEVICE_NOT_FOUND, {}, True),
-        (Reason.FORBIDDEN, {}, True),
         (Reason.LOCKED, {}, True),
         (Reason.BLOCKED, {"otp1_posts": 1}, True),
         (Reason.LOCKED, HALF_DONE, False),
         (Reason.INVALID_OTP, HALF_DONE, False),
-        (Reason.RESYNC_FAILED, HALF_DONE | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}, False),
+        (Reason.RESYNC_FAILED, HALF_DONE | {"otp2_state": ANSWERED, "otp2_posts": 1}, False),
         (Reason.SECOND_OTP_MISSING, HALF_DONE, False),
         (Reason.STALE_OTP, {}, False),
         (Reason.BUDGET_SPENT, {"otp1_posts": 2}, False),
-        (Reason.REJECTED, HALF_DONE, False),
     ],
 )
 def test_only_otps_that_may_still_be_sent_go_again(
@@ -446,41 +372,19 @@ def test_a_seed_that_was_erased_makes_no_otps_and_is_told_as_erased(database: Mo
     assert batches.replay(made.name) == Replayed(0, (NotReplayed(1, Status.CANCELLED, Why.SEED_ERASED),))
 
 
-def test_a_replay_forgets_nothing_about_the_otps(database: MovingDatabase, leases: Leases, batches: Batches) -> None:
-    made = make_batch(database, dead(Reason.ATTEMPTS_SPENT, **UNKNOWN))
-    batches.replay(made.name)
-
-    claimed = claim(database, leases, made)
-
-    assert not claimed.is_otp1_marked
-    assert claimed.progress.needs_read
-    assert look(database, made.id).otp1_posts == 1
-
-
-def test_a_replay_takes_a_cancel_back(database: MovingDatabase, batches: Batches) -> None:
+def test_a_replay_takes_a_cancel_back_and_never_touches_what_is_active_or_on_its_way(
+    database: MovingDatabase, batches: Batches
+) -> None:
     made = make_batch(database, EVERY_STATUS[:2])
     batches.cancel(made.name)
+    on_its_way = [Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE]
+    other = make_batch(database, [{"status": status} for status in on_its_way], name="other")
 
-    assert batches.replay(made.name).records == 2
+    assert (batches.replay(made.name).records, batches.replay(other.name).records) == (2, 0)
 
     assert statuses(database, made) == [Status.PENDING] * 2
     assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
-
-
-def test_a_replay_of_a_reason_leaves_what_was_cancelled(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database, [{"status": Status.CANCELLED}, *dead(Reason.FORBIDDEN)])
-
-    batches.replay(made.name, [Reason.FORBIDDEN])
-
-    assert statuses(database, made) == [Status.CANCELLED, Status.PENDING]
-
-
-def test_a_replay_never_touches_what_is_active_or_on_its_way(database: MovingDatabase, batches: Batches) -> None:
-    on_its_way = [Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE]
-    made = make_batch(database, [{"status": status} for status in on_its_way])
-
-    assert batches.replay(made.name).records == 0
-    assert statuses(database, made) == on_its_way
+    assert statuses(database, other) == on_its_way
 
 
 def test_a_token_that_was_loaded_again_is_replayed_there_only(database: MovingDatabase, batches: Batches) -> None:
@@ -501,20 +405,18 @@ def test_a_token_that_was_loaded_again_is_replayed_there_only(database: MovingDa
     assert statuses(database, first) == [Status.DEAD_LETTER] * 5 + [Status.CANCELLED]
 
 
-def test_a_device_in_progress_elsewhere_is_not_replayed(database: MovingDatabase, batches: Batches) -> None:
+@pytest.mark.parametrize("column", ["device_id", "serial_number"])
+def test_a_device_or_token_in_progress_elsewhere_in_its_environment_is_not_replayed_but_the_later_load_is(
+    database: MovingDatabase, batches: Batches, column: str
+) -> None:
     first = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="first")
-    make_batch(database, name="second", device_id=look(database, first.id).device_id)
+    same = {column: getattr(look(database, first.id), column)}
+    make_batch(database, [same], name="elsewhere", environment_id="9d0c5f40-2f4c-4f39-8b59-0d5b0a2f6c02")
+    make_batch(database, name="second", **same)
 
     stays = NotReplayed(1, Reason.ATTEMPTS_SPENT, Why.IN_PROGRESS, "second")
     assert batches.replay("first") == Replayed(0, (stays,))
-    assert statuses(database, first) == [Status.DEAD_LETTER]
-
-
-def test_the_later_of_two_loads_is_the_one_that_is_replayed(database: MovingDatabase, batches: Batches) -> None:
-    first = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="first")
-    same = {"serial_number": look(database, first.id).serial_number}
-    make_batch(database, dead(Reason.ATTEMPTS_SPENT, **same), name="second")
-
+    batches.cancel("second")
     assert batches.replay("second") == Replayed(records=1)
 
 
@@ -523,11 +425,10 @@ def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
 ) -> None:
     locked = dead(*[Reason.LOCKED] * 6, **HALF_DONE)
     made = make_batch(database, [*locked, *dead(Reason.LOCKED, Reason.INVALID_OTP), {"status": Status.CANCELLED}])
-    serials = [{"serial_number": look(database, record_id).serial_number} for record_id in made.ids]
-    make_batch(
-        database, [serials[0] | {"status": Status.ACTIVE}, serials[1] | {"status": Status.ACTIVE}], name="second"
-    )
-    make_batch(database, [serials[1] | {"status": Status.QUEUED}], name="third")
+    first, second, third = ({"serial_number": look(database, made.ids[place]).serial_number} for place in range(3))
+    make_batch(database, [first | FINISHED[0], second | FINISHED[0]], name="second")
+    make_batch(database, [second | {"status": Status.QUEUED}], name="third")
+    make_batch(database, [third], name="elsewhere", environment_id="9d0c5f40-2f4c-4f39-8b59-0d5b0a2f6c02")
 
     assert batches.replay(made.name, [Reason.LOCKED]) == Replayed(
         1,
@@ -539,21 +440,195 @@ def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
     )
 
 
-def test_a_batch_of_another_environment_keeps_nothing_back(database: MovingDatabase, batches: Batches) -> None:
-    made = make_batch(database, dead(Reason.LOCKED, **HALF_DONE))
-    same = {"serial_number": look(database, made.id).serial_number}
-    make_batch(database, [same], name="elsewhere", environment_id="9d0c5f40-2f4c-4f39-8b59-0d5b0a2f6c02")
-
-    assert batches.replay(made.name).not_replayed == (NotReplayed(1, Reason.LOCKED, Why.FRESH_OTPS),)
-
-
 def test_the_schedule_replays_what_time_may_mend_in_running_batches(database: MovingDatabase, batches: Batches) -> None:
-    reasons = [Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND, Reason.FORBIDDEN, Reason.INVALID_OTP]
+    reasons = [*sorted(TRANSIENT), Reason.FORBIDDEN, Reason.INVALID_OTP]
     running = make_batch(database, [*dead(*reasons), {"status": Status.CANCELLED}])
-    paused = make_batch(database, dead(*reasons), name="paused", state=BatchState.PAUSED)
-    cancelled = make_batch(database, dead(*reasons), name="cancelled", state=BatchState.CANCELLED)
+    others = [make_batch(database, dead(*reasons), name=state, state=state) for state in list(BatchState)[1:]]
 
     assert batches.replay_transient() == 2
 
     assert statuses(database, running) == [Status.PENDING] * 2 + [Status.DEAD_LETTER] * 2 + [Status.CANCELLED]
-    assert statuses(database, paused) == statuses(database, cancelled) == [Status.DEAD_LETTER] * 4
+    assert [statuses(database, made) for made in others] == [[Status.DEAD_LETTER] * 4] * 2
+
+
+# A database that was restored from a backup is met with distrust.
+
+# The statements differ in nothing between the databases.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+SETTINGS = Settings()
+BUDGET, OVER_AFTER = SETTINGS.otp_post_budget, SETTINGS.tuning.over_after
+SKIPPED = 2 * BUDGET - 1
+COLUMNS = ("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "next_counter", "pairing", "pairings", "verdict")
+
+
+def otps(first: OtpState, posts: int, second: OtpState = UNSENT, more: int = 0) -> dict[str, Any]:
+    return {"otp1_state": first, "otp1_posts": posts, "otp2_state": second, "otp2_posts": more}
+
+
+def unpaired(state: PairingState = PairingState.UNSENT, pairings: int = 0) -> dict[str, Any]:
+    return {"device_id": "", "owner_id": NOBODY, "pairing": state, "pairings": pairings}
+
+
+BOTH = otps(SENT, 1, SENT)
+ASKED = {"pairing": PairingState.SENT, "pairings": 1}
+# Of a record that is not final: its columns in the backup, and those that differ afterwards.
+STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing went out": ({}, otps(SENT, 1)),
+    "OTP 1 went out": (otps(SENT, 1), {}),
+    "OTP 1 was lost, and the device waits": (otps(UNSENT, 1), otps(SENT, 2)),
+    "half done": (HALF_DONE, otps(ANSWERED, 1, SENT, 1)),
+    "half done, OTP 2 was lost, and the device waits": (otps(ANSWERED, 1, UNSENT, 1), otps(ANSWERED, 1, SENT, 2)),
+    "OTP 2 went out": (otps(ANSWERED, 1, SENT, 1), {}),
+    "OTP 1 was refused": (HALF_DONE | {"verdict": Reason.INVALID_OTP}, {}),
+    "OTP 2 was refused": (otps(ANSWERED, 1, ANSWERED, 1) | {"verdict": Reason.RESYNC_FAILED}, {}),
+    "no second OTP": ({"has_second_otp": False}, otps(SENT, 1)),
+    "a seed": ({"next_counter": 7}, BOTH | {"next_counter": 7 + SKIPPED}),
+    "a seed, and OTP 1 went out": (otps(SENT, 1) | {"next_counter": 8}, BOTH | {"next_counter": 8 + SKIPPED}),
+    "a seed, half done": (HALF_DONE | {"next_counter": 8}, BOTH | {"next_counter": 8 + SKIPPED}),
+    "a seed, and OTP 2 went out": (
+        otps(ANSWERED, 1, SENT, 1) | {"next_counter": 9},
+        otps(SENT, 1, SENT, 1) | {"next_counter": 9 + SKIPPED},
+    ),
+    "a seed, lost and read": (
+        otps(UNSENT, 1) | {"next_counter": 9},
+        otps(SENT, 2, SENT) | {"next_counter": 9 + SKIPPED},
+    ),
+    "a TOTP seed goes by the time": ({"next_counter": 56_000_000, "otp_type": OtpType.TOTP}, BOTH),
+    "not paired": (unpaired(), otps(SENT, 1) | ASKED),
+    "not paired, with a seed": (unpaired() | {"next_counter": 7}, BOTH | {"next_counter": 7 + SKIPPED} | ASKED),
+    "a pairing went out": (unpaired(PairingState.SENT, 1), otps(SENT, 1)),
+    "looked up once": (unpaired(PairingState.MISSED, 1), otps(SENT, 1) | ASKED),
+    "looked up twice": (unpaired(pairings=1), otps(SENT, 1) | ASKED | {"pairings": 2}),
+    "paired": ({"pairing": PairingState.PAIRED, "pairings": 1}, otps(SENT, 1)),
+    "not prepared": (unpaired() | {"is_in_inventory": False, "owner_id": None, "user_id": ""}, otps(SENT, 1) | ASKED),
+}
+
+
+def let_pair(database: MovingDatabase) -> None:
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(may_pair=True, inventory_read_at=database.now()))
+
+
+def read_columns(database: MovingDatabase, record_id: int) -> dict[str, Any]:
+    record = look(database, record_id)
+    return {name: getattr(record, name) for name in COLUMNS}
+
+
+def distrust(database: MovingDatabase, *heard: Any) -> int:
+    return distrust_all(database, SETTINGS, TESTER, *heard)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("state", STATES)
+def test_what_may_have_gone_out_is_marked_as_sent_and_typed_again_nothing_more(
+    database: MovingDatabase, leases: Leases, state: str
+) -> None:
+    before, differing = STATES[state]
+    made = make_batch(database, [before])
+    let_pair(database)
+    expected = read_columns(database, made.id) | differing
+    clock = database.read_clock()
+
+    assert distrust(database) == (1 if differing else 0)
+    assert read_columns(database, made.id) == expected
+    assert look(database, made.id).scheduled_at >= clock + timedelta(seconds=OVER_AFTER)
+    # Before anything is imported the inventory is read again.
+    assert look_at_batch(database, made.batch_id).inventory_read_at is None
+    database.ahead += 10
+    assert distrust(database) == 0
+    assert read_columns(database, made.id) == expected
+
+    if look(database, made.id).is_in_inventory:
+        database.ahead += OVER_AFTER + 1
+        claimed = claim(database, leases, made)
+        step = choose_first_step(claimed.progress, Limits())[1]
+        assert step == (ReadDevice() if claimed.device_id else FindDevice())
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.ACTIVATING])
+def test_who_had_a_record_in_hand_has_lost_it_however_long_the_lease_lasts(
+    database: MovingDatabase, status: Status
+) -> None:
+    later = database.read_clock() + timedelta(hours=1)
+    made = make_batch(database, [{"status": status, "lease_until": later}])
+
+    assert distrust(database) == 1
+
+    record = look(database, made.id)
+    assert (record.status, record.lease_id, record.lease_until) == (Status.PENDING, None, None)
+    assert (record.otp1_state, record.otp1_posts) == (SENT, 1)
+    assert [line.outcome for line in attempts(database, made.id)] == ["lost"] * (status == Status.ACTIVATING)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("state", BatchState)
+def test_what_is_final_stays_and_so_do_the_state_of_a_batch_and_what_is_due_later_or_may_not_be_paired(
+    database: MovingDatabase, state: BatchState
+) -> None:
+    later = database.read_clock().replace(microsecond=0) + timedelta(hours=1)
+    final = [{"status": status} for status in (Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED)]
+    made = make_batch(database, [*final, unpaired() | {"scheduled_at": later}], state=state)
+    before = [look(database, record_id) for record_id in made.ids]
+
+    assert distrust(database) == 1
+
+    assert [look(database, record_id) for record_id in made.ids[:3]] == before[:3]
+    record = look(database, made.ids[3])
+    assert (record.scheduled_at, record.pairing) == (later, PairingState.UNSENT)
+    assert look_at_batch(database, made.batch_id).state == state
+
+
+@ON_SQLITE
+def test_a_device_that_was_made_since_counts_as_the_batch_s(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, [unpaired()])
+    let_pair(database)
+    database.ahead = 3600
+    distrust(database)
+    database.ahead += OVER_AFTER + 1
+    found = claim(database, leases, made).progress.pairing.found("device", is_made=True)
+    lasts = timedelta(seconds=OVER_AFTER)
+    assert found.with_age(timedelta(minutes=30), lasts).is_made
+    # Before the batch began to run, none of its requests can have made one.
+    assert not found.with_age(timedelta(hours=2), lasts).is_made
+
+
+@ON_SQLITE
+def test_beside_a_worker_that_lives_nothing_is_changed(database: MovingDatabase) -> None:
+    made = make_batch(database)
+    before = look(database, made.id)
+    Processes(database, "host:4711").show_life()
+    with pytest.raises(WorkersLive, match="1 worker process lives: host:4711"):
+        distrust(database)
+    assert look(database, made.id) == before
+    database.ahead += GONE_AFTER + 1
+    assert distrust(database) == 1
+
+
+@ON_SQLITE
+def test_it_goes_on_where_it_was_interrupted_and_each_command_is_in_the_audit(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed goes on behind every counter that its budget can have used: each post may have been lost, and after each a
+    counter was left out."""
+    monkeypatch.setattr(commands, "CHUNK", 2)
+    made, heard = make_batch(database, 5, next_counter=7), Heard()
+    since = Progress(next_counter=7)
+    for _ in range(BUDGET):
+        used = since.next_counter
+        since = since.with_otp_sent(1, used).with_device_waiting()
+
+    def interrupt(*told: Any) -> None:
+        heard(*told)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distrust(database, interrupt)
+    assert distrust(database, heard) == 3
+
+    (counter,) = {look(database, record_id).next_counter for record_id in made.ids}
+    assert (counter, counter > used) == (7 + SKIPPED, True)
+    assert heard == [("Marking records", done, total) for done, total in [(2, 5), (0, 3), (2, 3)]]
+    with database.reading() as connection:
+        told = [(line.actor, line.action, line.facts) for line in audit.read(connection)]
+    assert told == [(TESTER.name, "reconcile", {"records": number}) for number in (5, 3)]

@@ -1,32 +1,40 @@
-"""A shipment becomes a batch, or leaves no trace, on both databases."""
+"""A shipment becomes a batch, or leaves no trace: row by row, however large it is and whoever else is at work. On both
+databases."""
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
-from support.data.batches import TESTER, Made, look_at_batch, make_batch, statuses
+from sqlalchemy import ScalarSelect, func, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from support.data.batches import TESTER, Made, count, look_at_batch, make_batch, statuses
+from support.data.heard import Heard
 from support.data.loading import HEADER, LoadingDesk, Token, earlier, environment, token
 from support.data.moving_clock import MovingDatabase
 from support.processes.waiting import wait_until
+from support.servers.postgres import PostgresServer
 
-from models.batch import BatchState
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row
 from models.reason import Reason
+from models.record import Record
 from models.record_states import OtpState, Status
 from worker.batches.commands import Batches
 from worker.batches.finding import NameTaken, choose_free_name, read_names_like
-from worker.batches.loading import CHUNK, AllActive, Loaded, Loader
+from worker.batches.loading import CHUNK, AllActive, Loaded, Loader, RecordRows
+from worker.batches.mending import Mender
 from worker.database.engine import DISPATCH_LOCK
-from worker.intake import Column, RowError, UnusableFile, open_shipment
+from worker.database.row_writer import RowWriter
+from worker.intake import Column, Hints, RowError, UnusableFile, open_assignment, open_shipment
 from worker.intake.rows import PLAIN
+from worker.preflight.files import RowReader
 from worker.vault.otps import read_otp_source
 
 
@@ -47,6 +55,10 @@ def test_a_shipment_becomes_a_batch_that_runs(desk: LoadingDesk) -> None:
     assert (batch.environment, batch.environment_id) == ("default", "tenant-1")
     assert batch.file == str(desk.directory / "shipment.csv")
     assert batch.created_at == batch.running_since
+    # Under another name of its file, and another of the batch, it is the same.
+    again = desk.load_file(desk.write([token(0), token(1)], "b.csv"), "another name")
+    assert again == Loaded(batch.id, "shipment", total=2, rows_refused=0, is_new=False)
+    assert desk.load_file(desk.directory / "b.csv", "second", into=environment("second", "tenant-2")).is_new
 
 
 def test_a_row_becomes_a_pending_record_that_is_due(desk: LoadingDesk) -> None:
@@ -63,27 +75,42 @@ def test_a_row_becomes_a_pending_record_that_is_due(desk: LoadingDesk) -> None:
     assert record.otp_expires_at is None
 
 
-def test_otps_are_sealed_for_their_row(desk: LoadingDesk) -> None:
-    records = desk.records(desk.load([token(0), token(1, otp2="")]))
+def test_otps_are_sealed_for_their_row_and_lie_nowhere_in_the_clear(desk: LoadingDesk) -> None:
+    loaded = desk.load([token(0, otp1="13572468", otp2="24681357"), token(1, otp2="")])
 
-    opened = [
+    records = desk.records(loaded)
+    first, second = (
         read_otp_source(desk.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
         for record in records
-    ]
-    assert [pair.first.reveal() for pair in opened] == ["000000", "000001"]
-    assert opened[0].second is not None
-    assert opened[0].second.reveal() == "500000"
-    assert opened[1].second is None
-    assert not records[1].has_second_otp
+    )
+    assert (first.first.reveal(), first.second.reveal()) == ("13572468", "24681357")
+    assert (second.first.reveal(), second.second, records[1].has_second_otp) == ("000001", None, False)
+    written = repr([*map(tuple, records), tuple(look_at_batch(desk.database, loaded.batch_id))])
+    assert not [otp for otp in ("13572468", "24681357") if otp in written]
 
 
-def test_no_otp_lies_in_the_database_in_the_clear(desk: LoadingDesk) -> None:
-    loaded = desk.load([token(0, otp1="13572468", otp2="24681357")])
+@pytest.mark.parametrize(
+    ("kind", "past", "kept"),
+    [
+        ("hotp, 6, 7", None, (7, 7)),
+        # It goes on behind what an earlier batch has sent; the token in the drawer has not moved.
+        ("hotp, 6, 3", {"first_counter": 3, "next_counter": 5}, (3, 5)),
+        ("totp, 6, 30", None, (None, 0)),
+    ],
+)
+def test_the_counter_of_a_hotp_seed_is_kept(
+    desk: LoadingDesk, kind: str, past: dict[str, Any] | None, kept: tuple[int | None, int]
+) -> None:
+    if past:
+        earlier(desk.database, desk.keyring, status=Status.DEAD_LETTER, reason=Reason.RESYNC_FAILED, **past)
+    box, who = desk.directory / "box.csv", desk.directory / "who.csv"
+    box.write_text(f"MADE000000, d2f7a4affb163ad95f3593f4c6f9b05b89a8105b, {kind}\n")
+    who.write_text(f"serial,user_id,device_id\nMADE000000,{token(0)['user_id']},{token(0)['device_id']}\n")
+    shipment = open_shipment(box, assignment=open_assignment(who))
 
-    (record,) = desk.records(loaded)
-    written = repr([tuple(record), tuple(look_at_batch(desk.database, loaded.batch_id))])
-    assert "13572468" not in written
-    assert "24681357" not in written
+    (record,) = desk.records(Loader(desk.database, desk.keyring, environment(), TESTER).load(shipment, "box"))
+
+    assert (record.first_counter, record.next_counter) == kept
 
 
 def test_a_totp_pair_expires_and_a_hotp_pair_lasts(desk: LoadingDesk) -> None:
@@ -95,14 +122,6 @@ def test_a_totp_pair_expires_and_a_hotp_pair_lasts(desk: LoadingDesk) -> None:
 
     assert [record.generated_at for record in records] == [generated_at] * 2
     assert [record.otp_expires_at for record in records] == [generated_at + timedelta(seconds=90), None]
-
-
-def test_rows_that_cannot_be_read_are_refused_and_the_others_loaded(desk: LoadingDesk) -> None:
-    loaded = desk.load([token(0), token(1, otp1="12"), token(2)])
-
-    assert (loaded.total, loaded.rows_refused) == (2, 1)
-    assert [error.row_number for error in desk.refused] == [3]
-    assert [record.row_number for record in desk.records(loaded)] == [2, 4]
 
 
 @pytest.mark.parametrize("column", PLAIN, ids=lambda column: column.name)
@@ -118,61 +137,22 @@ def test_a_value_that_the_database_has_no_room_for_costs_its_row_and_not_the_loa
     assert desk.refused[0].serial_number == "MADE000001"
 
 
-def test_refused_rows_are_told_in_the_order_of_the_file(desk: LoadingDesk) -> None:
-    make_batch(desk.database, serial_number=token(1)["serial"], name="earlier", environment_id="tenant-1")
-
-    desk.load([token(0), token(1), token(2, otp1="12"), token(0), token(3, otp1="34")])
-
-    assert [error.row_number for error in desk.refused] == [3, 4, 5, 6]
-
-
 # The same file, and the same name.
 
 
-def test_the_same_file_is_loaded_once(desk: LoadingDesk) -> None:
-    path = desk.write([token(0), token(1, otp1="12")])
-    first = desk.load_file(path, "first")
-
-    again = desk.load_file(path, "another name")
-
-    assert again == Loaded(first.batch_id, "first", total=1, rows_refused=1, is_new=False)
-    assert desk.found() == (1, 1, 0)
-
-
-def test_the_same_bytes_under_another_file_name_are_the_same_file(desk: LoadingDesk) -> None:
-    first = desk.load_file(desk.write([token(0)], "a.csv"), "a")
-
-    assert desk.load_file(desk.write([token(0)], "b.csv"), "b").batch_id == first.batch_id
-
-
-def test_the_same_file_is_another_batch_in_another_environment(desk: LoadingDesk) -> None:
+def test_a_name_belongs_to_one_file_and_a_cancelled_one_may_be_loaded_again(desk: LoadingDesk) -> None:
     path = desk.write([token(0)])
-    desk.load_file(path, "first")
-
-    assert desk.load_file(path, "second", into=environment("second", "tenant-2")).is_new
-
-
-def test_a_cancelled_file_may_be_loaded_again(desk: LoadingDesk) -> None:
-    path = desk.write([token(0)])
-    desk.load_file(path, "first")
-    Batches(desk.database, TESTER).cancel("first")
-
-    again = desk.load_file(path, "second")
-
-    assert (again.is_new, again.total, desk.refused) == (True, 1, [])
-
-
-def test_a_name_belongs_to_one_file(desk: LoadingDesk) -> None:
-    desk.load([token(0)], "pallet 7")
-
+    desk.load_file(path, "pallet 7")
     with pytest.raises(NameTaken, match="another name, such as: --batch 'pallet 7-2'"):
         desk.load_file(desk.write([token(1)], "other.csv"), "pallet 7")
     assert desk.found() == (1, 1, 0)
+    Batches(desk.database, TESTER).cancel("pallet 7")
+    assert (desk.load_file(path, "pallet 7-2").is_new, desk.refused) == (True, [])
 
 
 def test_names_are_found_by_how_they_begin_and_the_first_free_one_is_proposed(desk: LoadingDesk) -> None:
-    for number, name in enumerate(("50%", "50%-2", "50_", "500-2", "a 50%")):
-        desk.load_file(desk.write([token(number)], f"{number}.csv"), name)
+    for name in ("50%", "50%-2", "50_", "500-2", "a 50%"):
+        make_batch(desk.database, 0, name=name)
 
     with desk.database.reading() as connection:
         assert read_names_like(connection, "50%") == {"50%", "50%-2"}
@@ -181,37 +161,51 @@ def test_names_are_found_by_how_they_begin_and_the_first_free_one_is_proposed(de
     assert choose_free_name("50%", {"50%-2"}) == "50%"
 
 
-def test_two_loads_of_one_file_at_once_make_one_batch(desk: LoadingDesk) -> None:
-    shipment = open_shipment(desk.write([token(number) for number in range(20)]))
-    ready = threading.Barrier(4)
+@pytest.mark.parametrize(
+    ("files", "totals"),
+    [
+        # One file four times; two files with the same token, which share it out.
+        ([range(20)] * 4, [20] * 4),
+        ([(0, 1), (0, 2)], [1, 2]),
+    ],
+)
+def test_loads_at_once_make_one_batch_of_a_file_and_one_record_of_a_token(
+    desk: LoadingDesk, files: list[Iterable[int]], totals: list[int]
+) -> None:
+    shipments = [open_shipment(desk.write(list(map(token, each)), f"{n}.csv")) for n, each in enumerate(files)]
+    ready = threading.Barrier(len(files))
 
     def load(number: int) -> Loaded:
         loader = Loader(desk.database, desk.keyring, environment(), TESTER)
         ready.wait(timeout=30)
-        return loader.load(shipment, f"load {number}")
+        return loader.load(shipments[number], f"load {number}")
 
-    with ThreadPoolExecutor(4) as threads:
-        loads = list(threads.map(load, range(4)))
+    with ThreadPoolExecutor(len(files)) as threads:
+        loads = list(threads.map(load, range(len(files))))
 
-    assert sorted(loaded.is_new for loaded in loads) == [False, False, False, True]
-    assert len({loaded.batch_id for loaded in loads}) == 1
-    assert desk.found() == (1, 20, 0)
+    assert sorted(loaded.total for loaded in loads) == totals
+    made = {loaded.batch_id: loaded.total for loaded in loads}
+    assert sum(loaded.is_new for loaded in loads) == len(made)
+    assert desk.found() == (1 if len(files) == 4 else 2, sum(made.values()), 0)
 
 
-def test_two_files_with_the_same_token_loaded_at_once_share_it_out(desk: LoadingDesk) -> None:
-    files = [open_shipment(desk.write([token(0), token(number)], f"{number}.csv")) for number in (1, 2)]
-    ready = threading.Barrier(2)
+def test_two_mends_at_once_let_each_row_go_once(desk: LoadingDesk) -> None:
+    """Of pairs of which nothing went out."""
+    given_up = {"status": Status.DEAD_LETTER, "reason": Reason.DEVICE_NOT_FOUND}
+    tokens = [{"serial_number": f"M{number}"} for number in range(40)]
+    made = make_batch(desk.database, tokens, name="box", keyring=desk.keyring, **given_up)
+    path, ready = desk.directory / "left.csv", threading.Barrier(2)
+    path.write_text("serial\n" + "".join(f"M{number}\n" for number in range(40)))
 
-    def load(number: int) -> Loaded:
-        loader = Loader(desk.database, desk.keyring, environment(), TESTER)
+    def mend(_: int) -> tuple[int, int]:
+        mender = Mender(desk.database, desk.keyring, TESTER)
         ready.wait(timeout=30)
-        return loader.load(files[number], f"load {number}")
+        mended = mender.mend(open_shipment(path, hints=Hints(mends=True)), "box")
+        return mended.again, mended.in_work
 
     with ThreadPoolExecutor(2) as threads:
-        loads = list(threads.map(load, range(2)))
-
-    assert sorted(loaded.total for loaded in loads) == [1, 2]
-    assert desk.found() == (2, 3, 0)
+        assert sorted(threads.map(mend, range(2))) == [(0, 40), (40, 0)]
+    assert statuses(desk.database, made) == [Status.PENDING] * 40
 
 
 # Tokens and devices that have been here before.
@@ -227,12 +221,8 @@ def test_a_token_or_device_in_progress_elsewhere_is_refused(desk: LoadingDesk, o
     what = "device" if "serial" in other else "serial number"
     assert (loaded.total, loaded.rows_refused) == (1, 1)
     assert desk.refused[0].reason.startswith(f"the {what} is in progress in batch 'earlier' (row 2)")
-
-
-def test_a_token_in_progress_in_another_environment_does_not_matter(desk: LoadingDesk) -> None:
-    earlier(desk.database, desk.keyring)
-
-    assert desk.load([token(0)], into=environment("second", "tenant-2")).total == 1
+    # Another environment does not matter.
+    assert desk.load([token(0, **other), token(1)], "second", into=environment("second", "tenant-2")).total == 2
 
 
 @pytest.mark.parametrize("apart", [1, CHUNK])
@@ -253,23 +243,25 @@ def test_a_token_or_device_on_two_rows_that_differ_is_not_loaded(desk: LoadingDe
 
 
 @pytest.mark.parametrize("apart", [1, CHUNK])
-def test_a_token_on_two_rows_that_say_the_same_is_loaded_once(desk: LoadingDesk, apart: int) -> None:
+def test_a_token_on_two_rows_that_say_the_same_is_loaded_once_and_a_refused_row_stands_in_no_ones_way(
+    desk: LoadingDesk, apart: int
+) -> None:
     between = [token(number) for number in range(1, apart)]
 
-    loaded = desk.load([token(0, site="Oslo"), *between, token(0, site="Rome")])
+    loaded = desk.load([token(0, site="Oslo"), *between, token(0, site="Rome"), token(apart, otp1="12"), token(apart)])
 
-    (error,) = desk.refused
-    assert (loaded.total, loaded.rows_refused) == (apart, 1)
-    assert error.row_number == apart + 2
-    assert error.reason.startswith("the serial number stands on row 2 of this file already")
-
-
-def test_a_refused_row_does_not_stand_in_the_way_of_a_good_one(desk: LoadingDesk) -> None:
-    assert desk.load([token(0, otp1="12"), token(0)]).total == 1
+    same, unfit = desk.refused
+    assert (loaded.total, loaded.rows_refused) == (apart + 1, 2)
+    assert (same.row_number, unfit.row_number) == (apart + 2, apart + 3)
+    assert same.reason.startswith("the serial number stands on row 2 of this file already")
 
 
 def test_a_token_that_is_active_on_this_device_is_refused_or_left_out_on_purpose(desk: LoadingDesk) -> None:
     earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+    before = desk.found()
+    with pytest.raises(AllActive):
+        desk.load([token(0)], only_new=True)
+    assert desk.found() == before
     rows = [token(0, otp1="111111", otp2="222222"), token(1)]
 
     loaded = desk.load(rows, only_new=True)
@@ -279,22 +271,8 @@ def test_a_token_that_is_active_on_this_device_is_refused_or_left_out_on_purpose
     again = desk.load(rows, "again")
     assert (again.total, again.rows_refused, again.left_out) == (1, 1, 0)
     assert "its token is active already, in batch 'earlier'" in desk.refused[0].reason
-
-
-def test_where_all_is_active_elsewhere_no_batch_is_made(desk: LoadingDesk) -> None:
-    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
-    before = desk.found()
-
-    with pytest.raises(AllActive):
-        desk.load([token(0)], only_new=True)
-
-    assert desk.found() == before
-
-
-def test_a_token_that_was_active_on_another_device_may_be_paired_anew(desk: LoadingDesk) -> None:
-    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
-
-    assert desk.load([token(0, device_id=str(uuid.UUID(int=99)))]).total == 1
+    # On another device it may be paired anew.
+    assert desk.load([token(0, device_id=str(uuid.UUID(int=99)))], "anew").total == 1
 
 
 ANSWERED = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
@@ -312,11 +290,8 @@ SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
         ({"otp1_state": OtpState.UNSENT, "otp1_posts": 1}, {}),
     ],
 )
-@pytest.mark.parametrize("status", [Status.DEAD_LETTER, Status.CANCELLED])
-def test_an_otp_that_was_sent_before_is_refused(
-    desk: LoadingDesk, past: dict[str, Any], row: Token, status: Status
-) -> None:
-    earlier(desk.database, desk.keyring, status=status, reason=Reason.REJECTED, **past)
+def test_an_otp_that_was_sent_before_is_refused(desk: LoadingDesk, past: dict[str, Any], row: Token) -> None:
+    earlier(desk.database, desk.keyring, status=Status.DEAD_LETTER, reason=Reason.REJECTED, **past)
 
     loaded = desk.load([token(0, **row), token(1)])
 
@@ -325,28 +300,43 @@ def test_an_otp_that_was_sent_before_is_refused(
     assert "000000" not in desk.refused[0].reason
 
 
-def test_fresh_otps_begin_again(desk: LoadingDesk) -> None:
-    earlier(desk.database, desk.keyring, status=Status.DEAD_LETTER, reason=Reason.INVALID_OTP, **SENT_BOTH)
+@pytest.mark.parametrize(
+    ("past", "row", "is_key_gone"),
+    [(SENT_BOTH, {"otp1": "111111", "otp2": "222222"}, False), ({}, {}, False), (SENT_BOTH, {}, True)],
+    ids=["fresh OTPs", "never sent", "a past whose key is gone"],
+)
+def test_otps_that_went_out_nowhere_begin_again(
+    desk: LoadingDesk, past: dict[str, Any], row: Token, is_key_gone: bool
+) -> None:
+    keyring = Keyring([generate_key()]) if is_key_gone else desk.keyring
+    earlier(desk.database, keyring, status=Status.CANCELLED, **past)
 
-    loaded = desk.load([token(0, otp1="111111", otp2="222222")])
-
-    (record,) = desk.records(loaded)
+    (record,) = desk.records(desk.load([token(0, **row)]))
     assert (record.otp1_state, record.otp1_posts, record.attempts) == (OtpState.UNSENT, 0, 0)
 
 
-def test_otps_that_were_never_sent_may_come_again(desk: LoadingDesk) -> None:
-    earlier(desk.database, desk.keyring, status=Status.CANCELLED)
-
-    assert desk.load([token(0)]).total == 1
-
-
-def test_a_past_whose_key_is_gone_does_not_stop_a_load(desk: LoadingDesk) -> None:
-    earlier(desk.database, Keyring([generate_key()]), status=Status.DEAD_LETTER, **SENT_BOTH)
-
-    assert desk.load([token(0)]).total == 1
-
-
 # All or nothing.
+
+
+def test_a_load_that_breaks_in_the_middle_leaves_nothing_and_one_that_goes_on_is_seen_only_whole(
+    desk: LoadingDesk,
+) -> None:
+    """The first chunk is written already when the second one's row is refused."""
+    tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]
+    seen: list[tuple[int, Any]] = []
+
+    def interrupt(error: RowError) -> None:
+        seen.append((error.row_number, desk.found()))
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.load(tokens, refused=interrupt)
+    assert desk.found() == (0, 0, 0)
+    loaded = desk.load(tokens, refused=interrupt)
+    # A dispatcher that ticks in the middle finds nothing of it.
+    assert seen == [(CHUNK + 2, (0, 0, 0))] * 2
+    assert set(statuses(desk.database, Made(loaded.batch_id, loaded.name, []))) == {Status.PENDING}
 
 
 def test_a_shipment_without_a_good_row_leaves_nothing(desk: LoadingDesk) -> None:
@@ -369,33 +359,6 @@ def test_a_file_that_changes_under_the_load_leaves_nothing(desk: LoadingDesk) ->
         Loader(desk.database, desk.keyring, environment(), TESTER).load(shipment, "shipment")
 
     assert desk.found() == (0, 0, 0)
-
-
-def test_a_load_that_breaks_in_the_middle_leaves_nothing(desk: LoadingDesk) -> None:
-    """The first chunk is written already when the second one's row is refused."""
-    tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]
-    written: list[int] = []
-
-    def interrupt(error: RowError) -> None:
-        written.append(error.row_number)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        desk.load(tokens, refused=interrupt)
-
-    assert written == [CHUNK + 2]
-    assert desk.found() == (0, 0, 0)
-
-
-def test_a_load_after_one_that_broke_finds_nothing_in_its_way(desk: LoadingDesk) -> None:
-    def interrupt(error: RowError) -> None:
-        raise KeyboardInterrupt
-
-    tokens = [token(0), token(1, otp1="12")]
-    with pytest.raises(KeyboardInterrupt):
-        desk.load(tokens, refused=interrupt)
-
-    assert desk.load(tokens).is_new
 
 
 REPLAYS: dict[str, Callable[[Batches], object]] = {
@@ -439,12 +402,247 @@ def may_tick(database: MovingDatabase) -> bool:
         return database.try_lock(connection, DISPATCH_LOCK)
 
 
-def test_a_record_is_seen_only_when_its_whole_batch_is(desk: LoadingDesk) -> None:
-    """A dispatcher that ticks in the middle of a load finds nothing of it."""
-    seen: list[tuple[int, int, int]] = []
-    tokens = [token(number) for number in range(CHUNK)] + [token(CHUNK, otp1="12")]
+# Large shipments.
 
-    loaded = desk.load(tokens, refused=lambda error: seen.append(desk.found()))
+# Many chunks.
+ROWS = 10_000
+ON_ROW_2 = "stands on row 2 of this file too, and the rows with it do not all say the same"
 
-    assert seen == [(0, 0, 0)]
-    assert set(statuses(desk.database, Made(loaded.batch_id, loaded.name, []))) == {Status.PENDING}
+
+def tokens_with_faults(rows: int, every: int) -> Iterator[Token]:
+    """One row of `every` so many is bad, in four ways by turns, two of which make the first one bad as well."""
+    for number in range(rows):
+        place = number // every
+        if not number or number % every:
+            yield token(number)
+        elif place % 4 == 0:
+            yield token(number, otp1="12")
+        elif place % 4 == 1:
+            yield token(number, serial=token(0)["serial"])
+        elif place % 4 == 2:
+            yield token(number, device_id=token(0)["device_id"])
+        else:
+            # A token of the batch before this one.
+            yield token(number, serial=f"BEFORE{place}")
+
+
+def test_every_bad_row_of_a_large_file_is_told_in_its_order(desk: LoadingDesk) -> None:
+    before = [{"serial_number": f"BEFORE{place}", "device_id": f"another {place}"} for place in range(3, 101, 4)]
+    make_batch(desk.database, before, name="earlier", environment_id="tenant-1", keyring=desk.keyring)
+
+    loaded = desk.load(list(tokens_with_faults(ROWS + 1, ROWS // 100)))
+
+    assert (loaded.total, loaded.rows_refused) == (ROWS + 1 - 101, 101)
+    assert [error.row_number for error in desk.refused] == [2 + place * ROWS // 100 for place in range(101)]
+    first = desk.refused.pop(0)
+    assert first.reason.startswith(f"the serial number stands on row {2 + ROWS // 100} of this file too")
+    beginnings = (
+        f"the serial number {ON_ROW_2}",
+        f"the device {ON_ROW_2}",
+        "the serial number is in progress in batch 'earlier' (row ",
+        "otp1 has 2 digits, but an OTP 6 or 8",
+    )
+    for place, error in enumerate(desk.refused):
+        assert error.reason.startswith(beginnings[place % 4])
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_record_that_was_written_is_not_read_again_for_each_chunk(desk: LoadingDesk) -> None:
+    """PostgreSQL, without statistics of what the load has written so far, is tempted to. SQLite has no such choice."""
+    with desk.database.reading() as connection:
+        connection.execute(text("SELECT pg_stat_reset()"))
+    rows = 10 * CHUNK
+    desk.load([token(number) for number in range(rows)], into=environment(environment_id=str(uuid.uuid4())))
+
+    assert records_read(desk.database, written=rows) < rows
+
+
+def records_read(database: MovingDatabase, written: int) -> int:
+    """How many PostgreSQL has read so far, by its own statistics, which it brings up to date when a connection ends."""
+    database.engine.dispose()
+    statement = text("SELECT n_tup_ins, seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'record'")
+
+    def read() -> int | None:
+        with database.reading() as connection:
+            inserted, tuples = connection.execute(statement).one()
+        return int(tuples) + 1 if inserted >= written else None
+
+    return wait_until(read, 30, "the statistics tell of the load")
+
+
+def test_it_is_told_how_far_a_load_and_its_preflight_are(desk: LoadingDesk) -> None:
+    path = desk.write([token(number, **({"otp1": "12"} if number == 1 else {})) for number in range(2 * CHUNK + 1)])
+    loading, reading = Heard(), Heard()
+
+    with desk.database.reading() as connection:
+        RowReader(connection, desk.keyring, "tenant-1").read(open_shipment(path), reading)
+    desk.load_file(path, on_progress=loading)
+
+    assert reading == [("Reading rows", done, None) for done in (CHUNK, 2 * CHUNK)]
+    assert loading == [("Loading rows", done, None) for done in (CHUNK, 2 * CHUNK)]
+
+
+# How rows are written.
+
+TABLE = Record.metadata.tables["record"]
+# What a load writes.
+COLUMNS = RecordRows(Keyring([generate_key()]), 1, timedelta(0)).columns
+# What COPY's text format, CSV or SQL would take for something else, and what is not one byte a character.
+ODD = [
+    "",
+    " ",
+    "\\N",
+    "\\.",
+    "\\",
+    "a\\tb",
+    "a\tb",
+    "a\nb",
+    "a\r\nb",
+    "\r",
+    '"',
+    "'; DROP TABLE record; --",
+    "%s %(name)s ? :name {0}",
+    "NULL",
+    "\x01\x08\x0b\x0c\x1b\x7f\x85",
+    "\u2028\ufeff\ufffd",
+    "Zoë 東京 👩🏽‍🚒 e\u0301",
+]
+
+
+def row(number: int, **columns: Any) -> tuple[Any, ...]:
+    values: dict[str, Any] = dict.fromkeys(COLUMNS) | {
+        "row_number": number + 2,
+        "serial_number": f"S{number}",
+        "user_id": "user",
+        "device_id": f"device {number}",
+        "pairing": "paired",
+        "is_in_inventory": True,
+        "otp_type": "hotp",
+        "has_second_otp": True,
+        "otps": b"sealed",
+    }
+    return tuple((values | columns)[name] for name in COLUMNS)
+
+
+@pytest.fixture
+def batch(database: MovingDatabase) -> Made:
+    return make_batch(database, [])
+
+
+def write(database: MovingDatabase, batch: Made, rows: Iterable[tuple[Any, ...]]) -> None:
+    same = {"batch_id": batch.batch_id, "environment_id": "tenant", "scheduled_at": datetime.now(UTC)}
+    with database.writing() as connection:
+        with RowWriter(connection, TABLE, COLUMNS, same).writing() as write_row:
+            for values in rows:
+                write_row(values)
+        # The judge of totals looks at it.
+        connection.execute(update(Batch).values(total=_count()))
+
+
+def _count() -> ScalarSelect[int]:
+    return select(func.count(Record.id)).where(Record.batch_id == Batch.id).scalar_subquery()
+
+
+def records(database: MovingDatabase) -> list[Any]:
+    with database.reading() as connection:
+        return list(connection.execute(select(TABLE).order_by(Record.row_number)))
+
+
+def test_odd_characters_and_every_byte_arrive_as_they_are(database: MovingDatabase, batch: Made) -> None:
+    sealed = [bytes(range(256)), b"\0", b"\\x00\\N\n", b""]
+    odd = [(text, sealed[number % 4]) for number, text in enumerate(ODD)]
+
+    write(
+        database,
+        batch,
+        [row(n, username=text, lot=text, extra={text: text}, otps=otps) for n, (text, otps) in enumerate(odd)],
+    )
+
+    found = [(record.username, record.lot, record.extra, record.otps) for record in records(database)]
+    assert found == [(text, text, {text: text}, otps) for text, otps in odd]
+
+
+def test_times_arrive_in_utc_and_what_is_empty_stays_empty(database: MovingDatabase, batch: Made) -> None:
+    at = datetime(2026, 3, 1, 9, 30, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+
+    write(database, batch, [row(0, generated_at=at, has_second_otp=False), row(1)])
+
+    first, second = records(database)
+    assert (first.generated_at, first.has_second_otp) == (at.astimezone(UTC), False)
+    assert first.generated_at.tzinfo is not None
+    assert (second.generated_at, second.username, second.lot, second.extra) == (None, None, None, None)
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM record WHERE extra IS NULL").scalar() == 2
+
+
+def test_a_row_is_what_an_insert_makes_of_it(database: MovingDatabase, batch: Made) -> None:
+    """The model's defaults too, to the last column."""
+    (example,) = make_batch(database, name="example").ids
+    write(database, batch, [row(0)])
+
+    differing = {"id", "batch_id", "environment_id", "serial_number", "user_id", "device_id", "otps", "scheduled_at"}
+    written, inserted = (
+        {name: value for name, value in record._asdict().items() if name not in differing}
+        for record in sorted(records(database), key=lambda record: record.id == example)
+    )
+    assert written == inserted
+    assert written["status"] == Status.PENDING
+
+
+@pytest.mark.parametrize("who", ["the database", "the driver", "a person"])
+def test_a_row_that_is_refused_and_an_interruption_in_the_midst_leave_none(
+    database: MovingDatabase, batch: Made, who: str
+) -> None:
+    """The rows before it are on their way."""
+    unfit = {"serial_number": "S7"} if who == "the database" else {"username": object()}
+    if who == "the driver" and not database.is_sqlite:
+        unfit = {"username": "a\0b"}
+
+    def arriving() -> Iterator[tuple[Any, ...]]:
+        yield from map(row, range(500))
+        if who == "a person":
+            raise KeyboardInterrupt
+        yield row(500, **unfit)
+        yield from map(row, range(501, 600))
+
+    errors = {"the database": IntegrityError, "the driver": DBAPIError, "a person": KeyboardInterrupt}
+    with pytest.raises(errors[who]):
+        write(database, batch, arriving())
+
+    assert records(database) == []
+    write(database, batch, map(row, range(500)))
+    assert count(database, Record) == 500
+
+
+def test_an_error_shows_no_value_but_what_the_database_itself_tells(database: MovingDatabase, batch: Made) -> None:
+    with pytest.raises(IntegrityError) as raised:
+        write(database, batch, [row(0, username="mallory"), row(0, otps=b"closed")])
+
+    assert "mallory" not in str(raised.value)
+    assert "closed" not in str(raised.value)
+
+
+@pytest.fixture
+def own_database(own_postgres: PostgresServer, migrate: Callable[[str], None]) -> Iterator[MovingDatabase]:
+    """On a server that a test may kill."""
+    with own_postgres.database(own_postgres.template("migrated", migrate)) as url:
+        database = MovingDatabase(url)
+        yield database
+        database.close()
+
+
+def test_a_server_that_dies_in_the_midst_keeps_none(own_postgres: PostgresServer, own_database: MovingDatabase) -> None:
+    batch = make_batch(own_database, [])
+
+    def dying() -> Iterator[tuple[Any, ...]]:
+        yield from map(row, range(500))
+        own_postgres.kill()
+        yield from map(row, range(500, 50_000))
+
+    with pytest.raises(OperationalError):
+        write(own_database, batch, dying())
+    own_postgres.start()
+
+    assert records(own_database) == []
+    write(own_database, batch, map(row, range(500)))
+    assert count(own_database, Record) == 500

@@ -1,44 +1,61 @@
-"""The preparation of a batch on both databases, with a PingOne in memory: people are looked up, the inventory is
-compared, tokens are imported, and every job is written down before its request goes out."""
+"""The preparation of a batch, with a PingOne in memory: people are looked up, the inventory is compared, tokens are
+imported, every job is written down before its request goes out, and whatever fails pauses the batch or passes."""
 
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
-from support.data.batches import look, look_at_batch, make_batch, make_environment
+from support.data.batches import TESTER, Made, look, look_at_batch, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.data.preparations import ALICE, ANSWER_WITHIN, BOB, FORBIDDEN, HOTP, LOST, Site, finish, make, of, serial
 from support.data.scripted_inventory import OK, describe
 
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring
+from models.encrypted import Keyring, generate_key
 from models.inventory_job import InventoryJob, JobKind
 from models.inventory_job import JobState as Written
-from models.reason import CURES, Reason, find_cure
+from models.reason import CURES, PauseReason, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, Status
+from worker.batches import hours, preparation
+from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
 from worker.batches.people import judge_person
-from worker.batches.tokens import LONGEST_JOB, Tokens, find_difference
+from worker.batches.preparation import MOST_REFUSALS
+from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.config.settings import Tuning
 from worker.pace.errors import SlotTooFar
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,
     CredentialsRefused,
+    InventoryFull,
     NotDelivered,
-    PingOneError,
+    NotFound,
+    OutcomeUnknown,
     ProtocolFault,
     RateLimited,
+    Rejected,
     TooManyTokens,
+    Unauthorized,
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobState
 from worker.pingone.users import User
+from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
 from worker.vault.otps import Seed
+
+# The statements differ in nothing between the databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+RUNNING = (BatchState.RUNNING, None)
+IMPORTER = {"import_client_id": "importer", "import_client_secret": "s"}
+UNAUTHORIZED, NOT_FOUND = Unauthorized(Answer(status=401)), NotFound(Answer(status=404, code="NOT_FOUND"))
 
 
 @pytest.fixture
@@ -46,55 +63,85 @@ def site(database: MovingDatabase, keyring: Keyring) -> Site:
     return Site(database, keyring)
 
 
+def people(count: int, **common: Any) -> list[dict[str, Any]]:
+    """Records of people who are to be looked up."""
+    return [{"user_id": "", "username": f"person{number}"} | common for number in range(count)]
+
+
+def state(site: Site, made: Made) -> tuple[str, str | None]:
+    batch = look_at_batch(site.database, made.batch_id)
+    return batch.state, batch.reason
+
+
+def change(site: Site, **values: Any) -> None:
+    """Change all batches."""
+    with site.database.writing() as connection:
+        connection.execute(update(Batch).values(values))
+
+
+def resume(site: Site) -> None:
+    change(site, state=BatchState.RUNNING, reason=None, running_since=site.database.now())
+    site.database.ahead += 6.0
+
+
+def go_on(site: Site, after: float = 6.0) -> None:
+    """Finish after so many seconds, when what failed may be tried again."""
+    site.database.ahead += after
+    finish(site)
+
+
+def note_job(database: MovingDatabase, batch_id: int, state: Written, size: int = 1, sent_ago: float = 0.0) -> int:
+    """Write an import down, as sent so many seconds ago. Returns the id of its row."""
+    values = {"batch_id": batch_id, "kind": JobKind.IMPORT, "state": state, "size": size}
+    job = insert(InventoryJob).values(values | {"sent_at": database.now(-sent_ago)}).returning(InventoryJob.id)
+    with database.writing() as connection:
+        return connection.scalars(job).one()
+
+
+def look_first(site: Site, act: Callable[[str], object]) -> None:
+    """Do this before each call, whose name it is told."""
+    do = site.pingone.do
+
+    def act_and_do(name: str, *rest: Any) -> None:
+        act(name)
+        do(name, *rest)
+
+    site.pingone.do = act_and_do  # type: ignore[method-assign]
+
+
 # People.
 
 
-def unknown_person(**name: str) -> dict[str, Any]:
-    return {"user_id": "", "is_in_inventory": True} | name
-
-
 @pytest.mark.parametrize(
-    ("column", "person", "call"),
+    ("names", "person", "call"),
     [
-        ("username", User(ALICE, username="alice"), "find username 1"),
-        ("email", User(ALICE, email="alice@example.test"), "find email 1"),
-        ("external_id", User(ALICE, external_id="E-17"), "find externalId 1"),
+        ({"username": "ALICE"}, User(ALICE.upper(), username="Alice"), "find username 1"),
+        ({"email": "alice@example.test"}, User(ALICE, email="alice@example.test"), "find email 1"),
+        ({"external_id": "E-17"}, User(ALICE, external_id="E-17"), "find externalId 1"),
+        # The first name that a row has counts.
+        ({"username": "alice", "email": "bob@example.test"}, User(ALICE, username="alice"), "find username 1"),
     ],
 )
-def test_a_person_is_found_by_each_kind_of_name(site: Site, column: str, person: User, call: str) -> None:
+def test_a_person_is_found_by_each_kind_of_name_in_whatever_case_and_asked_for_once(
+    site: Site, names: dict[str, str], person: User, call: str
+) -> None:
     site.pingone.people = [User(BOB, username="bob", email="bob@example.test", external_id="E-18"), person]
-    name = person.username or person.email or person.external_id
-    made = make(site, 1, **unknown_person(**{column: str(name)}))
+    make(site, [{"user_id": "", "is_in_inventory": True} | names] * 2)
     finish(site)
-    assert of(site, made).user_id == ALICE
-    assert site.pingone.log == [call]
-
-
-def test_the_first_name_that_a_row_has_is_the_one_that_counts(site: Site) -> None:
-    site.pingone.people = [User(ALICE, username="alice"), User(BOB, email="alice@example.test")]
-    made = make(site, 1, **unknown_person(username="alice", email="alice@example.test"))
-    finish(site)
-    assert of(site, made).user_id == ALICE
-
-
-def test_names_are_not_told_apart_by_case(site: Site) -> None:
-    site.pingone.people = [User(ALICE.upper(), username="Alice")]
-    made = make(site, 1, **unknown_person(username="ALICE"))
-    finish(site)
-    assert of(site, made).user_id == ALICE
+    assert (site.count(Record.user_id == ALICE), site.pingone.log) == (2, [call])
 
 
 def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_at_once(site: Site) -> None:
     site.pingone.people = [User(ALICE, username="weiß")]
-    made = make(site, [unknown_person(username="weiß"), unknown_person(username="weiss")])
+    lacking = {"user_id": "", "is_in_inventory": True}
+    made = make(site, [lacking | {"username": name} for name in ("weiß", "weiss")])
     finish(site)
     first, second = (look(site.database, number) for number in made.ids)
-    assert (first.user_id, second.user_id) == (ALICE, "")
-    assert second.reason == Reason.USER_NOT_FOUND
+    assert (first.user_id, second.user_id, second.reason) == (ALICE, "", Reason.USER_NOT_FOUND)
 
 
 @pytest.mark.parametrize(
-    ("people", "reason", "told"),
+    ("users", "reason", "told"),
     [
         ([], Reason.USER_NOT_FOUND, ""),
         (
@@ -102,8 +149,6 @@ def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_a
             Reason.USER_AMBIGUOUS,
             f" They are the users {ALICE}, {BOB}.",
         ),
-        ([User(ALICE, username="alice", is_enabled=False)], Reason.ACCOUNT_NOT_USABLE, " It is disabled."),
-        ([User(ALICE, username="alice", is_locked=True)], Reason.ACCOUNT_NOT_USABLE, " It is locked."),
         (
             [User(ALICE, username="alice", is_enabled=False, is_locked=True)],
             Reason.ACCOUNT_NOT_USABLE,
@@ -117,10 +162,10 @@ def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_a
     ],
 )
 def test_who_can_get_no_token_is_given_up_with_what_pingone_shows_of_them(
-    site: Site, people: list[User], reason: Reason, told: str
+    site: Site, users: list[User], reason: Reason, told: str
 ) -> None:
-    site.pingone.people = people
-    made = make(site, 1, **unknown_person(username="alice"))
+    site.pingone.people = users
+    made = make(site, 1, user_id="", username="alice", is_in_inventory=True)
     finish(site)
     record = of(site, made)
     assert (record.status, record.reason, record.user_id) == (Status.DEAD_LETTER, reason, "")
@@ -128,90 +173,115 @@ def test_who_can_get_no_token_is_given_up_with_what_pingone_shows_of_them(
     assert record.detail == find_cure(reason, has_seed=True) + told
 
 
-def test_of_many_persons_of_one_name_a_few_are_told() -> None:
-    people = [User(str(uuid.UUID(int=number)), username="alice") for number in range(7)]
-    _, told = judge_person(people) or ("", "")
-    assert told == f"They are the users {', '.join(user.id for user in people[:5])} and 2 more."
+def test_of_many_persons_of_one_name_a_few_are_told(database: MovingDatabase) -> None:
+    users = [User(str(uuid.UUID(int=number)), username="alice") for number in range(7)]
+    _, told = judge_person(users) or ("", "")
+    assert told == f"They are the users {', '.join(user.id for user in users[:5])} and 2 more."
 
 
 def test_where_a_filter_is_too_long_half_of_the_names_are_asked_for(site: Site) -> None:
     site.pingone.most_names = 10
-    site.pingone.people = [User(str(uuid.UUID(int=number)), username=f"u{number}") for number in range(45)]
-    made = make(site, [unknown_person(username=f"u{number}") for number in range(45)])
+    site.pingone.people = [User(str(uuid.UUID(int=number)), username=f"person{number}") for number in range(45)]
+    make(site, people(45, is_in_inventory=True))
     finish(site)
     assert site.pingone.log[:6] == ["find username 40", "find username 20", *["find username 10"] * 4]
-    assert site.count(Record.user_id != "") == len(made.ids)
+    assert site.count(Record.user_id != "") == 45
 
 
-def test_a_name_that_stands_on_two_rows_is_asked_for_once(site: Site) -> None:
-    site.pingone.people = [User(ALICE, username="alice")]
-    make(site, [unknown_person(username="alice")] * 2)
-    finish(site)
-    assert site.pingone.log == ["find username 1"]
-    assert site.count(Record.user_id == ALICE) == 2
-
-
-def test_users_that_may_not_be_read_pause_the_batch_with_the_cure(site: Site) -> None:
-    site.pingone.instead["find username"] = [FORBIDDEN]
-    made = make(site, 1, **unknown_person(username="alice"))
+@pytest.mark.parametrize("first", [0, 3])
+def test_where_none_of_the_first_people_is_found_the_batch_pauses_once(site: Site, first: int) -> None:
+    """Some of them were looked up in a canary before, which says nothing yet."""
+    made = make(site, people(90))
+    if first:
+        change(site, canary_row=look(site.database, made.ids[first - 1]).row_number)
+        finish(site)
+        assert state(site, made) == RUNNING
+        change(site, canary_row=None)
+        site.database.ahead += 6.0
     site.prepare()
-    batch = look_at_batch(site.database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, "permissions")
-    assert "may not read users" in batch.detail
-    assert "Identity Data Read Only" in batch.detail
-    assert of(site, made).status == Status.PENDING
+    assert state(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
+    assert "Identity Data Read Only" in look_at_batch(site.database, made.batch_id).detail
+    assert site.count(Record.reason == Reason.USER_NOT_FOUND) == first + 40
+
+    resume(site)
+    finish(site)
+    assert site.count(Record.reason == Reason.USER_NOT_FOUND) == 90
+
+
+def test_where_a_batch_is_paused_meanwhile_nobody_is_given_up_before_that_is_said(site: Site) -> None:
+    made = make(site, people(40))
+    pauses = [{"state": BatchState.PAUSED, "reason": PauseReason.PERSON}]
+    look_first(site, lambda name: name.startswith("find") and pauses and change(site, **pauses.pop()))
+    site.prepare()
+    assert site.count(Record.status == Status.PENDING) == 40
+
+    resume(site)
+    site.prepare()
+    assert state(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
+
+
+@pytest.mark.parametrize(
+    ("count", "found"),
+    [
+        (9, []),
+        (40, [User(ALICE, username="person0")]),
+        (60, [User(ALICE, username="person0", is_enabled=False)]),
+        (60, [User(ALICE, username="person0"), User(BOB, username="person0")]),
+    ],
+    ids=["a few", "one is found", "one is disabled", "one is ambiguous"],
+)
+def test_a_few_people_who_are_not_found_and_many_beside_one_who_is_shown_pause_nothing(
+    site: Site, count: int, found: list[User]
+) -> None:
+    site.pingone.people = found
+    made = make(site, people(count))
+    finish(site)
+    assert state(site, made) == RUNNING
+    assert site.count(Record.reason == Reason.USER_NOT_FOUND) == count - bool(found)
 
 
 # The inventory.
 
 
-def test_a_token_that_is_there_and_free_is_prepared(site: Site) -> None:
+def test_a_token_that_is_there_and_free_is_prepared_and_not_ours(site: Site) -> None:
     made = make(site)
     site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
     finish(site)
     record = of(site, made)
-    assert (record.is_in_inventory, record.owner_id, record.is_token_made, record.device_id) == (
-        True,
-        NOBODY,
-        False,
-        "",
-    )
-    assert site.pingone.log == ["list"]
+    assert (record.is_in_inventory, record.owner_id, record.is_token_made) == (True, NOBODY, False)
+    assert (record.device_id, site.pingone.log) == ("", ["list"])
 
 
-@pytest.mark.parametrize("differing", [{"type": "TOTP"}, {"digits": 8}, {"hash_name": "sha256"}, {"type": "OCRA"}])
-def test_a_token_with_other_parameters_is_given_up(site: Site, differing: dict[str, Any]) -> None:
-    made = make(site)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made), **differing)}
+@pytest.mark.parametrize(
+    ("shown", "ends"),
+    [
+        ({"type": "TOTP"}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({"digits": 8}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({"hash_name": "sha256"}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({"user_id": ALICE.upper(), "device_id": "DEVICE-1"}, (None, ALICE, "device-1")),
+        ({"user_id": BOB, "device_id": "device-1"}, (Reason.TOKEN_TAKEN, None, "")),
+        # A device whose user is not told is not nobody's.
+        ({"device_id": "device-1"}, (None, None, "")),
+    ],
+)
+def test_what_the_inventory_shows_of_a_token_decides_whether_it_goes_and_on_which_device(
+    site: Site, shown: dict[str, Any], ends: tuple[Reason | None, str | None, str]
+) -> None:
+    made = make(site, 1, user_id=ALICE)
+    site.pingone.tokens = {serial(site, made): describe(serial(site, made), **shown)}
     finish(site)
-    assert (of(site, made).status, of(site, made).reason) == (Status.DEAD_LETTER, Reason.TOKEN_DIFFERS)
+    record = of(site, made)
+    assert (record.reason, record.owner_id, record.device_id) == ends
+    assert (record.is_device_made, record.is_token_made) == (False, False)
+    if ends[0] == Reason.TOKEN_TAKEN:
+        assert record.detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user {BOB}."
 
 
-def test_what_the_inventory_does_not_tell_of_a_token_is_no_difference() -> None:
+def test_what_the_inventory_does_not_tell_of_a_token_is_no_difference(database: MovingDatabase) -> None:
     totp = Seed(secret=HOTP.secret, otp_type="totp", time_step=30)
     assert find_difference(HOTP, InventoryToken("1")) is None
     assert find_difference(totp, InventoryToken("1", type="TOTP", time_step=60)) == "time step"
     assert find_difference(totp, InventoryToken("1", type="TOTP", time_step=30, hash_name="HmacSHA1")) is None
-
-
-def test_a_token_that_is_paired_with_its_person_has_its_device_and_is_not_ours(site: Site) -> None:
-    made = make(site, 1, user_id=ALICE)
-    paired = describe(serial(site, made), user_id=ALICE.upper(), device_id="DEVICE-1")
-    site.pingone.tokens = {serial(site, made): paired}
-    finish(site)
-    record = of(site, made)
-    assert (record.device_id, record.owner_id) == ("device-1", ALICE)
-    assert not record.is_device_made
-    assert not record.is_token_made
-
-
-def test_a_token_that_is_another_person_s_is_given_up(site: Site) -> None:
-    made = make(site, 1, user_id=ALICE)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made), user_id=BOB, device_id="device-1")}
-    finish(site)
-    record = of(site, made)
-    assert (record.reason, record.device_id) == (Reason.TOKEN_TAKEN, "")
-    assert record.detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user {BOB}."
 
 
 @pytest.mark.parametrize(("owner", "reason"), [(ALICE, None), (BOB, Reason.TOKEN_TAKEN)])
@@ -232,39 +302,35 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
 def test_a_device_that_another_record_has_is_left_to_the_pairing(site: Site) -> None:
     before = make_batch(site.database, 1, name="before", device_id="device-1")
     made = make(site, 2, user_id=ALICE)
+    first, second = serial(site, made), serial(site, made, 1)
     site.pingone.tokens = {
-        serial(site, made): describe(serial(site, made), user_id=ALICE, device_id="device-1"),
-        serial(site, made, 1): describe(serial(site, made, 1)),
+        first: describe(first, user_id=ALICE, device_id="device-1"),
+        second: describe(second),
     }
     finish(site)
-    assert [look(site.database, each).is_in_inventory for each in made.ids] == [True, True]
-    assert look(site.database, made.ids[0]).device_id == ""
-    assert look(site.database, before.id).device_id == "device-1"
+    assert site.count(Record.batch_id == made.batch_id, Record.is_in_inventory) == 2
+    assert [look(site.database, each).device_id for each in (made.ids[0], before.id)] == ["", "device-1"]
 
 
-def test_where_nothing_may_be_imported_what_is_not_there_is_given_up(site: Site) -> None:
-    made = make(site, may_import=False)
-    finish(site)
-    assert of(site, made).reason == Reason.TOKEN_NOT_IN_INVENTORY
-    assert site.pingone.log == ["list"]
-
-
-def test_where_the_inventory_may_not_be_read_and_nothing_is_imported_the_pairing_will_show(site: Site) -> None:
-    site.pingone.instead["list"] = [FORBIDDEN]
-    made = make(site, may_import=False)
+@pytest.mark.parametrize(
+    ("instead", "seed", "ends"),
+    [
+        ([], HOTP, (False, Reason.TOKEN_NOT_IN_INVENTORY)),
+        # The pairing will show whether it is there.
+        ([FORBIDDEN], HOTP, (True, None)),
+        ([], None, (False, Reason.TOKEN_NOT_IN_INVENTORY)),
+    ],
+    ids=["not permitted", "not readable", "no seed"],
+)
+def test_where_nothing_can_be_imported_what_is_not_there_is_given_up(
+    site: Site, instead: list[Any], seed: Seed | None, ends: tuple[bool, Reason | None]
+) -> None:
+    site.pingone.instead["list"] = instead
+    made = make(site, may_import=seed is None, seed=seed)
     finish(site)
     record = of(site, made)
-    assert (record.is_in_inventory, record.owner_id, record.status) == (True, None, Status.PENDING)
-
-
-def test_an_inventory_that_may_not_be_read_for_an_import_pauses_the_batch(site: Site) -> None:
-    site.pingone.instead["list"] = [FORBIDDEN]
-    made = make(site)
-    site.prepare()
-    batch = look_at_batch(site.database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, "permissions")
-    assert "PINGONE_IMPORT_CLIENT_ID" in batch.detail
-    assert not of(site, made).is_in_inventory
+    assert (record.is_in_inventory, record.reason, record.owner_id) == (*ends, None)
+    assert (site.jobs(made), site.pingone.log) == ([], ["list"])
 
 
 def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Site) -> None:
@@ -280,76 +346,115 @@ def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Sit
     site.prepare()
     assert site.count(Record.is_in_inventory) == 1
     assert look_at_batch(site.database, made.batch_id).inventory_read_at is None
-    site.database.ahead += 6.0
-    finish(site)
+    go_on(site)
     assert site.count(Record.is_in_inventory) == 2
     assert not site.pingone.results, "what was there is imported"
+
+
+def test_a_reading_of_a_time_to_come_is_not_believed_after_the_clock_was_set_back(site: Site) -> None:
+    make(site)
+    change(site, inventory_read_at=site.database.now(7200.0))
+    with site.database.writing() as connection:
+        preparation.restart_times(site.database, connection)
+    finish(site)
+    assert "list" in site.pingone.log
 
 
 # Imports.
 
 
-def test_a_token_is_imported_with_the_parameters_of_its_seed_and_is_ours(site: Site) -> None:
-    made = make(site, 3)
+def test_a_job_is_written_down_before_its_request_goes_out_and_its_tokens_are_ours(site: Site) -> None:
+    made, seen = make(site, 3), list[Any]()
+    look_first(site, lambda name: seen.append((site.jobs(made), site.count(Record.import_job_id.is_not(None)))))
     finish(site)
     assert site.pingone.log == ["list", "import 3", "start", "answer", "job"]
+    before = dict(zip(site.pingone.log, seen, strict=True))
+    assert before["start"] == ([(Written.SENT, 3)], 3)
+    assert before["job"] == ([(Written.RUNNING, 3)], 3)
     assert site.jobs(made) == [(Written.DONE, 3)]
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 3
-    assert site.count(Record.import_job_id.is_not(None)) == 3
 
 
-def test_a_job_is_written_down_before_its_request_goes_out(site: Site) -> None:
-    made = make(site, 2)
-    seen: list[Any] = []
-    do = site.pingone.do
+@dataclass(frozen=True)
+class Import:
+    """Tokens to import, in places from 0; what PingOne does with them; and how they end: whether each is in the
+    inventory, whether it is ours, and why it was given up. `jobs` are the first of the jobs."""
 
-    def look_first(name: str, *rest: Any) -> None:
-        if name in ("start", "job"):
-            seen.append((name, site.jobs(made), site.count(Record.import_job_id.is_not(None))))
-        do(name, *rest)
+    ends: list[tuple[bool, bool, Reason | None]]
+    jobs: list[tuple[str, int]]
+    most: int = 500
+    bad: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
+    # What somebody else imports after the inventory was read.
+    theirs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    instead: dict[str, Any] = field(default_factory=dict)
 
-    site.pingone.do = look_first  # type: ignore[method-assign]
+
+OURS, THEIRS = (True, True, None), (True, False, None)
+REFUSED, DIFFERS = ((False, False, reason) for reason in (Reason.TOKEN_REFUSED, Reason.TOKEN_DIFFERS))
+THERE = AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))
+
+
+def job(state: JobState = JobState.DONE, **told: Any) -> dict[str, ImportJob]:
+    return {"job": ImportJob("job-1", state, OK, **told)}
+
+
+IMPORTS = {
+    "they are made": Import([OURS] * 3, [(Written.DONE, 3)]),
+    "more than the setting's size": Import([OURS] * 4, [(Written.DONE, 3), (Written.DONE, 1)], most=3),
+    "the first is refused": Import([REFUSED, *[OURS] * 6], [(Written.FAILED, 7), (Written.FAILED, 3)], bad=(0,)),
+    "the last is refused": Import([*[OURS] * 6, REFUSED], [(Written.FAILED, 7), (Written.DONE, 3)], bad=(6,)),
+    # They are given up once they stand alone.
+    "left out without a word": Import(
+        [OURS, REFUSED, OURS, REFUSED, OURS],
+        [(Written.LOST, 5), (Written.FAILED, 2), (Written.FAILED, 1), (Written.FAILED, 1)],
+        left_out=(1, 3),
+    ),
+    "the list is too long": Import(
+        [OURS] * 4,
+        [(Written.FAILED, 4), (Written.DONE, 2), (Written.DONE, 2)],
+        instead={"start": TooManyTokens(Answer(status=413))},
+    ),
+    "the job failed": Import(
+        [THEIRS] * 4, [(Written.FAILED, 4), (Written.DONE, 2)], instead=job(JobState.FAILED, reason="no room")
+    ),
+    "somebody imported two meanwhile": Import(
+        [THEIRS, DIFFERS, OURS], [(Written.DONE, 3)], theirs={0: {}, 1: {"digits": 8}}
+    ),
+    # An import of before has made it, after its answer got lost; the list shows it later.
+    "refused since it is there": Import([THEIRS], [(Written.LOST, 1)], theirs={0: {}}, instead={"start": THERE}),
+    "refused since it is there, and not shown": Import([THEIRS], [(Written.LOST, 1)], instead={"start": THERE}),
+    # Where the counts do not add up the inventory is read, and a duplicate that PingOne names is not ours.
+    "fewer made": Import([OURS] * 2, [(Written.LOST, 2)], instead=job(created=1)),
+    "no counts": Import([OURS] * 2, [(Written.LOST, 2)], instead=job()),
+    "more made": Import([OURS] * 2, [(Written.LOST, 2)], instead=job(created=2, duplicates=("X1",))),
+    "another's duplicate": Import([OURS] * 2, [(Written.LOST, 2)], instead=job(created=1, duplicates=("OTHER9",))),
+    "none made": Import([THEIRS] * 2, [(Written.FAILED, 2)], instead=job(created=0)),
+    "a duplicate in other letters": Import(
+        [THEIRS, OURS, OURS], [(Written.LOST, 3)], instead=job(created=1, duplicates=("mADE001000000",))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IMPORTS)
+def test_what_comes_of_an_import_decides_which_tokens_are_ours_and_what_goes_next(
+    database: MovingDatabase, keyring: Keyring, what: str
+) -> None:
+    case = IMPORTS[what]
+    site = Site(database, keyring, most_tokens=case.most)
+    made = make(site, len(case.ends))
+    serials = [serial(site, made, place) for place in range(len(case.ends))]
+    site.pingone.bad, site.pingone.left_out = ({serials[each] for each in those} for those in (case.bad, case.left_out))
+    site.pingone.instead.update({name: [answer] for name, answer in case.instead.items()})
+    theirs = {serials[place]: describe(serials[place], **fields) for place, fields in case.theirs.items()}
+    look_first(site, lambda name: name == "start" and site.pingone.tokens.update(theirs))
+
     finish(site)
-    assert seen == [("start", [(Written.SENT, 2)], 2), ("job", [(Written.RUNNING, 2)], 2)]
 
-
-def test_tokens_are_imported_by_the_other_worker_application(database: MovingDatabase, keyring: Keyring) -> None:
-    other = make_environment(client_id="c", import_client_id="importer", import_client_secret="s")
-    site = Site(database, keyring, environment=other)
-    site.pingone.people = [User(ALICE, username="alice")]
-    make(site, 1, user_id="", username="alice")
-    finish(site)
-    applications = {name: found for name, found in site.pingone.applications.items() if found}
-    assert applications.pop("find username") == {"c"}
-    assert set(applications) == {"list", "import", "start", "answer", "job"}
-    assert all(found == {"importer"} for found in applications.values())
-
-
-@pytest.mark.parametrize("bad", [0, 3, 6])
-def test_a_token_that_is_refused_is_found_and_the_others_are_imported(site: Site, bad: int) -> None:
-    made = make(site, 7)
-    site.pingone.bad = {serial(site, made, bad)}
-    finish(site)
-    ended = Counter(look(site.database, each).reason for each in made.ids)
-    assert ended == {None: 6, Reason.TOKEN_REFUSED: 1}
-    assert look(site.database, made.ids[bad]).reason == Reason.TOKEN_REFUSED
-    assert site.count(Record.is_token_made) == 6
-    assert site.jobs(made)[:2] == [(Written.FAILED, 7), (Written.FAILED if bad < 3 else Written.DONE, 3)]
-
-
-def test_a_list_that_is_too_long_is_imported_in_halves(site: Site) -> None:
-    made = make(site, 4)
-    site.pingone.instead["start"] = [TooManyTokens(Answer(status=413))]
-    finish(site)
-    assert site.jobs(made)[:3] == [(Written.FAILED, 4), (Written.DONE, 2), (Written.DONE, 2)]
-    assert site.count(Record.is_token_made) == 4
-
-
-def test_a_batch_is_imported_in_jobs_of_the_setting_s_size(database: MovingDatabase, keyring: Keyring) -> None:
-    site = Site(database, keyring, most_tokens=3)
-    made = make(site, 7)
-    finish(site)
-    assert [size for _, size in site.jobs(made)] == [3, 3, 1]
+    records = [look(site.database, each) for each in made.ids]
+    assert [(record.is_in_inventory, record.is_token_made, record.reason) for record in records] == case.ends
+    assert site.jobs(made)[: len(case.jobs)] == case.jobs
+    assert all("INVALID_DATA" in records[place].detail for place in case.bad)
 
 
 @pytest.mark.parametrize("failure", [NotDelivered(), RateLimited(Answer(status=429)), SlotTooFar(9.0)])
@@ -357,188 +462,238 @@ def test_a_request_that_did_nothing_is_forgotten_and_goes_again(site: Site, fail
     made = make(site, 2)
     site.pingone.instead["start"] = [failure]
     site.prepare()
-    assert site.jobs(made) == [(Written.LOST, 2)]
-    assert site.count(Record.import_job_id.is_not(None)) == 0
-    site.database.ahead += 6.0
-    finish(site)
+    assert (site.jobs(made), site.count(Record.import_job_id.is_not(None))) == ([(Written.LOST, 2)], 0)
+    go_on(site)
     assert site.jobs(made) == [(Written.LOST, 2), (Written.DONE, 2)]
     assert site.pingone.log.count("list") == 1, "nothing came of it, so nothing has to be looked for"
 
 
-def test_a_lost_answer_is_waited_for_and_what_came_of_it_is_found_and_ours(site: Site) -> None:
+@pytest.mark.parametrize("call", ["answer", "start"])
+def test_a_lost_answer_is_waited_for_from_when_the_request_went_out_and_what_came_of_it_is_ours(
+    site: Site, call: str
+) -> None:
     made = make(site, 2)
-    site.pingone.instead["answer"] = [LOST]
+    # It waits to go out.
+    waits = [ANSWER_WITHIN + 1]
+    site.pingone.before_import = lambda: setattr(site.database, "ahead", site.database.ahead + sum(waits))
+    site.pingone.instead[call] = [LOST]
     site.prepare()
-    assert site.jobs(made) == [(Written.SENT, 2)]
+    waits.clear()
     site.database.ahead += 6.0
     for _ in range(3):
         assert site.prepare()
     assert site.jobs(made) == [(Written.SENT, 2)], "it was taken for lost while its answer might come"
 
-    site.database.ahead += ANSWER_WITHIN
-    finish(site)
-    assert site.jobs(made) == [(Written.LOST, 2)]
-    assert site.pingone.log.count("import 2") == 1
+    go_on(site, ANSWER_WITHIN)
+    # What made nothing goes again.
+    assert site.jobs(made) == [(Written.LOST, 2)] + [(Written.DONE, 2)] * (call == "start")
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 2
 
 
-def test_an_answer_is_waited_for_from_when_the_request_really_went_out(site: Site) -> None:
-    made = make(site, 2)
-
-    def wait() -> None:
-        site.database.ahead += ANSWER_WITHIN + 1
-
-    site.pingone.before_import = wait
-    site.pingone.instead["answer"] = [LOST]
-    site.prepare()
-    site.database.ahead += 6.0
-    assert site.prepare()
-    assert site.jobs(made) == [(Written.SENT, 2)], "it was taken for lost while its answer might come"
-
-
-def test_an_import_whose_answer_got_lost_and_that_made_nothing_goes_again(site: Site) -> None:
-    made = make(site, 2)
+@pytest.mark.parametrize(
+    ("shown", "is_made"),
+    [
+        ({"age": timedelta(minutes=4)}, True),
+        ({"age": None}, True),
+        ({"age": timedelta(hours=2)}, False),
+        ({"age": timedelta(0)}, False),
+        ({"user_id": ALICE, "device_id": "device-1"}, False),
+    ],
+    ids=["of then", "of unknown age", "older", "younger", "paired meanwhile"],
+)
+def test_what_is_older_or_younger_than_a_lost_import_or_somebodys_by_now_is_not_ours(
+    site: Site, shown: dict[str, Any], is_made: bool
+) -> None:
+    """PingOne failed the job, or was done with it, while the batch was paused for the night."""
+    made = make(site, 1, user_id=ALICE)
     site.pingone.instead["start"] = [LOST]
     site.prepare()
-    site.database.ahead += ANSWER_WITHIN + 1
-    finish(site)
-    assert site.jobs(made) == [(Written.LOST, 2), (Written.DONE, 2)]
-    assert site.count(Record.is_token_made) == 2
+    site.pingone.tokens = {serial(site, made): describe(serial(site, made), **shown)}
+    go_on(site, 200.0 if shown.get("age") == timedelta(minutes=4) else 16 * 3600.0)
+    assert of(site, made).is_token_made is is_made
+    assert of(site, made).device_id == shown.get("device_id", "")
 
 
-def test_what_a_lost_import_made_and_somebody_paired_meanwhile_is_not_ours(site: Site) -> None:
-    made = make(site, 1, user_id=ALICE)
-    site.pingone.instead["answer"] = [LOST]
-    site.prepare()
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made), user_id=ALICE, device_id="device-1")}
-    site.database.ahead += ANSWER_WITHIN + 1
-    finish(site)
-    assert (of(site, made).is_token_made, of(site, made).device_id) == (False, "device-1")
-
-
-def test_a_token_that_was_there_all_the_same_is_compared_and_is_not_ours(site: Site) -> None:
-    """Somebody imported two of them after the inventory was read."""
-    made = make(site, 3)
-    here, differs = serial(site, made), serial(site, made, 1)
-    do = site.pingone.do
-
-    def import_first(name: str, *rest: Any) -> None:
-        if name == "start":
-            site.pingone.tokens = {here: describe(here), differs: describe(differs, digits=8)}
-        do(name, *rest)
-
-    site.pingone.do = import_first  # type: ignore[method-assign]
-    finish(site)
-    records = [look(site.database, each) for each in made.ids]
-    assert [record.is_token_made for record in records] == [False, False, True]
-    assert [record.reason for record in records] == [None, Reason.TOKEN_DIFFERS, None]
-    assert [record.is_in_inventory for record in records] == [True, False, True]
-    assert site.jobs(made) == [(Written.DONE, 3)]
-
-
-@pytest.mark.parametrize("is_shown", [True, False])
-def test_a_token_that_is_refused_since_it_is_there_is_compared_and_is_not_ours(site: Site, is_shown: bool) -> None:
-    """An import of before has made it, after its answer got lost; the list shows it later."""
+def test_a_lost_job_keeps_the_time_of_its_request_when_nothing_ran_for_days(site: Site) -> None:
+    """The worker died after its post. What somebody else imported meanwhile is not ours."""
     made = make(site)
+    site.pingone.tokens = {serial(site, made): replace(describe(serial(site, made)), age=timedelta(hours=3))}
+    job = note_job(site.database, made.batch_id, Written.SENT, sent_ago=172800.0)
+    with site.database.writing() as connection:
+        connection.execute(update(Record).values(import_job_id=job))
+        preparation.restart_times(site.database, connection)
+    # The request may have gone out a moment ago by another clock: it is not over yet.
+    site.prepare()
+    assert site.jobs(made) == [("sent", 1)]
+
+    go_on(site, ANSWER_WITHIN + 1)
+    record = of(site, made)
+    assert (site.jobs(made), record.is_in_inventory, record.is_token_made) == ([("lost", 1)], True, False)
+
+
+def test_a_duplicate_that_was_not_compared_does_not_become_ours_when_a_later_answer_gets_lost(site: Site) -> None:
+    made = make(site, 2)
     here = serial(site, made)
-    if is_shown:
-        site.pingone.before_import = lambda: site.pingone.tokens.update({here: describe(here)})
-    site.pingone.instead["start"] = [AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))]
+    theirs = {here: describe(here)}
+    look_first(site, lambda name: name == "start" and site.pingone.tokens.setdefault(here, theirs[here]))
+    # The process dies before the duplicate is compared.
+    site.pingone.instead["find_token"] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        site.prepare()
+    site.pingone.instead["answer"] = [LOST]
+    go_on(site)
+    assert [look(site.database, each).is_token_made for each in made.ids] == [False, True]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_duplicate_in_other_letters_is_found_and_one_that_cannot_be_read_is_left_to_its_pairing(
+    site: Site, is_there: bool
+) -> None:
+    made = make(site, [{"serial_number": "MiXed01"}])
+    site.pingone.instead["job"] = [ImportJob("job", JobState.DONE, OK, created=0, duplicates=("mIxED01",))]
+    site.pingone.tokens = {"MiXed01": describe("mIxED01")} if is_there else {}
+    site.pingone.create = lambda tokens: "job"  # type: ignore[method-assign]
     finish(site)
     record = of(site, made)
-    assert (record.status, record.is_in_inventory, record.is_token_made) == (Status.PENDING, True, False)
+    assert (record.is_in_inventory, record.is_token_made) == (True, False)
+    assert (record.owner_id, len(site.jobs(made))) == (NOBODY if is_there else None, 1)
 
 
-def job(state: JobState = JobState.DONE, **fields: Any) -> ImportJob:
-    return ImportJob("job-1", state, OK, **fields)
-
-
-@pytest.mark.parametrize("result", [job(created=1), job(), job(created=2, duplicates=("X1",))])
-def test_where_the_counts_do_not_add_up_the_inventory_is_read(site: Site, result: ImportJob) -> None:
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_job_that_never_ends_or_is_gone_is_asked_about_for_a_while_and_then_looked_for(
+    site: Site, is_gone: bool
+) -> None:
     made = make(site, 2)
-    site.pingone.instead["job"] = [result]
-    finish(site)
-    assert site.pingone.log.count("list") == 2
-    assert site.jobs(made) == [(Written.LOST, 2)]
-    assert site.count(Record.is_in_inventory) == 2
-
-
-def test_tokens_that_jobs_leave_out_without_a_word_are_given_up_once_they_stand_alone(site: Site) -> None:
-    made = make(site, 5)
-    site.pingone.left_out = {serial(site, made, 1), serial(site, made, 3)}
-    finish(site)
-    refused = [look(site.database, made.ids[place]) for place in (1, 3)]
-    assert {(record.status, record.reason) for record in refused} == {(Status.DEAD_LETTER, Reason.TOKEN_REFUSED)}
-    assert site.count(Record.is_in_inventory) == 3
-    assert site.jobs(made) == [(Written.LOST, 5), (Written.FAILED, 2), (Written.FAILED, 1), (Written.FAILED, 1)]
-
-
-def test_a_token_that_pingone_names_as_a_duplicate_is_not_ours_even_where_the_counts_do_not_add_up(site: Site) -> None:
-    made = make(site, 3)
-    site.pingone.instead["job"] = [job(created=1, duplicates=(serial(site, made).upper(),))]
-    finish(site)
-    assert [look(site.database, each).is_token_made for each in made.ids] == [False, True, True]
-
-
-def test_a_job_that_failed_goes_again_with_half_of_its_tokens(site: Site) -> None:
-    made = make(site, 4)
-    site.pingone.instead["job"] = [job(JobState.FAILED, reason="no room")]
-    finish(site)
-    assert site.jobs(made)[:2] == [(Written.FAILED, 4), (Written.DONE, 2)]
-
-
-def test_a_job_that_runs_is_asked_for_again_and_one_that_never_ends_is_looked_for(site: Site) -> None:
-    made = make(site, 2)
-    site.pingone.instead["job"] = [job(JobState.RUNNING)] * 2
+    site.pingone.instead["job"] = [ImportJob("job-1", JobState.RUNNING, OK)] * 2
     site.prepare()
     assert (site.jobs(made), len(site.waited)) == ([(Written.RUNNING, 2)], 1)
-    site.database.ahead += LONGEST_JOB.total_seconds() + 1
-    finish(site)
+    if is_gone:
+        site.pingone.instead.clear()
+        site.pingone.results.clear()
+        site.prepare()
+        assert site.jobs(made) == [(Written.RUNNING, 2)], "it may only not be seen everywhere yet"
+    go_on(site, ANSWER_WITHIN + 1 if is_gone else LONGEST_JOB.total_seconds() + 1)
     assert site.jobs(made) == [(Written.LOST, 2)]
     assert site.count(Record.is_token_made) == 2
 
 
-def test_a_job_that_is_gone_is_looked_for_in_the_inventory(site: Site) -> None:
-    made = make(site, 2)
-    site.pingone.instead["job"] = [job(JobState.RUNNING)]
-    site.prepare()
-    site.pingone.results.clear()
-    site.prepare()
-    assert site.jobs(made) == [(Written.RUNNING, 2)], "it may only not be seen everywhere yet"
-    site.database.ahead += ANSWER_WITHIN + 1
-    finish(site)
-    assert site.jobs(made) == [(Written.LOST, 2)]
-    assert site.count(Record.is_token_made) == 2
+@pytest.mark.parametrize("is_clock_set_back", [False, True])
+def test_jobs_that_are_all_refused_pause_the_batch_before_every_token_is_given_up_and_again_after_a_resume(
+    site: Site, is_clock_set_back: bool
+) -> None:
+    made = make(site, 40)
+    if is_clock_set_back:
+        change(site, running_since=site.database.now(7200.0))
+        with site.database.writing() as connection:
+            hours.restart_times(site.database, connection)
+    site.pingone.instead["job"] = [ImportJob("job", JobState.FAILED, Answer(), reason="no room")] * 100
+    for times in (1, 2):
+        for _ in range(20):
+            site.prepare()
+            site.database.ahead += 6.0
+        assert state(site, made) == (BatchState.PAUSED, PauseReason.REFUSED)
+        assert "no room" in look_at_batch(site.database, made.batch_id).detail
+        assert site.count(Record.reason == Reason.TOKEN_REFUSED) == times * MOST_REFUSED
+        resume(site)
 
 
-def test_an_import_that_is_forbidden_pauses_the_batch_and_leaves_its_tokens_free(site: Site) -> None:
-    made = make(site, 2)
-    site.pingone.instead["start"] = [FORBIDDEN]
-    site.prepare()
-    batch = look_at_batch(site.database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, "permissions")
-    assert site.count(Record.import_job_id.is_not(None)) == 0
+# Failures.
 
 
-def test_a_token_with_a_pair_of_otps_that_is_not_there_cannot_be_imported(site: Site) -> None:
-    made = make(site, seed=None)
-    finish(site)
-    assert of(site, made).reason == Reason.TOKEN_NOT_IN_INVENTORY
-    assert site.jobs(made) == []
-
-
-# Turns.
+UNREADABLE = OutcomeUnknown(Answer(status=200, correlation_id="3f0c", message="the pages of a list lead back"))
+QUOTA = RateLimited(Answer(status=429, code="QUOTA_EXCEEDED"), 3600.0, datetime.now(UTC) + timedelta(hours=1))
+FULL = InventoryFull(Answer(status=400, detail_code="LIMIT_EXCEEDED"))
+BAD_REQUEST = Rejected(Answer(status=400, code="INVALID_REQUEST"))
 
 
 @pytest.mark.parametrize(
-    ("failure", "reason"), [(CredentialsRefused(), "credentials"), (ProtocolFault(Answer(status=405)), "protocol")]
+    ("call", "failure", "times", "reason", "said"),
+    [
+        ("find username", FORBIDDEN, 1, PauseReason.PERMISSIONS, "may not read users"),
+        ("find username", UNREADABLE, MOST_REFUSALS, PauseReason.REFUSED, "the pages of a list lead back"),
+        ("list", FORBIDDEN, 1, PauseReason.PERMISSIONS, "PINGONE_IMPORT_CLIENT_ID"),
+        ("list", CredentialsRefused(), 1, PauseReason.CREDENTIALS, ""),
+        ("list", ProtocolFault(Answer(status=405)), 1, PauseReason.PROTOCOL, ""),
+        ("list", QUOTA, 1, PauseReason.QUOTA, ""),
+        ("list", UNAUTHORIZED, MOST_REFUSALS, PauseReason.CREDENTIALS, "PINGONE_CLIENT_SECRET"),
+        ("list", NOT_FOUND, MOST_REFUSALS, PauseReason.REFUSED, "NOT_FOUND"),
+        ("list", BAD_REQUEST, MOST_REFUSALS, PauseReason.REFUSED, "INVALID_REQUEST"),
+        ("start", FORBIDDEN, 1, PauseReason.PERMISSIONS, ""),
+        ("start", FULL, 1, PauseReason.REFUSED, "LIMIT_EXCEEDED"),
+    ],
 )
-def test_what_only_a_person_can_mend_pauses_the_batch(site: Site, failure: PingOneError, reason: str) -> None:
-    site.pingone.instead["list"] = [failure]
+def test_what_only_a_person_can_mend_pauses_the_batch_with_the_cure_and_leaves_its_tokens_free(
+    site: Site, call: str, failure: Exception, times: int, reason: PauseReason, said: str
+) -> None:
+    site.pingone.people = [User(ALICE, username="person0")]
+    site.pingone.instead[call] = [failure] * times
+    made = make(site, people(1, is_in_inventory=call == "find username"))
+    for _ in range(times):
+        assert state(site, made) == RUNNING
+        site.prepare()
+        site.database.ahead += 6.0
+    batch = look_at_batch(site.database, made.batch_id)
+    assert (batch.state, batch.reason, said in batch.detail) == (BatchState.PAUSED, reason, True)
+    assert (batch.resumes_at is not None) == (reason == PauseReason.QUOTA)
+    assert site.count(Record.import_job_id.is_not(None)) == 0
+    assert of(site, made).status == Status.PENDING
+
+    resume(site)
+    finish(site)
+    assert site.count(Record.is_in_inventory, Record.user_id == ALICE) == 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"list": [UNAUTHORIZED] * (MOST_REFUSALS - 1), "start": [UNAUTHORIZED] * (MOST_REFUSALS - 1)},
+        {"list": [UNAUTHORIZED, NOT_FOUND] * (MOST_REFUSALS - 1)},
+        {name: [UNAUTHORIZED] * (MOST_REFUSALS - 1) for name in ("find username", "list")},
+    ],
+    ids=["not in a row", "of two kinds", "of two parts"],
+)
+def test_refusals_are_not_added_up(site: Site, refused: dict[str, list[Exception]]) -> None:
+    site.pingone.people = [User(ALICE, username="person0")]
+    site.pingone.instead.update(refused)
+    made = make(site, people(1))
+    finish(site)
+    assert (state(site, made), of(site, made).is_token_made) == (RUNNING, True)
+
+
+def test_refused_credentials_take_only_this_process_out_of_work_where_another_is_well(site: Site) -> None:
+    site.is_spared = True
+    site.pingone.instead["list"] = [CredentialsRefused()]
     made = make(site)
     site.prepare()
-    batch = look_at_batch(site.database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, reason)
+    assert [sickness.reason for sickness in site.sick] == [PauseReason.CREDENTIALS]
+    assert state(site, made) == RUNNING
+
+
+@pytest.mark.parametrize("failures", [[CredentialsRefused()], [UNAUTHORIZED] * MOST_REFUSALS])
+def test_refused_credentials_of_the_other_application_pause_the_batch_and_are_named(
+    database: MovingDatabase, keyring: Keyring, failures: list[Exception]
+) -> None:
+    site = Site(database, keyring, environment=make_environment(**IMPORTER), is_spared=True)
+    site.pingone.instead["list"] = list(failures)
+    made = make(site)
+    for _ in failures:
+        site.prepare()
+        database.ahead += 6.0
+    assert state(site, made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
+    assert "PINGONE_IMPORT_CLIENT_SECRET" in look_at_batch(database, made.batch_id).detail
+    assert site.sick == []
+
+
+@pytest.mark.parametrize("is_key_lost", [True, False])
+def test_a_failure_of_our_own_pauses_the_batch(site: Site, is_key_lost: bool) -> None:
+    made = make(site)
+    if is_key_lost:
+        site.keyring = Keyring([generate_key()])
+    else:
+        site.pingone.instead["list"] = [ValueError("a fault of ours")]
+    with pytest.raises(Exception, match=r"key|decrypt|a fault of ours"):
+        site.prepare()
+    assert state(site, made) == (BatchState.PAUSED, PauseReason.INTERNAL)
 
 
 @pytest.mark.parametrize("failure", [LOST, NotDelivered(), RateLimited(Answer(status=429)), SlotTooFar(60.0)])
@@ -547,10 +702,51 @@ def test_what_time_mends_is_tried_again_some_seconds_later(site: Site, failure: 
     made = make(site)
     assert site.prepare()
     assert not site.prepare(), "it was tried again at once"
-    assert look_at_batch(site.database, made.batch_id).state == BatchState.RUNNING
-    site.database.ahead += 6.0
-    finish(site)
+    assert state(site, made) == RUNNING
+    go_on(site)
     assert of(site, made).is_in_inventory
+
+
+def test_one_part_goes_on_while_the_other_waits_after_a_failure(site: Site) -> None:
+    site.pingone.people = [User(ALICE, username="person0")]
+    site.pingone.instead["list"] = [LOST] * 9
+    made = make(site, people(1))
+    site.prepare()
+    assert of(site, made).user_id == ALICE
+    site.database.ahead += 6.0
+    site.pingone.instead.update({"list": [], "find username": [LOST]})
+    other = make(site, [{"user_id": "", "username": "alice"}, {}], name="other")
+    site.prepare()
+    site.prepare()
+    assert look(site.database, other.ids[1]).is_token_made
+
+
+def test_a_part_that_had_to_wait_goes_on_in_the_same_turn(site: Site) -> None:
+    site.pingone.people = [User(f"{ALICE[:-3]}{number:03}", username=f"person{number}") for number in range(400)]
+    site.pingone.instead["list"] = [SlotTooFar(0.001)]
+    make(site, people(400))
+    site.prepare()
+    assert site.pingone.log.count("list") == 2
+    assert site.pingone.log.index("list") < site.pingone.log.index("find username 40", 5)
+
+
+def test_while_people_wait_after_a_failure_nothing_turns_in_a_circle(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(site, people(1), may_import=False)
+    site.pingone.instead["find username"] = [LOST] * 9
+    renewals, check = list[int](), Turns.renew
+
+    def counted(turns: Turns, batch_id: int) -> bool:
+        renewals.append(batch_id)
+        assert len(renewals) < 10, "it turns in a circle"
+        return check(turns, batch_id)
+
+    monkeypatch.setattr(Turns, "renew", counted)
+    site.prepare()
+
+
+# Turns, and what is held back.
 
 
 def test_nothing_is_done_where_nothing_is_lacking(site: Site) -> None:
@@ -568,22 +764,15 @@ def test_one_worker_prepares_a_batch_at_a_time_and_another_goes_on_a_minute_afte
     assert second.begin() is None
     site.database.ahead += 61.0
     assert second.begin() is not None
+    # Or when all turns are ended, which are then lost to whoever had them.
+    first.end_all()
+    assert not second.renew(made.batch_id)
+    assert first.begin() is not None
 
 
-def test_turns_that_are_all_ended_are_lost_to_whoever_had_them(site: Site) -> None:
-    make(site)
-    first, second = Turns(site.database), Turns(site.database)
-    taken = first.begin()
-    assert taken is not None
-    second.end_all()
-    assert not first.renew(taken.batch_id)
-    assert second.begin() is not None
-
-
-def test_the_batch_that_has_waited_longest_has_its_turn(site: Site) -> None:
+def test_the_batch_that_has_waited_longest_has_its_turn_and_a_run_of_one_prepares_no_other(site: Site) -> None:
     one, two = make(site), make(site, name="second")
-    turns = Turns(site.database)
-    order = []
+    turns, order = Turns(site.database), list[int]()
     for _ in range(4):
         taken = turns.begin()
         assert taken is not None
@@ -591,47 +780,128 @@ def test_the_batch_that_has_waited_longest_has_its_turn(site: Site) -> None:
         turns.end(taken.batch_id, 0.0)
         site.database.ahead += 1.0
     assert order == [one.batch_id, two.batch_id] * 2
-
-
-def test_a_run_of_one_batch_prepares_no_other(site: Site) -> None:
-    _, two = make(site), make(site, name="second")
-    turns = Turns(site.database, two.batch_id)
-    taken = turns.begin()
+    only = Turns(site.database, two.batch_id)
+    taken = only.begin()
     assert taken is not None
-    assert taken.batch_id == two.batch_id
-    assert turns.begin() is None
+    assert (taken.batch_id, only.begin()) == (two.batch_id, None)
 
 
-@pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
-def test_a_batch_that_does_not_run_is_not_prepared(site: Site, state: BatchState) -> None:
-    make(site, state=state)
-    assert not site.prepare()
+@pytest.mark.parametrize(
+    "batch", [{"state": BatchState.PAUSED}, {"state": BatchState.CANCELLED}, {"closes_at": -1.0}, {"closes_at": 10.0}]
+)
+def test_a_batch_that_does_not_run_is_not_prepared_and_no_import_begins_that_would_outlast_its_hours(
+    site: Site, batch: dict[str, Any]
+) -> None:
+    made = make(site)
+    change(site, **{name: site.database.now(value) if name == "closes_at" else value for name, value in batch.items()})
+    assert site.prepare() == (batch.get("closes_at") == 10.0)
+    assert site.jobs(made) == []
 
 
-def test_a_batch_that_is_paused_meanwhile_is_left_alone_after_the_call_at_hand(site: Site) -> None:
+@pytest.mark.parametrize("is_paused", [True, False])
+def test_a_batch_that_is_paused_or_closed_meanwhile_is_left_alone_after_the_call_at_hand(
+    site: Site, is_paused: bool
+) -> None:
     made = make(site, 2)
+    change(site, closes_at=site.database.now(30.0))
 
-    def pause() -> None:
-        with site.database.writing() as connection:
-            connection.execute(update(Batch).where(Batch.id == made.batch_id).values(state=BatchState.PAUSED))
+    def stop() -> None:
+        change(site, state=BatchState.PAUSED) if is_paused else setattr(site.database, "ahead", 31.0)
 
-    site.on_renew = pause
+    site.on_renew = stop
     site.prepare()
-    assert site.pingone.log == ["list"]
+    assert (site.pingone.log, site.jobs(made)) == (["list"], [])
     assert look_at_batch(site.database, made.batch_id).inventory_read_at is None
 
 
-def test_a_worker_that_died_after_its_post_is_followed_by_another(site: Site) -> None:
-    """The job is written down, and its answer was not."""
-    made = make(site, 1)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
-    with site.database.writing() as connection:
-        values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": Written.SENT, "size": 1}
-        sent_at = site.database.now(-ANSWER_WITHIN - 1)
-        job_id = connection.scalar(
-            insert(InventoryJob).values(values | {"sent_at": sent_at}).returning(InventoryJob.id)
-        )
-        connection.execute(update(Record).where(Record.id == made.id).values(import_job_id=job_id))
+@pytest.mark.parametrize("held", ["canary_row", "trial_row"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_beyond_a_canary_or_a_trial_nothing_is_looked_up_imported_or_given_up(
+    site: Site, held: str, is_known: bool
+) -> None:
+    site.pingone.people = [User(f"{ALICE[:-2]}{number:02}", username=f"person{number}") for number in range(6)]
+    made = make(site, 6 if is_known else people(6))
+    change(site, **{held: look(site.database, made.ids[1]).row_number})
     finish(site)
-    assert (of(site, made).is_token_made, site.jobs(made)) == (True, [(Written.LOST, 1)])
-    assert "import 1" not in site.pingone.log
+    records = [look(site.database, each) for each in made.ids]
+    assert [record.is_token_made for record in records] == [True, True, False, False, False, False]
+    assert is_known or [bool(record.user_id) for record in records] == [True, True, False, False, False, False]
+    assert site.count(Record.status == Status.PENDING) == 6
+
+    change(site, **{held: None})
+    finish(site)
+    assert site.count(Record.is_token_made) == 6
+
+
+def test_beyond_a_canary_a_token_that_differs_or_is_not_there_is_given_up_only_when_it_goes(site: Site) -> None:
+    made = make(site, 4, may_import=False)
+    serials = [serial(site, made, place) for place in range(3)]
+    site.pingone.tokens = {each: describe(each, digits=8) for each in serials}
+    change(site, canary_row=look(site.database, made.ids[0]).row_number)
+    finish(site)
+    given_up = [Status.DEAD_LETTER, *[Status.PENDING] * 3]
+    assert [look(site.database, each).status for each in made.ids] == given_up
+
+    site.database.ahead += 1.0
+    change(site, state=BatchState.PAUSED, reason=PauseReason.CANARY)
+    Batches(site.database, TESTER).resume(made.name)
+    finish(site)
+    reasons = [look(site.database, each).reason for each in made.ids]
+    assert reasons == [*[Reason.TOKEN_DIFFERS] * 3, Reason.TOKEN_NOT_IN_INVENTORY]
+
+
+# How fast it is prepared.
+
+LACKS_USER = {"user_id": "", "is_in_inventory": False, "email": "ada@example.com", "device_id": ""}
+LACKS_TOKEN = LACKS_USER | {"user_id": "u1"}
+PREPARED = LACKS_TOKEN | {"is_in_inventory": True}
+
+
+def read(site: Site) -> BatchStatus:
+    (status,) = read_statuses(site.database)
+    return status
+
+
+def test_the_tokens_of_the_jobs_that_have_ended_since_a_pause_give_the_pace(site: Site) -> None:
+    made = make_batch(site.database, [LACKS_TOKEN] * 3)
+    change(site, may_import=True)
+    for size, job in ((500, Written.DONE), (300, Written.DONE), (9000, Written.RUNNING)):
+        note_job(site.database, made.batch_id, job, size)
+    site.database.ahead = 80.0
+
+    status = read(site)
+    assert (status.waiting, status.may_import) == ({"user": 0, "token": 3}, True)
+    assert 9.0 < status.preparation_pace <= 10.0
+    change(site, running_since=site.database.read_clock())
+    assert read(site).preparation_pace == 0.0
+
+
+def test_without_imports_the_persons_found_since_the_load_give_the_pace(site: Site) -> None:
+    make_batch(site.database, [LACKS_USER] * 5 + [PREPARED] * 20)
+    site.database.ahead = 10.0
+    assert 1.5 < read(site).preparation_pace <= 2.0
+    # Nobody has prepared it since; now a worker has it, until then.
+    assert 9.0 < (read(site).unprepared_for or 0.0) < 60.0
+    change(site, prepared_until=site.database.read_clock() + timedelta(seconds=180))
+    assert read(site).unprepared_for == 0.0
+
+    # When persons were found is not written down, so after a pause that is no measure.
+    change(site, running_since=site.database.read_clock() - timedelta(seconds=1))
+    assert read(site).preparation_pace == 0.0
+    change(site, state=BatchState.PAUSED, reason="person", detail="A person paused it.")
+    assert read(site).unprepared_for is None
+
+
+@pytest.mark.parametrize("lacking", [[], [LACKS_USER]])
+def test_what_is_prepared_and_records_that_their_preparation_gave_up_give_no_pace(
+    site: Site, lacking: list[dict[str, Any]]
+) -> None:
+    given_up = {"status": Status.DEAD_LETTER, "reason": Reason.USER_NOT_FOUND}
+    finalized = {"finalized_at": site.database.read_clock()}
+    make_batch(site.database, [LACKS_USER | given_up | finalized] * (FEWEST_SETTLED * 10) + [PREPARED] + lacking)
+    site.database.ahead = 2.0
+
+    status = read(site)
+
+    assert (status.pace, status.eta_seconds) == (0.0, None)
+    assert lacking or (status.preparation_pace, status.unprepared_for) == (0.0, None)

@@ -1,20 +1,37 @@
-"""The search for records, on both databases: what begins so is found, and the rest is counted."""
+"""What is read out of the database about a token: records that a search finds, its history, and the hand-out that says
+who has it. What all of these show is in golden files."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert
-from support.data.batches import ENVIRONMENT_ID, make_batch
+from sqlalchemy import event, insert, update
+from support.data.batches import ENVIRONMENT_ID, TESTER, make_batch
+from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
 
+from models.batch import Batch
+from models.pace import LicensePace
 from models.reason import Reason
 from models.record_states import Status
 from models.refused_row import RefusedRow
+from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.reports import search as module
-from worker.reports.search import Findings, Sought, count_others, name_user, search
+from worker.reports.export import write_hand_out
+from worker.reports.facts import read_statuses
+from worker.reports.search import Findings, Sought, count_others, search
+from worker.reports.token_history import UnknownToken, read_histories
+
+# Where the databases are not asked in different ways.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"
@@ -30,6 +47,9 @@ KNOWN: dict[str, Any] = {
 }
 
 
+# The search.
+
+
 def serials(findings: Findings) -> list[str]:
     return [each.serial_number for each in findings.found]
 
@@ -37,48 +57,26 @@ def serials(findings: Findings) -> list[str]:
 @pytest.fixture
 def two_batches(database: MovingDatabase) -> None:
     """One with a record of which all is known, and another with a dead letter and an active one."""
+    dead_letter = {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED, "username": "bob"}
+    active = {"serial_number": "OTHER2", "status": Status.ACTIVE, "email": "bob@example.test"}
     make_batch(database, [KNOWN, {"serial_number": "ACME0018"}, {"serial_number": "OTHER1"}], name="july")
-    make_batch(
-        database,
-        [
-            {"serial_number": "ACME0019", "status": Status.DEAD_LETTER, "reason": Reason.LOCKED, "username": "bob"},
-            {"serial_number": "OTHER2", "status": Status.ACTIVE, "email": "bob@example.test"},
-        ],
-        name="august",
-    )
+    make_batch(database, [{"serial_number": "ACME0019"} | dead_letter, active], name="august")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+@pytest.mark.usefixtures("two_batches")
+def test_whatever_is_known_of_a_token_finds_it_by_its_beginning_and_by_nothing_else(database: MovingDatabase) -> None:
+    for text in (
         *("ACME0017", "acme0017", DEVICE, DEVICE[:9], USER[:8].upper(), "alice", "ALI", "alice@exa", "E-47", "L_7"),
         *("basel", "Basel%1", "Basel%"),
-    ],
-)
-@pytest.mark.usefixtures("two_batches")
-def test_whatever_is_known_of_a_token_finds_it_by_its_beginning(database: MovingDatabase, text: str) -> None:
-    assert serials(search(database, Sought(text=text), 50)) == ["ACME0017"]
-
-
-@pytest.mark.parametrize("text", ["CME0017", "lice", "asel", "Cost centre", "B%1", "L%7", "E_47", "null", "ACME00170"])
-@pytest.mark.usefixtures("two_batches")
-def test_what_does_not_begin_so_is_not_found(database: MovingDatabase, text: str) -> None:
-    assert search(database, Sought(text=text), 50) == Findings([], 0)
+    ):
+        assert serials(search(database, Sought(text=text), 50)) == ["ACME0017"], text
+    for text in ("CME0017", "lice", "asel", "Cost centre", "B%1", "L%7", "E_47", "null", "ACME00170"):
+        assert search(database, Sought(text=text), 50) == Findings([], 0), text
 
 
 @pytest.mark.usefixtures("two_batches")
-def test_a_beginning_finds_serial_numbers_and_names_alike(database: MovingDatabase) -> None:
-    make_batch(database, [{"serial_number": "X1", "username": "acme-admin"}], name="names")
-
-    findings = search(database, Sought(text="acme"), 50)
-
-    assert serials(findings) == ["X1", "ACME0019", "ACME0017", "ACME0018"]
-    assert (findings.more, findings.is_by_serial_number) == (0, False)
-
-
-@pytest.mark.parametrize(
-    ("sought", "found"),
-    [
+def test_conditions_narrow_it_and_the_latest_batch_comes_first(database: MovingDatabase) -> None:
+    for sought, found in (
         (Sought(batch="july"), ["ACME0017", "ACME0018", "OTHER1"]),
         (Sought(status="dead_letter"), ["ACME0019"]),
         (Sought(reason="locked"), ["ACME0019"]),
@@ -90,80 +88,41 @@ def test_a_beginning_finds_serial_numbers_and_names_alike(database: MovingDataba
         (Sought(text="ACME0017", status="active"), []),
         (Sought(text="bob", status="active"), ["OTHER2"]),
         (Sought(), ["ACME0019", "OTHER2", "ACME0017", "ACME0018", "OTHER1"]),
-    ],
-)
-@pytest.mark.usefixtures("two_batches")
-def test_conditions_narrow_it_and_the_latest_batch_comes_first(
-    database: MovingDatabase, sought: Sought, found: list[str]
-) -> None:
-    assert serials(search(database, sought, 50)) == found
-
-
-@pytest.mark.usefixtures("two_batches")
-def test_what_is_told_of_a_record(database: MovingDatabase) -> None:
-    (found,) = search(database, Sought(text="alice"), 50).found
-
-    assert (found.batch, found.row, found.environment, found.status, found.reason) == (
-        *("july", 2, "default", "pending", None),
-    )
-    assert (found.user_id, found.username, found.email, found.external_id) == (
-        *(USER, "alice", "Alice@example.test", "E-4711"),
-    )
-    assert (found.device_id, found.lot, name_user(found), found.finalized_at) == (DEVICE, "L_7", "alice", None)
-
-
-@pytest.mark.parametrize(("limit", "more"), [(1, 4), (4, 1), (5, 0), (6, 0)])
-@pytest.mark.usefixtures("two_batches")
-def test_what_is_not_listed_is_counted(database: MovingDatabase, limit: int, more: int) -> None:
-    findings = search(database, Sought(), limit)
-
-    assert (len(findings.found), findings.more) == (5 - more, more)
-
-
-@pytest.mark.usefixtures("two_batches")
-def test_serial_numbers_that_fill_the_list_are_enough(database: MovingDatabase) -> None:
-    """The index of serial numbers serves them, where the database sorts by the codes of characters."""
-    findings = search(database, Sought(text="ACME"), 2)
-
-    assert (serials(findings), findings.more, findings.is_by_serial_number) == (["ACME0019", "ACME0017"], 1, True)
+    ):
+        assert serials(search(database, sought, 50)) == found, sought
+    for limit, more in ((1, 4), (4, 1), (5, 0), (6, 0)):
+        findings = search(database, Sought(), limit)
+        assert (len(findings.found), findings.more) == (5 - more, more)
+    with pytest.raises(UnknownBatch, match="'september'"):
+        search(database, Sought(batch="september"), 50)
 
 
 @pytest.mark.parametrize("sorts_by_code", [True, False])
-def test_a_whole_serial_number_is_enough_and_what_is_longer_is_found_with_it(
+@pytest.mark.usefixtures("two_batches")
+def test_serial_numbers_that_fill_the_list_are_enough_however_texts_are_sorted(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, sorts_by_code: bool
 ) -> None:
+    """The index of serial numbers serves them, where the database sorts by the codes of characters."""
     monkeypatch.setattr(module, "sorts_by_code", lambda _: sorts_by_code)
-    longer = [{"serial_number": "ACME1"}, {"serial_number": "ACME12"}, {"serial_number": "X", "username": "acme1"}]
-    make_batch(database, longer)
-
-    findings = search(database, Sought(text="acme1"), 50)
-
-    assert (serials(findings), findings.more, findings.is_by_serial_number) == (["ACME1", "ACME12"], 0, True)
-
-
-@pytest.mark.usefixtures("two_batches")
-def test_where_texts_are_sorted_as_a_language_does_the_same_is_found(
-    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "sorts_by_code", lambda _: False)
-
     findings = search(database, Sought(text="ACME"), 2)
+    assert (serials(findings), findings.more) == (["ACME0019", "ACME0017"], 1)
+    assert findings.is_by_serial_number == sorts_by_code
 
-    assert (serials(findings), findings.more, findings.is_by_serial_number) == (["ACME0019", "ACME0017"], 1, False)
+    # A beginning finds serial numbers and names alike; a whole serial number is enough, with what is longer.
+    make_batch(database, [{"serial_number": "X1", "username": "acme0018"}, {"serial_number": "ACME00182"}])
+    findings = search(database, Sought(text="acme"), 50)
+    assert serials(findings) == ["X1", "ACME00182", "ACME0019", "ACME0017", "ACME0018"]
+    assert (findings.more, findings.is_by_serial_number) == (0, False)
+    findings = search(database, Sought(text="acme0018"), 50)
+    assert (serials(findings), findings.more, findings.is_by_serial_number) == (["ACME00182", "ACME0018"], 0, True)
 
 
 @pytest.mark.parametrize("value", ['say "so"', "back\\slash", "Zürich", "two\nlines"])
 def test_a_value_is_found_whatever_characters_are_in_it(database: MovingDatabase, value: str) -> None:
     make_batch(database, extra={"note": value})
 
-    assert len(search(database, Sought(text=value), 50).found) == 1
-    assert len(search(database, Sought(text=value[:-1]), 50).found) == 1
-    assert search(database, Sought(text=value + "!"), 50).found == []
-
-
-def test_a_batch_that_is_not_there_is_named(database: MovingDatabase) -> None:
-    with pytest.raises(UnknownBatch, match="'september'"):
-        search(database, Sought(batch="september"), 50)
+    found = [len(search(database, Sought(text=text), 50).found) for text in (value, value[:-1], value + "!")]
+    assert found == [1, 1, 0]
 
 
 @pytest.mark.parametrize("sorts_by_code", [True, False])
@@ -179,15 +138,14 @@ def test_others_are_the_longer_serial_numbers_that_begin_so_each_counted_once(
     assert [count_others(database, text) for text in texts] == [2, 2, 0, 0, 0, 0]
 
 
+@ON_SQLITE
 def test_a_token_is_named_if_all_that_was_found_is_of_it(database: MovingDatabase) -> None:
     columns = {"serial_number": "ACME1", "status": Status.ACTIVE}
     make_batch(database, [columns, {"serial_number": "OTHER1"}], name="july")
     later = make_batch(database, [columns | {"device_id": "another"}], name="august")
     refused = {"batch_id": later.batch_id, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "short"}
+    rows = [refused | {"row_number": row, "serial_number": each} for row, each in ((7, "ACME1"), (8, "NEW1"))]
     with database.writing() as connection:
-        rows = [
-            refused | {"row_number": 7 + place, "serial_number": each} for place, each in enumerate(("ACME1", "NEW1"))
-        ]
         connection.execute(insert(RefusedRow), rows)
 
     def name(text: str, limit: int = 50) -> str | None:
@@ -221,3 +179,138 @@ def test_serial_numbers_are_found_by_the_index_alone(database: MovingDatabase) -
         for statement, parameters in statements:
             plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters))
             assert "ix_record_history" in plan, plan
+
+
+# The history of a token.
+
+
+@ON_SQLITE
+def test_a_token_is_found_by_whatever_names_it_and_has_a_history_in_each_environment(database: MovingDatabase) -> None:
+    first = make_batch(database, 3, name="others")
+    made = make_batch(database, serial_number="MADE7", device_id=DEVICE)
+    for spelling in ("MADE7", " MADE7 ", "made7", DEVICE, DEVICE.upper(), f"#{made.id}"):
+        (token,) = read_histories(database, spelling)
+        assert [record.id for record in token.records] == [made.id], spelling
+    for unknown in ("MADE8", "#999999", USER, "9" * 30, "", "two words"):
+        with pytest.raises(UnknownToken, match="no record has"):
+            read_histories(database, unknown)
+
+    # A plain number is a serial number, and no record's number.
+    number = str(first.ids[1])
+    second = make_batch(database, name="second", serial_number=number)
+    (by_serial,), (by_number,) = (read_histories(database, text) for text in (number, f"#{number}"))
+    assert (by_serial.latest.id, by_number.latest.id) == (second.id, first.ids[1])
+    with pytest.raises(UnknownToken, match=r"written '#123'"):
+        read_histories(database, str(first.ids[0]))
+
+    make_batch(database, name="there", environment="second", environment_id="other", serial_number="MADE7")
+    assert [token.environment for token in read_histories(database, "MADE7")] == ["default", "second"]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("columns", "is_replayable"),
+    [
+        ({"reason": Reason.FORBIDDEN, "otp1_state": "answered"}, True),
+        ({"reason": Reason.LOCKED}, True),
+        ({"reason": Reason.LOCKED, "otp1_state": "answered"}, False),
+        ({"reason": Reason.INVALID_OTP, "otp1_state": "answered"}, False),
+        ({"reason": Reason.INVALID_OTP, "otp1_state": "answered", "next_counter": 5}, True),
+        ({"reason": Reason.FORBIDDEN, "otps": None}, False),
+        ({}, False),
+    ],
+)
+def test_a_replay_is_promised_to_what_it_would_take(
+    database: MovingDatabase, columns: dict[str, object], is_replayable: bool
+) -> None:
+    make_batch(database, serial_number="MADE7", status=Status.DEAD_LETTER, **columns)
+
+    (token,) = read_histories(database, "MADE7")
+    (status,) = read_statuses(database)
+
+    assert token.latest.is_replayable is is_replayable
+    assert status.replayable == ({columns["reason"]: 1} if is_replayable else {})
+    assert Batches(database, TESTER).replay("shipment").records == int(is_replayable)
+
+
+@ON_SQLITE
+def test_what_holds_a_record_back_is_read_with_it_and_no_otp_and_no_seed(database: MovingDatabase) -> None:
+    seed = {"otps": b"a sealed seed", "next_counter": 7, "first_counter": 0}
+    make_batch(database, [{"serial_number": "MADE7", "otps": b"a sealed pair"}, {"serial_number": "MADE8"} | seed])
+    now = database.read_clock()
+    hold = {"held_since": now, "held_until": now + timedelta(seconds=90), "held_why": "PingOne answered 503"}
+    with database.writing() as connection:
+        connection.execute(insert(LicensePace).values(license="gold", **hold))
+        connection.execute(update(Batch).values(canary_row=5, trial_row=3))
+
+    (token,) = read_histories(database, "MADE7", lambda *_: "gold")
+
+    assert token.hold is not None
+    assert (token.hold.why, token.fleet.alive) == ("PingOne answered 503", [])
+    assert (token.latest.batch.canary_row, token.latest.batch.trial_row) == (5, 3)
+    assert timedelta() <= token.now - now < timedelta(minutes=5)
+    for serial_number in ("MADE7", "MADE8"):
+        (elsewhere,) = read_histories(database, serial_number)
+        assert (elsewhere.hold, elsewhere.latest.are_otps_kept) == (None, True)
+        assert "sealed" not in repr(elsewhere) + json.dumps(elsewhere.to_json())
+
+
+# The hand-out of a batch.
+
+HEADER = (
+    *("serial", "username", "email", "external_id", "user_id", "site"),
+    *("otp_type", "presses_to_discard", "what_to_do"),
+)
+
+
+def hand_out(database: MovingDatabase, *records: dict[str, Any], columns: Sequence[str] = ("serial", "site")) -> Any:
+    """The lines of the hand-out of a batch with these records, which are active unless they say otherwise."""
+    made = make_batch(database, [{"status": Status.ACTIVE} | record for record in records], name=uuid.uuid4().hex)
+    text = io.StringIO(newline="")
+    with database.writing() as connection:
+        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(columns=list(columns)))
+    written = write_hand_out(database, made.name, text)
+    lines = list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
+    assert len(lines) == written
+    return lines
+
+
+def seed(first: int, following: int, **columns: Any) -> dict[str, Any]:
+    """A record of a HOTP seed that was loaded with the first counter and goes on with the following one."""
+    return {"serial_number": "MADE1", "first_counter": first, "next_counter": following} | columns
+
+
+@ON_SQLITE
+def test_a_line_says_who_and_what_and_how_often_to_press(database: MovingDatabase) -> None:
+    (line,) = hand_out(database, seed(7, 9, username="person1", extra={"site": "Oslo"}))
+    assert tuple(line) == HEADER
+    assert list(line.values())[:-1] == ["MADE1", "person1", "", "", str(uuid.UUID(int=0)), "Oslo", "hotp", "2"]
+    assert line["what_to_do"].startswith("Press 2 times and throw these 2 numbers away; sign on with the next one")
+    with pytest.raises(UnknownBatch, match="'nothing'"):
+        write_hand_out(database, "nothing", io.StringIO())
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(1)"])
+def test_no_cell_and_no_header_begins_a_formula(database: MovingDatabase, cell: str) -> None:
+    ours = ("serial", "otp1", "otp2", "user_id", "device_id", "presses to discard", "status")
+    (line,) = hand_out(database, seed(0, 1, extra={cell: cell}), columns=[*ours, cell])
+    assert line[f"'{cell}"] == f"'{cell}"
+    assert not [text for pair in line.items() for text in pair if text.startswith(("=", "+", "-", "@"))]
+    assert not {"otp1", "otp2", "presses to discard", "status"} & set(line)
+
+
+@ON_SQLITE
+def test_only_what_is_active_is_handed_out_in_the_order_of_the_file_and_it_is_told_how_far(
+    database: MovingDatabase,
+) -> None:
+    others = [{"status": status} for status in Status if status != Status.ACTIVE]
+    rows = [{"status": Status.ACTIVE, "serial_number": f"S{number}"} for number in range(1001)]
+    make_batch(database, [*rows[:1], *others, *rows[1:]])
+    text, heard = io.StringIO(newline=""), Heard()
+
+    assert write_hand_out(database, "shipment", text, heard) == 1001
+
+    lines = csv.DictReader(io.StringIO(text.getvalue(), newline=""))
+    assert [line["serial"] for line in lines] == [f"S{number}" for number in range(1001)]
+    assert heard == [("Writing records", 1000, 1001)]

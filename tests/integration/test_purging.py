@@ -1,0 +1,332 @@
+"""A purge takes finished batches away, keeps how they ended, and may be killed at any step; a person's names are erased
+from what is final, and the audit does not name the person."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, update
+from support.data.audit_lines import read
+from support.data.batches import TESTER, attempts, look_at_batch
+from support.data.loading import LoadingDesk, Token, token
+from support.data.moving_clock import MovingDatabase
+from support.data.purge_desk import ACTIVE, DAY, REFUSED, PurgeDesk, file_bytes
+
+from models.encrypted import Keyring, generate_key
+from models.inventory_job import InventoryJob, JobKind
+from models.person import NAMES, PERSON
+from models.record import Record
+from models.record_states import Status
+from worker import audit
+from worker import purging as module
+from worker.batches.commands import Batches
+from worker.batches.finding import BatchPurged
+from worker.database.engine import Database
+from worker.leases.worker import Leases
+from worker.notices import Recorder
+from worker.pingone.users import UserAttribute
+from worker.purging import Erasure
+from worker.reports.export import write_hand_out
+from worker.reports.facts import read_statuses, take_environment_for_license
+from worker.reports.search import Sought, name_user, search
+from worker.reports.token_history import UnknownToken, read_histories
+
+# Only letters in large and small differ between the databases.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+LEA = {"username": "lea.santos", "email": "Lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}
+TOM = {"username": "tom", "email": "tom@example.org", "external_id": "E-4712", "Carton": "box of Tom"}
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, leases: Leases, tmp_path: Path) -> PurgeDesk:
+    key = generate_key()
+    return PurgeDesk(LoadingDesk(database, Keyring([key]), tmp_path), leases, key)
+
+
+def tokens(count: int) -> list[Token]:
+    """Lea's tokens, and one of Tom's at the end."""
+    return [*(token(number, **LEA) for number in range(count)), token(99, **TOM)]
+
+
+# Purge.
+
+
+@ON_SQLITE
+def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_or_people(desk: PurgeDesk) -> None:
+    rows = tokens(2)
+    loaded = desk.load(rows, ACTIVE, ACTIVE, ACTIVE)
+    Recorder(desk.database, take_environment_for_license).record()
+    (before,) = read_statuses(desk.database, "july")
+    ids = [record.id for record in desk.desk.records(loaded)]
+
+    desk.purge()
+
+    (after,) = read_statuses(desk.database, "july")
+    assert after.purged_at is not None
+    told, kept = after.to_json(), before.to_json()
+    assert {name for name in told if told[name] != kept[name]} <= {"purged_at", "pace", "still_for_seconds"}
+    assert (after.counts["active"], after.total, after.state) == (3, 3, "finished")
+    everything = desk.read_everything()
+    columns = ("serial", "user_id", "device_id", "username", "email", "external_id", "Carton")
+    assert not [row[name] for row in rows for name in columns if row[name] in everything]
+    assert [attempts(desk.database, record_id) for record_id in ids] == [[], [], []]
+
+    # Commands on it say what is left of it.
+    batches = Batches(desk.database, TESTER)
+    for command in (batches.pause, batches.resume, batches.cancel, batches.replay):
+        with pytest.raises(BatchPurged, match=r"batch 'july' was purged on .* its records are gone"):
+            command("july")
+    with pytest.raises(BatchPurged):
+        search(desk.database, Sought(batch="july"), 10)
+    assert Recorder(desk.database, take_environment_for_license).record() == 0
+    # And the environment is known still: the next batch needs no trial.
+    following = desk.desk.load([token(number) for number in range(11, 19)], "next", first_records=3)
+    assert look_at_batch(desk.database, following.batch_id).trial_row is None
+
+
+@ON_SQLITE
+def test_a_line_of_the_audit_says_who_purged_what_and_the_others_stay(desk: PurgeDesk) -> None:
+    desk.load([token(0), token(1)], ACTIVE, REFUSED)
+
+    desk.purge(gives_up=True)
+
+    load, purge = read(desk.database)
+    assert (load.action, purge.action, purge.actor, purge.batch) == ("load", "purge", "tester", "july")
+    facts = dict(purge.facts)
+    assert facts.pop("ended_at")
+    assert facts == {"records": 2, "older_than_days": 90, "active": 1, "dead_letter": 1}
+    with desk.database.reading() as connection:
+        assert audit.check(connection).broken is None
+
+
+@ON_SQLITE
+def test_what_ended_lately_or_has_not_ended_stays_without_a_word(desk: PurgeDesk) -> None:
+    desk.load([token(0), token(1)], ACTIVE, name="open")
+    desk.load([token(2)], ACTIVE, name="young")
+
+    assert desk.purge(days=101).candidates == []
+    (only,) = desk.make(days=99).examine().candidates
+    assert only.name == "young"
+
+
+@ON_SQLITE
+def test_dead_letters_keep_a_batch_until_a_person_gives_them_up(desk: PurgeDesk) -> None:
+    desk.load([token(0), token(1)], ACTIVE, REFUSED)
+    desk.database.ahead = 100 * DAY
+
+    (kept,) = desk.make().examine().candidates
+
+    assert (kept.obstacle or "").startswith("1 dead letter waits for a person: replay or mend it, or give it up")
+    assert desk.make(gives_up=True).examine().going
+    Batches(desk.database, TESTER).cancel("july")
+    assert desk.make().examine().going
+
+
+@ON_SQLITE
+def test_dead_letters_that_came_back_wait_for_nobody_and_both_batches_go_together(desk: PurgeDesk) -> None:
+    desk.load([token(0), token(1)], ACTIVE, REFUSED)
+    desk.load([token(1, otp1="111111", otp2="222222")], ACTIVE, name="again")
+
+    assert [each.name for each in desk.purge().going] == ["july", "again"]
+    (status,) = read_statuses(desk.database, "july")
+    assert (status.tokens_active, status.tokens_left) == (1, 1)
+
+
+@ON_SQLITE
+def test_a_batch_stays_in_which_the_tokens_of_one_that_stays_came_back_or_whose_import_has_not_ended(
+    desk: PurgeDesk,
+) -> None:
+    desk.load([token(0), token(1)], REFUSED, REFUSED)
+    desk.load([token(1, otp1="111111", otp2="222222")], ACTIVE, name="again")
+    imports = desk.load([token(2)], ACTIVE, name="imports")
+    job = {"batch_id": imports.batch_id, "kind": JobKind.IMPORT, "size": 1, "sent_at": desk.database.now()}
+    with desk.database.writing() as connection:
+        connection.execute(insert(InventoryJob).values(job))
+    desk.database.ahead = 100 * DAY
+
+    july, again, importing = (each.obstacle or "" for each in desk.make().examine().candidates)
+
+    assert july
+    assert again == "batch july, which stays, has tokens that are not active there and came back in it"
+    assert "has not ended" in importing
+
+
+@ON_SQLITE
+def test_a_batch_that_a_person_puts_to_work_again_after_the_plan_stays(desk: PurgeDesk) -> None:
+    desk.load([token(0)], REFUSED)
+    desk.database.ahead = 100 * DAY
+    purging = desk.make(gives_up=True)
+    plan = purging.examine()
+    with desk.database.writing() as connection:
+        connection.execute(update(Record).values(status=Status.PENDING, finalized_at=None))
+
+    assert purging.purge(plan).going == []
+    assert look_at_batch(desk.database, 1).purged_at is None
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+def test_a_purge_that_is_killed_shows_nothing_of_the_batch_and_goes_on(
+    desk: PurgeDesk, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 2)
+    rows = [token(number) for number in range(5)]
+    loaded = desk.load(rows, *[ACTIVE] * 5)
+    record_id = desk.desk.records(loaded)[-1].id
+    desk.database.ahead = 100 * DAY
+    purging, real, taken = desk.make(), module._remove_chunk, list[int]()
+
+    def remove_or_die(database: Database, batch_id: int) -> int:
+        taken.append(batch_id)
+        if len(taken) > chunks:
+            raise KeyboardInterrupt
+        return real(database, batch_id)
+
+    plan = purging.examine()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_remove_chunk", remove_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            purging.purge(plan)
+
+    left = 5 - 2 * chunks
+    assert len(desk.desk.records(loaded)) == left
+    (status,) = read_statuses(desk.database, "july")
+    assert (status.counts["active"], status.total, status.purged_at is None) == (5, 5, False)
+    assert search(desk.database, Sought(), 10).found == []
+    for name in (rows[-1]["serial"], rows[-1]["device_id"], f"#{record_id}"):
+        with pytest.raises(UnknownToken):
+            read_histories(desk.database, name)
+    # A token is recognised until its record is gone.
+    again = desk.desk.load([*rows, token(7)], "again")
+    assert (again.total, again.rows_refused) == (6 - left, left)
+
+    plan = desk.make().examine()
+    assert [(each.name, each.records) for each in plan.left] == [("july", left)]
+    assert purging.purge(plan).going == []
+    assert desk.desk.records(loaded) == []
+    assert read(desk.database)[-1].facts == {"records": left, "is_continued": True}
+    assert desk.make().examine().left == []
+
+
+@ON_SQLITE
+def test_sqlites_files_hold_nothing_of_what_went(desk: PurgeDesk) -> None:
+    rows = tokens(49)
+    desk.load(rows, *[ACTIVE] * 50)
+    assert rows[7]["serial"].encode() in file_bytes(desk.desk.directory)
+
+    desk.purge()
+
+    found = file_bytes(desk.desk.directory)
+    columns = ("serial", "user_id", "device_id", "username", "email")
+    assert not [name for name in columns if rows[7][name].encode() in found]
+
+
+# Erasure.
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("name", ["lea.santos", "LEA.Santos", "lea@example.org", "E-4711", token(0)["user_id"]])
+def test_a_person_is_found_by_each_name_and_erased_from_what_is_final(desk: PurgeDesk, name: str) -> None:
+    erasure, loaded = Erasure(desk.database, TESTER), desk.load(tokens(1), ACTIVE, ACTIVE)
+    # Nobody is erased whose name only begins so.
+    assert erasure.erase(name[:3]).batches == {}
+    assert erasure.examine(name).batches == {"july": 1}
+    assert "lea.santos" in desk.read_everything()
+
+    erased = erasure.erase(name)
+
+    assert (erased.batches, erased.in_progress) == ({"july": 1}, [])
+    everything = desk.read_everything()
+    assert [each for each in LEA.values() if each in everything] == []
+    assert [each for each in TOM.values() if each not in everything] == []
+    record = desk.desk.records(loaded)[0]
+    # What an unpairing and a verification need stays.
+    assert (record.status, record.user_id) == ("active", token(0)["user_id"])
+    assert [line.action for line in read(desk.database)] == ["load", "erase"]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("name", PERSON)
+def test_whatever_names_a_person_is_loaded_looked_up_searched_handed_out_and_erased(desk: PurgeDesk, name: str) -> None:
+    row = token(0, **{each: f"lea.{each}" for each in NAMES})
+    desk.load([row], ACTIVE)
+    assert {attribute.column for attribute in UserAttribute} == set(NAMES)
+    assert [name_user(found) for found in search(desk.database, Sought(user=row[name]), 10).found] == ["lea.username"]
+    hand_out = io.StringIO()
+    write_hand_out(desk.database, "july", hand_out)
+    assert row[name] in hand_out.getvalue()
+
+    Erasure(desk.database, TESTER).erase(row[name])
+
+    assert "lea." not in desk.read_everything()
+
+
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [
+        ("Änne.Öz", "änne.öz"),
+        ("Änne.Öz", "ÄNNE.ÖZ"),
+        ("ГАЛЯ%_", "галя%_"),
+        ("STRASSE", "straße"),
+        # Written as a letter and its accent, as some systems do.
+        ("A\u0308nne", "änne"),
+        ("änne", "A\u0308nne"),
+    ],
+)
+def test_a_name_with_other_letters_than_english_ones_is_found_in_large_and_small(
+    desk: PurgeDesk, stored: str, given: str
+) -> None:
+    desk.load([token(0, username=stored), token(1, username="Ännä.Öz"), token(2, username="галя%__")], *[ACTIVE] * 3)
+
+    assert Erasure(desk.database, TESTER).erase(given).batches == {"july": 1}
+
+    everything = desk.read_everything()
+    assert (stored in everything, "Ännä.Öz" in everything) == (False, True)
+
+
+@ON_SQLITE
+def test_the_audit_says_what_was_erased_and_never_whom(desk: PurgeDesk) -> None:
+    desk.load(tokens(1), ACTIVE, ACTIVE)
+    desk.load([token(7, **LEA)], ACTIVE, name="august")
+    Erasure(desk.database, TESTER).erase("lea.santos")
+    desk.load([token(8, **LEA)], ACTIVE, name="september")
+
+    Erasure(desk.database, TESTER).erase("Lea.Santos")
+
+    facts = [line.facts for line in read(desk.database) if line.action == "erase"]
+    assert [(each["records"], each["batches"]) for each in facts] == [(2, ["august", "july"]), (1, ["september"])]
+    assert "lea" not in json.dumps(facts).lower()
+
+
+@ON_SQLITE
+def test_what_is_in_progress_keeps_its_names_and_what_was_given_up_does_not_go_again_for_an_erased_person(
+    desk: PurgeDesk,
+) -> None:
+    loaded, batches = desk.load(tokens(3), ACTIVE, REFUSED), Batches(desk.database, TESTER)
+    desk.load([token(7, **LEA)], name="august")
+    batches.cancel("august")
+    assert [bool(record.otps) for record in desk.desk.records(loaded)] == [False, True, True, True]
+
+    erased = Erasure(desk.database, TESTER).erase("lea.santos")
+
+    assert erased.batches == {"august": 1, "july": 2}
+    assert erased.in_progress == [(token(2)["serial"], "july")]
+    records = desk.desk.records(loaded)
+    assert [record.username for record in records] == [None, None, "lea.santos", "tom"]
+    assert [bool(record.otps) for record in records] == [False, False, True, True]
+    assert batches.replay("august").records == 0
+
+
+@ON_SQLITE
+def test_sqlites_files_hold_no_name_any_more(desk: PurgeDesk) -> None:
+    desk.load(tokens(30), *[ACTIVE] * 31)
+    assert b"lea.santos" in file_bytes(desk.desk.directory)
+
+    Erasure(desk.database, TESTER).erase("lea.santos")
+
+    found = file_bytes(desk.desk.directory)
+    assert [name for name in LEA.values() if name.encode() in found] == []
+    assert TOM["email"].encode() in found

@@ -1,0 +1,940 @@
+"""What a batch made in PingOne is taken away again, devices first and then tokens, and nothing else; whatever fails, is
+killed or changes meanwhile. On both databases, against the simulator."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Executable, Update, insert, select, update
+from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, statuses
+from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, audit_facts, make, make_tokens
+from support.simulator.simulation import WatchedSimulation
+
+from models.batch import Batch, BatchState
+from models.encrypted import Keyring, identify_row
+from models.inventory_job import InventoryJob, JobKind, JobState
+from models.reason import PauseReason
+from models.record import Record
+from models.record_states import OtpState, PairingState, Status
+from worker import audit
+from worker.batches import removal, undo
+from worker.batches.commands import NotPossible
+from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
+from worker.batches.tokens import JobLog
+from worker.batches.undo import Kept, TokenCounts, Undo
+from worker.intake import SerialList
+from worker.leases.commands import note_tokens_gone, replay
+from worker.leases.queue import Queue
+from worker.pace.rate_groups import RateGroup
+from worker.pingone.client import Call
+from worker.pingone.clients import Pairings
+from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound
+from worker.vault.otps import Secret, Seed
+
+ACTIVE = OURS | {"status": Status.ACTIVE}
+# A record that imported its token and made a device of it.
+BOTH = TOKEN | ACTIVE
+# Where what PingOne answers is the subject.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+# An import may have made its token.
+UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}
+
+
+@pytest.fixture
+def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
+    pingone = PingOne(*listening)
+    pingone.simulation.reset()
+    pingone.simulation.change({"job_takes": 0})
+    pingone.seed()
+    return pingone
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: Keyring) -> Iterator[Desk]:
+    with closing(Desk(database, pingone, valkey_url, keyring)) as desk:
+        yield desk
+
+
+def change(database: MovingDatabase, statement: Executable) -> None:
+    with database.writing() as connection:
+        connection.execute(statement)
+
+
+def make_both(database: MovingDatabase, pingone: PingOne, count: int) -> Made:
+    """A batch whose every record has made a token and a device."""
+    return make(database, pingone, [BOTH | {"device_id": f"made-{place}"} for place in range(count)])
+
+
+def give_device(database: MovingDatabase, pingone: PingOne, record_id: int, device_id: str, **differing: str) -> None:
+    """Let PingOne have the token of a record as a device of its person's."""
+    record = look(database, record_id)
+    device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": device_id}
+    pingone.seed(devices=[device | differing])
+
+
+def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int, sent_ago: float = 0.0) -> int:
+    """Write down that a job imported the tokens of these records, and was sent so many seconds ago. Returns the id of
+    its row."""
+    values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": state, "size": len(record_ids)}
+    with database.writing() as connection:
+        written = insert(InventoryJob).values(values | {"sent_at": database.now(-sent_ago)}).returning(InventoryJob.id)
+        job = connection.scalars(written).one()
+        connection.execute(update(Record).where(Record.id.in_(record_ids)).values(import_job_id=job))
+    return job
+
+
+def actions(database: MovingDatabase) -> list[tuple[str, dict[str, Any]]]:
+    with database.reading() as connection:
+        return [(line.action, line.facts) for line in audit.read(connection)]
+
+
+# Who may be undone, and when.
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("state", "reason", "says"),
+    [
+        (BatchState.RUNNING, None, "runs: `oathbulk cancel shipment` first"),
+        (BatchState.PAUSED, PauseReason.OUTAGE, "goes on by itself"),
+    ],
+)
+def test_a_batch_that_somebody_works_on_is_undone_only_once_it_is_finished(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, state: BatchState, reason: PauseReason | None, says: str
+) -> None:
+    made = make(database, pingone, [ACTIVE, {"device_id": ""}], state=state)
+    change(database, update(Batch).values(reason=reason))
+
+    for command in (desk.command.undo, desk.command.examine):
+        with pytest.raises(NotPossible, match=says):
+            command("shipment")
+    assert (len(pingone.devices()), statuses(database, made)) == (1, ["active", "pending"])
+    assert audit_facts(database) == []
+
+    cancelled = {"status": Status.CANCELLED, "finalized_at": database.now()}
+    change(database, update(Record).where(Record.status == Status.PENDING).values(cancelled))
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
+    assert pingone.devices() == set()
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.ACTIVATING])
+def test_a_record_in_hand_is_waited_for_and_that_of_a_dead_worker_is_taken_back(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, status: Status
+) -> None:
+    until = database.read_clock().replace(year=2100)
+    made = make(database, pingone, [OURS | {"status": status, "lease_until": until}])
+    with pytest.raises(NotPossible, match="1 record of batch 'shipment' is in hand"):
+        desk.command.undo("shipment")
+    change(database, update(Record).values(lease_until=until.replace(year=2001)))
+
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
+    assert statuses(database, made) == ["cancelled"]
+
+
+# What goes, and what stays.
+
+
+def test_the_devices_go_first_and_then_their_tokens_with_a_line_in_the_audit_for_each_chunk(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo, "CHUNK", 3)
+    made = make_both(database, pingone, 5)
+
+    shown = desk.command.examine("shipment")
+    assert (shown.devices.ends, shown.tokens, shown.kept) == ({End.THERE: 5}, TokenCounts(own=5), {})
+    assert (len(pingone.devices()), len(pingone.tokens()), audit_facts(database)) == (5, 5, [])
+    assert desk.told == [("Reading devices", done, 5) for done in (0, 1, 2, 3, 4, 5)]
+
+    desk.told.clear()
+    result = desk.command.undo("shipment")
+
+    assert (result.devices.ends, result.tokens) == ({End.REMOVED: 5}, TokenCounts(own=5, revoked=5))
+    assert (pingone.devices(), pingone.tokens(), statuses(database, made)) == (set(), set(), ["cancelled"] * 5)
+    assert pingone.calls("unpair", "revoke_tokens") == ["unpair"] * 5 + ["revoke_tokens"] * 2
+    none = {"gone": 0, "left": 0}
+    assert actions(database) == [
+        ("unpair", {"devices": 5, "unknown_pairings": 0}),
+        *(("unpair", {"removed": count, "never_made": 0} | none) for count in (3, 2)),
+        ("revoke", {"tokens": 5}),
+        *(("revoke", {"revoked": count} | none) for count in (4, 1)),
+    ]
+    assert [step for step in desk.told if step[0] == "Removing devices"] == [
+        ("Removing devices", done, 5) for done in (0, 1, 2, 3, 4, 5)
+    ]
+    assert [done for what, done, _ in desk.told if what == "Revoking tokens"] == [0, 4, 5]
+
+    # Typed again, it changes nothing, and counts the same.
+    again = desk.command.undo("shipment")
+    assert (again.devices.earlier, again.devices.ends, again.tokens) == (5, {}, TokenCounts(earlier=5))
+    assert (len(actions(database)), len(pingone.calls("unpair", "revoke_tokens"))) == (6, 7)
+
+
+def test_devices_and_tokens_that_the_batch_made_go_and_no_others(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    ours = [
+        OURS | {"status": status} for status in (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING, Status.CANCELLED)
+    ]
+    tokens = [TOKEN, TOKEN | {"status": Status.DEAD_LETTER}, TOKEN | {"is_token_made": False}]
+    made = make(database, pingone, [*ours, {"status": Status.ACTIVE}, {"status": Status.PENDING}, *tokens])
+    other = make(database, pingone, [ACTIVE, TOKEN], name="other")
+    serials = [look(database, each).serial_number for each in (*made.ids[6:], other.ids[1])]
+    pingone.seed(tokens=[{"serial": each} for each in serials])
+    left = {look(database, record_id).device_id for record_id in (*made.ids[4:6], other.ids[0])}
+
+    result = desk.command.undo("shipment")
+
+    assert (result.devices.made, result.devices.ends) == (4, {End.REMOVED: 4})
+    assert result.tokens == TokenCounts(own=2, revoked=2, not_ours=7)
+    assert pingone.devices() == left
+    assert set(serials) & pingone.tokens() == set(serials[2:])
+    assert statuses(database, made) == ["cancelled"] * 4 + ["active", "pending"] + ["cancelled"] * 2 + ["cancelled"]
+    assert statuses(database, other) == ["active", "cancelled"]
+    for record in (look(database, record_id) for record_id in made.ids[:4]):
+        assert (record.device_id, record.is_device_made, record.pairing) == ("", True, PairingState.UNSENT)
+        assert (record.lease_id, record.finalized_at is not None) == (None, True)
+    record = look(database, made.ids[6])
+    assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (True, False, None)
+
+
+@ON_SQLITE
+def test_with_devices_only_the_tokens_stay(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    make_both(database, pingone, 2)
+
+    result = desk.command.undo("shipment", devices_only=True)
+
+    assert (result.tokens, result.is_whole) == (None, True)
+    assert (pingone.devices(), len(pingone.tokens())) == (set(), 2)
+    assert desk.command.undo("shipment").tokens == TokenCounts(own=2, revoked=2)
+
+
+def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_batch_is_named(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    found = {"status": Status.ACTIVE, "is_in_inventory": True, "device_id": "found"}
+    records = [BOTH | {"device_id": "leaver"}, BOTH | {"device_id": "stays"}, found, {"device_id": ""}]
+    made = make(database, pingone, records, state=BatchState.RUNNING)
+    leaver, stays, theirs, _ = (look(database, record_id).serial_number for record_id in made.ids)
+    only = SerialList((leaver.lower(), theirs, "UNKNOWN1"), "digest")
+    with pytest.raises(NotPossible, match="`oathbulk pause shipment` first"):
+        desk.command.undo("shipment", only)
+    change(database, update(Batch).values(state=BatchState.PAUSED))
+
+    shown = desk.command.examine("shipment", only)
+    result = desk.command.undo("shipment", only)
+
+    assert (shown.devices.made, shown.devices.ends, shown.tokens) == (1, {End.THERE: 1}, TokenCounts(1, not_ours=1))
+    assert (result.devices.ends, result.tokens) == ({End.REMOVED: 1}, TokenCounts(1, 1, not_ours=1))
+    left_alone = [
+        Kept(4, theirs, "this batch has made nothing of it that may be taken away"),
+        Kept(None, "UNKNOWN1", "no row of this batch has it"),
+    ]
+    assert list(result.kept.values()) == list(shown.kept.values()) == left_alone
+    assert not result.is_whole
+    assert (pingone.devices(), pingone.tokens()) == ({"stays", "found"}, {stays, theirs})
+    assert statuses(database, made) == ["cancelled", "active", "active", "pending"]
+    assert [facts.get("only") for _, facts in actions(database)] == ["digest", None, "digest", None]
+    # Typed again, nothing is named that went before.
+    assert desk.command.undo("shipment", SerialList((leaver,), "digest")).is_whole
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("settings", "serial", "end", "says"),
+    [
+        ({"device_shows_serial_number": False}, None, End.REMOVED, ""),
+        ({"device_shows_serial_number": True}, "OTHER1", End.LEFT, "is another token's device, or no token's"),
+        ({"device_shows_serial_number": False}, "OTHER1", End.LEFT, "is another token's device, or no token's"),
+        (
+            {"device_shows_serial_number": False, "forbidden_groups": ["inventory"]},
+            None,
+            End.LEFT,
+            "let the worker application read the inventory",
+        ),
+    ],
+    ids=["the inventory names it", "the list names another", "the inventory names another", "nothing names it"],
+)
+def test_a_device_is_removed_only_if_the_list_or_the_inventory_names_its_token(
+    database: MovingDatabase,
+    pingone: PingOne,
+    desk: Desk,
+    settings: dict[str, Any],
+    serial: str | None,
+    end: End,
+    says: str,
+) -> None:
+    pingone.simulation.change(settings)
+    made = make_batch(database, [ACTIVE], state=BatchState.CANCELLED)
+    give_device(database, pingone, made.id, look(database, made.id).device_id, **({"serial": serial} if serial else {}))
+
+    result = desk.command.undo("shipment")
+
+    assert (result.devices.ends, len(pingone.devices())) == ({end: 1}, int(end == End.LEFT))
+    assert says in "".join(each.why for each in result.kept.values())
+    assert statuses(database, made) == ["active" if end == End.LEFT else "cancelled"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"status": Status.PENDING},
+        {"status": Status.PENDING, "device_id": "another"},
+        {"status": Status.ACTIVE},
+        {"status": Status.PENDING, "serial_number": "abc-1", "device_id": ""},
+    ],
+    ids=["it is not done with the device", "it is not done with the token", "it is active", "in small letters"],
+)
+@pytest.mark.parametrize("what", ["device", "token"])
+def test_what_another_batch_goes_on_with_stays(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, other: dict[str, Any], what: str
+) -> None:
+    given_up = OURS | {"status": Status.DEAD_LETTER, "device_id": "mine"} if what == "device" else TOKEN
+    make(database, pingone, [given_up | {"serial_number": "ABC-1"}])
+    pingone.seed(tokens=[{"serial": "ABC-1"}] if what == "token" else [])
+    make_batch(database, [{"serial_number": "ABC-1", "device_id": "MINE"} | other], name="again")
+
+    (kept,) = desk.command.undo("shipment").kept.values()
+
+    assert kept.why == (
+        "batch again goes on with this token, so it stays: `oathbulk cancel again` ends that; where it is active "
+        "there, `oathbulk undo again`, or remove it in PingOne"
+    )
+    assert pingone.devices() if what == "device" else pingone.tokens() == {"ABC-1"}
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(("columns", "end"), [(ACTIVE, End.GONE), (OPEN, End.LEFT)])
+def test_a_device_that_a_later_batch_made_of_the_token_stays_and_what_this_one_knows_to_have_made_is_gone(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, columns: dict[str, Any], end: End
+) -> None:
+    made = make_batch(database, [columns], state=BatchState.CANCELLED)
+    serial_number = look(database, made.id).serial_number
+    later = make(database, pingone, [ACTIVE | {"serial_number": serial_number}], name="later")
+
+    assert desk.command.undo("shipment").devices.ends == {end: 1}
+
+    assert (len(pingone.devices()), statuses(database, later)) == (1, ["active"])
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("columns", "forbidden", "end"),
+    [(ACTIVE, [], End.GONE), (OURS, ["inventory"], End.GONE), (OPEN, ["inventory"], End.NEVER_MADE)],
+)
+def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command(
+    database: MovingDatabase,
+    pingone: PingOne,
+    desk: Desk,
+    columns: dict[str, Any],
+    forbidden: list[str],
+    end: End,
+) -> None:
+    """PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user: then the
+    inventory need not be read."""
+    made = make_batch(database, [columns], state=BatchState.CANCELLED)
+    pingone.simulation.change({"forbidden_groups": forbidden})
+    before = statuses(database, made)
+
+    desk.command.examine("shipment")
+    assert statuses(database, made) == before
+
+    assert desk.command.undo("shipment").devices.ends == {end: 1}
+    assert statuses(database, made) == ["cancelled"]
+    assert pingone.calls("unpair", "remove_order") == []
+
+
+@ON_SQLITE
+def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    made = make(database, pingone, [ACTIVE] * 2)
+    alone, other = (look(database, record_id).user_id for record_id in made.ids)
+    give_device(database, pingone, made.ids[1], "phone", serial="PHONE", status="ACTIVE")
+
+    changes = desk.command.examine("shipment").defaults
+
+    assert {user_id: change.heir for user_id, change in changes.items()} == {alone: Heir.NONE, other: Heir.NEXT}
+
+
+def test_otps_that_a_new_device_would_refuse_are_erased_and_a_seed_is_kept(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    answered, sent = ({"otp1_state": state, "otp1_posts": 1} for state in (OtpState.ANSWERED, OtpState.SENT))
+    pending = OURS | {"status": Status.PENDING} | sent
+    records = [OURS | {"status": Status.DEAD_LETTER} | answered, pending, pending | {"next_counter": 8}]
+    made = make(database, pingone, records)
+
+    desk.command.undo("shipment")
+
+    left = [look(database, record_id) for record_id in made.ids]
+    assert [(record.otps is None, record.otp1_state) for record in left] == [
+        (True, "answered"),
+        (False, "unsent"),
+        (False, "unsent"),
+    ]
+    # One counter is left out: PingOne may have asked for the second OTP.
+    assert left[2].next_counter == 9
+
+
+# Pairings and imports of unknown fate.
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("columns", "there", "end", "why"),
+    [
+        ({}, {}, End.REMOVED, ""),
+        ({}, {"user_id": "somebody-else"}, End.LEFT, ""),
+        ({"owner_id": None}, {}, End.LEFT, ""),
+        ({"otp_sent_at": -2 * 86400.0, "pairing_began_at": -2 * 86400.0}, {}, End.LEFT, "it is somebody else's"),
+    ],
+    ids=["made then", "somebody else's", "maybe there before", "made since"],
+)
+def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_ours(
+    database: MovingDatabase,
+    pingone: PingOne,
+    desk: Desk,
+    columns: dict[str, Any],
+    there: dict[str, str],
+    end: End,
+    why: str,
+) -> None:
+    now = database.read_clock()
+    moments = {name: now + timedelta(seconds=ago) for name, ago in columns.items() if ago}
+    record = OPEN | {"otp_sent_at": now} | columns | moments
+    made = make_batch(database, [record, OPEN], state=BatchState.CANCELLED)
+    give_device(database, pingone, made.ids[0], "there", **there)
+
+    result = desk.command.undo("shipment")
+
+    assert (result.devices.unknown_pairings, result.devices.ends) == (2, {end: 1} | {End.NEVER_MADE: 1})
+    assert why in "".join(each.why for each in result.kept.values())
+    if end == End.LEFT:
+        assert (pingone.devices(), statuses(database, made)) == ({"there"}, ["pending", "cancelled"])
+        return
+    assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"] * 2)
+    # Not before the request to pair can have done what it does; that the other made nothing is believed after a second
+    # look.
+    gone = look(database, made.ids[0])
+    assert (gone.finalized_at - gone.otp_sent_at).total_seconds() >= desk.settings.tuning.over_after
+    assert 5.0 in desk.waits
+    assert ("Waiting until the last requests to pair are over", 0, None) in desk.told
+    assert desk.command.examine("shipment").devices.earlier == 1
+
+
+def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_workers_would(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    """By the clock as it is now the request went out an hour ago; that was a moment ago."""
+    made = make_batch(database, [OPEN | {"otp_sent_at": database.read_clock() - timedelta(hours=1)}])
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(state=BatchState.CANCELLED))
+        Queue(database, over_after=desk.settings.tuning.over_after).restart_times(connection, queue_lease=60.0)
+    began = database.read_clock()
+    pingone.seed(tokens=[{"serial": look(database, made.id).serial_number}])
+
+    assert desk.command.undo("shipment").devices.ends == {End.NEVER_MADE: 1}
+    assert (look(database, made.id).finalized_at - began).total_seconds() >= desk.settings.tuning.over_after - 1
+
+
+def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too_and_a_dry_run_leaves_that_open(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cancelled batch, too, workers read what is owed."""
+    lost = TOKEN | OPEN | {"status": Status.PENDING, "otp_sent_at": database.read_clock()}
+    made = make(database, pingone, [lost])
+    give_device(database, pingone, made.id, "made")
+    shown, wait = desk.command.examine("shipment"), desk.wait
+    assert (shown.devices.unknown_pairings, shown.tokens, shown.kept) == (1, TokenCounts(), {})
+
+    def find(seconds: float) -> None:
+        change(database, update(Record).values(OURS | {"device_id": "made"}))
+        wait(seconds)
+
+    monkeypatch.setattr(desk, "wait", find)
+
+    assert desk.command.undo("shipment").tokens == TokenCounts(own=1, revoked=1)
+    assert (pingone.devices(), pingone.tokens(), statuses(database, made)) == (set(), set(), ["cancelled"])
+
+
+@ON_SQLITE
+def test_a_token_that_the_inventory_shows_by_half_is_not_taken_for_free(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user is there."""
+    pingone.simulation.change({"device_shows_serial_number": True})
+    made = make(database, pingone, [ACTIVE, OPEN])
+    there = look(database, made.ids[0])
+    change(database, update(Record).where(Record.id == made.ids[1]).values(user_id=there.user_id))
+
+    def find_half(*_: Any, **__: Any) -> None:
+        raise NotFound
+
+    monkeypatch.setattr(Pairings, "find_pairing", find_half)
+
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1, End.LEFT: 1}
+    assert statuses(database, made) == ["cancelled", "pending"]
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_if_the_batch_goes_on_meanwhile(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, is_resumed: bool
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN, UNKNOWN, {"device_id": ""}], state=BatchState.PAUSED)
+    job = import_by(database, made, JobState.LOST, made.ids[1])
+
+    def find_none(*_: Any) -> Any:
+        if is_resumed:
+            change(database, update(Batch).values(state=BatchState.RUNNING))
+        return {}
+
+    monkeypatch.setattr(removal, "find_tokens", find_none)
+    if is_resumed:
+        with pytest.raises(NotPossible, match="runs"):
+            desk.command.undo("shipment")
+    else:
+        result = desk.command.undo("shipment")
+        assert (result.tokens.gone, [each.row_number for each in result.kept.values()]) == (0, [2, 3])
+        assert {each.why for each in result.kept.values()} == {
+            "PingOne shows its token in one place and not in another: give the command again"
+        }
+
+    assert look(database, made.ids[0]).is_token_made
+    assert look(database, made.ids[1]).import_job_id == job
+
+
+@pytest.mark.parametrize(
+    ("sent_ago", "is_ours"),
+    [
+        # Ten minutes of the job, and two that two clocks may differ by.
+        (700.0, True),
+        # Somebody else made it since, or before: PingOne's is of this moment.
+        (750.0, False),
+        (-150.0, False),
+    ],
+)
+def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, sent_ago: float, is_ours: bool
+) -> None:
+    seed = Seed(secret=Secret(b"12345678901234567890"))
+    sealed = [desk.keyring.seal(seed.to_plaintext(), identify_row(1, row_number)) for row_number in (2, 3)]
+    made = make_batch(database, [UNKNOWN | {"otps": each} for each in sealed], state=BatchState.CANCELLED)
+    job = import_by(database, made, JobState.LOST, *made.ids, sent_ago=sent_ago)
+    serial = look(database, made.ids[0]).serial_number
+    pingone.seed(tokens=[{"serial": serial, "secret": seed.secret.reveal().hex()}])
+
+    result = desk.command.undo("shipment")
+
+    assert (result.tokens.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {serial}))
+    assert is_ours or "was not made then" in next(iter(result.kept.values())).why
+    assert is_ours or look(database, made.ids[0]).import_job_id == job
+    # The other's import made nothing.
+    assert look(database, made.ids[1]).import_job_id is None
+
+
+@pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])
+def test_imports_that_have_not_ended_are_counted_where_nothing_is_followed(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, state: JobState
+) -> None:
+    made = make_batch(database, [UNKNOWN] * 3, state=BatchState.CANCELLED)
+    import_by(database, made, JobState.DONE, made.ids[0])
+    import_by(database, made, state, *made.ids[1:])
+    assert desk.command.examine("shipment").tokens == TokenCounts(open_imports=1)
+
+
+def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
+    database: MovingDatabase, desk: Desk
+) -> None:
+    made = make_batch(database, [UNKNOWN] * 4, state=BatchState.PAUSED)
+    lost, again = made.ids[:2], made.ids[2:]
+    import_by(database, made, JobState.LOST, *lost)
+    job = import_by(database, made, JobState.SENT, *again)
+
+    with database.changing_many() as connection:
+        made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
+        desk.command._revocation.note_fates(connection, made.batch_id, made=made_now, never_made=never_made)
+
+    assert [look(database, record_id).is_token_made for record_id in made.ids] == [True, False, False, False]
+    assert [look(database, record_id).import_job_id for record_id in (lost[1], *again)] == [None, job, job]
+
+
+# Calls that fail.
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("kind", "operation", "calls"),
+    [
+        ("reset_after", "unpair", ["list", "unpair", "list"]),
+        ("error_after", "unpair", ["list", "unpair", "list"]),
+        ("reset_before", "unpair", ["list", "unpair", "list", "unpair"]),
+        ("reset_after", "list", ["list", "list", "unpair"]),
+    ],
+)
+def test_a_lost_read_is_made_again_and_a_lost_answer_looked_up_before_the_device_is_deleted_again(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, kind: str, operation: str, calls: list[str]
+) -> None:
+    made = make(database, pingone, [ACTIVE])
+    pingone.order(kind, operation)
+
+    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
+
+    assert statuses(database, made) == ["cancelled"]
+    assert pingone.calls("unpair", "list", "remove_order") == calls
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("kind", ["reset_after", "error_after", "reset_before"])
+def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 3)
+    pingone.order(kind, "revoke_tokens")
+    if kind == "reset_before":
+        # The list does not have them, and each is looked up by itself.
+        lists, read_list = list[int](), removal.find_tokens
+        hide = lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)  # noqa: E731
+        with monkeypatch.context() as patch:
+            patch.setattr(removal, "find_tokens", hide)
+            result = desk.command.undo("shipment")
+        assert (result.tokens.revoked, len(result.kept), len(pingone.tokens())) == (0, 3, 3)
+        assert look(database, made.ids[0]).is_token_made
+
+    result = desk.command.undo("shipment")
+
+    assert (result.tokens.revoked, result.kept, pingone.tokens()) == (3, {}, set())
+    assert [look(database, record_id).is_in_inventory for record_id in made.ids] == [False] * 3
+
+
+@ON_SQLITE
+def test_what_is_under_way_when_a_call_fails_is_written_down_and_audited_when_it_ends(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [ACTIVE] * 4)
+    all_have_begun, original = threading.Barrier(4), Removal.remove
+
+    def fail_first(removal: Removal, row: Any) -> DeviceOutcome:
+        all_have_begun.wait(30)
+        if row.id == made.ids[0]:
+            raise NotDelivered
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", fail_first)
+    with pytest.raises(NotDelivered):
+        desk.command.undo("shipment")
+
+    assert statuses(database, made) == ["active", *["cancelled"] * 3]
+    assert audit_facts(database)[-1]["removed"] == 3
+
+
+@ON_SQLITE
+def test_a_device_that_stays_keeps_its_token_and_is_named_once(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_both(database, pingone, 2)
+    monkeypatch.setattr(Removal, "remove", lose_a_device(2))
+
+    result = desk.command.undo("shipment")
+
+    assert result.tokens == TokenCounts(own=1, revoked=1, left=1)
+    assert [(each.row_number, each.why) for each in result.kept.values()] == [(2, "lost")]
+    assert (len(pingone.devices()), len(pingone.tokens())) == (1, 1)
+
+
+def lose_a_device(row_number: int) -> Callable[[Removal, Any], DeviceOutcome]:
+    """Remove devices, but for that of a row, which cannot be read."""
+    remove = Removal.remove
+    lost = DeviceOutcome(End.LEFT, "lost")
+    return lambda removal, row: lost if row.row_number == row_number else remove(removal, row)
+
+
+@ON_SQLITE
+def test_an_inventory_that_shows_a_removed_device_for_a_while_does_not_keep_its_token(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_both(database, pingone, 2)
+    serials = {look(database, record_id).serial_number.lower() for record_id in made.ids}
+    before = removal.find_tokens(desk.clients.reads(desk.environment), serials, Call("batch", "record"))
+    assert {token.device_id for token in before.values()} == {"made-0", "made-1"}
+    monkeypatch.setattr(removal, "find_tokens", lambda *_: before)
+
+    assert desk.command.undo("shipment").tokens == TokenCounts(own=2, revoked=2)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])
+def test_a_token_that_is_paired_stays_and_one_that_is_so_at_the_last_moment_does_not_keep_the_others(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, revoke_paired: str
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 5)
+    pingone.simulation.change({"revoke_paired": revoke_paired})
+    give_device(database, pingone, made.ids[0], "device")
+    original = Undo._require_rest_within
+
+    def pair_it(*arguments: Any, **named: Any) -> None:
+        original(*arguments, **named)
+        give_device(database, pingone, made.ids[3], "late")
+
+    monkeypatch.setattr(Undo, "_require_rest_within", pair_it)
+    result = desk.command.undo("shipment")
+
+    stay = [look(database, made.ids[place]).serial_number for place in (0, 3)]
+    assert (result.tokens.revoked, pingone.tokens(), pingone.devices()) == (3, set(stay), {"device", "late"})
+    assert [each.serial_number for each in result.kept.values()] == stay
+    assert "a device that this batch did not make" in next(iter(result.kept.values())).why
+
+
+@ON_SQLITE
+def test_who_may_not_revoke_has_the_devices_removed_all_the_same_and_is_told(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    make_both(database, pingone, 1)
+    pingone.simulation.change({"device_shows_serial_number": True, "forbidden_groups": ["inventory"]})
+
+    assert "PINGONE_IMPORT_CLIENT_ID" in desk.command.examine("shipment").tokens.obstacle
+    result = desk.command.undo("shipment")
+
+    assert (result.devices.ends, pingone.devices()) == ({End.REMOVED: 1}, set())
+    assert "give it the role that imports them" in result.tokens.obstacle
+    assert (result.is_whole, result.tokens.revoked, len(pingone.tokens())) == (False, 0, 1)
+    pingone.simulation.change({"forbidden_groups": []})
+    again = desk.command.undo("shipment")
+    assert (again.devices.earlier, again.tokens.revoked, again.is_whole) == (1, 1, True)
+
+
+@ON_SQLITE
+def test_wrong_credentials_are_asked_about_once_and_those_of_the_application_that_imports_hinder_tokens_alone(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made, right = make_both(database, pingone, 5), desk.environment
+    desk.environment = right.model_copy(update={"client_secret": SecretStr("another")})
+    with pytest.raises(CredentialsRefused):
+        desk.command.undo("shipment")
+    assert pingone.calls("access_token", "list", "unpair") == ["access_token"]
+    # Not a thread began.
+    assert (desk.told, statuses(database, made)) == ([], ["active"] * 5)
+
+    wrong = {"import_client_id": "another", "import_client_secret": SecretStr("another")}
+    desk.environment = right.model_copy(update=wrong)
+    result = desk.command.undo("shipment")
+    assert (pingone.devices(), len(pingone.tokens())) == (set(), 5)
+    assert "check PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_CLIENT_SECRET" in result.tokens.obstacle
+
+
+# Interrupted, and killed.
+
+
+def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with calls on their way; then one device cannot be read; then all is well."""
+    monkeypatch.setattr(undo, "CHUNK", 2)
+    make(database, pingone, [ACTIVE] * 6)
+    command, original, noted = desk.command, undo.note_device_gone, list[int]()
+
+    def die_at_the_third(*arguments: Any, **named: Any) -> bool:
+        noted.append(1)
+        if len(noted) > 2:
+            raise SystemExit
+        return original(*arguments, **named)
+
+    # A process that is killed writes no line after it.
+    write_down = command._write_down
+    monkeypatch.setattr(command, "_write_down", lambda *line: "removed" in line[-1] or write_down(*line))
+    with monkeypatch.context() as patch:
+        patch.setattr(undo, "note_device_gone", die_at_the_third)
+        with pytest.raises(SystemExit):
+            command.undo("shipment")
+    with monkeypatch.context() as patch:
+        patch.setattr(Removal, "remove", lose_a_device(6))
+        shown, second = desk.command.examine("shipment"), desk.command.undo("shipment")
+    third = desk.command.undo("shipment")
+
+    assert (shown.devices.made, shown.devices.earlier) == (4, 2)
+    assert (second.devices.earlier, len(second.kept), second.devices.ends[End.GONE] > 0) == (2, 1, True)
+    assert (third.devices.earlier, third.devices.ends) == (5, {End.REMOVED: 1})
+    assert desk.command.examine("shipment").devices.earlier == 6
+
+
+def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six tokens, four to a job: the first run is killed when PingOne has done its first job, the second when it has
+    written down what that did."""
+    make_tokens(database, pingone, [TOKEN] * 6)
+
+    def die(*_: Any) -> int:
+        raise SystemExit
+
+    for what in ("note_revoked", "list_own"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Revocation, what, die)
+            with pytest.raises(SystemExit):
+                desk.command.undo("shipment")
+
+    last = desk.command.undo("shipment").tokens
+
+    assert (last.earlier, last.revoked, last.gone, pingone.tokens()) == (4, 2, 0, set())
+    assert desk.command.examine("shipment").tokens == TokenCounts(earlier=6)
+
+
+def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    made = make_tokens(database, pingone, [TOKEN] * 3)
+    world, revoked = pingone.simulation.world, look(database, made.ids[1]).serial_number
+    world.revoke(world.inventory.find(ENVIRONMENT_ID, revoked))
+    values = {"batch_id": made.batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": 3}
+    change(database, insert(InventoryJob).values(values | {"sent_at": database.now()}))
+
+    tokens = desk.command.undo("shipment").tokens
+
+    assert (tokens.revoked, tokens.gone, pingone.tokens()) == (2, 1, set())
+    columns = (InventoryJob.state, InventoryJob.sent_at, InventoryJob.ended_at)
+    with database.reading() as connection:
+        lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
+    assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
+    assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.tuning.over_after
+
+
+def test_a_replay_begins_the_count_anew(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
+    pair = {"otps": b"sealed", "next_counter": 1, "status": Status.DEAD_LETTER}
+    made = make(database, pingone, [OURS | pair, ACTIVE])
+    desk.command.undo("shipment")
+    assert desk.command.examine("shipment").devices.earlier == 2
+
+    with database.writing() as connection:
+        # An active record's OTPs are erased, so that it stays.
+        assert replay(database, connection, made.batch_id) == 1
+
+    assert [look(database, record_id).is_device_made for record_id in made.ids] == [False, True]
+
+
+# What changes meanwhile.
+
+
+def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undo, "CHUNK", 1)
+    made = make(database, pingone, [ACTIVE, ACTIVE, {"device_id": ""}], state=BatchState.PAUSED)
+    original = undo.note_device_gone
+
+    def resume_after(*arguments: Any, **named: Any) -> bool:
+        is_noted = original(*arguments, **named)
+        arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
+        return is_noted
+
+    monkeypatch.setattr(undo, "note_device_gone", resume_after)
+    with pytest.raises(NotPossible, match="runs"):
+        desk.command.undo("shipment")
+
+    assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active", "pending"])
+    assert audit_facts(database)[-1]["removed"] == 1
+
+
+@pytest.mark.parametrize("what", ["it stays", "it fails", "it is scheduled meanwhile"])
+def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A record to which a read is owed is due in a cancelled batch, too. One that was given another time keeps it."""
+    made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
+    record, due = look(database, made.id), list[float]()
+    expected = record.scheduled_at
+
+    def look_at_it(removal: Removal, row: Any) -> DeviceOutcome:
+        nonlocal expected
+        due.append((look(database, made.id).scheduled_at - database.read_clock()).total_seconds())
+        if what == "it fails":
+            raise NotDelivered
+        if what == "it is scheduled meanwhile":
+            expected = record.scheduled_at.replace(year=2100)
+            change(database, update(Record).values(scheduled_at=expected))
+        return DeviceOutcome(End.LEFT)
+
+    monkeypatch.setattr(Removal, "remove", look_at_it)
+    with pytest.raises(NotDelivered) if what == "it fails" else nullcontext():
+        desk.command.undo("shipment")
+
+    assert due[0] > undo.KEPT_FOR / 2
+    assert look(database, made.id).scheduled_at == expected
+
+
+def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(database, pingone, [OURS | {"status": Status.PENDING}])
+    original = Removal.remove
+
+    def change_it(removal: Removal, row: Any) -> DeviceOutcome:
+        change(database, update(Record).values(device_id="another"))
+        return original(removal, row)
+
+    monkeypatch.setattr(Removal, "remove", change_it)
+    (kept,) = desk.command.undo("shipment").kept.values()
+
+    assert kept.why == "its record was changed meanwhile, or a worker has it: give the command again"
+    assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
+
+
+def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do this when a revocation job is written down, and its request has not gone out."""
+    send = JobLog.send
+
+    def act_and_send(self: JobLog, *arguments: Any) -> None:
+        act()
+        send(self, *arguments)
+
+    monkeypatch.setattr(JobLog, "send", act_and_send)
+
+
+@ON_SQLITE
+def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tokens(database, pingone, [TOKEN])
+    begun, pace = [], desk.paces.of(desk.environment, RateGroup.INVENTORY)
+    after_begin(monkeypatch, lambda: (begun.append(database.read_clock()), pace.hold(0.6)))
+
+    assert desk.command.undo("shipment").tokens.revoked == 1
+
+    with database.reading() as connection:
+        assert (connection.scalars(select(InventoryJob.sent_at)).one() - begun[0]).total_seconds() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "says"),
+    [
+        (update(Batch).values(state=BatchState.RUNNING), "runs"),
+        (update(InventoryJob).values(state=JobState.LOST), "another command"),
+    ],
+)
+def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_ended_it(
+    database: MovingDatabase,
+    pingone: PingOne,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Update,
+    says: str,
+) -> None:
+    make_tokens(database, pingone, [TOKEN, {}], state=BatchState.PAUSED)
+    after_begin(monkeypatch, lambda: change(database, meanwhile))
+    with pytest.raises(NotPossible, match=says):
+        desk.command.undo("shipment")
+
+    assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 2)
+    with database.reading() as connection:
+        assert connection.scalars(select(InventoryJob.state)).all() == [JobState.LOST]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatabase) -> None:
+    made = make_batch(database, [TOKEN] * 2, state=BatchState.CANCELLED)
+    others = range(max(made.ids) + 1, max(made.ids) + 66_000)
+    with database.changing_many() as connection:
+        assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]]) == 2
+    assert [look(database, record_id).is_in_inventory for record_id in made.ids] == [False] * 2
