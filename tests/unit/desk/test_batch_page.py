@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,21 +22,11 @@ from worker.reports.stall import Rehearsal
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
-class Page(HTMLParser):
-    """What a browser would find in a page."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.source = source
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+def list_names(source: str) -> set[str]:
+    """The names of a page's elements and of their attributes."""
+    unquoted = re.sub(r'"[^"]*"', "", source)
+    tags = " ".join(re.findall(r"<[^>]*", unquoted))
+    return set(re.findall(r"(?<=<)\w+|[\w-]+(?=\s*=)", tags))
 
 
 def test_text_from_outside_stays_text() -> None:
@@ -47,11 +37,10 @@ def test_text_from_outside_stays_text() -> None:
     names = dict.fromkeys(("file", "environment", "environment_id", "loaded_by", "ticket"), HOSTILE)
     stands = {"state": "paused", "reason": HOSTILE, "detail": f"{HOSTILE} `{HOSTILE}`"}
     status = replace(RUNNING, name=HOSTILE, environment=HOSTILE, **stands)
-    page = Page(write_file(status, replace(overview, origin=replace(overview.origin, **names))))
+    source = write_file(status, replace(overview, origin=replace(overview.origin, **names)))
 
-    assert not [tag for tag, _ in page.elements if tag in ("script", "img")]
-    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
-    assert (page.source.count("<script"), page.text.count(HOSTILE) >= 17) == (0, True)
+    assert not [found for found in list_names(source) if found in ("script", "img") or found.startswith("on")]
+    assert unescape(re.sub(r"<[^>]*>", "", source)).count(HOSTILE) >= 17
 
 
 def test_what_turns_the_direction_of_writing_is_shown_as_its_code() -> None:
@@ -65,12 +54,12 @@ def test_what_turns_the_direction_of_writing_is_shown_as_its_code() -> None:
 def test_the_page_needs_nothing_from_elsewhere_and_leads_nowhere() -> None:
     overview = make_overview(timeline=make_timeline((1, 2), Pause(minutes(1), minutes(2), "a")))
     for status in (SOME_LEFT, RUNNING, PAUSED):
-        page = Page(write_file(status, overview))
-        assert re.findall(r"https?:|//\w|@import|url\(", page.source) == []
+        source = write_file(status, overview)
+        assert re.findall(r"https?:|//\w|@import|url\(", source) == []
         loading = {"script", "link", "img", "iframe", "object", "embed", "base", "use", "image"}
-        assert {tag for tag, _ in page.elements} & (loading | {"a", "form", "button", "input"}) == set()
-        policies = [each["content"] for tag, each in page.elements if tag == "meta" and "http-equiv" in each]
-        assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+        assert list_names(source) & (loading | {"a", "form", "button", "input"}) == set()
+        policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        assert re.findall(r'http-equiv="Content-Security-Policy"\s+content="([^"]*)"', source) == [policy]
 
 
 def test_of_a_rehearsal_and_of_a_batch_of_before_the_page_says_what_is_true() -> None:

@@ -3,7 +3,6 @@ every page. No page here needs a database: nothing was loaded."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import threading
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
-from support.servers.web_desk import HOST, ORIGIN, PERSON, WebDesk
+from support.servers.web_desk import ORIGIN, PERSON, WebDesk
 
 from worker.database.schema import SchemaOutdated
 from worker.desk import app
@@ -226,31 +225,7 @@ def test_a_failure_is_told_in_a_sentence_without_what_it_says(
     assert ("308714" in answer.text, "Traceback" in answer.text) == (False, False)
 
 
-# Paths and queries.
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/../style.css", "/style.css/../../app.py", "/%2e%2e/app.py", "/templates/desk.html", "/batch/../app.py", "//x"],
-)
-def test_no_path_leads_to_another_file(inside: WebDesk, path: str) -> None:
-    # By hand: a client would shorten such a path before it sends it.
-    said: list[dict[str, Any]] = []
-    scope = {
-        **{"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "client": ("127.0.0.1", 1)},
-        **{"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": ""},
-        "headers": [(b"host", HOST.encode()), (b"cookie", f"desk={inside.cookies['desk']}".encode())],
-    }
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        said.append(message)
-
-    asyncio.run(inside._app(scope, receive, send))
-    assert said[0]["status"] == 404
-    assert not [message for message in said if b"import" in message.get("body", b"")]
+# Queries.
 
 
 @pytest.mark.parametrize(
