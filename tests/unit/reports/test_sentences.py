@@ -13,6 +13,7 @@ from support.data.overviews import make_command, make_timeline, minutes
 from support.data.statuses import CANCELLED, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
 from models.reason import PAUSE_CURES, PauseReason
+from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
 from worker.leases.commands import NotReplayed, Why
 from worker.observability.wording import format_duration, format_moment
@@ -225,6 +226,10 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
 )
 def test_a_batch_names_the_commands_that_help_those_that_are_left(status: BatchStatus, lines: list[str]) -> None:
     assert sentences.describe_tokens(status) == lines
+
+
+def test_every_fault_of_a_row_has_a_cure() -> None:
+    assert FAULT_CURES.keys() == set(RowFault)
 
 
 @pytest.mark.parametrize(
