@@ -19,7 +19,7 @@ from support.data.batches import (
 )
 from support.data.loading import token
 from support.data.moving_clock import MovingDatabase
-from support.fleets.scripted_fleet import THRESHOLDS, UNKNOWN, ScriptedFleet
+from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
 from models.audit import AuditLine
 from models.batch import Batch, BatchState
@@ -150,25 +150,6 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
 
 
 @on_sqlite
-def test_a_tick_that_comes_a_day_late_finds_the_window_as_it_is_then(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    assert tick_at(scripted_fleet, "2026-11-27 22:00") == made.ids
-    assert f"{look_at_batch(scripted_fleet.database, made.batch_id).closes_at:%d %H:%M}" == "28 04:30"
-
-
-@on_sqlite
-def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN, records=20)
-    scripted_fleet.fail(made, THRESHOLDS.unanswered - 1)
-    tick_at(scripted_fleet, CLOSED)
-    tick_at(scripted_fleet, "2026-11-26 21:00:01")
-
-    scripted_fleet.end(made.ids[-1], UNKNOWN)
-
-    assert scripted_fleet.upkeep.apply_breaker(made.batch_id) is None
-
-
-@on_sqlite
 def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_fleet: ScriptedFleet) -> None:
     stranger, other = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="other")
     with scripted_fleet.database.writing() as connection:
@@ -212,8 +193,14 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
 
 
 @on_sqlite
-def test_a_resume_without_the_window_lets_it_run_now_and_from_now_on(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, CLOSED)
+def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_now_and_from_now_on(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    made = make(scripted_fleet, OPEN)
+    outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
+    assert f"{outside}" == "outside its window 08:00-18:00 UTC; goes on by itself at 2026-11-26 08:00 UTC"
+    assert scripted_fleet.state(made) == WAITS
+    assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
 
     assert scripted_fleet.batches.resume(made.name, HoursChange(None)) is None
 
@@ -223,21 +210,6 @@ def test_a_resume_without_the_window_lets_it_run_now_and_from_now_on(scripted_fl
     tick_at(scripted_fleet, "2026-11-27 12:00")
     assert scripted_fleet.state(made) == RUNNING
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": "window", "window": None})
-
-
-@on_sqlite
-def test_a_resume_with_another_window_holds_at_once(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    assert scripted_fleet.tick() == made.ids
-
-    outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
-
-    assert outside is not None
-    assert f"{outside.begins_at:%d %H:%M}" == "26 08:00"
-    assert scripted_fleet.state(made) == WAITS
-    assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
-    tick_at(scripted_fleet, CLOSED)
-    assert scripted_fleet.state(made) == RUNNING
 
 
 @on_sqlite
