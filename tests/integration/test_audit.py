@@ -349,19 +349,6 @@ def test_swapped_lines_are_found(copied: MovingDatabase, pair: set[int]) -> None
 
 
 @on_sqlite
-@EXAMPLES
-@given(place=PLACES, copy_of=PLACES)
-def test_a_line_that_was_pushed_in_is_found(copied: MovingDatabase, place: int, copy_of: int) -> None:
-    """Before the one that stood on its place, as a copy of any other."""
-    make_room = [("UPDATE audit SET id = id + 1 WHERE id = :id", {"id": old}) for old in range(LINES, place - 1, -1)]
-    insert = "INSERT INTO audit VALUES (:id, :at, :actor, :action, :batch, :ticket, :facts, :hash, :mac)"
-    broken = find_broken(copied, *make_room, (insert, read_raw(copied, copy_of) | {"id": place}))
-    assert broken is not None
-    # A line's own copy after it says where it is: it has the number of the next.
-    assert broken.line in (place, place + 1)
-
-
-@on_sqlite
 def test_lines_that_were_cut_off_show_in_the_last_hash_alone(copied: MovingDatabase) -> None:
     """Whoever noted the last hash elsewhere knows."""
     assert find_broken(copied, ("DELETE FROM audit WHERE id > 4", {})) is None
