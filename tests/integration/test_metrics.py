@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, Made, enqueue, make_batch
-from support.data.metric_readings import find_values, parse_metrics, write_metrics
+from support.data.metric_readings import write_metrics
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch, BatchState
 from models.pace import LicensePace
-from models.process import WorkerProcess
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
-from worker.fleet import Processes, Sickness
+from worker.fleet import Processes
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
@@ -40,9 +39,10 @@ def read(database: MovingDatabase) -> Scrape:
     return MetricsReader(database, partial(read_statuses, database)).read()
 
 
-def end(database: MovingDatabase, made: Made, decision: Decision, seconds: float, requests: int = 1) -> None:
+def end(
+    database: MovingDatabase, leases: Leases, made: Made, decision: Decision, seconds: float, requests: int = 1
+) -> None:
     """The next record of the batch ends so, after calls that took so long."""
-    leases = Leases(database)
     (record_id,) = enqueue(database, made, room=1)
     claimed = leases.claim(record_id, ENVIRONMENT_ID)
     assert claimed is not None
@@ -126,32 +126,15 @@ def test_a_batch_stands_still_that_nobody_prepares_or_whose_own_license_holds(da
     assert {name: pace.hold is not None for name, pace in reading.paces.items()} == {"second": True}
 
 
-@on_sqlite
-def test_workers_that_live_are_counted_and_so_are_the_sick(database: MovingDatabase) -> None:
-    for name in ("a", "b", "gone"):
-        Processes(database, name).show_life()
-    with database.writing() as connection:
-        Processes(database, "a").note_tick(connection)
-        long_ago = database.read_clock() - timedelta(minutes=5)
-        connection.execute(update(WorkerProcess).where(WorkerProcess.name == "gone").values(seen_at=long_ago))
-    Processes(database, "b").fall_sick(Sickness("network", "no way to PingOne"))
-    database.ahead += 7
-    samples = parse_metrics(write_metrics(read(database)))
-
-    assert samples["oathbulk_workers_alive", ()] == 1
-    assert find_values(samples, "oathbulk_workers_sick", "reason") == {"network": 1}
-    assert 7 <= samples["oathbulk_last_tick_age_seconds", ()] < 30
-
-
 # Attempts.
 
 
-def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(database: MovingDatabase) -> None:
+def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database, 4)
-    end(database, made, Active(), 0.05)
-    end(database, made, Active(), 0.051)
-    end(database, made, DeadLetter(Reason.LOCKED), 99.5)
-    end(database, made, Retry(60.0, is_counted=False, why="hold"), 0.0, requests=0)
+    end(database, leases, made, Active(), 0.05)
+    end(database, leases, made, Active(), 0.051)
+    end(database, leases, made, DeadLetter(Reason.LOCKED), 99.5)
+    end(database, leases, made, Retry(60.0, is_counted=False, why="hold"), 0.0, requests=0)
     totals, batch = read(database).attempts, made.batch_id
 
     assert totals.attempts == {(batch, "active"): 2, (batch, "dead_letter"): 1, (batch, "handed_back"): 1}
@@ -208,7 +191,7 @@ def list_texts(database: MovingDatabase, table: Table, *left_out: str) -> set[st
 
 
 @on_sqlite
-def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingDatabase) -> None:
+def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingDatabase, leases: Leases) -> None:
     personal = {"username": "mallory", "email": "mallory@example.com", "external_id": "person-4711", "lot": "lot-4711"}
     made = make_batch(database, 4, otps=b"sealed-otps", extra={"note": "a note of a person"}, **personal)
     paused = make_batch(database, 1, name="august", state=BatchState.PAUSED)
@@ -219,7 +202,7 @@ def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingD
             insert(LicensePace).values(license=ENVIRONMENT_ID, rate=40.0, set_by="alice", ticket="CHG-1")
         )
     for decision in (Active(), DeadLetter(Reason.LOCKED), Retry(60.0, is_counted=True, why="outcome_unknown")):
-        end(database, made, decision, 0.1)
+        end(database, leases, made, decision, 0.1)
     Processes(database, "host-4711:1").show_life()
 
     text = write_metrics(read(database))

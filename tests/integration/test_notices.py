@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import event, insert, update
+from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError
 from support.data.batches import TESTER, look, make_batch
 from support.data.moving_clock import MovingDatabase
@@ -140,16 +140,6 @@ def test_of_workers_that_look_at_once_one_writes_the_notice_and_the_database_tak
 
 
 # How often batches are looked at.
-
-
-@on_sqlite
-def test_a_look_goes_through_the_records_once_however_many_batches_run(desk: NoticeDesk) -> None:
-    statements = list[str]()
-    event.listen(desk.database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
-    for name in ("first", "second", "third"):
-        make_batch(desk.database, 2, name=name)
-    desk.make_recorder().record()
-    assert sum("GROUP BY record.batch_id" in statement for statement in statements) == 1
 
 
 @on_sqlite
