@@ -1,9 +1,7 @@
-"""A batch keeps to its daily window, to the second, and goes on by itself; a person's word goes before it. On both
-databases."""
+"""A batch keeps to its daily window, to the second, and goes on by itself; a person's word goes before it."""
 
 from __future__ import annotations
 
-import csv
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,18 +16,16 @@ from support.data.batches import (
     look_at_batch,
     make_batch,
     make_environment,
-    statuses,
 )
-from support.data.loading import HEADER, token
+from support.data.loading import token
 from support.data.moving_clock import MovingDatabase
-from support.fleets.scripted_fleet import THRESHOLDS, UNKNOWN, ScriptedFleet
+from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
 from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
-from models.record import Record
-from models.record_states import OtpState, Status
+from models.record_states import Status
 from worker.batches import hours
 from worker.batches.commands import HoursChange
 from worker.batches.hours import OtherHours
@@ -45,6 +41,7 @@ from worker.rules.hours import DailyHours
 from worker.rules.progress import Active, DeadLetter, Pause
 from worker.rules.quota import Quota
 
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # In November 21:00 to 04:30 UTC.
 NIGHT = DailyHours.parse("22:00-05:30", "Europe/Berlin")
 DAY = DailyHours.parse("08:00-18:00", "UTC")
@@ -67,6 +64,12 @@ def make(
     return made
 
 
+def tick_at(scripted_fleet: ScriptedFleet, at: str) -> list[int]:
+    """Make a tick at that time: the ids that it put onto the queue."""
+    scripted_fleet.set_clock(at)
+    return scripted_fleet.tick()
+
+
 def facts_of_the_last_line(database: MovingDatabase) -> tuple[str, dict[str, object]]:
     with database.reading() as connection:
         line = connection.execute(
@@ -75,27 +78,29 @@ def facts_of_the_last_line(database: MovingDatabase) -> tuple[str, dict[str, obj
     return line.action, line.facts
 
 
-# It closes.
+# It closes and opens.
 
 
-def test_it_runs_while_its_window_is_open(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
+@on_sqlite
+def test_it_pauses_when_its_window_closes_says_when_it_goes_on_and_goes_on_by_itself_then(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    nightly, daily = make(scripted_fleet, OPEN), make(scripted_fleet, OPEN, None, name="other")
+    assert scripted_fleet.state(nightly) == RUNNING
+    assert f"{look_at_batch(scripted_fleet.database, nightly.batch_id).closes_at:%d %H:%M}" == "26 04:30"
+    assert tick_at(scripted_fleet, "2026-11-26 04:30") == daily.ids
 
-    assert scripted_fleet.state(made) == RUNNING
-    assert scripted_fleet.tick() == made.ids
-    assert f"{look_at_batch(scripted_fleet.database, made.batch_id).closes_at:%d %H:%M}" == "26 04:30"
-
-
-def test_it_pauses_when_its_window_closes_and_says_when_it_goes_on(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    scripted_fleet.set_clock("2026-11-26 04:30")
-
-    assert scripted_fleet.tick() == []
-
-    batch = look_at_batch(scripted_fleet.database, made.batch_id)
-    assert scripted_fleet.state(made) == WAITS
-    assert batch.detail == ("outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC.")
+    batch = look_at_batch(scripted_fleet.database, nightly.batch_id)
+    assert (scripted_fleet.state(nightly), scripted_fleet.state(daily)) == (WAITS, RUNNING)
+    assert batch.detail == "outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC."
     assert f"{batch.resumes_at:%d %H:%M}" == "26 21:00"
+    tick_at(scripted_fleet, "2026-11-26 20:59:55")
+    assert scripted_fleet.state(nightly) == WAITS
+
+    assert set(tick_at(scripted_fleet, "2026-11-26 21:00:00")) >= set(nightly.ids)
+    batch = look_at_batch(scripted_fleet.database, nightly.batch_id)
+    assert (scripted_fleet.state(nightly), batch.detail, batch.resumes_at) == (RUNNING, None, None)
+    assert f"{batch.closes_at:%d %H:%M}" == "27 04:30"
 
 
 def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
@@ -103,8 +108,7 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
 ) -> None:
     """Beat may be down, and a window's worth of messages lie in Redis."""
     made = make(scripted_fleet, OPEN, records=4)
-    scripted_fleet.set_clock("2026-11-26 04:29:30")
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, "2026-11-26 04:29:30")
     fresh, half, reading, left = made.ids
     before, between, other = scripted_fleet.claim(fresh), scripted_fleet.claim(half), scripted_fleet.claim(reading)
     scripted_fleet.set_clock("2026-11-26 04:29:55")
@@ -120,28 +124,18 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
     assert not leases.mark_sent(between, 2)
     assert leases.claim(left, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(left)
+    # What is in flight is settled.
+    scripted_fleet.settle(before, Active())
+    assert look(scripted_fleet.database, fresh).status == Status.ACTIVE
 
 
-def test_a_call_in_flight_is_settled_after_the_end(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, "2026-11-26 04:29:40")
-    scripted_fleet.tick()
-    claimed = scripted_fleet.claim(made.ids[0])
-    scripted_fleet.set_clock("2026-11-26 04:30:10")
-    scripted_fleet.tick()
-
-    scripted_fleet.settle(claimed, Active())
-
-    assert look(scripted_fleet.database, made.ids[0]).status == Status.ACTIVE
-    assert scripted_fleet.state(made) == WAITS
-
-
+@on_sqlite
 def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_its_otps(
     scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
     made = make(scripted_fleet, OPEN, records=2)
     # Five seconds are left to begin, by a clock that goes on.
-    scripted_fleet.set_clock("2026-11-26 04:29:40")
-    first, second = scripted_fleet.tick()
+    first, second = tick_at(scripted_fleet, "2026-11-26 04:29:40")
     claimed = scripted_fleet.claim(first)
     scripted_fleet.pass_time(6)
 
@@ -155,102 +149,12 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
     assert leases.mark_sent(claimed, 2)
 
 
-def test_a_record_that_was_left_between_its_otps_is_the_first_to_go_when_it_opens(
-    scripted_fleet: ScriptedFleet,
-) -> None:
-    made = make(scripted_fleet, OPEN)
-    with scripted_fleet.database.writing() as connection:
-        half = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
-        connection.execute(update(Record).where(Record.id == made.ids[2]).values(half))
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
-    scripted_fleet.set_clock("2026-11-26 21:00:01")
-
-    assert scripted_fleet.tick_in_order()[0] == made.ids[2]
-
-
-def test_a_batch_without_a_window_runs_on(scripted_fleet: ScriptedFleet) -> None:
-    nightly, daily = make(scripted_fleet, OPEN), make(scripted_fleet, OPEN, None, name="other")
-    scripted_fleet.set_clock(CLOSED)
-
-    assert scripted_fleet.tick() == daily.ids
-    assert (scripted_fleet.state(nightly), scripted_fleet.state(daily)) == (WAITS, RUNNING)
-
-
-# It opens.
-
-
-def test_it_goes_on_by_itself_when_its_window_opens(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, CLOSED)
-    assert scripted_fleet.state(made) == WAITS
-    scripted_fleet.set_clock("2026-11-26 20:59:55")
-    assert scripted_fleet.tick() == []
-
-    scripted_fleet.set_clock("2026-11-26 21:00:00")
-
-    assert scripted_fleet.tick() == made.ids
-    batch = look_at_batch(scripted_fleet.database, made.batch_id)
-    assert (scripted_fleet.state(made), batch.detail, batch.resumes_at) == (RUNNING, None, None)
-    assert f"{batch.closes_at:%d %H:%M}" == "27 04:30"
-
-
-def test_it_opens_and_closes_night_after_night(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, CLOSED)
-    story = []
-    for hour in range(48):
-        scripted_fleet.set_clock(f"2026-11-{26 + (hour + 12) // 24} {(hour + 12) % 24:02}:01")
-        scripted_fleet.tick()
-        story.append(scripted_fleet.state(made) == RUNNING)
-
-    assert story == [False] * 9 + [True] * 8 + [False] * 16 + [True] * 8 + [False] * 7
-
-
-def test_a_tick_that_comes_a_day_late_finds_the_window_as_it_is_then(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    scripted_fleet.set_clock("2026-11-27 22:00")
-
-    assert scripted_fleet.tick() == made.ids
-    assert f"{look_at_batch(scripted_fleet.database, made.batch_id).closes_at:%d %H:%M}" == "28 04:30"
-
-
-def test_what_the_breaker_counted_yesterday_is_not_held_against_tonight(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN, records=20)
-    scripted_fleet.fail(made, THRESHOLDS.unanswered - 1)
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
-    scripted_fleet.set_clock("2026-11-26 21:00:01")
-    scripted_fleet.tick()
-
-    scripted_fleet.end(made.ids[-1], UNKNOWN)
-
-    assert scripted_fleet.upkeep.apply_breaker(made.batch_id) is None
-
-
-def test_a_window_that_is_still_open_goes_on_being_open_after_an_earlier_version_resumed_it(
-    scripted_fleet: ScriptedFleet,
-) -> None:
-    """It knows the state alone, and leaves the rest as it was."""
-    made = make(scripted_fleet, OPEN)
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
-    scripted_fleet.set_clock("2026-11-26 22:00")
-    old = {"state": BatchState.RUNNING, "reason": None, "detail": None}
-    with scripted_fleet.database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(old))
-
-    scripted_fleet.tick()
-
-    assert scripted_fleet.state(made) == RUNNING
-    assert scripted_fleet.tick() == made.ids or statuses(scripted_fleet.database, made) == [Status.QUEUED] * 3
-
-
+@on_sqlite
 def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_fleet: ScriptedFleet) -> None:
     stranger, other = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="other")
     with scripted_fleet.database.writing() as connection:
         connection.execute(update(Batch).where(Batch.id == stranger.batch_id).values(zone="Mars/Olympus"))
-    scripted_fleet.set_clock("2026-11-26 21:00:01")
-
-    assert scripted_fleet.tick() == other.ids
+    assert tick_at(scripted_fleet, "2026-11-26 21:00:01") == other.ids
 
     assert scripted_fleet.state(stranger) == (BatchState.PAUSED, PauseReason.INTERNAL)
     assert "'Mars/Olympus' is no time zone" in look_at_batch(scripted_fleet.database, stranger.batch_id).detail
@@ -259,26 +163,19 @@ def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_f
 # What persons say.
 
 
+@on_sqlite
 @pytest.mark.parametrize("at", [OPEN, CLOSED])
 def test_a_persons_pause_stays_when_the_window_opens(scripted_fleet: ScriptedFleet, at: str) -> None:
     made = make(scripted_fleet, at)
     scripted_fleet.batches.pause(made.name)
 
-    for later in ("2026-11-26 21:00:01", "2026-11-27 05:00", "2026-11-27 21:00:01"):
-        scripted_fleet.set_clock(later)
-        assert scripted_fleet.tick() == []
+    for later in ("2026-11-26 21:00:01", "2026-11-27 05:00"):
+        assert tick_at(scripted_fleet, later) == []
         assert scripted_fleet.state(made) == BY_A_PERSON
     assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
 
 
-def test_a_resume_inside_the_window_lets_it_run(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    scripted_fleet.batches.pause(made.name)
-
-    assert scripted_fleet.batches.resume(made.name) is None
-    assert scripted_fleet.tick() == made.ids
-
-
+@on_sqlite
 @pytest.mark.parametrize("is_paused", [True, False])
 def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then(
     scripted_fleet: ScriptedFleet, is_paused: bool
@@ -292,165 +189,133 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
     assert str(outside) == "outside its window 22:00-05:30 Europe/Berlin; goes on by itself at 2026-11-26 21:00 UTC"
     assert scripted_fleet.state(made) == WAITS
     assert scripted_fleet.tick() == []
-    scripted_fleet.set_clock("2026-11-26 21:00")
-    assert scripted_fleet.tick() == made.ids
+    assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
 
-def test_a_resume_without_the_window_lets_it_run_now_and_from_now_on(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, CLOSED)
+@on_sqlite
+def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_now_and_from_now_on(
+    scripted_fleet: ScriptedFleet,
+) -> None:
+    made = make(scripted_fleet, OPEN)
+    outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
+    assert f"{outside}" == "outside its window 08:00-18:00 UTC; goes on by itself at 2026-11-26 08:00 UTC"
+    assert scripted_fleet.state(made) == WAITS
+    assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
 
     assert scripted_fleet.batches.resume(made.name, HoursChange(None)) is None
 
     assert scripted_fleet.tick() == made.ids
     batch = look_at_batch(scripted_fleet.database, made.batch_id)
     assert (batch.daily_window, batch.zone, batch.closes_at, batch.resumes_at) == (None, None, None, None)
-    scripted_fleet.set_clock("2026-11-27 12:00")
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, "2026-11-27 12:00")
     assert scripted_fleet.state(made) == RUNNING
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": "window", "window": None})
 
 
-def test_a_resume_with_another_window_holds_at_once(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    assert scripted_fleet.tick() == made.ids
-
-    outside = scripted_fleet.batches.resume(made.name, HoursChange(DAY))
-
-    assert outside is not None
-    assert f"{outside.begins_at:%d %H:%M}" == "26 08:00"
-    assert scripted_fleet.state(made) == WAITS
-    assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": None, "window": "08:00-18:00 UTC"})
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
-    assert scripted_fleet.state(made) == RUNNING
-
-
-def test_a_resume_that_changes_nothing_writes_nothing_down(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    scripted_fleet.batches.pause(made.name)
-
-    scripted_fleet.batches.resume(made.name)
-    scripted_fleet.batches.resume(made.name)
-
-    with scripted_fleet.database.reading() as connection:
-        actions = list(connection.scalars(select(AuditLine.action)))
-    assert actions == ["pause", "resume"]
-
-
+@on_sqlite
 def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN, records=1)
     scripted_fleet.end_all(scripted_fleet.tick(), DeadLetter(Reason.FORBIDDEN))
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, CLOSED)
 
     replayed = scripted_fleet.batches.replay(made.name)
 
     assert (replayed.records, str(replayed.out_of_hours)[:18]) == (1, "outside its window")
     assert scripted_fleet.tick() == []
-    scripted_fleet.set_clock("2026-11-26 21:00")
-    assert scripted_fleet.tick() == made.ids
+    assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
 
-def test_a_cancelled_batch_does_not_come_back_when_its_window_opens(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, CLOSED)
-    scripted_fleet.batches.cancel(made.name)
-    scripted_fleet.set_clock("2026-11-26 21:00")
-
-    assert scripted_fleet.tick() == []
-    assert scripted_fleet.state(made) == (BatchState.CANCELLED, None)
-    assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
-
-
-def test_what_a_cancelled_batch_owes_a_read_is_read_outside_the_window_too(
+@on_sqlite
+def test_a_cancelled_batch_is_read_outside_the_window_and_does_not_come_back_when_that_opens(
     scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
     made = make(scripted_fleet, OPEN, records=1)
     scripted_fleet.end_all(scripted_fleet.tick(), UNKNOWN)
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, CLOSED)
 
     scripted_fleet.batches.cancel(made.name)
 
     assert scripted_fleet.tick() == made.ids
     assert leases.may_read(scripted_fleet.claim(made.id))
+    tick_at(scripted_fleet, "2026-11-26 21:00")
+    assert scripted_fleet.state(made) == (BatchState.CANCELLED, None)
 
 
 # Other pauses.
 
 
+@on_sqlite
 def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when_it_opens(
     scripted_fleet: ScriptedFleet,
 ) -> None:
     made = make(scripted_fleet, "2026-11-26 04:29:40", records=4)
     scripted_fleet.set_canary(made, 1)
     claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
-    scripted_fleet.set_clock("2026-11-26 04:30")
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, "2026-11-26 04:30")
     assert scripted_fleet.state(made) == WAITS
 
     scripted_fleet.settle(claimed, Active())
     scripted_fleet.tick()
 
     assert scripted_fleet.state(made) == (BatchState.PAUSED, PauseReason.CANARY)
-    scripted_fleet.set_clock("2026-11-26 21:00")
-    assert scripted_fleet.tick() == []
+    assert tick_at(scripted_fleet, "2026-11-26 21:00") == []
     assert scripted_fleet.batches.resume(made.name) is None
     assert scripted_fleet.tick() == made.ids[1:]
 
 
+@on_sqlite
 def test_refused_credentials_that_come_after_the_end_wait_for_a_person(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN)
-    scripted_fleet.set_clock(CLOSED)
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, CLOSED)
 
     assert scripted_fleet.upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
 
-    scripted_fleet.set_clock("2026-11-26 21:00")
-    assert scripted_fleet.tick() == []
+    assert tick_at(scripted_fleet, "2026-11-26 21:00") == []
     assert scripted_fleet.state(made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
 
 
+@on_sqlite
 def test_a_probe_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN, records=20)
     scripted_fleet.begin_outage(made)
-    scripted_fleet.set_clock(CLOSED)
-
-    assert scripted_fleet.tick() == []
+    assert tick_at(scripted_fleet, CLOSED) == []
     assert scripted_fleet.state(made) == WAITS
     # The outage is not forgotten: a few go at first.
-    scripted_fleet.set_clock("2026-11-26 21:00")
-    assert len(scripted_fleet.tick()) == 2
+    assert len(tick_at(scripted_fleet, "2026-11-26 21:00")) == 2
 
 
 # A quota.
 
 
-def quota(scripted_fleet: ScriptedFleet, seconds: float = 3600.0) -> Quota:
-    return Quota(seconds, scripted_fleet.database.read_clock() + timedelta(seconds=seconds))
+def pause_for_quota(scripted_fleet: ScriptedFleet, *environments: str) -> None:
+    """PingOne says that the quota of these environments' license resets in an hour."""
+    quota = Quota(3600.0, scripted_fleet.database.read_clock() + timedelta(seconds=3600))
+    scripted_fleet.upkeep.pause_for_quota(quota, lambda name: name in environments)
 
 
 def test_every_batch_of_the_license_waits_until_the_quota_resets(scripted_fleet: ScriptedFleet) -> None:
     scripted_fleet.set_clock(OPEN)
-    mine, same = (
-        make_batch(scripted_fleet.database, 2),
-        make_batch(scripted_fleet.database, 2, name="same", environment="twin"),
+    names = {"mine": "default", "same": "twin", "other": "another license", "paused": "default"}
+    mine, same, other, paused = (
+        make_batch(scripted_fleet.database, 2, name=name, environment=of) for name, of in names.items()
     )
-    other = make_batch(scripted_fleet.database, 2, name="other", environment="another license")
+    scripted_fleet.batches.pause("paused")
+    waits = make(scripted_fleet, CLOSED, name="waits")
+    scripted_fleet.set_clock(OPEN)
 
-    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda name: name in ("default", "twin"))
+    pause_for_quota(scripted_fleet, "default", "twin")
 
-    assert [scripted_fleet.state(made) for made in (mine, same, other)] == [FOR_QUOTA, FOR_QUOTA, RUNNING]
-    for made in (mine, same):
-        batch = look_at_batch(scripted_fleet.database, made.batch_id)
-        assert batch.detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
-    scripted_fleet.set_clock("2026-11-25 22:59:55")
-    scripted_fleet.tick()
+    states = [scripted_fleet.state(made) for made in (mine, same, other, paused, waits)]
+    assert states == [FOR_QUOTA, FOR_QUOTA, RUNNING, BY_A_PERSON, WAITS]
+    detail = look_at_batch(scripted_fleet.database, mine.batch_id).detail
+    assert detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
+    tick_at(scripted_fleet, "2026-11-25 22:59:55")
     assert scripted_fleet.state(mine) == FOR_QUOTA
-    scripted_fleet.set_clock("2026-11-25 23:00:01")
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, "2026-11-25 23:00:01")
     assert [scripted_fleet.state(made) for made in (mine, same, other)] == [RUNNING] * 3
 
 
+@on_sqlite
 def test_a_worker_knows_which_environments_share_the_license(scripted_fleet: ScriptedFleet, database_url: str) -> None:
     """One that is not configured where it works is none of them."""
     licenses = {"default": "mine", "twin": "mine", "foreign": "another"}
@@ -474,27 +339,28 @@ def test_a_worker_knows_which_environments_share_the_license(scripted_fleet: Scr
     parts.database.close()
 
 
+@on_sqlite
 def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, "2026-11-26 04:00")
-    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
+    pause_for_quota(scripted_fleet, "default")
     assert look_at_batch(scripted_fleet.database, made.batch_id).detail == (
         "PingOne's quota is used up until 2026-11-26 05:00 UTC: goes on by itself then, "
         "inside its window 22:00-05:30 Europe/Berlin."
     )
-    scripted_fleet.set_clock("2026-11-26 05:00:01")
-    scripted_fleet.tick()
+    tick_at(scripted_fleet, "2026-11-26 05:00:01")
 
     assert scripted_fleet.state(made) == WAITS
 
 
+@on_sqlite
 def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     """An administrator may have raised it."""
     made = make(scripted_fleet, OPEN, None)
-    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
+    pause_for_quota(scripted_fleet, "default")
     assert scripted_fleet.batches.resume(made.name) is None
     assert scripted_fleet.tick() == made.ids
 
-    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
+    pause_for_quota(scripted_fleet, "default")
     scripted_fleet.batches.pause(made.name)
     scripted_fleet.pass_time(4000)
 
@@ -502,72 +368,36 @@ def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it
     assert scripted_fleet.state(made) == BY_A_PERSON
 
 
-def test_a_quota_does_not_touch_what_waits_already(scripted_fleet: ScriptedFleet) -> None:
-    waits, paused = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="paused")
-    scripted_fleet.batches.pause(paused.name)
-
-    scripted_fleet.upkeep.pause_for_quota(quota(scripted_fleet), lambda _: True)
-
-    assert (scripted_fleet.state(waits), scripted_fleet.state(paused)) == (WAITS, BY_A_PERSON)
+# Load.
 
 
-def test_the_record_that_met_the_quota_goes_back_uncounted(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN, None, records=1)
-    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
-
-    scripted_fleet.settle(claimed, Pause(PauseReason.QUOTA, quota=quota(scripted_fleet)))
-
-    record = look(scripted_fleet.database, made.id)
-    assert (record.status, record.attempts, record.otp1_posts) == (Status.PENDING, 0, 0)
-
-
-# Load, and status.
-
-
-def load(scripted_fleet: ScriptedFleet, keyring: Keyring, folder: Path, window: DailyHours | None) -> Loaded:
-    path = folder / "shipment.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, HEADER)
-        writer.writeheader()
-        writer.writerow(token(1))
+def load(
+    scripted_fleet: ScriptedFleet, keyring: Keyring, folder: Path, window: DailyHours | None, name: str = "shipment"
+) -> Loaded:
+    path, row = folder / f"{name}.csv", token(len(name))
+    path.write_text("\n".join(map(",".join, (row, row.values()))))
     loader = Loader(scripted_fleet.database, keyring, make_environment(), TESTER)
-    return loader.load(open_shipment(path), "shipment", daily_hours=window)
+    return loader.load(open_shipment(path), name, daily_hours=window)
 
 
-def test_a_load_outside_the_window_waits_from_the_beginning(
+@on_sqlite
+def test_a_load_outside_the_window_waits_and_one_inside_runs(
     scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:
+    scripted_fleet.set_clock(OPEN)
+    assert load(scripted_fleet, keyring, tmp_path, NIGHT, "inside").out_of_hours is None
     scripted_fleet.set_clock(CLOSED)
+    assert f"{load(scripted_fleet, keyring, tmp_path, NIGHT).out_of_hours}".startswith("outside its window")
 
-    loaded = load(scripted_fleet, keyring, tmp_path, NIGHT)
+    outside, inside = read_statuses(scripted_fleet.database)
 
-    assert f"{loaded.out_of_hours}".startswith("outside its window")
-    (status,) = read_statuses(scripted_fleet.database)
-    assert (status.state, status.reason, status.hours, status.zone) == (
-        "paused",
-        "window",
-        "22:00-05:30",
-        "Europe/Berlin",
-    )
-    assert (status.to_json()["resumes_at"], status.to_json()["closes_at"]) == (
-        "2026-11-26T21:00:00+00:00",
-        None,
-    )
+    assert (outside.state, outside.reason, str(outside.resumes_at)) == (*WAITS, "2026-11-26 21:00:00+00:00")
+    assert (inside.state, str(inside.closes_at)) == ("running", "2026-11-26 04:30:00+00:00")
     action, facts = facts_of_the_last_line(scripted_fleet.database)
     assert (action, facts["window"]) == ("load", "22:00-05:30 Europe/Berlin")
 
 
-def test_a_load_inside_the_window_runs(scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path) -> None:
-    scripted_fleet.set_clock(OPEN)
-
-    loaded = load(scripted_fleet, keyring, tmp_path, NIGHT)
-
-    assert loaded.out_of_hours is None
-    (status,) = read_statuses(scripted_fleet.database)
-    assert (status.state, status.to_json()["closes_at"]) == ("running", "2026-11-26T04:30:00+00:00")
-    assert len(scripted_fleet.tick()) == 1
-
-
+@on_sqlite
 def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_another(
     scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:

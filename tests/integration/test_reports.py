@@ -1,69 +1,55 @@
-"""What is read out of the database for a person, on both databases."""
+"""What is read out of the database for a person: how batches stand and how they came there, and the export. How that is
+shown, the golden files hold."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+import random
 import re
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
+from sqlalchemy import delete, event, select, update
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch, make_environment
 from support.data.heard import Heard
+from support.data.loading import token
 from support.data.moving_clock import MovingDatabase
+from support.judges.secret_search import Secrets
 
-from models.batch import BatchState
+from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring, generate_key
-from models.pace import LicensePace
-from models.reason import CURES, PauseReason, Reason
+from models.reason import CURES, Reason
+from models.record import Record
 from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
-from worker.batches.upkeep import Upkeep
-from worker.config.environment import Environment
-from worker.intake import Hints, open_shipment
+from worker.desk.batch_page import write_file
+from worker.intake import Hints, open_assignment, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
-from worker.reports.facts import FEWEST_SETTLED, read_statuses
-from worker.rules.breaker import Thresholds
+from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
+from worker.reports.overview import SPANS, Overview, read_overview
 from worker.rules.progress import Active, DeadLetter, Decision, Retry
 
-# DESIGN, section 5. More keys may be added; none of these goes away.
-KEYS = {
-    "batch": str,
-    "environment": str,
-    "state": str,
-    "reason": str | None,
-    "total": int,
-    "rows_refused": int,
-    "counts": dict,
-    "resynced": int,
-    "attempts": int,
-    "otp_posts": int,
-    "requests": int,
-    "rate_limited": int,
-    "dead_letters": dict,
-    "created_at": str,
-    "finished_at": str | None,
-}
-COUNTS = {"pending", "queued", "activating", "active", "dead_letter", "cancelled"}
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
+UNKNOWN = Retry(600.0, is_counted=True, why="outcome_unknown")
 
 
-def report(database: MovingDatabase, name: str = "shipment") -> dict[str, Any]:
-    """As a program reads it from `oathbulk status BATCH --json`."""
+def read(database: MovingDatabase, name: str = "shipment") -> BatchStatus:
     (status,) = read_statuses(database, name)
-    answer = json.loads(json.dumps(status.to_json()))
-    assert isinstance(answer, dict)
-    return answer
+    return status
+
+
+def read_story(database: MovingDatabase) -> Overview:
+    return read_overview(database, read(database))
 
 
 def settle(database: MovingDatabase, leases: Leases, made: Made, *ends: tuple[Decision, CallSummary, bool]) -> None:
@@ -81,31 +67,6 @@ def settle(database: MovingDatabase, leases: Leases, made: Made, *ends: tuple[De
 # The status.
 
 
-def test_the_status_has_the_keys_that_programs_rely_on(database: MovingDatabase) -> None:
-    make_batch(database, [{"status": status} for status in Status])
-
-    answer = report(database)
-
-    assert KEYS.keys() <= answer.keys()
-    assert [key for key, type_ in KEYS.items() if not isinstance(answer[key], type_)] == []
-    assert answer["counts"].keys() == COUNTS
-
-
-def test_a_batch_that_was_just_loaded(database: MovingDatabase) -> None:
-    make_batch(database, 3)
-
-    answer = report(database)
-
-    assert answer["batch"] == "shipment"
-    assert answer["environment"] == "default"
-    assert (answer["state"], answer["reason"], answer["finished_at"]) == ("running", None, None)
-    assert (answer["total"], answer["rows_refused"]) == (3, 0)
-    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"pending": 3}
-    assert answer["dead_letters"] == {}
-    assert [answer[key] for key in ("resynced", "attempts", "otp_posts", "requests", "rate_limited")] == [0] * 5
-    assert datetime.fromisoformat(answer["created_at"]).utcoffset() == timedelta(0)
-
-
 def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database, 6)
     settle(
@@ -116,157 +77,143 @@ def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> No
         (Active(), CallSummary(3, 1), True),
         (DeadLetter(Reason.INVALID_OTP), CallSummary(2, 0, ANSWER), False),
         (DeadLetter(Reason.RESYNC_FAILED), CallSummary(3, 0, ANSWER), True),
-        (Retry(600.0, is_counted=True, why="outcome_unknown"), CallSummary(1, 0), False),
+        (UNKNOWN, CallSummary(1, 0), False),
     )
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(rows_refused=7))
+        first = update(Record).where(Record.reason == Reason.INVALID_OTP)
+        connection.execute(first.values(next_counter=3))
 
-    answer = report(database)
+    status = read(database)
 
-    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"active": 2, "dead_letter": 2, "pending": 2}
-    assert answer["dead_letters"] == {"invalid_otp": 1, "resync_failed": 1}
-    assert answer["resynced"] == 1
-    assert answer["attempts"] == 5
-    assert answer["otp_posts"] == 7
-    assert (answer["requests"], answer["rate_limited"]) == (10, 1)
-    assert sum(answer["counts"].values()) == answer["total"]
+    counts = dict.fromkeys(map(str, Status), 0) | {"active": 2, "dead_letter": 2, "pending": 2}
+    assert (status.counts, sum(status.counts.values()), status.total, status.rows) == (counts, 6, 6, 13)
+    assert status.dead_letters == {"invalid_otp": 1, "resync_failed": 1}
+    assert (status.resynced, status.attempts, status.otp_posts) == (1, 5, 7)
+    assert (status.requests, status.rate_limited, status.left) == (10, 1, 2)
+    # One of its dead letters has no seed; and it was loaded before refused rows were kept.
+    assert (status.has_seeds, status.refused) == (False, None)
 
 
+@on_sqlite
 def test_the_records_of_all_batches_are_gone_through_once(database: MovingDatabase) -> None:
-    make_batch(database, [{}, {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}])
-    make_batch(database, 2, name="other", status=Status.ACTIVE)
+    for name in ("first", "second"):
+        make_batch(database, [{}, {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}], name=name)
     statements: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
 
-    assert len(read_statuses(database)) == 2
+    assert [status.name for status in read_statuses(database)] == ["second", "first"]
 
     assert len([statement for statement in statements if re.search(r"\bFROM record\b", statement)]) == 1
 
 
-def test_a_batch_is_finished_when_every_record_is_final(database: MovingDatabase, leases: Leases) -> None:
+@on_sqlite
+def test_a_batch_is_finished_when_every_record_is_final_and_runs_again_when_one_is_replayed(
+    database: MovingDatabase, leases: Leases
+) -> None:
     made = make_batch(database, 2)
-    settle(database, leases, made, (DeadLetter(Reason.LOCKED), CallSummary(1), False))
-    assert (report(database)["state"], report(database)["finished_at"]) == ("running", None)
+    settle(database, leases, made, (DeadLetter(Reason.FORBIDDEN), CallSummary(1), False))
+    assert (read(database).state, read(database).finished_at) == ("running", None)
 
     database.ahead = 500
     settle(database, leases, made, (Active(), CallSummary(1), False))
 
-    answer = report(database)
-    assert answer["state"] == "finished"
-    finished_at, created_at = (datetime.fromisoformat(answer[key]) for key in ("finished_at", "created_at"))
-    assert timedelta(seconds=500) <= finished_at - created_at < timedelta(seconds=600)
-
-
-def test_a_replay_makes_a_finished_batch_run_again(database: MovingDatabase) -> None:
-    make_batch(database, status=Status.DEAD_LETTER, reason=Reason.FORBIDDEN)
-    assert report(database)["state"] == "finished"
-
+    status = read(database)
+    assert status.state == "finished"
+    assert status.finished_at is not None
+    assert timedelta(seconds=500) <= status.finished_at - status.created_at < timedelta(seconds=600)
     Batches(database, TESTER).replay("shipment")
-
-    answer = report(database)
-    assert (answer["state"], answer["finished_at"], answer["dead_letters"]) == ("running", None, {})
-
-
-def test_a_paused_batch_says_why(database: MovingDatabase) -> None:
-    made = make_batch(database)
-    Upkeep(database, Thresholds()).pause(made.batch_id, PauseReason.CREDENTIALS)
-
-    assert (report(database)["state"], report(database)["reason"]) == ("paused", "credentials")
-
-
-def test_a_batch_that_was_cancelled_says_so_when_it_is_over_too(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, 2)
-    (record_id,) = enqueue(database, made, room=1)
-    claimed = leases.claim(record_id, ENVIRONMENT_ID)
-    assert claimed is not None
+    assert (read(database).state, read(database).finished_at) == ("running", None)
     Batches(database, TESTER).cancel("shipment")
-    answer = report(database)
-    assert (answer["state"], answer["reason"], answer["finished_at"]) == ("cancelled", None, None)
-    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "activating": 1}
-
-    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
-
-    answer = report(database)
-    assert answer["state"] == "cancelled"
-    assert answer["finished_at"] is not None
-    assert answer["counts"] == dict.fromkeys(COUNTS, 0) | {"cancelled": 1, "active": 1}
+    # Who cancelled it is told so when it is over, too.
+    assert (read(database).state, read(database).finished_at is None) == ("cancelled", False)
 
 
+@on_sqlite
 def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database, FEWEST_SETTLED + 20)
     settle(database, leases, made, *[(Active(), CallSummary(1), False)] * (FEWEST_SETTLED - 1))
     database.ahead = 10
-    assert [status.eta_seconds for status in read_statuses(database)] == [None]
+    assert read(database).eta_seconds is None
 
     settle(database, leases, made, (Active(), CallSummary(1), False))
-    (status,) = read_statuses(database)
+    status = read(database)
     # Ten seconds, and what a busy machine took beside them.
     assert FEWEST_SETTLED / 40 < status.pace <= FEWEST_SETTLED / 9
     assert status.eta_seconds == pytest.approx(20 / status.pace)
 
     database.ahead = 100
-    assert [(status.pace, status.eta_seconds) for status in read_statuses(database)] == [(0, None)]
+    assert (read(database).pace, read(database).eta_seconds) == (0, None)
 
 
-def test_a_paused_batch_tells_until_when_its_records_in_work_may_be_waited_for(database: MovingDatabase) -> None:
-    ends = [database.read_clock() + timedelta(seconds=seconds) for seconds in (20, 45)]
-    in_work = [{"status": Status.ACTIVATING, "lease_until": end} for end in ends]
-    queued = {"status": Status.QUEUED, "lease_until": database.read_clock() + timedelta(seconds=90)}
-    make_batch(database, [*in_work, queued], name="paused", state=BatchState.PAUSED)
-    make_batch(database, in_work, name="running")
-    make_batch(database, 1, name="resting", state=BatchState.PAUSED)
-    found = {status.name: status.in_work_until for status in read_statuses(database)}
-    assert found == {"paused": ends[1], "running": None, "resting": None}
+# How it came there.
 
 
-def test_the_status_tells_when_the_next_record_is_due(database: MovingDatabase) -> None:
-    now = database.read_clock()
-    make_batch(database, [{"scheduled_at": now + timedelta(seconds=seconds)} for seconds in (90, 30)])
+@pytest.mark.parametrize("seconds", [0.0, 1e-6, 0.05, 5000.0, 86_400.0])
+def test_each_point_of_the_curve_is_true_at_its_moment_however_long_it_took(
+    database: MovingDatabase, seconds: float
+) -> None:
+    dice, began = random.Random(4226), database.read_clock() - timedelta(hours=30)
+    ends = [(dice.choice([Status.ACTIVE, Status.DEAD_LETTER]), dice.random() ** 3 * seconds) for _ in range(400)]
+    ends += [(Status.ACTIVE, 0.0), (Status.DEAD_LETTER, seconds)]
+    rows = [{"status": status, "finalized_at": began + timedelta(seconds=after)} for status, after in ends]
+    made = make_batch(database, rows, reason=Reason.LOCKED)
+    make_batch(database, 5, name="other", status=Status.ACTIVE)
 
-    (status,) = read_statuses(database, "shipment")
+    timeline = read_story(database).timeline
 
-    assert status.next_due_at is not None
-    assert abs(status.next_due_at - now - timedelta(seconds=30)) < timedelta(milliseconds=10)
+    active = select(Record.finalized_at).where(Record.status == Status.ACTIVE, Record.batch_id == made.batch_id)
+    with database.reading() as connection:
+        active_at = list(connection.scalars(active))
+    assert timeline.moments[-1] == (max(active_at), len(active_at))
+    assert [sum(each <= at for each in active_at) for at, _ in timeline.moments] == [
+        count for _, count in timeline.moments
+    ]
+    assert list(timeline.moments) == sorted(timeline.moments)
+    assert (50 if seconds > 1 else 0) < len(timeline.moments) <= SPANS + 1
+    # Of a finished batch the time ends with its last token.
+    assert abs(timeline.until - began - timedelta(seconds=seconds)) < timedelta(milliseconds=1)
 
 
-def test_every_batch_is_listed_the_latest_first(database: MovingDatabase) -> None:
-    assert read_statuses(database) == []
-    for name in ("a", "c", "b"):
-        make_batch(database, name=name)
+@on_sqlite
+def test_pauses_are_those_that_the_audit_tells(database: MovingDatabase) -> None:
+    make_batch(database, 3)
+    batches = Batches(database, TESTER)
+    for _ in range(2):
+        batches.pause("shipment")
+        database.ahead += 600
+        batches.resume("shipment")
+        database.ahead += 60
+    batches.pause("shipment")
 
-    assert [status.name for status in read_statuses(database)] == ["b", "c", "a"]
+    timeline = read_story(database).timeline
+
+    lengths = [pause.end and round((pause.end - pause.start).total_seconds(), -1) for pause in timeline.pauses]
+    assert (lengths, timeline.moments) == ([600, 600, None], ())
+    assert {pause.why for pause in timeline.pauses} == {f"paused by {TESTER.name}"}
 
 
-def test_a_batch_that_is_not_there_has_no_status(database: MovingDatabase) -> None:
-    with pytest.raises(UnknownBatch, match="'nothing'"):
-        read_statuses(database, "nothing")
+def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:
+    make_batch(database, 3)
+    with database.reading_snapshot() as connection:
+        count = select(Record.status).distinct()
+        before = set(connection.scalars(count))
+        with database.writing() as other:
+            other.execute(update(Record).values(status=Status.QUEUED, lease_until=database.read_clock()))
+        again = set(connection.scalars(count))
+    assert before == again == {Status.PENDING}
 
 
 # The export.
 
 
-@pytest.fixture
-def load_file(database: MovingDatabase, keyring: Keyring) -> Any:
-    """Loads a file as a batch of this name."""
-    environment = Environment(name="default", environment_id=ENVIRONMENT_ID, client_id="id", client_secret="secret")
-
-    def load_named(path: Path, name: str) -> Made:
-        loaded = Loader(database, keyring, environment, TESTER).load(open_shipment(path), name)
-        return Made(loaded.batch_id, loaded.name, [])
-
-    return load_named
-
-
-@pytest.fixture
-def load(load_file: Any, tmp_path: Path) -> Any:
-    """Loads a file of these lines as the batch `shipment`."""
-
-    def load_lines(*lines: str) -> Made:
-        path = tmp_path / "shipment.csv"
-        path.write_text("\n".join(lines) + "\n")
-        made = load_file(path, "shipment")
-        assert isinstance(made, Made)
-        return made
-
-    return load_lines
+def load(
+    database: MovingDatabase, keyring: Keyring, path: Path, *lines: str, name: str = "shipment", who: Any = None
+) -> Made:
+    """Load a file of these lines as a batch."""
+    path.write_text("\n".join(lines) + "\n")
+    loaded = Loader(database, keyring, make_environment(), TESTER).load(open_shipment(path, assignment=who), name)
+    return Made(loaded.batch_id, loaded.name, [])
 
 
 def ids(number: int) -> str:
@@ -281,28 +228,14 @@ def exported(database: MovingDatabase, **options: Any) -> list[list[str]]:
     return lines
 
 
-def test_an_export_has_the_columns_of_the_file_and_then_the_results(database: MovingDatabase, load: Any) -> None:
-    load("Cost Centre,Serial Number,OTP 1,user_id,device_id,lot", f"4711,MADE1,012345,{ids(1)},L-1")
-
-    header, row = exported(database)
-
-    assert header == ["Cost Centre", "Serial Number", "OTP 1", "user_id", "device_id", "lot", *RESULT_COLUMNS]
-    assert RESULT_COLUMNS == (
-        "status",
-        "reason",
-        "detail",
-        "pingone_error_id",
-        "correlation_id",
-        "attempts",
-        "otp_posts",
-        "file_row",
-    )
-    results = ["pending", "", "", "", "", "0", "0", "2"]
-    assert row == ["4711", "MADE1", "", *ids(1).split(","), "L-1", *results]
-
-
-def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Leases, load: Any) -> None:
-    made = load("serial,otp1,otp2,user_id,device_id", *(f"MADE{n},11111{n},22222{n},{ids(n)}" for n in range(2)))
+@on_sqlite
+def test_an_export_has_the_columns_of_the_file_and_then_how_each_row_ended(
+    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
+) -> None:
+    # What is named as a result is replaced by it.
+    header = "Status,Cost Centre,Serial Number,OTP 1,OTP 2,user_id,device_id,correlation id"
+    rows = [f"old,4711,MADE{n},11111{n},22222{n},{ids(n)},old" for n in (5, 3, 4)]
+    made = load(database, keyring, tmp_path / "shipment.csv", header, *rows)
     settle(
         database,
         leases,
@@ -311,22 +244,18 @@ def test_an_export_tells_how_each_row_ended(database: MovingDatabase, leases: Le
         (Active(), CallSummary(1), False),
     )
 
-    rows = [row[-8:-1] for row in exported(database)[1:]]
+    first, *rest = exported(database)
 
+    assert first == ["Cost Centre", "Serial Number", "OTP 1", "OTP 2", "user_id", "device_id", *RESULT_COLUMNS]
+    assert [row[:6] for row in rest] == [["4711", f"MADE{n}", "", "", *ids(n).split(",")] for n in (5, 3, 4)]
     dead = ["dead_letter", "resync_failed", CURES[Reason.RESYNC_FAILED], "error-1", "correlation-1", "1", "2"]
-    assert sorted(rows) == sorted([dead, ["active", "", "", "", "", "1", "1"]])
+    ends = [dead, ["active", "", "", "", "", "1", "1"], ["pending", "", "", "", "", "0", "0"]]
+    assert sorted(row[6:13] for row in rest) == sorted(ends)
+    assert [row[13] for row in rest] == ["2", "3", "4"]
+    assert len(exported(database, status=Status.DEAD_LETTER)) == 2
 
 
-def test_rows_come_in_the_order_of_the_file_and_by_status(database: MovingDatabase, leases: Leases, load: Any) -> None:
-    made = load("serial,otp1,user_id,device_id", *(f"MADE{n},11111{n},{ids(n)}" for n in (5, 3, 4)))
-    settle(database, leases, made, (Active(), CallSummary(1), False))
-
-    assert [row[0] for row in exported(database)[1:]] == ["MADE5", "MADE3", "MADE4"]
-    assert len(exported(database, status=Status.ACTIVE)) == 2
-    assert len(exported(database, status=Status.PENDING)) == 3
-    assert len(exported(database, status=Status.DEAD_LETTER)) == 1
-
-
+@on_sqlite
 def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabase) -> None:
     make_batch(database, 1200)
     heard = Heard()
@@ -335,43 +264,49 @@ def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabas
     assert heard == [("Writing records", 1000, 1200)]
 
 
-FORMULA_STARTS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def test_no_cell_begins_a_formula(database: MovingDatabase, load: Any) -> None:
+@on_sqlite
+def test_no_cell_begins_a_formula(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> None:
     """Whoever sent the file must not run commands on the machine of whoever opens the export."""
-    rows = [f'"{cell}",MADE{n},11111{n},{ids(n)},"{cell}"' for n, cell in enumerate(FORMULA_STARTS)]
-    load("note,serial,otp1,user_id,device_id,lot", *rows)
+    rows = [f'"{start}1+1",MADE{n},11111{n},{ids(n)},"{start}1+1"' for n, start in enumerate(FORMULA_STARTS)]
+    load(database, keyring, tmp_path / "shipment.csv", "note,serial,otp1,user_id,device_id,lot", *rows)
 
     cells = [cell for row in exported(database) for cell in row]
 
-    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))] == []
+    assert [cell for cell in cells if cell.startswith(FORMULA_STARTS)] == []
     assert cells.count("'=1+1") == 2
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@on_sqlite
 def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_elsewhere(
-    database: MovingDatabase, load: Any, delimiter: str
+    database: MovingDatabase, keyring: Keyring, tmp_path: Path
 ) -> None:
     """Excel splits at semicolons in many languages, and then takes a quotation mark inside a cell for a letter."""
     starts = ("=", "+", "-", "@", "\uff1d", "\uff0d")
     parts = [f"a{separator}{start}1+1" for separator in (";", "\r\n", "\t", ';""') for start in starts]
     rows = [f'"{part}",MADE{n},1{n:05},{ids(n)},"{part};b"' for n, part in enumerate(parts)]
-    load('"note;=1+1",serial,otp1,user_id,device_id,more', *rows)
+    header = '"note;=1+1",serial,otp1,user_id,device_id,more'
+    load(database, keyring, tmp_path / "shipment.csv", header, *rows)
     file = io.StringIO()
 
     assert export(database, "shipment", file) == len(parts)
 
-    cells = [cell.strip('"') for line in file.getvalue().splitlines() for cell in line.split(delimiter)]
-    assert [cell for cell in cells if cell.startswith(starts)] == []
+    for delimiter in (",", ";", "\t"):
+        cells = [cell.strip('"') for line in file.getvalue().splitlines() for cell in line.split(delimiter)]
+        assert [cell for cell in cells if cell.startswith(starts)] == []
 
 
-def test_no_header_begins_a_formula(database: MovingDatabase, load: Any) -> None:
-    load('"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id', f"x,MADE1,012345,{ids(1)}")
+@on_sqlite
+def test_no_header_begins_a_formula(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> None:
+    header = '"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id'
+    load(database, keyring, tmp_path / "shipment.csv", header, f"x,MADE1,012345,{ids(1)}")
 
     assert exported(database)[0][0] == '\'=HYPERLINK("http://example.test")'
 
 
+@on_sqlite
 def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
     answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
@@ -380,79 +315,68 @@ def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase
     assert exported(database)[1][-5:-3] == ["'=1+1", "'@SUM(1)"]
 
 
-def test_otps_are_exported_only_with_the_keys(database: MovingDatabase, keyring: Keyring, load: Any) -> None:
-    load("serial,otp1,otp2,user_id,device_id", f"MADE1,012345,543210,{ids(1)}", f"MADE2,000001,,{ids(2)}")
-
-    assert [row[1:3] for row in exported(database)[1:]] == [["", ""], ["", ""]]
-    assert [row[1:3] for row in exported(database, keyring=keyring)[1:]] == [["012345", "543210"], ["000001", ""]]
-
-
-def test_otps_of_an_active_record_are_gone(
-    database: MovingDatabase, leases: Leases, keyring: Keyring, load: Any
+@on_sqlite
+def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(
+    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
 ) -> None:
-    made = load("serial,otp1,otp2,user_id,device_id", f"MADE1,012345,543210,{ids(1)}")
-    settle(database, leases, made, (Active(), CallSummary(1), False))
-
-    (row,) = exported(database, keyring=keyring)[1:]
-
-    assert row[1:3] == ["", ""]
-    assert row[5] == "active"
-
-
-def test_an_export_with_the_wrong_key_says_so(database: MovingDatabase, load: Any) -> None:
-    load("serial,otp1,user_id,device_id", f"MADE1,012345,{ids(1)}")
-
-    with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
-        exported(database, keyring=Keyring([generate_key()]))
-
-
-def test_an_export_with_otps_says_what_the_file_said(
-    database: MovingDatabase, keyring: Keyring, load: Any, tmp_path: Path
-) -> None:
-    load(
+    made = load(
+        database,
+        keyring,
+        tmp_path / "shipment.csv",
         "serial,otp1,otp2,otp_type,generated_at,user_id,device_id,note",
         f'MADE1,012345,543210,totp,2026-03-01T10:30:00+01:00,{ids(1)},"two\nlines, and a comma"',
     )
     (original,) = open_shipment(tmp_path / "shipment.csv").rows()
+    assert exported(database)[1][1:3] == ["", ""]
+    with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
+        exported(database, keyring=Keyring([generate_key()]))
     again = tmp_path / "again.csv"
     with again.open("w", newline="", encoding="utf-8") as file:
         export(database, "shipment", file, keyring=keyring)
 
     (row,) = open_shipment(again, hints=Hints(mends=True)).rows()
 
-    for field in ("serial_number", "user_id", "device_id", "otps", "otp_type", "generated_at"):
-        assert getattr(row, field) == getattr(original, field), field
+    fields = ("serial_number", "user_id", "device_id", "otps", "otp_type", "generated_at")
+    assert [getattr(row, name) for name in fields] == [getattr(original, name) for name in fields]
     assert row.extra["note"] == "two\nlines, and a comma"
+    # Those of an active record are gone.
+    settle(database, leases, made, (Active(), CallSummary(1), False))
+    assert exported(database, keyring=keyring)[1][1:3] == ["", ""]
 
 
-def test_columns_that_are_named_as_a_result_are_replaced_by_it(database: MovingDatabase, load: Any) -> None:
-    load("Status,serial,otp1,user_id,device_id,correlation id,note", f"old,MADE1,012345,{ids(1)},old,kept")
-
-    header, row = exported(database)
-
-    assert header == ["serial", "otp1", "user_id", "device_id", "note", *RESULT_COLUMNS]
-    assert row == ["MADE1", "", *ids(1).split(","), "kept", "pending", "", "", "", "", "0", "0", "2"]
-
-
-def test_a_batch_that_is_not_there_is_not_exported(database: MovingDatabase) -> None:
-    with pytest.raises(UnknownBatch, match="'nothing'"):
-        export(database, "nothing", io.StringIO())
-
-
-def test_a_status_tells_of_the_hold_of_its_license(database: MovingDatabase) -> None:
-    make_batch(database)
-    assert report(database)["hold"] is None
-    held = {
-        "license": ENVIRONMENT_ID,
-        "held_since": database.now(-5),
-        "held_until": database.now(60),
-        "held_why": "Why",
-    }
+@on_sqlite
+def test_a_batch_that_is_gone_has_no_status_no_story_and_no_export(database: MovingDatabase) -> None:
+    make_batch(database, 0)
+    status = read(database)
     with database.writing() as connection:
-        connection.execute(insert(LicensePace).values(held))
-    hold = report(database)["hold"]
-    assert set(hold) == {"since", "until", "why"}
-    assert hold["why"] == "Why"
-    assert datetime.fromisoformat(hold["until"]) - datetime.fromisoformat(hold["since"]) == timedelta(seconds=65)
-    database.ahead = 61
-    assert report(database)["hold"] is None
+        connection.execute(delete(Batch))
+    for ask in (lambda: read(database), lambda: read_overview(database, status), lambda: exported(database)):
+        with pytest.raises(UnknownBatch, match="'shipment'"):
+            ask()
+
+
+# Nothing secret.
+
+SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
+
+
+@on_sqlite
+def test_nothing_secret_is_in_the_page(
+    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
+) -> None:
+    # As no time and no number has them.
+    pairs = [token(number, otp1=f"{48_151_623 + number}", otp2=f"{84_610_815 + number}") for number in range(8)]
+    made = load(database, keyring, tmp_path / "shipment.csv", *map(",".join, (pairs[0], *(p.values() for p in pairs))))
+    ends: list[Decision] = [Active(), DeadLetter(Reason.LOCKED), UNKNOWN]
+    settle(database, leases, made, *((decision, CallSummary(1), False) for decision in ends))
+    (tmp_path / "who.csv").write_text(f"serial,user_id,device_id\nMADE100,{ids(1)}\n")
+    who = open_assignment(tmp_path / "who.csv")
+    load(database, keyring, tmp_path / "box.csv", f"MADE100, {SECRET}, hotp, 6, 0", name="box", who=who)
+    otps = [(pair["otp1"], pair["otp2"]) for pair in pairs]
+    secrets = Secrets(otps, {"a seed": SECRET, "a seed's bytes": bytes.fromhex(SECRET).decode("latin-1")})
+    assert secrets.found_in(" ".join(otps[0]).encode())
+
+    for status in read_statuses(database):
+        written = write_file(status, read_overview(database, status)).encode()
+        assert f"Batch {status.name}".encode() in written
+        assert secrets.found_in(written) == set()

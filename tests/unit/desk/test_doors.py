@@ -1,25 +1,47 @@
-"""Who may come in to the desk: whoever has the link, once; or whom a trusted proxy names."""
+"""Who may come in to the desk, what is refused because another site may have sent it, and what browsers are told about
+every page. No page here needs a database: nothing was loaded."""
 
 from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.servers.web_desk import PERSON, WebDesk
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from support.servers.web_desk import ORIGIN, PERSON, WebDesk
 
-from worker.desk.doors import LONGEST_NAME, LinkDoor, ProxyDoor
+from worker.database.schema import SchemaOutdated
+from worker.desk import app
+from worker.desk.doors import FORM_KEY, HEADERS, LONGEST_NAME, LinkDoor, ProxyDoor
 from worker.installation.installation import Installation
 
 HEADER = "X-Forwarded-User"
 
 
-def key_of(link: str) -> str:
-    return parse_qs(urlsplit(link).query)["key"][0]
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation({"OATHBULK_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture
+def desk(installation: Installation) -> WebDesk:
+    """A desk into which nobody has come yet."""
+    return WebDesk(installation)
+
+
+@pytest.fixture
+def inside(desk: WebDesk) -> WebDesk:
+    """A desk into which somebody has come."""
+    desk.enter()
+    return desk
 
 
 # The link.
@@ -28,26 +50,25 @@ def key_of(link: str) -> str:
 def test_a_link_lets_its_first_user_in_under_the_name_of_who_started_the_desk(desk: WebDesk) -> None:
     assert desk.get("/").status_code == 401
     entered = desk.enter()
+    cookie = entered.headers["set-cookie"].lower()
     assert (entered.status_code, entered.headers["location"]) == (303, "/")
+    # Kept from scripts and from forms of other sites; it ends with the browser.
+    words = ("httponly", "samesite=lax", "max-age", "expires")
+    assert [word in cookie for word in words] == [True, True, False, False]
     assert PERSON in desk.read("/")
-
-
-def test_the_cookie_is_kept_from_scripts_and_from_forms_of_other_sites(desk: WebDesk) -> None:
-    cookie = desk.enter().headers["set-cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=lax" in cookie
-    # It ends with the browser.
-    assert "max-age" not in cookie
-    assert "expires" not in cookie
 
 
 def test_a_link_works_once_and_the_next_one_lets_another_browser_in(desk: WebDesk) -> None:
     (first,) = desk.links
+    # A program that only asks whether the page is there does not use it up.
+    assert desk.request("HEAD", first).status_code == 401
     desk.enter()
     desk.cookies.clear()
     refused = desk.get(first)
-    assert refused.status_code == 401
-    assert "set-cookie" not in refused.headers
+    assert (refused.status_code, "set-cookie" in refused.headers) == (401, False)
+    desk.headers = [("Cookie", "desk=made-up")]
+    assert desk.get("/").status_code == 401
+    desk.headers = []
     assert len(desk.links) == len(set(desk.links)) == 2
     assert desk.enter().status_code == 303
     assert desk.get("/").status_code == 200
@@ -56,7 +77,8 @@ def test_a_link_works_once_and_the_next_one_lets_another_browser_in(desk: WebDes
 def test_of_many_who_use_a_link_at_the_same_time_one_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     links: list[str] = []
     door = LinkDoor(PERSON, "desk", links.append)
-    key, meeting, make = key_of(links[0]), threading.Barrier(2), secrets.token_urlsafe
+    (key,) = parse_qs(urlsplit(links[0]).query)["key"]
+    meeting, make = threading.Barrier(2), secrets.token_urlsafe
 
     def meet(size: int) -> str:
         """Wait for another whose key was found right as well; where one at a time is looked at, nobody comes."""
@@ -67,36 +89,25 @@ def test_of_many_who_use_a_link_at_the_same_time_one_comes_in(monkeypatch: pytes
     monkeypatch.setattr(secrets, "token_urlsafe", meet)
     with ThreadPoolExecutor(2) as threads:
         sessions = list(threads.map(door.enter, [key, key]))
-    assert len([session for session in sessions if session]) == 1
-    assert len(links) == 2
+    assert (len([session for session in sessions if session]), len(links)) == (1, 2)
 
 
-def test_a_program_that_only_asks_whether_the_page_is_there_does_not_use_the_link_up(desk: WebDesk) -> None:
-    assert desk.request("HEAD", desk.links[0]).status_code == 401
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "/enter",
+        lambda _: "/enter?key=",
+        lambda _: "/enter?key=wrong",
+        lambda _: "/enter?key=%F0%9F%94%91",
+        lambda _: "/enter?key=%ED%A0%80",
+        lambda link: f"{link}x",
+        lambda link: link[:-1],
+    ],
+)
+def test_a_wrong_key_lets_nobody_in_and_keeps_the_link(desk: WebDesk, change: Callable[[str], str]) -> None:
+    refused = desk.get(change(desk.links[0]))
+    assert (refused.status_code, "The terminal in which" in refused.text) == (401, True)
     assert len(desk.links) == 1
-    assert desk.enter().status_code == 303
-
-
-@pytest.mark.parametrize("query", ["", "?key=", "?key=wrong", "?key=%F0%9F%94%91", "?key=%ED%A0%80", "?k"])
-def test_a_wrong_key_lets_nobody_in_and_keeps_the_link(desk: WebDesk, query: str) -> None:
-    refused = desk.get(f"/enter{query}")
-    assert refused.status_code == 401
-    assert "The terminal in which" in refused.text
-    assert len(desk.links) == 1
-
-
-def test_a_key_and_one_more_character_is_a_wrong_key(desk: WebDesk) -> None:
-    link = desk.links[0]
-    assert desk.get(link + "x").status_code == 401
-    assert desk.get(link[:-1]).status_code == 401
-    assert desk.get(f"/enter?key=wrong&{urlsplit(link).query}").status_code == 303
-
-
-def test_a_made_up_session_is_none(desk: WebDesk) -> None:
-    desk.enter()
-    desk.cookies.clear()
-    desk.headers = [("Cookie", "desk=made-up")]
-    assert desk.get("/").status_code == 401
 
 
 # The proxy.
@@ -107,16 +118,12 @@ def behind_proxy(installation: Installation) -> WebDesk:
     return WebDesk(installation, ProxyDoor(HEADER, [ip_network("10.0.0.0/24"), ip_network("127.0.0.0/8")]))
 
 
-def test_whom_the_proxy_names_comes_in_under_that_name(behind_proxy: WebDesk) -> None:
+@pytest.mark.parametrize("name", [" bob ", "Renée à Paris", "x" * LONGEST_NAME])
+def test_whom_the_proxy_names_comes_in_under_that_name(behind_proxy: WebDesk, name: str) -> None:
     assert behind_proxy.get("/").status_code == 401
-    behind_proxy.headers = [(HEADER.lower(), " bob ")]
-    assert '<p class="who-am-i">bob</p>' in behind_proxy.read("/")
+    behind_proxy.headers = [(HEADER.lower(), name)]
+    assert f'<p class="who-am-i">{name.strip()}</p>' in behind_proxy.read("/")
     assert behind_proxy.get("/enter?key=").status_code == 404
-
-
-def test_a_name_beyond_ascii_comes_in_as_proxies_write_it(behind_proxy: WebDesk) -> None:
-    behind_proxy.headers = [(HEADER, "Renée à Paris")]
-    assert "Renée à Paris" in behind_proxy.read("/")
 
 
 @pytest.mark.parametrize("client", ["10.0.1.7", "192.168.0.1", "::1", "somewhere", ""])
@@ -124,8 +131,7 @@ def test_the_header_counts_from_the_proxys_addresses_only(behind_proxy: WebDesk,
     behind_proxy.headers = [(HEADER, "bob")]
     behind_proxy.client = (client, 1)
     refused = behind_proxy.get("/")
-    assert refused.status_code == 401
-    assert HEADER in refused.text
+    assert (refused.status_code, HEADER in refused.text) == (401, True)
     behind_proxy.client = ("10.0.0.9", 1)
     assert behind_proxy.get("/").status_code == 200
 
@@ -143,5 +149,147 @@ def test_a_second_header_beside_the_proxys_lets_nobody_in(behind_proxy: WebDesk)
 def test_a_name_that_the_audit_cannot_take_lets_nobody_in(behind_proxy: WebDesk, name: str) -> None:
     behind_proxy.headers = [(HEADER, name)]
     assert behind_proxy.get("/").status_code == 401
-    behind_proxy.headers = [(HEADER, "x" * LONGEST_NAME)]
-    assert behind_proxy.get("/").status_code == 200
+
+
+# Hosts.
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "127.0.0.1", "127.0.0.1:8766", "127.0.0.1:8765.evil.example", ""]
+)
+def test_another_name_gets_no_page_of_ours(desk: WebDesk, host: str) -> None:
+    for path in ("/", "/style.css", desk.links[0]):
+        refused = desk.request("GET", path, headers=[("Host", host)])
+        assert (refused.status_code, refused.text) == (421, "This desk does not answer to that name.\n")
+    # Nor is a link used up.
+    assert len(desk.links) == 1
+
+
+def test_the_name_of_the_desk_may_be_written_in_capitals(desk: WebDesk) -> None:
+    desk._app = app.make_app(desk.desk, ["desk.example"])
+    assert desk.request("GET", "/style.css", headers=[("Host", "DESK.example")]).status_code == 200
+
+
+# Headers, and failures.
+
+
+def fail_with(patch: pytest.MonkeyPatch, desk: WebDesk, error: Exception) -> WebDesk:
+    """A desk into which somebody has come, and whose page of the audit fails."""
+
+    def fail(*_: object) -> Any:
+        raise error
+
+    patch.setitem(app._VIEWS, "/audit", fail)
+    broken = WebDesk(desk.desk.installation)
+    broken.enter()
+    return broken
+
+
+def test_every_answer_has_every_header(desk: WebDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = fail_with(monkeypatch, desk, ZeroDivisionError("a secret"))
+    answers = [broken.enter(), broken.get("/"), broken.get("/audit"), broken.get("/nothing"), broken.get("/style.css")]
+    answers += [broken.request("PUT", "/"), broken.request("GET", "/", headers=[("Host", "evil.example")])]
+    answers += [
+        broken.post("/batch/pause?name=x", {}),
+        broken.get("/batch"),
+        broken.request("HEAD", "/"),
+        desk.get("/"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [303, 200, 500, 404, 200, 405, 421, 403, 404, 200, 401]
+    every = {name: [text] for name, text in HEADERS.items()}
+    assert [{name: answer.headers.get_list(name) for name in HEADERS} for answer in answers] == [every] * len(answers)
+
+
+def test_the_policy_lets_nothing_in_from_elsewhere_and_no_script_stand_in_a_page() -> None:
+    policy = dict(part.split(maxsplit=1) for part in HEADERS["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert {source for name, source in policy.items() if name.endswith("-src")} == {"'none'", "'self'"}
+    assert policy["form-action"] == "'self'"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ZeroDivisionError("308714"), 500, "Something failed in the desk itself."),
+        (OperationalError("SELECT 308714", {}, Exception("gone")), 503, "a server failed: OperationalError"),
+        (NoConnection("QueuePool limit of size 308714 reached"), 503, "no connection free"),
+        (SchemaOutdated("the schema is of another version"), 503, "the schema is of another version"),
+    ],
+)
+def test_a_failure_is_told_in_a_sentence_without_what_it_says(
+    desk: WebDesk, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    answer = fail_with(monkeypatch, desk, error).get("/audit")
+    assert (answer.status_code, said in answer.text) == (status, True)
+    assert ("308714" in answer.text, "Traceback" in answer.text) == (False, False)
+
+
+# Queries.
+
+
+@pytest.mark.parametrize(
+    "path", ["/batch?name=%00", "/batch?name=a%00b", "/search?text=%00", "/token?of=" + 9000 * "x"]
+)
+def test_a_query_that_no_database_takes_is_refused_before_it_gets_there(inside: WebDesk, path: str) -> None:
+    answer = inside.get(path)
+    assert (answer.status_code, answer.text) == (400, "The address has a NUL in it, or is too long.\n")
+
+
+# Forms.
+
+FORM = "/batch/pause?name=x"
+
+
+def make_key(desk: WebDesk) -> str:
+    """The key of this session's forms."""
+    return desk.desk.forms.make_key(app.Visitor("alice", desk.cookies["desk"]))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, "", "null", "http://evil.example", "https://127.0.0.1:8765", "http://127.0.0.1", f"{ORIGIN}.evil.example"],
+)
+def test_a_form_from_elsewhere_is_refused_whatever_it_holds(inside: WebDesk, origin: str | None) -> None:
+    fields = {FORM_KEY: make_key(inside)}
+    refused = inside.post(FORM, fields, origin)
+    assert (refused.status_code, "sent by another site" in refused.text) == (403, True)
+    # From our own page, it would have been looked at: there is no batch yet.
+    assert inside.post(FORM, fields).status_code == 404
+
+
+@pytest.mark.parametrize("fields", [{}, *({FORM_KEY: key} for key in ("", "wrong", "é", "0" * 64))])
+def test_a_form_without_the_key_of_its_session_is_refused(desk: WebDesk, fields: dict[str, str]) -> None:
+    assert desk.post(FORM, fields).status_code == 401
+    desk.enter()
+    refused = desk.post(FORM, fields)
+    assert (refused.status_code, "from before the desk was started" in refused.text) == (403, True)
+
+
+def test_the_form_of_one_session_is_none_of_another(inside: WebDesk) -> None:
+    first = make_key(inside)
+    inside.cookies.clear()
+    inside.enter()
+    assert inside.post(FORM, {FORM_KEY: first}).status_code == 403
+
+
+def test_a_form_that_is_too_large_or_no_text_is_refused(inside: WebDesk) -> None:
+    for size, status in ((app.MOST_BYTES // 2, 403), (app.MOST_BYTES + 1, 413), (100 * app.MOST_BYTES, 413)):
+        assert inside.post(FORM, {"ticket": "x" * size}).status_code == status
+    headers = [("Origin", ORIGIN), ("Content-Type", "application/x-www-form-urlencoded")]
+    refused = inside.request("POST", FORM, headers=headers, content=b"\xff\xfe&%zz=%ff&" + b"=&" * 1000)
+    assert refused.status_code == 403
+
+
+def test_a_page_takes_no_form_where_there_is_no_command(inside: WebDesk) -> None:
+    fields = {FORM_KEY: make_key(inside)}
+    found = {path: inside.post(path, fields).status_code for path in ("/batch/report?name=x", "/", "/search", "/audit")}
+    assert found == {"/batch/report?name=x": 404, "/": 405, "/search": 405, "/audit": 405}
+
+
+def test_before_anything_was_loaded_each_page_says_so_and_no_home_is_made(inside: WebDesk, tmp_path: Path) -> None:
+    assert "No batch was loaded yet." in inside.read("/")
+    for path in ("/audit", "/search?text=x", "/batch?name=x", "/token?of=x", FORM):
+        answer = inside.get(path)
+        assert (answer.status_code, "nothing was loaded yet" in answer.text) == (404, True)
+    assert not (tmp_path / "home").exists()
