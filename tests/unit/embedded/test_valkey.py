@@ -117,9 +117,11 @@ def test_a_killed_server_starts_again_with_its_data_at_the_same_url(
     url = valkey.start()
     ask(url, "SET", "kept", "1")
     ask(url, "SET", "cut", "2")
+    commands = only_file(home / "valkey" / "appendonlydir", "*.incr.aof")
+    # While it syncs what came before, it answers and writes later.
+    wait_until(lambda: b"cut" in commands.read_bytes(), 15, "it is written")
     kill(url)
     if damage == "of commands":
-        commands = only_file(home / "valkey" / "appendonlydir", "*.incr.aof")
         os.truncate(commands, commands.stat().st_size - 3)
     elif damage == "of others' files":
         # A pid that is another's by now, and a configuration that says nothing.
