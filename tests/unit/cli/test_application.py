@@ -119,7 +119,7 @@ def complete(typed: str, **variables: str) -> list[str]:
     asked = {"_OATHBULK_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     ended = run_python("-m", "worker", **asked, **variables)
     assert ended.stderr == ""
-    return ended.stdout.split("\n")[:-1]
+    return [*filter(None, ended.stdout.split("\n"))]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def complete(typed: str, **variables: str) -> list[str]:
         ("status so", {}, ["south 2", "south"]),
         ("show --batch n", {}, ["north"]),
         ("export x", {}, []),
-        ("--env-file {home}/settings pause n", {"OATHBULK_HOME": ""}, ["north"]),
+        ("--env-file {home}/settings pause n", {}, ["north"]),
         ("stat", {}, ["status"]),
         ("--ver", {}, ["--version"]),
         ("status --ch", {}, ["--check"]),
@@ -146,7 +146,8 @@ def complete(typed: str, **variables: str) -> list[str]:
 def test_commands_options_and_batches_are_completed(
     typed: str, variables: dict[str, str], offered: list[str], home: Path
 ) -> None:
-    assert complete(f"oathbulk {typed.format(home=home)}", **{"OATHBULK_HOME": str(home)} | variables) == offered
+    place = {} if "{home}" in typed else {"OATHBULK_HOME": str(home)}
+    assert complete(f"oathbulk {typed.format(home=home)}", **place | variables) == offered
 
 
 def test_nothing_is_offered_nor_made_where_nothing_was_loaded_or_the_database_does_not_answer(tmp_path: Path) -> None:
@@ -207,9 +208,10 @@ BY_ANY_COMMAND = {"typer", "rich", "pydantic", "dotenv", "sqlalchemy", "cryptogr
     ids=["--help", "-h", "--version", "status", "formats", "all of them"],
 )
 def test_a_command_waits_for_nothing_but_what_it_needs(
-    arguments: tuple[str, ...], needed: str, not_needed: set[str], home: Path
+    arguments: tuple[str, ...], needed: str, not_needed: set[str], sqlite_url: str, tmp_path: Path
 ) -> None:
-    loaded = set(run_python("-c", *arguments, OATHBULK_HOME=str(home)).stdout.splitlines()[-1].split())
+    assert sqlite_url.endswith(str(tmp_path / "oathbulk.db"))
+    loaded = set(run_python("-c", *arguments, OATHBULK_HOME=str(tmp_path)).stdout.splitlines()[-1].split())
     assert needed in loaded
     assert loaded & not_needed == set()
 
