@@ -59,18 +59,6 @@ def test_what_is_still_to_be_acknowledged_after_a_connection_was_closed_finds_a_
         message.ack()
 
 
-def test_a_message_that_was_not_acknowledged_comes_again(valkey_url: str) -> None:
-    payloads = []
-    for _ in range(2):
-        with Connection(valkey_url) as connection:
-            queue: Any = QUEUE(connection.default_channel)
-            queue.declare()
-            if not payloads:
-                publish(connection, 1)
-            payloads.append(queue.get(no_ack=False).payload)
-    assert payloads == [1, 1]
-
-
 def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds(own_valkey: ValkeyServer) -> None:
     app = Celery(broker=own_valkey.url, amqp=broker.LastingAMQP)
     own_valkey.kill()
