@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,6 @@ from kombu import Connection, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.asynchronous.timer import Timer
 from kombu.exceptions import OperationalError
-from support.processes.waiting import wait_until
 from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
@@ -59,13 +58,14 @@ def test_what_is_still_to_be_acknowledged_after_a_connection_was_closed_finds_a_
         message.ack()
 
 
-def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds(own_valkey: ValkeyServer) -> None:
-    app = Celery(broker=own_valkey.url, amqp=broker.LastingAMQP)
-    own_valkey.kill()
-    waits = list[float]()
+def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, waits = Celery(broker="redis://127.0.0.1:1/0", amqp=broker.LastingAMQP), list[float]()
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
     with pytest.raises(OperationalError), app.connection_for_read() as connection:
-        connection.ensure_connection(lambda _, wait: waits.append(wait), 3)
-    assert waits == [0.5, 1.0, 1.5]
+        connection.ensure_connection(lambda _, wait: waits.append(wait), 12)
+    assert waits == [each / 2 for each in range(1, 11)] + [5.0, 5.0]
 
 
 # Messages that are fetched several at once.
@@ -230,58 +230,36 @@ def test_a_request_that_is_gone_is_in_no_set_and_methods_that_celery_has_bound_b
 # The events of tasks.
 
 
-class Listening:
-    """A consumer as far as the step sees it, and what arrives at Flower's end."""
-
-    def __init__(self, url: str, exits: ExitStack, *, has_loop: bool = True) -> None:
-        app, self.woken, self.seen = Celery(broker=url), list[None](), list[str]()
-        ours, theirs = (exits.enter_context(app.connection()) for _ in range(2))
-        loop: dict[str, Any] = {"buffer_group": ["task"], "on_send_buffered": self.wake} if has_loop else {}
-        self.consumer: Any = SimpleNamespace(
-            event_dispatcher=app.events.Dispatcher(ours, **loop), on_send_event_buffered=self.wake, timer=Timer()
-        )
-        receiver = app.events.Receiver(theirs, handlers={"*": lambda event: self.seen.append(event["type"])})
-        self.wire, *_ = exits.enter_context(receiver.consumer_context())
-        # Looking for events is what subscribes to them.
-        with suppress(TimeoutError):
-            self.wire.drain_events(timeout=0.01)
-        server = exits.enter_context(redis.Redis.from_url(url))
-        wait_until(lambda: server.pubsub_numpat() > 0, 5, "the receiver is subscribed")
-        self.step = EventBatches(None)
-        self.step.start(self.consumer)
-
-    def wake(self) -> None:
-        self.woken.append(None)
-
-    def send(self, *types: str) -> None:
-        for each in types:
-            self.consumer.event_dispatcher.send(each)
-
-    def receive(self) -> list[str]:
-        self.wire.drain_events(timeout=5)
-        return self.seen
+def start_events(**loop: Any) -> tuple[EventBatches, Any, list[int]]:
+    """The step of a worker that has started, its consumer, and how many events went out in each message."""
+    app, sent = Celery(broker="memory://"), list[int]()
+    dispatcher = app.events.Dispatcher(app.connection(), **loop)
+    dispatcher._publish = lambda events, *_, **__: sent.append(len(events) if loop else 1)
+    step, consumer = EventBatches(None), SimpleNamespace(event_dispatcher=dispatcher, timer=Timer())
+    consumer.on_send_event_buffered = loop.get("on_send_buffered")
+    step.start(consumer)
+    return step, consumer, sent
 
 
-def test_events_go_together_in_one_message_when_they_are_many_or_a_moment_later(valkey_url: str) -> None:
-    with ExitStack() as exits:
-        listening = Listening(valkey_url, exits)
-        [due] = listening.consumer.timer.queue
-        listening.send("task-started", "task-succeeded")
-        due.entry()
-        assert listening.receive() == ["task-started", "task-succeeded"]
-        listening.send(*["task-started"] * (EVENTS_TOGETHER - 3))
-        assert len(listening.woken) == 0
-        listening.send("task-started")
-        assert len(listening.woken) == 1
-        # A connection that ended leaves no timer.
-        listening.step.stop(listening.consumer)
-        assert due.entry.canceled
+def test_the_loop_is_woken_once_for_many_events_and_a_few_go_in_one_message_a_moment_later() -> None:
+    woken = list[None]()
+    step, consumer, sent = start_events(buffer_group=["task"], on_send_buffered=lambda: woken.append(None))
+    for _ in range(EVENTS_TOGETHER - 1):
+        consumer.event_dispatcher.send("task-started")
+    assert (woken, sent) == ([], [])
+    [due] = consumer.timer.queue
+    due.entry()
+    assert sent == [EVENTS_TOGETHER - 1]
+    consumer.event_dispatcher.send("task-started")
+    assert woken == [None]
+    # A connection that ended leaves no timer.
+    step.stop(consumer)
+    assert all(due.entry.canceled for due in consumer.timer.queue)
     assert FLUSH_INTERVAL < 1
 
 
-def test_without_an_event_loop_each_event_goes_at_once(valkey_url: str) -> None:
-    with ExitStack() as exits:
-        listening = Listening(valkey_url, exits, has_loop=False)
-        listening.send("task-started")
-        assert listening.receive() == ["task-started"]
-        listening.step.stop(listening.consumer)
+def test_without_an_event_loop_each_event_goes_at_once() -> None:
+    step, consumer, sent = start_events()
+    consumer.event_dispatcher.send("task-started")
+    assert (sent, [*consumer.timer.queue]) == ([1], [])
+    step.stop(consumer)

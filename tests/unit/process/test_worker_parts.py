@@ -72,8 +72,13 @@ def test_a_part_is_built_once_however_many_threads_ask_for_it_first() -> None:
             return built[-1]
 
     parts = SlowParts(Settings(), lambda name: None)  # type: ignore[arg-type, return-value]
+
+    def ask() -> object:
+        all_ask.wait(30)
+        return parts.slow
+
     with ThreadPoolExecutor(8) as threads:
-        asked = [threads.submit(lambda: (all_ask.wait(30), parts.slow)[1]) for _ in range(8)]
+        asked = [threads.submit(ask) for _ in range(8)]
     assert [each.result() for each in asked] == built * 8
 
 
@@ -126,7 +131,12 @@ only_linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="on
 @only_linux
 def test_all_threads_go_to_the_processor_of_whoever_asks_who_stays_free_and_one_that_has_ended_is_no_failure() -> None:
     ready, gate = threading.Barrier(4), threading.Event()
-    waiting = [threading.Thread(target=lambda: (ready.wait(), gate.wait(60))) for _ in range(3)]
+
+    def wait() -> None:
+        ready.wait()
+        gate.wait(60)
+
+    waiting = [threading.Thread(target=wait) for _ in range(3)]
     ended = threading.Thread(target=lambda: None)
     for thread in (ended, *waiting):
         thread.start()
