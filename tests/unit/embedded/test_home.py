@@ -187,12 +187,15 @@ def test_a_key_that_others_can_read_or_that_is_damaged_is_refused_and_not_replac
     tmp_path: Path, content: str | None, permits: int, complaint: str
 ) -> None:
     key, path = home_key(tmp_path), tmp_path / "encryption.key"
-    before = path.write_text(content) and content if content is not None else path.read_text()
+    if content is not None:
+        path.write_text(content)
+    before = path.read_text()
     path.chmod(permits)
     with pytest.raises(ConfigError, match=complaint) as refusal:
         home_key(tmp_path)
-    assert path.read_text() == (before or "")
-    assert not any(said and said in str(refusal.value) for said in ((content or "").strip(), key))
+    assert path.read_text() == before
+    assert key not in str(refusal.value)
+    assert not before.strip() or before.strip() not in str(refusal.value)
 
 
 def test_a_key_that_cannot_be_read_names_the_cure(tmp_path: Path) -> None:
