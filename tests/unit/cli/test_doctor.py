@@ -1,4 +1,5 @@
-"""What each check of doctor says, and what becomes of one that fails or never ends."""
+"""What each check of doctor says where neither the golden file nor a real fault shows it, and what becomes of one that
+fails or never ends."""
 
 from __future__ import annotations
 
@@ -14,14 +15,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.data.statuses import FLEET, RUNNING
 from support.servers.certificates import make_certificate
 
 from worker.cli import doctor
 from worker.cli.doctor import (
     Finding,
     State,
-    check_batches,
     check_clock,
     check_home,
     check_network,
@@ -36,7 +35,7 @@ from worker.embedded.home import EmbeddedError
 from worker.fleet import KnownProcess
 from worker.installation.installation import Installation
 from worker.pingone.errors import NotDelivered
-from worker.reports.stall import STILL_AFTER, Fleet
+from worker.reports.stall import Fleet
 
 # How a check is made.
 
@@ -110,7 +109,7 @@ def test_a_home_of_another_users_matters_only_where_it_is_needed(
         _ = installation.has_home
 
 
-# Workers and batches.
+# Workers.
 
 
 SEEN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -156,35 +155,6 @@ def test_workers_are_counted_and_named_where_they_fail_and_missed_ticks_are_told
     found = check_workers(Fleet(processes), "1.0")
     assert (found.state, found.detail) == (State.FAULT if cure else State.WELL, detail)
     assert cure in found.cure
-
-
-STILL = replace(RUNNING, still_for=STILL_AFTER + 10, fleet=Fleet(batch="pallet 7"))
-STILL_TOO = replace(STILL, name="pallet-8")
-BRINGS_ONE = "`oathbulk run 'pallet 7'` brings one; or start `celery -A worker worker`"
-NOT_MOVED = "nothing has moved for 1 min 10 s. No worker runs."
-
-
-@pytest.mark.parametrize(
-    ("statuses", "detail", "cure"),
-    [
-        ([], "none has work left that may run", ""),
-        (
-            [replace(RUNNING, fleet=FLEET), replace(STILL_TOO, still_for=STILL_AFTER - 1)],
-            "work left in pallet-7, pallet-8; none stands still",
-            "",
-        ),
-        ([RUNNING, STILL], f"pallet-7: {NOT_MOVED}", BRINGS_ONE),
-        # For the same reason, so that there is one cure.
-        ([STILL, STILL_TOO], f"pallet-7: {NOT_MOVED} pallet-8: {NOT_MOVED}", BRINGS_ONE),
-    ],
-)
-def test_batches_that_stand_still_are_a_fault_with_the_cure_of_status(
-    statuses: list[Any], detail: str, cure: str
-) -> None:
-    found = check_batches(statuses)
-    assert (found.state, found.detail) == (State.FAULT if cure else State.WELL, detail)
-    assert found.cure.startswith(cure)
-    assert found.cure.count("brings one") == bool(cure)
 
 
 # The way to PingOne: certificates of real servers, and the clock.

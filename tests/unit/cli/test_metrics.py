@@ -18,8 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from sqlalchemy.exc import OperationalError
-from support.data.metric_readings import MadeUp, find_values, make_process, make_reading, parse_metrics, write_metrics
-from support.data.statuses import batch
+from support.data.metric_readings import MadeUp, make_process, make_reading, parse_metrics, write_metrics
 
 from worker.cli.metrics import MetricsCollector, make_server
 from worker.reports.metrics import Scrape
@@ -27,29 +26,11 @@ from worker.reports.stall import Fleet
 
 # What Prometheus asks for.
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-BATCH = (("batch", "july"), ("environment", "default"))
 
 
-def test_a_bucket_counts_what_is_in_those_below_and_dead_letters_are_a_part_of_what_is_final() -> None:
-    samples, name, outcome = parse_metrics(write_metrics(make_reading())), "oathbulk_attempt_call_seconds", "outcome"
-    bounds = ("0.05", "0.1", "60.0", "+Inf")
-    buckets = [samples[f"{name}_bucket", (("le", bound), (outcome, "active"))] for bound in bounds]
-    assert buckets == [0, 14, 14, 15]
-    assert samples[f"{name}_count", ((outcome, "active"),)] == 15
-    assert samples[f"{name}_sum", ((outcome, "active"),)] == 91
-    assert samples["oathbulk_dead_letter_ratio", BATCH] == 0.25
-    assert samples["oathbulk_last_tick_age_seconds", ()] == 3
-    assert find_values(samples, "oathbulk_batch_still_seconds", "cause") == {"broker": 75}
-
-
-def test_what_never_was_is_nought_or_endlessly_long_ago_or_unknown() -> None:
-    new = replace(batch(pending=100), name="july")
-    quiet = replace(make_reading(), statuses=[new], fleet=Fleet([make_process("a")]))
-    samples = parse_metrics(write_metrics(quiet))
-    assert samples["oathbulk_dead_letter_ratio", BATCH] == 0
-    assert samples["oathbulk_last_tick_age_seconds", ()] == math.inf
-    assert find_values(samples, "oathbulk_pace_ceiling_requests_per_second", "license") == {"default": 50}
-    assert find_values(samples, "oathbulk_pace_hold_left_seconds", "license") == {"default": 12.5, "second": 0}
+def test_where_nobody_ever_ticked_the_last_tick_is_endlessly_long_ago() -> None:
+    quiet = replace(make_reading(), fleet=Fleet([make_process("a")]))
+    assert parse_metrics(write_metrics(quiet))["oathbulk_last_tick_age_seconds", ()] == math.inf
 
 
 @contextmanager
