@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from golden.frozen_desk import KEY, NOW, FrozenDesk, at
 from sqlalchemy import insert, select, update
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch
 from support.data.moving_clock import MovingDatabase
 
-from golden.frozen_desk import KEY, NOW, FrozenDesk, at
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
@@ -249,7 +249,7 @@ def _make_unprepared(database: MovingDatabase) -> None:
             inventory_read_at=ago(minutes=18),
         )
     job = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": JobState.RUNNING, "job_id": "job-1", "size": 2}
-    _insert(database, InventoryJob, [job | {"sent_at": ago(minutes=2)}])
+    _write(database, insert(InventoryJob), [job | {"sent_at": ago(minutes=2)}])
 
 
 def _make_fleet(database: MovingDatabase) -> None:
@@ -261,14 +261,16 @@ def _make_fleet(database: MovingDatabase) -> None:
         started | sick | {"name": "host-2:17", "seen_at": ago(minutes=3)},
         started | usual | {"name": "host-3:9", "seen_at": ago(hours=1)},
     ]
-    _insert(database, WorkerProcess, processes)
+    _write(database, insert(WorkerProcess), processes)
     held = {"held_since": ago(minutes=1), "held_until": NOW + timedelta(seconds=90), "held_why": "PingOne asked for it"}
     found = {"rate": 38.0, "ceiling": 40.0, "found_at": ago(hours=1), "share": 0.6, "set_by": "alice"}
-    _insert(database, LicensePace, [{"license": ENVIRONMENT_ID, "set_at": ago(hours=5), "ticket": "CHG-1"} | found])
-    _insert(database, LicensePace, [{"license": SECOND_ID, "rate": 12.5} | held])
+    _write(
+        database, insert(LicensePace), [{"license": ENVIRONMENT_ID, "set_at": ago(hours=5), "ticket": "CHG-1"} | found]
+    )
+    _write(database, insert(LicensePace), [{"license": SECOND_ID, "rate": 12.5} | held])
     known = {"needs": "yes", "refused": 2, "taken": 5}
     fact = {"environment_id": ENVIRONMENT_ID, "name": FactName.RESYNC_ON_FIRST_CALL, "value": known}
-    _insert(database, TenantFact, [fact | {"seen_at": ago(hours=25)}])
+    _write(database, insert(TenantFact), [fact | {"seen_at": ago(hours=25)}])
 
 
 def _command(desk: FrozenDesk) -> None:
@@ -341,11 +343,12 @@ def _make(
         **common,
     )
     refused = refused or {}
-    _update_batch(database, made, rows_refused=len(refused), **of_batch)
+    values = {"rows_refused": len(refused)} | of_batch
+    _write(database, update(Batch).where(Batch.id == made.batch_id).values(values))
     for row, (fault, serial) in refused.items():
         known = {"batch_id": made.batch_id, "row_number": row, "environment_id": environment_id}
         said = {"serial_number": serial, "reason": fault, "detail": FAULT_CURES[fault]}
-        _insert(database, RefusedRow, [known | said])
+        _write(database, insert(RefusedRow), [known | said])
     return made
 
 
@@ -373,19 +376,13 @@ def _explain_rejected(database: MovingDatabase, letters: Made) -> None:
 def _add_attempt(database: MovingDatabase, made: Made, record_id: int, moment: datetime, **columns: Any) -> None:
     usual = {"number": 1, "outcome": "active", "worker": "host-1:4711", "requests": 1, "otp_posts": 1}
     known = {"record_id": record_id, "batch_id": made.batch_id, "lease_id": "lease-0", "ended_at": moment}
-    _insert(database, AttemptLine, [usual | known | columns])
-
-
-def _insert(database: MovingDatabase, table: Any, rows: list[dict[str, Any]]) -> None:
-    with database.writing() as connection:
-        connection.execute(insert(table), rows)
+    _write(database, insert(AttemptLine), [usual | known | columns])
 
 
 def _update(database: MovingDatabase, record_id: int, **columns: Any) -> None:
-    with database.writing() as connection:
-        connection.execute(update(Record).where(Record.id == record_id).values(columns))
+    _write(database, update(Record).where(Record.id == record_id).values(columns))
 
 
-def _update_batch(database: MovingDatabase, made: Made, **columns: Any) -> None:
+def _write(database: MovingDatabase, statement: Any, rows: list[dict[str, Any]] | None = None) -> None:
     with database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(columns))
+        connection.execute(statement, rows)

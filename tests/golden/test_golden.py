@@ -1,4 +1,8 @@
-"""What is typed and opened, and shown as its golden file has it."""
+"""Golden files: all that a person or a script is shown, held as it was when somebody last looked at it and agreed.
+
+Here is what is typed and opened. `prepared` makes the database that all of it is shown from, `frozen_desk` types
+commands in a home and at a moment that are the same on every day and machine, `conftest` compares with the files.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,23 @@ import re
 import shlex
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
+from golden.frozen_desk import FrozenDesk
+from golden.prepared import BOX
 from sqlalchemy import select
 from support.servers.web_desk import WebDesk
 
-from golden.comparing import Compare
-from golden.frozen_desk import FrozenDesk
-from golden.prepared import BOX
 from models.notice import Notice
 from worker.cli.application import make_command
 from worker.cli.command_list import COMMANDS
 from worker.installation.installation import Installation
 from worker.notices import make_notifier
 
+# Holds what is shown, by the name of its golden file.
+Compare = Callable[[str, str], None]
 BATCHES = {
     name: shlex.quote(name)
     for name in (
@@ -161,16 +167,6 @@ PAGES = {
 WIDTHS = (80, 120)
 
 
-def name_commands(found: str) -> list[str]:
-    """The words of a command, and of those below it."""
-    return [found, *(f"{found} {name}" for name in getattr(make_command(found), "commands", ()))]
-
-
-def strip_style(page: str) -> str:
-    """Take out what nobody reads: the style sheet, which is a file of its own."""
-    return re.sub(r"<style>.*?</style>", "<style></style>", page, flags=re.DOTALL)
-
-
 def hold_displays(desk: FrozenDesk, hold: Compare, name: str, words: list[str]) -> None:
     """Type a command into a pipe and on two terminals."""
     hold(f"{name}.txt", str(desk.type_afresh(*words)))
@@ -205,12 +201,14 @@ def test_a_script_reads_a_command(name: str, desk: FrozenDesk, hold: Compare) ->
 def test_a_file_is_written(name: str, desk: FrozenDesk, hold: Compare) -> None:
     printed = desk.type(*shlex.split(WRITTEN[name]))
     assert printed.stdout, printed
-    hold(name, strip_style(printed.stdout))
+    # Without what nobody reads: the style sheet, which is a file of its own.
+    hold(name, re.sub(r"<style>.*?</style>", "<style></style>", printed.stdout, flags=re.DOTALL))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_has_a_help_page(command: str, desk: FrozenDesk, hold: Compare) -> None:
-    for words in name_commands(command):
+    below = getattr(make_command(command), "commands", ())
+    for words in (command, *(f"{command} {name}" for name in below)):
         for width in WIDTHS:
             hold(f"help/{words}.{width}.txt", str(desk.type(*words.split(), "--help", width=width)))
 

@@ -1,94 +1,67 @@
-"""The list of commands says what each command says of itself; what is typed wrongly is answered with what to type."""
+"""The command `oathbulk`: its list of commands, what is completed, how quickly one starts, and how it ends that was
+typed wrongly, failed in a way that a person can mend, or got a signal."""
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
+import signal
+import socket
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from support.data.batches import make_batch
+from support.data.moving_clock import MovingDatabase
 
 import worker.cli
-from worker.cli import command_list, main
-from worker.cli.application import REPLACED, app, complete_command, make_command
-from worker.cli.command_list import COMMANDS, OPTIONS, SUMMARY, answer, write_help
+from worker.cli.application import app, complete_command, make_command
+from worker.cli.command_list import COMMANDS, OPTIONS, answer
+from worker.cli.exit_codes import WRONG_USAGE
+from worker.cli.failures import ENDING_SIGNALS, exit_for, turning_signals_into_interrupts
 from worker.cli.options import RowStatus
 
 OATHBULK: Any = typer.main.get_command(app)
+PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
+
+
+def run_python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command, env = [sys.executable, *arguments], PLAIN | variables
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, check=True)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_help_line_is_that_of_the_command(name: str) -> None:
     command = make_command(name)
-    assert " ".join(command.help.split()) == COMMANDS[name].help
-    assert command.name == name
+    assert (command.name, " ".join(command.help.split())) == (name, COMMANDS[name].help)
 
 
-@pytest.mark.parametrize("word", REPLACED)
-def test_a_word_that_is_typed_by_habit_is_answered_with_the_new_one(
-    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["oathbulk", word, "box.csv", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"oathbulk: '{word}' is `oathbulk {REPLACED[word]}` now\n"
-
-
-def test_the_options_are_those_before_a_command() -> None:
+def test_the_list_has_the_options_before_a_command_and_every_module_with_one() -> None:
     declared = {}
     for option in [*OATHBULK.params, OATHBULK.get_help_option(OATHBULK.make_context("oathbulk", ["keygen"]))]:
         names = ", ".join(sorted(option.opts, key=len))
         declared[f"{names} {option.metavar}" if option.metavar else names] = option.help
     assert declared == OPTIONS
+    paths = Path(worker.cli.__file__).parent.glob("*.py")
+    found = {path.stem for path in paths if f"`oathbulk {path.stem}" in path.read_text().split('"""')[1]}
+    assert found <= {place.module for place in COMMANDS.values()}
 
 
-def test_no_module_with_a_command_is_left_out() -> None:
-    """A module is a command's if it takes arguments by typer's declarations; `options` has those of several."""
-    told = {place.module for place in COMMANDS.values()}
-    folder = Path(worker.cli.__file__).parent
-    found = {path.stem for path in folder.glob("*.py") if f"`oathbulk {path.stem}" in path.read_text().split('"""')[1]}
-    assert found - told == set()
-    assert command_list.COMMANDS.keys() == set(OATHBULK.commands)
-
-
-@pytest.mark.parametrize("width", [70, 80, 120])
-def test_the_list_has_every_command_once_and_no_line_is_too_long(width: int) -> None:
-    lines = write_help(width).splitlines()
-    assert max(map(len, lines)) <= width
-    assert SUMMARY in lines
-    for name in COMMANDS:
-        assert len([line for line in lines if line.startswith(f"  {name} ")]) == 1
-
-
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_is_the_same_before_typer_and_by_typer(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_help_and_version_are_the_same_before_typer_and_by_typer(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert answer([option]) == 0
     early = capsys.readouterr().out
     assert OATHBULK.main(["--env-file", "x", option], standalone_mode=False) == 0
-    late = capsys.readouterr().out
-    assert late.split() == early.split()
-
-
-def test_what_asks_for_nothing_gets_the_list_on_stderr_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer([]) == 2
-    printed = capsys.readouterr()
-    assert (printed.out, "Usage: oathbulk" in printed.err) == ("", True)
-
-
-def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(["--version"]) == 0
-    early = capsys.readouterr().out
-    assert early == f"oathbulk {worker.__version__}\n"
-    assert OATHBULK.main(["--env-file", "x", "--version"], standalone_mode=False) == 0
-    assert capsys.readouterr().out == early
-
-
-def test_a_command_or_an_option_of_its_own_is_not_answered_here() -> None:
-    assert answer(["status"]) is None
-    assert answer(["status", "--help"]) is None
+    assert capsys.readouterr().out.split() == early.split()
+    assert option != "--version" or early == f"oathbulk {worker.__version__}\n"
 
 
 def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -> None:
@@ -98,26 +71,243 @@ def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -
 
 
 @pytest.mark.parametrize(
-    ("typed", "values", "file"),
+    ("typed", "values", "said"),
     [
-        ("export july", {}, "july-export.csv"),
-        ("export july --left", {"left": True}, "july-left.csv"),
-        ("export july --hand-out", {"hand_out": True, "left": False}, "july-hand-out.csv"),
-        ("export july --status dead_letter", {"status": RowStatus.DEAD_LETTER}, "july-dead-letter.csv"),
-        ("--env-file my.env report july", {}, "july-report.html"),
+        ("export july", {}, "export july -o july-export.csv"),
+        ("export july --left", {"left": True}, "export july --left -o july-left.csv"),
+        (
+            "export july --hand-out",
+            {"hand_out": True, "left": False},
+            "export july --hand-out -o july-hand-out.csv",
+        ),
+        (
+            "export july --status dead_letter",
+            {"status": RowStatus.DEAD_LETTER},
+            "export july --status dead_letter -o july-dead-letter.csv",
+        ),
+        ("--env-file my.env report july", {}, "--env-file my.env report july -o july-report.html"),
+        ("export lot|7", {"batch": "lot 7"}, "export 'lot 7' -o 'lot 7-export.csv'"),
+        ("check box.pskc", {"batch": None}, ""),
+        ("export", {"batch": None}, ""),
     ],
 )
-def test_the_file_is_named_after_the_batch_and_what_it_holds(typed: str, values: dict[str, Any], file: str) -> None:
-    command = "export" if "export" in typed else "report"
-    said = complete_command(command, typed.split(), values | {"batch": "july"})
-    assert said == f" Such as: oathbulk {typed} -o {file}"
+def test_a_command_that_lacks_its_file_is_told_one_named_after_the_batch_and_what_it_holds(
+    typed: str, values: dict[str, Any], said: str
+) -> None:
+    words = [word.replace("|", " ") for word in typed.split()]
+    command = next(word for word in words if word in COMMANDS)
+    named = {name: value for name, value in ({"batch": "july"} | values).items() if value is not None}
+    assert complete_command(command, words, named) == (f" Such as: oathbulk {said}" if said else "")
 
 
-def test_it_can_be_pasted_whatever_the_batch_is_called() -> None:
-    said = complete_command("export", ["export", "lot 7"], {"batch": "lot 7"})
-    assert said == " Such as: oathbulk export 'lot 7' -o 'lot 7-export.csv'"
+# Completion, asked as a shell asks: by variables, with what was typed so far.
 
 
-def test_without_a_batch_none_is_named() -> None:
-    assert complete_command("check", ["check", "box.pskc"], {}) == ""
-    assert complete_command("export", ["export"], {}) == ""
+@pytest.fixture
+def home(sqlite_url: str, tmp_path: Path) -> Path:
+    """A home with three batches."""
+    database = MovingDatabase(sqlite_url)
+    for name in ("north", "south", "south 2"):
+        make_batch(database, name=name)
+    database.close()
+    (tmp_path / "settings").write_text(f"OATHBULK_HOME={tmp_path}\n")
+    return tmp_path
+
+
+# A shell has little patience, which a busy machine may need more of.
+PATIENT = "from worker.cli import main, options; options._PATIENCE = 600; main()"
+
+
+def complete(typed: str, *command: str, **variables: str) -> list[str]:
+    """What a shell offers behind these words; a command that says anything else spoils what a person types."""
+    asked = {"_OATHBULK_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    ended = run_python(*(command or ("-c", PATIENT)), **asked, **variables)
+    assert ended.stderr == ""
+    return [*filter(None, ended.stdout.split("\n"))]
+
+
+@pytest.mark.parametrize(
+    ("typed", "variables", "offered"),
+    [
+        # Names of batches, the latest first.
+        ("pause ", {}, ["south 2", "south", "north"]),
+        ("status so", {}, ["south 2", "south"]),
+        ("show --batch n", {}, ["north"]),
+        ("export x", {}, []),
+        ("--env-file {home}/settings pause n", {}, ["north"]),
+        ("stat", {}, ["status"]),
+        ("--ver", {}, ["--version"]),
+        ("status --ch", {}, ["--check"]),
+        ("db up", {}, ["upgrade"]),
+        ("inspect bo", {}, []),
+        # Whatever is wrong is no matter for a shell.
+        ("pause ", {"OATHBULK_DATABASE_URL": "mysql://user:password@host/oathbulk"}, []),
+        ("pause ", {"OATHBULK_DATABASE_URL": "postgresql+psycopg://user:password@127.0.0.1:1/oathbulk"}, []),
+        ("pause ", {"OATHBULK_CONCURRENCY": "abc"}, []),
+        ("pause ", {"OATHBULK_XYZZY": "1"}, []),
+    ],
+)
+def test_commands_options_and_batches_are_completed(
+    typed: str, variables: dict[str, str], offered: list[str], home: Path
+) -> None:
+    place = {} if "{home}" in typed else {"OATHBULK_HOME": str(home)}
+    assert complete(f"oathbulk {typed.format(home=home)}", **place | variables) == offered
+
+
+def test_nothing_is_offered_nor_made_where_nothing_was_loaded_or_the_database_does_not_answer(tmp_path: Path) -> None:
+    home = {"OATHBULK_HOME": str(tmp_path / "home")}
+    assert complete("oathbulk pause ", **home) == []
+    assert not (tmp_path / "home").exists()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://user:password@127.0.0.1:{silent.getsockname()[1]}/oathbulk?connect_timeout=60"
+        assert complete("oathbulk pause ", "-m", "worker", **home, OATHBULK_DATABASE_URL=url) == []
+
+
+# What the start of a command costs: a person waits for it, and so does a monitor that asks each minute.
+
+
+# Runs a command of `oathbulk`, and prints what it has imported as the last line.
+RUN = """
+import sys
+from worker.cli import main
+try:
+    main()
+finally:
+    print()
+    print(*sys.modules)
+"""
+# Imports every command but `metrics`, which needs what writes metrics, and lists the modules.
+IMPORT_ALL = """
+import sys
+from worker.cli.application import make_command
+from worker.cli.command_list import COMMANDS
+for name in COMMANDS:
+    if name != "metrics":
+        make_command(name)
+print(*sys.modules)
+"""
+BY_WORKERS_AND_MIGRATIONS = {"alembic", "celery", "kombu", "prometheus_client", "structlog"}
+BY_COMMANDS_THAT_CALL = {
+    *("httpx", "redis", "jinja2", "pskc", "psycopg", "starlette", "tenacity", "tornado", "wsgiref"),
+}
+BY_ANY_COMMAND = {"typer", "rich", "pydantic", "dotenv", "sqlalchemy", "cryptography", "dataclasses"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed", "not_needed"),
+    [
+        *(
+            (
+                (RUN, option),
+                "worker.cli.command_list",
+                BY_WORKERS_AND_MIGRATIONS | BY_COMMANDS_THAT_CALL | BY_ANY_COMMAND,
+            )
+            for option in ("--help", "-h", "--version")
+        ),
+        ((RUN, "status"), "worker.reports.facts", BY_WORKERS_AND_MIGRATIONS | BY_COMMANDS_THAT_CALL),
+        # A command imports no other command.
+        ((RUN, "formats"), "worker.cli.check", {"worker.cli.status", "worker.cli.run", "worker.cli.simulator"}),
+        ((IMPORT_ALL,), "worker.cli.doctor", BY_WORKERS_AND_MIGRATIONS | {"jinja2", "starlette", "wsgiref"}),
+    ],
+    ids=["--help", "-h", "--version", "status", "formats", "all of them"],
+)
+def test_a_command_waits_for_nothing_but_what_it_needs(
+    arguments: tuple[str, ...], needed: str, not_needed: set[str], sqlite_url: str, tmp_path: Path
+) -> None:
+    assert sqlite_url.endswith(str(tmp_path / "oathbulk.db"))
+    loaded = set(run_python("-c", *arguments, OATHBULK_HOME=str(tmp_path)).stdout.splitlines()[-1].split())
+    assert needed in loaded
+    assert loaded & not_needed == set()
+
+
+def test_a_command_collects_its_own_garbage_and_none_of_what_was_imported() -> None:
+    gc.unfreeze()
+    try:
+        assert make_command("keygen").name == "keygen"
+        assert (gc.isenabled(), gc.get_freeze_count() > 0) == (True, True)
+    finally:
+        gc.unfreeze()
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_its_number(tmp_path: Path) -> None:
+    person = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+    box = tmp_path / "box.csv"
+    box.write_text(f"serial,otp1,otp2,user_id,device_id\nMADE1,308714,367299,{person},{person}\n")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = run_python("-m", "worker", "check", "--offline", str(box), OATHBULK_HOME=str(tmp_path / "h"), **ascii_only)
+    assert "1 \\xd7 HOTP pair" in ran.stdout
+
+
+# How one ends.
+
+
+def test_a_path_in_a_directory_that_is_closed_to_us_is_named_and_a_failure_without_one_is_no_fault_of_a_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        exit_for(PermissionError(errno.EACCES, "Permission denied", tmp_path / "out.csv"))
+    assert ended.value.code == WRONG_USAGE
+    assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): see whether" in capsys.readouterr().err
+    with pytest.raises(PermissionError):
+        exit_for(PermissionError(errno.EACCES, "Permission denied"))
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those from before stand again afterwards."""
+    before = [signal.getsignal(number) for number in ENDING_SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in ENDING_SIGNALS] == before
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_each_signal_interrupts_and_a_further_one_changes_nothing_of_an_end_in_good_order(number: int) -> None:
+    steps = []
+
+    def work() -> None:
+        try:
+            send(number)
+        finally:
+            send(number)
+            try:
+                raise OSError
+            except OSError:
+                send(number)
+            steps.append("in good order")
+
+    with pytest.raises(KeyboardInterrupt), turning_signals_into_interrupts():
+        work()
+    assert steps == ["in good order"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_was_lost_is_made_good_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
+
+    def work() -> None:
+        watched = set[int]()
+        watching = weakref.ref(watched, lambda _: send(signal.SIGTERM))
+        del watched
+        assert watching() is None
+        assert lost == [KeyboardInterrupt]
+        send(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), turning_signals_into_interrupts():
+        work()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_was_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with turning_signals_into_interrupts():
+            send(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,4 +1,5 @@
-"""`oathbulk config`: every setting, its value and where that comes from; and nothing of a secret."""
+"""`oathbulk config`: every setting, its value and where that comes from, and nothing of a secret. Which hosts are
+named, and the warning where URLs and client secret come from different places."""
 
 from __future__ import annotations
 
@@ -10,26 +11,41 @@ from typing import Any
 import pytest
 
 from worker.cli import config
+from worker.cli.hosts import describe_hosts, print_unread_env_file
 from worker.config.settings import ConfigError
 from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
+from worker.installation.installation import Installation
 
 SECRET = "made-up-secret"
-IDS = {"PINGONE_ENVIRONMENT_ID": "env-1", "PINGONE_CLIENT_ID": "client-1", "PINGONE_CLIENT_SECRET": SECRET}
+IDS = {"PINGONE_ENVIRONMENT_ID": "env-1", "PINGONE_CLIENT_ID": "client-1"}
+PINGONE = IDS | {"PINGONE_CLIENT_SECRET": SECRET}
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, and a process environment with no other setting than its place."""
-    for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
+    """Make a home below the working directory, and clear the process environment of all other settings of ours."""
+    for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_")) or name.lower() in PROXIES]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("OATHBULK_HOME", str(tmp_path))
-    return tmp_path
+    monkeypatch.chdir(tmp_path)
+    (home := tmp_path / "home").mkdir(mode=0o700)
+    monkeypatch.setenv("OATHBULK_HOME", str(home))
+    return home
 
 
-def write_private(path: Path, content: str) -> Path:
+def write(path: Path, content: str) -> Path:
+    path.touch(0o600)
     path.write_text(content)
-    path.chmod(0o600)
     return path
+
+
+def lines(values: dict[str, str]) -> str:
+    return "".join(f'{name} = "{value}"\n' for name, value in values.items())
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
 
 
 def read(capsys: pytest.CaptureFixture[str], environment: str = "default") -> dict[str, dict[str, Any]]:
@@ -39,35 +55,33 @@ def read(capsys: pytest.CaptureFixture[str], environment: str = "default") -> di
     return {setting.pop("name"): setting for setting in json.loads(printed.out)["settings"]}
 
 
-def test_every_setting_is_there_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(read(capsys)) == [*ENVIRONMENT_SETTINGS, *OWN_SETTINGS]
-
-
-def test_each_place_of_a_value_is_told(
+def test_every_setting_is_there_once_and_each_place_of_a_value_is_told(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = write_private(home / "key", SECRET)
-    env = write_private(
-        home / ".env", f"PINGONE_CLIENT_SECRET={SECRET}\nOATHBULK_REDIS_URL_FILE={key}\nPINGONE_RATE=12\n"
+    key = write(home / "key", SECRET)
+    env = write(
+        home / ".env",
+        f"PINGONE_CLIENT_SECRET={SECRET}\nOATHBULK_REDIS_URL_FILE={key}\nPINGONE_RATE=12\n"
+        f"OATHBULK_AUDIT_KEY_FILE={key}\n",
     )
-    monkeypatch.setenv("OATHBULK_MAX_ATTEMPTS", "5")
-    monkeypatch.setenv("OATHBULK_AUDIT_KEY_FILE", str(key))
+    credential = write(home / "webhook_secret", SECRET)
+    of_process = {"OATHBULK_MAX_ATTEMPTS": "5", "OATHBULK_AUDIT_KEY": SECRET, "CREDENTIALS_DIRECTORY": str(home)}
+    set_all(monkeypatch, **of_process, OATHBULK_ENCRYPTION_KEYS_FILE=str(key))
     settings = read(capsys)
-    assert settings["OATHBULK_MAX_ATTEMPTS"] == {"value": "5", "source": "environment", "file": None, "default": "8"}
-    assert settings["PINGONE_RATE"] == {"value": "12", "source": ".env", "file": str(env), "default": "30"}
-    of_a_secret_file = {"value": "set", "source": "secret file", "file": str(key), "default": None}
-    assert settings["OATHBULK_AUDIT_KEY"] == settings["OATHBULK_REDIS_URL"] == of_a_secret_file
-    assert (settings["PINGONE_CLIENT_SECRET"]["value"], settings["PINGONE_CLIENT_SECRET"]["source"]) == ("set", ".env")
-    assert settings["OATHBULK_LOG_FORMAT"] == {"value": "auto", "source": "default", "file": None, "default": "auto"}
-    assert settings["OATHBULK_HOME"]["source"] == "environment"
-
-
-def test_a_value_of_the_process_goes_before_a_file_that_the_settings_file_names(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_private(home / ".env", f"OATHBULK_AUDIT_KEY_FILE={write_private(home / 'key', SECRET)}\n")
-    monkeypatch.setenv("OATHBULK_AUDIT_KEY", SECRET)
-    assert read(capsys)["OATHBULK_AUDIT_KEY"]["source"] == "environment"
+    assert list(settings) == [*ENVIRONMENT_SETTINGS, *OWN_SETTINGS]
+    told = {
+        "OATHBULK_MAX_ATTEMPTS": ("5", "environment", None, "8"),
+        "OATHBULK_HOME": (str(home), "environment", None, "oathbulk in $XDG_STATE_HOME"),
+        "PINGONE_RATE": ("12", ".env", str(env), "30"),
+        "PINGONE_CLIENT_SECRET": ("set", ".env", str(env), None),
+        "OATHBULK_REDIS_URL": ("set", "secret file", str(key), None),
+        "OATHBULK_ENCRYPTION_KEYS": ("set", "secret file", str(key), None),
+        # A value of the process goes before a file that the settings file names.
+        "OATHBULK_AUDIT_KEY": ("set", "environment", None, None),
+        "OATHBULK_WEBHOOK_SECRET": ("set", "systemd credential", str(credential), None),
+        "OATHBULK_LOG_FORMAT": ("auto", "default", None, "auto"),
+    }
+    assert {name: tuple(settings[name].values()) for name in told} == told
 
 
 @pytest.mark.parametrize(
@@ -77,76 +91,134 @@ def test_a_value_of_the_process_goes_before_a_file_that_the_settings_file_names(
         ("PINGONE_RESYNC_ON_FIRST_CALL", "true", "on"),
         ("PINGONE_RESYNC_ON_FIRST_CALL", "auto", "auto"),
         ("PINGONE_REGION", "EU", "EU"),
+        ("OATHBULK_DATABASE_URL", f"postgresql+psycopg://user:{SECRET}@host/oathbulk", "set"),
+        ("OATHBULK_REDIS_URL", f"redis://:{SECRET}@host:6379/0", "set"),
     ],
 )
-def test_a_value_is_written_as_a_person_reads_it(
-    variable: str,
-    given: str,
-    value: str,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_value_is_written_as_a_person_reads_it_and_of_a_secret_only_that_it_is_set(
+    variable: str, given: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, setting in (IDS | {variable: given}).items():
-        monkeypatch.setenv(name, setting)
+    set_all(monkeypatch, **PINGONE, **{variable: given})
     assert read(capsys)[variable]["value"] == value
 
 
-@pytest.mark.parametrize(
-    ("variable", "given"),
-    [
-        ("OATHBULK_DATABASE_URL", f"postgresql+psycopg://user:{SECRET}@host/oathbulk"),
-        ("OATHBULK_REDIS_URL", f"redis://:{SECRET}@host:6379/0"),
-        ("OATHBULK_ENCRYPTION_KEYS", SECRET),
-    ],
-)
-def test_of_a_secret_is_told_only_that_it_is_set(
-    variable: str, given: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(variable, given)
-    assert read(capsys)[variable]["value"] == "set"
-
-
-def test_a_credential_of_systemd_is_named(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    credential = write_private(home / "audit_key", SECRET)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(home))
-    told = read(capsys)["OATHBULK_AUDIT_KEY"]
-    assert (told["value"], told["source"], told["file"]) == ("set", "systemd credential", str(credential))
-
-
-def test_the_settings_of_another_environment_come_from_its_section(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lines = "".join(f'{name} = "{value}"\n' for name, value in IDS.items())
-    toml = write_private(home / "oathbulk.toml", f"[environments.test]\n{lines}")
-    monkeypatch.setenv("PINGONE_RATE", "12")
-    settings = read(capsys, "test")
-    assert settings["PINGONE_CLIENT_ID"]["value"] == "client-1"
-    assert (settings["PINGONE_CLIENT_ID"]["source"], settings["PINGONE_CLIENT_ID"]["file"]) == (
-        "oathbulk.toml",
-        str(toml),
-    )
-    assert (settings["PINGONE_RATE"]["value"], settings["PINGONE_RATE"]["source"]) == ("30", "default")
-    assert settings["PINGONE_API_URL"]["value"] == "https://api.pingone.com/v1"
-
-
 def test_what_is_not_complete_yet_is_shown_and_what_lacks_is_named(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PINGONE_CLIENT_SECRET", SECRET)
-    monkeypatch.setenv("PINGONE_REGION", "XX")
+    set_all(monkeypatch, PINGONE_CLIENT_SECRET=SECRET, PINGONE_REGION="XX")
     config.config()
     printed = capsys.readouterr()
     assert SECRET not in printed.out + printed.err
     assert "PINGONE_ENVIRONMENT_ID is not set" in printed.err
-    lines = {line.split()[0]: line.split()[1:] for line in printed.out.splitlines()}
-    assert lines["PINGONE_REGION"][:3] == ["XX", "process", "environment"]
-    assert lines["PINGONE_RATE"] == ["30", "default"]
-    assert lines["PINGONE_CLIENT_SECRET"][0] == "set"
-
-
-def test_an_environment_that_is_configured_nowhere_is_named(home: Path) -> None:
+    told = {line.split()[0]: line.split()[1:3] for line in printed.out.splitlines()}
+    assert (told["PINGONE_REGION"], told["PINGONE_RATE"]) == (["XX", "process"], ["30", "default"])
     with pytest.raises(ConfigError, match=r"'test' is not configured"):
         config.config("test")
+
+
+# Hosts.
+
+
+def hosts(**variables: str) -> str:
+    (line,) = describe_hosts(Installation(PINGONE | variables), "default")
+    return line
+
+
+def test_hosts_are_named_without_anything_else_of_their_urls() -> None:
+    told = "PingOne's API is called at api.pingone.eu, access tokens come from auth.pingone.eu."
+    assert hosts(PINGONE_REGION="EU") == told
+    urls = {"PINGONE_API_URL": "https://api.example:8443/v1?hidden", "PINGONE_TOKEN_URL": "https://log.in/hidden/{env}"}
+    assert hosts(**urls) == "PingOne's API is called at api.example, access tokens come from log.in."
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["http://user:hidden@proxy.example:3128", "user:hidden@proxy.example:3128"])
+def test_a_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str) -> None:
+    monkeypatch.setenv(variable, proxy)
+    assert hosts().endswith("from auth.pingone.com, through the proxy proxy.example.")
+
+
+def test_no_proxy_is_named_that_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, HTTPS_PROXY="http://proxy.example", HTTP_PROXY="http://proxy.example", NO_PROXY="pingone.com")
+    assert "proxy" not in hosts()
+    monkeypatch.delenv("NO_PROXY")
+    here = {"PINGONE_API_URL": "http://127.0.0.1:1/v1", "PINGONE_TOKEN_URL": "http://127.0.0.1:1/token"}
+    assert "proxy" not in hosts(**here)
+
+
+STRANGER = {"PINGONE_API_URL": "https://stranger.example"}
+BOTH = STRANGER | {"PINGONE_TOKEN_URL": "https://b.example"}
+FILE = {"PINGONE_CLIENT_SECRET_FILE": "{home}/secret"}
+
+
+@pytest.mark.parametrize(
+    ("process", "env", "section", "said"),
+    [
+        (PINGONE, STRANGER, {}, "PINGONE_API_URL stands in {home}/.env, {secret} in the process environment: "),
+        (
+            PINGONE,
+            {"PINGONE_TOKEN_URL": "https://b.example"},
+            {},
+            "PINGONE_TOKEN_URL stands in {home}/.env, {secret} in the process environment: ",
+        ),
+        (
+            {},
+            BOTH | IDS | FILE,
+            {},
+            "PINGONE_API_URL and PINGONE_TOKEN_URL stand in {home}/.env, {secret} in {home}/secret: ",
+        ),
+        (
+            {"CREDENTIALS_DIRECTORY": "{home}"},
+            STRANGER | IDS,
+            {},
+            "PINGONE_API_URL stands in {home}/.env, {secret} in {home}/pingone_client_secret: ",
+        ),
+        ({}, {}, IDS | STRANGER | FILE, "PINGONE_API_URL stands in {home}/oathbulk.toml, {secret} in {home}/secret: "),
+        # One place gives both.
+        ({}, PINGONE | STRANGER, {}, ""),
+        # What is set in the process environment goes before the file, which gives nothing then.
+        (PINGONE | STRANGER, PINGONE | STRANGER, {}, ""),
+        ({"PINGONE_CLIENT_SECRET": SECRET}, IDS | {"PINGONE_REGION": "EU"}, {}, ""),
+        ({}, {}, PINGONE | STRANGER, ""),
+    ],
+    ids=[
+        *("an API in .env", "a token URL in .env", "a secret in a third file", "of systemd", "a section"),
+        *("one file", "one environment", "a region alone", "one section"),
+    ],
+)
+def test_a_file_that_gives_a_url_for_a_secret_from_elsewhere_is_named_with_both_places(
+    process: dict[str, str],
+    env: dict[str, str],
+    section: dict[str, str],
+    said: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("secret", "pingone_client_secret"):
+        write(home / name, SECRET)
+    set_all(monkeypatch, **{name: value.replace("{home}", str(home)) for name, value in process.items()})
+    write(home / ".env", lines(env).replace("{home}", str(home)))
+    write(home / "oathbulk.toml", "[environments.other]\n" + lines(section).replace("{home}", str(home)))
+    _, *mixed = describe_hosts(Installation(), "other" if section else "default")
+    assert len(mixed) == bool(said)
+    told = "".join(mixed)
+    assert told.startswith(said.format(home=home, secret="PINGONE_CLIENT_SECRET"))
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize("how", ["nowhere", "named", "linked", "home", ""])
+def test_a_file_in_the_working_directory_that_is_not_read_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    file = write(home.parent / ".env", lines(IDS))
+    if how == "named":
+        monkeypatch.setenv("OATHBULK_ENV_FILE", ".env")
+    elif how == "linked":
+        (home / ".env").symlink_to(file)
+    elif how == "home":
+        monkeypatch.setenv("OATHBULK_HOME", str(home.parent))
+    elif how == "nowhere":
+        file.unlink()
+    print_unread_env_file(Installation())
+    said = f"./.env is not read: settings come from {home / '.env'}; use --env-file .env\n"
+    assert capsys.readouterr() == ("", "" if how else said)

@@ -1,4 +1,5 @@
-"""What a person asks for when a shipment is loaded, and the commands that are printed to be pasted."""
+"""What a person asks for when a shipment is loaded; the commands that are printed to be pasted; what is said of rows
+that are refused; and files that are read, and not written over."""
 
 from __future__ import annotations
 
@@ -11,20 +12,24 @@ from typing import Any
 
 import pytest
 import typer
+from support.data.seed_files import SAMPLES
 from typer.testing import CliRunner
 
+from models.row_fault import RowFault
 from worker.cli.application import app, make_command
-from worker.cli.load_options import (
-    LoadOptions,
-    SourceOptions,
-    write_command,
-    write_listing_command,
-    write_words,
-)
-from worker.intake import SecretMissing, UnusableFile
+from worker.cli.desk import list_own_names
+from worker.cli.export import describe_way_back
+from worker.cli.load_options import LoadOptions, SourceOptions, write_command, write_listing_command, write_words
+from worker.cli.output_files import refuse_unfit
+from worker.cli.preflight import KEPT, SHOWN, print_refused_rows
+from worker.cli.rehearse import running_simulator
+from worker.cli.run import describe_interruption
+from worker.embedded.home import EmbeddedError
+from worker.installation.installation import Installation
+from worker.intake import RowError, SecretMissing, UnusableFile
 from worker.preflight.findings import Question
 
-FORMATS = Path(__file__).parents[2] / "samples" / "formats"
+PSKC = Path(__file__).parents[2] / "samples" / "formats" / "pskc"
 VALUES: dict[str, Any] = {
     "assign": Path("who.csv"),
     "only_assigned": True,
@@ -42,11 +47,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-def test_there_is_a_value_for_each_option() -> None:
-    assert set(VALUES) == {field.name for field in fields(SourceOptions)}
-
-
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", [field.name for field in fields(SourceOptions)])
 def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -> None:
     (parameter,) = [each for each in make_command("run").params if each.name == name]
     word, *value = write_words(SourceOptions(**{name: VALUES[name]}))
@@ -54,11 +55,7 @@ def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -
     assert value == ([] if VALUES[name] is True else [str(VALUES[name])])
 
 
-def test_what_was_not_typed_is_not_written() -> None:
-    assert write_words(LoadOptions()) == []
-
-
-def test_every_option_is_written_in_the_order_of_the_help() -> None:
+def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed_is_not() -> None:
     asked = LoadOptions(
         batch="july",
         environment="test",
@@ -75,18 +72,49 @@ def test_every_option_is_written_in_the_order_of_the_help() -> None:
         "--batch july --environment test --canary 5 --share 0.6 --window 22:00-05:30 --zone Europe/Berlin --offline"
         " --accept clock --accept devices_old --ticket CHG-7 --key-file box key.txt --pair"
     )
+    assert write_words(LoadOptions()) == []
 
 
-def test_refused_rows_are_listed_by_the_options_that_were_given_and_a_check_takes_no_more_than_it_knows() -> None:
-    asked = LoadOptions(batch="july", canary=2, source=SourceOptions(assign=Path("who gets.csv")))
-    assert write_listing_command(Path("box.xml"), asked) == "oathbulk check box.xml --assign 'who gets.csv' --json"
-    asked = LoadOptions(batch="july", environment="test", offline=True, ticket="CHG-7")
-    assert write_listing_command(Path("box.xml"), asked) == "oathbulk check box.xml --environment test --offline --json"
+@pytest.mark.parametrize(
+    ("written", "command"),
+    [
+        (write_command("run", Path("-box.csv"), ["--pair"]), "oathbulk run ./-box.csv --pair"),
+        (write_command("run", Path("a box.csv"), []), "oathbulk run 'a box.csv'"),
+        # A check takes no more than it knows.
+        (
+            write_listing_command(
+                Path("box.xml"), LoadOptions(batch="july", canary=2, source=SourceOptions(assign=Path("who gets.csv")))
+            ),
+            "oathbulk check box.xml --assign 'who gets.csv' --json",
+        ),
+        (
+            write_listing_command(
+                Path("box.xml"), LoadOptions(batch="july", environment="test", offline=True, ticket="CHG-7")
+            ),
+            "oathbulk check box.xml --environment test --offline --json",
+        ),
+        (
+            describe_interruption("Go on with: oathbulk run july"),
+            "Interrupted: what was in hand is settled or handed back. Go on with: oathbulk run july",
+        ),
+        (describe_interruption(None), "Interrupted as the batch was finished: nothing is left to go on with."),
+    ],
+)
+def test_a_command_can_be_pasted_and_one_that_goes_on_is_named(written: str, command: str) -> None:
+    assert written == command
 
 
-def test_a_file_is_not_taken_for_an_option_nor_for_two() -> None:
-    assert write_command("run", Path("-box.csv"), ["--pair"]) == "oathbulk run ./-box.csv --pair"
-    assert write_command("run", Path("a box.csv"), []) == "oathbulk run 'a box.csv'"
+def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised_elsewhere(tmp_path: Path) -> None:
+    installation = Installation({"OATHBULK_HOME": str(tmp_path)})
+    (said,) = describe_way_back(installation, "july 1", Path("left.csv"))
+    assert said.endswith("then: oathbulk mend 'july 1' left.csv")
+    _, of_refused = describe_way_back(installation, "july", Path("left.csv"), 2)
+    assert of_refused.startswith("Of 2 rows that were refused only the serial number is kept")
+    rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
+    assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
+        "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+        "oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,70 +123,6 @@ def test_a_file_is_not_taken_for_an_option_nor_for_two() -> None:
 )
 def test_blanks_around_a_batch_s_name_are_not_part_of_it(batch: str | None, file: str, name: str) -> None:
     assert LoadOptions(batch=batch).name_batch(Path(file)) == name
-
-
-def test_hours_that_cannot_be_read_are_refused_at_once() -> None:
-    with pytest.raises(typer.BadParameter, match="needs --zone"):
-        LoadOptions(window="22:00-05:30")
-
-
-@pytest.mark.parametrize(
-    ("option", "content", "mode", "complaint"),
-    [
-        ("password_file", b"", 0o600, "is empty"),
-        ("password_file", b"\xef\xbb\xbf\r\n", 0o600, "is empty"),
-        ("key_file", b" \n", 0o600, "is empty"),
-        ("key_file", b"k" * 5000, 0o600, "is too long for a key or a password"),
-        ("key_file", b"k" * 16, 0o644, "can be read by every user. Close it: chmod 600 "),
-    ],
-)
-def test_a_file_of_a_key_or_a_password_that_will_not_do_is_named_with_its_own_fault(
-    option: str, content: bytes, mode: int, complaint: str
-) -> None:
-    # A directory that every user may enter.
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        Path(directory).chmod(0o755)
-        path = Path(directory, "secret")
-        path.write_bytes(content)
-        path.chmod(mode)
-        with pytest.raises(UnusableFile) as caught:
-            SourceOptions(**{option: path}).open(FORMATS / "pskc" / "pskc_pbkdf2.xml")
-    assert str(caught.value).startswith(f"{path}: {complaint}")
-
-
-@pytest.mark.parametrize("stdin", [None, io.StringIO()], ids=["closed", "no terminal"])
-def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
-    stdin: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(SecretMissing, match="by --key-file"):
-        SourceOptions().open(FORMATS / "pskc" / "encrypted_counter.xml")
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
-@pytest.mark.parametrize(
-    ("sample", "option", "secret"),
-    [
-        ("pskc_psk_aes128cbc.xml", "key_file", b"00112233445566778899aabbccddeeff\r\n"),
-        ("pskc_pbkdf2.xml", "password_file", b"made-up-pass\r\n"),
-    ],
-)
-def test_a_key_or_password_may_come_from_an_editor_of_windows(
-    sample: str, option: str, secret: bytes, mark: bytes, tmp_path: Path
-) -> None:
-    path = tmp_path / "secret"
-    path.touch(mode=0o600)
-    path.write_bytes(mark + secret)
-    shipment = SourceOptions(**{option: path}).open(FORMATS / "pskc" / sample)
-    assert len(list(shipment.tokens())) == 3
-
-
-def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.touch(mode=0o600)
-    path.write_text("ABEiM0RVZneImaq7zN3u/w==\n")
-    with pytest.raises(UnusableFile, match=r"the key has 25\. .* by --key-file, in hexadecimal or as its bytes alone"):
-        SourceOptions(key_file=path).open(FORMATS / "pskc" / "pskc_psk_aes128cbc.xml")
 
 
 @pytest.mark.parametrize(
@@ -180,13 +144,76 @@ def test_an_option_that_can_lead_to_nothing_is_refused_before_a_file_is_read(
     assert refused.value.param_hint == option
 
 
+# Keys and passwords.
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "mode", "complaint"),
+    [
+        ("password_file", b"", 0o600, "is empty"),
+        ("password_file", b"\xef\xbb\xbf\r\n", 0o600, "is empty"),
+        ("key_file", b" \n", 0o600, "is empty"),
+        ("key_file", b"k" * 5000, 0o600, "is too long for a key or a password"),
+        ("key_file", b"k" * 16, 0o644, "can be read by every user. Close it: chmod 600 "),
+    ],
+)
+def test_a_file_of_a_key_or_a_password_that_will_not_do_is_named_with_its_own_fault(
+    option: str, content: bytes, mode: int, complaint: str
+) -> None:
+    # A directory that every user may enter.
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        path = write_secret(Path(directory), content, mode)
+        with pytest.raises(UnusableFile) as caught:
+            SourceOptions(**{option: path}).open(PSKC / "pskc_pbkdf2.xml")
+    assert str(caught.value).startswith(f"{path}: {complaint}")
+
+
+def write_secret(directory: Path, content: bytes, mode: int = 0o600) -> Path:
+    path = directory / "secret"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize("stdin", [None, io.StringIO()], ids=["closed", "no terminal"])
+def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
+    stdin: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(SecretMissing, match="by --key-file"):
+        SourceOptions().open(PSKC / "encrypted_counter.xml")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
+@pytest.mark.parametrize(
+    ("sample", "option", "secret"),
+    [
+        ("pskc_psk_aes128cbc.xml", "key_file", b"00112233445566778899aabbccddeeff\r\n"),
+        ("pskc_pbkdf2.xml", "password_file", b"made-up-pass\r\n"),
+    ],
+)
+def test_a_key_or_password_may_come_from_an_editor_of_windows(
+    sample: str, option: str, secret: bytes, mark: bytes, tmp_path: Path
+) -> None:
+    shipment = SourceOptions(**{option: write_secret(tmp_path, mark + secret)}).open(PSKC / sample)
+    assert len(list(shipment.tokens())) == 3
+
+
+def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:
+    path = write_secret(tmp_path, b"ABEiM0RVZneImaq7zN3u/w==\n")
+    with pytest.raises(UnusableFile, match=r"the key has 25\. .* by --key-file, in hexadecimal or as its bytes alone"):
+        SourceOptions(key_file=path).open(PSKC / "pskc_psk_aes128cbc.xml")
+
+
+# Files that are not written over.
+
+
 @pytest.mark.parametrize("name", ["box.csv", "who.csv", "box.key", "box.password"])
 def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> None:
-    for each in ("box.csv", "who.csv", "box.key", "box.password"):
-        (tmp_path / each).write_text("kept")
-    source = SourceOptions(
-        assign=tmp_path / "who.csv", key_file=tmp_path / "box.key", password_file=tmp_path / "box.password"
-    )
+    (tmp_path / name).write_text("kept")
+    named = {"assign": "who.csv", "key_file": "box.key", "password_file": "box.password"}
+    source = SourceOptions(**{option: tmp_path / each for option, each in named.items()})  # type: ignore[arg-type]
     # The same file by another way.
     output = tmp_path / ".." / tmp_path.name / name
     with pytest.raises(typer.BadParameter, match=rf"{name} is read here, and would be lost: give another name"):
@@ -196,8 +223,127 @@ def test_a_file_that_is_read_is_not_written_over(name: str, tmp_path: Path) -> N
 
 def test_a_check_does_not_write_over_the_shipment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OATHBULK_HOME", str(tmp_path / "home"))
-    box = tmp_path / "box.csv"
-    box.write_text(seeds := "MADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n")
+    (box := tmp_path / "box.csv").write_text(seeds := "MADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n")
     ended = CliRunner().invoke(app, ["check", "-o", str(box), str(box), "--offline"])
-    assert ended.exit_code == 2
-    assert box.read_text() == seeds
+    assert (ended.exit_code, box.read_text()) == (2, seeds)
+
+
+HEADER = "serial,otp1,otp2,status,oathbulk_row"
+ROW = "A1,{},dead_letter,batch 1 row 1"
+PLAIN = f"{HEADER}\n{ROW.format('755224,287082')}\n"
+OF_SEEDS = (
+    *("entra/entra_upload.csv", "oath-csv/oath_csv_privacyidea_v1.csv", "serial-secret/pingid_console_totp30.csv"),
+    *("pskc/pskc_plain.xml", "pskc/pskc_psk_aes128cbc.xml"),
+)
+HELD = {
+    "plain": ("OTPs", PLAIN),
+    "saved by Excel": ("OTPs", f"\ufeff{HEADER};\r\n{ROW.format('755224,287082')};\r\n".replace(",", ";")),
+    "the second alone, further down": ("OTPs", f"\n{HEADER}\n{ROW.format(',')}\n{ROW.format(',287082')}\n"),
+    "the first alone": ("OTPs", f"{HEADER}\n{ROW.format('755224,')}".replace("otp1", "OTP 1")),
+    "Latin-1": ("OTPs", PLAIN.replace("dead_letter", "J\udcfcrgen")),
+    "a huge cell": ("OTPs", PLAIN.replace("dead_letter", "x" * 200_000)),
+    **{name: ("seeds", (SAMPLES / name).read_bytes().decode("utf-8", "surrogateescape")) for name in OF_SEEDS},
+}
+
+
+@pytest.mark.parametrize(("what", "text"), HELD.values(), ids=HELD)
+def test_a_file_with_otps_or_seeds_is_refused_by_name_with_the_cure(what: str, text: str, tmp_path: Path) -> None:
+    (file := tmp_path / "failed.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    said = f"{file} holds {what}, which would be lost: give another name"
+    for options, cure in (({}, ""), ({"overwrite": False}, ", or --overwrite to replace the file")):
+        with pytest.raises(typer.BadParameter) as refused:
+            refuse_unfit(file, **options)
+        assert str(refused.value) == said + cure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", f"{HEADER}\n", f"{HEADER}\n{ROW.format(' ,')}\n", "serial,presses\nA1,2\n"),
+        *("serial,username,site\nA1,christopherlewis,Oslo\n", "{}", "a page\nof three\nlines", "PK\0" * 99_999),
+    ],
+    ids=["empty", "no row", "no OTP yet", "a hand-out", "a list", "a report", "no CSV", "one huge line"],
+)
+def test_a_file_without_otps_may_be_replaced(text: str, tmp_path: Path) -> None:
+    refuse_unfit(tmp_path / "failed.csv")
+    (tmp_path / "failed.csv").write_text(text)
+    refuse_unfit(tmp_path / "failed.csv")
+
+
+# Refused rows, as they are printed.
+
+
+EACH = "Each row by itself: oathbulk export july --status refused -o july-refused.csv"
+SAME = dict.fromkeys([3, 8, 9, 10, 11, 12, 40], "otp1 is empty")
+# What differs is the row that another batch has of each token.
+IN_PROGRESS = {number: f"it is in progress in batch 'june' (row {number + 5}): wait" for number in (2, 3)}
+SCATTERED = dict.fromkeys(range(0, 2 * SHOWN + 2, 2), "otp1 is empty")
+PRINTED: dict[str, tuple[dict[int, str], str | None, list[str]]] = {
+    "none": ({}, None, []),
+    "a row alone": ({7: "otp1 is empty"}, "MADE7", ["row 7 (MADE7): otp1 is empty"]),
+    "without a token": ({7: "serial is empty"}, None, ["row 7: serial is empty"]),
+    "the same fault": (
+        SAME | {41: "otp2 is empty"},
+        "MADE7",
+        ["7 rows (3, 8-12, 40): otp1 is empty", "row 41 (MADE7): otp2 is empty", EACH],
+    ),
+    "other rows of another batch": (
+        IN_PROGRESS,
+        None,
+        ["2 rows (2-3): it is in progress in batch 'june': wait", EACH],
+    ),
+    "one of them": ({2: IN_PROGRESS[2]}, None, [f"row 2: {IN_PROGRESS[2]}"]),
+    "more faults than are shown": (
+        {number: f"fault {number}" for number in range(SHOWN + 3)},
+        None,
+        [*(f"row {number}: fault {number}" for number in range(SHOWN)), f"… and 3 more. {EACH}"],
+    ),
+    "more places than are shown": (
+        SCATTERED,
+        None,
+        [
+            f"{len(SCATTERED)} rows ({', '.join(map(str, [*SCATTERED][:SHOWN]))} and 1 more places): otp1 is empty",
+            EACH,
+        ],
+    ),
+    "more than are kept": (
+        dict.fromkeys(range(KEPT + 5), "otp1 is empty"),
+        None,
+        [f"{KEPT} rows (0-{KEPT - 1}): otp1 is empty", f"… and 5 more. {EACH}"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("reasons", "serial", "lines"), PRINTED.values(), ids=PRINTED)
+def test_rows_with_the_same_fault_are_one_line_and_a_command_lists_each(
+    reasons: dict[int, str], serial: str | None, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = [RowError(number, reason, serial, RowFault.OTPS_UNFIT) for number, reason in reasons.items()]
+    print_refused_rows(refused, EACH.partition(": ")[2])
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+# Servers of commands.
+
+
+def test_a_simulator_that_does_not_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "world.json").write_text('{"no such": 1}')
+    with (
+        pytest.raises(EmbeddedError, match=r"the simulator does not start: .*no such"),
+        running_simulator(tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        (("127.0.0.1", 8765), ["127.0.0.1:8765", "localhost:8765"]),
+        (("0.0.0.0", 8765), ["0.0.0.0:8765", "localhost:8765", "127.0.0.1:8765"]),
+        (("::1", 8765, 0, 0), ["[::1]:8765", "localhost:8765", "127.0.0.1:8765"]),
+        (("127.0.0.1", 80), ["127.0.0.1", "localhost"]),
+    ],
+    ids=["loopback", "all addresses", "IPv6", "the port that browsers leave out"],
+)
+def test_the_desk_answers_to_what_a_browser_writes_for_its_socket(address: tuple[str, int], names: list[str]) -> None:
+    assert list_own_names(address) == names

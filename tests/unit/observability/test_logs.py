@@ -1,21 +1,29 @@
-"""Logs: their form, and what they never show. Each test has a process of its own, since logging is set up for all."""
+"""Logs: their form, what they say of the work of their thread, and what they never show. What is set up for a whole
+process has one of its own. And the words of a count, and how long work tells how far it is."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.processes.scripts import run_on_a_terminal, run_piped
 
+from worker.observability.logs import add_context, begin_work, end_work
+from worker.observability.progress import telling
+from worker.observability.wording import agree, count_things
+
 EVENTS = """
 import logging
 import structlog
-from worker.observability.logs import configure_logs
+from worker.observability.logs import begin_work, configure_logs
 from worker.vault.otps import Otp
 
 configure_logs("INFO")
 log = structlog.get_logger("worker.somewhere")
+begin_work(lambda: {"record_id": 7})
 
 
 def fail(secret):
@@ -36,65 +44,79 @@ except ValueError:
 """
 
 
-def read_events(script: str = EVENTS) -> list[dict[str, Any]]:
-    """The lines on stderr, each a JSON object."""
-    return [json.loads(line) for line in run_piped(script).splitlines()]
+def configured(arguments: str) -> str:
+    return EVENTS.replace('configure_logs("INFO")', f"configure_logs({arguments})")
 
 
-@pytest.fixture(scope="module")
-def lines() -> list[dict[str, Any]]:
-    return read_events()
-
-
-@pytest.fixture(scope="module")
-def shown() -> str:
-    return run_on_a_terminal(EVENTS)
-
-
-def test_where_no_terminal_is_every_event_is_one_line_of_json(lines):
-    rescued, tasks, failed, task_failed = lines
+def test_where_no_terminal_is_every_event_of_ours_and_of_libraries_is_one_line_of_json_without_a_secret() -> None:
+    printed = run_piped(EVENTS)
+    rescued, tasks, failed, task_failed = map(json.loads, printed.splitlines())
     assert rescued["timestamp"].endswith("Z")
     assert (rescued["event"], rescued["level"], rescued["records"]) == ("rescued", "info", 3)
     assert rescued["logger"] == "worker.somewhere"
     assert (tasks["event"], tasks["level"], tasks["logger"]) == ("7 tasks", "warning", "celery.somewhere")
+    assert {event["record_id"] for event in (rescued, tasks, failed, task_failed)} == {7}
     for event in (failed, task_failed):
         assert event["exception"].startswith("Traceback")
         assert event["exception"].endswith("ValueError: a fault of our own")
+    assert "308714" not in printed
 
 
-def test_no_line_shows_a_local_variable_or_an_otp(lines):
-    assert "308714" not in json.dumps(lines)
-
-
-def test_no_terminal_shows_a_local_variable_or_an_otp(shown):
+def test_no_terminal_shows_a_local_variable_or_an_otp() -> None:
+    shown = run_on_a_terminal(EVENTS)
     assert "ValueError: a fault of our own" in shown
     assert shown.count("Traceback (most recent call last)") == 2
-    assert "308714" not in shown
+    assert all(words in shown for words in ("rescued", "7 tasks"))
+    assert not any(words in shown for words in ("308714", '{"', "unheard", "HTTP Request"))
 
 
-def test_a_terminal_shows_words_and_no_json(shown):
-    assert "rescued" in shown
-    assert "7 tasks" in shown
-    assert '{"' not in shown
-    assert "unheard" not in shown
-
-
-def test_json_can_be_asked_for_on_a_terminal_and_text_elsewhere():
-    on_terminal = run_on_a_terminal(EVENTS.replace('"INFO")', '"INFO", "json")'))
+def test_json_can_be_asked_for_on_a_terminal_and_text_elsewhere() -> None:
+    on_terminal, piped = run_on_a_terminal(configured('"INFO", "json"')), run_piped(configured('"INFO", "text"'))
     assert json.loads(on_terminal.splitlines()[0])["event"] == "rescued"
-    piped = run_piped(EVENTS.replace('"INFO")', '"INFO", "text")'))
     assert "rescued" in piped.splitlines()[0]
-    assert '{"' not in piped
     # Colours would only be noise in a file.
-    assert "\x1b" not in piped
+    assert not any(words in piped for words in ('{"', "\x1b"))
     assert "308714" not in on_terminal + piped
 
 
-def test_requests_of_the_http_library_are_no_events(lines, shown):
-    assert "httpx" not in [event["logger"] for event in lines]
-    assert "HTTP Request" not in shown
+def test_the_level_holds_for_our_events_and_those_of_libraries() -> None:
+    lines = run_piped(configured('"ERROR"')).splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["failed", "task failed"]
 
 
-def test_the_level_holds_for_our_events_and_those_of_libraries():
-    events = read_events(EVENTS.replace('configure_logs("INFO")', 'configure_logs("ERROR")'))
-    assert [event["event"] for event in events] == ["failed", "task failed"]
+@pytest.fixture
+def _without_work() -> Iterator[None]:
+    yield
+    end_work()
+
+
+def say(**line: Any) -> Any:
+    return add_context(None, "info", line)
+
+
+@pytest.mark.usefixtures("_without_work")
+def test_a_line_has_the_work_of_its_thread_as_it_is_when_the_line_is_logged() -> None:
+    work: dict[str, Any] = {"record_id": 7, "correlation_id": None}
+    thread = threading.Thread(target=begin_work, args=(lambda: {"record_id": 8},))
+    thread.start()
+    thread.join()
+    assert say(event="before") == {"event": "before"}
+    begin_work(lambda: work)
+    work["correlation_id"] = "later"
+    assert say(event="e") == {"event": "e", "record_id": 7, "correlation_id": "later"}
+    # What the line says itself stands.
+    assert say(record_id=8) == {"record_id": 8, "correlation_id": "later"}
+    end_work()
+    assert say(event="after") == {"event": "after"}
+
+
+@pytest.mark.parametrize(("items", "told"), [(0, []), (3, []), (4, [3]), (10, [3, 6, 9])])
+def test_it_is_told_after_so_many_items_if_more_are_to_come(items: int, told: list[int]) -> None:
+    heard = list[tuple[str, int, int | None]]()
+    assert list(telling(range(items), lambda *step: heard.append(step), "Reading rows", 10, each=3)) == [*range(items)]
+    assert heard == [("Reading rows", done, 10) for done in told]
+
+
+def test_one_thing_is_not_written_as_many() -> None:
+    assert [count_things(number, "token") for number in (0, 1, 2000)] == ["0 tokens", "1 token", "2,000 tokens"]
+    assert [agree(number, "person", "people") for number in (0, 1, 2)] == ["people", "person", "people"]

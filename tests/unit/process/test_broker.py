@@ -1,22 +1,31 @@
-"""The broker's transport, on a real server."""
+"""The broker's transport on a real server: connections that are lost, messages that are fetched several at once,
+Celery's sets of requests, and the events of tasks."""
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.worker import state
 from kombu import Connection, Queue
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from kombu.asynchronous.timer import Timer
 from kombu.exceptions import OperationalError
 from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
+from worker.process.broker import EVENTS_TOGETHER, FLUSH_INTERVAL, LONGEST_DELAY, EventBatches, FetchingRoom
 
-QUEUE = Queue("some")
+QUEUE = Queue("some", routing_key="some")
+# What a worker of four threads may have in reserve.
+PREFETCH = 4
 _BOUND_BEFORE = state.active_requests.add, state.active_requests.discard
 
 
@@ -27,14 +36,10 @@ def _install(monkeypatch: pytest.MonkeyPatch) -> None:
     broker.install()
 
 
-def fetch(connection: Connection) -> Any:
-    """A message that is not acknowledged yet."""
-    queue = QUEUE(connection.default_channel)
-    queue.declare()
-    connection.Producer().publish({"id": 1}, routing_key="some", retry=False)
-    message = queue.get(no_ack=False)
-    assert message is not None
-    return message
+def publish(connection: Connection, *numbers: int, priority: int = 0) -> None:
+    with connection.clone() as other:
+        for number in numbers:
+            other.Producer().publish(number, routing_key="some", priority=priority, retry=False)
 
 
 def test_what_is_still_to_be_acknowledged_after_a_connection_was_closed_finds_a_lost_connection(
@@ -42,34 +47,145 @@ def test_what_is_still_to_be_acknowledged_after_a_connection_was_closed_finds_a_
 ) -> None:
     """Celery closes a connection that broke and makes another; anything but a lost connection ends the worker."""
     connection = Connection(own_valkey.url)
-    message = fetch(connection)
+    QUEUE(connection.default_channel).declare()
+    publish(connection, 1)
+    message: Any = QUEUE(connection.default_channel).get(no_ack=False)
     own_valkey.kill()
     connection.collect()
     # What is left when it broke while the channel was being closed.
     message.channel._disconnect_pools()
-
     with pytest.raises(connection.connection_errors):
         message.ack()
 
 
-def test_a_message_that_was_not_acknowledged_comes_again(valkey_url: str) -> None:
-    with closing(Connection(valkey_url)) as connection:
-        fetch(connection)
-
-    with closing(Connection(valkey_url)) as another:
-        message = QUEUE(another.default_channel).get(no_ack=False)
-        assert message is not None
-        assert message.payload == {"id": 1}
-        message.ack()
-
-
-def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds(own_valkey: ValkeyServer) -> None:
-    app = Celery(broker=own_valkey.url, amqp=broker.LastingAMQP)
-    own_valkey.kill()
-    waits = list[float]()
+def test_a_broker_that_is_away_is_asked_again_soon_and_at_last_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, waits = Celery(broker="redis://127.0.0.1:1/0", amqp=broker.LastingAMQP), list[float]()
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _: None)
     with pytest.raises(OperationalError), app.connection_for_read() as connection:
-        connection.ensure_connection(lambda _, wait: waits.append(wait), 3)
-    assert waits == [0.5, 1.0, 1.5]
+        connection.ensure_connection(lambda _, wait: waits.append(wait), 12)
+    assert waits == [each / 2 for each in range(1, 11)] + [5.0, 5.0]
+
+
+# Messages that are fetched several at once.
+
+
+@contextmanager
+def consuming(url: str, take: Callable[[int], object]) -> Iterator[tuple[Connection, Callable[[], None]]]:
+    """A consumer as Celery's is, which acknowledges nothing by itself; `take` is called with each body. Yields its
+    connection, and what turns the loop once, if there is room."""
+    connection, taken = Connection(url, transport_options={"ack_emulation": False}), []
+
+    def note(message: Any) -> None:
+        # While it lives, it is in hand.
+        taken.append(message)
+        take(message.payload)
+
+    def look() -> None:
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=1)
+
+    channel: Any = connection.default_channel
+    consumer = connection.Consumer([QUEUE(channel)], on_message=note)
+    consumer.qos(prefetch_count=PREFETCH)
+    consumer.consume()
+    yield connection, look
+    channel.qos.restore_at_shutdown = False
+    connection.close()
+
+
+@pytest.mark.parametrize("priority", [0, 3])
+def test_one_fetch_brings_as_many_messages_as_there_is_room_for(valkey_url: str, priority: int) -> None:
+    numbers = list[int]()
+    with consuming(valkey_url, numbers.append) as (connection, look):
+        publish(connection, *range(PREFETCH + 3), priority=priority)
+        look()
+        assert numbers == list(range(PREFETCH))
+        look()
+        assert numbers == list(range(PREFETCH)), "it has fetched more than there was room for"
+
+
+def test_what_goes_ahead_is_fetched_first(valkey_url: str) -> None:
+    numbers = list[int]()
+    with consuming(valkey_url, numbers.append) as (connection, look):
+        publish(connection, 1, 2, priority=3)
+        publish(connection, 7)
+        look()
+        look()
+    assert numbers == [7, 1, 2]
+
+
+def test_a_server_that_refuses_to_give_several_is_asked_for_one_after_the_other(own_valkey: ValkeyServer) -> None:
+    numbers = list[int]()
+    with consuming(own_valkey.let_in("limited", "~* &* +@all -rpop"), numbers.append) as (connection, look):
+        publish(connection, 1, 2)
+        look()
+        assert numbers == [1]
+        look()
+    assert numbers == [1, 2]
+
+
+def test_a_message_that_nobody_can_read_or_take_up_takes_none_of_the_others_along(valkey_url: str) -> None:
+    numbers = list[int]()
+
+    def take(number: int) -> None:
+        if number == 3:
+            raise redis.ConnectionError("broken")
+        numbers.append(number)
+
+    with consuming(valkey_url, take) as (connection, _), redis.Redis.from_url(valkey_url) as client:
+        publish(connection, 1)
+        client.lpush("some", "{no message", b"\xff")
+        publish(connection, 2)
+        # Which counts as a lost connection.
+        with pytest.raises(connection.connection_errors):
+            connection.drain_events(timeout=5)
+        assert numbers == [1, 2]
+    with consuming(valkey_url, take) as (connection, _):
+        publish(connection, 5, 3, 4)
+        with pytest.raises(redis.ConnectionError, match="broken"):
+            connection.drain_events(timeout=5)
+    assert numbers == [1, 2, 5, 4]
+
+
+def make_room(taken: int, prefetch: int = PREFETCH, fetched_at: float = float("inf")) -> FetchingRoom:
+    """The room of a worker that has so many messages; nothing is given back when it ends."""
+    room = FetchingRoom(SimpleNamespace(fetched_at=fetched_at, do_restore=False), prefetch)
+    for number in range(taken):
+        room.append(object(), str(number))
+    return room
+
+
+@pytest.mark.parametrize(
+    ("room", "may"),
+    [
+        # Room for half of what it may have.
+        *((make_room(taken), taken < 3) for taken in range(5)),
+        # Where messages come slowly, none waits for others.
+        (make_room(3, fetched_at=-LONGEST_DELAY), True),
+        (make_room(4, fetched_at=-LONGEST_DELAY), False),
+        # Whoever may have any number.
+        (make_room(100, prefetch=0), True),
+    ],
+)
+def test_a_worker_fetches_where_there_is_much_room_or_a_little_for_long(room: FetchingRoom, may: bool) -> None:
+    assert room.can_consume() is may
+
+
+def test_the_thread_that_makes_enough_room_wakes_the_loop() -> None:
+    former, loop, room, woken = get_event_loop(), Hub(), make_room(PREFETCH), []
+    set_event_loop(loop)
+    for tag in ("0", "1"):
+        thread = threading.Thread(target=room.ack, args=(tag,))
+        thread.start()
+        thread.join()
+        woken.append(bool(loop._ready))
+    set_event_loop(former)
+    assert woken == [False, True]
+
+
+# Celery's sets of requests, mended.
 
 
 class Request:
@@ -78,11 +194,10 @@ class Request:
 
 @pytest.fixture(params=["reserved_requests", "active_requests", "scheduled_requests"])
 def requests(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One of Celery's sets, mended, and afterwards as it was."""
-    sets = [state.reserved_requests, state.active_requests, state.scheduled_requests]
+    """One of the sets, mended, and afterwards as it was."""
     broker.mend_request_sets()
     yield getattr(state, request.param)
-    for each in sets:
+    for each in (state.reserved_requests, state.active_requests, state.scheduled_requests):
         each.clear()
         each.__class__ = weakref.WeakSet
 
@@ -90,33 +205,61 @@ def requests(request: pytest.FixtureRequest) -> Iterator[Any]:
 def test_what_threads_do_to_a_set_meanwhile_does_not_stop_who_goes_through_it(requests: Any) -> None:
     first, second, third = Request(), Request(), Request()
     requests.update([first, second])
-
     going_through = iter(requests)
     seen = [next(going_through)]
     requests.add(third)
     requests.discard(first)
     seen += going_through
-
-    assert {*seen} == {first, second}
-    assert {*requests} == {second, third}
+    assert ({*seen}, {*requests}) == ({first, second}, {second, third})
 
 
-def test_a_request_that_is_gone_is_in_no_set(requests: Any) -> None:
-    kept, gone = Request(), Request()
+def test_a_request_that_is_gone_is_in_no_set_and_methods_that_celery_has_bound_before_go_on_working(
+    requests: Any,
+) -> None:
+    kept, gone, (add, discard) = Request(), Request(), _BOUND_BEFORE
     requests.update([kept, gone])
-
     del gone
-
-    assert [*requests] == [kept]
-    assert len(requests) == 1
-
-
-@pytest.mark.usefixtures("requests")
-def test_methods_that_celery_has_bound_before_go_on_working() -> None:
-    request = Request()
-    add, discard = _BOUND_BEFORE
-
-    add(request)
-    assert [*state.active_requests] == [request]
-    discard(request)
+    assert ([*requests], len(requests)) == ([kept], 1)
+    requests.clear()
+    add(kept)
+    assert [*state.active_requests] == [kept]
+    discard(kept)
     assert [*state.active_requests] == []
+
+
+# The events of tasks.
+
+
+def start_events(**loop: Any) -> tuple[EventBatches, Any, list[int]]:
+    """The step of a worker that has started, its consumer, and how many events went out in each message."""
+    app, sent = Celery(broker="memory://"), list[int]()
+    dispatcher = app.events.Dispatcher(app.connection(), **loop)
+    dispatcher._publish = lambda events, *_, **__: sent.append(len(events) if loop else 1)
+    step, consumer = EventBatches(None), SimpleNamespace(event_dispatcher=dispatcher, timer=Timer())
+    consumer.on_send_event_buffered = loop.get("on_send_buffered")
+    step.start(consumer)
+    return step, consumer, sent
+
+
+def test_the_loop_is_woken_once_for_many_events_and_a_few_go_in_one_message_a_moment_later() -> None:
+    woken = list[None]()
+    step, consumer, sent = start_events(buffer_group=["task"], on_send_buffered=lambda: woken.append(None))
+    for _ in range(EVENTS_TOGETHER - 1):
+        consumer.event_dispatcher.send("task-started")
+    assert (woken, sent) == ([], [])
+    [due] = consumer.timer.queue
+    due.entry()
+    assert sent == [EVENTS_TOGETHER - 1]
+    consumer.event_dispatcher.send("task-started")
+    assert woken == [None]
+    # A connection that ended leaves no timer.
+    step.stop(consumer)
+    assert all(due.entry.canceled for due in consumer.timer.queue)
+    assert FLUSH_INTERVAL < 1
+
+
+def test_without_an_event_loop_each_event_goes_at_once() -> None:
+    step, consumer, sent = start_events()
+    consumer.event_dispatcher.send("task-started")
+    assert (sent, [*consumer.timer.queue]) == ([1], [])
+    step.stop(consumer)

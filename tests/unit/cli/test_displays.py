@@ -1,0 +1,301 @@
+"""How batches, tokens and what was undone are displayed, where the golden files show no such case: bars and names of
+any length, terminals of any size, text from outside, one thing and many."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import replace
+from fnmatch import fnmatch
+
+import pytest
+from rich.console import Console, RenderableType
+from support.data.histories import DEVICE, NOW, USER, history_of, make_row, past_record, refused_line
+from support.data.statuses import LOADED, PAUSED, RUNNING, SOME_LEFT, batch
+
+from models.reason import CURES, SEED_CURES, Reason
+from worker.batches.removal import DefaultChange, End, Heir
+from worker.batches.undo import DeviceCounts, Kept, TokenCounts, Undone
+from worker.cli.console import PIPE, Room
+from worker.cli.show import draw_findings, draw_history
+from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
+from worker.cli.undo import describe
+from worker.reports.facts import BatchStatus
+from worker.reports.search import Findings, Sought
+from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES
+from worker.reports.token_history import NextStep
+
+NARROW = Room(width=80, height=23)
+
+
+def seen(picture: RenderableType, width: int = 400) -> list[str]:
+    """Render the drawing as text, as a terminal without colours shows it."""
+    page = io.StringIO()
+    Console(file=page, width=width, highlight=False, markup=False).print(picture)
+    return [line.rstrip() for line in page.getvalue().splitlines()]
+
+
+# One batch.
+
+
+@pytest.mark.parametrize(
+    ("status", "bar"),
+    [
+        (batch(active=588, dead_letter=12), "━" * 39 + "╍"),
+        (batch(active=999, pending=1), "━" * 39 + "─"),
+        (batch(active=998, dead_letter=1, pending=1), "━" * 39 + "╍"),
+        (batch(dead_letter=2), "╍" * 40),
+        (batch(active=2), "━" * 40),
+        (batch(), "─" * 40),
+        # Whatever is given up, in one of three ways.
+        (
+            replace(batch(active=5, dead_letter=2, cancelled=1, pending=9), rows_refused=3),
+            "━" * 10 + "╍" * 12 + "─" * 18,
+        ),
+    ],
+)
+def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_ones_at_the_end_only(
+    status: BatchStatus, bar: str
+) -> None:
+    head, *_ = seen(draw_batch(status, NARROW), 80)
+    assert bar in head.split()
+    assert head.endswith(f"{status.tokens_active} of {status.rows} active")
+    only_ascii = seen(draw_batch(status, replace(NARROW, is_ascii=True)), 80)[0]
+    assert bar.translate(str.maketrans("━╍─", "=x-")) in only_ascii.split()
+
+
+@pytest.mark.parametrize("name", ["[bold]", "[/]", "pallet [7]", ":smile:"])
+def test_a_name_is_shown_as_it_is(name: str) -> None:
+    named = replace(PAUSED, name=name, detail=f"{name} is no environment.")
+    for drawing in (draw_batch(named), draw_batches([named])):
+        assert "\n".join(seen(drawing)).count(name) == 3
+
+
+def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
+    again = "Go on with: oathbulk run pallet-7"
+    page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
+    assert f"Nothing works on it here any more; 600 records are left. {again}" in page
+    assert "left at this pace" not in page
+    page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
+    both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7"
+    assert f"Check them. {both}" in page
+    assert page.count("Go on with") == 1
+
+
+LETTERS = {str(reason): 100 - number for number, reason in enumerate(Reason)}
+FULL = replace(
+    batch(pace=9.8, pending=48000, queued=100, activating=40, active=1204, dead_letter=656),
+    dead_letters=LETTERS,
+    imported=400,
+    paired=390,
+)
+LONG = replace(FULL, state="paused", reason="person", detail="A person paused it. " * 20)
+LONG_NAME = replace(PAUSED, name="a name that is " + "very " * 20 + "long")
+CONTROLS = replace(PAUSED, name="\x1b" * 70, detail="\x1b" * 70)
+
+
+@pytest.mark.parametrize(
+    "status", [FULL, LONG, replace(FULL, state="finished", finished_at=LOADED), LONG_NAME, CONTROLS]
+)
+@pytest.mark.parametrize("room", [NARROW, Room(60, 23), Room(120, 39)])
+def test_a_drawing_is_never_higher_or_wider_than_the_terminal_and_keeps_the_count(
+    status: BatchStatus, room: Room
+) -> None:
+    lines = seen(draw_batch(status, room), room.width)
+    assert len(lines) <= room.height
+    assert max(map(len, [*lines, *seen(draw_batches([status], room), room.width)])) <= room.width
+    assert lines[0].endswith(f"{status.tokens_active} of {status.rows} active")
+
+
+def test_the_outlook_and_the_fleet_stand_above_the_reasons_and_the_last_line_tells_how_many_are_hidden() -> None:
+    lines = seen(draw_batch(FULL, NARROW, notes=["No worker runs."]), 80)
+    head = lines.index("count  reason                  what to do (dead letters are given up until then)")
+    assert lines.index("1 h 21 min left at this pace.") < head
+    assert lines.index("No worker runs.") < head
+    shown = len(lines) - head - 2
+    assert lines[-1] == f"and {len(Reason) - shown} more reasons: oathbulk status pallet-7 --cures"
+    assert len(lines) == NARROW.height
+
+
+# The reasons of dead letters.
+
+
+GIVEN_UP = replace(batch(pending=1, dead_letter=3), dead_letters={"locked": 1, "invalid_otp": 12345}, name="pallet 7")
+MANY = replace(GIVEN_UP, dead_letters=LETTERS)
+
+
+def draw_letters(status: BatchStatus, room: Room = NARROW, left: int = 20, *, with_cures: bool = False) -> list[str]:
+    return [line.plain for line in draw_dead_letters(status, room, left, with_cures=with_cures)]
+
+
+def test_each_reason_has_a_line_with_a_short_cure_the_most_frequent_first() -> None:
+    assert draw_letters(batch(active=1)) == []
+    assert draw_letters(GIVEN_UP) == [
+        "count  reason       what to do (dead letters are given up until then)",
+        f"12345  invalid_otp  {SHORT_CURES[Reason.INVALID_OTP]}",
+        f"    1  locked       {SHORT_CURES[Reason.LOCKED]}",
+        "What to do, in full: oathbulk status 'pallet 7' --cures",
+    ]
+    lines = draw_letters(GIVEN_UP, Room(40, 23))
+    assert max(map(len, lines)) <= 40
+    assert fnmatch(lines[1], "12345  invalid_otp  check token*…")
+
+
+def test_every_reason_has_a_short_cure_that_80_columns_have_room_for() -> None:
+    assert set(SHORT_CURES) == set(SHORT_SEED_CURES) == set(Reason)
+    assert max(map(len, [*SHORT_CURES.values(), *SHORT_SEED_CURES.values()])) <= LONGEST
+    assert "…" not in "".join(draw_letters(replace(MANY, dead_letters=LETTERS | {"locked": 99999}), left=1000))
+
+
+@pytest.mark.parametrize(("left", "hidden"), [(20, 5), (len(Reason) + 1, 1), (3, 22), (2, 23), (1, 23)])
+def test_where_there_is_no_room_the_last_line_tells_how_many_are_hidden(left: int, hidden: int) -> None:
+    lines = draw_letters(MANY, left=left)
+    assert len(lines) <= left
+    more = "1 more reason" if hidden == 1 else f"{hidden} more reasons"
+    assert lines[-1] == f"and {more}: oathbulk status 'pallet 7' --cures"
+
+
+@pytest.mark.parametrize(
+    ("status", "room", "left", "with_cures", "cures"),
+    [
+        # Of a finished batch, if there is room; otherwise if asked for, whatever the room; in a pipe.
+        (SOME_LEFT, NARROW, 20, False, [CURES[Reason.INVALID_OTP], CURES[Reason.LOCKED]]),
+        (replace(GIVEN_UP, has_seeds=True), NARROW, 20, True, [SEED_CURES[Reason.INVALID_OTP]]),
+        (MANY, NARROW, 3, True, CURES.values()),
+        (replace(MANY, state="finished"), PIPE, PIPE.height, False, CURES.values()),
+    ],
+)
+def test_cures_are_written_out(status, room, left, with_cures, cures) -> None:
+    lines = draw_letters(status, room, left, with_cures=with_cures)
+    text = " ".join(" ".join(lines).split())
+    assert all(cure in text for cure in cures)
+    assert max(map(len, lines)) <= 80 if room is NARROW else len(lines) == 1 + len(Reason)
+
+
+def test_a_batch_of_seeds_has_the_short_cures_of_seeds_and_a_finished_one_too_where_there_is_no_room() -> None:
+    short = f"12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}"
+    assert short in draw_letters(replace(GIVEN_UP, has_seeds=True))
+    assert CURES[Reason.INVALID_OTP] not in " ".join(" ".join(draw_letters(SOME_LEFT, left=5)).split())
+
+
+# Tokens.
+
+
+FIELDS = {
+    **{"record": 1, "serial_number": "MADE0000001", "batch": "july", "row": 2, "environment": "default"},
+    **{"user_id": USER, "username": None, "email": None, "external_id": None, "device_id": DEVICE, "lot": None},
+    **{"status": "pending", "reason": None, "scheduled_at": NOW, "finalized_at": None},
+}
+GIVEN = {"username": "alice", "status": "dead_letter", "reason": "locked", "finalized_at": NOW}
+WAITING, LETTER = make_row(FIELDS), make_row(FIELDS | GIVEN | {"serial_number": "MADE2", "row": 345})
+SAID = "Row 17 of july was refused: otp1 is missing: write it there"
+
+
+def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_of_one() -> None:
+    extra = {"a\nb": "[bold]c", "device": "blue", "Cost centre": "4711"}
+    record = past_record(username="eve\nNext  nothing: it is active", extra=extra, device_id=DEVICE)
+    lines = seen(draw_history(history_of(record), NextStep("nothing"), Room(400, 24)))
+    for line in ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost centre  4711"):
+        assert f"  {line}" in lines
+    assert "  username     eve\\nNext  nothing: it is active" in lines
+    found = make_row(FIELDS | {"username": "eve\nMADE3  july"})
+    assert len(seen(draw_findings(Findings([found], 0), Sought(text="MADE"), Room(400, 24)))) == 2
+
+
+def test_a_refused_row_is_told_above_the_records_or_alone() -> None:
+    record = past_record(batch={"name": "july-2", "file": "july-2.csv"})
+    above, alone = (
+        "\n".join(seen(draw_history(history, NextStep("nothing"), Room(400, 24))))
+        for history in (history_of(record, refused=[refused_line()]), history_of(refused=[refused_line()]))
+    )
+    assert above.index(SAID) < above.index("july-2.csv")
+    assert SAID in alone
+    found = draw_findings(Findings([], 0, refused=[refused_line(serial_number=None)]), Sought(text="MADE"), PIPE)
+    assert seen(found) == [f"no serial {SAID}"]
+
+
+def test_on_a_narrow_terminal_each_record_that_was_found_has_two_lines_and_no_id_is_cut() -> None:
+    assert seen(draw_findings(Findings([WAITING, LETTER], 0), Sought(text="MADE"), NARROW), 80) == [
+        "MADE0000001  pending, due 2026-11-28 12:30:00 UTC",
+        f"             user {USER}, batch july, row 2",
+        "MADE2        dead_letter, locked, 2026-11-28 12:30:00 UTC",
+        "             user alice, batch july, row 345",
+    ]
+
+
+# What was undone.
+
+
+@pytest.mark.parametrize(
+    ("undone", "is_done", "said"),
+    [
+        (
+            Undone(
+                DeviceCounts(1, 1, 1, Counter({End.THERE: 1, End.GONE: 1})),
+                TokenCounts(own=1, not_ours=1, open_imports=1, earlier=1),
+                {"user": DefaultChange(2, "MADE1", "user", Heir.NEXT)},
+            ),
+            False,
+            [
+                "1 device of box would be removed; 1 is gone already. 1 was removed by an earlier run.",
+                "1 pairing was of unknown fate: with --yes it is looked up first.",
+                "For 1 person the default device changes: 1 is asked for its next one,*",
+                "1 token of box would be revoked. 1 was revoked by an earlier run.",
+                "1 was in the inventory before the batch: it stays.",
+                "1 import has not ended: with --yes it is followed first.",
+                "Nothing was changed. To do it: oathbulk undo box --yes",
+            ],
+        ),
+        (
+            Undone(DeviceCounts(earlier=2), TokenCounts(earlier=2)),
+            False,
+            [
+                "0 devices of box would be removed; 0 are gone already. 2 were removed by an earlier run.",
+                "0 tokens of box would be revoked. 2 were revoked by an earlier run.",
+            ],
+        ),
+        (
+            Undone(DeviceCounts(earlier=2), TokenCounts(own=1, revoked=1, earlier=1)),
+            True,
+            [
+                "2 devices of box: 0 removed now, 2 by an earlier run; 0 were gone already.",
+                "2 tokens of box: 1 revoked now, 1 by an earlier run; 0 were gone already.",
+                "*oathbulk mend box FILE --assign LIST",
+            ],
+        ),
+        (
+            Undone(tokens=TokenCounts()),
+            False,
+            [
+                "box has made no device, so there is none to remove.",
+                "box has imported no token, so there is none to revoke.",
+            ],
+        ),
+        (
+            Undone(
+                DeviceCounts(1, ends=Counter({End.REMOVED: 1})),
+                TokenCounts(obstacle="Give it the role."),
+                kept={"MADE1": Kept(2, "MADE1", "it is paired")},
+            ),
+            True,
+            [
+                "1 device of box was removed; 0 were gone already.",
+                "0 tokens of box were revoked; 0 were gone already.",
+                "Tokens stay in the inventory. Give it the role.",
+                "1 is left alone:",
+                "  row 2 (MADE1): it is paired",
+            ],
+        ),
+    ],
+    ids=["one of each", "looked at again", "done again", "nothing", "not the tokens"],
+)
+def test_what_was_undone_is_told(undone: Undone, is_done: bool, said: list[str]) -> None:
+    lines = [*describe("box", undone, "oathbulk undo box", is_done=is_done, is_partial=False)]
+    assert [line for line, like in zip(lines, said, strict=True) if not fnmatch(line, like)] == []
+
+
+def test_serial_numbers_of_the_list_that_are_nothing_to_the_batch_are_named() -> None:
+    kept = {f"A{number}": Kept(None, f"A{number}", "no row of this batch has it") for number in range(21)}
+    lines = [*describe("box", Undone(kept=kept), "oathbulk undo box", is_done=False, is_partial=True)]
+    assert lines[1:3] == ["21 are left alone:", "  A0: no row of this batch has it"]
+    assert lines[-1] == "  and 1 more: --json names them"

@@ -1,0 +1,172 @@
+"""The packages: the locks fit pyproject.toml, so that `make lock` was run after its last change; no licence comes in
+that nobody has looked at; the public workflow tries the very Pythons that they are for. Asks no index."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+CHECKOUT = Path(__file__).parents[2]
+LOCKS = CHECKOUT / ".ci" / "locks"
+PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+BUILD: list[str] = PROJECT["build-system"]["requires"]
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+# The extras that are in a lock of what oathbulk runs on.
+NEEDS: dict[str, list[str]] = {"run": ["desk"], "demo": ["embedded", "rehearsal"], "dev": ["dev"]}
+# `name==version`, a marker perhaps, then its hashes; behind it, who wants it.
+LOCKED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M)
+VERSIONS = ("3.11.2", "3.11.9", "3.12.4", "3.13.5", "3.14.0")
+
+
+def read_lock(name: str) -> dict[str, str]:
+    """Version by package."""
+    found = LOCKED.findall((LOCKS / f"{name}.txt").read_text(encoding="utf-8"))
+    return {package: version for package, version, *_ in found}
+
+
+def expand(requirements: list[str]) -> list[Requirement]:
+    """The requirements, and in place of our own extras what these ask for."""
+    found = [*map(Requirement, requirements)]
+    ours = [each for each in found if each.name == PROJECT["project"]["name"]]
+    extras = [asked for each in ours for extra in each.extras for asked in EXTRAS[extra]]
+    return [each for each in found if each not in ours] + (expand(extras) if extras else [])
+
+
+def asked_for(name: str) -> list[Requirement]:
+    if name == "build":
+        return expand(BUILD)
+    return expand([*PROJECT["project"]["dependencies"], *(each for extra in NEEDS[name] for each in EXTRAS[extra])])
+
+
+def further(requirement: Requirement) -> list[Requirement]:
+    """What the installed package asks for in turn, on some Python from 3.11 on; nothing if it is for another Python or
+    platform."""
+    with suppress(PackageNotFoundError):
+        deeper = [Requirement(each) for each in requires(requirement.name) or []]
+        return [each for each in deeper if each.marker is None or applies(each.marker, requirement.extras)]
+    return []
+
+
+def applies(marker: Marker, extras: set[str]) -> bool:
+    return any(
+        marker.evaluate({"extra": extra, "python_full_version": version, "python_version": version.rpartition(".")[0]})
+        for extra in extras | {""}
+        for version in VERSIONS
+    )
+
+
+@pytest.mark.parametrize("name", [*NEEDS, "build"])
+def test_a_lock_has_a_version_that_is_permitted_of_all_that_is_asked_for_in_turn(name: str) -> None:
+    lock = read_lock(name)
+    waiting, seen = asked_for(name), set()
+    while waiting:
+        requirement = waiting.pop()
+        package = canonicalize_name(requirement.name)
+        assert package in lock, f"{requirement} is not in .ci/locks/{name}.txt: make lock"
+        version = lock[package]
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement}, locked {version}: make lock"
+        if str(requirement) not in seen:
+            seen.add(str(requirement))
+            waiting += further(requirement)
+
+
+@pytest.mark.parametrize("name", [*NEEDS, "build"])
+def test_a_lock_has_nothing_that_pyproject_toml_asks_for_no_more(name: str) -> None:
+    wanted = {canonicalize_name(requirement.name) for requirement in asked_for(name)}
+    text = (LOCKS / f"{name}.txt").read_text(encoding="utf-8")
+    directly = {part.split("==")[0] for part in re.split(r"\n(?=\w)", text) if "oathbulk (pyproject.toml" in part}
+    assert directly == wanted
+
+
+@pytest.mark.parametrize("name", ["run", "demo", "build"])
+def test_what_is_locked_is_what_the_tests_run_with(name: str) -> None:
+    assert read_lock(name).items() <= read_lock("dev").items()
+
+
+@pytest.mark.parametrize("path", sorted(LOCKS.iterdir()), ids=lambda path: path.name)
+def test_every_line_of_a_lock_is_a_package_with_its_hashes_and_none_says_where_from(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert [line for line in LOCKED.sub("", text).splitlines() if not line.lstrip().startswith("#")] == []
+    assert not re.search("://|--index", text)
+
+
+def test_the_group_that_locks_take_the_builder_from_is_the_builder() -> None:
+    assert PROJECT["dependency-groups"]["build"] == BUILD
+
+
+# As packages write them. The LGPL and the MPL ask who changes such a package to publish the change; we change none.
+ALLOWED = {
+    "Apache Software License",
+    "Apache-2.0",
+    "BSD License",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "GNU Lesser General Public License v2 or later (LGPLv2+)",
+    "ISC License (ISCL)",
+    "LGPL-3.0-only",
+    "MIT",
+    "MIT License",
+    "MIT-0",
+    "MPL-2.0",
+    "Mozilla Public License 2.0 (MPL 2.0)",
+    "PSF-2.0",
+    "Python Software Foundation License",
+}
+
+
+def is_allowed(licence: str) -> bool:
+    """One of those between which we may choose, or all of those that hold together, must be allowed."""
+    return any({*re.split(r"; | AND ", choice)} <= ALLOWED for choice in licence.split(" OR "))
+
+
+def test_every_package_has_a_licence_that_is_allowed() -> None:
+    command = [sys.executable, "-m", "piplicenses", "--python", sys.executable, "--format", "json", "--packages"]
+    done = subprocess.run([*command, *read_lock("dev")], check=True, capture_output=True, text=True)
+    licences = {package["Name"]: package["License"] for package in json.loads(done.stdout)}
+    assert len(licences) > 50
+    assert {name: licence for name, licence in licences.items() if not is_allowed(licence)} == {}
+
+
+def test_an_unknown_licence_is_noticed_alone_and_beside_others() -> None:
+    assert [is_allowed(each) for each in ("UNKNOWN", "MIT AND GPL-3.0-only", "GPL-3.0-only OR MIT")] == [0, 0, 1]
+
+
+# YAML 1.1 reads `on` as true.
+WORKFLOW: dict[Any, Any] = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+JOB = WORKFLOW["jobs"]["run"]
+
+
+def test_every_python_of_the_classifiers_is_tried_and_no_other_and_the_lock_is_used_on_each() -> None:
+    pythons = JOB["strategy"]["matrix"]["python"]
+    assert re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["project"]["classifiers"])) == pythons
+    assert PROJECT["project"]["requires-python"] == f">={pythons[0]}"
+    installer = (CHECKOUT / ".ci" / "install").read_text(encoding="utf-8")
+    assert f"sys.version_info >= (3, {int(pythons[-1][2:]) + 1})" in installer
+    assert f"3.11 to {pythons[-1]}" in installer
+
+
+def test_the_workflow_may_read_the_repository_and_nothing_else() -> None:
+    assert (WORKFLOW["permissions"], JOB.get("permissions")) == ({"contents": "read"}, None)
+    assert "pull_request_target" not in WORKFLOW[True]
+    assert JOB["steps"][0]["with"] == {"persist-credentials": False}
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in JOB["steps"] if "uses" in step)
+
+
+def test_the_workflow_installs_the_programs_that_ci_run_would_install_and_runs_it() -> None:
+    installing, running = (step["run"] for step in JOB["steps"] if "run" in step)
+    (needed,) = re.findall(r"apt-get install (--yes .+)", (CHECKOUT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert installing.endswith(needed)
+    assert running == ".ci/run"
