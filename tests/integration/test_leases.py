@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -279,34 +280,28 @@ def test_an_otp_is_sent_and_a_device_is_made_until_the_otps_expire(database: Mov
 # In the middle of an attempt.
 
 
-def test_the_second_otp_is_written_down_before_it_goes_out(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
-    first_sent_at = look(database, claimed.record_id).otp_sent_at
-    database.ahead = 5
-
-    assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
-    assert leases.mark_sent(claimed, 2)
-
-    record = look(database, claimed.record_id)
-    assert (record.otp1_state, record.otp1_posts) == (OtpState.ANSWERED, 1)
-    assert (record.otp2_state, record.otp2_posts) == (OtpState.SENT, 1)
-    assert record.otp_sent_at - first_sent_at >= timedelta(seconds=5)
-
-
-def test_an_otp_found_unused_is_sent_again_and_counted_and_another_try_of_a_post_only_renews_its_time(
+def test_each_otp_is_written_down_and_counted_before_it_goes_out_and_another_try_only_renews_its_time(
     database: MovingDatabase, leases: Leases
 ) -> None:
+    """OTP 1 was found unused, and goes again."""
     claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
-
-    assert leases.write_progress(claimed, claimed.progress.with_device_waiting())
-    assert leases.mark_sent(claimed, 1)
-    before = look(database, claimed.record_id)
-    database.ahead = 9
+    sent = []
+    for ordinal, progress in (
+        (1, claimed.progress.with_device_waiting()),
+        (2, claimed.progress.with_otp(1, OtpProgress(OtpState.ANSWERED, 2))),
+    ):
+        database.ahead += 5
+        assert leases.write_progress(claimed, progress)
+        assert leases.mark_sent(claimed, ordinal)
+        sent.append(look(database, claimed.record_id))
+    database.ahead += 5
     assert leases.renew_mark(claimed)
+    sent.append(look(database, claimed.record_id))
 
-    record = look(database, claimed.record_id)
-    assert (record.otp1_state, record.otp1_posts) == (before.otp1_state, before.otp1_posts) == (OtpState.SENT, 2)
-    assert record.otp_sent_at - before.otp_sent_at >= timedelta(seconds=9)
+    assert [(each.otp1_state, each.otp1_posts) for each in sent] == [("sent", 2), ("answered", 2), ("answered", 2)]
+    assert [(each.otp2_state, each.otp2_posts) for each in sent] == [("unsent", 0), ("sent", 1), ("sent", 1)]
+    for before, after in pairwise(sent):
+        assert after.otp_sent_at - before.otp_sent_at >= timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
@@ -383,23 +378,6 @@ def test_what_a_look_up_finds_free_is_written_down_and_an_owner_is_kept_otherwis
     progress = replace(claimed.progress, pairing=replace(claimed.progress.pairing, state=UNSENT, was_free=was_free))
     assert leases.settle(claimed, progress, LATER, CallSummary())
     assert look(database, claimed.record_id).owner_id == owner
-
-
-@pytest.mark.parametrize("state", [SENT, MISSED])
-def test_a_worker_that_died_after_a_mark_leaves_its_record_to_a_look_up_and_not_too_early(
-    database: MovingDatabase, leases: Leases, state: PairingState
-) -> None:
-    claimed = claim_new(database, leases, **FREE)
-    database.ahead += 61.0
-    assert rescue(database, over_after=3625.0) == 1
-    record = look(database, claimed.record_id)
-    assert (record.status, record.pairing, record.pairings) == (Status.PENDING, SENT, 1)
-    assert record.scheduled_at > database.read_clock(), "it is looked up while the request may still run"
-    with database.writing() as connection:
-        connection.execute(update(Record).values(pairing=state))
-    database.ahead += 3600.0
-    again = claim_again(database, leases, claimed)
-    assert (again.is_pairing_marked, again.progress.needs_read) == (False, True)
 
 
 def test_a_batch_ran_at_a_time_since_which_it_was_neither_loaded_nor_resumed(
