@@ -437,26 +437,27 @@ PAIRING = {"device_id": "", "pairings": 1}
         ({"otp1_posts": 1, "verdict": Reason.REJECTED}, True),
         (PAIRING | {"pairing": PairingState.SENT}, True),
         (PAIRING | {"pairing": PairingState.MISSED}, True),
+        # A device that was found is to be read, and nothing was ever marked for it.
+        ({"pairing": PairingState.SENT, "otp_sent_at": None}, True),
         ({"not_found": 1}, False),
     ],
-    ids=["unknown fate", "verdict", "pairing sent", "pairing missed", "nothing sent"],
+    ids=["unknown fate", "verdict", "pairing sent", "pairing missed", "nothing marked", "nothing sent"],
 )
 def test_what_needs_a_read_waits_until_the_lost_call_is_over_and_what_needs_none_is_due_at_once(
     database: MovingDatabase, leases: Leases, past: dict[str, Any], waits: bool
 ) -> None:
     over_after = Tuning(call_deadline=20, read_delay=120).over_after
     assert over_after == 145
-    made = make_batch(database, otp_sent_at=database.read_clock(), **past)
+    started = database.read_clock()
+    made = make_batch(database, **{"otp_sent_at": started} | past)
     enqueue(database, made)
     assert leases.claim(made.id, ENVIRONMENT_ID).is_otp1_marked is (past == {})
     database.ahead = 61
     rescue(database, over_after=over_after)
 
     record = look(database, made.id)
-    wait = record.scheduled_at - record.otp_sent_at
-    assert (wait >= timedelta(seconds=145)) is waits
-    # A claim that marks nothing begins its lease a moment later, and something may have been sent as late as that.
-    assert past or wait == timedelta(seconds=145)
+    assert (record.scheduled_at - started >= timedelta(seconds=145)) is waits
+    assert past or record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
     assert (enqueue(database, made) == []) is waits
 
 
