@@ -166,24 +166,10 @@ def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(
         fleet.batches.replay(made.name)
 
 
-@pytest.mark.parametrize(("canary", "last_row"), [(1, 2), (2, 4), (4, 6), (5, None), (6, None), (1000, None)])
-def test_a_canary_counts_records_and_one_of_all_of_them_is_none(
-    database: MovingDatabase, keyring: Keyring, tmp_path: Path, canary: int, last_row: int | None
-) -> None:
-    """Six rows, the second of them refused."""
-    file = tmp_path / "shipment.csv"
-    make_shipment(6).write_pairs(file)
-    lines = file.read_text().splitlines()
-    lines[2] = f"{lines[2].partition(',')[0]},no OTP,123456,,"
-    file.write_text("\n".join(lines))
-    loaded = Loader(database, keyring, make_environment(), TESTER).load(open_shipment(file), "shipment", canary)
-    assert look_at_batch(database, loaded.batch_id).canary_row == last_row
-
-
 # An outage.
 
 
-def test_so_many_attempts_in_a_row_without_an_answer_pause_the_batch_until_a_probe(
+def test_so_many_attempts_in_a_row_without_an_answer_pause_the_batch_until_a_probe_or_a_person(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
     made = make_batch(database, 10)
@@ -197,6 +183,8 @@ def test_so_many_attempts_in_a_row_without_an_answer_pause_the_batch_until_a_pro
     assert (batch.detail, batch.outages) == (PAUSE_CURES[PauseReason.OUTAGE], 1)
     assert fleet.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=7)
     assert fleet.tick() == []
+    fleet.batches.resume(made.name)
+    assert fleet.tick() == made.ids[THRESHOLDS.unanswered :]
 
 
 ANSWERED, OUT, SAYS_NOTHING = [None, None], [PauseReason.OUTAGE], [None, PauseReason.OUTAGE]
@@ -399,15 +387,6 @@ def test_a_persons_pause_during_an_outage_stays_until_they_resume(
     assert look_at_batch(database, made.batch_id).outages == 0
 
 
-def test_a_person_need_not_wait_for_the_probe(fleet: ScriptedFleet, database: MovingDatabase) -> None:
-    made = make_batch(database, 30)
-    fleet.begin_outage(made)
-
-    fleet.batches.resume(made.name)
-
-    assert len(fleet.tick()) == 30 - THRESHOLDS.unanswered
-
-
 def test_a_cancel_during_an_outage_stays(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 10)
     fleet.begin_outage(made)
@@ -594,8 +573,13 @@ def test_a_batch_is_judged_by_its_own_attempts_however_many_others_there_are_bet
 # The first records in an environment of which nothing is known.
 
 
-def test_in_an_unknown_environment_three_records_go_first_and_one_that_is_active_lets_the_others_go(
-    fleet: ScriptedFleet, database: MovingDatabase
+@pytest.mark.parametrize(
+    ("ends", "state"),
+    [([Active()], RUNNING), ([DeadLetter(Reason.LOCKED)] * 2, TRIAL)],
+    ids=["one is active", "none is"],
+)
+def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_one_is_active_or_a_person_has_looked(
+    fleet: ScriptedFleet, database: MovingDatabase, ends: list[Decision], state: tuple[BatchState, PauseReason | None]
 ) -> None:
     made = make_batch(database, 8)
     fleet.set_trial(made, 3)
@@ -604,36 +588,48 @@ def test_in_an_unknown_environment_three_records_go_first_and_one_that_is_active
     fleet.end(first[0], DeadLetter(Reason.LOCKED))
     assert fleet.tick() == []
 
-    fleet.end(first[1], Active())
+    for record_id, decision in zip(first[1:], ends, strict=False):
+        fleet.end(record_id, decision)
+    rest = fleet.tick()
+    assert fleet.state(made) == state
+    if state == TRIAL:
+        assert rest == []
+        fleet.batches.resume(made.name)
+        rest = fleet.tick()
+    assert rest == made.ids[3:]
 
-    assert fleet.tick() == made.ids[3:]
-    assert fleet.state(made) == RUNNING
 
-
-def test_where_none_of_the_first_records_is_active_the_batch_pauses_until_a_person_has_looked(
-    fleet: ScriptedFleet, database: MovingDatabase
+@pytest.mark.parametrize(
+    ("canary", "first_records", "is_known", "last_rows"),
+    [
+        (1, 3, False, (2, 5)),
+        (2, 3, True, (4, None)),
+        # One of all records is none.
+        (4, 5, False, (6, None)),
+        (5, 3, False, (None, 5)),
+        (6, 3, False, (None, 5)),
+        (1000, 1, False, (None, 2)),
+    ],
+)
+def test_a_load_counts_the_records_of_its_canary_and_those_that_go_first_where_no_token_ever_became_active(
+    database: MovingDatabase,
+    keyring: Keyring,
+    tmp_path: Path,
+    canary: int,
+    first_records: int,
+    is_known: bool,
+    last_rows: tuple[int | None, int | None],
 ) -> None:
-    made = make_batch(database, 8)
-    fleet.set_trial(made, 3)
-    fleet.end_all(fleet.tick(), DeadLetter(Reason.LOCKED))
-
-    assert fleet.tick() == []
-    assert fleet.state(made) == TRIAL
-    fleet.batches.resume(made.name)
-    assert fleet.tick() == made.ids[3:]
-
-
-@pytest.mark.parametrize(("records", "is_known", "row"), [(5, False, 4), (3, False, None), (5, True, None)])
-def test_a_load_knows_whether_any_token_ever_became_active_in_its_environment(
-    database: MovingDatabase, keyring: Keyring, tmp_path: Path, records: int, is_known: bool, row: int | None
-) -> None:
+    """Six rows, the second of them refused."""
     if is_known:
         make_batch(database, [{"status": Status.ACTIVE}], name="earlier")
     make_batch(database, [{"status": Status.ACTIVE}], name="elsewhere", environment_id="another tenant")
     file = tmp_path / "shipment.csv"
-    make_shipment(records).write_pairs(file)
+    make_shipment(6).write_pairs(file)
+    lines = file.read_text().splitlines()
+    lines[2] = f"{lines[2].partition(',')[0]},no OTP,123456,,"
+    file.write_text("\n".join(lines))
 
-    loader = Loader(database, keyring, make_environment(), TESTER, first_records=3)
-    loaded = loader.load(open_shipment(file), "shipment")
-
-    assert look_at_batch(database, loaded.batch_id).trial_row == row
+    loader = Loader(database, keyring, make_environment(), TESTER, first_records=first_records)
+    batch = look_at_batch(database, loader.load(open_shipment(file), "shipment", canary).batch_id)
+    assert (batch.canary_row, batch.trial_row) == last_rows
