@@ -55,6 +55,8 @@ from worker.leases.worker import Leases
 from worker.rules.progress import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
+# For what is no SQL of its own on either database.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
 
 
@@ -312,6 +314,7 @@ def mark_again(tokens: Tokens, made: Made, job: int) -> None:
     tokens.jobs.mark_sent_again(job, lambda connection: tokens.require_running(connection, made.batch_id))
 
 
+@ON_ONE
 def test_a_worker_that_stood_still_for_longer_than_its_turn_has_lost_it(
     database: MovingDatabase, waiting: Made
 ) -> None:
@@ -328,6 +331,7 @@ def test_a_worker_that_stood_still_for_longer_than_its_turn_has_lost_it(
     other.check(waiting.batch_id)
 
 
+@ON_ONE
 def test_a_turn_ends_and_no_job_goes_out_again_once_the_batch_is_paused(
     database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
@@ -340,6 +344,7 @@ def test_a_turn_ends_and_no_job_goes_out_again_once_the_batch_is_paused(
         mark_again(tokens, waiting, job)
 
 
+@ON_ONE
 def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
     database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
@@ -356,6 +361,7 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
     assert look(database, waiting.id).import_job_id == job
 
 
+@ON_ONE
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_a_reading_tells_nothing_of_what_was_lost_or_let_go_again_since_it_began(
     database: MovingDatabase, waiting: Made, tokens: Tokens, job: int, is_lost: bool

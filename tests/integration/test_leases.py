@@ -50,6 +50,8 @@ ENDS = [
     (Pause(PauseReason.PROTOCOL, delay=30.0), Outcome.HANDED_BACK, "protocol", 0),
 ]
 DECISIONS = [decision for decision, *_ in ENDS]
+# For what is no SQL of its own on either database.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # A record whose device is still to be made.
 FREE = {"device_id": "", "owner_id": NOBODY}
 
@@ -549,6 +551,7 @@ def test_a_settle_after_the_rescue_changes_nothing_whoever_has_the_record_by_the
 # Replay of what was not paired.
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     "reason", [Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED]
 )
@@ -564,6 +567,7 @@ def test_a_replay_looks_for_a_token_again_that_the_inventory_stood_in_the_way_of
     assert look_at_batch(database, made.batch_id).inventory_read_at is None
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("reason", "is_token_made"),
     [
@@ -587,6 +591,7 @@ def test_a_replay_of_another_reason_or_of_our_own_token_reads_no_inventory_again
     assert is_token_made or look_at_batch(database, made.batch_id).inventory_read_at is not None
 
 
+@ON_ONE
 def test_a_replay_of_one_reason_leaves_what_the_inventory_said_of_the_others(
     database: MovingDatabase, batches: Batches
 ) -> None:
@@ -639,6 +644,7 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
+@ON_ONE
 @pytest.mark.parametrize(("posts", "says"), [(0, "ACTIVE as soon as it is made"), (1, "waits for an OTP")])
 def test_the_last_device_that_was_made_shows_whether_one_waits_for_an_otp(
     database: MovingDatabase, posts: int, says: str

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.metadata import version
 
+import pytest
 from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
@@ -26,6 +27,8 @@ from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
 from worker.rules.progress import Active
 
+# For what is no SQL of its own on either database.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 BROKEN = Sickness("network", "PingOne cannot be reached.")
 
 
@@ -41,6 +44,7 @@ def begin(database: MovingDatabase, *names: str) -> list[Processes]:
     return processes
 
 
+@ON_ONE
 def test_a_process_lives_as_long_as_it_shows_it_and_says_its_version(database: MovingDatabase) -> None:
     (process,) = begin(database, "host:1")
     for ahead, is_alive in ((0, True), (GONE_AFTER + 1, False)):
@@ -51,6 +55,7 @@ def test_a_process_lives_as_long_as_it_shows_it_and_says_its_version(database: M
     assert known(database)["host:1"].version == version("oathbulk")
 
 
+@ON_ONE
 def test_one_that_ends_is_forgotten_and_so_is_one_that_was_killed_long_ago(database: MovingDatabase) -> None:
     ended, _ = begin(database, "host:1", "host:2")
     ended.leave()
@@ -78,6 +83,7 @@ def test_a_tick_is_noted_every_few_seconds(database: MovingDatabase) -> None:
     assert abs(known(database)["host:1"].seconds_since_tick) < 60
 
 
+@ON_ONE
 def test_one_that_fails_alone_is_named_for_a_while_and_the_last_one_that_is_well_cannot_fall_sick(
     database: MovingDatabase,
 ) -> None:
@@ -96,6 +102,7 @@ def test_one_that_fails_alone_is_named_for_a_while_and_the_last_one_that_is_well
     assert "host:1" not in known(database)
 
 
+@ON_ONE
 def test_one_that_is_gone_is_no_help(database: MovingDatabase) -> None:
     begin(database, "host:1")
     database.ahead += GONE_AFTER + 1
@@ -115,6 +122,7 @@ def read_status(database: MovingDatabase, name: str) -> BatchStatus:
     return status
 
 
+@ON_ONE
 def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why_until_an_attempt_ends(
     database: MovingDatabase, scripted_fleet: ScriptedFleet
 ) -> None:
@@ -133,6 +141,7 @@ def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why_until_an
         assert read_status(database, made.name).stall is None
 
 
+@ON_ONE
 def test_what_is_stopped_or_not_due_yet_does_not_stand_still(database: MovingDatabase) -> None:
     for state in (BatchState.PAUSED, BatchState.CANCELLED):
         make_batch(database, 2, name=state, state=state)
@@ -142,6 +151,7 @@ def test_what_is_stopped_or_not_due_yet_does_not_stand_still(database: MovingDat
     assert [(status.still_for, status.stall) for status in read_statuses(database)] == [(None, None)] * 3
 
 
+@ON_ONE
 def test_a_process_that_takes_no_work_is_told_with_every_batch(database: MovingDatabase) -> None:
     make_batch(database, 1)
     sick, _ = begin(database, "host:1", "host:2")

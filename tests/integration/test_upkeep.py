@@ -1,6 +1,6 @@
 """What a batch does by itself: it pauses for its canary, for an outage, for failures that are no accident, and goes on
-when PingOne is back. On both databases: what the breaker reads of a batch is SQL of its own on each. Which failures are
-enough is a rule: unit/rules/test_breaker.py."""
+when PingOne is back. What is read of a batch's attempts, on both databases. Which failures are enough is a rule:
+unit/rules/test_breaker.py."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from worker.rules.breaker import PROBES, Thresholds
 from worker.rules.progress import Active, DeadLetter, Decision, Pause, Retry
 from worker.simulator.shipment import make_shipment
 
+# For what is no SQL of its own on either database.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
 STALE = DeadLetter(Reason.STALE_OTP, is_counted=False)
 REFUSED_TOKEN = Retry(LATER, is_counted=False, why="unauthorized")
@@ -74,6 +76,7 @@ def test_exactly_the_canarys_records_go_and_the_rest_after_a_resume(
     assert fleet.state(made) == RUNNING
 
 
+@ON_ONE
 def test_a_canary_waits_for_what_a_worker_left_lying_and_for_its_retries(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -95,6 +98,7 @@ def test_a_canary_waits_for_what_a_worker_left_lying_and_for_its_retries(
     assert fleet.state(made) == CANARY
 
 
+@ON_ONE
 def test_neither_half_done_records_nor_expiring_ones_overtake_the_canary_which_holds_back_its_own_batch_only(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -110,6 +114,7 @@ def test_neither_half_done_records_nor_expiring_ones_overtake_the_canary_which_h
     assert (fleet.state(made), fleet.state(other)) == (CANARY, RUNNING)
 
 
+@ON_ONE
 @pytest.mark.parametrize("reason", [PauseReason.CREDENTIALS, PauseReason.INVALID_OTPS, None])
 def test_a_resume_from_another_pause_does_not_end_the_canary(
     fleet: ScriptedFleet, database: MovingDatabase, reason: PauseReason | None
@@ -133,6 +138,7 @@ def test_a_resume_from_another_pause_does_not_end_the_canary(
     assert fleet.state(made) == CANARY
 
 
+@ON_ONE
 def test_a_person_who_pauses_after_the_canary_still_has_to_resume_it_once_and_a_cancel_stays(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -152,6 +158,7 @@ def test_a_person_who_pauses_after_the_canary_still_has_to_resume_it_once_and_a_
     assert fleet.tick() == made.ids[1:]
 
 
+@ON_ONE
 def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -169,6 +176,7 @@ def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(
 # An outage.
 
 
+@ON_ONE
 def test_so_many_attempts_in_a_row_without_an_answer_pause_the_batch_until_a_probe_or_a_person(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -295,6 +303,7 @@ def test_an_outage_is_told_from_the_first_attempt_without_an_answer_until_one_is
     assert told() is None
 
 
+@ON_ONE
 def test_an_outage_that_lasts_is_probed_less_and_less_often(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 60)
     fleet.begin_outage(made)
@@ -314,6 +323,7 @@ def test_an_outage_that_lasts_is_probed_less_and_less_often(fleet: ScriptedFleet
     assert expected == breaker.LONGEST_PROBE
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("answer", "requests", "ends"),
     [
@@ -349,6 +359,7 @@ def test_one_answered_attempt_ends_an_outage_and_a_probe_that_asked_nothing_does
         assert fleet.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=7)
 
 
+@ON_ONE
 def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -364,6 +375,7 @@ def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(
     assert look_at_batch(database, made.batch_id).outages == 1
 
 
+@ON_ONE
 @pytest.mark.parametrize("is_probing", [False, True])
 def test_a_persons_pause_during_an_outage_stays_until_they_resume(
     fleet: ScriptedFleet, database: MovingDatabase, is_probing: bool
@@ -387,6 +399,7 @@ def test_a_persons_pause_during_an_outage_stays_until_they_resume(
     assert look_at_batch(database, made.batch_id).outages == 0
 
 
+@ON_ONE
 def test_a_cancel_during_an_outage_stays(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 10)
     fleet.begin_outage(made)
@@ -405,6 +418,7 @@ def test_a_cancel_during_an_outage_stays(fleet: ScriptedFleet, database: MovingD
     assert fleet.tick() == made.ids[4:]
 
 
+@ON_ONE
 def test_an_outage_during_a_canary_ends_in_the_canary(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 12)
     fleet.set_canary(made, 6)
@@ -498,6 +512,7 @@ def test_the_work_of_somebody_else_pauses_a_batch_and_counts_anew_after_a_resume
     assert fleet.upkeep.look_for_others(made.batch_id) is None
 
 
+@ON_ONE
 def test_what_is_long_past_among_the_latest_attempts_pauses_nothing(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -556,6 +571,7 @@ def test_a_batch_is_not_paused_for_fewer_records_than_it_took_to_find_out(
         assert fleet.fail(made, THRESHOLDS.spent, DeadLetter(Reason.LOCKED))[-1] == expected
 
 
+@ON_ONE
 def test_a_batch_is_judged_by_its_own_attempts_however_many_others_there_are_between_and_whatever_the_clock_does(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -599,6 +615,7 @@ def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_on
     assert rest == made.ids[3:]
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("canary", "first_records", "is_known", "last_rows"),
     [
