@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import celery
@@ -85,13 +86,9 @@ class RecordingBroker:
         self.published += [(record_id, environment) for record_id in ids]
 
 
-@dataclass
-class StillPace:
-    rate: float = 30.0
-    hold: float = 0.0
-
-    def read_hold_left(self) -> float:
-        return self.hold
+def make_still_pace() -> SimpleNamespace:
+    """What the dispatcher asks of a pace."""
+    return SimpleNamespace(rate=30.0, read_hold_left=lambda: 0.0)
 
 
 @dataclass
@@ -100,7 +97,7 @@ class Stage:
 
     database: MovingDatabase
     broker: RecordingBroker = field(default_factory=RecordingBroker)
-    paces: dict[str, StillPace] = field(default_factory=lambda: defaultdict(StillPace))
+    paces: dict[str, SimpleNamespace] = field(default_factory=lambda: defaultdict(make_still_pace))
     environments: dict[str, Environment] = field(default_factory=dict)
 
     def configure(self, name: str, environment_id: str, license_: str = "license") -> None:
@@ -163,7 +160,7 @@ def test_the_window_is_what_the_pace_allows_in_ten_seconds_and_grows_with_what_w
     stage: Stage, rate: float, settled: int, window: int
 ) -> None:
     make_batch(stage.database, [{"status": Status.ACTIVE}] * settled + [{}] * 1000)
-    stage.paces["license"] = StillPace(rate)
+    stage.paces["license"].rate = rate
     assert stage.tick() == window
 
 
@@ -184,7 +181,7 @@ def test_a_message_has_time_for_two_full_windows_before_it_counts_as_lost(
     stage: Stage, rate: float, lease: int
 ) -> None:
     made = make_batch(stage.database, 2)
-    stage.paces["license"] = StillPace(rate)
+    stage.paces["license"].rate = rate
     stage.tick(window=100, queue_lease=60)
 
     stage.database.ahead = lease / 2
@@ -203,14 +200,14 @@ def test_a_hold_stops_neither_another_license_nor_the_rescue(stage: Stage, lease
     stage.tick()
     leases.claim(held.ids[0], ENVIRONMENT_ID)
     free = make_batch(stage.database, 1, name="second", environment="second", environment_id=SECOND_ID)
-    stage.paces["license"].hold = 100.0
+    stage.paces["license"].read_hold_left = lambda: 100.0
     stage.database.ahead = 61
     stage.broker.published.clear()
 
     assert stage.tick() == 1
     assert stage.broker.ids == free.ids
     assert statuses(stage.database, held) == [Status.PENDING] * 2
-    stage.paces["license"].hold = 0.0
+    stage.paces["license"].read_hold_left = lambda: 0.0
     assert stage.tick() > 0
 
 
@@ -486,10 +483,10 @@ def unmoved_fleet(scripted_fleet: ScriptedFleet) -> ScriptedFleet:
 
 
 @pytest.mark.parametrize("step", [-HOUR, -90.0, 90.0, HOUR])
-def test_after_a_step_a_living_worker_keeps_its_lease_and_nothing_is_read_too_soon(
+def test_after_a_step_leases_stay_where_they_are_and_nothing_is_read_too_soon(
     unmoved_fleet: ScriptedFleet, leases: Leases, step: float
 ) -> None:
-    database, made = unmoved_fleet.database, make_batch(unmoved_fleet.database, 3)
+    database, made = unmoved_fleet.database, make_batch(unmoved_fleet.database, 4)
     unmoved_fleet.tick()
     unmoved_fleet.end(made.ids[2], Retry(30.0, is_counted=True, why="outcome_unknown"))
     living, _ = [unmoved_fleet.claim(record_id) for record_id in made.ids[:2]]
@@ -498,9 +495,9 @@ def test_after_a_step_a_living_worker_keeps_its_lease_and_nothing_is_read_too_so
     database.ahead += step
     assert unmoved_fleet.tick() == []
 
-    living_record, _, lost = [look(database, record_id) for record_id in made.ids]
+    living_record, _, lost, queued = [look(database, record_id) for record_id in made.ids]
     assert timedelta(seconds=30) < lost.scheduled_at - database.read_clock() < timedelta(seconds=56)
-    assert living_record.status == Status.ACTIVATING
+    assert (living_record.status, queued.status) == (Status.ACTIVATING, Status.QUEUED)
     # By it a device that somebody else made is known; only what would lie in the future is forgotten.
     assert living_record.otp_sent_at <= sent_at
     assert (living_record.otp_sent_at == sent_at) is (step > 0)
@@ -508,7 +505,7 @@ def test_after_a_step_a_living_worker_keeps_its_lease_and_nothing_is_read_too_so
     # 60 s of lease are more than the 55 s until it may be read.
     unmoved_fleet._dispatcher._clock_watch = ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0)
     unmoved_fleet.pass_time(61)
-    assert unmoved_fleet.tick() == made.ids[1:]
+    assert set(made.ids[1:3]) <= set(unmoved_fleet.tick())
     assert unmoved_fleet.claim(made.ids[1]).progress.is_open
 
 
