@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from support.processes.waiting import wait_until
 from support.servers.emptied_databases import KEEPER
@@ -248,8 +248,6 @@ def test_workers_and_commands_open_no_more_connections_than_the_setting_says_and
     installation = Installation(variables | {"OATHBULK_HOME": str(tmp_path)})
     for each in (installation.database, Parts(installation.settings).database):
         with closing(each) as database:
-            made = list[object]()
-            event.listen(database.engine, "connect", lambda *_, made=made: made.append(1))
             with ExitStack() as held:
                 for _ in range(3):
                     held.enter_context(database.reading())
@@ -259,8 +257,8 @@ def test_workers_and_commands_open_no_more_connections_than_the_setting_says_and
                 asking.join(0.5)
                 assert asking.is_alive()
             asking.join()
-            assert takes_writes(database)
-            assert count_connections(postgres_url) == len(made) == 3
+            # All three are back by now, and stay open for whoever comes next.
+            assert count_connections(postgres_url) == 3
 
 
 def count_connections(url: str) -> int:
