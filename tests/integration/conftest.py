@@ -24,8 +24,6 @@ from models.encrypted import Keyring, generate_key
 from worker.database.engine import Database
 from worker.leases.worker import Leases
 
-SERVERS = ("postgresql", "sqlite")
-
 
 @pytest.fixture(scope="session")
 def migrate_and_watch(migrate: Callable[[str], None]) -> Callable[[str], None]:
@@ -57,7 +55,7 @@ def watched_file(tmp_path_factory: pytest.TempPathFactory, migrate_and_watch: Ca
     return path
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=["postgresql", "sqlite"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A migrated database of each kind, without rows."""
     # What it comes of is asked for only now, so that a test on SQLite starts no server.

@@ -1,4 +1,5 @@
-"""Many threads and processes at the same records, on both databases."""
+"""Many threads and processes at the same records, and a worker that stood still while its turn passed to another. On
+both databases."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import support.fleets.rival_worker
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select, text, update
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -26,41 +28,43 @@ from support.data.batches import (
     count,
     enqueue,
     look,
+    look_at_batch,
     make_batch,
-    make_environment,
     rescue,
     statuses,
 )
 from support.data.moving_clock import MovingDatabase
-from support.fleets.dispatchers import make_dispatcher
-from support.fleets.rival_worker import contend
+from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import seen_moves
 from support.processes.waiting import wait_until
 
 from models.attempt import AttemptLine, Outcome
 from models.encrypted import Keyring, generate_key
+from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import Reason
 from models.record import Record
 from models.record_states import FINAL, Status
 from worker.batches.commands import Batches, NotPossible
-from worker.clocks import ClockWatch, boot_time
-from worker.config.settings import Settings, Tuning
-from worker.dispatch import Dispatcher
+from worker.batches.long_list import LEASE, Turns
+from worker.batches.preparation import Superseded
+from worker.batches.tokens import Tokens
+from worker.config.settings import Tuning
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.progress import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
-THREADS = 32
+# For what is no SQL of its own on either database.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
 
 
-def at_once(*work: Callable[[], object]) -> list[object]:
+def at_once(*work: Callable[[], Any]) -> list[Any]:
     """Runs each in a thread of its own, all from the same moment on."""
     ready = threading.Barrier(len(work))
 
-    def begin(mine: Callable[[], object]) -> object:
+    def begin(mine: Callable[[], Any]) -> Any:
         ready.wait(timeout=30)
         return mine()
 
@@ -69,50 +73,23 @@ def at_once(*work: Callable[[], object]) -> list[object]:
 
 
 @contextmanager
-def counting(database: MovingDatabase) -> Iterator[list[Counter[str]]]:
-    """Counts the records by status, over and over, while the block runs."""
-    statement = select(Record.status, func.count().label("records")).group_by(Record.status)
-    counts: list[Counter[str]] = []
-    is_over = threading.Event()
+def counting(database: MovingDatabase) -> Iterator[set[int]]:
+    """Counts the records of all statuses together, over and over, while the block runs."""
+    statement = select(Record.status, func.count()).group_by(Record.status)
+    sums, is_over = set[int](), threading.Event()
 
     def watch() -> None:
         while not is_over.wait(0.01):
             with database.reading() as connection:
-                counts.append(Counter({row.status: row.records for row in connection.execute(statement)}))
+                sums.add(sum(records for _, records in connection.execute(statement)))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield counts
+        yield sums
     finally:
         is_over.set()
         watcher.join()
-
-
-def test_each_record_is_claimed_once_however_many_threads_ask(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, 8)
-    enqueue(database, made)
-
-    claims = at_once(*[lambda n=n: [leases.claim(made.ids[n % 8], ENVIRONMENT_ID)] for n in range(THREADS)])
-
-    claimed = [claim.record_id for (claim,) in claims if claim is not None]
-    assert sorted(claimed) == made.ids
-    assert [look(database, record_id).attempts for record_id in made.ids] == [1] * 8
-    assert [look(database, record_id).otp1_posts for record_id in made.ids] == [1] * 8
-
-
-def test_threads_that_get_every_message_settle_every_record_once(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, 12)
-    enqueue(database, made)
-
-    with counting(database) as counts:
-        done = contend(leases, made.ids, THREADS, seed=1)
-
-    assert done == {"claimed": made.ids, "settled": made.ids}
-    assert statuses(database, made) == [Status.ACTIVE] * 12
-    assert count(database, AttemptLine) == 12
-    assert counts
-    assert {sum(now.values()) for now in counts} == {12}
 
 
 def test_two_processes_with_the_same_messages_settle_every_record_once(
@@ -122,33 +99,22 @@ def test_two_processes_with_the_same_messages_settle_every_record_once(
     enqueue(database, made)
     paths = os.pathsep.join(str(Path(support.fleets.rival_worker.__file__).parents[level]) for level in (2, 3))
 
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "support.fleets.rival_worker"],
-            env=os.environ | {"PYTHONPATH": paths},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for seed, process in enumerate(processes):
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({"url": database_url, "ids": made.ids, "threads": 4, "seed": 100 * seed}))
-        process.stdin.close()
-    with counting(database) as counts:
-        for process in processes:
-            assert process.wait(timeout=60) == 0
-    done = []
-    for process in processes:
-        assert process.stdout is not None
-        with process.stdout:
-            done.append(json.load(process.stdout))
+    def work(seed: int) -> dict[str, list[int]]:
+        asked = json.dumps({"url": database_url, "ids": made.ids, "threads": 8, "seed": seed})
+        argv, env = [sys.executable, "-m", "support.fleets.rival_worker"], os.environ | {"PYTHONPATH": paths}
+        ended = subprocess.run(argv, env=env, input=asked, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+        done: dict[str, list[int]] = json.loads(ended.stdout)
+        return done
 
-    assert sorted(done[0]["claimed"] + done[1]["claimed"]) == made.ids
-    assert sorted(done[0]["settled"] + done[1]["settled"]) == made.ids
-    assert statuses(database, made) == [Status.ACTIVE] * 40
-    assert {sum(now.values()) for now in counts} == {40}
+    with counting(database) as sums:
+        first, second = at_once(lambda: work(0), lambda: work(100))
+
+    assert sorted(first["claimed"] + second["claimed"]) == made.ids
+    assert sorted(first["settled"] + second["settled"]) == made.ids
+    records = [look(database, record_id) for record_id in made.ids]
+    assert {(record.status, record.attempts, record.otp1_posts) for record in records} == {(Status.ACTIVE, 1, 1)}
+    assert count(database, AttemptLine) == 40
+    assert sums == {40}
     assert Counter(seen_moves(database)) == dict.fromkeys(pairwise(WAY), 40)
 
 
@@ -161,10 +127,8 @@ def test_a_rescue_and_a_late_settle_cannot_both_end_an_attempt(database: MovingD
 
     def settle(part: int) -> None:
         for claim in claims[part::4]:
-            assert claim is not None
-            settled[claim.record_id] = leases.settle(
-                claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1)
-            )
+            progress = claim.progress.with_otp_answered(1)
+            settled[claim.record_id] = leases.settle(claim, progress, Active(), CallSummary(1))
 
     def rescue_all() -> int:
         return sum(rescue(database) for _ in range(3))
@@ -173,81 +137,29 @@ def test_a_rescue_and_a_late_settle_cannot_both_end_an_attempt(database: MovingD
 
     assert rescued == list(settled.values()).count(False)
     for record_id in made.ids:
-        ended = Outcome.ACTIVE if settled[record_id] else Outcome.LOST
-        assert [line.outcome for line in attempts(database, record_id)] == [ended]
-        assert look(database, record_id).status == (Status.ACTIVE if settled[record_id] else Status.PENDING)
-
-
-def test_a_cancel_in_the_middle_leaves_nothing_on_its_way(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, 40)
-    enqueue(database, made)
-
-    at_once(
-        lambda: contend(leases, made.ids, 4, seed=1),
-        lambda: Batches(database, TESTER).cancel(made.name),
-        lambda: rescue(database),
-    )
-    with database.writing() as connection:
-        Queue(database).sweep_cancelled(connection)
-
-    ended = Counter(statuses(database, made))
-    assert ended.keys() <= {Status.ACTIVE, Status.CANCELLED}
-    assert count(database, AttemptLine) == ended[Status.ACTIVE]
+        ended = (Outcome.ACTIVE, Status.ACTIVE) if settled[record_id] else (Outcome.LOST, Status.PENDING)
+        (line,) = attempts(database, record_id)
+        assert (line.outcome, look(database, record_id).status) == ended
 
 
 def test_no_claim_succeeds_once_a_pause_has_returned(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database, 40)
     enqueue(database, made)
     is_paused = threading.Event()
-    too_late: list[int] = []
 
     def pause() -> None:
         Batches(database, TESTER).pause(made.name)
         is_paused.set()
 
-    def claim(part: int) -> None:
-        for record_id in made.ids[part::4]:
-            was_paused = is_paused.is_set()
-            if leases.claim(record_id, ENVIRONMENT_ID) is not None and was_paused:
-                too_late.append(record_id)
+    def claim(part: int) -> bool:
+        """Whether any claim succeeded that began after the pause."""
+        began = [(is_paused.is_set(), leases.claim(record_id, ENVIRONMENT_ID)) for record_id in made.ids[part::4]]
+        return any(claimed is not None for was_paused, claimed in began if was_paused)
 
-    at_once(*[lambda part=part: claim(part) for part in range(4)], pause)
+    *too_late, _ = at_once(*[lambda part=part: claim(part) for part in range(4)], pause)
 
-    assert too_late == []
+    assert too_late == [False] * 4
     assert set(statuses(database, made)) <= {Status.PENDING, Status.ACTIVATING}
-
-
-class Mailbox:
-    """A broker that delivers every message to whoever asks first, and may lose or double it on the way."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-
-    def count_waiting(self) -> int:
-        return len(self.ids)
-
-    def publish(self, ids: list[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
-        self.ids += ids
-
-
-class OpenPace:
-    rate = 30.0
-
-    def read_hold_left(self) -> float:
-        return 0.0
-
-
-def make_ticking(database: MovingDatabase, broker: Mailbox, window: int) -> Dispatcher:
-    return make_dispatcher(
-        database,
-        broker,
-        Settings(tuning=Tuning(window=window)),
-        environment=lambda name: make_environment(),
-        pace=lambda environment: OpenPace(),
-        queue=Queue(database, over_after=10.0),
-        # Time that a test lets pass, passes for everybody.
-        clock_watch=ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0),
-    )
 
 
 @pytest.mark.parametrize("command", ["pause", "hand_back", "cancel"])
@@ -271,10 +183,16 @@ def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: Movin
     assert set(statuses(database, made)) == {Status.CANCELLED if command == "cancel" else Status.PENDING}
 
 
+def is_somebody_waiting(database: MovingDatabase) -> bool:
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.reading() as connection:
+        return bool(connection.scalar(text(statement)))
+
+
+# On SQLite there is one writer at a time.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_rotation_of_keys_waits_for_no_record(database: MovingDatabase) -> None:
     """It holds many, so to wait for one more could block whoever waits for those."""
-    if database.is_sqlite:
-        pytest.skip("on SQLite there is one writer at a time")
     old, new = generate_key(), generate_key()
     made = make_batch(database, 2, keyring=Keyring([old]))
     first, second = made.ids
@@ -292,26 +210,18 @@ def test_a_rotation_of_keys_waits_for_no_record(database: MovingDatabase) -> Non
         assert rotation.result(timeout=30) == 2
 
 
-def is_somebody_waiting(database: MovingDatabase) -> bool:
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with database.reading() as connection:
-        return bool(connection.scalar(text(statement)))
-
-
 class Chaos:
     """Workers that die, settle late and get messages doubled or lost; a person who changes their mind all the time."""
 
-    def __init__(self, database: MovingDatabase, leases: Leases, made: Made) -> None:
-        self.database = database
+    def __init__(self, fleet: ScriptedFleet, leases: Leases, made: Made) -> None:
+        self.fleet = fleet
         self.leases = leases
         self.made = made
-        self.batches = Batches(database, TESTER)
-        self.mailbox = Mailbox()
-        self.dispatcher = make_ticking(database, self.mailbox, window=20)
+        # Every message is delivered to whoever asks first, and may be lost or doubled on the way.
+        self.mailbox: list[int] = []
 
     def work(self, chance: random.Random) -> None:
-        record_id = chance.choice(self.mailbox.ids or self.made.ids)
-        claim = self.claim(record_id)
+        claim = self.claim(chance.choice(self.mailbox or self.made.ids))
         if claim is None or chance.random() < 0.2:
             return
         again = Retry(chance.uniform(0, 5), is_counted=True, why="outcome_unknown")
@@ -327,25 +237,23 @@ class Chaos:
         return claim
 
     def order(self, chance: random.Random) -> None:
-        orders = [self.batches.pause, self.batches.resume, self.batches.cancel, self.batches.replay]
+        batches = self.fleet.batches
         # Not every command is possible in every state.
         with suppress(NotPossible):
-            chance.choice(orders)(self.made.name)
-        self.database.ahead += chance.uniform(0, 40)
+            chance.choice([batches.pause, batches.resume, batches.cancel, batches.replay])(self.made.name)
+        self.fleet.pass_time(chance.uniform(0, 40))
 
     def tick(self, _chance: random.Random) -> None:
-        self.dispatcher.tick()
+        self.mailbox += self.fleet.tick()
 
     def calm(self) -> None:
         """From here on every worker succeeds, and nobody interferes."""
-        self.batches.replay(self.made.name)
+        self.fleet.batches.replay(self.made.name)
         with suppress(NotPossible):
-            self.batches.resume(self.made.name)
+            self.fleet.batches.resume(self.made.name)
         for _ in range(5):
-            self.mailbox.ids.clear()
-            self.database.ahead += 100
-            self.dispatcher.tick()
-            for record_id in self.mailbox.ids:
+            self.fleet.pass_time(100)
+            for record_id in self.fleet.tick():
                 if claim := self.claim(record_id):
                     self.leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
 
@@ -361,16 +269,113 @@ def repeat(step: Callable[[random.Random], object], times: int, seed: int) -> Ca
 
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_at_once_every_count_adds_up_and_the_batch_finishes_by_itself(
-    database: MovingDatabase, leases: Leases, seed: int
+    database: MovingDatabase, scripted_fleet: ScriptedFleet, leases: Leases, seed: int
 ) -> None:
     """The judge watches every change of a status meanwhile."""
     made = make_batch(database, 30)
-    chaos = Chaos(database, leases, made)
+    chaos = Chaos(scripted_fleet, leases, made)
 
-    with counting(database) as counts:
+    with counting(database) as sums:
         workers = [repeat(chaos.work, 40, 10 * seed + number) for number in range(4)]
         at_once(*workers, repeat(chaos.tick, 20, seed), repeat(chaos.order, 12, seed))
     chaos.calm()
 
-    assert {sum(now.values()) for now in counts} == {30}
+    assert sums == {30}
     assert set(statuses(database, made)) <= FINAL
+
+
+# A worker whose turn to prepare a batch has passed to another: it sends nothing, and ends nothing.
+
+
+@pytest.fixture
+def waiting(database: MovingDatabase) -> Made:
+    """A batch of one record, whose token is to be imported."""
+    return make_batch(database, device_id="", is_in_inventory=False)
+
+
+@pytest.fixture
+def job(database: MovingDatabase, waiting: Made) -> int:
+    """The job that imports its token; its request is out."""
+    values = {"batch_id": waiting.batch_id, "kind": JobKind.IMPORT, "state": JobState.SENT, "size": 1}
+    with database.writing() as connection:
+        sent = insert(InventoryJob).values(values | {"sent_at": database.now()})
+        made = connection.execute(sent.returning(InventoryJob.id)).scalar_one()
+        connection.execute(update(Record).values(import_job_id=made))
+    return made
+
+
+@pytest.fixture
+def tokens(database: MovingDatabase, keyring: Keyring) -> Tokens:
+    absent: Any = None
+    return Tokens(database, keyring, absent, absent, Tuning())
+
+
+def mark_again(tokens: Tokens, made: Made, job: int) -> None:
+    tokens.jobs.mark_sent_again(job, lambda connection: tokens.require_running(connection, made.batch_id))
+
+
+@ON_ONE
+def test_a_worker_that_stood_still_for_longer_than_its_turn_has_lost_it(
+    database: MovingDatabase, waiting: Made
+) -> None:
+    slow, other = Turns(database), Turns(database)
+    assert slow.begin() is not None
+    slow.check(waiting.batch_id)
+    assert other.begin() is None
+
+    database.ahead += LEASE + 1
+    assert other.begin() is not None
+    with pytest.raises(Superseded):
+        slow.check(waiting.batch_id)
+    slow.end(waiting.batch_id, 0.0)
+    other.check(waiting.batch_id)
+
+
+@ON_ONE
+def test_a_turn_ends_and_no_job_goes_out_again_once_the_batch_is_paused(
+    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
+) -> None:
+    turns = Turns(database)
+    turns.begin()
+    Batches(database, TESTER).pause(waiting.name)
+    with pytest.raises(Superseded):
+        turns.check(waiting.batch_id)
+    with pytest.raises(Superseded):
+        mark_again(tokens, waiting, job)
+
+
+@ON_ONE
+def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
+    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
+) -> None:
+    mark_again(tokens, waiting, job)
+    tokens.note_lost(waiting.batch_id, job)
+
+    with pytest.raises(Superseded):
+        mark_again(tokens, waiting, job)
+    tokens.jobs.note_started(job, "job-of-pingone")
+    tokens.take_back(job)
+    tokens.note_refused(job, "refused")
+    with database.reading() as connection:
+        assert connection.scalar(select(InventoryJob.state)) == JobState.LOST
+    assert look(database, waiting.id).import_job_id == job
+
+
+@ON_ONE
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_reading_tells_nothing_of_what_was_lost_or_let_go_again_since_it_began(
+    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int, is_lost: bool
+) -> None:
+    before = tokens.begin_reading(waiting.batch_id)
+    if is_lost:
+        tokens.note_lost(waiting.batch_id, job)
+    else:
+        with database.writing() as connection:
+            connection.execute(update(Record).values(scheduled_at=database.now()))
+    tokens.end_reading(waiting.batch_id, before)
+    assert look(database, waiting.id).import_job_id == job
+    assert look_at_batch(database, waiting.batch_id).inventory_read_at is None
+
+    tokens.end_reading(waiting.batch_id, tokens.begin_reading(waiting.batch_id))
+    assert (look(database, waiting.id).import_job_id is None) is is_lost
+    assert look_at_batch(database, waiting.batch_id).inventory_read_at is not None

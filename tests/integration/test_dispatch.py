@@ -1,56 +1,73 @@
-"""The ticks of the dispatcher, on both databases, with a broker that notes what it gets."""
+"""The ticks of the dispatcher with a broker that notes what it gets, what the queue does with many records, and what
+both do after the database's clock was set. On both databases. And the broker itself, on a real server."""
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
+import celery
 import pytest
+import redis
 from sqlalchemy import event
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
     attempts,
+    enqueue,
     look,
     look_at_batch,
     make_batch,
     make_environment,
+    rescue,
     statuses,
 )
 from support.data.moving_clock import MovingDatabase
 from support.fleets.dispatchers import make_dispatcher
+from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet
+from support.judges.status_moves import seen_moves
 
 from models.attempt import Outcome
 from models.batch import BatchState
-from models.reason import PAUSE_CURES, PauseReason
-from models.record_states import OtpState, Status
-from worker.batches.commands import Batches
+from models.reason import PAUSE_CURES, PauseReason, Reason
+from models.record_states import OtpState, PairingState, Status
+from worker.batches.commands import Batches, HoursChange
+from worker.clocks import ClockWatch, boot_time
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings, Tuning
 from worker.database.engine import DISPATCH_LOCK
-from worker.dispatch import FIRST_WINDOW, SMALLEST_WINDOW, Dispatcher
+from worker.dispatch import FIRST_WINDOW, MESSAGES_TOGETHER, SMALLEST_WINDOW, USUAL, CeleryBroker, Dispatcher
+from worker.leases.queue import CHUNK, SOON, Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.progress import Active
+from worker.rules.hours import DailyHours
+from worker.rules.progress import Active, Retry
 
-UNKNOWN = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
+SENT = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
 SECOND_ID = "7b1f5b1e-93d2-4a53-8a44-0f4d3f0e2c02"
+THIRD_ID = "7b1f5b1e-93d2-4a53-8a44-0f4d3f0e2c03"
 
 
-@dataclass
 class RecordingBroker:
-    """Keeps what was published, in order: record id and environment's name."""
+    """Keeps what was published, in order, and what Flower would show of each."""
 
-    published: list[tuple[int, str]] = field(default_factory=list)
-    # What Flower would show of each.
-    labels: dict[int, str] = field(default_factory=dict)
-    waiting: int = 0
-    is_out_of_reach: bool = False
+    def __init__(self) -> None:
+        # Record id and environment's name.
+        self.published: list[tuple[int, str]] = []
+        self.labels: dict[int, str] = {}
+        self.waiting = 0
+        # Does something with the ids, before they fail to be published.
+        self.failing: Callable[[Sequence[int]], object] | None = None
 
     @property
     def ids(self) -> list[int]:
@@ -62,19 +79,16 @@ class RecordingBroker:
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
-        if self.is_out_of_reach:
+        if self.failing is not None:
+            self.failing(ids)
             raise ConnectionError("the broker is out of reach")
-        self.labels |= {record_id: labels[record_id] for record_id in ids}
+        self.labels |= labels
         self.published += [(record_id, environment) for record_id in ids]
 
 
-@dataclass
-class StillPace:
-    rate: float = 30.0
-    hold: float = 0.0
-
-    def read_hold_left(self) -> float:
-        return self.hold
+def make_still_pace() -> SimpleNamespace:
+    """What the dispatcher asks of a pace."""
+    return SimpleNamespace(rate=30.0, read_hold_left=lambda: 0.0)
 
 
 @dataclass
@@ -83,14 +97,11 @@ class Stage:
 
     database: MovingDatabase
     broker: RecordingBroker = field(default_factory=RecordingBroker)
-    paces: dict[str, StillPace] = field(default_factory=dict)
+    paces: dict[str, SimpleNamespace] = field(default_factory=lambda: defaultdict(make_still_pace))
     environments: dict[str, Environment] = field(default_factory=dict)
 
     def configure(self, name: str, environment_id: str, license_: str = "license") -> None:
         self.environments[name] = make_environment(name=name, environment_id=environment_id, license=license_)
-
-    def pace(self, environment: Environment) -> StillPace:
-        return self.paces.setdefault(environment.license, StillPace())
 
     def environment(self, name: str) -> Environment:
         if name not in self.environments:
@@ -98,8 +109,8 @@ class Stage:
         return self.environments[name]
 
     def dispatcher(self, **settings: Any) -> Dispatcher:
-        chosen = Settings(tuning=Tuning(**settings))
-        return make_dispatcher(self.database, self.broker, chosen, environment=self.environment, pace=self.pace)
+        chosen, pace = Settings(tuning=Tuning(**settings)), lambda environment: self.paces[environment.license]
+        return make_dispatcher(self.database, self.broker, chosen, environment=self.environment, pace=pace)
 
     def tick(self, **settings: Any) -> int:
         return self.dispatcher(**settings).tick()
@@ -112,163 +123,92 @@ def stage(database: MovingDatabase) -> Stage:
     return stage
 
 
-def test_every_message_says_batch_row_and_serial_number(stage: Stage) -> None:
-    made = make_batch(stage.database, [{"serial_number": "A1"}, {"serial_number": "B2"}], name="july")
-    read = make_batch(stage.database, [UNKNOWN | {"serial_number": "C3"}], name="june", state=BatchState.CANCELLED)
-    assert stage.tick() == 3
-    assert [stage.broker.labels[each] for each in (*made.ids, read.id)] == [
-        "july, row 2, A1",
-        "july, row 3, B2",
-        "june, row 2, C3",
-    ]
-
-
-def claim_and_vanish(leases: Leases, record_id: int) -> None:
-    """What a worker leaves that is killed in the middle of its call."""
-    assert leases.claim(record_id, ENVIRONMENT_ID) is not None
-
-
 # What is due goes onto the queue.
 
 
-def test_a_tick_queues_what_is_due_and_publishes_its_ids(stage: Stage) -> None:
-    made = make_batch(stage.database, 3)
+def test_a_tick_queues_once_what_is_due_and_every_message_says_batch_row_and_serial_number(stage: Stage) -> None:
+    later = {"scheduled_at": stage.database.read_clock() + timedelta(seconds=300)}
+    made = make_batch(stage.database, [{"serial_number": "A1"}, {"serial_number": "B2"}, later], name="july")
+    read = make_batch(stage.database, [SENT | {"serial_number": "C3"}], name="june", state=BatchState.CANCELLED)
 
-    assert stage.tick() == 3
-
-    assert statuses(stage.database, made) == [Status.QUEUED] * 3
-    assert sorted(stage.broker.published) == [(record_id, "default") for record_id in made.ids]
-
-
-def test_nothing_is_published_twice(stage: Stage) -> None:
-    made = make_batch(stage.database, 3)
-    stage.tick()
-
-    assert stage.tick() == 0
-    assert sorted(stage.broker.ids) == made.ids
-
-
-def test_a_record_is_queued_when_it_is_due_and_no_sooner(stage: Stage) -> None:
-    make_batch(stage.database, scheduled_at=stage.database.read_clock() + timedelta(seconds=300))
-
-    assert stage.tick() == 0
+    assert [stage.tick(queue_lease=600), stage.tick(queue_lease=600)] == [3, 0]
+    assert statuses(stage.database, made) == [Status.QUEUED, Status.QUEUED, Status.PENDING]
+    assert sorted(stage.broker.published) == [(record_id, "default") for record_id in (*made.ids[:2], read.id)]
+    told = [stage.broker.labels[each] for each in (*made.ids[:2], read.id)]
+    assert told == ["july, row 2, A1", "july, row 3, B2", "june, row 2, C3"]
+    record = look(stage.database, made.ids[0])
+    assert (record.lease_id, record.attempts) == (None, 0)
     stage.database.ahead = 301
-    assert stage.tick() == 1
+    assert stage.tick(queue_lease=600) == 1
 
 
 def test_the_window_bounds_what_is_queued_or_in_work(stage: Stage, leases: Leases) -> None:
     make_batch(stage.database, 10)
     assert stage.tick(window=4) == 4
 
-    claim_and_vanish(leases, stage.broker.ids[0])
+    _, claimed = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in stage.broker.ids[:2]]
     assert stage.tick(window=4) == 0
-
-    claimed = leases.claim(stage.broker.ids[1], ENVIRONMENT_ID)
-    assert claimed is not None
     leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
     assert stage.tick(window=4) == 1
 
 
-@pytest.mark.parametrize(("rate", "window"), [(1.0, SMALLEST_WINDOW), (10.0, 100), (500.0, FIRST_WINDOW)])
-def test_the_window_is_what_the_pace_allows_in_ten_seconds(stage: Stage, rate: float, window: int) -> None:
-    make_batch(stage.database, FIRST_WINDOW + 1)
-    stage.paces["license"] = StillPace(rate)
-
+@pytest.mark.parametrize(
+    ("rate", "settled", "window"),
+    [(1.0, 0, SMALLEST_WINDOW), (10.0, 0, 100), (500.0, 0, FIRST_WINDOW), (1000.0, 600, 900), (80.0, 600, 800)],
+)
+def test_the_window_is_what_the_pace_allows_in_ten_seconds_and_grows_with_what_was_settled(
+    stage: Stage, rate: float, settled: int, window: int
+) -> None:
+    make_batch(stage.database, [{"status": Status.ACTIVE}] * settled + [{}] * 1000)
+    stage.paces["license"].rate = rate
     assert stage.tick() == window
 
 
-@pytest.mark.parametrize(("rate", "window"), [(1000.0, 900), (80.0, 800)])
-def test_the_window_grows_with_what_was_settled_as_far_as_the_pace_goes(stage: Stage, rate: float, window: int) -> None:
-    make_batch(stage.database, [{"status": Status.ACTIVE}] * 600 + [{}] * 1000)
-    stage.paces["license"] = StillPace(rate)
-
-    assert stage.tick() == window
-
-
-def test_environments_of_one_license_share_a_window(stage: Stage) -> None:
+def test_environments_of_one_license_share_a_window_and_another_license_has_its_own(stage: Stage) -> None:
     stage.configure("second", SECOND_ID)
+    stage.configure("third", THIRD_ID, license_="another license")
     first = make_batch(stage.database, 3, name="first")
-    make_batch(stage.database, 3, name="second", environment="second", environment_id=SECOND_ID)
+    for name, environment_id in (("second", SECOND_ID), ("third", THIRD_ID)):
+        make_batch(stage.database, 3, name=name, environment=name, environment_id=environment_id)
 
-    assert stage.tick(window=4) == 4
-
-    assert sorted(name for _, name in stage.broker.published) == ["default"] * 2 + ["second"] * 2
+    assert [stage.tick(window=4), stage.tick(window=4)] == [7, 0]
+    assert sorted(name for _, name in stage.broker.published) == ["default"] * 2 + ["second"] * 2 + ["third"] * 3
     assert set(stage.broker.ids[:2]) < set(first.ids)
-    assert stage.tick(window=4) == 0
-
-
-def test_a_window_filled_by_one_environment_is_full_for_its_license(stage: Stage) -> None:
-    stage.configure("second", SECOND_ID)
-    make_batch(stage.database, 4, name="first")
-    stage.tick(window=4)
-    make_batch(stage.database, 4, name="second", environment="second", environment_id=SECOND_ID)
-
-    assert stage.tick(window=4) == 0
-
-
-def test_another_license_has_a_window_of_its_own(stage: Stage) -> None:
-    stage.configure("second", SECOND_ID, license_="another license")
-    make_batch(stage.database, 3, name="first")
-    make_batch(stage.database, 3, name="second", environment="second", environment_id=SECOND_ID)
-
-    assert stage.tick(window=2) == 4
-
-
-def test_the_older_batch_goes_first_and_half_done_records_first_of_all_its_own(stage: Stage) -> None:
-    now = stage.database.read_clock()
-    older = make_batch(
-        stage.database,
-        [
-            {},
-            {"otp_expires_at": now + timedelta(seconds=90)},
-            {"otp_expires_at": now + timedelta(seconds=30)},
-            HALF_DONE,
-        ],
-        name="older",
-    )
-    newer = make_batch(stage.database, [{}, HALF_DONE], name="newer")
-
-    stage.tick()
-
-    order = [older.ids[place] for place in (3, 2, 1, 0)] + [newer.ids[place] for place in (1, 0)]
-    assert stage.broker.ids == order
 
 
 @pytest.mark.parametrize(("rate", "lease"), [(100.0, 60), (0.5, 400)])
 def test_a_message_has_time_for_two_full_windows_before_it_counts_as_lost(
     stage: Stage, rate: float, lease: int
 ) -> None:
-    make_batch(stage.database, 2)
-    stage.paces["license"] = StillPace(rate)
+    made = make_batch(stage.database, 2)
+    stage.paces["license"].rate = rate
     stage.tick(window=100, queue_lease=60)
 
-    stage.database.ahead = lease - 2
+    stage.database.ahead = lease / 2
     assert stage.tick(window=100) == 0
     stage.database.ahead = lease + 2
     assert stage.tick(window=100) == 2
+    assert sorted(stage.broker.ids) == sorted(made.ids * 2)
 
 
 # What holds the queue back.
 
 
-def test_nothing_is_published_during_a_hold(stage: Stage) -> None:
-    make_batch(stage.database, 3)
-    stage.paces["license"] = StillPace(hold=10.0)
-    assert stage.tick() == 0
-
-    stage.paces["license"].hold = 0.0
-    assert stage.tick() == 3
-
-
-def test_a_hold_of_one_license_does_not_stop_another(stage: Stage) -> None:
+def test_a_hold_stops_neither_another_license_nor_the_rescue(stage: Stage, leases: Leases) -> None:
     stage.configure("second", SECOND_ID, license_="another license")
-    make_batch(stage.database, 1, name="first")
-    second = make_batch(stage.database, 1, name="second", environment="second", environment_id=SECOND_ID)
-    stage.paces["license"] = StillPace(hold=10.0)
-
+    held = make_batch(stage.database, 2, name="first")
     stage.tick()
+    leases.claim(held.ids[0], ENVIRONMENT_ID)
+    free = make_batch(stage.database, 1, name="second", environment="second", environment_id=SECOND_ID)
+    stage.paces["license"].read_hold_left = lambda: 100.0
+    stage.database.ahead = 61
+    stage.broker.published.clear()
 
-    assert stage.broker.ids == second.ids
+    assert stage.tick() == 1
+    assert stage.broker.ids == free.ids
+    assert statuses(stage.database, held) == [Status.PENDING] * 2
+    stage.paces["license"].read_hold_left = lambda: 0.0
+    assert stage.tick() > 0
 
 
 def test_nothing_is_published_while_the_queue_holds_a_window(stage: Stage) -> None:
@@ -279,17 +219,6 @@ def test_nothing_is_published_while_the_queue_holds_a_window(stage: Stage) -> No
 
     stage.broker.waiting = 4
     assert stage.tick(window=5) == 3
-
-
-def test_a_hold_does_not_stop_the_rescue(stage: Stage, leases: Leases) -> None:
-    made = make_batch(stage.database, 2)
-    stage.tick()
-    claim_and_vanish(leases, made.ids[0])
-    stage.paces["license"].hold = 100.0
-    stage.database.ahead = 61
-
-    assert stage.tick() == 0
-    assert statuses(stage.database, made) == [Status.PENDING] * 2
 
 
 def test_a_dispatcher_that_finds_another_at_work_does_nothing(stage: Stage) -> None:
@@ -308,7 +237,7 @@ def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_batch(stage.database, 3)
-    dispatcher, depth, asked = stage.dispatcher(), stage.broker.count_waiting, list[object]()
+    dispatcher, asked = stage.dispatcher(), list[object]()
     event.listen(stage.database.engine, "engine_connect", lambda connection: asked.append(connection))
 
     def tick_meanwhile() -> int:
@@ -316,217 +245,85 @@ def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
         assert before
         assert dispatcher.tick() == 0
         assert len(asked) == before
-        return depth()
+        return 0
 
     monkeypatch.setattr(stage.broker, "count_waiting", tick_meanwhile)
     assert dispatcher.tick() == 3
 
 
-def test_a_publish_that_fails_hands_every_record_back(stage: Stage) -> None:
-    made = make_batch(stage.database, 3)
-    stage.broker.is_out_of_reach = True
-
-    with pytest.raises(ConnectionError):
-        stage.tick()
-
-    assert statuses(stage.database, made) == [Status.PENDING] * 3
-    assert [look(stage.database, record_id).attempts for record_id in made.ids] == [0] * 3
-    stage.broker.is_out_of_reach = False
-    assert stage.tick() == 3
-
-
-def test_a_publish_that_fails_hands_the_records_of_every_environment_back(stage: Stage) -> None:
+def test_a_publish_that_fails_hands_the_records_of_every_environment_back_but_what_a_worker_has_taken(
+    stage: Stage, leases: Leases
+) -> None:
     stage.configure("second", SECOND_ID)
     first = make_batch(stage.database, 2, name="first")
     second = make_batch(stage.database, 2, name="second", environment="second", environment_id=SECOND_ID)
-    stage.broker.is_out_of_reach = True
+    # The message went out, and its confirmation did not come back.
+    stage.broker.failing = lambda ids: leases.claim(first.ids[0], ENVIRONMENT_ID)
 
     with pytest.raises(ConnectionError):
         stage.tick()
 
-    assert statuses(stage.database, first) == statuses(stage.database, second) == [Status.PENDING] * 2
-
-
-def test_what_a_worker_took_before_the_publish_failed_stays_with_it(stage: Stage, leases: Leases) -> None:
-    made = make_batch(stage.database)
-
-    class Half(RecordingBroker):
-        """The message went out, and its confirmation did not come back."""
-
-        def publish(
-            self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None
-        ) -> None:
-            claim_and_vanish(leases, ids[0])
-            raise ConnectionError
-
-    stage.broker = Half()
-    with pytest.raises(ConnectionError):
-        stage.tick()
-
-    assert statuses(stage.database, made) == [Status.ACTIVATING]
+    assert statuses(stage.database, first) == [Status.ACTIVATING, Status.PENDING]
+    assert statuses(stage.database, second) == [Status.PENDING] * 2
+    assert [look(stage.database, record_id).attempts for record_id in second.ids] == [0] * 2
+    stage.broker.failing = None
+    assert stage.tick() == 3
 
 
 # Batches that do not run.
 
 
-def test_a_paused_batch_waits(stage: Stage) -> None:
-    make_batch(stage.database, [{}, UNKNOWN, HALF_DONE], state=BatchState.PAUSED)
-
-    assert stage.tick() == 0
-
-
-def test_a_cancelled_batch_is_swept_and_owed_reads_go_out(stage: Stage) -> None:
-    made = make_batch(stage.database, [{}, HALF_DONE, UNKNOWN], state=BatchState.CANCELLED)
-
-    assert stage.tick() == 1
-
-    assert statuses(stage.database, made) == [Status.CANCELLED, Status.CANCELLED, Status.QUEUED]
-    assert stage.broker.ids == [made.ids[2]]
-
-
-def test_reads_of_a_cancelled_batch_come_before_new_calls(stage: Stage) -> None:
-    make_batch(stage.database, 3, name="running")
-    cancelled = make_batch(stage.database, [UNKNOWN], name="cancelled", state=BatchState.CANCELLED)
-
-    stage.tick(window=2)
-
-    assert stage.broker.ids[0] == cancelled.id
-    assert len(stage.broker.ids) == 2
-
-
-def test_an_owed_read_waits_for_its_time_and_for_room(stage: Stage) -> None:
+def test_of_stopped_batches_only_owed_reads_go_at_their_time_and_before_new_calls(stage: Stage) -> None:
     now = stage.database.read_clock()
-    later = UNKNOWN | {"scheduled_at": now + timedelta(seconds=30)}
-    make_batch(stage.database, [UNKNOWN, UNKNOWN, UNKNOWN, later], state=BatchState.CANCELLED)
+    later, past = now + timedelta(seconds=30), now - timedelta(seconds=1)
+    running = make_batch(stage.database, 3, name="running")
+    make_batch(stage.database, [{}, SENT, HALF_DONE], name="paused", state=BatchState.PAUSED)
+    # Two that wait, one whose message was lost, and one whose OTPs expire need no read.
+    pasts = [
+        {},
+        HALF_DONE,
+        {"status": Status.QUEUED, "lease_until": past},
+        {"otp_expires_at": now + timedelta(hours=1)},
+    ]
+    pasts += [SENT, SENT, HALF_DONE | {"verdict": Reason.REJECTED}, SENT | {"scheduled_at": later}]
+    cancelled = make_batch(stage.database, pasts, name="cancelled", state=BatchState.CANCELLED)
 
     assert stage.tick(window=2) == 2
+    assert set(stage.broker.ids) < set(cancelled.ids[4:7])
+    assert statuses(stage.database, cancelled)[:4] == [Status.CANCELLED] * 4
+    assert look(stage.database, cancelled.ids[0]).finalized_at is not None
     stage.database.ahead = 31
-    assert stage.tick(window=10) == 2
+    assert stage.tick(window=5) == 3
+    assert set(stage.broker.ids[:4]) == set(cancelled.ids[4:])
+    assert stage.broker.ids[4] in running.ids
 
 
-def test_what_comes_back_after_a_cancel_is_swept_at_the_next_tick(stage: Stage, leases: Leases) -> None:
-    made = make_batch(stage.database, 2, not_found=1)
-    stage.tick()
-    claim_and_vanish(leases, made.ids[0])
-    Batches(stage.database, TESTER).cancel(made.name)
-    stage.database.ahead = 61
-
-    stage.tick()
-
-    assert statuses(stage.database, made) == [Status.CANCELLED] * 2
-
-
-# The environment that a batch is bound to.
-
-
-def test_a_batch_pauses_when_its_environment_has_another_id(stage: Stage) -> None:
-    made = make_batch(stage.database)
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [("default", PAUSE_CURES[PauseReason.ENVIRONMENT]), ("staging", "environment 'staging' is not configured")],
+)
+def test_a_batch_whose_environment_is_another_or_gone_pauses_alone_until_it_is_back_and_a_person_resumes(
+    stage: Stage, name: str, detail: str
+) -> None:
+    made = make_batch(stage.database, environment=name)
+    good = make_batch(stage.database, name="good", environment="good")
     stage.configure("default", SECOND_ID)
+    stage.configure("good", ENVIRONMENT_ID)
 
-    assert stage.tick() == 0
-
+    assert stage.tick() == 1
+    assert stage.broker.ids == good.ids
     batch = look_at_batch(stage.database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.ENVIRONMENT)
-    assert batch.detail == PAUSE_CURES[PauseReason.ENVIRONMENT]
+    assert (batch.state, batch.reason, batch.detail) == (BatchState.PAUSED, PauseReason.ENVIRONMENT, detail)
     assert statuses(stage.database, made) == [Status.PENDING]
 
-
-def test_a_batch_pauses_when_its_environment_is_not_configured(stage: Stage) -> None:
-    made = make_batch(stage.database, environment="staging")
-
-    assert stage.tick() == 0
-
-    batch = look_at_batch(stage.database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.ENVIRONMENT)
-    assert batch.detail == "environment 'staging' is not configured"
-
-
-def test_it_goes_on_when_the_environment_is_back_and_a_person_resumes(stage: Stage) -> None:
-    made = make_batch(stage.database)
-    stage.configure("default", SECOND_ID)
-    stage.tick()
-
-    stage.configure("default", ENVIRONMENT_ID)
+    stage.configure(name, ENVIRONMENT_ID)
     assert stage.tick() == 0
     Batches(stage.database, TESTER).resume(made.name)
     assert stage.tick() == 1
 
 
-def test_a_batch_of_the_wrong_environment_does_not_stop_the_others(stage: Stage) -> None:
-    make_batch(stage.database, name="lost", environment="staging")
-    good = make_batch(stage.database, name="good")
-
-    assert stage.tick() == 1
-    assert stage.broker.ids == good.ids
-
-
-# Lost messages and dead workers.
-
-
-def test_a_lost_message_is_sent_again(stage: Stage) -> None:
-    made = make_batch(stage.database)
-    stage.tick(queue_lease=60)
-    stage.database.ahead = 59
-    assert stage.tick(queue_lease=60) == 0
-
-    stage.database.ahead = 61
-    assert stage.tick(queue_lease=60) == 1
-
-    assert stage.broker.ids == made.ids * 2
-    assert look(stage.database, made.id).attempts == 0
-
-
-def test_the_record_of_a_dead_worker_comes_back_to_be_read(stage: Stage, leases: Leases) -> None:
-    made = make_batch(stage.database)
-    stage.tick()
-    claim_and_vanish(leases, made.id)
-    stage.database.ahead = 61
-
-    stage.tick(call_deadline=20, read_delay=120)
-    record = look(stage.database, made.id)
-    assert record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
-    stage.database.ahead = 144
-    assert stage.tick() == 0
-
-    stage.database.ahead = 146
-    assert stage.tick() == 1
-    claimed = leases.claim(made.id, ENVIRONMENT_ID)
-    assert claimed is not None
-    assert claimed.progress.needs_read
-    assert not claimed.is_otp1_marked
-    assert [line.outcome for line in attempts(stage.database, made.id)] == [Outcome.LOST]
-
-
-def test_a_batch_finishes_though_every_other_message_and_worker_is_lost(stage: Stage, leases: Leases) -> None:
-    made = make_batch(stage.database, 6)
-    for step in range(1, 12):
-        stage.tick(window=3)
-        for record_id in stage.broker.ids[::2]:
-            claimed = leases.claim(record_id, ENVIRONMENT_ID)
-            if claimed is not None and claimed.progress.needs_read and not claimed.is_otp1_marked:
-                leases.settle(claimed, claimed.progress, Active(), CallSummary(1))
-        stage.broker.published.clear()
-        stage.database.ahead = 100.0 * step
-
-    assert statuses(stage.database, made) == [Status.ACTIVE] * 6
-
-
-# Two dispatchers.
-
-
-@pytest.fixture
-def second_database(database: MovingDatabase, database_url: str) -> Iterator[MovingDatabase]:
-    """The same database, as another process has it."""
-    second = MovingDatabase(database_url)
-    yield second
-    second.close()
-
-
-def test_two_dispatchers_at_once_never_queue_a_record_twice(
-    stage: Stage, leases: Leases, second_database: MovingDatabase
-) -> None:
+def test_two_dispatchers_at_once_never_queue_a_record_twice(stage: Stage, leases: Leases, database_url: str) -> None:
     made = make_batch(stage.database, 60)
-    other = Stage(second_database, environments=stage.environments)
     both_ready = threading.Barrier(2)
 
     def tick_to_the_end(mine: Stage) -> None:
@@ -537,11 +334,270 @@ def test_two_dispatchers_at_once_never_queue_a_record_twice(
             mine.tick(window=6)
             for record_id in mine.broker.ids[before:]:
                 claimed = leases.claim(record_id, ENVIRONMENT_ID)
-                assert claimed is not None
                 leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
 
-    with ThreadPoolExecutor(2) as threads:
+    # The same database, as another process has it.
+    with closing(MovingDatabase(database_url)) as second, ThreadPoolExecutor(2) as threads:
+        other = Stage(second, environments=stage.environments)
         list(threads.map(tick_to_the_end, (stage, other)))
 
     assert sorted(stage.broker.ids + other.broker.ids) == made.ids
     assert statuses(stage.database, made) == [Status.ACTIVE] * 60
+
+
+# The queue: onto it, off it, and the rescue.
+
+
+def test_half_done_goes_first_then_what_expires_soonest_then_owed_reads_then_the_rest(database: MovingDatabase) -> None:
+    now = database.read_clock()
+    made = make_batch(
+        database,
+        [
+            {"scheduled_at": now - timedelta(seconds=50)},
+            {"scheduled_at": now - timedelta(seconds=90)},
+            {"otp_expires_at": now + timedelta(seconds=100)},
+            {"otp_expires_at": now + timedelta(seconds=40)},
+            HALF_DONE | {"scheduled_at": now - timedelta(seconds=1)},
+            HALF_DONE | {"scheduled_at": now - timedelta(seconds=2), "otp_expires_at": now + timedelta(seconds=500)},
+            {"otp1_state": OtpState.SENT, "scheduled_at": now - timedelta(seconds=1)},
+            {"verdict": Reason.INVALID_OTP, "scheduled_at": now - timedelta(seconds=2)},
+        ],
+    )
+    make_batch(database, name="other")
+
+    queued = enqueue(database, made, room=3) + enqueue(database, made, room=0) + enqueue(database, made)
+
+    assert [made.ids.index(record_id) for record_id in queued] == [5, 4, 3, 2, 7, 6, 1, 0]
+
+
+@pytest.mark.parametrize("columns", [{"user_id": ""}, {"is_in_inventory": False}])
+def test_a_record_that_is_not_prepared_is_not_due(database: MovingDatabase, columns: dict[str, Any]) -> None:
+    assert enqueue(database, make_batch(database, **{"device_id": ""} | columns)) == []
+
+
+def test_more_records_go_onto_the_queue_and_off_it_than_one_statement_names(database: MovingDatabase) -> None:
+    made = make_batch(database, CHUNK + 1)
+    queued = enqueue(database, made, room=CHUNK + 1)
+    assert sorted(queued) == made.ids
+    assert set(statuses(database, made)) == {Status.QUEUED}
+
+    with database.writing() as connection:
+        Queue(database).unqueue(connection, queued)
+    assert set(statuses(database, made)) == {Status.PENDING}
+    assert look(database, made.ids[0]).attempts == 0
+    assert sorted(enqueue(database, made, room=CHUNK + 1)) == made.ids
+
+
+def test_the_window_counts_what_is_queued_or_in_work_and_only_queued_records_are_taken_off_the_queue(
+    database: MovingDatabase,
+) -> None:
+    made = make_batch(database, [{"status": status} for status in Status], name="first")
+    second = make_batch(database, name="second", status=Status.QUEUED)
+    make_batch(database, name="third", status=Status.ACTIVE)
+
+    with database.writing() as connection:
+        assert Queue(database).count_window(connection) == {made.batch_id: 2, second.batch_id: 1}
+        Queue(database).unqueue(connection, made.ids)
+    assert statuses(database, made) == [Status.PENDING if status == Status.QUEUED else status for status in Status]
+
+
+def test_a_lost_message_makes_its_record_due_again_and_a_dead_worker_leaves_a_lost_attempt(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    made = make_batch(database, 2, attempts=5, attempts_forgiven=5)
+    enqueue(database, made, lease=60)
+    claimed = leases.claim(made.ids[0], ENVIRONMENT_ID)
+
+    for ahead, rescued in ((30, 0), (61, 2)):
+        database.ahead = ahead
+        assert rescue(database) == rescued
+
+    dead, lost = [look(database, record_id) for record_id in made.ids]
+    assert (lost.status, lost.lease_until, lost.attempts) == (Status.PENDING, None, 5)
+    assert attempts(database, lost.id) == []
+    assert enqueue(database, made) == [dead.id, lost.id]
+    assert (dead.status, dead.lease_id, dead.lease_until) == (Status.PENDING, None, None)
+    assert (dead.attempts, dead.otp1_state, dead.otp1_posts) == (6, OtpState.SENT, 1)
+    (line,) = attempts(database, dead.id)
+    # Numbered from the last replay.
+    assert (line.number, line.outcome, line.reason) == (1, Outcome.LOST, "lease_ran_out")
+    assert (line.lease_id, line.worker) == (claimed.lease_id, None)
+
+
+PAIRING = {"device_id": "", "pairings": 1}
+
+
+@pytest.mark.parametrize(
+    ("past", "waits"),
+    [
+        ({}, True),
+        ({"otp1_posts": 1, "verdict": Reason.REJECTED}, True),
+        (PAIRING | {"pairing": PairingState.SENT}, True),
+        (PAIRING | {"pairing": PairingState.MISSED}, True),
+        # A device that was found is to be read, and nothing was ever marked for it.
+        ({"pairing": PairingState.SENT, "otp_sent_at": None}, True),
+        ({"not_found": 1}, False),
+    ],
+    ids=["unknown fate", "verdict", "pairing sent", "pairing missed", "nothing marked", "nothing sent"],
+)
+def test_what_needs_a_read_waits_until_the_lost_call_is_over_and_what_needs_none_is_due_at_once(
+    database: MovingDatabase, leases: Leases, past: dict[str, Any], waits: bool
+) -> None:
+    over_after = Tuning(call_deadline=20, read_delay=120).over_after
+    assert over_after == 145
+    started = database.read_clock()
+    made = make_batch(database, **{"otp_sent_at": started} | past)
+    enqueue(database, made)
+    assert leases.claim(made.id, ENVIRONMENT_ID).is_otp1_marked is (past == {})
+    database.ahead = 61
+    rescue(database, over_after=over_after)
+
+    record = look(database, made.id)
+    assert (record.scheduled_at - started >= timedelta(seconds=145)) is waits
+    assert past or record.scheduled_at - record.otp_sent_at == timedelta(seconds=145)
+    assert (enqueue(database, made) == []) is waits
+
+
+def test_the_rescue_touches_nothing_that_is_pending_or_final_and_asks_for_no_batchs_state(
+    database: MovingDatabase,
+) -> None:
+    made = make_batch(database, [{"status": status} for status in Status], state=BatchState.PAUSED)
+    database.ahead = 10_000
+
+    assert rescue(database) == 2
+    assert seen_moves(database) == [(status, Status.PENDING) for status in (Status.QUEUED, Status.ACTIVATING)]
+    assert statuses(database, made).count(Status.PENDING) == 3
+
+
+# The database's clock is set: no lease is taken away, no device is read too soon, nothing waits for an hour.
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def unmoved_fleet(scripted_fleet: ScriptedFleet) -> ScriptedFleet:
+    """A dispatcher that has seen the clock once, and whose own clock does not move with it."""
+    scripted_fleet._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
+    scripted_fleet.tick()
+    return scripted_fleet
+
+
+@pytest.mark.parametrize("step", [-HOUR, -90.0, 90.0, HOUR])
+def test_after_a_step_leases_stay_where_they_are_and_nothing_is_read_too_soon(
+    unmoved_fleet: ScriptedFleet, leases: Leases, step: float
+) -> None:
+    database, made = unmoved_fleet.database, make_batch(unmoved_fleet.database, 4)
+    unmoved_fleet.tick()
+    unmoved_fleet.end(made.ids[2], Retry(30.0, is_counted=True, why="outcome_unknown"))
+    living, _ = [unmoved_fleet.claim(record_id) for record_id in made.ids[:2]]
+    sent_at = look(database, living.record_id).otp_sent_at
+
+    database.ahead += step
+    assert unmoved_fleet.tick() == []
+
+    living_record, _, lost, queued = [look(database, record_id) for record_id in made.ids]
+    assert timedelta(seconds=30) < lost.scheduled_at - database.read_clock() < timedelta(seconds=56)
+    assert (living_record.status, queued.status) == (Status.ACTIVATING, Status.QUEUED)
+    # By it a device that somebody else made is known; only what would lie in the future is forgotten.
+    assert living_record.otp_sent_at <= sent_at
+    assert (living_record.otp_sent_at == sent_at) is (step > 0)
+    assert leases.settle(living, living.progress.with_otp_answered(1), Active(), CallSummary(1))
+    # 60 s of lease are more than the 55 s until it may be read.
+    unmoved_fleet._dispatcher._clock_watch = ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0)
+    unmoved_fleet.pass_time(61)
+    assert set(made.ids[1:3]) <= set(unmoved_fleet.tick())
+    assert unmoved_fleet.claim(made.ids[1]).progress.is_open
+
+
+def test_nothing_waits_for_an_hour_because_the_clock_was_an_hour_ahead(unmoved_fleet: ScriptedFleet) -> None:
+    database, made = unmoved_fleet.database, make_batch(unmoved_fleet.database, 2)
+    out = make_batch(database, 5, name="out")
+    database.ahead += HOUR
+    unmoved_fleet.begin_outage(out)
+    unmoved_fleet.tick()
+    for record_id, decision in zip(made.ids, (HELD, UNKNOWN), strict=True):
+        unmoved_fleet.end(record_id, decision)
+
+    database.ahead -= HOUR
+    unmoved_fleet.tick()
+
+    due_in = [look(database, record_id).scheduled_at - database.read_clock() for record_id in made.ids]
+    assert due_in[0] <= timedelta(seconds=SOON)
+    assert due_in[1] < timedelta(seconds=60)
+    assert unmoved_fleet.seconds_to_probe(out) <= 15
+
+
+def test_a_daily_window_that_a_wrong_clock_had_closed_is_looked_at_again(unmoved_fleet: ScriptedFleet) -> None:
+    made = make_batch(unmoved_fleet.database, 1)
+    unmoved_fleet.set_clock("2026-11-27T12:00:00")
+    unmoved_fleet._dispatcher._clock_watch = ClockWatch(boot_time, lambda: 0.0)
+    unmoved_fleet.tick()
+    unmoved_fleet.batches.resume(made.name, HoursChange(DailyHours.parse("18:00-13:00", "UTC")))
+    for step, state in ((2 * HOUR, ("paused", "window")), (-2 * HOUR, ("running", None))):
+        unmoved_fleet.database.ahead += step
+        unmoved_fleet.tick()
+        assert unmoved_fleet.state(made) == state
+
+
+# The broker.
+
+# The list in Redis of a queue's usual messages.
+USUAL_LIST = f"celery\x06\x16{USUAL}"
+
+
+def activate(record_id: int, environment: str) -> None:
+    """What the messages ask for; nobody does it here."""
+
+
+@pytest.fixture
+def app(valkey_url: str) -> celery.Celery:
+    return celery.Celery(broker=valkey_url, set_as_current=False)
+
+
+@pytest.fixture
+def broker(app: celery.Celery) -> CeleryBroker:
+    return CeleryBroker(app, app.task(activate).name, "celery")
+
+
+def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
+    broker: CeleryBroker, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand in one piece would keep this process' other threads from their calls."""
+    pieces = list[int]()
+    execute = redis.client.Pipeline.execute
+
+    def counted(pipeline: redis.client.Pipeline, *args: Any, **options: Any) -> object:
+        pieces.append(len(pipeline))
+        return execute(pipeline, *args, **options)
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", counted)
+    assert broker.count_waiting() == 0
+    count = 5 * MESSAGES_TOGETHER + 3
+    broker.publish(range(count), "default", labels={})
+    assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen(USUAL_LIST) == count
+    assert max(pieces) == MESSAGES_TOGETHER
+    assert pieces.count(MESSAGES_TOGETHER) == 5
+
+
+def test_a_message_carries_an_id_and_says_so_to_flower(broker: CeleryBroker, valkey_url: str) -> None:
+    broker.publish([7, 8], "staging", labels={7: "july, row 2, ACME7"})
+
+    messages = [json.loads(message) for message in redis.Redis.from_url(valkey_url).lrange(USUAL_LIST, 0, -1)]
+
+    bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
+    assert [(args, kwargs) for args, kwargs, _ in bodies] == [([8, "staging"], {}), ([7, "staging"], {})]
+    headers = [message["headers"] for message in messages]
+    assert [each["task"].rpartition(".")[2] for each in headers] == ["activate"] * 2
+    assert [each["argsrepr"] for each in headers] == ["record 8", "july, row 2, ACME7"]
+    assert headers[0]["id"] != headers[1]["id"]
+
+
+def test_what_goes_ahead_is_taken_before_what_waits_already(app: celery.Celery, broker: CeleryBroker) -> None:
+    broker.publish([1, 2], "large", labels={})
+    broker.publish([7], "small", labels={}, is_ahead=True)
+    assert broker.count_waiting() == 3
+
+    with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+        taken = [queue.get(timeout=5).payload[0][0] for _ in range(3)]
+
+    assert taken == [7, 1, 2]

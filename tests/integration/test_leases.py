@@ -1,34 +1,73 @@
-"""What a worker does with one record, on both databases."""
+"""What a worker does with one record, whether it has a device or gets one: claims, marks, settlements, and what is left
+of them after a death, a stop or a replay. On both databases."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import Row
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, attempts, enqueue, look, make_batch, rescue
+from support.data.batches import (
+    ENVIRONMENT_ID,
+    TESTER,
+    Made,
+    attempts,
+    enqueue,
+    look,
+    look_at_batch,
+    make_batch,
+    rescue,
+)
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import Outcome
-from models.batch import BatchState
+from models.batch import Batch, BatchState
 from models.reason import CURES, SEED_CURES, PauseReason, Reason
-from models.record_states import FINAL, OtpState, Status
-from worker.batches.commands import Batches
+from models.record import Record
+from models.record_states import FINAL, NOBODY, OtpState, PairingState, Status
+from worker.batches.commands import Batches, Replayed
+from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, Pause, Retry
+from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Retry, SentAgo
+from worker.tenants import describe_pairing_answer
 
-ANSWER = Answer(200, None, None, "error-1", "correlation-1", None)
-ENDS: list[Decision] = [
-    Active(),
-    Retry(5.0, is_counted=True, why="outcome_unknown"),
-    Retry(0.0, is_counted=False, why="hold"),
-    DeadLetter(Reason.INVALID_OTP),
-    Pause(PauseReason.INTERNAL, delay=30.0),
+UNSENT, SENT, MISSED, PAIRED = PairingState
+ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", "not kept")
+LATER = Retry(5.0, is_counted=True, why="outcome_unknown")
+# How an attempt ends, what its line says of it, and whether it counts.
+ENDS = [
+    (Active(), Outcome.ACTIVE, None, 1),
+    (LATER, Outcome.RETRY, "outcome_unknown", 1),
+    (Retry(0.0, is_counted=False, why="hold"), Outcome.HANDED_BACK, "hold", 0),
+    (DeadLetter(Reason.INVALID_OTP), Outcome.DEAD_LETTER, "invalid_otp", 1),
+    (DeadLetter(Reason.FORBIDDEN, is_counted=False), Outcome.DEAD_LETTER, "forbidden", 0),
+    (Pause(PauseReason.PROTOCOL, delay=30.0), Outcome.HANDED_BACK, "protocol", 0),
 ]
+DECISIONS = [decision for decision, *_ in ENDS]
+# For what is no SQL of its own on either database.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+# A record whose device is still to be made.
+FREE = {"device_id": "", "owner_id": NOBODY}
+
+
+@pytest.fixture
+def batches(database: MovingDatabase) -> Batches:
+    return Batches(database, TESTER)
+
+
+def make(database: MovingDatabase, records: Any = 1, *, may_pair: bool = True, **columns: Any) -> Made:
+    """A batch whose inventory was read; it may make devices."""
+    made = make_batch(database, records, **columns)
+    with database.writing() as connection:
+        mine = update(Batch).where(Batch.id == made.batch_id)
+        connection.execute(mine.values(may_pair=may_pair, inventory_read_at=database.now()))
+    return made
 
 
 def claim_all(database: MovingDatabase, leases: Leases, made: Made) -> list[Claim]:
@@ -36,215 +75,235 @@ def claim_all(database: MovingDatabase, leases: Leases, made: Made) -> list[Clai
     enqueue(database, made)
     claims = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
     assert None not in claims
-    return [claimed for claimed in claims if claimed is not None]
-
-
-def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
-    """Its only record."""
-    (claimed,) = claim_all(database, leases, made)
-    return claimed
+    return claims
 
 
 def claim_new(database: MovingDatabase, leases: Leases, **columns: Any) -> Claim:
-    return claim(database, leases, make_batch(database, **columns))
+    (claimed,) = claim_all(database, leases, make(database, **columns))
+    return claimed
 
 
-def unchanged(database: MovingDatabase, before: Row[Any]) -> bool:
-    return look(database, before.id) == before
+def claim_again(database: MovingDatabase, leases: Leases, former: Claim) -> Claim:
+    (claimed,) = claim_all(database, leases, Made(former.batch_id, "", [former.record_id]))
+    return claimed
+
+
+def settle(leases: Leases, claimed: Claim, decision: Decision) -> bool:
+    return leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary(1, 0, ANSWER))
 
 
 # Claiming.
 
 
-def test_a_claim_takes_a_queued_record_under_a_lease_of_its_own(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
-    enqueue(database, made)
-
-    claimed = leases.claim(made.id, ENVIRONMENT_ID)
-
-    record = look(database, made.id)
-    assert claimed is not None
-    assert (record.status, record.lease_id, record.attempts) == (Status.ACTIVATING, claimed.lease_id, 1)
-    assert abs(record.lease_until - database.read_clock() - timedelta(seconds=60)) < timedelta(seconds=30)
-    assert (claimed.user_id, claimed.device_id, claimed.otps) == (record.user_id, record.device_id, record.otps)
-
-
-def test_a_claim_of_a_fresh_record_marks_its_first_otp_as_sent(database: MovingDatabase, leases: Leases) -> None:
+def test_a_claim_of_a_fresh_record_takes_it_under_a_lease_and_marks_its_first_otp_as_sent(
+    database: MovingDatabase, leases: Leases
+) -> None:
     claimed = claim_new(database, leases)
 
     record = look(database, claimed.record_id)
-    assert claimed.is_otp1_marked
-    assert claimed.progress.first == OtpProgress(OtpState.SENT, 1)
+    assert (record.status, record.lease_id, record.attempts) == (Status.ACTIVATING, claimed.lease_id, 1)
+    assert (claimed.user_id, claimed.device_id, claimed.otps) == (record.user_id, record.device_id, record.otps)
+    assert (claimed.is_otp1_marked, claimed.progress.first) == (True, OtpProgress(OtpState.SENT, 1))
     assert (record.otp1_state, record.otp1_posts, record.otp2_posts) == (OtpState.SENT, 1, 0)
     assert record.lease_until - record.otp_sent_at == timedelta(seconds=60)
+    assert abs(record.otp_sent_at - database.read_clock()) < timedelta(seconds=30)
+    assert "sealed" not in repr(claimed)
 
 
-def test_a_second_message_for_the_same_record_claims_nothing(database: MovingDatabase, leases: Leases) -> None:
-    before = look(database, claim_new(database, leases).record_id)
-
-    assert leases.claim(before.id, ENVIRONMENT_ID) is None
-    assert unchanged(database, before)
-
-
-def test_only_a_queued_record_is_claimed(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, [{"status": status} for status in Status])
-    before = [look(database, record_id) for record_id in made.ids]
-
-    claims = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
-
-    assert [claim is not None for claim in claims] == [status == Status.QUEUED for status in Status]
-    assert [unchanged(database, record) for record in before] == [status != Status.QUEUED for status in Status]
-
-
-def test_a_record_of_another_environment_is_not_claimed(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
-    enqueue(database, made)
-
-    assert leases.claim(made.id, "the id of another tenant") is None
-    assert look(database, made.id).status == Status.QUEUED
-
-
-def test_an_unknown_id_is_not_claimed(leases: Leases) -> None:
-    assert leases.claim(12_345, ENVIRONMENT_ID) is None
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("otp1_posts", 1), ("otp2_posts", 1), ("not_found", 2), ("verdict", Reason.INVALID_OTP)],
-)
-def test_a_claim_knows_all_that_is_known_of_its_record(
-    database: MovingDatabase, leases: Leases, column: str, value: Any
+def test_the_claim_of_a_fresh_record_without_a_device_marks_its_pairing(
+    database: MovingDatabase, leases: Leases
 ) -> None:
-    progress = claim_new(database, leases, **{column: value}).progress
+    claimed = claim_new(database, leases, has_second_otp=False, **FREE)
 
-    assert progress.second is not None
-    known = {
-        "otp1_posts": progress.first.posts,
-        "otp2_posts": progress.second.posts,
-        "not_found": progress.not_found,
-        "verdict": progress.verdict,
-    }
-    assert known[column] == value
-
-
-@pytest.mark.parametrize("state", [BatchState.PAUSED, BatchState.CANCELLED])
-def test_a_record_of_a_stopped_batch_is_not_claimed(
-    database: MovingDatabase, leases: Leases, state: BatchState
-) -> None:
-    made = make_batch(database, state=state, status=Status.QUEUED)
-
-    assert leases.claim(made.id, ENVIRONMENT_ID) is None
-    assert look(database, made.id).status == Status.QUEUED
-
-
-@pytest.mark.parametrize(
-    "owed",
-    [
-        {"otp1_state": OtpState.SENT, "otp1_posts": 1},
-        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "otp2_state": OtpState.SENT, "otp2_posts": 1},
-        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "verdict": Reason.INVALID_OTP},
-    ],
-)
-def test_a_cancelled_batch_still_reads_what_it_does_not_know(
-    database: MovingDatabase, leases: Leases, owed: dict[str, Any]
-) -> None:
-    made = make_batch(database, state=BatchState.CANCELLED, status=Status.QUEUED, **owed)
-
-    claimed = leases.claim(made.id, ENVIRONMENT_ID)
-
-    assert claimed is not None
-    assert not claimed.is_otp1_marked
-    assert claimed.progress.needs_read
-
-
-def test_a_claim_of_unknown_fate_sends_nothing_by_itself(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
-
-    assert not claimed.is_otp1_marked
-    assert claimed.progress.first == OtpProgress(OtpState.SENT, 1)
-    assert look(database, claimed.record_id).otp1_posts == 1
+    assert (claimed.is_pairing_marked, claimed.is_otp1_marked, claimed.device_id) == (True, False, "")
+    assert claimed.progress.pairing == PairingProgress(SENT, pairings=1, was_free=True, is_allowed=True)
+    assert (claimed.progress.first, claimed.progress.second) == (OtpProgress(), None)
+    record = look(database, claimed.record_id)
+    assert (record.pairing, record.pairings, record.otp1_state, record.otp1_posts) == (SENT, 1, OtpState.UNSENT, 0)
+    assert record.otp_sent_at is not None
 
 
 @pytest.mark.parametrize(
     "columns",
     [
-        {"otp1_posts": 1},
-        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1},
-        {"not_found": 1},
-        {"verdict": Reason.REJECTED},
-        {"attempts": 8},
+        *[{"status": status} for status in Status if status != Status.QUEUED],
+        {"state": BatchState.PAUSED},
+        {"state": BatchState.CANCELLED},
+        {"environment_id": "the id of another tenant"},
     ],
+    ids=lambda columns: str(*columns.values()),
 )
-def test_a_record_with_a_past_is_claimed_without_marking_an_otp(
+def test_only_a_queued_record_of_a_running_batch_of_this_environment_is_claimed(
     database: MovingDatabase, leases: Leases, columns: dict[str, Any]
 ) -> None:
-    made = make_batch(database, **columns)
+    made = make_batch(database, **{"status": Status.QUEUED} | columns)
     before = look(database, made.id)
 
-    claimed = claim(database, leases, made)
+    assert leases.claim(made.id, ENVIRONMENT_ID) is None
+    assert look(database, made.id) == before
 
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        {"otp1_posts": 1},
+        {"otp2_posts": 1},
+        {"otp1_state": OtpState.SENT, "otp1_posts": 1},
+        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1},
+        {"not_found": 2},
+        {"verdict": Reason.INVALID_OTP},
+        {"attempts": 8},
+        FREE | {"may_pair": False},
+        FREE | {"pairing": SENT, "pairings": 1},
+        FREE | {"pairing": MISSED, "pairings": 1},
+        FREE | {"pairings": 1},
+        FREE | {"not_found": 1},
+        FREE | {"verdict": Reason.REJECTED},
+        FREE | {"otp1_posts": 1},
+        FREE | {"attempts": 8},
+    ],
+    ids=str,
+)
+def test_a_record_with_a_past_is_claimed_with_all_that_is_known_of_it_and_nothing_is_marked(
+    database: MovingDatabase, leases: Leases, past: dict[str, Any]
+) -> None:
+    made = make(database, **past)
+    before = look(database, made.id)
+
+    (claimed,) = claim_all(database, leases, made)
+
+    progress = claimed.progress
+    known = {
+        "otp1_state": progress.first.state,
+        "otp1_posts": progress.first.posts,
+        "otp2_state": progress.second.state,
+        "otp2_posts": progress.second.posts,
+        "not_found": progress.not_found,
+        "verdict": progress.verdict,
+        "pairing": progress.pairing.state,
+        "pairings": progress.pairing.pairings,
+        "device_id": progress.pairing.device_id,
+    }
     record = look(database, made.id)
-    assert not claimed.is_otp1_marked
-    assert record.otp_sent_at is None
-    assert (record.otp1_state, record.otp1_posts) == (before.otp1_state, before.otp1_posts)
+    assert known == {name: getattr(before, name) for name in known} == {name: getattr(record, name) for name in known}
+    assert (progress.attempts, progress.pairing.is_allowed) == (before.attempts + 1, past.get("may_pair", True))
+    assert (claimed.is_otp1_marked, claimed.is_pairing_marked, record.otp_sent_at) == (False, False, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_read_first", "is_marked"),
+    [
+        ({"owner_id": "user-1"}, True, False),
+        ({"owner_id": "user-1", "otp1_posts": 1, "otp1_state": OtpState.SENT}, False, False),
+        ({"owner_id": "user-1", "pairing": PAIRED}, False, True),
+        ({"owner_id": NOBODY}, False, True),
+        ({"owner_id": None}, False, True),
+        # So a version before loaded the devices of a file.
+        ({"owner_id": None, "pairing": UNSENT}, True, False),
+    ],
+)
+def test_a_device_that_the_inventory_showed_is_read_before_an_otp_is_spent_on_it(
+    database: MovingDatabase, leases: Leases, columns: dict[str, Any], is_read_first: bool, is_marked: bool
+) -> None:
+    """It may be ACTIVE already. One that the file names, or that was read, is not read again."""
+    claimed = claim_new(database, leases, device_id="device-1", **columns)
+    assert (claimed.progress.pairing.state == SENT) is is_read_first
+    assert claimed.is_otp1_marked is is_marked
+
+
+@pytest.mark.parametrize(
+    ("is_owed", "columns"),
+    [
+        (True, {"otp1_state": OtpState.SENT, "otp1_posts": 1}),
+        (True, {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "otp2_state": OtpState.SENT, "otp2_posts": 1}),
+        (True, {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "verdict": Reason.INVALID_OTP}),
+        (True, FREE | {"pairing": SENT, "pairings": 1}),
+        (True, FREE | {"pairing": MISSED, "pairings": 1}),
+        (False, {}),
+        (False, {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}),
+        (False, {"otp1_posts": 1}),
+        (False, FREE),
+        (False, FREE | {"user_id": ""}),
+        (False, FREE | {"is_in_inventory": False}),
+    ],
+)
+def test_a_cancelled_batch_still_reads_what_it_does_not_know_and_nothing_else(
+    database: MovingDatabase, leases: Leases, batches: Batches, is_owed: bool, columns: dict[str, Any]
+) -> None:
+    made = make(database, **columns)
+    batches.cancel(made.name)
+    assert look(database, made.id).status == (Status.PENDING if is_owed else Status.CANCELLED)
+    with database.writing() as connection:
+        assert Queue(database).enqueue_reads(connection, made.batch_id, 10, 60.0) == (made.ids if is_owed else [])
+    if is_owed:
+        claimed = leases.claim(made.id, ENVIRONMENT_ID)
+        assert (claimed.progress.needs_read, claimed.is_otp1_marked, claimed.is_pairing_marked) == (True, False, False)
+        assert leases.may_read(claimed)
+        told = replace(claimed.progress.pairing, state=PAIRED if claimed.device_id else UNSENT)
+        told = replace(claimed.progress.with_device_waiting(), verdict=None, pairing=told)
+        assert leases.settle(claimed, told, LATER, CallSummary())
+        assert look(database, made.id).status == Status.CANCELLED
+
+
+def test_a_claim_tells_how_long_ago_the_pairing_was_sent(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, **FREE)
+    assert claimed.progress.pairing.sent_ago == SentAgo(timedelta(0), timedelta(0))
+    database.ahead += 3600.0
+    assert rescue(database, over_after=100.0) == 1
+    with database.writing() as connection:
+        connection.execute(update(Record).values(pairing=UNSENT))
+    assert leases.mark_pairing(claim_again(database, leases, claimed))
+    database.ahead += 300.0
+    assert rescue(database, over_after=100.0) == 1
+    sent_ago = claim_again(database, leases, claimed).progress.pairing.sent_ago
+    assert timedelta(seconds=3899) < sent_ago.first < timedelta(seconds=3960)
+    assert timedelta(seconds=299) < sent_ago.last < timedelta(seconds=330)
 
 
 def test_attempts_before_a_replay_do_not_count_in_a_claim(database: MovingDatabase, leases: Leases) -> None:
     claimed = claim_new(database, leases, attempts=8, attempts_forgiven=8)
-
-    assert claimed.is_otp1_marked
-    assert claimed.progress.attempts == 1
+    assert (claimed.is_otp1_marked, claimed.progress.attempts) == (True, 1)
 
 
-def test_a_totp_pair_is_sent_until_it_expires(database: MovingDatabase, leases: Leases) -> None:
+def test_an_otp_is_sent_and_a_device_is_made_until_the_otps_expire(database: MovingDatabase, leases: Leases) -> None:
     expires_at = database.read_clock() + timedelta(seconds=120)
-    made = make_batch(database, 2, otp_expires_at=expires_at)
+    made = make(database, [{}, {}, FREE], otp_expires_at=expires_at)
     enqueue(database, made)
-
     in_time = leases.claim(made.ids[0], ENVIRONMENT_ID)
-    database.ahead = 121
-    too_late = leases.claim(made.ids[1], ENVIRONMENT_ID)
-
-    assert in_time is not None
-    assert too_late is not None
     assert (in_time.is_otp1_marked, in_time.progress.is_stale) == (True, False)
-    assert (too_late.is_otp1_marked, too_late.progress.is_stale) == (False, True)
-    assert look(database, made.ids[1]).otp1_posts == 0
+    assert leases.write_progress(in_time, in_time.progress.with_otp_answered(1))
+    database.ahead = 121
 
-
-def test_a_row_with_one_otp_has_no_second_to_send(database: MovingDatabase, leases: Leases) -> None:
-    assert claim_new(database, leases, has_second_otp=False).progress.second is None
-
-
-def test_a_claim_does_not_show_the_otps(database: MovingDatabase, leases: Leases) -> None:
-    assert "sealed" not in repr(claim_new(database, leases))
+    assert not leases.mark_sent(in_time, 2)
+    for late in [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids[1:]]:
+        assert (late.is_otp1_marked, late.is_pairing_marked, late.progress.is_stale) == (False, False, True)
 
 
 # In the middle of an attempt.
 
 
-def test_the_second_otp_is_written_down_before_it_goes_out(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
-    first_sent_at = look(database, claimed.record_id).otp_sent_at
-    database.ahead = 5
-
-    assert leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
-    assert leases.mark_sent(claimed, 2)
-
-    record = look(database, claimed.record_id)
-    assert (record.otp1_state, record.otp1_posts) == (OtpState.ANSWERED, 1)
-    assert (record.otp2_state, record.otp2_posts) == (OtpState.SENT, 1)
-    assert record.otp_sent_at - first_sent_at >= timedelta(seconds=5)
-
-
-def test_an_otp_found_unused_is_sent_again_and_counted(database: MovingDatabase, leases: Leases) -> None:
+def test_each_otp_is_written_down_and_counted_before_it_goes_out_and_another_try_only_renews_its_time(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    """OTP 1 was found unused, and goes again."""
     claimed = claim_new(database, leases, otp1_state=OtpState.SENT, otp1_posts=1)
+    sent = []
+    for ordinal, progress in (
+        (1, claimed.progress.with_device_waiting()),
+        (2, claimed.progress.with_otp(1, OtpProgress(OtpState.ANSWERED, 2))),
+    ):
+        database.ahead += 5
+        assert leases.write_progress(claimed, progress)
+        assert leases.mark_sent(claimed, ordinal)
+        sent.append(look(database, claimed.record_id))
+    database.ahead += 5
+    assert leases.renew_mark(claimed)
+    sent.append(look(database, claimed.record_id))
 
-    assert leases.write_progress(claimed, claimed.progress.with_device_waiting())
-    assert leases.mark_sent(claimed, 1)
-
-    record = look(database, claimed.record_id)
-    assert (record.otp1_state, record.otp1_posts) == (OtpState.SENT, 2)
+    assert [(each.otp1_state, each.otp1_posts) for each in sent] == [("sent", 2), ("answered", 2), ("answered", 2)]
+    assert [(each.otp2_state, each.otp2_posts) for each in sent] == [("unsent", 0), ("sent", 1), ("sent", 1)]
+    for before, after in pairwise(sent):
+        assert after.otp_sent_at - before.otp_sent_at >= timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("ordinal", [1, 2])
@@ -253,59 +312,87 @@ def test_an_otp_that_was_sent_is_not_marked_again(database: MovingDatabase, leas
     for claimed in claim_all(database, leases, make_batch(database, pasts, verdict=Reason.REJECTED)):
         before = look(database, claimed.record_id)
         assert not leases.mark_sent(claimed, ordinal)
-        assert unchanged(database, before)
+        assert look(database, claimed.record_id) == before
 
 
-def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
-    claimed = claim(database, leases, made)
-    leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
-
-    Batches(database, TESTER).pause(made.name)
-    assert not leases.may_read(claimed)
-    assert not leases.renew_mark(claimed)
-    assert not leases.mark_sent(claimed, 2)
-
-    Batches(database, TESTER).resume(made.name)
-    assert leases.may_read(claimed)
-    assert leases.renew_mark(claimed)
-
-    Batches(database, TESTER).cancel(made.name)
-    assert not leases.may_read(claimed)
-    assert not leases.renew_mark(claimed)
-    assert not leases.mark_sent(claimed, 2)
+def test_a_pairing_is_marked_once(database: MovingDatabase, leases: Leases) -> None:
+    claimed = claim_new(database, leases, not_found=1, **FREE)
+    assert [leases.mark_pairing(claimed), leases.mark_pairing(claimed)] == [True, False]
+    record = look(database, claimed.record_id)
+    assert (record.pairing, record.pairings) == (SENT, 1)
 
 
-def test_another_try_of_a_post_renews_the_time_of_its_mark(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
-    before = look(database, claimed.record_id)
-    database.ahead = 9
+def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(
+    database: MovingDatabase, leases: Leases, batches: Batches
+) -> None:
+    made = make(database, [{}, FREE | {"not_found": 1}, FREE])
+    paired, free, lost = claim_all(database, leases, made)
+    leases.write_progress(paired, paired.progress.with_otp_answered(1))
 
-    assert leases.renew_mark(claimed)
-    after = look(database, claimed.record_id)
-    assert after.otp_sent_at - before.otp_sent_at >= timedelta(seconds=9)
-    assert (after.otp1_state, after.otp1_posts) == (before.otp1_state, before.otp1_posts)
-
-
-def test_no_otp_is_sent_after_it_expired(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases, otp_expires_at=database.read_clock() + timedelta(seconds=20))
-    leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
-    database.ahead = 21
-
-    assert not leases.mark_sent(claimed, 2)
+    for stop in (batches.pause, batches.cancel):
+        stop(made.name)
+        assert [leases.may_read(paired), leases.renew_mark(paired), leases.renew_mark(free)] == [False] * 3
+        assert [leases.mark_sent(paired, 2), leases.mark_pairing(free)] == [False] * 2
+        if stop == batches.pause:
+            assert leases.settle(lost, lost.progress, LATER, CallSummary(1))
+            record = look(database, lost.record_id)
+            assert (record.status, record.pairing) == (Status.PENDING, SENT), "what became of it is not known"
+            batches.resume(made.name)
+            assert [leases.may_read(paired), leases.renew_mark(paired)] == [True] * 2
 
 
 def test_a_worker_that_lost_its_lease_may_do_nothing_more(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
+    made = make(database, [{}, FREE | {"not_found": 1}])
+    paired, free = claim_all(database, leases, made)
     database.ahead = 61
-    assert rescue(database) == 1
-    before = look(database, claimed.record_id)
+    assert rescue(database) == 2
+    before = [look(database, record_id) for record_id in made.ids]
 
-    assert not leases.may_read(claimed)
-    assert not leases.renew_mark(claimed)
-    assert not leases.write_progress(claimed, claimed.progress.with_otp_answered(1))
-    assert not leases.mark_sent(claimed, 2)
-    assert unchanged(database, before)
+    assert [leases.may_read(paired), leases.renew_mark(paired), leases.mark_sent(paired, 2)] == [False] * 3
+    assert [leases.mark_pairing(free), settle(leases, paired, Active())] == [False] * 2
+    assert not leases.write_progress(paired, paired.progress.with_otp_answered(1))
+    device = free.progress.pairing.paired("device-1", is_made=True)
+    assert not leases.write_progress(free, replace(free.progress, pairing=device))
+    assert [look(database, record_id) for record_id in made.ids] == before
+
+
+def test_a_device_is_written_down_before_its_first_otp_and_one_that_is_gone_is_forgotten(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    claimed = claim_new(database, leases, **FREE)
+    progress = replace(claimed.progress, pairing=claimed.progress.pairing.paired("device-1", is_made=True))
+    assert leases.write_progress(claimed, progress)
+    record = look(database, claimed.record_id)
+    assert (record.device_id, record.pairing, record.is_device_made) == ("device-1", PAIRED, True)
+    assert leases.mark_sent(claimed, 1)
+
+    gone = replace(progress, pairing=progress.pairing.without_device())
+    assert leases.settle(claimed, gone, DeadLetter(Reason.DEVICE_NOT_FOUND), CallSummary())
+    record = look(database, claimed.record_id)
+    assert (record.device_id, record.is_device_made, record.pairing) == ("", False, UNSENT)
+
+
+@pytest.mark.parametrize(("was_free", "owner"), [(True, NOBODY), (False, "somebody")])
+def test_what_a_look_up_finds_free_is_written_down_and_an_owner_is_kept_otherwise(
+    database: MovingDatabase, leases: Leases, was_free: bool, owner: str
+) -> None:
+    claimed = claim_new(database, leases, device_id="", owner_id="somebody", pairing=MISSED, pairings=1)
+    progress = replace(claimed.progress, pairing=replace(claimed.progress.pairing, state=UNSENT, was_free=was_free))
+    assert leases.settle(claimed, progress, LATER, CallSummary())
+    assert look(database, claimed.record_id).owner_id == owner
+
+
+def test_a_batch_ran_at_a_time_since_which_it_was_neither_loaded_nor_resumed(
+    database: MovingDatabase, leases: Leases, batches: Batches
+) -> None:
+    claimed = claim_new(database, leases)
+    assert not leases.ran(claimed, timedelta(seconds=5))
+    database.ahead += 10
+    assert leases.ran(claimed, timedelta(seconds=5))
+
+    batches.pause("shipment")
+    batches.resume("shipment")
+    assert not leases.ran(claimed, timedelta(seconds=5))
 
 
 # Handing back what was not claimed.
@@ -324,98 +411,65 @@ def test_a_record_handed_back_is_due_again_after_the_delay(database: MovingDatab
     assert enqueue(database, made) == [made.id]
 
 
-def test_only_a_queued_record_is_handed_back(database: MovingDatabase, leases: Leases) -> None:
-    others = [status for status in Status if status != Status.QUEUED]
-    made = make_batch(database, [{"status": status} for status in others], state=BatchState.PAUSED)
-
-    for record_id in made.ids:
-        before = look(database, record_id)
-        assert not leases.hand_back(record_id, 0.0)
-        assert not leases.hand_back_stopped(record_id)
-        assert unchanged(database, before)
-
-
-def test_a_queued_record_goes_back_if_its_batch_was_stopped(database: MovingDatabase, leases: Leases) -> None:
+def test_only_a_queued_record_is_handed_back_and_a_running_batch_keeps_it(
+    database: MovingDatabase, leases: Leases
+) -> None:
     running = make_batch(database, status=Status.QUEUED)
-    paused = make_batch(database, name="paused", state=BatchState.PAUSED, status=Status.QUEUED)
+    stopped = make_batch(database, [{"status": status} for status in Status], name="stopped", state=BatchState.PAUSED)
+    is_queued = [status == Status.QUEUED for status in Status]
 
     assert not leases.hand_back_stopped(running.id)
-    assert leases.hand_back_stopped(paused.id)
-
-    assert look(database, running.id).status == Status.QUEUED
-    assert look(database, paused.id).status == Status.PENDING
+    before = [look(database, record_id) for record_id in stopped.ids]
+    assert [leases.hand_back_stopped(record_id) for record_id in stopped.ids] == is_queued
+    after = [look(database, record_id) for record_id in stopped.ids]
+    assert [record not in before for record in after] == is_queued
+    assert not any(leases.hand_back(record_id, 0.0) for record_id in stopped.ids)
+    assert [look(database, record_id) for record_id in stopped.ids] == after
 
 
 # Settling.
 
 
 def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
+    for name, resynced in (("first", False), ("second", True)):
+        claimed = claim_new(database, leases, name=name)
+        progress = claimed.progress.with_otp_answered(1)
+        if resynced:
+            progress = progress.with_otp_sent(2).with_otp_answered(2)
+        assert leases.settle(claimed, progress, Active(), CallSummary(1, 0, ANSWER))
 
-    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1, 0, ANSWER))
-
-    record = look(database, claimed.record_id)
-    assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
-    assert (record.otp1_state, record.reason, record.resynced) == (OtpState.ANSWERED, None, False)
-    assert record.finalized_at is not None
-
-
-def test_a_line_says_for_how_long_pingone_was_called(database: MovingDatabase, leases: Leases) -> None:
-    called, spared = claim_new(database, leases), claim_new(database, leases, name="other")
-
-    for claimed, summary in ((called, CallSummary(2, 0, ANSWER, 0.2504)), (spared, CallSummary())):
-        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=True, why="hold"), summary)
-
-    assert [line.call_milliseconds for line in attempts(database, called.record_id)] == [250]
-    assert [line.call_milliseconds for line in attempts(database, spared.record_id)] == [None]
+        record = look(database, claimed.record_id)
+        assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
+        assert (record.otp1_state, record.reason, record.resynced) == (OtpState.ANSWERED, None, resynced)
+        assert record.finalized_at is not None
 
 
-def test_a_record_that_took_both_otps_was_resynced(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
-    progress = claimed.progress.with_otp_answered(1).with_otp_sent(2).with_otp_answered(2)
+@pytest.mark.parametrize(
+    ("columns", "decision", "detail"),
+    [
+        ({}, DeadLetter(Reason.INVALID_OTP), CURES[Reason.INVALID_OTP]),
+        ({"next_counter": 7}, DeadLetter(Reason.INVALID_OTP), SEED_CURES[Reason.INVALID_OTP]),
+        ({}, DeadLetter(Reason.TOKEN_TAKEN, told="It is A's."), f"{CURES[Reason.TOKEN_TAKEN]} It is A's."),
+    ],
+    ids=["pair", "seed", "what PingOne showed"],
+)
+def test_a_dead_letter_says_why_with_its_cure_and_keeps_its_otps(
+    database: MovingDatabase, leases: Leases, columns: dict[str, Any], decision: DeadLetter, detail: str
+) -> None:
+    claimed = claim_new(database, leases, **columns)
 
-    leases.settle(claimed, progress, Active(), CallSummary(2, 0, ANSWER))
-
-    assert look(database, claimed.record_id).resynced
-
-
-def test_a_dead_letter_says_why_and_keeps_its_otps(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
-
-    leases.settle(
-        claimed, claimed.progress.with_otp_answered(1), DeadLetter(Reason.INVALID_OTP), CallSummary(2, 0, ANSWER)
-    )
+    assert settle(leases, claimed, decision)
 
     record = look(database, claimed.record_id)
-    assert (record.status, record.reason) == (Status.DEAD_LETTER, Reason.INVALID_OTP)
-    assert record.detail == CURES[Reason.INVALID_OTP]
+    assert (record.status, record.reason, record.detail) == (Status.DEAD_LETTER, decision.reason, detail)
     assert (record.pingone_error_id, record.correlation_id) == ("error-1", "correlation-1")
-    assert record.otps == b"sealed"
+    assert (record.otps, record.lease_id) == (b"sealed", None)
     assert record.finalized_at is not None
-    assert record.lease_id is None
-
-
-def test_a_dead_letter_with_a_seed_has_the_cure_of_a_seed(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases, next_counter=7)
-
-    refused = DeadLetter(Reason.INVALID_OTP)
-    leases.settle(claimed, claimed.progress.with_otp_answered(1), refused, CallSummary(2, 0, ANSWER))
-
-    assert look(database, claimed.record_id).detail == SEED_CURES[Reason.INVALID_OTP]
-
-
-def test_a_dead_letter_keeps_what_pingone_showed_behind_its_cure(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases)
-    taken = DeadLetter(Reason.TOKEN_TAKEN, told="It is the device of user 17.")
-
-    leases.settle(claimed, claimed.progress.with_otp_answered(1), taken, CallSummary(2, 0, ANSWER))
-
-    assert look(database, claimed.record_id).detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user 17."
 
 
 def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases) -> None:
     made = make_batch(database)
-    claimed = claim(database, leases, made)
+    (claimed,) = claim_all(database, leases, made)
 
     leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
 
@@ -427,47 +481,18 @@ def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases
     assert enqueue(database, made) == [made.id]
 
 
-@pytest.mark.parametrize(
-    ("decision", "counted"),
-    [
-        (Active(), 1),
-        (Retry(0.0, is_counted=True, why="outcome_unknown"), 1),
-        (Retry(0.0, is_counted=False, why="hold"), 0),
-        (DeadLetter(Reason.INVALID_OTP), 1),
-        (DeadLetter(Reason.FORBIDDEN, is_counted=False), 0),
-        (Pause(PauseReason.CREDENTIALS), 0),
-    ],
-)
-def test_an_attempt_counts_only_where_pingone_did_something(
-    database: MovingDatabase, leases: Leases, decision: Decision, counted: int
+@pytest.mark.parametrize(("decision", "outcome", "reason", "counted"), ENDS)
+def test_every_attempt_leaves_a_line_of_history_and_counts_only_where_pingone_did_something(
+    database: MovingDatabase, leases: Leases, decision: Decision, outcome: Outcome, reason: str | None, counted: int
 ) -> None:
     claimed = claim_new(database, leases)
 
-    leases.settle(claimed, claimed.progress, decision, CallSummary())
+    leases.settle(claimed, claimed.progress, decision, CallSummary(3, 1, ANSWER, 0.2504))
 
     assert look(database, claimed.record_id).attempts == counted
-
-
-@pytest.mark.parametrize(
-    ("decision", "outcome", "reason"),
-    [
-        (Active(), Outcome.ACTIVE, None),
-        (Retry(0.0, is_counted=True, why="outcome_unknown"), Outcome.RETRY, "outcome_unknown"),
-        (Retry(0.0, is_counted=False, why="hold"), Outcome.HANDED_BACK, "hold"),
-        (DeadLetter(Reason.LOCKED), Outcome.DEAD_LETTER, "locked"),
-        (Pause(PauseReason.PROTOCOL), Outcome.HANDED_BACK, "protocol"),
-    ],
-)
-def test_every_attempt_leaves_a_line_of_history(
-    database: MovingDatabase, leases: Leases, decision: Decision, outcome: Outcome, reason: str | None
-) -> None:
-    claimed = claim_new(database, leases)
-    answer = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", "not kept")
-
-    leases.settle(claimed, claimed.progress, decision, CallSummary(3, 1, answer))
-
     (line,) = attempts(database, claimed.record_id)
-    assert (line.number, line.outcome, line.reason, line.requests) == (1, outcome, reason, 3)
+    assert (line.number, line.outcome, line.reason) == (1, outcome, reason)
+    assert (line.requests, line.call_milliseconds) == (3, 250)
     assert (line.http_status, line.code, line.detail_code) == (400, "INVALID_DATA", "INVALID_OTP")
     assert (line.pingone_error_id, line.correlation_id) == ("error-1", "correlation-1")
     assert line.lease_id == claimed.lease_id
@@ -475,91 +500,121 @@ def test_every_attempt_leaves_a_line_of_history(
     assert line.ended_at is not None
 
 
-def test_attempts_are_numbered_and_costs_add_up(database: MovingDatabase, leases: Leases) -> None:
+def test_attempts_are_numbered_costs_add_up_and_pingones_last_answer_is_kept(
+    database: MovingDatabase, leases: Leases
+) -> None:
     made = make_batch(database, not_found=1)
-    for is_counted in (True, False, True):
-        claimed = claim(database, leases, made)
-        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), CallSummary(2, 1))
+    for is_counted, summary in ((True, CallSummary(2, 1, ANSWER)), (False, CallSummary(2, 1)), (True, CallSummary())):
+        (claimed,) = claim_all(database, leases, made)
+        leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), summary)
 
     record = look(database, made.id)
     assert [line.number for line in attempts(database, made.id)] == [1, 2, 2]
-    assert (record.attempts, record.requests, record.rate_limited) == (2, 6, 3)
+    assert [line.call_milliseconds for line in attempts(database, made.id)] == [0, 0, None]
+    assert (record.attempts, record.requests, record.rate_limited) == (2, 4, 2)
+    assert record.correlation_id == "correlation-1"
 
 
-def test_the_last_answer_of_pingone_is_kept_when_an_attempt_has_none(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
-    claimed = claim(database, leases, made)
-    leases.settle(
-        claimed, claimed.progress, Retry(0.0, is_counted=True, why="outcome_unknown"), CallSummary(1, 0, ANSWER)
-    )
-    claimed = claim(database, leases, made)
-    leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=False, why="hold"), CallSummary())
-
-    assert look(database, made.id).correlation_id == "correlation-1"
-
-
-def test_a_settle_works_late_while_the_lease_stands(database: MovingDatabase, leases: Leases) -> None:
-    claims = claim_all(database, leases, make_batch(database, len(ENDS)))
+def test_an_attempt_is_settled_once_and_late_as_well_while_its_lease_stands(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    claims = claim_all(database, leases, make_batch(database, len(DECISIONS)))
     database.ahead = 600
 
-    for claimed, decision in zip(claims, ENDS, strict=True):
-        assert leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary())
-        assert look(database, claimed.record_id).status != Status.ACTIVATING
-
-
-def test_a_settle_after_the_rescue_changes_nothing(database: MovingDatabase, leases: Leases) -> None:
-    claims = claim_all(database, leases, make_batch(database, len(ENDS)))
-    database.ahead = 61
-    rescue(database)
-
-    for claimed, decision in zip(claims, ENDS, strict=True):
+    for claimed, decision in zip(claims, DECISIONS, strict=True):
+        assert settle(leases, claimed, decision)
         before = look(database, claimed.record_id)
-        assert not leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary(1, 0, ANSWER))
-        assert unchanged(database, before)
-        assert [line.outcome for line in attempts(database, claimed.record_id)] == [Outcome.LOST]
+        assert before.status != Status.ACTIVATING
+        assert not settle(leases, claimed, decision)
+        assert look(database, claimed.record_id) == before
+        assert len(attempts(database, claimed.record_id)) == 1
 
 
-def test_a_settle_under_an_old_lease_leaves_the_new_one_alone(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database, len(ENDS))
+@pytest.mark.parametrize("is_claimed_again", [False, True])
+def test_a_settle_after_the_rescue_changes_nothing_whoever_has_the_record_by_then(
+    database: MovingDatabase, leases: Leases, is_claimed_again: bool
+) -> None:
+    made = make_batch(database, len(DECISIONS))
     late = claim_all(database, leases, made)
     database.ahead = 61
     rescue(database)
-    current = claim_all(database, leases, made)
+    if is_claimed_again:
+        claim_all(database, leases, made)
 
-    for old, new, decision in zip(late, current, ENDS, strict=True):
-        before = look(database, old.record_id)
-        assert not leases.settle(old, old.progress.with_otp_answered(1), decision, CallSummary(1, 0, ANSWER))
-        assert unchanged(database, before)
-        assert before.lease_id == new.lease_id != old.lease_id
-
-
-def test_an_attempt_is_settled_once(database: MovingDatabase, leases: Leases) -> None:
-    for claimed, decision in zip(claim_all(database, leases, make_batch(database, len(ENDS))), ENDS, strict=True):
-        assert leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary())
+    for claimed, decision in zip(late, DECISIONS, strict=True):
         before = look(database, claimed.record_id)
+        assert not settle(leases, claimed, decision)
+        assert look(database, claimed.record_id) == before
+        assert [line.outcome for line in attempts(database, claimed.record_id)] == [Outcome.LOST]
 
-        assert not leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary())
-        assert unchanged(database, before)
-        assert len(attempts(database, claimed.record_id)) == 1
+
+# Replay of what was not paired.
+
+
+@ON_ONE
+@pytest.mark.parametrize(
+    "reason", [Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED]
+)
+def test_a_replay_looks_for_a_token_again_that_the_inventory_stood_in_the_way_of(
+    database: MovingDatabase, batches: Batches, reason: Reason
+) -> None:
+    dead = {"status": Status.DEAD_LETTER, "reason": reason, "detail": "why", "pairings": 2, "import_job_id": 7}
+    made = make(database, **dead, owner_id="somebody", device_id="device-1", is_in_inventory=True)
+    assert batches.replay(made.name) == Replayed(records=1)
+    record = look(database, made.id)
+    assert (record.status, record.reason, record.pairings) == (Status.PENDING, None, 0)
+    assert (record.is_in_inventory, record.import_job_id, record.owner_id, record.device_id) == (False, None, None, "")
+    assert look_at_batch(database, made.batch_id).inventory_read_at is None
+
+
+@ON_ONE
+@pytest.mark.parametrize(
+    ("reason", "is_token_made"),
+    [
+        *[(reason, False) for reason in (Reason.USER_NOT_FOUND, Reason.METHOD_OFF, Reason.PAIRING_FAILED)],
+        *[(reason, False) for reason in (Reason.USER_AMBIGUOUS, Reason.TOO_MANY_DEVICES, Reason.LICENSE)],
+        (Reason.ACCOUNT_NOT_USABLE, False),
+        # We imported it, so it is still there.
+        (Reason.TOKEN_TAKEN, True),
+    ],
+)
+def test_a_replay_of_another_reason_or_of_our_own_token_reads_no_inventory_again(
+    database: MovingDatabase, batches: Batches, reason: Reason, is_token_made: bool
+) -> None:
+    made = make(
+        database, status=Status.DEAD_LETTER, reason=reason, is_token_made=is_token_made, **FREE | {"pairings": 3}
+    )
+    assert batches.replay(made.name) == Replayed(records=1)
+    record = look(database, made.id)
+    assert (record.status, record.pairings, record.is_in_inventory) == (Status.PENDING, 0, True)
+    assert record.is_token_made is is_token_made
+    assert is_token_made or look_at_batch(database, made.batch_id).inventory_read_at is not None
+
+
+@ON_ONE
+def test_a_replay_of_one_reason_leaves_what_the_inventory_said_of_the_others(
+    database: MovingDatabase, batches: Batches
+) -> None:
+    made = make(database, status=Status.DEAD_LETTER, reason=Reason.TOKEN_TAKEN, device_id="", owner_id="somebody")
+    batches.replay(made.name, reasons=[Reason.PAIRING_FAILED])
+    assert look(database, made.id).owner_id == "somebody"
 
 
 # What the tables themselves forbid.
 
 
 @pytest.mark.parametrize("column", ["serial_number", "device_id"])
-def test_a_token_or_a_device_is_worked_on_in_one_place_at_a_time(database: MovingDatabase, column: str) -> None:
-    first = look(database, make_batch(database, name="first").id)
-
-    with pytest.raises(IntegrityError):
-        make_batch(database, name="second", **{column: getattr(first, column)})
-
-
-def test_a_token_comes_again_once_it_is_final(database: MovingDatabase) -> None:
-    first = make_batch(database, [{"status": status} for status in sorted(FINAL)], name="first")
-    tokens = [look(database, record_id) for record_id in first.ids]
-
-    again = [{"serial_number": token.serial_number, "device_id": token.device_id} for token in tokens]
-    assert len(make_batch(database, again, name="second").ids) == len(FINAL)
+def test_a_token_or_a_device_is_worked_on_in_one_place_at_a_time_and_again_once_it_is_final(
+    database: MovingDatabase, column: str
+) -> None:
+    first = make_batch(database, [{"status": status} for status in Status], name="first", file_sha256="1" * 64)
+    for record in [look(database, record_id) for record_id in first.ids]:
+        again = {"name": f"after {record.status}", column: getattr(record, column)}
+        if record.status in FINAL:
+            assert make_batch(database, **again).ids
+        else:
+            with pytest.raises(IntegrityError):
+                make_batch(database, **again)
 
 
 @pytest.mark.parametrize(
@@ -577,15 +632,29 @@ def test_words_and_leases_that_make_no_sense_are_refused(database: MovingDatabas
         make_batch(database, **columns)
 
 
-def test_a_batch_ran_at_a_time_since_which_it_was_neither_loaded_nor_resumed(
-    database: MovingDatabase, leases: Leases
-) -> None:
-    claimed = claim_new(database, leases)
-    assert not leases.ran(claimed, timedelta(seconds=5))
-    database.ahead += 10
-    assert leases.ran(claimed, timedelta(seconds=5))
+# Whether an environment's devices wait for an OTP once they are made, by what became of its records.
 
-    batches = Batches(database, TESTER)
-    batches.pause("shipment")
-    batches.resume("shipment")
-    assert not leases.ran(claimed, timedelta(seconds=5))
+DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MADE: dict[str, Any] = {"is_device_made": True, "status": Status.ACTIVE, "finalized_at": DAY}
+# What says nothing of how a device is made.
+OTHERS: list[dict[str, Any]] = [
+    {"status": Status.ACTIVE, "finalized_at": DAY},
+    {"is_device_made": True, "status": Status.CANCELLED, "finalized_at": DAY},
+    {"is_device_made": True},
+]
+
+
+@ON_ONE
+@pytest.mark.parametrize(("posts", "says"), [(0, "ACTIVE as soon as it is made"), (1, "waits for an OTP")])
+def test_the_last_device_that_was_made_shows_whether_one_waits_for_an_otp(
+    database: MovingDatabase, posts: int, says: str
+) -> None:
+    make_batch(database, OTHERS, name="others")
+    with database.reading() as connection:
+        assert describe_pairing_answer(connection, ENVIRONMENT_ID) is None
+    made = make_batch(database, [MADE | {"otp1_posts": 1 - posts}, MADE | {"otp1_posts": posts}, *OTHERS])
+    with database.reading() as connection:
+        told = describe_pairing_answer(connection, ENVIRONMENT_ID)
+        assert describe_pairing_answer(connection, "another environment") is None
+    assert says in told
+    assert f"(record {made.ids[1]}, 2026-03-01)" in told
