@@ -241,6 +241,8 @@ def test_jitter_spreads_the_records_that_come_back():
     spread = replace(SENT_1, jitter=1.0)
     assert decide_after_post(spread, 1, LOST, LIMITS)[1] == counted(37.5)
     assert decide_after_read(spread, LOST, LIMITS)[1] == counted(7.5)
+    assert decide_after_post(spread, 1, errors.Unauthorized(ANSWER), LIMITS)[1] == back("unauthorized", 2.0)
+    assert decide_after_post(spread, 1, errors.NotDelivered(), LIMITS)[1] == back("not_delivered", 2.0)
     assert decisions.hand_back_without_slot(SlotTooFar(12.5)) == back("hold", 5.0)
 
 
@@ -354,6 +356,7 @@ def test_a_read_is_owed_until_the_found_device_was_read(answer, progress, step):
 IN_HAND, LONG_AGO, JUST_NOW = timedelta(seconds=3), timedelta(seconds=40), timedelta(seconds=2)
 REJECTED_1, REJECTED_2 = (decide_after_post(SENT[ordinal], ordinal, refused(), LIMITS)[0] for ordinal in (1, 2))
 REJECTED_AGAIN, _ = decide_after_post(SENT_1.with_device_waiting().with_otp_sent(1), 1, refused(), LIMITS)
+SECOND_AGAIN, _ = decide_after_post(SENT_2.with_device_waiting().with_otp_sent(2), 2, refused(), LIMITS)
 FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)
 PAIRED_BEFORE, _ = decide_after_pairing(Progress(pairing=FREE.sent()), errors.AlreadyPaired(ANSWER), LIMITS)
 
@@ -383,6 +386,7 @@ def find(pairing: PairingProgress) -> Progress:
         (SENT_1, changed(LONG_AGO), None),
         (SENT_2, changed(LONG_AGO), None),
         (REJECTED_AGAIN, changed(LONG_AGO), None),
+        (SECOND_AGAIN, changed(LONG_AGO), None),
         # A device from the inventory, and a token that is paired at our first request.
         (
             Progress(pairing=PairingProgress(PairingState.SENT, "device", is_allowed=True)),
