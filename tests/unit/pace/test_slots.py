@@ -51,7 +51,9 @@ def take_many(pace: Pace, times: int) -> list[Slot]:
         return list(threads.map(lambda _: pace.wait(), range(times)))
 
 
-def test_the_first_slot_is_now_and_the_next_an_interval_later(make_pace: MakePace, client: redis.Redis) -> None:
+def test_the_first_slot_is_now_the_next_an_interval_later_and_none_is_saved_up_while_nobody_asks(
+    make_pace: MakePace, client: redis.Redis
+) -> None:
     waits: list[float] = []
     pace = make_pace(**SLOW, sleep=waits.append)
     pace.wait()
@@ -61,17 +63,11 @@ def test_the_first_slot_is_now_and_the_next_an_interval_later(make_pace: MakePac
         pace.wait()
     assert numbers_of_slots(waits) == [1, 2, 3]
     assert next_at(client) == first + 3 * 100_000_000
-
-
-def test_no_slot_is_saved_up_while_nobody_asks(make_pace: MakePace, client: redis.Redis) -> None:
-    waits: list[float] = []
-    pace = make_pace(**SLOW, sleep=waits.append)
-    pace.wait()
-    # As if four slots had passed since.
-    client.hincrby(KEY, "next_at", int(-5 * INTERVAL * 1e6))
+    # As if eight slots had passed since: a bucket would let the next three pass at once.
+    client.hincrby(KEY, "next_at", int(-8 * INTERVAL * 1e6))
+    waits.clear()
     for _ in range(3):
         pace.wait()
-    # A bucket would let the three pass at once.
     assert numbers_of_slots(waits) == [1, 2]
 
 
