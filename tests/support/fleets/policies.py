@@ -11,22 +11,12 @@ from worker.pace.search import Search, learn_from_answers, learn_from_refusal
 class Policy(Protocol):
     """How a rate moves by what is answered and refused. Times are in seconds, rates in requests a second."""
 
-    @property
-    def rate(self) -> float: ...
-    @property
-    def since(self) -> float:
-        """Answers to slots from here on are counted."""
-        ...
-
-    @property
-    def review_due_at(self) -> float:
-        """An answer to a slot from here on lets the rate be reviewed."""
-        ...
-
-    @property
-    def held_until(self) -> float:
-        """The time before which nothing goes out, beyond what the limit asks for."""
-        ...
+    rate: float
+    # Answers to slots from here on are counted, and an answer to a slot from there on lets the rate be reviewed.
+    since: float
+    review_due_at: float
+    # The time before which nothing goes out, beyond what the limit asks for.
+    held_until: float
 
     def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
         """Whether the rate, or what is known, has changed."""

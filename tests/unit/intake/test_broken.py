@@ -1,11 +1,38 @@
-"""A corpus of broken files, one fault each: what is said of it, of which line or row, and what to do."""
+"""Broken and damaged files: a corpus of one fault each, with what is said of it, of which line or row, and what to do;
+samples that are cut off at each byte, of which only rows of the whole file load; and damaged samples and random bytes,
+which give rows, row errors or an UnusableFile, and never anything else."""
 
 from __future__ import annotations
 
-import pytest
-from support.data.seed_files import KEY, PASSWORD, SAMPLES, read, read_messages
+import contextlib
+import io
+import random
+import re
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
-from worker.intake import Hints, Row, RowError
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.data.seed_files import (
+    EVERY_HINTS,
+    KEY,
+    NOON,
+    PASSWORD,
+    SAMPLES,
+    SECRETS,
+    find_quoted,
+    read,
+    read_messages,
+)
+
+from worker.intake import Hints, Row, RowError, UnusableFile, open_assignment
+from worker.intake.csv_rows import CUT_OFF
+from worker.intake.files import HEAD, OpenFile
+from worker.intake.formats import FORMATS, choose_format, open_table
+from worker.intake.lists import LIST_CUT_OFF
+from worker.intake.other_formats import MAX_PART
 
 BROKEN = SAMPLES / "broken"
 
@@ -684,3 +711,353 @@ def test_a_refused_row_leaves_the_others_and_names_no_seed(name: str) -> None:
 def test_every_broken_file_is_expected() -> None:
     assert {path.name for path in BROKEN.iterdir()} == set(EXPECTED)
     assert len(EXPECTED) >= 60
+
+
+# Files that were cut off. A last row without a line break at its end that is whole still loads.
+
+# What a person may say beside the file: nothing, or what a row that was cut off does not say any more.
+NOTHING_SAID, TOTP_SAID = PSKC_HINTS, EVERY_HINTS[0]
+ALL_SAMPLES = sorted(path for root in (SAMPLES, SAMPLES.parent / "otp_pairs") for path in root.glob("*/*"))
+# Bytes of a sample that are cut at each of its bytes; of a larger one, so many at its beginning and at its end are.
+SMALL, AT_BEGINNING, AT_END = 1200, 64, 512
+
+
+# Samples of a refused row whose fault stands at its end, and may be cut away; what is left is good.
+FAULT_AT_END = {
+    "etoken_dat_no_colon.dat",
+    "etoken_dat_two_in_a_block.dat",
+    "nexus_too_many_fields.txt",
+    "oath_csv_counter_too_high.csv",
+    "oath_csv_hash_md5.csv",
+    "oath_csv_too_many_fields.csv",
+    "serial_secret_fields.csv",
+    "too_many_fields.csv",
+}
+
+
+def read_bytes(content: bytes, hints: Hints, format_name: str | None = None) -> list[Row | RowError]:
+    """Read columns and rows; none of a file that is refused."""
+    path = Path("tokens")
+    try:
+        chosen = FORMATS[format_name] if format_name else choose_format(path, content[:HEAD])
+        return list(open_table(chosen, OpenFile(path, io.BytesIO(content), hints), NOON)[1])
+    except UnusableFile:
+        return []
+
+
+def read_loaded(content: bytes, hints: Hints, format_name: str | None = None) -> list[Row]:
+    return [row for row in read_bytes(content, hints, format_name) if isinstance(row, Row)]
+
+
+def choose_lengths(content: bytes) -> list[int]:
+    """Choose how many bytes are left of a sample."""
+    size = len(content)
+    return [left for left in range(size) if size <= SMALL or left < AT_BEGINNING or left >= size - AT_END]
+
+
+def read_right_rows(content: bytes, hints: Hints, format_name: str | None) -> list[Row]:
+    """Read the rows that a file has; of one that is refused as a whole, those of its lines above the fault."""
+    if read_bytes(content, hints, format_name):
+        return read_loaded(content, hints, format_name)
+    ends = [place for place, byte in enumerate(content, 1) if byte == ord("\n")]
+    return [row for end in ends for row in read_loaded(content[:end], hints, format_name)]
+
+
+@pytest.mark.parametrize("path", ALL_SAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_sample_that_is_cut_at_any_byte_gives_rows_of_the_whole_file_alone(path: Path) -> None:
+    # The rounds of PBKDF2 in some samples take too long to be done hundreds of times.
+    content = path.read_bytes().replace(b">20000<", b">1<")
+    is_of_seeds = path.parents[1] == SAMPLES and path.suffix not in (".xml", ".json")
+    for hints in (NOTHING_SAID, TOTP_SAID) if is_of_seeds else (NOTHING_SAID,):
+        for name in {None, path.parent.name} & {None, *FORMATS} if is_of_seeds else {None}:
+            right = read_right_rows(content, hints, name)
+            refused = {row.row_number for row in read_bytes(content, hints, name) if isinstance(row, RowError)} or {1}
+            for left in choose_lengths(content):
+                wrong = [row for row in read_loaded(content[:left], hints, name) if row not in right]
+                if path.name in FAULT_AT_END:
+                    wrong = [row for row in wrong if row.row_number not in refused]
+                assert not wrong, (left, name, content[:left][-40:])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SAMPLES.glob("*/*.xml")) + sorted(SAMPLES.glob("*/*.json")), ids=lambda p: p.name
+)
+def test_a_tree_that_does_not_close_is_refused_as_a_whole(path: Path) -> None:
+    content = path.read_bytes().replace(b">20000<", b">1<")
+    whole = read_bytes(content, NOTHING_SAID)
+    for left in range(max(0, len(content) - 100), len(content)) if whole else ():
+        assert read_bytes(content[:left], NOTHING_SAID) in ([], whole)
+
+
+SEED1, SEED2, SEED3 = (SECRETS[f"MADE000000{number}"] for number in (1, 2, 3))
+USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
+OATH = f"MADE1,{SEED1},hotp,6,0\n"
+PAIRS = "serial,otp1,otp2"
+ENTRA = f"serial,secret key,time interval,model\nMADE1,{'A' * 32},30,T100\n"
+# The text of a file that is whole, but for the line break at its end; its last row is like the others, or has an end
+# that can be seen.
+WHOLE = [
+    f"MADE1,{SEED1},hotp,6,0",
+    f"MADE1,{SEED1},totp,6,30,sha256",
+    "MADE1:0vekr/sWOtlfNZP0xvmwW4moEFs=:AA==",
+    f"sccAuthenticatorId: MADE1\nsccTokenData: sccKey={SEED1};sccMode=E;sccPwLen=6;",
+    f"{OATH}MADE2,{SEED2},hotp,6,0",
+    f"{OATH}MADE2,{SEED2},totp,6,30\nMADE3,{SEED3},totp,8,60",
+    f"MADE1,{SEED1},0\nMADE2,{SEED2},0",
+    f"{OATH}MADE2,{SEED2},hotp,6,0\r",
+    f"{PAIRS}\nMADE1,308714,367299",
+    f"{PAIRS}\nMADE1,308714,367299\nMADE2,30871488,36729988",
+    f"{PAIRS},user_id,device_id\nMADE1,308714,367299,{USER},{DEVICE}",
+    f"{PAIRS},email\nMADE1,308714,367299,alice@example.test\nMADE2,308714,367299,bob@example.test",
+    f"{PAIRS},shelf\nMADE1,308714,367299,north\nMADE2,308714,367299,north",
+    f'{PAIRS},username\nMADE1,308714,367299,ann\nMADE2,308714,367299,"anna"',
+    "serial,otp1\nMADE1,308714\nMADE2,367299",
+    f"{PAIRS},type,generated_at\nMADE1,308714,367299,totp,2026-03-01T09:30:00Z",
+    f"{ENTRA}MADE2,{'B' * 32},30,T100",
+    f"HOTP;MADE1;{SEED1};0\nHOTP;MADE2;{SEED2};0",
+    f"TOTP;MADE1;SHA1;{SEED1};0;30;8\nTOTP;MADE2;SHA1;{SEED2};0;30;6",
+]
+# The same of files whose last row may be cut off.
+DOUBTFUL = [
+    f"MADE1,{SEED1},totp,6,30",
+    f"MADE1,{SEED1},hotp,6",
+    f"{OATH}MADE2,{SEED2}",
+    f"{OATH}MADE2,{SEED2},totp",
+    f"{OATH}MADE2,{SEED2},totp,8",
+    f"{OATH}MADE2,{SEED2},hotp,6,",
+    f"{OATH}MADE2,{SEED2},hotp,6,8",
+    f"MADE1,{SEED1},hotp,6,8\nMADE2,{SEED2},hotp,6,8",
+    f"{OATH}MADE2,{SEED2},totp,8,60",
+    f"MADE1,{SEED1}\nMADE2,{SEED2},hotp,8",
+    f"{OATH}MADE2,{SEED2[:20]}",
+    f"{PAIRS}\nMADE1,308714,",
+    "serial,otp1\nMADE1,308714",
+    "serial,otp1\nMADE1,30871488\nMADE2,308714",
+    f"{PAIRS},email\nMADE1,308714,367299,alice@example.test\nMADE2,308714,367299,bob@example.tes",
+    f"{PAIRS},email\nMADE1,308714,367299,\nMADE2,308714,367299,bob@",
+    f"{PAIRS},username\nMADE1,308714,367299,ann\nMADE2,308714,367299,ann",
+    f"{PAIRS},username\nMADE1,308714,367299,\nMADE2,308714,367299,",
+    f"{PAIRS},shelf\nMADE1,308714,367299,north\nMADE2,308714,367299,no",
+    f"{PAIRS},type,generated_at\nMADE1,308714,367299,totp,2026-03-01T09:30:00+05",
+    "otp1,otp2,serial\n308714,367299,MADE1\n308714,367299,MADE2",
+    f"{ENTRA}MADE2,{'B' * 32},30",
+    f"{ENTRA}MADE2,{'B' * 32},30,T",
+    "MADE1:0vekr/sWOtlfNZP0xvmwW4moEFs=:AA==\nMADE2:0vekr/sWOtlfNZP0xvmwW4moEFs=:AAAAAAAA",
+]
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_a_last_row_that_is_whole_loads_without_a_line_break(text: str) -> None:
+    rows = read_bytes(text.encode(), NOTHING_SAID)
+    assert rows
+    assert all(isinstance(row, Row) for row in rows)
+    assert rows == read_bytes(text.encode() + b"\n", NOTHING_SAID)
+
+
+@pytest.mark.parametrize("text", DOUBTFUL)
+def test_a_last_row_that_may_be_cut_off_is_refused_until_a_line_break_says_that_it_is_whole(text: str) -> None:
+    *others, last = read_bytes(text.encode(), TOTP_SAID if ENTRA in text else NOTHING_SAID)
+    assert all(isinstance(row, Row) for row in others)
+    assert isinstance(last, RowError)
+    assert last.reason == CUT_OFF
+    assert isinstance(read_bytes(text.encode() + b"\n", TOTP_SAID if ENTRA in text else NOTHING_SAID)[-1], Row)
+
+
+@pytest.mark.parametrize(
+    ("text", "loads"),
+    [
+        ("serial,username\nMADE1,ann\nMADE2,ann", False),
+        ("serial,email\nMADE1,ann@example.test\nMADE2,anna@example.test", True),
+        ("serial,email\nMADE1,ann@example.test\nMADE2,anna@example.te", False),
+        (f"serial,user_id\nMADE1,{USER}\nMADE2,{DEVICE}", True),
+        ("email,serial\nann@example.test,MADE1\nanna@example.test,MADE2", False),
+        ("serial,username\nMADE1,ann\nMADE2,anna\n", True),
+    ],
+)
+def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: Path, text: str, loads: bool) -> None:
+    path = tmp_path / "who.csv"
+    path.write_text(text)
+    assignment = open_assignment(path)
+    assert list(assignment.lines) == ["MADE1", "MADE2"]
+    assert assignment.faults == ({} if loads else {"MADE2": LIST_CUT_OFF})
+
+
+# Damaged samples and random bytes.
+
+FORMAT_NAMES = [name for name in FORMATS if name != "otp-pairs"]
+# The samples of each format; the rounds of PBKDF2 in one of PSKC's take too long to be done hundreds of times.
+CONTENTS = {
+    name: [path.read_bytes().replace(b">20000<", b">1<") for path in sorted((SAMPLES / name).iterdir())]
+    for name in FORMAT_NAMES
+}
+
+fuzzed = settings(
+    max_examples=80,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def assert_only_foreseen_things_happen(path: Path, content: bytes, format_name: str) -> None:
+    path.write_bytes(content)
+    rows: list[Row | RowError] = []
+    messages: list[str] = []
+    try:
+        rows += read(path, TOTP_SAID, format_name)
+    except UnusableFile as error:
+        messages.append(str(error).replace(str(path), ""))
+    assert all(isinstance(row, Row | RowError) for row in rows)
+    messages += (row.reason for row in rows if isinstance(row, RowError))
+    assert not [message for message in messages if find_quoted(message)]
+    numbers = [row.row_number for row in rows]
+    assert numbers == sorted(set(numbers))
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """What damages a file: pieces cut out, doubled, put elsewhere or replaced by others; or values replaced by others,
+    which leaves XML well-formed."""
+    seed = draw(st.integers(0, 2**32))
+    is_of_values = draw(st.booleans())
+    pieces = draw(st.lists(st.sampled_from(VALUES) if is_of_values else PIECE, min_size=1, max_size=6))
+
+    def damage(content: bytes) -> bytes:
+        chance = random.Random(seed)
+        for piece in pieces:
+            if is_of_values:
+                places = [match.span() for match in VALUE.finditer(content)]
+                begin, end = chance.choice(places or [(0, 0)])
+                put = piece
+            else:
+                begin = chance.randrange(len(content) + 1)
+                end = min(len(content), begin + chance.choice((0, 1, 2, 8, 40, 200)))
+                put = chance.choice((piece, b"", content[begin:end] * 2, piece * 20))
+            content = content[:begin] + put + content[end:]
+        return content
+
+    return damage
+
+
+# A value between two tags, in an attribute, or between two separators.
+VALUE = re.compile(rb'(?<=>)[^<>\n]+(?=<)|(?<==")[^"\n]*(?=")|(?<=[,;:=\n])[^,;:=\n<>"]+')
+# What a value is replaced by.
+VALUES = (
+    *(b"", b"-1", b"0", b"7", b"9" * 30, b"1" * 5000, b"x", b"true", b"maybe", b"=", b"AAAA", b"A" * 5000, b"QUFB"),
+    *("é".encode(), "\u0663".encode(), b"1E+12", b"HEXADECIMAL", b"2036", b"0001-01-01T00:00:00-23:59", b"99/99/9999"),
+    *(b"none", b"SECRET", b"COUNTER", b"NAME", b"#kw-aes128", b"#aes256-cbc", b"#tripledes-cbc", b"hmac-sha512"),
+    *(b"hmac-shake_128", b"hmac-md5", b"#pbkdf2", b"hotp", b"totp", b"ocra", b"9999-12-31T23:59:59+23:59"),
+)
+PIECES = (
+    *(
+        b'"',
+        b",",
+        b";",
+        b":",
+        b"=",
+        b"#",
+        b"\n",
+        b"\r",
+        b"\0",
+        b" ",
+        b"<",
+        b">",
+        b"/>",
+        b"&#0;",
+        b"&x;",
+        b"]]>",
+        b"{",
+        b"[",
+    ),
+    *(
+        b"\xff",
+        b"\xef\xbb\xbf",
+        "é".encode(),
+        "\u0663".encode(),
+        b"-1",
+        b"0",
+        b"9" * 30,
+        b"1E+12",
+        b"NaN",
+        b"null",
+        b"true",
+    ),
+    *(b"<Key>", b"</Key>", b"<Data>", b'<Data Name="X">', b"<Secret/>", b"<Value>A</Value>", b"<ValueMAC>A</ValueMAC>"),
+    *(b"<EncryptedValue/>", b"<EncryptionKey/>", b"<ExpiryDate>x</ExpiryDate>", b"<MACMethod/>", b"<IterationCount>0"),
+    *(
+        b"hotp",
+        b"totp",
+        b"# version: 2",
+        b"OATH-HOTP",
+        b"LOGGING START",
+        b"sccMode=T;",
+        b"<!DOCTYPE x>",
+        b"<!-- ",
+        b"<?x",
+    ),
+)
+
+
+PIECE = st.sampled_from(PIECES) | st.binary(max_size=6)
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+@fuzzed
+@given(which=st.integers(0, 99), damage=damages())
+def test_a_damaged_sample_gives_only_what_is_foreseen(
+    tmp_path: Path, name: str, which: int, damage: Callable[[bytes], bytes]
+) -> None:
+    contents = CONTENTS[name]
+    assert_only_foreseen_things_happen(tmp_path / "file", damage(contents[which % len(contents)]), name)
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+@fuzzed
+@given(content=st.binary(max_size=500) | st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join))
+def test_any_bytes_give_only_what_is_foreseen(tmp_path: Path, name: str, content: bytes) -> None:
+    assert_only_foreseen_things_happen(tmp_path / "file", content, name)
+
+
+@fuzzed
+@given(head=st.binary(max_size=500) | st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join))
+def test_any_head_is_asked_about_without_an_error(head: bytes) -> None:
+    assert all(each.is_format_of(head) in (True, False) for each in FORMATS.values())
+
+
+STARTS = {"pskc": b"<KeyContainer>", "safenet-xml": b"<Tokens>", "deepnet-xml": b"<data><header></header>"}
+# What a file repeats that is one endless line, element or comment, or has no rows; a format and a piece.
+ENDLESS = [
+    *((name, piece) for name in FORMAT_NAMES if name not in STARTS for piece in (b"a", b'"', b"[")),
+    *((name, piece) for name in STARTS for piece in (b"a", b"<a>", b"<!--x-->")),
+    ("etoken-dat", b"a:b\n"),
+]
+# What a file repeats that has many small rows.
+MANY = [
+    *((name, b"MADE1,\n") for name in ("oath-csv", "serial-secret", "yubico")),
+    ("phenixid", b"HOTP;M;\n"),
+    ("nexus", b"M:A:A\n"),
+    ("etoken-dat", b"a:b\n\n"),
+    ("pskc", b"<KeyPackage/>"),
+    ("pskc", b"<KeyPackage><Key/></KeyPackage>"),
+    ("safenet-xml", b"<Token/>"),
+    ("deepnet-xml", b"<token/>"),
+    *((name, b"<a/>") for name in STARTS),
+]
+MONSTERS = [*((name, piece, 3 * MAX_PART // 2) for name, piece in ENDLESS), *((*each, MAX_PART // 4) for each in MANY)]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "piece", "size"), MONSTERS)
+def test_a_monstrous_file_is_read_or_refused_in_bounded_memory(
+    tmp_path: Path, name: str, piece: bytes, size: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(STARTS.get(name, b"") + piece * (size // len(piece)))
+    tracemalloc.start()
+    try:
+        with path.open("rb") as stream, contextlib.suppress(UnusableFile):
+            for _ in open_table(FORMATS[name], OpenFile(path, stream, TOTP_SAID), NOON)[1]:
+                pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A file of many rows is not held in memory; JSON is, up to a limit of its own.
+    assert peak < (100 if name == "graph-json" else 8 if size > MAX_PART else 2) * MAX_PART

@@ -10,6 +10,8 @@ from models.row_fault import RowFault
 from worker.intake import Row, RowError, UnusableFile, open_assignment, open_serial_list, open_shipment
 from worker.vault.otps import Otp, OtpPair
 
+OTPS = OtpPair(Otp("111111"), None)
+
 
 def write(directory: Path, content: bytes) -> Path:
     path = directory / "who.csv"
@@ -52,87 +54,86 @@ def test_the_separator_of_a_list_is_told_by_the_columns_that_are_known(tmp_path:
     assert (line.email, line.username) == ("ada@x.test", None)
 
 
-def test_a_serial_number_that_stands_twice_is_named_with_its_lines(tmp_path: Path) -> None:
-    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,alice\nMADE2,bob\nMADE1,carol\n"))
-    refused = assignment.assign(Row(row_number=9, serial_number="MADE1", otps=OtpPair(Otp("111111"), None)))
-    assert isinstance(refused, RowError)
-    assert "in its lines 2 and 4" in refused.reason
+@pytest.mark.parametrize(
+    ("content", "serials", "row_number", "says"),
+    [
+        # A header between the lines is no token, and no value may hold a line break.
+        (
+            b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n",
+            ["MADE1", "MADE2"],
+            3,
+            "names columns, as a header does",
+        ),
+        (
+            b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n',
+            ["MADE2"],
+            2,
+            "no value may hold a line break",
+        ),
+    ],
+)
+def test_a_line_that_names_no_token_is_told_and_the_others_count(
+    tmp_path: Path, content: bytes, serials: list[str], row_number: int, says: str
+) -> None:
+    assignment = open_assignment(write(tmp_path, content))
+    assert list(assignment.lines) == serials
+    assert assignment.nameless[0].row_number == row_number
+    assert says in assignment.nameless[0].reason
 
 
-def test_a_name_in_the_list_that_is_too_long_costs_its_row_alone(tmp_path: Path) -> None:
+NOBODY_SEES = ("\u200b", "\ufeff", "\u202a", "\u00ad", "\x07")
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "reason", "fault"),
+    [
+        *(
+            (column, f"ada{hidden}@x.test", f"{column} has a character that nobody sees", RowFault.PERSON_UNFIT)
+            for column in ("username", "email")
+            for hidden in NOBODY_SEES
+        ),
+        ("username", "x" * 321, "username has more than 320 characters", RowFault.ROW_UNREADABLE),
+    ],
+)
+def test_a_name_that_is_too_long_or_has_a_character_that_nobody_sees_costs_its_row_alone(
+    tmp_path: Path, column: str, name: str, reason: str, fault: RowFault
+) -> None:
     shipment = tmp_path / "pairs.csv"
     shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
-    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,alice\nMADE2," + b"x" * 321 + b"\n"))
-    first, second = open_shipment(shipment, assignment=assignment).tokens()
-    assert isinstance(first, Row)
-    assert isinstance(second, RowError)
-    assert second.reason.startswith("username has more than 320 characters")
+    who = f"serial,{column}\nMADE1,{name}\nMADE2,Jos\u00e9 \u00d8.@x.test\n"
+    first, second = open_shipment(shipment, assignment=open_assignment(write(tmp_path, who.encode()))).tokens()
+    assert isinstance(first, RowError)
+    assert first.reason.startswith(reason)
+    assert first.fault is fault
+    assert isinstance(second, Row)
+
+
+@pytest.mark.parametrize(
+    ("row", "username", "assigned"),
+    [
+        # File and list may write a person's name in other capitals.
+        (Row(row_number=2, serial_number="MADE1", otps=OTPS, username="Ada@X.test"), "Ada@X.test", None),
+        (Row(row_number=3, serial_number="MADE2", otps=OTPS, username="Ada@X.test"), None, "different persons"),
+        # A serial number that stands twice in the list is named with its lines.
+        (Row(row_number=9, serial_number="MADE3", otps=OTPS), None, "in its lines 4 and 5"),
+    ],
+)
+def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(
+    tmp_path: Path, row: Row, username: str | None, assigned: str | None
+) -> None:
+    who = b"serial,username\nMADE1,ada@x.test\nMADE2,bob@x.test\nMADE3,alice\nMADE3,carol\n"
+    found = open_assignment(write(tmp_path, who)).assign(row)
+    if assigned is None:
+        assert isinstance(found, Row)
+        assert found.username == username
+        return
+    assert isinstance(found, RowError)
+    assert assigned in found.reason
 
 
 def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
     assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"))
     assert assignment.persons_twice == ["MADE2"]
-
-
-def test_file_and_list_may_write_a_person_s_name_in_other_capitals(tmp_path: Path) -> None:
-    assignment = open_assignment(write(tmp_path, b"serial,username\nMADE1,ada@x.test\nMADE2,bob@x.test\n"))
-    pair = OtpPair(Otp("111111"), None)
-    same = assignment.assign(Row(row_number=2, serial_number="MADE1", username="Ada@X.test", otps=pair))
-    other = assignment.assign(Row(row_number=3, serial_number="MADE2", username="Ada@X.test", otps=pair))
-    assert isinstance(same, Row)
-    assert same.username == "Ada@X.test"
-    assert isinstance(other, RowError)
-    assert "different persons" in other.reason
-
-
-def test_a_header_between_the_lines_of_a_list_is_no_token(tmp_path: Path) -> None:
-    assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,a@x.test\nserial,email\nMADE2,b@x.test\n"))
-    assert list(assignment.lines) == ["MADE1", "MADE2"]
-    (header,) = assignment.nameless
-    assert header.row_number == 3
-    assert "names columns, as a header does" in header.reason
-
-
-def test_a_line_break_in_a_value_of_the_list_is_named(tmp_path: Path) -> None:
-    assignment = open_assignment(
-        write(tmp_path, b'serial,email,address\nMADE1,a@x.test,"Street 1\nOslo"\nMADE2,b@x.test,x\n')
-    )
-    assert list(assignment.lines) == ["MADE2"]
-    first, _ = assignment.nameless
-    assert first.row_number == 2
-    assert first.reason.endswith("no value may hold a line break")
-
-
-def test_a_list_in_place_of_the_shipment_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnusableFile, match=r"no column otp1\. .* the list of who gets what, give it by --assign"):
-        open_shipment(write(tmp_path, b"serial,email,site\nMADE1,a@x.test,Oslo\n"))
-
-
-@pytest.mark.parametrize("hidden", ["\u200b", "\ufeff", "\u202a", "\u00ad", "\x07"])
-@pytest.mark.parametrize("column", ["username", "email"])
-def test_a_name_with_a_character_that_nobody_sees_is_refused(tmp_path: Path, column: str, hidden: str) -> None:
-    shipment = tmp_path / "pairs.csv"
-    shipment.write_text("serial,otp1\nMADE1,111111\nMADE2,222222\n")
-    who = f"serial,{column}\nMADE1,ada{hidden}@x.test\nMADE2,Jos\u00e9 \u00d8.@x.test\n"
-    first, second = open_shipment(shipment, assignment=open_assignment(write(tmp_path, who.encode()))).tokens()
-    assert isinstance(first, RowError)
-    assert first.reason.startswith(f"{column} has a character that nobody sees")
-    assert first.fault is RowFault.PERSON_UNFIT
-    assert isinstance(second, Row)
-
-
-def test_comments_above_the_header_of_pairs_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_text("# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n")
-    with pytest.raises(UnusableFile, match=r"begins with a comment, and not with a header\. Delete the lines above"):
-        open_shipment(path)
-
-
-def test_a_first_line_of_separators_and_controls_is_no_header(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_bytes(b",,,,\x0c,,\r\n\x01,,,,,,,\r\nalice,1,2,hotp,6,0\r\n")
-    with pytest.raises(UnusableFile, match="the first line names none of the columns"):
-        open_shipment(path)
 
 
 @pytest.mark.parametrize(

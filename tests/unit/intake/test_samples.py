@@ -1,22 +1,48 @@
-"""Each format's samples: the tokens that they hold, and the OTPs that these tokens show."""
+"""Each format's samples: the tokens that they hold, and the OTPs that these tokens show; and what is said of a sample
+quotes no secret."""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data.seed_files import NOON, SAMPLES, SECRETS, check, find_quoted, hotp, read, totp
+from support.data import seed_files
+from support.data.seed_files import (
+    EVERY_HINTS,
+    NOON,
+    SAMPLES,
+    SECRETS,
+    check,
+    find_quoted,
+    find_secrets,
+    hotp,
+    list_samples,
+    read,
+    read_messages,
+    spell,
+    totp,
+)
 
 from worker.intake import Hints, Row, RowError, UnusableFile, formats, open_shipment
 from worker.intake.files import OpenFile
 from worker.intake.formats import FORMATS, OtherFormat, choose_format, open_table
 from worker.vault.otps import Secret, Seed
 
+PAGE = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
 HOTP = Hints(otp_type="hotp")
 TOTP_30 = Hints(otp_type="totp", time_step=30)
-
+KEY, AES_256 = Hints(key=seed_files.KEY), Hints(key=seed_files.AES_256_KEY)
+RFC_KEY, RFC_PASSWORD = Hints(key=seed_files.RFC_KEY), Hints(password=seed_files.RFC_PASSWORD)
+# What three of the PSKC files hold.
+MADE = {"manufacturer": "oath.MADE"}
+THREE = [
+    hotp("MADE0000001", row_number=1, extra=MADE),
+    hotp("MADE0000002", row_number=2, extra=MADE),
+    totp("MADE0000003", 30, row_number=3, extra=MADE),
+]
 
 # Sample -> hints, and its tokens; a text stands for a row that is refused, and is part of its reason.
 EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
@@ -110,6 +136,55 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
         Hints(),
         [totp("MADE0000003", 30, row_number=2, extra={"Description": "MadeUp T100"})],
     ),
+    "pskc/pskc_plain.xml": (Hints(), THREE),
+    "pskc/pskc_psk_aes128cbc.xml": (KEY, THREE),
+    "pskc/pskc_pbkdf2.xml": (Hints(password=b"made-up-pass"), THREE),
+    "pskc/salt_with_namespace.xml": (Hints(password=b"made-up-pass"), THREE),
+    "pskc/rfc6030_figure2.xml": (Hints(), ["fewer than 10 bytes"]),
+    "pskc/rfc6030_figure5.xml": (Hints(), [hotp("987654321", digits=8), "neither HOTP nor TOTP"]),
+    "pskc/rfc6030_figure6.xml": (RFC_KEY, [hotp("987654321", digits=8)]),
+    "pskc/rfc6030_figure7.xml": (RFC_PASSWORD, [hotp("987654321", digits=8)]),
+    "pskc/rfc6030_figure10.xml": (Hints(), ["expired", "expired"]),
+    "pskc/default_namespace.xml": (Hints(), [hotp("MADE0000001")]),
+    "pskc/wrong_namespace.xml": (Hints(), [hotp("MADE0000001")]),
+    "pskc/no_namespace.xml": (Hints(), [hotp("MADE0000001")]),
+    "pskc/suites.xml": (
+        Hints(),
+        [
+            totp("MADE0000003", 60, digits=8, hash_algorithm="sha256"),
+            totp("MADE0000003", 30, hash_algorithm="sha256"),
+            totp("MADE0000003", 30, hash_algorithm="sha1"),
+        ],
+    ),
+    "pskc/base64_in_lines.xml": (Hints(), [hotp("MADE0000001", 2)]),
+    "pskc/id_with_slot.xml": (Hints(), [hotp("9900001")]),
+    "pskc/serial_missing.xml": (Hints(), [hotp("MADE0000001")]),
+    "pskc/several_keys.xml": (
+        Hints(),
+        [
+            hotp("MADE0000001"),
+            "key 2 of the file: the token is neither HOTP nor TOTP",
+            "key 3 of the file: the token is neither HOTP nor TOTP",
+            hotp("MADE0000002", row_number=4),
+        ],
+    ),
+    "pskc/serial_with_hyphen.xml": (Hints(), ["other characters than letters and digits", hotp("MADE0000002")]),
+    "pskc/expired.xml": (Hints(), ["expired", hotp("MADE0000002")]),
+    "pskc/signed.xml": (Hints(), [hotp("MADE0000001")]),
+    "pskc/encrypted_counter.xml": (KEY, [hotp("MADE0000001", 2), totp("MADE0000003", 60)]),
+    "pskc/no_mac_key.xml": (KEY, [hotp("MADE0000001")]),
+    "pskc/aes256_hmac_sha256.xml": (AES_256, [hotp("MADE0000001")]),
+    "pskc/key_wrap.xml": (KEY, [hotp("MADE0000005")]),
+    "pskc/one_bad_mac.xml": (KEY, [hotp("MADE0000001"), "not the one that the vendor wrote, says its MAC"]),
+    "pskc/privacyidea_export.xml": (
+        KEY,
+        [totp("MADE0000009", 60, hash_algorithm="sha256"), hotp("MADE0000001", 2, extra={"manufacturer": "made up"})],
+    ),
+    "pskc/draft_plain.xml": (Hints(), [hotp("MADE0000001", 2), totp("MADE0000003", 30)]),
+    "pskc/draft_global_iv.xml": (KEY, [hotp("MADE0000001", 1)]),
+    "pskc/draft_in_small_letters.xml": (KEY, [hotp("MADE0000001", 1)]),
+    "pskc/draft_no_encryption.xml": (Hints(), [hotp("MADE0000001", 2)]),
+    "pskc/names_in_other_case.xml": (KEY, [hotp("MADE0000001"), hotp("MADE0000002")]),
 }
 
 
@@ -122,6 +197,13 @@ def test_a_sample_gives_its_tokens(sample: str) -> None:
     assert len(rows) == len(expected)
     for row, each in zip(rows, expected, strict=True):
         check(row, each)
+    # A repr shows no secret; a serial number of the RFC's begins like its key.
+    shown = re.sub("|".join(str(row.serial_number) for row in rows), "", repr(rows))
+    assert find_quoted(shown) == set()
+    # A file may be named by its format, and gives the same.
+    assert read(SAMPLES / sample, hints, sample.partition("/")[0]) == rows
+    if sample.startswith("pskc/"):
+        assert [row.row_number for row in rows] == list(range(1, len(expected) + 1))
 
 
 @pytest.mark.parametrize("sample", EXPECTED)
@@ -131,10 +213,9 @@ def test_a_sample_is_told_by_its_content_by_one_format_alone(sample: str) -> Non
     assert found == [sample.partition("/")[0]]
 
 
-@pytest.mark.parametrize("sample", EXPECTED)
-def test_a_file_may_be_named_by_its_format_and_gives_the_same(sample: str) -> None:
-    hints, _ = EXPECTED[sample]
-    assert read(SAMPLES / sample, hints, sample.partition("/")[0]) == read(SAMPLES / sample, hints)
+def test_every_sample_is_expected() -> None:
+    found = {f"{path.parent.name}/{path.name}" for path in SAMPLES.glob("*/*.*") if path.parent.name != "broken"}
+    assert found == set(EXPECTED)
 
 
 @pytest.mark.parametrize("sample", ["nexus_hex.txt", "rcdevs_hex.csv"])
@@ -160,21 +241,6 @@ def test_the_cells_of_a_static_password_are_not_named() -> None:
     assert refused.serial_number is None
 
 
-def test_every_sample_is_expected() -> None:
-    found = {
-        f"{path.parent.name}/{path.name}"
-        for path in SAMPLES.glob("*/*.*")
-        if path.parent.name not in ("broken", "pskc")
-    }
-    assert found == set(EXPECTED)
-
-
-@pytest.mark.parametrize("sample", EXPECTED)
-def test_a_repr_shows_no_secret(sample: str) -> None:
-    hints, _ = EXPECTED[sample]
-    assert find_quoted(repr(read(SAMPLES / sample, hints))) == set()
-
-
 def test_the_title_and_the_name_of_each_format_are_its_own() -> None:
     assert len({each.title for each in FORMATS.values()}) == len(FORMATS)
     assert all(name == name.lower() and each.name == name for name, each in FORMATS.items())
@@ -190,14 +256,59 @@ def test_a_vendor_s_file_has_no_ids_so_a_shipment_refuses_its_rows() -> None:
     assert [type(row) for row in rows] == [RowError, RowError]
 
 
-def test_a_vendor_s_header_says_more_than_the_words_in_the_third_column_below_it() -> None:
-    head = b"serial number,secret key,manufacturer\nMADE0000003,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,MadeUp\n"
-    assert choose_format(Path("shipment.csv"), head).name == "entra"
+# Which format a file has.
+
+GRAPH_LIKE = (
+    '{"value": []}',
+    '{"value": [{"serial": "MADE0000001", "seed": "%s"}]}',
+    '{"serialNumber": "MADE0000001", "seed": "%s"}\n' * 2,
+    '{"inventory": {"value": "secretKey", "of": "serialNumber"}}',
+)
 
 
-def test_a_line_of_text_that_begins_like_one_of_yubico_s_is_none() -> None:
-    head = b"Notes\nConfiguration of the tokens\nStatic password, see below\n"
-    assert choose_format(Path("shipment.csv"), head).name == "otp-pairs"
+@pytest.mark.parametrize(
+    ("text", "format_name"),
+    [
+        # A vendor's header says more than the words in the third column below it.
+        ("serial number,secret key,manufacturer\nMADE0000003,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,MadeUp\n", "entra"),
+        # Text that begins like a line of Yubico's is none.
+        ("Notes\nConfiguration of the tokens\nStatic password, see below\n", "otp-pairs"),
+        # With and without what may be missing in a line of PhenixID.
+        *(
+            (f"HOTP;MADE0000001;d2f7a4affb163ad95f3593f4c6f9b05b89a8105b;{counter}\n", "phenixid")
+            for counter in ("", "0", ";;;0;;")
+        ),
+        # A CSV with our header is one of OTP pairs whatever else is in it.
+        ("otp_type;serial;otp1;otp2\nHOTP;MADE0000001;308714;367299\n", "otp-pairs"),
+        ("serial,otp1,secret key\nMADE0000001,308714,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n", "otp-pairs"),
+        (
+            "Serial Number,note,lot,First OTP\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,308714\n",
+            "otp-pairs",
+        ),
+        # Pairs and exports may have a header that begins with a hash.
+        ("#No,serial,otp1,otp2,user_id\n1,MADE0000001\n", "otp-pairs"),
+        ("#,serial,file_row\n1,MADE0000001\n", "otp-pairs"),
+        ("no format at all\n", "otp-pairs"),
+        ("", "otp-pairs"),
+        # What may be two, or is JSON without the names of a token of Graph, is refused.
+        (
+            "MADE0000001, d2f7a4affb163ad95f3593f4c6f9b05b89a8105b, hotp\nYubico OTP,12/11/2019 11:11,1\n",
+            "may be oath-csv or yubico.*--format oath-csv",
+        ),
+        (
+            "# columns:,serial number,secret key\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,6,0\n",
+            r"may be oath-csv or entra\. Say which it is, by --format oath-csv",
+        ),
+        *((text, "is JSON, but none of the vendors' files") for text in GRAPH_LIKE),
+    ],
+)
+def test_a_format_is_told_by_its_content_or_asked_for(text: str, format_name: str) -> None:
+    if format_name in FORMATS:
+        assert choose_format(Path("shipment.csv"), text.encode()).name == format_name
+        return
+    with pytest.raises(UnusableFile, match=format_name):
+        choose_format(Path("tokens.csv"), text.encode())
+    assert not FORMATS["graph-json"].is_format_of(text.encode())
 
 
 def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_path: Path) -> None:
@@ -206,27 +317,6 @@ def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_
     (row,) = read(path)
     assert isinstance(row, RowError)
     assert "another separator between its values" in row.reason
-
-
-@pytest.mark.parametrize("counter", ["", "0", ";;;0;;"])
-def test_a_line_of_phenixid_is_told_with_and_without_what_may_be_missing(counter: str) -> None:
-    head = f"HOTP;MADE0000001;d2f7a4affb163ad95f3593f4c6f9b05b89a8105b;{counter}\n".encode()
-    assert choose_format(Path("shipment.csv"), head).name == "phenixid"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"value": []}',
-        '{"value": [{"serial": "MADE0000001", "seed": "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"}]}',
-        '{"serialNumber": "MADE0000001", "seed": "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"}\n' * 2,
-        '{"inventory": {"value": "secretKey", "of": "serialNumber"}}',
-    ],
-)
-def test_json_without_the_names_of_a_token_of_graph_is_none_of_graph_s(text: str) -> None:
-    assert not FORMATS["graph-json"].is_format_of(text.encode())
-    with pytest.raises(UnusableFile, match="is JSON, but none of the vendors' files"):
-        choose_format(Path("tokens.json"), text.encode())
 
 
 def test_a_file_that_is_said_to_be_graph_s_and_holds_nothing_says_so(tmp_path: Path) -> None:
@@ -241,31 +331,8 @@ def test_an_unknown_format_is_refused_with_the_names_of_the_others() -> None:
         open_shipment(SAMPLES / "nexus" / "nexus_colon.txt", format_name="none")
 
 
-def test_a_file_that_looks_like_two_formats_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mixed.csv"
-    text = "MADE0000001, d2f7a4affb163ad95f3593f4c6f9b05b89a8105b, hotp\nYubico OTP,12/11/2019 11:11,1\n"
-    path.write_text(text)
-    with pytest.raises(UnusableFile, match=r"may be oath-csv or yubico.*--format oath-csv"):
-        open_shipment(path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "otp_type;serial;otp1;otp2\nHOTP;MADE0000001;308714;367299\n",
-        "serial,otp1,secret key\nMADE0000001,308714,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n",
-        "Serial Number,note,lot,First OTP\nMADE0000001,d2f7a4affb163ad95f3593f4c6f9b05b89a8105b,hotp,308714\n",
-        "no format at all\n",
-        "",
-    ],
-)
-def test_a_csv_with_our_header_is_one_of_otp_pairs_whatever_else_is_in_it(text: str) -> None:
-    assert choose_format(Path("shipment.csv"), text.encode()).name == "otp-pairs"
-
-
 def test_every_format_has_samples_and_a_line_in_its_page() -> None:
-    page = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
-    assert [name for name in FORMATS if f"| `{name}` |" not in page] == []
+    assert [name for name in FORMATS if f"| `{name}` |" not in PAGE] == []
     assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
 
 
@@ -277,8 +344,7 @@ def test_every_format_has_samples_and_a_line_in_its_page() -> None:
     ],
 )
 def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: Path, shown: int, text: str) -> None:
-    page = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
-    code = textwrap.dedent(page.split("```python\n")[shown + 1].split("   ```\n")[0])
+    code = textwrap.dedent(PAGE.split("```python\n")[shown + 1].split("   ```\n")[0])
     if shown == 0:
         acme = eval(code, {**vars(formats)})
     else:
@@ -292,3 +358,72 @@ def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: P
         columns, (row,) = open_table(acme, OpenFile(path, stream), NOON)
     assert columns == ["serial", "otp_type"]
     check(row, hotp("MADE0000001"))
+
+
+# What is said about a file quotes no secret of it: looked for in every message about every sample, good and broken.
+
+# A word of a file that may be a secret, or a part of one: no word of our language has a digit inside.
+WORD = re.compile(r"[A-Za-z0-9+/.]{8,}")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(SAMPLES))
+
+
+@pytest.mark.parametrize("path", list_samples(), ids=name)
+def test_no_message_quotes_a_secret(path: Path) -> None:
+    # Secrets that no reading brings stand in the file itself.
+    words = {word.lower() for word in WORD.findall(path.read_text("utf-8", "replace")) if re.search(r"\d", word)}
+    for hints in (Hints(), *EVERY_HINTS):
+        for _, _, message in read_messages(path, hints):
+            assert find_quoted(message) == set()
+            assert not [word for word in words if word in message.lower()]
+
+
+# Secret, serial number and a number in a sample of each format without columns, each behind what stands before it.
+WITHOUT_COLUMNS = {
+    "pskc/default_namespace.xml": ("<PlainValue>|0vekr/sWOtlfNZP0xvmwW4moEFs=", "<SerialNo>|MADE0000001", 'Length="|6'),
+    "safenet-xml/safenet_aladdin.xml": (
+        "<Seed>|d2f7a4affb163ad95f3593f4c6f9b05b89a8105b",
+        'serial="|MADE0000001',
+        "Factor>|1",
+    ),
+    "deepnet-xml/dualshield.xml": (
+        "<seed>|6b1f85dfcd2763697c6e3d6af46643520fda2d9b",
+        "<serial>|MADE0000003",
+        "<digits>|6",
+    ),
+    "graph-json/graph_one_assigned.json": (
+        'Key": "|NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3',
+        'Number": "|MADE0000003',
+        'Seconds": |30',
+    ),
+    "etoken-dat/without_blank_lines.dat": (
+        "sccKey=|d2f7a4affb163ad95f3593f4c6f9b05b89a8105b",
+        "Id: |MADE0000001",
+        "PwLen=|6",
+    ),
+}
+SPOILT = ("", "1.00013E+12", "'1000", "A", "x" * 60, "MZXW6YTBOI", "abcdefgh!abcdefghabc", "a" * 21, "Q" * 250, "-1")
+
+
+@pytest.mark.parametrize("sample", WITHOUT_COLUMNS)
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_cure_speaks_of_columns_and_excel_only_where_there_are_some(tmp_path: Path, sample: str, spoilt: str) -> None:
+    text = (SAMPLES / sample).read_text()
+    for before, value in (each.split("|") for each in WITHOUT_COLUMNS[sample]):
+        assert before + value in text
+        path = tmp_path / "file"
+        path.write_text(text.replace(before + value, before + spoilt))
+        for _, _, message in read_messages(path, EVERY_HINTS[0]):
+            assert not re.search(r"\b(Excel|columns?|cells?|CSV|row)\b", message), message
+
+
+@pytest.mark.parametrize("path", [path for path in list_samples() if path.parent.name != "broken"], ids=name)
+def test_every_sample_that_is_not_broken_is_read_and_its_secrets_are_looked_for(path: Path) -> None:
+    read_by = [hints for hints in EVERY_HINTS if not any(what == "file" for what, *_ in read_messages(path, hints))]
+    assert read_by, "add its key or password to EVERY_HINTS"
+    for secret in find_secrets(path):
+        assert all(
+            find_quoted(f"cell {spelling.swapcase()} is wrong") for spelling in spell(secret) if len(spelling) > 7
+        )

@@ -1,21 +1,29 @@
-"""Whole files: what a good one yields, what makes one unusable, and what reading one costs."""
+"""Whole files of OTP pairs: from bytes to lines and rows; what a good one yields, what makes one unusable, which rows
+are refused, and what reading one costs."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.data.seed_files import SECRETS
+from support.data.seed_files import read as read_seed_file
 
 from models.row_fault import RowFault
 from worker.intake import Hints, Row, RowError, Shipment, UnusableFile, open_assignment, open_shipment
-from worker.intake.files import MAX_LINE
+from worker.intake.csv_rows import MAX_ROW_LINES, split_rows
+from worker.intake.files import CHUNK, MAX_LINE, OpenFile, find_foreign, make_refusal, read_lines
+from worker.intake.otp_pairs import PairReader, read_header
 from worker.vault.otps import Otp, OtpPair
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "otp_pairs"
@@ -25,9 +33,183 @@ IDS = b"6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f,0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a0
 ROW = b"MADE0000001,308714,367299," + IDS + b"\n"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
-GOOD = sorted(path.name for path in (SAMPLES / "good").iterdir())
 
-# File -> words of the problem, words of the cure, the line it is about.
+def read_sample(name: str) -> list[Row | RowError]:
+    return list(open_shipment(SAMPLES / name, clock=lambda: NOON).rows())
+
+
+def write(directory: Path, *parts: bytes) -> Path:
+    path = directory / "shipment.csv"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+# From bytes to lines, above all where one chunk ends and the next begins.
+
+
+def read_text(content: bytes) -> list[str]:
+    file = OpenFile(Path("shipment.csv"), io.BytesIO(content))
+    lines = list(read_lines(file))
+    assert file.digest() == hashlib.sha256(content).hexdigest()
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"a\nb\r\nc\rd", ["a\n", "b\r\n", "c\r", "d"]),
+        # Only line ends end a line.
+        ("a\u2028b\x0bc\x85d\n".encode(), ["a\u2028b\x0bc\x85d\n"]),
+        # The byte order mark is dropped at the start only.
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", ["a\n", "\ufeffb\n"]),
+        (b"\n" * CHUNK + b"\xef\xbb\xbfb\n", [*["\n"] * CHUNK, "\ufeffb\n"]),
+        # A line may be as long as allowed.
+        (b"h\n" + b"a" * (MAX_LINE - 1) + b"\nb\n", ["h\n", "a" * (MAX_LINE - 1) + "\n", "b\n"]),
+    ],
+    ids=["ends", "no ends", "marks", "mark of a second chunk", "longest"],
+)
+def test_lines_are_what_ends_in_an_end_of_line(content: bytes, lines: list[str]) -> None:
+    assert read_text(content) == lines
+
+
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1])
+def test_a_crlf_and_a_character_of_many_bytes_may_lie_across_two_chunks(shift: int) -> None:
+    start = b"x" * (CHUNK // 2 - 1) + b"\n" + b"y" * (CHUNK // 2 + shift - 1)
+    assert read_text(start + b"\r\nb") == [*read_text(start[:-1] + b"y\r\n"), "b"]
+    assert read_text(start + "€\n".encode())[1].endswith("y€\n")
+
+
+@pytest.mark.parametrize("content", [b"a" * (MAX_LINE + 1), b"h\n" + b"a" * MAX_LINE + b"\nb\n"], ids=["1", "2"])
+def test_no_line_is_longer_than_allowed(content: bytes) -> None:
+    with pytest.raises(UnusableFile, match=f"longer than {MAX_LINE} bytes"):
+        read_text(content)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b'\xef\xbb\xbf\r\n<?xml version="1.0"?><Other>', "XML"),
+        (b"\n\n  {", "JSON"),
+        ("serial,otp1\n".encode("utf-16-be"), "UTF-16"),
+        ("\ufeffserial".encode("utf-32-le"), "UTF-16"),
+        ("<KeyContainer>".encode("utf-16-le"), "UTF-16"),
+        ('{"value": []}'.encode("utf-16-le"), "UTF-16"),
+    ],
+)
+def test_a_format_is_known_behind_marks_and_blanks(head: bytes, kind: str) -> None:
+    refusal = make_refusal(Path("shipment.csv"), head, "but no list")
+    assert refusal is not None
+    assert kind in refusal.problem
+
+
+@pytest.mark.parametrize("head", [b"", b"s", b"serial,otp1\n", b"\xef\xbb\xbfserial;otp1\r\n", b"PKI,otp\n"])
+def test_text_passes(head: bytes) -> None:
+    assert find_foreign(head) is None
+
+
+# From lines to rows: below the header `serial,otp1,note`, whose column `note` is the file's own.
+
+LONGEST = "\n".join("x" * MAX_ROW_LINES)
+
+
+@pytest.mark.parametrize(
+    ("lines", "rows"),
+    [
+        # A row of many lines has the number of its first.
+        (['A,1,"x\ny\nz"', "B,2,"], [(2, ["A", "1", "x\ny\nz"]), (5, ["B", "2", ""])]),
+        # A mark that is left open costs its own row only.
+        (['A,1,"x', *["B,2,"] * 100], [(2, None), *((number, ["B", "2", ""]) for number in range(3, 103))]),
+        (
+            ['A,"1,x', "B,2,", 'C,3",x', "D,4,"],
+            [(2, None), (3, ["B", "2", ""]), (4, ["C", '3"', "x"]), (5, ["D", "4", ""])],
+        ),
+        (["A,1,", 'B,2,"x'], [(2, ["A", "1", ""]), (3, None)]),
+        # In the middle of a bare value it is a character; text behind a closing one is not glued on.
+        (['A,1,6" case'], [(2, ["A", "1", '6" case'])]),
+        (['A,"30"8714,'], [(2, None)]),
+        # A value may have as many lines as are allowed, and not one more.
+        ([f'A,1,"{LONGEST}"', "B,2,"], [(2, ["A", "1", LONGEST]), (22, ["B", "2", ""])]),
+        (
+            [f'A,1,"{LONGEST}\n"', "B,2,"],
+            [(2, None), *((number, ["x"]) for number in range(3, 22)), (22, None), (23, ["B", "2", ""])],
+        ),
+    ],
+)
+def test_a_quotation_mark_that_is_never_closed_costs_one_row_only(lines: list[str], rows: list[Any]) -> None:
+    with_ends = iter("\n".join(["serial,otp1,note", *lines, ""]).splitlines(keepends=True))
+    reader = PairReader(read_header(Path("shipment.csv"), with_ends), NOON)
+    assert list(split_rows(with_ends, ",", 1, 3, is_one_row=reader.is_one_row)) == rows
+
+
+# What a good file yields.
+
+PAIR = {
+    "row_number": 2,
+    "serial_number": "MADE0000001",
+    "user_id": "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f",
+    "device_id": "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09",
+    "otps": OtpPair(Otp("308714"), Otp("367299")),
+    "otp_type": "hotp",
+}
+SECOND = {
+    "row_number": 3,
+    "serial_number": "MADE0000002",
+    "user_id": "7c2e8d0a-93b1-4f6d-8a25-d1e0f9c8b7a6",
+    "device_id": "91c4e1aa-2b6f-4d80-9c35-f7e6d5c4b3a2",
+    "otps": OtpPair(Otp("283920"), Otp("000634")),
+    "otp_type": "hotp",
+}
+OWN = {"Building": "Hall 1, east", "note": "left shelf\nsecond row"}
+AT_HALF_PAST_NINE = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+# File -> what its two rows have that those of pairs.csv have not.
+GOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    **dict.fromkeys(("pairs.csv", "semicolons.csv", "tabs.csv", "excel_utf8.csv"), ({}, {})),
+    **dict.fromkeys(("last_line_without_end.csv", "quoted.csv", "trailing_empty_columns.csv"), ({}, {})),
+    "blank_lines.csv": ({"row_number": 3}, {"row_number": 5}),
+    "eight_digits.csv": ({"otps": OtpPair(Otp("00308714"), Otp("81367299"))}, {}),
+    "header_synonyms.csv": ({"email": "alice@example.test"}, {"email": "bob@example.test"}),
+    "own_columns.csv": ({"extra": OWN}, {"row_number": 4}),
+    # Chance makes it.
+    "same_hotp_twice.csv": ({"otps": OtpPair(Otp("308714"), Otp("308714"))}, {}),
+    "second_otp_missing.csv": ({"otps": OtpPair(Otp("308714"), None)}, {}),
+    "totp.csv": (
+        {"otp_type": "totp", "generated_at": AT_HALF_PAST_NINE, "lot": "L-7", "username": "alice@example.test"},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (SAMPLES / "good").iterdir()))
+def test_a_good_file_gives_its_rows_and_their_reprs_show_no_otp_and_nothing_unknown(name: str) -> None:
+    first, second = GOOD[name]
+    rows = read_sample(f"good/{name}")
+    assert [isinstance(row, Row) and row.extra for row in rows] == [first.get("extra", {}), rows[1].extra]  # type: ignore[union-attr]
+    assert [{key: getattr(row, key) for key in PAIR | first} for row in rows[:1]] == [PAIR | first]
+    assert {key: getattr(rows[1], key) for key in SECOND | second} == SECOND | second
+    assert not [hidden for hidden in ("308714", "283920", "Hall") if hidden in repr(rows)]
+
+
+def test_a_header_is_known_by_its_synonyms_and_told_as_written() -> None:
+    columns = open_shipment(SAMPLES / "good" / "header_synonyms.csv").columns
+    assert columns == ["Serial Number", "First-OTP", "NEXT OTP", "UserId", "DEVICE_ID", "Email"]
+
+
+def test_ids_come_out_in_lower_case(tmp_path: Path) -> None:
+    (row,) = open_shipment(write(tmp_path, HEADER, ROW.upper().replace(b"MADE", b"made"))).rows()
+    assert isinstance(row, Row)
+    assert (row.user_id, row.device_id, row.serial_number) == (PAIR["user_id"], PAIR["device_id"], "made0000001")
+
+
+def test_a_shipment_can_be_read_again_and_names_the_digest_of_its_bytes() -> None:
+    path = SAMPLES / "good" / "excel_utf8.csv"
+    shipment = open_shipment(path)
+    assert shipment.path == path
+    assert shipment.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert list(shipment.rows()) == list(shipment.rows())
+
+
+# What makes a file unusable.
+
 UNUSABLE = {
     "archive.zip": ("zip archive", "Unpack", None),
     "column_twice.csv": ("column 6 ('OTP 1') means the same as column 2", "Remove or rename", 1),
@@ -65,117 +247,6 @@ UNUSABLE = {
 }
 
 
-def good(name: str) -> list[Row | RowError]:
-    return list(open_shipment(SAMPLES / "good" / name, clock=lambda: NOON).rows())
-
-
-def write(directory: Path, *parts: bytes) -> Path:
-    path = directory / "shipment.csv"
-    path.write_bytes(b"".join(parts))
-    return path
-
-
-def test_a_pair_is_read_with_its_leading_zeros_and_its_line_number() -> None:
-    first, second = good("pairs.csv")
-    assert first == Row(
-        row_number=2,
-        serial_number="MADE0000001",
-        user_id="6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f",
-        device_id="0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09",
-        otps=OtpPair(Otp("308714"), Otp("367299")),
-        otp_type="hotp",
-        generated_at=None,
-        lot=None,
-        username=None,
-        extra={},
-    )
-    assert isinstance(second, Row)
-    assert second.otps == OtpPair(Otp("283920"), Otp("000634"))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "semicolons.csv",
-        "tabs.csv",
-        "excel_utf8.csv",
-        "last_line_without_end.csv",
-        "quoted.csv",
-        "trailing_empty_columns.csv",
-    ],
-)
-def test_another_dress_of_the_same_file_gives_the_same_rows(name: str) -> None:
-    assert good(name) == good("pairs.csv")
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_a_good_sample_has_no_row_error(name: str) -> None:
-    rows = good(name)
-    assert len(rows) == 2
-    assert all(isinstance(row, Row) for row in rows)
-
-
-def test_a_header_is_known_by_its_synonyms_and_told_as_written() -> None:
-    shipment = open_shipment(SAMPLES / "good" / "header_synonyms.csv")
-    assert shipment.columns == ["Serial Number", "First-OTP", "NEXT OTP", "UserId", "DEVICE_ID", "Email"]
-    assert [row.email for row in shipment.rows() if isinstance(row, Row)] == [
-        "alice@example.test",
-        "bob@example.test",
-    ]
-
-
-def test_blank_lines_are_no_rows_but_they_count_as_lines() -> None:
-    assert [row.row_number for row in good("blank_lines.csv")] == [3, 5]
-
-
-def test_columns_of_the_file_s_own_are_kept_with_their_line_breaks() -> None:
-    first, second = good("own_columns.csv")
-    assert isinstance(first, Row)
-    assert isinstance(second, Row)
-    assert first.extra == {"Building": "Hall 1, east", "note": "left shelf\nsecond row"}
-    assert (first.row_number, second.row_number) == (2, 4)
-
-
-def test_a_totp_row_brings_its_time_in_utc_its_lot_and_its_username() -> None:
-    first, second = good("totp.csv")
-    assert isinstance(first, Row)
-    assert isinstance(second, Row)
-    assert first.otp_type == "totp"
-    assert first.generated_at == datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-    assert first.generated_at.utcoffset() is not None
-    assert (first.lot, first.username) == ("L-7", "alice@example.test")
-    assert (second.otp_type, second.generated_at, second.lot, second.username) == ("hotp", None, None, None)
-
-
-def test_a_second_otp_may_be_missing() -> None:
-    first = good("second_otp_missing.csv")[0]
-    assert isinstance(first, Row)
-    assert first.otps == OtpPair(Otp("308714"), None)
-
-
-def test_ids_come_out_in_lower_case(tmp_path: Path) -> None:
-    (row,) = open_shipment(write(tmp_path, HEADER, ROW.upper().replace(b"MADE", b"made"))).rows()
-    assert isinstance(row, Row)
-    assert row.user_id == "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
-    assert row.device_id == "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a09"
-    assert row.serial_number == "made0000001"
-
-
-def test_a_shipment_can_be_read_again_and_names_the_digest_of_its_bytes() -> None:
-    path = SAMPLES / "good" / "excel_utf8.csv"
-    shipment = open_shipment(path)
-    assert shipment.path == path
-    assert shipment.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert list(shipment.rows()) == list(shipment.rows())
-
-
-def test_the_repr_of_a_row_shows_no_otp_and_nothing_unknown() -> None:
-    for row in good("own_columns.csv"):
-        assert "308714" not in repr(row)
-        assert "283920" not in repr(row)
-        assert "Hall" not in repr(row)
-
-
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_an_unusable_file_is_refused_with_file_line_problem_and_cure(name: str) -> None:
     path = SAMPLES / "unusable" / name
@@ -191,32 +262,69 @@ def test_an_unusable_file_is_refused_with_file_line_problem_and_cure(name: str) 
     assert f", line {row_number}:" in str(caught.value) or row_number is None
 
 
-def test_every_unusable_sample_has_its_words() -> None:
-    assert sorted(UNUSABLE) == sorted(path.name for path in (SAMPLES / "unusable").iterdir())
+@pytest.mark.parametrize("directory", ["unusable", "good", "bad_row"])
+def test_every_sample_has_its_words(directory: str) -> None:
+    expected = {"unusable": set(UNUSABLE), "good": set(GOOD), "bad_row": {f"{name}.csv" for name in BAD_ROWS}}
+    assert expected[directory] == {path.name for path in (SAMPLES / directory).iterdir()}
 
 
 @pytest.mark.parametrize("name", ["no_header.csv", "column_twice.csv", "seed_column.csv"])
 def test_the_refusal_of_a_file_quotes_nothing_secret(name: str) -> None:
     with pytest.raises(UnusableFile) as caught:
         open_shipment(SAMPLES / "unusable" / name)
+    assert not [secret for secret in ("308714", "d2f7a4af") if secret in str(caught.value)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (
+            ["serial_number;manufacturer;algorithm;seed;digits;interval_or_event\n"],
+            r"column 4 \('seed'\) says.*none of the vendors' files of seeds",
+        ),
+        (["serial,otp1,308714,308714\n"], "column 4 means the same as column 3"),
+        # A page may show a shipment, further below.
+        (
+            ["# oathbulk\n", "\n", 'It activates "whole shipments.\n', *["More.\n"] * 20, "serial,otp1\n"],
+            r"no header follows.*serial,otp1,otp2,user_id,device_id.*docs/files\.md",
+        ),
+        (['"# oathbulk"\n', "\n", *["More.\n"] * 20, "serial,otp1\n"], "no header follows.*docs/files"),
+    ],
+)
+def test_a_header_that_is_none_is_refused_and_no_cell_of_it_quoted(lines: list[str], says: str) -> None:
+    with pytest.raises(UnusableFile, match=says) as caught:
+        read_header(Path("shipment.csv"), iter(lines))
     assert "308714" not in str(caught.value)
-    assert "d2f7a4af" not in str(caught.value)
+    assert "Delete" not in caught.value.cure
 
 
-def test_a_missing_file_is_unusable(tmp_path: Path) -> None:
-    with pytest.raises(UnusableFile, match="No such file"):
-        open_shipment(tmp_path / "absent.csv")
-
-
-def test_a_directory_is_unusable(tmp_path: Path) -> None:
-    with pytest.raises(UnusableFile, match="not a regular file"):
-        open_shipment(tmp_path)
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            b"# of the spring\nserial,otp1,user_id,device_id\nMADE1,111111,u,d\n",
+            r"begins with a comment, and not with a header\. Delete the lines above",
+        ),
+        (b",,,,\x0c,,\r\n\x01,,,,,,,\r\nalice,1,2,hotp,6,0\r\n", "the first line names none of the columns"),
+        (
+            b"serial,email,site\nMADE1,a@x.test,Oslo\n",
+            r"no column otp1\. .* list of who gets what, give it by --assign",
+        ),
+        # A fault far down is found before the first row is used.
+        (HEADER + ROW * 5000 + b"\xff\n", "line 5002"),
+    ],
+    ids=["comments", "separators and controls", "a list", "far down"],
+)
+def test_a_file_with_such_a_line_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(UnusableFile, match=says):
+        open_shipment(write(tmp_path, content))
 
 
 def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnusableFile, match="not a regular file"):
-        open_shipment(tmp_path / "pipe")
+    for path, says in (("pipe", "not a regular file"), (".", "not a regular file"), ("absent.csv", "No such file")):
+        with pytest.raises(UnusableFile, match=says):
+            open_shipment(tmp_path / path)
 
 
 def test_a_file_that_changes_after_it_was_opened_is_refused(tmp_path: Path) -> None:
@@ -224,19 +332,9 @@ def test_a_file_that_changes_after_it_was_opened_is_refused(tmp_path: Path) -> N
     write(tmp_path, HEADER, ROW, ROW)
     with pytest.raises(UnusableFile, match="changed"):
         list(shipment.rows())
-
-
-def test_a_file_that_vanishes_after_it_was_opened_is_refused(tmp_path: Path) -> None:
-    shipment = open_shipment(write(tmp_path, HEADER, ROW))
     shipment.path.unlink()
     with pytest.raises(UnusableFile, match="No such file"):
         list(shipment.rows())
-
-
-def test_a_fault_far_down_is_found_before_the_first_row_is_used(tmp_path: Path) -> None:
-    with pytest.raises(UnusableFile) as caught:
-        open_shipment(write(tmp_path, HEADER, ROW * 5000, b"\xff\n"))
-    assert caught.value.row_number == 5002
 
 
 def test_line_numbers_stay_right_across_chunks_and_crlf(tmp_path: Path) -> None:
@@ -305,16 +403,11 @@ fuzzed = settings(
 )
 
 
+@pytest.mark.parametrize("above", [b"", HEADER + ROW], ids=["alone", "below a good header"])
 @fuzzed
 @given(content=st.binary(max_size=2000))
-def test_any_bytes_give_rows_row_errors_or_an_unusable_file(tmp_path: Path, content: bytes) -> None:
-    assert_only_foreseen_things_happen(write(tmp_path, content))
-
-
-@fuzzed
-@given(content=st.binary(max_size=2000))
-def test_any_bytes_below_a_good_header_do_too(tmp_path: Path, content: bytes) -> None:
-    assert_only_foreseen_things_happen(write(tmp_path, HEADER, ROW, content))
+def test_any_bytes_give_rows_row_errors_or_an_unusable_file(tmp_path: Path, above: bytes, content: bytes) -> None:
+    assert_only_foreseen_things_happen(write(tmp_path, above, content))
 
 
 LIKELY = (
@@ -338,6 +431,265 @@ pieces = st.sampled_from([*LIKELY, *MARKS])
 def test_any_mixture_of_likely_pieces_does_too(tmp_path: Path, below: str) -> None:
     header = b"serial,otp1,otp2,user_id,device_id,otp_type,generated_at,note\n"
     assert_only_foreseen_things_happen(write(tmp_path, header, below.encode()))
+
+
+# The cells of a row: each fault costs its own row only, is named with its cure, and quotes no OTP.
+
+# File -> words of the fault, words of the cure. The fault is always on line 3, between two good rows.
+BAD_ROWS = {
+    "columns_interchanged": ("otp1 has other characters than digits", "in the right column"),
+    "cut_off_in_quotes": ("quotation mark is never closed", "remove it"),
+    "device_id_missing": ("device_id is missing", "let the token be paired with --pair"),
+    "device_id_not_uuid": ("device_id is not a UUID", "copy the id from PingOne"),
+    "generated_at_in_future": ("lies in the future", "check its time zone"),
+    "generated_at_in_local_style": ("not an ISO 8601 time", "write it like"),
+    "generated_at_out_of_range": ("not an ISO 8601 time", "write it like"),
+    "generated_at_without_zone": ("no time zone", "add Z"),
+    "line_break_in_our_column": ("", ""),
+    "otp1_apostrophe": ("otp1 is written as a quoted number", "format the column as Text"),
+    "otp1_foreign_digits": ("otp1 has other characters than digits", "format the column as Text"),
+    "otp1_formula": ("otp1 is written as a quoted number", "format the column as Text"),
+    "otp1_formula_quoted": ("otp1 is written as a quoted number", "format the column as Text"),
+    "otp1_lost_zeros": ("otp1 has 3 digits", "format the column as Text and export again"),
+    "otp1_missing": ("otp1 is missing", "produce an OTP"),
+    "otp1_seven_digits": ("otp1 has 7 digits", "format the column as Text and export again"),
+    "otp1_too_long": ("otp1 has more than 8 digits", "right column"),
+    "otp1_with_blank_inside": ("otp1 has other characters than digits", "6 or 8 digits alone"),
+    "otp2_letters": ("otp2 has other characters than digits", "6 or 8 digits alone"),
+    "otp2_lost_zeros": ("otp2 has 3 digits", "format the column as Text and export again"),
+    "otp2_other_length": ("otp2 has another number of digits than otp1", "export again"),
+    "otp_type_unknown": ("otp_type is neither hotp nor totp", "write one of the two"),
+    "quotation_mark_inside": ("stands inside a quoted value", "double it"),
+    "quotation_mark_never_closed": ("quotation mark is never closed", "remove it"),
+    "serial_apostrophe": ("serial is written as a quoted number", "format the column as Text"),
+    "serial_excel_number": ("the serial was turned into a number", "format the column as Text"),
+    "serial_excel_number_with_comma": ("the serial was turned into a number", "format the column as Text"),
+    "serial_missing": ("serial is missing", "printed on the token"),
+    "serial_too_long": ("serial has more than 50 characters", "token inventory"),
+    "serial_with_hyphen": ("serial has other characters than letters and digits", "token inventory"),
+    "too_few_fields": ("3 fields and the header 5", "cut off"),
+    "too_many_fields": ("6 fields and the header 5", "in quotation marks"),
+    "totp_same_otps": ("read twice within one time step", "produce the pair again"),
+    "totp_without_generated_at": ("generated_at is missing", "in a column generated_at"),
+    "user_id_missing": ("user_id is missing", "add one of these columns"),
+    "user_id_not_uuid": ("user_id is not a UUID", "copy the id from PingOne"),
+    "username_alone": ("device_id is missing", "let the token be paired with --pair"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD_ROWS.keys() - {"line_break_in_our_column"}))
+def test_a_bad_row_is_refused_with_its_cure_and_the_rows_around_it_come_through(name: str) -> None:
+    before, error, after = read_sample(f"bad_row/{name}.csv")
+    assert isinstance(before, Row)
+    assert isinstance(after, Row)
+    assert (before.row_number, after.row_number) == (2, 4)
+    assert isinstance(error, RowError)
+    assert error.row_number == 3
+    fault, cure = BAD_ROWS[name]
+    assert fault in error.reason
+    assert cure in error.reason
+
+
+def test_a_line_break_in_a_column_of_ours_is_a_stray_quotation_mark() -> None:
+    before, error, rest, after = read_sample("bad_row/line_break_in_our_column.csv")
+    assert isinstance(before, Row)
+    assert isinstance(after, Row)
+    assert [error.row_number, rest.row_number, after.row_number] == [3, 4, 5]
+    assert isinstance(error, RowError)
+    assert "line breaks" in error.reason
+    assert isinstance(rest, RowError)
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_no_error_quotes_an_otp_of_the_file_nor_what_is_left_of_one(name: str) -> None:
+    text = (SAMPLES / "bad_row" / f"{name}.csv").read_text(encoding="utf-8")
+    digits = set(re.findall(r"(?<![\w-])(?:\d{3}|\d{6,9})(?![\w-])", text)) | {"OOO634", "283 920"}
+    for error in read_sample(f"bad_row/{name}.csv"):
+        if isinstance(error, RowError):
+            assert not any(otp in repr(error) for otp in digits)
+
+
+@pytest.mark.parametrize(
+    ("name", "serial_number"),
+    [
+        ("otp1_lost_zeros", "MADE0000002"),
+        ("too_few_fields", "MADE0000002"),
+        ("serial_missing", None),
+        ("serial_with_hyphen", None),
+        ("columns_interchanged", None),
+        ("quotation_mark_never_closed", None),
+    ],
+)
+def test_an_error_names_the_serial_number_where_there_is_no_doubt_about_it(
+    name: str, serial_number: str | None
+) -> None:
+    errors = [row for row in read_sample(f"bad_row/{name}.csv") if isinstance(row, RowError)]
+    assert [error.serial_number for error in errors] == [serial_number]
+
+
+USER_ID, DEVICE_ID = IDS.decode().split(",")
+PAIRS = "serial,otp1,otp2,user_id,device_id"
+TIMED = f"{PAIRS},otp_type,generated_at"
+HEX_SEED, BASE32_SEED = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3"
+LONG_SERIAL = "00012345678901234567890123"
+NO_TOKEN = "the row names columns, as a header does, and no token: delete it"
+
+
+def read_row(header: str, *cells: str) -> Row | RowError:
+    return PairReader(read_header(Path("shipment.csv"), iter([header])), NOON).read(2, list(cells))
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "begins", "serial_number"),
+    [
+        # A reason names the column as the file does.
+        ("serial,otp1,UserID,device_id", ["MADE1", "308714", "x", ""], "UserID is not a UUID", "MADE1"),
+        ("Serial Number,OTP 1,user_id,device_id", ["MADE1", "30x714", "", ""], "OTP 1 has other characters", "MADE1"),
+        ("Serial Number,otp1,user_id,device_id", ["MADE-1", "308714", "", ""], "Serial Number has other", None),
+        # A header between the rows is called one.
+        *(
+            (PAIRS, [name, "otp1", "otp2", "user_id", "device_id"], NO_TOKEN, None)
+            for name in ("serial", "\ufeffserial")
+        ),
+        (PAIRS, ["Serial Number", "otp1", "otp2", "user_id", "device_id"], NO_TOKEN, None),
+        # A wrong time is refused on a HOTP row too.
+        (f"{PAIRS},generated_at", ["MADE1", "308714", "", USER_ID, DEVICE_ID, "yesterday"], "generated_at", "MADE1"),
+        (
+            PAIRS,
+            ["00012345678901234567890123", "308714", "12", USER_ID, DEVICE_ID],
+            "otp2",
+            "00012345678901234567890123",
+        ),
+        # An OTP or a seed in the serial's place, or a serial behind a shift of fields, is not named.
+        ("otp1,serial,otp2,user_id,device_id", ["MADE1", "308714", "367299", USER_ID, DEVICE_ID], "otp1", None),
+        ("username,serial,otp1,user_id,device_id", ["MADE1", "L7", USER_ID, DEVICE_ID], "the row has", None),
+        *(
+            (PAIRS, [seed, *rest], begins, None)
+            for seed in (HEX_SEED, BASE32_SEED)
+            for rest, begins in [
+                (["MADE1", "367299", USER_ID, DEVICE_ID], "otp1"),
+                (["", "", USER_ID, DEVICE_ID], "otp1"),
+                (["MADE1"], "the row has"),
+            ]
+        ),
+    ],
+)
+def test_a_refused_row_names_its_column_and_its_serial_number_where_there_is_no_doubt_about_it(
+    header: str, cells: list[str], begins: str, serial_number: str | None
+) -> None:
+    row = read_row(header, *cells)
+    assert isinstance(row, RowError)
+    assert row.reason.startswith(begins)
+    assert row.serial_number == serial_number
+    assert not [secret for secret in ("308714", HEX_SEED, BASE32_SEED) if secret in repr(row)]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        # Blanks around a value are dropped, and columns may stand in any order.
+        (
+            PAIRS,
+            [" MADE1 ", "308714 ", "\t000634", USER_ID, DEVICE_ID],
+            {"serial_number": "MADE1", "otps": OtpPair(Otp("308714"), Otp("000634"))},
+        ),
+        (
+            "device_id,lot,otp2,user_id,otp1,serial",
+            [DEVICE_ID, "L-7", "", USER_ID, "308714", "MADE1"],
+            {"user_id": USER_ID, "device_id": DEVICE_ID, "lot": "L-7", "otps": OtpPair(Otp("308714"), None)},
+        ),
+        # A clock may be five minutes ahead of ours.
+        *(
+            (
+                TIMED,
+                ["MADE1", "308714", "", USER_ID, DEVICE_ID, "totp", generated_at],
+                {"generated_at": datetime(2026, 3, 1, 12, 5, tzinfo=UTC)},
+            )
+            for generated_at in ("2026-03-01T12:05:00Z", "2026-03-01T13:05:00+01:00", "20260301T120500Z")
+        ),
+    ],
+)
+def test_a_row_is_read(header: str, cells: list[str], expected: dict[str, Any]) -> None:
+    row = read_row(header, *cells)
+    assert {name: getattr(row, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_the_one_that_shows_our_columns(delimiter: str) -> None:
+    # Blank lines may stand above.
+    lines = ["\n", ",,,\r\n", delimiter.join(["serial", "otp1", '"Hall, shelf; row"']) + "\r\n"]
+    header = read_header(Path("shipment.csv"), iter(lines))
+    assert (header.delimiter, header.row_number, header.own_names) == (delimiter, 3, {"Hall, shelf; row": 2})
+    assert header.meanings == ["serial", "otp1", ""]
+
+
+def test_empty_columns_at_the_end_are_none() -> None:
+    header = read_header(Path("shipment.csv"), iter(["serial,otp1,, ,\n"]))
+    assert header.names == ["serial", "otp1"]
+    rows = (["MADE1", "308714", "", " ", ""], ["MADE1", "308714", "", "x"], ["MADE1"])
+    assert [PairReader(header, NOON).is_fitting(row) for row in rows] == [True, False, False]
+
+
+@settings(max_examples=300)
+@given(cells=st.lists(st.text("0123456789\u0663 '=\".,-", max_size=60), min_size=9, max_size=9))
+def test_no_reason_quotes_a_cell_whatever_is_in_it(cells: list[str]) -> None:
+    row = read_row(f"{PAIRS},username,otp_type,generated_at,lot", *cells)
+    assert isinstance(row, RowError)
+    assert not [cell for cell in cells if len(cell) >= 6 and cell in row.reason]
+
+
+# Files of seeds in CSV: which line is the header, and which are comments.
+
+SECRET = "NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3"
+ENTRA_HEADER = "upn,serial number,secret key,time interval,manufacturer,model"
+ENTRA_ROW = f"alice@x.test,MADE0000003,{SECRET},30,M,T"
+OATH = f"MADE0000001,{SECRETS['MADE0000001']},hotp,6,0"
+SECOND_ROW = f"MADE0000003,{SECRET},30"
+STEPS = "serial number,secret key,time interval"
+NUMBERED = f"#No,{STEPS}"
+CALLED_HOTP = ["is called HOTP"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "read"),
+    [
+        # A comment is the header only where there is no other.
+        (("# Columns: upn, serial number, secret key, and the vendor's", ENTRA_HEADER, ENTRA_ROW), ["MADE0000003"]),
+        ((f"# x,{STEPS}", ENTRA_HEADER, ENTRA_ROW), ["MADE0000003"]),
+        (("# Tokens of the spring", "", ENTRA_HEADER, ENTRA_ROW), ["MADE0000003"]),
+        ((NUMBERED, f"1,{SECOND_ROW}"), ["MADE0000003"]),
+        (("# Tokens of the spring", NUMBERED, f"#1,{SECOND_ROW}"), ["MADE0000003"]),
+        # Cells that are empty at its end may be missing.
+        ((f"{NUMBERED},note", f"#1,{SECOND_ROW}"), ["MADE0000003"]),
+        # Above rows without a header it is none.
+        (("# serial, secret key, type, digits, counter", OATH), ["MADE0000001"]),
+        (("# exported by hand, secret key, in hexadecimal", OATH), ["MADE0000001"]),
+        (("# Reference, Data", OATH), ["MADE0000001"]),
+        (("# pairs (serial, otp1, otp2) are in the other file", OATH), ["MADE0000001"]),
+        # A row in a comment is not read; but below a header that begins with a hash nothing with a separator vanishes.
+        ((ENTRA_HEADER, ENTRA_ROW, f"#{ENTRA_ROW}"), ["MADE0000003"]),
+        ((ENTRA_HEADER, ENTRA_ROW, "# lost, see ticket 12, and do, not, load"), ["MADE0000003"]),
+        ((ENTRA_HEADER, ENTRA_ROW, "# the last"), ["MADE0000003"]),
+        ((NUMBERED, f"#1,{SECOND_ROW}", "# The last one", "#2,MADE0000004"), ["MADE0000003", "secret"]),
+        # A column of the file's own may be called what another means, and one that is not kept may stand twice.
+        ((f"{STEPS},step,hash,,", f"{SECOND_ROW},first,browns"), ["MADE0000003"]),
+        ((f"{STEPS},,,pin,pin,note", f"{SECOND_ROW},,,1,2,x"), ["MADE0000003"]),
+        # A token that is called HOTP is not read as TOTP.
+        (("serial,secret key,type", f"MADE0000003,{SECRET},hotp"), CALLED_HOTP),
+        (("serial,secret key,Time Interval,OTP Type", f"{SECOND_ROW},OATH-HOTP"), CALLED_HOTP),
+        (("--otp-type hotp", ENTRA_HEADER, ENTRA_ROW), CALLED_HOTP),
+    ],
+)
+def test_a_file_of_seeds_gives_its_tokens_or_says_why_not(
+    tmp_path: Path, lines: tuple[str, ...], read: list[str]
+) -> None:
+    hints = Hints(otp_type="hotp") if lines[0] == "--otp-type hotp" else Hints()
+    path = tmp_path / "tokens.csv"
+    path.write_text("".join(f"{line}\n" for line in lines if not line.startswith("--")))
+    rows = read_seed_file(path, hints)
+    assert len(rows) == len(read)
+    for row, each in zip(rows, read, strict=True):
+        assert row.serial_number == each if isinstance(row, Row) else each in row.reason
 
 
 # A token on several rows.
@@ -373,6 +725,12 @@ def refused(rows: list[Row | RowError]) -> dict[int, str]:
     return {error.row_number: error.reason for error in errors}
 
 
+OTHER_DEVICE = NEW_DEVICE + "7"
+ORIGIN = {"file_row": "2", "device_id": ""}
+SAME = "the serial number stands on row 2 of this file already, and all is the same there: delete one of the two rows"
+CONTRADICTS = "the serial number stands on row {} of this file too, and the rows with it do not all"
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -389,67 +747,62 @@ def test_a_seed_that_another_row_contradicts_makes_neither_of_them_a_token(tmp_p
     rows = read_seeds(tmp_path, f"MADE1,{SEED},hotp,6,0", f"MADE2,{SEED},hotp,6,0", other)
     reasons = refused(rows)
     assert reasons.keys() == {1, 3}
-    assert reasons[1].startswith("the serial number stands on row 3 of this file too, and the rows with it do not all")
-    assert reasons[3].startswith("the serial number stands on row 1 of this file too, and the rows with it do not all")
-    assert isinstance(rows[1], Row)
+    assert [reasons[1].startswith(CONTRADICTS.format(3)), reasons[3].startswith(CONTRADICTS.format(1))] == [True, True]
 
 
 @pytest.mark.parametrize(
-    "cells",
+    ("rows", "reasons"),
     [
-        {"otp1": "000000"},
-        {"otp2": "000000"},
-        {"otp2": ""},
-        {"device_id": NEW_DEVICE + "9"},
-        {"device_id": ""},
-        {"user_id": PERSON.replace("6", "5")},
-        {"username": "ada"},
-        {"otp_type": "totp", "generated_at": "2026-03-01T09:30:00Z"},
-        {"generated_at": "2026-03-01T09:30:00Z"},
+        # Each fact that differs refuses both rows.
+        *(
+            ([pair(), pair(**cells)], {2: "the serial number stands on row 3", 3: "the serial number stands on row 2"})
+            for cells in [
+                {"otp1": "000000"},
+                {"otp2": "000000"},
+                {"otp2": ""},
+                {"device_id": NEW_DEVICE + "9"},
+                {"device_id": ""},
+                {"user_id": PERSON.replace("6", "5")},
+                {"username": "ada"},
+                {"otp_type": "totp", "generated_at": "2026-03-01T09:30:00Z"},
+                {"generated_at": "2026-03-01T09:30:00Z"},
+            ]
+        ),
+        # Neither columns of a person's own nor the lot change anything in PingOne, so that one of the rows is loaded.
+        *(
+            ([pair(), pair(**cells), pair()], {3: SAME, 4: SAME})
+            for cells in [
+                {},
+                {"site": "Oslo"},
+                {"lot": "7"},
+                {"device_id": NEW_DEVICE.upper() + "1"},
+                {"serial": "made1"},
+            ]
+        ),
+        # A name in other capitals is the same person.
+        ([pair(username="Ada"), pair(username="ada")], {3: SAME}),
+        # Rows that say the same are refused too where a third does not.
+        (
+            [pair(), pair(), pair(otp1="000000"), pair()],
+            {row: CONTRADICTS.format(other) for row, other in {2: 4, 3: 2, 4: 2, 5: 2}.items()},
+        ),
+        # Two tokens on one device, and two rows of one record of which one lost its zeros.
+        (
+            [pair("MADE1", device_id=OTHER_DEVICE), pair("MADE2", device_id=OTHER_DEVICE)],
+            {2: "the device stands on row 3 of this file too", 3: "the device stands on row 2 of this file too"},
+        ),
+        (
+            [pair("0071", **ORIGIN), pair("71", "000000", **ORIGIN)],
+            {2: "the file_row stands on row 3 of this file too", 3: "the file_row stands on row 2 of this file too"},
+        ),
     ],
-    ids=str,
 )
-def test_each_fact_that_differs_refuses_both_rows(tmp_path: Path, cells: dict[str, str]) -> None:
-    reasons = refused(read_pairs(tmp_path, pair(), pair(**cells)))
-    assert reasons.keys() == {2, 3}
-    assert "row 3" in reasons[2]
-    assert "row 2" in reasons[3]
-
-
-@pytest.mark.parametrize(
-    "cells",
-    [{}, {"site": "Oslo"}, {"lot": "7"}, {"device_id": NEW_DEVICE.upper() + "1"}, {"serial": "made1"}],
-    ids=str,
-)
-def test_of_rows_that_say_the_same_one_is_loaded_and_the_others_name_it(tmp_path: Path, cells: dict[str, str]) -> None:
-    """Neither columns of a person's own nor the lot change anything in PingOne."""
-    reasons = refused(read_pairs(tmp_path, pair(), pair(**cells), pair()))
-    same = "the serial number stands on row 2 of this file already, and all is the same there: delete one of the two"
-    assert reasons == {3: f"{same} rows", 4: f"{same} rows"}
-
-
-def test_a_name_in_other_capitals_is_the_same_person(tmp_path: Path) -> None:
-    assert refused(read_pairs(tmp_path, pair(username="Ada"), pair(username="ada"))).keys() == {3}
-
-
-def test_rows_that_say_the_same_are_refused_too_where_a_third_does_not(tmp_path: Path) -> None:
-    reasons = refused(read_pairs(tmp_path, pair(), pair(), pair(otp1="000000"), pair()))
-    assert [int(reason.split("on row ")[1].split()[0]) for reason in reasons.values()] == [4, 2, 2, 2]
-    assert len(reasons) == 4
-
-
-def test_two_tokens_on_one_device_are_both_refused(tmp_path: Path) -> None:
-    device = NEW_DEVICE + "7"
-    reasons = refused(read_pairs(tmp_path, pair("MADE1", device_id=device), pair("MADE2", device_id=device)))
-    assert reasons.keys() == {2, 3}
-    assert reasons[2].startswith("the device stands on row 3 of this file too")
-
-
-def test_two_rows_of_one_record_are_both_refused_although_one_lost_its_zeros(tmp_path: Path) -> None:
-    origin = {"file_row": "2", "device_id": ""}
-    reasons = refused(read_pairs(tmp_path, pair("0071", **origin), pair("71", "000000", **origin)))
-    assert reasons.keys() == {2, 3}
-    assert reasons[3].startswith("the file_row stands on row 2 of this file too")
+def test_rows_of_one_token_are_refused_but_for_one_where_all_say_the_same(
+    tmp_path: Path, rows: list[str], reasons: dict[int, str]
+) -> None:
+    told = refused(read_pairs(tmp_path, *rows))
+    assert told.keys() == reasons.keys()
+    assert [row for row, begins in reasons.items() if not told[row].startswith(begins)] == []
 
 
 def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) -> None:

@@ -1,35 +1,174 @@
-"""A statement for many records as it goes to PostgreSQL: with arrays whose values belong together, by record."""
+"""Group commit: requests of several threads that are made together: who leads, who hears which result, what a failure
+means, and how their statement goes to PostgreSQL. And writes that fail: which are tried again, and until when."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Integer, update
+import psycopg
+import pytest
+from sqlalchemy import Integer, exc, update
+from support.processes.waiting import wait_until
 
 from models.record import Record
 from worker.database.engine import Database
-from worker.leases.group_commit import GroupCommit
+from worker.database.errors import AWAY, TOO_MANY_CONNECTIONS, is_away, sqlstate_of
+from worker.leases import worker as module
+from worker.leases.group_commit import Combiner, GroupCommit, LeaderLost
+from worker.leases.worker import write_until
+
+# Seconds that something may take which happens at once.
+PATIENCE = 20.0
 
 
-class Rows(list[tuple[str, str]]):
-    def one_or_none(self) -> tuple[str, str] | None:
-        return self[0] if self else None
+class Unclear(Exception):
+    """It may have taken effect."""
 
 
-class Driver:
-    """Stands for a connection. Each of its rows is a lease that a statement found."""
+class Site:
+    """Doubles numbers. A request stays under way until the test lets it end."""
 
-    def __init__(self, *found: str) -> None:
-        self._rows = [(lease, f"row of {lease}") for lease in found]
-        self.given: dict[str, Any] = {}
+    def __init__(self, most: int = 64) -> None:
+        self.combiner = Combiner[int, int](self.perform, lambda failure: isinstance(failure, Unclear), most)
+        self.made: list[list[int]] = []
+        self.failing: dict[int, BaseException] = {}
+        self.gate = threading.Semaphore(0)
+        self.begun = threading.Semaphore(0)
+        self.pool = ThreadPoolExecutor(16)
 
-    def execute(self, _: object, given: dict[str, Any]) -> Rows:
-        self.given = given
-        return Rows(self._rows)
+    def perform(self, numbers: Sequence[int]) -> list[int]:
+        self.made.append(list(numbers))
+        self.begun.release()
+        assert self.gate.acquire(timeout=PATIENCE)
+        for number in numbers:
+            if number in self.failing:
+                raise self.failing[number]
+        return [2 * number for number in numbers]
+
+    def submit(self, number: int) -> Future[int]:
+        """Submit in a thread of its own, and return once it is under way or waits."""
+        before = len(self.combiner._waiting)
+        is_first = not self.combiner._is_led
+        future = self.pool.submit(self.combiner.submit, number)
+        if is_first:
+            assert self.begun.acquire(timeout=PATIENCE)
+        else:
+            wait_until(lambda: len(self.combiner._waiting) == before + 1, PATIENCE, "it waits")
+        return future
+
+    def let_end(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.gate.release()
 
 
-def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
-    """A statement for records with these ids."""
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.let_end(100)
+    site.pool.shutdown()
+
+
+def test_what_comes_while_a_request_is_under_way_goes_together_afterwards_in_its_order(site: Site) -> None:
+    futures = [site.submit(number) for number in (1, 2, 3, 4)]
+    site.let_end(2)
+    assert [future.result(PATIENCE) for future in futures] == [2, 4, 6, 8]
+    assert site.made == [[1], [2, 3, 4]]
+
+
+def test_nobody_returns_before_the_request_has_taken_effect(site: Site) -> None:
+    first, second, third = (site.submit(number) for number in (1, 2, 3))
+    site.let_end()
+    assert first.result(PATIENCE) == 2
+    assert site.begun.acquire(timeout=PATIENCE)
+    assert not second.done()
+    assert not third.done()
+    site.let_end()
+    assert (second.result(PATIENCE), third.result(PATIENCE)) == (4, 6)
+
+
+def test_no_more_go_together_than_permitted() -> None:
+    site = Site(most=2)
+    futures = [site.submit(number) for number in range(6)]
+    site.let_end(4)
+    assert [future.result(PATIENCE) for future in futures] == [0, 2, 4, 6, 8, 10]
+    assert site.made == [[0], [1, 2], [3, 4], [5]]
+
+
+def test_only_the_request_at_fault_fails(site: Site) -> None:
+    site.failing[3] = ValueError("3")
+    futures = [site.submit(number) for number in (1, 2, 3, 4)]
+    site.let_end(5)
+    assert [future.result(PATIENCE) for future in (futures[0], futures[1], futures[3])] == [2, 4, 8]
+    with pytest.raises(ValueError, match="3"):
+        futures[2].result(PATIENCE)
+    assert site.made == [[1], [2, 3, 4], [2], [3], [4]]
+
+
+def test_a_failure_that_may_have_taken_effect_is_told_to_everybody_and_nothing_is_made_again(site: Site) -> None:
+    site.failing[3] = Unclear()
+    futures = [site.submit(number) for number in (1, 2, 3)]
+    site.let_end(2)
+    assert futures[0].result(PATIENCE) == 2
+    for future in futures[1:]:
+        with pytest.raises(Unclear):
+            future.result(PATIENCE)
+    assert site.made == [[1], [2, 3]]
+
+
+def test_a_thread_that_is_ended_while_it_leads_leaves_nobody_waiting(site: Site) -> None:
+    site.failing[2] = SystemExit()
+    first, second, third = (site.submit(number) for number in (1, 2, 3))
+    site.let_end(2)
+    assert first.result(PATIENCE) == 2
+    with pytest.raises(SystemExit):
+        second.result(PATIENCE)
+    with pytest.raises(LeaderLost):
+        third.result(PATIENCE)
+    again = site.submit(5)
+    site.let_end()
+    assert again.result(PATIENCE) == 10
+
+
+def test_many_threads_get_their_own_results() -> None:
+    combiner = Combiner[int, int](lambda numbers: [2 * number for number in numbers], lambda _: False)
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(combiner.submit, range(5000))) == [2 * number for number in range(5000)]
+
+
+def test_a_child_process_begins_with_nothing_waiting(site: Site) -> None:
+    future = site.submit(1)
+    pid = os.fork()
+    if pid == 0:
+        # It must not outlive a test that fails.
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        site.gate.release()
+        os._exit(0 if site.combiner.submit(7) == 14 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    site.let_end()
+    assert future.result(PATIENCE) == 2
+
+
+# The statement as it goes to PostgreSQL: with arrays whose values belong together, by record.
+
+
+def execute(*found: str, numbers: tuple[int, ...] = (3, 1, 2)) -> tuple[list[Any], dict[str, Any]]:
+    """Execute a statement for records with these ids, where a connection finds these leases: what each got, and what
+    the connection was given."""
+    given, rows = dict[str, Any](), [(lease, f"row of {lease}") for lease in found]
+
+    class Rows(list[tuple[str, str]]):
+        def one_or_none(self) -> tuple[str, str] | None:
+            return self[0] if self else None
+
+    connection: Any = SimpleNamespace(execute=lambda _, values: (given.update(values), Rows(rows))[1])
     statement = GroupCommit(
         Database("postgresql+psycopg://nowhere/oathbulk"),
         {"posts": Integer()},
@@ -40,28 +179,153 @@ def execute(driver: Driver, numbers: tuple[int, ...] = (3, 1, 2)) -> Any:
             .returning(given["this_lease"])
         ),
     )
-    connection: Any = driver
     asked = [{"this_id": number, "this_lease": f"lease {number}", "posts": 10 * number} for number in numbers]
-    return statement._run(connection, asked)
+    return statement._run(connection, asked), given
 
 
 def test_records_go_by_their_ids_so_that_two_processes_lock_them_in_one_order() -> None:
-    driver = Driver()
-    assert execute(driver) == [None, None, None]
-    assert driver.given == {
+    got, given = execute("lease 2", "lease 3")
+    assert given == {
         "this_id": [1, 2, 3],
         "this_lease": ["lease 1", "lease 2", "lease 3"],
         "posts": [10, 20, 30],
     }
+    # Each gets what was found by its own lease.
+    assert got == [("lease 3", "row of lease 3"), None, ("lease 2", "row of lease 2")]
 
 
-def test_each_gets_what_was_found_by_its_own_lease() -> None:
-    found = execute(Driver("lease 2", "lease 3"))
-    assert found == [("lease 3", "row of lease 3"), None, ("lease 2", "row of lease 2")]
+@pytest.mark.parametrize(("found", "got"), [(["lease 7"], [("lease 7", "row of lease 7")]), ([], [None])])
+def test_one_that_is_alone_goes_without_arrays(found: list[str], got: list[Any]) -> None:
+    assert execute(*found, numbers=(7,)) == (got, {"this_id": 7, "this_lease": "lease 7", "posts": 70})
 
 
-def test_one_that_is_alone_goes_without_arrays() -> None:
-    driver = Driver("lease 7")
-    assert execute(driver, (7,)) == [("lease 7", "row of lease 7")]
-    assert driver.given == {"this_id": 7, "this_lease": "lease 7", "posts": 70}
-    assert execute(Driver(), (7,)) == [None]
+# Writes under a lease that fail, and which failures mean that the database is away.
+
+LEASE = 60.0
+
+
+def raised(error: Exception) -> exc.DBAPIError:
+    """An error of the driver as SQLAlchemy raises it."""
+    drivers = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
+    wrapped = exc.DBAPIError.instance("UPDATE record", None, error, drivers)
+    assert isinstance(wrapped, exc.DBAPIError)
+    return wrapped
+
+
+def postgresql(state: str) -> exc.DBAPIError:
+    return raised(psycopg.errors.lookup(state)("told by the server"))
+
+
+def sqlite(code: int) -> exc.DBAPIError:
+    failure = sqlite3.OperationalError("told")
+    failure.sqlite_errorcode = code
+    return raised(failure)
+
+
+class Clock:
+    """Its time passes only where the code sleeps. As a write, it fails in turn, then says `found`."""
+
+    def __init__(self) -> None:
+        self.now, self.tries, self.slept = 0.0, 0, list[float]()
+        self.failures, self.found = list[Exception](), True
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def write(self) -> bool:
+        self.tries += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "boot_time", lambda: clock.now)
+    monkeypatch.setattr(module, "sleep", clock.sleep)
+    return clock
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        postgresql("40001"),
+        postgresql("40P01"),
+        postgresql("57P01"),
+        postgresql("25006"),
+        sqlite(sqlite3.SQLITE_BUSY),
+        exc.TimeoutError("no connection in time"),
+    ],
+    ids=["serialization", "deadlock", "restart", "failover", "locked", "no connection"],
+)
+def test_a_write_that_failed_for_the_moment_is_tried_again(clock: Clock, failure: Exception) -> None:
+    clock.failures = [failure] * 3
+    assert write_until(LEASE, clock.write, lambda: False)
+    assert clock.tries == 4
+
+
+@pytest.mark.parametrize(
+    ("now", "failure"),
+    [
+        (0.0, postgresql("42703")),
+        (0.0, sqlite(sqlite3.SQLITE_FULL)),
+        (0.0, RuntimeError("a fault of our own")),
+        (LEASE + 1, postgresql("57P03")),
+    ],
+    ids=["a fault of the statement", "a full disk", "a fault of our own", "a lease that is over"],
+)
+def test_what_does_not_pass_by_itself_or_in_time_is_told_at_once(clock: Clock, now: float, failure: Exception) -> None:
+    clock.now, clock.failures = now, [failure]
+    with pytest.raises(type(failure)):
+        write_until(LEASE, clock.write, lambda: False)
+    assert (clock.tries, clock.slept) == (1, [])
+
+
+def test_no_try_begins_after_the_lease(clock: Clock) -> None:
+    clock.failures = [postgresql("57P03")] * 1000
+    with pytest.raises(exc.OperationalError):
+        write_until(LEASE, clock.write, lambda: False)
+    assert LEASE - 2 <= clock.now < LEASE
+    assert max(clock.slept) <= 2
+    assert len(set(clock.slept)) > 10
+
+
+@pytest.mark.parametrize("was_written", [True, False])
+def test_only_after_a_failure_is_it_asked_whether_the_write_went_through_unheard(
+    clock: Clock, was_written: bool
+) -> None:
+    clock.failures, clock.found = [postgresql("08006")], False
+    assert write_until(LEASE, clock.write, lambda: was_written) is was_written
+    assert not write_until(LEASE, clock.write, lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("failure", "means_away"),
+    [
+        *((postgresql(state), True) for state in sorted(AWAY)),
+        (raised(psycopg.OperationalError("the connection is closed")), True),
+        (raised(psycopg.OperationalError("connection failed: Connection refused")), True),
+        (raised(sqlite3.OperationalError("database is locked")), True),
+        (exc.TimeoutError("QueuePool limit reached"), True),
+        # What waiting does not mend, and what is not the database's.
+        *((postgresql(state), False) for state in ("42703", "23505", "22001", "28P01", "26000")),
+        (RuntimeError("a fault of our own"), False),
+    ],
+)
+def test_which_failures_mean_that_the_database_is_away(failure: Exception, means_away: bool) -> None:
+    assert is_away(failure) is means_away
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "FATAL:  sorry, too many clients already",
+        'FATAL:  too many connections for role "oathbulk"',
+        "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        "FATAL:  no more connections allowed (max_client_conn)",
+    ],
+)
+def test_a_server_without_a_connection_left_is_known_by_its_words(told: str) -> None:
+    assert sqlstate_of(psycopg.OperationalError(f"connection failed: {told}")) == TOO_MANY_CONNECTIONS

@@ -1,9 +1,11 @@
-"""The encrypted column: what is encrypted, and what cannot be decrypted."""
+"""The encrypted column: what is encrypted, and what cannot be decrypted; the audit's keys; and how both are loaded,
+from settings or from files in the home."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -11,7 +13,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
+from models.authenticated import AuditKeys, UnknownKey
+from models.encrypted import DecryptionError, Keyring, decode_key, generate_key, identify_row
+from worker.config.settings import ConfigError, Settings
+from worker.embedded.home import home_key
+from worker.vault.keys import AUDIT, ENCRYPTION, load_audit_keys, load_keyring
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
 OTHER = base64.urlsafe_b64encode(bytes(range(32, 64))).decode()
@@ -23,16 +29,13 @@ def key_id(key: str) -> bytes:
     return hashlib.sha256(b"oathbulk key id" + base64.urlsafe_b64decode(key)).digest()[:4]
 
 
-def test_a_sealed_value_opens_with_aes_256_gcm_and_nothing_of_ours():
+def test_a_sealed_value_is_one_of_aes_256_gcm_and_of_nothing_of_ours():
     sealed = Keyring([KEY]).seal(PLAINTEXT, b"record:7:12")
     assert sealed[:4] == key_id(KEY)
     assert AESGCM(bytes(range(32))).decrypt(sealed[4:16], sealed[16:], b"record:7:12") == PLAINTEXT
-
-
-def test_a_value_that_was_sealed_by_nothing_of_ours_opens():
     nonce = bytes(12)
-    sealed = key_id(KEY) + nonce + AESGCM(bytes(range(32))).encrypt(nonce, PLAINTEXT, b"record:7:12")
-    assert Keyring([KEY]).open(sealed, ROW) == PLAINTEXT
+    elsewhere = key_id(KEY) + nonce + AESGCM(bytes(range(32))).encrypt(nonce, PLAINTEXT, b"record:7:12")
+    assert Keyring([KEY]).open(elsewhere, ROW) == PLAINTEXT
 
 
 @given(st.binary(max_size=200), st.binary(max_size=50))
@@ -43,12 +46,9 @@ def test_what_is_sealed_opens(plaintext, identity):
 
 def test_the_same_plaintext_is_never_sealed_the_same_way():
     keyring = Keyring([KEY])
-    nonces = {keyring.seal(PLAINTEXT, ROW)[4:16] for _ in range(100)}
-    assert len(nonces) == 100
-
-
-def test_the_plaintext_does_not_show():
-    assert b"308714" not in Keyring([KEY]).seal(PLAINTEXT, ROW)
+    sealed = [keyring.seal(PLAINTEXT, ROW) for _ in range(100)]
+    assert len({each[4:16] for each in sealed}) == 100
+    assert not [each for each in sealed if b"308714" in each]
 
 
 @pytest.mark.parametrize("elsewhere", [identify_row(7, 13), identify_row(8, 12), identify_row(71, 2), b""])
@@ -74,15 +74,10 @@ def test_a_value_that_was_changed_does_not_open(data):
     place = data.draw(st.integers(0, len(sealed) - 1))
     changed = bytearray(sealed)
     changed[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(DecryptionError):
-        keyring.open(bytes(changed), ROW)
-
-
-@given(st.integers(0, 60))
-def test_a_value_that_was_cut_off_does_not_open(length):
-    keyring = Keyring([KEY])
-    with pytest.raises(DecryptionError):
-        keyring.open(keyring.seal(PLAINTEXT, ROW)[:length], ROW)
+    # Nor does one that was cut off there.
+    for each in (bytes(changed), sealed[:place]):
+        with pytest.raises(DecryptionError):
+            keyring.open(each, ROW)
 
 
 @given(st.binary(max_size=80))
@@ -122,16 +117,14 @@ def test_a_new_key_is_32_random_bytes():
     Keyring(sorted(keys))
 
 
-@pytest.mark.parametrize("key", ["", "short", KEY[:-4], KEY + OTHER, "ü" * 44, KEY[:-1], f"'{KEY}'"])
-def test_a_key_of_the_wrong_form_is_refused_without_being_quoted(key):
-    with pytest.raises(ValueError, match="oathbulk keygen") as refusal:
-        Keyring([KEY, key])
-    assert not key or key not in str(refusal.value)
+WRONG_KEYS = ("", "short", KEY[:-4], KEY + OTHER, "ü" * 44, KEY[:-1], f"'{KEY}'")
 
 
-def test_a_ring_without_keys_is_refused():
-    with pytest.raises(ValueError, match="at least one key"):
-        Keyring([])
+@pytest.mark.parametrize("keys", [[], *([KEY, key] for key in WRONG_KEYS)])
+def test_a_key_of_the_wrong_form_or_none_is_refused_without_being_quoted(keys):
+    with pytest.raises(ValueError, match=r"oathbulk keygen|at least one key") as refusal:
+        Keyring(keys)
+    assert not [key for key in keys[1:] if key and key in str(refusal.value)]
 
 
 def test_neither_a_ring_nor_its_failures_show_a_key():
@@ -141,3 +134,129 @@ def test_neither_a_ring_nor_its_failures_show_a_key():
     for text in (repr(keyring), str(failure.value)):
         assert KEY not in text
         assert bytes(range(32)).hex() not in text
+
+
+# The audit's keys: the first signs, each checks what it signed, and no other key is trusted.
+
+CONTENT = b"the former hash\nthe fields"
+
+
+def test_a_value_is_the_keys_id_and_the_hmac_of_the_content() -> None:
+    key = generate_key()
+
+    key_id, _, mac = AuditKeys([key]).sign(CONTENT).partition(":")
+
+    assert len(key_id) == 8
+    assert mac == hmac.new(decode_key(key), CONTENT, hashlib.sha256).hexdigest()
+
+
+def test_another_content_or_a_changed_value_is_not_genuine() -> None:
+    keys = AuditKeys([generate_key()])
+    mac = keys.sign(CONTENT)
+
+    assert keys.is_genuine(mac, CONTENT)
+    assert not keys.is_genuine(mac, CONTENT + b" ")
+    for changed in (mac[:-1], mac[:9], mac[:-1] + "é", mac + "0"):
+        assert not keys.is_genuine(changed, CONTENT), changed
+
+
+@pytest.mark.parametrize("mac", ["", ":", "00000000:" + "0" * 64, "ééé"])
+def test_a_value_of_a_key_that_is_not_there_is_told_from_a_wrong_one(mac: str) -> None:
+    with pytest.raises(UnknownKey):
+        AuditKeys([generate_key()]).is_genuine(mac, CONTENT)
+
+
+@pytest.mark.parametrize("keys", [[], ["made-up-key"], [generate_key(), ""]])
+def test_what_is_no_key_is_refused_and_not_quoted(keys: list[str]) -> None:
+    with pytest.raises(ValueError, match="key") as refusal:
+        AuditKeys(keys)
+    assert "made-up-key" not in str(refusal.value)
+
+
+# How they are loaded.
+
+POSTGRESQL = "postgresql+psycopg://db/oathbulk"
+
+
+def is_first(keyring: Keyring, key: str) -> bool:
+    return keyring.is_sealed_by_first_key(Keyring([key]).seal(b"", ROW))
+
+
+def test_the_first_key_of_the_setting_seals_and_every_key_opens():
+    new, old = generate_key(), generate_key()
+    keyring = load_keyring(Settings(encryption_keys=f" {new} ,{old},\n"))
+    assert is_first(keyring, new)
+    assert not is_first(keyring, old)
+    assert keyring.open(Keyring([old]).seal(b"otps", ROW), ROW) == b"otps"
+
+
+def test_the_embedded_stack_uses_the_key_file_of_its_home_where_the_setting_has_no_key(tmp_path):
+    key, other = home_key(tmp_path), generate_key()
+    assert (tmp_path / ENCRYPTION.file).is_file()
+    assert is_first(load_keyring(Settings(home=tmp_path)), key)
+    assert is_first(load_keyring(Settings(home=tmp_path, encryption_keys=other)), other)
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "told"),
+    [
+        # PostgreSQL needs the setting, even if a home has a key.
+        (KEY.encode(), {"database_url": POSTGRESQL}, ("OATHBULK_ENCRYPTION_KEYS is not set", "oathbulk keygen")),
+        (None, {}, (ENCRYPTION.file,)),
+        (b"", {}, (ENCRYPTION.file,)),
+        (b"c2hvcnQ=", {}, (ENCRYPTION.file,)),
+        (b"\xff" * 40, {}, (ENCRYPTION.file,)),
+        (None, {"encryption_keys": f"{KEY},made-up-key"}, ("OATHBULK_ENCRYPTION_KEYS", "oathbulk keygen")),
+        (None, {"encryption_keys": "", "database_url": POSTGRESQL}, ("at least one key is needed",)),
+        (None, {"encryption_keys": " , ,", "database_url": POSTGRESQL}, ("at least one key is needed",)),
+    ],
+)
+def test_keys_that_cannot_be_used_are_named_and_not_quoted(tmp_path, content, settings, told):
+    if content is not None:
+        (tmp_path / ENCRYPTION.file).write_bytes(content)
+        (tmp_path / ENCRYPTION.file).chmod(0o600)
+    with pytest.raises(ConfigError) as refusal:
+        load_keyring(Settings(home=tmp_path, **settings))
+    assert all(each in str(refusal.value) for each in told)
+    assert not [key for key in (KEY, "made-up-key") if key in str(refusal.value)]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o611])
+def test_a_key_file_that_is_open_to_others_is_refused_with_the_cure(tmp_path, mode):
+    key, path = home_key(tmp_path), tmp_path / ENCRYPTION.file
+    path.chmod(mode)
+    with pytest.raises(ConfigError) as refusal:
+        load_keyring(Settings(home=tmp_path))
+    assert f"chmod 600 {path}" in str(refusal.value)
+    assert key not in str(refusal.value)
+
+
+def test_the_first_audit_key_of_the_setting_signs_and_every_key_checks():
+    new, old = generate_key(), generate_key()
+    keys = load_audit_keys(Settings(audit_key=f"{new},{old}", database_url=POSTGRESQL))
+    assert keys.sign(b"line") == AuditKeys([new]).sign(b"line")
+    assert keys.is_genuine(AuditKeys([old]).sign(b"line"), b"line")
+
+
+def test_the_embedded_stack_has_an_audit_key_in_its_home_which_is_not_that_of_the_otps(tmp_path):
+    key = home_key(tmp_path, AUDIT)
+    assert key != home_key(tmp_path)
+    assert (tmp_path / "audit.key").read_text().strip() == key
+    assert load_audit_keys(Settings(home=tmp_path)).sign(b"line") == AuditKeys([key]).sign(b"line")
+
+
+def test_postgresql_needs_no_audit_key_and_takes_none_from_a_home(tmp_path):
+    home_key(tmp_path, AUDIT)
+    assert load_audit_keys(Settings(home=tmp_path, database_url=POSTGRESQL)) is None
+
+
+def test_an_audit_key_that_cannot_be_used_is_named_and_not_quoted(tmp_path):
+    with pytest.raises(ConfigError, match=r"audit\.key is missing: put it back"):
+        load_audit_keys(Settings(home=tmp_path))
+    home_key(tmp_path, AUDIT)
+    (tmp_path / AUDIT.file).chmod(0o644)
+    with pytest.raises(ConfigError, match=r"chmod 600 .*audit\.key"):
+        load_audit_keys(Settings(home=tmp_path))
+    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_KEY: .*oathbulk keygen") as error:
+        load_audit_keys(Settings(audit_key="made-up-key"))
+    assert "made-up-key" not in str(error.value)

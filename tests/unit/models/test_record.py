@@ -1,14 +1,24 @@
-"""A record: the arrows that its status may take, and the conditions that its partial indexes are made of."""
+"""A record and a batch: the arrows that their states may take, what each statement leaves behind, the conditions of
+partial indexes, and what is left in the file of what was erased."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, select, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Update, create_engine, delete, event, insert, select, text
+from sqlalchemy.pool import Pool
 
-from models.reason import CURES, PAUSE_CURES, SEED_CURES, TRANSIENT, PauseReason, Reason, find_cure
+import migrations
+from models.base import LONGEST_DETAIL, Base
+from models.batch import TRANSITIONS as BATCH_TRANSITIONS
+from models.batch import Batch, BatchState
+from models.reason import CURES, PAUSE_CURES, SEED_CURES, PauseReason, Reason, find_cure
 from models.record import Record, needs_read
 from models.record_indexes import (
     EXPIRING,
@@ -21,6 +31,7 @@ from models.record_indexes import (
     UNSETTLED,
 )
 from models.record_states import FINAL, TRANSITIONS, OtpState, PairingState, Status
+from worker.batches import state
 from worker.database.engine import Database
 from worker.leases.moves import move
 from worker.rules.progress import OtpProgress, PairingProgress, Progress
@@ -43,7 +54,6 @@ active     → cancelled     a person takes its device away again
 dead_letter → cancelled    a person takes its device or its token away again
 """
 ARROWS = {tuple(Status(word) for word in line.split()[0:3:2]) for line in DESIGN.strip().splitlines()}
-PAIRS = list(product(Status, Status))
 
 
 def test_the_table_of_transitions_is_the_design_s():
@@ -56,7 +66,7 @@ def test_what_is_final_leaves_only_by_a_replay_or_when_a_person_takes_it_back():
     assert {target for source, target in TRANSITIONS if source == Status.ACTIVE} == {Status.CANCELLED}
 
 
-@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize(("source", "target"), list(product(Status, Status)))
 def test_no_statement_moves_a_record_along_an_arrow_that_is_not_in_the_table(source, target):
     database = Database("sqlite://")
     try:
@@ -69,9 +79,10 @@ def test_no_statement_moves_a_record_along_an_arrow_that_is_not_in_the_table(sou
         database.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def connection() -> Iterator[Connection]:
     engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
     with engine.connect() as opened:
         yield opened
     engine.dispose()
@@ -91,63 +102,41 @@ STATES = [
         (False, True),
     )
 ]
-PENDING = [state for state in STATES if state["status"] == Status.PENDING]
-COLUMNS = ", ".join(f":{name} AS {name}" for name in STATES[0])
+CONDITIONS = (NOT_FINAL, IN_WINDOW, HALF_DONE, EXPIRING, LASTING, LACKS_USER, LACKS_TOKEN, UNSETTLED)
 
 
-def holds(connection: Connection, condition: str, state: dict[str, str | bool | None]) -> bool:
-    """What the database makes of a partial index's condition."""
-    return bool(connection.scalar(text(f"SELECT {condition} FROM (SELECT {COLUMNS})"), state))
-
-
-def test_the_indexes_of_unfinished_records_know_the_statuses(connection):
-    for state in STATES:
-        assert holds(connection, NOT_FINAL, state) == (state["status"] not in FINAL)
-        assert holds(connection, IN_WINDOW, state) == (state["status"] in (Status.QUEUED, Status.ACTIVATING))
-
-
-def is_prepared(state: dict[str, str | bool | None]) -> bool:
-    return bool(state["user_id"] and state["is_in_inventory"])
-
-
-def test_every_pending_record_stands_in_exactly_one_of_the_indexes_of_what_is_due_or_to_be_prepared(connection):
-    for state in STATES:
-        if state["otp1_state"] == OtpState.ANSWERED and not is_prepared(state):
+def test_every_record_stands_in_the_partial_indexes_that_it_belongs_to(connection: Connection) -> None:
+    """Every pending one in exactly one of those of what is due or to be prepared: between its OTPs first, one that
+    expires next. The database and the decisions agree on which one needs a read."""
+    needs = str(select(needs_read()).compile(compile_kwargs={"literal_binds": True}))
+    needs = needs.removeprefix("SELECT ").split("\nFROM")[0].split(" AS ")[0].replace("record.", "")
+    columns = ", ".join(f":{name} AS {name}" for name in STATES[0])
+    asked = text(f"SELECT {', '.join((*CONDITIONS, needs))} FROM (SELECT {columns})")
+    for each in STATES:
+        is_pending, is_prepared = each["status"] == Status.PENDING, bool(each["user_id"] and each["is_in_inventory"])
+        is_half_done = each["otp1_state"] == OtpState.ANSWERED
+        if is_half_done and not is_prepared:
             # Nothing was ever sent for a record that is not prepared.
             continue
-        conditions = (HALF_DONE, EXPIRING, LASTING, LACKS_USER, LACKS_TOKEN)
-        found = [condition for condition in conditions if holds(connection, condition, state)]
-        assert len(found) == (1 if state["status"] == Status.PENDING else 0)
-
-
-def test_a_record_whose_person_or_token_is_not_known_yet_is_not_due(connection):
-    for state in PENDING:
-        is_due = any(holds(connection, condition, state) for condition in (EXPIRING, LASTING))
-        assert not is_due or is_prepared(state)
-        assert holds(connection, LACKS_USER, state) == (not state["user_id"])
-        assert holds(connection, LACKS_TOKEN, state) == bool(state["user_id"] and not state["is_in_inventory"])
-
-
-def test_a_record_between_its_otps_goes_first_and_one_that_expires_next(connection):
-    for state in PENDING:
-        is_half_done = state["otp1_state"] == OtpState.ANSWERED
-        assert holds(connection, HALF_DONE, state) == is_half_done
-        expires = not is_half_done and state["otp_expires_at"] is not None
-        assert holds(connection, EXPIRING, state) == (expires and is_prepared(state))
-
-
-def test_the_database_and_the_decisions_agree_on_which_record_needs_a_read(connection):
-    condition = str(select(needs_read()).compile(compile_kwargs={"literal_binds": True}))
-    condition = condition.removeprefix("SELECT ").split("\nFROM")[0].split(" AS ")[0].replace("record.", "")
-    for state in PENDING:
+        is_due = is_pending and is_prepared and not is_half_done
         progress = Progress(
-            first=OtpProgress(OtpState(state["otp1_state"])),
-            second=OtpProgress(OtpState(state["otp2_state"])),
-            verdict=Reason(state["verdict"]) if state["verdict"] else None,
-            pairing=PairingProgress(PairingState(state["pairing"])),
+            first=OtpProgress(OtpState(each["otp1_state"])),
+            second=OtpProgress(OtpState(each["otp2_state"])),
+            verdict=Reason(each["verdict"]) if each["verdict"] else None,
+            pairing=PairingProgress(PairingState(each["pairing"])),
         )
-        assert holds(connection, condition, state) == progress.needs_read
-        assert holds(connection, UNSETTLED, state) == progress.needs_read
+        *found, needs_it = map(bool, connection.execute(asked, each).one())
+        assert dict(zip(CONDITIONS, found, strict=True)) == {
+            NOT_FINAL: each["status"] not in FINAL,
+            IN_WINDOW: each["status"] in (Status.QUEUED, Status.ACTIVATING),
+            HALF_DONE: is_pending and is_half_done,
+            EXPIRING: is_due and each["otp_expires_at"] is not None,
+            LASTING: is_due and each["otp_expires_at"] is None,
+            LACKS_USER: is_pending and not each["user_id"],
+            LACKS_TOKEN: is_pending and bool(each["user_id"]) and not each["is_in_inventory"],
+            UNSETTLED: is_pending and progress.needs_read,
+        }, each
+        assert not is_pending or needs_it == progress.needs_read
 
 
 def test_every_reason_has_its_cure():
@@ -169,10 +158,6 @@ def test_a_seed_needs_no_fresh_otps():
     assert find_cure(Reason.INVALID_OTP, has_seed=False) == CURES[Reason.INVALID_OTP]
 
 
-def test_only_two_reasons_may_be_mended_by_time_alone():
-    assert {Reason.ATTEMPTS_SPENT, Reason.DEVICE_NOT_FOUND} == TRANSIENT
-
-
 @pytest.mark.parametrize(
     ("words", "column"),
     [
@@ -186,3 +171,108 @@ def test_only_two_reasons_may_be_mended_by_time_alone():
 )
 def test_every_word_fits_into_its_column(words, column):
     assert max(map(len, words)) <= Record.__table__.columns[column].type.length
+
+
+# The state of a batch.
+
+RUNNING, PAUSED, CANCELLED = BatchState
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+# Statements by the state that they lead to.
+STATEMENTS = {
+    RUNNING: lambda sources: state.let_run(sources, closes_at=NOON, since=NOON),
+    PAUSED: lambda sources: state.pause(sources, PauseReason.PERSON),
+    CANCELLED: state.cancel,
+}
+# What depends on the state, as it stands in a batch that was paused for an outage.
+OUTAGE = {"reason": "outage", "detail": "Down.", "probe_at": NOON, "resumes_at": NOON, "closes_at": NOON}
+
+
+def take(connection: Connection, before: BatchState, change: Update) -> dict[str, object]:
+    """The batch's columns after a change of one in the state `before`."""
+    names = {"name": "n", "environment": "e", "environment_id": "e", "file": "f", "file_sha256": "s"}
+    connection.execute(delete(Batch))
+    fresh = names | {"columns": [], "created_at": NOON, "running_since": NOON}
+    connection.execute(insert(Batch).values(id=1, state=before, **fresh, **OUTAGE))
+    connection.execute(change.where(Batch.id == 1))
+    row = connection.execute(select(*[Batch.__table__.c[name] for name in ("state", *OUTAGE)])).one()
+    return dict(row._mapping)
+
+
+@pytest.mark.parametrize(("source", "target"), list(product(BatchState, BatchState)))
+def test_no_statement_takes_an_arrow_that_is_not_in_the_table(source: BatchState, target: BatchState) -> None:
+    if (source, target) in BATCH_TRANSITIONS:
+        STATEMENTS[target]((source,))
+        return
+    with pytest.raises(ValueError, match=f"no arrow leads from {source} to {target}"):
+        STATEMENTS[target]((source,))
+
+
+def test_what_was_cancelled_only_a_replay_brings_back_and_what_runs_was_never_lost() -> None:
+    assert {source for source, target in BATCH_TRANSITIONS if target == CANCELLED} == {RUNNING, PAUSED}
+    assert {target for source, target in BATCH_TRANSITIONS if source == CANCELLED} == {RUNNING, PAUSED}
+
+
+def test_a_batch_that_runs_keeps_nothing_of_its_pause(connection: Connection) -> None:
+    after = take(connection, PAUSED, state.let_run((PAUSED,), closes_at=NOON, since=NOON))
+    empty = dict.fromkeys(("reason", "detail", "probe_at", "resumes_at"))
+    assert after == {"state": RUNNING, **empty, "closes_at": NOON}
+
+
+def test_a_pause_says_why_and_how_it_ends_and_keeps_nothing_of_the_one_before(connection: Connection) -> None:
+    after = take(connection, PAUSED, state.pause((PAUSED,), PauseReason.CREDENTIALS))
+    cure = PAUSE_CURES[PauseReason.CREDENTIALS]
+    times = dict.fromkeys(("probe_at", "resumes_at", "closes_at"))
+    assert after == {"state": PAUSED, "reason": "credentials", "detail": cure, **times}
+
+    after = take(connection, RUNNING, state.pause((RUNNING,), PauseReason.WINDOW, "Shut.", resumes_at=NOON))
+    assert (after["detail"], after["resumes_at"], after["probe_at"]) == ("Shut.", NOON, None)
+
+
+def test_a_cancelled_batch_keeps_no_reason(connection: Connection) -> None:
+    assert take(connection, PAUSED, state.cancel((PAUSED,))) == {"state": CANCELLED, **dict.fromkeys(OUTAGE)}
+
+
+def test_who_comes_late_changes_nothing(connection: Connection) -> None:
+    for target in BatchState:
+        sources = [source for source in BatchState if (source, target) in BATCH_TRANSITIONS]
+        for before in sources:
+            others = [source for source in sources if source != before]
+            assert take(connection, before, STATEMENTS[target](others)) == {"state": before, **OUTAGE}
+
+
+def test_a_detail_fits_into_its_column() -> None:
+    said = state.pause((RUNNING,), PauseReason.INTERNAL, "x" * 2 * LONGEST_DETAIL)
+    assert len(str(said.compile().params["detail"])) == LONGEST_DETAIL
+
+
+# The schema, and what SQLite keeps in its file.
+
+
+def test_the_revision_that_the_code_works_with_is_the_last_that_alembic_finds() -> None:
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [migrations.HEAD]
+
+
+@pytest.fixture
+def built_as_by_default() -> Iterator[None]:
+    """SQLite as its authors build it; Debian's overwrites what is erased by itself."""
+
+    def keep_erased(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA secure_delete = OFF")
+
+    event.listen(Pool, "connect", keep_erased)
+    yield
+    event.remove(Pool, "connect", keep_erased)
+
+
+@pytest.mark.usefixtures("built_as_by_default")
+def test_what_is_erased_is_not_left_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "oathbulk.db"
+    sealed = [f"ciphertext number {number:06}".encode() for number in range(500)]
+    engine = Database(f"sqlite:///{file}").engine
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE record (id INTEGER PRIMARY KEY, otps BLOB, status TEXT)"))
+        connection.execute(text("INSERT INTO record (otps) VALUES (:otps)"), [{"otps": each} for each in sealed])
+        connection.execute(text("UPDATE record SET otps = NULL, status = 'active, and longer than it was before'"))
+    engine.dispose()
+
+    assert [each for each in sealed if each in file.read_bytes()] == []

@@ -19,9 +19,10 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def make_pace(client: redis.Redis) -> Callable[..., Pace]:
-    """Makes the paces of processes of one fleet, none of which sleeps for real."""
+    """Makes the paces of processes of one fleet, none of which sleeps for real: two objects have no more in common than
+    two processes."""
 
-    def make(rate: float = 1000.0, **options: Any) -> Pace:
-        return Pace(client, "made-up-license", rate, **{"sleep": lambda _: None} | options)
+    def make(rate: float = 1000.0, license: str = "made-up-license", **options: Any) -> Pace:
+        return Pace(client, license, rate, **{"sleep": lambda _: None} | options)
 
     return make

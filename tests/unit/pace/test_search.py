@@ -1,11 +1,13 @@
-"""How the rate climbs, stays and gives way; over the whole of a job: test_limits.py."""
+"""How the rate climbs, stays and gives way, and what a path of answers and refusals tells of a limit; over the whole of
+a job: test_limits.py."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp, inf
+from typing import Any
 
 import pytest
-from support.fleets.searches import HELD, make_stay
 
 from worker.pace.search import (
     KNOCKS,
@@ -20,26 +22,52 @@ from worker.pace.search import (
     SPRINT,
     Search,
     compute_waste,
+    hold_rate,
     learn_from_answers,
     learn_from_refusal,
+    restart_counting,
     settle,
     stay_below,
 )
-from worker.pace.token_bucket import Estimate, Leg, Path, count_refusals
+from worker.pace.token_bucket import (
+    KEPT_LEGS,
+    Estimate,
+    Leg,
+    Path,
+    Refusal,
+    add_leg,
+    add_refusal,
+    count_refusals,
+    count_sent,
+    estimate_limit,
+    explain,
+    find_level,
+    find_limit,
+    forget_before,
+    read_refusals,
+)
+
+# The hold after a refusal at 9, which lasted until 10.
+HELD: Path = (Leg(1.0, 0.0),)
 
 
-def test_a_climb_grows_by_its_speed_and_waits_for_an_answer() -> None:
-    search = Search(100.0, climb=0.07)
-    assert learn_from_answers(search, slots=9, last=0.05, now=0.06, highest=500, next_slot=0.09) is search
-    grown = learn_from_answers(search, slots=20, last=0.1, now=0.16, highest=500, next_slot=0.2)
+def make_stay(seconds: float = 10.0, sent: float = 1990.0, **changes: Any) -> Search:
+    """A stay below 200 a second, which forgives 100, for so many seconds, in which so many requests were sent."""
+    path = (*HELD, Leg(seconds, sent)) if seconds else HELD
+    stay = hold_rate(restart_counting(Search(199.0, ceiling=200.0, burst=100.0), now=10.0, path=path), PROBE_AFTER)
+    return replace(stay, **{"since": 10.0 + seconds, "refused_at": 9.0} | changes)
+
+
+CLIMBING = Search(100.0, climb=0.07)
+
+
+def test_a_climb_grows_by_its_speed_where_it_is_used_and_waits_for_an_answer() -> None:
+    assert learn_from_answers(CLIMBING, slots=9, last=0.05, now=0.06, highest=500, next_slot=0.09) is CLIMBING
+    grown = learn_from_answers(CLIMBING, slots=20, last=0.1, now=0.16, highest=500, next_slot=0.2)
     assert grown.rate == pytest.approx(100 * (1 + 0.07 * 0.2), rel=0.001)
     assert (grown.since, grown.path) == (0.2, (Leg(0.2, 20.0),))
-
-
-def test_a_rate_at_which_nobody_sends_does_not_climb() -> None:
-    search = Search(100.0, climb=0.07)
-    unused = learn_from_answers(search, slots=10, last=0.1, now=0.16, highest=500, next_slot=0.2)
-    assert unused == replace(search, since=0.2, path=(Leg(0.2, 10.0),))
+    unused = learn_from_answers(CLIMBING, slots=10, last=0.1, now=0.16, highest=500, next_slot=0.2)
+    assert unused == replace(CLIMBING, since=0.2, path=(Leg(0.2, 10.0),))
 
 
 def test_the_first_climb_is_slower_where_answers_are_slow() -> None:
@@ -92,28 +120,34 @@ def test_after_a_slow_first_climb_the_second_is_slower_still_but_no_slower_than_
     assert refused.climb == pytest.approx(climb)
 
 
-def test_a_stay_that_is_refused_goes_down_by_what_the_refusal_tells() -> None:
-    # 1,990 in 10 s, of which 100 were forgiven.
-    assert refuse(make_stay(), 20.0).ceiling == pytest.approx(189, rel=0.01)
+IDLE = [(Leg(0.2, 40.0),), (*HELD, Leg(0.1, 5.0), Leg(0.1, 20.0))]
 
 
-def test_a_stay_that_is_refused_late_goes_down_a_little() -> None:
-    late = refuse(make_stay(190.0, 199.0 * 190), 200.0)
-    assert 0.99 < late.ceiling / 200 < 0.998
+@pytest.mark.parametrize(
+    ("stay", "slot", "lowest", "highest"),
+    [
+        # 1,990 in 10 s, of which 100 were forgiven.
+        (make_stay(), 20.0, 187, 191),
+        # Refused late, it goes down a little; soon, it is of a limit that fell, but it falls by half at the most.
+        (make_stay(190.0, 199.0 * 190), 200.0, 198, 199.6),
+        (make_stay(0.5, 0.5 * 199), 10.9, 98, 102),
+        (make_stay(0.1, 19.9), 10.3, 99.999, 100.001),
+        # What leaves at once after an idle moment, as when it begins, tells little, while it stays and while it climbs.
+        *((make_stay(climb=climb, since=10.2, path=path), 10.5, 188, 192) for climb in (0.0, 0.05) for path in IDLE),
+    ],
+)
+def test_a_stay_that_is_refused_goes_down_by_what_the_refusal_tells(
+    stay: Search, slot: float, lowest: float, highest: float
+) -> None:
+    assert lowest < refuse(stay, slot).ceiling < highest
 
 
-def test_a_stay_that_is_refused_soon_is_of_a_limit_that_fell_and_looks_for_a_rise_soon() -> None:
+def test_a_limit_that_fell_is_looked_at_for_a_rise_soon_and_after_a_small_drop_the_rate_waits_a_while() -> None:
     fallen = refuse(make_stay(0.5, 0.5 * 199), 10.9)
-    assert fallen.ceiling == pytest.approx(100, rel=0.02)
     assert count_refusals(fallen.path) == 1
     assert fallen.probe_after < PROBE_AFTER
-
-
-@pytest.mark.parametrize("climb", [0.0, 0.05], ids=["while it stays", "while it climbs"])
-@pytest.mark.parametrize("path", [(Leg(0.2, 40.0),), (*HELD, Leg(0.1, 5.0), Leg(0.1, 20.0))], ids=["begins", "idle"])
-def test_what_leaves_at_once_after_an_idle_moment_tells_little(path: Path, climb: float) -> None:
-    idle = make_stay(climb=climb, since=10.2, path=path)
-    assert 0.94 < refuse(idle, 10.5).ceiling / 200 < 0.96
+    lowered = refuse(make_stay(190.0, 199.0 * 190, probe_at=200.5), 200.0)
+    assert lowered.probe_at == pytest.approx(lowered.begun_at + PROBE_AFTER / 4)
 
 
 def test_what_a_hold_has_given_to_a_bucket_is_spent_in_a_sprint() -> None:
@@ -155,42 +189,34 @@ def test_what_is_done_for_a_moment_does_not_outlive_a_redis_that_forgets() -> No
     assert make_stay(rate=220.0).lasting_rate == pytest.approx(199.0)
 
 
-def test_what_a_hold_gives_to_a_bucket_is_not_wasted() -> None:
-    assert compute_waste(hold=5.0, burst=0.0) == 5.0
-    assert compute_waste(hold=5.0, burst=1.0) == pytest.approx(5 - 0.75)
-    assert compute_waste(hold=5.0, burst=60.0) == pytest.approx(5 * 0.25)
+@pytest.mark.parametrize(("burst", "waste"), [(0.0, 5.0), (1.0, 5 - 0.75), (60.0, 5 * 0.25)])
+def test_what_a_hold_gives_to_a_bucket_is_not_wasted(burst: float, waste: float) -> None:
+    assert compute_waste(5.0, burst) == pytest.approx(waste)
 
 
-def settled(hold: float, search: Search | None = None, low: float = 95.0) -> Search:
+KNOWN = replace(Search(120.0), ceiling=100.0, probe_after=60.0)
+
+
+@pytest.mark.parametrize(
+    ("hold", "search", "ceiling", "probe_after"),
+    [
+        # The more a refusal wastes, the further below the limit the rate stays; where holds are long, below all that
+        # the limit may be.
+        (2.0, Search(120.0), 99.9, 60.0),
+        (8.0, Search(120.0), 99.6, 240.0),
+        (20.0, Search(120.0), 95 * 0.99, 600.0),
+        # A climb that finds nothing is followed by a longer wait, but not by any longer one.
+        (2.0, KNOWN, 99.9, 90.0),
+        (2.0, replace(KNOWN, probe_after=3000.0), 99.9, LONGEST_PROBE_WAIT),
+    ],
+)
+def test_the_rate_stays_below_the_limit_that_climbs_have_told(
+    hold: float, search: Search, ceiling: float, probe_after: float
+) -> None:
     """A count of 100 a second, as two climbs have told it; nothing was sent for `hold` seconds after."""
-    estimate = Estimate(limit=100.0, low=low, high=105.0, burst=0.0, is_count=False, contradiction=0.0)
-    return settle(search or Search(120.0), hold, estimate)
-
-
-def test_the_more_a_refusal_wastes_the_further_below_the_limit_the_rate_stays() -> None:
-    assert settled(hold=2.0).ceiling == pytest.approx(99.9)
-    assert settled(hold=8.0).ceiling == pytest.approx(99.6)
-
-
-def test_where_holds_are_long_the_rate_stays_below_all_that_the_limit_may_be() -> None:
-    assert settled(hold=20.0).ceiling == pytest.approx(95 * 0.99)
-
-
-def test_a_climb_that_finds_nothing_is_followed_by_a_longer_wait_but_not_by_any_longer_one() -> None:
-    known = replace(Search(120.0), ceiling=100.0, probe_after=60.0)
-    assert settled(2.0, known).probe_after == 90.0
-    assert settled(2.0, replace(known, probe_after=3000.0)).probe_after == LONGEST_PROBE_WAIT
-
-
-def test_a_rate_that_stayed_falls_by_half_at_the_most() -> None:
-    fallen = refuse(make_stay(0.1, 19.9), 10.3)
-    assert fallen.ceiling == pytest.approx(100)
-
-
-def test_after_a_small_drop_the_rate_waits_a_while_before_it_climbs() -> None:
-    due = make_stay(190.0, 199.0 * 190, probe_at=200.5)
-    lowered = refuse(due, 200.0)
-    assert lowered.probe_at == pytest.approx(lowered.begun_at + PROBE_AFTER / 4)
+    estimate = Estimate(limit=100.0, low=95.0, high=105.0, burst=0.0, is_count=False, contradiction=0.0)
+    stay = settle(search, hold, estimate)
+    assert (stay.ceiling, stay.probe_after) == (pytest.approx(ceiling), probe_after)
 
 
 @pytest.mark.parametrize(("rate", "lowest"), [(200.0, LOWEST_RATE), (1.0, 1.0)])
@@ -227,14 +253,22 @@ def test_what_was_out_of_order_goes_on_as_before() -> None:
     assert again.open_rate == 199.0 / 2
 
 
-def test_a_count_of_many_seconds_is_told_by_how_long_it_was_closed() -> None:
-    """1,200 requests in ten seconds, and 50 s until it opened."""
-    search = Search(200.0, since=10.0, path=(Leg(10.0, 1200.0),))
-    refused = learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=11.0)
-    closed = replace(knock(refused, 11.0), refused_at=59.0, begun_at=60.0, since=60.0)
-    opened = learn_from_answers(closed, 1, last=61.0, now=61.06, highest=500, next_slot=61.1)
-    assert opened.ceiling == pytest.approx(20, rel=0.01)
-    assert opened.period == pytest.approx(60, abs=1)
+# 1,200 requests in ten seconds, and then a refusal.
+USED_UP = learn_from_refusal(
+    Search(200.0, since=10.0, path=(Leg(10.0, 1200.0),)), 200.0, slot=10.0, count=5, resumes_at=11.0
+)
+
+
+@pytest.mark.parametrize(
+    ("opens", "period", "ceiling"),
+    # What is closed for longer than any count lasts tells of no count.
+    [(60.0, 60, pytest.approx(20, rel=0.01)), (200.0, 0, 0)],
+)
+def test_a_count_of_many_seconds_is_told_by_how_long_it_was_closed(opens: float, period: float, ceiling: Any) -> None:
+    closed = replace(knock(USED_UP, 11.0), refused_at=opens - 1, begun_at=opens, since=opens)
+    opened = learn_from_answers(closed, 1, last=opens + 1, now=opens + 1.06, highest=500, next_slot=opens + 1.1)
+    assert opened.period == pytest.approx(period, abs=1)
+    assert not period or opened.ceiling == ceiling
 
 
 def test_holds_that_end_when_a_count_begins_anew_tell_it_too() -> None:
@@ -243,14 +277,6 @@ def test_holds_that_end_when_a_count_begins_anew_tell_it_too() -> None:
     again = replace(refused, since=60.0, path=(*refused.path, Leg(30.0, 1200.0)))
     found = learn_from_refusal(again, again.rate, slot=60.0, count=5, resumes_at=90.5)
     assert found.ceiling == pytest.approx(20, rel=0.01)
-
-
-def test_what_is_closed_for_longer_than_any_count_lasts_tells_of_no_count() -> None:
-    search = Search(200.0, since=10.0, path=(Leg(10.0, 1200.0),))
-    refused = learn_from_refusal(search, 200.0, slot=10.0, count=5, resumes_at=11.0)
-    closed = replace(knock(refused, 11.0), refused_at=199.0, begun_at=200.0, since=200.0)
-    opened = learn_from_answers(closed, 1, last=201.0, now=201.06, highest=500, next_slot=201.1)
-    assert opened.period == 0
 
 
 @pytest.mark.parametrize("slots", [100, 3], ids=["used", "unused"])
@@ -267,3 +293,146 @@ def test_where_the_rate_is_hardly_more_than_a_knock_a_refusal_by_chance_is_no_co
     last = closed.begun_at
     opened = learn_from_answers(closed, 1, last=last, now=last, highest=500, next_slot=last + 0.5)
     assert (opened.period, opened.closed_since) == (0, 0)
+
+
+# What a path tells.
+
+STEP = 0.05
+
+
+def climb(path: Path, limit: float, burst: float, start: float, speed: float, hold: float = 1.0) -> Path:
+    """Lengthen the path by a climb that a bucket of `burst` requests refuses, and by the hold after it."""
+    level, rate = find_level(path, limit, burst), start
+    while True:
+        level = max(level + (rate - limit) * STEP, 0.0)
+        if level >= burst:
+            return (*add_refusal(path, STEP, rate), Leg(hold, 0.0))
+        path = add_leg(path, Leg(STEP, rate * STEP))
+        rate *= exp(speed * STEP)
+
+
+def count(path: Path, limit: float, phase: float, start: float, speed: float) -> Path:
+    """Lengthen the path by a climb that a count refuses, which begins anew each second, and by a hold of a second."""
+    at, counted, rate = phase, 0.0, start
+    while True:
+        at, counted = at + STEP, counted + rate * STEP if int(at + STEP) == int(at) else rate * STEP
+        if counted >= limit:
+            return (*add_refusal(path, STEP, rate), Leg(1.0, 0.0))
+        path = add_leg(path, Leg(STEP, rate * STEP))
+        rate *= exp(speed * STEP)
+
+
+@pytest.mark.parametrize("burst", [10, 60, 480])
+def test_two_climbs_of_different_speed_tell_limit_and_burst(burst: float) -> None:
+    estimate = estimate_limit(climb(climb((), 120, burst, 30, 0.8), 120, burst, 90, 0.07))
+    assert estimate.limit == pytest.approx(120, rel=0.02)
+    assert estimate.burst == pytest.approx(burst, rel=0.1, abs=3)
+    assert not estimate.is_contradicted
+
+
+def test_one_climb_leaves_nearly_all_open() -> None:
+    one = climb((), 120, 60, 30, 0.8)
+    assert estimate_limit(one).low < 40
+    assert estimate_limit(one).high > 180
+    two = estimate_limit(climb(one, 120, 60, 90, 0.07, hold=5.0))
+    assert 115 < two.low < 120 < two.high < 125
+
+
+def test_slots_that_were_left_unused_while_climbing_are_no_reason_to_forget_what_was_sent() -> None:
+    slow = (Leg(1.0, 9.0), Leg(1.0, 36.0), Leg(1.0, 69.0))
+    assert estimate_limit(climb(climb(slow, 120, 120, 140, 0.3), 120, 120, 150, 0.07)).limit == pytest.approx(120, 0.02)
+
+
+def test_what_was_let_through_tells_as_well_as_what_was_refused() -> None:
+    """A stretch at 150 a second for two seconds cannot be of a limit of less than 125 that forgives 50."""
+    let = (Leg(2.0, 300.0), Leg(10.0, 500.0))
+    path = (*let, Leg(5.0, 650.0, is_refused=True), Leg(1.0, 0.0))
+    assert estimate_limit(path).low > estimate_limit(path[2:]).low + 10
+
+
+@pytest.mark.parametrize("known", [0.0, 60.0])
+def test_spans_from_before_the_limit_has_changed_are_forgotten(known: float) -> None:
+    before = climb(climb((), 120, 60, 30, 0.8), 120, 60, 90, 0.07)
+    path, estimate = explain(climb(before, 60, 60, 115, 0.01), known)
+    assert count_refusals(path) == 1
+    assert estimate.low < 70
+    if known:
+        assert estimate.limit == pytest.approx(60, rel=0.1)
+        assert estimate.low < estimate.limit < estimate.high
+
+
+def test_who_knows_how_much_is_forgiven_needs_one_refusal() -> None:
+    path = climb((), 120, 60, 100, 0.07)
+    assert find_limit(path, 60) == pytest.approx(120, rel=0.02)
+    assert find_limit(path, 0, 0.5) == pytest.approx(120, rel=0.02)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.4, 0.9])
+def test_a_count_is_believed_where_no_bucket_explains_what_was_refused(phase: float) -> None:
+    path: Path = ()
+    for number, (start, speed) in enumerate([(30, 0.8), (100, 0.07), (118, 0.01)]):
+        path = count(path, 120, (phase + 0.37 * number) % 1, start, speed)
+    estimate = estimate_limit(path)
+    assert estimate.is_count
+    assert estimate.limit == pytest.approx(120, rel=0.03)
+    longer = tuple(leg._replace(seconds=5.0) if not leg.sent else leg for leg in path)
+    assert not estimate_limit(longer).is_count
+
+
+TWO_LEGS = (Leg(1.0, 10.0), Leg(1.0, 100.0))
+HELD_ONCE = (Leg(1.0, 100.0, is_refused=True), Leg(1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("found", "path"),
+    [
+        # A refusal of a request from before cuts the path there.
+        (add_refusal(TWO_LEGS, -0.5, 100.0), (Leg(1.0, 10.0), Leg(0.5, 50.0, is_refused=True))),
+        (add_refusal(TWO_LEGS, -1.0, 100.0), (Leg(1.0, 10.0, is_refused=True),)),
+        (add_refusal(TWO_LEGS, 0.5, 100.0), (*TWO_LEGS, Leg(0.5, 50.0, is_refused=True))),
+        # Legs of one rate are one, but a hold stays what it is.
+        (add_leg((Leg(1.0, 100.0),), Leg(2.0, 201.0)), (Leg(3.0, 301.0),)),
+        (add_leg((Leg(1.0, 100.0),), Leg(2.0, 220.0)), (Leg(1.0, 100.0), Leg(2.0, 220.0))),
+        (add_leg(HELD_ONCE, Leg(2.0, 0.0)), (*HELD_ONCE, Leg(2.0, 0.0))),
+        (add_leg(HELD_ONCE, Leg(0.0, 0.0)), HELD_ONCE),
+    ],
+)
+def test_a_path_becomes_longer_or_is_cut(found: Path, path: Path) -> None:
+    assert found == path
+
+
+def test_a_path_is_no_longer_than_what_is_kept() -> None:
+    path: Path = ()
+    for number in range(2 * KEPT_LEGS):
+        path = add_leg(path, Leg(1.0, 10.0 + 90 * (number % 2)))
+    assert len(path) == KEPT_LEGS
+
+
+def test_what_is_known_of_each_refusal_is_read_from_the_path() -> None:
+    first = (Leg(1.0, 30.0), Leg(2.0, 120.0, is_refused=True), Leg(5.0, 0.0))
+    path = (*first, Leg(3.0, 200.0), Leg(1.0, 90.0, is_refused=True), Leg(2.0, 0.0))
+    assert read_refusals(path) == [Refusal(3.0, 150.0, 5.0), Refusal(4.0, 290.0, 2.0)]
+    assert forget_before(path) == path[2:]
+
+
+LEGS = (Leg(3.0, 200.0), Leg(1.0, 90.0))
+
+
+@pytest.mark.parametrize(
+    ("path", "seconds", "sent"),
+    [(LEGS, 0.5, 45), (LEGS, 1.0, 90), (LEGS, 2.5, 190), (LEGS, inf, 290), (add_refusal((), 0.0, 100.0), inf, 1)],
+)
+def test_how_much_was_sent_in_the_last_seconds_lies_between_the_legs(path: Path, seconds: float, sent: float) -> None:
+    assert count_sent(path, seconds) == pytest.approx(sent)
+
+
+@pytest.mark.parametrize(("held", "level"), [((), 60), ((Leg(0.5, 0.0),), 10), ((Leg(9.0, 0.0),), 0)])
+def test_a_refusal_empties_a_bucket_and_a_hold_fills_it_no_further_than_it_goes(held: Path, level: float) -> None:
+    path = (Leg(1.0, 10.0), Leg(1.0, 150.0, is_refused=True), *held)
+    assert find_level(path, limit=100.0, burst=60.0) == pytest.approx(level)
+
+
+def test_what_is_contradicted_by_a_tenth_of_the_burst_and_a_few_requests_may_be_chance() -> None:
+    estimate = replace(estimate_limit(climb((), 120, 100, 30, 0.8)), limit=100.0, burst=100.0)
+    assert not replace(estimate, contradiction=0.12).is_contradicted
+    assert replace(estimate, contradiction=0.14).is_contradicted

@@ -2,238 +2,210 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from unit.records.test_activation import (
     ACTIVE,
-    BATCH,
-    HOTP,
+    AGAIN,
+    ANSWERED,
+    INTERNAL,
     INVALID,
+    LOST,
+    NOT_PERMITTED,
     RESYNC,
-    SERIAL_NUMBER,
-    SETTINGS,
+    STALE,
+    UNSENT,
     USER,
     WAITING,
-    World,
+    Story,
+    fail,
+    fail_late,
+    hand_back,
+    retried,
+    tell,
 )
 
-from models.reason import PauseReason, Reason
-from models.record_states import OtpState, PairingState
+from models.reason import Reason
+from models.record_states import PairingState
 from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.rules.progress import Active, DeadLetter, OtpProgress, PairingProgress, Pause, Progress, Retry
+from worker.rules.progress import Active, DeadLetter, PairingProgress, Progress
 
 DEVICE = "0f0b7a52-device"
 FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)
+SENT, MISSED = replace(FREE, state=PairingState.SENT, pairings=1), PairingProgress(PairingState.MISSED, pairings=1)
+MISSED = replace(MISSED, is_allowed=True)
+MADE = replace(FREE, state=PairingState.PAIRED, device_id=DEVICE, pairings=1, is_made=True)
+NOT_OURS = replace(MADE, pairings=0, is_made=False)
+# It had a device, which PingOne has not found for a while.
+HAD_DEVICE = PairingProgress(device_id=DEVICE, was_free=True, is_allowed=True)
 PAIRED = PairedDevice(DEVICE, "ACTIVATION_REQUIRED", Answer(status=201))
 PAIRED_ACTIVE = PairedDevice(DEVICE, "ACTIVE", Answer(status=201))
 OURS = Pairing(DEVICE, USER)
 ALREADY = errors.AlreadyPaired(Answer(status=400, code="INVALID_DATA"))
-LOST = errors.OutcomeUnknown()
+DONE = errors.OutcomeUnknown(Answer(status=200, correlation_id="3f0c8a52"))
+NOT_FOUND = errors.NotFound(Answer(status=404))
 
 
-def unpaired(*answers: object, pairing: PairingProgress = FREE, **progress: object) -> World:
-    return World(*answers, progress=Progress(pairing=pairing, **progress))
+def without_device(pairing: PairingProgress = FREE, **fields: int) -> Progress:
+    return Progress(pairing=pairing, **fields)
 
 
-def sent(pairings: int = 1) -> PairingProgress:
-    return PairingProgress(PairingState.SENT, pairings=pairings, was_free=True, is_allowed=True)
+WITHOUT_DEVICE = without_device()
 
 
-def test_a_record_is_paired_and_activated_in_one_lease_with_a_slot_for_each_call():
-    world = unpaired(PAIRED, ACTIVE)
-    assert world.run() == ["slot", "claim", "pair", "answered", "slot", "sending 1", "post 1", "settle Active"]
-    assert world.progress.pairing == PairingProgress(
-        PairingState.PAIRED, DEVICE, pairings=1, is_made=True, was_free=True, is_allowed=True
+def unpaired(*story: Any, progress: Progress = WITHOUT_DEVICE, **ends: Any) -> Story:
+    return Story(*story, progress=progress, **ends)
+
+
+FIND, POST = "slot given back, find", "slot, sending 1, post 1"
+READ = "answered, slot, read, answered"
+STORIES = {
+    "a record is paired and activated in one lease with a slot for each call": unpaired(
+        (PAIRED, ACTIVE), f"pair, answered, {POST}, settle Active", Active(), pairing=MADE
+    ),
+    "the second OTP goes in the same lease too": unpaired(
+        (PAIRED, RESYNC, ACTIVE),
+        f"pair, answered, {POST}, answered, slot, sending 2, post 2 with oathResync, settle Active",
+        Active(),
+        second=ANSWERED,
+        pairing=MADE,
+    ),
+    "the device's id is written down before OTP 1 is marked": unpaired(
+        (PAIRED,),
+        "pair, answered, slot, sending 1, settle Pause",
+        INTERNAL,
+        UNSENT,
+        given={"fails_at": "sending 1"},
+        pairing=MADE,
+        raises=RuntimeError,
+    ),
+    "a device that cannot be written down gets no OTP": unpaired(
+        (PAIRED,), "pair, answered, settle Retry", NOT_PERMITTED, UNSENT, given={"is_lease_lost": True}, pairing=SENT
+    ),
+    "a device that is active at once gets no OTP": unpaired(
+        (PAIRED_ACTIVE,), "pair, settle Active", Active(), UNSENT, pairing=MADE
+    ),
+    "a pairing whose answer got lost is looked up later and not repeated": unpaired(
+        (LOST,), "pair, settle Retry", AGAIN, UNSENT, pairing=SENT
+    ),
+    # PingOne is done with the request, so nothing can still come of it.
+    "an answer that says nothing of the device is looked up at once": unpaired(
+        (DONE, OURS, WAITING, ACTIVE),
+        f"pair, answered, find, {READ}, {POST}, settle Active",
+        Active(),
+        pairing=MADE,
+    ),
+    "a look-up gives back the slot that was waited for": unpaired(
+        (None,),
+        f"{FIND}, settle Retry",
+        hand_back("not_found", 5.0),
+        UNSENT,
+        progress=without_device(SENT),
+        pairing=replace(SENT, state=PairingState.MISSED),
+    ),
+    "a device that was found is written down, read and activated": unpaired(
+        (OURS, WAITING, ACTIVE),
+        f"{FIND}, {READ}, {POST}, settle Active",
+        Active(),
+        progress=without_device(SENT),
+        pairing=MADE,
+    ),
+    "a device that was found and is active needs no OTP": unpaired(
+        (OURS, ACTIVE),
+        f"{FIND}, answered, slot, read, settle Active",
+        Active(),
+        UNSENT,
+        progress=without_device(SENT),
+        pairing=MADE,
+    ),
+    "a token that two look-ups find free is paired again under a new mark": unpaired(
+        (None, PAIRED, ACTIVE),
+        f"{FIND}, answered, slot, pairing, pair, answered, {POST}, settle Active",
+        Active(),
+        progress=without_device(MISSED),
+        pairing=replace(MADE, pairings=2),
+    ),
+    # As before the attempt, and yet to be written: the mark stands in the database.
+    "a device that is deleted and found after all is written down": unpaired(
+        (NOT_FOUND, None, ALREADY, OURS, ACTIVE),
+        "read, answered, find, answered, slot, pairing, pair, answered, find, answered, slot, read, settle Active",
+        Active(),
+        UNSENT,
+        progress=without_device(HAD_DEVICE, not_found=3),
+        pairing=HAD_DEVICE,
+    ),
+    "a pause between claim and pairing takes the mark back": unpaired(
+        (retried(may_work=False),), "pair, still sending?, settle Retry", NOT_PERMITTED, UNSENT, pairing=FREE
+    ),
+    "a pairing that may not be marked does not go out": unpaired(
+        (),
+        "pairing, settle Retry",
+        NOT_PERMITTED,
+        UNSENT,
+        progress=without_device(not_found=1),
+        given={"may_send": False},
+        pairing=FREE,
+    ),
+    "without a near slot a pairing is not marked": unpaired(
+        (None,),
+        f"{FIND}, answered, no slot, settle Retry",
+        hand_back("hold", 5.0),
+        UNSENT,
+        progress=without_device(MISSED),
+        given={"slots": 1},
+        pairing=replace(FREE, pairings=1),
+    ),
+    "our own failure before the pairing went out takes its mark back": unpaired(
+        (fail,), "pair, settle Pause", INTERNAL, UNSENT, pairing=FREE, raises=RuntimeError
+    ),
+    "our own failure after the pairing went out leaves its fate open": unpaired(
+        (fail_late,), "pair, settle Pause", INTERNAL, UNSENT, pairing=SENT, raises=RuntimeError
+    ),
+    "a token that is paired already is looked up in the same attempt": unpaired(
+        (ALREADY, OURS, WAITING, ACTIVE),
+        f"pair, answered, find, {READ}, {POST}, settle Active",
+        Active(),
+        pairing=NOT_OURS,
+    ),
+    "a token that is another person's is given up": unpaired(
+        (ALREADY, Pairing(DEVICE, "another-user")),
+        "pair, answered, find, settle DeadLetter",
+        DeadLetter(Reason.TOKEN_TAKEN, told="It is the device of user another-user."),
+        UNSENT,
+        pairing=FREE,
+    ),
+    "a refused OTP of the new device ends the record": unpaired(
+        (PAIRED, INVALID, WAITING),
+        f"pair, answered, {POST}, answered, slot, read, settle DeadLetter",
+        DeadLetter(Reason.INVALID_OTP),
+        pairing=MADE,
+    ),
+    "a stale record without a device is not paired": unpaired(
+        (), "settle DeadLetter", STALE, UNSENT, given={"is_stale": True}, pairing=FREE
+    ),
+}
+# A pairing that did not go out, or made nothing, with the mark of the claim and with one of the attempt.
+STORIES |= {
+    f"a pairing that came to {type(failure).__name__} is unsent again, {name}": unpaired(
+        (failure,), f"{journal}, settle Retry", decision, UNSENT, progress=progress, pairing=FREE
     )
-    assert world.told == [(BATCH, Active())]
-    assert world.record.settled[2].requests == 2
-
-
-def test_the_second_otp_goes_in_the_same_lease_too():
-    world = unpaired(PAIRED, RESYNC, ACTIVE)
-    assert world.run() == [
-        *("slot", "claim", "pair", "answered"),
-        *("slot", "sending 1", "post 1", "answered", "slot", "sending 2", "post 2 with oathResync", "settle Active"),
+    for failure, decision in [
+        (errors.NotDelivered(), hand_back("not_delivered", 1.0)),
+        (NOT_FOUND, hand_back("not_found", 10.0)),
+        (SlotTooFar(4.0), hand_back("hold", 4.0)),
     ]
-
-
-def test_the_device_s_id_is_written_down_before_otp_1_is_marked():
-    world = unpaired(PAIRED)
-    world.record.fails_at = "sending 1"
-    with pytest.raises(RuntimeError):
-        world.run()
-    assert world.record.progress.pairing.device_id == DEVICE
-    assert world.record.progress.first == OtpProgress()
-
-
-def test_a_device_that_cannot_be_written_down_gets_no_otp():
-    world = unpaired(PAIRED)
-    world.record.is_lease_lost = True
-    assert world.run() == ["slot", "claim", "pair", "answered", "settle Retry"]
-
-
-def test_a_device_that_is_active_at_once_gets_no_otp():
-    world = unpaired(PAIRED_ACTIVE)
-    assert world.run() == ["slot", "claim", "pair", "settle Active"]
-    assert (world.client.sent, world.progress.posts) == ([], 0)
-    assert world.record.progress.pairing.device_id == DEVICE
-
-
-def test_a_pairing_whose_answer_got_lost_is_looked_up_later_and_not_repeated():
-    world = unpaired(LOST)
-    assert world.run() == ["slot", "claim", "pair", "settle Retry"]
-    assert world.decision.delay >= SETTINGS.tuning.read_delay
-    assert world.progress.pairing == sent()
-
-
-def test_an_answer_that_says_nothing_of_the_device_is_looked_up_at_once():
-    """PingOne is done with the request, so nothing can still come of it."""
-    done = errors.OutcomeUnknown(Answer(status=200, correlation_id="3f0c8a52"))
-    world = unpaired(done, OURS, WAITING, ACTIVE)
-    assert [event for event in world.run() if event in ("pair", "find", "read", "post 1")] == [
-        *("pair", "find", "read", "post 1")
+    for name, progress, journal in [
+        ("marked by the claim", without_device(), "pair"),
+        ("marked in the attempt", without_device(not_found=1), "pairing, pair"),
     ]
+}
 
 
-def test_a_look_up_gives_back_the_slot_that_was_waited_for():
-    world = unpaired(None, pairing=sent())
-    assert world.run() == ["slot", "claim", "slot given back", "find", "settle Retry"]
-
-
-def test_a_device_that_was_found_is_written_down_read_and_activated():
-    world = unpaired(OURS, WAITING, ACTIVE, pairing=sent())
-    assert world.run() == [
-        *("slot", "claim", "slot given back", "find", "answered"),
-        *("slot", "read", "answered", "slot", "sending 1", "post 1", "settle Active"),
-    ]
-    assert world.progress.pairing.is_made
-
-
-def test_a_device_that_was_found_and_is_active_needs_no_otp():
-    world = unpaired(OURS, ACTIVE, pairing=sent())
-    world.run()
-    assert (world.decision, world.client.sent) == (Active(), [])
-    assert world.record.progress.pairing.device_id == DEVICE
-
-
-def test_a_token_that_two_look_ups_find_free_is_paired_again_under_a_new_mark():
-    missed = PairingProgress(PairingState.MISSED, pairings=1, is_allowed=True)
-    world = unpaired(None, PAIRED, ACTIVE, pairing=missed)
-    assert world.run() == [
-        *("slot", "claim", "slot given back", "find", "answered"),
-        *("slot", "pairing", "pair", "answered", "slot", "sending 1", "post 1", "settle Active"),
-    ]
-    assert world.progress.pairing.pairings == 2
-
-
-def test_a_pairing_that_did_not_go_out_is_unsent_again():
-    for failure in (errors.NotDelivered(), SlotTooFar(4.0)):
-        world = unpaired(failure)
-        assert world.run() == ["slot", "claim", "pair", "settle Retry"]
-        assert world.record.progress.pairing == FREE
-
-
-@pytest.mark.parametrize("failure", [errors.NotDelivered(), errors.NotFound(), SlotTooFar(4.0)])
-def test_a_pairing_that_was_marked_in_the_attempt_and_made_nothing_is_unsent_in_the_database(failure):
-    """As before the attempt, and yet to be written: the mark stands in the database."""
-    world = unpaired(failure, not_found=1)
-    assert world.run() == ["slot", "claim", "pairing", "pair", "settle Retry"]
-    assert world.record.progress.pairing == FREE
-
-
-def test_a_device_that_is_deleted_and_found_after_all_is_written_down():
-    before = PairingProgress(device_id=DEVICE, was_free=True, is_allowed=True)
-    gone = errors.NotFound(Answer(status=404))
-    world = unpaired(gone, None, ALREADY, OURS, ACTIVE, pairing=before, not_found=3)
-    world.run()
-    assert world.decision == Active()
-    assert world.record.progress.pairing == before
-
-
-def test_a_pause_between_claim_and_pairing_takes_the_mark_back():
-    def pause(call):
-        world.record.may_work = False
-        call.permit()
-        raise AssertionError("it may not go on")
-
-    world = unpaired(pause)
-    assert world.run() == ["slot", "claim", "pair", "still sending?", "settle Retry"]
-    assert world.record.progress.pairing == FREE
-    assert world.decision == Retry(0.0, is_counted=False, why="not_permitted")
-
-
-def test_a_pairing_that_may_not_be_marked_does_not_go_out():
-    world = unpaired(not_found=1)
-    world.record.may_send = False
-    assert world.run() == ["slot", "claim", "pairing", "settle Retry"]
-    assert world.progress.pairing == FREE
-
-
-def test_without_a_near_slot_a_pairing_is_not_marked():
-    missed = PairingProgress(PairingState.MISSED, pairings=1, is_allowed=True)
-    world = unpaired(None, pairing=missed)
-    world.pace.slots = 1
-    assert world.run() == ["slot", "claim", "slot given back", "find", "answered", "no slot", "settle Retry"]
-    assert world.progress.pairing.state == PairingState.UNSENT
-
-
-def test_our_own_failure_before_the_pairing_went_out_takes_its_mark_back():
-    def fail(call):
-        raise RuntimeError("a fault of our own")
-
-    world = unpaired(fail)
-    with pytest.raises(RuntimeError):
-        world.run()
-    assert world.record.progress.pairing == FREE
-    assert world.decision == Pause(PauseReason.INTERNAL, delay=SETTINGS.tuning.read_delay)
-
-
-def test_our_own_failure_after_the_pairing_went_out_leaves_its_fate_open():
-    def fail(call):
-        call.requests += 1
-        raise RuntimeError("a fault of our own")
-
-    world = unpaired(fail)
-    with pytest.raises(RuntimeError):
-        world.run()
-    assert world.record.progress.pairing == sent()
-
-
-def test_a_token_that_is_paired_already_is_looked_up_in_the_same_attempt():
-    world = unpaired(ALREADY, OURS, WAITING, ACTIVE)
-    assert [event for event in world.run() if event in ("pair", "find", "read", "post 1")] == [
-        *("pair", "find", "read", "post 1")
-    ]
-    assert not world.progress.pairing.is_made
-
-
-def test_a_token_that_is_another_person_s_is_given_up():
-    world = unpaired(ALREADY, Pairing(DEVICE, "another-user"))
-    world.run()
-    assert world.decision == DeadLetter(Reason.TOKEN_TAKEN, told="It is the device of user another-user.")
-    assert world.record.progress.pairing == FREE
-    assert world.client.sent == []
-
-
-def test_a_seed_s_otps_go_to_the_device_of_its_pairing():
-    world = World(PAIRED, INVALID, WAITING, progress=Progress(next_counter=7, pairing=FREE), source=HOTP)
-    world.run()
-    assert world.client.sent == [HOTP.mint(7)]
-    assert world.decision == DeadLetter(Reason.INVALID_OTP)
-
-
-def test_a_stale_record_without_a_device_is_not_paired():
-    world = unpaired()
-    world.record.is_stale = True
-    world.run()
-    assert world.decision == DeadLetter(Reason.STALE_OTP, is_counted=False)
-    assert "pair" not in world.journal
-
-
-def test_the_otp_state_of_a_record_that_is_only_paired_is_unsent():
-    world = unpaired(LOST)
-    world.run()
-    assert world.progress.first.state == OtpState.UNSENT
-    assert SERIAL_NUMBER not in repr(world.record.settled)
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_a_record_without_a_device(story: Story) -> None:
+    tell(story)

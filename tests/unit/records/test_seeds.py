@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from support.data.progress import progress_with_device
 from unit.records.test_activation import (
     ACTIVE,
-    HOTP,
+    ANSWERED,
     INVALID,
-    MINUTES,
+    PAIR,
     RESYNC,
-    TOTP,
+    SENT,
+    UNSENT,
     WAITING,
+    Story,
     World,
+    after,
+    hand_back,
+    tell,
 )
 
-from models.reason import PauseReason, Reason
-from models.record_states import OtpState
+from models.reason import Reason
 from worker.pingone import errors
-from worker.rules.progress import Active, DeadLetter, OtpProgress, Retry
+from worker.rules.decisions import NO_TIME
+from worker.rules.progress import Active, DeadLetter
 from worker.tenants import Resync
+from worker.vault.otps import Secret, Seed
 
-STEP = 30
-# The begin of a time step of 30 and of 60 seconds.
+# Counters 0, 1 and 2 make the OTPs 308714, 367299 and 262306.
+SECRET = Secret(bytes.fromhex("d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"))
+HOTP = Seed(secret=SECRET)
+TOTP = Seed(secret=SECRET, otp_type="totp", time_step=30)
+MINUTES = Seed(secret=SECRET, otp_type="totp", time_step=60)
+# The begin of a time step of 30 and of 60 seconds, and the number of the step.
 BEGIN = 1_800_000_000
-SENT, ANSWERED, UNSENT = OtpState.SENT, OtpState.ANSWERED, OtpState.UNSENT
+STEP = BEGIN // 30
 
 
 class Unproved(Resync):
@@ -33,239 +46,237 @@ class Unproved(Resync):
     is_open = True
 
 
-def hotp(*answers, next_counter=0, resync=None, **progress):
-    known = progress_with_device(next_counter=next_counter, **progress)
-    return World(*answers, progress=known, source=HOTP, resync=resync)
+UNPROVED = {"source": HOTP, "resync": Unproved(False)}
 
 
-def totp(*answers, at, next_counter=0, seed=TOTP, resync=None, **progress):
-    known = progress_with_device(next_counter=next_counter, **progress)
-    world = World(*answers, progress=known, source=seed, resync=resync)
-    world.client.clock.time = at
-    return world
+def hotp(*story: Any, next_counter: int = 7, given: Any = {"source": HOTP}, known: Any = {}, **ends: Any) -> Story:  # noqa: B006
+    return Story(*story, progress=progress_with_device(next_counter=next_counter, **known), given=given, **ends)
 
 
-def counters(world):
-    """The counters that the OTPs which went out were made from."""
+def totp(*story: Any, at: float, next_counter: int = 0, known: Any = {}, **given: Any) -> Story:  # noqa: B006
+    """PingOne's time is so many seconds after BEGIN."""
+    ends = {name: given.pop(name) for name in Story._fields if name in given}
+    progress = progress_with_device(next_counter=next_counter, **known)
+    return Story(*story, progress=progress, given={"source": TOTP, "time": BEGIN + at} | given, **ends)
+
+
+def second_of(seconds: float, *story: Any, **ends: Any) -> Story:
+    """Of TOTP, between its OTPs: the first came from the step STEP."""
+    return totp(*story, at=seconds, next_counter=STEP + 1, known={"first": ANSWERED, "attempts": 2}, **ends)
+
+
+def next_step(seconds: float) -> Any:
+    return hand_back("time_step", seconds)
+
+
+NOT_DELIVERED = errors.NotDelivered()
+REFUSED, SPENT = DeadLetter(Reason.INVALID_OTP), DeadLetter(Reason.BUDGET_SPENT)
+ONCE, TWICE = replace(UNSENT, posts=1), replace(UNSENT, posts=2)
+NEW_OTP_1, READ = "answered, slot, sending 1, post 1", "post 1, answered, slot, read"
+OTP_2 = "answered, slot, sending 2, post 2 with oathResync"
+AGAIN_WITH_FLAG = f"{READ}, {NEW_OTP_1} with oathResync"
+STORIES = {
+    "a fresh record sends the OTP of its counter": hotp((ACTIVE,), "post 1, settle Active", Active(), counters=(7,)),
+    "the second OTP is that of the counter after the first": hotp(
+        (RESYNC, ACTIVE), f"post 1, {OTP_2}, settle Active", Active(), second=ANSWERED, counters=(7, 8)
+    ),
+    # If PingOne asked for a second OTP, and that answer got lost, the next one would be taken for it.
+    "an OTP of unknown fate is not sent again and the one after it is left out": hotp(
+        (WAITING, ACTIVE),
+        f"read, {NEW_OTP_1}, settle Active",
+        Active(),
+        replace(ANSWERED, posts=2),
+        next_counter=8,
+        known={"first": SENT, "attempts": 2},
+        counters=(9,),
+    ),
+    "a time step is left out as well": totp(
+        (WAITING,),
+        "read, answered, settle Retry",
+        next_step(25.0),
+        ONCE,
+        at=5.0,
+        next_counter=STEP,
+        known={"first": SENT, "attempts": 2},
+        unused=STEP + 1,
+    ),
+    "an OTP that did not go out leaves its counter free": hotp(
+        (NOT_DELIVERED,), "post 1, settle Retry", hand_back("not_delivered", 1.0), UNSENT, counters=(7,), unused=7
+    ),
+    "a second OTP that did not go out leaves its counter free": hotp(
+        (RESYNC, NOT_DELIVERED),
+        f"post 1, {OTP_2}, settle Retry",
+        hand_back("not_delivered", 1.0),
+        counters=(7, 8),
+        unused=8,
+    ),
+    "a second OTP still follows the first in another attempt": hotp(
+        (ACTIVE,),
+        "sending 2, post 2 with oathResync, settle Active",
+        Active(),
+        second=ANSWERED,
+        next_counter=8,
+        known={"first": ANSWERED, "attempts": 2},
+        counters=(8,),
+    ),
+    "a second OTP of unknown fate needs a new pair which the budget has no room for": hotp(
+        (WAITING,),
+        "read, settle DeadLetter",
+        SPENT,
+        ONCE,
+        ONCE,
+        next_counter=9,
+        known={"first": ANSWERED, "second": SENT, "attempts": 2},
+    ),
+    "a replayed second OTP of unknown fate begins a new pair": hotp(
+        (WAITING, RESYNC, ACTIVE),
+        f"read, {NEW_OTP_1}, {OTP_2}, settle Active",
+        Active(),
+        second=ANSWERED,
+        next_counter=9,
+        known={"first": replace(ANSWERED, posts=0), "second": replace(SENT, posts=0), "attempts": 2},
+        counters=(9, 10),
+    ),
+    "a seed makes another OTP for each post": hotp(
+        (ACTIVE,),
+        "sending 1, post 1, settle Active",
+        Active(),
+        replace(ANSWERED, posts=3),
+        known={"first": TWICE, "attempts": 3},
+        counters=(7,),
+    ),
+    "only the budget ends the posts of a seed": hotp(
+        (), "settle DeadLetter", SPENT, replace(UNSENT, posts=3), known={"first": replace(UNSENT, posts=3)}
+    ),
+    "TOTP is made for the time step that is now by PingOne's clock": totp(
+        (ACTIVE,), "sending 1, post 1, settle Active", Active(), at=11.0, counters=(STEP,)
+    ),
+    "a time step may last a minute": totp(
+        (ACTIVE,), "sending 1, post 1, settle Active", Active(), at=11.0, source=MINUTES, counters=(BEGIN // 60,)
+    ),
+    "where PingOne's time is not known yet the device is read first": totp(
+        (after(WAITING, time=BEGIN + 1.0), ACTIVE),
+        f"read, {NEW_OTP_1}, settle Active",
+        Active(),
+        at=0.0,
+        time=None,
+        counters=(STEP,),
+    ),
+    "where no answer tells the time the device is read once and the batch pauses": totp(
+        (WAITING,), "read, answered, settle Pause", NO_TIME, UNSENT, at=0.0, time=None
+    ),
+    "no OTP goes out in the last seconds of its step": totp(
+        (), "slot given back, settle Retry", next_step(3.0), UNSENT, at=27.0
+    ),
+    "no OTP goes out in the last moment of its step": totp(
+        (), "slot given back, settle Retry", next_step(0.5), UNSENT, at=29.5
+    ),
+    "the second OTP of TOTP waits uncounted for the next step": totp(
+        (RESYNC,), "sending 1, post 1, answered, settle Retry", next_step(18.0), at=12.0, counters=(STEP,)
+    ),
+    "in the next step the second OTP goes": second_of(
+        31.0,
+        (ACTIVE,),
+        "sending 2, post 2 with oathResync, settle Active",
+        Active(),
+        second=ANSWERED,
+        counters=(STEP + 1,),
+    ),
+    "where the next step was missed a new pair begins": second_of(
+        61.0,
+        (RESYNC,),
+        "answered, sending 1, post 1, answered, settle Retry",
+        next_step(29.0),
+        replace(ANSWERED, posts=2),
+        counters=(STEP + 2,),
+    ),
+    "where the next step is nearly over the new pair waits for another": second_of(
+        58.0, (), "answered, slot given back, settle Retry", next_step(2.0), ONCE
+    ),
+    "a new pair that the budget has no room for is not begun": totp(
+        (),
+        "settle DeadLetter",
+        SPENT,
+        TWICE,
+        at=100.0,
+        next_counter=STEP + 1,
+        known={"first": replace(ANSWERED, posts=2), "attempts": 2},
+    ),
+    "a refused OTP of a seed is a refusal like any other": hotp(
+        (INVALID, WAITING), f"{READ}, settle DeadLetter", REFUSED, counters=(7,)
+    ),
+    "where the flag is unproved a refused seed sends its next OTP with it": hotp(
+        (INVALID, WAITING, RESYNC, ACTIVE),
+        f"{AGAIN_WITH_FLAG}, {OTP_2}, settle Active",
+        Active(),
+        replace(ANSWERED, posts=2),
+        ANSWERED,
+        given=UNPROVED,
+        counters=(7, 8, 9),
+    ),
+    "a seed that is refused with the flag as well is given up": hotp(
+        (INVALID, WAITING, INVALID, WAITING),
+        f"{AGAIN_WITH_FLAG}, answered, slot, read, settle DeadLetter",
+        REFUSED,
+        replace(ANSWERED, posts=2),
+        given=UNPROVED,
+        counters=(7, 8),
+    ),
+    "a refused TOTP seed waits for its next step": totp(
+        (INVALID, WAITING),
+        "sending 1, post 1, answered, slot, read, answered, settle Retry",
+        next_step(25.0),
+        ONCE,
+        at=5.0,
+        resync=Unproved(False),
+        counters=(STEP,),
+    ),
+    "a refused TOTP seed goes with the flag in its next step": totp(
+        (WAITING, RESYNC),
+        f"read, {NEW_OTP_1} with oathResync, answered, settle Retry",
+        next_step(25.0),
+        replace(ANSWERED, posts=2),
+        at=35.0,
+        next_counter=STEP + 1,
+        known={"first": ONCE, "verdict": Reason.INVALID_OTP},
+        resync=Unproved(False),
+        counters=(STEP + 1,),
+    ),
+    "the flag is not tried where the budget has no room for a second OTP": hotp(
+        (INVALID, WAITING),
+        "sending 1, post 1, answered, slot, read, settle DeadLetter",
+        REFUSED,
+        replace(ANSWERED, posts=2),
+        known={"first": ONCE},
+        given=UNPROVED,
+        counters=(7,),
+    ),
+    "a pair has no other OTP to try the flag with": Story(
+        (INVALID, WAITING), f"{READ}, settle DeadLetter", REFUSED, given={"resync": Unproved(False)}
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_a_record_with_a_seed(story: Story) -> None:
+    world = tell(story)
     made = {HOTP.mint(counter): counter for counter in range(100)}
     for seed in (TOTP, MINUTES):
-        made |= {seed.mint(step): step for step in range(BEGIN // 60 - 50, BEGIN // 60 + 50)}
-        made |= {seed.mint(step): step for step in range(BEGIN // STEP - 50, BEGIN // STEP + 50)}
-    return [made[otp] for otp in world.client.sent]
-
-
-def test_a_fresh_record_sends_the_otp_of_its_next_counter_and_moves_it():
-    world = hotp(ACTIVE, next_counter=7)
-    assert world.run() == ["slot", "claim", "post 1", "settle Active"]
-    assert counters(world) == [7]
-    assert world.progress.next_counter == 8
-
-
-def test_the_second_otp_is_that_of_the_counter_after_the_first():
-    world = hotp(RESYNC, ACTIVE, next_counter=7)
-    world.run()
-    assert counters(world) == [7, 8]
-    assert world.progress.next_counter == 9
-
-
-def test_an_otp_of_unknown_fate_is_not_sent_again_and_the_one_after_it_is_left_out():
-    """If PingOne asked for a second OTP, and that answer got lost, the next one would be taken for it."""
-    world = hotp(WAITING, ACTIVE, next_counter=8, first=OtpProgress(SENT, 1), attempts=2)
-    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "post 1", "settle Active"]
-    assert counters(world) == [9]
-
-
-def test_a_time_step_is_left_out_as_well():
-    lost = {"next_counter": BEGIN // STEP, "first": OtpProgress(SENT, 1), "attempts": 2}
-    world = totp(WAITING, at=BEGIN + 5.0, **lost)
-    world.run()
-    assert world.decision == Retry(25.0, is_counted=False, why="time_step")
-    later = totp(
-        ACTIVE, at=BEGIN + STEP + 5.0, **(lost | {"next_counter": BEGIN // STEP + 1, "first": OtpProgress(UNSENT, 1)})
-    )
-    later.run()
-    assert counters(later) == [BEGIN // STEP + 1]
-
-
-def test_an_otp_that_did_not_go_out_leaves_its_counter_free():
-    world = hotp(errors.NotDelivered(), next_counter=7)
-    world.run()
-    assert isinstance(world.decision, Retry)
-    assert (world.progress.first, world.progress.next_counter) == (OtpProgress(UNSENT, 0), 7)
-
-
-def test_a_second_otp_that_did_not_go_out_still_follows_the_first():
-    world = hotp(RESYNC, errors.NotDelivered(), next_counter=7)
-    world.run()
-    assert world.progress.is_half_done
-    again = hotp(ACTIVE, next_counter=world.progress.next_counter, first=OtpProgress(ANSWERED, 1), attempts=2)
-    again.run()
-    assert counters(again) == [8]
-
-
-def test_a_second_otp_of_unknown_fate_needs_a_new_pair_which_the_budget_has_no_room_for():
-    lost = {"first": OtpProgress(ANSWERED, 1), "second": OtpProgress(SENT, 1)}
-    world = hotp(WAITING, next_counter=9, attempts=2, **lost)
-    world.run()
-    assert world.decision == DeadLetter(Reason.BUDGET_SPENT)
-    lost = {"first": OtpProgress(ANSWERED, 0), "second": OtpProgress(SENT, 0)}
-    replayed = hotp(WAITING, RESYNC, ACTIVE, next_counter=9, attempts=2, **lost)
-    replayed.run()
-    assert counters(replayed) == [9, 10]
-    assert replayed.decision == Active()
-
-
-def test_a_seed_makes_another_otp_for_each_post_so_only_the_budget_ends_them():
-    world = hotp(ACTIVE, next_counter=9, first=OtpProgress(UNSENT, 2), attempts=3)
-    world.run()
-    assert counters(world) == [9]
-    spent = hotp(next_counter=9, first=OtpProgress(UNSENT, 3), attempts=3)
-    spent.run()
-    assert spent.decision == DeadLetter(Reason.BUDGET_SPENT)
-
-
-@pytest.mark.parametrize(("seed", "step"), [(TOTP, 30), (MINUTES, 60)])
-def test_totp_is_made_for_the_time_step_that_is_now_by_pingones_clock(seed, step):
-    world = totp(ACTIVE, at=BEGIN + 11.0, seed=seed)
-    assert world.run() == ["slot", "claim", "sending 1", "post 1", "settle Active"]
-    assert counters(world) == [BEGIN // step]
-    assert world.progress.next_counter == BEGIN // step + 1
-
-
-def test_where_pingones_time_is_not_known_yet_the_device_is_read_first():
-    world = totp(WAITING, ACTIVE, at=None)
-
-    def tell(call):
-        world.client.clock.time = BEGIN + 1.0
-        return WAITING
-
-    world.client.answers[0] = tell
-    assert world.run() == ["slot", "claim", "read", "answered", "slot", "sending 1", "post 1", "settle Active"]
-
-
-def test_where_no_answer_tells_the_time_the_device_is_read_once_and_the_batch_pauses():
-    world = totp(WAITING, at=None)
-    assert world.run() == ["slot", "claim", "read", "answered", "settle Pause"]
-    assert world.decision.reason == PauseReason.PROTOCOL
-    assert "Date" in world.decision.detail
-
-
-@pytest.mark.parametrize(("second", "delay"), [(27.0, 3.0), (29.5, 0.5)])
-def test_no_otp_goes_out_in_the_last_seconds_of_its_step(second, delay):
-    world = totp(at=BEGIN + second)
-    assert world.run() == ["slot", "claim", "slot given back", "settle Retry"]
-    assert world.decision == Retry(delay, is_counted=False, why="time_step")
-    assert world.progress == progress_with_device(next_counter=0)
+        around = BEGIN // (seed.time_step or 1)
+        made |= {seed.mint(step): step for step in range(around - 50, around + 50)}
+    if world.source is not PAIR:
+        assert tuple(made[otp] for otp in world.sent) == story.counters
+        following = story.counters[-1] + 1 if story.counters else story.progress.next_counter
+        assert world.settled[0].next_counter == (story.unused or following)
 
 
 def test_an_otp_goes_out_until_its_step_ends_and_no_later():
     deadlines = []
 
-    def note(call):
+    def note(world: World, call: Any) -> Any:
         deadlines.append(call.send_before)
         return ACTIVE
 
     for second in (10.0, 26.5):
-        world = totp(note, at=BEGIN + second)
-        world.run()
+        World(note, progress=progress_with_device(next_counter=0), source=TOTP, time=BEGIN + second).run()
     assert deadlines[0] - deadlines[1] == pytest.approx(4.5, abs=0.4)
-
-
-def test_the_second_otp_of_totp_waits_uncounted_for_the_next_step():
-    world = totp(RESYNC, at=BEGIN + 12.0)
-    assert world.run() == ["slot", "claim", "sending 1", "post 1", "answered", "settle Retry"]
-    assert world.decision == Retry(18.0, is_counted=False, why="time_step")
-    assert world.progress.is_half_done
-
-
-def half_done(*answers, at):
-    return totp(*answers, at=at, next_counter=BEGIN // STEP + 1, first=OtpProgress(ANSWERED, 1), attempts=2)
-
-
-def test_in_the_next_step_the_second_otp_goes():
-    world = half_done(ACTIVE, at=BEGIN + STEP + 1.0)
-    assert world.run() == ["slot", "claim", "sending 2", "post 2 with oathResync", "settle Active"]
-    assert counters(world) == [BEGIN // STEP + 1]
-
-
-@pytest.mark.parametrize("late", [2 * STEP + 1.0, 1000.0])
-def test_where_the_next_step_was_missed_a_new_pair_begins(late):
-    world = half_done(RESYNC, at=BEGIN + late)
-    assert world.run() == ["slot", "claim", "answered", "sending 1", "post 1", "answered", "settle Retry"]
-    assert world.decision.why == "time_step"
-    assert world.progress.posts == 2
-    assert counters(world) == [(BEGIN + int(late)) // STEP]
-
-
-def test_where_the_next_step_is_nearly_over_the_new_pair_waits_for_another():
-    world = half_done(at=BEGIN + STEP + 28.0)
-    assert world.run() == ["slot", "claim", "answered", "slot given back", "settle Retry"]
-    assert world.decision == Retry(2.0, is_counted=False, why="time_step")
-    assert world.progress.first == OtpProgress(UNSENT, 1)
-
-
-def test_a_new_pair_that_the_budget_has_no_room_for_is_not_begun():
-    world = totp(
-        at=BEGIN + 100.0,
-        next_counter=BEGIN // STEP + 1,
-        first=OtpProgress(ANSWERED, 2),
-        attempts=2,
-    )
-    world.run()
-    assert world.decision == DeadLetter(Reason.BUDGET_SPENT)
-    assert counters(world) == []
-
-
-def test_a_refused_otp_of_a_seed_is_a_refusal_like_any_other():
-    world = hotp(INVALID, WAITING, next_counter=3)
-    world.run()
-    assert world.decision == DeadLetter(Reason.INVALID_OTP)
-
-
-def test_where_the_flag_is_unproved_a_refused_seed_sends_its_next_otp_with_it():
-    world = hotp(INVALID, WAITING, RESYNC, ACTIVE, next_counter=3, resync=Unproved(False))
-    assert [line for line in world.run() if line.startswith("post")] == [
-        "post 1",
-        "post 1 with oathResync",
-        "post 2 with oathResync",
-    ]
-    assert counters(world) == [3, 4, 5]
-    assert world.decision == Active()
-    assert (world.progress.verdict, world.progress.posts) == (None, 3)
-
-
-def test_a_seed_that_is_refused_with_the_flag_as_well_is_given_up():
-    world = hotp(INVALID, WAITING, INVALID, WAITING, next_counter=3, resync=Unproved(False))
-    world.run()
-    assert world.decision == DeadLetter(Reason.INVALID_OTP)
-    assert counters(world) == [3, 4]
-
-
-def test_a_refused_totp_seed_waits_for_its_next_step_and_goes_with_the_flag_then():
-    world = totp(INVALID, WAITING, at=BEGIN + 5.0, resync=Unproved(False))
-    world.run()
-    assert world.decision == Retry(25.0, is_counted=False, why="time_step")
-    known = world.progress
-    later = totp(
-        *(WAITING, RESYNC),
-        at=BEGIN + STEP + 5.0,
-        next_counter=known.next_counter,
-        first=known.first,
-        verdict=known.verdict,
-        resync=Unproved(False),
-    )
-    assert "post 1 with oathResync" in later.run()
-    assert later.progress.is_half_done
-
-
-@pytest.mark.parametrize("first", [OtpProgress(UNSENT, 1), OtpProgress(UNSENT, 2)])
-def test_the_flag_is_not_tried_where_the_budget_has_no_room_for_a_second_otp(first):
-    world = hotp(INVALID, WAITING, next_counter=3, first=first, resync=Unproved(False))
-    world.run()
-    assert world.decision == DeadLetter(Reason.INVALID_OTP)
-
-
-def test_a_pair_has_no_other_otp_to_try_the_flag_with():
-    world = World(INVALID, WAITING, resync=Unproved(False))
-    world.run()
-    assert world.decision == DeadLetter(Reason.INVALID_OTP)

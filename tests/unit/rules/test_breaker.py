@@ -1,9 +1,13 @@
-"""When a batch must stop by itself."""
+"""When a batch must stop by itself: by lists of attempts, and in whole batches in virtual time."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from models.attempt import SOMEBODY_ELSE, Outcome
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from worker.rules import breaker
-from worker.rules.breaker import ActiveAttempt, FailedAttempt, Thresholds
+from worker.rules.breaker import WATCHED_FAILURES, ActiveAttempt, FailedAttempt, Thresholds, Trip, is_own_answer
 
 # An attempt that made its device ACTIVE, where a list of attempts has the names of what others ended for.
 ACTIVE = None
@@ -55,15 +59,18 @@ def told(ends: Ends) -> tuple[list[FailedAttempt], History]:
     return failures, History([number for number, end in numbered if end is None])
 
 
-def judge(ends: Ends, thresholds: Thresholds = THRESHOLDS, *, is_probing: bool = False) -> PauseReason | None:
-    """The reason alone."""
-    trip = breaker.find_trip(*told(ends), thresholds, is_probing=is_probing)
+def find_reason(
+    failures: Sequence[FailedAttempt],
+    history: History = NOTHING_ACTIVE,
+    thresholds: Thresholds = THRESHOLDS,
+    **how: bool,
+) -> PauseReason | None:
+    trip = breaker.find_trip(failures, history, thresholds, **how)
     return trip and trip.reason
 
 
-@pytest.mark.parametrize("ends", [[], [ACTIVE], [ACTIVE] * 100, [Reason.LOCKED] * 24, ["hold", "not_found"] * 100])
-def test_what_happens_to_single_records_pauses_nothing(ends):
-    assert judge(ends) is None
+def judge(ends: Ends, thresholds: Thresholds = THRESHOLDS, *, is_probing: bool = False) -> PauseReason | None:
+    return find_reason(*told(ends), thresholds, is_probing=is_probing)
 
 
 # Enough is enough, whatever the reason.
@@ -76,44 +83,65 @@ def test_any_reason_that_dominates_pauses_the_batch(reason):
     assert judge([reason, ACTIVE] * 25) == PauseReason.REFUSED
 
 
-def test_reasons_of_every_kind_count_together():
-    assert judge(sorted(DEAD_LETTERS) * 3) == PauseReason.REFUSED
-
-
-def test_a_batch_that_went_well_for_long_stops_as_soon_as_one_that_never_did():
-    assert judge([Reason.LOCKED] * 24 + [ACTIVE] * 1000) is None
-    assert judge([Reason.LOCKED] * 25 + [ACTIVE] * 1000) == PauseReason.REFUSED
+@pytest.mark.parametrize(
+    ("ends", "pause"),
+    [
+        # What happens to single records pauses nothing.
+        *((ends, None) for ends in ([], [ACTIVE], [ACTIVE] * 100, [Reason.LOCKED] * 24, ["hold", "not_found"] * 100)),
+        # Reasons of every kind count together.
+        (sorted(DEAD_LETTERS) * 3, PauseReason.REFUSED),
+        # A batch that went well for long stops as soon as one that never did.
+        ([Reason.LOCKED] * 24 + [ACTIVE] * 1000, None),
+        ([Reason.LOCKED] * 25 + [ACTIVE] * 1000, PauseReason.REFUSED),
+        # A minority of failures is a matter of single records.
+        ([ACTIVE, Reason.LOCKED, ACTIVE] * 100, None),
+        # What most of it was names the pause.
+        (["outcome_unknown", ACTIVE] * 25, PauseReason.OUTAGE),
+        (["outcome_unknown", Reason.LOCKED, Reason.LOCKED] * 10, PauseReason.REFUSED),
+        (["outcome_unknown", "outcome_unknown", Reason.LOCKED] * 10, PauseReason.OUTAGE),
+        # A few refused OTPs are worn buttons; half of what was tried is a wrong file.
+        ([INVALID] * 19, None),
+        ([INVALID, ACTIVE, ACTIVE] * 50, None),
+        ([INVALID] * 20, PauseReason.INVALID_OTPS),
+        ([RESYNC_FAILED] * 20, PauseReason.INVALID_OTPS),
+        ([INVALID, RESYNC_FAILED] * 10, PauseReason.INVALID_OTPS),
+        ([INVALID, ACTIVE] * 20, PauseReason.INVALID_OTPS),
+        ([RESYNC_FAILED, ACTIVE] * 20, PauseReason.INVALID_OTPS),
+        ([INVALID, ACTIVE, RESYNC_FAILED, ACTIVE] * 10, PauseReason.INVALID_OTPS),
+        # Access tokens refused at random pause nothing; for several records in a row it is a matter of credentials.
+        (["unauthorized"] * 4, None),
+        (["unauthorized", ACTIVE] * 50, None),
+        (["unauthorized"] * 5, PauseReason.CREDENTIALS),
+        (["unauthorized"] * 5 + [ACTIVE] * 9, PauseReason.CREDENTIALS),
+        # Answers for other devices do, whatever went well between.
+        (["other_device"] * 2, None),
+        (["other_device", ACTIVE, ACTIVE, ACTIVE] * 3, PauseReason.PROTOCOL),
+        # Devices that are looked for again pause nothing until they are given up.
+        (["not_found", GONE] * 9, None),
+        (["not_found", GONE] * 10, PauseReason.DEVICES_GONE),
+    ],
+)
+def test_what_is_enough_to_pause_and_what_is_not(ends, pause):
+    assert judge(ends) == pause
 
 
 def test_otps_count_and_not_only_records():
     twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
     as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
-    assert breaker.find_trip(as_locked[1:], NOTHING_ACTIVE, THRESHOLDS) is None
-    trip = breaker.find_trip(as_locked, NOTHING_ACTIVE, THRESHOLDS)
-    assert trip is not None
-    assert trip.reason == PauseReason.REFUSED
+    assert find_reason(as_locked[1:]) is None
+    assert find_reason(as_locked) == PauseReason.REFUSED
 
 
 def test_tokens_that_wait_for_their_next_time_step_have_spent_nothing():
     waiting = [replace(failure(number, "time_step"), otp_posts=1) for number in range(100, 0, -1)]
-    assert breaker.find_trip(waiting, NOTHING_ACTIVE, THRESHOLDS) is None
-
-
-def test_a_minority_of_failures_is_a_matter_of_single_records():
-    assert judge([ACTIVE, Reason.LOCKED, ACTIVE] * 100) is None
-
-
-def test_what_most_of_it_was_names_the_pause():
-    assert judge(["outcome_unknown", ACTIVE] * 25) == PauseReason.OUTAGE
-    assert judge(["outcome_unknown", Reason.LOCKED, Reason.LOCKED] * 10) == PauseReason.REFUSED
-    assert judge(["outcome_unknown", "outcome_unknown", Reason.LOCKED] * 10) == PauseReason.OUTAGE
+    assert find_reason(waiting) is None
 
 
 def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
     lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
-    assert breaker.find_trip(lost, NOTHING_ACTIVE, THRESHOLDS) is None
+    assert find_reason(lost) is None
     refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
-    assert breaker.find_trip([*refused, *lost], NOTHING_ACTIVE, THRESHOLDS) is None
+    assert find_reason([*refused, *lost]) is None
 
 
 @given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
@@ -142,17 +170,17 @@ def test_failures_that_end_late_are_held_against_the_records_that_were_begun_wit
     """One in ten takes long; when all others have ended, forty of them end one after the other."""
     late = [slowly(reason, 10 * number, 400 + number) for number in range(40, 0, -1)]
     others = [number for number in range(400, 0, -1) if number % 10]
-    assert breaker.find_trip(late, History(others), THRESHOLDS) is None
-    assert breaker.find_trip(late, History(others[-60:]), THRESHOLDS) is not None
+    assert find_reason(late, History(others)) is None
+    assert find_reason(late, History(others[-60:])) is not None
 
 
 @pytest.mark.parametrize(("reason", "threshold"), [(GONE, 10), (FORBIDDEN, 10), (INVALID, 20), (Reason.LOCKED, 25)])
 def test_where_fewer_are_left_than_the_breaker_lets_fail_there_is_nothing_to_protect(reason, threshold):
     ends, first = told([reason] * threshold + [ACTIVE])
-    assert breaker.find_trip(ends, replace(first, untried=threshold), THRESHOLDS) is not None
-    assert breaker.find_trip(ends, replace(first, untried=threshold - 1), THRESHOLDS) is None
+    assert find_reason(ends, replace(first, untried=threshold)) is not None
+    assert find_reason(ends, replace(first, untried=threshold - 1)) is None
     # Where nothing was ever right, whatever is left is worth it.
-    assert breaker.find_trip(ends, History(untried=0), THRESHOLDS) is not None
+    assert find_reason(ends, History(untried=0)) is not None
 
 
 # A missing role, a wrong file, an access token, another's answers.
@@ -178,55 +206,22 @@ def test_a_single_other_end_in_the_row_speaks_against_it(reason, place, other):
     assert judge(ends) is None
 
 
-@pytest.mark.parametrize("ends", [[INVALID] * 20, [RESYNC_FAILED] * 20, [INVALID, RESYNC_FAILED] * 10])
-def test_refused_otps_that_are_half_of_what_was_tried_are_a_wrong_file(ends):
-    assert judge(ends) == PauseReason.INVALID_OTPS
-    assert judge([end for each in ends for end in (each, ACTIVE)]) == PauseReason.INVALID_OTPS
-
-
-def test_a_few_refused_otps_are_worn_buttons():
-    assert judge([INVALID] * 19) is None
-    assert judge([INVALID, ACTIVE, ACTIVE] * 50) is None
-
-
 @pytest.mark.parametrize(("share", "is_enough"), [(0.3, True), (0.31, False), (1.0, False)])
 def test_the_share_of_refused_otps_is_a_setting(share, is_enough):
     ends = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID]
     assert (judge(ends, Thresholds(refused=3, refused_share=share)) is not None) is is_enough
 
 
-def test_access_tokens_refused_at_random_pause_nothing():
-    assert judge(["unauthorized"] * 4) is None
-    assert judge(["unauthorized", ACTIVE] * 50) is None
-
-
-def test_an_access_token_refused_for_several_records_in_a_row_is_a_matter_of_credentials():
-    assert judge(["unauthorized"] * 5) == PauseReason.CREDENTIALS
-    assert judge(["unauthorized"] * 5 + [ACTIVE] * 9) == PauseReason.CREDENTIALS
-
-
 def test_one_record_that_comes_back_again_and_again_is_one_record():
     again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
-    assert breaker.find_trip(again[:19], NOTHING_ACTIVE, THRESHOLDS) is None
+    assert find_reason(again[:19]) is None
     # Where it is the only one that may go, that has to be enough.
-    trip = breaker.find_trip(again, NOTHING_ACTIVE, THRESHOLDS)
-    assert trip is not None
-    assert trip.reason == PauseReason.CREDENTIALS
-
-
-def test_answers_for_other_devices_pause_the_batch_whatever_went_well_between():
-    assert judge(["other_device"] * 2) is None
-    assert judge(["other_device", ACTIVE, ACTIVE, ACTIVE] * 3) == PauseReason.PROTOCOL
+    assert find_reason(again) == PauseReason.CREDENTIALS
 
 
 def test_how_many_devices_are_gone_is_a_setting_of_its_own():
     assert judge([GONE] * 4, Thresholds(devices_gone=4)) == PauseReason.DEVICES_GONE
     assert judge([FORBIDDEN] * 4, Thresholds(devices_gone=4)) is None
-
-
-def test_devices_that_are_looked_for_again_pause_nothing_until_they_are_given_up():
-    assert judge(["not_found", GONE] * 9) is None
-    assert judge(["not_found", GONE] * 10) == PauseReason.DEVICES_GONE
 
 
 # What the sentence of a pause says.
@@ -267,11 +262,9 @@ def test_what_one_worker_alone_has_no_answer_to_is_held_against_nobody_else():
     alone = silent_for("sick", range(1, 81, 2))
     answered = WorkersHistory(range(80, 0, -8))
     assert breaker.find_alone(alone, answered) == alone
-    assert breaker.find_trip(alone, answered, THRESHOLDS) is None
+    assert find_reason(alone, answered) is None
     # The same, if nobody else was answered: that is an outage.
-    trip = breaker.find_trip(alone, NOTHING_ACTIVE, THRESHOLDS)
-    assert trip is not None
-    assert trip.reason == PauseReason.OUTAGE
+    assert find_reason(alone) == PauseReason.OUTAGE
 
 
 def test_an_answer_that_says_no_is_an_answer_to_that_worker():
@@ -347,28 +340,21 @@ def test_while_probing_a_few_are_enough():
 
 def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
     before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
-    assert breaker.find_trip(before, NOTHING_ACTIVE, PATIENT) is None
-    assert breaker.find_trip(before, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
+    assert find_reason(before, NOTHING_ACTIVE, PATIENT) is None
+    assert find_reason(before, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
 
 
 def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
     stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
     unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
-    trip = breaker.find_trip([*stale, *unknown], NOTHING_ACTIVE, PATIENT)
-    assert trip is not None
-    assert trip.reason == PauseReason.OUTAGE
+    assert find_reason([*stale, *unknown], NOTHING_ACTIVE, PATIENT) == PauseReason.OUTAGE
     assert not breaker.was_answered_since([*stale, *unknown], NOTHING_ACTIVE, since=0)
 
 
 def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
     answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
-    assert breaker.find_trip(answered, NOTHING_ACTIVE, PATIENT) is None
+    assert find_reason(answered, NOTHING_ACTIVE, PATIENT) is None
     assert breaker.was_answered_since(answered, NOTHING_ACTIVE, since=0)
-
-
-def test_a_probe_sends_as_many_records_as_can_show_that_the_outage_lasts():
-    """Fewer, and a batch would probe for ever without a verdict; more, and each probe would spend attempts."""
-    assert breaker.PROBES == breaker.UNANSWERED_WHILE_PROBING
 
 
 @pytest.mark.parametrize("answer", [ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP])
@@ -418,13 +404,9 @@ def test_only_dead_letters_and_watched_failures_ever_pause_so_only_they_need_to_
 
 def test_probes_come_less_and_less_often_up_to_a_bound():
     assert [breaker.choose_probe_delay(outages) for outages in range(6)] == [15.0, 30.0, 60.0, 120.0, 240.0, 300.0]
-
-
-@given(st.integers(0, 10**9))
-def test_a_probe_is_never_further_than_the_bound_and_never_sooner_than_the_one_before(outages):
-    delay = breaker.choose_probe_delay(outages)
-    assert breaker.FIRST_PROBE <= delay <= breaker.LONGEST_PROBE
-    assert breaker.choose_probe_delay(outages + 1) >= delay
+    assert breaker.choose_probe_delay(10**9) == 300.0
+    # Fewer probes, and a batch would probe for ever without a verdict; more, and each would spend attempts.
+    assert breaker.PROBES == breaker.UNANSWERED_WHILE_PROBING
 
 
 # Somebody else.
@@ -437,3 +419,181 @@ def test_few_devices_that_somebody_else_made_active_pause_nothing(by_others: int
     if trip:
         assert (trip.reason, trip.detail.endswith(PAUSE_CURES[trip.reason])) == (PauseReason.SOMEBODY_ELSE, True)
         assert trip.detail.startswith("5 of the latest 25 attempts")
+
+
+# Which failed call shows that PingOne is there.
+
+
+@pytest.mark.parametrize(
+    ("http_status", "correlation_id", "is_own"),
+    [
+        (400, "3f0c", True),
+        # A success that names no status, and a time-out that PingOne itself reports.
+        (200, "3f0c", True),
+        (408, "3f0c", True),
+        # PingOne itself, but out of order.
+        (500, "3f0c", False),
+        (503, "3f0c", False),
+        # A proxy's page, and nothing at all.
+        (404, None, False),
+        (200, None, False),
+        (None, None, False),
+    ],
+)
+def test_only_an_answer_below_500_with_a_correlation_id_is_pingones(
+    http_status: int | None, correlation_id: str | None, is_own: bool
+) -> None:
+    assert is_own_answer(http_status, correlation_id) is is_own
+
+
+# No false alarm where a batch ends or stands still: what takes long to fail ends last. Whole batches in virtual time,
+# whose records succeed, fail at once, fail slowly, lose answers, and lose their workers.
+
+RECORDS = 1500
+SEEDS = range(200)
+# Failed attempts that the breaker is told of, the newest; and twice as many of the others.
+TOLD = 100
+
+# What one attempt comes to: its outcome, its reason, and the OTPs that it spent.
+End = tuple[Outcome, str, int]
+BECAME_ACTIVE: End = (Outcome.ACTIVE, "", 1)
+LOST_ANSWER: End = (Outcome.RETRY, "outcome_unknown", 1)
+NOT_FOUND: End = (Outcome.HANDED_BACK, "not_found", 0)
+# How hopeless records end, attempt by attempt.
+HOPELESS: tuple[tuple[End, ...], ...] = (
+    ((Outcome.DEAD_LETTER, Reason.INVALID_OTP, 1),),
+    ((Outcome.DEAD_LETTER, Reason.LOCKED, 1),),
+    ((Outcome.DEAD_LETTER, Reason.RESYNC_FAILED, 2),),
+    (NOT_FOUND, NOT_FOUND, (Outcome.DEAD_LETTER, Reason.DEVICE_NOT_FOUND, 0)),
+    (LOST_ANSWER, LOST_ANSWER, LOST_ANSWER, (Outcome.DEAD_LETTER, Reason.BUDGET_SPENT, 0)),
+)
+
+
+@dataclass
+class Record:
+    id: int
+    # What is left of its story.
+    ends: list[End]
+    first_id: int | None = None
+
+
+@dataclass
+class Batch:
+    """A batch of which a share is hopeless, worked on by threads in virtual time until it is finished or the breaker
+    stops it."""
+
+    random: Random
+    hopeless: float
+    trip: Trip | None = None
+    spent: int = 0
+    # How many were spent when an outage was told, each time.
+    outages: list[int] = field(default_factory=list)
+    active: list[ActiveAttempt] = field(default_factory=list)
+    failures: deque[FailedAttempt] = field(default_factory=lambda: deque(maxlen=TOLD))
+
+    def __post_init__(self) -> None:
+        random = self.random
+        self.threads = random.choice((8, 16, 64))
+        self.seconds_a_call = random.choice((0.06, 0.3))
+        self.lost = random.choice((0.0, 0.02, 0.05))
+        self.kinds = random.sample(HOPELESS, random.choice((1, 2, len(HOPELESS))))
+        self.fresh = [Record(number, self._tell_story()) for number in range(1, RECORDS + 1)]
+        self.waiting: list[tuple[float, int, Record]] = []
+        self.in_work: list[tuple[float, int, Record]] = []
+        self.numbers, self.lines, self.now = count(), count(1), 0.0
+        # Moments at which a process with half of the threads is killed, or nothing begins for a while.
+        self.kills = sorted(random.uniform(1, 60) for _ in range(random.choice((0, 2, 5))))
+        self.holds = sorted(random.uniform(1, 60) for _ in range(random.choice((0, 1, 3))))
+
+    @property
+    def loses_answers(self) -> bool:
+        return self.lost > 0 or any(LOST_ANSWER in kind for kind in self.kinds)
+
+    def read_active(self) -> list[ActiveAttempt]:
+        return self.active[: -2 * TOLD - 1 : -1]
+
+    def count_untried(self, most: int) -> int:
+        return min(most, len(self.fresh))
+
+    def run(self) -> None:
+        while not self.trip and (self.fresh or self.waiting or self.in_work):
+            self._begin_what_may()
+            self.now = (self.in_work or self.waiting)[0][0]
+            if self.kills and self.kills[0] <= self.now:
+                self.kills.pop(0)
+                self._kill_half()
+            while self.in_work and self.in_work[0][0] <= self.now and not self.trip:
+                self._end(heappop(self.in_work)[2])
+
+    def _tell_story(self) -> list[End]:
+        if self.random.random() < self.hopeless:
+            return list(self.random.choice(self.kinds))
+        return [LOST_ANSWER] * (self.random.random() < self.lost) + [BECAME_ACTIVE]
+
+    def _begin_what_may(self) -> None:
+        if self.holds and self.holds[0] <= self.now:
+            self.holds.pop(0)
+            # What is in work ends before anything begins.
+            while self.in_work and not self.trip:
+                self.now = max(self.now, self.in_work[0][0])
+                self._end(heappop(self.in_work)[2])
+        while len(self.in_work) < self.threads:
+            if self.waiting and self.waiting[0][0] <= self.now:
+                record = heappop(self.waiting)[2]
+            elif self.fresh:
+                record = self.fresh.pop(self.random.randrange(min(50, len(self.fresh))))
+            else:
+                return
+            is_slow = record.ends[0] == LOST_ANSWER and self.random.random() < 0.5
+            seconds = 20.0 if is_slow else self.seconds_a_call * self.random.uniform(0.5, 2)
+            heappush(self.in_work, (self.now + seconds, next(self.numbers), record))
+
+    def _kill_half(self) -> None:
+        self.random.shuffle(self.in_work)
+        half = len(self.in_work) // 2
+        for _, number, record in self.in_work[:half]:
+            heappush(self.waiting, (self.now + 60, number, record))
+        self.in_work = sorted(self.in_work[half:])
+
+    def _end(self, record: Record) -> None:
+        (outcome, reason, posts), *record.ends = record.ends
+        line = next(self.lines)
+        record.first_id = record.first_id or line
+        if outcome == Outcome.ACTIVE:
+            self.active.append(ActiveAttempt(line, record.first_id))
+            return
+        self.spent += posts
+        self.failures.appendleft(FailedAttempt(line, record.id, outcome, reason, posts, first_id=record.first_id))
+        if record.ends:
+            heappush(self.waiting, (self.now + self.random.uniform(10, 35), next(self.numbers), record))
+        if posts or outcome == Outcome.DEAD_LETTER or reason in WATCHED_FAILURES:
+            self._judge()
+
+    def _judge(self) -> None:
+        trip = breaker.find_trip(list(self.failures), self, THRESHOLDS)
+        if trip is None or trip.reason != PauseReason.OUTAGE:
+            self.trip = trip
+            return
+        # It passes by itself, and is not held against the batch.
+        self.outages.append(self.spent)
+        self.failures = deque((replace(each, is_recent=False) for each in self.failures), maxlen=TOLD)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("hopeless", [0.02, 0.08, 0.2])
+def test_no_tail_of_a_batch_that_mostly_succeeds_looks_like_a_bad_batch(hopeless: float) -> None:
+    for seed in SEEDS:
+        batch = Batch(Random(seed), hopeless)
+        batch.run()
+        assert batch.trip is None, f"seed {seed}, {len(batch.active)} active, {len(batch.fresh)} left: {batch.trip}"
+        assert not batch.outages or batch.loses_answers
+
+
+@pytest.mark.faults
+def test_where_all_fail_few_otps_are_spent() -> None:
+    for seed in SEEDS:
+        batch = Batch(Random(seed), 1.0)
+        batch.run()
+        spent = [*batch.outages, *([batch.spent] if batch.trip else [])]
+        # An attempt may spend two of them.
+        assert spent[0] <= THRESHOLDS.spent + 1 + batch.threads, f"seed {seed}"

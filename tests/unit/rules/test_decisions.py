@@ -1,33 +1,37 @@
-"""What each answer means for a record: the table of the design, a sentence a row."""
+"""What each answer means for a record: the tables of the design, a sentence a row."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from support.data.progress import progress_with_device
 
+from models.attempt import Failure
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
-from worker.pingone.devices import Device, Pairing
-from worker.pingone.errors import Answer
+from worker.pingone.devices import Device, PairedDevice, Pairing
+from worker.pingone.errors import Answer, RateLimited
 from worker.rules import decisions
 from worker.rules.decisions import (
+    begin_new_pair,
     choose_first_step,
+    choose_otp,
     decide_after_pairing,
     decide_after_post,
     decide_after_read,
     decide_after_search,
     find_age_of_others_work,
+    send_next_otp,
 )
 from worker.rules.progress import (
     Active,
     DeadLetter,
     Decision,
-    FindDevice,
     Limits,
     OtpProgress,
     PairingProgress,
@@ -38,112 +42,218 @@ from worker.rules.progress import (
     SendOtp,
     Step,
 )
-from worker.rules.quota import Quota
+from worker.rules.quota import NEXT_TRY, Quota, explain_quota, read_quota
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
-ANSWER = Answer(status=400)
-NOTHING_HAPPENED = (errors.NotDelivered(), errors.TooLateToSend(), errors.RateLimited(ANSWER, 7.0))
+ANSWER, DONE = Answer(status=400), Answer(status=200, correlation_id="3f0c8a52")
+INVALID, RESYNC, NOT_FOUND = errors.InvalidOtp(ANSWER), errors.ResyncRequired(ANSWER), errors.NotFound(ANSWER)
+FORBIDDEN, LOST, LOST_AND_OVER = errors.Forbidden(ANSWER), errors.OutcomeUnknown(), errors.OutcomeUnknown(DONE)
+OTHER_DEVICE = errors.OtherDevice(DONE)
+NOTHING_HAPPENED = (errors.NotDelivered(), errors.TooLateToSend(), RateLimited(ANSWER, 7.0))
+RESET = datetime(2026, 11, 26, tzinfo=UTC)
+QUOTA = RateLimited(Answer(status=429, detail_code="QUOTA_EXCEEDED"), 3600.0, RESET)
 
 
 def device(status: str = "ACTIVATION_REQUIRED", *, is_locked: bool = False, is_blocked: bool = False) -> Device:
     return Device(status, is_locked, is_blocked, Answer(status=200))
 
 
-ACTIVE, WAITING = device("ACTIVE"), device()
-
-
-def posted(ordinal: int, progress: Progress | None = None) -> Progress:
-    """A record whose first or second OTP has just gone out."""
-    before = progress or progress_with_device()
-    return before.with_otp_sent(1) if ordinal == 1 else before.with_otp_sent(1).with_otp_answered(1).with_otp_sent(2)
-
-
 def refused(code: str | None = None, detail_code: str | None = None) -> errors.Rejected:
     return errors.Rejected(Answer(status=400, code=code, detail_code=detail_code))
 
 
-def post_then_read(ordinal: int, answer: errors.PingOneError, then: Device) -> tuple[Progress, Step | Decision]:
-    progress, step = decide_after_post(posted(ordinal), ordinal, answer, LIMITS)
-    assert step == ReadDevice()
-    return decide_after_read(progress, then, LIMITS)
+ACTIVE, WAITING, ASLEEP = device("ACTIVE"), device(), device("ASLEEP")
+LOCKED, BLOCKED = device(is_locked=True), device(is_blocked=True)
+# A record from before its first OTP until after its second.
+FRESH = progress_with_device()
+SENT_1 = FRESH.with_otp_sent(1)
+ANSWERED_1 = SENT_1.with_otp_answered(1)
+SENT_2 = ANSWERED_1.with_otp_sent(2)
+ANSWERED_2 = SENT_2.with_otp_answered(2)
+# By ordinal: the OTP before it goes, while it is out, and after its answer.
+UNSENT, SENT, ANSWERED = {1: FRESH, 2: ANSWERED_1}, {1: SENT_1, 2: SENT_2}, {1: ANSWERED_1, 2: ANSWERED_2}
+REFUSED_1 = replace(ANSWERED_1, verdict=Reason.INVALID_OTP)
+REFUSED_2 = replace(ANSWERED_2, verdict=Reason.RESYNC_FAILED)
+# An OTP that went out once, and whose device was found waiting.
+ONCE = progress_with_device(first=OtpProgress(OtpState.UNSENT, 1))
+# PingOne did not find the device; nothing of its OTPs is open.
+MISSING, SPENT_ATTEMPTS = progress_with_device(not_found=1), replace(SENT_1, attempts=LIMITS.attempts + 1)
+STALE = DeadLetter(Reason.STALE_OTP, is_counted=False)
+NOT_PERMITTED_TO = DeadLetter(Reason.FORBIDDEN, is_counted=False)
 
 
-def test_a_fresh_record_begins_with_its_first_otp():
-    assert choose_first_step(progress_with_device(), LIMITS) == (progress_with_device(), SendOtp(1))
+def back(why: str, delay: float = 1.0) -> Retry:
+    return Retry(delay, is_counted=False, why=Failure(why))
 
 
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_an_active_device_is_active(ordinal):
-    progress, step = decide_after_post(posted(ordinal), ordinal, ACTIVE, LIMITS)
-    assert step == Active()
-    assert progress.otp(ordinal).state == OtpState.ANSWERED
+def counted(delay: float, why: str = "outcome_unknown") -> Retry:
+    return Retry(delay, is_counted=True, why=Failure(why))
 
 
-def test_extra_otp_required_to_otp_1_sends_otp_2():
-    progress, step = decide_after_post(posted(1), 1, errors.ResyncRequired(ANSWER), LIMITS)
-    assert step == SendOtp(2)
-    assert progress.first == OtpProgress(OtpState.ANSWERED, 1)
+def waits_for_quota(delay: float = 0.0) -> Pause:
+    return Pause(PauseReason.QUOTA, delay, quota=Quota(3600.0, RESET))
 
 
-def test_extra_otp_required_without_a_second_otp_is_a_dead_letter():
-    progress = posted(1, progress_with_device(second=None))
-    assert decide_after_post(progress, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
-        Reason.SECOND_OTP_MISSING
-    )
+# What follows an answer to OTP 1 or 2 of a record of which it was the first thing that went out.
+AFTER_POST: list[tuple[int, Any, Progress, Step | Decision]] = [
+    (1, ACTIVE, ANSWERED_1, Active()),
+    (2, ACTIVE, ANSWERED_2, Active()),
+    (1, RESYNC, ANSWERED_1, SendOtp(2)),
+    (2, RESYNC, ANSWERED_2, DeadLetter(Reason.RESYNC_FAILED)),
+    (1, INVALID, REFUSED_1, ReadDevice()),
+    (2, INVALID, REFUSED_2, ReadDevice()),
+    (1, refused("REQUEST_FAILED"), replace(ANSWERED_1, verdict=Reason.REJECTED), ReadDevice()),
+    (2, refused(), replace(ANSWERED_2, verdict=Reason.REJECTED), ReadDevice()),
+    (
+        1,
+        refused("INVALID_DATA", "ACCOUNT_NOT_USABLE"),
+        replace(ANSWERED_1, verdict=Reason.ACCOUNT_NOT_USABLE),
+        ReadDevice(),
+    ),
+    (2, refused("ACCOUNT_NOT_USABLE"), replace(ANSWERED_2, verdict=Reason.ACCOUNT_NOT_USABLE), ReadDevice()),
+    (1, NOT_FOUND, MISSING, back("not_found", 10.0)),
+    # Its fate is open: later, or at once where no post still runs that a read would have to wait for.
+    (1, OTHER_DEVICE, SENT_1, counted(30.0, "other_device")),
+    *((ordinal, LOST, sent, counted(30.0)) for ordinal, sent in SENT.items()),
+    *((ordinal, LOST_AND_OVER, sent, ReadDevice()) for ordinal, sent in SENT.items()),
+    # As if it had not been sent.
+    *(
+        (ordinal, answer, unsent, step)
+        for ordinal, unsent in UNSENT.items()
+        for answer, step in [
+            (errors.NotDelivered(), back("not_delivered")),
+            (errors.TooLateToSend(), back("too_late_to_send")),
+            (RateLimited(ANSWER, 7.0), back("rate_limited")),
+            # A limit that is over soon pauses nothing.
+            (RateLimited(QUOTA.answer, LIMITS.longest_hold, RESET), back("rate_limited")),
+            (QUOTA, waits_for_quota()),
+            # For seconds, however far the slot is.
+            (SlotTooFar(3.5), back("hold", 3.5)),
+            (SlotTooFar(12.5), back("hold", 5.0)),
+            (SlotTooFar(86_400.0), back("hold", 5.0)),
+            (errors.Unauthorized(ANSWER), back("unauthorized")),
+            (errors.CredentialsRefused(ANSWER), Pause(PauseReason.CREDENTIALS, is_own=True)),
+            (errors.ProtocolFault(ANSWER), Pause(PauseReason.PROTOCOL)),
+            (FORBIDDEN, NOT_PERMITTED_TO),
+        ]
+    ),
+]
 
 
-def test_extra_otp_required_to_otp_2_is_a_dead_letter():
-    progress, step = decide_after_post(posted(2), 2, errors.ResyncRequired(ANSWER), LIMITS)
-    assert step == DeadLetter(Reason.RESYNC_FAILED)
-    assert not progress.needs_read
+@pytest.mark.parametrize(("ordinal", "answer", "progress", "step"), AFTER_POST)
+def test_what_follows_an_answer_to_an_otp(ordinal, answer, progress, step):
+    assert decide_after_post(SENT[ordinal], ordinal, answer, LIMITS) == (progress, step)
+    # Where it did not go, it goes next.
+    assert progress != UNSENT[ordinal] or choose_first_step(progress, LIMITS)[1] == SendOtp(ordinal)
 
 
-@pytest.mark.parametrize(("ordinal", "reason"), [(1, Reason.INVALID_OTP), (2, Reason.RESYNC_FAILED)])
-@pytest.mark.parametrize("found", [WAITING, device(is_locked=True), device(is_blocked=True)])
-def test_a_refused_otp_is_a_dead_letter_once_a_read_finds_the_device_not_active(ordinal, reason, found):
-    progress, step = post_then_read(ordinal, errors.InvalidOtp(ANSWER), found)
-    assert step == DeadLetter(reason)
-    assert progress.otp(ordinal).state == OtpState.ANSWERED
+@pytest.mark.parametrize(
+    ("before", "step"),
+    [
+        (replace(SENT_1, second=None), DeadLetter(Reason.SECOND_OTP_MISSING)),
+        (replace(SENT_1, is_stale=True), STALE),
+    ],
+)
+def test_a_second_otp_that_is_asked_for_and_cannot_go_ends_the_record(before, step):
+    assert decide_after_post(before, 1, RESYNC, LIMITS) == (before.with_otp_answered(1), step)
 
 
-@pytest.mark.parametrize("ordinal", [1, 2])
-@pytest.mark.parametrize("answer", [errors.InvalidOtp(ANSWER), refused("REQUEST_FAILED")])
-def test_a_refusal_by_a_device_that_is_active_already_ends_active(ordinal, answer):
-    assert post_then_read(ordinal, answer, ACTIVE)[1] == Active()
+# What follows a read of the device.
+AFTER_READ: list[tuple[Progress, Any, Progress, Step | Decision]] = [
+    (SENT_1, ACTIVE, SENT_1, Active()),
+    # Whatever was refused before, and however old the OTPs are.
+    (REFUSED_1, ACTIVE, ANSWERED_1, Active()),
+    (REFUSED_2, ACTIVE, ANSWERED_2, Active()),
+    (replace(SENT_1, is_stale=True), ACTIVE, replace(SENT_1, is_stale=True), Active()),
+    # It still waits, so an OTP of unknown fate goes again, a refused one was refused.
+    (SENT_1, WAITING, ONCE, SendOtp(1)),
+    (SENT_2, WAITING, replace(ANSWERED_1, second=OtpProgress(OtpState.UNSENT, 1)), SendOtp(2)),
+    (MISSING, WAITING, MISSING, SendOtp(1)),
+    (replace(SENT_1, is_stale=True), WAITING, replace(ONCE, is_stale=True), STALE),
+    (replace(SENT_1, attempts=8), WAITING, replace(ONCE, attempts=8), SendOtp(1)),
+    (
+        SPENT_ATTEMPTS,
+        WAITING,
+        replace(ONCE, attempts=9),
+        DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False),
+    ),
+    # Right after its post, the device may not be seen everywhere as it is.
+    (replace(SENT_1, is_just_posted=True), WAITING, SENT_1, counted(30.0)),
+    (replace(SENT_2, is_just_posted=True), WAITING, SENT_2, counted(30.0)),
+    *(
+        (before, found, replace(before, verdict=None), DeadLetter(before.verdict))
+        for before in (REFUSED_1, REFUSED_2)
+        for found in (WAITING, LOCKED, BLOCKED)
+    ),
+    # Any other refusal is named by what the device says.
+    *(
+        (replace(ANSWERED_1, verdict=verdict), found, ANSWERED_1, DeadLetter(reason))
+        for verdict, found, reason in [
+            (Reason.REJECTED, WAITING, Reason.REJECTED),
+            (Reason.REJECTED, LOCKED, Reason.LOCKED),
+            (Reason.REJECTED, BLOCKED, Reason.BLOCKED),
+            (Reason.REJECTED, device(is_locked=True, is_blocked=True), Reason.BLOCKED),
+            (Reason.ACCOUNT_NOT_USABLE, WAITING, Reason.ACCOUNT_NOT_USABLE),
+        ]
+    ),
+    (SENT_1, LOCKED, ONCE, DeadLetter(Reason.LOCKED)),
+    (SENT_1, BLOCKED, ONCE, DeadLetter(Reason.BLOCKED)),
+    # An unknown status does not tell what became of an OTP, but does not forbid one of which nothing is open.
+    (SENT_1, ASLEEP, SENT_1, counted(5.0)),
+    (SENT_2, ASLEEP, SENT_2, counted(5.0)),
+    (SENT_1, device("ASLEEP", is_locked=True), ONCE, DeadLetter(Reason.LOCKED)),
+    (MISSING, ASLEEP, MISSING, SendOtp(1)),
+    # A read that tells nothing is made again; one that was not made, too, and not at every tick.
+    (SENT_1, LOST, SENT_1, counted(5.0)),
+    (SENT_1, LOST_AND_OVER, SENT_1, counted(5.0)),
+    (REFUSED_1, LOST, REFUSED_1, counted(5.0)),
+    (SENT_1, OTHER_DEVICE, SENT_1, counted(5.0, "other_device")),
+    (SENT_1, SlotTooFar(12.5), SENT_1, back("hold", 5.0)),
+    (SENT_1, errors.Unauthorized(ANSWER), SENT_1, back("unauthorized", 30.0)),
+    (SENT_1, QUOTA, SENT_1, waits_for_quota(30.0)),
+    (SENT_1, errors.CredentialsRefused(ANSWER), SENT_1, Pause(PauseReason.CREDENTIALS, 30.0, is_own=True)),
+    (SENT_1, errors.ProtocolFault(ANSWER), SENT_1, Pause(PauseReason.PROTOCOL, 30.0)),
+    # Forbidden or refused, it ends a record only if no fate is open; and in the end it calls a person.
+    (MISSING, FORBIDDEN, MISSING, NOT_PERMITTED_TO),
+    (SENT_1, FORBIDDEN, SENT_1, counted(5.0, "forbidden")),
+    (REFUSED_1, FORBIDDEN, REFUSED_1, counted(5.0, "forbidden")),
+    (replace(SENT_1, attempts=8), FORBIDDEN, replace(SENT_1, attempts=8), counted(300.0, "forbidden")),
+    (SPENT_ATTEMPTS, FORBIDDEN, SPENT_ATTEMPTS, Pause(PauseReason.PERMISSIONS, 30.0)),
+    (MISSING, refused(), MISSING, DeadLetter(Reason.REJECTED)),
+    (SENT_1, refused(), SENT_1, counted(5.0, "rejected")),
+    # A verdict stands where the device is not found or not told.
+    (replace(REFUSED_1, not_found=3), NOT_FOUND, replace(ANSWERED_1, not_found=4), DeadLetter(Reason.INVALID_OTP)),
+    (replace(REFUSED_1, not_found=3), refused(), replace(ANSWERED_1, not_found=3), DeadLetter(Reason.INVALID_OTP)),
+]
 
 
-@pytest.mark.parametrize("ordinal", [1, 2])
-@pytest.mark.parametrize("answer", NOTHING_HAPPENED, ids=lambda answer: type(answer).__name__)
-def test_what_was_not_delivered_or_not_acted_on_is_as_if_it_had_not_been_sent(ordinal, answer):
-    progress, step = decide_after_post(posted(ordinal), ordinal, answer, LIMITS)
-    assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
-    assert isinstance(step, Retry)
-    assert not step.is_counted
-    assert choose_first_step(progress, LIMITS)[1] == SendOtp(ordinal)
+@pytest.mark.parametrize(("before", "answer", "progress", "step"), AFTER_READ)
+def test_what_follows_a_read(before, answer, progress, step):
+    assert decide_after_read(before, answer, LIMITS) == (progress, step)
 
 
-QUOTA = errors.RateLimited(Answer(status=429, detail_code="QUOTA_EXCEEDED"), 3600.0, datetime(2026, 11, 26, tzinfo=UTC))
+@pytest.mark.parametrize("before", [SENT_1, SENT_2, REFUSED_1, SPENT_ATTEMPTS, MISSING, replace(SENT_1, is_stale=True)])
+def test_a_device_that_a_read_is_owed_is_read_first(before):
+    assert choose_first_step(before, LIMITS) == (before, ReadDevice())
 
 
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_a_quota_that_resets_far_off_pauses_the_batch_and_costs_the_record_nothing(ordinal):
-    progress, step = decide_after_post(posted(ordinal), ordinal, QUOTA, LIMITS)
-    assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
-    assert step == Pause(PauseReason.QUOTA, quota=Quota(3600.0, QUOTA.quota_reset_at))
-    assert choose_first_step(progress, LIMITS)[1] == SendOtp(ordinal)
+def test_jitter_spreads_the_records_that_come_back():
+    spread = replace(SENT_1, jitter=1.0)
+    assert decide_after_post(spread, 1, LOST, LIMITS)[1] == counted(37.5)
+    assert decide_after_read(spread, LOST, LIMITS)[1] == counted(7.5)
+    assert decide_after_post(spread, 1, errors.Unauthorized(ANSWER), LIMITS)[1] == back("unauthorized", 2.0)
+    assert decide_after_post(spread, 1, errors.NotDelivered(), LIMITS)[1] == back("not_delivered", 2.0)
+    assert decisions.hand_back_without_slot(SlotTooFar(12.5)) == back("hold", 5.0)
 
 
-def test_a_read_that_the_quota_does_not_let_through_is_still_owed():
-    progress, step = decide_after_read(posted(1), QUOTA, LIMITS)
-    assert progress == posted(1)
-    assert (step.reason, step.quota) == (PauseReason.QUOTA, Quota(3600.0, QUOTA.quota_reset_at))
-    # A cancelled batch cannot pause: it asks again, and not at every tick.
-    assert step.delay == LIMITS.read_delay
-
-
-def test_a_limit_that_is_over_soon_pauses_nothing():
-    soon = errors.RateLimited(QUOTA.answer, LIMITS.longest_hold, QUOTA.quota_reset_at)
-    assert isinstance(decide_after_post(posted(1), 1, soon, LIMITS)[1], Retry)
+def test_a_read_that_fails_is_made_again_ever_later():
+    reads = [decide_after_read(replace(SENT_1, attempts=attempt), LOST, LIMITS)[1] for attempt in range(1, 40)]
+    delays = [read.delay for read in reads if isinstance(read, Retry)]
+    assert delays[:4] == [5, 10, 20, 40]
+    assert delays == sorted(delays)
+    assert delays[-1] == 300
+    assert decisions.choose_read_delay(replace(SENT_1, attempts=2), replace(LIMITS, read_delay=60.0)) == 20
+    assert decisions.choose_read_delay(SENT_1, replace(LIMITS, read_delay=0.0)) == 0.5
 
 
 @pytest.mark.parametrize("answer", NOTHING_HAPPENED, ids=lambda answer: type(answer).__name__)
@@ -157,308 +267,102 @@ def test_an_outage_of_hours_dead_letters_nothing(answer):
         assert not step.is_counted
 
 
-@pytest.mark.parametrize(("wait", "delay"), [(3.5, 3.5), (12.5, 5.0), (86_400.0, 5.0)])
-def test_a_far_slot_hands_the_record_back_for_seconds_however_far_it_is(wait, delay):
-    for _, step in (
-        decide_after_post(posted(1), 1, SlotTooFar(wait), LIMITS),
-        decide_after_read(posted(1), SlotTooFar(wait), LIMITS),
-        (None, decisions.hand_back_without_slot(SlotTooFar(wait))),
-    ):
-        assert step == Retry(delay, is_counted=False, why="hold")
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-@pytest.mark.parametrize(("jitter", "delay"), [(0.0, 30.0), (1.0, 37.5)])
-def test_an_unknown_outcome_waits_before_the_device_is_read(ordinal, jitter, delay):
-    before = replace(posted(ordinal), jitter=jitter)
-    progress, step = decide_after_post(before, ordinal, errors.OutcomeUnknown(), LIMITS)
-    assert step == Retry(delay, is_counted=True, why="outcome_unknown")
-    assert progress.otp(ordinal).state == OtpState.SENT
-    assert choose_first_step(progress, LIMITS)[1] == ReadDevice()
-
-
-DONE = Answer(status=200, correlation_id="3f0c8a52")
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_a_post_that_pingone_is_done_with_is_read_at_once_and_its_otp_stays_of_unknown_fate(ordinal):
-    progress, step = decide_after_post(posted(ordinal), ordinal, errors.OutcomeUnknown(DONE), LIMITS)
-    assert step == ReadDevice()
-    assert progress.otp(ordinal).state == OtpState.SENT
-    assert decide_after_read(progress, ACTIVE, LIMITS)[1] == Active()
-    # A read that fails leaves it so.
-    progress, step = decide_after_read(progress, errors.OutcomeUnknown(DONE), LIMITS)
-    assert isinstance(step, Retry)
-    assert progress.needs_read
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_a_device_that_still_waits_right_after_its_post_is_read_again_before_the_otp_goes_again(ordinal):
-    progress, _ = decide_after_post(posted(ordinal), ordinal, errors.OutcomeUnknown(DONE), LIMITS)
-    progress, step = decide_after_read(progress, WAITING, LIMITS)
-    assert step == Retry(30.0, is_counted=True, why="outcome_unknown")
-    assert progress.otp(ordinal).state == OtpState.SENT
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_a_device_of_unknown_status_does_not_tell_what_became_of_its_otp(ordinal):
-    progress, step = decide_after_read(posted(ordinal), device("ASLEEP"), LIMITS)
-    assert (progress, step) == (posted(ordinal), Retry(5.0, is_counted=True, why="outcome_unknown"))
-    assert decide_after_read(posted(ordinal), device("ASLEEP", is_locked=True), LIMITS)[1] == DeadLetter(Reason.LOCKED)
-
-
-def test_a_device_of_unknown_status_may_get_an_otp_of_which_nothing_is_open():
-    progress = progress_with_device(not_found=1)
-    assert decide_after_read(progress, device("ASLEEP"), LIMITS)[1] == SendOtp(1)
-
-
-def test_another_devices_answer_is_no_answer_and_told_by_its_name():
-    progress, step = decide_after_post(posted(1), 1, errors.OtherDevice(DONE), LIMITS)
-    assert (progress, step) == (posted(1), Retry(30.0, is_counted=True, why="other_device"))
-    progress, step = decide_after_read(posted(1), errors.OtherDevice(DONE), LIMITS)
-    assert (progress, step) == (posted(1), Retry(5.0, is_counted=True, why="other_device"))
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_after_an_unknown_outcome_the_same_otp_goes_again_if_the_device_still_waits(ordinal):
-    progress, step = decide_after_read(posted(ordinal), WAITING, LIMITS)
-    assert step == SendOtp(ordinal)
-    assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 1)
-
-
-def test_after_an_unknown_outcome_an_active_device_is_active():
-    assert decide_after_read(posted(1), ACTIVE, LIMITS)[1] == Active()
-
-
-def test_a_read_that_fails_is_made_again_ever_later_and_decides_nothing():
-    delays = []
-    for attempt in range(1, 40):
-        progress = replace(posted(1), attempts=attempt)
-        after, step = decide_after_read(progress, errors.OutcomeUnknown(), LIMITS)
-        assert after == progress
-        assert isinstance(step, Retry)
-        assert step.is_counted
-        delays.append(step.delay)
-    assert delays[:4] == [5, 10, 20, 40]
-    assert delays == sorted(delays)
-    assert delays[-1] == 300
-    slow = replace(LIMITS, read_delay=60.0)
-    assert decisions.choose_read_delay(replace(posted(1), attempts=2), slow) == 20
-    assert decisions.choose_read_delay(posted(1), replace(LIMITS, read_delay=0.0)) == 0.5
-    spread = decide_after_read(replace(posted(1), jitter=1.0), errors.OutcomeUnknown(), LIMITS)[1]
-    assert isinstance(spread, Retry)
-    assert spread.delay == 7.5
-
-
-def test_an_access_token_that_was_refused_twice_sends_the_record_back_and_costs_it_nothing():
-    refused = errors.Unauthorized(ANSWER)
-    assert decide_after_post(posted(1), 1, refused, LIMITS) == (
-        progress_with_device(),
-        Retry(1.0, is_counted=False, why="unauthorized"),
-    )
-    # A read that is owed is not asked for at every tick.
-    owed = Retry(LIMITS.read_delay, is_counted=False, why="unauthorized")
-    assert decide_after_read(posted(1), refused, LIMITS) == (posted(1), owed)
-
-
-def test_refused_credentials_pause_the_batch_and_cost_the_record_nothing():
-    answer = errors.CredentialsRefused(ANSWER)
-    progress, step = decide_after_post(posted(1), 1, answer, LIMITS)
-    assert (progress, step) == (progress_with_device(), Pause(PauseReason.CREDENTIALS, is_own=True))
-    # Not at once again: a cancelled batch cannot pause, and is asked at every tick for the read that it owes.
-    owed = Pause(PauseReason.CREDENTIALS, LIMITS.read_delay, is_own=True)
-    assert decide_after_read(posted(1), answer, LIMITS) == (posted(1), owed)
-
-
-def test_a_protocol_fault_pauses_the_batch_and_costs_the_record_nothing():
-    fault = errors.ProtocolFault(ANSWER)
-    assert decide_after_post(posted(1), 1, fault, LIMITS) == (progress_with_device(), Pause(PauseReason.PROTOCOL))
-    assert decide_after_read(posted(1), fault, LIMITS) == (posted(1), Pause(PauseReason.PROTOCOL, LIMITS.read_delay))
-
-
-def test_a_read_that_stays_forbidden_while_a_fate_is_open_calls_a_person():
-    forbidden = errors.Forbidden(ANSWER)
-    assert isinstance(decide_after_read(replace(posted(1), attempts=LIMITS.attempts), forbidden, LIMITS)[1], Retry)
-    step = decide_after_read(replace(posted(1), attempts=LIMITS.attempts + 1), forbidden, LIMITS)[1]
-    assert step == Pause(PauseReason.PERMISSIONS, LIMITS.read_delay)
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_a_forbidden_post_is_a_dead_letter_that_keeps_its_otp(ordinal):
-    progress, step = decide_after_post(posted(ordinal), ordinal, errors.Forbidden(ANSWER), LIMITS)
-    assert step == DeadLetter(Reason.FORBIDDEN, is_counted=False)
-    assert progress.otp(ordinal) == OtpProgress(OtpState.UNSENT, 0)
-
-
-def test_a_forbidden_read_is_a_dead_letter_only_if_no_fate_is_open():
-    assert decide_after_read(progress_with_device(not_found=1), errors.Forbidden(ANSWER), LIMITS)[1] == DeadLetter(
-        Reason.FORBIDDEN, is_counted=False
-    )
-    for progress in (posted(1), progress_with_device(verdict=Reason.INVALID_OTP)):
-        assert isinstance(decide_after_read(progress, errors.Forbidden(ANSWER), LIMITS)[1], Retry)
-
-
 def test_a_device_that_is_not_found_is_read_three_times_in_about_30_seconds_and_then_given_up():
-    progress, step = decide_after_post(posted(1), 1, errors.NotFound(ANSWER), LIMITS)
-    assert progress.first == OtpProgress(OtpState.UNSENT, 0)
+    progress, step = decide_after_post(SENT_1, 1, NOT_FOUND, LIMITS)
     waited, reads = 0.0, 0
     while isinstance(step, Retry):
-        assert not step.is_counted
         waited += step.delay
-        progress, step = choose_first_step(progress, LIMITS)
-        assert step == ReadDevice()
         reads += 1
-        progress, step = decide_after_read(progress, errors.NotFound(ANSWER), LIMITS)
-    assert isinstance(step, DeadLetter)
-    assert (step.reason, reads, waited) == (Reason.DEVICE_NOT_FOUND, 3, 30.0)
-
-
-def test_a_device_that_was_not_found_gets_its_otp_once_a_read_finds_it():
-    progress, _ = decide_after_post(posted(1), 1, errors.NotFound(ANSWER), LIMITS)
-    assert choose_first_step(progress, LIMITS)[1] == ReadDevice()
-    assert decide_after_read(progress, WAITING, LIMITS)[1] == SendOtp(1)
+        assert choose_first_step(progress, LIMITS) == (progress, ReadDevice())
+        progress, step = decide_after_read(progress, NOT_FOUND, LIMITS)
+    assert (step, reads, waited) == (DeadLetter(Reason.DEVICE_NOT_FOUND), 3, 30.0)
 
 
 def test_a_device_that_can_be_read_and_not_posted_to_is_given_up_too():
-    progress, posts = progress_with_device(), 0
+    progress, posts = FRESH, 0
     step: Step | Decision = SendOtp(1)
     while not isinstance(step, DeadLetter):
         posts += 1
         assert posts < 10
-        progress, step = decide_after_post(progress.with_otp_sent(1), 1, errors.NotFound(ANSWER), LIMITS)
+        progress, step = decide_after_post(progress.with_otp_sent(1), 1, NOT_FOUND, LIMITS)
         if isinstance(step, Retry):
             progress, step = decide_after_read(choose_first_step(progress, LIMITS)[0], WAITING, LIMITS)
     assert step.reason == Reason.DEVICE_NOT_FOUND
 
 
-@pytest.mark.parametrize(
-    ("answer", "found", "reason"),
-    [
-        (refused("INVALID_DATA", "CONSTRAINT_VIOLATION"), WAITING, Reason.REJECTED),
-        (refused(), device(is_locked=True), Reason.LOCKED),
-        (refused(), device(is_blocked=True), Reason.BLOCKED),
-        (refused(), device(is_locked=True, is_blocked=True), Reason.BLOCKED),
-        (refused("INVALID_DATA", "ACCOUNT_NOT_USABLE"), WAITING, Reason.ACCOUNT_NOT_USABLE),
-        (refused("ACCOUNT_NOT_USABLE"), WAITING, Reason.ACCOUNT_NOT_USABLE),
-    ],
-)
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_any_other_refusal_is_named_by_what_the_device_says(ordinal, answer, found, reason):
-    progress, step = post_then_read(ordinal, answer, found)
-    assert step == DeadLetter(reason)
-    assert progress.verdict is None
+# Which OTP goes next, or why none.
 
-
-def test_a_verdict_waits_for_its_read_over_attempts():
-    progress, _ = decide_after_post(posted(1), 1, errors.InvalidOtp(ANSWER), LIMITS)
-    progress, step = decide_after_read(progress, errors.OutcomeUnknown(), LIMITS)
-    assert isinstance(step, Retry)
-    assert choose_first_step(progress, LIMITS) == (progress, ReadDevice())
-    assert decide_after_read(progress, WAITING, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
-
-
-@pytest.mark.parametrize("answer", [errors.NotFound(ANSWER), refused()])
-def test_a_verdict_stands_where_the_device_is_not_found_or_not_told(answer):
-    progress = progress_with_device(first=OtpProgress(OtpState.ANSWERED, 1), verdict=Reason.INVALID_OTP, not_found=3)
-    assert decide_after_read(progress, answer, LIMITS)[1] == DeadLetter(Reason.INVALID_OTP)
-
-
-def test_a_refused_read_ends_a_record_only_if_no_fate_is_open():
-    assert decide_after_read(progress_with_device(not_found=1), refused(), LIMITS)[1] == DeadLetter(Reason.REJECTED)
-    assert isinstance(decide_after_read(posted(1), refused(), LIMITS)[1], Retry)
-
-
-@pytest.mark.parametrize(("found", "reason"), [("is_locked", Reason.LOCKED), ("is_blocked", Reason.BLOCKED)])
-def test_no_otp_goes_to_a_device_that_a_read_finds_locked_or_blocked(found, reason):
-    assert decide_after_read(posted(1), device(**{found: True}), LIMITS)[1] == DeadLetter(reason)
-
-
-def test_an_expired_otp_is_not_sent():
-    assert choose_first_step(progress_with_device(is_stale=True), LIMITS)[1] == DeadLetter(
-        Reason.STALE_OTP, is_counted=False
-    )
-    stale = replace(posted(1), is_stale=True)
-    assert decide_after_post(stale, 1, errors.ResyncRequired(ANSWER), LIMITS)[1] == DeadLetter(
-        Reason.STALE_OTP, is_counted=False
-    )
-
-
-def test_an_expired_otp_of_unknown_fate_is_read_first():
-    stale = replace(posted(1), is_stale=True)
-    assert choose_first_step(stale, LIMITS)[1] == ReadDevice()
-    assert decide_after_read(stale, ACTIVE, LIMITS)[1] == Active()
-    assert decide_after_read(stale, WAITING, LIMITS)[1] == DeadLetter(Reason.STALE_OTP, is_counted=False)
+HALF_DONE = OtpProgress(OtpState.ANSWERED, 1)
+POSTED_TWICE, POSTED_THRICE = OtpProgress(OtpState.UNSENT, 2), OtpProgress(OtpState.UNSENT, 3)
+BUDGET_SPENT = DeadLetter(Reason.BUDGET_SPENT)
 
 
 @pytest.mark.parametrize(
-    "progress",
+    ("progress", "step"),
     [
-        progress_with_device(first=OtpProgress(OtpState.UNSENT, 2)),
-        progress_with_device(first=OtpProgress(OtpState.ANSWERED, 1), second=OtpProgress(OtpState.UNSENT, 2)),
-        progress_with_device(first=OtpProgress(OtpState.ANSWERED, 2), second=OtpProgress(OtpState.UNSENT, 1)),
+        (Progress(), SendOtp(1)),
+        (Progress(second=None), SendOtp(1)),
+        (Progress(first=HALF_DONE), SendOtp(2)),
+        (Progress(first=HALF_DONE, second=None), DeadLetter(Reason.SECOND_OTP_MISSING)),
+        (Progress(is_stale=True), STALE),
+        (Progress(first=HALF_DONE, is_stale=True), STALE),
+        # An OTP of a pair goes twice at the most, one of a seed once.
+        (Progress(first=OtpProgress(OtpState.UNSENT, 1)), SendOtp(1)),
+        (Progress(first=POSTED_TWICE), BUDGET_SPENT),
+        (Progress(first=HALF_DONE, second=POSTED_TWICE), BUDGET_SPENT),
+        (Progress(first=POSTED_TWICE, next_counter=9), SendOtp(1)),
+        (Progress(first=POSTED_THRICE, next_counter=9), BUDGET_SPENT),
+        (Progress(first=replace(HALF_DONE, posts=2), second=OtpProgress(OtpState.UNSENT, 1)), BUDGET_SPENT),
+        # What was answered, or is of unknown fate, never goes.
+        (Progress(first=HALF_DONE, second=HALF_DONE), BUDGET_SPENT),
+        (Progress(first=OtpProgress(OtpState.SENT, 1)), BUDGET_SPENT),
+        (Progress(attempts=8), SendOtp(1)),
+        (Progress(attempts=9), DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)),
     ],
 )
-def test_no_otp_goes_more_than_twice_and_no_device_gets_more_than_the_budget(progress):
-    assert choose_first_step(progress, LIMITS)[1] == DeadLetter(Reason.BUDGET_SPENT)
+def test_the_next_otp_or_the_reason_why_none_goes(progress, step):
+    assert choose_otp(progress, LIMITS) == step
+    assert send_next_otp(progress, LIMITS) == (progress, step)
 
 
-def test_the_last_allowed_attempt_still_posts_and_the_next_gives_up():
-    waits = replace(posted(1), attempts=LIMITS.attempts)
-    assert decide_after_read(waits, WAITING, LIMITS)[1] == SendOtp(1)
-    beyond = replace(waits, attempts=LIMITS.attempts + 1)
-    assert decide_after_read(beyond, WAITING, LIMITS)[1] == DeadLetter(Reason.ATTEMPTS_SPENT, is_counted=False)
-    assert choose_first_step(beyond, LIMITS)[1] == ReadDevice()
+@pytest.mark.parametrize(("posts", "step"), [(1, SendOtp(1)), (2, BUDGET_SPENT)])
+def test_a_new_pair_begins_only_where_the_budget_has_room_for_both_of_its_otps(posts, step):
+    before = Progress(first=OtpProgress(OtpState.ANSWERED, posts), next_counter=9)
+    again = replace(before, first=OtpProgress(OtpState.UNSENT, posts))
+    assert begin_new_pair(before, LIMITS) == (again, step)
+
+
+# A device that was found, or made without its status being told, is read before anything is believed of it.
+
+USER, DEVICE = "6f1d3c1e-user", "0f0b7a52-device"
+PAIRING_SENT = Progress(pairing=PairingProgress(PairingState.SENT, pairings=1, was_free=True, is_allowed=True))
+FOUND, _ = decide_after_search(PAIRING_SENT, Pairing(DEVICE, USER), USER, LIMITS)
+PAIRED_UNTOLD = decide_after_pairing(PAIRING_SENT, PairedDevice(DEVICE, None, Answer(status=201)), LIMITS)
+SETTLED = replace(FOUND, pairing=replace(FOUND.pairing, state=PairingState.PAIRED))
+
+
+@pytest.mark.parametrize(
+    ("answer", "progress", "step"),
+    [(LOST, FOUND, counted(5.0)), (ACTIVE, SETTLED, Active()), (WAITING, SETTLED, SendOtp(1))],
+)
+def test_a_read_is_owed_until_the_found_device_was_read(answer, progress, step):
+    assert PAIRED_UNTOLD == (FOUND, ReadDevice()) == choose_first_step(FOUND, LIMITS)
+    assert decide_after_read(FOUND, answer, LIMITS) == (progress, step)
+    assert progress.needs_read is (progress == FOUND)
 
 
 # Somebody else's work, as a read shows it.
 
-
-IN_HAND = timedelta(seconds=3)
-LONG_AGO = timedelta(seconds=40)
+IN_HAND, LONG_AGO, JUST_NOW = timedelta(seconds=3), timedelta(seconds=40), timedelta(seconds=2)
+REJECTED_1, REJECTED_2 = (decide_after_post(SENT[ordinal], ordinal, refused(), LIMITS)[0] for ordinal in (1, 2))
+REJECTED_AGAIN, _ = decide_after_post(SENT_1.with_device_waiting().with_otp_sent(1), 1, refused(), LIMITS)
+SECOND_AGAIN, _ = decide_after_post(SENT_2.with_device_waiting().with_otp_sent(2), 2, refused(), LIMITS)
+FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)
+PAIRED_BEFORE, _ = decide_after_pairing(Progress(pairing=FREE.sent()), errors.AlreadyPaired(ANSWER), LIMITS)
 
 
 def changed(ago: timedelta | None, status: str = "ACTIVE") -> Device:
     return replace(device(status), updated_ago=ago)
-
-
-def refused_otp(ordinal: int) -> Progress:
-    return decide_after_post(posted(ordinal), ordinal, refused(), LIMITS)[0]
-
-
-def test_a_device_that_was_active_before_our_first_otp_is_somebody_elses_work_of_that_time():
-    assert find_age_of_others_work(refused_otp(1), changed(LONG_AGO), IN_HAND) == LONG_AGO
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        # The refused OTP itself may count as a change.
-        changed(timedelta(seconds=2)),
-        changed(None),
-        changed(LONG_AGO, "ACTIVATION_REQUIRED"),
-    ],
-)
-def test_what_may_be_our_own_change_or_is_not_told_is_no_sign_of_others(read):
-    assert find_age_of_others_work(refused_otp(1), read, IN_HAND) is None
-
-
-def test_a_device_that_waited_for_a_second_otp_and_refused_ours_is_somebody_elses_work():
-    """Whatever PingOne tells of its changes."""
-    assert find_age_of_others_work(refused_otp(2), changed(None), IN_HAND) == timedelta(0)
-
-
-def test_an_otp_of_unknown_fate_may_have_made_the_device_active():
-    again = posted(1).with_device_waiting().with_otp_sent(1)
-    for progress in (
-        posted(1),
-        posted(2),
-        decide_after_post(again, 1, refused(), LIMITS)[0],
-    ):
-        assert find_age_of_others_work(progress, changed(LONG_AGO), IN_HAND) is None
-
-
-FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)
-FOUND = replace(device(), age=LONG_AGO)
 
 
 def find(pairing: PairingProgress) -> Progress:
@@ -468,24 +372,93 @@ def find(pairing: PairingProgress) -> Progress:
     return progress
 
 
-def test_a_device_that_was_found_in_the_inventory_is_somebody_elses_work():
-    inventory = PairingProgress(PairingState.SENT, "device", is_allowed=True)
-    assert find_age_of_others_work(Progress(pairing=inventory), FOUND, IN_HAND) == LONG_AGO
+@pytest.mark.parametrize(
+    ("progress", "read", "ago"),
+    [
+        (REJECTED_1, changed(LONG_AGO), LONG_AGO),
+        # The refused OTP itself may count as a change.
+        (REJECTED_1, changed(JUST_NOW), None),
+        (REJECTED_1, changed(None), None),
+        (REJECTED_1, changed(LONG_AGO, "ACTIVATION_REQUIRED"), None),
+        # A device that waited for a second OTP and refused ours, whatever PingOne tells of its changes.
+        (REJECTED_2, changed(None), timedelta(0)),
+        # An OTP of unknown fate may have made it ACTIVE.
+        (SENT_1, changed(LONG_AGO), None),
+        (SENT_2, changed(LONG_AGO), None),
+        (REJECTED_AGAIN, changed(LONG_AGO), None),
+        (SECOND_AGAIN, changed(LONG_AGO), None),
+        # A device from the inventory, and a token that is paired at our first request.
+        (
+            Progress(pairing=PairingProgress(PairingState.SENT, "device", is_allowed=True)),
+            replace(WAITING, age=LONG_AGO),
+            LONG_AGO,
+        ),
+        (find(PAIRED_BEFORE.pairing), replace(WAITING, age=LONG_AGO), LONG_AGO),
+        # A request of ours may have made it: the only one, or one of unknown fate before one that was refused.
+        (find(FREE.sent()), replace(WAITING, age=LONG_AGO), None),
+        (
+            find(replace(FREE.sent(), state=PairingState.UNSENT).sent().unsent()),
+            replace(WAITING, age=LONG_AGO),
+            None,
+        ),
+    ],
+)
+def test_what_a_read_shows_of_somebody_elses_work_and_of_when_that_was(progress, read, ago):
+    assert find_age_of_others_work(progress, read, IN_HAND) == ago
 
 
-def test_a_token_that_is_paired_at_our_first_request_is_somebody_elses_work():
-    progress, step = decide_after_pairing(Progress(pairing=FREE.sent()), errors.AlreadyPaired(ANSWER), LIMITS)
-    assert step == FindDevice()
-    assert find_age_of_others_work(find(progress.pairing), FOUND, IN_HAND) == LONG_AGO
+# A used-up quota: when batches wait for it, how long, and what a person is told.
+
+LIMIT = Answer(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
 
 
 @pytest.mark.parametrize(
-    "pairing",
+    ("failure", "expected"),
     [
-        FREE.sent(),
-        # One request is of unknown fate, and the next one is refused.
-        replace(FREE.sent(), state=PairingState.UNSENT).sent().unsent(),
+        # The hold is enough.
+        (RateLimited(LIMIT), None),
+        (RateLimited(LIMIT, 0.0), None),
+        (RateLimited(LIMIT, 120.0), None),
+        (RateLimited(QUOTA.answer, 1.0, RESET), None),
+        (RateLimited(QUOTA.answer, 120.0, RESET), None),
+        # Too far for a hold, whatever it is called.
+        (RateLimited(QUOTA.answer, 120.5, RESET), Quota(120.5, RESET)),
+        (RateLimited(LIMIT, 3600.0), Quota(3600.0)),
+        # Nothing of use is said of when it resets.
+        (RateLimited(QUOTA.answer), Quota(NEXT_TRY)),
+        (RateLimited(QUOTA.answer, 0.0, RESET), Quota(NEXT_TRY, RESET)),
+        (RateLimited(Answer(429, "QUOTA_EXCEEDED")), Quota(NEXT_TRY)),
     ],
 )
-def test_a_device_that_a_request_of_ours_may_have_made_is_no_sign_of_others(pairing):
-    assert find_age_of_others_work(find(pairing), FOUND, IN_HAND) is None
+def test_when_batches_wait_for_a_quota_and_how_long(failure: RateLimited, expected: Quota | None) -> None:
+    assert read_quota(failure, LIMITS.longest_hold) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "resumes_at", "hours", "told"),
+    [
+        (
+            Quota(3600, RESET),
+            RESET + timedelta(seconds=3),
+            None,
+            "PingOne's quota is used up until 2026-11-26 00:00 UTC: goes on by itself then.",
+        ),
+        (
+            Quota(86_400, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)),
+            RESET,
+            None,
+            "PingOne's quota is used up, by what it says until 9999-12-31 23:59 UTC: tried again by itself at"
+            " 2026-11-26 00:00 UTC.",
+        ),
+        (
+            Quota(60),
+            RESET,
+            "22:00-05:30 Europe/Berlin",
+            "PingOne's quota is used up, and PingOne does not say until when: tried again by itself at"
+            " 2026-11-26 00:00 UTC, inside its window 22:00-05:30 Europe/Berlin.",
+        ),
+    ],
+    ids=["waited for", "not waited for", "not named"],
+)
+def test_a_reset_is_named_once_or_beside_the_next_try_or_told_as_not_named(quota, resumes_at, hours, told):
+    assert explain_quota(quota, resumes_at, hours) == told

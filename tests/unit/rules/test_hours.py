@@ -22,14 +22,6 @@ def berlin(hours: str) -> DailyHours:
     return DailyHours.parse(hours, "Europe/Berlin")
 
 
-def changes(window: DailyHours, after: str, count: int) -> list[str]:
-    found, moment_ = [], at(after)
-    for _ in range(count):
-        moment_ = window.find_next_change(moment_)
-        found.append(f"{moment_:%m-%d %H:%M}")
-    return found
-
-
 # What is understood, and what is not.
 
 
@@ -105,12 +97,6 @@ def test_a_window_over_midnight(moment_: str, is_open: bool) -> None:
     assert NIGHT.contains(at(moment_)) == is_open
 
 
-def test_a_window_within_a_day_opens_and_closes_each_day() -> None:
-    window = DailyHours.parse("08:00-12:00", "America/New_York")
-
-    assert changes(window, "2026-11-25 00:00", 4) == ["11-25 13:00", "11-25 17:00", "11-26 13:00", "11-26 17:00"]
-
-
 def test_the_next_change_is_later_than_the_moment_at_which_it_is_asked_for() -> None:
     opens = at("2026-11-25 21:00")
 
@@ -122,43 +108,35 @@ def test_the_next_change_is_later_than_the_moment_at_which_it_is_asked_for() -> 
 # to 02:00.
 
 
-def test_a_night_in_which_clocks_are_put_forward_is_an_hour_shorter() -> None:
-    assert changes(NIGHT, "2026-03-28 12:00", 2) == ["03-28 21:00", "03-29 03:30"]
-
-
-def test_a_night_in_which_clocks_are_put_back_is_an_hour_longer() -> None:
-    assert changes(NIGHT, "2026-10-24 12:00", 2) == ["10-24 20:00", "10-25 04:30"]
-
-
-def test_a_beginning_that_no_clock_shows_is_the_moment_at_which_clocks_are_put_forward() -> None:
-    assert changes(berlin("02:30-04:00"), "2026-03-28 12:00", 2) == ["03-29 01:00", "03-29 02:00"]
-
-
-def test_an_end_that_no_clock_shows_is_the_moment_at_which_clocks_are_put_forward() -> None:
-    assert changes(berlin("01:00-02:30"), "2026-03-28 12:00", 2) == ["03-29 00:00", "03-29 01:00"]
-
-
-def test_a_window_that_no_clock_shows_is_passed_over_for_a_night() -> None:
-    assert changes(berlin("02:10-02:50"), "2026-03-28 12:00", 2) == ["03-30 00:10", "03-30 00:50"]
-
-
-def test_an_hour_that_comes_twice_counts_both_times() -> None:
-    # 02:10 to 02:50, and once more after the clocks were put back.
-    assert changes(berlin("02:10-02:50"), "2026-10-24 12:00", 4) == [
-        "10-25 00:10",
-        "10-25 00:50",
-        "10-25 01:10",
-        "10-25 01:50",
-    ]
-
-
-def test_a_day_that_a_country_passed_over() -> None:
-    """Samoa had no 30 December 2011."""
-    window = DailyHours.parse("10:00-11:00", "Pacific/Apia")
-
-    opens = window.find_next_change(datetime(2011, 12, 29, 22, tzinfo=UTC))
-
-    assert f"{opens.astimezone(ZoneInfo('Pacific/Apia')):%d %H:%M}" == "31 10:00"
+@pytest.mark.parametrize(
+    ("window", "after", "changes"),
+    [
+        # A window within a day opens and closes each day.
+        (
+            DailyHours.parse("08:00-12:00", "America/New_York"),
+            "2026-11-25 00:00",
+            ["11-25 13:00", "11-25 17:00", "11-26 13:00", "11-26 17:00"],
+        ),
+        # The night is an hour shorter, or longer.
+        (NIGHT, "2026-03-28 12:00", ["03-28 21:00", "03-29 03:30"]),
+        (NIGHT, "2026-10-24 12:00", ["10-24 20:00", "10-25 04:30"]),
+        # A beginning or an end that no clock shows is the moment at which clocks are put forward; a window that no
+        # clock shows is passed over for a night.
+        (berlin("02:30-04:00"), "2026-03-28 12:00", ["03-29 01:00", "03-29 02:00"]),
+        (berlin("01:00-02:30"), "2026-03-28 12:00", ["03-29 00:00", "03-29 01:00"]),
+        (berlin("02:10-02:50"), "2026-03-28 12:00", ["03-30 00:10", "03-30 00:50"]),
+        # An hour that comes twice counts both times: once more after the clocks were put back.
+        (berlin("02:10-02:50"), "2026-10-24 12:00", ["10-25 00:10", "10-25 00:50", "10-25 01:10", "10-25 01:50"]),
+        # Samoa had no 30 December 2011: 10:00 on the 31st.
+        (DailyHours.parse("10:00-11:00", "Pacific/Apia"), "2011-12-29 22:00", ["12-30 20:00"]),
+    ],
+)
+def test_hours_open_and_close_by_the_clocks_of_their_zone(window: DailyHours, after: str, changes: list[str]) -> None:
+    found, moment = [], at(after)
+    for _ in changes:
+        moment = window.find_next_change(moment)
+        found.append(f"{moment:%m-%d %H:%M}")
+    assert found == changes
 
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Casablanca")
