@@ -226,6 +226,16 @@ def test_nothing_that_is_printed_holds_a_secret_or_an_access_token(ask: Any, cap
     assert not any(word in text for text in texts for word in ("s3cret", "made-up-access-token", "a" * 60))
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_client_secret_follows_no_redirect(ask: Any, serve: Any, status: int) -> None:
+    elsewhere = serve(http(200))
+    access_tokens, endpoint = ask(http(status, Location=f"{elsewhere.url}/token"), secret="made-up-secret")
+    with pytest.raises(NotDelivered) as failure:
+        access_tokens.get()
+    assert (len(endpoint.received), elsewhere.received) == (1, [])
+    assert "made-up-secret" not in f"{failure.value} {failure.value!r}"
+
+
 def secrets_of(endpoint: Any) -> list[str]:
     """The client secret of each request."""
     pairs = (base64.b64decode(each.headers["authorization"].split()[1]).decode() for each in endpoint.received)

@@ -240,17 +240,6 @@ def test_an_outage_is_not_counted_and_holds_the_fleet(connect: Any, pace: Pace) 
     assert 29 < pace.read_hold_left() <= 30
 
 
-@pytest.mark.usefixtures("no_pauses")
-def test_a_forbidden_call_is_tried_again_as_long_as_time_allows(connect: Any) -> None:
-    client, api = connect(FORBIDDEN, FORBIDDEN, ACTIVE)
-    assert activate(client).is_active
-    assert len(api.received) == 3
-    client, api = connect(FORBIDDEN, retry_for=0)
-    with pytest.raises(Forbidden):
-        activate(client)
-    assert len(api.received) == 1
-
-
 def test_a_refused_access_token_is_renewed_once(connect: Any) -> None:
     client, api = connect(http(401), ACTIVE, http(401))
     call = new_call()

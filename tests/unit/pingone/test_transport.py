@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import select
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,15 +23,19 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from support.processes.waiting import wait_until
-from unit.pingone.conftest import Conversation, Serve, hang, hang_up, http, reset
+from unit.pingone.conftest import Conversation, LocalServer, Serve, hang, hang_up, http, make_environment, reset
 
 from worker.clocks import boot_time
 from worker.config.settings import ConfigError
 from worker.pingone import transport as module
+from worker.pingone.devices import parse_activation
+from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.transport import LARGEST_BODY, Exchange, Transport, Watchdog
-from worker.pingone.wire import Request
+from worker.pingone.wire import Request, open_envelope
 
 CONTENT = b'{"otp": "000634"}'
 ACCESS_TOKEN = "made-up-access-token"
@@ -54,12 +60,12 @@ class Caller:
         request = Request("POST", f"{self.url}/v1/somewhere", headers, content)
         return self.transport.exchange(request, send_before=send_before)
 
-    def fail(self, kind: type[Exception] = OutcomeUnknown, match: str | None = None, **options: Any) -> str:
-        """How a call fails, with an error of this very kind."""
+    def fail(self, kind: type[Exception] = OutcomeUnknown, match: str | None = None, **options: Any) -> Exception:
+        """The error of a call that fails, which is of this very kind."""
         with pytest.raises(kind, match=match) as caught:
             self(**options)
         assert type(caught.value) is kind
-        return f"{caught.value} {caught.value!r} {caught.value.__cause__!r}"
+        return caught.value
 
 
 Connect = Callable[..., Caller]
@@ -384,11 +390,98 @@ def test_an_answer_that_is_no_http_leaves_the_outcome_unknown(connect: Connect, 
     connect(serve(end_with(answer)).url).fail()
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+# How each begins, and what comes without end.
+FLOODS = {
+    "headers": (OK + b"X-First: 1\r\n", b"X-Flood: 1\r\n" * 1000),
+    "one header": (OK + b"X-Flood: ", b"a" * 65536),
+    "status line": (b"HTTP/1.1 200 ", b"a" * 65536),
+    "informational answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 100),
+    "chunks of nothing but extensions": (CHUNKS, b"1;" + b"a" * 10_000 + b"\r\nx\r\n"),
+    "an endless size of a chunk": (CHUNKS, b"0" * 65536),
+    "trailers": (CHUNKS + b"0\r\n", b"X-Flood: 1\r\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_ends_at_a_bound_of_size_or_at_the_deadline(connect: Connect, serve: Serve, flood: str) -> None:
+    head, rest = FLOODS[flood]
+
+    def answer(conversation: Conversation) -> None:
+        conversation.write(head)
+        # Until its client has had enough.
+        while True:
+            conversation.write(rest)
+
+    call, began = connect(serve(answer).url, 2), time.monotonic()
+    tracemalloc.start()
+    try:
+        error = call.fail()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(str(error)) < 1000
+    assert peak < 10 * LARGEST_BODY
+    assert time.monotonic() - began < 2 + SLACK
+
+
+def test_a_compressed_body_is_not_unpacked(connect: Connect, serve: Serve) -> None:
+    """Nobody asked for one. A kilobyte that unfolds into a megabyte would be the harmless kind."""
+    bomb = gzip.compress(b'{"status": "ACTIVE", "note": "' + b" " * 50 * LARGEST_BODY + b'"}')
+    call = connect(serve(http(200, bomb, Content_Encoding="gzip")).url)
+    tracemalloc.start()
+    try:
+        answer = call()
+        with pytest.raises(OutcomeUnknown):
+            parse_activation(open_envelope(*answer), user_id="user", device_id="device")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer[2] == bomb
+    assert peak < 10 * LARGEST_BODY
+
+
+PIECES = st.sampled_from(
+    [
+        *(OK, b"HTTP/1.1 429 \r\n", b"HTTP/0.9 200 OK\r\n", b"HTTP/1.1 999999 OK\r\n", b"\r\n", b"\n"),
+        *(b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 5, 6\r\n", b"content-length: 9" * 2),
+        *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Date: Mon, 01 Jan 0000 0:0:0 GMT\r\n"),
+        *(b"Date: Tue, 03 Mar 2026 09:00:00 GMT\r\n", b"Date: Mon, 1 Jan 99999999999999999999 00:00:00\r\n"),
+        *(b"X: \xff\xfe\x00\r\n", b": nameless\r\n", b" folded\r\n", b"Location: http://127.0.0.1:1/\r\n", b"X: \r\n"),
+        *(b"5\r\nhello\r\n", b"0\r\n\r\n", b"fffffffffffffff\r\n", b'{"status": "ACTIVE"}', b"HTTP/1.1 100 \r\n\r\n"),
+    ]
+)
+
+
+@pytest.fixture
+def hostile(serve: Serve) -> LocalServer:
+    """A server whose answer may be replaced."""
+    return serve(b"")
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES | st.binary(max_size=30), max_size=12).map(b"".join))
+@example(OK + b"Date: Mon, 1 Jan 99999999999999999999 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n")
+@example(OK + b"Date: Mon, 1 Jan 2026 00:00:00 -0000\r\nContent-Length: 0\r\n\r\n")
+def test_any_bytes_for_an_answer_are_one_or_leave_the_outcome_unknown(
+    connect: Connect, hostile: LocalServer, answer: bytes
+) -> None:
+    hostile.answers[:] = [end_with(answer)]
+    # No machine is so busy that a deadline ends what the answer should.
+    for ask in (connect(hostile.url, 60), lambda: measure_drift(make_environment(hostile.url), deadline=60.0)):
+        told = ""
+        try:
+            ask()
+        except OutcomeUnknown as error:
+            told = f"{error} {error!r}"
+        assert ACCESS_TOKEN not in told
+        assert "000634" not in told
+
+
 def test_an_otp_quoted_from_a_malformed_answer_is_masked(connect: Connect, serve: Serve) -> None:
     call = connect(serve(b"HTTP/9.9 " + CONTENT + b"\r\n\r\n").url)
-    with pytest.raises(OutcomeUnknown, match="illegal") as caught:
-        call()
-    assert "000634" not in str(caught.value)
+    assert "000634" not in str(call.fail(match="illegal"))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -534,7 +627,8 @@ def test_no_log_line_at_any_level_shows_what_a_request_carries(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     connect(serve(http(200)).url)()
-    text = connect(unused_url()).fail(NotDelivered) + caplog.text
+    error = connect(unused_url()).fail(NotDelivered)
+    text = f"{caplog.text} {error!r} {error.__cause__!r}"
     assert "send_request_headers.complete" in text
     assert ACCESS_TOKEN not in text
     assert json.loads(CONTENT)["otp"] not in text
