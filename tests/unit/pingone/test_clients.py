@@ -18,6 +18,7 @@ from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings
+from worker.pingone.configuration import Capabilities, MfaSettings
 from worker.pingone.devices import Pairing
 from worker.pingone.errors import (
     AlreadyPaired,
@@ -158,6 +159,30 @@ def test_a_list_is_read_to_its_end_by_the_addresses_that_it_gives(pairings: Any)
     assert {(request.method, request.body) for request in api.received} == {("GET", b"")}
     assert {request.headers["authorization"] for request in api.received} == {"Bearer access-token-1"}
     assert {request.headers["x-ping-external-session-id"] for request in api.received} == {"batch-1"}
+
+
+@pytest.mark.parametrize(
+    ("read", "names", "sample", "target", "told"),
+    [
+        (
+            "read_policies",
+            [],
+            "policies/hal",
+            "/deviceAuthenticationPolicies",
+            ["8a1d3c1e-2b7a-4f55-9d0c-3e8a1b6c5d41"],
+        ),
+        ("read_mfa_settings", [], "mfa_settings/all", "/mfaSettings", MfaSettings(10, True, 6, 900)),
+        ("read_capabilities", [], "capabilities/without_quantities", "/capabilities", Capabilities(False)),
+        ("list_devices", [USER_ID], "user_devices/serial_number_inside", DEVICES, [DEVICE_ID]),
+    ],
+)
+def test_each_read_asks_for_what_it_is_called(
+    pairings: Any, read: str, names: list[str], sample: str, target: str, told: object
+) -> None:
+    reads, api = pairings(answer(sample))
+    found = getattr(reads, read)(*names, call=new_call())
+    assert ([each.id for each in found] if isinstance(found, list) else found) == told
+    assert targets(api) == [target]
 
 
 def test_a_page_is_read_when_it_is_asked_for_and_alone_again_where_its_answer_got_lost(pairings: Any) -> None:

@@ -31,11 +31,10 @@ from unit.pingone.conftest import Conversation, LocalServer, Serve, hang, hang_u
 from worker.clocks import boot_time
 from worker.config.settings import ConfigError
 from worker.pingone import transport as module
-from worker.pingone.devices import parse_activation
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.transport import LARGEST_BODY, Exchange, Transport, Watchdog
-from worker.pingone.wire import Request, open_envelope
+from worker.pingone.wire import Request
 
 CONTENT = b'{"otp": "000634"}'
 ACCESS_TOKEN = "made-up-access-token"
@@ -427,19 +426,9 @@ def test_a_flood_ends_at_a_bound_of_size_or_at_the_deadline(connect: Connect, se
 
 
 def test_a_compressed_body_is_not_unpacked(connect: Connect, serve: Serve) -> None:
-    """Nobody asked for one. A kilobyte that unfolds into a megabyte would be the harmless kind."""
-    bomb = gzip.compress(b'{"status": "ACTIVE", "note": "' + b" " * 50 * LARGEST_BODY + b'"}')
-    call = connect(serve(http(200, bomb, Content_Encoding="gzip")).url)
-    tracemalloc.start()
-    try:
-        answer = call()
-        with pytest.raises(OutcomeUnknown):
-            parse_activation(open_envelope(*answer), user_id="user", device_id="device")
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert answer[2] == bomb
-    assert peak < 10 * LARGEST_BODY
+    """Nobody asked for one. That nothing is read of it stands in test_wire.py."""
+    bomb = gzip.compress(b" " * 50 * LARGEST_BODY)
+    assert connect(serve(http(200, bomb, Content_Encoding="gzip")).url)()[2] == bomb
 
 
 PIECES = st.sampled_from(
