@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -221,23 +222,15 @@ def make_environment(url: str = "https://api.pingone.eu", **changes: object) -> 
     return Environment.model_validate(fields | changes)
 
 
-class NoMemory:
-    """Remembers no limit."""
-
-    def recall_search(self, license: str, now: float) -> None:
-        return None
-
-    def recall_share(self, license: str, rate: float, now: float) -> None:
-        return None
-
-
 @pytest.fixture
 def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
     """Paces that are faster than any test, so that nothing but holds delays a request."""
     monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
+    nobody: Callable[..., None] = lambda *_: None  # noqa: E731
+    # It remembers no limit.
+    memory = SimpleNamespace(recall_search=nobody, recall_share=nobody)
     with redis.Redis.from_url(valkey_url) as client:
-        nobody: Callable[..., None] = lambda *_: None  # noqa: E731
-        yield Paces(client, NoMemory(), Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
+        yield Paces(client, memory, Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
 
 
 # The clients of a process, an environment, and the server of its API.
