@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 import redis
@@ -89,10 +90,12 @@ class Conversation:
 Answer = bytes | Callable[[Conversation], bytes | None]
 
 
-def reset(conversation: Conversation) -> None:
+def reset(conversation: Conversation) -> NoReturn:
     """Hang up so that the client sees a reset, not an end."""
     conversation.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     conversation.connection.close()
+    # The reader keeps it open as long as anybody may read.
+    raise ConnectionAbortedError
 
 
 def hang_up(conversation: Conversation) -> None:

@@ -751,7 +751,7 @@ def told(error: PingOneError) -> str:
 
 
 @pytest.mark.parametrize("reader", READERS)
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(STATUSES, st.dictionaries(NAMES, VALUES, max_size=4), BODIES)
 @example(200, {}, b"\xef\xbb\xbf{}")
 @example(200, {}, b"[" * 100_000)
