@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
+from cpu import resident
 from intake import write_shipment
-from memory import resident
 from ours import Ours
 from rig import Rig, end_in_good_order, told
 from sqlalchemy import Connection, text
@@ -83,7 +83,7 @@ def measure_disk(records: int, *, on_postgres: bool) -> Iterator[tuple[str, floa
 def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
     with Rig(make_shipment(sample)) as rig:
         rig.simulate()
-        ours = Ours(rig, rate=50, highest=50)
+        ours = Ours(rig, rate=50)
         ours.migrate()
         port = find_free_port()
         commands = {
