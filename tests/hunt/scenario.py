@@ -8,22 +8,18 @@ from contextlib import contextmanager
 from structlog.testing import capture_logs
 
 from hunt import initial_state, mends, seams
-from hunt.agenda import Agenda
-from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.end_judge import judge_end
-from hunt.events import EVENTS
-from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
-from hunt.model_pace import ModelPace
 from hunt.model_pingone import ModelPingOne
-from hunt.phases import calm, storm
+from hunt.model_redis import ModelBroker, ModelPace
+from hunt.phases import EVENTS, Agenda, calm, storm
 from hunt.processes import Beat, Preparer, Process, Worker
 from hunt.step_judge import MEND, StepJudge
-from hunt.strands import Strand, Strands
+from hunt.strands import Clock, Strand, Strands
 from hunt.tenant import Call, ModelDevice
 from worker.audit import Actor
-from worker.batches.commands import Batches
+from worker.batches.commands import Batches, NotPossible
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
 CREWS = ((1, 1), (1, 1), (1, 1, 1))
@@ -81,10 +77,12 @@ class Scenario:
 
     @contextmanager
     def commanding(self) -> Iterator[None]:
-        """A person's command, or the replay schedule's."""
+        """A person's command, or the replay schedule's, which may not be possible."""
         self.step_judge.is_command = True
         try:
             yield
+        except NotPossible as error:
+            self.note(str(error))
         finally:
             self.step_judge.is_command = False
 

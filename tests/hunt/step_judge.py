@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from support.judges.otp_calls import POSTS_PER_OTP
 
-from hunt.clock import SPARE, Clock
 from hunt.committed_rows import BatchRow, Row, read_batches, read_records
 from hunt.creation_judge import CreationJudge
-from hunt.database import RawConnection
 from hunt.model_pingone import ModelPingOne
-from hunt.strands import Broken, Strands
+from hunt.strands import SPARE, Broken, Clock, Strands
 from hunt.tenant import EXTRA, READ, Call, ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
@@ -27,7 +26,7 @@ class StepJudge:
     """What is committed, and the calls to PingOne beside it."""
 
     def __init__(
-        self, connection: RawConnection, clock: Clock, strands: Strands, pingone: ModelPingOne, settings: Settings
+        self, connection: Any, clock: Clock, strands: Strands, pingone: ModelPingOne, settings: Settings
     ) -> None:
         self._connection = connection
         self._clock = clock
