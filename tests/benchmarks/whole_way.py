@@ -22,7 +22,7 @@ from typing import Any
 
 from cpu import cpu
 from sqlalchemy import func, select
-from support.data.boxes import ACCEPTED
+from support.data.shipments import ACCEPTED
 from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.verdict import find_charges
 from support.processes.program import Program

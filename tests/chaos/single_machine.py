@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.data.boxes import ACCEPTED, OPTIONS
+from support.data.shipments import ACCEPTED, OPTIONS
 from support.fleets.real_fleet import plain_env
 from support.processes.command_desk import CommandDesk
 from support.processes.running_command import Running

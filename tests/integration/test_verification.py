@@ -14,8 +14,8 @@ import tenacity
 from pydantic import SecretStr
 from redis import Redis
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 from support.simulator.faults import FaultOrder
 from support.simulator.simulation import WatchedSimulation
 

@@ -11,8 +11,8 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 from support.simulator.faults import FaultOrder
 from support.simulator.simulation import WatchedSimulation
 from worker import audit

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.data.statuses import FLEET, RUNNING
+from support.data.facts import FLEET, RUNNING
 from support.servers.certificates import make_certificate
 
 from worker.cli import doctor

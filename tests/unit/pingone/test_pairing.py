@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from support.data.recorded_answers import names_of, opened
-from support.data.refused_reads import REFUSED_READS
+from support.data.recorded_answers import REFUSED_READS, names_of, opened
 
 from worker.config.environment import Environment
 from worker.pingone.devices import (

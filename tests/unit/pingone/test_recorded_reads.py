@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from support.data.recorded_answers import names_of, opened
-from support.data.refused_reads import REFUSED_READS
+from support.data.recorded_answers import REFUSED_READS, names_of, opened
 
 from worker.config.environment import Environment
 from worker.pace.rate_groups import RateGroup

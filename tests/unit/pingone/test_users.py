@@ -6,8 +6,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.data.recorded_answers import names_of, opened
-from support.data.refused_reads import REFUSED_READS
+from support.data.recorded_answers import REFUSED_READS, names_of, opened
 
 from worker.config.environment import Environment
 from worker.pingone.errors import ForeignLink, OutcomeUnknown, PingOneError, Rejected, TooManyTerms

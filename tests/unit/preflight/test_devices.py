@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from support.data.heard import Heard
+from support.data.progress import Heard
 
 from worker.intake import Row
 from worker.pingone.devices import UserDevice

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
-from support.data.heard import Heard
+from support.data.progress import Heard
 from support.pages.reading import read_page
 
 from models.row_fault import RowFault

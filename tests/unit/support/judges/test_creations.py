@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.judges.call_log import ProvisioningCall
+from support.judges.call_log import FinalDevice, FinalToken, ImportJob, ProvisioningCall, Tenant
 from support.judges.creations import judge_creations
-from support.judges.tenant import FinalDevice, FinalToken, ImportJob, Tenant
 
 SERIAL, ALICE, BOB = "BOX1", "alice", "bob"
 # One call after the other, a second each.
