@@ -20,7 +20,7 @@ from intake import write_shipment
 from ours import Ours
 from rig import Rig, end_in_good_order, told
 from sqlalchemy import Connection, text
-from support.processes.desk_pages import enter, make_browser
+from support.processes.command_desk import enter_desk, make_browser
 
 from worker.database.engine import Database
 from worker.embedded.valkey import find_free_port
@@ -102,7 +102,7 @@ def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
         ours.load()
         most = Counter[str]()
         with make_browser() as browser:
-            enter(browser, (rig.directory / "desk.log").read_text)
+            enter_desk(browser, (rig.directory / "desk.log").read_text)
             while rig.activated() < sample:
                 browser.get("/")
                 browser.get(f"http://127.0.0.1:{port}/metrics")

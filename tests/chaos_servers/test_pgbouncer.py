@@ -12,8 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
-from support.processes import desk_pages
-from support.processes.command_desk import NOWHERE, CommandDesk
+from support.processes.command_desk import NOWHERE, CommandDesk, enter_desk, make_browser
 from support.servers.pgbouncer import PgBouncer
 from support.servers.postgres import PostgresServer
 
@@ -180,8 +179,8 @@ def test_every_command_works_through_it(
             found = {each["check"]: each for each in desk.oathbulk("doctor", "--json").json["checks"]}
             assert found["database"]["state"] == "well"
             running = desk.start("desk", "--port", "0")
-            with desk_pages.make_browser() as browser:
-                assert "july" in desk_pages.enter(browser, lambda: running.stderr)
+            with make_browser() as browser:
+                assert "july" in enter_desk(browser, lambda: running.stderr)
 
 
 def explain_refusal(url: str) -> str:

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from support.pages.reading import Block, find_blocks, read_page
-from support.processes.command_desk import CommandDesk
-from support.processes.running_command import Result
+from support.processes.command_desk import CommandDesk, Result
 
 # What differs from one run to the next, and what a page and its test have in its place.
 MASKS = (

@@ -25,8 +25,7 @@ from support.judges.call_log import (
 )
 from support.judges.otp_calls import Pair
 from support.judges.seed_calls import KnownSeed
-from support.processes.forking import TESTS
-from support.processes.program import Program
+from support.processes.program import TESTS, Program
 from support.processes.waiting import wait_until
 from worker.simulator.shipment import MadeShipment, MadeToken
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.processes.forking import Forked
+from support.processes.program import Forked
 from support.processes.waiting import is_running, wait_until
 from support.servers.emptied_databases import EmptiedDatabases
 from support.servers.postgres import PostgresServer
