@@ -13,8 +13,7 @@ from sqlalchemy.exc import OperationalError
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes.command_desk import NOWHERE, CommandDesk, enter_desk, make_browser
-from support.servers.pgbouncer import PgBouncer
-from support.servers.postgres import PostgresServer
+from support.servers.postgres import PgBouncer, PostgresServer
 
 from models.encrypted import generate_key
 from worker.database.engine import Database

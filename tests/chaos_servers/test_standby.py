@@ -11,8 +11,7 @@ from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import plain_env
 from support.processes.command_desk import NOWHERE, CommandDesk, enter_desk, make_browser
 from support.processes.program import Program
-from support.servers.postgres import PostgresServer
-from support.servers.standby import Standby
+from support.servers.postgres import PostgresServer, Standby
 
 from models.encrypted import generate_key
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.adapt import Loader
 from sqlalchemy import ColumnElement, Connection, bindparam
-from support.servers.emptied_databases import EMPTY
+from support.servers.postgres import EMPTY
 
 from hunt.database import HuntedDatabase
 from models.base import UtcDateTime

@@ -16,8 +16,7 @@ from redis import Redis
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
-from support.simulator.faults import FaultOrder
-from support.simulator.simulation import WatchedSimulation
+from support.simulator.simulation import FaultOrder, WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status

@@ -18,9 +18,8 @@ import pytest
 import redis
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from support.servers.certificates import make_certificate
 from support.servers.postgres import PostgresServer
-from support.servers.tls_server import TlsServer
+from support.servers.tls_server import TlsServer, make_certificate
 
 from worker.config.sources import load_settings
 from worker.database.engine import Database

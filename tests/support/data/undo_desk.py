@@ -13,8 +13,7 @@ from models.record_states import NOBODY, PairingState, Status
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
-from support.simulator.faults import FaultOrder
-from support.simulator.simulation import WatchedSimulation
+from support.simulator.simulation import FaultOrder, WatchedSimulation
 from worker import audit
 from worker.batches.undo import Undo
 from worker.config.environment import Environment

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from support.data.facts import FLEET, RUNNING
-from support.servers.certificates import make_certificate
+from support.servers.tls_server import make_certificate
 
 from worker.cli import doctor
 from worker.cli.doctor import (

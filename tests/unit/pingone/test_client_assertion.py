@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from joserfc.jwk import ECKey, RSAKey
-from support.simulator.assertions import WatchedAccessTokens
+from support.simulator.simulation import WatchedAccessTokens
 
 from worker.pingone.auth import GOOD_FOR, build_access_token_request, sign_assertion
 from worker.simulator.calls import Call

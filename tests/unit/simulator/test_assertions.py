@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
-from support.simulator.assertions import LONGEST_LIFE, TYPE, WatchedAccessTokens
+from support.simulator.simulation import LONGEST_LIFE, TYPE, WatchedAccessTokens
 
 NOW = 1_000_000_000.0
 SECRET = "a client secret that is long enough"

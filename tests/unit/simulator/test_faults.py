@@ -1,8 +1,8 @@
 """Which calls are hit by a fault: by the seed and its share of calls, or because it was ordered."""
 
 import pytest
-from support.simulator.faults import Fault, FaultOrder, Faults, error_answer
 from support.simulator.settings import WatchedSettings
+from support.simulator.simulation import Fault, FaultOrder, Faults, error_answer
 
 SHARES = WatchedSettings(faults={"reset_after": 0.2, "hang_before": 0.1}, fault_seed=7)
 ALL = WatchedSettings(faults={"drip": 1}, faults_per_device=2, fault_operations=["read", "pair", "import_tokens"])

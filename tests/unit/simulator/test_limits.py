@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from support.simulator.limits import ChangingLimit, Quota, Tally, quota_answer
 from support.simulator.settings import WatchedSettings
+from support.simulator.simulation import ChangingLimit, Quota, Tally, quota_answer
 
 
 def admitted(limit, *times):

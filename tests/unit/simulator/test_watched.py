@@ -7,10 +7,9 @@ import httpx
 import pytest
 import uvicorn
 from support.processes.waiting import wait_until
-from support.simulator.faults import FaultOrder
 from support.simulator.server import running
 from support.simulator.settings import WatchedSettings
-from support.simulator.simulation import WatchedSimulation
+from support.simulator.simulation import FaultOrder, WatchedSimulation
 from unit.simulator.conftest import SECRET
 
 from worker.simulator.world import ENVIRONMENT_ID

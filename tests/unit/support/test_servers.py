@@ -16,8 +16,7 @@ import psycopg
 import pytest
 from support.processes.program import Forked
 from support.processes.waiting import is_running, wait_until
-from support.servers.emptied_databases import EmptiedDatabases
-from support.servers.postgres import PostgresServer
+from support.servers.postgres import EmptiedDatabases, PostgresServer
 from support.servers.stand_in_box import BoxTenant, hotp, judge_tenant, make_tokens
 
 
