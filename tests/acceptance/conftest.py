@@ -138,7 +138,7 @@ def hunted_postgres(migrated_databases: EmptiedDatabases) -> Iterator[None]:
     """The same, on PostgreSQL."""
     # Not at the top, as above.
     from hunt import initial_state
-    from hunt.postgres_database import HuntedPostgres
+    from hunt.database import HuntedPostgres
 
     with migrated_databases.database() as url:
         initial_state.hunt_on(HuntedPostgres(url))

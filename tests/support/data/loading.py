@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, text
+from support.data.batches import TESTER, Made, count, enqueue, make_batch
+from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine
 from models.batch import Batch
 from models.encrypted import Keyring
 from models.reason import Reason
 from models.record import Record
-from support.data.batches import TESTER, Made, count, enqueue, make_batch
-from support.data.moving_clock import MovingDatabase
 from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
 from worker.intake import RowError, open_shipment

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from sqlalchemy import Row, func, select, update
+from support.data.batches import Made, look, make_batch, make_environment
+from support.data.moving_clock import MovingDatabase
 
 from models.batch import Batch
 from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob
 from models.record import Record
-from support.data.batches import Made, look, make_batch, make_environment
-from support.data.moving_clock import MovingDatabase
 from worker.batches.long_list import Superseded, Turns
 from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation

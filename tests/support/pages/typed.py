@@ -21,6 +21,7 @@ from support.fleets.real_fleet import plain_env
 from support.pages.reading import Block, find_blocks, read_page
 from support.processes.command_desk import CommandDesk, Result
 from support.servers.simulator import Simulator
+
 from worker.simulator.shipment import Box, BoxKind, MadeShipment, make_box
 
 # What differs from one run to the next, and what a page and its test have in its place.

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-
 from support.data.tokens import Token, write_shipment
 from support.processes.program import Forked
 from support.processes.waiting import is_running, wait_until
 from support.servers.stand_in import StandIn
+
 from worker.installation.installation import Installation
 
 Process = Forked | subprocess.Popen[bytes]

