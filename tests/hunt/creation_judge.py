@@ -35,12 +35,6 @@ class CreationJudge:
         # The device with which a person's command let each record go again: whosever it is, a row named it.
         self._named: dict[int, str] = {}
 
-    def making(self, call: Call) -> None:
-        """A request is about to make a device."""
-        device = call.device
-        if device is not None and device.device_id and self._judge.is_clock_trusted:
-            raise Broken(f"{call} makes a second device of its token")
-
     def arriving(self, call: Call) -> None:
         """A request's first byte is about to go out."""
         if call.kind == PAIR and call.device is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from hunt.dice import Dice
@@ -35,6 +35,9 @@ from hunt.tenant import (
 )
 from worker.pingone.devices import ACTIVATE_MEDIA_TYPE
 from worker.pingone.wire import Request
+
+if TYPE_CHECKING:
+    from hunt.step_judge import StepJudge
 
 # By serial number.
 Tokens = Mapping[str, ModelDevice]
@@ -105,29 +108,18 @@ def _has_wrong_parameters(described: Mapping[str, Any], token: ModelDevice) -> b
 
 
 class ModelPingOne:
-    """Tokens with their devices, by serial number, and the calls that arrived. `beginning` is told of every call when
-    it is begun (the batch's id, and whether it changes something), `arriving` when its first byte goes out, `making`
-    when a pairing makes a device. `marked` says which OTP of a token's record is committed as going out."""
+    """Tokens with their devices, by serial number, and the calls that arrived. The judge, who is there before the first
+    of them, is told of each when it begins, when its first byte goes out, and when a pairing makes a device."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        tenant: Tenant,
-        dice: Dice,
-        beginning: Callable[[int, bool], None],
-        arriving: Callable[[Call], None],
-        making: Callable[[Call], None],
-        marked: Callable[[ModelDevice], int],
-    ) -> None:
+    judge: StepJudge
+
+    def __init__(self, clock: Clock, tenant: Tenant, dice: Dice) -> None:
         self._clock = clock
         self._tenant = tenant
-        self._beginning = beginning
-        self._arriving = arriving
-        self._marked = marked
         self.devices: dict[str, ModelDevice] = {}
         self.calls: list[Call] = []
         self.charges: list[str] = []
-        self.inventory = ModelInventory(tenant, dice, self.devices, making)
+        self.inventory = ModelInventory(tenant, dice, self.devices, lambda call: self.judge.making(call))
         self._access_token = "access-token-0"
 
     def new_access_token(self) -> str:
@@ -139,7 +131,7 @@ class ModelPingOne:
         """Somebody begins a call."""
         batch_id = request.headers["X-Ping-External-Session-Id"].rpartition("-")[2]
         kind, _ = recognize(request, self.devices)
-        self._beginning(int(batch_id), kind in (POST, PAIR, IMPORT))
+        self.judge.beginning(int(batch_id), is_change=kind in (POST, PAIR, IMPORT))
 
     def arrive(self, request: Request) -> Call:
         """The first byte is here."""
@@ -162,7 +154,7 @@ class ModelPingOne:
             self._look_at(call, request)
         if is_malformed(request, call, self.devices):
             self.charges.append(f"{call} is malformed")
-        self._arriving(call)
+        self.judge.arriving(call)
         self.calls.append(call)
         return call
 
@@ -209,7 +201,7 @@ class ModelPingOne:
         """Which OTP a post brings. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
         fields = json.loads(request.content)
         known = {pair.first: 1 for pair in device.pairs} | {pair.second: 2 for pair in device.pairs}
-        ordinal = self._marked(device) if device.seed else known.get(otp, 0)
+        ordinal = self.judge.row_of(device).marked if device.seed else known.get(otp, 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
         if (
             ordinal == 0

@@ -17,7 +17,6 @@ from hunt.phases import EVENTS, Agenda, calm, storm
 from hunt.processes import Beat, Preparer, Process, Worker
 from hunt.step_judge import MEND, StepJudge
 from hunt.strands import Clock, Strand, Strands
-from hunt.tenant import Call, ModelDevice
 from worker.audit import Actor
 from worker.batches.commands import Batches, NotPossible
 
@@ -43,15 +42,14 @@ class Scenario:
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
         )
         tenant = initial_state.tenant(self.dice, self.environment)
-        self.pingone = ModelPingOne(
-            self.clock, tenant, self.dice, self._beginning, self._arriving, self._making, self._marked
-        )
+        self.pingone = ModelPingOne(self.clock, tenant, self.dice)
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
         self.leases = initial_state.leases(self.settings.tuning.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, Actor("a person"))
-        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings)
+        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings, self.note)
+        self.pingone.judge = self.step_judge
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)
         self.agenda = Agenda(self)
         self.beat = Beat(self)
@@ -182,17 +180,3 @@ class Scenario:
                     self.note(f"record {record_id}: {before[record_id]} -> {row}")
         if self.step_judge.rows != before:
             self.agenda.tick_soon()
-
-    def _marked(self, device: ModelDevice) -> int:
-        return self.step_judge.row_of(device).marked
-
-    def _beginning(self, batch_id: int, is_change: bool) -> None:
-        self.step_judge.beginning(batch_id, is_change=is_change)
-
-    def _making(self, call: Call) -> None:
-        self.note(f"{call} makes a device")
-        self.step_judge.creations.making(call)
-
-    def _arriving(self, call: Call) -> None:
-        self.note(f"{call} goes out")
-        self.step_judge.arriving(call)

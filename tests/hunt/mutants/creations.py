@@ -35,18 +35,12 @@ def repeats_an_import_with_another_hash() -> list[Patch]:
 
 @mutant("goes out while nothing has told what became of", amid=("reset",))
 def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
-    def note_lost(_: Any, self: Tokens, _batch_id: int, job: int) -> None:
-        self.take_back(job)
-
-    return [around(Tokens, "note_lost", note_lost)]
+    return [around(Tokens, "note_lost", lambda _real, self, _batch_id, job: self.take_back(job))]
 
 
 @mutant("it calls a token imported by us, which was there before")
 def calls_every_token_imported_by_itself() -> list[Patch]:
-    def judge(real: Any, self: Tokens, *arguments: Any, **_: bool) -> Any:
-        return real(self, *arguments, is_made=True)
-
-    return [around(Tokens, "_judge", judge)]
+    return [around(Tokens, "_judge", lambda real, *arguments, **_: real(*arguments, is_made=True))]
 
 
 @mutant("begins, and it is paused")
@@ -67,17 +61,16 @@ def takes_a_lost_pairing_for_not_delivered() -> list[Patch]:
 def pairs_again_without_a_look_up() -> list[Patch]:
     def decide(real: Any, progress: Progress, answer: Any, limits: Any) -> Any:
         known, step = real(progress, answer, limits)
-        return _with(known, state=PairingState.UNSENT) if known.pairing.is_open else known, step
+        unsent = replace(known, pairing=replace(known.pairing, state=PairingState.UNSENT))
+        return unsent if known.pairing.is_open else known, step
 
     return [around(decisions, "decide_after_pairing", decide)]
 
 
 @mutant("goes out while no two look-ups have told what became of")
 def believes_one_look_up() -> list[Patch]:
-    def missed(real: Any, self: PairingProgress) -> PairingProgress:
-        return replace(self, state=PairingState.UNSENT, was_free=True)
-
-    return [around(PairingProgress, "missed", missed)]
+    was_free = {"state": PairingState.UNSENT, "was_free": True}
+    return [around(PairingProgress, "missed", lambda _real, self: replace(self, **was_free))]
 
 
 @mutant("goes out while its pairing is committed as unsent")
@@ -110,10 +103,7 @@ def takes_another_persons_device() -> list[Patch]:
 
 @mutant("it calls a device its own that it did not make")
 def calls_every_device_its_own() -> list[Patch]:
-    def found(real: Any, self: PairingProgress, device_id: str, **_: bool) -> PairingProgress:
-        return real(self, device_id, is_made=True)  # type: ignore[no-any-return]
-
-    return [around(PairingProgress, "found", found)]
+    return [around(PairingProgress, "found", lambda real, *arguments, **_: real(*arguments, is_made=True))]
 
 
 @mutant("brings an OTP to a device that was ACTIVE from its pairing")
@@ -124,10 +114,6 @@ def sends_an_otp_although_the_pairing_was_answered_with_active() -> list[Patch]:
 @mutant("it is a dead letter for device_not_found, and that did not happen")
 def does_not_pair_a_deleted_device_again() -> list[Patch]:
     return [around(decisions, "may_be_deleted", lambda *_: False)]
-
-
-def _with(progress: Progress, **changes: Any) -> Progress:
-    return replace(progress, pairing=replace(progress.pairing, **changes))
 
 
 @mutant("brings an OTP that was answered", amid=("batch_mended",))
@@ -152,21 +138,16 @@ def gives_a_token_to_another_person_whose_device_was_made() -> list[Patch]:
 
 @mutant("brings an OTP that was answered", amid=("batch_mended",))
 def begins_a_new_budget_with_the_same_otps() -> list[Patch]:
-    def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
-        return real(self, replace(correction, is_fresh=True))  # type: ignore[no-any-return]
-
     def choose(real: Any, row: Any, record: Any, source: Any, **named: Any) -> Any:
         return source if row.otps is None and source is not None else real(row, record, source, **named)
 
-    return [around(_Writer, "_change", change), around(mending, "_choose_otps", choose)]
+    as_fresh = around(_Writer, "_change", lambda real, self, given: real(self, replace(given, is_fresh=True)))
+    return [as_fresh, around(mending, "_choose_otps", choose)]
 
 
 @mutant("times, and", amid=("batch_mended",))
 def forgets_the_posts_of_earlier_budgets() -> list[Patch]:
-    def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
-        return real(self, correction) | {"posts_forgiven": 0}
-
-    return [around(_Writer, "_change", change)]
+    return [around(_Writer, "_change", lambda real, *given: real(*given) | {"posts_forgiven": 0})]
 
 
 @mutant("goes out, and PingOne has not asked for OTP 2", amid=("batch_mended",))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import true
 from sqlalchemy.exc import OperationalError
 
 import worker.leases.queue
@@ -45,10 +45,8 @@ def shares_one_lease_id() -> list[Patch]:
 
 @mutant("goes out without a lease")
 def sends_however_late_it_is() -> list[Patch]:
-    def tools(real: Any, **given: Any) -> Any:
-        return real(**given | {"send_within": 1e9, "last_send": 1e9})
-
-    return [around(records, "AttemptTools", tools)]
+    late = {"send_within": 1e9, "last_send": 1e9}
+    return [around(records, "AttemptTools", lambda real, **given: real(**given | late))]
 
 
 @mutant("is final, and nobody asked for pending")
@@ -76,11 +74,7 @@ def claims_although_the_batch_is_paused() -> list[Patch]:
 @mutant("and its window closed", amid=("window",))
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
     modules = (moves, worker.leases.settlement, worker.leases.worker)
-    return [(module, "is_batch_running", _has_state) for module in modules]
-
-
-def _has_state(*_: Any) -> ColumnElement[bool]:
-    return moves.is_batch_in(BatchState.RUNNING)
+    return [(module, "is_batch_running", lambda *_: moves.is_batch_in(BatchState.RUNNING)) for module in modules]
 
 
 @mutant("begins, and it is paused")
@@ -134,10 +128,7 @@ def publishes_before_it_commits() -> list[Patch]:
 
 @mutant("attempts are written down, and its history has")
 def counts_no_attempt() -> list[Patch]:
-    def parameters(real: Any, *arguments: Any) -> dict[str, Any]:
-        return {**real(*arguments), "uncounted": 1}
-
-    return [around(worker.leases.settlement, "_parameters", parameters)]
+    return [around(worker.leases.settlement, "_parameters", lambda real, *given: {**real(*given), "uncounted": 1})]
 
 
 @mutant("it is active and keeps its OTPs")

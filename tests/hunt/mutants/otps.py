@@ -86,8 +86,8 @@ def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
 
 @mutant("and no read has told what became of")
 def reads_at_once_after_a_loss() -> list[Patch]:
-    def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
-        return real(progress, ordinal, answer, replace(limits, read_delay=0.0))
+    def decide_after_post(real: Any, *known: Any) -> Any:
+        return real(*known[:-1], replace(known[-1], read_delay=0.0))
 
     return [around(decisions, "decide_after_post", decide_after_post)]
 
@@ -124,10 +124,9 @@ def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
 
 @mutant("is committed as unused")
 def moves_the_counter_only_with_the_answer() -> list[Patch]:
-    def mark_otp(real: Any, *arguments: Any) -> dict[Any, Any]:
-        return real(*arguments) | {Record.next_counter: Record.next_counter}
-
-    return [around(module, "mark_otp", mark_otp) for module in (worker.leases.settlement, worker.leases.worker)]
+    same = {Record.next_counter: Record.next_counter}
+    modules = (worker.leases.settlement, worker.leases.worker)
+    return [around(module, "mark_otp", lambda real, *given: real(*given) | same) for module in modules]
 
 
 @mutant("and that one or a later one went before")
