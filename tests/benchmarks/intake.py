@@ -45,9 +45,10 @@ finally:
 """
 COMMAND = "from worker.cli import main; main()"
 OURS = (
-    "from pathlib import Path; from worker.intake import Hints, open_shipment; "
+    "from pathlib import Path; from worker.intake import Hints, Row, open_shipment; "
     "hints = Hints(key=bytes.fromhex(sys.argv[2])); "
-    "assert sum(1 for _ in open_shipment(Path(sys.argv[1]), hints=hints).tokens()) == int(sys.argv[3])"
+    "rows = open_shipment(Path(sys.argv[1]), hints=hints).tokens(); "
+    "assert sum(isinstance(row, Row) for row in rows) == int(sys.argv[3])"
 )
 THEIRS = (
     "from pskc import PSKC; document = PSKC(sys.argv[1]); document.encryption.key = bytes.fromhex(sys.argv[2]); "

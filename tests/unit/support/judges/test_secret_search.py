@@ -42,3 +42,7 @@ def test_a_planted_word_is_found_as_it_is_and_packed(pack):
 @pytest.mark.parametrize("data", [b"", b"1764025200528173940", b"at 1764025205.28173941", b"MADE0000001 52817395"])
 def test_numbers_that_are_no_otp_are_not_taken_for_one(data):
     assert SECRETS.found_in(data) == set()
+
+
+def test_a_repr_shows_no_secret():
+    assert not SECRETS.found_in(repr(SECRETS).encode())
