@@ -71,6 +71,8 @@ def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
     assert seeds.run(20200001093, {"device_blocked", "reordered", "replayed"} | old) is None
     # The clock was set back by an hour while a batch was being prepared.
     assert seeds.run(829) is None
+    # A worker died that was about to read a device which the version before had loaded, and for which nothing was sent.
+    assert seeds.run(100000034, {"job_fails", "message_delayed", "refused", "reordered", "slow_answer"}) is None
     # A mend let a record go again while the inventory was read, which said nothing more of its token.
     assert seeds.run(500000021) is None
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from support.data.batches import TESTER, Made, enqueue, look, make_batch
-from support.data.heard import Heard
 from support.data.loading import environment
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 
 from models.encrypted import Keyring
 from models.reason import Reason

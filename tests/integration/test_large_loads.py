@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from support.data.batches import make_batch
-from support.data.heard import Heard
 from support.data.loading import LoadingDesk, Token, environment, token
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 from support.processes.waiting import wait_until
 
 from models.encrypted import Keyring

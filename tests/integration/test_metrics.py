@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, Made, enqueue, make_batch
-from support.data.metric_readings import find_values, parse_metrics, write_metrics
+from support.data.facts import find_values, parse_metrics, write_metrics
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine, Outcome

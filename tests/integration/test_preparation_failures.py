@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import update
 from support.data.batches import Made, look, look_at_batch, make_environment
 from support.data.moving_clock import MovingDatabase
-from support.data.preparations import ALICE, BOB, LOST, Site, finish, make, of, serial
-from support.data.scripted_inventory import describe
+from support.data.preparations import ALICE, BOB, LOST, Site, describe, finish, make, of, serial
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key

@@ -11,8 +11,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from support.data.batches import TESTER, Made, look
 from support.data.moving_clock import MovingDatabase
-from support.data.preparations import ALICE, ANSWER_WITHIN, Site, finish, make
-from support.data.scripted_inventory import describe
+from support.data.preparations import ALICE, ANSWER_WITHIN, Site, describe, finish, make
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from support.data.batches import ENVIRONMENT_ID, TESTER, attempts, enqueue, look, look_at_batch, make_batch
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 
 from models.batch import Batch, BatchState
 from models.reason import Reason

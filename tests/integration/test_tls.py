@@ -11,8 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.servers.certificates import make_certificate
-from support.servers.tls_server import TlsServer
+from support.servers.tls_server import TlsServer, make_certificate
 
 # Each ends with 0 once it has reached the server that OATHBULK_REDIS_URL names.
 CELERY = """

@@ -14,10 +14,9 @@ import tenacity
 from pydantic import SecretStr
 from redis import Redis
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
-from support.simulator.faults import FaultOrder
-from support.simulator.simulation import WatchedSimulation
+from support.data.progress import Heard
+from support.simulator.simulation import FaultOrder, WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status

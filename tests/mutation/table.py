@@ -198,6 +198,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="oathbulk-mutation-") as directory:
         trees = [Tree(Path(directory) / f"tree{number}") for number in range(arguments.trees)]
         reach = Reach(trees[0], 2 * arguments.trees)
+        if trees[0].run(*HUNT, seconds=2 * LIMIT)[0]:
+            raise SystemExit("The hunt finds a fault in the product as it is: it would tell nothing of the mutants.")
         mutants = draw_mutants(trees[0].directory, arguments.count, arguments.seed)
         chosen = [mutant for mutant in mutants if arguments.only in str(mutant)]
         print("| mutant | caught by | first test | s | tests that reach it |\n|---|---|---|---|---|")

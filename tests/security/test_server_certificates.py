@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from support.servers.certificates import make_certificate
 from support.servers.postgres import PostgresServer
-from support.servers.tls_server import TlsServer
+from support.servers.tls_server import TlsServer, make_certificate
 
 from worker.database.engine import Database
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from support.data.metric_readings import make_reading, parse_metrics, write_metrics
+from support.data.facts import make_reading, parse_metrics, write_metrics
 from support.pages.reading import read_page
 
 from models.reason import PASSING, PauseReason

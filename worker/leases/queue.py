@@ -197,7 +197,8 @@ class Queue:
         )
         # After a jump of the clock, leases begin anew, and something may have been sent as late as that.
         leased_at = database.later(Record.lease_until, -self._lease)
-        sent_at = case((leased_at > Record.otp_sent_at, leased_at), else_=Record.otp_sent_at)
+        # Where no request of its own was marked, only the lease tells when something may have gone out.
+        sent_at = case((Record.otp_sent_at >= leased_at, Record.otp_sent_at), else_=leased_at)
         may_be_read_at = database.later(sent_at, self._over_after)
         self._take_back = (
             move(database, Status.ACTIVATING, Status.PENDING, is_by_key=True)

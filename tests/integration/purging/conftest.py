@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.data.loading import LoadingDesk
+from support.data.loading import LoadingDesk, PurgeDesk
 from support.data.moving_clock import MovingDatabase
-from support.data.purge_desk import PurgeDesk
 
 from models.encrypted import Keyring, generate_key
 from worker.leases.worker import Leases

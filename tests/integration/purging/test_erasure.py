@@ -8,8 +8,7 @@ import json
 import pytest
 from support.data.audit_lines import read
 from support.data.batches import TESTER
-from support.data.loading import Token, token
-from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk, file_bytes
+from support.data.loading import ACTIVE, REFUSED, PurgeDesk, Token, file_bytes, token
 
 from models.person import NAMES, PERSON
 from worker.batches.commands import Batches

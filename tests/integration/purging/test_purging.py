@@ -6,8 +6,7 @@ import pytest
 from sqlalchemy import insert, update
 from support.data.audit_lines import read
 from support.data.batches import TESTER, attempts, look_at_batch
-from support.data.loading import token
-from support.data.purge_desk import ACTIVE, REFUSED, PurgeDesk, file_bytes
+from support.data.loading import ACTIVE, REFUSED, PurgeDesk, file_bytes, token
 
 from models.inventory_job import InventoryJob, JobKind
 from models.record import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.data.heard import Heard
+from support.data.progress import Heard
 
 from worker.batches.tokens import find_tokens
 from worker.config.environment import Environment

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.data.statuses import FLEET, RUNNING
-from support.servers.certificates import make_certificate
+from support.data.facts import FLEET, RUNNING
+from support.servers.tls_server import make_certificate
 
 from worker.cli import doctor
 from worker.cli.doctor import (

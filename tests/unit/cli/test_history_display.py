@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
-from support.data.histories import DEVICE, NOW, USER, history_of, past_attempt, past_record, refused_line
+from support.data.facts import DEVICE, NOW, USER, history_of, past_attempt, past_record, refused_line
 
 from models.reason import CURES, Reason
 from models.record_states import Status

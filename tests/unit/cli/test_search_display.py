@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
-from support.data.histories import DEVICE, NOW, USER, make_row, refused_line
+from support.data.facts import DEVICE, NOW, USER, make_row, refused_line
 
 from worker.cli.console import PIPE, Room
 from worker.cli.show import draw_findings

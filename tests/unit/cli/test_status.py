@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
-from support.data.statuses import CANCELLED, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
+from support.data.facts import CANCELLED, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
 
 from models.reason import CURES, SEED_CURES, Reason
 from models.record_states import Status

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data.overviews import make_command, make_overview, make_timeline, minutes
-from support.data.statuses import RUNNING, batch
+from support.data.facts import RUNNING, batch, make_command, make_overview, make_timeline, minutes
 
 from models.reason import CURES, Reason
 from worker import __version__

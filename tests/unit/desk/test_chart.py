@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.data.overviews import make_timeline, minutes
+from support.data.facts import make_timeline, minutes
 
 from worker.desk.chart import BOTTOM, MOST_TICKS, TOP, WIDTH, Chart, choose_numbers, draw_chart
 from worker.reports.overview import Pause, Timeline

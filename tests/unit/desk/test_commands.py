@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.data.statuses import batch
+from support.data.facts import batch
 
 from models.audit import LONGEST_TICKET
 from worker.desk.views import COMMANDS, Order, Unfit

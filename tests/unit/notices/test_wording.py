@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from support.data.statuses import batch
+from support.data.facts import batch
 
 from models.batch import BatchState
 from models.notice import Event

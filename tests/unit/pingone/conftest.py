@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 import redis
 from support.data.recorded_answers import recorded
-from support.servers.certificates import make_certificate
+from support.servers.tls_server import make_certificate
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings

@@ -20,7 +20,7 @@ import pytest
 from joserfc.jwk import ECKey, RSAKey
 from pydantic import SecretStr
 from support.processes.waiting import wait_until
-from support.simulator.assertions import WatchedAccessTokens
+from support.simulator.simulation import WatchedAccessTokens
 from unit.pingone.conftest import granted, hang, http, make_environment
 
 from worker.pingone.auth import GOOD_FOR, AccessTokens, build_access_token_request, sign_assertion

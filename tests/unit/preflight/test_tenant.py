@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.data.heard import Heard
+from support.data.progress import Heard
 
 from worker.batches.people import find_all
 from worker.config.environment import Environment

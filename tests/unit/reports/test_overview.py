@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from support.data.overviews import make_command, minutes
-from support.data.statuses import FINISHED, PAUSED
+from support.data.facts import FINISHED, PAUSED, make_command, minutes
 
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Command, Pause, find_pauses

@@ -8,8 +8,19 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from support.data.overviews import make_command, make_timeline, minutes
-from support.data.statuses import CANCELLED, CLOSES, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
+from support.data.facts import (
+    CANCELLED,
+    CLOSES,
+    FINISHED,
+    LOADED,
+    PAUSED,
+    RUNNING,
+    SOME_LEFT,
+    batch,
+    make_command,
+    make_timeline,
+    minutes,
+)
 from unit.cli.test_status import seen
 
 from models.reason import PAUSE_CURES, PauseReason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.data.histories import history_of, past_attempt, past_record
+from support.data.facts import history_of, past_attempt, past_record
 
 from models.reason import CURES, Reason
 from models.record_states import Status

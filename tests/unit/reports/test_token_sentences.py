@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.data.histories import NOW, history_of, past_attempt, past_record, refused_line
+from support.data.facts import NOW, history_of, past_attempt, past_record, refused_line
 
 from models.record_states import Status
 from worker.pace.known_pace import Hold

@@ -13,12 +13,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 from support.processes.waiting import wait_until
-from support.simulator.assertions import LONGEST_LIFE, TYPE, WatchedAccessTokens
 from support.simulator.call_log import CallLog
-from support.simulator.faults import Faults
 from support.simulator.server import running
 from support.simulator.settings import WatchedSettings
-from support.simulator.simulation import WatchedSimulation
+from support.simulator.simulation import LONGEST_LIFE, TYPE, Faults, WatchedAccessTokens, WatchedSimulation
 
 from worker.simulator import operations, world
 from worker.simulator.calls import ROUTES, Call, Refused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support.pages.reading import Block, find_anchors, find_blocks, find_links, find_sections
 from support.pages.typed import is_shown, mask
 
 PRINTED = "Home: /tmp/x/.local/state/oathbulk\njuly  paused  4 of 10\nFinished after 3 s.\n3.5 records/s · 12 OTPs\n"
@@ -43,24 +42,3 @@ def test_counts_and_names_are_no_masks() -> None:
     assert mask(text) == text
     assert mask("until 2026-11-28 05:10 UTC, plan 62631e3be7bb") == "until TIME, plan HASH"
     assert mask("at 127.0.0.1:8900, 3.5 records/s for 1 min 2 s") == "at ADDRESS, RATE for SPAN"
-
-
-def test_a_block_tells_what_is_typed() -> None:
-    blocks = find_blocks("```sh\n# first\nls\n```\ntext\n```console\n$ pwd\n/tmp\n```\n```\n$ no\n```\n")
-    assert [block.typed for block in blocks] == [["ls"], ["pwd"], []]
-    assert blocks[1] == Block("console", ("$ pwd", "/tmp"))
-
-
-def test_links_and_anchors_are_found_outside_of_blocks_alone() -> None:
-    text = "# A `b`: c?\n```\n# no\n[x](y.md)\n```\n[x](z.md#a), `[x](y.md)`, [w](https://w.example/#a)\n"
-    assert find_anchors(text) == {"a-b-c"}
-    assert find_links(text) == ["z.md#a"]
-
-
-def test_sections_are_found_by_their_headings_outside_of_blocks() -> None:
-    text = "# A\nabove\n## B `b`: c\nin b\n### D\n```\n## no\n```\n## E\n"
-    assert find_sections(text) == {
-        "": "# A\nabove\n",
-        "b-b-c": "## B `b`: c\nin b\n### D\n```\n## no\n```\n",
-        "e": "## E\n",
-    }
