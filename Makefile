@@ -65,7 +65,6 @@ browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
-	$(BIN)/python tests/benchmarks/end_to_end.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/intake.py
 	$(BIN)/python tests/benchmarks/recovery.py
@@ -75,17 +74,8 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/scale.py
 	$(BIN)/python tests/benchmarks/sizes.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/desk.py
-	$(BIN)/python tests/benchmarks/evenness.py
-	$(BIN)/python tests/benchmarks/dispatch.py
-	$(BIN)/python tests/benchmarks/affinity.py
-	$(BIN)/python tests/benchmarks/latency.py
-	$(BIN)/python tests/benchmarks/seed_files.py
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/preflight.py
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/learnt_resync.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/fairness.py
 
 # The operators that break the code are in an environment of their own.
 mutation: .venv/.dev ## break the product in 150 places, and see which tests notice: an hour or two

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from support.servers.emptied_databases import EmptiedDatabases
-from support.servers.postgres import PostgresServer
+from support.servers.postgres import EmptiedDatabases, PostgresServer
 from support.servers.valkey import ValkeyServer
 
 from worker.database import schema

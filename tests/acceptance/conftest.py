@@ -13,8 +13,7 @@ import pytest
 from support.data.tokens import Token, write_shipment
 from support.fleets.real_fleet import Fleet, plain_env
 from support.processes.command_desk import NOWHERE, CommandDesk
-from support.servers.emptied_databases import EmptiedDatabases
-from support.servers.postgres import PostgresServer
+from support.servers.postgres import EmptiedDatabases, PostgresServer
 from support.servers.simulator import Simulator
 from support.servers.stand_in import StandIn
 
@@ -139,7 +138,7 @@ def hunted_postgres(migrated_databases: EmptiedDatabases) -> Iterator[None]:
     """The same, on PostgreSQL."""
     # Not at the top, as above.
     from hunt import initial_state
-    from hunt.postgres_database import HuntedPostgres
+    from hunt.database import HuntedPostgres
 
     with migrated_databases.database() as url:
         initial_state.hunt_on(HuntedPostgres(url))

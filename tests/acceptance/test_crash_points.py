@@ -13,8 +13,7 @@ from crash_points.steps import COMMIT, COMMITTED
 from crash_points.way import ACTIVE, CANCELLED
 from crash_points.ways import WAYS
 from crash_points.whole_stage import WholeStage
-from support.data.seed_shipments import make_seeds
-from support.data.unpaired import unpair
+from support.data.shipments import make_seeds, unpair
 from support.fleets.real_fleet import BATCH, PRODUCTION, batch_name
 
 from models.attempt import Outcome

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.running_command import TIMEOUT, Running
+from support.processes.command_desk import TIMEOUT, Running
 from support.processes.waiting import wait_until
 
 from worker.embedded.valkey import find_free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chaos.disk import SmallDisk
 from chaos.stack import SETTINGS, SPENT
-from support.data.records import Records
+from support.data.shipments import Records
 from support.fleets.real_fleet import plain_env
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict

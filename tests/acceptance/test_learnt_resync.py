@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.data.seed_shipments import make_seeds
+from support.data.shipments import make_seeds
 from support.fleets.real_fleet import batch_name
 
 from worker.reports.facts import read_statuses

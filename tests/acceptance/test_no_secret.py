@@ -12,6 +12,8 @@ import redis
 from sqlalchemy import make_url, text, update
 from support.fleets.real_fleet import BATCH
 from support.judges.leftovers import (
+    Monitor,
+    TokenTap,
     dump_broker,
     dump_postgres,
     look_through_desk,
@@ -20,7 +22,6 @@ from support.judges.leftovers import (
     wait_until_flower_listens,
 )
 from support.judges.secret_search import Secrets
-from support.judges.taps import Monitor, TokenTap
 from support.processes.waiting import wait_until
 
 from models.batch import Batch

@@ -14,8 +14,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from support.pages.places import Place, Situation, box, type_page
 from support.pages.reading import PAGES, find_blocks, find_sections, read_page
+from support.pages.typed import Place, Situation, box, type_page
 
 from worker.simulator.oath import hotp
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, PairRow, make_shipment

@@ -6,8 +6,8 @@ import pytest
 from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.raw_server import RawServer
+from support.servers.stand_in import WholeWayStandIn
 from support.servers.stand_in_box import BoxTenant, make_tokens, write_box
-from support.servers.stand_in_whole_way import WholeWayStandIn
 
 # Offline: what a preflight would say of it, test_preflight.py looks at.
 WORDS = ("box.csv", "--assign", "who.csv", "--import", "--pair", "--offline")

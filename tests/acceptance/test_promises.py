@@ -4,9 +4,9 @@ are restarted in turn. What breaks in the middle of the work, test_chaos breaks.
 from collections import Counter
 
 import pytest
-from support.data.broker_messages import copy_every_message, count_waiting
 from support.fleets.real_fleet import PATIENT
 from support.processes.waiting import wait_until
+from support.servers.valkey import copy_every_message, count_waiting
 
 from models.attempt import Outcome
 from worker.pace.slots import AT_ONCE

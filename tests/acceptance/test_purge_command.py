@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.finished_folder import copy_to, run_to_the_end
+from support.processes.command_desk import copy_to, run_to_the_end
 from support.processes.waiting import wait_until
 
 TICKET = ("--ticket", "CHG-4711")

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, make_url
-from support.data.boxes import ACCEPTED, OPTIONS
-from support.judges.call_log import LoggedCall, sent_after_their_answer
+from support.data.shipments import ACCEPTED, OPTIONS
+from support.judges.call_log import LoggedCall, Tenant, sent_after_their_answer
 from support.judges.seed_calls import make_seed_cases
-from support.judges.tenant import Tenant
 from support.judges.verdict import find_box_seeds
-from support.processes.command_desk import CommandDesk
-from support.processes.running_command import Result
+from support.processes.command_desk import CommandDesk, Result
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator

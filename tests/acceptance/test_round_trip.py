@@ -9,8 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.processes.command_desk import CommandDesk
-from support.processes.running_command import Result
+from support.processes.command_desk import CommandDesk, Result
 from support.servers.simulator import Simulator
 
 from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, make_shipment

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.data.seed_shipments import make_seeds
+from support.data.shipments import make_seeds
 from support.processes.waiting import wait_until
 
 from worker.intake.formats import FORMATS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens
-from support.processes.finished_folder import copy_to, run_to_the_end
+from support.processes.command_desk import copy_to, run_to_the_end
 from support.processes.waiting import wait_until
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "formats" / "pskc"

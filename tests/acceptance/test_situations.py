@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.pages.places import Place, Situation, box, type_page
 from support.pages.reading import find_blocks, find_sections, read_page
+from support.pages.typed import Place, Situation, box, type_page
 
 from worker.simulator.oath import hotp
 from worker.simulator.shipment import Box, make_shipment

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from sqlalchemy import func, select
-from support.data.boxes import ACCEPTED, OPTIONS
+from support.data.shipments import ACCEPTED, OPTIONS
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.processes.command_desk import CommandDesk

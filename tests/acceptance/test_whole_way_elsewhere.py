@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 from support.processes.command_desk import CommandDesk
+from support.servers.stand_in import WholeWayStandIn
 from support.servers.stand_in_box import BoxTenant, judge_tenant, make_tokens, write_box
-from support.servers.stand_in_whole_way import WholeWayStandIn
 
 WORDS = ("box.csv", "--assign", "who.csv", "--import", "--pair")
 QUICK = {

@@ -1,4 +1,4 @@
-"""Who takes part beside oathbulk: how each is started, and which of the five promises it gives up."""
+"""Who takes part beside oathbulk: how each is started, and which of the promises it gives up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ class Contender:
     gives_up: tuple[int, ...]
     job: str
     worker: tuple[str, ...] = ()
-    schema: tuple[str, ...] = ()
     # The environment in .venv that its packages are in, where they cannot be in ours.
     environment: str | None = None
 
@@ -54,14 +53,6 @@ CONTENDERS = (
         "peers.on_dramatiq",
         ("dramatiq", "peers.on_dramatiq", "--processes", "1", "--threads", CONCURRENCY),
     ),
-    Contender(
-        "on_procrastinate",
-        "procrastinate",
-        (1, 3, 4),
-        "peers.on_procrastinate",
-        ("procrastinate", "--app", "peers.on_procrastinate.app", "worker", "--concurrency", CONCURRENCY),
-        ("procrastinate", "--app", "peers.on_procrastinate.app", "schema", "--apply"),
-    ),
 )
 
 
@@ -85,8 +76,6 @@ class Run:
         contender, rig = self._contender, self._stack
         with psycopg.connect(self._database_url, autocommit=True) as connection:
             connection.execute(TABLE)
-        if contender.schema:
-            rig.run(*contender.schema, timeout=60)
         names = [f"worker{number}" for number in range(workers if contender.worker else 0)]
         for name in names:
             rig.start(name, *contender.worker, python=contender.python)
@@ -95,13 +84,9 @@ class Run:
 
     def start_cost(self) -> float:
         """CPU of its job when there is nothing to do: what it takes to start Python and to import."""
-        return self._job(self.empty(), timeout=60)
-
-    def empty(self) -> Path:
-        """A shipment without rows."""
         file = self._stack.directory / "empty.csv"
         file.write_text("serial,otp1,otp2,user_id,device_id\n")
-        return file
+        return self._job(file, timeout=60)
 
     def work(self, timeout: float) -> float:
         """Hand it the shipment and wait for the last result: the job's CPU, its start included. Raises TimeoutError."""

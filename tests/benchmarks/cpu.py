@@ -1,10 +1,9 @@
-"""CPU that processes used, as the kernel accounts it to them, and on which processors they may use it."""
+"""CPU that processes used and memory that they have, as the kernel accounts it to them."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,16 +21,6 @@ def cpu(pid: int) -> float:
         return 0.0
 
 
-def bind(pid: int, processors: Collection[int]) -> None:
-    """Keep a process, with all its threads and children, on these processors; what ends meanwhile needs none."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(int(task.name), processors)
-        for child in children(pid):
-            bind(child, processors)
-
-
 def wait_until_idle(pid: int, timeout: float = 60) -> None:
     """Until a started process has no more to do; however it says that it is ready, its start is over then."""
     give_up_at = time.monotonic() + timeout
@@ -43,6 +32,12 @@ def wait_until_idle(pid: int, timeout: float = 60) -> None:
         now = cpu(pid)
         quiet = quiet + 1 if now - before <= IDLE else 0
         before = now
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process, in MiB."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
 
 
 def ticks(pid: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from rig import Rig, follow
@@ -18,17 +18,9 @@ UNLIMITED = 5000.0
 
 
 class Ours:
-    """`rate` is the pace that it is told, in requests a second, and that it never goes above `highest`; None: nothing,
-    so that it looks for the limit."""
+    """`rate` is the pace that it is told, in requests a second; None: nothing, so that it looks for the limit."""
 
-    def __init__(
-        self,
-        rig: Rig,
-        *,
-        rate: float | None = UNLIMITED,
-        highest: float = UNLIMITED,
-        database_url: str | None = None,
-    ) -> None:
+    def __init__(self, rig: Rig, *, rate: float | None = UNLIMITED, database_url: str | None = None) -> None:
         self._stack = rig
         self.names: list[str] = []
         rig.variables |= {
@@ -37,21 +29,20 @@ class Ours:
             "OATHBULK_ENCRYPTION_KEYS": generate_key(),
         }
         if rate is not None:
-            rig.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{highest:g}"}
+            rig.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{UNLIMITED:g}"}
         self.database_url = f"sqlite:///{rig.directory / 'oathbulk.db'}"
         if url := database_url or rig.database_url:
             self.database_url = url
             rig.variables["OATHBULK_DATABASE_URL"] = url
 
-    def start(self, workers: int, *, with_beat: bool = True) -> None:
+    def start(self, workers: int) -> None:
         """Workers and beat, until they wait for a batch."""
         self.migrate()
         self.names = [f"worker{number}" for number in range(workers)]
         for name in self.names:
             self._stack.start(name, "celery", "-A", "worker", "worker", "-n", f"{name}@bench", "--without-gossip")
-        if with_beat:
-            self.names.append("beat")
-            self._stack.start("beat", "celery", "-A", "worker", "beat")
+        self.names.append("beat")
+        self._stack.start("beat", "celery", "-A", "worker", "beat")
         for name in self.names:
             self._stack.wait_until_idle(name)
 
@@ -67,23 +58,14 @@ class Ours:
         file = pairs or self._stack.pairs
         self._stack.run("worker", "load", str(file), "--offline", timeout=120)
 
-    def follow(
-        self, timeout: float, meanwhile: Callable[[], object] = lambda: None, *, total: int | None = None
-    ) -> float:
-        """Until all of the shipment, or `total` of it, is settled: seconds from the first record to the last, by the
-        database's clock. Raises TimeoutError."""
-        database = Database(self.database_url)
-        settled = select(func.count(Record.finalized_at), func.min(Record.finalized_at), func.max(Record.finalized_at))
+    def follow(self, timeout: float, *, total: int | None = None) -> None:
+        """Wait until all of the shipment, or `total` of it, is settled. Raises TimeoutError."""
         total = total or len(self._stack.shipment.rows)
+        settled = select(func.count(Record.finalized_at))
+        with closing(Database(self.database_url)) as database:
 
-        def read() -> tuple[int, float]:
-            meanwhile()
-            with database.reading() as connection:
-                count, first, last = connection.execute(settled).one()
-            return count, (last - first).total_seconds() if count else 0.0
+            def is_settled() -> bool:
+                with database.reading() as connection:
+                    return connection.scalar(settled) == total
 
-        try:
-            follow(lambda: read()[0] == total, timeout, f"{total} records are settled")
-            return read()[1]
-        finally:
-            database.close()
+            follow(is_settled, timeout, f"{total} records are settled")

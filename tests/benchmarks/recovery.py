@@ -32,7 +32,7 @@ from support.servers.valkey import ValkeyServer
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.config.settings import Settings
+from worker.config.settings import Tuning
 from worker.database import schema
 from worker.database.engine import Database
 from worker.simulator.shipment import make_shipment
@@ -184,7 +184,7 @@ def show_row(held: str, orphans: Sequence[Orphan]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--lease", type=float, nargs="+", default=[Settings.model_fields["lease"].default])
+    parser.add_argument("--lease", type=float, nargs="+", default=[Tuning().lease])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--records", type=int, default=300)
     arguments = parser.parse_args()

@@ -11,14 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
-from cpu import bind, cpu, wait_until_idle
+from cpu import cpu, wait_until_idle
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer
@@ -29,18 +28,6 @@ HERE = Path(__file__).parent
 # Often enough to see the end, and seldom enough not to slow it.
 LOOK = 0.25
 STOP_TIMEOUT = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From the first activation that the simulator saw to the end of the last call, in monotonic seconds."""
-
-    first: float
-    last: float
-
-    @property
-    def seconds(self) -> float:
-        return self.last - self.first
 
 
 class Rig:
@@ -94,15 +81,6 @@ class Rig:
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended:\n{(self.directory / f'{name}.log').read_text(errors='replace')[-2000:]}")
 
-    def set_apart(self, name: str) -> None:
-        """Keep a process on a processor of its own, and everything else that has started on the others, if there are
-        any."""
-        own, *others = sorted(os.sched_getaffinity(0))
-        if others:
-            for pid in self._pids().values():
-                bind(pid, others)
-            bind(self.processes[name].pid, [own])
-
     def run(self, *argv: str, timeout: float, python: str = sys.executable) -> float:
         """Run a module to its end: the seconds of CPU that it took, its start included."""
         log = self.directory / "run.log"
@@ -144,17 +122,15 @@ class Rig:
     def activated(self) -> int:
         return int(self.ask("counts")["devices"].get("ACTIVE", 0))
 
-    def span(self) -> Span:
+    def span(self) -> float:
+        """Seconds from the first activation that the simulator saw to the end of the last call."""
         counts = self.ask("counts")
-        return Span(counts["began_at"], counts["ended_at"])
+        return float(counts["ended_at"] - counts["began_at"])
 
     def cpu(self) -> dict[str, float]:
         """Seconds used so far by each process and server."""
-        return {name: cpu(pid) for name, pid in self._pids().items()}
-
-    def _pids(self) -> dict[str, int]:
         running = {name: process.pid for name, process in self.processes.items() if process.poll() is None}
-        return running | self.servers
+        return {name: cpu(pid) for name, pid in (running | self.servers).items()}
 
     def _stop(self) -> None:
         for process in self.processes.values():

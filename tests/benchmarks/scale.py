@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import redis
-from memory import resident
+from cpu import resident
 from ours import Ours
 from rig import Rig, end_in_good_order, follow, grown, told
 from sqlalchemy import text

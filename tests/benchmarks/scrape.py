@@ -1,5 +1,6 @@
 """What a scrape of `oathbulk metrics` costs while a batch of 1,000,000 records runs on PostgreSQL: the time of the
-first one of an exporter, which it makes before it serves and again after a minute, and of those between.
+first one of an exporter, which it makes before it serves and again after a minute, and of those between. And what a
+page of `oathbulk desk` takes then, from the request to its whole answer.
 
     PYTHONPATH=.:tests python tests/benchmarks/scrape.py [--records 1000000]
 """
@@ -11,17 +12,32 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import text
 from support.data.batches import ENVIRONMENT_ID, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.servers.postgres import PostgresServer
+from support.servers.web_desk import WebDesk
 
 from worker.database import schema
+from worker.desk.views import link_to
+from worker.installation.installation import Installation
 from worker.reports.facts import read_statuses
 from worker.reports.metrics import MetricsReader
 
 LOOKS = 5
+# Of the batch that `fill` makes: a token that is active, and one that was given up.
+PAGES = {
+    "shipments": "/",
+    "the batch": link_to("/batch", name="large"),
+    "a token": link_to("/token", of="LARGE1001"),
+    "a search for a serial number": link_to("/search", text="LARGE1006"),
+    "a search for its beginning": link_to("/search", text="LARGE5"),
+    "dead letters of a reason": link_to("/search", batch="large", status="dead_letter", reason="locked"),
+    "audit": "/audit",
+    "the form of a replay": link_to("/batch/replay", name="large"),
+}
 # Of ten records six are active, one is a dead letter, three wait; a few are in work.
 FILL = """
     INSERT INTO record (
@@ -61,38 +77,35 @@ def fill(database: MovingDatabase, records: int) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE attempt")
 
 
-def measure(prepare: Callable[[], MetricsReader]) -> str:
+def measure(what: str, look: Callable[[], object]) -> None:
     times = []
     for _ in range(LOOKS):
-        reader = prepare()
         began = time.perf_counter()
-        reader.read()
+        look()
         times.append(1000 * (time.perf_counter() - began))
-    return f"{statistics.median(times):.0f} | {max(times):.0f}"
+    print(f"| {what} | {statistics.median(times):.0f} | {max(times):.0f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--records", type=int, default=1_000_000)
     records = parser.parse_args().records
-    with PostgresServer(durable=False) as server, server.database() as url:
+    with PostgresServer(durable=False) as server, server.database() as url, TemporaryDirectory() as home:
         database = MovingDatabase(url)
         schema.upgrade(database)
         fill(database, records)
         print(f"| {records:,} records | ms, median of {LOOKS} | at most |")
         print("|---|---|---|")
-        report(database, "a batch in its middle")
+        statuses = partial(read_statuses, database)
+        measure("first scrape", lambda: MetricsReader(database, statuses).read())
+        reader = MetricsReader(database, statuses)
+        reader.read()
+        measure("any other within a minute", reader.read)
+        desk = WebDesk(Installation({"OATHBULK_HOME": home, "OATHBULK_DATABASE_URL": url}))
+        desk.enter()
+        for what, path in PAGES.items():
+            measure(f"desk: {what}", partial(desk.read, path))
         database.close()
-
-
-def report(database: MovingDatabase, what: str) -> None:
-    def make_reader() -> MetricsReader:
-        return MetricsReader(database, partial(read_statuses, database))
-
-    reader = make_reader()
-    reader.read()
-    for how, prepare in (("first scrape", make_reader), ("any other within a minute", lambda: reader)):
-        print(f"| {what}, {how} | {measure(prepare)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
+from cpu import resident
 from intake import write_shipment
-from memory import resident
 from ours import Ours
 from rig import Rig, end_in_good_order, told
 from sqlalchemy import Connection, text
-from support.processes.desk_pages import enter, make_browser
+from support.processes.command_desk import enter_desk, make_browser
 
 from worker.database.engine import Database
 from worker.embedded.valkey import find_free_port
@@ -83,7 +83,7 @@ def measure_disk(records: int, *, on_postgres: bool) -> Iterator[tuple[str, floa
 def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
     with Rig(make_shipment(sample)) as rig:
         rig.simulate()
-        ours = Ours(rig, rate=50, highest=50)
+        ours = Ours(rig, rate=50)
         ours.migrate()
         port = find_free_port()
         commands = {
@@ -102,7 +102,7 @@ def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
         ours.load()
         most = Counter[str]()
         with make_browser() as browser:
-            enter(browser, (rig.directory / "desk.log").read_text)
+            enter_desk(browser, (rig.directory / "desk.log").read_text)
             while rig.activated() < sample:
                 browser.get("/")
                 browser.get(f"http://127.0.0.1:{port}/metrics")

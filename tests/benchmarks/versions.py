@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpu import cpu
 from ours import Ours
 from rig import Rig, end_in_good_order, told
-from slices import cut
 from sqlalchemy import func, select
 
 from models.record import Record
@@ -49,7 +48,6 @@ class Version:
     def __init__(self, rig: Rig, name: str, number: int) -> None:
         self.name = name
         place, _, threads = name.partition("@")
-        folder = Path(place).resolve()
         self.slices: list[Slice] = []
         self._stack, self._number = rig, number
         self._ours = Ours(rig, database_url=rig.another_database())
@@ -58,13 +56,10 @@ class Version:
         self._variables = rig.variables | {
             "OATHBULK_HOME": str(home),
             "OATHBULK_REDIS_URL": rig.redis_url.rpartition("/")[0] + f"/{number}",
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": str(Path(place).resolve()),
         }
         if threads:
             self._variables["OATHBULK_CONCURRENCY"] = threads
-        # Versions before the preflight load without it.
-        has_preflight = (folder / "worker" / "cli" / "preflight.py").exists()
-        self._options = ["--offline"] if has_preflight else []
         self._names: list[str] = []
         self._done = 0
 
@@ -85,7 +80,7 @@ class Version:
         """Load a file of so many records, and measure until all are settled."""
         self._stack.variables = self._variables
         own, postgres = self._own_cpu(), cpu(self._stack.servers["postgres"])
-        self._stack.run("worker", "load", str(file), *self._options, timeout=TIMEOUT)
+        self._stack.run("worker", "load", str(file), "--offline", timeout=TIMEOUT)
         self._done += records
         self._ours.follow(TIMEOUT, total=self._done)
         own, postgres = self._own_cpu() - own, cpu(self._stack.servers["postgres"]) - postgres
@@ -99,6 +94,15 @@ class Version:
 
     def _own_cpu(self) -> float:
         return sum(cpu(self._stack.processes[name].pid) for name in self._names)
+
+
+def cut(rig: Rig, size: int) -> Iterator[Path]:
+    """The shipment in files of `size` rows each."""
+    shipment = rig.shipment
+    for start in range(0, len(shipment.rows), size):
+        file = rig.directory / f"from{start}.csv"
+        replace(shipment, rows=shipment.rows[start : start + size]).write_pairs(file)
+        yield file
 
 
 def print_table(versions: Sequence[Version]) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.data.boxes import ACCEPTED, OPTIONS
+from support.data.shipments import ACCEPTED, OPTIONS
 from support.fleets.real_fleet import plain_env
-from support.processes.command_desk import CommandDesk
-from support.processes.running_command import Running
+from support.processes.command_desk import CommandDesk, Running
 from support.processes.waiting import is_running, wait_until
 from support.servers.simulator import Simulator
 

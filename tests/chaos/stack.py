@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from support.data.records import Records
+from support.data.shipments import Records
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.servers.simulator import Simulator

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from support.fleets.real_fleet import PATIENT, Fleet
 from support.judges.call_log import sent_after_their_answer
-from support.servers.postgres import PostgresServer
-from support.servers.standby import Standby, name_both
+from support.servers.postgres import PostgresServer, Standby, name_both
 
 from worker.simulator.shipment import make_shipment
 

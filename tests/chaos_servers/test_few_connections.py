@@ -12,8 +12,7 @@ import httpx
 import psycopg
 import pytest
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
-from support.processes.desk_pages import enter, make_browser
-from support.processes.running_command import TIMEOUT
+from support.processes.command_desk import TIMEOUT, enter_desk, make_browser
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 
@@ -79,7 +78,7 @@ def everybody(fleet: Fleet) -> Iterator[tuple[httpx.Client, str]]:
     desk = fleet.command("desk", "desk", "--port", "0", **named("desk"))
     metrics = fleet.command("metrics", "metrics", "--port", "0", **named("metrics"))
     with make_browser() as browser:
-        enter(browser, desk.read_log)
+        enter_desk(browser, desk.read_log)
         told = wait_until(lambda: METRICS.search(metrics.read_log()), TIMEOUT, "metrics are served")
         yield browser, told[0]
 

@@ -12,10 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
-from support.processes import desk_pages
-from support.processes.command_desk import NOWHERE, CommandDesk
-from support.servers.pgbouncer import PgBouncer
-from support.servers.postgres import PostgresServer
+from support.processes.command_desk import NOWHERE, CommandDesk, enter_desk, make_browser
+from support.servers.postgres import PgBouncer, PostgresServer
 
 from models.encrypted import generate_key
 from worker.database.engine import Database
@@ -180,8 +178,8 @@ def test_every_command_works_through_it(
             found = {each["check"]: each for each in desk.oathbulk("doctor", "--json").json["checks"]}
             assert found["database"]["state"] == "well"
             running = desk.start("desk", "--port", "0")
-            with desk_pages.make_browser() as browser:
-                assert "july" in desk_pages.enter(browser, lambda: running.stderr)
+            with make_browser() as browser:
+                assert "july" in enter_desk(browser, lambda: running.stderr)
 
 
 def explain_refusal(url: str) -> str:

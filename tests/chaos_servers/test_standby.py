@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.fleets.real_fleet import plain_env
-from support.processes.command_desk import NOWHERE, CommandDesk
-from support.processes.desk_pages import enter, make_browser
+from support.processes.command_desk import NOWHERE, CommandDesk, enter_desk, make_browser
 from support.processes.program import Program
-from support.servers.postgres import PostgresServer
-from support.servers.standby import Standby
+from support.servers.postgres import PostgresServer, Standby
 
 from models.encrypted import generate_key
 
@@ -87,7 +85,7 @@ def test_what_only_reads_works_where_the_url_asks_for_it(loaded: Loaded) -> None
         assert told.code == 0, (command, told.stderr)
     running = loaded.desk.start("desk", "--port", "0", "--read-only", OATHBULK_DATABASE_URL=url)
     with make_browser() as browser:
-        assert "july" in enter(browser, lambda: running.stderr)
+        assert "july" in enter_desk(browser, lambda: running.stderr)
     for command in WRITING:
         told = loaded.desk.oathbulk(*command.split(), OATHBULK_DATABASE_URL=url)
         assert told.code == 3, (command, told)

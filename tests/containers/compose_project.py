@@ -17,7 +17,7 @@ from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair, judge_calls
 from support.processes.waiting import wait_until
 from support.servers import tls_proxy
-from support.servers.certificates import make_certificate
+from support.servers.tls_server import make_certificate
 
 from worker.embedded.valkey import find_free_port
 from worker.simulator.shipment import MadeShipment, PairRow

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.fleets.real_fleet import plain_env
-from support.processes.forking import TESTS
+from support.processes.program import TESTS
 
 
 @dataclass(frozen=True)

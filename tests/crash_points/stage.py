@@ -12,9 +12,9 @@ from typing import Any, Self
 import redis
 from kombu import Connection
 from sqlalchemy import ColumnElement, Row, select, update
-from support.data.broker_messages import ACTIVATE_QUEUE
 from support.fleets.real_fleet import Fleet
 from support.processes.waiting import wait_until
+from support.servers.valkey import ACTIVATE_QUEUE
 
 from crash_points.orders import Life, Order, Zygote
 from models.batch import Batch, BatchState

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from support.data.seed_shipments import OtpType
+from support.data.shipments import OtpType
 
 from crash_points.stage import Stage
 from worker.simulator.shipment import Kind

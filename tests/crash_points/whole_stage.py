@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 from sqlalchemy import select
-from support.data.unpaired import Unpaired, free_token
+from support.data.shipments import Unpaired, free_token
 from support.fleets.real_fleet import Fleet
+from support.judges.call_log import Tenant
 from support.judges.creations import judge_creations
 from support.judges.final_records import judge_records
 from support.judges.final_tables import find_unwritten
-from support.judges.tenant import Tenant
 
 from crash_points.orders import Life, Zygote
 from crash_points.stage import Stage

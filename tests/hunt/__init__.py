@@ -23,18 +23,15 @@ device that was just made is not seen at once. Preparations are strands of their
 like the workers, and now and then one begins although another goes on.
 
     scenario                      one seed from begin to end: what it consists of, its storm, its calm and its judges
-    initial_state, lacking_parts, what a scenario begins with: a tenant, its devices, the batches that were loaded, and
-    made_up_seeds                 what their rows do not say
-    strands, clock, dice, agenda  who goes on, what time it is, what happens, what is due: all from the seed
-    database, model_broker,       what the code stands on; each has the switch points and the faults of its kind
-    model_network, model_pace,
-    model_pingone, tenant,
-    model_inventory, model_jobs, requests
-    answers                       answers as they stand on the wire
-    request_faults                what can happen to a request, and how often
-    seams                         the four places where the real code looks at the clock or reaches the network
-    processes, events, phases     workers, dispatchers and preparations; what befalls them; the storm, and the calm
-                                  after it
+    initial_state                 what a scenario begins with: a tenant, its devices, the batches that were loaded, and
+                                  what their rows do not say
+    strands, dice                 who goes on, what time it is, what happens: all from the seed
+    database, model_redis,        what the code stands on; each has the switch points and the faults of its kind
+    model_network, model_pingone,
+    model_inventory, tenant
+    seams                         the places where the real code looks at the clock, waits or reaches the network
+    processes, phases             workers, dispatchers and preparations; what befalls them; the storm, and the calm
+                                  after it; when something is due
     mends                         a person who mends a batch, with a file
     committed_rows, step_judge    every commit and request, held against the promises at the moment when it happens;
     creation_judge                promise 6 in a module of its own

@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
+from typing import Any
 
-from hunt.database import RawConnection
 from models.batch import BatchState
 from models.reason import PASSING
 from models.record_states import FINAL, OtpState, PairingState
 
-_RECORDS = """SELECT id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts,
-    otp2_state, otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
-    finalized_at IS NULL, otps IS NULL, next_counter, posts_forgiven, serial_number, user_id, owner_id, is_in_inventory,
-    import_job_id, is_token_made, is_device_made, pairing, pairings, username
-    FROM record ORDER BY id"""
-_BATCHES = "SELECT id, name, state, reason, probe_at, closes_at, resumes_at, prepared_until FROM batch ORDER BY id"
+_BATCHES = "id, name, state, reason, probe_at, closes_at, resumes_at, prepared_until"
+_RECORDS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts, otp2_state,
+    otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
+    finalized_at IS NULL AS is_not_finalized, otps IS NULL AS is_without_otps, next_counter, posts_forgiven,
+    serial_number, user_id, owner_id, is_in_inventory, import_job_id, is_token_made, is_device_made, pairing, pairings,
+    username"""
 
 
-class Row(NamedTuple):
+def _names(columns: str) -> list[str]:
+    return [column.split()[-1] for column in columns.split(",")]
+
+
+class Row(namedtuple("Row", _names(_RECORDS))):
     """A record. Times are texts, as SQLite keeps them."""
 
-    id: int
-    batch_id: int
-    device_id: str
-    status: str
-    scheduled_at: str
-    lease_id: str | None
-    lease_until: str | None
-    otp1_state: str
-    otp1_posts: int
-    otp2_state: str
-    otp2_posts: int
-    otp_sent_at: str | None
-    otp_expires_at: str | None
-    verdict: str | None
-    attempts: int
-    attempts_forgiven: int
-    reason: str | None
-    is_not_finalized: bool
-    is_without_otps: bool
-    next_counter: int | None
-    posts_forgiven: int
-    serial_number: str
-    user_id: str
-    owner_id: str | None
-    is_in_inventory: bool
-    import_job_id: int | None
-    is_token_made: bool
-    is_device_made: bool
-    pairing: str
-    pairings: int
-    username: str | None
+    __slots__ = ()
 
     def state(self, ordinal: int) -> str:
         return self.otp1_state if ordinal == 1 else self.otp2_state
@@ -103,17 +77,10 @@ class Row(NamedTuple):
         return " ".join(filter(None, told))
 
 
-class BatchRow(NamedTuple):
+class BatchRow(namedtuple("BatchRow", _names(_BATCHES))):
     """A batch."""
 
-    id: int
-    name: str
-    state: str
-    reason: str | None
-    probe_at: str | None
-    closes_at: str | None
-    resumes_at: str | None
-    prepared_until: str | None
+    __slots__ = ()
 
     @property
     def waits_for_a_person(self) -> bool:
@@ -127,9 +94,9 @@ class BatchRow(NamedTuple):
         return self.probe_at or self.resumes_at if self.state == BatchState.PAUSED else None
 
 
-def read_records(connection: RawConnection) -> dict[int, Row]:
-    return {values[0]: Row(*values) for values in connection.execute(_RECORDS)}
+def read_records(connection: Any) -> dict[int, Row]:
+    return {values[0]: Row(*values) for values in connection.execute(f"SELECT {_RECORDS} FROM record ORDER BY id")}
 
 
-def read_batches(connection: RawConnection) -> dict[int, BatchRow]:
-    return {values[0]: BatchRow(*values) for values in connection.execute(_BATCHES)}
+def read_batches(connection: Any) -> dict[int, BatchRow]:
+    return {values[0]: BatchRow(*values) for values in connection.execute(f"SELECT {_BATCHES} FROM batch ORDER BY id")}

@@ -5,13 +5,11 @@ look-up tells what became of it."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hunt.clock import Clock
 from hunt.committed_rows import Row
-from hunt.database import RawConnection
 from hunt.model_pingone import ModelPingOne
-from hunt.strands import Broken
+from hunt.strands import Broken, Clock
 from hunt.tenant import FIND, FREE, IMPORT, JOB, LIST, PAIR, REFUSED, SEEN_AFTER, TAKEN, Call, ModelDevice
 from models.batch import BatchState
 from models.record_states import OtpState, PairingState, Status
@@ -27,7 +25,7 @@ _ENDED = ("DONE", "FAILED")
 class CreationJudge:
     """Looks at tokens and devices; the step judge, which it is a part of, looks at leases and OTPs."""
 
-    def __init__(self, judge: StepJudge, connection: RawConnection, clock: Clock, pingone: ModelPingOne) -> None:
+    def __init__(self, judge: StepJudge, connection: Any, clock: Clock, pingone: ModelPingOne) -> None:
         self._judge = judge
         self._connection = connection
         self._clock = clock
@@ -36,12 +34,6 @@ class CreationJudge:
         self._forgiven: dict[int, int] = {}
         # The device with which a person's command let each record go again: whosever it is, a row named it.
         self._named: dict[int, str] = {}
-
-    def making(self, call: Call) -> None:
-        """A request is about to make a device."""
-        device = call.device
-        if device is not None and device.device_id and self._judge.is_clock_trusted:
-            raise Broken(f"{call} makes a second device of its token")
 
     def arriving(self, call: Call) -> None:
         """A request's first byte is about to go out."""

@@ -1,4 +1,5 @@
-"""The real database, on the scenario's clock. Around each transaction are switch points, and faults."""
+"""The real database, on the scenario's clock; on PostgreSQL many threads' writes are one statement that commits by
+itself. Around each transaction are switch points, and faults."""
 
 from __future__ import annotations
 
@@ -6,14 +7,18 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any
 
+import psycopg
+from psycopg.adapt import Loader
 from sqlalchemy import ColumnElement, Connection, String, bindparam, event
 from sqlalchemy.exc import OperationalError
+from support.servers.postgres import EMPTY
 
-from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.strands import Died, Strands
+from hunt.strands import Clock, Died, Strands
+from models.base import UtcDateTime
 from worker.database import schema
 from worker.database.engine import Database
 
@@ -25,26 +30,11 @@ class DatabaseLost(OperationalError):
         super().__init__("", {}, Exception(evil))
 
 
-class Rows(Protocol):
-    """What a statement found."""
-
-    def fetchone(self) -> Any: ...
-
-    def fetchall(self) -> list[Any]: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class RawConnection(Protocol):
-    """A way past SQLAlchemy, for the judge: times are texts as SQLite keeps them, parameters are written as `?`."""
-
-    def execute(self, statement: str, values: Any = ..., /) -> Rows: ...
-
-
 class HuntedDatabase(Database):
     """One for all scenarios of a process: building its schema and statements takes longer than a schedule does."""
 
-    raw: RawConnection
+    # A way past SQLAlchemy, for the judge: times are texts as SQLite keeps them, parameters are written as `?`.
+    raw: Any
 
     def __init__(self, url: str) -> None:
         self.clock = Clock()
@@ -167,3 +157,64 @@ class HuntedSqlite(HuntedDatabase):
 
 def _ignore() -> None:
     """Before a scenario has begun nobody watches commits."""
+
+
+class HuntedPostgres(HuntedDatabase):
+    """A migrated database without rows, which this empties for each scenario."""
+
+    raw: PlainConnection
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.raw = PlainConnection(url)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.raw.close()
+        super().close()
+
+    @contextmanager
+    def writing_one(self) -> Iterator[Connection]:
+        """A single statement, which commits by itself: nobody dies between the two."""
+        self._linger()
+        self._switch()
+        self._may_fail("database_lost")
+        with self._in_transaction(), super().writing_one() as connection:
+            yield connection
+        self._committed()
+        self._may_fail("commit_unheard")
+        self._switch()
+
+    def _empty(self) -> None:
+        self.raw.execute(EMPTY)
+
+    def _read_clock(self) -> ColumnElement[Any]:
+        return bindparam("now", callable_=self._find_time, type_=UtcDateTime(), unique=True)
+
+    def _find_time(self) -> datetime:
+        return datetime.fromisoformat(self.clock.text()).replace(tzinfo=UTC)
+
+
+class PlainConnection:
+    """A connection past SQLAlchemy, on which each statement commits by itself. It is no subject of the triggers that
+    keep people from changing the audit."""
+
+    def __init__(self, url: str) -> None:
+        options = "-c session_replication_role=replica -c timezone=UTC"
+        self._connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True, options=options)
+        self._connection.adapters.register_loader("timestamptz", _TimeAsText)
+
+    def execute(self, statement: str, values: Any = ()) -> psycopg.Cursor:
+        """Execute a statement whose parameters are written as `?`."""
+        return self._connection.execute(statement.replace("?", "%s").encode(), values or None)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _TimeAsText(Loader):
+    """Loads a time as SQLite keeps it: `2026-01-01 00:00:01.500000`."""
+
+    def load(self, data: Any) -> str:
+        time, _, fraction = bytes(data).decode().removesuffix("+00").partition(".")
+        return f"{time}.{fraction.ljust(6, '0')}"

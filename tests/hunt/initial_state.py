@@ -1,16 +1,16 @@
-"""What a scenario begins with: a tenant, its devices, and the batches that were loaded for them."""
+"""What a scenario begins with: a tenant, its devices, the batches that were loaded for them, and what the rows of a
+batch with --pair and --import do not say."""
 
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from functools import cache
 
 from sqlalchemy import func, insert, select, update
 
-from hunt import lacking_parts
 from hunt.database import HuntedDatabase, HuntedSqlite
 from hunt.dice import Dice
-from hunt.made_up_seeds import hotp, totp
 from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelPair, ModelSeed, Person, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row
@@ -23,7 +23,65 @@ from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import DailyHours
-from worker.vault.otps import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair, Secret, Seed
+
+
+def hotp(dice: Dice) -> Seed:
+    return Seed(secret=_secret(dice), digits=8, counter=dice.whole("seeds", 0, 1000))
+
+
+def totp(dice: Dice) -> Seed:
+    return Seed(secret=_secret(dice), digits=8, otp_type="totp", time_step=dice.pick("seeds", (30, 60)))
+
+
+def _secret(dice: Dice) -> Secret:
+    return Secret(dice.whole("seeds", 1, 2**159).to_bytes(20, "big"))
+
+
+# Somebody whom no assignment names.
+STRANGER = str(uuid.UUID(int=11))
+
+
+def choose_lacking(dice: Dice, devices: list[ModelDevice]) -> dict[str, dict[str, object]] | None:
+    """By serial number, the columns that say what each record lacks; None in the scenarios where nothing is made. What
+    PingOne has then is changed accordingly. In some scenarios most records have to be prepared, in others few."""
+    share = dice.pick("creation", (None, None, None, 0.15, 0.15, 0.9))
+    if share is None or not dice.permits("creation"):
+        return None
+    return {device.serial_number: _lack(dice, device, share) for device in devices}
+
+
+def _lack(dice: Dice, device: ModelDevice, share: float) -> dict[str, object]:
+    if not dice.chance("creation", 0.9):
+        return {}
+    was_there = dice.pick("creation", ("free",) * 7 + ("waiting", "active", "taken"))
+    _set_up(dice, device, was_there)
+    if not dice.chance("creation", share):
+        owner_id = "" if was_there == "free" and dice.chance("creation", 0.8) else None
+        return {"device_id": "", "owner_id": owner_id}
+    if was_there == "free" and dice.chance("creation", 0.8):
+        # Only what brings a seed can be imported.
+        device.seed = device.seed or ModelSeed(hotp(dice))
+        device.is_in_inventory = False
+    device.is_different = device.is_in_inventory and dice.chance("creation", 0.1)
+    lacking: dict[str, object] = {"device_id": "", "is_in_inventory": False}
+    if dice.chance("creation", 0.4):
+        device.person = replace(device.person, kind=dice.pick("creation", ("one",) * 12 + ("none", "two", "disabled")))
+        device.people = [device.person]
+        lacking |= {"user_id": "", "username": device.person.username}
+    return lacking
+
+
+def _set_up(dice: Dice, device: ModelDevice, was_there: str) -> None:
+    """The token is free, or was somebody's device before."""
+    device_id, device.device_id = device.device_id, ""
+    device.seen_from = 0.0
+    if was_there == "free":
+        return
+    device.become(device_id, -dice.between("creation", 0.0, 300.0), owner_id=STRANGER if was_there == "taken" else "")
+    if was_there == "active":
+        device.become_active()
+
 
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
 CLIENT_SECRET = "made-up-client-secret"
@@ -164,7 +222,7 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     split = dice.whole("batches", 1, len(devices)) if dice.chance("batches", 0.3) else len(devices)
     halves = [half for half in (devices[:split], devices[split:]) if half]
     canary_row = FIRST_ROW if dice.chance("batches", 0.1) else None
-    lacking = lacking_parts.choose(dice, devices)
+    lacking = choose_lacking(dice, devices)
     names = [
         _load(database, f"batch {number}", half, canary_row, lacking) for number, half in enumerate(halves, start=1)
     ]

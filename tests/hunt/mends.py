@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hunt import initial_state
-from hunt.processes import EXCUSED
-from hunt.strands import Broken
+from hunt.processes import excused
 from hunt.tenant import ModelDevice, ModelPair, Person
 from worker.audit import Actor
 from worker.batches.mending import Mender, allow_as_before
@@ -183,9 +182,5 @@ class Mending:
 
 def mend(scenario: Scenario) -> None:
     """As the body of a strand. Raises Broken where the real code fails by itself."""
-    try:
+    with excused(scenario):
         Mending(scenario).run()
-    except EXCUSED as error:
-        scenario.note(f"fails: {error!r}")
-    except Exception as error:
-        raise Broken(f"an error of our own: {error!r}") from error

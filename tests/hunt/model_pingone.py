@@ -3,60 +3,123 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from hunt.answers import answer
-from hunt.clock import Clock
 from hunt.dice import Dice
-from hunt.model_inventory import ModelInventory
-from hunt.requests import find_user, is_malformed, recognize
+from hunt.model_inventory import ModelInventory, describe_parameters
+from hunt.strands import Clock
 from hunt.tenant import (
     ACTIVE,
     EXTRA,
+    FIND,
     IMPORT,
     INVALID,
+    JOB,
     LIST,
     MISSING,
     PAIR,
+    PEOPLE,
     POST,
     READ,
     REFUSED,
+    SETTINGS,
     WAITING,
     Call,
     ModelDevice,
     ModelSeed,
     Reply,
     Tenant,
+    answer,
 )
 from worker.pingone.devices import ACTIVATE_MEDIA_TYPE
 from worker.pingone.wire import Request
 
+if TYPE_CHECKING:
+    from hunt.step_judge import StepJudge
+
+# By serial number.
+Tokens = Mapping[str, ModelDevice]
+
+
+def recognize(request: Request, tokens: Tokens) -> tuple[str, ModelDevice | None]:
+    """What a request is for, and which token it is about."""
+    url = urlsplit(request.url)
+    match url.path.split("/")[4:]:
+        case ["users", _, "devices", device_id]:
+            return (POST if request.method == "POST" else READ), _find_device(device_id, tokens)
+        case ["users", _, "devices"] if request.method == "POST":
+            return PAIR, tokens[json.loads(request.content)["serialNumber"]]
+        case ["users", user_id, "devices"]:
+            return FIND, next(each for each in tokens.values() if user_id in _find_user_ids(each))
+        case ["users"]:
+            return PEOPLE, None
+        case ["oathTokens", token_id]:
+            return FIND, tokens[token_id.removeprefix("token-")]
+        case ["oathTokens"] if filter_ := parse_qs(url.query).get("filter"):
+            return FIND, tokens[filter_[0].split('"')[1]]
+        case ["oathTokens"]:
+            return LIST, None
+        case ["mfaSettings"]:
+            return SETTINGS, None
+        case ["oathJobs"]:
+            return IMPORT, None
+        case ["oathJobs", _]:
+            return JOB, None
+    raise AssertionError(f"nobody answers at {request.url}")
+
+
+def is_malformed(request: Request, call: Call, tokens: Tokens) -> bool:
+    """Whether nobody may send this: to another person than the assignment says, or with other parameters than the
+    seed's. A read changes nothing, and may be for the person whom the assignment named before."""
+    is_wrong = not request.headers["Authorization"].startswith("Bearer access-token-")
+    if call.kind in (POST, PAIR):
+        is_wrong |= call.device is None or call.user_id != call.device.user_id
+    if call.kind == READ:
+        is_wrong |= call.device is None or call.user_id not in _find_user_ids(call.device)
+    if call.kind == IMPORT:
+        described = json.loads(request.content)["tokens"]
+        is_wrong |= any(_has_wrong_parameters(each, tokens[each["serialNumber"]]) for each in described)
+    return is_wrong
+
+
+def find_user(request: Request) -> str:
+    """The id of the user whom a request is about; empty: of none."""
+    return request.url.partition("/users/")[2].partition("/")[0]
+
+
+def _find_user_ids(token: ModelDevice) -> set[str]:
+    return {person.user_id for person in token.people}
+
+
+def _find_device(device_id: str, tokens: Tokens) -> ModelDevice | None:
+    """The token that has, or had, this device."""
+    return next((each for each in tokens.values() if device_id in (each.device_id, *each.former_ids)), None)
+
+
+def _has_wrong_parameters(described: Mapping[str, Any], token: ModelDevice) -> bool:
+    """Whether a token is to be imported otherwise than as its seed says."""
+    if token.seed is None:
+        return True
+    is_secret_right = described.get("secret") == token.seed.seed.secret.reveal().hex().upper()
+    wanted = describe_parameters(token)
+    return not is_secret_right or any(described.get(name) != value for name, value in wanted.items())
+
 
 class ModelPingOne:
-    """Tokens with their devices, by serial number, and the calls that arrived. `beginning` is told of every call when
-    it is begun (the batch's id, and whether it changes something), `arriving` when its first byte goes out, `making`
-    when a pairing makes a device. `marked` says which OTP of a token's record is committed as going out."""
+    """Tokens with their devices, by serial number, and the calls that arrived. The judge, who is there before the first
+    of them, is told of each when it begins, when its first byte goes out, and when a pairing makes a device."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        tenant: Tenant,
-        dice: Dice,
-        beginning: Callable[[int, bool], None],
-        arriving: Callable[[Call], None],
-        making: Callable[[Call], None],
-        marked: Callable[[ModelDevice], int],
-    ) -> None:
+    judge: StepJudge
+
+    def __init__(self, clock: Clock, tenant: Tenant, dice: Dice) -> None:
         self._clock = clock
         self._tenant = tenant
-        self._beginning = beginning
-        self._arriving = arriving
-        self._marked = marked
         self.devices: dict[str, ModelDevice] = {}
         self.calls: list[Call] = []
         self.charges: list[str] = []
-        self.inventory = ModelInventory(tenant, dice, self.devices, making)
+        self.inventory = ModelInventory(tenant, dice, self.devices, lambda call: self.judge.making(call))
         self._access_token = "access-token-0"
 
     def new_access_token(self) -> str:
@@ -68,7 +131,7 @@ class ModelPingOne:
         """Somebody begins a call."""
         batch_id = request.headers["X-Ping-External-Session-Id"].rpartition("-")[2]
         kind, _ = recognize(request, self.devices)
-        self._beginning(int(batch_id), kind in (POST, PAIR, IMPORT))
+        self.judge.beginning(int(batch_id), is_change=kind in (POST, PAIR, IMPORT))
 
     def arrive(self, request: Request) -> Call:
         """The first byte is here."""
@@ -91,7 +154,7 @@ class ModelPingOne:
             self._look_at(call, request)
         if is_malformed(request, call, self.devices):
             self.charges.append(f"{call} is malformed")
-        self._arriving(call)
+        self.judge.arriving(call)
         self.calls.append(call)
         return call
 
@@ -138,7 +201,7 @@ class ModelPingOne:
         """Which OTP a post brings. Of a seed's OTP only its record says whether it is OTP 1 or 2."""
         fields = json.loads(request.content)
         known = {pair.first: 1 for pair in device.pairs} | {pair.second: 2 for pair in device.pairs}
-        ordinal = self._marked(device) if device.seed else known.get(otp, 0)
+        ordinal = self.judge.row_of(device).marked if device.seed else known.get(otp, 0)
         is_resync = ordinal == 2 or self._tenant.resync_on_first_call
         if (
             ordinal == 0

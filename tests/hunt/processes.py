@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,9 @@ import redis
 
 from hunt import initial_state
 from hunt.database import DatabaseLost
-from hunt.model_broker import Message
-from hunt.model_pace import ModelPace
-from hunt.model_threads import copy_for_process
-from hunt.request_faults import Bug
+from hunt.model_network import Bug
+from hunt.model_redis import Message, ModelPace
+from hunt.seams import copy_for_process
 from hunt.strands import Broken, Strand, Strands
 from worker.audit import Actor
 from worker.batches.commands import Batches
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 
 # What was broken on purpose.
 EXCUSED = (DatabaseLost, Bug, redis.ConnectionError)
+
+
+@contextmanager
+def excused(scenario: Scenario) -> Iterator[None]:
+    """What was broken on purpose may fail here. Raises Broken where the real code fails by itself."""
+    try:
+        yield
+    except EXCUSED as error:
+        scenario.note(f"fails: {error!r}")
+    except Exception as error:
+        raise Broken(f"an error of our own: {error!r}") from error
 
 
 class ModelEvent(threading.Event):
@@ -120,12 +132,8 @@ class Worker(ModelParts):
                 continue
             self.message = message = scenario.broker.take()
             scenario.note(f"takes record {message.record_id}")
-            try:
+            with excused(scenario):
                 self.activations.of(message.environment).run(message.record_id)
-            except EXCUSED as error:
-                scenario.note(f"fails: {error!r}")
-            except Exception as error:
-                raise Broken(f"an error of our own: {error!r}") from error
             self.message = None
 
 
@@ -134,14 +142,8 @@ class Beat(ModelParts):
 
     def tick(self) -> None:
         before = self.scenario.step_judge.rows
-        try:
-            count = self.dispatcher.tick()
-        except EXCUSED as error:
-            self.scenario.note(f"fails: {error!r}")
-        except Exception as error:
-            raise Broken(f"an error of our own: {error!r}") from error
-        else:
-            self.scenario.note(f"enqueued {count}")
+        with excused(self.scenario):
+            self.scenario.note(f"enqueued {self.dispatcher.tick()}")
             if self.scenario.step_judge.rows == before:
                 self.scenario.agenda.ticked_in_vain()
 
@@ -157,9 +159,5 @@ class Preparer(ModelParts):
         self.strand = self.scenario.strands.start(name, self.prepare)
 
     def prepare(self) -> None:
-        try:
+        with excused(self.scenario):
             self.preparation.run()
-        except EXCUSED as error:
-            self.scenario.note(f"fails: {error!r}")
-        except Exception as error:
-            raise Broken(f"an error of our own: {error!r}") from error

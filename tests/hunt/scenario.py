@@ -8,22 +8,17 @@ from contextlib import contextmanager
 from structlog.testing import capture_logs
 
 from hunt import initial_state, mends, seams
-from hunt.agenda import Agenda
-from hunt.clock import Clock
 from hunt.dice import Dice
 from hunt.end_judge import judge_end
-from hunt.events import EVENTS
-from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
-from hunt.model_pace import ModelPace
 from hunt.model_pingone import ModelPingOne
-from hunt.phases import calm, storm
+from hunt.model_redis import ModelBroker, ModelPace
+from hunt.phases import EVENTS, Agenda, calm, storm
 from hunt.processes import Beat, Preparer, Process, Worker
 from hunt.step_judge import MEND, StepJudge
-from hunt.strands import Strand, Strands
-from hunt.tenant import Call, ModelDevice
+from hunt.strands import Clock, Strand, Strands
 from worker.audit import Actor
-from worker.batches.commands import Batches
+from worker.batches.commands import Batches, NotPossible
 
 # How many threads each worker process has; and where several want the same at once, so that some of them go together.
 CREWS = ((1, 1), (1, 1), (1, 1, 1))
@@ -47,15 +42,14 @@ class Scenario:
             resync_on_first_call=self.dice.pick("tenant", (False, False, False, True))
         )
         tenant = initial_state.tenant(self.dice, self.environment)
-        self.pingone = ModelPingOne(
-            self.clock, tenant, self.dice, self._beginning, self._arriving, self._making, self._marked
-        )
+        self.pingone = ModelPingOne(self.clock, tenant, self.dice)
         self.network = ModelNetwork(self.clock, self.strands, self.dice, self.pingone)
         self.pace = ModelPace(self.clock, self.strands, self.dice, self.environment.rate, furthest=2.0)
         self.database = initial_state.database()
         self.leases = initial_state.leases(self.settings.tuning.lease, self.settings.max_attempts)
         self.batches = Batches(self.database, Actor("a person"))
-        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings)
+        self.step_judge = StepJudge(self.database.raw, self.clock, self.strands, self.pingone, self.settings, self.note)
+        self.pingone.judge = self.step_judge
         self.broker = ModelBroker(self.clock, self.strands, self.dice, self.step_judge.published)
         self.agenda = Agenda(self)
         self.beat = Beat(self)
@@ -81,10 +75,12 @@ class Scenario:
 
     @contextmanager
     def commanding(self) -> Iterator[None]:
-        """A person's command, or the replay schedule's."""
+        """A person's command, or the replay schedule's, which may not be possible."""
         self.step_judge.is_command = True
         try:
             yield
+        except NotPossible as error:
+            self.note(str(error))
         finally:
             self.step_judge.is_command = False
 
@@ -184,17 +180,3 @@ class Scenario:
                     self.note(f"record {record_id}: {before[record_id]} -> {row}")
         if self.step_judge.rows != before:
             self.agenda.tick_soon()
-
-    def _marked(self, device: ModelDevice) -> int:
-        return self.step_judge.row_of(device).marked
-
-    def _beginning(self, batch_id: int, is_change: bool) -> None:
-        self.step_judge.beginning(batch_id, is_change=is_change)
-
-    def _making(self, call: Call) -> None:
-        self.note(f"{call} makes a device")
-        self.step_judge.creations.making(call)
-
-    def _arriving(self, call: Call) -> None:
-        self.note(f"{call} goes out")
-        self.step_judge.arriving(call)

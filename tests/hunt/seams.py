@@ -6,8 +6,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import worker.batches.preparation
 import worker.batches.tokens
@@ -17,12 +18,51 @@ import worker.pace.paces
 import worker.pingone.auth
 import worker.pingone.client
 import worker.records
-from hunt.clock import Clock
-from hunt.model_broker import ModelBroker
 from hunt.model_network import ModelNetwork
-from hunt.model_threads import make_waiter
-from hunt.strands import Strands
+from hunt.model_redis import ModelBroker
+from hunt.strands import Clock, Strands
+from worker.database.errors import is_away
+from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
+from worker.leases.settlement import Settlement
+from worker.leases.worker import Leases
 from worker.pingone.client import RetryPolicy
+
+P = TypeVar("P")
+
+
+def make_waiter(strands: Strands) -> type[_Waiter[Any, Any]]:
+    """The class of threads that wait: here a strand does, while others go on."""
+
+    class ModelWaiter(_Waiter[T, R]):
+        def __init__(self, request: T) -> None:
+            super().__init__(request)
+            self._is_called = False
+
+        def wait(self) -> None:
+            strands.wait_for(lambda: self._is_called)
+
+        def call(self) -> None:
+            self._is_called = True
+
+    return ModelWaiter
+
+
+def copy_for_process(part: P) -> P:
+    """A copy with combiners of its own, of which each process has its own; statements are shared, since building them
+    takes long."""
+    if isinstance(part, tuple):
+        return type(part)(map(copy_for_process, part))
+    if isinstance(part, dict):
+        return type(part)((name, copy_for_process(each)) for name, each in part.items())
+    if isinstance(part, GroupCommit):
+        statement = copy(part)
+        statement._combiner = Combiner(statement._commit, is_away)
+        return statement
+    if isinstance(part, Leases | Settlement):
+        whole = copy(part)
+        vars(whole).update({name: copy_for_process(each) for name, each in vars(part).items()})
+        return whole
+    return part
 
 
 @contextmanager

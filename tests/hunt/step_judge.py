@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from support.judges.otp_calls import POSTS_PER_OTP
 
-from hunt.clock import SPARE, Clock
 from hunt.committed_rows import BatchRow, Row, read_batches, read_records
 from hunt.creation_judge import CreationJudge
-from hunt.database import RawConnection
 from hunt.model_pingone import ModelPingOne
-from hunt.strands import Broken, Strands
+from hunt.strands import SPARE, Broken, Clock, Strands
 from hunt.tenant import EXTRA, READ, Call, ModelDevice
 from models.batch import BatchState
 from models.reason import Reason
@@ -27,7 +26,13 @@ class StepJudge:
     """What is committed, and the calls to PingOne beside it."""
 
     def __init__(
-        self, connection: RawConnection, clock: Clock, strands: Strands, pingone: ModelPingOne, settings: Settings
+        self,
+        connection: Any,
+        clock: Clock,
+        strands: Strands,
+        pingone: ModelPingOne,
+        settings: Settings,
+        note: Callable[[str], None],
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -35,6 +40,7 @@ class StepJudge:
         self._calls = pingone.calls
         self.creations = CreationJudge(self, connection, clock, pingone)
         self._settings = settings
+        self._note = note
         self.rows: dict[int, Row] = {}
         self.batches: dict[int, BatchRow] = {}
         # Of a batch that does not run: how far each strand had come when it was stopped.
@@ -101,12 +107,19 @@ class StepJudge:
 
     def arriving(self, call: Call) -> None:
         """A request's first byte is about to go out."""
+        self._note(f"{call} goes out")
         self.creations.arriving(call)
         if not call.is_post or call.device is None:
             return
         row = self.row_of(call.device)
         for charge in (*self._right(call, row), *self._counters(call, row), *self._order(call, row)):
             raise Broken(f"{call} {charge}")
+
+    def making(self, call: Call) -> None:
+        """A request is about to make a device."""
+        self._note(f"{call} makes a device")
+        if call.device is not None and call.device.device_id and self.is_clock_trusted:
+            raise Broken(f"{call} makes a second device of its token")
 
     def posts_of(self, device: ModelDevice) -> list[Call]:
         """Posts on which PingOne acted, or may have acted for all that we could know."""

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from random import Random
 
 from hunt import initial_state, seams
-from hunt.answers import answer
 from hunt.committed_rows import Row
 from hunt.model_pingone import describe
 from hunt.scenario import Scenario
 from hunt.strands import Broken
-from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply
+from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply, answer
 from models.batch import BatchState
 from models.record_states import OtpState
 from worker.config.settings import Settings

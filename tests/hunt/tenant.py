@@ -1,7 +1,9 @@
-"""What PingOne has and what arrived there: the ground on which the promises are judged."""
+"""What PingOne has, what arrived there, and answers as they stand on the wire: the ground on which the promises are
+judged."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from worker.vault.otps import Seed
@@ -248,3 +250,21 @@ class Tenant:
     forgets_jobs: bool = False
     # Seconds after which a device is deleted that waits for activation.
     deletes_after: float | None = None
+
+
+def answer(
+    status: int,
+    code: str | None = None,
+    detail: str | None = None,
+    /,
+    retry_after: int | None = None,
+    target: str = "otp",
+    **fields: object,
+) -> Reply:
+    """An answer of PingOne's own."""
+    headers = {"content-type": "application/json", "correlation-id": "correlation-1"}
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
+    if code is not None:
+        fields |= {"id": "error-1", "code": code, "details": [{"code": detail, "target": target}] if detail else []}
+    return status, headers, json.dumps(fields).encode()

@@ -14,8 +14,7 @@ from sqlalchemy import make_url
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
-from support.servers.emptied_databases import EmptiedDatabases
-from support.servers.postgres import PostgresServer
+from support.servers.postgres import EmptiedDatabases, PostgresServer
 from support.simulator.call_log import CallLog
 from support.simulator.server import running
 from support.simulator.simulation import WatchedSimulation

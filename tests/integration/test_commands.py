@@ -21,8 +21,8 @@ from support.data.batches import (
     rescue,
     statuses,
 )
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import ScalarSelect, func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from support.data.batches import TESTER, Made, count, look_at_batch, make_batch, statuses
-from support.data.heard import Heard
 from support.data.loading import HEADER, LoadingDesk, Token, earlier, environment, token
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, Made, enqueue, make_batch
-from support.data.metric_readings import write_metrics
+from support.data.facts import write_metrics
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine, Outcome

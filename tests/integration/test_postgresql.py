@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from support.processes.waiting import wait_until
-from support.servers.emptied_databases import KEEPER
-from support.servers.postgres import PostgresServer
+from support.servers.postgres import KEEPER, PostgresServer
 
 from migrations import HEAD
 from worker.database import schema

@@ -13,8 +13,21 @@ import pytest
 from sqlalchemy import insert, update
 from support.data.batches import TESTER, Made, look, look_at_batch, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
-from support.data.preparations import ALICE, ANSWER_WITHIN, BOB, FORBIDDEN, HOTP, LOST, Site, finish, make, of, serial
-from support.data.scripted_inventory import OK, describe
+from support.data.preparations import (
+    ALICE,
+    ANSWER_WITHIN,
+    BOB,
+    FORBIDDEN,
+    HOTP,
+    LOST,
+    OK,
+    Site,
+    describe,
+    finish,
+    make,
+    of,
+    serial,
+)
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key

@@ -17,8 +17,7 @@ import httpx
 import pytest
 from support.fleets.real_fleet import plain_env
 from support.processes.waiting import wait_until
-from support.servers.certificates import make_certificate
-from support.servers.tls_server import TlsServer
+from support.servers.tls_server import TlsServer, make_certificate
 
 from models.encrypted import generate_key
 from worker.embedded.valkey import find_free_port

@@ -11,9 +11,8 @@ import pytest
 from sqlalchemy import insert, update
 from support.data.audit_lines import read
 from support.data.batches import TESTER, attempts, look_at_batch
-from support.data.loading import LoadingDesk, Token, token
+from support.data.loading import ACTIVE, DAY, REFUSED, LoadingDesk, PurgeDesk, Token, file_bytes, token
 from support.data.moving_clock import MovingDatabase
-from support.data.purge_desk import ACTIVE, DAY, REFUSED, PurgeDesk, file_bytes
 
 from models.encrypted import Keyring, generate_key
 from models.inventory_job import InventoryJob, JobKind

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, update
 from sqlalchemy.exc import DBAPIError
 from support.data.audit_lines import read, refuse_lines
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, make_batch, pair_of, statuses
-from support.data.heard import Heard
+from support.data.loading import file_bytes
 from support.data.moving_clock import MovingDatabase
-from support.data.purge_desk import file_bytes
+from support.data.progress import Heard
 
 from models.audit import Action
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row

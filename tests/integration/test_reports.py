@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, event, select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch, make_environment
-from support.data.heard import Heard
 from support.data.loading import token
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 from support.judges.secret_search import Secrets
 
 from models.batch import Batch

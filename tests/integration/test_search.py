@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, make_batch
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 
 from models.batch import Batch
 from models.pace import LicensePace

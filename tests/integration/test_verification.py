@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 import tenacity
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, make_environment
-from support.data.heard import Heard
 from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
 from support.data.undo_desk import Desk, PingOne
-from support.simulator.faults import FaultOrder
-from support.simulator.simulation import WatchedSimulation
+from support.simulator.simulation import FaultOrder, WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status

@@ -1,4 +1,5 @@
-"""Other users of the same machine: what they can read, guess, and put in the way of whoever runs oathbulk."""
+"""Other users of the same machine: what they can read, guess, and put in the way of whoever runs oathbulk; also where
+they may write to the directory in which that person works, such as that of the shipments."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ from worker.embedded.home import EmbeddedError, make_home
 from worker.embedded.valkey import ValkeyConfig
 
 PATIENCE = 60.0
-is_root = os.geteuid() == 0
-as_root = pytest.mark.skipif(not is_root, reason="only root may become another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+# Modules that the libraries look for and do without where they are not installed; and some that there are.
+LOOKED_FOR = ("brotli", "msgpack", "setproctitle", "tblib", "zstandard", "models", "worker", "redis")
 
 
 def mode(path: Path) -> int:
@@ -30,23 +32,30 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def desk(open_folder: Path) -> Iterator[CommandDesk]:
-    with StandIn(tokens := make_tokens(3)) as pingone, CommandDesk(open_folder / "desk", pingone.settings) as desk:
+def pingone() -> Iterator[StandIn]:
+    """It knows three tokens, and holds back its answers."""
+    with StandIn(make_tokens(3)) as pingone:
         pingone.hold_after(0)
-        write_shipment(desk.folder / "shipment.csv", tokens)
-        desk.pingone = pingone  # type: ignore[attr-defined]
-        yield desk
+        yield pingone
         pingone.let_go()
+
+
+@pytest.fixture
+def desk(open_folder: Path, pingone: StandIn) -> Iterator[CommandDesk]:
+    with CommandDesk(open_folder / "desk", pingone.settings) as desk:
+        write_shipment(desk.folder / "shipment.csv", list(pingone.tokens.values()))
+        yield desk
 
 
 def proc(pid: int, file: str) -> str:
     return Path(f"/proc/{pid}/{file}").read_bytes().replace(b"\0", b"\n").decode(errors="replace")
 
 
-def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(desk: CommandDesk) -> None:
+def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(
+    desk: CommandDesk, pingone: StandIn
+) -> None:
     """Started by somebody whose files are open to everybody."""
     running = desk.start_program("/bin/sh", "-c", 'umask 0; exec "$0" run shipment.csv', *OATHBULK)
-    pingone: StandIn = desk.pingone  # type: ignore[attr-defined]
     wait_until(lambda: pingone.held == 3 or not running.is_alive, PATIENCE, "calls are in flight")
     check_modes(desk.home)
     config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
@@ -212,3 +221,12 @@ def test_a_link_in_the_place_of_the_home_closes_no_directory_of_other_things(ope
     with pytest.raises(EmbeddedError, match="holds other files"):
         make_home(open_folder / ".oathbulk")
     assert mode(elsewhere) == 0o755
+
+
+def test_no_module_of_the_working_directory_is_imported(open_folder: Path) -> None:
+    with CommandDesk(open_folder / "desk") as desk:
+        for name in LOOKED_FOR:
+            (desk.folder / f"{name}.py").write_text(f"open(__file__ + '.was-run', 'w')\nraise ImportError({name!r})\n")
+        result = desk.oathbulk("rehearse", "--tokens", "3")
+        assert result.code == 0, result.stdout + result.stderr
+        assert [path.name for path in desk.folder.glob("*.was-run")] == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic_core import PydanticUndefined
-from support.data.metric_readings import make_reading, parse_metrics, write_metrics
+from support.data.facts import make_reading, parse_metrics, write_metrics
 from support.pages.reading import read_page
 from support.processes.systemd_units import HARDENING, NAMES, UNITS, read_settings
 from support.servers.compose_service import PROJECT, default_variables, read_services

@@ -16,7 +16,7 @@ from functools import cache
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic_core import to_jsonable_python
-from support.data.metric_readings import make_reading, write_metrics
+from support.data.facts import make_reading, write_metrics
 from support.pages.command_lines import OPTIONS, explain_unknown, find_command_lines, find_options
 from support.pages.reading import CHECKOUT, PAGES, find_anchors, find_blocks, find_code, find_links, read_page
 from support.processes.systemd_units import NAMES

@@ -2,19 +2,7 @@
 
 A mutant is a patch in memory of our own classes and functions, by name; nothing is written to a file."""
 
-from hunt.mutants import group_commits, imports, leases, mends, notes, otps, pairings, reads, seeds
+from hunt.mutants import creations, leases, otps
 from hunt.mutants.patching import MUTANTS, at_large
 
-__all__ = [
-    "MUTANTS",
-    "at_large",
-    "group_commits",
-    "imports",
-    "leases",
-    "mends",
-    "notes",
-    "otps",
-    "pairings",
-    "reads",
-    "seeds",
-]
+__all__ = ["MUTANTS", "at_large", "creations", "leases", "otps"]

@@ -9,8 +9,8 @@ from datetime import UTC
 from typing import Any
 
 from sqlalchemy import Row
-
 from support.data.moving_clock import MovingDatabase
+
 from worker import audit
 
 Line = Row[*tuple[Any, ...]]

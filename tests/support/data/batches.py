@@ -9,13 +9,13 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
+from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
 from models.record import Record
 from models.record_states import FINAL, PairingState, Status
-from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
 from worker.config.environment import Environment
 from worker.leases.queue import Queue

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row, select
+from support.data.moving_clock import MovingDatabase
 
 from models.notice import Notice
-from support.data.moving_clock import MovingDatabase
 from worker.notices import Notifier, Outbox, Recorder, Reply
 from worker.reports.facts import take_environment_for_license
 

@@ -6,15 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import SecretStr
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
+from support.data.moving_clock import MovingDatabase
+from support.data.progress import Heard
+from support.simulator.simulation import FaultOrder, WatchedSimulation
 
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
-from support.data.heard import Heard
-from support.data.moving_clock import MovingDatabase
-from support.simulator.faults import FaultOrder
-from support.simulator.simulation import WatchedSimulation
 from worker import audit
 from worker.batches.undo import Undo
 from worker.config.environment import Environment

@@ -12,10 +12,7 @@ from typing import Any, Self
 
 from models.encrypted import generate_key
 from support.data.batches import TESTER
-from support.data.boxes import open_box
-from support.data.records import Records
-from support.data.seed_shipments import MadeSeeds
-from support.data.unpaired import Unpaired
+from support.data.shipments import MadeSeeds, Records, Unpaired, open_box
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.processes.program import Program

@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import pairwise
 from typing import TypeVar
 
-from support.judges.call_log import ProvisioningCall
-from support.judges.tenant import Tenant
+from support.judges.call_log import ProvisioningCall, Tenant
 
 # What tells whose device a token is, and what tells which tokens the inventory has.
 LOOK_UPS = frozenset({"list_tokens", "read_token", "list"})

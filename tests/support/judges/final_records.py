@@ -8,13 +8,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, select
+from support.judges.call_log import ProvisioningCall, Tenant
+from support.judges.creations import find_known
 
 from models.reason import CURES, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
-from support.judges.call_log import ProvisioningCall
-from support.judges.creations import find_known
-from support.judges.tenant import Tenant
 from worker.database.engine import Database
 from worker.simulator.shipment import Expected
 

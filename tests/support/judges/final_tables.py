@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, or_, select
+from support.judges.otp_calls import Case
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
 from models.record import Record
 from models.record_states import FINAL, OtpState, Status
-from support.judges.otp_calls import Case
 from worker.database.engine import Database
 
 Found = Row[*tuple[Any, ...]]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from support.judges.call_log import LoggedCall, fingerprint
 from support.judges.otp_calls import Case, Pair, charge_unread
+
 from worker.simulator.oath import hotp, time_step_at
 
 # Counters from the token's first one on, and time steps before and after that of a call, among which an OTP is looked

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from models.record_states import FINAL
+from support.judges.call_log import Tenant
 from support.judges.creations import judge_creations
 from support.judges.final_records import judge_endings, judge_records
 from support.judges.final_tables import find_unwritten, judge_tables
 from support.judges.otp_calls import Case, judge_calls, make_cases
 from support.judges.seed_calls import KnownSeed, judge_seed_cases, make_seed_cases
 from support.judges.status_moves import judge_moves, seen_moves
-from support.judges.tenant import Tenant
 from support.servers.simulator import Simulator, know_seed
+
+from models.record_states import FINAL
 from worker.database.engine import Database
 from worker.simulator.shipment import Box
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
-
 from support.pages.reading import find_code, find_spans
+
 from worker.cli.application import UsageError, app, make_command
 from worker.cli.command_list import COMMANDS
 

@@ -1,23 +1,178 @@
-"""oathbulk from outside: its commands as processes, in a folder, with a home and settings of their own.
+"""oathbulk from outside: its commands as processes, in a folder, with a home and settings of their own; what each
+prints, how it ends, what befalls it meanwhile, and the terminal that it runs on; a browser before a desk that runs so.
 
-Who runs in a home is looked up in Linux' /proc.
-"""
+Who runs in a home is looked up in Linux' /proc."""
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import re
+import select
+import shutil
 import signal
+import subprocess
+import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+import termios
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from support.processes.forking import Forked
-from support.processes.running_command import TIMEOUT, Result, Running, Start, spawn
-from support.processes.terminal import Terminal
+import httpx
+from support.data.tokens import Token, write_shipment
+from support.processes.program import Forked
 from support.processes.waiting import is_running, wait_until
+from support.servers.stand_in import StandIn
+
 from worker.installation.installation import Installation
+
+Process = Forked | subprocess.Popen[bytes]
+# A program, its arguments and variables, the folder that it runs in, and the files for what it prints.
+Start = Callable[[str, list[str], Mapping[str, str], Path, Path, Path], Process]
+# Seconds; a command's work takes a few, and a machine at its limits many times as long.
+TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed on stdout, as a whole."""
+        return json.loads(self.stdout)
+
+
+class Running:
+    """A command that was started, as the leader of a process group, which is what a shell makes of it."""
+
+    def __init__(self, process: Process, stdout: Path, stderr: Path) -> None:
+        self._process, self._stdout, self._stderr = process, stdout, stderr
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed there so far."""
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """What a terminal does at Ctrl-C: SIGINT to every process of the group."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def hang_up(self) -> None:
+        """What a terminal does when it is closed."""
+        os.killpg(self.pid, signal.SIGHUP)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """kill -9 of this process alone."""
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self, timeout: float = TIMEOUT) -> Result:
+        """Wait for the command's end. Raises TimeoutError, after killing it, when that does not come."""
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise TimeoutError(f"{self._process.args} did not end: {self.stderr[-2000:]}") from None
+        return Result(code, self.stdout, self.stderr)
+
+
+def spawn(
+    program: str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, stdout: Path, stderr: Path
+) -> subprocess.Popen[bytes]:
+    """Start a program that is none of ours, in the way in which Forked starts one of ours."""
+    with stdout.open("wb") as out, stderr.open("wb") as error:
+        return subprocess.Popen(
+            [program, *arguments],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=error,
+            start_new_session=True,
+        )
+
+
+# Runs its arguments with the terminal on its standard input as the one that it controls.
+TAKE_TERMINAL = """if True:
+    import fcntl, os, sys, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Terminal:
+    """A command on a terminal of its own, which it controls: what a person sees of it, and types."""
+
+    def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], columns: int) -> None:
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, columns))
+        self._printed = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", TAKE_TERMINAL, *argv],
+            cwd=folder,
+            env={**env, "TERM": "xterm-256color"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def read(self) -> str:
+        """All that was printed so far."""
+        while select.select([self._master], [], [], 0)[0]:
+            try:
+                self._printed += os.read(self._master, 65536).decode(errors="replace")
+            except OSError:
+                # The command and all its kin are gone.
+                break
+        return self._printed
+
+    def picture(self) -> str:
+        """What a live display shows now: all since it last erased a line, as words in one line."""
+        return " ".join(re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.read().rpartition("\x1b[2K")[2]).split())
+
+    def press_ctrl_c(self) -> None:
+        self.press(b"\x03")
+
+    def press(self, key: bytes) -> None:
+        os.write(self._master, key)
+
+    def wait(self, timeout: float = TIMEOUT) -> int:
+        """The exit code."""
+        wait_until(lambda: (self.read(), self._process.poll())[1] is not None, timeout, f"{self._process.args} ends")
+        self.read()
+        return int(self._process.returncode)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
 
 OATHBULK = (str(Path(sysconfig.get_path("scripts")) / "oathbulk"),)
 
@@ -164,3 +319,38 @@ def _is_named(pid: int, names: Sequence[str]) -> bool:
         return False
     # Valkey writes what it does behind its name: `valkey-server 127.0.0.1:6379`.
     return any(Path(argument.partition(" ")[0]).name in names for argument in arguments)
+
+
+_LINK = re.compile(r"http://\S+/enter\?key=\S+")
+
+
+def enter_desk(browser: httpx.Client, read_output: Callable[[], str]) -> str:
+    """Go in by the link that the desk prints, and stay at its address: the first page. `browser` follows
+    redirections."""
+    found = wait_until(lambda: _LINK.search(read_output()), TIMEOUT, "the desk prints its link")
+    answer = browser.get(found[0])
+    assert answer.status_code == 200, answer.text
+    browser.base_url = found[0].partition("/enter")[0]
+    return answer.text
+
+
+def make_browser() -> httpx.Client:
+    """A browser that needs no proxy."""
+    return httpx.Client(trust_env=False, timeout=60, follow_redirects=True)
+
+
+def run_to_the_end(folder: Path, tokens: Sequence[Token], **columns: Sequence[str]) -> Path:
+    """Run these tokens as `shipment.csv`, with more columns, in a folder below this one, and return it. One of them at
+    least is a dead letter."""
+    with (
+        StandIn([*tokens]) as pingone,
+        CommandDesk(folder / "desk", pingone.settings, {"_OATHBULK_TUNING__first_records": "0"}) as desk,
+    ):
+        write_shipment(desk.folder / "shipment.csv", tokens, **columns)
+        assert desk.oathbulk("run", "shipment.csv").code == 1
+    return desk.folder
+
+
+def copy_to(desk: CommandDesk, finished: Path) -> None:
+    """Let the folder of a desk, and its home, be as that one."""
+    shutil.copytree(finished, desk.folder, dirs_exist_ok=True)

@@ -1,15 +1,113 @@
-"""A Python module run as a process that tests stop, kill and freeze; it ends with them, kill -9 included."""
+"""Python modules as processes that tests stop, kill and freeze, and that end with them, kill -9 included. Each is
+forked from one that has imported already what takes long: the hundreds of them cost the tests seconds and not minutes.
+
+From there on each does what `python -m MODULE` does; but its command line is another, /proc tells other variables, and
+those that tell Python itself how to run come too late."""
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Self
+from unittest.mock import patch
 
-from support.processes.forking import Forked
+from worker.embedded import child
+
+TESTS = str(Path(__file__).parents[2])
+# Seconds to end in good order once the tests are gone.
+ORPHAN_GRACE = 1.0
+
+_forking = multiprocessing.get_context("forkserver")
+_forking.set_forkserver_preload(["support.processes.preloaded"])
+
+
+class Forked:
+    """One process, in a session of its own, with as much of subprocess.Popen as tests need. Its variables are `env`
+    alone; it appends to the files `stdout` and `stderr`, and ends with the tests, kill -9 included."""
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], env: Mapping[str, str], directory: Path, stdout: Path, stderr: Path
+    ) -> None:
+        self.args = [module, *arguments]
+        for file in (stdout, stderr):
+            file.touch()
+        _start_forking()
+        run = (self.args, {**env}, directory, stdout, stderr)
+        self._process = _forking.Process(target=_become, args=run, daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """What is kept of an ended one."""
+        self._process.close()
+
+
+@cache
+def _start_forking() -> None:
+    """It looks for what it is to import in a path of its own."""
+    with patch.dict(os.environ, PYTHONPATH=TESTS):
+        forkserver.ensure_running()
+
+
+def _become(argv: list[str], env: dict[str, str], directory: Path, stdout: Path, stderr: Path) -> None:
+    gc.enable()
+    os.setsid()
+    appending = os.O_WRONLY | os.O_APPEND
+    streams = os.open(os.devnull, os.O_RDONLY), os.open(stdout, appending), os.open(stderr, appending)
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    os.chdir(directory)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    code: int | str | None = None
+    sys.argv = ["child", str(parent.sentinel), str(ORPHAN_GRACE), *argv]
+    try:
+        child.main()
+    except SystemExit as ending:
+        code = ending.code
+    # An interpreter's end closes what is left of connections and files. A forked process comes to none.
+    gc.collect()
+    sys.exit(code)
+
 
 STOP_TIMEOUT = 30.0
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from dotenv import dotenv_values
-
 from support.servers.server import Server
 
 PROJECT = Path(__file__).parents[3]

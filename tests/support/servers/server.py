@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from support.processes.waiting import wait_until
+
 from worker.embedded.valkey import find_free_port
 
 GUARD = Path(__file__).with_name("guard.py")

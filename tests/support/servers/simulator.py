@@ -12,15 +12,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-
-from support.data.seed_shipments import MadeSeeds
-from support.judges.call_log import LoggedCall, ProvisioningCall, fingerprint, read_call_log, read_whole_call_log
+from support.data.shipments import MadeSeeds
+from support.judges.call_log import (
+    LoggedCall,
+    ProvisioningCall,
+    Tenant,
+    fingerprint,
+    read_call_log,
+    read_tenant,
+    read_whole_call_log,
+)
 from support.judges.otp_calls import Pair
 from support.judges.seed_calls import KnownSeed
-from support.judges.tenant import Tenant, read_tenant
-from support.processes.forking import TESTS
-from support.processes.program import Program
+from support.processes.program import TESTS, Program
 from support.processes.waiting import wait_until
+
 from worker.simulator.shipment import MadeShipment, MadeToken
 
 SALT = "salted"

@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from support.simulator.faults import FaultOrder
 from support.simulator.readings import read_fields
-from support.simulator.simulation import WatchedSeed, WatchedSimulation
+from support.simulator.simulation import FaultOrder, WatchedSeed, WatchedSimulation
 from worker.simulator.calls import Answer, Call, success
 from worker.simulator.oath import Verdict
 from worker.simulator.world import Device, InventoryToken

@@ -17,9 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from support.simulator.call_log import find_detail
 from support.simulator.control import control
-from support.simulator.faults import Fault, error_answer, garbled_answer
 from support.simulator.readings import reread_answer, reread_request
-from support.simulator.simulation import WatchedSimulation
+from support.simulator.simulation import Fault, WatchedSimulation, error_answer, garbled_answer
 from worker.simulator.calls import Answer, Call
 from worker.simulator.server import (
     PRESS,

@@ -1,22 +1,290 @@
-"""One watched simulator: the product's, with a call log, faults, readings and further limits."""
+"""One watched simulator: the product's, with a call log, faults on demand, further limits, and clients' signed
+statements."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import secrets
 import time
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, get_args
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
-from support.simulator.assertions import WatchedAccessTokens
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+from joserfc.jws import extract_compact
+
 from support.simulator.call_log import CallLog
-from support.simulator.faults import Faults
-from support.simulator.limits import ChangingLimit, Quota, Tally, quota_answer
-from support.simulator.settings import WatchedSettings
-from worker.simulator.calls import Answer, Call, Group
-from worker.simulator.simulation import Simulation
+from support.simulator.settings import FaultKind, WatchedSettings
+from worker.simulator.calls import HTML, Answer, Call, Group, refusal, timestamp
+from worker.simulator.simulation import AccessTokens, Simulation, TokenBucket
 from worker.simulator.world import WorldSeed
+
+# The `client_assertion_type` of RFC 7523, section 2.2.
+TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+SYMMETRIC = ("HS256", "HS384", "HS512")
+ASYMMETRIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+# Seconds from now at which an assertion may expire at the latest.
+LONGEST_LIFE = 3600
+
+Method = Literal["basic", "post", "secret_jwt", "private_key_jwt"]
+
+
+class WatchedAccessTokens(AccessTokens):
+    """Takes assertions in place of secrets, too, and demands the one way of authentication that `demanded` tells.
+    `keys`: the public keys (JWKS), by client id. `clock` gives Unix time. PingOne does not look at `jti`; here one that
+    comes twice is refused, so that a client that sends one assertion twice is found out."""
+
+    def __init__(self, demanded: Callable[[], Method | None], clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self.keys: dict[str, dict[str, Any]] = {}
+        self._demanded = demanded
+        self._unix_clock = clock
+        # Of assertions that came, until when they would be good.
+        self._used: dict[str, float] = {}
+
+    def authenticates(self, call: Call, form: Mapping[str, str]) -> bool:
+        """Whether the client is who it says, in the way that is demanded."""
+        if "client_assertion" in form:
+            method = self.check(form, f"{call.root}{call.path}")
+        else:
+            sent = "basic" if call.header(b"authorization") else "post"
+            method = sent if super().authenticates(call, form) else None
+        return method is not None and self._demanded() in (None, method)
+
+    def revoke_all(self) -> None:
+        """Make every access token invalid at once."""
+        self.expires_at.clear()
+
+    def check(self, form: Mapping[str, str], endpoint: str) -> Method | None:
+        """How the assertion of a form is signed that was sent to this URL; None if it is no good."""
+        assertion, client_id = form.get("client_assertion", ""), form.get("client_id")
+        try:
+            header = extract_compact(assertion.encode()).headers()
+            method: Method = "secret_jwt" if header.get("alg") in SYMMETRIC else "private_key_jwt"
+            claims = self._decode(assertion, method)
+        except (JoseError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        is_named = claims.get("iss") == claims.get("sub") and client_id in (None, claims.get("sub"))
+        is_good = is_named and form.get("client_assertion_type") == TYPE and self._is_valid(claims, endpoint)
+        return method if is_good else None
+
+    def _decode(self, assertion: str, method: Method) -> Mapping[str, Any]:
+        """Read the claims of an assertion whose signature is its client's. Raises JoseError, ValueError, KeyError."""
+        claimed = json.loads(extract_compact(assertion.encode()).payload)["sub"]
+        if method == "private_key_jwt":
+            keys = KeySet.import_key_set(self.keys[claimed])
+            return jwt.decode(assertion, keys, algorithms=list(ASYMMETRIC)).claims
+        with warnings.catch_warnings():
+            # A warning about a short secret.
+            warnings.simplefilter("ignore")
+            secret = OctKey.import_key(self.clients[claimed])
+        return jwt.decode(assertion, secret, algorithms=list(SYMMETRIC)).claims
+
+    def _is_valid(self, claims: Mapping[str, Any], endpoint: str) -> bool:
+        """Whether an assertion is for this token endpoint, for now, and new."""
+        now, expires_at, audience, jti = self._unix_clock(), claims.get("exp"), claims.get("aud"), claims.get("jti")
+        # The endpoint, or the issuer; behind a proxy that ends TLS, the client's address has another scheme.
+        places = {endpoint, endpoint.removesuffix("/token")}
+        places |= {place.replace("http://", "https://", 1) for place in places}
+        if not (audience in places if isinstance(audience, str) else places & set(audience or ())):
+            return False
+        if not isinstance(expires_at, int | float) or not now < expires_at <= now + LONGEST_LIFE:
+            return False
+        if isinstance(before := claims.get("nbf"), int | float) and before > now:
+            return False
+        return jti is None or self._use(str(jti), expires_at, now)
+
+    def _use(self, jti: str, expires_at: float, now: float) -> bool:
+        """Note an assertion as used until it expires. False if it was used before."""
+        self._used = {used: until for used, until in self._used.items() if until > now}
+        if jti in self._used:
+            return False
+        self._used[jti] = expires_at
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that hits one call. `variant`, from 0 to 1, chooses among the variants of its kind."""
+
+    kind: FaultKind
+    variant: float = 0.0
+
+    @property
+    def does_operation(self) -> bool:
+        """Whether the operation is done in spite of the fault."""
+        return not self.kind.endswith("_before")
+
+
+@dataclass(frozen=True, slots=True)
+class FaultOrder:
+    """A fault that was ordered for the next call that matches; None matches any operation, device or token."""
+
+    kind: FaultKind
+    operation: str | None = None
+    device_id: str | None = None
+    serial_number: str | None = None
+
+    def matches(self, operation: str, device_id: str | None, serial_number: str | None) -> bool:
+        """Whether a call for this operation, device and token is one that the fault was ordered for."""
+        is_device, is_token = self.device_id in (None, device_id), self.serial_number in (None, serial_number)
+        return self.operation in (None, operation) and is_device and is_token
+
+
+class Faults:
+    """Decides which calls are hit by a fault: by `fault_seed`, the device or the token that is to be paired, the
+    operation, and how many such calls came before."""
+
+    def __init__(self) -> None:
+        self.orders: list[FaultOrder] = []
+        self._calls: Counter[tuple[str | None, str]] = Counter()
+        self._hits: Counter[str | None] = Counter()
+
+    def draw(
+        self, operation: str, device_id: str | None, settings: WatchedSettings, serial_number: str | None = None
+    ) -> Fault | None:
+        """The fault for this call, ordered or drawn; None for a call that goes well."""
+        for index, order in enumerate(self.orders):
+            if order.matches(operation, device_id, serial_number):
+                del self.orders[index]
+                return Fault(order.kind)
+        if not settings.faults or operation not in settings.fault_operations:
+            return None
+        subject = device_id or serial_number
+        key = (subject, operation)
+        self._calls[key] += 1
+        kind = _choose_kind(settings, _hash_to_fraction(settings.fault_seed, *key, self._calls[key], "kind"))
+        most = settings.faults_per_device
+        if kind is None or (subject is not None and most is not None and self._hits[subject] >= most):
+            return None
+        self._hits[subject] += 1
+        return Fault(kind, _hash_to_fraction(settings.fault_seed, *key, self._calls[key], "variant"))
+
+
+def error_answer(fault: Fault, settings: WatchedSettings) -> Answer:
+    """An answer with a 5xx, in the vendor's envelope or as a proxy's page."""
+    scaled = fault.variant * len(settings.error_statuses)
+    choice = min(int(scaled), len(settings.error_statuses) - 1)
+    status, is_page = settings.error_statuses[choice], scaled - choice < settings.error_html_share
+    page = f"<!doctype html><title>{status}</title><h1>{status} Try again</h1>\n".encode()
+    answer = Answer(status, page, HTML) if is_page else refusal(status, "UNEXPECTED_ERROR")
+    if settings.error_retry_after is None:
+        return answer
+    return answer.with_header("retry-after", str(settings.error_retry_after))
+
+
+def garbled_answer() -> Answer:
+    """A 200 with a web page instead of JSON."""
+    return Answer(200, b"<!doctype html><title>Please wait</title>", HTML)
+
+
+def _choose_kind(settings: WatchedSettings, drawn: float) -> FaultKind | None:
+    """The kind of fault into whose share the drawn number from 0 to 1 falls; None beyond all shares."""
+    for kind, share in settings.faults.items():
+        if drawn < share:
+            return kind
+        drawn -= share
+    return None
+
+
+def _hash_to_fraction(*about: object) -> float:
+    """A number from 0 to 1 that looks random and is always the same for the same arguments."""
+    digest = hashlib.blake2b(repr(about).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+class ChangingLimit(TokenBucket):
+    """A token bucket whose rate changes with time, or a count that restarts with each window."""
+
+    def __init__(self, settings: WatchedSettings, group: Group) -> None:
+        super().__init__(settings, group)
+        self._changes = sorted(settings.rate_changes.items()) if group == "mfa" else []
+        self._window = settings.limit_window
+        self._began_at: float | None = None
+        self._counted = (-1, 0)
+
+    def take(self, now: float) -> float | None:
+        """Count one request, as the base class does."""
+        if self._began_at is None:
+            self._began_at = now
+        elapsed = now - self._began_at
+        self.rate = next((rate for at, rate in reversed(self._changes) if at <= elapsed), self.rate)
+        if self._window is None or not self.rate:
+            return super().take(now)
+        # Windows begin at multiples of their length, as with services, and not at a client's first request.
+        number = int(now // self._window)
+        counted = self._counted[1] if number == self._counted[0] else 0
+        # At least one request a window, or nobody would ever get through.
+        if counted >= max(1, int(self.rate * self._window)):
+            return (number + 1) * self._window - now
+        self._counted = (number, counted + 1)
+        return None
+
+
+class Quota:
+    """A quota: so many requests until it resets, then as many again. `now` is in monotonic seconds."""
+
+    def __init__(self, settings: WatchedSettings) -> None:
+        self._settings = settings
+        self._left = 0
+        self._resets_at = -math.inf
+
+    def take(self, now: float) -> float | None:
+        """Count one request against the quota: None if it is let through, else the seconds until the quota resets."""
+        if self._settings.quota is None:
+            return None
+        if now >= self._resets_at:
+            self._left, self._resets_at = self._settings.quota, now + self._settings.quota_resets_after
+        if not self._left:
+            return self._resets_at - now
+        self._left -= 1
+        return None
+
+
+def quota_answer(resets_in: float, unix_time: float, settings: WatchedSettings) -> Answer:
+    """The refusal of a request over the quota, which resets in `resets_in` seconds."""
+    resets_at = settings.quota_reset_time or timestamp(unix_time + resets_in)
+    return refusal(429, "REQUEST_LIMITED", "QUOTA_EXCEEDED", inner={"quotaResetTime": resets_at})
+
+
+@dataclass(slots=True)
+class Second:
+    """One whole second in which a request arrived: `at` in the machine's monotonic seconds, as in the call log.
+
+    `rate`: requests a second that the limit permitted when the latest of them arrived; None is unlimited. `limited`
+    requests were refused, and `let_through` are all others, however they were answered.
+    """
+
+    at: int
+    rate: float | None = None
+    let_through: int = 0
+    limited: int = 0
+
+
+class Tally:
+    """How many requests for devices were let through and refused, second by second, for the latest day."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[Second] = deque(maxlen=86_400)
+
+    def count(self, now: float, rate: float | None, *, limited: bool) -> None:
+        """Count one request that arrived at `now`, which never goes back."""
+        if not self._seconds or self._seconds[-1].at != int(now):
+            self._seconds.append(Second(int(now)))
+        second = self._seconds[-1]
+        second.rate = rate
+        second.limited += limited
+        second.let_through += not limited
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The seconds as JSON, the oldest first."""
+        return [asdict(second) for second in self._seconds]
 
 
 class WatchedSeed(WorldSeed):

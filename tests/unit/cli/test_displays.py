@@ -10,8 +10,20 @@ from fnmatch import fnmatch
 
 import pytest
 from rich.console import Console, RenderableType
-from support.data.histories import DEVICE, NOW, USER, history_of, make_row, past_record, refused_line
-from support.data.statuses import LOADED, PAUSED, RUNNING, SOME_LEFT, batch
+from support.data.facts import (
+    DEVICE,
+    LOADED,
+    NOW,
+    PAUSED,
+    RUNNING,
+    SOME_LEFT,
+    USER,
+    batch,
+    history_of,
+    make_row,
+    past_record,
+    refused_line,
+)
 
 from models.reason import CURES, SEED_CURES, Reason
 from worker.batches.removal import DefaultChange, End, Heir

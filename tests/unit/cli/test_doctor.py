@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.servers.certificates import make_certificate
+from support.servers.tls_server import make_certificate
 
 from worker.cli import doctor
 from worker.cli.doctor import (

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from sqlalchemy.exc import OperationalError
-from support.data.metric_readings import MadeUp, make_process, make_reading, parse_metrics, write_metrics
+from support.data.facts import MadeUp, make_process, make_reading, parse_metrics, write_metrics
 
 from worker.cli.metrics import MetricsCollector, make_server
 from worker.reports.metrics import Scrape

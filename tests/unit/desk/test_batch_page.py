@@ -10,8 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from support.data.overviews import make_command, make_overview, make_timeline, minutes
-from support.data.statuses import PAUSED, RUNNING, SOME_LEFT
+from support.data.facts import PAUSED, RUNNING, SOME_LEFT, make_command, make_overview, make_timeline, minutes
 
 from worker.desk.batch_page import make_environment, write_exact_share, write_file
 from worker.desk.chart import MOST_TICKS, WIDTH, choose_numbers, draw_chart

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.data.statuses import batch
+from support.data.facts import batch
 
 from models.audit import LONGEST_TICKET
 from worker.desk.views import COMMANDS, Order, Unfit, link_to, read_sought

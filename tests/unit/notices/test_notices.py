@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
-from support.data.statuses import batch
+from support.data.facts import batch
 from support.servers.raw_server import RawServer
 
 from models.batch import BatchState

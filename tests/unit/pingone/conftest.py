@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import socket
 import ssl
@@ -13,14 +11,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from support.data.recorded_answers import recorded
+from support.servers.tls_server import make_certificate
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -28,11 +25,26 @@ from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.clients import Clients
 
-GRANTED = json.dumps({"access_token": "access-token-1"}).encode()
-SECRET = "s3cret:with%odd+signs"
-
 # Nothing on loopback takes longer; a test that would wait for more fails instead.
 PATIENCE = 10.0
+
+
+def http(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """Make the bytes of an HTTP response."""
+    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def answer(name: str) -> bytes:
+    """Make the bytes of a recorded answer."""
+    status, headers, body = recorded(name)
+    return http(status, body, **headers)
+
+
+def granted(**fields: object) -> bytes:
+    """Make a token endpoint's answer, with an access token that lives for an hour unless the fields say otherwise."""
+    return http(200, json.dumps({"access_token": "access-token-1", "expires_in": 3600} | fields).encode())
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Conversation:
     connection: socket.socket
     reader: BufferedReader
     stopped: threading.Event
+    # The latest one.
+    request: Received | None = None
 
     def read_request(self) -> Received | None:
         """The next request; None once the client has hung up."""
@@ -65,28 +79,47 @@ class Conversation:
             name, _, value = header.partition(":")
             headers[name.lower()] = value.strip()
         body = self.reader.read(int(headers.get("content-length", 0)))
-        return Received(line[0], line[1], headers, body, self.number)
+        self.request = Received(line[0], line[1], headers, body, self.number)
+        return self.request
 
     def write(self, content: bytes) -> None:
         self.connection.sendall(content)
 
-    def reset(self) -> None:
-        """Hang up so that the client sees a reset, not an end."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-        self.connection.close()
+
+# What is answered to a request: bytes, or what a function returns that may also do anything else with the connection.
+Answer = bytes | Callable[[Conversation], bytes | None]
 
 
-Talk = Callable[[Conversation], None]
+def reset(conversation: Conversation) -> NoReturn:
+    """Hang up so that the client sees a reset, not an end."""
+    conversation.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    conversation.connection.close()
+    # The reader keeps it open as long as anybody may read.
+    raise ConnectionAbortedError
+
+
+def hang_up(conversation: Conversation) -> None:
+    """Hang up in order."""
+    conversation.connection.shutdown(socket.SHUT_RDWR)
+
+
+def hang(conversation: Conversation) -> None:
+    """Say nothing for longer than any deadline."""
+    conversation.stopped.wait(60)
 
 
 @dataclass
 class LocalServer:
-    """Runs one thread a connection, each saying what `talk` says."""
+    """Answers requests one after the other with `answers`, the last of them for ever; keeps what it received. `talk`
+    takes a connection over before its first request."""
 
-    talk: Talk
+    answers: list[Answer]
     tls: ssl.SSLContext | None = None
+    talk: Callable[[Conversation], None] | None = None
+    received: list[Received] = field(default_factory=list)
     connections: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _open: list[socket.socket] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
 
@@ -94,11 +127,8 @@ class LocalServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.02)
         self.port = self._listener.getsockname()[1]
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
         self._start(self._accept)
-
-    @property
-    def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
         self.stopped.set()
@@ -133,7 +163,15 @@ class LocalServer:
                 stack.callback(connection.close)
                 self._open.append(connection)
             reader = stack.enter_context(connection.makefile("rb"))
-            self.talk(Conversation(number, connection, reader, self.stopped))
+            (self.talk or self._answer_all)(Conversation(number, connection, reader, self.stopped))
+
+    def _answer_all(self, conversation: Conversation) -> None:
+        while (request := conversation.read_request()) is not None:
+            with self._lock:
+                self.received.append(request)
+                answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+            said = answer if isinstance(answer, bytes) else answer(conversation)
+            conversation.write(said or b"")
 
 
 Serve = Callable[..., LocalServer]
@@ -141,126 +179,30 @@ Serve = Callable[..., LocalServer]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server that says what `talk` says on every connection."""
+    """Starts a server that answers as told."""
     with ExitStack() as stack:
 
-        def start(talk: Talk, tls: ssl.SSLContext | None = None) -> LocalServer:
-            server = LocalServer(talk, tls)
+        def start(*answers: Answer, **options: object) -> LocalServer:
+            server = LocalServer(list(answers), **options)  # type: ignore[arg-type]
             stack.callback(server.stop)
             return server
 
         yield start
 
 
-@dataclass
-class Script:
-    """Answers requests one after the other with `answers`, the last of them for ever; keeps what it received.
-
-    An answer is the bytes of an HTTP response or a function that makes them of the request.
-    """
-
-    answers: list[bytes | Callable[[Received], bytes]]
-    received: list[Received] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, conversation: Conversation) -> None:
-        while (request := conversation.read_request()) is not None:
-            with self._lock:
-                self.received.append(request)
-                answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
-            conversation.write(answer if isinstance(answer, bytes) else answer(request))
-
-
-@pytest.fixture
-def script() -> type[Script]:
-    return Script
-
-
-@pytest.fixture
-def http() -> Callable[..., bytes]:
-    """Makes the bytes of an HTTP response."""
-
-    def response(status: int, body: bytes = b"", **headers: str) -> bytes:
-        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-    return response
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A self-signed certificate for 127.0.0.1 that is its own authority."""
-
-    path: Path
-
-    def server_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.path)
-        return context
-
-
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "made up for a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(signed.public_bytes(pem) + private)
-    return Certificate(path)
-
-
-@dataclass
-class Proxy:
-    """An HTTP proxy's talk: tunnels CONNECT and forwards anything else; keeps what it was asked for."""
-
-    asked: list[str] = field(default_factory=list)
-    refuses: bool = False
-
-    def __call__(self, conversation: Conversation) -> None:
-        request = conversation.read_request()
-        if request is None:
-            return
-        self.asked.append(f"{request.method} {request.target}")
-        if self.refuses:
-            conversation.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-        elif request.method == "CONNECT":
-            self._tunnel(conversation, request.target)
-        else:
-            conversation.write(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n"by a proxy"')
-
-    def _tunnel(self, conversation: Conversation, target: str) -> None:
-        host, _, port = target.partition(":")
-        with socket.create_connection((host, int(port)), PATIENCE) as far:
-            conversation.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=_copy, args=(far, conversation.connection), daemon=True)
-            back.start()
-            _copy(conversation.connection, far)
-            back.join(PATIENCE)
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while content := source.recv(65536):
-            sink.sendall(content)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), "elsewhere.example")
 
 
 @pytest.fixture
-def proxy() -> Proxy:
-    return Proxy()
+def tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's side of TLS, whose certificate the process trusts."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    return context
 
 
 @pytest.fixture(autouse=True)
@@ -270,76 +212,45 @@ def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-MakeEnvironment = Callable[..., Environment]
-
-
-@pytest.fixture
-def make_environment() -> MakeEnvironment:
-    """An environment whose URLs lead to the server given, or nowhere."""
-
-    def make(url: str = "http://127.0.0.1:9", **changes: object) -> Environment:
-        fields: dict[str, object] = {
-            "name": "default",
-            "environment_id": "5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d",
-            "client_id": "made-up-client",
-            "client_secret": SECRET,
-            "api_url": f"{url}/v1",
-            "token_url": f"{url}/{{env}}/as/token",
-        }
-        return Environment.model_validate(fields | changes)
-
-    return make
-
-
-class NoMemory:
-    """Remembers no limit."""
-
-    def recall_search(self, license: str, now: float) -> None:
-        return None
-
-    def recall_share(self, license: str, rate: float, now: float) -> None:
-        return None
+def make_environment(url: str = "https://api.pingone.eu", **changes: object) -> Environment:
+    """An environment whose URLs lead to this server."""
+    fields: dict[str, object] = {
+        "name": "default",
+        "environment_id": "5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d",
+        "client_id": "made-up-client",
+        "client_secret": "s3cret:with%odd+signs",
+        "api_url": f"{url}/v1",
+        "token_url": f"{url}/{{env}}/as/token",
+    }
+    return Environment.model_validate(fields | changes)
 
 
 @pytest.fixture
 def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
     """Paces that are faster than any test, so that nothing but holds delays a request."""
     monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
+    nobody: Callable[..., None] = lambda *_: None  # noqa: E731
+    # It remembers no limit.
+    memory = SimpleNamespace(recall_search=nobody, recall_share=nobody)
     with redis.Redis.from_url(valkey_url) as client:
-        nobody: Callable[..., None] = lambda *_: None  # noqa: E731
-        yield Paces(client, NoMemory(), Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
+        yield Paces(client, memory, Settings(), on_alone=nobody, on_lifted=nobody)  # type: ignore[arg-type]
+
+
+# The clients of a process, an environment, and the server of its API.
+Connected = tuple[Clients, Environment, LocalServer]
 
 
 @pytest.fixture
-def answer(http: Callable[..., bytes]) -> Callable[[str], bytes]:
-    """Makes the bytes of a recorded answer."""
-
-    def make(name: str) -> bytes:
-        status, headers, body = recorded(name)
-        return http(status, body, **headers)
-
-    return make
-
-
-# The clients of a process, an environment, and the script of its API.
-Connected = tuple[Clients, Environment, Script]
-
-
-@pytest.fixture
-def connect_clients(
-    make_environment: MakeEnvironment, serve: Serve, http: Callable[..., bytes], paces: Paces
-) -> Iterator[Callable[..., Connected]]:
+def connect_clients(serve: Serve, paces: Paces) -> Iterator[Callable[..., Connected]]:
     """Makes the clients of an environment whose API gives these answers, and whose token endpoint grants."""
-    made = []
+    with ExitStack() as stack:
 
-    def make(*answers: bytes | Callable[[Received], bytes]) -> Connected:
-        api = Script(list(answers))
-        token_url = f"{serve(Script([http(200, GRANTED)])).url}/as/token"
-        environment = make_environment(serve(api).url, token_url=token_url)
-        clients = Clients(Settings(), paces)
-        made.extend(clients.of(environment, group) for group in RateGroup)
-        return clients, environment, api
+        def make(*answers: Answer) -> Connected:
+            api = serve(*answers)
+            environment = make_environment(api.url, token_url=f"{serve(granted()).url}/as/token")
+            clients = Clients(Settings(), paces)
+            for group in RateGroup:
+                stack.callback(clients.of(environment, group).close)
+            return clients, environment, api
 
-    yield make
-    for client in made:
-        client.close()
+        yield make

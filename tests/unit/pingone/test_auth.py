@@ -1,24 +1,34 @@
+"""Access tokens: when the token endpoint is asked, what every thread gets then, and how the request proves who asks:
+client assertions as the simulator's token endpoint checks them, which shares no code with what signs them."""
+
 from __future__ import annotations
 
 import base64
 import json
 import logging
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import count
 from traceback import walk_stack
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
+from joserfc.jwk import ECKey, RSAKey
 from pydantic import SecretStr
+from support.processes.waiting import wait_until
+from support.simulator.simulation import WatchedAccessTokens
+from unit.pingone.conftest import granted, hang, http, make_environment
 
-from worker.pingone.auth import AccessTokens
+from worker.pingone.auth import GOOD_FOR, AccessTokens, build_access_token_request, sign_assertion
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
+from worker.simulator.calls import Call
+
+REFUSED = http(401, b'{"error": "invalid_client", "error_description": "Invalid client credentials"}')
+OLD, NEW = granted(access_token="old", expires_in=100), granted(access_token="new")
 
 
 class Clock:
@@ -36,90 +46,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def grants(http: Any) -> Callable[..., Callable[[Any], bytes]]:
-    """Grants access-token-1, access-token-2, …"""
+def ask(serve: Any, clock: Clock) -> Callable[..., Any]:
+    """Makes access tokens of an endpoint that gives these answers, and that endpoint."""
 
-    def make(expires_in: float = 3600) -> Callable[[Any], bytes]:
-        numbers = count(1)
-
-        def grant(request: Any) -> bytes:
-            fields = {"access_token": f"access-token-{next(numbers)}", "expires_in": expires_in}
-            return http(200, json.dumps(fields).encode())
-
-        return grant
+    def make(*answers: Any, secret: str = "old", **options: Any) -> Any:
+        endpoint = serve(*answers)
+        return AccessTokens(make_environment(endpoint.url, client_secret=secret), clock=clock, **options), endpoint
 
     return make
 
 
-def test_an_access_token_is_fetched_once_and_kept(make_environment: Any, serve: Any, script: Any, grants: Any) -> None:
-    talk = script([grants()])
-    environment = make_environment(serve(talk).url)
-    access_tokens = AccessTokens(environment)
-    assert [access_tokens.get() for _ in range(3)] == ["access-token-1"] * 3
-    (request,) = talk.received
-    assert request.target == f"/{environment.environment_id}/as/token"
-
-
-@pytest.mark.parametrize(("life", "good_for"), [(3600, 3540), (100, 80)])
-def test_it_is_renewed_a_minute_or_a_fifth_of_its_life_before_it_expires(
-    make_environment: Any, serve: Any, script: Any, grants: Any, clock: Clock, life: float, good_for: float
-) -> None:
-    access_tokens = AccessTokens(make_environment(serve(script([grants(life)])).url), clock=clock)
-    access_tokens.get()
-    clock.now += good_for - 1
-    assert access_tokens.get() == "access-token-1"
-    clock.now += 1
-    assert access_tokens.get() == "access-token-2"
-
-
-def test_one_of_many_threads_asks_and_the_others_share_its_answer(
-    make_environment: Any, serve: Any, script: Any, grants: Any
-) -> None:
-    talk = script([grants()])
-    access_tokens = AccessTokens(make_environment(serve(talk).url))
-    start = threading.Barrier(16)
-
-    def get(_: int) -> str:
-        start.wait(10)
-        return access_tokens.get()
-
-    with ThreadPoolExecutor(16) as threads:
-        assert set(threads.map(get, range(16))) == {"access-token-1"}
-    assert len(talk.received) == 1
-
-
-def test_a_refused_access_token_is_renewed_once_however_many_threads_had_it(
-    make_environment: Any, serve: Any, script: Any, grants: Any
-) -> None:
-    talk = script([grants()])
-    access_tokens = AccessTokens(make_environment(serve(talk).url))
-    refused = access_tokens.get()
-    start = threading.Barrier(16)
-
-    def renew(_: int) -> str:
-        start.wait(10)
-        return access_tokens.renew(refused)
-
-    with ThreadPoolExecutor(16) as threads:
-        assert set(threads.map(renew, range(16))) == {"access-token-2"}
-    assert access_tokens.renew(refused) == access_tokens.get() == "access-token-2"
-    assert len(talk.received) == 2
-
-
-@dataclass
-class SlowEndpoint:
-    """A token endpoint that answers its first request at once, and later ones when it is told to."""
-
-    answers: list[bytes]
-    requests: int = 0
-    go: threading.Event = field(default_factory=threading.Event)
-
-    def __call__(self, conversation: Any) -> None:
-        conversation.read_request()
-        self.requests += 1
-        if self.requests > 1:
-            assert self.go.wait(10)
-        conversation.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+def grants() -> Callable[[Any], bytes]:
+    """Grants access-token-1, access-token-2, …"""
+    numbers = count(1)
+    return lambda _: granted(access_token=f"access-token-{next(numbers)}")
 
 
 def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> list[str | Exception]:
@@ -139,9 +79,7 @@ def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> lis
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
-    patience = time.monotonic() + 10
-    while not all(is_inside(thread) for thread in threads):
-        assert time.monotonic() < patience
+    wait_until(lambda: all(is_inside(thread) for thread in threads), 10, "all are inside")
     go.set()
     for thread in threads:
         thread.join(10)
@@ -149,237 +87,297 @@ def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> lis
     return results
 
 
-def test_an_endpoint_that_hands_out_the_same_access_token_is_asked_once_all_the_same(
-    make_environment: Any, serve: Any, http: Any
-) -> None:
-    endpoint = SlowEndpoint([http(200, b'{"access_token": "always-the-same", "expires_in": 3600}')])
-    access_tokens = AccessTokens(make_environment(serve(endpoint).url))
-    refused = access_tokens.get()
-    assert call_at_once(lambda: access_tokens.renew(refused), "renew", endpoint.go) == [refused] * 4
-    assert endpoint.requests == 2
+def slowly(go: threading.Event, answer: bytes) -> Callable[[Any], bytes]:
+    """Answers when it is told to."""
+    return lambda _: answer if go.wait(10) else b""
 
 
-def test_threads_that_wait_share_a_failure_instead_of_each_waiting_for_its_own(
-    make_environment: Any, serve: Any, http: Any, clock: Clock
+def test_an_access_token_is_fetched_once_and_kept(ask: Any) -> None:
+    access_tokens, endpoint = ask(grants())
+    assert [access_tokens.get() for _ in range(3)] == ["access-token-1"] * 3
+    (request,) = endpoint.received
+    assert request.target == f"/{make_environment().environment_id}/as/token"
+
+
+@pytest.mark.parametrize(("life", "good_for"), [(3600, 3540), (100, 80)])
+def test_it_is_renewed_a_minute_or_a_fifth_of_its_life_before_it_expires(
+    ask: Any, clock: Clock, life: float, good_for: float
 ) -> None:
-    endpoint = SlowEndpoint([http(200, b'{"access_token": "a", "expires_in": 60}'), http(503)])
-    access_tokens = AccessTokens(make_environment(serve(endpoint).url), clock=clock)
+    access_tokens, _ = ask(granted(access_token="old", expires_in=life), NEW)
     access_tokens.get()
-    clock.now += 60
-    results = call_at_once(access_tokens.get, "get", endpoint.go)
+    clock.now += good_for - 1
+    assert access_tokens.get() == "old"
+    clock.now += 1
+    assert access_tokens.get() == "new"
+
+
+def test_a_refused_access_token_is_renewed_once_however_many_threads_had_it(ask: Any) -> None:
+    access_tokens, endpoint = ask(grants())
+    refused = access_tokens.get()
+    start = threading.Barrier(16)
+
+    def renew(_: int) -> str:
+        start.wait(10)
+        return access_tokens.renew(refused)
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(renew, range(16))) == {"access-token-2"}
+    assert access_tokens.renew(refused) == access_tokens.get() == "access-token-2"
+    assert len(endpoint.received) == 2
+
+
+def test_an_endpoint_that_hands_out_the_same_access_token_is_asked_once_all_the_same(ask: Any) -> None:
+    go = threading.Event()
+    access_tokens, endpoint = ask(granted(), slowly(go, granted()))
+    refused = access_tokens.get()
+    assert call_at_once(lambda: access_tokens.renew(refused), "renew", go) == [refused] * 4
+    assert len(endpoint.received) == 2
+
+
+def test_threads_that_wait_share_a_failure_instead_of_each_waiting_for_its_own(ask: Any, clock: Clock) -> None:
+    go = threading.Event()
+    access_tokens, endpoint = ask(OLD, slowly(go, http(503)))
+    access_tokens.get()
+    clock.now += 100
+    results = call_at_once(access_tokens.get, "get", go)
     assert {type(each) for each in results} == {NotDelivered}
     assert len({id(each) for each in results}) == 4
-    assert endpoint.requests == 2
+    assert len(endpoint.received) == 2
     # Who comes later asks anew.
     with pytest.raises(NotDelivered):
         access_tokens.get()
-    assert endpoint.requests == 3
+    assert len(endpoint.received) == 3
 
 
-def test_while_the_old_access_token_is_good_nobody_waits_for_the_new_one(
-    make_environment: Any, serve: Any, http: Any, clock: Clock
-) -> None:
-    endpoint = SlowEndpoint(
-        [http(200, b'{"access_token": "old", "expires_in": 100}'), http(200, b'{"access_token": "new"}')]
-    )
-    access_tokens = AccessTokens(make_environment(serve(endpoint).url), clock=clock)
+def test_while_the_old_access_token_is_good_nobody_waits_for_the_new_one(ask: Any, clock: Clock) -> None:
+    go = threading.Event()
+    access_tokens, endpoint = ask(OLD, slowly(go, NEW))
     access_tokens.get()
     clock.now += 90
     with ThreadPoolExecutor(1) as threads:
         asking = threads.submit(access_tokens.get)
-        patience = time.monotonic() + 10
-        while endpoint.requests < 2:
-            assert time.monotonic() < patience
+        wait_until(lambda: len(endpoint.received) == 2, 10, "the endpoint is asked")
         assert access_tokens.get() == "old"
-        endpoint.go.set()
+        go.set()
         assert asking.result(10) == "new"
     assert access_tokens.get() == "new"
-    assert endpoint.requests == 2
+    assert len(endpoint.received) == 2
 
 
-def test_a_failed_early_renewal_stops_nobody_and_is_not_repeated_at_once(
-    make_environment: Any, serve: Any, script: Any, http: Any, clock: Clock
-) -> None:
-    talk = script([http(200, b'{"access_token": "old", "expires_in": 100}'), http(500)])
-    access_tokens = AccessTokens(make_environment(serve(talk).url), clock=clock)
+def test_a_failed_early_renewal_stops_nobody_and_is_not_repeated_at_once(ask: Any, clock: Clock) -> None:
+    access_tokens, endpoint = ask(OLD, http(500))
     access_tokens.get()
     clock.now += 90
     assert [access_tokens.get() for _ in range(3)] == ["old"] * 3
-    assert len(talk.received) == 2
+    assert len(endpoint.received) == 2
     clock.now += 5
     assert access_tokens.get() == "old"
-    assert len(talk.received) == 3
+    assert len(endpoint.received) == 3
     clock.now += 5
     with pytest.raises(NotDelivered):
         access_tokens.get()
 
 
-def test_a_refused_access_token_is_not_given_out_again_after_its_renewal_failed(
-    make_environment: Any, serve: Any, script: Any, http: Any
-) -> None:
-    talk = script([http(200, b'{"access_token": "old"}'), http(500), http(200, b'{"access_token": "new"}')])
-    access_tokens = AccessTokens(make_environment(serve(talk).url))
+def test_a_refused_access_token_is_not_given_out_again_after_its_renewal_failed(ask: Any) -> None:
+    access_tokens, _ = ask(OLD, http(500), NEW)
     refused = access_tokens.get()
     with pytest.raises(NotDelivered):
         access_tokens.renew(refused)
     assert access_tokens.get() == "new"
 
 
-def test_refused_credentials_are_told_apart_from_an_outage(
-    make_environment: Any, serve: Any, script: Any, http: Any
-) -> None:
-    body = b'{"error": "invalid_client", "error_description": "Invalid client credentials"}'
-    access_tokens = AccessTokens(make_environment(serve(script([http(401, body)])).url))
-    with pytest.raises(CredentialsRefused, match="invalid_client"):
-        access_tokens.get()
-
-
-def test_an_endpoint_out_of_reach_delivers_nothing(make_environment: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(NotDelivered):
-        AccessTokens(make_environment(f"http://127.0.0.1:{port}")).get()
-
-
-def test_an_answer_that_never_comes_delivers_nothing(make_environment: Any, serve: Any) -> None:
-    def talk(conversation: Any) -> None:
-        conversation.read_request()
-        conversation.stopped.wait(10)
-
+def test_an_answer_that_never_comes_delivers_nothing(ask: Any) -> None:
+    access_tokens, _ = ask(hang, deadline=1)
     with pytest.raises(NotDelivered) as caught:
-        AccessTokens(make_environment(serve(talk).url), deadline=1).get()
+        access_tokens.get()
     assert type(caught.value.__cause__) is OutcomeUnknown
 
 
-def test_the_endpoint_is_left_alone_as_long_as_it_asks(
-    make_environment: Any, serve: Any, script: Any, http: Any, clock: Clock
-) -> None:
-    talk = script([http(429, Retry_After="30"), http(200, b'{"access_token": "late"}')])
-    access_tokens = AccessTokens(make_environment(serve(talk).url), clock=clock)
-    for left in (30, 20, 10):
+def test_no_token_endpoint_makes_it_wait_longer_than_the_longest_hold(ask: Any, clock: Clock) -> None:
+    access_tokens, endpoint = ask(http(503, Retry_After="86400"), NEW, longest_hold=120)
+    for later, left in ((0, 86400), (119, 1)):
+        clock.now += later
         with pytest.raises(NotDelivered) as caught:
             access_tokens.get()
         assert caught.value.retry_after == left
-        clock.now += 10
-    assert len(talk.received) == 1
-    assert access_tokens.get() == "late"
-
-
-def test_nothing_that_is_printed_holds_a_secret_or_an_access_token(
-    make_environment: Any, serve: Any, script: Any, http: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    environment = make_environment()
-    secret = environment.client_secret.get_secret_value()
-    body = json.dumps({"error": "invalid_client", "error_description": f"not {'a' * 60}"}).encode()
-    talk = script([http(200, b'{"access_token": "made-up-access-token"}'), http(401, body)])
-    access_tokens = AccessTokens(make_environment(serve(talk).url))
-    refused = access_tokens.get()
-    with pytest.raises(CredentialsRefused) as caught:
-        access_tokens.renew(refused)
-    texts = [repr(access_tokens), str(caught.value), repr(caught.value), caplog.text]
-    texts += [repr(each) for each in vars(access_tokens).values()]
-    assert not any(word in text for text in texts for word in (secret, "made-up-access-token", "a" * 60))
-
-
-def test_no_token_endpoint_makes_it_wait_longer_than_the_longest_hold(
-    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any, clock: Clock
-) -> None:
-    talk = script([http(503, Retry_After="86400"), grants()])
-    access_tokens = AccessTokens(make_environment(serve(talk).url), longest_hold=120, clock=clock)
-    with pytest.raises(NotDelivered) as caught:
-        access_tokens.get()
-    assert caught.value.retry_after == 86400
-    clock.now += 119
-    with pytest.raises(NotDelivered) as caught:
-        access_tokens.get()
-    assert caught.value.retry_after == 1
-    assert len(talk.received) == 1
+    # It is left alone meanwhile.
+    assert len(endpoint.received) == 1
     clock.now += 1
-    assert access_tokens.get() == "access-token-1"
+    assert access_tokens.get() == "new"
 
 
-def test_a_person_may_have_the_token_endpoint_asked_at_once(
-    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any, clock: Clock
-) -> None:
-    access_tokens = AccessTokens(
-        make_environment(serve(script([http(429, Retry_After="100"), grants()])).url), clock=clock
-    )
+def test_a_person_may_have_the_token_endpoint_asked_at_once(ask: Any) -> None:
+    access_tokens, _ = ask(http(429, Retry_After="100"), NEW)
     with pytest.raises(NotDelivered):
         access_tokens.get()
     access_tokens.end_pause()
-    assert access_tokens.get() == "access-token-1"
+    assert access_tokens.get() == "new"
 
 
-def refuse(http: Any) -> bytes:
-    refused: bytes = http(401, b'{"error": "invalid_client", "error_description": "Invalid client credentials"}')
-    return refused
+def test_nothing_that_is_printed_holds_a_secret_or_an_access_token(ask: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = json.dumps({"error": "invalid_client", "error_description": f"not {'a' * 60}"}).encode()
+    access_tokens, _ = ask(granted(access_token="made-up-access-token"), http(401, body), secret="s3cret:with%odd")
+    refused = access_tokens.get()
+    with pytest.raises(CredentialsRefused, match="invalid_client") as caught:
+        access_tokens.renew(refused)
+    texts = [repr(access_tokens), str(caught.value), repr(caught.value), caplog.text]
+    texts += [repr(each) for each in vars(access_tokens).values()]
+    assert not any(word in text for text in texts for word in ("s3cret", "made-up-access-token", "a" * 60))
 
 
-def secrets_of(talk: Any) -> list[str]:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_client_secret_follows_no_redirect(ask: Any, serve: Any, status: int) -> None:
+    elsewhere = serve(http(200))
+    access_tokens, endpoint = ask(http(status, Location=f"{elsewhere.url}/token"), secret="made-up-secret")
+    with pytest.raises(NotDelivered) as failure:
+        access_tokens.get()
+    assert (len(endpoint.received), elsewhere.received) == (1, [])
+    assert "made-up-secret" not in f"{failure.value} {failure.value!r}"
+
+
+def secrets_of(endpoint: Any) -> list[str]:
     """The client secret of each request."""
-    pairs = (base64.b64decode(each.headers["authorization"].split()[1]).decode() for each in talk.received)
+    pairs = (base64.b64decode(each.headers["authorization"].split()[1]).decode() for each in endpoint.received)
     return [pair.partition(":")[2] for pair in pairs]
 
 
-def test_a_secret_that_was_changed_meanwhile_is_used_at_once_by_all_threads(
-    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any
-) -> None:
-    talk = script([refuse(http), grants()])
-    environment = make_environment(serve(talk).url, client_secret="old")
-    reads = []
+class Reread:
+    """Reads each of these client secrets once, one after the other, and keeps the ones that it was asked to replace."""
 
-    def reread(known: Any) -> Any:
-        reads.append(known.secret)
-        return known.model_copy(update={"client_secret": SecretStr("new")})
+    def __init__(self, *secrets: str) -> None:
+        self.secrets = list(secrets)
+        self.replaced: list[str] = []
 
-    access_tokens = AccessTokens(environment, reread=reread)
-    start = threading.Barrier(16)
+    def __call__(self, known: Any) -> Any:
+        self.replaced.append(known.secret)
+        return known.model_copy(update={"client_secret": SecretStr(self.secrets.pop(0))})
+
+
+def test_a_secret_that_was_changed_meanwhile_is_used_at_once_by_all_threads(ask: Any) -> None:
+    reread, start = Reread("new"), threading.Barrier(16)
+    access_tokens, endpoint = ask(REFUSED, NEW, reread=reread)
 
     def get(_: int) -> str:
         start.wait(10)
         return access_tokens.get()
 
     with ThreadPoolExecutor(16) as threads:
-        assert set(threads.map(get, range(16))) == {"access-token-1"}
-    assert secrets_of(talk) == ["old", "new"]
-    assert reads == ["old"]
+        assert set(threads.map(get, range(16))) == {"new"}
+    assert (secrets_of(endpoint), reread.replaced) == (["old", "new"], ["old"])
 
 
-def test_a_refused_secret_that_was_not_changed_is_not_sent_again(
-    make_environment: Any, serve: Any, script: Any, http: Any
-) -> None:
-    talk = script([refuse(http)])
-    access_tokens = AccessTokens(make_environment(serve(talk).url), reread=lambda known: known)
-    with pytest.raises(CredentialsRefused):
-        access_tokens.get()
-    assert len(talk.received) == 1
-
-
-def test_a_changed_secret_that_is_refused_too_is_not_sent_a_third_time(
-    make_environment: Any, serve: Any, script: Any, http: Any, grants: Any
-) -> None:
-    talk = script([refuse(http), refuse(http), refuse(http), grants()])
-    secrets = iter(["new", "newest"])
-
-    def reread(known: Any) -> Any:
-        return known.model_copy(update={"client_secret": SecretStr(next(secrets))})
-
-    access_tokens = AccessTokens(make_environment(serve(talk).url, client_secret="old"), reread=reread)
-    with pytest.raises(CredentialsRefused):
-        access_tokens.get()
-    assert secrets_of(talk) == ["old", "new"]
+def test_a_secret_that_is_refused_is_not_sent_again_and_a_changed_one_once(ask: Any) -> None:
+    access_tokens, endpoint = ask(REFUSED, REFUSED, REFUSED, REFUSED, NEW, reread=Reread("old", "new", "newest"))
+    for sent in (["old"], ["old", "old", "new"]):
+        with pytest.raises(CredentialsRefused):
+            access_tokens.get()
+        assert secrets_of(endpoint) == sent
     # Asked again, as by a worker that takes no work until then: another one has come.
-    assert access_tokens.get() == "access-token-1"
-    assert secrets_of(talk) == ["old", "new", "new", "newest"]
+    assert access_tokens.get() == "new"
+    assert secrets_of(endpoint)[3:] == ["new", "newest"]
 
 
-def test_an_outage_is_no_reason_to_read_the_secret_again(
-    make_environment: Any, serve: Any, script: Any, http: Any
-) -> None:
-    def reread(known: Any) -> Any:
-        raise AssertionError
-
-    access_tokens = AccessTokens(make_environment(serve(script([http(503)])).url), reread=reread)
+def test_an_outage_is_no_reason_to_read_the_secret_again(ask: Any) -> None:
+    reread = Reread("new")
+    access_tokens, _ = ask(http(503), reread=reread)
     with pytest.raises(NotDelivered):
         access_tokens.get()
+    assert reread.replaced == []
+
+
+def test_client_id_and_secret_go_where_the_application_wants_them() -> None:
+    """Inside `basic` they are form-encoded."""
+    credentials = {"client_id": "id:with colon", "client_secret": "%+ü:"}
+    request = build_access_token_request(make_environment(**credentials))
+    scheme, _, encoded = request.headers["Authorization"].partition(" ")
+    assert (scheme, base64.b64decode(encoded)) == ("Basic", b"id%3Awith+colon:%25%2B%C3%BC%3A")
+    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]}
+    assert "%25" not in repr(request)
+    request = build_access_token_request(make_environment(client_auth="post", **credentials))
+    assert "Authorization" not in request.headers
+    form = {name: value for name, (value,) in parse_qs(request.content.decode()).items()}
+    assert form == {"grant_type": "client_credentials"} | credentials
+
+
+RSA = RSAKey.generate_key(2048)
+KEYS: dict[str, RSAKey | ECKey] = {
+    "RS256": RSA,
+    "ES256": ECKey.generate_key("P-256"),
+    "ES384": ECKey.generate_key("P-384"),
+    "ES512": ECKey.generate_key("P-521"),
+}
+JWK = json.dumps(RSA.as_dict(private=True) | {"kid": "of the JWK"})
+
+
+def pem(key: RSAKey | ECKey) -> str:
+    return key.as_pem(private=True).decode()
+
+
+def read_part(assertion: str, number: int) -> dict[str, Any]:
+    part = assertion.split(".")[number]
+    read: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return read
+
+
+def admits(environment: Any, *keys: dict[str, Any]) -> bool:
+    """Whether a simulated token endpoint that knows these keys grants the request."""
+    access = WatchedAccessTokens(lambda: environment.client_auth)
+    access.clients["made-up-client"] = environment.secret or "another secret"
+    access.keys["made-up-client"] = {"keys": list(keys)}
+    request = build_access_token_request(environment)
+    host, _, path = request.url.partition("//")[2].partition("/")
+    headers = [(name.lower().encode(), value.encode()) for name, value in {**request.headers, "Host": host}.items()]
+    call = Call.from_scope({"method": "POST", "path": f"/{path}", "query_string": b"", "headers": headers})
+    call.body = request.content
+    return access.answer_request(call).status == 200
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+def test_a_private_key_is_enough(algorithm: str) -> None:
+    key = KEYS[algorithm]
+    environment = make_environment(client_auth="private_key_jwt", client_secret=None, private_key=pem(key))
+    header = read_part(sign_assertion(environment), 0)
+    assert header == {"alg": algorithm, "typ": "JWT", "kid": key.thumbprint()}
+    assert admits(environment, key.as_dict(private=False) | {"kid": key.thumbprint()})
+    other = RSAKey.generate_key(2048).as_dict(private=False)
+    assert not admits(environment, other | {"kid": key.thumbprint()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "key_id"),
+    [
+        ({"private_key": pem(RSA), "key_id": "set"}, "set"),
+        ({"private_key": JWK}, "of the JWK"),
+        ({"private_key": JWK, "key_id": "set"}, "set"),
+    ],
+    ids=["set", "of a JWK", "set beside a JWK"],
+)
+def test_the_key_id_is_what_is_set_or_that_of_the_jwk(changes: dict[str, str], key_id: str) -> None:
+    environment = make_environment(client_auth="private_key_jwt", **changes)
+    assert read_part(sign_assertion(environment), 0)["kid"] == key_id
+
+
+def test_the_claims_are_those_of_pingones_pages() -> None:
+    environment = make_environment(client_auth="secret_jwt")
+    before = int(time.time())
+    assertion = sign_assertion(environment)
+    claims = read_part(assertion, 1)
+    assert claims.pop("iat") - before in (0, 1, 2)
+    assert claims.pop("exp") - before in (GOOD_FOR, GOOD_FOR + 1, GOOD_FOR + 2)
+    assert claims.pop("jti") != read_part(sign_assertion(environment), 1)["jti"]
+    assert claims == {"iss": "made-up-client", "sub": "made-up-client", "aud": environment.token_url}
+    assert read_part(assertion, 0) == {"alg": "HS256", "typ": "JWT"}
+    assert admits(environment)
+
+
+def test_no_secret_goes_into_the_request() -> None:
+    for changes in ({"client_auth": "secret_jwt"}, {"client_auth": "private_key_jwt", "private_key": pem(RSA)}):
+        environment = make_environment(**changes)
+        request = build_access_token_request(environment)
+        form = parse_qs(request.content.decode())
+        assert "Authorization" not in request.headers
+        assert form.keys() == {"grant_type", "client_id", "client_assertion_type", "client_assertion"}
+        assert form["client_assertion_type"] == ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]
+        assert environment.secret not in request.content.decode()
+        assert form["client_assertion"][0] not in repr(request)

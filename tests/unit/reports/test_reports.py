@@ -8,8 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.data.overviews import make_command, minutes
-from support.data.statuses import FINISHED, PAUSED
+from support.data.facts import FINISHED, PAUSED, make_command, minutes
 
 from models.reason import Reason
 from models.record_states import Status

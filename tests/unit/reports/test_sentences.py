@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data.overviews import make_command, make_timeline, minutes
-from support.data.statuses import CANCELLED, FINISHED, LOADED, PAUSED, RUNNING, SOME_LEFT, batch
+from support.data.facts import (
+    CANCELLED,
+    FINISHED,
+    LOADED,
+    PAUSED,
+    RUNNING,
+    SOME_LEFT,
+    batch,
+    make_command,
+    make_timeline,
+    minutes,
+)
 
 from models.reason import PAUSE_CURES, PauseReason
 from models.row_fault import FAULT_CURES, RowFault

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from support.data.histories import NOW, history_of, past_attempt, past_record
+from support.data.facts import NOW, history_of, past_attempt, past_record
 
 from models.reason import CURES, Reason
 from models.record_states import Status

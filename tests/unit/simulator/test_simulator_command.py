@@ -144,19 +144,17 @@ def test_a_wrong_world_is_named_without_what_it_holds(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--pairs", "--box"])
-def test_a_port_in_use_is_named_with_the_cure_and_no_file_is_written(option, tmp_path):
+def test_where_it_cannot_listen_that_is_named_with_the_cure_and_no_file_is_written(option, tmp_path):
+    made_up = ("--tokens", "12", option, tmp_path / "written")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, printed = refused("--port", port, "--tokens", "12", option, tmp_path / "written")
+        code, printed = refused("--port", port, *made_up)
     assert code == 3
     assert f"cannot serve at 127.0.0.1 port {port}: Address already in use; give another --port" in printed
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_address_of_another_machine_is_named_with_its_option():
-    code, printed = refused("--port", "0", "--host", "192.0.2.1")
+    code, printed = refused("--port", "0", "--host", "192.0.2.1", *made_up)
     assert (code, "cannot serve at 192.0.2.1 port 0" in printed) == (3, True)
     assert printed.endswith("; give another --host\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_its_extra_the_cure_is_named(monkeypatch):

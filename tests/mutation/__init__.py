@@ -1,1 +1,0 @@
-"""How many faults the tests notice: the product is broken in many places, one at a time."""

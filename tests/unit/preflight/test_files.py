@@ -1,0 +1,283 @@
+"""What the files of a shipment tell, with the sentences that a person reads; pairs of OTPs beside the seed of their
+token; and what a run would do."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+from support.pages.reading import read_page
+
+from models.row_fault import RowFault
+from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
+from worker.preflight import tenant
+from worker.preflight.files import HOTP_WINDOW, TOTP_WINDOW, check_files, is_consecutive, reading_without_records
+from worker.preflight.findings import Finding, Level, Report, Verdicts, expect_work
+from worker.rules.hours import DailyHours
+from worker.vault.otps import Otp, OtpPair, Secret, Seed
+
+ROOT = Path(__file__).parents[3]
+# The secret of the tables of RFC 4226 and 6238.
+SECRET = Secret(b"12345678901234567890")
+HOTP = Seed(secret=SECRET, counter=3)
+TOTP = Seed(secret=SECRET, otp_type="totp", time_step=30)
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+HEX = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
+USER, DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3", "0f0b7a52-8d3e-4c19-a6b7-5e4d3c2b1a0"
+BOX = "".join(f"MADE{number}, {HEX}, hotp, 6, 0\n" for number in (1, 2, 3))
+
+
+def who(*persons: str) -> str:
+    """A list of these persons, each a number with a name such as `1a`."""
+    lines = [f"MADE{each[0]},{each[1:]},{USER}{each[0]},{DEVICE}{each[0]}\n" for each in persons]
+    return "serial,username,user_id,device_id\n" + "".join(lines)
+
+
+ALL = who("1a", "2b", "3c")
+
+
+@pytest.mark.parametrize(
+    ("box", "people", "only_assigned", "name", "expected"),
+    [
+        (
+            BOX,
+            ALL,
+            False,
+            "presses_to_discard",
+            (Level.NOTE, (), "HOTP tokens whose OTPs are made from their seeds: 3."),
+        ),
+        (
+            BOX,
+            who("1a", "2b"),
+            False,
+            "unassigned",
+            (Level.NOTE, (), "In the box and without a person in the list: 1 of the tokens. They are refused."),
+        ),
+        (
+            BOX,
+            who("1a", "2b"),
+            False,
+            "rows_refused",
+            (Level.NOTE, ("MADE3",), "Refused: 1 row, since the list names no person for this token"),
+        ),
+        # It stays in the drawer.
+        (
+            BOX,
+            who("1a"),
+            True,
+            "unassigned",
+            (Level.NOTE, (), "In the box and without a person in the list: 2 of the tokens. They are left out."),
+        ),
+        (
+            BOX,
+            who("1a", "9z"),
+            False,
+            "not_in_box",
+            (Level.ASK, ("MADE9",), "In the list and not in the box: 1 serial numbers."),
+        ),
+        (
+            BOX,
+            who("1a", "2a"),
+            False,
+            "person_twice",
+            (Level.ASK, ("MADE2",), "Of persons who get another token of this list: 1 of the tokens."),
+        ),
+        (
+            BOX,
+            who("1a") + ",b,,\n",
+            False,
+            "list_lines",
+            (Level.ASK, (), "Without a usable serial number: 1 line of the list; line 3: serial is missing"),
+        ),
+        (
+            BOX,
+            None,
+            False,
+            "nothing_to_load",
+            (
+                Level.STOP,
+                (),
+                "It is of no use like this: not one of its 3 rows can be loaded. Correct it first.",
+            ),
+        ),
+        (
+            BOX + BOX.splitlines()[0],
+            ALL,
+            False,
+            "rows_refused",
+            (Level.NOTE, ("MADE1",), "Refused: 1 row, since the serial number stands on row 1 of this file already"),
+        ),
+    ],
+)
+def test_what_the_files_say_is_told(
+    tmp_path: Path,
+    box: str,
+    people: str | None,
+    only_assigned: bool,
+    name: str,
+    expected: tuple[Level, tuple[str, ...], str],
+) -> None:
+    (tmp_path / "box.csv").write_text(box)
+    (tmp_path / "who.csv").write_text(people or "")
+    assignment = open_assignment(tmp_path / "who.csv") if people else None
+    shipment = open_shipment(tmp_path / "box.csv", assignment=assignment, only_assigned=only_assigned)
+    with reading_without_records() as reader:
+        verdicts, leftovers = reader.read(shipment)
+    findings = {finding.name: finding for finding in check_files(shipment, verdicts, leftovers, totp_max_age=120)}
+    level, serials, text = expected
+    assert (findings[name].level, findings[name].serials) == (level, serials)
+    assert findings[name].text.startswith(text)
+    # A list that fits its box raises nothing but the first morning; nothing is told that is left out or of no database.
+    assert (list(findings) == [name]) == (name == "presses_to_discard")
+    assert not (only_assigned and "rows_refused" in findings)
+    assert "in_database" not in findings
+
+
+NO_LIST = SimpleNamespace(assignment=None, hints=Hints())
+
+
+def test_refused_rows_are_told_with_their_reason_and_how_many_have_it() -> None:
+    reasons = ["it has no person"] * 2 + ["it is bad"]
+    rows = [RowError(number, reason, None, RowFault.PERSON_UNFIT) for number, reason in enumerate(reasons)]
+    for number, told in enumerate(("1 row", "2 rows", "3 rows, 2 of them"), 1):
+        findings = check_files(NO_LIST, Verdicts(refused=rows[:number]), Leftovers(), totp_max_age=60.0)  # type: ignore[arg-type]
+        assert f"Refused: {told}{'' if number == 3 else ','} since it has no person" == findings[0].text
+
+
+def test_a_pair_that_aged_is_asked_about() -> None:
+    pair = OtpPair(Otp("308714"), Otp("367299"))
+    rows = [
+        Row(
+            row_number=age, serial_number=f"MADE{age}", otps=pair, otp_type="totp", generated_at=NOW - timedelta(0, age)
+        )
+        for age in (119, 121)
+    ]
+    (found,) = check_files(NO_LIST, Verdicts(good=rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
+    assert (found.name, found.serials) == ("stale_otp", ("MADE121",))
+
+
+def test_the_empty_database_in_which_rows_are_compared_is_closed_whatever_is_wrong_with_the_file() -> None:
+    closed = list[object]()
+
+    def note(connection: object, _: object) -> None:
+        closed.append(connection)
+
+    event.listen(Pool, "close", note)
+    try:
+        with pytest.raises(UnusableFile), reading_without_records():
+            raise UnusableFile(Path("shipment.csv"), "is empty", "Give another")
+    finally:
+        event.remove(Pool, "close", note)
+    assert len(closed) == 1
+
+
+# Pairs of OTPs beside the seed of their token.
+
+
+def follows(seed: Seed, first: int, second: int, *, reached: int | None = None, at: datetime | None = None) -> bool:
+    """Whether the OTPs of these two counters or time steps are taken for a pair."""
+    otps = OtpPair(seed.mint(first), seed.mint(second))
+    row = Row(row_number=1, serial_number="MADE1", otps=otps, otp_type=seed.otp_type, generated_at=at)
+    return is_consecutive(row, seed, reached)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reached", "expected"),
+    [
+        (3, 4, None, True),
+        (4, 3, None, False),
+        (3, 5, None, False),
+        (2, 3, None, False),
+        (3 + HOTP_WINDOW - 2, 3 + HOTP_WINDOW - 1, None, True),
+        (3 + HOTP_WINDOW - 1, 3 + HOTP_WINDOW, None, False),
+        (3 + HOTP_WINDOW - 1, 3 + HOTP_WINDOW, 10, True),
+    ],
+)
+def test_a_hotp_pair_is_looked_for_from_where_the_token_stands(
+    first: int, second: int, reached: int | None, expected: bool
+) -> None:
+    assert follows(HOTP, first, second, reached=reached) is expected
+
+
+@pytest.mark.parametrize(
+    ("ahead", "gap", "expected"),
+    [(0, 1, True), (0, 2, False), (TOTP_WINDOW - 1, 1, True), (TOTP_WINDOW, 1, False), (-TOTP_WINDOW, 1, True)],
+)
+def test_a_totp_pair_is_looked_for_around_the_time_at_which_it_was_made(ahead: int, gap: int, expected: bool) -> None:
+    step = int(NOW.timestamp() // 30) + ahead
+    assert follows(TOTP, step, step + gap, at=NOW) is expected
+    # Without its time it is left alone.
+    assert follows(TOTP, step, step + gap)
+
+
+# What a run would do.
+
+BOTH = Switches(may_import=True, may_pair=True)
+ABSENT = Finding("token_not_in_inventory", Level.NOTE, "They are imported.", 3)
+FREE = Finding("token_not_paired", Level.NOTE, "They are paired.", 2)
+
+
+def make_report(*findings: Finding, requests: int = 9) -> Report:
+    """Ten rows of seeds without a device; one more is refused."""
+    rows = [Row(row_number=n, serial_number=f"MADE{n}", otps=HOTP, user_id="u") for n in range(1, 11)]
+    verdicts = Verdicts(good=rows, refused=[RowError(12, "it is bad", None, RowFault.OTPS_UNFIT)])
+    return Report(verdicts, list(findings), requests=requests, seconds=2.0, rate=20.0)
+
+
+@pytest.mark.parametrize(
+    ("report", "switches", "expected"),
+    [
+        # What the inventory lacks.
+        (make_report(ABSENT, FREE), BOTH, (10, 3, 5, True)),
+        # Without the inventory the numbers are limits.
+        (make_report(requests=0), BOTH, (10, 10, 10, False)),
+        # Nothing is made that is not permitted.
+        (make_report(requests=0), Switches(), (10, 0, 0, False)),
+    ],
+)
+def test_what_is_made_is_counted(report: Report, switches: Switches, expected: tuple[object, ...]) -> None:
+    work = expect_work(report, switches, None)
+    assert (work.tokens, work.imports, work.devices, work.is_exact) == expected
+    report.unknown.append("the inventory: refused")
+    assert not expect_work(report, switches, None).is_exact
+
+
+def test_requests_are_those_of_the_time_at_the_pace() -> None:
+    report = make_report()
+    assert expect_work(report, BOTH, None).requests == 40
+    # The license has less: it takes longer, and no more requests.
+    report.keep_to_license(2.0)
+    assert (expect_work(report, BOTH, None).requests, report.seconds) == (40, 20.0)
+
+
+@pytest.mark.parametrize(("seconds", "days"), [(1.0, 1), (3600.0, 1), (3601.0, 2)])
+def test_hours_tell_on_how_many_days_it_works(seconds: float, days: int) -> None:
+    report = make_report()
+    report.seconds = seconds
+    assert expect_work(report, BOTH, DailyHours(time(22), time(23), "UTC")).days == days
+    assert expect_work(report, BOTH, None).days is None
+
+
+def test_what_is_asked_blocks_until_it_is_accepted_and_what_stops_always() -> None:
+    findings = [Finding("a", Level.STOP, ""), Finding("b", Level.ASK, ""), Finding("c", Level.NOTE, "")]
+    report = Report(Verdicts(), findings)
+    assert [finding.name for finding in report.blocking(frozenset())] == ["a", "b"]
+    assert [finding.name for finding in report.blocking(frozenset({"a", "b"}))] == ["a"]
+    # A person who accepts what nobody asks about has accepted nothing.
+    assert report.choose_accepted(frozenset({"a", "b", "c", "d"})) == ["b"]
+
+
+def test_each_finding_has_its_line_on_the_page() -> None:
+    found = set[str]()
+    for module in (ROOT / "worker" / "preflight").glob("*.py"):
+        found.update(re.findall(r'(?:Finding|name_tokens|doubt)\(\s*(?:\w+, )?"([a-z_]+)"', module.read_text()))
+    found.update(tenant.TOKEN_TEXTS, tenant.DEVICE_TEXTS, tenant.PERSON_TEXTS)
+    page = read_page("docs/commands.md#check")
+    assert len(found) > 30
+    assert {name for name in found if f"`{name}`" not in page} == set()
