@@ -152,7 +152,7 @@ def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(se
     desk, simulator = set_out(make_shipment(20), {"_OATHBULK_TUNING__tick": "1"})
     # A whole minute that is far enough away for a command to begin, on a slow machine too.
     now, began = datetime.now(UTC), time.monotonic()
-    opens = (now + timedelta(seconds=90)).replace(second=0, microsecond=0)
+    opens = (now + timedelta(seconds=120)).replace(second=0, microsecond=0)
     hours = f"{opens:%H:%M}-{opens + timedelta(hours=2):%H:%M}"
     run = desk.start("run", "shipment.csv", "--window", hours, "--zone", "UTC")
 

@@ -42,9 +42,14 @@ def no_access_tokens(fleet: Fleet, _: ValkeyServer) -> Iterator[None]:
 
 @contextmanager
 def a_queue_that_is_stopped(_: Fleet, valkey: ValkeyServer) -> Iterator[None]:
+    """And killed, as soon as it is there again."""
     valkey.stop()
     yield
     valkey.start()
+    valkey.kill()
+    valkey.start()
+    # Of its users it knows nothing any more.
+    valkey.let_in("limited", RULES)
 
 
 @contextmanager

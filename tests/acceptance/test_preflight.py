@@ -113,18 +113,23 @@ def test_a_file_that_is_a_batch_already_is_not_examined_again_and_told_so(set_up
     assert (checked.code, finding["name"], finding["level"], finding["tokens"]) == (1, "loaded_already", "note", 4)
 
 
-@pytest.mark.parametrize("command", ["check", "load", "run"])
-def test_what_answers_in_pingones_place_is_told_in_one_line_and_nothing_is_written(set_up, command):
+@pytest.mark.parametrize(
+    ("command", "token_path", "told"),
+    [
+        *(
+            (command, "", "PingOne answered no read: at PINGONE_API_URL={}/v1 came HTTP 404.")
+            for command in ("check", "load", "run")
+        ),
+        ("load", "/elsewhere", "PINGONE_TOKEN_URL={}/elsewhere came HTTP 404"),
+    ],
+)
+def test_what_answers_in_pingones_place_is_told_in_one_line_and_nothing_is_written(set_up, command, token_path, told):
     desk, pingone = set_up(make_tokens(2))
     pingone.gateway_answers = 404
-    elsewhere = {"PINGONE_TOKEN_URL": f"{pingone.url}/elsewhere"}
-    for settings, told in (
-        ({}, f"PingOne answered no read: at PINGONE_API_URL={pingone.url}/v1 came HTTP 404."),
-        (elsewhere, f"PINGONE_TOKEN_URL={pingone.url}/elsewhere came HTTP 404"),
-    ):
-        result = desk.oathbulk(command, "shipment.csv", **settings)
-        (line,) = [line for line in result.stderr.splitlines() if line.startswith("oathbulk: ")]
-        assert (result.code, told in line, "`oathbulk doctor`" in line) == (3, True, True), line
+    elsewhere = {"PINGONE_TOKEN_URL": f"{pingone.url}{token_path}"} if token_path else {}
+    result = desk.oathbulk(command, "shipment.csv", **elsewhere)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("oathbulk: ")]
+    assert (result.code, told.format(pingone.url) in line) == (3, True), line
     assert batches(desk) == []
 
 

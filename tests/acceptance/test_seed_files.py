@@ -65,7 +65,6 @@ def test_a_check_of_the_files_alone_gives_every_row_a_verdict_and_names_what_goe
     assert f"accept them: oathbulk {' '.join(accepted)}\n" in box.oathbulk(*command).stdout
     assert box.oathbulk(*accepted).code == 1
     assert box.oathbulk(*accepted, "--only-assigned").code == 0
-    (box.folder / "who.csv").unlink()
     listless = box.oathbulk("check", "box.xml", "--key-file", "key.txt", "--offline")
     assert "nobody is named who gets it: give --assign who.csv, a list of who gets what\n" in listless.stderr
 
@@ -73,7 +72,7 @@ def test_a_check_of_the_files_alone_gives_every_row_a_verdict_and_names_what_goe
 def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):
     command = ("load", "box.xml", "--assign", "who.csv")
     refused = box.oathbulk(*command)
-    assert (refused.code, "Give the key that the vendor sent apart from it" in refused.stderr) == (2, True)
+    assert (refused.code, "Give the key that the vendor sent" in " ".join(refused.stderr.split())) == (2, True)
     assert box.oathbulk(*command, "--key-file", "key.txt").code == 0
     terminal = box.start_on_terminal(*command, columns=200)
     assert terminal.wait() == 0
@@ -117,7 +116,7 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells_and_none_shows_a_se
         ((mark,),) = database.execute("SELECT file_sha256 FROM batch").fetchall()
     assert mark not in {file, listed}
 
-    exported = box.oathbulk("export", "box", "--with-otps", "-o", "-").stdout
+    exported = box.oathbulk("export", "box", "-o", "-").stdout
     first = next(csv.DictReader(exported.splitlines()))
     assert (first["E-Mail"], first["Site"]) == ("alice@example.test", "Basel")
     shown = [box.oathbulk("show", "MADE0000001", *options).stdout for options in ((), ("--json",))]
