@@ -79,15 +79,6 @@ def test_dead_letters_and_refused_rows_end_a_run_with_1_and_nothing_of_an_otp_li
     assert [secret for secret in (b"a secret: with", b"stand-in-access-token") if secret in everything] == []
 
 
-def test_a_refused_row_alone_ends_a_run_with_1(set_up):
-    desk, _ = set_up(make_tokens(2))
-    with (desk.folder / "shipment.csv").open("a") as file:
-        file.write("ACME99999,12,34,no-user,no-device\n")
-    result = desk.oathbulk("run", "shipment.csv", "--json")
-    assert (result.code, result.json["counts"]) == (1, NOTHING | {"active": 2})
-    assert result.json["rows_refused"] == 1
-
-
 @pytest.mark.faults
 def test_beside_a_run_everything_works_but_a_second_run(set_up):
     desk, pingone = set_up(make_tokens(16))
@@ -195,11 +186,13 @@ def test_credentials_that_are_refused_while_it_runs_pause_it(set_up):
     assert (result.json["otp_posts"], result.json["attempts"]) == (0, 0)
 
 
-def test_what_failed_in_passing_comes_back_by_itself_when_it_is_due(set_up):
+def test_what_failed_in_passing_comes_back_by_itself_when_it_is_due_and_a_refused_row_alone_is_a_1(set_up):
     desk, pingone = set_up(make_tokens(12), _OATHBULK_TUNING__read_delay="1.5")
+    with (desk.folder / "shipment.csv").open("a") as file:
+        file.write("ACME99999,12,34,no-user,no-device\n")
     pingone.refusals.extend([Refusal(500, "UNEXPECTED_ERROR")] * 3)
     result = desk.oathbulk("run", "shipment.csv", "--json")
-    assert result.code == 0, result.stderr
+    assert (result.code, result.json["rows_refused"]) == (1, 1), result.stderr
     assert len(pingone.active) == 12
     failed = {post.device_id: post for post in pingone.posts if post.answer == "UNEXPECTED_ERROR"}
     assert len(failed) == 3
