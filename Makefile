@@ -51,7 +51,7 @@ test: .venv/.dev ## the tests, on real PostgreSQL and Valkey servers of their ow
 
 # Clocks are set with libfaketime, PostgreSQL is reached through a pooler, and systemd reads its units: on Debian and Ubuntu,
 # apt-get install libfaketime pgbouncer systemd.
-faults: .venv/.dev ## the long tests: simulated runs with faults, a kill at every step, chaos, clocks that are set, poolers
+faults: .venv/.dev ## the long tests: simulated runs with faults, kills at named steps, chaos, clocks that are set, poolers
 	$(BIN)/python -m pytest -n $(FAULTS_PROCESSES) --dist worksteal -m faults \
 		tests/unit tests/integration tests/acceptance tests/security tests/clocks tests/chaos_servers
 

@@ -48,14 +48,12 @@ ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "go
 # Files with tests that take a minute and more, most of which they wait.
 LONG = (
     "test_chaos.py",
-    "test_hours_and_quotas.py",
+    "test_canary_and_outage.py",
     "test_whole_way.py",
-    "test_full_disk.py",
-    "test_pace.py",
-    "test_undo.py",
+    "test_stalls.py",
+    "test_afterwards.py",
     "test_compose.py",
     "test_rehearse.py",
-    "test_pause_and_cancel.py",
     "test_promises.py",
 )
 

@@ -13,7 +13,7 @@ import pytest
 from support.data.tokens import Token, write_shipment
 from support.fleets.real_fleet import Fleet, plain_env
 from support.processes.command_desk import NOWHERE, CommandDesk
-from support.servers.postgres import EmptiedDatabases, PostgresServer
+from support.servers.postgres import PostgresServer
 from support.servers.simulator import Simulator
 from support.servers.stand_in import StandIn
 
@@ -121,26 +121,3 @@ def desk(tmp_path: Path) -> Iterator[CommandDesk]:
     """A desk alone."""
     with CommandDesk(tmp_path / "desk", NOWHERE) as desk:
         yield desk
-
-
-@pytest.fixture(scope="module")
-def hunted_database() -> Iterator[None]:
-    """The one that all scenarios of a process share; closed when the module's tests are done."""
-    # Not at the top: most tests hunt nothing.
-    from hunt import initial_state
-
-    yield
-    initial_state.close_database()
-
-
-@pytest.fixture(scope="module")
-def hunted_postgres(migrated_databases: EmptiedDatabases) -> Iterator[None]:
-    """The same, on PostgreSQL."""
-    # Not at the top, as above.
-    from hunt import initial_state
-    from hunt.database import HuntedPostgres
-
-    with migrated_databases.database() as url:
-        initial_state.hunt_on(HuntedPostgres(url))
-        yield
-        initial_state.close_database()

@@ -1,25 +1,32 @@
-"""`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, refused credentials, a missing
-role, devices that are gone. What mends itself it sits out."""
+"""`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, a missing role. What passes by
+itself it sits out: an outage, a closed window, a used-up quota; and it finds what PingOne permits."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
 from support.data.tokens import make_tokens
+from support.fleets.real_fleet import batch_name
 from support.processes.waiting import wait_until
 
 from models.reason import PAUSE_CURES, PauseReason
 from worker.database.engine import Database
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
+from worker.rules.hours import format_time
+from worker.rules.resync import REFUSALS, NeedsFlag
 from worker.simulator.calls import Group
 from worker.simulator.shipment import make_shipment
+from worker.tenants import read_resync
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
-# Seconds: the first probe comes after fifteen.
-PATIENCE = 90
+# Seconds: the first probe comes after fifteen, and a window opens at a whole minute.
+PATIENCE = 200
 
 
 def posted(simulator):
@@ -29,6 +36,11 @@ def posted(simulator):
 
 def told(result):
     return result.json["state"], result.json["reason"], result.json["detail"]
+
+
+def said(running):
+    """On the terminal, whatever its width."""
+    return " ".join(running.stderr.split())
 
 
 def test_a_canary_goes_alone_and_the_rest_after_a_resume(set_out):
@@ -62,44 +74,11 @@ def test_a_canary_goes_alone_and_the_rest_after_a_resume(set_out):
 
 
 @pytest.mark.faults
-def test_an_outage_is_sat_out_and_costs_no_record(set_out):
-    few = {"_OATHBULK_TUNING__breaker__unanswered": "6"}
-    desk, simulator = set_out(make_shipment(60), few, latency=0.05)
-    run = desk.start("run", "shipment.csv")
-    wait_until(lambda: simulator.posts() >= 12, PATIENCE, "a part of the tokens went")
-    with closing(Database(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
-
-        def state():
-            (status,) = read_statuses(database, "shipment")
-            return status.state, status.reason
-
-        before = simulator.posts()
-        simulator.change(faults={"error_before": 0.7, "error_after": 0.3}, error_statuses=[503])
-        wait_until(lambda: state() == ("paused", "outage"), PATIENCE, "the batch pauses")
-        simulator.change(faults={})
-        spent = simulator.posts() - before
-        assert run.is_alive
-        wait_until(lambda: state()[0] != "paused", PATIENCE, "the batch goes on by itself")
-        (status,) = read_statuses(database, "shipment")
-        assert status.dead_letters == {}
-
-    result = run.wait()
-    assert result.code == 0, result.stderr
-    assert "total active 60 60 " in " ".join(result.stdout.split())
-    # Where nobody watches a terminal it prints a line now and then. There is nothing that a person has to do.
-    assert "outage" in result.stderr
-    assert "The batch goes on by itself once PingOne answers." in result.stderr
-    assert "oathbulk resume" not in result.stderr
-    # Those that the breaker counts, and whatever each thread had in hand when it tripped.
-    assert spent <= 6 + 3 * int(desk.settings["OATHBULK_CONCURRENCY"])
-
-
-@pytest.mark.faults
 @pytest.mark.parametrize("status", [404, 403])
 def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on_a_device(set_up, status):
     few = {"_OATHBULK_TUNING__breaker__unanswered": "6", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
     desk, pingone = set_up(make_tokens(60), **few)
-    run = desk.start("run", "shipment.csv", "--json")
+    run = desk.start("run", "shipment.csv")
     wait_until(lambda: len(pingone.posts) >= 12, PATIENCE, "a part of the tokens went")
     with closing(Database(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
 
@@ -115,7 +94,10 @@ def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on
 
     result = run.wait()
     assert result.code == 0, result.stderr
-    assert result.json["counts"] == NOTHING | {"active": 60}
+    assert "total active 60 60 " in " ".join(result.stdout.split())
+    # There is nothing that a person has to do.
+    assert "The batch goes on by itself once PingOne answers." in result.stderr
+    assert "oathbulk resume" not in result.stderr
     # What the gateway took away never came to PingOne: each OTP came there once.
     assert set(pingone.times_posted().values()) == {1}
 
@@ -130,40 +112,17 @@ def test_the_wrong_file_costs_a_few_otps_and_not_two_thousand(set_out):
     assert result.code == 4, result.stderr
     state, reason, detail = told(result)
     assert (state, reason) == ("paused", "invalid_otps")
-    spent, refused, *_ = (int(word) for word in detail.split() if word.isdigit())
-    assert spent == refused == Thresholds().refused
-    kind = "20 invalid_otp (HTTP 400 INVALID_DATA INVALID_OTP)"
-    cost = f"20 OTPs were spent on 20 attempts that made no device ACTIVE: {kind}"
+    refused = Thresholds().refused
+    kind = f"{refused} invalid_otp (HTTP 400 INVALID_DATA INVALID_OTP)"
+    cost = f"{refused} OTPs were spent on {refused} attempts that made no device ACTIVE: {kind}"
     assert detail == f"{cost}. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
     # The breaker's count, and what each thread had in hand.
-    assert Thresholds().refused <= len(posted(simulator)) <= Thresholds().refused + 2 * threads
+    assert refused <= len(posted(simulator)) <= refused + 2 * threads
     assert len(set(posted(simulator))) == len(posted(simulator)) == result.json["otp_posts"]
     # A refused OTP whose device was not read yet waits for that.
     given_up = result.json["dead_letters"]["invalid_otp"]
     assert refused <= given_up <= len(posted(simulator))
     assert result.json["counts"] == NOTHING | {"dead_letter": given_up, "pending": 2000 - given_up}
-
-
-@pytest.mark.faults
-def test_a_secret_that_is_changed_while_it_runs_pauses_it_until_it_is_told(set_out):
-    desk, simulator = set_out(make_shipment(60), latency=0.1)
-    run = desk.start("run", "shipment.csv", "--json")
-    wait_until(lambda: simulator.posts() >= 8, PATIENCE, "a part of the tokens went")
-
-    simulator.seed(client_secret="a new one")
-    simulator.revoke_access_tokens()
-
-    result = run.wait()
-    assert result.code == 4, result.stderr
-    assert told(result) == ("paused", "credentials", PAUSE_CURES[PauseReason.CREDENTIALS])
-    assert result.json["dead_letters"] == {}
-    assert result.json["counts"]["pending"] > 0
-    desk.settings["PINGONE_CLIENT_SECRET"] = "a new one"
-    assert desk.oathbulk("resume", "shipment").code == 0
-    mended = desk.oathbulk("run", "shipment.csv", "--json")
-    assert mended.code == 0, mended.stderr
-    assert mended.json["counts"] == NOTHING | {"active": 60}
-    assert mended.json["otp_posts"] == 60 + mended.json["resynced"]
 
 
 def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
@@ -188,18 +147,106 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
 
 
 @pytest.mark.faults
-def test_devices_that_pingone_has_deleted_pause_it_and_cost_no_otp(set_out):
-    few = {"_OATHBULK_TUNING__breaker__devices_gone": "4"}
-    desk, _ = set_out(make_shipment(60, hopeless={"unknown_device": 60}), few)
+def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(set_out):
+    # As installed: who waits for a minute should not be busy with looking.
+    desk, simulator = set_out(make_shipment(20), {"_OATHBULK_TUNING__tick": "1"})
+    # A whole minute that is far enough away for a command to begin, on a slow machine too.
+    now, began = datetime.now(UTC), time.monotonic()
+    opens = (now + timedelta(seconds=120)).replace(second=0, microsecond=0)
+    hours = f"{opens:%H:%M}-{opens + timedelta(hours=2):%H:%M}"
+    run = desk.start("run", "shipment.csv", "--window", hours, "--zone", "UTC")
 
-    result = desk.oathbulk("run", "shipment.csv", "--json", "--accept", "token_not_in_inventory")
+    waits = f"outside its window {hours} UTC; goes on by itself at {format_time(opens)}."
+    wait_until(lambda: f"Paused (window): {waits}" in said(run), PATIENCE, "it says what it waits for")
+    status = desk.status()
+    assert (status["state"], status["reason"], status["detail"]) == ("paused", "window", waits)
+    assert datetime.fromisoformat(status["resumes_at"]) == opens
+    assert simulator.posts() == 0
 
-    assert result.code == 4, result.stderr
-    state, reason, detail = told(result)
-    assert (state, reason) == ("paused", "devices_gone")
-    assert detail.startswith("0 OTPs were spent on 4 attempts that made no device ACTIVE: 4 device_not_found (HTTP 404")
-    assert detail.endswith(PAUSE_CURES[PauseReason.DEVICES_GONE])
-    assert result.json["otp_posts"] == 0
-    gone = result.json["dead_letters"]["device_not_found"]
-    assert 4 <= gone <= 4 + 2 * int(desk.settings["OATHBULK_CONCURRENCY"])
-    assert result.json["counts"] == NOTHING | {"dead_letter": gone, "pending": 60 - gone}
+    result = run.wait(PATIENCE)
+    assert result.code == 0, result.stderr
+    assert desk.status()["counts"] == NOTHING | {"active": 20}
+    assert min(call.arrived_at for call in simulator.calls()) > began + (opens - now).total_seconds()
+
+
+@pytest.mark.faults
+def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out):
+    shipment = make_shipment(60)
+    desk, simulator = set_out(shipment, {"_OATHBULK_TUNING__longest_hold": "2"}, quota=40, quota_resets_after=20)
+    run = desk.start("run", "shipment.csv", "--offline")
+
+    wait_until(
+        lambda: "Paused (quota): PingOne's quota is used up until " in said(run), PATIENCE, "it says what it waits for"
+    )
+    status = desk.status()
+    assert (status["state"], status["reason"]) == ("paused", "quota")
+    assert datetime.fromisoformat(status["resumes_at"]) <= datetime.now(UTC) + timedelta(seconds=20)
+
+    result = run.wait(PATIENCE)
+    assert result.code == 0, result.stderr
+    status = desk.status()
+    assert status["counts"] == NOTHING | {"active": 60}
+    # Each OTP went once; what the quota refused did not count, and was asked no more than once a thread and period.
+    taken = [call.otp for call in simulator.calls() if call.is_post and call.status != 429]
+    assert len(set(taken)) == len(taken) == status["otp_posts"] == 60 + status["resynced"]
+    refused = sum(call.status == 429 for call in simulator.calls())
+    assert 1 <= refused <= 3 * int(desk.settings["OATHBULK_CONCURRENCY"])
+
+
+@pytest.mark.faults
+def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
+    """15 requests a second are permitted, which a busy machine can make too, and nobody told."""
+    settings = {"PINGONE_RATE": "10", "OATHBULK_CONCURRENCY": "24"}
+    desk, simulator = set_out(make_shipment(480), settings, rate=15, burst=3)
+    header, *rows = (desk.folder / "shipment.csv").read_text().splitlines()
+    for name, mine in (("first.csv", rows[:420]), ("second.csv", rows[420:])):
+        (desk.folder / name).write_text("\n".join([header, *mine, ""]))
+    first = desk.oathbulk("run", "first.csv", "--offline", "--json")
+    assert first.code == 0
+    # A rate that is not found would be refused for a third of the way; a busy machine sends late, and so in bursts.
+    assert first.json["rate_limited"] < 0.1 * first.json["requests"]
+    known = desk.oathbulk("pace", "--json").json
+    # A machine that was too busy to make more finds a lower one.
+    assert 5 < known["ceiling"] < 20
+    assert first.json["ceiling"] == known["ceiling"]
+    assert "PingOne refuses from about" in desk.oathbulk("pace").stdout
+
+    # The first run may have ended while it climbed anew; Redis would go on with that, and the database knows the limit.
+    shutil.rmtree(desk.home / "valkey" / "appendonlydir")
+    began = len(simulator.calls())
+    second = desk.oathbulk("run", "second.csv", "--offline", "--share", "50%", "--json")
+    assert second.code == 0
+    ours = [call.arrived_at for call in simulator.calls()[began:]]
+    assert (len(ours) - 1) / (ours[-1] - ours[0]) < 0.65 * known["ceiling"]
+    assert desk.oathbulk("pace", "--json").json["share"] == 0.5
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("needs_flag", "learnt"), [(True, NeedsFlag.YES), (False, NeedsFlag.NO)])
+def test_few_otps_are_lost_to_learning_what_a_tenant_wants_with_otp_1_and_none_in_the_next_batch(
+    make_fleet, postgres_url, valkey_url, needs_flag, learnt
+):
+    size, auto = 100, {"PINGONE_RESYNC_ON_FIRST_CALL": "auto"}
+    shipment = make_shipment(2 * size, out_of_step=0.3)
+    fleet = make_fleet(
+        postgres_url, valkey_url, shipment, batch_of=size, extra_otp_needs_resync=needs_flag, failure_count=5
+    )
+    first, second = batch_name(0), batch_name(1)
+    fleet.batches.pause(second)
+    for name in ("worker-1", "worker-2"):
+        fleet.worker(name, **auto)
+    fleet.beat(**auto)
+
+    def status(name):
+        (found,) = read_statuses(fleet.database, name)
+        return found
+
+    fleet.wait_until(lambda: not status(first).left, "the first batch is finished")
+    fleet.batches.resume(second)
+    fleet.wait_until(lambda: not status(second).left, "the second batch is finished")
+
+    lost = status(first).dead_letters
+    assert sum(lost.values()) == lost.get("invalid_otp", 0) <= (REFUSALS if needs_flag else 0)
+    assert status(second).dead_letters == {}
+    with fleet.database.reading() as connection:
+        assert read_resync(connection, shipment.world.environment_id).needs == learnt

@@ -1,19 +1,23 @@
-"""The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find. `python -m hunt`
-goes on for longer."""
+"""The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find; and streams of
+answers, of which none may cost many OTPs. `python -m hunt` goes on for longer."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
-from hunt import seeds
+from hunt import initial_state, seeds, streams
 from hunt.__main__ import main
+from hunt.database import HuntedPostgres
 from hunt.mutants import MUTANTS, at_large
 from hunt.seeds import Finding
+from hunt.strands import Broken
+from support.servers.postgres import EmptiedDatabases
 
-pytestmark = pytest.mark.usefixtures("hunted_database")
+from worker.batches.upkeep import Upkeep
 
-CHUNK = 80
+CHUNK, CHUNK_ON_POSTGRESQL = 80, 40
 CHUNKS = 2
 # In these schedules, always the same, every mutant has to be found. Most take a handful, the rarest a hundred.
 HUNTED = range(1000, 1500)
@@ -45,8 +49,32 @@ FOUND_BY = {
     "gives_a_token_to_another_person_whose_device_was_made": 1443,
     "takes_the_answer_to_an_earlier_otp_for_that_to_a_fresh_one": 1167,
 }
+# The same on PostgreSQL, where what several threads write together is one statement, which commits by itself: of those
+# that write together and get it wrong.
+HUNTED_ON_POSTGRESQL = range(1000, 1150)
+FOUND_ON_POSTGRESQL_BY = {
+    "tells_the_result_of_one_thread_to_another": 1079,
+    "forgets_a_thread_that_waits": 1110,
+    "lets_nobody_lead_next": 1043,
+}
 # Schedules that are told twice.
 TOLD = range(3000, 3002)
+STREAMS = 20
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hunted_database() -> Iterator[None]:
+    """The one that all scenarios of a process share; closed when the module's tests are done."""
+    yield
+    initial_state.close_database()
+
+
+@pytest.fixture
+def hunted_postgres(migrated_databases: EmptiedDatabases) -> Iterator[None]:
+    with migrated_databases.database() as url:
+        initial_state.hunt_on(HuntedPostgres(url))
+        yield
+        initial_state.close_database()
 
 
 def test_in_a_few_bad_days_the_promises_are_kept() -> None:
@@ -85,6 +113,37 @@ def test_the_hunt_finds_code_that(name: str) -> None:
         finding = seeds.first([FOUND_BY.get(name, HUNTED.start), *HUNTED], mutant.charge, mutant.amid)
 
     assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("hunted_postgres")
+def test_whatever_happens_the_promises_are_kept_on_postgresql() -> None:
+    assert list(map(str, seeds.find(0, CHUNK_ON_POSTGRESQL).findings)) == []
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("hunted_postgres")
+@pytest.mark.parametrize("name", FOUND_ON_POSTGRESQL_BY)
+def test_the_hunt_finds_on_postgresql_code_that(name: str) -> None:
+    mutant = MUTANTS[name]
+    with at_large(name):
+        finding = seeds.first([FOUND_ON_POSTGRESQL_BY[name], *HUNTED_ON_POSTGRESQL], mutant.charge, mutant.amid)
+
+    assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_stream_spends_more_than_it_may(chunk: int) -> None:
+    spent, _ = streams.worst(chunk * STREAMS, STREAMS)
+    assert spent <= 25 + 2 * streams.WORKERS
+
+
+@pytest.mark.faults
+def test_a_batch_that_is_not_judged_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Upkeep, "apply_breaker", lambda *_: None)
+    with pytest.raises(Broken, match="spent"):
+        streams.worst(0, STREAMS)
 
 
 def test_a_seed_tells_the_same_story_every_time() -> None:

@@ -1,17 +1,25 @@
-"""Keys are changed as docs/operating.md says it: while workers work, and on one machine; and what a wrong key costs."""
+"""Keys and credentials are changed as docs/operating.md says it, while workers work: no record is lost and no OTP
+wasted. And what a wrong key costs."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.fleets.real_fleet import BATCH, PATIENT
+from joserfc.jwk import RSAKey
+from support.fleets.real_fleet import BATCH, PATIENT, Fleet
+from support.processes.program import Program
+from support.simulator.simulation import WatchedSeed
 
 from models.encrypted import generate_key
 from worker.simulator.shipment import make_shipment
 
 SLOW = PATIENT | {"PINGONE_RATE": "12", "PINGONE_RATE_MAX": "12"}
+# Slow enough for changes in the midst of it.
+RECORDS = 300
+STEADY = PATIENT | {"PINGONE_RATE": "40", "PINGONE_RATE_MAX": "40"}
 
 
 @pytest.mark.faults
@@ -58,47 +66,97 @@ def test_a_worker_with_a_wrong_key_spends_no_otp_and_says_what_is_missing(make_f
     assert fleet.records.wrong_endings() == []
 
 
-def write_keys(path: Path, *keys: str) -> str:
-    """Several keys in a file, as a setting that ends with _FILE names it."""
-    path.write_text(",".join(keys) + "\n")
-    path.chmod(0o600)
-    return str(path)
-
-
-def read_key(path: Path) -> str:
-    return path.read_text().strip()
-
-
-@pytest.mark.faults
-def test_the_encryption_key_of_one_machine_is_changed_between_two_runs(set_out) -> None:
-    desk, _ = set_out(make_shipment(12))
-    assert desk.oathbulk("run", "shipment.csv", "--canary", "4").code == 4
-    old, new = read_key(desk.home / "encryption.key"), desk.oathbulk("keygen").stdout.strip()
-    keys = write_keys(desk.home / "rotating.keys", new, old)
-
-    resealed = desk.oathbulk("db", "reencrypt", OATHBULK_ENCRYPTION_KEYS_FILE=keys)
-    assert "8 records are encrypted with the first key now." in resealed.stdout, resealed.stderr
-    # Until it is the new one that lies there, nothing can be sent.
-    refused = desk.oathbulk("export", "shipment", "-o", "out.csv", "--with-otps")
-    assert (refused.code, "is not among OATHBULK_ENCRYPTION_KEYS" in refused.stderr) == (3, True)
-    write_keys(desk.home / "encryption.key", new)
-    assert desk.oathbulk("resume", "shipment").code == 0
-
-    finished = desk.oathbulk("run", "shipment.csv", "--json")
-    assert (finished.code, finished.json["counts"]["active"]) == (0, 12), finished.stderr
-
-
 def test_the_audit_key_is_changed_and_the_old_one_stays_to_check_its_lines(desk) -> None:
     make_shipment(3).write_pairs(desk.folder / "shipment.csv")
     assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
-    old, new = read_key(desk.home / "audit.key"), desk.oathbulk("keygen").stdout.strip()
-    both = {"OATHBULK_AUDIT_KEY_FILE": write_keys(desk.home / "audit.keys", new, old)}
+    old, new = (desk.home / "audit.key").read_text().strip(), desk.oathbulk("keygen").stdout.strip()
+    both = {"OATHBULK_AUDIT_KEY_FILE": str(write(desk.home / "audit.keys", f"{new},{old}\n"))}
 
     assert desk.oathbulk("pause", "shipment", **both).code == 0
 
     audited = desk.oathbulk("audit", "--json", **both)
     first, second = (line["mac"].partition(":")[0] for line in audited.json["lines"])
     assert (audited.code, audited.json["broken"], first == second) == (0, None, False)
-    alone = desk.oathbulk("audit", OATHBULK_AUDIT_KEY_FILE=write_keys(desk.home / "new.key", new))
+    alone = desk.oathbulk("audit", OATHBULK_AUDIT_KEY_FILE=str(write(desk.home / "new.key", new)))
     assert alone.code == 1
     assert "broken at line 1: it was authenticated under a key that is not among the audit keys" in alone.stderr
+
+
+def write(path: Path, content: str) -> Path:
+    """Replace a file that others may not read, at one stroke, as a person should who changes a secret."""
+    new = path.with_suffix(".new")
+    new.write_text(content)
+    new.chmod(0o600)
+    return new.rename(path)
+
+
+def change_at_pingone(fleet: Fleet, **change: object) -> None:
+    """Let PingOne change what it knows of the client, and take back its access tokens."""
+    fleet.simulator.seed(client_id=fleet.shipment.world.client_id, **change)
+    fleet.simulator.revoke_access_tokens()
+
+
+def is_idle(worker: Program) -> bool:
+    """Whether a worker has ended every attempt that it took up."""
+    tasks = re.findall(r"oathbulk\.activate\[\S+\] (received|succeeded)", worker.read_log())
+    return tasks.count("received") == tasks.count("succeeded")
+
+
+@pytest.mark.faults
+def test_a_secret_that_is_changed_while_workers_run_is_used_and_one_that_is_refused_pauses_the_batch(
+    make_fleet, postgres_url, valkey_url, tmp_path
+):
+    settings = STEADY | {"PINGONE_CLIENT_AUTH": "secret_jwt"}
+    fleet = make_fleet(postgres_url, valkey_url, make_shipment(RECORDS), settings=settings, client_auth="secret_jwt")
+    secret = write(tmp_path / "client_secret", fleet.shipment.world.client_secret)
+    from_file = {"PINGONE_CLIENT_SECRET": "", "PINGONE_CLIENT_SECRET_FILE": str(secret)}
+    worker = fleet.worker("one", **from_file)
+    fleet.beat()
+    fleet.wait_until_posted(1)
+    write(secret, "a second secret of PingOne")
+    fleet.wait_until_posted(60)
+    change_at_pingone(fleet, client_secret="a second secret of PingOne")
+    fleet.wait_until_posted(120)
+    assert fleet.status().state == "running"
+    assert "credentials_changed" in worker.read_log()
+
+    change_at_pingone(fleet, client_secret="a third secret of PingOne")
+    fleet.wait_until(lambda: fleet.status().state == "paused", "it pauses")
+    assert fleet.status().reason == "credentials"
+    # Each record in hand meets the refusal by itself, and would pause the batch once more.
+    fleet.wait_until(lambda: is_idle(worker), "nothing is in hand")
+    write(secret, "a third secret of PingOne")
+    fleet.batches.resume(BATCH)
+
+    status = fleet.wait_until_finished()
+    # Each OTP was acted on once. Those that arrived with an access token of before were not acted on.
+    assert (status.counts["active"], status.otp_posts) == (RECORDS, RECORDS + status.resynced)
+    fleet.judge()
+    assert "secret of PingOne" not in worker.read_log()
+
+
+@pytest.mark.faults
+def test_a_private_key_that_is_changed_while_workers_run_is_used_from_then_on(
+    make_fleet, postgres_url, valkey_url, tmp_path
+):
+    old, new = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
+    keys = [{"keys": [key.as_dict(private=False) | {"kid": key.thumbprint()}]} for key in (old, new)]
+    made = make_shipment(RECORDS)
+    shipment = replace(made, world=WatchedSeed.model_validate(made.world.model_dump() | {"client_jwks": keys[0]}))
+    key = write(tmp_path / "private_key.pem", old.as_pem(private=True).decode())
+    settings = STEADY | {"PINGONE_CLIENT_AUTH": "private_key_jwt", "PINGONE_PRIVATE_KEY_FILE": str(key)}
+    fleet = make_fleet(postgres_url, valkey_url, shipment, settings=settings, client_auth="private_key_jwt")
+    worker = fleet.worker("one", PINGONE_CLIENT_SECRET="")
+    fleet.beat()
+    fleet.wait_until_posted(1)
+    write(key, new.as_pem(private=True).decode())
+    fleet.wait_until_posted(60)
+    change_at_pingone(fleet, client_jwks=keys[1])
+    status = fleet.wait_until_finished()
+    assert (status.counts["active"], status.otp_posts) == (RECORDS, RECORDS + status.resynced)
+    fleet.judge()
+    said = worker.read_log()
+    assert "credentials_changed" in said
+    for secret in (old, new):
+        assert secret.as_dict(private=True)["d"][:40] not in said
+        assert secret.as_pem(private=True).decode().splitlines()[5] not in said

@@ -1,4 +1,5 @@
-"""People are told by a webhook what became of a batch: by `oathbulk run`, and by a fleet of workers."""
+"""People are told by a webhook what became of a batch: by `oathbulk run`, and by a fleet of workers; and that PingOne
+is away while a box is being prepared."""
 
 import hmac
 import json
@@ -6,12 +7,17 @@ import json
 import pytest
 from support.data.tokens import make_tokens
 from support.fleets.real_fleet import BATCH, PATIENT
+from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
+from support.servers import stand_in_box
 from support.servers.raw_server import RawServer
+from support.servers.stand_in import WholeWayStandIn
 
 from worker.simulator.shipment import make_shipment
 
 SECRET = "a secret that nobody guesses"
+PAGE = b"<!doctype html><title>Not here</title>"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE)
 
 
 @pytest.fixture
@@ -51,30 +57,6 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert not [part for part in (SECRET, "/hook/path") if part in doctor + logs + told[0].stdout + told[0].stderr]
 
 
-@pytest.mark.faults
-def test_a_run_goes_on_where_the_webhook_is_not_there_and_tells_later(set_up, webhook):
-    desk, _ = set_up(make_tokens(2), OATHBULK_WEBHOOK_SECRET=SECRET)
-    result = desk.oathbulk("run", "shipment.csv", "--json", OATHBULK_WEBHOOK_URL="http://127.0.0.1:1/")
-    assert result.code == 0
-    assert result.json["state"] == "finished"
-    failing = desk.oathbulk("doctor", OATHBULK_WEBHOOK_URL="http://127.0.0.1:1/")
-    (line,) = [line for line in failing.stdout.splitlines() if line.startswith("✗ webhook ")]
-    assert "http://127.0.0.1:1, signed; " in line
-
-    def told():
-        desk.oathbulk("run", "shipment.csv", OATHBULK_WEBHOOK_URL=webhook.url)
-        return read(webhook)
-
-    notices = wait_until(told, 60, "the notice is due again")
-    assert [notice["event"] for notice in notices] == ["finished"]
-
-
-def test_a_rehearsal_tells_nobody(set_up, webhook):
-    desk, _ = set_up(make_tokens(1), OATHBULK_WEBHOOK_URL=webhook.url)
-    assert desk.oathbulk("rehearse", "--tokens", "3").code in (0, 1)
-    assert webhook.requests == []
-
-
 def test_a_fleet_tells_of_a_pause_of_its_end_and_of_the_finished_batch_once_each(
     make_fleet, postgres_url, valkey_url, webhook
 ):
@@ -93,3 +75,36 @@ def test_a_fleet_tells_of_a_pause_of_its_end_and_of_the_finished_batch_once_each
     # So small a batch may be finished before anybody sees that it goes on.
     assert [notice["event"] for notice in notices if notice["event"] != "resumed"] == ["paused", "finished"]
     assert len({notice["id"] for notice in notices}) == len(notices)
+
+
+@pytest.mark.faults
+def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone_is_there(tmp_path, webhook):
+    """What answers in PingOne's place has a page for whatever is asked."""
+    tenant = stand_in_box.BoxTenant(stand_in_box.make_tokens(3))
+    told = {"OATHBULK_WEBHOOK_URL": webhook.url, "OATHBULK_WEBHOOK_SECRET": SECRET}
+    told |= {"_OATHBULK_TUNING__first_records": "0"}
+    with (
+        RawServer(lambda: [NOT_FOUND]) as proxy,
+        WholeWayStandIn(tenant, loses=(), loses_every=10**9) as pingone,
+        CommandDesk(tmp_path / "desk", pingone.settings, told) as desk,
+    ):
+        stand_in_box.write_box(desk.folder, list(tenant.tokens.values()))
+        words = ("box.csv", "--assign", "who.csv", "--import", "--pair", "--offline")
+        run = desk.start("run", *words, PINGONE_API_URL=f"{proxy.url}/v1")
+        # Each call is tried for up to ten seconds, and the second comes five later.
+        wait_until(lambda: "Paused (outage)" in run.stderr, 90, "the run tells the outage")
+        line = next(line for line in run.stderr.splitlines() if "Paused (outage)" in line)
+        assert "3 wait until their person is found. Paused (outage): PingOne has not answered; the next try" in line
+        assert "HTTP 404." in line
+        assert "look at PINGONE_API_URL, the proxy and the network with `oathbulk doctor`" in line
+        assert desk.oathbulk("status", "box", "--check").code == 5
+        wait_until(lambda: read(webhook), 90, "the webhook is told")
+        assert [notice["event"] for notice in read(webhook)] == ["paused_for_now"]
+        run.interrupt()
+        assert run.wait().code == 130
+
+        # It is the same batch, and PingOne is there.
+        result = desk.oathbulk("run", "box")
+        assert result.code == 0, result.stderr
+        assert tenant.active == set(tenant.tokens)
+        assert desk.oathbulk("status", "box", "--check").code == 0

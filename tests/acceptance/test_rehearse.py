@@ -1,26 +1,41 @@
-"""`oathbulk rehearse`: the whole job on one machine, without accounts and servers."""
+"""What is shipped: `oathbulk rehearse`, the whole job on one machine without accounts and servers; and the wheel alone,
+in an environment of its own, in a folder that holds no checkout."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
+from support.data.tokens import make_tokens, write_shipment
 from support.processes.command_desk import OATHBULK, CommandDesk
-from support.processes.waiting import wait_until
+from support.servers.raw_server import RawServer
+from support.servers.stand_in import StandIn
 
 from worker.simulator.shipment import SPECIAL, make_box
 
-# What leads to the real thing must not be followed.
+# What leads to the real thing must not be followed, whether it is set or stands in a file.
 REAL = {
-    "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
-    "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0",
     "OATHBULK_ENCRYPTION_KEYS": "real",
     "PINGONE_ENVIRONMENT_ID": "real",
     "PINGONE_CLIENT_ID": "real",
-    "PINGONE_API_URL": "https://127.0.0.1:1/v1",
     "PINGONE_TOKEN_URL": "https://127.0.0.1:1/token",
 }
+IN_FILE = {
+    "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/real",
+    "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0",
+    "PINGONE_API_URL": "https://127.0.0.1:1/v1",
+}
+CHECKOUT = Path(__file__).parents[2]
+WHERE = "import json, models, worker, migrations; print(json.dumps([p.__file__ for p in (models, worker, migrations)]))"
 
 
 @pytest.fixture
@@ -42,51 +57,33 @@ def paste(desk, printed):
     return {command: desk.start_program("sh", "-c", f"{found}; {command}").wait() for command in commands}
 
 
-def look_back(desk, **settings):
-    """How the rehearsal ended, from its own home."""
-    return desk.oathbulk(
-        "status", "rehearsal", "--json", OATHBULK_HOME=str(rehearsals(desk) / "rehearsal"), **settings
-    ).json
-
-
 def test_made_up_tokens_end_as_they_were_made_and_the_real_thing_is_left_alone(empty_desk):
-    result = empty_desk.oathbulk("rehearse", "--tokens", "100", "--rate", "300", **REAL)
+    file = empty_desk.folder / "production.env"
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in IN_FILE.items()))
+    file.chmod(0o600)
+    rehearse = ("--env-file", "production.env", "rehearse", "--tokens", "100", "--rate", "300")
+    with RawServer(lambda: [b"HTTP/1.1 204 No Content\r\n\r\n"]) as webhook:
+        result = empty_desk.oathbulk(*rehearse, **REAL, OATHBULK_WEBHOOK_URL=webhook.url)
+        assert webhook.requests == []
     assert result.code == 0, result.stdout + result.stderr
     assert "The rehearsal went as it should: 93 tokens are active, and 7 were made hopeless" in result.stdout
-    # Each of the hopeless is told with what can be done about it.
-    for reason, cure in {
-        "invalid_otp": "Check that serial number, device and OTPs belong together",
-        "resync_failed": "Press the token twice",
-        "second_otp_missing": "The token is out of step and the row brought one OTP only",
-        "locked": "Unlock it in PingOne",
-        "blocked": "Unblock it in PingOne",
-        "account_not_usable": "The user's account is locked or disabled",
-        "device_not_found": "PingOne knows no such device",
-    }.items():
-        assert reason in result.stdout
-        assert cure in " ".join(result.stdout.split())
-    status = look_back(empty_desk)
+    assert "ended with it. To practise how tokens come back: oathbulk simulator --tokens 12" in result.stdout
+    home = rehearsals(empty_desk) / "rehearsal"
+    # Whatever else is set where the printed command is pasted.
+    status = empty_desk.oathbulk("status", "rehearsal", "--json", OATHBULK_HOME=str(home), **REAL, **IN_FILE).json
     assert (status["total"], status["counts"]["active"], status["counts"]["dead_letter"]) == (100, 93, 7)
-    assert status["resynced"] == 19
-    assert set(status["dead_letters"].values()) == {1}
+    assert (status["resynced"], [*status["dead_letters"].values()]) == (19, [1] * 7)
+    # Each of the hopeless is told with what can be done about it.
+    assert [reason for reason in status["dead_letters"] if reason not in result.stdout] == []
     # What is printed can be pasted, and meets this rehearsal; its PingOne has ended, so nothing is to go again.
     pasted = paste(empty_desk, result.stdout)
-    home = f"OATHBULK_HOME={rehearsals(empty_desk) / 'rehearsal'} oathbulk"
-    assert list(pasted) == [
-        f"{home} export rehearsal --left -o rehearsal-left.csv",
-        f"{home} status rehearsal",
+    typed = [
+        f"OATHBULK_HOME={home} oathbulk {words}"
+        for words in ("export rehearsal --left -o rehearsal-left.csv", "status rehearsal")
     ]
+    assert list(pasted) == typed
     assert [(each.code, each.stderr) for each in pasted.values()] == [(0, "")] * 2
-    again = paste(empty_desk, empty_desk.oathbulk("status", "rehearsal").stdout)
-    assert list(again) == list(pasted)[:1]
-    (found,) = empty_desk.oathbulk("show", "--reason", "locked", "--json").json["found"]
-    shown = empty_desk.oathbulk("show", found["serial_number"]).stdout
-    assert "replay rehearsal" not in result.stdout + shown
-    assert "ended with it. To practise" in shown
-    assert "ended with it. To practise how tokens come back: oathbulk simulator --tokens 12" in result.stdout
-
-    # Whatever else is set where the printed command is pasted.
-    assert look_back(empty_desk, **REAL)["total"] == 100
+    assert "replay rehearsal" not in result.stdout + pasted[typed[1]].stdout
     # No database, no key and no server beside those of the rehearsal itself.
     assert sorted(path.name for path in rehearsals(empty_desk).iterdir()) == ["lock", "rehearsal"]
     assert not empty_desk.home.exists()
@@ -106,48 +103,76 @@ def test_a_box_goes_the_whole_way_and_its_files_stay(empty_desk):
     assert status["dead_letters"] == dict.fromkeys(reasons, 1) | {"account_not_usable": 2}
     # Six were in the inventory before, and the persons of four were not found or may not.
     assert (status["imported"], status["paired"]) == (34, 35)
-    assert status["waiting"] == {"user": 0, "token": 0}
-
-    # What was made up is still there, and can be looked at.
-    box = home / "box"
-    assert sorted(path.name for path in box.iterdir()) == ["box.key", "box.pskc", "expected.json", "who.csv"]
-    assert (box / "box.key").stat().st_mode & 0o777 == 0o600
-    options = ("--key-file", box / "box.key", "--assign", box / "who.csv", "--offline", "--json")
-    assert empty_desk.oathbulk("check", box / "box.pskc", *options).json["tokens"] == 44
-    # The printed commands can be pasted: one looks at it, the other makes the same box.
-    assert f"To look at it: OATHBULK_HOME={home} oathbulk status rehearsal" in result.stdout
+    # What was made up is still there: the printed command makes the same box.
     assert "step by step: oathbulk simulator --tokens 44 --box box --troubles 1" in result.stdout
     make_box(44, special=dict.fromkeys(SPECIAL, 1)).write(empty_desk.folder / "box")
-    for path in box.iterdir():
+    assert sorted(path.name for path in (home / "box").iterdir()) == ["box.key", "box.pskc", "expected.json", "who.csv"]
+    for path in (home / "box").iterdir():
         assert path.read_bytes() == (empty_desk.folder / "box" / path.name).read_bytes()
+    assert (home / "box" / "box.key").stat().st_mode & 0o777 == 0o600
     assert not empty_desk.processes()
 
 
-def practise(desk):
-    """Serve the same made-up tokens, run them with what is exported, and end the simulator. Returns home and run."""
-    ready = desk.folder / "ready"
-    ready.unlink(missing_ok=True)
-    made_up = ("--tokens", "6", "--pairs", "pairs.csv", "--port", "0", "--ready-file", ready)
-    simulator = desk.start("simulator", *made_up, TMPDIR=str(desk.folder))
-    wait_until(ready.exists, 60, "the simulator listens")
-    exported = dict(re.findall(r"export (\w+)=(.*)", simulator.stdout))
-    ran = desk.oathbulk("run", "pairs.csv", **exported)
-    simulator.interrupt()
-    simulator.wait()
-    return Path(exported["OATHBULK_HOME"]), ran
+@pytest.fixture
+def wheel_python(tmp_path):
+    """An interpreter that has oathbulk from its wheel, and its dependencies from here, but not the checkout."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    building = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "dist", CHECKOUT]
+    subprocess.run([*pip, *building], check=True, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    installing = ["--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run([*pip, *installing], check=True, cwd=tmp_path)
+    # A directory that a .pth file names is searched, but not for .pth files, of which the checkout's is one.
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    here = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (packages / "dependencies.pth").write_text("\n".join(sorted(here)) + "\n")
+    return python
+
+
+def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
+    tokens = make_tokens(10, out_of_step=2)
+    command = [str(wheel_python.with_name("oathbulk"))]
+    with StandIn(tokens) as pingone, CommandDesk(tmp_path / "desk", command=command) as desk:
+        write_shipment(desk.folder / "shipment.csv", tokens)
+        # As a person would have it: the home is where it is by default, and what leads to PingOne is in its .env.
+        del desk.settings["OATHBULK_HOME"]
+        settings = "".join(f"{name}='{value}'\n" for name, value in pingone.settings.items())
+        home = desk.folder / "state" / "oathbulk"
+        home.mkdir(mode=0o700, parents=True)
+        (home / ".env").write_text(settings)
+        where = desk.start_program(wheel_python, "-c", WHERE).wait()
+        assert all(Path(file).is_relative_to(tmp_path / "venv") for file in json.loads(where.stdout)), where.stdout
+        # What lies in the folder of a person who also writes programs.
+        for name in ("models.py", "worker.py", "redis.py"):
+            (desk.folder / name).write_text("raise SystemExit('imported from the folder')\n")
+        result = desk.oathbulk("run", "shipment.csv", "--json")
+        assert result.code == 0, result.stderr
+        assert (result.json["counts"]["active"], result.json["resynced"], len(pingone.active)) == (10, 2, 10)
+        # The templates of its pages are in the wheel.
+        reported = desk.oathbulk("report", "shipment", "-o", "-")
+        assert (reported.code, "All 10 tokens are active." in reported.stdout) == (0, True), reported.stderr
+
+
+def make_wheel(clone: Path, umask: int) -> str:
+    """The hash of what `make wheel` makes in a clone, with the builder from here."""
+    subprocess.run(["git", "clone", "--quiet", CHECKOUT, clone], check=True, umask=umask)
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    for installed in (python.with_name("pip"), clone / ".venv" / ".demo"):
+        installed.touch()
+    # What the make that runs these tests tells its children is not for this one.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SOURCE_DATE"))}
+    subprocess.run(["make", "--silent", "wheel"], cwd=clone, env=env, check=True, umask=umask)
+    (wheel,) = (clone / "dist").iterdir()
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 @pytest.mark.faults
-def test_a_second_practice_begins_anew_and_leaves_the_first_as_it_was(empty_desk):
-    """The tokens have the same serial numbers, and the tenant the same id."""
-    homes = []
-    for _ in range(2):
-        home, ran = practise(empty_desk)
-        homes.append(home)
-        assert ran.code == 0, ran.stderr
-        assert "Loaded 6 records as batch pairs; 0 rows were refused." in ran.stdout
-        assert home.stat().st_mode & 0o777 == 0o700
-    for home in homes:
-        status = empty_desk.oathbulk("status", "pairs", "--json", OATHBULK_HOME=str(home)).json
-        assert (status["total"], status["counts"]["active"]) == (6, 6)
-    assert not empty_desk.home.exists()
+def test_whoever_builds_the_wheel_of_a_commit_gets_the_same_bytes(tmp_path):
+    ours = make_wheel(tmp_path / "ours", umask=0o022)
+    theirs = make_wheel(tmp_path / "at" / "another" / "place", umask=0o077)
+    assert ours == theirs

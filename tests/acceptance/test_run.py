@@ -1,18 +1,23 @@
-"""`oathbulk run`, from its first call to its exit code, against a PingOne that is not our simulator."""
+"""`oathbulk run`, from its first call to its exit code, against a PingOne that is not our simulator; and what a person
+sees while it works."""
 
 from __future__ import annotations
 
 import re
+import sys
+import sysconfig
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.waiting import wait_until
 from support.servers.stand_in import Refusal
 
-STATUS_KEYS = {
-    "batch", "environment", "state", "reason", "total", "rows_refused", "counts", "resynced", "attempts", "otp_posts",
-    "requests", "rate_limited", "dead_letters", "created_at", "finished_at",
-}  # fmt: skip
+from models.reason import PAUSE_CURES, PauseReason
+from worker.simulator.shipment import make_shipment
+
+CELERY = Path(sysconfig.get_path("scripts")) / "celery"
 # Seconds.
 PATIENCE = 60
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
@@ -23,11 +28,8 @@ def test_a_run_activates_every_token_and_costs_no_otp_too_many(set_up):
     desk, pingone = set_up(tokens)
     result = desk.oathbulk("run", "shipment.csv", "--json")
     assert result.code == 0
-    assert (
-        result.stderr
-        == f"Home: {desk.home}\n" + "PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1.\n"
-    )
-    assert len(pingone.active) == 20
+    home = f"Home: {desk.home}\n"
+    assert result.stderr == f"{home}PingOne's API is called at 127.0.0.1, access tokens come from 127.0.0.1.\n"
     for token in tokens:
         posts = [(post.otp, post.resync, post.answer) for post in pingone.posts if post.device_id == token.device_id]
         if token.is_out_of_step:
@@ -35,52 +37,46 @@ def test_a_run_activates_every_token_and_costs_no_otp_too_many(set_up):
         else:
             assert posts == [(token.otps[0], None, "ACTIVE")]
     status = result.json
-    assert set(status) >= STATUS_KEYS
-    assert status["counts"] == NOTHING | {"active": 20}
-    told = {name: status[name] for name in ("batch", "environment", "state", "reason", "total", "rows_refused")}
-    assert told == {
-        "batch": "shipment",
-        "environment": "default",
-        "state": "finished",
-        "reason": None,
-        "total": 20,
-        "rows_refused": 0,
-    }
-    assert (status["resynced"], status["attempts"], status["dead_letters"]) == (4, 20, {})
-    assert (status["otp_posts"], status["requests"], status["rate_limited"]) == (24, 24, 0)
+    told = {"batch": "shipment", "environment": "default", "state": "finished", "reason": None, "dead_letters": {}}
+    told |= {"total": 20, "rows_refused": 0, "counts": NOTHING | {"active": 20}, "resynced": 4, "attempts": 20}
+    told |= {"otp_posts": 24, "requests": 24, "rate_limited": 0}
+    assert {name: status[name] for name in told} == told
     assert status["finished_at"] > status["created_at"]
 
 
-def test_dead_letters_and_refused_rows_end_a_run_with_1_and_say_what_to_do(set_up):
-    desk, pingone = set_up(make_tokens(6, wrong=2))
+def test_dead_letters_and_refused_rows_end_a_run_with_1_and_nothing_of_an_otp_lies_readable_or_is_printed(set_up):
+    tokens = make_tokens(6, out_of_step=1, wrong=2)
+    desk, pingone = set_up(tokens)
     with (desk.folder / "shipment.csv").open("a") as file:
         file.write("ACME99999,12,34,no-user,no-device\n")
     result = desk.oathbulk("run", "shipment.csv")
     assert result.code == 1
     # A dead letter is a failed task, of which the log needs no traceback.
     log = (desk.home / "logs" / "worker.log").read_text()
-    assert "Traceback" not in log
-    assert "dead letter" not in log
+    assert ("Traceback" in log, "dead letter" in log) == (False, False)
     assert "row 8 (ACME99999): " in result.stderr
     assert "Loaded 6 records as batch shipment; 1 row was refused." in result.stdout
     assert "total active dead_letter 6 4 2 " in " ".join(result.stdout.split())
-    assert "invalid_otp" in result.stdout
     assert "mend the row with two fresh, consecutive OTPs" in " ".join(result.stdout.split())
     # Each refused OTP went once, and its device was read before it was given up.
     assert set(pingone.times_posted().values()) == {1}
     assert len(pingone.reads) == 2
-    again = desk.oathbulk("run", "shipment.csv")
-    assert again.code == 1
-    assert len(pingone.posts) == 6
+    posts = len(pingone.posts)
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    assert len(pingone.posts) == posts
 
-
-def test_a_refused_row_alone_ends_a_run_with_1(set_up):
-    desk, _ = set_up(make_tokens(2))
-    with (desk.folder / "shipment.csv").open("a") as file:
-        file.write("ACME99999,12,34,no-user,no-device\n")
-    result = desk.oathbulk("run", "shipment.csv", "--json")
-    assert result.code == 1
-    assert (result.json["counts"], result.json["rows_refused"]) == (NOTHING | {"active": 2}, 1)
+    assert desk.home.stat().st_mode & 0o777 == 0o700
+    kept = [path.read_bytes() for path in desk.home.rglob("*") if path.is_file()]
+    for token in tokens:
+        for options in ((), ("--json",)):
+            shown = desk.oathbulk("show", token.serial, *options)
+            assert (shown.code, token.serial in shown.stdout) == (0, True)
+            kept.append(shown.stdout.encode())
+    everything = b"\n".join(kept)
+    # Eight digits among hexadecimal ones are part of somebody's id, and behind a point of a time.
+    alone = rb"(?<![0-9a-f.])%s(?![0-9a-f])"
+    assert [otp for token in tokens for otp in token.otps if re.search(alone % otp.encode(), everything)] == []
+    assert [secret for secret in (b"a secret: with", b"stand-in-access-token") if secret in everything] == []
 
 
 @pytest.mark.faults
@@ -94,15 +90,10 @@ def test_beside_a_run_everything_works_but_a_second_run(set_up):
     second = desk.oathbulk("run", "other.csv")
     assert second.code == 3
     assert f"in use by process {run.pid}, `oathbulk run shipment`, which works on shipment alone" in second.stderr
-    # It has a home of its own.
-    assert desk.oathbulk("rehearse", "--tokens", "1").code == 0
-    assert desk.oathbulk("load", "other.csv").code == 0
-    assert desk.oathbulk("cancel", "other").code == 0
+    # A rehearsal has a home of its own.
+    for words in ("rehearse --tokens 1", "load other.csv", "cancel other", "export shipment -o beside.csv", "doctor"):
+        assert (done := desk.oathbulk(*words.split())).code == 0, done.stdout
     assert desk.status()["counts"] == NOTHING | {"active": 4, "activating": 4, "queued": 8}
-    listing = desk.oathbulk("status", "--json").json
-    assert [(batch["batch"], batch["total"]) for batch in listing["batches"]] == [("other", 3), ("shipment", 16)]
-    assert desk.oathbulk("export", "shipment", "-o", "beside.csv").code == 0
-    assert (examined := desk.oathbulk("doctor")).code == 0, examined.stdout
 
     pingone.let_go()
     assert run.wait().code == 0
@@ -119,13 +110,19 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
         assert desk.oathbulk("load", f"wave-{number}.csv", "--offline").code == 0
     pingone.hold_after(4)
     run = desk.start("run", "shipment.csv")
-    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight")
+    line = r"shipment: (?=.*4 activating)(?=.*4 active).*; \d+\.\d records/s; .*\."
+    wait_until(lambda: re.search(line, run.stderr), PATIENCE, "a line tells the counts, the pace and the outlook")
+    drawn, written = desk.start_on_terminal("status", "shipment", "--watch"), desk.start("status", "--watch")
+    wait_until(lambda: "4 of 8" in drawn.picture(), PATIENCE, "one watches the batch")
+    wait_until(lambda: "shipment: " in written.stdout, PATIENCE, "one watches all")
     # Nobody works on the others, whatever lives here.
-    beside = desk.oathbulk("status", "wave-1")
-    assert "shipment alone" in " ".join(beside.stdout.split())
+    assert "shipment alone" in " ".join(desk.oathbulk("status", "wave-1").stdout.split())
     pingone.let_go()
     result = run.wait()
     assert result.code == 0
+    assert ("\x1b" in result.stdout + result.stderr, "every token is active" in result.stdout) == (False, True)
+    # A watch of one batch ends with it.
+    assert (drawn.wait(), "8 of 8 active" in drawn.picture()) == (0, True)
     assert "Not worked on here: wave-1, wave-2. To work on all that run: oathbulk run\n" in result.stderr
     assert [desk.status(f"wave-{number}")["counts"]["pending"] for number in (1, 2)] == [4, 4]
     assert len(pingone.posts) == len(pingone.active) == 8
@@ -134,10 +131,49 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
     assert everything.code == 0, everything.stderr
     assert "Works on wave-1, wave-2.\n" in everything.stderr
     assert len(pingone.posts) == len(pingone.active) == 16
+    # That of all batches ends with the last of them.
+    watched = written.wait()
+    (*_, last) = [line for line in watched.stdout.splitlines() if line.startswith("wave-2: ")]
+    assert (watched.code, "4 active" in last) == (0, True)
     # There is nothing more, and it says so.
     idle = desk.oathbulk("run")
-    assert idle.code == 2
-    assert "no batch runs" in idle.stderr
+    assert (idle.code, "no batch runs" in idle.stderr) == (2, True)
+
+
+def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
+    desk, pingone = set_up(make_tokens(60, out_of_step=10))
+    pingone.refusals.append(Refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED", {"Retry-After": "1"}))
+    pingone.hold_after(36)
+    terminal = desk.start_on_terminal("run", "shipment.csv")
+
+    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are held")
+    active = len(pingone.active)
+    counts = f"total queued activating active 60 {60 - active - 4} 4 {active} "
+
+    def full_picture():
+        picture = terminal.picture()
+        # One that was answered counts as activating until that is written down.
+        is_full = counts in picture and "left at this pace" in picture
+        return picture if is_full else None
+
+    picture = wait_until(full_picture, PATIENCE, "the picture shows a batch in full swing")
+    for told in (
+        rf"^shipment running .* {active} of 60 ",
+        r"(?<![\d.])(?!0\.0 )[\d.]+ records/s",
+        "10 resynced",
+        "1 of them answered 429 · ",
+        r"\d+ s left at this pace",
+    ):
+        assert re.search(told, picture), picture
+
+    terminal.press_ctrl_c()
+    wait_until(lambda: "calls in flight are answered" in terminal.read(), PATIENCE, "it says what it waits for")
+    pingone.let_go()
+    assert terminal.wait() == 130
+    # The cursor, which a live picture hides, is there again.
+    assert terminal.read().rindex("\x1b[?25h") > terminal.read().rindex("\x1b[?25l")
+    assert "Go on with: oathbulk run shipment" in terminal.picture()
+    assert not desk.processes()
 
 
 def test_credentials_that_are_refused_while_it_runs_pause_it(set_up):
@@ -151,30 +187,91 @@ def test_credentials_that_are_refused_while_it_runs_pause_it(set_up):
     assert (result.json["otp_posts"], result.json["attempts"]) == (0, 0)
 
 
-def test_credentials_that_are_refused_from_the_beginning_are_named(set_up):
-    desk, pingone = set_up(make_tokens(2))
-    pingone.knows_client = False
-    result = desk.oathbulk("run", "shipment.csv")
-    assert result.code == 3
-    assert "PINGONE_CLIENT_SECRET" in result.stderr
-    assert not pingone.posts
-    # Nothing was loaded unexamined: mended, the same command begins.
-    assert desk.oathbulk("status", "--json").json["batches"] == []
-    pingone.knows_client = True
-    assert desk.oathbulk("run", "shipment.csv").code == 0
+def test_what_failed_in_passing_comes_back_by_itself_when_it_is_due_and_a_refused_row_alone_is_a_1(set_up):
+    desk, pingone = set_up(make_tokens(12), _OATHBULK_TUNING__read_delay="1.5")
+    with (desk.folder / "shipment.csv").open("a") as file:
+        file.write("ACME99999,12,34,no-user,no-device\n")
+    pingone.refusals.extend([Refusal(500, "UNEXPECTED_ERROR")] * 3)
+    result = desk.oathbulk("run", "shipment.csv", "--json")
+    assert (result.code, result.json["rows_refused"]) == (1, 1), result.stderr
+    assert len(pingone.active) == 12
+    failed = {post.device_id: post for post in pingone.posts if post.answer == "UNEXPECTED_ERROR"}
+    assert len(failed) == 3
+    # Each was read before its OTP went again, and not before its time.
+    assert {device_id for device_id, _ in pingone.reads} == set(failed)
+    assert all(read_at - failed[device_id].arrived_at >= 1.5 for device_id, read_at in pingone.reads)
+    again = [count for (device_id, _), count in pingone.times_posted().items() if device_id in failed]
+    assert again == [2, 2, 2]
+    assert (result.json["attempts"], result.json["otp_posts"], result.json["requests"]) == (15, 15, 18)
 
 
-def test_no_otp_and_no_secret_lies_readable_in_the_home(set_up):
-    tokens = make_tokens(20, out_of_step=4, wrong=2)
-    desk, _ = set_up(tokens)
-    assert desk.oathbulk("run", "shipment.csv").code == 1
-    assert desk.home.stat().st_mode & 0o777 == 0o700
-    kept = b"\n".join(path.read_bytes() for path in desk.home.rglob("*") if path.is_file())
-    # All of it was looked at.
-    assert tokens[0].serial.encode() in kept
-    # Eight digits among hexadecimal ones are part of somebody's id.
-    alone = rb"(?<![0-9a-f])%s(?![0-9a-f])"
-    shown = [otp for token in tokens for otp in token.otps if re.search(alone % otp.encode(), kept)]
-    assert not shown
-    assert b"a secret: with" not in kept
-    assert b"stand-in-access-token" not in kept
+def test_the_replay_schedule_replays_what_time_may_mend_and_nothing_else(set_up, valkey_url):
+    tokens = make_tokens(6, wrong=1)
+    desk, pingone = set_up(tokens, OATHBULK_REDIS_URL=valkey_url, OATHBULK_REPLAY_CRON="0 4 1 1 *")
+    # Two are of TOTP, and stale: not one of their OTPs is sent.
+    stale = {token.device_id for token in tokens[3:5]}
+    columns = {
+        "otp_type": [("totp" if token.device_id in stale else "") for token in tokens],
+        "generated_at": [
+            ((datetime.now(UTC) - timedelta(hours=1)).isoformat() if token.device_id in stale else "")
+            for token in tokens
+        ],
+    }
+    write_shipment(desk.folder / "shipment.csv", tokens, **columns)
+    missing = pingone.tokens.pop(tokens[0].device_id)
+    # The first load makes the key, without which a worker ends.
+    accepted = ("--accept", "token_not_in_inventory", "--accept", "stale_otp")
+    assert desk.oathbulk("load", "shipment.csv", *accepted).code == 0
+    # Workers as in production, started by hand.
+    for part in ("worker", "beat"):
+        desk.start_program(CELERY, "-A", "worker", part, "-l", "WARNING")
+    status = wait_until(lambda: found if (found := desk.status())["state"] == "finished" else None, PATIENCE, "an end")
+    assert status["dead_letters"] == {"device_not_found": 1, "invalid_otp": 1, "stale_otp": 2}
+    pingone.tokens[missing.device_id] = missing
+
+    assert desk.start_program(CELERY, "-A", "worker", "call", "oathbulk.replay").wait().code == 0
+    status = wait_until(
+        lambda: found if (found := desk.status())["counts"]["active"] == 3 else None, PATIENCE, "the missing is active"
+    )
+    assert status["dead_letters"] == {"invalid_otp": 1, "stale_otp": 2}
+    # A refused OTP never goes again, whatever is replayed.
+    assert pingone.times_posted()[tokens[5].device_id, tokens[5].otps[0]] == 1
+    assert not stale & {post.device_id for post in pingone.posts}
+
+
+def test_the_schedule_runs_only_if_a_person_set_it(desk):
+    program = (
+        "from worker.celery import app; print({e['task']: str(e['schedule']) for e in app.conf.beat_schedule.values()})"
+    )
+
+    def schedule(**settings):
+        return (
+            desk.start_program(sys.executable, "-c", program, OATHBULK_REDIS_URL="redis://", **settings).wait().stdout
+        )
+
+    assert "oathbulk.dispatch" in schedule()
+    assert "oathbulk.replay" not in schedule()
+    assert "15 3 * * 1" in schedule(OATHBULK_REPLAY_CRON="15 3 * * 1").partition("oathbulk.replay")[2]
+
+
+def test_a_batch_pauses_once_another_home_activates_its_devices_and_not_for_what_was_active_before(set_out, tmp_path):
+    """The other home does all of it between two attempts of this one. A third one finds everything ACTIVE."""
+    desk, simulator = set_out(make_shipment(24))
+    other, third = ({"OATHBULK_HOME": str(tmp_path / name)} for name in ("other", "third"))
+    assert desk.oathbulk("run", "shipment.csv", "--canary", "2").code == 4
+    assert desk.oathbulk("resume", "shipment").code == 0
+    assert desk.oathbulk("run", "shipment.csv", **other).code == 0
+    posts = simulator.posts()
+
+    result = desk.oathbulk("run", "shipment", "--json")
+
+    assert result.code == 4, result.stderr
+    assert (result.json["state"], result.json["reason"]) == ("paused", PauseReason.SOMEBODY_ELSE)
+    assert result.json["detail"].endswith(PAUSE_CURES[PauseReason.SOMEBODY_ELSE])
+    assert result.json["counts"]["pending"] > 0
+    # Five are enough; what was on its way ends.
+    assert 5 <= simulator.posts() - posts <= 5 + 2 * int(desk.settings["OATHBULK_CONCURRENCY"])
+
+    finished = desk.oathbulk("run", "shipment.csv", "--json", **third)
+    assert finished.code == 0, finished.stderr
+    assert finished.json["counts"]["active"] == 24

@@ -18,6 +18,8 @@ from support.judges.verdict import deliver_verdict
 from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
+from support.servers.stand_in import WholeWayStandIn
+from support.servers.stand_in_box import BoxTenant, judge_tenant, make_tokens, write_box
 
 from models.record import Record
 from models.record_states import Status
@@ -196,3 +198,26 @@ def test_a_box_that_is_to_be_imported_waits_for_a_person_where_that_is_not_permi
 def count_losses(simulator: Simulator) -> Counter[str]:
     """How many calls of each kind were hit by a fault."""
     return Counter(call.operation for call in simulator.whole_log() if call.fault)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("is_inventory_apart", [False, True])
+def test_at_a_pingone_that_another_hand_wrote_what_is_made_is_made_once_and_for_its_person(
+    tmp_path, is_inventory_apart
+):
+    """It loses answers after it did what was asked, the first of each kind for certain; its own record says what it
+    made."""
+    lost = ("users", "tokens", "import", "job", "pair", "device", "activate")
+    tenant = BoxTenant(make_tokens(60))
+    quick = QUICK | {"OATHBULK_OTP_POST_BUDGET": "7", "_OATHBULK_TUNING__first_records": "0"}
+    with (
+        WholeWayStandIn(tenant, loses=lost, loses_every=11, is_inventory_apart=is_inventory_apart) as pingone,
+        CommandDesk(tmp_path / "desk", quick, pingone.settings) as desk,
+    ):
+        write_box(desk.folder, list(tenant.tokens.values()))
+        result = desk.oathbulk("run", "box.csv", "--assign", "who.csv", "--import", "--pair")
+        assert result.code == 0, result.stdout[-2000:] + result.stderr[-3000:]
+        assert tenant.active == set(tenant.tokens)
+        assert set(pingone.lost) >= set(lost)
+    assert list(judge_tenant(tenant)) == []
+    assert desk.status("box")["counts"]["active"] == 60

@@ -205,16 +205,16 @@ def test_no_page_keeps_anybody_out(browser: Browser, fleet: Fleet) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("width", [320, NARROW, 700, WIDE])
-def test_no_page_is_wider_than_the_window(browser: Browser, fleet: Fleet, width: int) -> None:
-    with enter(browser, serve(fleet), width) as page:
-        for address in list_pages(fleet):
-            page.goto(address)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-
-
-def test_on_a_phone_a_search_shows_how_a_token_ended_and_why(browser: Browser, fleet: Fleet) -> None:
-    with enter(browser, serve(fleet), NARROW) as page:
+def test_no_page_is_wider_than_the_window_and_on_a_phone_a_search_shows_how_a_token_ended(
+    browser: Browser, fleet: Fleet
+) -> None:
+    desk = serve(fleet)
+    for width in (320, 700, WIDE):
+        with enter(browser, desk, width) as page:
+            for address in list_pages(fleet):
+                page.goto(address)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (address, width)
+    with enter(browser, desk, NARROW) as page:
         page.goto(link_to("/search", batch=BATCH, reason="invalid_otp"))
         for word in ("dead letter", "invalid_otp"):
             (seen, *_) = page.locator("tbody tr").filter(has_text="invalid_otp").get_by_text(word, exact=True).all()

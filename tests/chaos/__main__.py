@@ -1,4 +1,23 @@
-"""The long form: batch after batch until the time is over, or what disturbances cost in time."""
+"""Chaos: the real stack works through a batch while everything around it is killed, frozen, cut off, wiped and refused.
+
+Two stacks: a fleet on PostgreSQL (two workers, beat, Valkey, each with links of its own to the servers), and the
+single-machine one, `oathbulk run`, with a second worker beside it. PingOne is the simulator, with faults of its own.
+The shipment is OTP pairs for devices that are there, or a vendor's box that goes the whole way.
+What happens, and when, comes from a seed. Each disturbance has a begin and an end, and after each of them an OTP must
+arrive again; the batch must finish by itself. The judge is the simulator's call log; from our tables he takes only
+whether they say the same, and which calls we never had an answer to.
+
+    links         the network: a TCP proxy between one program and one server, to cut, to stall and to heal
+    stack         what all stacks can do, and how their end is judged
+    stacks        the two of them
+    disturbances  what befalls a stack, each under its name
+    runs          one stack from its begin to the verdict; which disturbances come, from the seed
+
+    python -m chaos --minutes 30 --seed 1        (with tests/ on the path) goes on for as long as one likes
+    python -m chaos --seed 7 --stack postgresql  one batch, the same schedule each time
+
+A seed repeats what was done to the stack, and not the moments at which threads met it: that is what `hunt` is for.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +29,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from chaos.comparison import compare
 from chaos.runs import STACKS, run
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    if options.compare:
-        return compare(options.seed, options.records or 1500, options.rate or 25.0, say)
     kinds = [options.stack] if options.stack else list(STACKS)
-    return _go_on(kinds, options.seed, options.records or 2000, options.rate or 30.0, options.minutes * 60)
+    return _go_on(kinds, options.seed, options.records, options.rate, options.minutes * 60)
 
 
 def _go_on(kinds: list[str], seed: int, records: int, rate: float, seconds: float) -> int:
@@ -57,10 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chaos", description="Disturbs a stack while it works.")
     parser.add_argument("--minutes", type=float, default=0.0, help="no batch begins later; one is worked on at least")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; the next ones count on")
-    parser.add_argument("--records", type=int, help="of a batch")
-    parser.add_argument("--rate", type=float, help="requests a second")
+    parser.add_argument("--records", type=int, default=2000, help="of a batch")
+    parser.add_argument("--rate", type=float, default=30.0, help="requests a second")
     parser.add_argument("--stack", choices=list(STACKS), help="only this one")
-    parser.add_argument("--compare", action="store_true", help="the time that a disturbed batch takes")
     return parser
 
 

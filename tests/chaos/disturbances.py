@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
+from chaos.links import Link
+from chaos.stack import THREADS, Stack
+from chaos.stacks import SingleMachine
 from sqlalchemy.exc import OperationalError
 
-from chaos.links import Link
-from chaos.single_machine import SingleMachine
-from chaos.stack import THREADS, Stack
 from worker.database.engine import Database
 
 # Gives True where nothing can be done meanwhile, as it turned out; `is_outage` says that it is always so.

@@ -59,8 +59,6 @@ class Link:
         self._server: asyncio.Server | None = None
         self._is_passing = asyncio.Event()
         self._hangs_up = False
-        # Seconds that each piece takes, in either direction.
-        self.delay = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         # Ends of connections, and those that are closed already as soon as all was delivered.
         self._ends: set[asyncio.StreamWriter] = set()
@@ -134,7 +132,6 @@ class Link:
         """Until the sender's orderly end. Raises OSError when either side is reset: that overtakes what was held."""
         while piece := await reader.read(PIECE):
             await self._is_passing.wait()
-            await asyncio.sleep(self.delay)
             _check(sender)
             receiver.write(piece)
             await receiver.drain()

@@ -1,21 +1,27 @@
-"""One stack, from its begin to its judge."""
+"""One stack, from its begin to its judge; which disturbances come, in what order and for how long, comes from the
+seed."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
+from chaos.disturbances import DISTURBANCES, LATENCY, Disturbance
+from chaos.stack import Stack
+from chaos.stacks import PostgresqlStack, SingleMachine
 from support.simulator.settings import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS
 
-from chaos.disturbances import LATENCY
-from chaos.postgresql_stack import PostgresqlStack
-from chaos.schedule import Say, disturb
-from chaos.single_machine import SingleMachine
-from chaos.stack import Stack
 from worker.simulator.shipment import A_FEW_HOPELESS, a_few_of_each, make_box, make_shipment
 
+# Seconds of peace before each, at most.
+PEACE = 0.7
+
+Say = Callable[[str], None]
 Kind = Callable[..., Stack]
 STACKS: dict[str, Kind] = {"postgresql": PostgresqlStack, "embedded": SingleMachine}
 
@@ -41,6 +47,56 @@ WEATHER: dict[str, Any] = {
 }
 # Requests a second of the other kinds of calls, which only a box needs.
 GROUP_RATES = {"directory": 5, "inventory": 5, "configuration": 5}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A disturbance that is to come: after so many seconds, for so many; `seed` is for its own choices."""
+
+    name: str
+    after: float
+    lasts: float
+    seed: int
+
+    @property
+    def disturbance(self) -> Disturbance:
+        return DISTURBANCES[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name} for {self.lasts:.1f} s"
+
+
+def draw(seed: int, stack: Stack) -> Iterator[Event]:
+    """Without end: all that fit the stack in a random order, again and again."""
+    dice = Random(seed)
+    while True:
+        names = [name for name, disturbance in DISTURBANCES.items() if disturbance.fits(stack)]
+        dice.shuffle(names)
+        for name in names:
+            yield Event(name, dice.uniform(0, PEACE), dice.uniform(*DISTURBANCES[name].lasts), dice.getrandbits(32))
+
+
+def disturb(stack: Stack, seed: int, say: Say, *, once: bool = False) -> Counter[str]:
+    """Disturb the stack until its batch is finished, or, `once`, until it has had everything; how often each came."""
+    began, happened = time.monotonic(), Counter[str]()
+    for event in draw(seed, stack):
+        if stack.is_finished() or (once and event.name in happened):
+            return happened
+        time.sleep(event.after)
+        say(f"{time.monotonic() - began:6.1f} s  {event}")
+        _let_happen(stack, event)
+        happened[event.name] += 1
+    raise AssertionError("a schedule has no end")
+
+
+def _let_happen(stack: Stack, event: Event) -> None:
+    """From its begin to its end; and on goes the work, by itself."""
+    with event.disturbance.begin(stack, Random(event.seed)):
+        time.sleep(event.lasts)
+    before = stack.simulator.posts()
+    stack.wait_until(
+        lambda: stack.simulator.posts() > before or stack.is_finished(), f"work goes on after {event.name}"
+    )
 
 
 def make_stack(kind: str, directory: Path, *, records: int, rate: float, seed: int = 0, is_box: bool = False) -> Stack:

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+from chaos.links import Link, Network
 from support.data.shipments import Records
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.servers.simulator import Simulator
 
-from chaos.links import Link, Network
 from models.attempt import Outcome
 from worker.database.engine import Database
 from worker.reports.facts import BatchStatus, read_statuses
@@ -46,7 +46,9 @@ SPENT = frozenset({"budget_spent", "attempts_spent", "pairing_failed"})
 class Stack(abc.ABC):
     """Two workers, beat, a queue, a database, and a simulated PingOne; the batch is loaded, and worked on from `start`.
 
-    What is killed or stopped stays so until it is started again, unless it is a part of the stack to see to that."""
+    What is killed or stopped stays so until it is started again, unless it is a part of the stack to see to that. Each
+    stack can start, kill, stop, freeze and thaw a worker by its name, start and kill beat and a server, and flush the
+    queue."""
 
     # The servers that lie behind a network, and those that can be killed.
     links_to: frozenset[str]
@@ -63,40 +65,6 @@ class Stack(abc.ABC):
         self.network = self.stack.enter_context(Network())
         self.simulator: Simulator
         self.counts: dict[str, Any] = {}
-
-    @abc.abstractmethod
-    def start(self) -> None: ...
-
-    @abc.abstractmethod
-    def start_worker(self, name: str) -> None: ...
-
-    @abc.abstractmethod
-    def kill_worker(self, name: str) -> None: ...
-
-    @abc.abstractmethod
-    def stop_worker(self, name: str) -> None:
-        """In good order: it has ended when this comes back."""
-
-    @abc.abstractmethod
-    def freeze_worker(self, name: str) -> None: ...
-
-    @abc.abstractmethod
-    def thaw_worker(self, name: str) -> None: ...
-
-    @abc.abstractmethod
-    def start_beat(self) -> None: ...
-
-    @abc.abstractmethod
-    def kill_beat(self) -> None: ...
-
-    @abc.abstractmethod
-    def flush_queue(self) -> None: ...
-
-    @abc.abstractmethod
-    def kill_server(self, name: str) -> None: ...
-
-    @abc.abstractmethod
-    def start_server(self, name: str) -> None: ...
 
     @abc.abstractmethod
     def end_programs(self) -> None:

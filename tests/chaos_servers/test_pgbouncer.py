@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -48,13 +48,8 @@ def pgbouncer(url: str, prepared: int) -> Iterator[str]:
         yield server.url
 
 
-@contextmanager
-def opened(url: str) -> Iterator[Database]:
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        database.close()
+def opened(url: str) -> closing[Database]:
+    return closing(Database(url))
 
 
 def set_default(server: PostgresServer, url: str, name: str, value: str) -> None:
@@ -78,34 +73,21 @@ def in_force(database: Database, name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("commits", ["on", "off"])
-@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
-def test_commits_are_durable_and_read_committed_whatever_the_defaults_are(
-    postgres_server: PostgresServer, postgres_url: str, prepared: int, commits: str, isolation: str
-) -> None:
-    set_default(postgres_server, postgres_url, "synchronous_commit", commits)
-    set_default(postgres_server, postgres_url, "default_transaction_isolation", isolation)
-    with pgbouncer(postgres_url, prepared) as url, opened(url) as database:
-        assert in_force(database, "synchronous_commit") == {"on"}
-        assert in_force(database, "transaction_isolation") == {"read committed"}
-
-
-def test_nothing_is_left_behind_in_a_connection_that_others_get(
+def test_commits_are_durable_and_read_committed_whatever_the_defaults_are_and_nothing_is_left_behind(
     postgres_server: PostgresServer, postgres_url: str, prepared: int
 ) -> None:
     set_default(postgres_server, postgres_url, "synchronous_commit", "off")
+    set_default(postgres_server, postgres_url, "default_transaction_isolation", "serializable")
     with pgbouncer(postgres_url, prepared) as url:
         with opened(url) as database:
-            in_force(database, "synchronous_commit")
+            assert in_force(database, "synchronous_commit") == {"on"}
+            assert in_force(database, "transaction_isolation") == {"read committed"}
+            rename_often(database)
+        # Others get the same connections.
         with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
             for _ in range(ENOUGH):
                 assert other.execute("SHOW synchronous_commit", prepare=False).fetchone() == ("off",)
                 assert other.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False).fetchone() == (0,)
-
-
-def test_a_statement_may_run_again_and_again(postgres_url: str, prepared: int) -> None:
-    with pgbouncer(postgres_url, prepared) as url, opened(url) as database:
-        rename_often(database)
 
 
 def test_statements_are_prepared_where_the_url_says_that_they_may_be(postgres_url: str) -> None:
@@ -189,19 +171,14 @@ def explain_refusal(url: str) -> str:
     return str(explain(refused.value))
 
 
-def test_statement_mode_is_refused_with_its_cure(postgres_server: PostgresServer, postgres_url: str) -> None:
+def test_what_it_cannot_do_is_refused_with_its_cure(postgres_server: PostgresServer, postgres_url: str) -> None:
     # So that what is written needs a transaction.
     set_default(postgres_server, postgres_url, "synchronous_commit", "off")
     with PgBouncer(postgres_url, prepared=0, mode="statement") as server:
         assert explain_refusal(server.url).endswith("set pool_mode = transaction for it, or session")
-
-
-def test_a_parameter_that_it_refuses_is_told_with_its_cure(postgres_url: str) -> None:
     with PgBouncer(postgres_url, prepared=0) as server:
         assert "ALTER ROLE oathbulk SET" in explain_refusal(server.url + "?options=-c%20search_path%3Dother")
-
-
-def test_a_standby_behind_it_is_no_primary(postgres_server: PostgresServer, postgres_url: str, prepared: int) -> None:
+    # A standby behind it is no primary.
     set_default(postgres_server, postgres_url, "default_transaction_read_only", "on")
-    with PgBouncer(postgres_url, prepared=prepared) as server:
+    with PgBouncer(postgres_url, prepared=200) as server:
         assert explain_refusal(server.url).startswith("the database takes no writes")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from containers.engine import BUILD_TIMEOUT
 from support import simulator
 from support.judges.call_log import LoggedCall, fingerprint, read_call_log
 from support.judges.otp_calls import Pair, judge_calls
@@ -27,6 +28,8 @@ SIMULATOR = Path(__file__).with_name("simulator.yml")
 SALT = "salted"
 START_TIMEOUT = 300.0
 COMMAND_TIMEOUT = 120.0
+# A base system and a few packages are fetched once.
+BUILD_TIMEOUT = 900.0
 # So many that doctor finds no fault with it.
 CERTIFICATE_DAYS = 90
 # Requests a second: a batch of 200 takes half a minute, in which much can be done to it.
@@ -34,6 +37,12 @@ RATE = 8
 WORKERS = 2
 # Containers of each service that never ends.
 HEALTHY = {"postgres": 1, "valkey": 1, "worker": WORKERS, "beat": 1, "flower": 1, "desk": 1, "metrics": 1}
+
+# The installation's own, in the root of its checkout: it stays when another version takes the place.
+OWN = ("secrets", "shipments", ".env", "simulated")
+# What else a clone has not, there and anywhere.
+NOT_CLONED = (*OWN, ".git", ".venv*", "dist", "build")
+CACHES = ("__pycache__", ".*_cache", ".hypothesis")
 
 
 class ComposeProject:
@@ -168,3 +177,27 @@ class ComposeProject:
             "METRICS_PUBLISHED_PORT": str(self.metrics_port),
         }
         (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+@contextmanager
+def running(project: ComposeProject) -> Iterator[ComposeProject]:
+    """The project until its tests are over; if it does not come up, what its containers said stands below the error."""
+    project.down()
+    try:
+        yield project
+    except (AssertionError, TimeoutError, subprocess.SubprocessError) as error:
+        error.add_note(project.compose("ps", "--all"))
+        error.add_note(project.compose("logs", "--tail", "50"))
+        raise
+    finally:
+        project.down()
+
+
+def copy_files(project: Path, folder: Path) -> None:
+    """Put the project's files into the folder, which may be there."""
+
+    def ignore(directory: str, names: list[str]) -> set[str]:
+        patterns = (*NOT_CLONED, *CACHES) if Path(directory) == project else CACHES
+        return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
+
+    shutil.copytree(project, folder, ignore=ignore, dirs_exist_ok=True)

@@ -13,10 +13,8 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from containers.checkouts import copy_files
-from containers.compose_project import HEALTHY, WORKERS, ComposeProject
-from containers.conftest import running
-from containers.engine import Engine
+from containers.compose_project import HEALTHY, WORKERS, ComposeProject, copy_files, running
+from containers.conftest import Engine
 from sqlalchemy.dialects import postgresql
 from support.judges.final_tables import UNWRITTEN, name_attempt
 from support.servers.compose_service import PROJECT

@@ -3,15 +3,18 @@ it. In a checkout without git's history the tests say why they cannot run."""
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import subprocess
+import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from containers.checkouts import NoHistory, clear_files, copy_commit, copy_files, find_version_before
-from containers.compose_project import HEALTHY, ComposeProject
-from containers.conftest import running
-from containers.engine import Engine
+from containers.compose_project import HEALTHY, OWN, ComposeProject, copy_files, running
+from containers.conftest import Engine
 from support.servers.compose_service import PROJECT
 
 from migrations import HEAD
@@ -20,6 +23,7 @@ from worker.simulator.shipment import make_shipment
 UPGRADED, GONE_BACK = 200, 40
 IMAGE = "localhost/oathbulk:upgrade-test"
 REVISION = "SELECT version_num FROM alembic_version"
+MIGRATIONS = Path("migrations/versions")
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +108,49 @@ def assert_no_otp_went_twice(project: ComposeProject) -> None:
     assert not project.judge()
     sent = Counter((call.device_id, call.otp) for call in project.calls() if call.is_post)
     assert set(sent.values()) == {1}
+
+
+class NoHistory(Exception):
+    """The version before cannot be told; the message names the cure."""
+
+
+def copy_commit(project: Path, commit: str, folder: Path) -> None:
+    """Put the files of a commit into the folder, which may be there."""
+    archive = subprocess.run(
+        ["git", "archive", commit], cwd=project, check=True, capture_output=True, timeout=60
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+
+
+def clear_files(folder: Path) -> None:
+    """Take a version's files out of the folder, as git does when another takes their place: what is not git's stays."""
+    for found in folder.iterdir():
+        if found.name not in OWN:
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+
+
+def find_version_before(project: Path) -> str:
+    """The last commit that had all migrations of this checkout but the newest. Raises NoHistory."""
+    *before, _ = sorted(file.name for file in (project / MIGRATIONS).glob("[0-9]*.py"))
+    for commit in _list_commits(project):
+        if _list_migrations(project, commit) == before:
+            return commit
+    raise NoHistory(f"the history of {project} does not reach back to schema {before[-1]}: git fetch --unshallow")
+
+
+def _list_commits(project: Path) -> Iterator[str]:
+    """The latest first."""
+    if not (project / ".git").exists() or shutil.which("git") is None:
+        raise NoHistory(f"{project} has no history, from which the version before is built: clone it with git")
+    yield from _run_git(project, "rev-list", "HEAD")
+
+
+def _list_migrations(project: Path, commit: str) -> list[str]:
+    names = [Path(path).name for path in _run_git(project, "ls-tree", "--name-only", commit, f"{MIGRATIONS}/")]
+    return sorted(name for name in names if name[0].isdigit())
+
+
+def _run_git(project: Path, *arguments: str) -> list[str]:
+    result = subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True, text=True, timeout=60)
+    return result.stdout.splitlines()

@@ -1,27 +1,89 @@
-"""Redis' clock goes wrong for a while. That is felt while it lasts, and no longer.
-
-Needs libfaketime (apt-get install libfaketime); not among the tests that `make test` runs."""
+"""The clock of the database, of Redis or of a worker goes wrong for a while: no OTP is wasted, and it is felt while it
+lasts and no longer. Needs libfaketime (apt-get install libfaketime)."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import redis
-from support.servers.unsteady_clock import UnsteadyValkey
+from support.fleets.real_fleet import Fleet
+from support.servers.unsteady_clock import UnsteadyPostgres, UnsteadyValkey, find_libfaketime
 
 from worker.pace.errors import SlotTooFar
 from worker.pace.slots import Pace
+from worker.simulator.shipment import make_shipment
 
 pytestmark = pytest.mark.faults
 
-RATE = 50.0
-HOUR = 3600
+RECORDS, RATE = 600, 30
+# Requests a second of a fleet that is nothing but its pace.
+PACE = 50.0
 # Seconds within which the pace must be whole again. It is at once; this is what was promised.
 SOON = 60.0
+HOUR = 3600
+# Lost answers leave fates open, which is where a clock could do harm.
+FAULTS = {"reset_after": 0.03, "reset_before": 0.03, "error_after": 0.02}
+
+
+@pytest.fixture
+def postgres() -> Iterator[UnsteadyPostgres]:
+    with UnsteadyPostgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def fleet(
+    postgres: UnsteadyPostgres, migrate: Callable[[str], None], valkey_url: str, tmp_path: Path
+) -> Iterator[Fleet]:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    shipment = make_shipment(RECORDS, hopeless={})
+    settings = {"PINGONE_RATE": str(RATE), "PINGONE_RATE_MAX": str(RATE), "_OATHBULK_TUNING__window": "64"}
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres.database())
+        migrate(url)
+        yield stack.enter_context(
+            Fleet(tmp_path, home, url, valkey_url, shipment, settings=settings, faults=FAULTS, faults_per_device=1)
+        )
+
+
+def settled_in(fleet: Fleet, seconds: float) -> int:
+    """Records that become active within so many seconds."""
+    before = fleet.status().counts["active"]
+    time.sleep(seconds)
+    return fleet.status().counts["active"] - before
+
+
+@pytest.mark.parametrize("steps", [(HOUR, -90), (-HOUR, 90)], ids=str)
+def test_no_otp_is_wasted_when_the_databases_clock_is_set_and_set_right(
+    postgres: UnsteadyPostgres, fleet: Fleet, steps: tuple[int, int]
+) -> None:
+    for name in ("one", "two"):
+        fleet.worker(name)
+    fleet.beat()
+    fleet.wait_until_posted(60)
+    for step in steps:
+        postgres.set_ahead(step)
+        time.sleep(3)
+        postgres.set_ahead(0)
+        fleet.wait_until(lambda: settled_in(fleet, 2) >= RATE, "half of the pace again", timeout=60)
+    assert fleet.wait_until_finished().counts["active"] == RECORDS
+    fleet.judge()
+
+
+def test_no_otp_is_wasted_where_one_workers_clock_is_an_hour_off(fleet: Fleet) -> None:
+    wrong = {"LD_PRELOAD": str(find_libfaketime()), "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    fleet.worker("right")
+    fleet.celery("wrong", "worker", "-n", "wrong@%h", "-l", "INFO", **wrong)
+    fleet.beat()
+    assert fleet.wait_until_finished().counts["active"] == RECORDS
+    fleet.judge()
 
 
 @dataclass
@@ -55,9 +117,9 @@ def valkey() -> Iterator[UnsteadyValkey]:
 
 @pytest.fixture
 def processes(valkey: UnsteadyValkey) -> Iterator[list[Process]]:
-    """Three, which have found that no more than RATE is permitted."""
+    """Three, which have found that no more than PACE is permitted."""
     with redis.Redis.from_url(valkey.url) as client:
-        fleet = [Process(Pace(client, "made-up-license", RATE, highest=RATE)) for _ in range(3)]
+        fleet = [Process(Pace(client, "made-up-license", PACE, highest=PACE)) for _ in range(3)]
         threads = [threading.Thread(target=process.run) for process in fleet]
         for thread in threads:
             thread.start()
@@ -79,10 +141,10 @@ def sent(processes: list[Process], seconds: float) -> float:
 
 def wait_until_whole(processes: list[Process]) -> None:
     patience = time.monotonic() + SOON
-    while (rate := sent(processes, 2.0)) < 0.8 * RATE:
+    while (rate := sent(processes, 2.0)) < 0.8 * PACE:
         assert time.monotonic() < patience, f"{rate} requests/s, a minute after the clock was right again"
     # Not faster either: whoever lost its place in the fleet must not send as if it were alone.
-    assert sent(processes, 4.0) < 1.5 * RATE
+    assert sent(processes, 4.0) < 1.5 * PACE
     for process in processes:
         reading = process.pace.read()
         assert reading.search is not None

@@ -1,4 +1,5 @@
-"""The stack of `oathbulk run`: SQLite, its own Valkey, worker and beat; and a second worker beside it."""
+"""The two stacks: that of a fleet, PostgreSQL and Valkey as servers, each worker with a network of its own; and that of
+`oathbulk run`, SQLite, its own Valkey, worker and beat, and a second worker beside it."""
 
 from __future__ import annotations
 
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.data.shipments import ACCEPTED, OPTIONS
-from support.fleets.real_fleet import plain_env
-from support.processes.command_desk import CommandDesk, Running
-from support.processes.waiting import is_running, wait_until
-from support.servers.simulator import Simulator
-
-from chaos.postgresql_stack import through
 from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack
+from support.data.shipments import ACCEPTED, OPTIONS
+from support.fleets.real_fleet import Fleet, plain_env
+from support.processes.command_desk import CommandDesk, Running
+from support.processes.program import Program
+from support.processes.waiting import is_running, wait_until
+from support.servers.postgres import PostgresServer
+from support.servers.server import Server
+from support.servers.simulator import Simulator
+from support.servers.valkey import ValkeyServer
+
 from worker.config.settings import Settings
+from worker.database import schema
 from worker.database.engine import Database
 from worker.embedded.valkey import ValkeyConfig, connect
 from worker.fleet import FAILS_ALONE
@@ -26,6 +31,108 @@ from worker.simulator.shipment import SEEDS, Box, MadeShipment
 
 OWN, BESIDE = "own", "beside"
 CELERY = (sys.executable, "-P", "-m", "celery", "-A", "worker")
+
+
+class PostgresqlStack(Stack):
+    links_to = frozenset({"pingone", "queue", "database"})
+    servers = frozenset({"queue", "database"})
+    workers = ("first", "second")
+
+    def __init__(
+        self, directory: Path, shipment: MadeShipment, settings: Mapping[str, str], simulated: Mapping[str, Any]
+    ) -> None:
+        super().__init__(directory, shipment)
+        # It survives kill -9, which takes no power away, without the slowness of real commits.
+        postgres = self.stack.enter_context(PostgresServer(durable=False))
+        valkey = self.stack.enter_context(ValkeyServer())
+        url = self.stack.enter_context(postgres.database())
+        migrated = Database(url)
+        schema.upgrade(migrated)
+        migrated.close()
+        home = directory / "home"
+        home.mkdir(mode=0o700)
+        self._fleet = self.stack.enter_context(
+            Fleet(directory, home, url, valkey.url, shipment, settings=SETTINGS | settings, **simulated)
+        )
+        self._valkey = valkey
+        self._servers: Mapping[str, Server] = {"queue": valkey, "database": postgres}
+        self._programs: dict[str, Program] = {}
+        self.simulator, self.database = self._fleet.simulator, self._fleet.database
+        self.budget = self._fleet.settings.otp_post_budget
+        ports = {"pingone": urlsplit(self.simulator.url).port or 0, "queue": valkey.port, "database": postgres.port}
+        for worker in self.workers:
+            self.lay_links(worker, ports)
+
+    def start(self) -> None:
+        for worker in self.workers:
+            self.start_worker(worker)
+        self.start_beat()
+
+    def start_worker(self, name: str) -> None:
+        self._programs[name] = self._fleet.worker(name, level="WARNING", **self._variables(name))
+
+    def kill_worker(self, name: str) -> None:
+        self._programs[name].kill()
+
+    def stop_worker(self, name: str) -> None:
+        code = self._programs[name].stop()
+        # One that has not yet come as far as to listen to signals has nothing in hand either.
+        assert code in (0, FAILS_ALONE, -signal.SIGTERM), (
+            f"{name} ended with {code}\n{self._programs[name].read_log()[-3000:]}"
+        )
+
+    def freeze_worker(self, name: str) -> None:
+        self._programs[name].freeze()
+
+    def thaw_worker(self, name: str) -> None:
+        self._programs[name].thaw()
+
+    def start_beat(self) -> None:
+        self._programs["beat"] = self._fleet.beat(level="WARNING")
+
+    def kill_beat(self) -> None:
+        self._programs["beat"].kill()
+
+    def flush_queue(self) -> None:
+        self._valkey.flush()
+
+    def kill_server(self, name: str) -> None:
+        self._servers[name].kill()
+
+    def start_server(self, name: str) -> None:
+        self._servers[name].start()
+        if name == "database":
+            # What is left of the connections from before.
+            self.database.close()
+
+    def end_programs(self) -> None:
+        for program in self._programs.values():
+            program.kill()
+
+    def tend(self) -> None:
+        """Start a worker again that ended since it failed alone, as a supervisor does. What else is down stays down
+        until it is started."""
+        for name in self.workers:
+            if self._programs[name].exit_code == FAILS_ALONE:
+                self.start_worker(name)
+
+    def testimony(self) -> str:
+        return self._fleet.testimony()
+
+    def _variables(self, worker: str) -> dict[str, str]:
+        """The worker's settings, with its own ways to the servers."""
+        leads = {"pingone": ("PINGONE_API_URL", "PINGONE_TOKEN_URL"), "queue": ("OATHBULK_REDIS_URL",)}
+        leads["database"] = ("OATHBULK_DATABASE_URL",)
+        return {
+            name: through(self._fleet.variables[name], self.links[server][worker].port)
+            for server, names in leads.items()
+            for name in names
+        }
+
+
+def through(url: str, port: int) -> str:
+    """The URL with another port."""
+    return url.replace(f":{urlsplit(url).port}/", f":{port}/", 1)
 
 
 class SingleMachine(Stack):
@@ -41,7 +148,6 @@ class SingleMachine(Stack):
         shipment: MadeShipment,
         settings: Mapping[str, str],
         simulated: Mapping[str, Any],
-        home: Path | None = None,
     ) -> None:
         super().__init__(directory, shipment)
         outside = directory / "outside"
@@ -49,11 +155,9 @@ class SingleMachine(Stack):
         self.simulator = self.stack.enter_context(Simulator(outside, shipment, plain_env(), **simulated))
         for worker in self.workers:
             self.lay_links(worker, {"pingone": urlsplit(self.simulator.url).port or 0})
-        mine = {"OATHBULK_HOME": str(home)} if home else {}
         self._desk = self.stack.enter_context(
-            CommandDesk(directory / "desk", SETTINGS, settings, self.simulator.variables, self._ways(OWN), mine)
+            CommandDesk(directory / "desk", SETTINGS, settings, self.simulator.variables, self._ways(OWN))
         )
-        self._desk.home = home or self._desk.home
         self._words = write_shipment(shipment, self._desk.folder)
         loaded = self._desk.oathbulk("load", *self._words, "--offline")
         assert loaded.code == 0, loaded.stderr

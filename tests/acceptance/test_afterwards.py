@@ -1,0 +1,286 @@
+"""What is done once a run has ended: what failed is mended, what was a mistake is undone, what PingOne has is compared,
+and what is long done is purged; each as a person types it. What one of them does in every case is in integration/."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+import sqlite3
+from contextlib import closing
+
+import pytest
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.waiting import wait_until
+
+from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, a_few_of_each, make_box, make_shipment
+
+# Seconds.
+PATIENCE = 120
+TOKENS = 130
+BOX = make_box(TOKENS, seed=3, special=a_few_of_each(TOKENS))
+RUN = ("run", "box.pskc", "--key-file", "box.key", "--assign", "who.csv", "--import", "--pair", "--batch", "box")
+# What a dead process held comes back soon, and what is of unknown fate may be asked about soon.
+QUICK = {
+    "_OATHBULK_TUNING__call_deadline": "3",
+    "_OATHBULK_TUNING__lease_left_for_post": "3.5",
+    "_OATHBULK_TUNING__lease": "5",
+    "_OATHBULK_TUNING__send_within": "0.5",
+    "_OATHBULK_TUNING__longest_hold": "1",
+    "_OATHBULK_TUNING__tokens_per_import": "30",
+}
+LOST = {"reset_after": 0.15, "error_after": 0.1}
+
+
+def kill_once(desk, words, has_begun):
+    """Type a command, and end all of it by kill -9 when it has done something."""
+    running = desk.start(*words)
+    wait_until(lambda: not running.is_alive or has_begun(), PATIENCE, "something is done")
+    assert running.is_alive, running.stderr
+    wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
+
+
+def stands(simulator):
+    """What a person would find in the tenant: whose each device is, and every token."""
+    devices = {name: (found["serial"], found["user_id"]) for name, found in simulator.devices().items()}
+    tokens = {name: (found["token_id"], found["device_id"]) for name, found in simulator.tokens().items()}
+    return devices, tokens
+
+
+def defaults(simulator):
+    """The devices that people are asked for first."""
+    return {name for name, found in simulator.devices().items() if found["is_default"]}
+
+
+def undo(desk, *options):
+    """Give it again until nobody works on the batch any more: what the dead had in hand is held for a while."""
+    results = []
+
+    def is_done():
+        results.append(desk.oathbulk("undo", "box", *options))
+        return "in hand: wait" not in results[-1].stderr
+
+    wait_until(is_done, PATIENCE, "nothing is in hand")
+    return results[-1]
+
+
+@pytest.mark.faults
+def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(set_out):
+    """The run was killed while some devices were made and others were not; the undo is killed as well. Their answers
+    get lost."""
+    desk, simulator = set_out(BOX, QUICK, faults=LOST, fault_operations=("pair", "import_tokens"), job_takes=0.2)
+    BOX.write(desk.folder)
+    desk.make_home()
+    before = (*stands(simulator), defaults(simulator))
+    blocking = desk.oathbulk("check", *RUN[1:-2], "--json").json["blocking"]
+    kill_once(
+        desk,
+        [*RUN, *(f"--accept={name}" for name in blocking)],
+        lambda: len(stands(simulator)[0]) > len(before[0]) + 40,
+    )
+    assert "oathbulk cancel box" in desk.oathbulk("undo", "box").stderr
+    assert desk.oathbulk("cancel", "box").code == 0
+
+    middle = stands(simulator)
+    shown = undo(desk, "--json")
+    assert shown.json["devices"]["there"] > 0
+    assert stands(simulator) == middle
+    simulator.change(faults=LOST, fault_operations=("unpair", "revoke_tokens"), latency=0.2)
+
+    kill_once(desk, ["undo", "box", "--yes"], lambda: len(stands(simulator)[0]) < len(middle[0]))
+    assert stands(simulator)[0] != before[0]
+    simulator.change(latency=0)
+    devices = undo(desk, "--devices-only", "--yes", "--ticket", "INC-7")
+    assert (devices.code, devices.stderr.count("Traceback")) == (0, 0), devices.stdout + devices.stderr
+    assert stands(simulator)[0] == before[0]
+    assert stands(simulator)[1] != before[1]
+
+    tokens = undo(desk, "--yes", "--ticket", "INC-7")
+    assert tokens.code == 0, tokens.stdout + tokens.stderr
+    assert stands(simulator) == before[:2]
+    assert defaults(simulator) >= before[2]
+
+    again = desk.oathbulk("undo", "box", "--json").json
+    assert (again["devices"]["made"], again["devices"]["unknown_pairings"], again["tokens"]["own"]) == (0, 0, 0)
+    lines = [line for line in desk.oathbulk("audit", "box", "--json").json["lines"] if line["ticket"] == "INC-7"]
+    actions = [line["action"] for line in lines]
+    assert actions == sorted(actions, reverse=True)
+    assert (actions[:2], actions[-2:]) == (["unpair"] * 2, ["revoke"] * 2)
+    verified = desk.oathbulk("verify", "box", "--json")
+    assert {found["theirs"] for found in verified.json["differences"]} <= {
+        "ACTIVE",
+        "paired with this person, as a device that the record does not have",
+        "paired with another person",
+    }
+
+
+@pytest.mark.faults
+def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_before(set_out):
+    box = make_box(60, seed=3)
+    desk, simulator = set_out(box, {"_OATHBULK_TUNING__call_deadline": "5"}, job_takes=0.2)
+    box.write(desk.folder)
+    assert desk.oathbulk(*RUN).code == 0
+    assert "is left to cancel" in desk.oathbulk("cancel", "box").stderr
+    there = len(simulator.devices())
+    simulator.change(latency=0.4)
+
+    removing = desk.start("undo", "box", "--yes")
+    wait_until(lambda: len(simulator.devices()) < there, PATIENCE, "some are gone")
+    removing.interrupt()
+    removing.interrupt()
+    removing.hang_up()
+    result = removing.wait()
+
+    assert (result.code, result.stdout) == (130, ""), result.stderr
+    assert '"event"' not in result.stderr
+    first, *_, last = [line for line in result.stderr.splitlines() if "Removing devices" in line]
+    assert first == "Removing devices: 0 of 60"
+    done = re.fullmatch(
+        r"Interrupted\. Removing devices: (\d+) of 60\. What was taken away is written down\. "
+        r"Go on with: oathbulk undo box --yes",
+        last,
+    )
+    assert done
+    earlier, left = int(done[1]), len(simulator.devices())
+    assert 0 < earlier < 60
+    assert desk.processes() == []
+
+    simulator.change(latency=0)
+    again = desk.oathbulk("undo", "box", "--yes")
+    assert again.code == 0, again.stderr
+    said = rf"60 devices of box: {left} removed now, (\d+) by an earlier run; (\d+) were gone already\."
+    told = re.fullmatch(said, again.stdout.splitlines()[0])
+    assert told, again.stdout
+    # A removal that was under way at Ctrl-C is written down by nobody.
+    by_earlier, gone = map(int, told.groups())
+    assert by_earlier + gone == 60 - left
+    assert by_earlier >= earlier - gone
+
+
+def type_printed(desk, printed, sentence):
+    """Type the command that stands behind a sentence."""
+    (command,) = re.findall(rf"{re.escape(sentence)} oathbulk (.*)", printed)
+    return desk.oathbulk(*shlex.split(command))
+
+
+def save_as_excel(path, rows):
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.mark.faults
+def test_what_fails_twice_goes_again_twice_by_the_commands_that_are_printed(set_out):
+    """A help desk presses the tokens of the export, and writes their OTPs into it in a spreadsheet."""
+    desk, simulator = set_out(make_shipment(9, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1)))
+    ran = desk.oathbulk("run", "shipment.csv")
+    left = desk.folder / "shipment-left.csv"
+    for tokens in (3, 1):
+        assert ran.code == 1
+        told = desk.oathbulk("status", "shipment").stdout
+        exported = type_printed(desk, told, "Those that are left, with their reasons:")
+        with left.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert (exported.code, len(rows)) == (0, tokens)
+        otps = simulator.press([row["serial"] for row in rows])
+        corrected = [row | dict(zip(("otp1", "otp2"), otps[row["serial"]], strict=True)) for row in rows]
+        if tokens > 1:
+            corrected[0] |= {"otp1": "000000", "otp2": "000001"}
+        save_as_excel(left, corrected)
+        # OTPs that somebody wrote are not lost.
+        assert type_printed(desk, told, "Those that are left, with their reasons:").code == 2
+        mended = type_printed(desk, told, "Corrected, they go again:")
+        assert mended.code == 0
+        # The export names the same command; a second time it changes nothing.
+        assert type_printed(desk, exported.stdout, "then:").stdout.endswith("Nothing was changed.\n")
+        left.unlink()
+        (run,) = re.findall(r"`oathbulk (run shipment)`", mended.stdout)
+        ran = desk.oathbulk(*run.split())
+
+    assert ran.code == 0, ran.stdout
+    assert len(simulator.active()) == 9
+    status = desk.status()
+    assert (status["state"], status["tokens_active"], status["tokens_left"]) == ("finished", 9, 0)
+
+
+def test_what_became_of_every_device_is_told_and_nothing_but_reads_goes_out(set_out):
+    shipment = make_shipment(10, hopeless={"wrong_otp": 1, "unknown_device": 1})
+    desk, simulator = set_out(shipment)
+    assert desk.oathbulk("run", "shipment.csv", "--accept", "token_not_in_inventory").code == 1
+    before = simulator.counts()["operations"]
+    agrees = desk.oathbulk("verify", "shipment")
+    assert (agrees.code, agrees.stderr) == (0, "Reading devices back: 0 of 10\n")
+    assert agrees.stdout == "shipment has 10 records: 0 differ, 0 could not be read. 8 devices are ACTIVE in PingOne.\n"
+
+    # Somebody unpaired one token and paired it again, and helped two others by hand.
+    differences = {}
+    for reason, ours, theirs in (
+        (None, "active", "ACTIVATION_REQUIRED"),
+        ("invalid_otp", "dead_letter", "ACTIVE"),
+        ("device_not_found", "dead_letter", "ACTIVE"),
+    ):
+        place = next(n for n, row in enumerate(shipment.rows) if shipment.expected[row.serial].reason == reason)
+        row = shipment.rows[place]
+        device = {"serial": row.serial, "user_id": row.user_id, "device_id": row.device_id}
+        simulator.seed(devices=[device | {"status": theirs}])
+        differences[place] = f"row {place + 2} ({row.serial}): {ours} here, {theirs} in PingOne"
+    result = desk.oathbulk("verify", "shipment")
+    assert result.code == 1
+    assert result.stdout.splitlines() == [
+        *(differences[place] for place in sorted(differences)),
+        "shipment has 10 records: 3 differ, 0 could not be read. 9 devices are ACTIVE in PingOne.",
+    ]
+    # One read a device each time.
+    after = simulator.counts()["operations"]
+    assert (after["read"] - before["read"], after["activate"] - before["activate"]) == (2 * 10, 0)
+    # The Valkey that the command brought is gone.
+    assert desk.processes() == []
+
+
+# Commands on a batch that need its records.
+NEED_RECORDS = (
+    *(f"{command} shipment" for command in ("pause", "resume", "cancel", "replay", "verify", "undo")),
+    "export shipment -o out.csv",
+    "export shipment -o out.csv --hand-out",
+    "report shipment -o out.html",
+    "show --batch shipment",
+)
+
+
+def test_what_is_long_done_is_purged_with_yes_while_another_batch_is_at_work_and_every_command_says_so(set_up):
+    tokens = make_tokens(8, wrong=1)
+    desk, pingone = set_up(tokens)
+    write_shipment(desk.folder / "shipment.csv", tokens[4:], username=[f"{number}.lea" for number in range(4)])
+    write_shipment(desk.folder / "new.csv", tokens[:4])
+    assert desk.oathbulk("run", "shipment.csv", "--accept", "user_not_found").code == 1
+    with closing(sqlite3.connect(desk.home / "oathbulk.db")) as database, database:
+        for column in ("record SET finalized_at", "batch SET created_at"):
+            then = f"datetime({column.split()[-1]}, '-101 days') || '.000000'"
+            database.execute(f"UPDATE {column} = {then}")
+    kept = desk.oathbulk("purge", "--older-than", "90d")
+    assert (kept.code, "1 dead letter waits for a person: replay or mend it" in kept.stdout) == (0, True), kept.stdout
+    command = ("purge", "--older-than", "90d", "--with-dead-letters")
+    assert "Nothing was changed." in desk.oathbulk(*command).stdout
+    pingone.hold_after(0)
+    running = desk.start("run", "new.csv")
+    wait_until(lambda: pingone.held or not running.is_alive, 60, "calls are under way")
+    purged = desk.oathbulk(*command, "--yes", "--ticket", "CHG-4711")
+    pingone.let_go()
+    assert "shipment: purged, 4 records (3 active, 1 dead_letter)" in purged.stdout, purged.stderr
+    assert running.wait().code == 0
+
+    status = desk.status()
+    assert (status["total"], status["counts"]["active"], status["dead_letters"]) == (4, 3, {"invalid_otp": 1})
+    load, purge = desk.oathbulk("audit", "shipment", "--json").json["lines"]
+    assert (load["action"], purge["action"], purge["ticket"]) == ("load", "purge", "CHG-4711")
+    for words in NEED_RECORDS:
+        refused = desk.oathbulk(*words.split())
+        assert (refused.code, "oathbulk: batch 'shipment' was purged on " in refused.stderr) == (2, True), refused
+    assert not list(desk.folder.glob("out.*"))
+    # The file that comes again is known, and sends nothing.
+    posts = pingone.times_posted().total()
+    loaded = desk.oathbulk("load", "shipment.csv")
+    assert "This file is batch shipment already: 4 records, and was purged on " in loaded.stdout + loaded.stderr
+    assert desk.oathbulk("run", "shipment.csv").code == 1
+    assert pingone.times_posted().total() == posts
