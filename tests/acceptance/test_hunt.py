@@ -48,6 +48,22 @@ FOUND_BY = {
     "begins_a_new_budget_with_the_same_otps": 1193,
     "gives_a_token_to_another_person_whose_device_was_made": 1443,
     "takes_the_answer_to_an_earlier_otp_for_that_to_a_fresh_one": 1167,
+    "repeats_an_import_with_another_hash": 1027,
+    "claims_what_another_holds": 1004,
+    "hands_back_whatever_it_is": 1005,
+    "sends_although_the_batch_is_paused": 1056,
+    "asks_no_permit_between_tries": 1017,
+    "mends_a_record_that_is_in_work": 1042,
+    "takes_a_proxys_page_for_pingones_word": 1015,
+    "believes_an_answer_about_another_device": 1012,
+    "keeps_a_connection_by_which_more_came_than_the_answer": 1026,
+    "cancels_although_a_read_is_owed": 1040,
+    "moves_the_counter_only_with_the_answer": 1000,
+    "gives_the_counter_of_a_lost_otp_back": 1002,
+    "goes_on_with_a_pair_whose_second_otp_was_lost": 1002,
+    "sends_otp_2_in_the_time_step_of_otp_1": 1011,
+    "sends_otp_2_after_its_time_step": 1058,
+    "takes_its_own_clock_for_pingones": 1011,
 }
 # The same on PostgreSQL, where what several threads write together is one statement, which commits by itself: of those
 # that write together and get it wrong.
