@@ -20,19 +20,24 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from support.fleets.paced_fleet import LATE, UNBOUNDED, PacedFleet
-from support.fleets.policies import Policy, Searching
-from support.fleets.virtual_limits import (
+from support.fleets.paced_fleet import (
+    LATE,
+    UNBOUNDED,
+    Aimd,
     AtOnce,
     Bucket,
     Count,
+    Cubic,
     Limit,
+    Oracle,
+    PacedFleet,
+    Policy,
     RateAt,
+    Searching,
     Shared,
     SlidingCount,
     changing,
 )
-from support.fleets.virtual_rivals import Aimd, Cubic, Oracle
 
 # Requests a second that the fleet may make at most, as PINGONE_RATE_MAX says: about what two processes can do.
 HIGHEST = 1000.0

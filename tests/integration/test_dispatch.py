@@ -32,8 +32,7 @@ from support.data.batches import (
     statuses,
 )
 from support.data.moving_clock import MovingDatabase
-from support.fleets.dispatchers import make_dispatcher
-from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet
+from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet, make_dispatcher
 from support.judges.status_moves import seen_moves
 
 from models.attempt import Outcome

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, event, text
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch
 from support.data.moving_clock import MovingDatabase
-from support.fleets.dispatchers import make_dispatcher
+from support.fleets.scripted_fleet import make_dispatcher
 
 from models.base import UtcDateTime
 from models.batch import BatchState

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
-from support.fleets.dispatchers import make_dispatcher
+from support.fleets.scripted_fleet import make_dispatcher
 
 from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason

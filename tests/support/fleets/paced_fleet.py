@@ -1,7 +1,11 @@
 """A fleet that uses every slot of its pace against a limit, in virtual time: what the search for the ceiling meets.
+Rate limits of many kinds, how a rate moves, the fleet, and other ways to move a rate, to be measured beside ours.
 
-Processes take slots ahead, report their answers with their next reservation, and obey holds, as those of worker.pace
-do with Redis between them."""
+A limit is told when a request arrives and when its answer will have left, and returns None where it lets the request
+through, otherwise the seconds until there is room again. Processes take slots ahead, report their answers with their
+next reservation, and obey holds, as those of worker.pace do with Redis between them. The rivals are additive increase
+and multiplicative decrease, CUBIC as the AWS SDKs' adaptive retry mode has it, and an oracle that is told the limit:
+each begins at 30 requests a second, and the first two climb as fast as the product until they are refused once."""
 
 from __future__ import annotations
 
@@ -9,10 +13,217 @@ import heapq
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from support.fleets.policies import Policy, Searching
-from support.fleets.virtual_limits import Limit, RateAt, steady
+from worker.pace.search import Search, learn_from_answers, learn_from_refusal
+
+# Requests a second that a limit permits at a time, in seconds.
+RateAt = Callable[[float], float]
+
+
+def steady(rate: float) -> RateAt:
+    return lambda now: rate
+
+
+def changing(rate: float, changes: dict[float, float]) -> RateAt:
+    """A rate that becomes another at each of these times."""
+    later = sorted(changes.items(), reverse=True)
+    return lambda now: next((changed for at, changed in later if at <= now), rate)
+
+
+class Limit(Protocol):
+    # Requests a second that are permitted.
+    rate_at: RateAt
+
+    def take(self, now: float, done_at: float) -> float | None:
+        """Take a request: None where it is let through, otherwise the seconds until there is room for it."""
+        ...
+
+
+class Bucket:
+    """Forgives `burst` requests at once, and fills at the limit's rate."""
+
+    def __init__(self, rate: float | RateAt, burst: float = 10) -> None:
+        self.rate_at = rate if callable(rate) else steady(rate)
+        self._burst = self._left = max(burst, 1.0)
+        self._filled_at = 0.0
+
+    def take(self, now: float, done_at: float) -> float | None:
+        rate = self.rate_at(now)
+        self._left = min(self._burst, self._left + (now - self._filled_at) * rate)
+        self._filled_at = now
+        if self._left < 1 - 1e-9:
+            return (1 - self._left) / rate
+        self._left -= 1
+        return None
+
+
+class Count:
+    """Counts, and begins anew every `window` seconds, the first time `phase` of a window before the fleet begins."""
+
+    def __init__(self, rate: float, window: float = 1.0, phase: float = 0.0) -> None:
+        self.rate_at = steady(rate)
+        self._most, self._window, self._phase = max(1, int(rate * window)), window, phase * window
+        self._number, self._counted = 0, 0
+
+    def take(self, now: float, done_at: float) -> float | None:
+        number = int((now + self._phase) // self._window)
+        if number != self._number:
+            self._number, self._counted = number, 0
+        if self._counted >= self._most:
+            return (number + 1) * self._window - self._phase - now
+        self._counted += 1
+        return None
+
+
+class SlidingCount:
+    """Counts what it let through in the last `window` seconds."""
+
+    def __init__(self, rate: float, window: float = 60.0) -> None:
+        self.rate_at = steady(rate)
+        self._window, self._most = window, max(1, int(rate * window))
+        self._let: deque[float] = deque()
+
+    def take(self, now: float, done_at: float) -> float | None:
+        let = self._let
+        while let and let[0] <= now - self._window:
+            let.popleft()
+        if len(let) >= self._most:
+            return let[0] + self._window - now
+        let.append(now)
+        return None
+
+
+class AtOnce:
+    """Bounds how many requests it works on at once, whatever their rate; answers take `latency` seconds in the mean."""
+
+    def __init__(self, most: int, latency: float) -> None:
+        self.rate_at = steady(most / latency)
+        self._most = most
+        self._done_at: list[float] = []
+
+    def take(self, now: float, done_at: float) -> float | None:
+        while self._done_at and self._done_at[0] <= now:
+            heapq.heappop(self._done_at)
+        if len(self._done_at) >= self._most:
+            return self._done_at[0] - now
+        heapq.heappush(self._done_at, done_at)
+        return None
+
+
+class Shared:
+    """A limit that another client uses too: at `others(now)` requests a second, evenly or by chance, and whatever it
+    is answered."""
+
+    def __init__(self, limit: Limit, others: RateAt, *, is_random: bool = False) -> None:
+        self._limit, self._others, self._is_random = limit, others, is_random
+        self._dice = random.Random(11)
+        self._next = 0.0
+        self.rate_at = lambda now: limit.rate_at(now) - others(now)
+
+    def take(self, now: float, done_at: float) -> float | None:
+        while self._next <= now:
+            rate = self._others(self._next)
+            if rate > 0:
+                self._limit.take(self._next, self._next)
+            gap = 1 / max(rate, 1.0)
+            self._next += self._dice.expovariate(1 / gap) if self._is_random else gap
+        return self._limit.take(now, done_at)
+
+
+class Stalling:
+    """Stands still now and then, by chance, `every` so many seconds: what came meanwhile is taken at once."""
+
+    def __init__(self, limit: Limit, every: float, length: float) -> None:
+        self.rate_at = limit.rate_at
+        self._limit, self._every, self._length = limit, every, length
+        self._dice = random.Random(3)
+        self._stall_at = self._dice.expovariate(1 / every)
+
+    def take(self, now: float, done_at: float) -> float | None:
+        while now >= self._stall_at + self._length:
+            self._stall_at += self._length + self._dice.expovariate(1 / self._every)
+        return self._limit.take(self._stall_at + self._length if now >= self._stall_at else now, done_at)
+
+
+class Chance:
+    """Refuses a part of all requests between these times, by chance and whatever the rate, beside another limit."""
+
+    def __init__(self, limit: Limit, part: float, since: float, until: float) -> None:
+        self.rate_at = limit.rate_at
+        self._limit, self._part, self._since, self._until = limit, part, since, until
+        self._dice = random.Random(3)
+
+    def take(self, now: float, done_at: float) -> float | None:
+        is_refused = self._since <= now < self._until and self._dice.random() < self._part
+        return 1.0 if is_refused else self._limit.take(now, done_at)
+
+
+class Closed:
+    """Lets nothing through between these times, and is another limit before and after."""
+
+    def __init__(self, limit: Limit, since: float, until: float = math.inf) -> None:
+        self.rate_at = limit.rate_at
+        self._limit, self._since, self._until = limit, since, until
+
+    def take(self, now: float, done_at: float) -> float | None:
+        return 1.0 if self._since <= now < self._until else self._limit.take(now, done_at)
+
+
+class Policy(Protocol):
+    """How a rate moves by what is answered and refused. Times are in seconds, rates in requests a second."""
+
+    rate: float
+    # Answers to slots from here on are counted, and an answer to a slot from there on lets the rate be reviewed.
+    since: float
+    review_due_at: float
+    # The time before which nothing goes out, beyond what the limit asks for.
+    held_until: float
+
+    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
+        """Whether the rate, or what is known, has changed."""
+        ...
+
+    def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
+        """Whether the rate, or what is known, has changed."""
+        ...
+
+
+@dataclass
+class Searching:
+    """The pace of the product: its pure functions on its search."""
+
+    search: Search = field(default_factory=lambda: Search(30.0))
+    highest: float = 5000.0
+
+    @property
+    def rate(self) -> float:
+        return self.search.rate
+
+    @property
+    def since(self) -> float:
+        return self.search.since
+
+    @property
+    def review_due_at(self) -> float:
+        return self.search.review_due_at
+
+    @property
+    def held_until(self) -> float:
+        return self.search.knock_at if self.search.closed_since else 0.0
+
+    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
+        before = self.search
+        self.search = learn_from_answers(before, slots, last, now, self.highest, next_slot)
+        return self.search is not before
+
+    def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
+        before = self.search
+        self.search = learn_from_refusal(before, rate, slot, count, resumes_at)
+        return self.search is not before
+
 
 # A fleet that makes as many requests as it has slots.
 UNBOUNDED = steady(math.inf)
@@ -149,3 +360,90 @@ class PacedFleet:
             self._count, self._last, self._slots_given = 0, 0.0, 0
             self.refusals.append((at, self.policy.rate))
             self._held_until = max(self._held_until, self.policy.held_until)
+
+
+# Relative growth of the rate a second until the first refusal.
+FIRST_CLIMB = 0.8
+# Seconds between two changes of the rate.
+STEP = 0.1
+
+
+@dataclass
+class Rival:
+    """What all of them have in common: the rate changes a little every tenth of a second, and slots from before the
+    last refusal are part of it."""
+
+    rate: float = 30.0
+    highest: float = 5000.0
+    since: float = 0.0
+    held_until: float = 0.0
+    begun_at: float = 0.0
+    # The rate that was refused last; 0 before.
+    refused_rate: float = 0.0
+
+    @property
+    def review_due_at(self) -> float:
+        return self.since + STEP
+
+    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
+        if slots + 1 >= 0.8 * self.rate * (max(now, next_slot) - self.since):
+            self.rate = min(self.climb(max(now, next_slot) - self.since, now), self.highest)
+        self.since = max(now, next_slot)
+        return True
+
+    def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
+        if slot < self.begun_at:
+            return False
+        self.refused_rate = self.rate
+        self.rate = max(self.fall(), 0.5)
+        self.begun_at = self.since = resumes_at
+        return True
+
+    def climb(self, seconds: float, now: float) -> float:
+        return self.rate * math.exp(FIRST_CLIMB * seconds)
+
+    def fall(self) -> float:
+        return self.rate / 2
+
+
+class Aimd(Rival):
+    """Adds a constant, halves at a refusal."""
+
+    # Requests a second that are added each second.
+    ADDED = 5.0
+
+    def climb(self, seconds: float, now: float) -> float:
+        return self.rate + self.ADDED * seconds if self.refused_rate else super().climb(seconds, now)
+
+
+class Cubic(Rival):
+    """Falls to 70 %, comes back along a cubic to where it was refused, and beyond."""
+
+    SCALE = 0.4
+    BETA = 0.7
+
+    def climb(self, seconds: float, now: float) -> float:
+        if not self.refused_rate:
+            return super().climb(seconds, now)
+        back_after = math.cbrt(self.refused_rate * (1 - self.BETA) / self.SCALE)
+        return self.SCALE * (now - self.begun_at - back_after) ** 3 + self.refused_rate
+
+    def fall(self) -> float:
+        return self.rate * self.BETA
+
+
+class Oracle(Rival):
+    """Is told the limit, and sends what it permits, evenly."""
+
+    # Its part of the limit: requests do not arrive as evenly as they are sent.
+    PART = 0.995
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(rate=self.PART * limit.rate_at(0.0))
+        self.limit = limit
+
+    def climb(self, seconds: float, now: float) -> float:
+        return self.PART * self.limit.rate_at(now)
+
+    def fall(self) -> float:
+        return self.PART * self.limit.rate_at(self.since)

@@ -1,10 +1,13 @@
-"""A dispatcher that tends, and workers whose every attempt ends as a test says."""
+"""A dispatcher that is real but for the broker and the paces that a test brings, and workers whose every attempt ends
+as a test says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 from sqlalchemy import update
 
@@ -12,17 +15,51 @@ from models.batch import Batch
 from models.reason import PauseReason
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_environment
 from support.data.moving_clock import MovingDatabase
-from support.fleets.dispatchers import make_dispatcher
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
 from worker.clocks import ClockWatch, boot_time
+from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings
+from worker.database.engine import Database
+from worker.dispatch import Broker, Dispatcher
+from worker.fleet import Processes
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
 from worker.rules.progress import Decision, Pause, Retry
+
+
+def make_dispatcher(
+    database: Database,
+    broker: Broker,
+    settings: Settings,
+    *,
+    environment: Callable[[str], Environment],
+    pace: Callable[[Environment], Any],
+    upkeep: Upkeep | None = None,
+    queue: Queue | None = None,
+    clock_watch: ClockWatch | None = None,
+) -> Dispatcher:
+    """`pace` gives what the dispatcher asks of a pace, `rate` and `read_hold_left()`. Without `upkeep`, batches are
+    paused where their environment is another one, and nothing else happens to them at a tick."""
+    queue = queue or Queue(database, lease=settings.tuning.lease, over_after=settings.tuning.over_after)
+    stopping = SimpleNamespace(stop_process_or_batch=(upkeep or Upkeep(database, Thresholds())).pause)
+    return Dispatcher(
+        database,
+        queue,
+        broker,
+        settings,
+        Environments(environment),
+        SimpleNamespace(of=pace),
+        stopping,
+        upkeep or SimpleNamespace(update_batches=lambda: None),
+        SimpleNamespace(synchronize=lambda _: None),
+        Processes(database, "test:1"),
+        clock_watch or ClockWatch(),
+    )
+
 
 THRESHOLDS = Thresholds(
     forbidden=3, devices_gone=4, unauthorized=3, refused=4, refused_share=0.5, spent=12, unanswered=4

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.fleets.paced_fleet import PacedFleet
-from support.fleets.policies import Searching
-from support.fleets.virtual_limits import (
+from support.fleets.paced_fleet import (
     Bucket,
     Chance,
     Closed,
     Count,
     Limit,
+    PacedFleet,
+    Searching,
     Shared,
     SlidingCount,
     Stalling,
