@@ -332,7 +332,7 @@ class Notifier:
         self._is_stopping = is_stopping
         self._running = threading.Lock()
 
-    def run(self) -> None:
+    def send_notices(self) -> None:
         """Write down what is new, and send what is due, until one is not taken."""
         if self._webhook is None or not self._running.acquire(blocking=False):
             return

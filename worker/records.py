@@ -108,7 +108,7 @@ class Activation:
             is_stopping=is_stopping,
         )
 
-    def run(self, record_id: int) -> str:
+    def activate_record(self, record_id: int) -> str:
         """Make an attempt at this record, and say how it ended. A message that comes twice changes nothing.
 
         While the database is away, this waits for it: the messages behind could not be claimed either, and each that
@@ -139,7 +139,7 @@ class Activation:
         attempt = Attempt(self._tools, claim, slot)
         begin_work(attempt.describe)
         try:
-            return attempt.run()
+            return attempt.make()
         except Exception as failure:
             # Only its kind, since its text may quote anything. Celery logs the traceback.
             log.error("attempt_failed", failure=type(failure).__name__)
@@ -198,9 +198,9 @@ def _read_limits(settings: Settings) -> Limits:
 _DATE_IS_CUT = timedelta(seconds=1)
 # What an answer to OTP 1 says of `oathResync`; others say nothing.
 _SEEN = {
-    Device: resync.Answer.TAKEN,
-    ResyncRequired: resync.Answer.ASKED_FOR_SECOND,
-    InvalidOtp: resync.Answer.REFUSED,
+    Device: resync.FirstOtpAnswer.TAKEN,
+    ResyncRequired: resync.FirstOtpAnswer.ASKED_FOR_SECOND,
+    InvalidOtp: resync.FirstOtpAnswer.REFUSED,
 }
 # What may be marked as sent: OTP 1, OTP 2, or the pairing.
 Marked = Literal[1, 2, "pairing"]
@@ -312,7 +312,7 @@ class Attempt:
         ids = {"batch_id": claim.batch_id, "record_id": claim.record_id, "attempt": claim.progress.attempts}
         return ids | {"correlation_id": answer and answer.correlation_id}
 
-    def run(self) -> str:
+    def make(self) -> str:
         """Make the calls, and settle the record however they end; say how that was. Raises what failed on our side,
         after settling."""
         try:

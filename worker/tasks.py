@@ -68,7 +68,7 @@ def sign_off(sender: Any, **_: object) -> None:
 @app.task(name="oathbulk.activate", throws=(DeadLettered, DecryptionError))
 def activate(record_id: int, environment: str) -> str:
     """Make an attempt at one record of the environment of this name. How it ended is kept nowhere: Flower shows it."""
-    return parts.activations.run(record_id, environment)
+    return parts.activations.activate_record(record_id, environment)
 
 
 # Ticks send no events: Flower would list hundreds of them for each token.
@@ -81,13 +81,13 @@ def dispatch() -> None:
 @app.task(name="oathbulk.prepare", send_events=False)
 def prepare() -> None:
     """Prepare a batch for a while: look its people up, find or import its tokens."""
-    parts.preparation.run()
+    parts.preparation.prepare_next()
 
 
 @app.task(name="oathbulk.notify", send_events=False)
 def notify() -> None:
     """Tell people what became of their batches, by the webhook that the settings name."""
-    parts.notifier.run()
+    parts.notifier.send_notices()
 
 
 @app.task(name="oathbulk.replay")

@@ -21,7 +21,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.clocks import boot_time
 from worker.database.engine import Database
-from worker.rules.resync import Answer, NeedsFlag, ResyncKnowledge, learn
+from worker.rules.resync import FirstOtpAnswer, NeedsFlag, ResyncKnowledge, learn
 
 # Seconds after which it is read again while single answers do not count.
 REREAD_AFTER = 1.0
@@ -57,7 +57,7 @@ class Resync:
         """Whether OTP 1 goes with `oathResync` now."""
         return self._sends_flag
 
-    def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
+    def learn(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
         """Learn from the answer to an OTP 1 of this record."""
 
 
@@ -92,14 +92,14 @@ class LearntResync(Resync):
                 self._known, self._read_at = read_resync(connection, self._environment_id), boot_time()
         return self._known.sends_flag
 
-    def learn(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
+    def learn(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
         """Learn from the answer to an OTP 1 of this record, and write that down. Where the database is away, nothing is
         learnt from this one: the record's own story must not depend on it."""
         if learn(self._known, answer, had_flag=had_flag) != self._known:
             with suppress(SQLAlchemyError):
                 self._write_down(answer, had_flag=had_flag, record_id=record_id)
 
-    def _write_down(self, answer: Answer, *, had_flag: bool, record_id: int) -> None:
+    def _write_down(self, answer: FirstOtpAnswer, *, had_flag: bool, record_id: int) -> None:
         self._make_row()
         with self._database.writing() as connection:
             before = read_resync(connection, self._environment_id, is_locking=True)

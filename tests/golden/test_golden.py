@@ -233,7 +233,7 @@ def test_before_anything_was_loaded_a_command_says_so(command: str, desk: Frozen
 
 def test_a_webhook_is_told(desk: FrozenDesk, hold: Compare) -> None:
     installation = Installation(desk.variables | {"OATHBULK_WEBHOOK_URL": "http://127.0.0.1:1/"})
-    make_notifier(installation.settings, installation.database, installation.license_of).run()
+    make_notifier(installation.settings, installation.database, installation.license_of).send_notices()
     with installation.database.reading() as connection:
         bodies = connection.scalars(select(Notice.facts).order_by(Notice.id)).all()
     hold("webhook/bodies.json", json.dumps(bodies))

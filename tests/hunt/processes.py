@@ -133,7 +133,7 @@ class Worker(ModelParts):
             self.message = message = scenario.broker.take()
             scenario.note(f"takes record {message.record_id}")
             with excused(scenario):
-                self.activations.of(message.environment).run(message.record_id)
+                self.activations.of(message.environment).activate_record(message.record_id)
             self.message = None
 
 
@@ -160,4 +160,4 @@ class Preparer(ModelParts):
 
     def prepare(self) -> None:
         with excused(self.scenario):
-            self.preparation.run()
+            self.preparation.prepare_next()

@@ -298,7 +298,7 @@ def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
     nothing: Any = SimpleNamespace(apply_decision=lambda *_: None, wait=lambda: Slot(0, 1.0))
     activation = Activation(make_environment(), Settings(), leases, client, nothing, nothing, keyring, nothing)
 
-    activation.run(made.id)
+    activation.activate_record(made.id)
 
     record = look(database, made.id)
     assert (record.status, record.otp1_state, record.otp1_posts, record.attempts) == (left, UNSENT, 0, 0)

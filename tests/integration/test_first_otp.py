@@ -26,7 +26,7 @@ from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.progress import Active, Limits, OtpProgress, Pair, Retry, SendOtp
-from worker.rules.resync import REFUSALS, TAKEN, Answer, NeedsFlag
+from worker.rules.resync import REFUSALS, TAKEN, FirstOtpAnswer, NeedsFlag
 from worker.tenants import LearntResync, read_resync
 
 # Which counter it takes: none is used twice.
@@ -211,18 +211,18 @@ def test_what_one_worker_learns_the_others_of_its_environment_know_and_the_audit
     assert known(database).needs == NeedsFlag.UNKNOWN
     for record_id in range(REFUSALS + 3):
         assert other.sends_flag() == (record_id >= REFUSALS)
-        resync.learn(Answer.REFUSED, had_flag=False, record_id=record_id)
+        resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=record_id)
     with database.reading() as connection:
         facts = connection.scalars(select(AuditLine.facts).where(AuditLine.action == Action.LEARN)).all()
     assert [(each["resync_on_first_call"], each["record"]) for each in facts] == [(NeedsFlag.TRIED, REFUSALS - 1)]
-    other.learn(Answer.ASKED_FOR_SECOND, had_flag=True, record_id=9)
+    other.learn(FirstOtpAnswer.ASKED_FOR_SECOND, had_flag=True, record_id=9)
     assert (known(database).needs, known(database, "another").needs) == (NeedsFlag.YES, NeedsFlag.UNKNOWN)
 
 
 def test_no_answer_is_lost_when_many_learn_at_once(database: MovingDatabase) -> None:
     workers = [LearntResync(database, ENVIRONMENT_ID, TESTER) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda worker: worker.learn(Answer.TAKEN, had_flag=False, record_id=1), workers * 3))
+        list(threads.map(lambda worker: worker.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=1), workers * 3))
     assert known(database).taken == 24
 
 
@@ -233,20 +233,20 @@ def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found
     upkeep = Upkeep(database, Thresholds())
     resync = LearntResync(database, ENVIRONMENT_ID, TESTER, upkeep.end_trials)
     for record_id in made.ids[:REFUSALS]:
-        resync.learn(Answer.REFUSED, had_flag=False, record_id=record_id)
+        resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=record_id)
     assert look_at_batch(database, made.batch_id).trial_row is None
 
 
 def test_where_nothing_is_learnt_any_more_nothing_is_written(database: MovingDatabase, resync: LearntResync) -> None:
     for _ in range(TAKEN + 5):
-        resync.learn(Answer.TAKEN, had_flag=False, record_id=1)
+        resync.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=1)
     assert known(database).taken == TAKEN
     with database.reading() as connection:
         seen_at = connection.scalar(select(TenantFact.seen_at))
     database.ahead = 60
-    resync.learn(Answer.TAKEN, had_flag=False, record_id=2)
+    resync.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=2)
     with database.reading() as connection:
         assert connection.scalar(select(TenantFact.seen_at)) == seen_at
     # A refusal still counts.
-    resync.learn(Answer.REFUSED, had_flag=False, record_id=3)
+    resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=3)
     assert known(database).refused == 1

@@ -124,7 +124,7 @@ def test_no_serial_number_user_device_otp_or_detail_is_told(desk: NoticeDesk) ->
 @on_sqlite
 def test_without_the_setting_nothing_is_written_and_nothing_is_sent(desk: NoticeDesk) -> None:
     finish(desk, "july")
-    make_notifier(Settings(), desk.database, take_environment_for_license).run()
+    make_notifier(Settings(), desk.database, take_environment_for_license).send_notices()
     assert list(desk.notices()) == []
 
 
@@ -264,7 +264,7 @@ def test_while_the_webhook_answers_no_transaction_is_open_and_nobody_else_posts(
 
     finish(desk, "july")
     desk.webhook.answer = answer
-    desk.make_notifier().run()
+    desk.make_notifier().send_notices()
     assert (others, desk.webhook.events) == ([[]], ["finished"])
 
 

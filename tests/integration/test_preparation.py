@@ -58,7 +58,7 @@ from worker.pingone.errors import (
     TooManyTokens,
     Unauthorized,
 )
-from worker.pingone.inventory import ImportJob, InventoryToken, JobState
+from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
 from worker.pingone.users import User
 from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
 from worker.vault.otps import Seed
@@ -408,7 +408,7 @@ REFUSED, DIFFERS = ((False, False, reason) for reason in (Reason.TOKEN_REFUSED, 
 THERE = AlreadyImported(Answer(status=409, detail_code="UNIQUENESS_VIOLATION"))
 
 
-def job(state: JobState = JobState.DONE, **told: Any) -> dict[str, ImportJob]:
+def job(state: JobStatus = JobStatus.DONE, **told: Any) -> dict[str, ImportJob]:
     return {"job": ImportJob("job-1", state, OK, **told)}
 
 
@@ -429,7 +429,7 @@ IMPORTS = {
         instead={"start": TooManyTokens(Answer(status=413))},
     ),
     "the job failed": Import(
-        [THEIRS] * 4, [(Written.FAILED, 4), (Written.DONE, 2)], instead=job(JobState.FAILED, reason="no room")
+        [THEIRS] * 4, [(Written.FAILED, 4), (Written.DONE, 2)], instead=job(JobStatus.FAILED, reason="no room")
     ),
     "somebody imported two meanwhile": Import(
         [THEIRS, DIFFERS, OURS], [(Written.DONE, 3)], theirs={0: {}, 1: {"digits": 8}}
@@ -563,7 +563,7 @@ def test_a_duplicate_in_other_letters_is_found_and_one_that_cannot_be_read_is_le
     site: Site, is_there: bool
 ) -> None:
     made = make(site, [{"serial_number": "MiXed01"}])
-    site.pingone.instead["job"] = [ImportJob("job", JobState.DONE, OK, created=0, duplicates=("mIxED01",))]
+    site.pingone.instead["job"] = [ImportJob("job", JobStatus.DONE, OK, created=0, duplicates=("mIxED01",))]
     site.pingone.tokens = {"MiXed01": describe("mIxED01")} if is_there else {}
     site.pingone.create = lambda tokens: "job"  # type: ignore[method-assign]
     finish(site)
@@ -577,7 +577,7 @@ def test_a_job_that_never_ends_or_is_gone_is_asked_about_for_a_while_and_then_lo
     site: Site, is_gone: bool
 ) -> None:
     made = make(site, 2)
-    site.pingone.instead["job"] = [ImportJob("job-1", JobState.RUNNING, OK)] * 2
+    site.pingone.instead["job"] = [ImportJob("job-1", JobStatus.RUNNING, OK)] * 2
     site.prepare()
     assert (site.jobs(made), len(site.waited)) == ([(Written.RUNNING, 2)], 1)
     if is_gone:
@@ -599,7 +599,7 @@ def test_jobs_that_are_all_refused_pause_the_batch_before_every_token_is_given_u
         change(site, running_since=site.database.now(7200.0))
         with site.database.writing() as connection:
             hours.restart_times(site.database, connection)
-    site.pingone.instead["job"] = [ImportJob("job", JobState.FAILED, Answer(), reason="no room")] * 100
+    site.pingone.instead["job"] = [ImportJob("job", JobStatus.FAILED, Answer(), reason="no room")] * 100
     for times in (1, 2):
         for _ in range(20):
             site.prepare()

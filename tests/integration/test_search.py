@@ -27,7 +27,7 @@ from worker.batches.finding import UnknownBatch
 from worker.reports import search as module
 from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses
-from worker.reports.search import Findings, Sought, count_others, search
+from worker.reports.search import SearchResult, Sought, count_others, search
 from worker.reports.token_history import UnknownToken, read_histories
 
 # Where the databases are not asked in different ways.
@@ -50,7 +50,7 @@ KNOWN: dict[str, Any] = {
 # The search.
 
 
-def serials(findings: Findings) -> list[str]:
+def serials(findings: SearchResult) -> list[str]:
     return [each.serial_number for each in findings.found]
 
 
@@ -71,7 +71,7 @@ def test_whatever_is_known_of_a_token_finds_it_by_its_beginning_and_by_nothing_e
     ):
         assert serials(search(database, Sought(text=text), 50)) == ["ACME0017"], text
     for text in ("CME0017", "lice", "asel", "Cost centre", "B%1", "L%7", "E_47", "null", "ACME00170"):
-        assert search(database, Sought(text=text), 50) == Findings([], 0), text
+        assert search(database, Sought(text=text), 50) == SearchResult([], 0), text
 
 
 @pytest.mark.usefixtures("two_batches")

@@ -203,7 +203,7 @@ class Place:
         self.parts = WorkerParts(settings, broker=None, load=lambda _: self.environment)
 
     def run(self, record_id: int) -> None:
-        self.parts.activations.run(record_id, "default")
+        self.parts.activations.activate_record(record_id, "default")
 
     def close(self) -> None:
         self.parts.clients.of(self.environment).close()

@@ -100,7 +100,7 @@ class Preparation:
         self._wait = wait
         self._is_stopping = is_stopping
 
-    def run(self) -> bool:
+    def prepare_next(self) -> bool:
         """Prepare the batch that has waited longest, for one turn. False: no batch has anything to prepare. Raises what
         failed on our side, after pausing the batch."""
         turn = self._turns.begin()

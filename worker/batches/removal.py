@@ -52,8 +52,7 @@ from worker.pingone.errors import (
     PingOneError,
     Rejected,
 )
-from worker.pingone.inventory import ImportJob, InventoryToken
-from worker.pingone.inventory import JobState as Theirs
+from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
 from worker.rules.progress import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
@@ -483,7 +482,7 @@ class Revocation:
             return self.end_jobs(batch_id, call, job.id)
 
         def write_down(job: _Job, result: ImportJob | str | None) -> None:
-            if isinstance(result, ImportJob) and result.state is Theirs.FAILED:
+            if isinstance(result, ImportJob) and result.state is JobStatus.FAILED:
                 result = result.reason or "the job failed"
             if isinstance(result, str) and len(job.tokens) > 1:
                 left.extendleft(reversed(job.tokens))
@@ -506,7 +505,7 @@ class Revocation:
                 continue
             if result is None:
                 self._wait(ASK_AGAIN)
-            elif result.state is Theirs.FAILED:
+            elif result.state is JobStatus.FAILED:
                 self._end(unfinished.id, JobState.FAILED, detail=result.reason or "")
             else:
                 self._end(unfinished.id, JobState.DONE, done=result.revoked)

@@ -39,8 +39,7 @@ from worker.pingone.errors import (
     PingOneError,
     Rejected,
 )
-from worker.pingone.inventory import ImportJob, InventoryToken, NewToken
-from worker.pingone.inventory import JobState as Theirs
+from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus, NewToken
 from worker.rules.decisions import tell_owner
 from worker.rules.progress import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
@@ -218,7 +217,7 @@ class JobLog:
         except NotFound:
             # PingOne forgets jobs that have ended; a new one may not be seen everywhere yet.
             result = None
-        if result is not None and result.state != Theirs.RUNNING:
+        if result is not None and result.state != JobStatus.RUNNING:
             return result
         if job.is_unanswered if result is None else job.is_too_old:
             raise JobLost

@@ -105,7 +105,7 @@ _STYLES = {State.WELL: "not dim", State.FAULT: "not dim red", State.NOT_KNOWN: "
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckOutcome:
     """What a check has found: `detail` says what is there, what is wrong, or why that is not known; `cure` what to do
     about it, if there is something to do."""
 
@@ -122,14 +122,14 @@ class Finding:
         return {"is_well": self.is_well, "state": self.state, "detail": self.detail, "cure": self.cure or None}
 
 
-def fault(detail: str, cure: str) -> Finding:
+def fault(detail: str, cure: str) -> CheckOutcome:
     """Make the finding of what is wrong, with its cure."""
-    return Finding(detail, State.FAULT, cure)
+    return CheckOutcome(detail, State.FAULT, cure)
 
 
-def not_known(why: str, cure: str = "") -> Finding:
+def not_known(why: str, cure: str = "") -> CheckOutcome:
     """Make the finding of a check that could not be made; `cure` says what would let it be made."""
-    return Finding(f"not known: {why}", State.NOT_KNOWN, cure)
+    return CheckOutcome(f"not known: {why}", State.NOT_KNOWN, cure)
 
 
 def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson = False) -> None:
@@ -147,7 +147,7 @@ def doctor(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
     raise typer.Exit(ALL_ACTIVE if is_well else UNUSABLE_SETUP)
 
 
-def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Finding]]:
+def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, CheckOutcome]]:
     """Make all checks, in this order; what needs the database or the environment is left out if that cannot be
     used."""
     settings, is_read = installation.settings, False
@@ -181,10 +181,10 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Fi
     yield "clock", examine(lambda: check_clock(lambda: measure_drift(environment, deadline=DEADLINE)))
 
 
-def examine(look: Callable[[], Finding], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> Finding:
+def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:
     """Make one check: `look` returns a finding, or raises what is wrong. It has `longest` seconds; `cure` is for what
     it raises, and for the time that is over."""
-    results: list[Finding | Exception] = []
+    results: list[CheckOutcome | Exception] = []
 
     def look_and_keep() -> None:
         try:
@@ -202,7 +202,7 @@ def examine(look: Callable[[], Finding], cure: str = ASK_AGAIN, *, longest: floa
     return _explain(result, cure) if isinstance(result, Exception) else result
 
 
-def _explain(error: Exception, cure: str) -> Finding:
+def _explain(error: Exception, cure: str) -> CheckOutcome:
     """Make the finding of a failure that a person can mend; any other is raised."""
     if isinstance(error, DBAPIError):
         explanation = explain(error)
@@ -217,7 +217,7 @@ def _explain(error: Exception, cure: str) -> Finding:
     return fault(lines[0], cure)
 
 
-def _print_findings(findings: Mapping[str, Finding]) -> None:
+def _print_findings(findings: Mapping[str, CheckOutcome]) -> None:
     """Print all findings, in their order; in a pipe each stays one line."""
     room, width = measure_room(console), max(map(len, findings)) + 4
     for check, finding in findings.items():
@@ -233,7 +233,7 @@ def _print_findings(findings: Mapping[str, Finding]) -> None:
     console.print(f"{told}; {unknown}{of_all} could not be made." if unknown else f"{told}.")
 
 
-def check_home(installation: Installation) -> Finding:
+def check_home(installation: Installation) -> CheckOutcome:
     """Name the home, and check that it is closed to other users and that its disk has room."""
     home = installation.settings.home.absolute()
     if installation.has_home and home.stat().st_mode & 0o077:
@@ -242,28 +242,28 @@ def check_home(installation: Installation) -> Finding:
     free = shutil.disk_usage(place).free
     named = describe_empty_home(installation, "doctor") if installation.is_empty else home
     detail = f"{free / 1e9:.1f} GB free in {named}"
-    return Finding(detail) if free >= SPARE_BYTES else fault(detail, FREE_SPACE)
+    return CheckOutcome(detail) if free >= SPARE_BYTES else fault(detail, FREE_SPACE)
 
 
-def _check_keys(installation: Installation) -> Finding:
+def _check_keys(installation: Installation) -> CheckOutcome:
     """Check that the encryption keys can be used. Raises ConfigError where others can read them too, EmbeddedError."""
     _ = installation.keyring
-    return Finding("the encryption keys can be used")
+    return CheckOutcome("the encryption keys can be used")
 
 
-def _check_configuration(installation: Installation, name: str) -> Finding:
+def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
     """Say which environment this is, and which hosts get the client secret and OTPs. Raises ConfigError."""
     environment = installation.environment(name)
     told = f"environment {name} is {environment.environment_id}, {environment.rate:g} requests a second to begin with."
-    return Finding(" ".join([told, *describe_hosts(installation, name)]))
+    return CheckOutcome(" ".join([told, *describe_hosts(installation, name)]))
 
 
-def _check_database(installation: Installation) -> Finding:
+def _check_database(installation: Installation) -> CheckOutcome:
     """Check that the database answers and has the schema of this version, and that our commits are durable on
     PostgreSQL, whatever an administrator's defaults are. Raises DBAPIError, OtherEncoding, SchemaOutdated."""
     database = installation.database
     if database.is_sqlite:
-        return Finding(f"sqlite, at revision {HEAD}")
+        return CheckOutcome(f"sqlite, at revision {HEAD}")
     with database.writing() as connection:
         commits, isolation, standbys, is_read_only = connection.execute(_SELECT_IN_FORCE).one()
     if is_read_only == "on":
@@ -273,17 +273,17 @@ def _check_database(installation: Installation) -> Finding:
     )
     told = f"postgresql, at revision {HEAD}; synchronous_commit is {commits}, isolation is {isolation}; {note}"
     if commits in DURABLE and isolation == READ_COMMITTED:
-        return Finding(told)
+        return CheckOutcome(told)
     return fault(told, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
 
 
-def _describe_audit(installation: Installation) -> Finding:
+def _describe_audit(installation: Installation) -> CheckOutcome:
     settings = installation.settings
     has_key = load_audit_keys(settings) is not None
     lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
     path = find_heads_file(settings)
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
-    return Finding(f"{lines}; {heads}")
+    return CheckOutcome(f"{lines}; {heads}")
 
 
 def _read_fleet(installation: Installation) -> Fleet:
@@ -291,14 +291,14 @@ def _read_fleet(installation: Installation) -> Fleet:
         return Fleet(read_processes(installation.database, connection))
 
 
-def check_workers(fleet: Fleet, version: str) -> Finding:
+def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
     """Say how many workers are at work, and when the last tick came, without which no record is sent to them; name
     those that ended since they fail alone, and those of another version than this command."""
     if fleet.sick:
         cure = "mend that; their supervisor starts them again"
         return fault(f"these ended, since they fail where others do not: {describe_sick(fleet)}", cure)
     if not fleet.alive:
-        return Finding("none runs now")
+        return CheckOutcome("none runs now")
     if others := [each for each in fleet.alive if each.version != version]:
         named = ", ".join(f"{each.name} ({each.version or 'older'})" for each in others)
         cure = "end and start them, one by one: docs/operating.md"
@@ -310,18 +310,18 @@ def check_workers(fleet: Fleet, version: str) -> Finding:
         return fault(told, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
     if tick < 0:
         return fault("the last tick lies in the future", "set the clock of the database's server, with NTP")
-    return Finding(f"{len(fleet.alive)} at work, of version {version}; {told}")
+    return CheckOutcome(f"{len(fleet.alive)} at work, of version {version}; {told}")
 
 
-def check_batches(statuses: Sequence[BatchStatus]) -> Finding:
+def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
     """Name each running batch whose due work does not move, with the reason and what mends it, as `oathbulk status`
     says it."""
     running = [status for status in statuses if status.state == BatchState.RUNNING]
     if not running:
-        return Finding("none has work left that may run")
+        return CheckOutcome("none has work left that may run")
     stalled = [(status, stall) for status in running if (stall := status.stall)]
     if not stalled:
-        return Finding(f"work left in {', '.join(status.name for status in running)}; none stands still")
+        return CheckOutcome(f"work left in {', '.join(status.name for status in running)}; none stands still")
     details = [
         f"{status.name}: nothing has moved for {format_duration(status.standstill)}. {stall.detail}"
         for status, stall in stalled
@@ -331,18 +331,18 @@ def check_batches(statuses: Sequence[BatchStatus]) -> Finding:
     return fault(" ".join(details), " ".join(cures))
 
 
-def _check_webhook(installation: Installation, url: SecretStr) -> Finding:
+def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
     """Say which webhook is told, and how the last deliveries went."""
     signed = "signed" if installation.settings.webhook_secret else "not signed: set OATHBULK_WEBHOOK_SECRET"
     with installation.database.reading() as connection:
         deliveries = read_deliveries(connection)
     detail = f"{redact_url(url)}, {signed}; {deliveries}"
     if deliveries.is_well:
-        return Finding(detail)
+        return CheckOutcome(detail)
     return fault(detail, "see whether the URL is right and its server takes the notices")
 
 
-def check_backup(stamp: Path | None) -> Finding:
+def check_backup(stamp: Path | None) -> CheckOutcome:
     """Tell the age of the last backup, by the file that it touches when it is done."""
     if stamp is None:
         cure = "let your backup touch a file when it is done, and name that file with OATHBULK_BACKUP_STAMP"
@@ -354,25 +354,25 @@ def check_backup(stamp: Path | None) -> Finding:
     detail = f"the last one was made {format_duration(max(age, 0.0))} ago"
     if age > LONGEST_WITHOUT_BACKUP:
         return fault(detail, "make one: a restored database knows nothing of what was sent since")
-    return Finding(detail)
+    return CheckOutcome(detail)
 
 
-def _describe_broker(installation: Installation) -> Finding:
+def _describe_broker(installation: Installation) -> CheckOutcome:
     """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError."""
     if installation.settings.redis_url is None:
-        return Finding("`oathbulk run` brings its own Valkey")
-    return Finding(broker_check.describe_broker(installation.settings))
+        return CheckOutcome("`oathbulk run` brings its own Valkey")
+    return CheckOutcome(broker_check.describe_broker(installation.settings))
 
 
-def _describe_learnt(installation: Installation, environment_id: str) -> Finding:
+def _describe_learnt(installation: Installation, environment_id: str) -> CheckOutcome:
     """Say what this environment has taught, and by which record."""
     with installation.database.reading() as connection:
         learnt = LEARNT[read_resync(connection, environment_id).needs]
         pairing = describe_pairing_answer(connection, environment_id)
-    return Finding(f"{learnt}; {pairing}" if pairing else learnt)
+    return CheckOutcome(f"{learnt}; {pairing}" if pairing else learnt)
 
 
-def check_network(environment: Environment) -> Finding:
+def check_network(environment: Environment) -> CheckOutcome:
     """Check the way to PingOne: that the proxy can be reached, if one is in force; that PingOne's certificates are
     verified, by whose authorities, and until when they are good. Raises ConfigError."""
     try:
@@ -382,7 +382,7 @@ def check_network(environment: Environment) -> Finding:
     told = f"through the proxy {proxy}, which can be reached" if proxy else "without a proxy"
     urls = {urlsplit(url).netloc: url for url in (environment.api_url, environment.token_url)}
     if all(url.startswith("http://") for url in urls.values()):
-        return Finding(f"{told}, and without TLS: PingOne is simulated on this machine")
+        return CheckOutcome(f"{told}, and without TLS: PingOne is simulated on this machine")
     named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     told += f"; certificates are checked, by the authorities of {named or 'the package certifi'}"
     try:
@@ -395,10 +395,10 @@ def check_network(environment: Environment) -> Finding:
     detail = f"{told}; " + ", ".join(f"{host}'s is good until {end:%Y-%m-%d}" for host, end in ends.items())
     if min(ends.values()) - datetime.now(UTC) < SHORTEST_CERTIFICATE:
         return fault(detail, "tell whoever runs that server or proxy to replace it")
-    return Finding(detail)
+    return CheckOutcome(detail)
 
 
-def _ask_for_access(environment: Environment, granted: dict[str, str]) -> Finding:
+def _ask_for_access(environment: Environment, granted: dict[str, str]) -> CheckOutcome:
     """Ask for an access token for each worker application, and keep it for the reads that follow, by the application's
     id."""
     applications = {each.client_id: each for each in (environment, environment.as_importer())}
@@ -409,10 +409,10 @@ def _ask_for_access(environment: Environment, granted: dict[str, str]) -> Findin
             explanation = explain_server(error)
             return fault(f"{client_id}: {explanation.fault}", explanation.cure)
     told = [f"granted to {each.client_id}, authenticated by {each.client_auth}" for each in applications.values()]
-    return Finding("; ".join(told))
+    return CheckOutcome("; ".join(told))
 
 
-def _check_roles(environment: Environment, granted: Mapping[str, str]) -> Finding:
+def _check_roles(environment: Environment, granted: Mapping[str, str]) -> CheckOutcome:
     """Check for each kind of call whether the worker application has the role that it needs."""
     if not granted:
         return not_known("there is no access token")
@@ -423,7 +423,7 @@ def _check_roles(environment: Environment, granted: Mapping[str, str]) -> Findin
     ]
     cures = filter(None, dict.fromkeys(each.cure for each in findings))
     worst = max((each.state for each in findings), key=list(State).index)
-    return Finding("; ".join(each.detail for each in findings), worst, "; ".join(cures))
+    return CheckOutcome("; ".join(each.detail for each in findings), worst, "; ".join(cures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +459,7 @@ POLICIES = CallKind(
 )
 
 
-def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> Finding:
+def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, str]) -> CheckOutcome:
     """Make the read of one kind of call, and name the role that is missing if it is forbidden, as PingOne's list of
     roles has it where it tells."""
     if (access_token := granted.get(application.client_id)) is None:
@@ -474,13 +474,13 @@ def _check_role(kind: CallKind, application: Environment, granted: Mapping[str, 
             cure = f"give the worker application the role {role} in this environment"
             if not kind.lacking:
                 return fault(detail, cure)
-            return Finding(f"{detail}: without it there is no {kind.lacking}", State.NOT_KNOWN, cure)
+            return CheckOutcome(f"{detail}: without it there is no {kind.lacking}", State.NOT_KNOWN, cure)
         except PingOneError as error:
             return not_known(f"{kind.calls}: {error}")
-    return Finding(f"{kind.calls} permitted")
+    return CheckOutcome(f"{kind.calls} permitted")
 
 
-def check_clock(measure: Callable[[], float]) -> Finding:
+def check_clock(measure: Callable[[], float]) -> CheckOutcome:
     """Compare this machine's clock with PingOne's. `measure` returns the seconds that ours is ahead."""
     try:
         ahead = measure()
@@ -489,4 +489,4 @@ def check_clock(measure: Callable[[], float]) -> Finding:
     detail = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} PingOne's"
     if abs(ahead) > LARGEST_DRIFT:
         return fault(detail, "set it, for instance with NTP")
-    return Finding(detail)
+    return CheckOutcome(detail)

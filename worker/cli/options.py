@@ -28,6 +28,7 @@ def complete_batch(context: typer.Context) -> list[str]:
     # A server that does not answer would otherwise keep the shell waiting for longer.
     signal.signal(signal.SIGALRM, lambda *_: sys.exit())
     signal.alarm(_PATIENCE)
+    names = list[str]()
     with suppress(Exception):
         # Not at the top: every command has this module, and few are asked for by a completion.
         from worker.batches.finding import list_names
@@ -39,8 +40,10 @@ def complete_batch(context: typer.Context) -> list[str]:
             os.environ[ENV_FILE] = str(env_file)
         installation = Installation()
         if not installation.is_empty:
-            return list_names(Database(installation.settings.database))
-    return []
+            names = list_names(Database(installation.settings.database))
+    # What is found is told, however long this process takes to end.
+    signal.alarm(0)
+    return names
 
 
 class RowStatus(StrEnum):

@@ -21,7 +21,7 @@ PACE_SECONDS = 30.0
 REDRAWN = 4
 
 
-class Progress(Steps):
+class ProgressLine(Steps):
     """Shows how far the steps of a command are; the last one is under way. `is_quiet`: it shows nothing. `read_clock`
     counts seconds."""
 
@@ -84,10 +84,10 @@ def describe_step(what: str, done: float, total: float | None, pace: float | Non
 
 
 @contextmanager
-def showing_progress(when_interrupted: str, *, is_quiet: bool = False) -> Iterator[Progress]:
+def showing_progress(when_interrupted: str, *, is_quiet: bool = False) -> Iterator[ProgressLine]:
     """Yield what shows how far a command is. After Ctrl-C, one line says how far it was, and `when_interrupted`, a
     sentence: what became of it, and which command goes on."""
-    progress = Progress(error_console, is_quiet=is_quiet)
+    progress = ProgressLine(error_console, is_quiet=is_quiet)
     try:
         yield progress
     except KeyboardInterrupt:

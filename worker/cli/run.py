@@ -379,7 +379,7 @@ def _work(
     # The workers ended as soon as the batches were over, before they could tell of it. If the disk is full, the next
     # run tells.
     with suppress(DBAPIError):
-        make_notifier(settings, installation.database, installation.license_of, only_batch=only_batch).run()
+        make_notifier(settings, installation.database, installation.license_of, only_batch=only_batch).send_notices()
     if failing_part:
         error_console.print(f"A part of the stack ended by itself: {failing_part}.")
         return UNUSABLE_SETUP

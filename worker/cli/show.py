@@ -20,7 +20,7 @@ from worker.cli.options import AsJson, RowStatus, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
 from worker.observability.wording import agree, count_things, escape_line, format_moment
-from worker.reports.search import Findings, Read, Sought, name_user, search
+from worker.reports.search import Read, SearchResult, Sought, name_user, search
 from worker.reports.sentences import describe_nothing_found, describe_refused
 from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts
 
@@ -68,7 +68,7 @@ def show(
     # What is asked of a batch, a status, a reason or a user is a list, however long, so that scripts can rely on it.
     is_token_asked = text is not None and sought == Sought(text=text)
     found = look_up(installation, text or "", limit) if is_token_asked else search(installation.database, sought, limit)
-    if isinstance(found, Findings):
+    if isinstance(found, SearchResult):
         print_json(found.to_json()) if as_json else console.print(draw_findings(found, sought, measure_room(console)))
     else:
         _print_tokens(installation, found, as_json=as_json)
@@ -114,7 +114,7 @@ def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableT
     return Group(*lines)
 
 
-def draw_findings(findings: Findings, sought: Sought, room: Room) -> RenderableType:
+def draw_findings(findings: SearchResult, sought: Sought, room: Room) -> RenderableType:
     """Draw the records that were found, and say how many more there are; or that there is none like what was sought."""
     if not findings.found and not findings.refused:
         return Text(escape_line(describe_nothing_found(sought)))

@@ -30,7 +30,7 @@ from worker.installation.lookups import read_histories, read_statuses
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import read_overview
-from worker.reports.search import Findings, Sought, name_user, search
+from worker.reports.search import SearchResult, Sought, name_user, search
 from worker.reports.sentences import describe_cancelled, describe_replayed, describe_resumed, explain_fleet, name_export
 
 # Status codes of a form that was refused, or whose command was not possible.
@@ -122,7 +122,7 @@ def show_token(desk: Desk, visitor: Visitor, request: Request) -> Response:
 def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
     """Show the form of a search, and what was found. Raises UnknownBatch."""
     sought = read_sought(request.query_params)
-    findings = search(desk.installation.database, sought, MOST_FOUND) if sought else Findings([], 0)
+    findings = search(desk.installation.database, sought, MOST_FOUND) if sought else SearchResult([], 0)
     return desk.render(
         "search.html",
         visitor,

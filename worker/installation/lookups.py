@@ -12,7 +12,7 @@ from worker.fleet import read_processes
 from worker.installation.installation import Installation
 from worker.reports import facts, token_history
 from worker.reports.facts import BatchStatus
-from worker.reports.search import Findings, Sought, count_others, search
+from worker.reports.search import SearchResult, Sought, count_others, search
 from worker.reports.stall import Fleet
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
 
@@ -58,7 +58,7 @@ class Told:
     others: int = 0
 
 
-def look_up(installation: Installation, text: str, limit: int) -> Told | Findings:
+def look_up(installation: Installation, text: str, limit: int) -> Told | SearchResult:
     """Read the history of the token that `text` names, or that alone begins so; else list what begins so, `limit` of
     it at most. Raises UnknownToken, NothingLoaded."""
     try:

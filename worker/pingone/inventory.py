@@ -140,7 +140,7 @@ _HASH_WORDS = {"sha1": "HmacSHA1", "sha256": "HmacSHA256", "sha512": "HmacSHA512
 _JOB_PATH = re.compile(r"/(?:oathJobs|jobs)/([^/]+)\Z", re.IGNORECASE)
 
 
-class JobState(StrEnum):
+class JobStatus(StrEnum):
     """How far a job is. Every word that we do not know stands for a job that runs: a time cap is the caller's."""
 
     RUNNING = "running"
@@ -149,7 +149,7 @@ class JobState(StrEnum):
 
 
 # PingOne prints DONE and FAILED; its sibling product says `failure`.
-_ENDED = {"DONE": JobState.DONE, "FAILED": JobState.FAILED, "FAILURE": JobState.FAILED}
+_ENDED = {"DONE": JobStatus.DONE, "FAILED": JobStatus.FAILED, "FAILURE": JobStatus.FAILED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ class ImportJob:
     named in `duplicates`; what cannot be read there is missing, and `created` and `duplicates` do not add up."""
 
     id: str
-    state: JobState
+    state: JobStatus
     answer: Answer
     created: int | None = None
     # Their serial numbers.
@@ -181,7 +181,7 @@ class ImportJob:
     @property
     def has_made_nothing(self) -> bool:
         """Whether an import made no token, and none of them was there: it was refused, whatever its status says."""
-        return self.state is JobState.FAILED or (self.created == 0 and not self.duplicates)
+        return self.state is JobStatus.FAILED or (self.created == 0 and not self.duplicates)
 
 
 def build_import_request(environment: Environment, tokens: Sequence[NewToken]) -> Request:
@@ -227,7 +227,7 @@ def parse_job(envelope: Envelope, *, job_id: str) -> ImportJob:
         raise OtherDevice(replace(envelope.answer, message="the answer is about another job"))
     return ImportJob(
         id=job_id,
-        state=_ENDED.get((word or "").upper(), JobState.RUNNING),
+        state=_ENDED.get((word or "").upper(), JobStatus.RUNNING),
         answer=envelope.answer,
         created=read_count(find_part(fields, "result", "created")),
         duplicates=_read_duplicates(find_part(fields, "result", "duplicates")),

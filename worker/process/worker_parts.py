@@ -60,7 +60,7 @@ class Activations:
         self._make = make
         self._thread = threading.local()
 
-    def run(self, record_id: int, name: str) -> str:
+    def activate_record(self, record_id: int, name: str) -> str:
         """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered if
         that is with a dead letter. Where the environment is not configured here, and another process is well, the
         record goes back and this process ends; otherwise raises ConfigError."""
@@ -71,7 +71,7 @@ class Activations:
                 raise
             self._leases.hand_back(record_id, 0.0)
             return WORKER_ENDS
-        return fail_if_dead_letter(activation.run(record_id))
+        return fail_if_dead_letter(activation.activate_record(record_id))
 
     def of(self, name: str) -> Activation:
         """The calling thread's activation for the environment of this name. Raises ConfigError."""

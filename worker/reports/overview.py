@@ -58,7 +58,7 @@ class BatchOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class PauseSpan:
     """A time in which no call started, as far as the audit tells. Where `is_start_known` is False, the batch paused by
     itself, at some moment after `start`, when it last settled a token."""
 
@@ -78,7 +78,7 @@ class Timeline:
     since: datetime
     until: datetime
     moments: tuple[tuple[datetime, int], ...]
-    pauses: tuple[Pause, ...]
+    pauses: tuple[PauseSpan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,12 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
     return type_coerce(func.date_part("epoch", _AT - since), Float)
 
 
-def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[Pause]:
+def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[PauseSpan]:
     """The pauses in their order. `settled`: when tokens were settled, as seconds since 1970 in ascending order."""
     return [*_find_commanded(commands, settled, status), *_find_present(commands, settled, status)]
 
 
-def _find_commanded(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[Pause]:
+def _find_commanded(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[PauseSpan]:
     """Pauses that a person began or ended."""
     begun: Command | None = None
     for command in commands:
@@ -159,24 +159,24 @@ def _find_commanded(commands: Sequence[Command], settled: Sequence[float], statu
         elif command.action in _ENDING:
             reason = command.facts.get("reason")
             if begun is not None:
-                yield Pause(begun.at, command.at, f"paused by {begun.actor}")
+                yield PauseSpan(begun.at, command.at, f"paused by {begun.actor}")
             elif reason is not None and command.action == Action.RESUME:
                 since = _find_last_before(settled, command.at)
                 if since is not None:
-                    yield Pause(since, command.at, f"paused by itself: {reason}", is_start_known=False)
+                    yield PauseSpan(since, command.at, f"paused by itself: {reason}", is_start_known=False)
             begun = None
     if begun is not None and status.state == BatchState.PAUSED:
-        yield Pause(begun.at, None, f"paused by {begun.actor}")
+        yield PauseSpan(begun.at, None, f"paused by {begun.actor}")
 
 
-def _find_present(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[Pause]:
+def _find_present(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> Iterator[PauseSpan]:
     """The pause that lasts, if the batch began it by itself."""
     if status.state != BatchState.PAUSED or status.reason is None:
         return
     last = next((each for each in reversed(commands) if each.action in (Action.PAUSE, *_ENDING)), None)
     since = _find_last_before(settled, status.read_at)
     if since is not None and (last is None or last.action != Action.PAUSE):
-        yield Pause(since, None, f"paused by itself: {status.reason}", is_start_known=False)
+        yield PauseSpan(since, None, f"paused by itself: {status.reason}", is_start_known=False)
 
 
 def _find_last_before(settled: Sequence[float], at: datetime) -> datetime | None:

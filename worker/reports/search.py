@@ -105,7 +105,7 @@ def name_user(found: Read) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class SearchResult:
     """The records that were found, those of the latest batch first, and how many more there are. `is_by_serial_number`:
     serial numbers alone were searched, since they were enough: the text is one, or more begin with it than may be
     listed. `refused`: rows that were refused and are like that; nothing but their serial numbers is known."""
@@ -136,10 +136,10 @@ class Findings:
         }
 
 
-def search(database: Database, sought: Sought, limit: int) -> Findings:
+def search(database: Database, sought: Sought, limit: int) -> SearchResult:
     """Find records and refused rows, `limit` of them at most. Raises UnknownBatch."""
     with database.reading() as connection:
-        findings = Findings([], 0) if sought.status == REFUSED else _search_records(connection, sought, limit)
+        findings = SearchResult([], 0) if sought.status == REFUSED else _search_records(connection, sought, limit)
         if sought.reason is not None or sought.user is not None or sought.status not in (None, REFUSED):
             return findings
         return _add_refused(connection, findings, sought, limit)
@@ -166,7 +166,7 @@ def _serial_begins(connection: Connection, text: str) -> ColumnElement[bool]:
     return and_(Record.environment_id.in_(list_environment_ids(connection)), or_(*like))
 
 
-def _search_records(connection: Connection, sought: Sought, limit: int) -> Findings:
+def _search_records(connection: Connection, sought: Sought, limit: int) -> SearchResult:
     """Find records. Raises UnknownBatch."""
     conditions = list(_select_by_columns(connection, sought))
     if sought.text is None:
@@ -176,7 +176,7 @@ def _search_records(connection: Connection, sought: Sought, limit: int) -> Findi
     )
 
 
-def _add_refused(connection: Connection, findings: Findings, sought: Sought, limit: int) -> Findings:
+def _add_refused(connection: Connection, findings: SearchResult, sought: Sought, limit: int) -> SearchResult:
     """Add the refused rows whose serial numbers begin with the text, as far as the list has room. Raises
     UnknownBatch."""
     conditions: list[ColumnElement[bool]] = []
@@ -191,7 +191,7 @@ def _add_refused(connection: Connection, findings: Findings, sought: Sought, lim
 
 def _search_serial_numbers(
     connection: Connection, sought: str, conditions: Sequence[ColumnElement[bool]], limit: int
-) -> Findings | None:
+) -> SearchResult | None:
     """Find the records whose serial numbers begin with the text, which is quick by their index. None if that is not
     enough: the text is no whole serial number, and there is room in the list for what else begins so."""
     if not SERIAL.fullmatch(sought):
@@ -219,7 +219,7 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
         yield or_(*names, *id_begins(sought.user, Record.user_id))
 
 
-def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> Findings:
+def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> SearchResult:
     """Read the records that fulfil the condition, `limit` of them at most, and count the others."""
     columns = ("device_id", "lot", "status", "reason", "scheduled_at", "finalized_at")
     listed = (
@@ -238,9 +238,9 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
     )
     found = connection.execute(listed).all()
     if len(found) < limit:
-        return Findings(found, 0)
+        return SearchResult(found, 0)
     count = connection.scalar(select(func.count().cast(Integer)).select_from(Record).where(condition)) or 0
-    return Findings(found, count - len(found))
+    return SearchResult(found, count - len(found))
 
 
 def list_environment_ids(connection: Connection) -> list[str]:

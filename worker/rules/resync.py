@@ -30,7 +30,7 @@ class NeedsFlag(StrEnum):
     YES = "yes"
 
 
-class Answer(StrEnum):
+class FirstOtpAnswer(StrEnum):
     """What PingOne's answer to an OTP 1 says of the flag."""
 
     TAKEN = "taken"
@@ -70,15 +70,15 @@ class ResyncKnowledge:
         return max(1, REFUSALS - self.refused) if self.is_learning else None
 
 
-def learn(known: ResyncKnowledge, answer: Answer, *, had_flag: bool) -> ResyncKnowledge:
+def learn(known: ResyncKnowledge, answer: FirstOtpAnswer, *, had_flag: bool) -> ResyncKnowledge:
     """What is known after another answer to an OTP 1, that went with the flag or without it."""
     if known.is_for_good:
         return known
-    if answer == Answer.ASKED_FOR_SECOND:
+    if answer == FirstOtpAnswer.ASKED_FOR_SECOND:
         return replace(known, needs=NeedsFlag.YES if had_flag else NeedsFlag.NO)
     if had_flag or known.needs == NeedsFlag.TRIED:
         return known
-    if answer == Answer.TAKEN:
+    if answer == FirstOtpAnswer.TAKEN:
         # More of them tell nothing more, and would be written down for every record.
         return replace(known, taken=known.taken + 1) if known.is_learning else known
     refused = known.refused + 1

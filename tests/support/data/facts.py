@@ -24,7 +24,7 @@ from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus
 from worker.reports.metrics import AttemptTotals, Scrape
-from worker.reports.overview import BatchOrigin, Command, Overview, Pause, Timeline
+from worker.reports.overview import BatchOrigin, Command, Overview, PauseSpan, Timeline
 from worker.reports.search import Read
 from worker.reports.stall import Fleet
 from worker.reports.token_history import PastRecord, TokenHistory
@@ -59,7 +59,6 @@ def batch(state: str = "running", pace: float = 0.0, **counts: int) -> BatchStat
 
 
 RUNNING = batch(pace=10.0, pending=500, queued=60, activating=40, active=400)
-CLOSES = datetime(2026, 11, 26, 4, 30, tzinfo=UTC)
 PAUSED = replace(
     batch("paused", pending=9, active=1), reason="credentials", detail="PingOne refused the credentials. Check them."
 )
@@ -140,7 +139,7 @@ def make_overview(**fields: Any) -> Overview:
     return replace(overview, **fields)
 
 
-def make_timeline(active_at: tuple[float, ...], *pauses: Pause) -> Timeline:
+def make_timeline(active_at: tuple[float, ...], *pauses: PauseSpan) -> Timeline:
     """Tokens that became active so many minutes after the batch was loaded."""
     moments = tuple((minutes(at), count) for count, at in enumerate(active_at, 1))
     return Timeline(LOADED_AT, minutes(max(active_at, default=1)), moments, pauses)
@@ -204,8 +203,3 @@ def parse_metrics(text: str) -> Samples:
     return {
         (each.name, tuple(sorted(each.labels.items()))): each.value for family in families for each in family.samples
     }
-
-
-def find_values(samples: Samples, name: str, label: str) -> dict[str, float]:
-    """The values of a metric by one of its labels."""
-    return {dict(labels)[label]: value for (each, labels), value in samples.items() if each == name}

@@ -53,7 +53,7 @@ class NoticeDesk:
     def run(self) -> list[str]:
         """What the webhook is told by one run."""
         before = len(self.webhook.posted)
-        self.make_notifier().run()
+        self.make_notifier().send_notices()
         return self.webhook.events[before:]
 
     def notices(self) -> Sequence[Row[Any]]:

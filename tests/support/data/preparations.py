@@ -30,7 +30,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients, MakeRead
 from worker.pingone.configuration import MfaSettings
 from worker.pingone.errors import Answer, BadToken, Forbidden, NotFound, OutcomeUnknown, TooManyTerms
-from worker.pingone.inventory import ImportJob, InventoryToken, JobState, NewToken
+from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus, NewToken
 from worker.pingone.users import User, UserAttribute
 from worker.pingone.wire import Page
 from worker.rules.breaker import Thresholds
@@ -84,7 +84,7 @@ class ScriptedInventory:
         self.tokens |= {serial_number: describe(serial_number) for serial_number in made}
         job_id = f"job-{len(self.results) + 1}"
         created = len(made)
-        self.results[job_id] = ImportJob(job_id, JobState.DONE, OK, created=created, duplicates=duplicates)
+        self.results[job_id] = ImportJob(job_id, JobStatus.DONE, OK, created=created, duplicates=duplicates)
         return job_id
 
 
@@ -231,7 +231,7 @@ class Site:
             self.upkeep,
             self.wait or self.waited.append,
             is_stopping=lambda: bool(self.waited),
-        ).run()
+        ).prepare_next()
 
     def jobs(self, made: Made) -> list[tuple[str, int]]:
         """State and size of each job, in their order."""

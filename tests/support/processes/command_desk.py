@@ -10,7 +10,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-from support.data.tokens import Token, write_shipment
 from support.processes.program import Forked
 from support.processes.waiting import is_running, wait_until
-from support.servers.stand_in import StandIn
 
 from worker.installation.installation import Installation
 
@@ -337,20 +334,3 @@ def enter_desk(browser: httpx.Client, read_output: Callable[[], str]) -> str:
 def make_browser() -> httpx.Client:
     """A browser that needs no proxy."""
     return httpx.Client(trust_env=False, timeout=60, follow_redirects=True)
-
-
-def run_to_the_end(folder: Path, tokens: Sequence[Token], **columns: Sequence[str]) -> Path:
-    """Run these tokens as `shipment.csv`, with more columns, in a folder below this one, and return it. One of them at
-    least is a dead letter."""
-    with (
-        StandIn([*tokens]) as pingone,
-        CommandDesk(folder / "desk", pingone.settings, {"_OATHBULK_TUNING__first_records": "0"}) as desk,
-    ):
-        write_shipment(desk.folder / "shipment.csv", tokens, **columns)
-        assert desk.oathbulk("run", "shipment.csv").code == 1
-    return desk.folder
-
-
-def copy_to(desk: CommandDesk, finished: Path) -> None:
-    """Let the folder of a desk, and its home, be as that one."""
-    shutil.copytree(finished, desk.folder, dirs_exist_ok=True)

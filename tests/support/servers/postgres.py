@@ -100,10 +100,6 @@ class PostgresServer(Server):
             if self.is_running:
                 self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def cut_off(self, database: str) -> None:
-        """End the connections to a database, which may be copied then."""
-        self.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'")
-
     def run_tool(self, tool: str, *arguments: str) -> None:
         """Run `pg_dump` or another program of PostgreSQL's, as a person does who knows the password."""
         environment = {**os.environ, "PGPASSWORD": self._password}

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from worker.cli import progress
 from worker.cli.console import PIPE, Folded, Room, align, console, label_text, name_program, wrap
-from worker.cli.progress import Progress, describe_step, showing_progress
+from worker.cli.progress import ProgressLine, describe_step, showing_progress
 
 EXPORT = "oathbulk export july --left -o july-left.csv"
 
@@ -146,7 +146,7 @@ def test_a_step_is_said_in_a_line(step, said):
 def test_where_nothing_can_be_drawn_over_a_line_comes_at_the_beginning_and_every_ten_seconds(kind):
     console, read = open_console(**kind)
     now = 0
-    shown = Progress(console, read_clock=lambda: now)
+    shown = ProgressLine(console, read_clock=lambda: now)
     for now in range(26):
         shown("Removing devices", now * 10, 1000)
     shown("Reading the inventory", 100)
@@ -160,7 +160,7 @@ def test_where_nothing_can_be_drawn_over_a_line_comes_at_the_beginning_and_every
 
 def test_the_pace_is_that_of_the_last_half_minute():
     done, now = 0, 0
-    shown = Progress(open_console()[0], read_clock=lambda: now)
+    shown = ProgressLine(open_console()[0], read_clock=lambda: now)
     for now in range(121):
         shown("Removing devices", done, 100_000)
         done += 100 if now < 60 else 10
@@ -169,7 +169,7 @@ def test_the_pace_is_that_of_the_last_half_minute():
 
 def test_a_terminal_shows_one_line_that_is_removed_in_the_end_and_keeps_its_cursor():
     console, read = open_console(is_terminal=True)
-    shown = Progress(console)
+    shown = ProgressLine(console)
     shown("Removing devices", 3, 10)
     assert "Removing devices: 3 of 10" in read()
     # A command may be killed at any moment.
@@ -181,7 +181,7 @@ def test_a_terminal_shows_one_line_that_is_removed_in_the_end_and_keeps_its_curs
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_with_json_nothing_is_shown(is_terminal):
     console, read = open_console(is_terminal=is_terminal)
-    Progress(console, is_quiet=True)("Removing devices", 3, 10)
+    ProgressLine(console, is_quiet=True)("Removing devices", 3, 10)
     assert read() == ""
 
 
@@ -204,7 +204,7 @@ def test_ctrl_c_ends_with_one_line_that_says_how_far_it_was_and_what_goes_on(mon
 
 def test_a_step_may_begin_while_another_thread_draws():
     """On a terminal rich draws from a thread of its own, which may come between any two lines."""
-    shown = Progress(open_console()[0], is_quiet=True)
+    shown = ProgressLine(open_console()[0], is_quiet=True)
     shown("Reading the inventory", 100)
     drawn = set[str]()
 

@@ -33,7 +33,7 @@ from worker.cli.show import draw_findings, draw_history
 from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
 from worker.cli.undo import describe
 from worker.reports.facts import BatchStatus
-from worker.reports.search import Findings, Sought
+from worker.reports.search import SearchResult, Sought
 from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 from worker.reports.token_history import NextStep
 
@@ -211,7 +211,7 @@ def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_o
         assert f"  {line}" in lines
     assert "  username     eve\\nNext  nothing: it is active" in lines
     found = make_row(FIELDS | {"username": "eve\nMADE3  july"})
-    assert len(seen(draw_findings(Findings([found], 0), Sought(text="MADE"), Room(400, 24)))) == 2
+    assert len(seen(draw_findings(SearchResult([found], 0), Sought(text="MADE"), Room(400, 24)))) == 2
 
 
 def test_a_refused_row_is_told_above_the_records_or_alone() -> None:
@@ -222,12 +222,12 @@ def test_a_refused_row_is_told_above_the_records_or_alone() -> None:
     )
     assert above.index(SAID) < above.index("july-2.csv")
     assert SAID in alone
-    found = draw_findings(Findings([], 0, refused=[refused_line(serial_number=None)]), Sought(text="MADE"), PIPE)
+    found = draw_findings(SearchResult([], 0, refused=[refused_line(serial_number=None)]), Sought(text="MADE"), PIPE)
     assert seen(found) == [f"no serial {SAID}"]
 
 
 def test_on_a_narrow_terminal_each_record_that_was_found_has_two_lines_and_no_id_is_cut() -> None:
-    assert seen(draw_findings(Findings([WAITING, LETTER], 0), Sought(text="MADE"), NARROW), 80) == [
+    assert seen(draw_findings(SearchResult([WAITING, LETTER], 0), Sought(text="MADE"), NARROW), 80) == [
         "MADE0000001  pending, due 2026-11-28 12:30:00 UTC",
         f"             user {USER}, batch july, row 2",
         "MADE2        dead_letter, locked, 2026-11-28 12:30:00 UTC",

@@ -19,7 +19,7 @@ from support.servers.tls_server import make_certificate
 
 from worker.cli import doctor
 from worker.cli.doctor import (
-    Finding,
+    CheckOutcome,
     State,
     check_clock,
     check_home,
@@ -53,14 +53,14 @@ def test_a_failure_is_told_by_its_first_line_with_the_cure_and_a_fault_of_our_ow
 
 def test_a_check_that_hangs_is_left_alone() -> None:
     never = threading.Event()
-    found = examine(lambda: Finding(str(never.wait(60))), "see to the server", longest=0.1)
+    found = examine(lambda: CheckOutcome(str(never.wait(60))), "see to the server", longest=0.1)
     never.set()
     assert found == fault("no answer within 0.1 s", "see to the server")
 
 
 def test_only_a_fault_is_not_well() -> None:
     unknown = not_known("nobody tells")
-    assert [each.is_well for each in (Finding("0 s"), unknown, fault("90 s", "NTP"))] == [True, True, False]
+    assert [each.is_well for each in (CheckOutcome("0 s"), unknown, fault("90 s", "NTP"))] == [True, True, False]
     found = {"is_well": True, "state": State.NOT_KNOWN, "detail": "not known: nobody tells", "cure": None}
     assert unknown.to_json() == found
 

@@ -15,7 +15,7 @@ from support.data.facts import PAUSED, RUNNING, SOME_LEFT, make_command, make_ov
 from worker.desk.batch_page import make_environment, write_exact_share, write_file
 from worker.desk.chart import MOST_TICKS, WIDTH, choose_numbers, draw_chart
 from worker.observability.wording import write_share
-from worker.reports.overview import Pause
+from worker.reports.overview import PauseSpan
 from worker.reports.stall import Rehearsal
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -31,7 +31,7 @@ def list_names(source: str) -> set[str]:
 def test_text_from_outside_stays_text() -> None:
     overview = make_overview(
         commands=(make_command(minutes(0), HOSTILE, "load", HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}),),
-        timeline=make_timeline((1, 2), Pause(minutes(1), minutes(2), HOSTILE)),
+        timeline=make_timeline((1, 2), PauseSpan(minutes(1), minutes(2), HOSTILE)),
     )
     names = dict.fromkeys(("file", "environment", "environment_id", "loaded_by", "ticket"), HOSTILE)
     stands = {"state": "paused", "reason": HOSTILE, "detail": f"{HOSTILE} `{HOSTILE}`"}
@@ -51,7 +51,7 @@ def test_what_turns_the_direction_of_writing_is_shown_as_its_code() -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_leads_nowhere() -> None:
-    overview = make_overview(timeline=make_timeline((1, 2), Pause(minutes(1), minutes(2), "a")))
+    overview = make_overview(timeline=make_timeline((1, 2), PauseSpan(minutes(1), minutes(2), "a")))
     for status in (SOME_LEFT, RUNNING, PAUSED):
         source = write_file(status, overview)
         assert re.findall(r"https?:|//\w|@import|url\(", source) == []
@@ -86,7 +86,7 @@ def test_the_axis_ends_at_a_round_number_above_the_curve(most: int, top: int) ->
     ],
 )
 def test_all_is_within_the_drawing_however_long_it_took(span: float, dates: str) -> None:
-    chart = draw_chart(make_timeline((span / 2, span), Pause(minutes(-60), minutes(span + 60), "a")))
+    chart = draw_chart(make_timeline((span / 2, span), PauseSpan(minutes(-60), minutes(span + 60), "a")))
     assert chart is not None
     assert len({tick.label for tick in chart.x_ticks}) == len(chart.x_ticks) <= MOST_TICKS + 1
     assert all(0 < tick.at < WIDTH for tick in chart.x_ticks)
@@ -96,8 +96,8 @@ def test_all_is_within_the_drawing_however_long_it_took(span: float, dates: str)
 
 
 def test_pauses_are_bands_with_numbers_and_none_is_too_narrow_to_see() -> None:
-    long, short = Pause(minutes(2), minutes(4), "a"), Pause(minutes(5), minutes(5), "b", is_start_known=False)
-    chart = draw_chart(make_timeline((1, 10), long, short, Pause(minutes(9), None, "c")))
+    long, short = PauseSpan(minutes(2), minutes(4), "a"), PauseSpan(minutes(5), minutes(5), "b", is_start_known=False)
+    chart = draw_chart(make_timeline((1, 10), long, short, PauseSpan(minutes(9), None, "c")))
     assert chart is not None
     bands = [(band.x, band.width, band.number, band.is_start_known) for band in chart.bands]
     assert bands == [(144, 144, 1, True), (360, 3, 2, False), (648, 72, 3, True)]

@@ -531,7 +531,6 @@ USER_ID, DEVICE_ID = IDS.decode().split(",")
 PAIRS = "serial,otp1,otp2,user_id,device_id"
 TIMED = f"{PAIRS},otp_type,generated_at"
 HEX_SEED, BASE32_SEED = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3"
-LONG_SERIAL = "00012345678901234567890123"
 NO_TOKEN = "the row names columns, as a header does, and no token: delete it"
 
 

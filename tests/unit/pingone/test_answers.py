@@ -73,7 +73,7 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import (
     InventoryToken,
-    JobState,
+    JobStatus,
     parse_job,
     parse_started_job,
     parse_token,
@@ -130,7 +130,7 @@ TOTP = InventoryToken(TOTP_ID, "2308734700389", "TOTP", 8, "sha256", time_step=6
 PAIRED = (replace(HOTP, device_id=DEVICE_ID, user_id=USER_ID), TOTP)
 WAITING = UserDevice(DEVICE_ID, "OATH_TOKEN", "ACTIVATION_REQUIRED", SERIAL_NUMBER)
 MADE = (DEVICE_ID, "ACTIVATION_REQUIRED", False)
-RUNNING = (JOB_ID, JobState.RUNNING, None, (), None, None)
+RUNNING = (JOB_ID, JobStatus.RUNNING, None, (), None, None)
 ASLEEP = ("ACTIVATION_REQUIRED", False, False, False)
 
 # By reader: what the samples tell; of a page, its items.
@@ -174,23 +174,23 @@ READ: dict[str, dict[str, object]] = {
     ),
     # What an answer shows of a duplicate's secret is not kept. A reason is printable, and shows no secret.
     "job": {
-        "job/done": (JOB_ID, JobState.DONE, 6, ("2308734700412",), None, None),
-        "job/done_in_hal": (JOB_ID, JobState.DONE, 7, (), None, None),
-        "job/done_without_duplicates": (JOB_ID, JobState.DONE, 7, (), None, None),
-        "job/done_without_result": (JOB_ID, JobState.DONE, None, (), None, None),
-        "job/revoked": (JOB_ID, JobState.DONE, None, (), 4, None),
+        "job/done": (JOB_ID, JobStatus.DONE, 6, ("2308734700412",), None, None),
+        "job/done_in_hal": (JOB_ID, JobStatus.DONE, 7, (), None, None),
+        "job/done_without_duplicates": (JOB_ID, JobStatus.DONE, 7, (), None, None),
+        "job/done_without_result": (JOB_ID, JobStatus.DONE, None, (), None, None),
+        "job/revoked": (JOB_ID, JobStatus.DONE, None, (), 4, None),
         "job/failed": (
-            *(JOB_ID, JobState.FAILED, None, (), None),
+            *(JOB_ID, JobStatus.FAILED, None, (), None),
             f"Row 8: the secret [2J {MASK} is not valid",
         ),
-        "job/failure": (JOB_ID, JobState.FAILED, None, (), None, "INTERNAL"),
+        "job/failure": (JOB_ID, JobStatus.FAILED, None, (), None, "INTERNAL"),
         "job/in_progress": RUNNING,
         "job/of_unknown_status": RUNNING,
         "job/without_status": RUNNING,
         "job/status_is_prose": RUNNING,
-        "job/without_id": (JOB_ID, JobState.DONE, 1, (), None, None),
+        "job/without_id": (JOB_ID, JobStatus.DONE, 1, (), None, None),
         "job/wrong_types": RUNNING,
-        "job/wrong_types_in_duplicates": (JOB_ID, JobState.DONE, None, ("2308734700413",), None, None),
+        "job/wrong_types_in_duplicates": (JOB_ID, JobStatus.DONE, None, ("2308734700413",), None, None),
     },
     "users": {
         "users/one": (ADA,),

@@ -36,7 +36,7 @@ from worker.pingone.errors import (
     TooManyTerms,
     TooManyTokens,
 )
-from worker.pingone.inventory import JobState, NewToken
+from worker.pingone.inventory import JobStatus, NewToken
 from worker.pingone.transport import LARGEST_BODY
 from worker.pingone.users import UserAttribute
 from worker.vault.otps import Secret, Seed
@@ -354,9 +354,9 @@ def test_an_import_is_started_and_followed_to_its_end(jobs: Any) -> None:
     inventory, api = jobs(answer("started_job/accepted"), answer("job/in_progress"), answer("job/done"))
     call = new_call()
     job_id = inventory.start_import([NEW_TOKEN], call=call)
-    assert inventory.read_job(job_id, call=call).state == JobState.RUNNING
+    assert inventory.read_job(job_id, call=call).state == JobStatus.RUNNING
     job = inventory.read_job(job_id, call=call)
-    assert (job.state, job.created, job.duplicates) == (JobState.DONE, 6, ("2308734700412",))
+    assert (job.state, job.created, job.duplicates) == (JobStatus.DONE, 6, ("2308734700412",))
     start = api.received[0]
     assert start.headers["content-type"] == "application/vnd.pingidentity.job.oathtokens.create+json"
     assert start.headers["x-ping-external-transaction-id"] == "record-1"
@@ -378,7 +378,7 @@ def test_a_job_that_is_gone_is_told_and_one_that_is_another_is_not_believed(jobs
     with pytest.raises(NotFound):
         inventory.read_job(JOB_ID, call=new_call())
     # What comes next by the connection of another's answer may be another's as well.
-    assert inventory.read_job(JOB_ID, call=new_call()).state == JobState.DONE
+    assert inventory.read_job(JOB_ID, call=new_call()).state == JobStatus.DONE
     assert [request.connection for request in api.received] == [1, 1, 2]
 
 

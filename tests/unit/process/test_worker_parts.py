@@ -84,16 +84,16 @@ def test_a_part_is_built_once_however_many_threads_ask_for_it_first() -> None:
 
 def activations(said: str) -> Activations:
     environments: Any = SimpleNamespace(get=lambda name: name)
-    return Activations(environments, None, None, lambda _: SimpleNamespace(run=lambda _: said))  # type: ignore[arg-type]
+    return Activations(environments, None, None, lambda _: SimpleNamespace(activate_record=lambda _: said))  # type: ignore[arg-type]
 
 
 def test_a_dead_letter_is_a_failure_that_says_its_reason_and_nothing_else_and_any_other_end_is_none() -> None:
     with pytest.raises(DeadLettered) as failure:
-        activations("dead letter: locked").run(1, "default")
+        activations("dead letter: locked").activate_record(1, "default")
     # Flower shows the repr.
     assert repr(failure.value) == str(failure.value) == "dead letter: locked"
     for said in ("active", "again in 30 s: server error", NOTHING_TO_DO):
-        assert activations(said).run(1, "default") == said
+        assert activations(said).activate_record(1, "default") == said
 
 
 def failed(error: Exception) -> logging.LogRecord:

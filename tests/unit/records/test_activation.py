@@ -88,7 +88,7 @@ class World:
         self.activation = Activation(environment, SETTINGS, *parts, **known)
 
     def run(self) -> str:
-        self.activation.run(RECORD)
+        self.activation.activate_record(RECORD)
         return ", ".join(self.journal)
 
     # Leases.

@@ -16,7 +16,7 @@ from worker.fleet import KnownProcess
 from worker.pingone.inventory import InventoryToken
 from worker.reports.export import IF_REFUSED, advise, count_presses
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Command, Pause, find_pauses
+from worker.reports.overview import Command, PauseSpan, find_pauses
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
 from worker.reports.verification import describe_token
 from worker.vault.otps import Secret, Seed
@@ -105,13 +105,13 @@ def command(at: float, action: str, reason: str | None = None) -> Command:
     return make_command(minutes(at), "alice", action, None, {"reason": reason})
 
 
-def pause(start: float, end: float | None) -> Pause:
-    return Pause(minutes(start), minutes(end) if end else None, "paused by alice")
+def pause(start: float, end: float | None) -> PauseSpan:
+    return PauseSpan(minutes(start), minutes(end) if end else None, "paused by alice")
 
 
-def pause_of_its_own(start: float, end: float | None, reason: str) -> Pause:
+def pause_of_its_own(start: float, end: float | None, reason: str) -> PauseSpan:
     why = f"paused by itself: {reason}"
-    return Pause(minutes(start), minutes(end) if end else None, why, is_start_known=False)
+    return PauseSpan(minutes(start), minutes(end) if end else None, why, is_start_known=False)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def pause_of_its_own(start: float, end: float | None, reason: str) -> Pause:
     ],
 )
 def test_pauses_are_those_that_commands_began_or_ended(
-    commands: list[Command], status: BatchStatus, pauses: list[Pause]
+    commands: list[Command], status: BatchStatus, pauses: list[PauseSpan]
 ) -> None:
     assert find_pauses(commands, SETTLED, replace(status, read_at=minutes(60))) == pauses
 
