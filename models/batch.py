@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
 
+# Characters of a name.
+LONGEST_NAME = 200
+
 
 class BatchState(StrEnum):
     """Whether work on a batch may go on, as a person or the upkeep of batches has set it. A finished batch has no state
@@ -70,7 +73,7 @@ class Batch(Base):
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(String(LONGEST_NAME), unique=True)
     # The binding: set at load, never changed. The name finds the configuration, the id proves it is the same tenant.
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))

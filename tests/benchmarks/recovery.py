@@ -32,7 +32,7 @@ from support.servers.valkey import ValkeyServer
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.config.settings import Tuning
+from worker.config.tuning import Tuning
 from worker.database import schema
 from worker.database.engine import Database
 from worker.simulator.shipment import make_shipment

@@ -18,7 +18,8 @@ from models.record import Record
 from worker.batches import hours
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.config.settings import Settings, Tuning
+from worker.config.settings import Settings
+from worker.config.tuning import Tuning
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds

@@ -48,7 +48,7 @@ from worker.batches.commands import Batches, NotPossible
 from worker.batches.long_list import LEASE, Turns
 from worker.batches.preparation import Superseded
 from worker.batches.tokens import Tokens
-from worker.config.settings import Tuning
+from worker.config.tuning import Tuning
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases

@@ -26,7 +26,8 @@ from worker.batches.preparation import Preparation
 from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.config.settings import Settings, Tuning
+from worker.config.settings import Settings
+from worker.config.tuning import Tuning
 from worker.database.engine import Database
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary

@@ -21,13 +21,13 @@ from support.servers.stand_in import StandIn
 
 from models.audit import AuditLine
 from models.base import Base
-from models.batch import Batch
+from models.batch import LONGEST_NAME, Batch
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import Batches
-from worker.batches.finding import LONGEST_NAME, NameTaken, NameUnfit
+from worker.batches.finding import NameTaken, NameUnfit
 from worker.batches.loading import Loader
 from worker.config.environment import Environment
 from worker.config.sources import load_environment, load_settings

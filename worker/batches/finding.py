@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, text
 
-from models.batch import Batch, BatchState
+from models.batch import LONGEST_NAME, Batch, BatchState
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from worker.config.environment import Environment
@@ -19,8 +19,6 @@ from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.leases.queue import has_pending
 
-# Characters of a batch's name.
-LONGEST_NAME = 200
 # Names among which a person's is looked for.
 _MOST_NAMES = 1000
 

@@ -34,7 +34,7 @@ from worker.batches.tokens import (
     find_tokens,
 )
 from worker.config.environment import Environment
-from worker.config.settings import Tuning
+from worker.config.tuning import Tuning
 from worker.database.engine import Database
 from worker.leases.commands import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody

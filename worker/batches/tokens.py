@@ -22,7 +22,7 @@ from models.record_states import NOBODY, Status
 from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Superseded, Turn
 from worker.clocks import boot_time
 from worker.config.environment import Environment
-from worker.config.settings import Tuning
+from worker.config.tuning import Tuning
 from worker.database.engine import Database
 from worker.leases.moves import LAST_START, give_up, is_running
 from worker.observability.progress import OnProgress, tell_nobody

@@ -76,8 +76,8 @@ class Reads(Calls):
     empty; then nothing was sent."""
 
     def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: Call) -> list[User]:
-        """Find the users with one of these names, all in one request: NAMES_PER_REQUEST are safe. Who is not found
-        does not exist, or is outside the populations of our roles. Raises TooManyTerms: ask for half of them."""
+        """Find the users with one of these names, all in one request. Who is not found does not exist, or is outside
+        the populations of our roles. Raises TooManyTerms: ask for half of them."""
         url = build_users_url(self._environment, attribute, names)
         parse = partial(parse_users, environment=self._environment)
         return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse, call) for user in page.items]

@@ -26,9 +26,6 @@ from worker.pingone.wire import (
     read_truth,
 )
 
-# Names in one request. PingOne publishes no number, but the header of a request, access token included, has 6 KB at the
-# most, and 40 e-mail addresses take half of that.
-NAMES_PER_REQUEST = 40
 # The column of each attribute.
 _COLUMNS = {attribute: column for column, attribute in NAMES.items()}
 # Users in one answer, of 1,000 that PingOne permits: more than are found by 40 names, unless many share an address.

@@ -27,7 +27,7 @@ from worker.pingone.configuration import Capabilities, MfaSettings, Policy
 from worker.pingone.devices import ACTIVATION_REQUIRED, UserDevice
 from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import NAMES_PER_REQUEST, User, UserAttribute, fold_case
+from worker.pingone.users import User, UserAttribute, fold_case
 from worker.pingone.wire import is_from_pingone
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
@@ -92,7 +92,9 @@ class TenantCheck:
             ),
             "the MFA settings": self._check_settings,
             # Before the others, since a token may be another person's, and a person have too many devices.
-            "the users": lambda: check_persons(verdicts, partial(self._read, reads.find_users), tell),
+            "the users": lambda: check_persons(
+                verdicts, partial(self._read, reads.find_users), self._settings.tuning.names_per_request, tell
+            ),
             "the inventory": lambda: check_inventory(
                 verdicts, list_tokens(reads, self._call, self._make, tell), self._switches
             ),
@@ -252,12 +254,14 @@ SAYS = {
 }
 
 
-def check_persons(verdicts: Verdicts, find_users: FindUsers, on_progress: OnProgress = tell_nobody) -> list[Finding]:
-    """Look every named person up, NAMES_PER_REQUEST to a request. Raises what the reads raise."""
+def check_persons(
+    verdicts: Verdicts, find_users: FindUsers, names_per_request: int, on_progress: OnProgress = tell_nobody
+) -> list[Finding]:
+    """Look every named person up, so many to a request. Raises what the reads raise."""
     named = _rows_by_name(verdicts.good)
     find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
     for attribute, rows in named.items():
-        found = group_by_name(attribute, find_all(attribute, list(rows), find_users, NAMES_PER_REQUEST))
+        found = group_by_name(attribute, find_all(attribute, list(rows), find_users, names_per_request))
         for name, mine in rows.items():
             for row in mine:
                 _judge_person(verdicts, row, found.get(fold_case(name), []))

@@ -24,7 +24,7 @@ from worker.batches.preparation import Failures, Preparation
 from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment, Environments
-from worker.config.settings import Tuning
+from worker.config.tuning import Tuning
 from worker.fleet import Fitness, Sickness
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients, MakeRead

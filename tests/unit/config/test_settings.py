@@ -11,8 +11,9 @@ from joserfc.jwk import RSAKey
 from sqlalchemy import make_url
 
 from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings, Tuning, find_earlier_home, find_home, user_home
+from worker.config.settings import ConfigError, Settings, find_earlier_home, find_home, user_home
 from worker.config.sources import load_environment, load_settings
+from worker.config.tuning import Tuning
 
 SECRET = "made-up-client-secret"
 VARIABLES = {

@@ -13,6 +13,7 @@ from support.data.recorded_answers import opened
 from unit.pingone.conftest import make_environment
 
 from worker.config.environment import Environment
+from worker.config.tuning import Tuning
 from worker.pingone.devices import (
     build_activation_request,
     build_pairing_request,
@@ -21,7 +22,7 @@ from worker.pingone.devices import (
 )
 from worker.pingone.errors import OutcomeUnknown, PingOneError
 from worker.pingone.inventory import NewToken, build_import_request, build_revocation_request
-from worker.pingone.users import NAMES_PER_REQUEST, UserAttribute, build_users_url
+from worker.pingone.users import UserAttribute, build_users_url
 from worker.pingone.wire import Request, authorize, build_url, is_in_environment, make_printable, open_envelope
 from worker.vault.otps import MASK, Otp, Secret, Seed
 
@@ -199,7 +200,9 @@ def test_names_become_the_terms_of_one_filter(attribute: UserAttribute, names: l
 
 
 def test_as_many_long_addresses_as_we_send_fit_into_a_header() -> None:
-    names = [f"first-name.family-name.{number:03d}@subsidiary.example.com" for number in range(NAMES_PER_REQUEST)]
+    names = [
+        f"first-name.family-name.{number:03d}@subsidiary.example.com" for number in range(Tuning().names_per_request)
+    ]
     assert len(build_users_url(ENVIRONMENT, UserAttribute.EMAIL, names)) < 4500
 
 

@@ -217,14 +217,14 @@ def test_a_name_that_pingone_cannot_be_asked_for_finds_nobody_and_keeps_no_other
     ],
 )
 def test_what_is_wrong_with_a_person(users: list[User], user_id: str | None, name: str | None) -> None:
-    findings = check_persons(verdicts_of(row(username="alice", user_id=user_id)), Directory(*users).find)
+    findings = check_persons(verdicts_of(row(username="alice", user_id=user_id)), Directory(*users).find, 40)
     assert told(findings) == ([(name, ("MADE1",))] if name else [])
     assert all(finding.level == Level.ASK for finding in findings)
 
 
 def test_what_is_known_of_a_person_who_was_found_by_name_is_held_against_the_token() -> None:
     verdicts = verdicts_of(row(username="alice", user_id=None, device_id=None))
-    check_persons(verdicts, Directory(User(id="User-1", username="alice")).find)
+    check_persons(verdicts, Directory(User(id="User-1", username="alice")).find, 40)
     assert verdicts.find_user_id(verdicts.good[0]) == "user-1"
     findings = check_inventory(verdicts, [token(user_id="user-7")], Switches(may_pair=True))
     assert ("token_taken", ("MADE1",)) in told(findings)
@@ -234,7 +234,7 @@ def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> No
     rows = [row(number, username=f"u{number}", email="same@example.test") for number in range(100)]
     rows += [row(200 + number, email=f"e{number}") for number in range(3)]
     directory, heard = Directory(), Heard()
-    check_persons(verdicts_of(*rows), directory.find, heard)
+    check_persons(verdicts_of(*rows), directory.find, 40, heard)
     assert directory.asked == [("username", 40), ("username", 40), ("username", 20), ("email", 3)]
     assert heard == [("Looking persons up", done, 103) for done in (40, 80, 100)]
 
@@ -242,7 +242,7 @@ def test_forty_persons_are_asked_for_in_one_request_and_each_by_one_name() -> No
 def test_where_forty_are_too_many_half_of_them_are_asked_for() -> None:
     rows = [row(number, username=f"u{number}") for number in range(45)]
     directory = Directory(*[User(id=f"user-{number}", username=f"u{number}") for number in range(45)], most=10)
-    assert check_persons(verdicts_of(*rows), directory.find) == []
+    assert check_persons(verdicts_of(*rows), directory.find, 40) == []
     assert [count for _, count in directory.asked] == [40, 20, 10, 10, 10, 10, 5]
 
 

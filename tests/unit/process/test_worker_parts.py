@@ -20,7 +20,8 @@ from structlog.testing import capture_logs
 from support.processes.waiting import wait_until
 
 from worker.config.environment import Environment
-from worker.config.settings import Settings, Tuning
+from worker.config.settings import Settings
+from worker.config.tuning import Tuning
 from worker.pingone.auth import AccessTokens
 from worker.process import affinity
 from worker.process.affinity import move_to_this_processor

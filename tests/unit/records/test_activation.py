@@ -19,7 +19,8 @@ from models.record_states import OtpState, PairingState
 from worker import records
 from worker.clocks import boot_time
 from worker.config.environment import Environment
-from worker.config.settings import Settings, Tuning
+from worker.config.settings import Settings
+from worker.config.tuning import Tuning
 from worker.leases.settlement import CallSummary, Claim
 from worker.observability.logs import add_context
 from worker.pace.errors import SlotTooFar
