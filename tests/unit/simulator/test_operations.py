@@ -644,6 +644,7 @@ def test_the_call_log_tells_what_was_sent_done_answered_and_made(visitor):
     del visitor.http.headers["X-Ping-External-Transaction-Id"]
     visitor.import_tokens(TOTP)
     visitor.pair("MADE2")
+    wait_until(lambda: visitor.entries()[-1].ended_at, 10, "the last call is over, and counted")
     one, two, job, pairing = visitor.entries()
     assert (one.method, one.path, one.user_id, one.device_id) == ("POST", visitor.path(), "user", "device")
     assert (one.operation, one.outcome, one.status, one.took_effect) == ("activate", "EXTRA_OTP_REQUIRED", 400, True)
