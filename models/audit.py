@@ -10,6 +10,7 @@ from sqlalchemy import JSON, CheckConstraint, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
+from models.batch import LONGEST_NAME
 
 # Characters of a ticket.
 LONGEST_TICKET = 200
@@ -52,7 +53,7 @@ class AuditLine(Base):
     actor: Mapped[str] = mapped_column(String(200))
     action: Mapped[str] = mapped_column(String(40))
     # Empty where the action concerns no single batch: a license's pace, the keys, the schema.
-    batch: Mapped[str | None] = mapped_column(String(200))
+    batch: Mapped[str | None] = mapped_column(String(LONGEST_NAME))
     # What the person referred to with --ticket.
     ticket: Mapped[str | None] = mapped_column(String(LONGEST_TICKET))
     # What was asked for and what it came to: counts, reasons, files; never an OTP.

@@ -10,6 +10,7 @@ from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
+from models.batch import LONGEST_NAME
 
 # Characters of what went wrong with a delivery that are kept.
 LONGEST_ERROR = 200
@@ -47,7 +48,7 @@ class Notice(Base):
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
-    batch: Mapped[str] = mapped_column(String(200))
+    batch: Mapped[str] = mapped_column(String(LONGEST_NAME))
     event: Mapped[str] = mapped_column(String(20))
     # The number of the notice among those of its batch, from 1 on.
     occurrence: Mapped[int]

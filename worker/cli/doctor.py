@@ -1,6 +1,6 @@
 """`oathbulk doctor`: checks whether everything that a run needs is there and works.
 
-Each check returns a finding or raises what is wrong, and is made so that nothing it meets can hold up the others. The
+Each check returns its outcome or raises what is wrong, and is made so that nothing it meets can hold up the others. The
 command shows a line for each, below it the cure, and a last line that sums up."""
 
 from __future__ import annotations
@@ -123,12 +123,12 @@ class CheckOutcome:
 
 
 def fault(detail: str, cure: str) -> CheckOutcome:
-    """Make the finding of what is wrong, with its cure."""
+    """Make the outcome of a check that found something wrong, with its cure."""
     return CheckOutcome(detail, State.FAULT, cure)
 
 
 def not_known(why: str, cure: str = "") -> CheckOutcome:
-    """Make the finding of a check that could not be made; `cure` says what would let it be made."""
+    """Make the outcome of a check that could not be made; `cure` says what would let it be made."""
     return CheckOutcome(f"not known: {why}", State.NOT_KNOWN, cure)
 
 
@@ -182,7 +182,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
 
 
 def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest: float = LONGEST_CHECK) -> CheckOutcome:
-    """Make one check: `look` returns a finding, or raises what is wrong. It has `longest` seconds; `cure` is for what
+    """Make one check: `look` returns its outcome, or raises what is wrong. It has `longest` seconds; `cure` is for what
     it raises, and for the time that is over."""
     results: list[CheckOutcome | Exception] = []
 
@@ -203,7 +203,7 @@ def examine(look: Callable[[], CheckOutcome], cure: str = ASK_AGAIN, *, longest:
 
 
 def _explain(error: Exception, cure: str) -> CheckOutcome:
-    """Make the finding of a failure that a person can mend; any other is raised."""
+    """Make the outcome of a failure that a person can mend; any other is raised."""
     if isinstance(error, DBAPIError):
         explanation = explain(error)
         return fault(explanation.fault, explanation.cure)
