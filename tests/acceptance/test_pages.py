@@ -33,10 +33,10 @@ MOST_EXPOSURE = 1.5
 # same (unit/test_pages.py).
 ELSEWHERE = {
     "README.md": "begins with a clone and an installation; quick-start.md and situations.md type the same commands",
-    "docs/deployment.md": "pip, docker, sudo, workers that run until they are ended; unit/test_installing_page.py",
+    "docs/deployment.md": "pip, docker, sudo, workers that run until they are ended; unit/test_pages.py",
     "docs/desk.md": "serves until Ctrl-C; acceptance/test_desk_command.py opens it",
-    "docs/monitoring.md": "serves until Ctrl-C; integration/test_metrics.py reads it",
-    "docs/operating.md#upgrade": "git, docker, sudo, and two versions; integration/test_old_code.py",
+    "docs/monitoring.md": "serves until Ctrl-C; unit/cli/test_metrics.py reads it",
+    "docs/operating.md#upgrade": "git, docker, sudo, and two versions; integration/test_schema.py",
 }
 HUNDRED_DAYS = (
     "UPDATE record SET finalized_at = datetime(finalized_at, '-100 days') || '.000000'",

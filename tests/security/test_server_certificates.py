@@ -1,6 +1,6 @@
 """TLS to database and broker: no byte of a password goes to a server that cannot prove who it is.
 
-That Redis' right certificate is taken, and one that nobody vouches for is not, stands in integration/test_tls.py.
+That Redis' right certificate is taken, and one that nobody vouches for is not, stands in integration/test_programs.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ files, settings, exit codes, units, locks; each reason, cause, finding and check
 that nobody prints.
 
 That names of settings exist, `unit/config/test_sources.py` sees to; that what pages show is what is printed,
-`acceptance/test_pages.py` and `test_situations.py`."""
+`acceptance/test_pages.py`."""
 
 from __future__ import annotations
 
