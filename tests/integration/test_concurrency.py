@@ -371,7 +371,7 @@ def test_a_reading_tells_nothing_of_what_was_lost_or_let_go_again_since_it_began
         tokens.note_lost(waiting.batch_id, job)
     else:
         with database.writing() as connection:
-            connection.execute(update(Record).values(scheduled_at=database.now()))
+            connection.execute(update(Record).values(scheduled_at=before.began_at))
     tokens.end_reading(waiting.batch_id, before)
     assert look(database, waiting.id).import_job_id == job
     assert look_at_batch(database, waiting.batch_id).inventory_read_at is None

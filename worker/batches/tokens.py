@@ -330,7 +330,8 @@ class Tokens:
             came_since = select(Record.id).where(
                 Record.batch_id == batch_id,
                 text(LACKS_TOKEN),
-                Record.scheduled_at > reading.began_at,
+                # Not only after: of two in the same millisecond, nobody knows which came first.
+                Record.scheduled_at >= reading.began_at,
                 Record.scheduled_at <= self._database.now(),
             )
             is_told = reading.lost >= self._read_lost(connection, batch_id).keys()
