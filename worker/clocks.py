@@ -1,5 +1,6 @@
 """Clocks: the seconds since this machine was started, by which deadlines are counted, since setting the time does not
-change them; and whether the database's clock was set. Imports nothing of ours.
+change them; whether the database's clock was set; and the time between two log lines about one trouble. Imports
+nothing of ours.
 
 `time.monotonic` stands still while a machine is suspended. After such a stop an OTP would go out minutes after it was
 marked as sent, and a call would wait for an answer that was given up long ago. So deadlines are counted by a clock that
@@ -11,6 +12,8 @@ while its worker is still in a call, and a device would be read too soon after a
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -63,3 +66,25 @@ class ClockWatch:
             return last_tick_at is None or abs((now - last_tick_at).total_seconds()) < UNWATCHED
         is_same = ahead[0] <= known[1] + TOLERANCE and known[0] <= ahead[1] + TOLERANCE
         return is_same and suspended - was_suspended < TOLERANCE
+
+
+# Seconds between two log lines about the same trouble.
+INTERVAL = 60.0
+
+
+class LogInterval:
+    """Tells when it is time for another log line about the same trouble. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._begun_at = -math.inf
+
+    def begin_if_over(self) -> bool:
+        """Begin another interval if the last one is over, or if there was none: then True, and it is time to log."""
+        with self._lock:
+            now = self._clock()
+            if now - self._begun_at < INTERVAL:
+                return False
+            self._begun_at = now
+            return True

@@ -38,7 +38,7 @@ from worker.pingone.devices import Device, PairedDevice
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
 from worker.rules import decisions, resync
 from worker.rules.decisions import CallFailure, choose_hand_back_delay
-from worker.rules.progress import (
+from worker.rules.steps import (
     Active,
     DeadLetter,
     Decision,

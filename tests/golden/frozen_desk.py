@@ -22,7 +22,7 @@ from rich.console import ConsoleDimensions
 from support.data.batches import ENVIRONMENT_ID
 from support.data.moving_clock import MovingDatabase
 
-from worker.cli import main, progress
+from worker.cli import main, progress_line
 from worker.cli.command_list import COMMANDS
 from worker.cli.console import console, error_console
 from worker.database.engine import Database
@@ -169,7 +169,7 @@ def freezing(folder: Path, prepared: Path) -> Iterator[FrozenDesk]:
         for each in (Database, Transport, redis.Redis):
             patch.setattr(each, "__init__", _noting(each.__init__, desk.opened))
         # On a slow machine a log would get another line of how far a command is.
-        patch.setattr(progress, "LINE_EVERY", math.inf)
+        patch.setattr(progress_line, "LINE_EVERY", math.inf)
         # Logs are set for the rest of a process.
         patch.setattr(logs, "configure_logs", lambda *_: None)
         for each in (Database, MovingDatabase):

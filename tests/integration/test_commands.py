@@ -44,7 +44,7 @@ from worker.pace.slots import Slot
 from worker.records import Activation
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
-from worker.rules.progress import Active, FindDevice, Limits, Progress, ReadDevice, Retry
+from worker.rules.steps import Active, FindDevice, Limits, Progress, ReadDevice, Retry
 
 AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
 UNSENT, SENT, ANSWERED = OtpState

@@ -52,7 +52,7 @@ from worker.config.tuning import Tuning
 from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
-from worker.rules.progress import Active, DeadLetter, Decision, Retry
+from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
 # For what is no SQL of its own on either database.

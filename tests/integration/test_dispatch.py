@@ -50,7 +50,7 @@ from worker.leases.queue import CHUNK, SOON, Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.rules.hours import DailyHours
-from worker.rules.progress import Active, Retry
+from worker.rules.steps import Active, Retry
 
 SENT = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}

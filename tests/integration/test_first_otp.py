@@ -25,8 +25,8 @@ from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
-from worker.rules.progress import Active, Limits, OtpProgress, Pair, Retry, SendOtp
 from worker.rules.resync import REFUSALS, TAKEN, FirstOtpAnswer, NeedsFlag
+from worker.rules.steps import Active, Limits, OtpProgress, Pair, Retry, SendOtp
 from worker.tenants import LearntResync, read_resync
 
 # Which counter it takes: none is used twice.

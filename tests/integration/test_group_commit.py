@@ -24,7 +24,7 @@ from models.record_states import OtpState, Status
 from worker.leases.group_commit import Values
 from worker.leases.settlement import CallSummary, Claim, pairing_parameters, progress_parameters
 from worker.leases.worker import Leases, _name_lease
-from worker.rules.progress import Active, Decision, Retry
+from worker.rules.steps import Active, Decision, Retry
 
 
 def queued(database: MovingDatabase, count: Any, **common: Any) -> Made:

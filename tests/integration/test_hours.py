@@ -38,8 +38,8 @@ from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts
 from worker.reports.facts import read_statuses
 from worker.rules.hours import DailyHours
-from worker.rules.progress import Active, DeadLetter, Pause
 from worker.rules.quota import Quota
+from worker.rules.steps import Active, DeadLetter, Pause
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # In November 21:00 to 04:30 UTC.

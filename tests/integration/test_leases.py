@@ -34,7 +34,7 @@ from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
-from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Retry, SentAgo
+from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Retry, SentAgo
 from worker.tenants import describe_pairing_answer
 
 UNSENT, SENT, MISSED, PAIRED = PairingState

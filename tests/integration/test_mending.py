@@ -51,7 +51,7 @@ from worker.leases.worker import Leases
 from worker.pingone.users import User
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
-from worker.rules.progress import Active, DeadLetter, Decision
+from worker.rules.steps import Active, DeadLetter, Decision
 from worker.vault.otps import OtpPair, OtpSource, Seed, read_otp_source
 
 ACTIVE = Active()

@@ -27,7 +27,7 @@ from worker.reports import metrics
 from worker.reports.facts import LONGEST_REST, BatchStatus, read_statuses
 from worker.reports.metrics import AttemptCounter, AttemptTotals, MetricsReader, Scrape
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
-from worker.rules.progress import Active, DeadLetter, Decision, Retry
+from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)

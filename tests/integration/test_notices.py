@@ -24,7 +24,7 @@ from worker.config.settings import Settings
 from worker.notices import GIVEN_UP_AFTER, LEASE, Outbox, Recorder, Reply, make_notifier, read_deliveries
 from worker.reports.facts import LONGEST_REST, REST, take_environment_for_license
 from worker.reports.stall import STILL_AFTER
-from worker.rules.progress import Active, DeadLetter
+from worker.rules.steps import Active, DeadLetter
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

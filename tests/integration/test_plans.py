@@ -34,7 +34,7 @@ from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.inventory import InventoryToken
 from worker.rules.breaker import Thresholds
-from worker.rules.progress import Active
+from worker.rules.steps import Active
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.
 RECORDS = 200_000

@@ -25,7 +25,7 @@ from worker.pingone.errors import Answer, NotDelivered, NotFound, OutcomeUnknown
 from worker.pingone.users import User
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.rules.breaker import FIRST_PROBE
-from worker.rules.progress import Active
+from worker.rules.steps import Active
 
 # The statements differ in nothing between the databases.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

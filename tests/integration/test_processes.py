@@ -25,7 +25,7 @@ from worker.fleet import (
 )
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
-from worker.rules.progress import Active
+from worker.rules.steps import Active
 
 # For what is no SQL of its own on either database.
 ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

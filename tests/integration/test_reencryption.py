@@ -24,7 +24,7 @@ from models.record_states import Status
 from worker import audit
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.progress import Active, Retry
+from worker.rules.steps import Active, Retry
 from worker.vault import rotation
 from worker.vault.otps import OtpPair, read_otp_source
 from worker.vault.rotation import CHUNK

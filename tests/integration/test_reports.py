@@ -36,7 +36,7 @@ from worker.pingone.errors import Answer
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
 from worker.reports.overview import SPANS, Overview, read_overview
-from worker.rules.progress import Active, DeadLetter, Decision, Retry
+from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)

@@ -52,7 +52,7 @@ from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
 from worker.reports.search import NotKept
-from worker.rules.progress import Active
+from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
 SAMPLES = Path(__file__).parents[1] / "samples" / "old_code"

@@ -28,7 +28,7 @@ from worker.pingone.errors import Answer
 from worker.reports.facts import Outage, read_statuses
 from worker.rules import breaker
 from worker.rules.breaker import PROBES, Thresholds
-from worker.rules.progress import Active, DeadLetter, Decision, Pause, Retry
+from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 from worker.simulator.shipment import make_shipment
 
 # For what is no SQL of its own on either database.

@@ -21,7 +21,7 @@ from worker.rules.decisions import (
     decide_after_post,
     decide_after_read,
 )
-from worker.rules.progress import (
+from worker.rules.steps import (
     Active,
     DeadLetter,
     Decision,

@@ -53,7 +53,7 @@ from worker.pingone.errors import (
     Rejected,
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
-from worker.rules.progress import SentAgo, count_ago, may_be_made_by
+from worker.rules.steps import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
 # This batch made a device, and knows its id.

@@ -41,7 +41,7 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus, NewToken
 from worker.rules.decisions import tell_owner
-from worker.rules.progress import SentAgo, count_ago, may_be_made_by
+from worker.rules.steps import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
 # After which a job that still runs counts as lost: its tokens are looked for in the inventory.

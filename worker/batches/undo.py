@@ -58,7 +58,7 @@ from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
-from worker.rules.progress import SentAgo, count_ago
+from worker.rules.steps import SentAgo, count_ago
 
 # Records that are worked on before the batch is looked at again.
 CHUNK = 200

@@ -51,8 +51,8 @@ from worker.rules.breaker import (
     is_own_answer,
 )
 from worker.rules.hours import UnfitHours
-from worker.rules.progress import Active, Decision, Pause, Retry
 from worker.rules.quota import Quota
+from worker.rules.steps import Active, Decision, Pause, Retry
 
 # A batch that is paused for one of these waits only for a time to come.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)

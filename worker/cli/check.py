@@ -13,7 +13,6 @@ from rich.table import Table
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.load_options import LoadOptions, takes_option_sets, write_listing_command
 from worker.cli.options import AsJson, File
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.preflight import (
@@ -25,6 +24,7 @@ from worker.cli.preflight import (
     run_preflight,
     write_accepting_command,
 )
+from worker.cli.shipment_options import LoadOptions, takes_option_sets, write_listing_command
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.intake import Row, Shipment

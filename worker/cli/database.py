@@ -14,7 +14,7 @@ from worker.batches.commands import distrust_all
 from worker.cli.console import console, error_console
 from worker.cli.options import Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
-from worker.cli.progress import showing_progress
+from worker.cli.progress_line import showing_progress
 from worker.config.settings import Settings
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, format_duration

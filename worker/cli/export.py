@@ -17,7 +17,7 @@ from worker.cli.console import console, error_console
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import BatchName, RowStatus, Ticket
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
-from worker.cli.progress import showing_progress
+from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
 from worker.observability.wording import agree, count_things

@@ -13,7 +13,7 @@ from worker.audit import this_person
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, Ticket
-from worker.cli.progress import showing_progress
+from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
 from worker.observability.wording import count_things
 from worker.purging import Candidate, Erased, Erasure, Plan, Purging

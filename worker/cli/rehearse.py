@@ -19,9 +19,9 @@ from models.record import Record
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
-from worker.cli.load_options import LoadOptions
 from worker.cli.preflight import examine
 from worker.cli.run import run_shipment
+from worker.cli.shipment_options import LoadOptions
 from worker.config.settings import TUNING
 from worker.embedded import extras
 from worker.embedded.children import Children

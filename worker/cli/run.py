@@ -35,15 +35,6 @@ from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_S
 from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import find_rehearsal, open_installation_with, print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.load_options import (
-    Accept,
-    LoadOptions,
-    SourceOptions,
-    takes_option_sets,
-    write_command,
-    write_listing_command,
-    write_words,
-)
 from worker.cli.options import AsJson, BatchName, File, Offline, Ticket
 from worker.cli.preflight import (
     describe_all_active,
@@ -53,7 +44,16 @@ from worker.cli.preflight import (
     print_refused_rows,
     refused_to_json,
 )
-from worker.cli.progress import showing_progress
+from worker.cli.progress_line import showing_progress
+from worker.cli.shipment_options import (
+    Accept,
+    LoadOptions,
+    SourceOptions,
+    takes_option_sets,
+    write_command,
+    write_listing_command,
+    write_words,
+)
 from worker.cli.status import draw_any, is_over, watch
 from worker.embedded.home import EmbeddedError, lock_home, note_run
 from worker.installation.installation import Installation

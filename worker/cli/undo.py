@@ -20,7 +20,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket
-from worker.cli.progress import showing_progress
+from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
 from worker.intake import open_serial_list

@@ -41,7 +41,7 @@ from worker.database.engine import Database
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
 from worker.leases.moves import LAST_START, is_batch_in, is_batch_running, may_work, move, write_detail
 from worker.pingone.errors import Answer
-from worker.rules.progress import (
+from worker.rules.steps import (
     Active,
     DeadLetter,
     Decision,

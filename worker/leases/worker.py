@@ -40,7 +40,7 @@ from worker.leases.settlement import (
     progress_columns,
     progress_parameters,
 )
-from worker.rules.progress import Decision, Progress
+from worker.rules.steps import Decision, Progress
 
 _THIS_RECORD = Record.id == bindparam("this_id")
 _THIS_LEASE = Record.lease_id == bindparam("this_lease")

@@ -1,12 +1,8 @@
-"""What is told again and again while work goes on: how far it is, which whoever listens may draw, since the work itself
-knows no terminal; and a trouble that lasts, once in a while, and not each time that it is met."""
+"""Tells how far long work is, to whoever listens: the work itself knows no terminal."""
 
 from __future__ import annotations
 
-import math
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -35,25 +31,3 @@ def telling(
         if done and done % each == 0:
             on_progress(what, done, total)
         yield item
-
-
-# Seconds between two log lines about the same trouble.
-INTERVAL = 60.0
-
-
-class LogInterval:
-    """Tells when it is time for another log line about the same trouble. Thread-safe."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._begun_at = -math.inf
-
-    def begin_if_over(self) -> bool:
-        """Begin another interval if the last one is over, or if there was none: then True, and it is time to log."""
-        with self._lock:
-            now = self._clock()
-            if now - self._begun_at < INTERVAL:
-                return False
-            self._begun_at = now
-            return True

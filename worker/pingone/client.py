@@ -82,8 +82,8 @@ class Client:
     """PingOne, for one thread and one environment. Every call may raise any PingOneError, and SlotTooFar.
 
     One exchange ends within `deadline` seconds; a call begins tries for `retry_for` seconds at the most, and lets the
-    last one end. The fleet holds for `outage_hold` seconds after an outage that does not say for how long. An answer
-    above `largest_body` bytes is none."""
+    last one end. The fleet holds for `outage_hold` seconds where nothing could be delivered, unless PingOne says for
+    how long. An answer above `largest_body` bytes is none."""
 
     def __init__(
         self,
@@ -214,8 +214,8 @@ LOST_READ_FOR = 60.0
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often and for how long one call is tried: at most `tries` times, and no try is begun later than `seconds`
-    after the first. An outage holds the fleet, or this process alone where others deliver, for `outage_hold`
-    seconds."""
+    after the first. What cannot be delivered holds the fleet, or this process alone where others deliver, for
+    `outage_hold` seconds; an answer of unknown outcome, such as a 503, only for as long as it asks."""
 
     pace: Pace
     tries: int = 4

@@ -23,7 +23,7 @@ from worker.batches.long_list import Turns
 from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation
 from worker.batches.upkeep import Consequences, Upkeep
-from worker.clocks import ClockWatch
+from worker.clocks import ClockWatch, LogInterval
 from worker.config.environment import Environment, Environments
 from worker.config.settings import UNUSABLE_SETUP, ConfigError, Settings
 from worker.database.engine import Database
@@ -35,7 +35,6 @@ from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Fitness, Processes, S
 from worker.leases.queue import Queue, has_pending
 from worker.leases.worker import Leases
 from worker.notices import Notifier, make_notifier
-from worker.observability.progress import LogInterval
 from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift

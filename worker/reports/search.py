@@ -24,8 +24,8 @@ from worker.observability.wording import agree, count_things
 
 # What names a person beside the id of its user.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
-# Characters of a serial number, as PingOne allows them; and one that sorts behind all of them.
-SERIAL = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
+# The beginning of a serial number, in the characters that PingOne allows; and one that sorts behind all of them.
+_SERIAL_START = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
 _BEHIND = "~"
 # The beginning of an id of PingOne, which is kept in small letters.
 _ID = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
@@ -147,7 +147,7 @@ def search(database: Database, sought: Sought, limit: int) -> SearchResult:
 
 def count_others(database: Database, text: str) -> int:
     """Count the serial numbers that begin with the text and are longer."""
-    if not SERIAL.fullmatch(text):
+    if not _SERIAL_START.fullmatch(text):
         return 0
     longer = select(func.count(Record.serial_number.distinct())).where(
         Record.serial_number.not_in(spell_serial_number(text)), is_of_kept_batch()
@@ -194,7 +194,7 @@ def _search_serial_numbers(
 ) -> SearchResult | None:
     """Find the records whose serial numbers begin with the text, which is quick by their index. None if that is not
     enough: the text is no whole serial number, and there is room in the list for what else begins so."""
-    if not SERIAL.fullmatch(sought):
+    if not _SERIAL_START.fullmatch(sought):
         return None
     known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
     same = select(Record.id).where(known, Record.serial_number.in_(spell_serial_number(sought))).limit(1)
@@ -310,7 +310,7 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
     # To take the columns apart costs most. It is done where the text stands behind a quotation mark somewhere.
     quoted = '"' + json.dumps(sought)[1:-1]
     is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
-    serial_number = [begins(Record.serial_number, sought)] if SERIAL.fullmatch(sought) else []
+    serial_number = [begins(Record.serial_number, sought)] if _SERIAL_START.fullmatch(sought) else []
     plain = [begins(column, sought) for column in (*NAME_COLUMNS, Record.lot)]
     return or_(*serial_number, *id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
 

@@ -27,7 +27,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.rules import quota
-from worker.rules.progress import (
+from worker.rules.steps import (
     Active,
     DeadLetter,
     FindDevice,

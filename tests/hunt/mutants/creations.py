@@ -18,7 +18,7 @@ from worker.leases.worker import Leases
 from worker.pingone import errors
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.rules import decisions
-from worker.rules.progress import PairingProgress, Progress
+from worker.rules.steps import PairingProgress, Progress
 
 
 @mutant("is malformed", amid=("process_dies",))

@@ -26,7 +26,7 @@ from worker.leases.group_commit import Combiner, GroupCommit
 from worker.leases.worker import Leases
 from worker.pingone.client import Client
 from worker.records import Attempt
-from worker.rules.progress import OtpProgress
+from worker.rules.steps import OtpProgress
 
 
 @mutant("no arrow leads from activating to queued")

@@ -21,7 +21,7 @@ from worker.pingone import devices, errors
 from worker.pingone.client import Client, PingOneClock
 from worker.pingone.wire import Envelope
 from worker.rules import decisions
-from worker.rules.progress import Mint, Progress, Retry, SendOtp, StepMissed, WaitForStep
+from worker.rules.steps import Mint, Progress, Retry, SendOtp, StepMissed, WaitForStep
 
 
 @mutant("is one post more than the budget")

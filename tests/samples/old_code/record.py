@@ -34,7 +34,7 @@ from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
-from worker.rules.progress import Active, DeadLetter, Retry
+from worker.rules.steps import Active, DeadLetter, Retry
 from worker.simulator.shipment import make_shipment
 
 RECORDS = 9

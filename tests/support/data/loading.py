@@ -28,7 +28,7 @@ from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.purging import Plan, Purging
-from worker.rules.progress import Active, DeadLetter, Decision
+from worker.rules.steps import Active, DeadLetter, Decision
 
 HEADER = ("serial", "otp1", "otp2", "user_id", "device_id")
 Token = dict[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.rules.progress import PairingProgress, Progress
+from worker.rules.steps import PairingProgress, Progress
 
 
 def progress_with_device(*otps: Any, **fields: Any) -> Progress:

@@ -14,7 +14,7 @@ from support.data.batches import ENVIRONMENT_ID
 from worker.database.engine import Database
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.rules.progress import Active
+from worker.rules.steps import Active
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
-from worker.rules.progress import Decision, Pause, Retry
+from worker.rules.steps import Decision, Pause, Retry
 
 
 def make_dispatcher(

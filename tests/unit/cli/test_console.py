@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from worker.cli import progress
+from worker.cli import progress_line
 from worker.cli.console import PIPE, Folded, Room, align, console, label_text, name_program, wrap
-from worker.cli.progress import ProgressLine, describe_step, showing_progress
+from worker.cli.progress_line import ProgressLine, describe_step, showing_progress
 
 EXPORT = "oathbulk export july --left -o july-left.csv"
 
@@ -189,7 +189,7 @@ def test_with_json_nothing_is_shown(is_terminal):
 @pytest.mark.parametrize("is_quiet", [True, False])
 def test_ctrl_c_ends_with_one_line_that_says_how_far_it_was_and_what_goes_on(monkeypatch, is_quiet, done, said):
     console, read = open_console()
-    monkeypatch.setattr(progress, "error_console", console)
+    monkeypatch.setattr(progress_line, "error_console", console)
 
     def work():
         with showing_progress("Give it again.", is_quiet=is_quiet) as shown:
@@ -211,7 +211,7 @@ def test_a_step_may_begin_while_another_thread_draws():
     def draw_at_each_line(frame: FrameType, event: str, _: object) -> Any:
         if event == "line":
             drawn.add(shown.describe())
-        return draw_at_each_line if frame.f_code.co_filename == progress.__file__ else None
+        return draw_at_each_line if frame.f_code.co_filename == progress_line.__file__ else None
 
     tracing = sys.gettrace()
     sys.settrace(draw_at_each_line)

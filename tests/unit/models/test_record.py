@@ -34,7 +34,7 @@ from models.record_states import FINAL, TRANSITIONS, OtpState, PairingState, Sta
 from worker.batches import state
 from worker.database.engine import Database
 from worker.leases.moves import move
-from worker.rules.progress import OtpProgress, PairingProgress, Progress
+from worker.rules.steps import OtpProgress, PairingProgress, Progress
 
 # The design's table, an arrow a line.
 DESIGN = """

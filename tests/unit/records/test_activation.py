@@ -30,7 +30,7 @@ from worker.pingone.client import Call
 from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
 from worker.records import Activation, describe_outcome
-from worker.rules.progress import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
+from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
 from worker.tenants import Resync
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed
 

@@ -33,7 +33,7 @@ from worker.pace.errors import SlotTooFar
 from worker.pingone import errors
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.rules.progress import Active, DeadLetter, PairingProgress, Progress
+from worker.rules.steps import Active, DeadLetter, PairingProgress, Progress
 
 DEVICE = "0f0b7a52-device"
 FREE = PairingProgress(PairingState.UNSENT, was_free=True, is_allowed=True)

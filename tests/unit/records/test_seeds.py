@@ -26,7 +26,7 @@ from unit.records.test_activation import (
 from models.reason import Reason
 from worker.pingone import errors
 from worker.rules.decisions import NO_TIME
-from worker.rules.progress import Active, DeadLetter
+from worker.rules.steps import Active, DeadLetter
 from worker.tenants import Resync
 from worker.vault.otps import Secret, Seed
 

@@ -28,7 +28,8 @@ from worker.rules.decisions import (
     find_age_of_others_work,
     send_next_otp,
 )
-from worker.rules.progress import (
+from worker.rules.quota import NEXT_TRY, Quota, explain_quota, read_quota
+from worker.rules.steps import (
     Active,
     DeadLetter,
     Decision,
@@ -42,7 +43,6 @@ from worker.rules.progress import (
     SendOtp,
     Step,
 )
-from worker.rules.quota import NEXT_TRY, Quota, explain_quota, read_quota
 
 LIMITS = Limits(posts=3, attempts=8, read_delay=30.0, not_found_delay=10.0)
 ANSWER, DONE = Answer(status=400), Answer(status=200, correlation_id="3f0c8a52")

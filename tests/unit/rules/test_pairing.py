@@ -25,7 +25,7 @@ from worker.rules.decisions import (
     decide_after_read,
     decide_after_search,
 )
-from worker.rules.progress import (
+from worker.rules.steps import (
     Active,
     DeadLetter,
     Decision,

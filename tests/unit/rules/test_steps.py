@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.record_states import OtpState
 from worker.leases.settlement import Claim
-from worker.rules.progress import (
+from worker.rules.steps import (
     TOLERANCE,
     Mint,
     Now,

@@ -19,11 +19,11 @@ from models.row_fault import RowFault
 from worker.cli.application import app, make_command
 from worker.cli.desk import list_own_names
 from worker.cli.export import describe_way_back
-from worker.cli.load_options import LoadOptions, SourceOptions, write_command, write_listing_command, write_words
 from worker.cli.output_files import refuse_unfit
 from worker.cli.preflight import KEPT, SHOWN, print_refused_rows
 from worker.cli.rehearse import running_simulator
 from worker.cli.run import describe_interruption
+from worker.cli.shipment_options import LoadOptions, SourceOptions, write_command, write_listing_command, write_words
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation
 from worker.intake import RowError, SecretMissing, UnusableFile
