@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from support.data.seed_files import (
 
 from worker.intake import Hints, Row, RowError, UnusableFile, formats, open_shipment
 from worker.intake.files import OpenFile
-from worker.intake.formats import FORMATS, OtherFormat, choose_format, open_table
+from worker.intake.formats import FORMATS, CsvFormat, Layout, OtherFormat, choose_format, open_table
+from worker.intake.rows import RowRefused
+from worker.intake.tokens import Token
 from worker.vault.otps import Secret, Seed
 
 PAGE = (SAMPLES.parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
@@ -336,15 +339,35 @@ def test_every_format_has_samples_and_a_line_in_its_page() -> None:
     assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
 
 
+def test_a_column_that_nothing_completes_means_a_field_of_a_token() -> None:
+    known = {each.name for each in fields(Token)}
+    rows = [each for each in FORMATS.values() if isinstance(each, CsvFormat) and each.complete == CsvFormat.complete]
+    meant = {name for each in rows for name in each.header.values()}
+    meant |= {name for each in rows if isinstance(each.layout, Layout) for name in each.layout.cells if name}
+    assert meant <= known
+
+
+def take_code_from_page(shown: int) -> str:
+    return textwrap.dedent(PAGE.split("```python\n")[shown + 1].split("   ```\n")[0])
+
+
+def test_a_row_without_digits_is_refused_as_the_page_shows() -> None:
+    exec(take_code_from_page(1), names := {**vars(formats)})
+    refuse = names["refuse_without_digits"]
+    assert refuse({"digits": "8"}, Hints()) == refuse({}, Hints(digits=8)) == {}
+    with pytest.raises(RowRefused, match="say --digits"):
+        refuse({"digits": ""}, Hints())
+
+
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
         (0, "MADE0000001|2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n"),
-        (1, f'{{"acmeSerial": "MADE0000001", "acmeSeed": "{SECRETS["MADE0000001"]}"}}\n'),
+        (2, f'{{"acmeSerial": "MADE0000001", "acmeSeed": "{SECRETS["MADE0000001"]}"}}\n'),
     ],
 )
 def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: Path, shown: int, text: str) -> None:
-    code = textwrap.dedent(PAGE.split("```python\n")[shown + 1].split("   ```\n")[0])
+    code = take_code_from_page(shown)
     if shown == 0:
         acme = eval(code, {**vars(formats)})
     else:
