@@ -62,6 +62,8 @@ class Record(Base):
     generated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Computed at load for TOTP: from then on the OTPs are not sent any more. Empty: they last.
     otp_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Nothing goes out for it before, unless something did already: from the file, or set by a person. Empty: at once.
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
     has_second_otp: Mapped[bool]
 
     # Both OTPs, or the seed that makes them, encrypted and bound to (batch, row); erased when the record becomes
@@ -124,6 +126,11 @@ class Record(Base):
 def all_posts() -> ColumnElement[int]:
     """All OTP posts of a record, those of earlier budgets too."""
     return Record.otp1_posts + Record.otp2_posts + Record.posts_forgiven
+
+
+def has_begun() -> ColumnElement[bool]:
+    """Whether something went out for a record under its present budget: an OTP, or what made its device."""
+    return or_(Record.otp1_posts + Record.otp2_posts > 0, Record.is_device_made, needs_read())
 
 
 def needs_read() -> ColumnElement[bool]:

@@ -19,6 +19,8 @@ class RowFault(StrEnum):
     SEED_UNFIT = "seed_unfit"
     # It names no person or no device, two different ones, or by something that is no id.
     PERSON_UNFIT = "person_unfit"
+    # Its cell `not_before` is no date, or not one moment.
+    DATE_UNFIT = "date_unfit"
     # Its cell `file_row` is not as the export wrote it.
     FILE_ROW_UNFIT = "file_row_unfit"
     # Its token or its device stands on another row of the same file: on all of them if they do not say the same.
@@ -43,6 +45,8 @@ FAULT_CURES = {
     " the vendor for the file again, and load that.",
     RowFault.PERSON_UNFIT: "It is not clear whose token it is, or which device. Correct the ids, or the list of who"
     " gets what, and mend the row.",
+    RowFault.DATE_UNFIT: "It is not clear from when on the token may go. Write not_before as 2026-12-01 or"
+    " 2026-12-01T08:00+01:00, in a column formatted as Text, and mend the row.",
     RowFault.FILE_ROW_UNFIT: "The row came back otherwise than it was exported. Take it from the export again.",
     RowFault.REPEATED: "The token or the device stands on several rows of the file. Where these do not say the same,"
     " none of them was loaded: find out which is right, and mend with that one.",

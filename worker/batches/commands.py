@@ -6,7 +6,7 @@ of activations goes to Redis at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
-from worker.batches.finding import find_batch, has_unfinished
+from worker.batches.finding import choose_records, find_batch, has_unfinished
 from worker.batches.hours import OutOfHours
 from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
@@ -33,6 +33,8 @@ from worker.leases.commands import (
     distrust,
     find_not_replayed,
     find_pending,
+    keep_back,
+    let_begin,
     replay,
     take_all_back,
 )
@@ -79,15 +81,21 @@ class Batches:
         self._database = database
         self._actor = actor
 
-    def pause(self, name: str) -> int:
-        """Pause a batch, so that no new call starts. Returns how many records went back from the queue. Raises
-        UnknownBatch, NotPossible."""
+    def pause(self, name: str, where: Sequence[str] = ()) -> int:
+        """Pause a batch, so that no new call starts; or keep back those of its records that have not begun and of which
+        all of `where` hold, each written as COLUMN=VALUE. Returns how many records went back from the queue, or are
+        kept back. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
                 raise NotPossible(f"batch {name!r} is cancelled: nothing of it runs")
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
+            if where:
+                chosen = choose_records(connection, name, where)
+                count = keep_back(self._database, connection, batch.id, chosen)
+                self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
+                return count
             self._set_paused(connection, batch.id, f"Paused by {self._actor.name}.")
             count = moves.hand_back_queued(self._database, connection, batch.id)
             self._write_down(connection, Action.PAUSE, name)
@@ -130,6 +138,15 @@ class Batches:
             self._write_down(connection, Action.RESUME, name, **facts)
             return out_of_hours
 
+    def let_begin(self, name: str, where: Sequence[str]) -> int:
+        """Let those records of a batch go of which all of `where` hold, before their date, or that were kept back.
+        Returns how many waited. Raises UnknownBatch, UnknownColumn."""
+        with self._database.changing_many() as connection:
+            batch, chosen = self._find(connection, name), choose_records(connection, name, where)
+            count = let_begin(self._database, connection, batch.id, chosen)
+            self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
+            return count
+
     def cancel(self, name: str) -> int:
         """Cancel a batch: what is not active yet is given up, dead letters too. Returns how many records were cancelled
         at once; those in work follow when their call ends. Raises UnknownBatch, NotPossible."""
@@ -142,14 +159,15 @@ class Batches:
             self._write_down(connection, Action.CANCEL, name, records=count)
             return count
 
-    def replay(self, name: str, reasons: Collection[Reason] | None = None) -> Replayed:
-        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled. Raises
-        UnknownBatch, NotPossible."""
+    def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
+        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled; only
+        those of which all of `where` hold. Raises UnknownBatch, UnknownColumn, NotPossible."""
         # Beside no load, which may bring the same tokens: nobody sees them before its commit.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
-            count = replay(self._database, connection, batch.id, reasons)
-            not_replayed = find_not_replayed(connection, batch.id, reasons)
+            chosen = choose_records(connection, name, where)
+            count = replay(self._database, connection, batch.id, reasons, chosen)
+            not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
             self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
             return Replayed(count, not_replayed, out_of_hours)

@@ -7,9 +7,9 @@ from datetime import datetime
 from difflib import get_close_matches
 from itertools import count
 from shlex import quote
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, text, true
 
 from models.batch import LONGEST_NAME, Batch, BatchState
 from models.record import Record
@@ -17,6 +17,7 @@ from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
+from worker.intake.rows import COLUMNS, canonical_column, normalise
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.
@@ -101,6 +102,39 @@ def find_batch(
     if found.purged_at is not None and not may_be_purged:
         raise BatchPurged(explain_purged(name, found.purged_at))
     return found
+
+
+class UnknownColumn(Exception):
+    """A batch has no such column; the message names those that it has."""
+
+
+def choose_records(connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
+    """Make the condition that records of this batch fulfil of which all of these hold, each written as COLUMN=VALUE; an
+    empty value stands for a row without one. Raises UnknownBatch, UnknownColumn."""
+    batch = find_batch(connection, name, Batch.columns)
+    return and_(true(), *(_hold(batch.columns, text) for text in where))
+
+
+def find_column(columns: Sequence[str], name: str) -> ColumnElement[Any]:
+    """Find the column of records that a person names: one of ours, or one of a file's own `columns`. Raises
+    UnknownColumn."""
+    ours = {column.name: column.attribute for column in COLUMNS}
+    if attribute := ours.get(canonical_column(name) or ""):
+        found: ColumnElement[Any] = getattr(Record, attribute)
+        return found
+    own = {normalise(each): each for each in columns if not canonical_column(each)}
+    if written := own.get(normalise(name)):
+        return cast("ColumnElement[Any]", Record.extra[written].as_string())
+    raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*ours, *own.values()])}")
+
+
+def _hold(columns: Sequence[str], text: str) -> ColumnElement[bool]:
+    """The condition that one COLUMN=VALUE says. Raises UnknownColumn."""
+    name, is_compared, value = text.partition("=")
+    if not is_compared:
+        raise UnknownColumn(f"{text!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
+    column = find_column(columns, name.strip())
+    return column == value if value else or_(column.is_(None), column == "")
 
 
 def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:

@@ -33,6 +33,7 @@ from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake import COLUMNS, Row, RowError, Shipment, UnusableFile
+from worker.leases.commands import put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things, escape_line
 from worker.pingone.users import fold_case
@@ -494,6 +495,7 @@ class Loader:
             if not counts.total:
                 raise AllActive(counts.left_out)
             hours.set_hours(connection, batch_id, daily_hours)
+            put_off(connection, batch_id)
             trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
             held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))

@@ -39,7 +39,7 @@ from worker.batches.loading import (
 )
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake import FILE_ROW, Row, RowError, Shipment, Switches, UnusableFile, explain_missing_ids
-from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend
+from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
@@ -240,6 +240,7 @@ class Corrections:
             serial_number=record.serial_number,
             device_id=row.device_id or (record.device_id if not was_shown else None) or None,
             lot=row.lot or record.lot,
+            not_before=row.not_before or record.not_before,
             extra=(record.extra or {}) | {name: value for name, value in row.extra.items() if value},
             otps=otps,
         )
@@ -415,6 +416,7 @@ class Mender:
         if mended.added and not (mended.again or mended.active or mended.in_work or closed):
             problem = f"none of its tokens is one of batch {batch.name!r}"
             raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
+        put_off(connection, batch.id)
         sums = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - closed}
         connection.execute(update(Batch).where(Batch.id == batch.id).values(sums))
         return mended

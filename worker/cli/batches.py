@@ -9,16 +9,23 @@ import typer
 from models.reason import Reason
 from worker.batches.commands import HoursChange
 from worker.cli.console import console
-from worker.cli.options import BatchName, Hours, Ticket, Zone, parse_hours
+from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet
-from worker.reports.sentences import describe_cancelled, describe_paused, describe_replayed, describe_resumed
+from worker.reports.sentences import (
+    describe_cancelled,
+    describe_kept_back,
+    describe_let_go,
+    describe_paused,
+    describe_replayed,
+    describe_resumed,
+)
 
 
-def pause(batch: BatchName, ticket: Ticket = None) -> None:
-    """Start no new call; calls in flight are settled."""
-    Installation().batches(ticket).pause(batch)
-    console.print(describe_paused(batch))
+def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
+    """Start no new call; calls in flight are settled. With --where, only keep back what has not begun there."""
+    count = Installation().batches(ticket).pause(batch, where or ())
+    console.print(describe_kept_back(batch, where, count) if where else describe_paused(batch))
 
 
 def resume(
@@ -31,9 +38,17 @@ def resume(
     now: Annotated[
         bool, typer.Option("--now", help="Also end the hold in which all workers of its license wait.")
     ] = False,
+    where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Let a paused batch run again; with --window or --no-window, in other hours from now on."""
+    """Let a paused batch run again; with --window or --no-window, in other hours from now on. With --where, only let go
+    what was kept back there, or has a later date."""
+    if where:
+        if window or zone or no_window or now:
+            raise typer.BadParameter("lets some records go, and changes nothing else", param_hint="--where")
+        count = Installation().batches(ticket).let_begin(batch, where)
+        console.print(describe_let_go(batch, where, count))
+        return
     hours = parse_hours(window, zone)
     if hours is not None and no_window:
         raise typer.BadParameter("says the opposite of --window: give one of them", param_hint="--no-window")
@@ -59,9 +74,10 @@ def replay(
             "Default: all dead letters, and all that was cancelled."
         ),
     ] = None,
+    where: Where = None,
     ticket: Ticket = None,
 ) -> None:
     """Put dead letters, and cancelled records, back to pending, and the batch to running."""
     installation = Installation()
-    replayed = installation.batches(ticket).replay(batch, reason)
+    replayed = installation.batches(ticket).replay(batch, reason, where or ())
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))

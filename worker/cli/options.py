@@ -9,13 +9,14 @@ from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
 from models.audit import LONGEST_TICKET
 from models.record_states import Status
 from models.refused_row import REFUSED
-from worker.rules.hours import DailyHours, UnfitHours
+from worker.rules.hours import DailyHours, UnfitHours, check_zone
 
 # Seconds after which a person has typed the name.
 _PATIENCE = 2
@@ -109,7 +110,8 @@ Hours = Annotated[
     ),
 ]
 Zone = Annotated[
-    str | None, typer.Option(metavar="ZONE", help="The time zone of --window, such as Europe/Berlin or UTC.")
+    str | None,
+    typer.Option(metavar="ZONE", help="The time zone of --window and of dates in files, such as Europe/Berlin or UTC."),
 ]
 
 # Of commands that examine a shipment before an OTP is spent.
@@ -121,11 +123,26 @@ BatchName = Annotated[
     typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False, autocompletion=complete_batch),
 ]
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE", help="Only rows with this value, such as site=Basel; several: all of them hold."
+    ),
+]
+
 # Ticket: of every command that changes something. AsJson: of every listing.
 Ticket = Annotated[
     str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_check_ticket)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def parse_zone(zone: str | None) -> ZoneInfo | None:
+    """Read the time zone of --zone; None if it is not given. Raises typer.BadParameter."""
+    try:
+        return ZoneInfo(check_zone(zone.strip())) if zone is not None else None
+    except UnfitHours as error:
+        raise typer.BadParameter(str(error), param_hint="--zone") from error
 
 
 def parse_hours(hours: str | None, zone: str | None) -> DailyHours | None:

@@ -24,6 +24,7 @@ from worker.cli.options import (
     Ticket,
     Zone,
     parse_hours,
+    parse_zone,
 )
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.settings import ConfigError
@@ -133,6 +134,7 @@ class SourceOptions:
     hash_algorithm: Annotated[
         HashAlgorithm | None, typer.Option("--hash", help="Of TOTP, where the file does not say it.")
     ] = None
+    zone: Zone = None
     may_import: Annotated[
         bool, typer.Option("--import", help="Create tokens in PingOne's inventory that it does not have. Needs --pair.")
     ] = False
@@ -156,9 +158,10 @@ class SourceOptions:
         ):
             if is_unfit:
                 raise typer.BadParameter(problem, param_hint=option)
+        zone = parse_zone(self.zone)
         said: dict[str, Any] = {
             "format_name": self.format_name,
-            "assignment": open_assignment(self.assign) if self.assign else None,
+            "assignment": open_assignment(self.assign, zone) if self.assign else None,
             "only_assigned": self.only_assigned or mends,
             "only_new": self.only_new,
             "switches": Switches(self.may_import, self.may_pair),
@@ -169,6 +172,7 @@ class SourceOptions:
             digits=self.digits,
             time_step=self.time_step,
             hash_algorithm=self.hash_algorithm,
+            zone=zone,
             key=_read_key(self.key_file) if self.key_file else None,
             password=_read_password(self.password_file) if self.password_file else None,
             mends=mends,
@@ -249,7 +253,6 @@ class LoadOptions:
     canary: Canary = None
     share: Share = None
     window: Hours = None
-    zone: Zone = None
     offline: Offline = False
     accept: Accept = None
     ticket: Ticket = None
@@ -262,7 +265,7 @@ class LoadOptions:
     @property
     def hours(self) -> DailyHours | None:
         """When the batch may run; None: at all times."""
-        return parse_hours(self.window, self.zone)
+        return parse_hours(self.window, self.source.zone) if self.window else None
 
     def name_batch(self, file: Path) -> str:
         """Choose the batch's name. Nobody sees the blanks around it, and nobody would type them again."""

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -69,6 +70,8 @@ class Hints:
     digits: int | None = None
     time_step: int | None = None
     hash_algorithm: HashAlgorithm | None = None
+    # `--zone`: of dates without an offset; None for that of this machine.
+    zone: tzinfo | None = None
     # `--key-file`: the pre-shared key that the vendor sent apart from the file.
     key: bytes | None = field(default=None, repr=False)
     # `--password-file`: the password that the vendor sent apart from the file.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 
@@ -37,10 +38,12 @@ from worker.intake.rows import (
     explain_id,
     explain_serial,
     name_columns,
+    read_not_before,
 )
 
-# The fields of a Row that a list may fill: the person, and the device of a token that is paired already.
-ASSIGNED = (*PERSON, "device_id")
+# The fields of a Row that a list may fill: the person, the device of a token that is paired already, and from when on
+# it may go.
+ASSIGNED = (*PERSON, "device_id", "not_before")
 # What the names in the header of a list of who gets what mean, and in one of serial numbers.
 MEANINGS = name_columns(tuple(each for each in COLUMNS if each.attribute in ("serial_number", *ASSIGNED)))
 SERIALS = name_columns(COLUMNS[:1])
@@ -78,7 +81,7 @@ class Assignment:
     columns: list[str]
     digest: str
     lines: Mapping[str, Row] = field(repr=False)
-    faults: Mapping[str, str] = field(default_factory=dict)
+    faults: Mapping[str, RowError] = field(default_factory=dict)
     nameless: tuple[RowError, ...] = ()
 
     @property
@@ -97,14 +100,17 @@ class Assignment:
     def assign(self, row: Row) -> Row | RowError:
         """Fill in the person, and the columns of the list's own. What the file says itself stays; if the list says
         something else, the row is refused."""
-        line, fault = self.lines.get(row.serial_number), self.faults.get(row.serial_number)
+        if fault := self.faults.get(row.serial_number):
+            return replace(fault, row_number=row.row_number)
+        line, problem = self.lines.get(row.serial_number), ""
         told = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
         if line is None and not any(getattr(row, name) for name in PERSON):
-            fault = NO_PERSON
-        if not fault and any((getattr(row, name) or value).lower() != value.lower() for name, value in told.items()):
-            fault = "the file and the list name different persons or devices for this token: correct one of the two"
-        if fault:
-            return RowError(row.row_number, fault, row.serial_number, RowFault.PERSON_UNFIT)
+            problem = NO_PERSON
+        if any(str(getattr(row, name) or value).lower() != str(value).lower() for name, value in told.items()):
+            named = "persons, devices or dates"
+            problem = f"the file and the list name different {named} for this token: correct one of the two"
+        if problem:
+            return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
         if line is None:
             return row
         own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
@@ -112,19 +118,20 @@ class Assignment:
         return replace(row, extra=row.extra | own, **filled)
 
 
-def open_assignment(path: Path) -> Assignment:
+def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
-    Raises UnusableFile."""
+    `zone`: of its dates without an offset; None for that of this machine. Raises UnusableFile."""
     cure = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
-    lines, faults = dict[str, Row](), dict[str, str]()
+    lines, faults = dict[str, Row](), dict[str, RowError]()
     nameless: list[RowError] = []
     with _open_list(path, cure) as (_, file):
         cure = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
         header, rows = read_table(file, MEANINGS, cure)
+        read = partial(_read_line, header, zone)
         if not set(header.meanings) & set(PERSON):
             problem = "the list has no column for the person"
             raise UnusableFile(path, problem, f"Add one, named {_PERSON}", row_number=header.row_number)
-        for line in read_whole_rows(rows, partial(_read_line, header)):
+        for line in read_whole_rows(rows, read):
             serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
             if isinstance(line, RowError) and not fault:
                 continue
@@ -137,7 +144,8 @@ def open_assignment(path: Path) -> Assignment:
                 numbers = f"{lines[serial].row_number} and {line.row_number}"
                 fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
             if fault:
-                faults[serial] = fault
+                kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
+                faults[serial] = RowError(line.row_number, fault, serial, kind)
             nobodys = Row(row_number=line.row_number, serial_number=serial, otps=None)
             lines.setdefault(serial, line if isinstance(line, Row) else nobodys)
         digest = file.digest()
@@ -150,7 +158,7 @@ def open_assignment(path: Path) -> Assignment:
     return Assignment(path, columns, digest, lines, faults, tuple(nameless))
 
 
-def _read_line(header: Header, row_number: int, cells: Cells) -> Row | RowError:
+def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cells) -> Row | RowError:
     """Read a line as a row without OTPs; the reason is empty if the line names neither a token nor a person."""
     try:
         known, own = header.pick(cells)
@@ -165,8 +173,12 @@ def _read_line(header: Header, row_number: int, cells: Cells) -> Row | RowError:
         nobody = "the list's line for this token names no person: fill in one of its columns, or delete the line"
         fault = header.name_column(explain_id(odd_ids[0])) if odd_ids else nobody
         return RowError(row_number, fault if serial or values else "", serial, RowFault.PERSON_UNFIT)
+    try:
+        not_before = read_not_before(values.pop("not_before", ""), zone)
+    except RowRefused as refused:
+        return RowError(row_number, header.name_column(str(refused)), serial, refused.fault)
     # The names of ASSIGNED are those of the fields.
-    return Row(row_number=row_number, serial_number=serial, otps=None, extra=own, **values)  # type: ignore[arg-type]
+    return Row(row_number=row_number, serial_number=serial, otps=None, not_before=not_before, extra=own, **values)  # type: ignore[arg-type]
 
 
 # Serial numbers alone

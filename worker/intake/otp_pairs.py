@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -48,6 +48,7 @@ from worker.intake.rows import (
     looks_like_data,
     names_secret,
     normalise,
+    read_not_before,
 )
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
 from worker.vault.otps import Otp, OtpPair
@@ -61,7 +62,7 @@ FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
-CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", FILE_ROW)
+CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", "not_before", FILE_ROW)
 
 # Problem and cure of a header.
 Fault = tuple[str, str]
@@ -71,7 +72,7 @@ def read_otp_pairs(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[R
     """Read the header, and return the columns that an export repeats and the rows. Raises UnusableFile."""
     lines = read_lines(file)
     header = read_header(file.path, lines, mends=file.hints.mends)
-    reader = PairReader(header, now, may_lack_otps=file.hints.mends)
+    reader = PairReader(header, now, file.hints.zone, may_lack_otps=file.hints.mends)
     rows = split_rows(lines, header.delimiter, header.row_number, len(header.names), is_one_row=reader.is_one_row)
     whole = ((number, fields) for number, fields in rows if fields is None or any(map(str.strip, fields)))
     return [name for name in header.names if not is_result(name)], read_whole_rows(whole, reader.read)
@@ -185,10 +186,14 @@ def _describe(name: str, place: int) -> str:
 
 class PairReader:
     """Reads the rows under one header. `now` has a zone; the `generated_at` of a row may be no later, but for
-    CLOCK_TOLERANCE. `may_lack_otps`: a row may have none, since it mends a batch, whose record may have them."""
+    CLOCK_TOLERANCE. `zone`: of dates without an offset. `may_lack_otps`: a row may have none, since it mends a batch,
+    whose record may have them."""
 
-    def __init__(self, header: Header, now: datetime, *, may_lack_otps: bool = False) -> None:
+    def __init__(
+        self, header: Header, now: datetime, zone: tzinfo | None = None, *, may_lack_otps: bool = False
+    ) -> None:
         self._header = header
+        self._zone = zone
         self._own = header.own_names
         self._may_lack_otps = may_lack_otps
         self._width = len(header.names)
@@ -231,7 +236,7 @@ class PairReader:
 
     def _check(self, row_number: int, fields: list[str], cells: list[str]) -> Row:
         """Check the cells of CHECKED, in this order, and make the Row. Raises RowRefused."""
-        serial, otp1, otp2, user_id, device_id, otp_type, generated_at, file_row = cells
+        serial, otp1, otp2, user_id, device_id, otp_type, generated_at, not_before, file_row = cells
         if not SERIAL.fullmatch(serial):
             raise RowRefused(explain_serial(serial), fault=RowFault.SERIAL_UNFIT)
         kind = OTP_TYPES.get(otp_type.lower() or "hotp")
@@ -254,6 +259,7 @@ class PairReader:
             file_row=int(file_row) if file_row else None,
             otp_type=kind,
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
+            not_before=read_not_before(not_before, self._zone),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
             extra={name: fields[place] for name, place in self._own.items()},
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
@@ -52,10 +52,11 @@ class Row:
     """A row of a shipment: one token.
 
     `row_number` is the line on which the row begins, as an editor counts them. The ids are in lower case, None where
-    the file does not know them; `generated_at` is UTC. `otps` is the pair of OTPs or the seed that the row brings;
-    None if it brings none, which only a row that mends a batch may: its record keeps what it has. `file_row` is the
-    number that the row has in its batch, where an export says it. `extra` holds the columns that mean nothing to us, by
-    their names as written; it stays out of the repr, since we cannot know what is in there.
+    the file does not know them. `generated_at` is UTC, and so is `not_before`: nothing goes out for the token before.
+    `otps` is the pair of OTPs or the seed that the row brings; None if it brings none, which only a row that mends a
+    batch may: its record keeps what it has. `file_row` is the number that the row has in its batch, where an export
+    says it. `extra` holds the columns that mean nothing to us, by their names as written; it stays out of the repr,
+    since we cannot know what is in there.
     """
 
     row_number: int
@@ -67,6 +68,7 @@ class Row:
     external_id: Annotated[str | None, Column("external_id", longest=1024)] = None
     otp_type: Annotated[OtpType, Column("otp_type", ("type",))] = "hotp"
     generated_at: Annotated[datetime | None, Column("generated_at")] = None
+    not_before: Annotated[datetime | None, Column("not_before")] = None
     lot: Annotated[str | None, Column("lot", longest=200)] = None
     otps: OtpSource | None
     file_row: int | None = None
@@ -214,6 +216,9 @@ AS_TEXT = "format the column as Text and export again"
 AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
 # The form of the ids of users and devices in PingOne.
 UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# A date, or a date and a time, with or without an offset from UTC.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+WRITE_DATE = "write it as 2026-12-01, or 2026-12-01T08:00, in a column formatted as Text"
 # Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
 # name is copied from a page or a window.
 INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
@@ -251,6 +256,27 @@ def find_nameable_serial(serial: str) -> str | None:
 def explain_id(column: str) -> str:
     """Explain what is wrong with an id that is no UUID."""
     return f"{column} is not a UUID: copy the id from PingOne, such as 6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
+
+
+def read_not_before(text: str, zone: tzinfo | None) -> datetime | None:
+    """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
+    the clocks of `zone`, None for those of this machine. None if it is empty. Raises RowRefused."""
+    if not text:
+        return None
+    if not MOMENT.fullmatch(text):
+        raise RowRefused(f"not_before is not a date: {WRITE_DATE}", fault=RowFault.DATE_UNFIT)
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+        # An hour that clocks skip or show twice is another moment before and after they are set.
+        moments = {time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
+    except (ValueError, OverflowError):
+        raise RowRefused(f"not_before is a date that does not exist: {WRITE_DATE}", fault=RowFault.DATE_UNFIT) from None
+    if len(moments) > 1:
+        problem = "not_before is in an hour in which clocks are put forward or back"
+        raise RowRefused(f"{problem}: add the offset, such as 2026-10-25T02:30+01:00", fault=RowFault.DATE_UNFIT)
+    return moments.pop()
 
 
 def explain_missing_ids(row: Row, *, may_pair: bool) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -27,15 +27,16 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
 )
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from models.batch import Batch
 from models.reason import TRANSIENT, Reason
-from models.record import Record, all_posts
+from models.record import Record, all_posts, has_begun
 from models.record_indexes import IN_WINDOW, NOT_FINAL
-from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
+from models.record_states import FINAL, NOBODY, OtpState, OtpType, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import move
 from worker.leases.queue import Queue
@@ -58,11 +59,12 @@ def replay(
     connection: Connection,
     batch_id: int,
     reasons: Collection[str] | None = None,
+    chosen: ColumnElement[bool] = true(),  # noqa: B008 - SQL that says "all"
     *,
     is_scheduled: bool = False,
 ) -> int:
-    """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled.
-    Returns how many records.
+    """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled; of
+    the batch's records those that are `chosen`, by default all. Returns how many records.
 
     Records with a refused OTP stay as they are: they need fresh OTPs, by a mend; but a seed makes them by itself,
     under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
@@ -76,7 +78,11 @@ def replay(
         "is_token_made": and_(Record.is_token_made, ~had_token()),
     }
     mine = and_(
-        Record.batch_id == batch_id, Record.otps.is_not(None), ~_was_loaded_again(), ~_is_in_progress_elsewhere()
+        Record.batch_id == batch_id,
+        Record.otps.is_not(None),
+        ~_was_loaded_again(),
+        ~_is_in_progress_elsewhere(),
+        chosen,
     )
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(mine, is_replayable())
     if reasons is not None:
@@ -86,6 +92,7 @@ def replay(
     if reasons is None:
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         count += connection.execute(cancelled.values(again | forgotten)).rowcount
+    put_off(connection, batch_id)
     return count
 
 
@@ -214,11 +221,11 @@ class NotReplayed:
 
 
 def find_not_replayed(
-    connection: Connection, batch_id: int, reasons: Collection[str] | None
+    connection: Connection, batch_id: int, reasons: Collection[str] | None, chosen: ColumnElement[bool]
 ) -> tuple[NotReplayed, ...]:
-    """Count what a replay of these reasons (None: of all reasons, and of what was cancelled) has left, the largest
-    group first."""
-    each = _select_left(batch_id, reasons).subquery()
+    """Count what a replay of these reasons (None: of all reasons, and of what was cancelled) of the `chosen` records
+    has left, the largest group first."""
+    each = _select_left(batch_id, reasons).where(chosen).subquery()
     counted = (
         select(func.count().label("records"), each.c.reason, each.c.why, each.c.batch)
         .group_by(each.c.reason, each.c.why, each.c.batch)
@@ -388,6 +395,36 @@ def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str
     """The state of an OTP once its device is gone: with a seed there is another one, and what is of unknown fate did
     nothing."""
     return case((or_(has_seed, state == OtpState.SENT), OtpState.UNSENT), else_=state)
+
+
+# Waves: a record has a date before which nothing goes out for it, from its file or by a person's command. Its due time
+# is put off with it, so that a tick looks at no record that may not go.
+
+# Until a person lets them go: what a pause of some records of a batch gives them for a date.
+UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def put_off(connection: Connection, batch_id: int) -> None:
+    """Make the pending records of a batch that have a date, and have not begun, due no sooner than that."""
+    waits = and_(Record.status == Status.PENDING, ~has_begun(), Record.not_before > Record.scheduled_at)
+    connection.execute(update(Record).where(Record.batch_id == batch_id, waits).values(scheduled_at=Record.not_before))
+
+
+def keep_back(database: Database, connection: Connection, batch_id: int, mine: ColumnElement[bool]) -> int:
+    """Let none of these records of a batch begin until they are let go. Returns how many wait for that now."""
+    fresh = and_(Record.batch_id == batch_id, mine, ~has_begun())
+    kept = update(Record).where(fresh, Record.status.not_in(FINAL)).values(not_before=UNTIL_LET_GO)
+    count = connection.execute(kept).rowcount
+    connection.execute(move(database, Status.QUEUED, Status.PENDING).where(fresh))
+    put_off(connection, batch_id)
+    return count
+
+
+def let_begin(database: Database, connection: Connection, batch_id: int, mine: ColumnElement[bool]) -> int:
+    """Let these records of a batch go before their date, or that were kept back. Returns how many waited."""
+    dated = and_(Record.batch_id == batch_id, mine, Record.status.not_in(FINAL), Record.not_before.is_not(None))
+    due = case((Record.scheduled_at == Record.not_before, database.now()), else_=Record.scheduled_at)
+    return connection.execute(update(Record).where(dated).values(not_before=null(), scheduled_at=due)).rowcount
 
 
 # A restored database: nobody knows what went out since its backup, so its records are marked as sent, fate unknown.

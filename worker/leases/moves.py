@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, case, exists, nu
 from models.base import LONGEST_DETAIL
 from models.batch import Batch, BatchState
 from models.reason import Reason, find_cure
-from models.record import Record, needs_read
+from models.record import Record, has_begun, needs_read
 from models.record_states import FINAL, TRANSITIONS, Status
 from worker.database.engine import Database
 
@@ -50,9 +50,16 @@ def is_batch_in(state: BatchState) -> ColumnElement[bool]:
     return exists().where(Batch.id == Record.batch_id, Batch.state == state)
 
 
-def is_batch_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
-    """Whether the batch of a record runs, and its hours last for `seconds_left` more seconds."""
-    return exists().where(Batch.id == Record.batch_id, is_running(database, seconds_left))
+def may_call(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
+    """Whether calls may go out for a record: its batch runs, and its hours last for `seconds_left` more seconds; and it
+    may begin, or has begun."""
+    return and_(exists().where(Batch.id == Record.batch_id, is_running(database, seconds_left)), may_begin(database))
+
+
+def may_begin(database: Database) -> ColumnElement[bool]:
+    """Whether the date of a record has come. One that has begun goes on: PingOne deletes a device that waits for longer
+    than a day, and what is of unknown fate is read."""
+    return or_(Record.not_before.is_(None), Record.not_before <= database.now(), has_begun())
 
 
 def is_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
@@ -65,7 +72,7 @@ def is_running(database: Database, seconds_left: float = 0.0) -> ColumnElement[b
 def may_work(database: Database, seconds_left: float = 0.0) -> ColumnElement[bool]:
     """Whether a record may be worked on: its batch runs for `seconds_left` more seconds; or the batch was cancelled,
     and the record still needs a read."""
-    return or_(is_batch_running(database, seconds_left), and_(is_batch_in(BatchState.CANCELLED), needs_read()))
+    return or_(may_call(database, seconds_left), and_(is_batch_in(BatchState.CANCELLED), needs_read()))
 
 
 def hand_back_queued(database: Database, connection: Connection, batch_id: int | None = None) -> int:

@@ -32,8 +32,8 @@ from models.batch import Batch, BatchState
 from models.record import Record, needs_read
 from models.record_indexes import EXPIRING, HALF_DONE, IN_WINDOW, LASTING, UNSETTLED
 from models.record_states import Status
-from worker.database.engine import Database, Moment
-from worker.leases.moves import move
+from worker.database.engine import Database
+from worker.leases.moves import may_begin, move
 
 # What is pending, in three parts, and the order in which each part goes: records that lack only OTP 2, those whose OTPs
 # expire, the rest. Each part has a partial index, which a planner takes only for a query that asks for this order.
@@ -93,10 +93,10 @@ class Queue:
         self._database = database
         self._lease = lease
         self._over_after = over_after
-        now, seconds = database.now(), bindparam("seconds", type_=Float())
-        self._due = [_select_due(condition, order, now) for condition, order in DUE_IN_ORDER]
+        seconds = bindparam("seconds", type_=Float())
+        self._due = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
         self._due_in_canary = [due.where(Record.row_number <= bindparam("last_row")) for due in self._due]
-        self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, now)
+        self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, database)
         onto = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
         self._onto = onto.values(lease_until=database.now(seconds))
         back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True)
@@ -239,9 +239,10 @@ def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
 
 
-def _select_due(condition: str, order: InstrumentedAttribute[Any], now: Moment) -> Select[int]:
+def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Database) -> Select[int]:
     """Those among them that are due, locked; what another transaction has locked is left out."""
-    due = _select_pending(condition, order).where(Record.scheduled_at <= now)
+    now = database.now()
+    due = _select_pending(condition, order).where(Record.scheduled_at <= now, may_begin(database))
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)
 
 

@@ -39,7 +39,7 @@ from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
-from worker.leases.moves import LAST_START, is_batch_in, is_batch_running, may_work, move, write_detail
+from worker.leases.moves import LAST_START, is_batch_in, may_call, may_work, move, write_detail
 from worker.pingone.errors import Answer
 from worker.rules.steps import (
     Active,
@@ -252,7 +252,7 @@ def mark_pairing(database: Database) -> dict[Any, Any]:
 def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
     """Whether no OTP of a record was sent, and nothing stands against its first call."""
     return and_(
-        is_batch_running(database),
+        may_call(database),
         Record.otp1_state == OtpState.UNSENT,
         Record.otp1_posts == 0,
         Record.otp2_posts == 0,

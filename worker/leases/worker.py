@@ -25,7 +25,7 @@ from worker.clocks import boot_time
 from worker.database.engine import Database
 from worker.database.errors import is_away, is_refused_by_disk
 from worker.leases.group_commit import Given, GroupCommit
-from worker.leases.moves import LAST_START, has_status, is_batch_running, may_work, move
+from worker.leases.moves import LAST_START, has_status, may_call, may_work, move
 from worker.leases.settlement import (
     PAIRING_TYPES,
     PROGRESS_TYPES,
@@ -72,7 +72,7 @@ class Leases:
         self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
         self._claims = build_claims(database, lease=lease, max_attempts=max_attempts)
-        may_send = and_(is_batch_running(database), ~is_stale)
+        may_send = and_(may_call(database), ~is_stale)
         self._mark_sent = {
             ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
             for ordinal in (1, 2)
@@ -99,7 +99,7 @@ class Leases:
         )
         back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True).where(_THIS_RECORD)
         self._hand_back = back.values(scheduled_at=database.now(bindparam("delay", type_=Float())))
-        self._hand_back_stopped = back.where(~is_batch_running(database, LAST_START))
+        self._hand_back_stopped = back.where(~may_call(database, LAST_START))
         self._settlement = Settlement(database, f"{socket.gethostname()}:{os.getpid()}")
 
     def claim(self, record_id: int, environment_id: str, jitter: float = 0.0) -> Claim | None:

@@ -406,6 +406,23 @@ def describe_paused(batch: str) -> str:
     return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
 
 
+def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
+    """Say how many records were kept back that have not begun, and how they are let go."""
+    words = " ".join(f"--where {quote(each)}" for each in where)
+    waits = agree(records, "waits", "wait")
+    return (
+        f"{count_things(records, 'record')} of {batch} {waits}, and the others go on."
+        f" Let {agree(records, 'it', 'them')} go with: oathbulk resume {quote(batch)} {words}"
+    )
+
+
+def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
+    """Say how many records wait for no date any more."""
+    if not records:
+        return f"None of {batch} with {' and '.join(where)} waited for a date."
+    return f"{count_things(records, 'record')} of {batch} {agree(records, 'waits', 'wait')} for no date any more."
+
+
 def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:
     """Say whether a resumed batch runs: outside its hours it waits, and without workers nothing works on it."""
     if outside is not None:

@@ -44,7 +44,7 @@ class DailyHours:
         start, end = time(hour, minute), time(end_hour, end_minute)
         if start == end:
             raise UnfitHours(f"{hours!r} begins and ends at the same time: without a window a batch runs all day")
-        return cls(start, end, _check_zone(zone.strip()))
+        return cls(start, end, check_zone(zone.strip()))
 
     @property
     def hours(self) -> str:
@@ -84,7 +84,7 @@ def format_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def _check_zone(zone: str) -> str:
+def check_zone(zone: str) -> str:
     """Return the name of a time zone that exists on this machine. Raises UnfitHours, with names that may be meant."""
     zones = _list_zones()
     if zone in zones:

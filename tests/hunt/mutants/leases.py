@@ -62,7 +62,7 @@ def hands_back_whatever_it_is() -> list[Patch]:
 @mutant("is to go out although the batch does not run")
 def sends_although_the_batch_is_paused() -> list[Patch]:
     return [
-        (module, "is_batch_running", lambda *_: true()) for module in (worker.leases.settlement, worker.leases.worker)
+        (module, "may_call", lambda *_: true()) for module in (worker.leases.settlement, worker.leases.worker)
     ]
 
 
@@ -74,7 +74,7 @@ def claims_although_the_batch_is_paused() -> list[Patch]:
 @mutant("and its window closed", amid=("window",))
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
     modules = (moves, worker.leases.settlement, worker.leases.worker)
-    return [(module, "is_batch_running", lambda *_: moves.is_batch_in(BatchState.RUNNING)) for module in modules]
+    return [(module, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING)) for module in modules]
 
 
 @mutant("begins, and it is paused")

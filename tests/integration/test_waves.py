@@ -1,0 +1,105 @@
+"""Records with a date, and those that a person keeps back by a column: nothing goes out for them before. On both
+databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.data.batches import ENVIRONMENT_ID, TESTER, look, make_batch
+from support.data.loading import LoadingDesk, token
+from support.data.moving_clock import MovingDatabase
+
+from models.encrypted import Keyring
+from models.record_states import OtpState, PairingState
+from worker.batches.commands import Batches
+from worker.batches.finding import UnknownColumn
+from worker.leases.commands import UNTIL_LET_GO
+from worker.leases.queue import Queue
+from worker.leases.worker import Leases
+
+A_WEEK = timedelta(days=7)
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> LoadingDesk:
+    return LoadingDesk(database, keyring, tmp_path)
+
+
+def enqueue(database: MovingDatabase, batch_id: int) -> list[int]:
+    with database.writing() as connection:
+        return Queue(database).enqueue(connection, batch_id, 100, 60.0)
+
+
+def load_two_waves(desk: LoadingDesk) -> tuple[int, list[int]]:
+    """Two tokens for Basel, at once, and two for Zürich, in a week; the batch, and the ids of its records."""
+    later = (datetime.now(UTC) + A_WEEK).isoformat(timespec="seconds")
+    sites = [("Basel", ""), ("Basel", ""), ("Zürich", later), ("Zürich", later)]
+    loaded = desk.load([token(n, site=site, not_before=date) for n, (site, date) in enumerate(sites)])
+    return loaded.batch_id, [record.id for record in desk.records(loaded)]
+
+
+def test_a_record_is_due_from_its_date_on(desk: LoadingDesk) -> None:
+    batch_id, ids = load_two_waves(desk)
+    assert enqueue(desk.database, batch_id) == ids[:2]
+    desk.database.ahead = A_WEEK.total_seconds() - 60
+    assert enqueue(desk.database, batch_id) == []
+    desk.database.ahead = A_WEEK.total_seconds() + 60
+    assert enqueue(desk.database, batch_id) == ids[2:]
+
+
+def test_what_has_not_begun_is_kept_back_by_a_column_until_it_is_let_go(desk: LoadingDesk) -> None:
+    batch_id, ids = load_two_waves(desk)
+    commands, leases = Batches(desk.database, TESTER), Leases(desk.database)
+    assert enqueue(desk.database, batch_id) == ids[:2]
+    assert commands.pause("shipment", ["site=Basel"]) == 2
+    assert look(desk.database, ids[0]).not_before == UNTIL_LET_GO
+    # Its message still comes, and finds nothing to do.
+    assert leases.claim(ids[0], "tenant-1") is None
+    desk.database.ahead = 2 * A_WEEK.total_seconds()
+    assert enqueue(desk.database, batch_id) == ids[2:]
+    assert commands.let_begin("shipment", ["site=Basel"]) == 2
+    assert enqueue(desk.database, batch_id) == ids[:2]
+
+
+def test_a_wave_is_let_go_before_its_date(desk: LoadingDesk) -> None:
+    batch_id, ids = load_two_waves(desk)
+    assert Batches(desk.database, TESTER).let_begin("shipment", ["site=Zürich", f"serial={token(3)['serial']}"]) == 1
+    assert enqueue(desk.database, batch_id) == [*ids[:2], ids[3]]
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        {"otp1_state": OtpState.SENT, "otp1_posts": 1},
+        {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1},
+        {"pairing": PairingState.SENT, "pairings": 1, "device_id": ""},
+        {"pairing": PairingState.PAIRED, "is_device_made": True},
+    ],
+    ids=["an OTP was sent", "an OTP was answered", "a pairing was sent", "a device was made"],
+)
+def test_what_has_begun_goes_on(database: MovingDatabase, begun: dict[str, object]) -> None:
+    """PingOne deletes a device that waits for longer than a day, and what is of unknown fate is read."""
+    made = make_batch(database, [begun | {"not_before": UNTIL_LET_GO}])
+    assert enqueue(database, made.batch_id) == [made.id]
+    assert Leases(database).claim(made.id, ENVIRONMENT_ID) is not None
+
+
+def test_a_worker_that_holds_a_fresh_record_marks_nothing_once_it_is_kept_back(database: MovingDatabase) -> None:
+    made = make_batch(database, [{"device_id": "", "pairing": PairingState.UNSENT, "lot": "L-7"}], name="july")
+    enqueue(database, made.batch_id)
+    leases = Leases(database)
+    claim = leases.claim(made.id, ENVIRONMENT_ID)
+    assert claim is not None
+    assert Batches(database, TESTER).pause("july", ["lot=L-7"]) == 1
+    assert not leases.mark_pairing(claim)
+    assert not leases.mark_sent(claim, 1)
+
+
+def test_an_unknown_column_is_named_with_those_that_there_are(desk: LoadingDesk) -> None:
+    load_two_waves(desk)
+    with pytest.raises(UnknownColumn, match=r"no column 'city': the batch has serial, .*, site"):
+        Batches(desk.database, TESTER).pause("shipment", ["city=Basel"])
+    with pytest.raises(UnknownColumn, match="write COLUMN=VALUE"):
+        Batches(desk.database, TESTER).pause("shipment", ["Basel"])
