@@ -18,6 +18,7 @@ from worker.batches.finding import UnknownColumn
 from worker.leases.commands import UNTIL_LET_GO
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
+from worker.reports.facts import read_parts, read_statuses
 
 A_WEEK = timedelta(days=7)
 
@@ -103,3 +104,16 @@ def test_an_unknown_column_is_named_with_those_that_there_are(desk: LoadingDesk)
         Batches(desk.database, TESTER).pause("shipment", ["city=Basel"])
     with pytest.raises(UnknownColumn, match="write COLUMN=VALUE"):
         Batches(desk.database, TESTER).pause("shipment", ["Basel"])
+
+
+def test_a_batch_is_told_by_the_values_of_a_column(desk: LoadingDesk) -> None:
+    batch_id, ids = load_two_waves(desk)
+    Batches(desk.database, TESTER).pause("shipment", ["serial=" + token(1)["serial"]])
+    parts = read_parts(desk.database, "shipment", "Site")
+    assert [(part.value, part.tokens, part.active, part.left) for part in parts] == [
+        ("Zürich", 2, 0, 2),
+        ("Basel", 2, 0, 2),
+    ]
+    assert [part.not_before == UNTIL_LET_GO for part in parts] == [False, True]
+    (status,) = read_statuses(desk.database, "shipment")
+    assert (status.dated, status.kept_back, status.next_wave_at) == (3, 1, parts[0].not_before)

@@ -36,15 +36,16 @@ from worker.cli.console import (
 )
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
-from worker.cli.options import AsJson, complete_batch
+from worker.cli.options import AsJson, Where, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
-from worker.observability.wording import agree, escape
-from worker.reports.facts import BatchStatus
+from worker.observability.wording import agree, escape, write_share
+from worker.reports.facts import BatchStatus, PartStatus, read_parts
 from worker.reports.sentences import (
     SHORT_CURES,
     SHORT_SEED_CURES,
     describe_costs,
+    describe_date,
     describe_made,
     describe_outlook,
     describe_outlook_after_run,
@@ -72,6 +73,7 @@ COLOURS = {
 }
 _LETTERS_HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
 _BATCHES_HEAD = ("batch", "state", "tokens", "active", "dead letters", "left")
+_PARTS_HEAD = ("not before", "tokens", "active", "given up", "still to do", "OTPs refused")
 # Its columns that hold numbers.
 _NUMBERS = range(2, 6)
 # How far the outlook stands in on a terminal, in columns.
@@ -89,6 +91,11 @@ def status(
         bool, typer.Option("--watch/--no-watch", help="Keep looking, until all is finished, or Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="How the batch stands by the values of this column, such as site or lot."),
+    ] = None,
+    where: Where = None,
     cures: Annotated[
         bool,
         typer.Option("--cures", help="Write out what to do about dead letters and refused rows, by reason."),
@@ -103,9 +110,20 @@ def status(
     ] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
+    if (by or where) and (batch is None or watches or not by):
+        raise typer.BadParameter(
+            "name a batch, and a column with --by; leave out --watch", param_hint="--by and --where"
+        )
     if cures and (batch is None or watches):
         raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
     installation = open_installation_with(batch)
+    if by is not None and batch is not None:
+        parts = read_parts(installation.database, batch, by, where or ())
+        if as_json:
+            print_json({"batch": batch, "by": by, "parts": [part.to_json() for part in parts]})
+        else:
+            console.print(draw_parts(by, parts, measure_room(console)))
+        return
     if as_json:
         statuses = [status.to_json() for status in read_statuses(installation, batch)]
         print_json(statuses[0] if batch else {"batches": statuses})
@@ -250,6 +268,24 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
             for line in (row, *break_lines(future, room, _INDENT))
         ]
     head.stylize("bold")
+    return Group(head, *lines)
+
+
+def draw_parts(by: str, parts: Sequence[PartStatus], room: Room = PIPE) -> RenderableType:
+    """Draw a line for each value of a column: its date, and how the tokens with it stand."""
+    rows: list[list[Cell]] = [
+        [
+            escape(part.value) if part.value else "(none)",
+            describe_date(part.not_before),
+            *map(str, (part.tokens, part.active, part.given_up, part.left)),
+            "" if part.refused is None else write_share(part.refused),
+        ]
+        for part in parts
+    ]
+    head, *lines = align([(by, *_PARTS_HEAD), *rows], right=range(2, 7))
+    head.stylize("bold")
+    for line in (head, *lines):
+        line.truncate(room.width, overflow="ellipsis")
     return Group(head, *lines)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, not_, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, func, label, not_, or_, select, text
 
 from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
@@ -22,11 +22,12 @@ from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import FINAL, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
-from worker.batches.finding import find_batch
+from worker.batches.finding import choose_records, find_batch, find_column
 from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import is_replayable
+from worker.leases.commands import UNTIL_LET_GO, is_replayable
+from worker.leases.moves import may_begin
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds
@@ -80,7 +81,7 @@ class RecordCounts:
     @property
     def finished_at(self) -> datetime | None:
         """When the last record took its final status; None if none did."""
-        return max(self._list("finalized_at"), default=None)
+        return self.latest("finalized_at")
 
     def is_finished(self, batch: _BatchRow) -> bool:
         """Whether every record of the batch is final."""
@@ -89,6 +90,10 @@ class RecordCounts:
     def add_up(self, name: str) -> int:
         """Add up what was counted in each group."""
         return sum(group[name] for group in self.groups)
+
+    def latest(self, name: str) -> datetime | None:
+        """The latest of these times; None if there is none."""
+        return max(self._list(name), default=None)
 
     def earliest(self, name: str) -> datetime | None:
         """The earliest of these times; None if there is none."""
@@ -189,6 +194,12 @@ class BatchStatus:
     purged_at: datetime | None = None
     # While PingOne does not answer: since when, and when it is tried again.
     outage: Outage | None = None
+    # Records that have not begun and wait for a date; how many of them for a person to let them go; and the first and
+    # the last of the dates.
+    dated: int = 0
+    kept_back: int = 0
+    next_wave_at: datetime | None = None
+    last_wave_at: datetime | None = None
     # The rehearsal that it is the batch of, where commands are printed to be pasted.
     rehearsal: Rehearsal | None = None
 
@@ -265,15 +276,16 @@ class BatchStatus:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last record is settled at the present paces, the slower of activation and preparation; None
-        while one of them is not known, or the batch is paused."""
+        """Seconds until the last record is settled that waits for no date, at the present paces, the slower of
+        activation and preparation; None while one of them is not known, or the batch is paused."""
         if not self.left:
             return 0.0
         if not self.pace or self.state == BatchState.PAUSED:
             return None
+        going = (self.left - self.dated) / self.pace
         if not self.preparing:
-            return self.left / self.pace
-        return max(self.left / self.pace, self.preparing / self.preparation_pace) if self.preparation_pace else None
+            return going
+        return max(going, self.preparing / self.preparation_pace) if self.preparation_pace else None
 
     @property
     def eta_if_listed_seconds(self) -> float | None:
@@ -302,6 +314,10 @@ class BatchStatus:
             "pace": round(self.pace, 2),
             "eta_seconds": _round_or_none(self.eta_seconds),
             "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
+            "dated": self.dated,
+            "kept_back": self.kept_back,
+            "next_wave_at": _iso_or_none(self.next_wave_at),
+            "last_wave_at": _iso_or_none(self.last_wave_at),
             "ceiling": self.license_pace and self.license_pace.ceiling,
             "hold": self.hold and self.hold.to_json(),
             "outage": self.outage and self.outage.to_json(),
@@ -342,6 +358,62 @@ def read_statuses(
         return read_in(database, connection, license_of, *one)
 
 
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How those records of a batch stand that have one value in a column: `value`, None where they have none.
+    `not_before`: the first date that some of them wait for. `refused`: the share of the tokens that were tried whose
+    OTPs PingOne refused; None while none was tried."""
+
+    value: str | None
+    not_before: datetime | None
+    tokens: int
+    active: int
+    given_up: int
+    refused: float | None
+
+    @property
+    def left(self) -> int:
+        """Records that are not final yet."""
+        return self.tokens - self.active - self.given_up
+
+    def to_json(self) -> dict[str, Any]:
+        """The part as `oathbulk status --by --json` prints it."""
+        plain = ("value", "tokens", "active", "given_up", "left")
+        told = {name: getattr(self, name) for name in plain} | {"not_before": _iso_or_none(self.not_before)}
+        return told | {"otps_refused": self.refused and round(self.refused, 4)}
+
+
+def read_parts(database: Database, name: str, column: str, where: Sequence[str] = ()) -> list[PartStatus]:
+    """Read how a batch stands by the values that a column has, those with the earliest date first; only records of
+    which all of `where` hold. Raises UnknownBatch, UnknownColumn."""
+    with database.reading() as connection:
+        batch = find_batch(connection, name, Batch.id, Batch.columns)
+        value = label("value", find_column(batch.columns, column))
+        tried, refused = all_posts() > 0, Record.reason.in_((Reason.INVALID_OTP, Reason.RESYNC_FAILED))
+        counted = {
+            "tokens": func.count(),
+            "active": func.count().filter(Record.status == Status.ACTIVE),
+            "given_up": func.count().filter(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))),
+            "tried": func.count().filter(tried),
+            "refused": func.count().filter(tried, refused),
+            "not_before": func.min(Record.not_before).filter(Record.status.not_in(FINAL), ~may_begin(database)),
+        }
+        mine = select(value, *(of.label(name) for name, of in counted.items())).group_by(value)
+        rows = connection.execute(
+            mine.where(Record.batch_id == batch.id, choose_records(connection, name, where))
+        ).all()
+    parts = [
+        PartStatus(
+            None if row.value in (None, "") else str(row.value),
+            row.not_before,
+            *(row.tokens, row.active, row.given_up),
+            row.refused / row.tried if row.tried else None,
+        )
+        for row in rows
+    ]
+    return sorted(parts, key=lambda part: (part.not_before or _ALWAYS, part.value or ""))
+
+
 def read_in(
     database: Database, connection: Connection, license_of: LicenseOf, *conditions: ColumnElement[bool]
 ) -> list[BatchStatus]:
@@ -376,6 +448,8 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
     }
 
 
+# Stands for the date of what waits for none, where parts are sorted.
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 # When the last attempt failed, by the index of these.
 _FAILED_AT = (
     select(AttemptLine.ended_at)
@@ -394,6 +468,8 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
     is_old = (began < database.now(-OLD_AFTER * 3600.0), began >= database.now(-GONE_AFTER * 3600.0))
     # Those that their preparation gave up do not count for the pace: many of them end at once.
     is_settled = (Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED))
+    is_dated = (Record.status.not_in(FINAL), ~may_begin(database))
+    is_kept_back = Record.not_before >= UNTIL_LET_GO
     is_made, is_there = Record.is_device_made, Record.device_id != ""
     conditions: dict[str, tuple[ColumnElement[Any] | Any, ...]] = {
         "resynced": (Record.resynced,),
@@ -409,6 +485,8 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         # A device that oathbulk made is as old as its pairing; one that the file named is at least as old as the batch.
         "old_made": (is_made, is_there, *is_old),
         "named": (not_(is_made), is_there),
+        "dated": is_dated,
+        "kept_back": (*is_dated, is_kept_back),
     }
     return {
         "records": func.count(),
@@ -420,6 +498,8 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "settled_since": func.min(Record.finalized_at).filter(*is_settled),
         "finalized_at": func.max(Record.finalized_at),
         "lease_until": func.max(Record.lease_until),
+        "next_wave_at": func.min(Record.not_before).filter(*is_dated, ~is_kept_back),
+        "last_wave_at": func.max(Record.not_before).filter(*is_dated, ~is_kept_back),
         # When the first one that is prepared is due.
         "next_due_at": func.min(Record.scheduled_at).filter(Record.status == Status.PENDING, text(IS_PREPARED)),
     }
@@ -438,8 +518,10 @@ def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, dict
 
 def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
     """Read what `RecordCounts.to_json` wrote: of purged records nothing is due, and nothing can be done with them."""
-    gone: dict[str, Any] = {"settled_since": None, "lease_until": None, "next_due_at": None}
-    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "old_made", "named"), 0)
+    gone: dict[str, Any] = dict.fromkeys(
+        ("settled_since", "lease_until", "next_due_at", "next_wave_at", "last_wave_at")
+    )
+    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "old_made", "named", "dated", "kept_back"), 0)
     groups = [
         group | gone | {"finalized_at": group["finalized_at"] and datetime.fromisoformat(group["finalized_at"])}
         for group in kept["groups"]
@@ -477,6 +559,10 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         read_at=batch.now,
         pace=_measure_pace(batch, counted),
         next_due_at=counted.earliest("next_due_at"),
+        dated=counted.add_up("dated"),
+        kept_back=counted.add_up("kept_back"),
+        next_wave_at=counted.earliest("next_wave_at"),
+        last_wave_at=counted.latest("last_wave_at"),
         hours=batch.daily_window,
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,

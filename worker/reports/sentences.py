@@ -13,7 +13,7 @@ from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason, Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
-from worker.leases.commands import NotReplayed, Why
+from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why
 from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
@@ -114,6 +114,8 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
         return describe_hold(status.hold, None if has_buttons else quote(status.name))
     if status.outage:
         return describe_outage(status.outage)
+    if status.dated and status.dated == status.left:
+        return describe_waves(status)
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
@@ -124,10 +126,35 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
     if status.eta_seconds and status.fleet.alive:
         left = f"{format_duration(status.eta_seconds)} left at this pace."
-        return left + _explain_time_left(status) + _describe_end_of_hours(status)
+        return left + _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
     if status.fleet.alive and (status.preparing or not is_waiting):
         return "The time left is not known yet."
     return WAITING
+
+
+def describe_waves(status: BatchStatus, begin: str = "") -> str:
+    """Say how many records wait for a date, when the next wave begins and the last, and how many a person keeps back;
+    empty where none waits."""
+    told, waits = list[str](), status.dated - status.kept_back
+    if waits and status.next_wave_at and status.last_wave_at:
+        last = f", the last on {format_time(status.last_wave_at)}" if status.last_wave_at > status.next_wave_at else ""
+        told.append(
+            f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: the next wave begins on"
+            f" {format_time(status.next_wave_at)}{last}."
+        )
+    if kept := status.kept_back:
+        told.append(
+            f"{kept:,} {agree(kept, 'is', 'are')} kept back until `oathbulk resume {quote(status.name)} --where …`"
+            f" lets {agree(kept, 'it', 'them')} go."
+        )
+    return f"{begin}{' '.join(told)}" if told else ""
+
+
+def describe_date(not_before: datetime | None) -> str:
+    """Say from when on records may go that wait for it; empty where they wait for nothing."""
+    if not_before is None:
+        return ""
+    return "kept back" if not_before >= UNTIL_LET_GO else format_time(not_before)
 
 
 def describe_going_on(batch: str) -> str:
