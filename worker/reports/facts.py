@@ -388,7 +388,7 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
     which all of `where` hold. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
-        value = label("value", find_column(batch.columns, column))
+        value: ColumnElement[Any] = find_column(batch.columns, column)
         tried, refused = all_posts() > 0, Record.reason.in_((Reason.INVALID_OTP, Reason.RESYNC_FAILED))
         counted = {
             "tokens": func.count(),
