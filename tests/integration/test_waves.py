@@ -107,7 +107,7 @@ def test_an_unknown_column_is_named_with_those_that_there_are(desk: LoadingDesk)
 
 
 def test_a_batch_is_told_by_the_values_of_a_column(desk: LoadingDesk) -> None:
-    batch_id, ids = load_two_waves(desk)
+    load_two_waves(desk)
     Batches(desk.database, TESTER).pause("shipment", ["serial=" + token(1)["serial"]])
     parts = read_parts(desk.database, "shipment", "Site")
     assert [(part.value, part.tokens, part.active, part.left) for part in parts] == [
@@ -116,4 +116,4 @@ def test_a_batch_is_told_by_the_values_of_a_column(desk: LoadingDesk) -> None:
     ]
     assert [part.not_before == UNTIL_LET_GO for part in parts] == [False, True]
     (status,) = read_statuses(desk.database, "shipment")
-    assert (status.dated, status.kept_back, status.next_wave_at) == (3, 1, parts[0].not_before)
+    assert (status.dated, status.kept_back, status.coming[0].at) == (3, 1, parts[0].not_before)

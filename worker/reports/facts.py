@@ -5,12 +5,13 @@ One SELECT reads the batches, and one goes through their records and counts all 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, label, not_, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, not_, or_, select, text
 
 from models.attempt import FAILED, AttemptLine
 from models.batch import Batch, BatchState
@@ -62,10 +63,18 @@ _BatchRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Wave:
+    """So many records that may not begin before this time; UNTIL_LET_GO where a person keeps them back."""
+
+    at: datetime
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecordCounts:
-    """The records of a batch, counted. `groups`: those of one status and reason each, with the columns of
-    `_list_counted`. `refused`: its refused rows by reason, the most frequent first; None if it was loaded before they
-    were kept, so that their number alone is known."""
+    """The records of a batch, counted. `groups`: those of one status, reason and date that they wait for, each with the
+    columns of `_list_counted`. `refused`: its refused rows by reason, the most frequent first; None if it was loaded
+    before they were kept, so that their number alone is known."""
 
     groups: Sequence[Mapping[str, Any]]
     refused: Mapping[str, int] | None
@@ -81,7 +90,16 @@ class RecordCounts:
     @property
     def finished_at(self) -> datetime | None:
         """When the last record took its final status; None if none did."""
-        return self.latest("finalized_at")
+        return max(self._list("finalized_at"), default=None)
+
+    @property
+    def waves(self) -> tuple[Wave, ...]:
+        """The records that wait for a date, by their dates, the first one first."""
+        sizes = Counter[datetime]()
+        for group in self.groups:
+            if group["waits_until"] is not None:
+                sizes[group["waits_until"]] += group["records"]
+        return tuple(Wave(at, sizes[at]) for at in sorted(sizes))
 
     def is_finished(self, batch: _BatchRow) -> bool:
         """Whether every record of the batch is final."""
@@ -90,10 +108,6 @@ class RecordCounts:
     def add_up(self, name: str) -> int:
         """Add up what was counted in each group."""
         return sum(group[name] for group in self.groups)
-
-    def latest(self, name: str) -> datetime | None:
-        """The latest of these times; None if there is none."""
-        return max(self._list(name), default=None)
 
     def earliest(self, name: str) -> datetime | None:
         """The earliest of these times; None if there is none."""
@@ -194,12 +208,8 @@ class BatchStatus:
     purged_at: datetime | None = None
     # While PingOne does not answer: since when, and when it is tried again.
     outage: Outage | None = None
-    # Records that have not begun and wait for a date; how many of them for a person to let them go; and the first and
-    # the last of the dates.
-    dated: int = 0
-    kept_back: int = 0
-    next_wave_at: datetime | None = None
-    last_wave_at: datetime | None = None
+    # Records that have not begun and wait for a date, by their dates, the first one first.
+    waves: tuple[Wave, ...] = ()
     # The rehearsal that it is the batch of, where commands are printed to be pasted.
     rehearsal: Rehearsal | None = None
 
@@ -275,6 +285,21 @@ class BatchStatus:
         return self.license_pace.hold if self.license_pace else None
 
     @property
+    def dated(self) -> int:
+        """Records that wait for a date, or until a person lets them go."""
+        return sum(wave.records for wave in self.waves)
+
+    @property
+    def kept_back(self) -> int:
+        """Records that wait until a person lets them go."""
+        return self.dated - sum(wave.records for wave in self.coming)
+
+    @property
+    def coming(self) -> tuple[Wave, ...]:
+        """The waves that begin by themselves."""
+        return tuple(wave for wave in self.waves if wave.at < UNTIL_LET_GO)
+
+    @property
     def eta_seconds(self) -> float | None:
         """Seconds until the last record is settled that waits for no date, at the present paces, the slower of
         activation and preparation; None while one of them is not known, or the batch is paused."""
@@ -286,6 +311,15 @@ class BatchStatus:
         if not self.preparing:
             return going
         return max(going, self.preparing / self.preparation_pace) if self.preparation_pace else None
+
+    @property
+    def eta_all_seconds(self) -> float | None:
+        """Seconds until the last record of the last wave is settled, at the present paces; None while one of them is
+        not known, or the batch is paused. Without what a person keeps back."""
+        seconds = self.eta_seconds
+        for wave in self.coming if seconds is not None and self.pace else ():
+            seconds = max(seconds or 0.0, (wave.at - self.read_at).total_seconds()) + wave.records / self.pace
+        return seconds
 
     @property
     def eta_if_listed_seconds(self) -> float | None:
@@ -313,11 +347,11 @@ class BatchStatus:
             **{name: getattr(self, name) for name in summed},
             "pace": round(self.pace, 2),
             "eta_seconds": _round_or_none(self.eta_seconds),
+            "eta_all_seconds": _round_or_none(self.eta_all_seconds),
             "eta_if_listed_seconds": _round_or_none(self.eta_if_listed_seconds),
             "dated": self.dated,
             "kept_back": self.kept_back,
-            "next_wave_at": _iso_or_none(self.next_wave_at),
-            "last_wave_at": _iso_or_none(self.last_wave_at),
+            "next_wave_at": _iso_or_none(self.coming[0].at if self.coming else None),
             "ceiling": self.license_pace and self.license_pace.ceiling,
             "hold": self.hold and self.hold.to_json(),
             "outage": self.outage and self.outage.to_json(),
@@ -388,9 +422,9 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
     which all of `where` hold. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
-        value: ColumnElement[Any] = find_column(batch.columns, column)
         tried, refused = all_posts() > 0, Record.reason.in_((Reason.INVALID_OTP, Reason.RESYNC_FAILED))
-        counted = {
+        counted: dict[str, ColumnElement[Any]] = {
+            "value": find_column(batch.columns, column),
             "tokens": func.count(),
             "active": func.count().filter(Record.status == Status.ACTIVE),
             "given_up": func.count().filter(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))),
@@ -398,7 +432,7 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
             "refused": func.count().filter(tried, refused),
             "not_before": func.min(Record.not_before).filter(Record.status.not_in(FINAL), ~may_begin(database)),
         }
-        mine = select(value, *(of.label(name) for name, of in counted.items())).group_by(value)
+        mine = select(*(of.label(name) for name, of in counted.items())).group_by("value")
         rows = connection.execute(
             mine.where(Record.batch_id == batch.id, choose_records(connection, name, where))
         ).all()
@@ -437,7 +471,11 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
     groups: dict[int, list[dict[str, Any]]] = {batch.id: [] for batch in batches if batch.purged_at is None}
     columns = [value.label(name) for name, value in _list_counted(database).items()]
     by = (Record.batch_id, Record.status, Record.reason)
-    for row in connection.execute(select(*by, *columns).where(Record.batch_id.in_(groups)).group_by(*by)):
+    waits_until = case((and_(Record.status.not_in(FINAL), ~may_begin(database)), Record.not_before)).label(
+        "waits_until"
+    )
+    mine = select(*by, waits_until, *columns).where(Record.batch_id.in_(groups)).group_by(*by, "waits_until")
+    for row in connection.execute(mine):
         groups[row.batch_id].append(dict(row._mapping))
     refused = _count_refused(connection, [batch.id for batch in batches if batch.rows_refused and batch.id in groups])
     return {
@@ -462,14 +500,12 @@ _FAILED_AT = (
 
 
 def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
-    """List what is counted of the records of one batch, status and reason."""
+    """List what is counted of the records of one batch, status, reason and date."""
     began = Record.pairing_began_at
     is_named = or_(*(getattr(Record, name).is_not(None) for name in NAMES))
     is_old = (began < database.now(-OLD_AFTER * 3600.0), began >= database.now(-GONE_AFTER * 3600.0))
     # Those that their preparation gave up do not count for the pace: many of them end at once.
     is_settled = (Record.finalized_at > database.now(-PACE_SECONDS), text(IS_PREPARED))
-    is_dated = (Record.status.not_in(FINAL), ~may_begin(database))
-    is_kept_back = Record.not_before >= UNTIL_LET_GO
     is_made, is_there = Record.is_device_made, Record.device_id != ""
     conditions: dict[str, tuple[ColumnElement[Any] | Any, ...]] = {
         "resynced": (Record.resynced,),
@@ -485,8 +521,6 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         # A device that oathbulk made is as old as its pairing; one that the file named is at least as old as the batch.
         "old_made": (is_made, is_there, *is_old),
         "named": (not_(is_made), is_there),
-        "dated": is_dated,
-        "kept_back": (*is_dated, is_kept_back),
     }
     return {
         "records": func.count(),
@@ -498,8 +532,6 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
         "settled_since": func.min(Record.finalized_at).filter(*is_settled),
         "finalized_at": func.max(Record.finalized_at),
         "lease_until": func.max(Record.lease_until),
-        "next_wave_at": func.min(Record.not_before).filter(*is_dated, ~is_kept_back),
-        "last_wave_at": func.max(Record.not_before).filter(*is_dated, ~is_kept_back),
         # When the first one that is prepared is due.
         "next_due_at": func.min(Record.scheduled_at).filter(Record.status == Status.PENDING, text(IS_PREPARED)),
     }
@@ -518,10 +550,8 @@ def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, dict
 
 def _read_kept(kept: Mapping[str, Any]) -> RecordCounts:
     """Read what `RecordCounts.to_json` wrote: of purged records nothing is due, and nothing can be done with them."""
-    gone: dict[str, Any] = dict.fromkeys(
-        ("settled_since", "lease_until", "next_due_at", "next_wave_at", "last_wave_at")
-    )
-    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "old_made", "named", "dated", "kept_back"), 0)
+    gone: dict[str, Any] = dict.fromkeys(("settled_since", "lease_until", "next_due_at", "waits_until"))
+    gone |= dict.fromkeys(("looked_up", "replayable", "seeds", "settled", "old_made", "named"), 0)
     groups = [
         group | gone | {"finalized_at": group["finalized_at"] and datetime.fromisoformat(group["finalized_at"])}
         for group in kept["groups"]
@@ -559,10 +589,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         read_at=batch.now,
         pace=_measure_pace(batch, counted),
         next_due_at=counted.earliest("next_due_at"),
-        dated=counted.add_up("dated"),
-        kept_back=counted.add_up("kept_back"),
-        next_wave_at=counted.earliest("next_wave_at"),
-        last_wave_at=counted.latest("last_wave_at"),
+        waves=counted.waves,
         hours=batch.daily_window,
         zone=batch.zone,
         closes_at=batch.closes_at if batch.state == BatchState.RUNNING else None,

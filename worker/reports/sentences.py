@@ -135,13 +135,12 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
 def describe_waves(status: BatchStatus, begin: str = "") -> str:
     """Say how many records wait for a date, when the next wave begins and the last, and how many a person keeps back;
     empty where none waits."""
-    told, waits = list[str](), status.dated - status.kept_back
-    if waits and status.next_wave_at and status.last_wave_at:
-        last = f", the last on {format_time(status.last_wave_at)}" if status.last_wave_at > status.next_wave_at else ""
-        told.append(
-            f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: the next wave begins on"
-            f" {format_time(status.next_wave_at)}{last}."
-        )
+    told, waits, coming = list[str](), status.dated - status.kept_back, status.coming
+    if coming:
+        begins = f"the next wave, of {coming[0].records:,}, begins on {format_time(coming[0].at)}"
+        last = f", the last on {format_time(coming[-1].at)}" if len(coming) > 1 else ""
+        ends = f", and ends in about {format_duration(status.eta_all_seconds)}" if status.eta_all_seconds else ""
+        told.append(f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: {begins}{last}{ends}.")
     if kept := status.kept_back:
         told.append(
             f"{kept:,} {agree(kept, 'is', 'are')} kept back until `oathbulk resume {quote(status.name)} --where …`"

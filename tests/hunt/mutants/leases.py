@@ -61,9 +61,7 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant("is to go out although the batch does not run")
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [
-        (module, "may_call", lambda *_: true()) for module in (worker.leases.settlement, worker.leases.worker)
-    ]
+    return [(module, "may_call", lambda *_: true()) for module in (worker.leases.settlement, worker.leases.worker)]
 
 
 @mutant("it is claimed although its batch is paused")
