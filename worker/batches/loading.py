@@ -10,7 +10,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, TextClause, delete, func, insert, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, TextClause, case, delete, func, insert, select, text, true, update
 from sqlalchemy import Row as ResultRow
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -303,20 +303,16 @@ def describe_known(loaded: Loaded) -> str:
 
 @dataclass(slots=True)
 class LoadCounts:
-    """Counts the rows of a load, chunk by chunk. `canary_row` is the number of the canary's last row, once that is
-    written. `left_out`: rows that are left out on purpose, since their tokens are active elsewhere."""
+    """Counts the rows of a load, chunk by chunk. `left_out`: rows that are left out on purpose, since their tokens are
+    active elsewhere."""
 
-    canary: int | None = None
     total: int = 0
     rows_refused: int = 0
     left_out: int = 0
-    canary_row: int | None = None
 
-    def add(self, written: Sequence[Row], refused: int, left_out: int) -> None:
+    def add(self, written: int, refused: int, left_out: int) -> None:
         """Count one more chunk."""
-        if self.canary is not None and self.total < self.canary <= self.total + len(written):
-            self.canary_row = written[self.canary - self.total - 1].row_number
-        self.total += len(written)
+        self.total += written
         self.rows_refused += refused
         self.left_out += left_out
 
@@ -324,11 +320,6 @@ class LoadCounts:
     def rows(self) -> int:
         """All rows of the file so far."""
         return self.total + self.rows_refused + self.left_out
-
-    @property
-    def held_back_from(self) -> int | None:
-        """The row after which the canary holds the others back; None if it leaves none."""
-        return self.canary_row if self.canary is not None and self.canary < self.total else None
 
     @property
     def sums(self) -> dict[str, int]:
@@ -426,7 +417,9 @@ def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Colle
     return connection.execute(mine).rowcount if row_numbers else 0
 
 
-def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
+def find_trial_row(
+    database: Database, connection: Connection, environment_id: str, batch_id: int, records: int
+) -> int | None:
     """The row of the last of so many first records of a batch that was just written. None where a token became active
     in this environment before, or a batch of it was purged, where the batch has no more records than these, and where
     `records` is 0."""
@@ -436,9 +429,17 @@ def find_trial_row(connection: Connection, environment_id: str, batch_id: int, r
     purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
     if any(connection.scalar(active.limit(1)) is not None for active in (here, purged)):
         return None
-    rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(Record.row_number)
-    first = connection.scalars(rows.limit(records + 1)).all()
-    return first[-2] if len(first) > records else None
+    return find_last_of_first(database, connection, batch_id, records)
+
+
+def find_last_of_first(database: Database, connection: Connection, batch_id: int, records: int) -> int | None:
+    """The last of the rows of so many records of a batch that go first: by their dates, then in the file's order. None
+    where the batch has no more records than these."""
+    date = case((Record.not_before > database.now(), Record.not_before))
+    by = (date.nulls_first(), Record.row_number)
+    rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(*by).limit(records + 1)
+    first = connection.scalars(rows).all()
+    return max(first[:-1]) if len(first) > records else None
 
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
@@ -489,15 +490,18 @@ class Loader:
                 return found
             check_name(connection, name)
             batch_id = self._insert_batch(connection, shipment, name)
-            counts = self._insert_records(connection, shipment, batch_id, canary)
+            counts = self._insert_records(connection, shipment, batch_id)
             if problem := counts.explain_nothing_left():
                 raise UnusableFile(shipment.path, problem, "Correct them first")
             if not counts.total:
                 raise AllActive(counts.left_out)
             hours.set_hours(connection, batch_id, daily_hours)
             put_off(connection, batch_id)
-            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
-            held_back = {"canary_row": counts.held_back_from, "trial_row": trial}
+            trial = find_trial_row(
+                self._database, connection, self._environment.environment_id, batch_id, self._first_records
+            )
+            first = find_last_of_first(self._database, connection, batch_id, canary) if canary else None
+            held_back = {"canary_row": first, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
             facts = describe_files(shipment) | {"canary": canary, "window": daily_hours and str(daily_hours)}
             facts |= {"environment": self._environment.name} | counts.sums
@@ -526,16 +530,14 @@ class Loader:
         }
         return int(connection.scalar(insert(Batch).values(values).returning(Batch.id)) or 0)
 
-    def _insert_records(
-        self, connection: Connection, shipment: Shipment, batch_id: int, canary: int | None
-    ) -> LoadCounts:
+    def _insert_records(self, connection: Connection, shipment: Shipment, batch_id: int) -> LoadCounts:
         """Write the records, and count the rows."""
         environment_id = self._environment.environment_id
         conflicts = Conflicts(connection, self._keyring, environment_id, batch_id, is_written=True)
         record_rows = RecordRows(self._keyring, batch_id, self._max_age)
         writer = make_record_writer(self._database, connection, record_rows.columns, batch_id, environment_id)
         refused_rows = RefusedRows(connection, environment_id, batch_id)
-        counts, analyzed = LoadCounts(canary), 0
+        counts, analyzed = LoadCounts(), 0
         rows = shipment.rows()
         chunk = list(islice(rows, CHUNK))
         while chunk:
@@ -553,7 +555,7 @@ class Loader:
             refused_rows.write(errors)
             for error in errors:
                 self._on_refused(error)
-            counts.add([record.row for record in good], len(errors), len(left_out))
+            counts.add(len(good), len(errors), len(left_out))
             if chunk:
                 self._on_progress("Loading rows", counts.rows)
             if counts.total > 10 * analyzed:

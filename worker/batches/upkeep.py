@@ -32,11 +32,12 @@ from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import Record
 from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING, NOT_FINAL
-from models.record_states import OtpState, Status
+from models.record_states import FINAL, OtpState, Status
 from worker.batches import hours, state
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
+from worker.leases.moves import may_begin
 from worker.leases.settlement import Claim
 from worker.rules import breaker, quota
 from worker.rules.breaker import (
@@ -260,7 +261,7 @@ class Upkeep:
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
                 if batch.trial_row is not None:
                     self._check_trial(connection, batch.id, batch.trial_row)
-                if batch.canary_row is not None and not self._count_unfinished(connection, batch.id, batch.canary_row):
+                if batch.canary_row is not None and self._are_first_done(connection, batch.id, batch.canary_row):
                     self._pause(connection, batch.id, PauseReason.CANARY)
             # After a jump of the clock, nobody has written down yet when their hours end; that is done here.
             for batch_id in connection.scalars(self._due_to_pause).all():
@@ -279,7 +280,7 @@ class Upkeep:
         first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
             connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **state.READ_ANEW))
-        elif not self._count_unfinished(connection, batch_id, trial_row):
+        elif self._are_first_done(connection, batch_id, trial_row):
             self._pause(connection, batch_id, PauseReason.TRIAL)
 
     def _apply_hours(
@@ -294,12 +295,12 @@ class Upkeep:
             stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
             connection.execute(stopped.where(Batch.id == batch_id))
 
-    def _count_unfinished(self, connection: Connection, batch_id: int, last_row: int) -> int:
-        """Count the records up to this row that are not final."""
-        left = select(func.count()).where(
-            Record.batch_id == batch_id, Record.row_number <= last_row, text(f"record.{NOT_FINAL}")
-        )
-        return connection.scalar(left) or 0
+    def _are_first_done(self, connection: Connection, batch_id: int, last_row: int) -> bool:
+        """Whether some of the records up to this row are final, and all of them that wait for no date."""
+        first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= last_row)
+        left = first.where(text(f"record.{NOT_FINAL}"), may_begin(self._database))
+        final = first.where(Record.status.in_(FINAL))
+        return not connection.scalar(left.limit(1)) and bool(connection.scalar(final.limit(1)))
 
     def _pause(
         self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None, **times: Any

@@ -172,7 +172,10 @@ class Queue:
             # What was sent before stays so: by that time it is told who made what PingOne shows.
             in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
             queued.values(lease_until=self._database.now(queue_lease)),
-            update(Record).where(Record.status == Status.PENDING, Record.scheduled_at > soon).values(scheduled_at=soon),
+            # What waits for a date does so still.
+            update(Record)
+            .where(Record.status == Status.PENDING, Record.scheduled_at > soon, may_begin(self._database))
+            .values(scheduled_at=soon),
             # Must come last, since it moves what the one before has set: whatever is written down, an answer may have
             # been lost a moment ago.
             update(Record).where(text(UNSETTLED)).values(scheduled_at=self._database.now(self._over_after)),

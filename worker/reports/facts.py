@@ -101,6 +101,12 @@ class RecordCounts:
                 sizes[group["waits_until"]] += group["records"]
         return tuple(Wave(at, sizes[at]) for at in sorted(sizes))
 
+    @property
+    def next_due_at(self) -> datetime | None:
+        """When the first record is due that waits for no date; None if there is none."""
+        due = (group["next_due_at"] for group in self.groups if group["waits_until"] is None)
+        return min(filter(None, due), default=None)
+
     def is_finished(self, batch: _BatchRow) -> bool:
         """Whether every record of the batch is final."""
         return sum(self.statuses[status] for status in FINAL) == int(batch.total)
@@ -588,7 +594,7 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         finished_at=counted.finished_at if is_finished else None,
         read_at=batch.now,
         pace=_measure_pace(batch, counted),
-        next_due_at=counted.earliest("next_due_at"),
+        next_due_at=counted.next_due_at,
         waves=counted.waves,
         hours=batch.daily_window,
         zone=batch.zone,
@@ -617,7 +623,7 @@ def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:
 def _measure_standstill(batch: _BatchRow, counted: RecordCounts, counts: Mapping[str, int]) -> float | None:
     """Measure for how many seconds none of the due records has moved: since one was settled or failed, or since the
     first became due. None if none is due, or the batch does not run."""
-    in_window, due_at = counts[Status.QUEUED] + counts[Status.ACTIVATING], counted.earliest("next_due_at")
+    in_window, due_at = counts[Status.QUEUED] + counts[Status.ACTIVATING], counted.next_due_at
     if batch.state != BatchState.RUNNING or not (in_window or (due_at is not None and due_at <= batch.now)):
         return None
     moved_at = (batch.running_since, counted.finished_at, batch.failed_at)
