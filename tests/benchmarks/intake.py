@@ -45,7 +45,8 @@ finally:
 """
 COMMAND = "from worker.cli import main; main()"
 OURS = (
-    "from pathlib import Path; from worker.intake import Hints, Row, open_shipment; "
+    "from pathlib import Path; from worker.intake.files import Hints; from worker.intake.rows import Row; "
+    "from worker.intake.shipment import open_shipment; "
     "hints = Hints(key=bytes.fromhex(sys.argv[2])); "
     "rows = open_shipment(Path(sys.argv[1]), hints=hints).tokens(); "
     "assert sum(isinstance(row, Row) for row in rows) == int(sys.argv[3])"

@@ -18,7 +18,10 @@ from hunt.processes import excused
 from hunt.tenant import ModelDevice, ModelPair, Person
 from worker.audit import Actor
 from worker.batches.mending import Mender, allow_as_before
-from worker.intake import Assignment, Hints, Shipment, UnusableFile, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import Assignment, open_assignment
+from worker.intake.rows import UnusableFile
+from worker.intake.shipment import Shipment, open_shipment
 from worker.reports.export import export
 
 if TYPE_CHECKING:

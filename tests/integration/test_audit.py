@@ -39,7 +39,7 @@ from worker.batches.finding import NameTaken, UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_settings
-from worker.intake import UnusableFile
+from worker.intake.rows import UnusableFile
 from worker.process.worker_parts import WorkerParts
 from worker.rules.breaker import Thresholds
 

@@ -32,7 +32,7 @@ from worker.batches.hours import OtherHours
 from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings
-from worker.intake import open_shipment
+from worker.intake.shipment import open_shipment
 from worker.leases.moves import LAST_START
 from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts

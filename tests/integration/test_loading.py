@@ -32,8 +32,10 @@ from worker.batches.loading import CHUNK, AllActive, Loaded, Loader, RecordRows
 from worker.batches.mending import Mender
 from worker.database.engine import DISPATCH_LOCK
 from worker.database.row_writer import RowWriter
-from worker.intake import Column, Hints, RowError, UnusableFile, open_assignment, open_shipment
-from worker.intake.rows import PLAIN
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
+from worker.intake.rows import PLAIN, Column, RowError, UnusableFile
+from worker.intake.shipment import open_shipment
 from worker.preflight.files import RowReader
 from worker.vault.otps import read_otp_source
 

@@ -45,7 +45,10 @@ from worker.batches.mending import (
     Mender,
 )
 from worker.batches.people import People
-from worker.intake import Hints, RowError, Switches, UnusableFile, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
+from worker.intake.rows import RowError, UnusableFile
+from worker.intake.shipment import Switches, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.users import User

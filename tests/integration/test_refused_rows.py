@@ -23,7 +23,8 @@ from models.refused_row import REFUSED, RefusedRow
 from models.row_fault import RowFault
 from worker.batches import loading
 from worker.batches.loading import CHUNK
-from worker.intake import UnusableFile, open_shipment
+from worker.intake.rows import UnusableFile
+from worker.intake.shipment import open_shipment
 from worker.preflight import files
 from worker.preflight.files import RowReader
 from worker.preflight.findings import Finding, Level, Verdicts

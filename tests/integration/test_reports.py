@@ -29,7 +29,9 @@ from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import Loader
 from worker.desk.batch_page import write_file
-from worker.intake import Hints, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
+from worker.intake.shipment import open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.pingone.errors import Answer

@@ -29,7 +29,7 @@ from worker.batches.commands import NotPossible
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo
-from worker.intake import SerialList
+from worker.intake.lists import SerialList
 from worker.leases.commands import note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup

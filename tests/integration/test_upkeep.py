@@ -22,7 +22,7 @@ from models.record import Record
 from models.record_states import OtpState, Status
 from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
-from worker.intake import open_shipment
+from worker.intake.shipment import open_shipment
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.reports.facts import Outage, read_statuses

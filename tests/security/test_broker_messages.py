@@ -32,7 +32,7 @@ from models.record_states import Status
 from worker.batches.loading import Loader
 from worker.config.sources import load_environment, load_settings
 from worker.embedded.home import home_key
-from worker.intake import open_shipment
+from worker.intake.shipment import open_shipment
 from worker.vault.keys import load_keyring
 
 PATIENCE = 60.0

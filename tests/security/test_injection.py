@@ -32,7 +32,8 @@ from worker.batches.loading import Loader
 from worker.config.environment import Environment
 from worker.config.sources import load_environment, load_settings
 from worker.database.engine import Database
-from worker.intake import UnusableFile, open_shipment
+from worker.intake.rows import UnusableFile
+from worker.intake.shipment import open_shipment
 from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts
 from worker.reports.export import export

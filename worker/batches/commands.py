@@ -28,14 +28,14 @@ from worker.database.engine import LOAD_LOCK, Database
 from worker.fleet import GONE_AFTER, read_processes
 from worker.leases import moves
 from worker.leases.commands import (
+    UNTIL_LET_GO,
     NotReplayed,
     count_trusted,
     distrust,
     find_not_replayed,
     find_pending,
-    keep_back,
-    let_begin,
     replay,
+    set_date,
     take_all_back,
 )
 from worker.observability.progress import OnProgress, tell_nobody
@@ -93,7 +93,7 @@ class Batches:
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             if where:
                 chosen = choose_records(connection, name, where)
-                count = keep_back(self._database, connection, batch.id, chosen)
+                count = set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
                 self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
                 return count
             self._set_paused(connection, batch.id, f"Paused by {self._actor.name}.")
@@ -143,7 +143,7 @@ class Batches:
         Returns how many waited. Raises UnknownBatch, UnknownColumn."""
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
-            count = let_begin(self._database, connection, batch.id, chosen)
+            count = set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count
 

@@ -3,14 +3,15 @@ token or device is in the database already."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, TextClause, case, delete, func, insert, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, TextClause, delete, func, insert, select, text, true, update
 from sqlalchemy import Row as ResultRow
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -32,7 +33,8 @@ from worker.batches.hours import OutOfHours
 from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
-from worker.intake import COLUMNS, Row, RowError, Shipment, UnusableFile
+from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
+from worker.intake.shipment import Shipment
 from worker.leases.commands import put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things, escape_line
@@ -261,7 +263,8 @@ def _identities(row: Row) -> list[tuple[str, str]]:
 class Loaded:
     """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
     new batch is outside its hours, when these begin. `left_out`: rows that were left out on purpose, since their tokens
-    are active in other batches. `purged_at`: when the records of a batch that was loaded before were purged."""
+    are active in other batches. `purged_at`: when the records of a batch that was loaded before were purged. `dates`:
+    how many records of a new one may not begin before each date, or at once (None)."""
 
     batch_id: int
     name: str
@@ -271,6 +274,7 @@ class Loaded:
     out_of_hours: OutOfHours | None = None
     left_out: int = 0
     purged_at: datetime | None = None
+    dates: Mapping[datetime | None, int] = field(default_factory=dict, compare=False)
 
 
 class AllActive(Exception):
@@ -304,15 +308,17 @@ def describe_known(loaded: Loaded) -> str:
 @dataclass(slots=True)
 class LoadCounts:
     """Counts the rows of a load, chunk by chunk. `left_out`: rows that are left out on purpose, since their tokens are
-    active elsewhere."""
+    active elsewhere. `dates`: how many may not begin before each date, or at once (None)."""
 
     total: int = 0
     rows_refused: int = 0
     left_out: int = 0
+    dates: Counter[datetime | None] = field(default_factory=Counter)
 
-    def add(self, written: int, refused: int, left_out: int) -> None:
+    def add(self, written: Sequence[Row], refused: int, left_out: int) -> None:
         """Count one more chunk."""
-        self.total += written
+        self.total += len(written)
+        self.dates.update(row.not_before for row in written)
         self.rows_refused += refused
         self.left_out += left_out
 
@@ -417,9 +423,7 @@ def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Colle
     return connection.execute(mine).rowcount if row_numbers else 0
 
 
-def find_trial_row(
-    database: Database, connection: Connection, environment_id: str, batch_id: int, records: int
-) -> int | None:
+def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
     """The row of the last of so many first records of a batch that was just written. None where a token became active
     in this environment before, or a batch of it was purged, where the batch has no more records than these, and where
     `records` is 0."""
@@ -429,14 +433,13 @@ def find_trial_row(
     purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
     if any(connection.scalar(active.limit(1)) is not None for active in (here, purged)):
         return None
-    return find_last_of_first(database, connection, batch_id, records)
+    return find_last_of_first(connection, batch_id, records)
 
 
-def find_last_of_first(database: Database, connection: Connection, batch_id: int, records: int) -> int | None:
-    """The last of the rows of so many records of a batch that go first: by their dates, then in the file's order. None
-    where the batch has no more records than these."""
-    date = case((Record.not_before > database.now(), Record.not_before))
-    by = (date.nulls_first(), Record.row_number)
+def find_last_of_first(connection: Connection, batch_id: int, records: int) -> int | None:
+    """The last of the rows of so many records of a batch that go first: those that are due soonest, in the file's
+    order. None where the batch has no more records than these."""
+    by = (Record.scheduled_at, Record.row_number)
     rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(*by).limit(records + 1)
     first = connection.scalars(rows).all()
     return max(first[:-1]) if len(first) > records else None
@@ -496,11 +499,10 @@ class Loader:
             if not counts.total:
                 raise AllActive(counts.left_out)
             hours.set_hours(connection, batch_id, daily_hours)
-            put_off(connection, batch_id)
-            trial = find_trial_row(
-                self._database, connection, self._environment.environment_id, batch_id, self._first_records
-            )
-            first = find_last_of_first(self._database, connection, batch_id, canary) if canary else None
+            if counts.dates.keys() - {None}:
+                put_off(connection, batch_id)
+            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
+            first = find_last_of_first(connection, batch_id, canary) if canary else None
             held_back = {"canary_row": first, "trial_row": trial}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
             facts = describe_files(shipment) | {"canary": canary, "window": daily_hours and str(daily_hours)}
@@ -510,8 +512,16 @@ class Loader:
             audit.append(self._database, connection, self._actor, Action.LOAD, name, facts)
             out_of_hours = hours.check_hours(self._database, connection, batch_id)
             self._database.analyze(connection, Record.__tablename__)
-            sums = (counts.total, counts.rows_refused)
-            return Loaded(batch_id, name, *sums, is_new=True, out_of_hours=out_of_hours, left_out=counts.left_out)
+            return Loaded(
+                batch_id,
+                name,
+                counts.total,
+                counts.rows_refused,
+                is_new=True,
+                out_of_hours=out_of_hours,
+                left_out=counts.left_out,
+                dates=counts.dates,
+            )
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
         values = {
@@ -555,7 +565,7 @@ class Loader:
             refused_rows.write(errors)
             for error in errors:
                 self._on_refused(error)
-            counts.add(len(good), len(errors), len(left_out))
+            counts.add([record.row for record in good], len(errors), len(left_out))
             if chunk:
                 self._on_progress("Loading rows", counts.rows)
             if counts.total > 10 * analyzed:

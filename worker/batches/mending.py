@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
 from models.person import PERSON
-from models.record import Record
+from models.record import Record, has_begun
 from models.record_states import FINAL, OtpState, OtpType, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
@@ -38,8 +38,9 @@ from worker.batches.loading import (
     make_record_writer,
 )
 from worker.database.engine import LOAD_LOCK, Database
-from worker.intake import FILE_ROW, Row, RowError, Shipment, Switches, UnusableFile, explain_missing_ids
-from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_off
+from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_missing_ids
+from worker.intake.shipment import Shipment, Switches
+from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_off, set_date
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
@@ -100,22 +101,24 @@ class Correction:
 @dataclass(slots=True)
 class Corrected:
     """What becomes of some rows: those that go, and those that are refused. `closed`: numbers of refused rows that are
-    refused no more."""
+    refused no more. `dates`: other dates of records that go in any case, by the records' ids."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
     closed: set[int] = field(default_factory=set)
+    dates: dict[int, datetime] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
-    records, which had been refused or are new; `active` and `in_work` were left as they are, and `left_out`, which
-    another batch made active; `refused` are told one by one, and change nothing. `is_paused`: the batch is paused, so
-    that none of them goes yet."""
+    records, which had been refused or are new; `dated`: records that only begin at another date; `active` and `in_work`
+    were left as they are, and `left_out`, which another batch made active; `refused` are told one by one, and change
+    nothing. `is_paused`: the batch is paused, so that none of them goes yet."""
 
     again: int = 0
     added: int = 0
+    dated: int = 0
     active: int = 0
     in_work: int = 0
     left_out: int = 0
@@ -157,7 +160,7 @@ class Corrections:
         candidates: dict[int, tuple[Row, Correction]] = {}
         for row in rows:
             place = places.find(row)
-            outcome = self._judge(row, place) if isinstance(place, _Place) else place
+            outcome = self._judge(row, place, done.dates) if isinstance(place, _Place) else place
             if isinstance(outcome, RowError):
                 done.errors.append(outcome)
                 continue
@@ -184,8 +187,8 @@ class Corrections:
         mine = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
         return self._connection.scalar(mine) or 0
 
-    def _judge(self, row: Row, place: _Place) -> Correction | RowError | None:
-        """Say what becomes of a row; None if its record is left as it is."""
+    def _judge(self, row: Row, place: _Place, dates: dict[int, datetime]) -> Correction | RowError | None:
+        """Say what becomes of a row; None if its record is left as it is, but for its date."""
         number = place.row_number
         if number is not None and (first := self._seen.setdefault(number, row.row_number)) != row.row_number:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
@@ -196,7 +199,11 @@ class Corrections:
             self.counts.active += 1
             return None
         if record.status not in FINAL:
-            self.counts.in_work += 1
+            if row.not_before in (None, record.not_before) or record.has_begun:
+                self.counts.in_work += 1
+            else:
+                self.counts.dated += 1
+                dates[record.id] = row.not_before
             return None
         return self._correct(row, record)
 
@@ -270,7 +277,8 @@ class _Places:
 
     def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
         serials, numbers = {row.serial_number for row in rows}, {row.file_row for row in rows if row.file_row}
-        records = _read(connection, Record, batch, serials, numbers, is_replayable().label("is_replayable"))
+        told = is_replayable().label("is_replayable"), has_begun().label("has_begun")
+        records = _read(connection, Record, batch, serials, numbers, *told)
         self._records = {record.row_number: record for record in records}
         self._by_serial = {record.serial_number: record for record in records}
         refused = _read(connection, RefusedRow, batch, serials, numbers)
@@ -413,10 +421,11 @@ class Mender:
             mended.refused += len(errors)
             done += len(chunk)
             self._on_progress("Mending rows", done)
-        if mended.added and not (mended.again or mended.active or mended.in_work or closed):
+        if mended.added and not (mended.again or mended.dated or mended.active or mended.in_work or closed):
             problem = f"none of its tokens is one of batch {batch.name!r}"
             raise UnusableFile(shipment.path, problem, "Load it as a batch of its own, or mend the batch it belongs to")
-        put_off(connection, batch.id)
+        if mended.again or mended.added:
+            put_off(connection, batch.id)
         sums = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - closed}
         connection.execute(update(Batch).where(Batch.id == batch.id).values(sums))
         return mended
@@ -481,6 +490,9 @@ class _Writer:
         with self._new.writing() as write:
             for each in new:
                 write(self._record_rows.values(each.new))
+        for date in set(corrected.dates.values()):
+            ids = [record_id for record_id, other in corrected.dates.items() if other == date]
+            set_date(self._database, self._connection, self._batch_id, Record.id.in_(ids), date)
         return close_refused_rows(self._connection, self._batch_id, corrected.closed)
 
     def _change(self, correction: Correction) -> dict[str, Any]:

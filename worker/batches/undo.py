@@ -40,7 +40,7 @@ from worker.batches.tokens import Tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.intake import SerialList
+from worker.intake.lists import SerialList
 from worker.leases.commands import (
     KeptRecord,
     count_in_hand,

@@ -23,7 +23,7 @@ from worker.reports.sentences import (
 
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Start no new call; calls in flight are settled. With --where, only keep back what has not begun there."""
+    """Start no new call; calls in flight are settled."""
     count = Installation().batches(ticket).pause(batch, where or ())
     console.print(describe_kept_back(batch, where, count) if where else describe_paused(batch))
 
@@ -41,8 +41,7 @@ def resume(
     where: Where = None,
     ticket: Ticket = None,
 ) -> None:
-    """Let a paused batch run again; with --window or --no-window, in other hours from now on. With --where, only let go
-    what was kept back there, or has a later date."""
+    """Let a paused batch run again; with --window or --no-window, in other hours from now on."""
     if where:
         if window or zone or no_window or now:
             raise typer.BadParameter("lets some records go, and changes nothing else", param_hint="--where")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.options import AsJson, File
+from worker.cli.options import AsJson, File, parse_zone
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.preflight import (
     TOLD_BY_ROWS,
@@ -27,11 +28,13 @@ from worker.cli.preflight import (
 from worker.cli.shipment_options import LoadOptions, takes_option_sets, write_listing_command
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
-from worker.intake import Row, Shipment
 from worker.intake.formats import FORMATS
+from worker.intake.rows import Row
+from worker.intake.shipment import Shipment
 from worker.observability.wording import agree, count_things, format_duration, write_share
 from worker.preflight.findings import ExpectedWork, Level, Report, expect_work
 from worker.reports.export import format_cell
+from worker.reports.sentences import describe_dates
 from worker.vault.otps import Seed
 
 
@@ -139,6 +142,8 @@ def _print_work(
     if work.tokens:
         console.print(_describe_changes(work, shipment, asked))
         console.print(_describe_time(report, work, asked))
+        if dates := describe_dates(Counter(row.not_before for row in verdicts.good), parse_zone(asked.source.zone)):
+            console.print(dates)
         settings = installation.settings
         budget = f"At most {count_things(settings.otp_post_budget, 'OTP')} to a device"
         console.print(f"{budget}, and {count_things(settings.max_attempts, 'attempt')} a token.")

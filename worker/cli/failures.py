@@ -30,7 +30,7 @@ from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated
 from worker.embedded.home import FREE_SPACE, EmbeddedError, HomeInUse
 from worker.installation.installation import NothingLoaded
-from worker.intake import UnusableFile
+from worker.intake.rows import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.findings import NotPingOne, NotReady
 from worker.reports.search import NotKept

@@ -15,9 +15,11 @@ from typing import TextIO, TypeVar
 
 import typer
 
-from worker.intake import Hints, Row, SecretMissing, UnusableFile, canonical_column, open_shipment
 from worker.intake.csv_rows import split_header
+from worker.intake.files import Hints
 from worker.intake.formats import OTP_PAIRS
+from worker.intake.rows import Row, SecretMissing, UnusableFile, canonical_column
+from worker.intake.shipment import open_shipment
 from worker.vault.otps import Seed
 
 T = TypeVar("T")

@@ -29,7 +29,8 @@ from worker.config.settings import ConfigError
 from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
-from worker.intake import RowError, Shipment, Switches
+from worker.intake.rows import RowError
+from worker.intake.shipment import Shipment, Switches
 from worker.observability.progress import OnProgress
 from worker.pace.errors import SlotTooFar
 from worker.pingone.auth import AccessTokens

@@ -28,7 +28,9 @@ from worker.embedded.children import Children
 from worker.embedded.home import EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
-from worker.intake import Hints, Shipment, Switches, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
+from worker.intake.shipment import Shipment, Switches, open_shipment
 from worker.observability.wording import agree, count_things
 from worker.preflight.findings import Question
 from worker.reports.stall import Rehearsal

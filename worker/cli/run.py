@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_S
 from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import find_rehearsal, open_installation_with, print_home
 from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.options import AsJson, BatchName, File, Offline, Ticket
+from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.preflight import (
     describe_all_active,
     examine,
@@ -59,14 +60,15 @@ from worker.embedded.home import EmbeddedError, lock_home, note_run
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_fleet, read_statuses
 from worker.installation.stack import Stack
-from worker.intake import RowError, Shipment, UnusableFile
+from worker.intake.rows import RowError, UnusableFile
+from worker.intake.shipment import Shipment
 from worker.notices import make_notifier
 from worker.observability.wording import agree, count_things
 from worker.pingone.auth import AccessTokens
 from worker.preflight.findings import Report
 from worker.reports import facts
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences import describe_going_on, describe_mended, format_log_line, write_export
+from worker.reports.sentences import describe_dates, describe_going_on, describe_mended, format_log_line, write_export
 from worker.reports.stall import write_run
 
 
@@ -86,7 +88,7 @@ def load(
         told = findings_to_json(found) if found else {}
         print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | told)
     else:
-        print_loaded(loaded)
+        print_loaded(loaded, parse_zone(asked.source.zone))
         print_refused(installation, loaded, refused)
     raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
 
@@ -200,8 +202,8 @@ def load_shipment(
     return loaded, refused
 
 
-def print_loaded(loaded: Loaded) -> None:
-    """Say in a sentence or two what was loaded."""
+def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
+    """Say in a sentence or two what was loaded. `zone`: by which dates without an offset were read."""
     if not loaded.is_new:
         console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
@@ -211,6 +213,8 @@ def print_loaded(loaded: Loaded) -> None:
     if left_out:
         whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
         console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
+    if told := describe_dates(loaded.dates, zone):
+        console.print(told)
     if loaded.out_of_hours is not None:
         console.print(f"It is {loaded.out_of_hours}.")
 
@@ -313,7 +317,7 @@ def run_shipment(
         loaded, refused = done
         print_refused(installation, loaded, refused)
         if not as_json:
-            print_loaded(loaded)
+            print_loaded(loaded, parse_zone(asked.source.zone))
         stopped = how_to_go_on or describe_going_on(loaded.name)
         names_hosts = found is None or not found.requests
         return work_on(installation, loaded.name, stopped, as_json=as_json, names_hosts=names_hosts)

@@ -29,8 +29,10 @@ from worker.cli.options import (
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.settings import ConfigError
 from worker.config.sources import refuse_open_secrets
-from worker.intake import Hints, SecretMissing, Shipment, Switches, UnusableFile, open_assignment, open_shipment
-from worker.intake.files import BYTE_ORDER_MARK, Encoding
+from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints
+from worker.intake.lists import open_assignment
+from worker.intake.rows import SecretMissing, UnusableFile
+from worker.intake.shipment import Shipment, Switches, open_shipment
 from worker.intake.tokens import DIGITS, TIME_STEPS
 from worker.preflight.findings import Question
 from worker.rules.hours import DailyHours

@@ -23,7 +23,7 @@ from worker.cli.options import AsJson, BatchName, Ticket
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
-from worker.intake import open_serial_list
+from worker.intake.lists import open_serial_list
 from worker.observability.wording import agree, count_things
 from worker.process.parts import Parts
 from worker.reports.facts import read_statuses

@@ -61,6 +61,10 @@ OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+TOO_SOON = (
+    "the OTPs of a TOTP token are out of date minutes after they were shown, before not_before: bring the row on that"
+    " day, or the seed"
+)
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", "not_before", FILE_ROW)
 
@@ -259,10 +263,17 @@ class PairReader:
             file_row=int(file_row) if file_row else None,
             otp_type=kind,
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
-            not_before=read_not_before(not_before, self._zone),
+            not_before=self._check_date(not_before, is_soon=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
             extra={name: fields[place] for name, place in self._own.items()},
         )
+
+    def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
+        """Read from when on a row may go; `is_soon`: its OTPs do not last until another day. Raises RowRefused."""
+        date = read_not_before(text, self._zone)
+        if is_soon and date and date > self._latest:
+            raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
+        return date
 
     def _check_time(self, text: str, *, is_needed: bool) -> datetime | None:
         """Read the cell `generated_at`, which a TOTP pair must have; in UTC. Raises RowRefused."""

@@ -23,6 +23,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     null,
     or_,
     select,
@@ -38,7 +39,7 @@ from models.record import Record, all_posts, has_begun
 from models.record_indexes import IN_WINDOW, NOT_FINAL
 from models.record_states import FINAL, NOBODY, OtpState, OtpType, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import move
+from worker.leases.moves import may_begin, move
 from worker.leases.queue import Queue
 
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
@@ -410,21 +411,20 @@ def put_off(connection: Connection, batch_id: int) -> None:
     connection.execute(update(Record).where(Record.batch_id == batch_id, waits).values(scheduled_at=Record.not_before))
 
 
-def keep_back(database: Database, connection: Connection, batch_id: int, mine: ColumnElement[bool]) -> int:
-    """Let none of these records of a batch begin until they are let go. Returns how many wait for that now."""
-    fresh = and_(Record.batch_id == batch_id, mine, ~has_begun())
-    kept = update(Record).where(fresh, Record.status.not_in(FINAL)).values(not_before=UNTIL_LET_GO)
-    count = connection.execute(kept).rowcount
-    connection.execute(move(database, Status.QUEUED, Status.PENDING).where(fresh))
-    put_off(connection, batch_id)
-    return count
-
-
-def let_begin(database: Database, connection: Connection, batch_id: int, mine: ColumnElement[bool]) -> int:
-    """Let these records of a batch go before their date, or that were kept back. Returns how many waited."""
-    dated = and_(Record.batch_id == batch_id, mine, Record.status.not_in(FINAL), Record.not_before.is_not(None))
+def set_date(
+    database: Database, connection: Connection, batch_id: int, mine: ColumnElement[bool], date: datetime | None
+) -> int:
+    """Let these records of a batch begin at another date, UNTIL_LET_GO or at once (None), unless they have begun.
+    Returns how many that changes."""
+    fresh = and_(Record.batch_id == batch_id, mine, ~has_begun(), Record.status.not_in(FINAL))
     due = case((Record.scheduled_at == Record.not_before, database.now()), else_=Record.scheduled_at)
-    return connection.execute(update(Record).where(dated).values(not_before=null(), scheduled_at=due)).rowcount
+    if date is not None:
+        later = literal(date, Record.not_before.type)
+        due = case((due < later, later), else_=due)
+    changed = update(Record).where(fresh, Record.not_before.is_distinct_from(date))
+    count = connection.execute(changed.values(not_before=date, scheduled_at=due)).rowcount
+    connection.execute(move(database, Status.QUEUED, Status.PENDING).where(fresh, ~may_begin(database)))
+    return count
 
 
 # A restored database: nobody knows what went out since its backup, so its records are marked as sent, fate unknown.

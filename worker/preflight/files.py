@@ -18,7 +18,8 @@ from models.row_fault import RowFault
 from worker.batches.loading import CHUNK, Conflicts, LoadCounts, Loaded, describe_known, part_left_out
 from worker.batches.mending import Corrections, MendedBatch
 from worker.config.settings import Settings
-from worker.intake import Leftovers, Row, RowError, Shipment
+from worker.intake.rows import Row, RowError
+from worker.intake.shipment import Leftovers, Shipment
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
 from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_tokens

@@ -10,7 +10,8 @@ from enum import StrEnum
 from math import ceil
 from typing import Any
 
-from worker.intake import Row, RowError, Switches
+from worker.intake.rows import Row, RowError
+from worker.intake.shipment import Switches
 from worker.pingone.errors import PingOneError
 from worker.rules.hours import DailyHours
 from worker.vault.otps import OtpPair

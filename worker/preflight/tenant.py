@@ -16,7 +16,8 @@ from worker.batches.people import FindUsers, find_all, group_by_name, judge_pers
 from worker.batches.tokens import find_difference, list_tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.intake import NO_SWITCHES, Row, Switches
+from worker.intake.rows import Row
+from worker.intake.shipment import NO_SWITCHES, Switches
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
 from worker.pace.errors import PaceOutOfReach, SlotTooFar

@@ -28,7 +28,7 @@ from models.record_states import OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.intake import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_result, normalise
+from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_result, normalise
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import escape
 from worker.reports.search import NotKept, read_refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall, write_run
 from worker.rules.hours import format_time
+
+# Dates that are told one by one.
+MOST_WAVES = 4
 
 # Not to be loaded by a status, which says nothing of a search or a mend.
 if TYPE_CHECKING:
@@ -147,6 +150,21 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
             f" lets {agree(kept, 'it', 'them')} go."
         )
     return f"{begin}{' '.join(told)}" if told else ""
+
+
+def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) -> str:
+    """Say how many rows may begin at once, and how many at which dates; and by which clocks dates without an offset
+    were read: those of `zone`, None for this machine's. Empty where no row has a date."""
+    if not (waves := sorted(date for date in dates if date)):
+        return ""
+    told = [f"{dates[None]:,} may begin at once"] if dates.get(None) else []
+    if len(waves) > MOST_WAVES:
+        later = sum(dates[date] for date in waves)
+        told.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
+    else:
+        told += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
+    clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
+    return f"Of the tokens {', '.join(told)}. Dates without an offset were read by the clocks {clocks}."
 
 
 def describe_date(not_before: datetime | None) -> str:
@@ -482,6 +500,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     going = [
         (mended.again, f"{agree(mended.again, 'goes', 'go')} again"),
         (mended.added, f"{agree(mended.added, 'was', 'were')} added"),
+        (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} at another date"),
         (mended.refused, f"{agree(mended.refused, 'is', 'are')} refused"),
     ]
     staying = [(mended.active, "active"), (mended.in_work, "in work"), (mended.left_out, "active in other batches")]
@@ -489,7 +508,7 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
     lines = [f"{batch}, tokens of the file: {told or 'none goes again'}."]
     if left:
         lines.append(f"Left as they are: {left}.")
-    if not (mended.again or mended.added):
+    if not (mended.again or mended.added or mended.dated):
         lines.append("Nothing was changed.")
     elif mended.is_paused:
         lines.append(f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}")

@@ -25,13 +25,13 @@ from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import is_replayable
+from worker.leases.commands import UNTIL_LET_GO, is_replayable
 from worker.observability.wording import count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.facts import take_environment_for_license
 from worker.reports.search import Read, Token, find_tokens, read_refused, refused_to_json, row_to_json
-from worker.reports.sentences import write_export, write_mend
+from worker.reports.sentences import describe_date, write_export, write_mend
 from worker.reports.stall import Cause, Fleet, explain_stall
 from worker.rules.hours import format_time
 
@@ -139,7 +139,7 @@ _DERIVED = {
 _PLAIN = (
     *("id", "batch_id", "row_number", "serial_number", *PERSON, "device_id", "lot", "extra"),
     *("is_in_inventory", "is_token_made", "is_device_made", "status", "reason", "detail"),
-    *("scheduled_at", "lease_until", "finalized_at", "otp_type", "has_second_otp"),
+    *("not_before", "scheduled_at", "lease_until", "finalized_at", "otp_type", "has_second_otp"),
     *("otp1_state", "otp1_posts", "otp2_state", "otp2_posts", "posts_forgiven", "requests"),
     *("pingone_error_id", "correlation_id"),
 )
@@ -229,6 +229,7 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
         *((name, getattr(record, name)) for name in NAMES),
         ("device", f"{record.device_id}{made}" if record.device_id else "none yet"),
         ("lot", record.lot),
+        ("not before", describe_date(record.not_before)),
         *(record.extra or {}).items(),
     ]
     yield from ((label, str(value)) for label, value in kept if value)
@@ -430,6 +431,14 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
     last = min(filter(None, (record.batch.canary_row, record.batch.trial_row)), default=None)
     if is_pending and last is not None and record.row_number > last:
         return NextStep(f"waits until the rows up to {last} are done, which go first", command=status)
+    if is_pending and record.not_before and record.scheduled_at >= record.not_before > token.now:
+        wait = (
+            "it is kept back"
+            if record.not_before >= UNTIL_LET_GO
+            else f"it waits for its date, {format_time(record.not_before)}"
+        )
+        sooner = f"oathbulk resume {batch} --where serial={record.serial_number}"
+        return NextStep(wait, command=sooner)
     if token.hold is not None:
         return NextStep(
             f"all workers hold until {token.hold.until:%H:%M:%S} UTC ({format_duration(token.hold.left)})",

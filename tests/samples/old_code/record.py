@@ -29,7 +29,7 @@ from worker.config.settings import Settings
 from worker.database import schema
 from worker.database.engine import Database
 from worker.database.row_writer import RowWriter
-from worker.intake import open_shipment
+from worker.intake.shipment import open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.reports.facts import read_statuses

@@ -23,7 +23,8 @@ from models.reason import Reason
 from models.record import Record
 from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
-from worker.intake import RowError, open_shipment
+from worker.intake.rows import RowError
+from worker.intake.shipment import open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.observability.progress import OnProgress, tell_nobody

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from worker.intake import Hints, Row, RowError, UnusableFile
-from worker.intake.files import HEAD, NO_HINTS, OpenFile
+from worker.intake.files import HEAD, NO_HINTS, Hints, OpenFile
 from worker.intake.formats import choose_format, find_format, open_table
+from worker.intake.rows import Row, RowError, UnusableFile
 from worker.vault.otps import Secret, Seed
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "formats"

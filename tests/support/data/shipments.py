@@ -19,7 +19,9 @@ from models.record import Record
 from models.record_indexes import IN_WINDOW
 from models.record_states import FINAL
 from worker.database.engine import Database
-from worker.intake import Assignment, Hints, Shipment, Switches, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import Assignment, open_assignment
+from worker.intake.shipment import Shipment, Switches, open_shipment
 from worker.simulator.oath import OtpType
 from worker.simulator.shipment import (
     AHEAD,

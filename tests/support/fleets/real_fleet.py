@@ -24,7 +24,8 @@ from worker.config.sources import load_environment, load_settings
 from worker.config.tuning import Tuning
 from worker.database.engine import Database
 from worker.embedded.home import home_key
-from worker.intake import Shipment, open_assignment, open_shipment
+from worker.intake.lists import open_assignment
+from worker.intake.shipment import Shipment, open_shipment
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.simulator.shipment import Box, MadeShipment
 from worker.vault.keys import load_keyring

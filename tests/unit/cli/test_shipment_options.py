@@ -26,7 +26,7 @@ from worker.cli.run import describe_interruption
 from worker.cli.shipment_options import LoadOptions, SourceOptions, write_command, write_listing_command, write_words
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation
-from worker.intake import RowError, SecretMissing, UnusableFile
+from worker.intake.rows import RowError, SecretMissing, UnusableFile
 from worker.preflight.findings import Question
 
 PSKC = Path(__file__).parents[2] / "samples" / "formats" / "pskc"
@@ -42,6 +42,7 @@ VALUES: dict[str, Any] = {
     "digits": 8,
     "time_step": 60,
     "hash_algorithm": "SHA256",
+    "zone": "Europe/Berlin",
     "may_import": True,
     "may_pair": True,
 }
@@ -62,15 +63,14 @@ def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed
         canary=5,
         share=0.6,
         window="22:00-05:30",
-        zone="Europe/Berlin",
         offline=True,
         accept=[Question.CLOCK, Question.DEVICES_OLD],
         ticket="CHG-7",
-        source=SourceOptions(key_file=Path("box key.txt"), may_pair=True),
+        source=SourceOptions(key_file=Path("box key.txt"), zone="Europe/Berlin", may_pair=True),
     )
     assert " ".join(write_words(asked)) == (
-        "--batch july --environment test --canary 5 --share 0.6 --window 22:00-05:30 --zone Europe/Berlin --offline"
-        " --accept clock --accept devices_old --ticket CHG-7 --key-file box key.txt --pair"
+        "--batch july --environment test --canary 5 --share 0.6 --window 22:00-05:30 --offline --accept clock"
+        " --accept devices_old --ticket CHG-7 --key-file box key.txt --zone Europe/Berlin --pair"
     )
     assert write_words(LoadOptions()) == []
 

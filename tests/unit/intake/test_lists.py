@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from models.row_fault import RowFault
-from worker.intake import Row, RowError, UnusableFile, open_assignment, open_serial_list, open_shipment
+from worker.intake.lists import open_assignment, open_serial_list
+from worker.intake.rows import Row, RowError, UnusableFile
+from worker.intake.shipment import open_shipment
 from worker.vault.otps import Otp, OtpPair
 
 OTPS = OtpPair(Otp("111111"), None)

@@ -14,7 +14,8 @@ from support.data.seed_files import SAMPLES, SECRETS, read
 from unit.intake.test_samples import EXPECTED
 
 from models.row_fault import RowFault
-from worker.intake import Hints, Row, RowError, UnusableFile
+from worker.intake.files import Hints
+from worker.intake.rows import Row, RowError, UnusableFile
 from worker.vault.otps import Secret, Seed
 
 PSKC_SAMPLES = SAMPLES / "pskc"

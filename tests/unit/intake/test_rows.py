@@ -10,9 +10,8 @@ import pytest
 
 from models.record import Record
 from worker.batches.loading import RecordRows
-from worker.intake import CANONICAL, COLUMNS, Hints, Row, RowError, canonical_column
-from worker.intake.files import Encoding
-from worker.intake.rows import PLAIN, RowRefused, names_secret
+from worker.intake.files import Encoding, Hints
+from worker.intake.rows import CANONICAL, COLUMNS, PLAIN, Row, RowError, RowRefused, canonical_column, names_secret
 from worker.intake.tokens import Token, decode_secret, looks_like_secret, make_rows, make_secret
 from worker.reports.export import _READERS
 from worker.vault.otps import Secret, Seed

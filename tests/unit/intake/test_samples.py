@@ -27,10 +27,11 @@ from support.data.seed_files import (
     totp,
 )
 
-from worker.intake import Hints, Row, RowError, UnusableFile, formats, open_shipment
-from worker.intake.files import OpenFile
+from worker.intake import formats
+from worker.intake.files import Hints, OpenFile
 from worker.intake.formats import FORMATS, CsvFormat, Layout, OtherFormat, choose_format, open_table
-from worker.intake.rows import RowRefused
+from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
+from worker.intake.shipment import open_shipment
 from worker.intake.tokens import Token
 from worker.vault.otps import Secret, Seed
 

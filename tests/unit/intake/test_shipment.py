@@ -20,10 +20,12 @@ from support.data.seed_files import SECRETS
 from support.data.seed_files import read as read_seed_file
 
 from models.row_fault import RowFault
-from worker.intake import Hints, Row, RowError, Shipment, UnusableFile, open_assignment, open_shipment
 from worker.intake.csv_rows import MAX_ROW_LINES, split_rows
-from worker.intake.files import CHUNK, MAX_LINE, OpenFile, find_foreign, make_refusal, read_lines
+from worker.intake.files import CHUNK, MAX_LINE, Hints, OpenFile, find_foreign, make_refusal, read_lines
+from worker.intake.lists import open_assignment
 from worker.intake.otp_pairs import PairReader, read_header
+from worker.intake.rows import Row, RowError, UnusableFile
+from worker.intake.shipment import Shipment, open_shipment
 from worker.vault.otps import Otp, OtpPair
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "otp_pairs"

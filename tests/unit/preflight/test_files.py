@@ -14,7 +14,10 @@ from sqlalchemy.pool import Pool
 from support.pages.reading import read_page
 
 from models.row_fault import RowFault
-from worker.intake import Hints, Leftovers, Row, RowError, Switches, UnusableFile, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
+from worker.intake.rows import Row, RowError, UnusableFile
+from worker.intake.shipment import Leftovers, Switches, open_shipment
 from worker.preflight import tenant
 from worker.preflight.files import HOTP_WINDOW, TOTP_WINDOW, check_files, is_consecutive, reading_without_records
 from worker.preflight.findings import Finding, Level, Report, Verdicts, expect_work

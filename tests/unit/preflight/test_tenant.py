@@ -14,7 +14,8 @@ from support.data.progress import Heard
 from worker.batches.people import find_all
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.intake import Row, Switches
+from worker.intake.rows import Row
+from worker.intake.shipment import Switches
 from worker.pace.errors import PaceOutOfReach, SlotTooFar
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy

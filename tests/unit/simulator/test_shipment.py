@@ -9,7 +9,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from worker.intake import Hints, open_assignment, open_shipment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
+from worker.intake.shipment import open_shipment
 from worker.simulator.oath import FIRST_OTP_REMEMBERED, Token, Verdict, hotp, time_step_at
 from worker.simulator.shipment import (
     A_FEW_HOPELESS,
