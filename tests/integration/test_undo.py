@@ -29,7 +29,7 @@ from worker.batches.commands import NotPossible
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo
-from worker.intake.lists import SerialList
+from worker.intake.lists import TokenList
 from worker.leases.commands import note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup
@@ -222,7 +222,7 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     records = [BOTH | {"device_id": "leaver"}, BOTH | {"device_id": "stays"}, found, {"device_id": ""}]
     made = make(database, pingone, records, state=BatchState.RUNNING)
     leaver, stays, theirs, _ = (look(database, record_id).serial_number for record_id in made.ids)
-    only = SerialList((leaver.lower(), theirs, "UNKNOWN1"), "digest")
+    only = TokenList((leaver.lower(), theirs, "UNKNOWN1"), "digest")
     with pytest.raises(NotPossible, match="`oathbulk pause shipment` first"):
         desk.command.undo("shipment", only)
     change(database, update(Batch).values(state=BatchState.PAUSED))
@@ -242,7 +242,7 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     assert statuses(database, made) == ["cancelled", "active", "active", "pending"]
     assert [facts.get("only") for _, facts in actions(database)] == ["digest", None, "digest", None]
     # Typed again, nothing is named that went before.
-    assert desk.command.undo("shipment", SerialList((leaver,), "digest")).is_whole
+    assert desk.command.undo("shipment", TokenList((leaver,), "digest")).is_whole
 
 
 @ON_SQLITE

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from shlex import quote
@@ -17,12 +17,13 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
+from models.person import PERSON
 from models.reason import PASSING
 from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import NotPossible
-from worker.batches.finding import find_batch, has_unfinished
+from worker.batches.finding import choose_records, find_batch, has_unfinished, is_of_kept_batch
 from worker.batches.long_list import LongList, Superseded, taking
 from worker.batches.removal import (
     HAS_DEVICE,
@@ -40,7 +41,7 @@ from worker.batches.tokens import Tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
-from worker.intake.lists import SerialList
+from worker.intake.lists import TokenList
 from worker.leases.commands import (
     KeptRecord,
     count_in_hand,
@@ -58,6 +59,7 @@ from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
+from worker.pingone.users import fold_case
 from worker.rules.steps import SentAgo, count_ago
 
 # Records that are worked on before the batch is looked at again.
@@ -105,7 +107,7 @@ _MAY_HAVE_TOKEN = or_(Record.is_token_made, and_(Record.import_job_id.is_not(Non
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What is left alone, and why: a record's device or token that stays in PingOne, or of which that is not known; or
-    a serial number of a person's list that is nothing to the batch. `row_number` is None where it has no such row."""
+    a name of a person's list that is nothing to the batch. `row_number` is None where it has no such row."""
 
     row_number: int | None
     serial_number: str
@@ -213,11 +215,13 @@ class Undo:
         self._wait = wait
         self._on_progress = on_progress
 
-    def examine(self, name: str, only: SerialList | None = None, *, devices_only: bool = False) -> Undone:
+    def examine(
+        self, name: str, only: TokenList | None = None, where: Sequence[str] = (), *, devices_only: bool = False
+    ) -> Undone:
         """Find out what `undo` would do, and change nothing. Pairings of unknown fate, and imports that have not ended,
-        are counted only, with whatever they made. Raises UnknownBatch, NotPossible."""
-        batch = self._require_rest(name, is_whole=only is None)
-        made, undone = self._choose(batch, only, devices_only=devices_only)
+        are counted only, with whatever they made. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        batch = self._require_rest(name, is_whole=only is None and not where)
+        made, undone = self._choose(batch, only, where, devices_only=devices_only)
         going = self._remove_devices(batch, made, undone, [], is_real=False)
         if undone.tokens is not None:
             with self._noting_obstacle(undone.tokens):
@@ -225,13 +229,15 @@ class Undo:
                 self._look_up_tokens(batch, ids, going, undone, undone.tokens)
         return undone
 
-    def undo(self, name: str, only: SerialList | None = None, *, devices_only: bool = False) -> Undone:
-        """Take away what the batch made: of all its records, or `only` of those with these serial numbers. Each chunk
-        has a line in the audit; so has what is about to be done, before. It may end at any moment, and be called
-        again. Raises UnknownBatch, NotPossible."""
-        batch = self._require_rest(name, is_whole=only is None)
-        made, undone = self._choose(batch, only, devices_only=devices_only)
-        of_list = {"only": only.digest} if only else {}
+    def undo(
+        self, name: str, only: TokenList | None = None, where: Sequence[str] = (), *, devices_only: bool = False
+    ) -> Undone:
+        """Take away what the batch made: of all its records, or `only` of those in a list, and of which all of `where`
+        hold, each written as COLUMN=VALUE. Each chunk has a line in the audit; so has what is about to be done, before.
+        It may end at any moment, and be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        batch = self._require_rest(name, is_whole=only is None and not where)
+        made, undone = self._choose(batch, only, where, devices_only=devices_only)
+        of_list = ({"only": only.digest} if only else {}) | ({"where": list(where)} if where else {})
         kept_from_work = list[KeptRecord]()
         try:
             if undone.devices.made or undone.devices.unknown_pairings:
@@ -248,20 +254,21 @@ class Undo:
                 let_go(connection, kept_from_work)
         return undone
 
-    def _choose(self, batch: UndoneBatch, only: SerialList | None, *, devices_only: bool) -> tuple[_Rows, Undone]:
+    def _choose(
+        self, batch: UndoneBatch, only: TokenList | None, where: Sequence[str], *, devices_only: bool
+    ) -> tuple[_Rows, Undone]:
         """Read what the batch made by the records that are chosen, and count it."""
-        made = read_made(self._database, batch.id)
+        made = read_made(self._database, batch, where)
         undone = Undone()
         if only is not None:
-            by_serial = {row.serial_number.lower(): row for row in made}
-            for serial in only.serial_numbers:
-                row = by_serial.get(serial.lower())
-                if row is None:
-                    undone.keep(serial, None, _NOT_OF_BATCH)
-                elif not (_may_have_device(row) or (row.may_have_token and not devices_only)):
+            named = {fold_case(name): name for name in only.names}
+            made = [row for row in made if fold_case(getattr(row, only.column) or "") in named]
+            for row in made:
+                named.pop(fold_case(getattr(row, only.column)), None)
+                if not (_may_have_device(row) or (row.may_have_token and not devices_only)):
                     undone.keep(row.serial_number, row.row_number, _NOTHING_MADE)
-            wanted = {serial.lower() for serial in only.serial_numbers}
-            made = [row for row in made if row.serial_number.lower() in wanted]
+            for name in named.values():
+                undone.keep(name, None, _NOT_OF_BATCH)
         undone.devices = DeviceCounts(
             made=sum(row.has_device for row in made),
             unknown_pairings=sum(row.has_open_pairing for row in made),
@@ -409,7 +416,7 @@ class Undo:
         removed: Mapping[int, str],
         undone: Undone,
         counts: TokenCounts,
-        of_list: Mapping[str, str],
+        of_list: Mapping[str, Any],
     ) -> None:
         """Revoke the tokens of these records that the batch imported and that nobody has. Those of which no answer
         tells whether they were revoked are looked up in the end."""
@@ -531,9 +538,11 @@ def _make_call(batch: UndoneBatch) -> Call:
     return Call(f"oathbulk-batch-{batch.id}", f"oathbulk-revocation-{batch.id}")
 
 
-def read_made(database: Database, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Read of every record of a batch what it made, or may have made, and what earlier undos took away of that."""
-    columns = (Record.id, Record.row_number, Record.serial_number, func.lower(Record.device_id).label("device_id"))
+def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ()) -> _Rows:
+    """Read of every record of a batch, or of those of which all of `where` hold, what it made, or may have made, and
+    what earlier undos took away of that."""
+    columns = (Record.id, Record.row_number, func.lower(Record.device_id).label("device_id"))
+    names = (getattr(Record, name) for name in ("serial_number", *PERSON))
     kinds = {
         "has_device": HAS_DEVICE,
         "has_open_pairing": HAS_OPEN_PAIRING,
@@ -542,6 +551,23 @@ def read_made(database: Database, batch_id: int) -> Sequence[Row[*tuple[Any, ...
         "had_token": had_token(),
         "had_token_before": _HAD_TOKEN_BEFORE,
     }
-    made = select(*columns, *(kind.label(name) for name, kind in kinds.items())).where(Record.batch_id == batch_id)
+    made = select(*columns, *names, *(kind.label(name) for name, kind in kinds.items()))
     with database.reading() as connection:
-        return connection.execute(made.order_by(Record.row_number)).all()
+        mine = made.where(Record.batch_id == batch.id, choose_records(connection, batch.name, where))
+        return connection.execute(mine.order_by(Record.row_number)).all()
+
+
+def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]:
+    """Find the batches that have tokens of a list, the one that was loaded first in front; and for each the part of the
+    list that it has."""
+    column, parts, chunks = getattr(Record, only.column), dict[str, dict[str, str]](), taking(only.names, CHUNK)
+    with database.reading() as connection:
+        while chunk := chunks():
+            by_folded = {fold_case(name): name for name in chunk}
+            is_named = or_(column.in_(chunk), func.lower(column).in_(by_folded))
+            of_batches = select(Batch.id, Batch.name, column.label("named")).join(Batch, Batch.id == Record.batch_id)
+            mine = of_batches.where(is_named, is_of_kept_batch()).distinct().order_by(Batch.id)
+            for row in connection.execute(mine):
+                folded = fold_case(row.named)
+                parts.setdefault(row.name, {})[folded] = by_folded.get(folded, row.named)
+    return {batch: replace(only, names=tuple(names.values())) for batch, names in parts.items()}

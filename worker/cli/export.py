@@ -15,7 +15,7 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.cli.console import console, error_console
 from worker.cli.homes import find_rehearsal, open_installation_with
-from worker.cli.options import BatchName, RowStatus, Ticket
+from worker.cli.options import BatchName, By, RowStatus, Ticket, Where
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
@@ -42,6 +42,7 @@ def export(
         bool,
         typer.Option("--left", help="Only tokens that are given up, cancelled or refused."),
     ] = False,
+    where: Where = None,
     ticket: Ticket = None,
     with_otps: Annotated[bool, typer.Option(help="OTPs too, where they are still kept.")] = False,
     hand_out: Annotated[
@@ -53,10 +54,12 @@ def export(
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch."""
     given = {"--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None, "--reason": bool(reason)}
+    given["--where"] = bool(where)
     for option, is_given, excluded, why in (
         ("--left", left, ("--hand-out", "--status", "--reason"), "it has all tokens that are left"),
         ("--hand-out", hand_out, ("--with-otps", "--status", "--reason"), "it has all active tokens, and no OTPs"),
         ("--status", status == REFUSED, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons"),
+        ("--status", status == REFUSED, ("--where",), "of refused rows only the serial number is kept"),
     ):
         if is_given and (other := next((name for name in excluded if given[name]), None)):
             raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
@@ -69,12 +72,12 @@ def export(
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
-            count = write_output(
-                output, lambda file: reports.write_hand_out(installation.database, batch, file, progress)
-            )
+            hand_out_to = partial(reports.write_hand_out, on_progress=progress, where=where or ())
+            count = write_output(output, lambda file: hand_out_to(installation.database, batch, file))
         else:
             export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
-            count = write_output(output, lambda file: export_to(file, status=status, reasons=reason, is_left=left))
+            chosen = partial(export_to, status=status, reasons=reason, is_left=left, where=where or ())
+            count = write_output(output, chosen)
     kind = "active token" if hand_out else "token" if left else "refused row" if status == REFUSED else "record"
     which = f" that {agree(count, 'is', 'are')} left" if left else ""
     done = f"Wrote {count_things(count, kind)}{which} of {batch}"
@@ -110,6 +113,7 @@ def report(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write; - is standard output.")
     ],
+    by: By = None,
 ) -> None:
     """Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP."""
     # Not at the top: importing Jinja takes longer than to say what was typed wrongly.
@@ -119,7 +123,7 @@ def report(
     installation = open_installation_with(batch)
     (status,) = read_statuses(installation, batch)
     status = replace(status, rehearsal=find_rehearsal(installation))
-    overview = read_overview(installation.database, status)
+    overview = read_overview(installation.database, status, by)
     write_output(output, lambda file: file.write(write_file(status, overview)))
     if output != STDOUT:
         console.print(describe_outcome(status))

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
 from worker.batches.commands import NotPossible, WorkersLive
-from worker.batches.finding import NameTaken, NameUnfit, UnknownBatch
+from worker.batches.finding import NameTaken, NameUnfit, UnknownBatch, UnknownColumn
 from worker.batches.hours import OtherHours
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
@@ -44,6 +44,7 @@ _USAGE = (
     UnusableFile,
     NotReady,
     UnknownBatch,
+    UnknownColumn,
     NotPossible,
     NameTaken,
     NameUnfit,

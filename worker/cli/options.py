@@ -123,6 +123,10 @@ BatchName = Annotated[
     typer.Argument(metavar="BATCH", help="The batch's name.", show_default=False, autocompletion=complete_batch),
 ]
 
+By = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="How the batch stands by the values of this column, such as site or lot."),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(

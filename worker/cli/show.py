@@ -16,7 +16,7 @@ from models.reason import Reason
 from models.record_states import Status
 from worker.cli.console import GAP, Room, align, console, label_text, measure_room, print_json
 from worker.cli.homes import find_rehearsal, open_installation_with
-from worker.cli.options import AsJson, RowStatus, complete_batch
+from worker.cli.options import AsJson, RowStatus, Where, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
 from worker.observability.wording import agree, count_things, escape_line, format_moment
@@ -56,12 +56,15 @@ def show(
     user: Annotated[
         str | None, typer.Option(metavar="TEXT", help="List those of users whose id, name or e-mail address begins so.")
     ] = None,
+    where: Where = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="List so many at most.")] = LISTED,
     as_json: AsJson = False,
 ) -> None:
     """Tell all that is known of one token, and what happens next; or list the tokens that begin so. No OTP is shown."""
     text = (text and text.strip()) or None
-    sought = Sought(text=text, batch=batch, status=status, reason=reason, user=user)
+    sought = Sought(text=text, batch=batch, status=status, reason=reason, user=user, where=tuple(where or ()))
+    if where and batch is None:
+        raise typer.BadParameter("name the batch that has these columns, by --batch", param_hint="--where")
     if sought == Sought():
         raise typer.BadParameter("name a token, or list some with --batch, --status, --reason or --user")
     installation = open_installation_with(batch)

@@ -36,7 +36,7 @@ from worker.cli.console import (
 )
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
-from worker.cli.options import AsJson, Where, complete_batch
+from worker.cli.options import AsJson, By, Where, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import read_statuses
 from worker.observability.wording import agree, escape, write_share
@@ -91,10 +91,7 @@ def status(
         bool, typer.Option("--watch/--no-watch", help="Keep looking, until all is finished, or Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
-    by: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="How the batch stands by the values of this column, such as site or lot."),
-    ] = None,
+    by: By = None,
     where: Where = None,
     cures: Annotated[
         bool,

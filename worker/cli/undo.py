@@ -3,7 +3,7 @@ what it made there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from shlex import join
@@ -12,19 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from worker.audit import this_person
+from worker.batches.commands import NotPossible
 from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
-from worker.batches.undo import TokenCounts, Undone
+from worker.batches.undo import TokenCounts, Undone, find_batches_of
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.hosts import print_hosts
-from worker.cli.options import AsJson, BatchName, Ticket
+from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
-from worker.intake.lists import open_serial_list
+from worker.intake.lists import TokenList, open_token_list
 from worker.observability.wording import agree, count_things
+from worker.pingone.users import fold_case
 from worker.process.parts import Parts
 from worker.reports.facts import read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
@@ -87,15 +89,21 @@ def _describe_difference(found: Difference) -> str:
 
 
 def undo(
-    batch: BatchName,
+    batch: Annotated[
+        str | None,
+        typer.Argument(metavar="[BATCH]", help="The batch's name.", show_default=False, autocompletion=complete_batch),
+    ] = None,
     only: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Only tokens of this list of serial numbers: a CSV with a column serial, or one on each line.",
+            help="Only tokens of this list: a CSV with a column serial, or one that names persons; or serial numbers, "
+            "one on each line.",
             show_default=False,
         ),
     ] = None,
+    every_batch: Annotated[bool, typer.Option("--all", help="In every batch that has tokens of the list.")] = False,
+    where: Where = None,
     devices_only: Annotated[bool, typer.Option("--devices-only", help="Leave the tokens in the inventory.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise it is only shown what would be done.")] = False,
     as_json: AsJson = False,
@@ -103,28 +111,51 @@ def undo(
 ) -> None:
     """Take away what a batch made: its devices, then the tokens that it imported and that nobody has. Without --yes,
     say which those are."""
-    serials = open_serial_list(only) if only else None
+    tokens = open_token_list(only) if only else None
+    if every_batch is (batch is not None) or (every_batch and (tokens is None or where)):
+        raise typer.BadParameter("name a batch, or give --all with --only FILE", param_hint="BATCH")
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
-    command = join(
-        ["oathbulk", "undo", batch, *(["--only", str(only)] if only else []), *["--devices-only"] * devices_only]
-    )
+    words = [*(["--only", str(only)] if only else []), *["--devices-only"] * devices_only]
+    words += [word for each in where or () for word in ("--where", each)]
+    command = join(["oathbulk", "undo", batch or "--all", *words])
     interrupted = f"What was taken away is written down. Go on with: {command} --yes" if yes else "Nothing was changed."
-    environment = find_environment(installation.database, batch, installation.environment)
-    print_hosts(installation, environment.name)
+    lists: Mapping[str, TokenList | None] = {batch: tokens} if batch else {}
+    if tokens and not batch:
+        lists = find_batches_of(installation.database, tokens)
+    environments = {name: find_environment(installation.database, name, installation.environment) for name in lists}
+    for environment in {each.name for each in environments.values()}:
+        print_hosts(installation, environment)
+    done, impossible = dict[str, Undone](), list[str]()
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
         parts = Parts(settings, installation.environment)
-        with showing_progress(interrupted, is_quiet=as_json) as progress:
-            work = parts.undo(environment, this_person(installation.settings, ticket), progress)
-            undone = (work.undo if yes else work.examine)(batch, serials, devices_only=devices_only)
+        for name, part in lists.items():
+            with showing_progress(interrupted, is_quiet=as_json) as progress:
+                work = parts.undo(environments[name], this_person(installation.settings, ticket), progress)
+                try:
+                    done[name] = (work.undo if yes else work.examine)(
+                        name, part, where or (), devices_only=devices_only
+                    )
+                except NotPossible as failure:
+                    if batch:
+                        raise
+                    impossible.append(str(failure))
+    found = {fold_case(name) for part in lists.values() if part for name in part.names}
+    unknown = [name for name in tokens.names if fold_case(name) not in found] if tokens and not batch else []
+    told = [to_json(name, undone, is_done=yes) for name, undone in done.items()]
     if as_json:
-        print_json(to_json(batch, undone, is_done=yes))
+        print_json(told[0] if batch else {"batches": told, "impossible": impossible, "unknown": unknown})
     else:
-        for line in describe(batch, undone, command, is_done=yes, is_partial=only is not None):
+        is_partial = only is not None or bool(where)
+        for name, undone in done.items():
+            for line in describe(name, undone, command, is_done=yes, is_partial=is_partial):
+                console.print(line)
+        for line in [*impossible, *(f"{name}: no batch has it" for name in unknown)]:
             console.print(line)
-    raise typer.Exit(ALL_ACTIVE if undone.is_whole else SOME_LEFT)
+    is_whole = not (impossible or unknown) and all(undone.is_whole for undone in done.values())
+    raise typer.Exit(ALL_ACTIVE if is_whole else SOME_LEFT)
 
 
 def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:

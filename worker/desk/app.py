@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from worker.batches.commands import NotPossible
-from worker.batches.finding import UnknownBatch
+from worker.batches.finding import UnknownBatch, UnknownColumn
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
 from worker.desk import views
@@ -139,7 +139,7 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
 
     return {
         HTTPException: refuse_http,
-        **dict.fromkeys((UnknownBatch, UnknownToken, NothingLoaded), refuse_as(404, str)),
+        **dict.fromkeys((UnknownBatch, UnknownColumn, UnknownToken, NothingLoaded), refuse_as(404, str)),
         NotPossible: refuse_as(409, str),
         **dict.fromkeys((ConfigError, SchemaOutdated), refuse_as(503, str)),
         **dict.fromkeys((DBAPIError, RedisError), refuse_as(503, desk.explain_failure)),

@@ -17,6 +17,9 @@ from worker.reports import sentences, token_history
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import Overview
 
+# Values of a column that a page lists.
+MOST_PARTS = 200
+
 
 def describe_batch(status: BatchStatus, overview: Overview) -> dict[str, Any]:
     """What the template of the page tells."""
@@ -53,7 +56,7 @@ def make_environment() -> Environment:
     }
     # A page of the desk says that it is none.
     environment.globals |= {"say": sentences, "of_token": token_history, "count_things": count_things, "quote": quote}
-    environment.globals["is_file"] = True
+    environment.globals |= {"is_file": True, "MOST_PARTS": MOST_PARTS}
     return environment
 
 

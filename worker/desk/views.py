@@ -93,9 +93,9 @@ def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
 
 
 def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
-    """Show how one batch stands, and how it came there. Raises UnknownBatch."""
+    """Show how one batch stands, and how it came there. Raises UnknownBatch, UnknownColumn."""
     status = read_status(desk, request)
-    overview = read_overview(desk.installation.database, status)
+    overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
     return desk.render(
         "batch.html",
         visitor,
@@ -137,7 +137,9 @@ def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
 def read_sought(parameters: Mapping[str, str]) -> Sought | None:
     """Read what is searched for from an address; None if nothing is. A status or a reason that there is none of is left
     out."""
-    given = {name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")}
+    given: dict[str, Any] = {
+        name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")
+    }
     given["status"] = given["status"] if given["status"] in _STATUSES else None
     given["reason"] = given["reason"] if given["reason"] in [*Reason] else None
     return Sought(**given) if any(given.values()) else None
@@ -152,9 +154,10 @@ def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
 
 
 def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
-    """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch."""
+    """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch, UnknownColumn."""
     status = read_status(desk, request)
-    page = write_file(status, read_overview(desk.installation.database, status))
+    overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
+    page = write_file(status, overview)
     return _send([page], f"{status.name}-report.html", "text/html")
 
 

@@ -44,12 +44,14 @@ from worker.intake.rows import (
 # The fields of a Row that a list may fill: the person, the device of a token that is paired already, and from when on
 # it may go.
 ASSIGNED = (*PERSON, "device_id", "not_before")
-# What the names in the header of a list of who gets what mean, and in one of serial numbers.
+# What the names in the header of a list mean.
 MEANINGS = name_columns(tuple(each for each in COLUMNS if each.attribute in ("serial_number", *ASSIGNED)))
-SERIALS = name_columns(COLUMNS[:1])
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
-GIVE_SERIALS = "Give a CSV with a header that names the column serial, or serial numbers alone, one on each line"
+GIVE_TOKENS = (
+    f"Give a CSV with a header that names the column serial, or the person by {_PERSON}; or serial numbers alone, one "
+    "on each line"
+)
 NO_PERSON = "the list names no person for this token: add a line for it, or leave such tokens out by --only-assigned"
 LIST_CUT_OFF = (
     "the list's line for this token is its last one, has no line break at its end, and may be cut off: if it is whole, "
@@ -181,54 +183,67 @@ def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cell
     return Row(row_number=row_number, serial_number=serial, otps=None, not_before=not_before, extra=own, **values)  # type: ignore[arg-type]
 
 
-# Serial numbers alone
+# Tokens that somebody names
 
 
 @dataclass(frozen=True, slots=True)
-class SerialList:
-    """Serial numbers as a list has them, each once; `digest` is the SHA-256 of its bytes."""
+class TokenList:
+    """Tokens as a list names them, each name once. `column`: the field of a Row that has these names: the serial number
+    or, where the list has none, what names the person who has the token. `digest`: the SHA-256 of the list's bytes."""
 
-    serial_numbers: tuple[str, ...]
+    names: tuple[str, ...]
     digest: str
+    column: str = "serial_number"
 
 
-def open_serial_list(path: Path) -> SerialList:
-    """Read a list of serial numbers: a CSV with a column for them, or one on each line. One row that cannot be used
-    refuses all of it, since a token that is left out, or taken for another, would be noticed by nobody. Raises
-    UnusableFile."""
-    serials: dict[str, str] = {}
-    with _open_list(path, GIVE_SERIALS) as (head, file):
-        pick, rows = _open_serials(file, head)
+def open_token_list(path: Path) -> TokenList:
+    """Read a list of tokens: a CSV with a column for their serial numbers, or else for the persons who have them; or
+    serial numbers alone, one on each line. One row that cannot be used refuses all of it, since a token that is left
+    out, or taken for another, would be noticed by nobody. Raises UnusableFile."""
+    names: dict[str, str] = {}
+    with _open_list(path, GIVE_TOKENS) as (head, file):
+        column, pick, rows = _open_names(file, head)
         for row_number, cells in rows:
-            serial = _read_serial(path, row_number, cells, pick)
-            serials.setdefault(serial.lower(), serial)
+            name = _read_name(path, row_number, cells, pick, column)
+            names.setdefault(name.lower(), name)
         digest = file.digest()
-    if not serials:
-        raise UnusableFile(path, "names no token", GIVE_SERIALS)
-    return SerialList(tuple(serials.values()), digest)
+    if not names:
+        raise UnusableFile(path, "names no token", GIVE_TOKENS)
+    return TokenList(tuple(names.values()), digest, column)
 
 
-def _open_serials(file: OpenFile, head: bytes) -> tuple[Callable[[Cells], str], Iterator[tuple[int, Cells]]]:
-    """Open the rows below the header, or all where none names a serial number; and say how one is picked from a row."""
-    names = find_names(head, SERIALS)
-    if names & SERIALS.keys():
-        header, rows = read_table(file, SERIALS, GIVE_SERIALS)
-        return lambda cells: header.pick(cells)[0]["serial"], rows
-    if len(names) > 1 or not any(map(str.isdigit, "".join(names))):
-        problem = "the list has no column for the serial" if names else "names no token"
-        raise UnusableFile(file.path, problem, GIVE_SERIALS)
-    return lambda cells: check_cells(cells, 1, 1)[0], split_cells(blank_comments(read_lines(file)), ",")
+def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str], Iterator[tuple[int, Cells]]]:
+    """Open the rows below the header, or all where none names a token; and say which field of a Row has the names, and
+    how one is picked from a row."""
+    found = find_names(head, MEANINGS)
+    for column in ("serial_number", *PERSON):
+        # Whatever names a token stands for its serial number.
+        meanings = dict.fromkeys(name_columns(tuple(each for each in COLUMNS if each.attribute == column)), "serial")
+        if found & meanings.keys():
+            header, rows = read_table(file, meanings, GIVE_TOKENS)
+            return column, partial(_pick_name, header), rows
+    if len(found) > 1 or not any(map(str.isdigit, "".join(found))):
+        problem = "the list has no column for the serial" if found else "names no token"
+        raise UnusableFile(file.path, problem, GIVE_TOKENS)
+    rows = split_cells(blank_comments(read_lines(file)), ",")
+    return "serial_number", lambda cells: check_cells(cells, 1, 1)[0], rows
 
 
-def _read_serial(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells], str]) -> str:
-    """Read the serial number of a row. Raises UnusableFile."""
+def _pick_name(header: Header, cells: Cells) -> str:
+    return header.pick(cells)[0]["serial"]
+
+
+def _read_name(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells], str], column: str) -> str:
+    """Read the name in a row. Raises UnusableFile."""
     try:
-        serial = pick(cells)
+        name = pick(cells)
     except RowRefused as refused:
-        raise UnusableFile(path, str(refused), GIVE_SERIALS, row_number=row_number) from None
-    # With one character less, it may be another token's.
-    if isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == serial:
+        raise UnusableFile(path, str(refused), GIVE_TOKENS, row_number=row_number) from None
+    # With one character less, it may be another's.
+    if isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name:
         raise UnusableFile(path, CUT_OFF, "Nothing was done", row_number=row_number)
-    if not SERIAL.fullmatch(serial):
-        raise UnusableFile(path, explain_serial(serial), "Nothing was done", row_number=row_number)
-    return serial
+    if column == "serial_number" and not SERIAL.fullmatch(name):
+        raise UnusableFile(path, explain_serial(name), "Nothing was done", row_number=row_number)
+    if not name:
+        raise UnusableFile(path, f"{column} is empty", "Nothing was done", row_number=row_number)
+    return name

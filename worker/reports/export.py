@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -26,7 +26,7 @@ from models.person import NAMES
 from models.record import Record
 from models.record_states import OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
-from worker.batches.finding import find_batch
+from worker.batches.finding import choose_records, find_batch
 from worker.database.engine import Database
 from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_result, normalise
 from worker.observability.progress import OnProgress, tell_nobody, telling
@@ -60,15 +60,18 @@ NOTHING_FOR_TOTP = "Sign on with the number that the token shows now."
 IF_REFUSED = "If it is refused, try one more number, then call the help desk."
 
 
-def write_hand_out(database: Database, name: str, file: TextIO, on_progress: OnProgress = tell_nobody) -> int:
-    """Write a line for every active token of the batch, in the order of its file, and return how many. It holds no OTP.
-    Raises UnknownBatch."""
+def write_hand_out(
+    database: Database, name: str, file: TextIO, on_progress: OnProgress = tell_nobody, where: Sequence[str] = ()
+) -> int:
+    """Write a line for every active token of the batch of which all of `where` hold, in the order of its file, and
+    return how many. It holds no OTP. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
         own = [column for column in batch.columns if _is_own(column)]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*PERSON_COLUMNS, *map(format_cell, own), *ADVICE_COLUMNS])
-        mine = (Record.batch_id == batch.id, Record.status == Status.ACTIVE)
+        chosen = choose_records(connection, name, where)
+        mine = (Record.batch_id == batch.id, Record.status == Status.ACTIVE, chosen)
         total = connection.scalar(select(func.count()).where(*mine))
         records = select(Record.__table__).where(*mine).order_by(Record.row_number)
         with connection.execution_options(yield_per=1000).execute(records) as found:
@@ -125,14 +128,16 @@ def export(
     status: str | None = None,
     reasons: Collection[str] | None = None,
     is_left: bool = False,
+    where: Sequence[str] = (),
     keyring: Keyring | None = None,
     on_progress: OnProgress = tell_nobody,
 ) -> int:
     """Write the batch's records, in the order of its file, and return how many: all of them, or only those of this
     status, or the dead letters of these reasons; with the status REFUSED, the rows that were refused. With `is_left`,
-    only those that are given up or cancelled; unless there is a status, the refused rows follow. OTPs are left empty
-    without a keyring, and if they were erased because the record became active. Raises UnknownBatch, NotKept,
-    DecryptionError."""
+    only those that are given up or cancelled; unless there is a status, the refused rows follow. With `where`, only
+    records of which all of these hold, each written as COLUMN=VALUE, and no refused rows, of whose cells little is
+    kept. OTPs are left empty without a keyring, and if they were erased because the record became active. Raises
+    UnknownBatch, UnknownColumn, NotKept, DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.name, Batch.columns, Batch.rows_refused)
         columns = [column for column in batch.columns if not is_result(column)]
@@ -143,11 +148,11 @@ def export(
             if batch.rows_refused and not refused:
                 raise NotKept(batch.name, batch.rows_refused)
             return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
-        mine = [Record.batch_id == batch.id, *_choose(status, reasons)]
+        mine = [Record.batch_id == batch.id, choose_records(connection, name, where), *_choose(status, reasons)]
         rows_left: Iterator[list[str]] = iter(())
         if is_left:
             mine.append(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
-            if status is None:
+            if status is None and not where:
                 rows_left = _make_refused_rows(connection, batch, columns)
         records = select(Record.__table__).where(*mine).order_by(Record.row_number)
         total = connection.scalar(select(func.count()).where(*mine))

@@ -32,6 +32,7 @@ from worker.leases.moves import may_begin
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds
+from worker.rules.hours import format_time
 from worker.rules.resync import NeedsFlag
 from worker.tenants import read_resync
 
@@ -444,7 +445,7 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
         ).all()
     parts = [
         PartStatus(
-            None if row.value in (None, "") else str(row.value),
+            _write_value(row.value),
             row.not_before,
             *(row.tokens, row.active, row.given_up),
             row.refused / row.tried if row.tried else None,
@@ -452,6 +453,13 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
         for row in rows
     ]
     return sorted(parts, key=lambda part: (part.not_before or _ALWAYS, part.value or ""))
+
+
+def _write_value(value: Any) -> str | None:
+    """Write the value of a column; None where a row has none."""
+    if isinstance(value, datetime):
+        return "kept back" if value >= UNTIL_LET_GO else format_time(value)
+    return None if value in (None, "") else str(value)
 
 
 def read_in(

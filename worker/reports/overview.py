@@ -23,7 +23,8 @@ from models.record_states import Status
 from worker import audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
-from worker.reports.facts import BatchStatus
+from worker.intake.rows import canonical_column
+from worker.reports.facts import BatchStatus, PartStatus, read_parts
 
 # When a record was settled.
 _AT: ColumnElement[Any] = Record.__table__.c.finalized_at
@@ -89,10 +90,17 @@ class Overview:
     origin: BatchOrigin
     # What was commanded, the oldest first.
     commands: tuple[Command, ...]
+    # Columns by whose values the batch can be told, and the one that it is told by; None if by none.
+    columns: tuple[str, ...] = ()
+    by: str | None = None
+    parts: Sequence[PartStatus] = ()
 
 
-def read_overview(database: Database, status: BatchStatus) -> Overview:
-    """Read the rest of what is told of the batch whose status this is. Raises UnknownBatch."""
+def read_overview(database: Database, status: BatchStatus, by: str | None = None) -> Overview:
+    """Read the rest of what is told of the batch whose status this is; by the values of a column too, or by dates where
+    some records wait for one. Raises UnknownBatch, UnknownColumn."""
+    by = by or ("not_before" if status.waves else None)
+    parts = read_parts(database, status.name, by) if by else ()
     with database.reading_snapshot() as connection:
         batch = find_batch(connection, status.name, Batch.__table__)
         commands = tuple(audit.read(connection, status.name))
@@ -103,7 +111,8 @@ def read_overview(database: Database, status: BatchStatus) -> Overview:
             moments=moments,
             pauses=tuple(find_pauses(commands, settled, status)),
         )
-        return Overview(timeline, describe_origin(batch, commands), commands)
+        columns = tuple(column for column in batch.columns if canonical_column(column) in (None, "lot", "not_before"))
+        return Overview(timeline, describe_origin(batch, commands), commands, columns, by, parts)
 
 
 def read_curve(
@@ -147,6 +156,8 @@ def _seconds_since(database: Database, moment: datetime) -> ColumnElement[float]
 
 def find_pauses(commands: Sequence[Command], settled: Sequence[float], status: BatchStatus) -> list[PauseSpan]:
     """The pauses in their order. `settled`: when tokens were settled, as seconds since 1970 in ascending order."""
+    # What keeps back a part of a batch is none.
+    commands = [command for command in commands if "where" not in command.facts]
     return [*_find_commanded(commands, settled, status), *_find_present(commands, settled, status)]
 
 

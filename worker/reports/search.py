@@ -18,7 +18,7 @@ from models.batch import Batch
 from models.person import NAMES, PERSON
 from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
-from worker.batches.finding import find_batch, is_of_kept_batch
+from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
 from worker.observability.wording import agree, count_things
 
@@ -90,13 +90,15 @@ def read_refused(connection: Connection, *conditions: ColumnElement[bool], limit
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sought:
     """What is searched for; None where it does not matter. `text`: with what a serial number, an id, a name or any
-    further column begins. `user`: with what one of the names or ids of its user begins."""
+    further column begins. `user`: with what one of the names or ids of its user begins. `where`: what holds for rows of
+    a batch, each written as COLUMN=VALUE; nothing of this is kept of refused rows."""
 
     text: str | None = None
     batch: str | None = None
     status: str | None = None
     reason: str | None = None
     user: str | None = None
+    where: tuple[str, ...] = ()
 
 
 def name_user(found: Read) -> str:
@@ -137,10 +139,11 @@ class SearchResult:
 
 
 def search(database: Database, sought: Sought, limit: int) -> SearchResult:
-    """Find records and refused rows, `limit` of them at most. Raises UnknownBatch."""
+    """Find records and refused rows, `limit` of them at most. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         findings = SearchResult([], 0) if sought.status == REFUSED else _search_records(connection, sought, limit)
-        if sought.reason is not None or sought.user is not None or sought.status not in (None, REFUSED):
+        is_of_records = sought.reason is not None or sought.user is not None or sought.where
+        if is_of_records or sought.status not in (None, REFUSED):
             return findings
         return _add_refused(connection, findings, sought, limit)
 
@@ -206,10 +209,11 @@ def _search_serial_numbers(
 
 
 def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[ColumnElement[bool]]:
-    """The conditions but for the text. Raises UnknownBatch."""
+    """The conditions but for the text. Raises UnknownBatch, UnknownColumn."""
     yield is_of_kept_batch()
     if sought.batch is not None:
         yield Record.batch_id == find_batch(connection, sought.batch, Batch.id).id
+        yield choose_records(connection, sought.batch, sought.where)
     if sought.status is not None:
         yield Record.status == sought.status
     if sought.reason is not None:

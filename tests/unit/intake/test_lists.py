@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.row_fault import RowFault
-from worker.intake.lists import open_assignment, open_serial_list
+from worker.intake.lists import open_assignment, open_token_list
 from worker.intake.rows import Row, RowError, UnusableFile
 from worker.intake.shipment import open_shipment
 from worker.vault.otps import Otp, OtpPair
@@ -155,9 +155,9 @@ def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> N
 def test_a_table_and_a_plain_list_are_read(tmp_path: Path, content: str) -> None:
     (path := tmp_path / "leavers.csv").write_text(content, encoding="utf-8", newline="")
 
-    found = open_serial_list(path)
+    found = open_token_list(path)
 
-    assert found.serial_numbers == ("A100001", "B200002")
+    assert found.names == ("A100001", "B200002")
     assert len(found.digest) == 64
 
 
@@ -189,7 +189,7 @@ def test_one_bad_row_refuses_the_list_and_names_file_row_and_cure(
     (path := tmp_path / "leavers.csv").write_bytes(content)
 
     with pytest.raises(UnusableFile, match=says) as refused:
-        open_serial_list(path)
+        open_token_list(path)
 
     where = f"{path}, line {row_number}: " if row_number else f"{path}: "
     assert str(refused.value).startswith(where)
