@@ -27,6 +27,7 @@ from models.refused_row import RefusedRow
 from models.row_fault import FAULT_CURES, RowFault
 from models.tenant_fact import FactName, TenantFact
 from worker import __version__
+from worker.leases.commands import UNTIL_LET_GO
 
 
 def _user(number: int) -> str:
@@ -112,6 +113,7 @@ def prepare(desk: FrozenDesk, sqlite_template: Path) -> None:
         _make_fleet(database)
         _command(desk)
         _load_box(desk, database)
+        _make_waves(database)
 
 
 def _make_finished(database: MovingDatabase) -> None:
@@ -299,6 +301,21 @@ def _load_box(desk: FrozenDesk, database: MovingDatabase) -> None:
     _update(database, second, user_id=_user(5), is_in_inventory=True, pairing=PairingState.SENT, pairings=1)
 
 
+def _make_waves(database: MovingDatabase) -> None:
+    """Basel goes live, Zürich tomorrow and Chur in a week; a person keeps Genf back."""
+    tomorrow, next_week = NOW + timedelta(hours=20), NOW + timedelta(days=7, hours=20)
+    with at(ago(minutes=5)):
+        records = [
+            *((_active(ago(minutes=3, seconds=n)) | {"extra": {"Site": "Basel"}}) for n in range(4)),
+            _dead(Reason.INVALID_OTP, ago(minutes=3)) | {"extra": {"Site": "Basel"}},
+            *3 * [{"extra": {"Site": "Zürich"}, "not_before": tomorrow, "scheduled_at": tomorrow}],
+            *2 * [{"extra": {"Site": "Chur"}, "not_before": next_week, "scheduled_at": next_week}],
+            {"extra": {"Site": "Genf"}, "not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO},
+            _active(ago(minutes=2)) | {"extra": None},
+        ]
+        _make(database, "waves", records, columns=["serial", "otp1", "otp2", "Site", "not_before"])
+
+
 def _write_files(folder: Path) -> None:
     """Write what a person would load: a box with its list and key, and OTP pairs, some of whose rows are refused."""
     shutil.copy(SAMPLES / "formats" / "pskc" / "pskc_psk_aes128cbc.xml", folder / "box.xml")
@@ -311,6 +328,11 @@ def _write_files(folder: Path) -> None:
     (folder / "hall.csv").write_text(f"serial,otp1,user_id,device_id,Hall\nHALL1,308714,{_user(41)},{_user(42)},East\n")
     (folder / "leavers.csv").write_text("serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n")
     (folder / "left.csv").write_text(LEFT)
+    (folder / "dates.csv").write_text(
+        f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2027-12-24\n"
+        f"DATE2,308715,{_user(45)},{_user(46)},\nDATE3,308716,{_user(47)},{_user(48)},24.12.2027\n"
+        f"DATE4,308717,{_user(49)},{_user(50)},2027-03-28T02:30\n"
+    )
     (folder / "heads.txt").write_text(f"3 {64 * 'a'} 2026-03-02T11:32:00+00:00\n")
 
 

@@ -33,6 +33,7 @@ BATCHES = {
     for name in (
         *("done", "letters", "again", "seeds", "given up", "last year", "running", "still", "held", "later"),
         *("by person", "outage", "refused", "wrong otps", "at night", "quota", "spring's canary", "people", "box"),
+        "waves",
     )
 }
 CANARY = BATCHES["spring's canary"]
@@ -57,6 +58,8 @@ TOKENS = {
     "token_is_imported": "MADE018000003",
     "pairing_unknown": "MADE018000006",
     "box_half_done": "MADE0000003",
+    "kept_back": "MADE020000010",
+    "waits_for_its_date": "MADE020000005",
     "unknown": "NOPE1",
 }
 # Of these, `--json` is a form too.
@@ -65,6 +68,9 @@ SHOWN = {
     "status/unknown": "status nope",
     **{f"status/{name}": f"status {typed}" for name, typed in BATCHES.items()},
     **{f"show/{name}": f"show {token}" for name, token in TOKENS.items()},
+    "status/by": "status waves --by Site",
+    "status/by_date": "status waves --by not_before --where site=Zürich",
+    "show/where": "show --batch waves --where site=Genf",
     "show/beginning": "show MADE003",
     "show/refused": "show --status refused",
     "show/reason": "show --reason locked",
@@ -96,6 +102,7 @@ SHOWN = {
     "load/pairs": "load pairs.csv --offline --ticket CHG-3",
     "load/twice": f"load {BOX}",
     "mend/letters": "mend letters left.csv --offline --ticket CHG-4",
+    "load/dates": "load dates.csv --offline --zone Europe/Zurich",
     "load/hours": "load hall.csv --offline --batch east --canary 1 --window 22:00-05:30 --zone UTC",
 }
 # These ask PingOne, and have JSON too.
@@ -106,12 +113,15 @@ ASKING = {
     "undo/running": "undo people",
     "undo/done": "undo seeds --yes",
     "undo/only": "undo seeds --only leavers.csv",
+    "undo/all": "undo --all --only leavers.csv",
 }
 # These have no JSON.
 SAID = {
     "status/cures": "status letters --cures",
     "pause/running": "pause running",
     "pause/done": "pause done",
+    "pause/where": "pause waves --where site=Chur",
+    "resume/where": "resume waves --where site=Genf --where serial=MADE020000010",
     "resume/by person": "resume 'by person'",
     "resume/hold": "resume held --now",
     "resume/hours": "resume outage --window 22:00-05:30 --zone UTC",
@@ -124,6 +134,7 @@ SAID = {
     "export/letters": "export letters -o rows.csv",
     "export/hand_out": "export done --hand-out -o rows.csv",
     "report/letters": "report letters -o report.html",
+    "report/waves": "report waves -o report.html --by Site",
     "load/unusable": "load otp1_column_missing.csv --offline",
     "db/upgrade": "db upgrade",
     "db/backup": "db backup copy.db",

@@ -3,22 +3,38 @@ databases."""
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.data.batches import ENVIRONMENT_ID, TESTER, look, make_batch
+from sqlalchemy import update
+from support.data.batches import ENVIRONMENT_ID, TESTER, look, look_at_batch, make_batch, make_environment
 from support.data.loading import LoadingDesk, token
 from support.data.moving_clock import MovingDatabase
+from support.fleets.scripted_fleet import ScriptedFleet
 
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring
+from models.reason import PauseReason
+from models.record import Record
 from models.record_states import OtpState, PairingState
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownColumn
+from worker.batches.loading import Loader
+from worker.batches.mending import Mended, Mender
+from worker.config.environment import Environment
+from worker.intake.files import Hints
+from worker.intake.shipment import open_shipment
 from worker.leases.commands import UNTIL_LET_GO
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
+from worker.reports.export import export
 from worker.reports.facts import read_parts, read_statuses
+from worker.reports.search import Sought, search
+from worker.reports.token_history import describe_next, read_histories
+from worker.rules.hours import format_time
+from worker.rules.steps import Active
 
 A_WEEK = timedelta(days=7)
 
@@ -33,11 +49,11 @@ def enqueue(database: MovingDatabase, batch_id: int) -> list[int]:
         return Queue(database).enqueue(connection, batch_id, 100, 60.0)
 
 
-def load_two_waves(desk: LoadingDesk) -> tuple[int, list[int]]:
+def load_two_waves(desk: LoadingDesk, into: Environment | None = None) -> tuple[int, list[int]]:
     """Two tokens for Basel, at once, and two for Zürich, in a week; the batch, and the ids of its records."""
     later = (datetime.now(UTC) + A_WEEK).isoformat(timespec="seconds")
     sites = [("Basel", ""), ("Basel", ""), ("Zürich", later), ("Zürich", later)]
-    loaded = desk.load([token(n, site=site, not_before=date) for n, (site, date) in enumerate(sites)])
+    loaded = desk.load([token(n, site=site, not_before=date) for n, (site, date) in enumerate(sites)], into=into)
     return loaded.batch_id, [record.id for record in desk.records(loaded)]
 
 
@@ -98,6 +114,93 @@ def test_a_worker_that_holds_a_fresh_record_marks_nothing_once_it_is_kept_back(d
     assert not leases.mark_sent(claim, 1)
 
 
+def test_a_canary_and_the_first_records_are_those_that_go_first(
+    desk: LoadingDesk, scripted_fleet: ScriptedFleet, database: MovingDatabase
+) -> None:
+    later = (datetime.now(UTC) + A_WEEK).isoformat(timespec="seconds")
+    dates = (later, later, "", "", "")
+    file = desk.write([token(number, not_before=date) for number, date in enumerate(dates)])
+    loaded = Loader(database, desk.keyring, make_environment(), TESTER, first_records=1).load(
+        open_shipment(file), "shipment", 2
+    )
+    ids = [record.id for record in desk.records(loaded)]
+    batch = look_at_batch(database, loaded.batch_id)
+    assert (batch.trial_row, batch.canary_row) == (4, 5)
+
+    assert scripted_fleet.tick() == [ids[2]]
+    scripted_fleet.end(ids[2], Active())
+    assert scripted_fleet.tick() == [ids[3]]
+    assert look_at_batch(database, loaded.batch_id).state == BatchState.RUNNING
+    scripted_fleet.end(ids[3], Active())
+    assert scripted_fleet.tick() == []
+    batch = look_at_batch(database, loaded.batch_id)
+    assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.CANARY)
+
+
+def test_a_canary_does_not_end_before_its_wave_begins(
+    desk: LoadingDesk, scripted_fleet: ScriptedFleet, database: MovingDatabase
+) -> None:
+    batch_id, ids = load_two_waves(desk, make_environment())
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(canary_row=3))
+    Batches(database, TESTER).pause("shipment", ["site=Basel"])
+    assert scripted_fleet.tick() == []
+    batch = look_at_batch(database, batch_id)
+    assert (batch.state, batch.reason) == (BatchState.RUNNING, None)
+    Batches(database, TESTER).let_begin("shipment", ["site=Basel"])
+    assert scripted_fleet.tick() == ids[:2]
+
+
+def test_a_clock_that_was_set_leaves_dates_alone(desk: LoadingDesk) -> None:
+    batch_id, ids = load_two_waves(desk)
+    with desk.database.writing() as connection:
+        Queue(desk.database).restart_times(connection, 60.0)
+    assert {look(desk.database, each).scheduled_at for each in ids[2:]} == {look(desk.database, ids[2]).not_before}
+    assert enqueue(desk.database, batch_id) == ids[:2]
+
+
+def test_a_mend_brings_another_date_for_what_has_not_begun(desk: LoadingDesk) -> None:
+    batch_id, ids = load_two_waves(desk)
+    sooner = datetime.now(UTC).replace(microsecond=0) + A_WEEK / 7
+    rows = [token(number, not_before=sooner.isoformat()) for number in range(4)]
+    with desk.database.writing() as connection:
+        connection.execute(update(Record).where(Record.id == ids[1]).values(otp1_state=OtpState.SENT, otp1_posts=1))
+    mender = Mender(desk.database, desk.keyring, TESTER)
+
+    def mend() -> Mended:
+        return mender.mend(open_shipment(desk.write(rows), hints=Hints(mends=True)), "shipment")
+
+    assert mend() == Mended(dated=3, in_work=1)
+    assert [look(desk.database, each).not_before for each in ids] == [sooner, None, sooner, sooner]
+    assert enqueue(desk.database, batch_id) == [ids[1]]
+    assert mend() == Mended(in_work=4)
+    desk.database.ahead = (A_WEEK / 7).total_seconds() + 60
+    assert enqueue(desk.database, batch_id) == [ids[0], *ids[2:]]
+
+
+def test_lists_and_exports_have_what_a_column_says(desk: LoadingDesk) -> None:
+    load_two_waves(desk)
+    found = search(desk.database, Sought(batch="shipment", where=("site=Zürich",)), 10)
+    assert [each.row for each in found.found] == [4, 5]
+    export(desk.database, "shipment", file := io.StringIO(), where=("site=", "lot="))
+    assert file.getvalue().count("\n") == 1
+    export(desk.database, "shipment", file := io.StringIO(), where=("Site=Basel", f"serial={token(1)['serial']}"))
+    assert [line.split(",")[0] for line in file.getvalue().splitlines()] == ["serial", token(1)["serial"]]
+
+
+def test_what_waits_says_for_what(desk: LoadingDesk) -> None:
+    _, ids = load_two_waves(desk)
+    Batches(desk.database, TESTER).pause("shipment", ["site=Basel"])
+    for place, says in (
+        (0, "is kept back"),
+        (2, f"waits for its date, {format_time(look(desk.database, ids[2]).not_before)}"),
+    ):
+        (history,) = read_histories(desk.database, f"#{ids[place]}")
+        step = describe_next(history, lease=60.0)
+        serial = token(place)["serial"]
+        assert (step.sentence, step.command) == (says, f"oathbulk resume shipment --where serial={serial}")
+
+
 def test_an_unknown_column_is_named_with_those_that_there_are(desk: LoadingDesk) -> None:
     load_two_waves(desk)
     with pytest.raises(UnknownColumn, match=r"no column 'city': the batch has serial, .*, site"):
@@ -116,4 +219,5 @@ def test_a_batch_is_told_by_the_values_of_a_column(desk: LoadingDesk) -> None:
     ]
     assert [part.not_before == UNTIL_LET_GO for part in parts] == [False, True]
     (status,) = read_statuses(desk.database, "shipment")
+    assert status.next_due_at is not None
     assert (status.dated, status.kept_back, status.coming[0].at) == (3, 1, parts[0].not_before)

@@ -19,6 +19,7 @@ from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, RowStatus, Where, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
+from worker.leases.commands import UNTIL_LET_GO
 from worker.observability.wording import agree, count_things, escape_line, format_moment
 from worker.reports.search import Read, SearchResult, Sought, name_user, search
 from worker.reports.sentences import describe_nothing_found, describe_refused
@@ -140,7 +141,8 @@ def _draw_found(found: Sequence[Read], room: Room) -> Iterator[Text]:
         return
     width = max(len(each.serial_number) for each in found) + len(GAP)
     for token, batch, row, user, (status, style), reason, when in rows:
-        said = ", ".join(filter(None, (status, reason, when and f"{when} UTC")))
+        at = f"{when} UTC" if when[-1:].isdigit() else when
+        said = ", ".join(filter(None, (status, reason, at)))
         yield from label_text(token, said, room, width=width, style=style)
         yield from label_text("", f"user {user}, batch {batch}, row {row}", room, width=width)
 
@@ -149,7 +151,8 @@ def _describe(found: Read) -> tuple[str, str, str, str, tuple[str, str], str, st
     """The cells of a record's line."""
     when = format_moment(found.finalized_at)
     if not when and found.status == Status.PENDING:
-        when = f"due {format_moment(found.scheduled_at)}"
+        is_kept_back = found.scheduled_at >= UNTIL_LET_GO
+        when = "kept back" if is_kept_back else f"due {format_moment(found.scheduled_at)}"
     status = (found.status, STATUS_STYLES.get(found.status, ""))
     token, batch, user = map(escape_line, (found.serial_number, found.batch, name_user(found)))
     return token, batch, str(found.row), user, status, found.reason or "", when

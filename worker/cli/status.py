@@ -73,7 +73,7 @@ COLOURS = {
 }
 _LETTERS_HEAD = ("count", "reason", "what to do (dead letters are given up until then)")
 _BATCHES_HEAD = ("batch", "state", "tokens", "active", "dead letters", "left")
-_PARTS_HEAD = ("not before", "tokens", "active", "given up", "still to do", "OTPs refused")
+_PARTS_HEAD = ("waits until", "tokens", "active", "given up", "to do", "refused")
 # Its columns that hold numbers.
 _NUMBERS = range(2, 6)
 # How far the outlook stands in on a terminal, in columns.

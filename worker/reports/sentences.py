@@ -142,7 +142,7 @@ def describe_waves(status: BatchStatus, begin: str = "") -> str:
     if coming:
         begins = f"the next wave, of {coming[0].records:,}, begins on {format_time(coming[0].at)}"
         last = f", the last on {format_time(coming[-1].at)}" if len(coming) > 1 else ""
-        ends = f", and ends in about {format_duration(status.eta_all_seconds)}" if status.eta_all_seconds else ""
+        ends = f"; all are done in about {format_duration(status.eta_all_seconds)}" if status.eta_all_seconds else ""
         told.append(f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: {begins}{last}{ends}.")
     if kept := status.kept_back:
         told.append(
@@ -157,14 +157,14 @@ def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) ->
     were read: those of `zone`, None for this machine's. Empty where no row has a date."""
     if not (waves := sorted(date for date in dates if date)):
         return ""
-    told = [f"{dates[None]:,} may begin at once"] if dates.get(None) else []
+    told = [f"{dates[None]:,} at once"] if dates.get(None) else []
     if len(waves) > MOST_WAVES:
         later = sum(dates[date] for date in waves)
         told.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
     else:
         told += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
     clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
-    return f"Of the tokens {', '.join(told)}. Dates without an offset were read by the clocks {clocks}."
+    return f"Tokens may begin: {', '.join(told)}. Dates without an offset were read by the clocks {clocks}."
 
 
 def describe_date(not_before: datetime | None) -> str:

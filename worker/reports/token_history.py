@@ -433,9 +433,9 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
         return NextStep(f"waits until the rows up to {last} are done, which go first", command=status)
     if is_pending and record.not_before and record.scheduled_at >= record.not_before > token.now:
         wait = (
-            "it is kept back"
+            "is kept back"
             if record.not_before >= UNTIL_LET_GO
-            else f"it waits for its date, {format_time(record.not_before)}"
+            else f"waits for its date, {format_time(record.not_before)}"
         )
         sooner = f"oathbulk resume {batch} --where serial={record.serial_number}"
         return NextStep(wait, command=sooner)

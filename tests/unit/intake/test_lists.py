@@ -162,15 +162,33 @@ def test_a_table_and_a_plain_list_are_read(tmp_path: Path, content: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("content", "column", "names"),
+    [
+        ("name,mail\nAda,ada@b.c\nAda,ADA@b.c\n", "email", ("ada@b.c",)),
+        ("Username\nada\nbob\n", "username", ("ada", "bob")),
+        ("mail,serial\nada@b.c,A100001\n", "serial_number", ("A100001",)),
+    ],
+)
+def test_persons_name_their_tokens_where_no_column_has_serial_numbers(
+    tmp_path: Path, content: str, column: str, names: tuple[str, ...]
+) -> None:
+    (path := tmp_path / "leavers.csv").write_text(content)
+    found = open_token_list(path)
+    assert (found.column, found.names) == (column, names)
+
+
+@pytest.mark.parametrize(
     ("content", "row_number", "says"),
     [
         (b"", None, "names no token"),
         (b"\n# nobody\n", None, "names no token"),
         (b"serial\n", None, "names no token"),
-        (b"name,mail\nAda,a@b.c\n", None, "no column for the serial"),
+        (b"name,street\nAda,Ring 2\n", None, "no column for the serial"),
         (b"name\nAda\n", None, "no column for the serial"),
         (b"A100001\nB 2\n", 2, "other characters than letters and digits"),
         (b"serial,name\nA100001,Ada\n,Bob\n", 3, "serial is missing"),
+        (b"email,name\nada@b.c,Ada\n,Bob\n", 3, "email is empty"),
+        (b"name,email\nAda,ada@b.co", 2, "may be cut off"),
         (b"A100001\nB200002,Bob\n", 2, "too many fields"),
         (b"serial\n1.00013E+12\n", 2, "turned into a number"),
         (b"A100001\nserial\n", 2, "names columns"),
