@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,28 @@ def restore_the_backup(place: Place) -> None:
     shutil.copyfile(backup, database)
 
 
+def write_a_list_with_dates(place: Place) -> None:
+    """Porto goes live in a few days, Riga next week."""
+    days = {"Oslo": "", "Porto": in_time(days=3), "Riga": in_time(days=7)}
+    save_rows(place, "waves.csv", [row | {"not_before": days[row["site"]]} for row in read_rows(place, "who.csv")])
+
+
+def bring_porto_forward(place: Place) -> None:
+    soon = in_time(seconds=15)
+    rows = read_rows(place, "waves.csv")
+    save_rows(place, "waves.csv", [row | {"not_before": soon if row["site"] == "Porto" else ""} for row in rows])
+
+
+def in_time(**passing: float) -> str:
+    return (datetime.now(UTC) + timedelta(**passing)).isoformat(timespec="seconds")
+
+
+def write_who_leaves(place: Place) -> None:
+    first, second, *_ = read_rows(place, "who.csv")
+    save_rows(place, "leavers.csv", [{"name": "Ada", "email": first["email"]}])
+    save_rows(place, "new.csv", [{"serial": first["serial"], "email": second["email"]}])
+
+
 def permit_more_devices(place: Place) -> None:
     place.pingone.change(max_allowed_devices=15)
 
@@ -214,6 +237,12 @@ THOROUGH = {
     "docs/situations.md#i-have-a-file-of-seeds-and-its-key": Situation(box()),
     "docs/situations.md#they-are-imported-or-paired-already": Situation(
         box(imported_before=5, paired_before=4, active_before=1)
+    ),
+    "docs/situations.md#a-rollout-in-waves": Situation(
+        box(), on_the_way={"oathbulk check": write_a_list_with_dates, "oathbulk mend": bring_porto_forward}
+    ),
+    "docs/situations.md#somebody-leaves": Situation(
+        box(), {RUN: 0}, {"oathbulk undo --all --only leavers.csv": write_who_leaves}
     ),
     "docs/situations.md#some-failed-what-now": Situation(
         box(user_not_found=1, too_many_devices=1),
