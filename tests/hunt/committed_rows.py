@@ -14,7 +14,9 @@ _RECORDS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_unt
     otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
     finalized_at IS NULL AS is_not_finalized, otps IS NULL AS is_without_otps, next_counter, posts_forgiven,
     serial_number, user_id, owner_id, is_in_inventory, import_job_id, is_token_made, is_device_made, pairing, pairings,
-    username"""
+    username, not_before"""
+# A date of this year or later is a person's who keeps a record back.
+_LET_GO_BY_A_PERSON = "9"
 
 
 def _names(columns: str) -> list[str]:
@@ -47,6 +49,21 @@ class Row(namedtuple("Row", _names(_RECORDS))):
         return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None or is_open
 
     @property
+    def has_begun(self) -> bool:
+        """Something went out for it since its budget began, or made its device."""
+        return bool(self.otp1_posts + self.otp2_posts or self.is_device_made or self.needs_read)
+
+    @property
+    def waits_until(self) -> str | None:
+        """The date that it waits for; None if it waits for none."""
+        return None if self.has_begun or self.is_final else self.not_before
+
+    @property
+    def is_kept_back(self) -> bool:
+        """A person has to let it go."""
+        return (self.waits_until or "").startswith(_LET_GO_BY_A_PERSON)
+
+    @property
     def sent_things(self) -> tuple[int, int, int]:
         """How many requests of each kind are written down, since the record began again."""
         return self.otp1_posts, self.otp2_posts, self.pairings
@@ -73,6 +90,7 @@ class Row(namedtuple("Row", _names(_RECORDS))):
             lacks,
             f"job {self.import_job_id}" if self.import_job_id else None,
             f"due {self.scheduled_at[11:23]}",
+            f"not before {self.not_before[:23]}" if self.not_before else None,
         ]
         return " ".join(filter(None, told))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 
 from sqlalchemy import func, insert, select, update
@@ -20,6 +21,7 @@ from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.tuning import Tuning
+from worker.leases.commands import set_date
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
@@ -229,6 +231,8 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     ]
     if dice.happens("window", 0.6):
         _give_window(database, dice)
+    if dice.happens("dates", 0.3):
+        _give_dates(database, dice)
     return names
 
 
@@ -238,6 +242,16 @@ def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial_row: in
     with database.writing() as connection:
         connection.execute(update(Batch).values(trial_row=trial_row))
     return [name]
+
+
+def _give_dates(database: HuntedDatabase, dice: Dice) -> None:
+    """To some records, within the next minutes."""
+    with database.writing() as connection:
+        now = connection.execute(select(database.now())).scalar_one()
+        for record in connection.execute(select(Record.id, Record.batch_id)).all():
+            if dice.chance("dates", 0.5):
+                date = now + timedelta(seconds=dice.between("dates", 1.0, 200.0))
+                set_date(database, connection, record.batch_id, Record.id == record.id, date)
 
 
 def _give_window(database: HuntedDatabase, dice: Dice) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hunt.committed_rows import Row
 from hunt.initial_state import STRANGER
 from hunt.strands import SPARE, Broken
 from hunt.tenant import ModelDevice
@@ -136,10 +137,30 @@ def _command(scenario: Scenario, command: Callable[[str], object]) -> None:
 
 
 def resume(scenario: Scenario) -> None:
-    """Whatever is paused, but for an outage: that ends by itself."""
+    """Whatever is paused, but for an outage: that ends by itself; and what is kept back."""
     for name in scenario.paused():
         with scenario.commanding():
             scenario.batches.resume(name)
+    for row in scenario.step_judge.rows.values():
+        if row.is_kept_back:
+            _command_part(scenario, scenario.batches.let_begin, row)
+
+
+def _command_part(scenario: Scenario, command: Callable[[str, list[str]], object], row: Row) -> None:
+    name = scenario.step_judge.batches[row.batch_id].name
+    scenario.note(f"record {row.id}, by its serial number")
+    with scenario.commanding():
+        command(name, [f"serial={row.serial_number}"])
+
+
+def keep_back(scenario: Scenario) -> None:
+    row = scenario.dice.pick("kept_back", list(scenario.step_judge.rows.values()))
+    _command_part(scenario, scenario.batches.pause, row)
+
+
+def let_begin(scenario: Scenario) -> None:
+    if dated := [row for row in scenario.step_judge.rows.values() if row.not_before]:
+        _command_part(scenario, scenario.batches.let_begin, scenario.dice.pick("let_begin", dated))
 
 
 def replay(scenario: Scenario) -> None:
@@ -182,6 +203,8 @@ EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
     ("token_given_away", 0.001, give_away),
     ("prepared_twice", 0.02, prepare_again),
     ("paused", 0.008, lambda scenario: _command(scenario, scenario.batches.pause)),
+    ("kept_back", 0.006, keep_back),
+    ("let_go", 0.006, let_begin),
     ("handed_back", 0.004, lambda scenario: _command(scenario, lambda _: scenario.batches.hand_back())),
     ("resumed", 0.004, lambda scenario: _command(scenario, scenario.batches.resume)),
     ("cancelled", 0.004, lambda scenario: _command(scenario, scenario.batches.cancel)),
@@ -221,7 +244,7 @@ class Agenda:
             if row.lease_until is not None and row.lease_until < now:
                 return True
             is_stopped = committed.batches[row.batch_id].state == BatchState.PAUSED
-            is_ready = row.is_prepared or row.needs_read
+            is_ready = (row.is_prepared or row.needs_read) and (row.waits_until or now) <= now
             if row.status == Status.PENDING and is_ready and row.scheduled_at <= now and not is_stopped:
                 return True
         return False
@@ -253,7 +276,8 @@ class Agenda:
         moments += [strand.wakes_at for strand in scenario.strands.alive()]
         moments += [call.acts_at or 0.0 for call in scenario.network.on_their_way]
         moments += [message.arrives_at for message in scenario.broker.messages]
-        moments += [moment_of(row.scheduled_at) for row in rows]
+        moments += [moment_of(row.scheduled_at) for row in rows if not row.is_kept_back]
+        moments += [moment_of(row.waits_until) for row in rows if row.waits_until and not row.is_kept_back]
         # A lease has run out when its end is past.
         moments += [moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
         moments += [moment_of(batch.changes_at) for batch in batches if batch.changes_at]

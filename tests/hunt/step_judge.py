@@ -257,9 +257,17 @@ class StepJudge:
             if old.lease_id is not None or new.lease_id in self._leases:
                 yield "a lease is taken over, or used twice"
             self._leases.add(new.lease_id)
+            yield from self._date(old, "is claimed")
             state = self.batches[new.batch_id].state
             if state == BatchState.PAUSED or (state == BatchState.CANCELLED and not old.needs_read):
                 yield f"it is claimed although its batch is {state}"
+
+    def _date(self, old: Row, what: str) -> Iterator[str]:
+        """Nothing begins before its date, give or take the steps of the database's clock."""
+        if self.is_clock_trusted and old.waits_until is not None:
+            early = self._clock.moment_of(old.waits_until) - self._clock.monotonic()
+            if early > SPARE:
+                yield f"{what} {early:.1f} s before its date"
 
     def _otps(self, old: Row, new: Row) -> Iterator[str]:
         posts = self.posts_of(self._devices[new.serial_number])
@@ -275,6 +283,8 @@ class StepJudge:
                 answered = {post.otp for post in mine[-1:]} if new.next_counter is None else {new.next_counter - 1}
                 self._answered |= {(new.id, each) for each in answered}
             is_marked = new.state(ordinal) == OtpState.SENT != old.state(ordinal) and new.status == Status.ACTIVATING
+            if is_marked:
+                yield from self._date(old, f"OTP {ordinal} is marked")
             if is_marked and self.batches[new.batch_id].state != BatchState.RUNNING:
                 yield f"OTP {ordinal} is to go out although the batch does not run"
             sent = len(self._in_budget(new.id, mine))

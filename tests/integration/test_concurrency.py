@@ -362,20 +362,35 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
 
 
 @ON_ONE
-@pytest.mark.parametrize("is_lost", [True, False])
-def test_a_reading_tells_nothing_of_what_was_lost_or_let_go_again_since_it_began(
-    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int, is_lost: bool
+def test_a_reading_tells_nothing_of_a_job_that_was_lost_since_it_began(
+    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
+    Turns(database).begin()
     before = tokens.begin_reading(waiting.batch_id)
-    if is_lost:
-        tokens.note_lost(waiting.batch_id, job)
-    else:
-        with database.writing() as connection:
-            connection.execute(update(Record).values(scheduled_at=before.began_at))
+    tokens.note_lost(waiting.batch_id, job)
     tokens.end_reading(waiting.batch_id, before)
     assert look(database, waiting.id).import_job_id == job
     assert look_at_batch(database, waiting.batch_id).inventory_read_at is None
 
     tokens.end_reading(waiting.batch_id, tokens.begin_reading(waiting.batch_id))
-    assert (look(database, waiting.id).import_job_id is None) is is_lost
+    assert look(database, waiting.id).import_job_id is None
+    assert look_at_batch(database, waiting.batch_id).inventory_read_at is not None
+
+
+@ON_ONE
+def test_a_reading_ends_for_nothing_where_records_were_let_go_again_since_it_began(
+    database: MovingDatabase, waiting: Made, tokens: Tokens
+) -> None:
+    turns, commands = Turns(database), Batches(database, TESTER)
+    turns.begin()
+    before = tokens.begin_reading(waiting.batch_id)
+    commands.cancel(waiting.name)
+    assert commands.replay(waiting.name).records == 1
+    tokens.end_reading(waiting.batch_id, before)
+    assert look_at_batch(database, waiting.batch_id).inventory_read_at is None
+    with pytest.raises(Superseded):
+        turns.check(waiting.batch_id)
+
+    turns.begin()
+    tokens.end_reading(waiting.batch_id, tokens.begin_reading(waiting.batch_id))
     assert look_at_batch(database, waiting.batch_id).inventory_read_at is not None

@@ -35,7 +35,7 @@ from models.inventory_job import InventoryJob, JobKind
 from models.inventory_job import JobState as Written
 from models.reason import CURES, PauseReason, Reason, find_cure
 from models.record import Record
-from models.record_states import NOBODY, Status
+from models.record_states import NOBODY, PairingState, Status
 from worker.batches import hours, preparation
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
@@ -310,6 +310,14 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     finish(site)
     told = reason and f"{CURES[reason]} It is the device of user {BOB}."
     assert (of(site, made).reason, of(site, made).detail) == (reason, told)
+
+
+def test_a_device_that_the_file_named_and_that_is_gone_is_made(site: Site) -> None:
+    made = make(site, 1, user_id=ALICE, device_id="device-1", pairing=PairingState.PAIRED, is_in_inventory=False)
+    site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
+    finish(site)
+    record = of(site, made)
+    assert (record.device_id, record.pairing, record.owner_id) == ("", PairingState.UNSENT, NOBODY)
 
 
 def test_a_device_that_another_record_has_is_left_to_the_pairing(site: Site) -> None:

@@ -432,13 +432,14 @@ class Mender:
 
     def _let_go(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> None:
         """Let the batch work on what was mended: it is judged by its attempts from now on, and what PingOne's inventory
-        has is read anew."""
+        has is read anew, also by who is at it now."""
         switches = shipment.switches
         values = {
             "columns": list(dict.fromkeys([*batch.columns, *shipment.columns])),
             "may_import": switches.may_import,
             "may_pair": switches.may_pair,
             "inventory_read_at": null(),
+            "prepared_until": null(),
             "judged_after": hours.latest_attempt(),
         }
         connection.execute(update(Batch).where(Batch.id == batch.id).values(values))

@@ -6,10 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, TextClause, bindparam, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    TextClause,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from models.batch import Batch
@@ -18,7 +31,7 @@ from models.inventory_job import LONGEST_DETAIL, UNFINISHED, InventoryJob, JobKi
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
-from models.record_states import NOBODY, Status
+from models.record_states import NOBODY, PairingState, Status
 from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Superseded, Turn
 from worker.clocks import boot_time
 from worker.config.environment import Environment
@@ -69,6 +82,11 @@ _WRITE = (
         is_token_made=bindparam("made"),
         owner_id=bindparam("found_owner_id"),
         device_id=bindparam("found_device_id"),
+        # A device that a file named, and that is gone, is to be made.
+        pairing=case(
+            (and_(Record.pairing == PairingState.PAIRED, bindparam("found_device_id") == ""), PairingState.UNSENT),
+            else_=Record.pairing,
+        ),
     )
 )
 # Jobs with a single token that PingOne refuses in a row until it is not the tokens' fault.
@@ -236,14 +254,6 @@ class JobLog:
         return InventoryJob.batch_id == batch_id, InventoryJob.kind == self._kind
 
 
-class InventoryReading(NamedTuple):
-    """One reading of the inventory for a batch: when it began, by the database's clock, and the import jobs that were
-    of unknown fate then."""
-
-    began_at: datetime
-    lost: frozenset[int]
-
-
 class Tokens:
     """Finds the tokens of batches in PingOne's inventory, and imports them. `wait` waits so many seconds."""
 
@@ -272,7 +282,7 @@ class Tokens:
         """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
         anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
         PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
-        reading = self.begin_reading(turn.batch_id)
+        lost = self.begin_reading(turn.batch_id)
         try:
             for page in self._clients.reads(environment).list_tokens(make_read, call=call):
                 self.take_in(turn.batch_id, page.items, turn.last_row)
@@ -282,7 +292,7 @@ class Tokens:
             if turn.may_import:
                 raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
             self.assume(turn.batch_id)
-        self.end_reading(turn.batch_id, reading)
+        self.end_reading(turn.batch_id, lost)
 
     def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
         """Read back a token that was in the inventory before its import, and take in what it says."""
@@ -316,30 +326,21 @@ class Tokens:
             _write(connection, findings.found)
             findings.give_up(self._database, connection)
 
-    def begin_reading(self, batch_id: int) -> InventoryReading:
-        """Note what a reading that begins now will tell."""
+    def begin_reading(self, batch_id: int) -> frozenset[int]:
+        """Read the import jobs of unknown fate of which a reading that begins now will tell."""
         with self._database.reading() as connection:
-            began_at = connection.execute(select(self._database.now())).scalar_one()
-            return InventoryReading(began_at, frozenset(self._read_lost(connection, batch_id)))
+            return frozenset(self._read_lost(connection, batch_id))
 
-    def end_reading(self, batch_id: int, reading: InventoryReading) -> None:
-        """Note that the inventory was read to its end. Tokens of jobs of unknown fate that were not found are not
-        there, and go again. Of a job that was lost since the reading began, and of a record that a person has let go
-        again since then, another reading has to tell."""
+    def end_reading(self, batch_id: int, lost: frozenset[int]) -> None:
+        """Note that the inventory was read to its end. Tokens of these jobs of unknown fate that were not found are not
+        there, and go again. Of a job that was lost since the reading began, another reading has to tell; and of all
+        where a person has let records go again since then, which ends the turn of who prepares the batch."""
         with self._database.changing_many() as connection:
-            came_since = select(Record.id).where(
-                Record.batch_id == batch_id,
-                text(LACKS_TOKEN),
-                # Not only after: of two in the same millisecond, nobody knows which came first.
-                Record.scheduled_at >= reading.began_at,
-                Record.scheduled_at <= self._database.now(),
-            )
-            is_told = reading.lost >= self._read_lost(connection, batch_id).keys()
-            if is_told and connection.scalar(came_since.limit(1)) is None:
-                read = update(Batch).where(Batch.id == batch_id)
+            if lost >= self._read_lost(connection, batch_id).keys():
+                read = update(Batch).where(Batch.id == batch_id, Batch.prepared_until.is_not(None))
                 connection.execute(read.values(inventory_read_at=self._database.now()))
             not_there = update(Record).where(
-                Record.batch_id == batch_id, Record.import_job_id.in_(reading.lost), ~Record.is_in_inventory
+                Record.batch_id == batch_id, Record.import_job_id.in_(lost), ~Record.is_in_inventory
             )
             connection.execute(not_there.values(import_job_id=None))
 

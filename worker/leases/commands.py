@@ -94,6 +94,9 @@ def replay(
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         count += connection.execute(cancelled.values(again | forgotten)).rowcount
     put_off(connection, batch_id)
+    if count:
+        # Who prepares the batch begins anew: what was read of the inventory so far does not tell of these.
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(prepared_until=null()))
     return count
 
 

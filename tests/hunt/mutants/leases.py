@@ -69,6 +69,16 @@ def claims_although_the_batch_is_paused() -> list[Patch]:
     return [(worker.leases.settlement, "may_work", lambda *_: true())]
 
 
+@mutant("s before its date", amid=("dates",))
+def lets_records_go_before_their_date() -> list[Patch]:
+    return [(module, "may_begin", lambda _: true()) for module in (moves, worker.leases.queue)]
+
+
+@mutant("s before its date", amid=("kept_back",))
+def goes_on_with_a_claim_although_its_record_is_kept_back() -> list[Patch]:
+    return [(worker.leases.worker, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING))]
+
+
 @mutant("and its window closed", amid=("window",))
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
     modules = (moves, worker.leases.settlement, worker.leases.worker)
