@@ -74,6 +74,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/scale.py
 	$(BIN)/python tests/benchmarks/sizes.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/waves.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
 
