@@ -3,19 +3,21 @@ what it made there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from shlex import join
 from typing import Annotated, Any
 
 import typer
 
-from worker.audit import this_person
+from worker.audit import Actor, this_person
 from worker.batches.commands import NotPossible
 from worker.batches.finding import find_environment
 from worker.batches.removal import End, Heir
-from worker.batches.undo import TokenCounts, Undone, find_batches_of
+from worker.batches.undo import TokenCounts, Undo, Undone, find_batches_of
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import turning_signals_into_interrupts
@@ -25,6 +27,7 @@ from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
 from worker.intake.lists import TokenList, open_token_list
+from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things
 from worker.pingone.users import fold_case
 from worker.process.parts import Parts
@@ -124,38 +127,56 @@ def undo(
     lists: Mapping[str, TokenList | None] = {batch: tokens} if batch else {}
     if tokens and not batch:
         lists = find_batches_of(installation.database, tokens)
-    environments = {name: find_environment(installation.database, name, installation.environment) for name in lists}
-    for environment in {each.name for each in environments.values()}:
-        print_hosts(installation, environment)
-    done, impossible = dict[str, Undone](), list[str]()
-    # Threads in a call need Redis and the database until it ends, however impatient somebody is.
-    with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
-        parts = Parts(settings, installation.environment)
-        for name, part in lists.items():
-            with showing_progress(interrupted, is_quiet=as_json) as progress:
-                work = parts.undo(environments[name], this_person(installation.settings, ticket), progress)
-                try:
-                    done[name] = (work.undo if yes else work.examine)(
-                        name, part, where or (), devices_only=devices_only
-                    )
-                except NotPossible as failure:
-                    if batch:
-                        raise
-                    impossible.append(str(failure))
+
+    def undo_batch(work: Undo, name: str) -> Undone:
+        return (work.undo if yes else work.examine)(name, lists[name], where or (), devices_only=devices_only)
+
+    actor, showing = (
+        this_person(installation.settings, ticket),
+        partial(showing_progress, interrupted, is_quiet=as_json),
+    )
+    done, impossible = _undo_batches(installation, lists, undo_batch, actor, showing)
+    if batch and impossible:
+        raise impossible[0]
     found = {fold_case(name) for part in lists.values() if part for name in part.names}
     unknown = [name for name in tokens.names if fold_case(name) not in found] if tokens and not batch else []
-    told = [to_json(name, undone, is_done=yes) for name, undone in done.items()]
     if as_json:
-        print_json(told[0] if batch else {"batches": told, "impossible": impossible, "unknown": unknown})
+        told = [to_json(name, undone, is_done=yes) for name, undone in done.items()]
+        others = {"impossible": list(map(str, impossible)), "unknown": unknown}
+        print_json(told[0] if batch else {"batches": told} | others)
     else:
         is_partial = only is not None or bool(where)
         for name, undone in done.items():
             for line in describe(name, undone, command, is_done=yes, is_partial=is_partial):
                 console.print(line)
-        for line in [*impossible, *(f"{name}: no batch has it" for name in unknown)]:
+        for line in [*map(str, impossible), *(f"{name}: no batch has it" for name in unknown)]:
             console.print(line)
     is_whole = not (impossible or unknown) and all(undone.is_whole for undone in done.values())
     raise typer.Exit(ALL_ACTIVE if is_whole else SOME_LEFT)
+
+
+def _undo_batches(
+    installation: Installation,
+    names: Iterable[str],
+    undo_batch: Callable[[Undo, str], Undone],
+    actor: Actor,
+    showing: Callable[[], AbstractContextManager[OnProgress]],
+) -> tuple[dict[str, Undone], list[NotPossible]]:
+    """Undo one batch after the other: what was found and done in each, and why others could not be undone."""
+    environments = {name: find_environment(installation.database, name, installation.environment) for name in names}
+    for each in {environment.name for environment in environments.values()}:
+        print_hosts(installation, each)
+    done, impossible = dict[str, Undone](), list[NotPossible]()
+    # Threads in a call need Redis and the database until it ends, however impatient somebody is.
+    with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
+        parts = Parts(settings, installation.environment)
+        for name, environment in environments.items():
+            with showing() as progress:
+                try:
+                    done[name] = undo_batch(parts.undo(environment, actor, progress), name)
+                except NotPossible as failure:
+                    impossible.append(failure)
+    return done, impossible
 
 
 def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
