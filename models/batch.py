@@ -98,12 +98,12 @@ class Batch(Base):
     # Counted at load, and again at a mend: its records, and its refused rows.
     total: Mapped[int] = mapped_column(default=0)
     rows_refused: Mapped[int] = mapped_column(default=0)
-    # While set, only rows up to this one go, and the batch pauses when they are final. The resume after that pause
+    # While set, only so many first records go, and the batch pauses when they are final. The resume after that pause
     # empties it.
-    canary_row: Mapped[int | None]
-    # While set, only rows up to this one go: the first few of a batch in an environment where no token became active
-    # yet. Emptied as soon as one of them is active, or by a person's resume.
-    trial_row: Mapped[int | None]
+    canary: Mapped[int | None] = mapped_column("canary_row")
+    # While set, only so many first records go: in an environment where no token became active yet. Emptied as soon as
+    # one of them is active, or by a person's resume.
+    trial: Mapped[int | None] = mapped_column("trial_row")
     # Paused for an outage: when a few records are sent to see whether it is over.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # How many outages in a row made it pause, without an answered attempt between them.

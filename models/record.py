@@ -5,8 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ColumnElement, ForeignKey, String, false, or_, true
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    String,
+    false,
+    or_,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
 from models.encrypted import Encrypted
@@ -126,6 +138,19 @@ class Record(Base):
 def all_posts() -> ColumnElement[int]:
     """All OTP posts of a record, those of earlier budgets too."""
     return Record.otp1_posts + Record.otp2_posts + Record.posts_forgiven
+
+
+def is_among_first(batch_id: Any, count: Any) -> ColumnElement[bool]:
+    """Whether a record is among so many of its batch that go first: by their dates, those without one in front, then in
+    the order of the file."""
+    other = aliased(Record)
+    mine = select(other.id, other.not_before, other.row_number).where(other.batch_id == batch_id)
+    # Two parts, since each has an index.
+    undated = mine.where(other.not_before.is_(None)).order_by(other.row_number).limit(count)
+    dated = mine.where(other.not_before.is_not(None)).order_by(other.not_before, other.row_number).limit(count)
+    both = union_all(select(undated.subquery()), select(dated.subquery())).subquery()
+    by = (both.c.not_before.nulls_first(), both.c.row_number)
+    return Record.id.in_(select(both.c.id).order_by(*by).limit(count))
 
 
 def has_begun() -> ColumnElement[bool]:

@@ -55,6 +55,8 @@ INDEXES = (
     # What was settled in the last seconds, for the window and the pace; every record of a batch in its file's order.
     _partial("ix_record_finalized_at", "batch_id", "finalized_at", where="finalized_at IS NOT NULL"),
     Index("uq_record_batch_id_row_number", "batch_id", "row_number", unique=True),
+    # Which records go first where some have dates, for a canary.
+    _partial("ix_record_dates", "batch_id", "not_before", "row_number", where="not_before IS NOT NULL"),
     # The history of a token: has it been here before, and how did it end?
     Index("ix_record_history", "environment_id", "serial_number"),
 )

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, and_, bindparam, or_, select
 from models.batch import Batch, BatchState
 from models.reason import PauseReason
 from worker.batches import hours, preparation
+from worker.batches.long_list import find_first
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.clocks import ClockWatch
 from worker.config.environment import Environment, Environments
@@ -52,8 +53,8 @@ _UNFINISHED = (
         Batch.environment,
         Batch.environment_id,
         Batch.state,
-        Batch.canary_row,
-        Batch.trial_row,
+        Batch.canary,
+        Batch.trial,
         Batch.outages,
     )
     .where(
@@ -68,13 +69,13 @@ _UNFINISHED = (
 
 @dataclass(frozen=True, slots=True)
 class BatchWork:
-    """A batch with pending records, and how much of it may go: only rows up to `last_row` during a canary or a trial;
-    no more than `most` records at once while it probes whether an outage is over, or while it is not known whether its
+    """A batch with pending records, and how much of it may go: only its `first` so many during a canary or a trial; no
+    more than `most` records at once while it probes whether an outage is over, or while it is not known whether its
     environment wants `oathResync` with OTP 1."""
 
     batch_id: int
     environment: str
-    last_row: int | None = None
+    first: int | None = None
     most: int | None = None
 
 
@@ -190,9 +191,8 @@ class Dispatcher:
                 continue
             work = licenses.setdefault(environment.license, LicenseWork(self._paces.of(environment)))
             work.batch_ids.add(batch.id)
-            last_row = min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
             most = breaker.PROBES if batch.outages else self._choose_most(environment)
-            due = BatchWork(batch.id, environment.name, last_row, most)
+            due = BatchWork(batch.id, environment.name, find_first(batch), most)
             if batch.state == BatchState.RUNNING and not batch.ends_soon:
                 work.running.append(due)
             elif batch.state == BatchState.CANCELLED:
@@ -275,7 +275,7 @@ class Dispatcher:
             room -= len(reads)
 
         def enqueue(batch: BatchWork, most: int) -> int:
-            ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.last_row)
+            ids = self._queue.enqueue(connection, batch.batch_id, most, lease, batch.first)
             counts[batch.batch_id] += len(ids)
             # A batch with little in the window does not wait behind all of one that has filled it.
             is_ahead = len(work.running) > 1 and 2 * len(work.running) * counts[batch.batch_id] <= window

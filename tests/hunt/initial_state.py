@@ -224,11 +224,9 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     """One batch, or two; their names."""
     split = dice.whole("batches", 1, len(devices)) if dice.chance("batches", 0.3) else len(devices)
     halves = [half for half in (devices[:split], devices[split:]) if half]
-    canary_row = FIRST_ROW if dice.chance("batches", 0.1) else None
+    canary = 1 if dice.chance("batches", 0.1) else None
     lacking = choose_lacking(dice, devices)
-    names = [
-        _load(database, f"batch {number}", half, canary_row, lacking) for number, half in enumerate(halves, start=1)
-    ]
+    names = [_load(database, f"batch {number}", half, canary, lacking) for number, half in enumerate(halves, start=1)]
     if dice.happens("window", 0.6):
         _give_window(database, dice)
     if dice.happens("dates", 0.3):
@@ -236,11 +234,11 @@ def load(database: HuntedDatabase, dice: Dice, devices: list[ModelDevice]) -> li
     return names
 
 
-def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial_row: int | None) -> list[str]:
+def load_one(database: HuntedDatabase, devices: list[ModelDevice], trial: int | None) -> list[str]:
     """One batch, of whose first records up to this row something must become active before others go; its name."""
     name = _load(database, "batch 1", devices, None)
     with database.writing() as connection:
-        connection.execute(update(Batch).values(trial_row=trial_row))
+        connection.execute(update(Batch).values(trial=trial))
     return [name]
 
 
@@ -267,7 +265,7 @@ def _load(
     database: HuntedDatabase,
     name: str,
     devices: list[ModelDevice],
-    canary_row: int | None,
+    canary: int | None,
     lacking: dict[str, dict[str, object]] | None = None,
 ) -> str:
     """`lacking`: by serial number, what the rows of a batch do not say that may make what it lacks."""
@@ -280,7 +278,7 @@ def _load(
         "file_sha256": name,
         "columns": COLUMNS,
         "total": len(devices),
-        "canary_row": canary_row,
+        "canary": canary,
         "may_import": lacking is not None,
         "may_pair": lacking is not None,
         "created_at": database.now(),

@@ -172,7 +172,7 @@ class StreamScenario(Scenario):
         self.database.begin_scenario(self.clock, self.strands, self.dice)
         devices = [initial_state.device(self.dice, number) for number in range(1, RECORDS + 1)]
         self.pingone.devices.update({device.serial_number: device for device in devices})
-        self.batch_names = initial_state.load_one(self.database, devices, trial_row=4 if self._is_trial else None)
+        self.batch_names = initial_state.load_one(self.database, devices, trial=3 if self._is_trial else None)
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
         for _ in range(WORKERS):

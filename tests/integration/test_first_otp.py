@@ -229,7 +229,7 @@ def test_no_answer_is_lost_when_many_learn_at_once(database: MovingDatabase) -> 
 def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found(database: MovingDatabase) -> None:
     made = make_batch(database, 5)
     with database.writing() as connection:
-        connection.execute(Batch.__table__.update().values(trial_row=4))
+        connection.execute(update(Batch).values(trial=3))
     upkeep = Upkeep(database, Thresholds())
     resync = LearntResync(database, ENVIRONMENT_ID, TESTER, upkeep.end_trials)
     for record_id in made.ids[:REFUSALS]:

@@ -206,10 +206,10 @@ def test_where_none_of_the_first_people_is_found_the_batch_pauses_once(site: Sit
     """Some of them were looked up in a canary before, which says nothing yet."""
     made = make(site, people(90))
     if first:
-        change(site, canary_row=look(site.database, made.ids[first - 1]).row_number)
+        change(site, canary=first)
         finish(site)
         assert state(site, made) == RUNNING
-        change(site, canary_row=None)
+        change(site, canary=None)
         site.database.ahead += 6.0
     site.prepare()
     assert state(site, made) == (BatchState.PAUSED, PauseReason.PERMISSIONS)
@@ -835,14 +835,14 @@ def test_a_batch_that_is_paused_or_closed_meanwhile_is_left_alone_after_the_call
     assert look_at_batch(site.database, made.batch_id).inventory_read_at is None
 
 
-@pytest.mark.parametrize("held", ["canary_row", "trial_row"])
+@pytest.mark.parametrize("held", ["canary", "trial"])
 @pytest.mark.parametrize("is_known", [True, False])
 def test_beyond_a_canary_or_a_trial_nothing_is_looked_up_imported_or_given_up(
     site: Site, held: str, is_known: bool
 ) -> None:
     site.pingone.people = [User(f"{ALICE[:-2]}{number:02}", username=f"person{number}") for number in range(6)]
     made = make(site, 6 if is_known else people(6))
-    change(site, **{held: look(site.database, made.ids[1]).row_number})
+    change(site, **{held: 2})
     finish(site)
     records = [look(site.database, each) for each in made.ids]
     assert [record.is_token_made for record in records] == [True, True, False, False, False, False]
@@ -858,7 +858,7 @@ def test_beyond_a_canary_a_token_that_differs_or_is_not_there_is_given_up_only_w
     made = make(site, 4, may_import=False)
     serials = [serial(site, made, place) for place in range(3)]
     site.pingone.tokens = {each: describe(each, digits=8) for each in serials}
-    change(site, canary_row=look(site.database, made.ids[0]).row_number)
+    change(site, canary=1)
     finish(site)
     given_up = [Status.DEAD_LETTER, *[Status.PENDING] * 3]
     assert [look(site.database, each).status for each in made.ids] == given_up

@@ -241,7 +241,7 @@ def test_what_holds_a_record_back_is_read_with_it_and_no_otp_and_no_seed(databas
     hold = {"held_since": now, "held_until": now + timedelta(seconds=90), "held_why": "PingOne answered 503"}
     with database.writing() as connection:
         connection.execute(insert(LicensePace).values(license="gold", **hold))
-        connection.execute(update(Batch).values(canary_row=5, trial_row=3))
+        connection.execute(update(Batch).values(canary=5, trial=3))
 
     (token,) = read_histories(database, "MADE7", lambda *_: "gold")
 

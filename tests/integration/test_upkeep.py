@@ -617,15 +617,15 @@ def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_on
 
 @ON_ONE
 @pytest.mark.parametrize(
-    ("canary", "first_records", "is_known", "last_rows"),
+    ("canary", "first_records", "is_known", "held_back"),
     [
-        (1, 3, False, (2, 5)),
-        (2, 3, True, (4, None)),
+        (1, 3, False, (1, 3)),
+        (2, 3, True, (2, None)),
         # One of all records is none.
-        (4, 5, False, (6, None)),
-        (5, 3, False, (None, 5)),
-        (6, 3, False, (None, 5)),
-        (1000, 1, False, (None, 2)),
+        (4, 5, False, (4, None)),
+        (5, 3, False, (None, 3)),
+        (6, 3, False, (None, 3)),
+        (1000, 1, False, (None, 1)),
     ],
 )
 def test_a_load_counts_the_records_of_its_canary_and_those_that_go_first_where_no_token_ever_became_active(
@@ -635,7 +635,7 @@ def test_a_load_counts_the_records_of_its_canary_and_those_that_go_first_where_n
     canary: int,
     first_records: int,
     is_known: bool,
-    last_rows: tuple[int | None, int | None],
+    held_back: tuple[int | None, int | None],
 ) -> None:
     """Six rows, the second of them refused."""
     if is_known:
@@ -649,4 +649,4 @@ def test_a_load_counts_the_records_of_its_canary_and_those_that_go_first_where_n
 
     loader = Loader(database, keyring, make_environment(), TESTER, first_records=first_records)
     batch = look_at_batch(database, loader.load(open_shipment(file), "shipment", canary).batch_id)
-    assert (batch.canary_row, batch.trial_row) == last_rows
+    assert (batch.canary_row, batch.trial_row) == held_back

@@ -125,9 +125,11 @@ def test_a_canary_and_the_first_records_are_those_that_go_first(
     )
     ids = [record.id for record in desk.records(loaded)]
     batch = look_at_batch(database, loaded.batch_id)
-    assert (batch.trial_row, batch.canary_row) == (4, 5)
+    assert (batch.trial_row, batch.canary_row) == (1, 2)
 
     assert scripted_fleet.tick() == [ids[2]]
+    (history,) = read_histories(database, f"#{ids[3]}")
+    assert describe_next(history, lease=60.0).sentence == "waits: 1 record of its batch goes first"
     scripted_fleet.end(ids[2], Active())
     assert scripted_fleet.tick() == [ids[3]]
     assert look_at_batch(database, loaded.batch_id).state == BatchState.RUNNING
@@ -142,7 +144,7 @@ def test_a_canary_does_not_end_before_its_wave_begins(
 ) -> None:
     batch_id, ids = load_two_waves(desk, make_environment())
     with database.writing() as connection:
-        connection.execute(update(Batch).values(canary_row=3))
+        connection.execute(update(Batch).values(canary=2))
     Batches(database, TESTER).pause("shipment", ["site=Basel"])
     assert scripted_fleet.tick() == []
     batch = look_at_batch(database, batch_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from worker.pace.slots import Pace
 
 # The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
-_HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary_row, PauseReason.TRIAL: Batch.trial_row}
+_HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary, PauseReason.TRIAL: Batch.trial}
 # Finds the license of an environment by the environment's name and id.
 LicenseOf = Callable[[str, str], str]
 
@@ -92,7 +92,7 @@ class Batches:
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             if where:
-                chosen = choose_records(connection, name, where)
+                chosen = self._choose(connection, name, where)
                 count = set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
                 self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
                 return count
@@ -142,10 +142,21 @@ class Batches:
         """Let those records of a batch go of which all of `where` hold, before their date, or that were kept back.
         Returns how many waited. Raises UnknownBatch, UnknownColumn."""
         with self._database.changing_many() as connection:
-            batch, chosen = self._find(connection, name), choose_records(connection, name, where)
+            batch, chosen = self._find(connection, name), self._choose(connection, name, where)
             count = set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count
+
+    def _choose(self, connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
+        """The condition on records of a batch of which all of `where` hold. Raises UnknownColumn; NotPossible if there
+        is none, since a value may be misspelt."""
+        chosen = choose_records(connection, name, where)
+        mine = select(Record.id).where(Record.batch_id == self._find(connection, name).id, chosen)
+        if where and connection.scalar(mine.limit(1)) is None:
+            raise NotPossible(
+                f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values"
+            )
+        return chosen
 
     def cancel(self, name: str) -> int:
         """Cancel a batch: what is not active yet is given up, dead letters too. Returns how many records were cancelled
@@ -165,11 +176,12 @@ class Batches:
         # Beside no load, which may bring the same tokens: nobody sees them before its commit.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
-            chosen = choose_records(connection, name, where)
+            chosen = self._choose(connection, name, where)
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
-            self._write_down(connection, Action.REPLAY, name, reasons=sorted(reasons or ()), records=count)
+            facts = {"reasons": sorted(reasons or ()), "records": count} | ({"where": list(where)} if where else {})
+            self._write_down(connection, Action.REPLAY, name, **facts)
             return Replayed(count, not_replayed, out_of_hours)
 
     def replay_transient(self) -> int:
@@ -319,7 +331,7 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
         take_all_back(database, connection)
         # A token that was imported since must not be imported again.
         connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
-        total = count_trusted(connection)
+        total = count_trusted(database, connection)
         audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
     done, last_id = 0, 0
     while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from itertools import count
 from shlex import quote
@@ -11,13 +11,15 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, text, true
 
+from models.base import UtcDateTime
 from models.batch import LONGEST_NAME, Batch, BatchState
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, canonical_column, normalise
+from worker.intake.rows import COLUMNS, RowRefused, canonical_column, normalise, read_not_before
+from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.
@@ -124,6 +126,8 @@ def find_column(columns: Sequence[str], name: str) -> ColumnElement[Any]:
         return found
     own = {normalise(each): each for each in columns if not canonical_column(each)}
     if written := own.get(normalise(name)):
+        if set(written) & set('"\\'):
+            raise UnknownColumn(f"column {written!r} cannot be asked for: its name has a quotation mark or a backslash")
         return cast("ColumnElement[Any]", Record.extra[written].as_string())
     raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*ours, *own.values()])}")
 
@@ -134,7 +138,21 @@ def _hold(columns: Sequence[str], text: str) -> ColumnElement[bool]:
     if not is_compared:
         raise UnknownColumn(f"{text!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
     column = find_column(columns, name.strip())
+    if isinstance(column.type, UtcDateTime):
+        return _hold_date(column, value)
     return column == value if value else or_(column.is_(None), column == "")
+
+
+def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
+    """The condition that a time is in this minute, as a file or `status --by` writes it. Raises UnknownColumn."""
+    if not value or value == KEPT_BACK:
+        return column == UNTIL_LET_GO if value else column.is_(None)
+    try:
+        date = read_not_before(value.replace(" UTC", "Z"), None)
+    except RowRefused as refused:
+        raise UnknownColumn(f"{value!r}: {refused}") from None
+    assert date is not None, "only an empty value is none"  # noqa: S101
+    return and_(column >= date, column < date + timedelta(minutes=1))
 
 
 def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:

@@ -423,26 +423,12 @@ def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Colle
     return connection.execute(mine).rowcount if row_numbers else 0
 
 
-def find_trial_row(connection: Connection, environment_id: str, batch_id: int, records: int) -> int | None:
-    """The row of the last of so many first records of a batch that was just written. None where a token became active
-    in this environment before, or a batch of it was purged, where the batch has no more records than these, and where
-    `records` is 0."""
-    if not records:
-        return None
+def needs_trial(connection: Connection, environment_id: str) -> bool:
+    """Whether a batch in this environment begins with a few records: no token became active there before, and no batch
+    of it was purged."""
     here = select(Record.id).where(Record.environment_id == environment_id, Record.status == Status.ACTIVE)
     purged = select(Batch.id).where(Batch.environment_id == environment_id, Batch.purged_at.is_not(None))
-    if any(connection.scalar(active.limit(1)) is not None for active in (here, purged)):
-        return None
-    return find_last_of_first(connection, batch_id, records)
-
-
-def find_last_of_first(connection: Connection, batch_id: int, records: int) -> int | None:
-    """The last of the rows of so many records of a batch that go first: those that are due soonest, in the file's
-    order. None where the batch has no more records than these."""
-    by = (Record.scheduled_at, Record.row_number)
-    rows = select(Record.row_number).where(Record.batch_id == batch_id).order_by(*by).limit(records + 1)
-    first = connection.scalars(rows).all()
-    return max(first[:-1]) if len(first) > records else None
+    return all(connection.scalar(active.limit(1)) is None for active in (here, purged))
 
 
 # Rows that are looked up and written together. This bounds the memory that a load needs, whatever the file's size.
@@ -501,9 +487,12 @@ class Loader:
             hours.set_hours(connection, batch_id, daily_hours)
             if counts.dates.keys() - {None}:
                 put_off(connection, batch_id)
-            trial = find_trial_row(connection, self._environment.environment_id, batch_id, self._first_records)
-            first = find_last_of_first(connection, batch_id, canary) if canary else None
-            held_back = {"canary_row": first, "trial_row": trial}
+            trial = self._first_records
+            if trial and not needs_trial(connection, self._environment.environment_id):
+                trial = 0
+            # Of no more records than these, none is held back.
+            first = {"canary": canary, "trial": trial}
+            held_back = {name: number for name, number in first.items() if number and number < counts.total}
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
             facts = describe_files(shipment) | {"canary": canary, "window": daily_hours and str(daily_hours)}
             facts |= {"environment": self._environment.name} | counts.sums

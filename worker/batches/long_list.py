@@ -15,11 +15,11 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, text, update
 
 from models.batch import Batch
 from models.reason import PauseReason, Reason
-from models.record import Record
+from models.record import Record, is_among_first
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
 from worker.database.engine import Database
 from worker.leases.moves import give_up, is_running
@@ -29,16 +29,9 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-# Higher than the number of any row.
-LAST_ROW = 2**31 - 1
 # Seconds after which a worker that prepares a batch is taken for dead. Each try of a call renews it; whoever waits for
 # longer, for the end of a hold, may lose the turn meanwhile and then sends nothing.
 LEASE = 60.0
-# The last row of a batch that its canary and its trial let go.
-_LAST_LET_GO = case(
-    (Batch.canary_row < Batch.trial_row, Batch.canary_row),
-    else_=func.coalesce(Batch.trial_row, Batch.canary_row, LAST_ROW),
-)
 
 
 class Superseded(Exception):
@@ -57,14 +50,14 @@ class Obstacle(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The batch that a worker prepares for a while: only its rows up to `last_row`, during a canary or a trial.
+    """The batch that a worker prepares for a while: only its `first` so many records, during a canary or a trial.
     `is_probing`: PingOne did not answer lately, and the batch runs to see whether it is back."""
 
     batch_id: int
     environment: str
     environment_id: str
     may_import: bool
-    last_row: int = LAST_ROW
+    first: int | None = None
     is_probing: bool = False
 
 
@@ -166,30 +159,34 @@ class Turns:
         self._thread = threading.local()
         self._is_free = or_(Batch.prepared_until.is_(None), Batch.prepared_until <= database.now())
         self._is_running = is_running(database)
+        mine = select(Record.id).where(Record.batch_id == Batch.id).correlate(Batch)
+        lacks = or_(mine.where(text(LACKS_USER)).exists(), mine.where(text(LACKS_TOKEN)).exists())
         self._next = (
-            select(Batch.id)
-            .where(self._is_running, self._is_free, or_(_lacks(LACKS_USER), _lacks(LACKS_TOKEN)))
+            select(Batch.id, Batch.canary, Batch.trial)
+            .where(self._is_running, self._is_free, lacks)
             .order_by(Batch.prepared_until.asc().nulls_first(), Batch.id)
-            .limit(1)
         )
         if only_batch is not None:
             self._next = self._next.where(Batch.id == only_batch)
 
     def begin(self) -> Turn | None:
         """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
-        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import, _LAST_LET_GO, Batch.outages > 0)
+        columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import)
         with self._database.reading() as connection:
-            batch_id = connection.scalar(self._next)
-        if batch_id is None:
+            waiting = connection.execute(self._next).all()
+            batch = next((each for each in waiting if is_lacking(connection, each)), None)
+        if batch is None:
             return None
         with self._database.writing() as connection:
-            mine = update(Batch).where(Batch.id == batch_id, self._is_running, self._is_free)
-            taken = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until, *columns)
+            mine = update(Batch).where(Batch.id == batch.id, self._is_running, self._is_free)
+            taken = mine.values(prepared_until=self._database.now(LEASE)).returning(
+                Batch.prepared_until, *columns, Batch.canary, Batch.trial, (Batch.outages > 0).label("is_probing")
+            )
             row = connection.execute(taken).one_or_none()
         if row is None:
             return None
-        self._thread.held_until, *batch = row
-        return Turn(*batch)
+        self._thread.held_until = row.prepared_until
+        return Turn(row.id, row.environment, row.environment_id, row.may_import, find_first(row), row.is_probing)
 
     def renew(self, batch_id: int) -> bool:
         """Keep the batch for this worker. False: the batch does not run any more, or another worker prepares it."""
@@ -224,7 +221,21 @@ class Turns:
         return and_(Batch.id == batch_id, Batch.prepared_until <= held_until)
 
 
-def _lacks(condition: str) -> Any:
-    """Whether a batch has a record to which this condition applies, in the rows that may go."""
-    mine = select(Record.id).where(Record.batch_id == Batch.id, text(condition), Record.row_number <= _LAST_LET_GO)
-    return mine.limit(1).correlate(Batch).exists()
+def find_first(batch: Row[*tuple[Any, ...]]) -> int | None:
+    """How many first records of a batch its canary and its trial let go, by the columns of its table; None: all."""
+    return min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
+
+
+def may_go(batch_id: int, first: int | None) -> tuple[ColumnElement[bool], ...]:
+    """The conditions on records of a batch, of which only the `first` so many go; None: all."""
+    mine = Record.batch_id == batch_id
+    return (mine,) if first is None else (mine, is_among_first(batch_id, first))
+
+
+def is_lacking(connection: Connection, batch: Row[*tuple[Any, ...]]) -> bool:
+    """Whether a batch of which some record lacks its user or token has one among those that may go."""
+    first = find_first(batch)
+    if first is None:
+        return True
+    lacking = (select(Record.id).where(*may_go(batch.id, first), text(each)) for each in (LACKS_USER, LACKS_TOKEN))
+    return any(connection.scalar(each.limit(1)) is not None for each in lacking)

@@ -15,7 +15,7 @@ from models.record import Record
 from models.record_indexes import LACKS_USER
 from models.record_states import NOBODY
 from worker.batches import state
-from worker.batches.long_list import Findings, LongList, Obstacle, Turn
+from worker.batches.long_list import Findings, LongList, Obstacle, Turn, may_go
 from worker.database.engine import Database
 from worker.pingone.errors import Forbidden, TooManyTerms
 from worker.pingone.users import User, UserAttribute, fold_case
@@ -93,7 +93,7 @@ class People:
         earlier = [_COLUMNS[each] for each in list(_COLUMNS)[: list(_COLUMNS).index(attribute)]]
         lacking = (
             select(Record.id, column.label("name"))
-            .where(Record.batch_id == turn.batch_id, text(LACKS_USER), Record.row_number <= turn.last_row)
+            .where(*may_go(turn.batch_id, turn.first), text(LACKS_USER))
             .where(column.is_not(None), *(each.is_(None) for each in earlier))
             .order_by(Record.row_number)
             .limit(self._most_names)

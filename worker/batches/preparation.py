@@ -19,9 +19,8 @@ from models.batch import Batch
 from models.encrypted import DecryptionError
 from models.inventory_job import UNFINISHED, InventoryJob
 from models.reason import OUTAGE_CURE, PauseReason
-from models.record import Record
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
-from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns
+from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns, may_go
 from worker.batches.people import People
 from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
@@ -195,8 +194,8 @@ class Preparation:
         """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
         found or imported."""
         # Two questions, since each has an index of its own.
-        may_go = Record.batch_id == turn.batch_id, Record.row_number <= turn.last_row
-        lacks = [exists().where(*may_go, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
+        mine = may_go(turn.batch_id, turn.first)
+        lacks = [exists().where(*mine, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
             was_read_lately = Batch.inventory_read_at > self._database.now(-BELIEVED_FOR)
             lately, has_some = connection.execute(

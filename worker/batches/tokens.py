@@ -32,7 +32,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
 from models.record_states import NOBODY, PairingState, Status
-from worker.batches.long_list import LAST_ROW, Findings, Obstacle, Superseded, Turn
+from worker.batches.long_list import Findings, Obstacle, Superseded, Turn, may_go
 from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.tuning import Tuning
@@ -285,7 +285,7 @@ class Tokens:
         lost = self.begin_reading(turn.batch_id)
         try:
             for page in self._clients.reads(environment).list_tokens(make_read, call=call):
-                self.take_in(turn.batch_id, page.items, turn.last_row)
+                self.take_in(turn.batch_id, page.items, turn.first)
                 if not renew(turn.batch_id):
                     return
         except Forbidden as failure:
@@ -306,14 +306,16 @@ class Tokens:
         read_back = replace(reads.read_token(token.id, call=call), serial_number=serial_number)
         self.take_in(batch_id, [read_back])
 
-    def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], last_row: int = LAST_ROW) -> None:
+    def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], first: int | None = None) -> None:
         """Take in some tokens of the inventory: those of pending records of the batch are there, or differ. A record
-        beyond `last_row`, which does not go yet, is not given up: a canary of five ends five, and when the rest goes,
-        the inventory is read again."""
+        that is not among the `first` so many, and does not go yet, is not given up: a canary of five ends five, and
+        when the rest goes, the inventory is read again."""
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
             lost = self._read_lost(connection, batch_id)
             findings = Findings()
+            mine = may_go(batch_id, first)
+            going = None if first is None else frozenset(connection.scalars(select(Record.id).where(*mine)))
             for row in self._read_rows(connection, batch_id, [token.serial_number for token in tokens]):
                 token = by_serial[row.serial_number.lower()]
                 # Made by the job, and by nobody else before or after it.
@@ -321,7 +323,7 @@ class Tokens:
                 judged = self._judge(row, token, is_made=is_made)
                 if isinstance(judged, dict):
                     findings.found.append(judged)
-                elif row.row_number <= last_row:
+                elif going is None or row.id in going:
                     findings.given_up.setdefault(judged, []).append(row.id)
             _write(connection, findings.found)
             findings.give_up(self._database, connection)
@@ -570,7 +572,7 @@ def choose_size(last_state: str, last_size: int, most: int) -> int:
 
 def lacks_token(turn: Turn) -> tuple[ColumnElement[bool] | TextClause, ...]:
     """Whether the token of a record that may go is still to be found or imported."""
-    return Record.batch_id == turn.batch_id, text(LACKS_TOKEN), Record.row_number <= turn.last_row
+    return *may_go(turn.batch_id, turn.first), text(LACKS_TOKEN)
 
 
 def make_token(keyring: Keyring, row: Row[*tuple[Any, ...]]) -> NewToken | None:

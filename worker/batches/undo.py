@@ -19,7 +19,8 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.person import PERSON
 from models.reason import PASSING
-from models.record import Record
+from models.record import Record, has_begun
+from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import NotPossible
@@ -44,6 +45,7 @@ from worker.database.engine import Database
 from worker.intake.lists import TokenList
 from worker.leases.commands import (
     KeptRecord,
+    cancel_fresh,
     count_in_hand,
     had_device,
     had_token,
@@ -152,12 +154,14 @@ class TokenCounts:
 @dataclass(slots=True)
 class Undone:
     """What was found and done. `tokens` is None where they were not asked for; `defaults`: whose default device
-    changes, by user; `kept`: what is left alone, by serial number as it is written there."""
+    changes, by user; `kept`: what is left alone, by serial number as it is written there; `fresh`: the ids of chosen
+    records for which nothing went out yet, which are cancelled."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
     defaults: dict[str, DefaultChange] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -240,8 +244,10 @@ class Undo:
         of_list = ({"only": only.digest} if only else {}) | ({"where": list(where)} if where else {})
         kept_from_work = list[KeptRecord]()
         try:
-            if undone.devices.made or undone.devices.unknown_pairings:
+            self._cancel_fresh(batch, undone)
+            if undone.devices.made or undone.devices.unknown_pairings or undone.fresh:
                 facts = {"devices": undone.devices.made, "unknown_pairings": undone.devices.unknown_pairings}
+                facts |= {"cancelled": len(undone.fresh)} if undone.fresh else {}
                 self._write_down(Action.UNPAIR, name, facts | of_list)
             removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
             if undone.tokens is not None:
@@ -265,10 +271,13 @@ class Undo:
             made = [row for row in made if fold_case(getattr(row, only.column) or "") in named]
             for row in made:
                 named.pop(fold_case(getattr(row, only.column)), None)
-                if not (_may_have_device(row) or (row.may_have_token and not devices_only)):
+                if not (row.is_fresh or _may_have_device(row) or (row.may_have_token and not devices_only)):
                     undone.keep(row.serial_number, row.row_number, _NOTHING_MADE)
             for name in named.values():
                 undone.keep(name, None, _NOT_OF_BATCH)
+        if only is not None or where:
+            # Who leaves gets no token at a later date.
+            undone.fresh = [row.id for row in made if row.is_fresh]
         undone.devices = DeviceCounts(
             made=sum(row.has_device for row in made),
             unknown_pairings=sum(row.has_open_pairing for row in made),
@@ -278,6 +287,14 @@ class Undo:
             not_ours, earlier = (sum(getattr(row, kind) for row in made) for kind in ("had_token_before", "had_token"))
             undone.tokens = TokenCounts(not_ours=not_ours, earlier=earlier)
         return made, undone
+
+    def _cancel_fresh(self, batch: UndoneBatch, undone: Undone) -> None:
+        """Cancel the chosen records for which nothing went out. Raises NotPossible."""
+        chunks = taking(undone.fresh, CHUNK)
+        while chunk := chunks():
+            with self._database.changing_many() as connection:
+                self._require_rest_within(connection, batch)
+                cancel_fresh(self._database, connection, chunk)
 
     def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
         """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:
@@ -550,6 +567,7 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
         "may_have_token": _MAY_HAVE_TOKEN,
         "had_token": had_token(),
         "had_token_before": _HAD_TOKEN_BEFORE,
+        "is_fresh": and_(Record.status == Status.PENDING, ~has_begun()),
     }
     made = select(*columns, *names, *(kind.label(name) for name, kind in kinds.items()))
     with database.reading() as connection:
@@ -564,10 +582,12 @@ def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]
     with database.reading() as connection:
         while chunk := chunks():
             by_folded = {fold_case(name): name for name in chunk}
-            is_named = or_(column.in_(chunk), func.lower(column).in_(by_folded))
+            # SQLite folds no others.
+            is_ascii = all(map(str.isascii, chunk))
+            is_named = or_(column.in_(chunk), func.lower(column).in_(by_folded)) if is_ascii else column.is_not(None)
             of_batches = select(Batch.id, Batch.name, column.label("named")).join(Batch, Batch.id == Record.batch_id)
             mine = of_batches.where(is_named, is_of_kept_batch()).distinct().order_by(Batch.id)
             for row in connection.execute(mine):
-                folded = fold_case(row.named)
-                parts.setdefault(row.name, {})[folded] = by_folded.get(folded, row.named)
+                if (folded := fold_case(row.named)) in by_folded:
+                    parts.setdefault(row.name, {})[folded] = by_folded[folded]
     return {batch: replace(only, names=tuple(names.values())) for batch, names in parts.items()}

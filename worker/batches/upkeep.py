@@ -32,12 +32,12 @@ from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import Record
 from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING, NOT_FINAL
-from models.record_states import FINAL, OtpState, Status
+from models.record_states import OtpState, Status
 from worker.batches import hours, state
+from worker.batches.long_list import may_go
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
-from worker.leases.moves import may_begin
 from worker.leases.settlement import Claim
 from worker.rules import breaker, quota
 from worker.rules.breaker import (
@@ -271,16 +271,16 @@ class Upkeep:
         """Let batches of this environment go on whose first records have failed: the cause was found, and from here on
         the breaker counts."""
         with self._database.writing() as connection:
-            mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial_row.is_not(None))
-            connection.execute(mine.values(trial_row=None, **state.READ_ANEW))
+            mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial.is_not(None))
+            connection.execute(mine.values(trial=None, **state.READ_ANEW))
 
-    def _check_trial(self, connection: Connection, batch_id: int, trial_row: int) -> None:
+    def _check_trial(self, connection: Connection, batch_id: int, trial: int) -> None:
         """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
         none is."""
-        first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= trial_row)
+        first = select(Record.id).where(*may_go(batch_id, trial))
         if connection.scalar(first.where(Record.status == Status.ACTIVE).limit(1)) is not None:
-            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial_row=None, **state.READ_ANEW))
-        elif self._are_first_done(connection, batch_id, trial_row):
+            connection.execute(update(Batch).where(Batch.id == batch_id).values(trial=None, **state.READ_ANEW))
+        elif self._are_first_done(connection, batch_id, trial):
             self._pause(connection, batch_id, PauseReason.TRIAL)
 
     def _apply_hours(
@@ -295,12 +295,10 @@ class Upkeep:
             stopped = state.pause(_STOPPABLE, PauseReason.INTERNAL, detail)
             connection.execute(stopped.where(Batch.id == batch_id))
 
-    def _are_first_done(self, connection: Connection, batch_id: int, last_row: int) -> bool:
-        """Whether some of the records up to this row are final, and all of them that wait for no date."""
-        first = select(Record.id).where(Record.batch_id == batch_id, Record.row_number <= last_row)
-        left = first.where(text(f"record.{NOT_FINAL}"), may_begin(self._database))
-        final = first.where(Record.status.in_(FINAL))
-        return not connection.scalar(left.limit(1)) and bool(connection.scalar(final.limit(1)))
+    def _are_first_done(self, connection: Connection, batch_id: int, first: int) -> bool:
+        """Whether so many first records are all final."""
+        left = select(Record.id).where(*may_go(batch_id, first), text(f"record.{NOT_FINAL}")).limit(1)
+        return connection.scalar(left) is None
 
     def _pause(
         self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None, **times: Any
@@ -317,8 +315,8 @@ def _is_worked_on() -> ColumnElement[bool]:
 
 
 # Batches of which only a part may go.
-_WATCHED = select(*JUDGED_COLUMNS, Batch.canary_row, Batch.trial_row).where(
-    _is_worked_on(), or_(Batch.canary_row.is_not(None), Batch.trial_row.is_not(None), Batch.outages > 0)
+_WATCHED = select(*JUDGED_COLUMNS, Batch.canary, Batch.trial).where(
+    _is_worked_on(), or_(Batch.canary.is_not(None), Batch.trial.is_not(None), Batch.outages > 0)
 )
 
 

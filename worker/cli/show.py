@@ -19,7 +19,7 @@ from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, RowStatus, Where, complete_batch
 from worker.installation.installation import Installation
 from worker.installation.lookups import Told, look_up
-from worker.leases.commands import UNTIL_LET_GO
+from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO
 from worker.observability.wording import agree, count_things, escape_line, format_moment
 from worker.reports.search import Read, SearchResult, Sought, name_user, search
 from worker.reports.sentences import describe_nothing_found, describe_refused
@@ -152,7 +152,7 @@ def _describe(found: Read) -> tuple[str, str, str, str, tuple[str, str], str, st
     when = format_moment(found.finalized_at)
     if not when and found.status == Status.PENDING:
         is_kept_back = found.scheduled_at >= UNTIL_LET_GO
-        when = "kept back" if is_kept_back else f"due {format_moment(found.scheduled_at)}"
+        when = KEPT_BACK if is_kept_back else f"due {format_moment(found.scheduled_at)}"
     status = (found.status, STATUS_STYLES.get(found.status, ""))
     token, batch, user = map(escape_line, (found.serial_number, found.batch, name_user(found)))
     return token, batch, str(found.row), user, status, found.reason or "", when

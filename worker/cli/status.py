@@ -107,10 +107,9 @@ def status(
     ] = False,
 ) -> None:
     """Show counts, pace, time left and reasons; and what will happen if nobody does anything."""
-    if (by or where) and (batch is None or watches or not by):
-        raise typer.BadParameter(
-            "name a batch, and a column with --by; leave out --watch", param_hint="--by and --where"
-        )
+    if (by or where) and (batch is None or watches or check or cures or not by):
+        problem = "name a batch, and a column with --by; leave out --watch, --check and --cures"
+        raise typer.BadParameter(problem, param_hint="--by and --where")
     if cures and (batch is None or watches):
         raise typer.BadParameter("name a batch, and leave out --watch: they are read once", param_hint="--cures")
     installation = open_installation_with(batch)

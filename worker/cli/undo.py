@@ -24,6 +24,8 @@ from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.hosts import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
 from worker.cli.progress_line import showing_progress
+from worker.config.environment import Environment
+from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
 from worker.installation.stack import settings_with_redis
 from worker.intake.lists import TokenList, open_token_list
@@ -161,12 +163,16 @@ def _undo_batches(
     undo_batch: Callable[[Undo, str], Undone],
     actor: Actor,
     showing: Callable[[], AbstractContextManager[OnProgress]],
-) -> tuple[dict[str, Undone], list[NotPossible]]:
+) -> tuple[dict[str, Undone], list[NotPossible | ConfigError]]:
     """Undo one batch after the other: what was found and done in each, and why others could not be undone."""
-    environments = {name: find_environment(installation.database, name, installation.environment) for name in names}
+    environments, done, impossible = dict[str, Environment](), dict[str, Undone](), list[NotPossible | ConfigError]()
+    for name in names:
+        try:
+            environments[name] = find_environment(installation.database, name, installation.environment)
+        except ConfigError as failure:
+            impossible.append(failure)
     for each in {environment.name for environment in environments.values()}:
         print_hosts(installation, each)
-    done, impossible = dict[str, Undone](), list[NotPossible]()
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
         parts = Parts(settings, installation.environment)
@@ -189,6 +195,7 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "devices": devices,
         "tokens": asdict(undone.tokens) if undone.tokens else None,
         "default_changes": [asdict(change) for change in undone.list_default_changes()],
+        "cancelled": len(undone.fresh),
         "kept": [asdict(each) for each in undone.list_kept()],
     }
 
@@ -198,9 +205,14 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     `is_partial`: only a list of its tokens was asked for."""
     devices, tokens = undone.devices, undone.tokens
     yield from _describe_devices(batch, undone, is_done=is_done)
+    if fresh := len(undone.fresh):
+        cancelled = agree(fresh, "was", "were") if is_done else "would be"
+        yield f"{count_things(fresh, 'record')} that had not begun {cancelled} cancelled."
     if tokens:
         yield from _describe_tokens(batch, tokens, is_done=is_done)
-    is_found = devices.ends.total() + devices.unknown_pairings or (tokens and tokens.own + tokens.open_imports)
+    is_found = len(undone.fresh) + devices.ends.total() + devices.unknown_pairings or (
+        tokens and tokens.own + tokens.open_imports
+    )
     if not is_done and is_found:
         yield f"Nothing was changed. To do it: {command} --yes"
     elif is_done and tokens and undone.is_whole and not is_partial:

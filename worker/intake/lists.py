@@ -29,6 +29,7 @@ from worker.intake.files import HEAD, OpenFile, make_refusal, open_file, read_li
 from worker.intake.rows import (
     COLUMNS,
     SERIAL,
+    TOO_SOON,
     UUID,
     Row,
     RowError,
@@ -40,6 +41,7 @@ from worker.intake.rows import (
     name_columns,
     read_not_before,
 )
+from worker.vault.otps import OtpPair
 
 # The fields of a Row that a list may fill: the person, the device of a token that is paired already, and from when on
 # it may go.
@@ -111,6 +113,8 @@ class Assignment:
         if any(str(getattr(row, name) or value).lower() != str(value).lower() for name, value in told.items()):
             named = "persons, devices or dates"
             problem = f"the file and the list name different {named} for this token: correct one of the two"
+        if "not_before" in told and row.otp_type == "totp" and isinstance(row.otps, OtpPair):
+            return RowError(row.row_number, TOO_SOON, row.serial_number, RowFault.DATE_UNFIT)
         if problem:
             return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
         if line is None:
@@ -216,6 +220,10 @@ def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str
     """Open the rows below the header, or all where none names a token; and say which field of a Row has the names, and
     how one is picked from a row."""
     found = find_names(head, MEANINGS)
+    named = {MEANINGS[name] for name in found & MEANINGS.keys()}
+    if "serial" not in named and len(named & set(PERSON)) > 1:
+        problem = f"names persons by several columns ({', '.join(sorted(named & set(PERSON)))})"
+        raise UnusableFile(file.path, problem, "Keep the one that your own lists have")
     for column in ("serial_number", *PERSON):
         # Whatever names a token stands for its serial number.
         meanings = dict.fromkeys(name_columns(tuple(each for each in COLUMNS if each.attribute == column)), "serial")

@@ -35,6 +35,7 @@ from worker.intake.rows import (
     OTP1,
     PLAIN,
     SERIAL,
+    TOO_SOON,
     UUID,
     Row,
     RowError,
@@ -61,10 +62,6 @@ OTP = re.compile(r"[0-9]{6}(?:[0-9]{2})?")
 FILE_ROW_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 # A time in the future counts as wrong only if it is further ahead than this: the clocks of two machines may differ.
 CLOCK_TOLERANCE = timedelta(minutes=5)
-TOO_SOON = (
-    "the OTPs of a TOTP token are out of date minutes after they were shown, before not_before: bring the row on that"
-    " day, or the seed"
-)
 # Columns whose cells are checked, in the order in which `_check` takes them apart.
 CHECKED = ("serial", "otp1", "otp2", "user_id", "device_id", "otp_type", "generated_at", "not_before", FILE_ROW)
 
@@ -271,7 +268,7 @@ class PairReader:
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
         """Read from when on a row may go; `is_soon`: its OTPs do not last until another day. Raises RowRefused."""
         date = read_not_before(text, self._zone)
-        if is_soon and date and date > self._latest:
+        if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)
         return date
 

@@ -218,6 +218,10 @@ AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
 UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # A date, or a date and a time, with or without an offset from UTC.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+TOO_SOON = (
+    "the OTPs of a TOTP token are out of date minutes after they were shown, before not_before: bring the row on that"
+    " day, or the seed"
+)
 WRITE_DATE = "write it as 2026-12-01, or 2026-12-01T08:00, in a column formatted as Text"
 # Controls, soft hyphens, zero-width characters and marks of direction: nobody sees them, and they come along where a
 # name is copied from a page or a window.

@@ -21,8 +21,10 @@ from worker.intake.rows import (
     Row,
     RowError,
     RowRefused,
+    canonical_column,
     explain_serial,
     find_nameable_serial,
+    read_not_before,
 )
 from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
 
@@ -123,6 +125,7 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     if otp_type is None:
         cure = "say it, by --otp-type hotp or --otp-type totp"
         raise RowRefused(f"the file does not say whether the token is HOTP or TOTP: {cure}")
+    dates = [value for name, value in token.extra.items() if canonical_column(name) == "not_before"]
     return Row(
         row_number=row_number,
         serial_number=token.serial,
@@ -130,7 +133,8 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
         external_id=token.external_id or None,
         otp_type=otp_type,
         otps=_make_seed(token, otp_type, hints),
-        extra=token.extra,
+        not_before=read_not_before(dates[0], hints.zone) if dates else None,
+        extra={name: value for name, value in token.extra.items() if canonical_column(name) != "not_before"},
     )
 
 

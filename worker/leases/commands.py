@@ -315,6 +315,12 @@ def note_device_gone(
     return _cancel(database, connection, mine, _without_device() | {"is_device_made": was_made}) == 1
 
 
+def cancel_fresh(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
+    """Cancel those of these records that are pending, and for which nothing went out. Returns how many."""
+    mine = and_(Record.id.in_(record_ids), ~has_begun())
+    return connection.execute(move(database, Status.PENDING, Status.CANCELLED).where(mine)).rowcount
+
+
 def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
     """Write down that PingOne's inventory does not have the tokens of these records any more, nor a device of them, and
     cancel the records. Returns how many; records that somebody is at work on stay as they are."""
@@ -406,6 +412,8 @@ def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str
 
 # Until a person lets them go: what a pause of some records of a batch gives them for a date.
 UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
+# What it is called.
+KEPT_BACK = "kept back"
 
 
 def put_off(connection: Connection, batch_id: int) -> None:
@@ -417,15 +425,20 @@ def put_off(connection: Connection, batch_id: int) -> None:
 def set_date(
     database: Database, connection: Connection, batch_id: int, mine: ColumnElement[bool], date: datetime | None
 ) -> int:
-    """Let these records of a batch begin at another date, UNTIL_LET_GO or at once (None), unless they have begun.
-    Returns how many that changes."""
-    fresh = and_(Record.batch_id == batch_id, mine, ~has_begun(), Record.status.not_in(FINAL))
+    """Let these records of a batch begin at another date, UNTIL_LET_GO or at once (None). What has begun goes on
+    whatever its date, unless it turns out that nothing went out; and what was given up has it for when it goes again.
+    Returns for how many that changes when they begin."""
+    mine = and_(Record.batch_id == batch_id, mine, Record.status != Status.ACTIVE)
+    fresh = and_(mine, ~has_begun(), Record.status.not_in(FINAL))
+    is_other = ~may_begin(database) if date is None else Record.not_before.is_distinct_from(date)
+    count = connection.scalar(select(func.count()).where(fresh, is_other)) or 0
     due = case((Record.scheduled_at == Record.not_before, database.now()), else_=Record.scheduled_at)
     if date is not None:
         later = literal(date, Record.not_before.type)
         due = case((due < later, later), else_=due)
-    changed = update(Record).where(fresh, Record.not_before.is_distinct_from(date))
-    count = connection.execute(changed.values(not_before=date, scheduled_at=due)).rowcount
+    changed = update(Record).where(mine, Record.not_before.is_distinct_from(date))
+    due = case((has_begun(), Record.scheduled_at), else_=due)
+    connection.execute(changed.values(not_before=date, scheduled_at=due))
     connection.execute(move(database, Status.QUEUED, Status.PENDING).where(fresh, ~may_begin(database)))
     return count
 
@@ -466,9 +479,9 @@ def take_all_back(database: Database, connection: Connection) -> None:
         pass
 
 
-def count_trusted(connection: Connection) -> int:
-    """Count the pending records that are not marked."""
-    return connection.scalar(select(func.count()).where(_IS_TRUSTED)) or 0
+def count_trusted(database: Database, connection: Connection) -> int:
+    """Count the pending records that may have gone out since the backup, and are not marked."""
+    return connection.scalar(select(func.count()).where(_IS_TRUSTED, may_begin(database))) or 0
 
 
 def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:
@@ -480,12 +493,13 @@ def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[i
 def distrust(
     database: Database, connection: Connection, record_ids: Sequence[int], *, post_budget: int, over_after: float
 ) -> int:
-    """Mark what may have gone out for these pending records as sent. Returns how many were not marked before.
+    """Mark what may have gone out for these pending records as sent; for those that wait for a date, nothing has.
+    Returns how many were not marked before.
 
     The OTP of a pair that comes next counts as posted once more. A seed leaves out every counter that the posts of a
     budget can have used. Without a device, where its batch pairs, a request to pair counts as sent. None is due before
     `over_after` seconds from now: a call that went out before the database was lost may still be running."""
-    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING)
+    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
     soonest = database.now(over_after)
     connection.execute(mine.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
     # A post takes one counter, and after an OTP 1 of unknown fate another one is left out.

@@ -29,7 +29,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.attempt import AttemptLine, Failure, Outcome
 from models.batch import Batch, BatchState
-from models.record import Record, needs_read
+from models.record import Record, is_among_first, needs_read
 from models.record_indexes import EXPIRING, HALF_DONE, IN_WINDOW, LASTING, UNSETTLED
 from models.record_states import Status
 from worker.database.engine import Database
@@ -48,6 +48,10 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
 # scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
 # queued from here, it is not pending any more.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
+
+
+# Of its batch, a record is among so many that go first.
+_IS_FIRST = is_among_first(bindparam("of_batch"), bindparam("first", type_=Integer()))
 
 
 def has_pending() -> ColumnElement[bool]:
@@ -95,7 +99,7 @@ class Queue:
         self._over_after = over_after
         seconds = bindparam("seconds", type_=Float())
         self._due = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
-        self._due_in_canary = [due.where(Record.row_number <= bindparam("last_row")) for due in self._due]
+        self._due_in_canary = [due.where(_IS_FIRST) for due in self._due]
         self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, database)
         onto = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
         self._onto = onto.values(lease_until=database.now(seconds))
@@ -115,14 +119,14 @@ class Queue:
         batch_id: int,
         room: int,
         lease: float,
-        last_row: int | None = None,
+        first: int | None = None,
     ) -> list[int]:
-        """Queue up to `room` due records of a running batch, of its rows up to `last_row`, under a queue lease of
-        `lease` seconds. Returns their ids, in the order in which they go."""
+        """Queue up to `room` due records of a running batch, of its `first` so many, under a queue lease of `lease`
+        seconds. Returns their ids, in the order in which they go."""
         ids: list[int] = []
-        for due in self._due if last_row is None else self._due_in_canary:
+        for due in self._due if first is None else self._due_in_canary:
             if len(ids) < room:
-                values = {"of_batch": batch_id, "room": room - len(ids), "last_row": last_row}
+                values = {"of_batch": batch_id, "room": room - len(ids), "first": first}
                 ids += self._enqueue(connection, due, values, lease)
         return ids
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, not_, or_, select, text
 
 from models.attempt import FAILED, AttemptLine
+from models.base import UtcDateTime
 from models.batch import Batch, BatchState
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.person import NAMES
@@ -24,10 +25,11 @@ from models.record_states import FINAL, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import choose_records, find_batch, find_column
+from worker.batches.long_list import is_lacking
 from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import UNTIL_LET_GO, is_replayable
+from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO, is_replayable
 from worker.leases.moves import may_begin
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
@@ -429,9 +431,11 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
     which all of `where` hold. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.columns)
+        value = find_column(batch.columns, column)
         tried, refused = all_posts() > 0, Record.reason.in_((Reason.INVALID_OTP, Reason.RESYNC_FAILED))
         counted: dict[str, ColumnElement[Any]] = {
-            "value": find_column(batch.columns, column),
+            # A cell that is empty, and one that is not there, are the same.
+            "value": value if isinstance(value.type, UtcDateTime) else func.nullif(value, ""),
             "tokens": func.count(),
             "active": func.count().filter(Record.status == Status.ACTIVE),
             "given_up": func.count().filter(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))),
@@ -458,7 +462,7 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
 def _write_value(value: Any) -> str | None:
     """Write the value of a column; None where a row has none."""
     if isinstance(value, datetime):
-        return "kept back" if value >= UNTIL_LET_GO else format_time(value)
+        return KEPT_BACK if value >= UNTIL_LET_GO else format_time(value)
     return None if value in (None, "") else str(value)
 
 
@@ -613,11 +617,19 @@ def _make_status(connection: Connection, batch: _BatchRow, counted: RecordCounts
         waiting=waiting,
         may_import=batch.may_import,
         preparation_pace=_measure_preparation(connection, batch, counted) if is_prepared else 0.0,
-        unprepared_for=_seconds_since(batch, batch.running_since, batch.prepared_until) if is_prepared else None,
+        unprepared_for=_measure_waiting(connection, batch) if is_prepared else None,
         needs_flag=read_resync(connection, batch.environment_id).needs,
         purged_at=batch.purged_at,
         outage=_read_outage(connection, batch),
     )
+
+
+def _measure_waiting(connection: Connection, batch: _BatchRow) -> float | None:
+    """Measure for how many seconds no worker has prepared the batch; None if nothing of what may go is to be prepared,
+    during a canary or a trial."""
+    if not is_lacking(connection, batch):
+        return None
+    return _seconds_since(batch, batch.running_since, batch.prepared_until)
 
 
 def _measure_pace(batch: _BatchRow, counted: RecordCounts) -> float:

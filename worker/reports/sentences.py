@@ -13,7 +13,7 @@ from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason, Reason
 from models.record_states import Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
-from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why
+from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO, NotReplayed, Why
 from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
@@ -171,7 +171,7 @@ def describe_date(not_before: datetime | None) -> str:
     """Say from when on records may go that wait for it; empty where they wait for nothing."""
     if not_before is None:
         return ""
-    return "kept back" if not_before >= UNTIL_LET_GO else format_time(not_before)
+    return KEPT_BACK if not_before >= UNTIL_LET_GO else format_time(not_before)
 
 
 def describe_going_on(batch: str) -> str:

@@ -23,10 +23,11 @@ from models.record_states import OtpState, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
+from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.leases.commands import UNTIL_LET_GO, is_replayable
-from worker.observability.wording import count_things, escape_line, format_duration, format_moment
+from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.facts import take_environment_for_license
@@ -100,6 +101,8 @@ class TokenHistory:
     # The hold of all workers of the license; None while there is none.
     hold: Hold | None = None
     refused: Sequence[Read] = ()
+    # During a canary or a trial of its batch: how many records go, where it is none of them.
+    go_before_it: int | None = None
 
     @property
     def latest(self) -> PastRecord:
@@ -187,7 +190,17 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
         fleet=Fleet(read_processes(database, connection), batch=records[-1].batch.name if records else None),
         hold=read_pace(database, connection, license_of(environment, environment_id)).hold,
         refused=refused,
+        go_before_it=_count_before(connection, records[-1]) if records else None,
     )
+
+
+def _count_before(connection: Connection, record: PastRecord) -> int | None:
+    """Count the records that go before a pending one, during a canary or a trial; None if it may go."""
+    first = find_first(record.batch)
+    if first is None or record.status != Status.PENDING:
+        return None
+    is_first = select(Record.id).where(*may_go(record.batch_id, first), Record.id == record.id)
+    return first if connection.scalar(is_first) is None else None
 
 
 def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:
@@ -428,9 +441,9 @@ def _describe_waiting(token: TokenHistory) -> NextStep:
         return NextStep("waits until its user is looked up in PingOne", command=status)
     if is_pending and not record.is_in_inventory:
         return NextStep("waits until its token is found in PingOne's inventory, or imported", command=status)
-    last = min(filter(None, (record.batch.canary_row, record.batch.trial_row)), default=None)
-    if is_pending and last is not None and record.row_number > last:
-        return NextStep(f"waits until the rows up to {last} are done, which go first", command=status)
+    if token.go_before_it is not None:
+        first = f"{count_things(token.go_before_it, 'record')} of its batch {agree(token.go_before_it, 'goes', 'go')}"
+        return NextStep(f"waits: {first} first", command=status)
     if is_pending and record.not_before and record.scheduled_at >= record.not_before > token.now:
         wait = (
             "is kept back"

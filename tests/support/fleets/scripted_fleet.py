@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from models.batch import Batch
 from models.reason import PauseReason
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, look_at_batch, make_environment
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
@@ -174,15 +174,14 @@ class ScriptedFleet:
         return batch.state, batch.reason
 
     def set_canary(self, made: Made, records: int) -> None:
-        self._hold_back("canary_row", made, records)
+        self._hold_back("canary", made, records)
 
     def set_trial(self, made: Made, records: int) -> None:
-        self._hold_back("trial_row", made, records)
+        self._hold_back("trial", made, records)
 
     def _hold_back(self, column: str, made: Made, records: int) -> None:
-        row = look(self.database, made.ids[records - 1]).row_number
         with self.database.writing() as connection:
-            connection.execute(update(Batch).where(Batch.id == made.batch_id).values({column: row}))
+            connection.execute(update(Batch).where(Batch.id == made.batch_id).values({column: records}))
 
     def seconds_to_probe(self, made: Made) -> float:
         batch = look_at_batch(self.database, made.batch_id)

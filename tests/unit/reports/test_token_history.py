@@ -148,12 +148,6 @@ def later(seconds: float) -> datetime:
             {"batch": {"state": "paused", "reason": "window", "resumes_at": OPENS}},
             ("batch july is paused: window; it goes on by itself at 2026-11-28 21:00 UTC", None, None),
         ),
-        (
-            "pending",
-            {"batch": {"canary_row": 20, "trial_row": 8}},
-            ("waits until the rows up to 8 are done, which go first", None, "oathbulk status july"),
-        ),
-        ("pending", {"batch": {"canary_row": 9}}, ("waits for a worker", None, None)),
         ("pending", {"attempts": [None], "scheduled_at": later(25)}, ("due again in 25 s", None, None)),
         (
             "queued",
