@@ -130,8 +130,8 @@ def write_a_list_with_dates(place: Place) -> None:
 
 def bring_porto_forward(place: Place) -> None:
     soon = in_time(seconds=15)
-    rows = read_rows(place, "waves.csv")
-    save_rows(place, "waves.csv", [row | {"not_before": soon if row["site"] == "Porto" else ""} for row in rows])
+    rows = [row for row in read_rows(place, "waves.csv") if row["site"] == "Porto"]
+    save_rows(place, "porto.csv", [row | {"not_before": soon} for row in rows])
 
 
 def in_time(**passing: float) -> str:

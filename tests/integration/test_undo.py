@@ -28,9 +28,9 @@ from worker.batches import removal, undo
 from worker.batches.commands import NotPossible
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
-from worker.batches.undo import Kept, TokenCounts, Undo
+from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.commands import note_tokens_gone, replay
+from worker.leases.commands import UNTIL_LET_GO, note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
@@ -243,6 +243,26 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     assert [facts.get("only") for _, facts in actions(database)] == ["digest", None, "digest", None]
     # Typed again, nothing is named that went before.
     assert desk.command.undo("shipment", TokenList((leaver,), "digest")).is_whole
+
+
+def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    later = {"not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO}
+    records = [BOTH | {"device_id": "made", "email": "ÄNNE@x.test"}, later | {"email": "bob@x.test"}]
+    made = make(database, pingone, records, state=BatchState.PAUSED)
+    make_batch(database, [{"email": "änne@x.test", "status": Status.ACTIVE}, {}], name="earlier")
+    only = TokenList(("änne@x.test", "BOB@x.test", "eve@x.test"), "digest", "email")
+    found = find_batches_of(database, only)
+    assert {name: each.names for name, each in found.items()} == {
+        "shipment": ("änne@x.test", "BOB@x.test"),
+        "earlier": ("änne@x.test",),
+    }
+    assert len(desk.command.examine("shipment", only).fresh) == 1
+    result = desk.command.undo("shipment", only)
+    assert (len(result.fresh), list(result.kept)) == (1, ["eve@x.test"])
+    assert statuses(database, made) == ["cancelled", "cancelled"]
+    assert desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"]).fresh == []
 
 
 @ON_SQLITE

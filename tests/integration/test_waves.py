@@ -14,16 +14,17 @@ from support.data.loading import LoadingDesk, token
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 
-from models.batch import Batch, BatchState
+from models.batch import BatchState
 from models.encrypted import Keyring
-from models.reason import PauseReason
+from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import OtpState, PairingState
-from worker.batches.commands import Batches
+from models.record_states import OtpState, PairingState, Status
+from worker.batches.commands import Batches, NotPossible, distrust_all
 from worker.batches.finding import UnknownColumn
 from worker.batches.loading import Loader
 from worker.batches.mending import Mended, Mender
 from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.intake.files import Hints
 from worker.intake.shipment import open_shipment
 from worker.leases.commands import UNTIL_LET_GO
@@ -114,43 +115,64 @@ def test_a_worker_that_holds_a_fresh_record_marks_nothing_once_it_is_kept_back(d
     assert not leases.mark_sent(claim, 1)
 
 
-def test_a_canary_and_the_first_records_are_those_that_go_first(
-    desk: LoadingDesk, scripted_fleet: ScriptedFleet, database: MovingDatabase
-) -> None:
+@pytest.fixture
+def three_first(desk: LoadingDesk, database: MovingDatabase) -> list[int]:
+    """The ids of two records for next week, and then three without a date, of a batch with a canary of two and a trial
+    of one."""
     later = (datetime.now(UTC) + A_WEEK).isoformat(timespec="seconds")
-    dates = (later, later, "", "", "")
-    file = desk.write([token(number, not_before=date) for number, date in enumerate(dates)])
-    loaded = Loader(database, desk.keyring, make_environment(), TESTER, first_records=1).load(
-        open_shipment(file), "shipment", 2
-    )
-    ids = [record.id for record in desk.records(loaded)]
-    batch = look_at_batch(database, loaded.batch_id)
-    assert (batch.trial_row, batch.canary_row) == (1, 2)
+    file = desk.write([token(number, not_before=date) for number, date in enumerate((later, later, "", "", ""))])
+    loader = Loader(database, desk.keyring, make_environment(), TESTER, first_records=1)
+    return [record.id for record in desk.records(loader.load(open_shipment(file), "shipment", 2))]
 
-    assert scripted_fleet.tick() == [ids[2]]
-    (history,) = read_histories(database, f"#{ids[3]}")
+
+def test_a_canary_and_the_first_records_are_those_that_go_first(
+    scripted_fleet: ScriptedFleet, database: MovingDatabase, three_first: list[int]
+) -> None:
+    first, second, _ = three_first[2:]
+    assert scripted_fleet.tick() == [first]
+    (history,) = read_histories(database, f"#{second}")
     assert describe_next(history, lease=60.0).sentence == "waits: 1 record of its batch goes first"
-    scripted_fleet.end(ids[2], Active())
-    assert scripted_fleet.tick() == [ids[3]]
-    assert look_at_batch(database, loaded.batch_id).state == BatchState.RUNNING
-    scripted_fleet.end(ids[3], Active())
+    # Even when the date of the others has come.
+    database.ahead = A_WEEK.total_seconds() + 60
+    scripted_fleet.end(first, Active())
+    assert scripted_fleet.tick() == [second]
+    scripted_fleet.end(second, Active())
     assert scripted_fleet.tick() == []
-    batch = look_at_batch(database, loaded.batch_id)
+    batch = look_at_batch(database, 1)
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.CANARY)
 
 
-def test_a_canary_does_not_end_before_its_wave_begins(
-    desk: LoadingDesk, scripted_fleet: ScriptedFleet, database: MovingDatabase
+def test_what_is_kept_back_goes_first_no_more_and_others_do(
+    scripted_fleet: ScriptedFleet, database: MovingDatabase, three_first: list[int]
 ) -> None:
-    batch_id, ids = load_two_waves(desk, make_environment())
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(canary=2))
-    Batches(database, TESTER).pause("shipment", ["site=Basel"])
+    Batches(database, TESTER).pause("shipment", [f"serial={token(2)['serial']}"])
+    assert scripted_fleet.tick() == [three_first[3]]
+
+
+def test_a_trial_goes_on_until_a_wave_begins_although_its_preparation_gave_one_up(
+    scripted_fleet: ScriptedFleet, database: MovingDatabase
+) -> None:
+    later = {"not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO}
+    lost = {"status": Status.DEAD_LETTER, "reason": Reason.USER_NOT_FOUND, "finalized_at": datetime.now(UTC)}
+    made = make_batch(database, [later | lost, later, later])
+    scripted_fleet.set_trial(made, 2)
     assert scripted_fleet.tick() == []
-    batch = look_at_batch(database, batch_id)
-    assert (batch.state, batch.reason) == (BatchState.RUNNING, None)
-    Batches(database, TESTER).let_begin("shipment", ["site=Basel"])
-    assert scripted_fleet.tick() == ids[:2]
+    assert look_at_batch(database, made.batch_id).state == BatchState.RUNNING
+
+
+def test_a_restored_database_trusts_what_waits_for_a_date(desk: LoadingDesk) -> None:
+    _, ids = load_two_waves(desk)
+    assert distrust_all(desk.database, Settings(), TESTER) == 2
+    assert [look(desk.database, each).otp1_state for each in ids] == [*2 * [OtpState.SENT], *2 * [OtpState.UNSENT]]
+    assert {look(desk.database, each).scheduled_at for each in ids[2:]} == {look(desk.database, ids[2]).not_before}
+
+
+def test_what_has_begun_and_turns_out_not_to_have_is_kept_back(database: MovingDatabase) -> None:
+    made = make_batch(database, [{"otp1_state": OtpState.SENT, "otp1_posts": 1}], name="july")
+    assert Batches(database, TESTER).pause("july", ["lot="]) == 0
+    with database.writing() as connection:
+        connection.execute(update(Record).values(otp1_state=OtpState.UNSENT, otp1_posts=0))
+    assert enqueue(database, made.batch_id) == []
 
 
 def test_a_clock_that_was_set_leaves_dates_alone(desk: LoadingDesk) -> None:
@@ -178,6 +200,49 @@ def test_a_mend_brings_another_date_for_what_has_not_begun(desk: LoadingDesk) ->
     assert mend() == Mended(in_work=4)
     desk.database.ahead = (A_WEEK / 7).total_seconds() + 60
     assert enqueue(desk.database, batch_id) == [ids[0], *ids[2:]]
+
+
+def test_a_mend_lets_nothing_go_that_a_person_keeps_back(desk: LoadingDesk) -> None:
+    _, ids = load_two_waves(desk)
+    Batches(desk.database, TESTER).pause("shipment", ["site=Zürich"])
+    rows = [token(number, not_before="2026-01-01T00:00Z") for number in (2, 3)]
+    mended = Mender(desk.database, desk.keyring, TESTER).mend(
+        open_shipment(desk.write(rows), hints=Hints(mends=True)), "shipment"
+    )
+    assert mended == Mended(in_work=2)
+    assert {look(desk.database, each).not_before for each in ids[2:]} == {UNTIL_LET_GO}
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        (["not_before="], [2, 3]),
+        (["not_before=kept back"], [5]),
+        (["Not Before=2027-05-01T08:00Z"], [4]),
+        (["not_before=2027-05-01 08:00 UTC"], [4]),
+        (["site=x=y"], [3]),
+        (["a.b[0]=1"], [2]),
+    ],
+)
+def test_a_value_is_found_as_it_is_written_and_as_it_is_listed(
+    desk: LoadingDesk, where: list[str], rows: list[int]
+) -> None:
+    columns = [{"a.b[0]": "1"}, {"site": "x=y"}, {"not_before": "2027-05-01T08:00Z"}, {}]
+    desk.load([token(number, **more) for number, more in enumerate(columns)])
+    Batches(desk.database, TESTER).pause("shipment", [f"serial={token(3)['serial']}"])
+    found = search(desk.database, Sought(batch="shipment", where=tuple(where)), 10)
+    assert sorted(each.row for each in found.found) == rows
+
+
+def test_what_nobody_can_mean_is_refused(desk: LoadingDesk) -> None:
+    desk.load([token(0, **{'Ort "neu"': "x"})])
+    commands = Batches(desk.database, TESTER)
+    with pytest.raises(NotPossible, match=r"no row of batch 'shipment' has lot=L-9"):
+        commands.pause("shipment", ["lot=L-9"])
+    with pytest.raises(UnknownColumn, match="quotation mark"):
+        commands.pause("shipment", ['ort "neu"='])
+    with pytest.raises(UnknownColumn, match="not_before is not a date"):
+        commands.pause("shipment", ["not_before=tomorrow"])
 
 
 def test_lists_and_exports_have_what_a_column_says(desk: LoadingDesk) -> None:

@@ -578,16 +578,19 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
 def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]:
     """Find the batches that have tokens of a list, the one that was loaded first in front; and for each the part of the
     list that it has."""
-    column, parts, chunks = getattr(Record, only.column), dict[str, dict[str, str]](), taking(only.names, CHUNK)
+    column, parts, chunks = getattr(Record, only.column), dict[str, set[str]](), taking(only.names, CHUNK)
     with database.reading() as connection:
         while chunk := chunks():
-            by_folded = {fold_case(name): name for name in chunk}
+            folded = set(map(fold_case, chunk))
             # SQLite folds no others.
             is_ascii = all(map(str.isascii, chunk))
-            is_named = or_(column.in_(chunk), func.lower(column).in_(by_folded)) if is_ascii else column.is_not(None)
+            is_named = or_(column.in_(chunk), func.lower(column).in_(folded)) if is_ascii else column.is_not(None)
             of_batches = select(Batch.id, Batch.name, column.label("named")).join(Batch, Batch.id == Record.batch_id)
             mine = of_batches.where(is_named, is_of_kept_batch()).distinct().order_by(Batch.id)
             for row in connection.execute(mine):
-                if (folded := fold_case(row.named)) in by_folded:
-                    parts.setdefault(row.name, {})[folded] = by_folded[folded]
-    return {batch: replace(only, names=tuple(names.values())) for batch, names in parts.items()}
+                if fold_case(row.named) in folded:
+                    parts.setdefault(row.name, set()).add(fold_case(row.named))
+    return {
+        batch: replace(only, names=tuple(name for name in only.names if fold_case(name) in found))
+        for batch, found in parts.items()
+    }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from models.row_fault import RowFault
 from worker.intake.lists import open_assignment, open_token_list
 from worker.intake.rows import Row, RowError, UnusableFile
-from worker.intake.shipment import open_shipment
+from worker.intake.shipment import Switches, open_shipment
 from worker.vault.otps import Otp, OtpPair
 
 OTPS = OtpPair(Otp("111111"), None)
@@ -133,6 +136,50 @@ def test_a_row_gets_the_person_of_the_list_where_both_say_the_same(
     assert assigned in found.reason
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-12-01", datetime(2026, 11, 30, 23, tzinfo=UTC)),
+        ("2026-12-01T08:00", datetime(2026, 12, 1, 7, tzinfo=UTC)),
+        ("2026-12-01 08:00:30", datetime(2026, 12, 1, 7, 0, 30, tzinfo=UTC)),
+        ("2026-12-01T08:00-05:00", datetime(2026, 12, 1, 13, tzinfo=UTC)),
+        ("2026-10-25T02:30Z", datetime(2026, 10, 25, 2, 30, tzinfo=UTC)),
+        ("", None),
+        # The hour that clocks show twice, and the one that they skip.
+        ("2026-10-25T02:30", "in an hour in which clocks are put forward or back"),
+        ("2026-03-29T02:30", "in an hour in which clocks are put forward or back"),
+        ("2026-02-30", "a date that does not exist"),
+        ("01.12.2026", "is not a date"),
+        ("46357", "is not a date"),
+    ],
+)
+def test_a_date_is_read_by_the_clocks_of_a_zone(tmp_path: Path, written: str, read: datetime | str | None) -> None:
+    path = write(tmp_path, f"serial,email,not_before\nMADE1,a@x.test,{written}\n".encode())
+    assignment = open_assignment(path, ZoneInfo("Europe/Zurich"))
+    if isinstance(read, str):
+        assert read in assignment.faults["MADE1"].reason
+        assert assignment.faults["MADE1"].fault == RowFault.DATE_UNFIT
+    else:
+        assert assignment.lines["MADE1"].not_before == read
+
+
+def test_a_totp_pair_has_no_date_by_a_list_either(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email,not_before\nMADE1,a@x.test,2026-12-01\n"))
+    refused = assignment.assign(Row(row_number=2, serial_number="MADE1", otps=OTPS, otp_type="totp"))
+    assert isinstance(refused, RowError)
+    assert refused.fault == RowFault.DATE_UNFIT
+
+
+def test_a_vendor_s_file_with_a_header_may_have_dates(tmp_path: Path) -> None:
+    (path := tmp_path / "entra.csv").write_text(
+        "upn,serial number,secret key,time interval,Not Before\n"
+        "a@x.test,MADE1,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,30,2026-12-01T08:00Z\n"
+    )
+    (row,) = open_shipment(path, switches=Switches(may_pair=True)).rows()
+    assert isinstance(row, Row)
+    assert (row.not_before, row.extra) == (datetime(2026, 12, 1, 8, tzinfo=UTC), {})
+
+
 def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:
     assignment = open_assignment(write(tmp_path, b"serial,email\nMADE1,ada@x.test\nMADE2,Ada@X.test\nMADE3,b@x.test\n"))
     assert assignment.persons_twice == ["MADE2"]
@@ -188,6 +235,7 @@ def test_persons_name_their_tokens_where_no_column_has_serial_numbers(
         (b"A100001\nB 2\n", 2, "other characters than letters and digits"),
         (b"serial,name\nA100001,Ada\n,Bob\n", 3, "serial is missing"),
         (b"email,name\nada@b.c,Ada\n,Bob\n", 3, "email is empty"),
+        (b"email,username\nada@b.c,ada\n", None, "names persons by several columns (email, username)"),
         (b"name,email\nAda,ada@b.co", 2, "may be cut off"),
         (b"A100001\nB200002,Bob\n", 2, "too many fields"),
         (b"serial\n1.00013E+12\n", 2, "turned into a number"),
@@ -206,7 +254,7 @@ def test_one_bad_row_refuses_the_list_and_names_file_row_and_cure(
 ) -> None:
     (path := tmp_path / "leavers.csv").write_bytes(content)
 
-    with pytest.raises(UnusableFile, match=says) as refused:
+    with pytest.raises(UnusableFile, match=re.escape(says)) as refused:
         open_token_list(path)
 
     where = f"{path}, line {row_number}: " if row_number else f"{path}: "
