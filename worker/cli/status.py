@@ -141,7 +141,8 @@ def choose_check_code(status: BatchStatus) -> int:
     """Choose the exit code of `--check` for one batch."""
     if status.stall or status.outage:
         return STALLED
-    return WAITING_FOR_A_PERSON if status.waits_for_a_person else ALL_ACTIVE
+    is_all_kept_back = status.left > 0 and status.left == status.kept_back
+    return WAITING_FOR_A_PERSON if status.waits_for_a_person or is_all_kept_back else ALL_ACTIVE
 
 
 def _draw(
