@@ -54,7 +54,7 @@ def test_each_wave_begins_at_its_date_or_when_it_is_let_go(tmp_path: Path) -> No
         first.kill()
         desk.kill(*desk.processes())
         second = desk.start("run", "box")
-        wait_until(lambda: len(pingone.active()) == 20, TIMEOUT, "Riga is live")
+        wait_until(lambda: desk.status("box")["counts"]["active"] == 20, TIMEOUT, "Riga is live")
         parts = desk.oathbulk("status", "box", "--by", "site", "--json").json["parts"]
         assert {part["value"]: part["active"] for part in parts} == {"Oslo": 10, "Porto": 0, "Riga": 10}
         let_go_at = time.time() + ahead - BEGIN
