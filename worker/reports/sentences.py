@@ -118,7 +118,8 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
     if status.outage:
         return describe_outage(status.outage)
     if status.dated and status.dated == status.left:
-        return describe_waves(status)
+        unattended = "" if status.fleet.alive or not status.coming else f" {explain_stall(status.fleet)}"
+        return describe_waves(status) + unattended
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:

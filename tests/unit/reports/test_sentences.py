@@ -25,14 +25,14 @@ from support.data.facts import (
 from models.reason import PAUSE_CURES, PauseReason
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
-from worker.leases.commands import NotReplayed, Why
+from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why
 from worker.observability.wording import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports import sentences
-from worker.reports.facts import BatchStatus, Outage
+from worker.reports.facts import BatchStatus, Outage, Wave
 from worker.reports.search import Sought
 from worker.reports.sentences import WAITING, describe_outlook
-from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal
+from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal, explain_stall
 
 AT = datetime(2026, 11, 28, 14, 2, 10, tzinfo=UTC)
 LONG_AGO, LATER = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -61,6 +61,12 @@ MINUTE_LEFT = "1 min 0 s left at this pace."
 
 def limit(**fields: Any) -> BatchStatus:
     return replace(LIMITED, license_pace=replace(LICENSE, **fields))
+
+
+WAVES = (Wave(AT, 2), Wave(UNTIL_LET_GO, 1))
+TWO_WAIT = f"2 wait for a date: the next wave, of 2, begins on {AT:%Y-%m-%d %H:%M} UTC"
+NO_WORKER = str(explain_stall(Fleet()))
+ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` lets it go."
 
 
 @pytest.mark.parametrize(
@@ -154,6 +160,17 @@ def limit(**fields: Any) -> BatchStatus:
             "worker that runs takes over.",
         ),
         (IN_WORK, BY_PERSON),
+        (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
+        (
+            replace(batch(pending=3), waves=WAVES, fleet=Fleet()),
+            f"{TWO_WAIT}. {ONE_KEPT_BACK} {explain_stall(Fleet())}",
+        ),
+        (replace(batch(pending=1), waves=WAVES[1:], fleet=Fleet()), ONE_KEPT_BACK),
+        # 100 go now at one a second; the wave begins in an hour, and ends two seconds later.
+        (
+            replace(batch(pace=1.0, pending=102, queued=1), waves=WAVES, read_at=AT - timedelta(hours=1)),
+            f"1 min 40 s left at this pace. Then {TWO_WAIT}; all are done in about 1 h 0 min. {ONE_KEPT_BACK}",
+        ),
         (replace(INTERRUPTED, still_for=90.0), f"Nothing has moved for 1 min 30 s. No worker runs. {ANEW}"),
     ],
 )
