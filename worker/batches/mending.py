@@ -40,7 +40,7 @@ from worker.batches.loading import (
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_missing_ids
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.commands import REASONS_OF_THE_INVENTORY, UNTIL_LET_GO, is_replayable, mend, put_off, set_date
+from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_off, set_date
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.users import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
@@ -199,7 +199,7 @@ class Corrections:
             self.counts.active += 1
             return None
         if record.status not in FINAL:
-            if row.not_before in (None, record.not_before) or record.has_begun or record.not_before == UNTIL_LET_GO:
+            if row.not_before in (None, record.not_before) or record.has_begun:
                 self.counts.in_work += 1
             else:
                 self.counts.dated += 1
@@ -247,8 +247,7 @@ class Corrections:
             serial_number=record.serial_number,
             device_id=row.device_id or (record.device_id if not was_shown else None) or None,
             lot=row.lot or record.lot,
-            # What a person keeps back is kept back until a person lets it go.
-            not_before=record.not_before if record.not_before == UNTIL_LET_GO else row.not_before or record.not_before,
+            not_before=row.not_before or record.not_before,
             extra=(record.extra or {}) | {name: value for name, value in row.extra.items() if value},
             otps=otps,
         )

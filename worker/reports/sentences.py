@@ -123,8 +123,10 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
     waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
     is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
     if is_waiting and waits > 1 and not status.preparing:
-        wait = agree(status.left, "waits for its time", "wait for their time")
-        return f"{status.left:,} {wait}; the next is due in {format_duration(waits)}."
+        going = status.left - status.dated
+        wait = agree(going, "waits for its time", "wait for their time")
+        told = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
+        return told + describe_waves(status, " ")
     if status.stall:
         return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
@@ -453,11 +455,13 @@ def describe_paused(batch: str) -> str:
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back that have not begun, and how they are let go."""
+    if not records:
+        return f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
     words = " ".join(f"--where {quote(each)}" for each in where)
-    waits = agree(records, "waits", "wait")
+    it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
     return (
-        f"{count_things(records, 'record')} of {batch} {waits}, and the others go on."
-        f" Let {agree(records, 'it', 'them')} go with: oathbulk resume {quote(batch)} {words}"
+        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}; the others go"
+        f" on. Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
     )
 
 
@@ -465,7 +469,8 @@ def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records wait for no date any more."""
     if not records:
         return f"None of {batch} with {' and '.join(where)} waited for a date."
-    return f"{count_things(records, 'record')} of {batch} {agree(records, 'waits', 'wait')} for no date any more."
+    it = agree(records, "it", "them")
+    return f"{count_things(records, 'record')} of {batch} may go now, whatever date the file gave {it}."
 
 
 def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:

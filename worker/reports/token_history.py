@@ -59,11 +59,14 @@ class PastRecord:
         """Say of what its OTPs are made and whether that is still kept, and what became of each OTP."""
         source = f"{self.otp_type.upper()} {'seed' if self.has_seed else 'pair'}"
         kept = "kept encrypted" if self.are_otps_kept else "erased"
-        second = _describe_otp(self.otp2_state, self.otp2_posts) if self.has_second_otp else "the file brought none"
+        first, second = (
+            _describe_otp(state, posts, is_kept=self.are_otps_kept)
+            for state, posts in ((self.otp1_state, self.otp1_posts), (self.otp2_state, self.otp2_posts))
+        )
         return {
             "source": f"{source}, {kept}",
-            "otp1": _describe_otp(self.otp1_state, self.otp1_posts),
-            "otp2": second,
+            "otp1": first,
+            "otp2": second if self.has_second_otp else "the file brought none",
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -121,15 +124,17 @@ class TokenHistory:
         }
 
 
-def _describe_otp(state: str, posts: int) -> str:
-    """Say what became of one OTP."""
+def _describe_otp(state: str, posts: int, *, is_kept: bool) -> str:
+    """Say what became of one OTP, which is not kept any more or may be sent again."""
     posted = "posted once" if posts == 1 else f"posted {posts} times"
     match state:
         case OtpState.ANSWERED:
             return f"answered by PingOne, {posted}" if posts else "answered by PingOne"
         case OtpState.SENT:
             return "sent, and no answer is written down; the device is read before anything else is sent"
-    return f"{posted} without effect, and may be sent again" if posts else "not sent"
+    if not posts:
+        return "not sent"
+    return f"{posted} without effect, and may be sent again" if is_kept else posted
 
 
 # What is read of a record. Its OTPs stay in the database: only whether they are there is asked.
