@@ -246,8 +246,11 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
 
 
 def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
-    database: MovingDatabase, pingone: PingOne, desk: Desk
+    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
     later = {"not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO}
     records = [BOTH | {"device_id": "made", "email": "ÄNNE@x.test"}, later | {"email": "bob@x.test"}]
     made = make(database, pingone, records, state=BatchState.PAUSED)
@@ -259,6 +262,12 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
         "earlier": ("änne@x.test",),
     }
     assert len(desk.command.examine("shipment", only).fresh) == 1
+    # What is about to be done stands in the audit before.
+    with monkeypatch.context() as patch:
+        patch.setattr(undo, "cancel_fresh", stop)
+        with pytest.raises(KeyboardInterrupt):
+            desk.command.undo("shipment", only)
+    assert actions(database)[-1][1]["cancelled"] == 1
     result = desk.command.undo("shipment", only)
     assert (len(result.fresh), list(result.kept)) == (1, ["eve@x.test"])
     assert statuses(database, made) == ["cancelled", "cancelled"]

@@ -244,11 +244,11 @@ class Undo:
         of_list = ({"only": only.digest} if only else {}) | ({"where": list(where)} if where else {})
         kept_from_work = list[KeptRecord]()
         try:
-            self._cancel_fresh(batch, undone)
             if undone.devices.made or undone.devices.unknown_pairings or undone.fresh:
                 facts = {"devices": undone.devices.made, "unknown_pairings": undone.devices.unknown_pairings}
                 facts |= {"cancelled": len(undone.fresh)} if undone.fresh else {}
                 self._write_down(Action.UNPAIR, name, facts | of_list)
+            self._cancel_fresh(batch, undone)
             removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):

@@ -133,10 +133,8 @@ def undo(
     def undo_batch(work: Undo, name: str) -> Undone:
         return (work.undo if yes else work.examine)(name, lists[name], where or (), devices_only=devices_only)
 
-    actor, showing = (
-        this_person(installation.settings, ticket),
-        partial(showing_progress, interrupted, is_quiet=as_json),
-    )
+    actor = this_person(installation.settings, ticket)
+    showing = partial(showing_progress, interrupted, is_quiet=as_json)
     done, impossible = _undo_batches(installation, lists, undo_batch, actor, showing)
     if batch and impossible:
         raise impossible[0]

@@ -163,7 +163,7 @@ ONE_KEPT_BACK = "1 is kept back until `oathbulk resume pallet-7 --where …` let
         (replace(batch(pending=3), waves=WAVES), f"{TWO_WAIT}. {ONE_KEPT_BACK}"),
         (
             replace(batch(pending=3), waves=WAVES, fleet=Fleet()),
-            f"{TWO_WAIT}. {ONE_KEPT_BACK} {explain_stall(Fleet())}",
+            f"{TWO_WAIT}. {ONE_KEPT_BACK} {NO_WORKER}",
         ),
         (replace(batch(pending=1), waves=WAVES[1:], fleet=Fleet()), ONE_KEPT_BACK),
         # 100 go now at one a second; the wave begins in an hour, and ends two seconds later.
