@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support.processes.scripts import read_terminal
+
 CHECKOUT = Path(__file__).parents[2]
 # In place of the Python of .venv, and of uv: says what it was asked to run, but for a line of Python, which asks how
 # old it is.
@@ -108,8 +110,7 @@ def test_on_a_terminal_pip_shows_how_far_it_is(checkout: Path) -> None:
     ours, terminal = pty.openpty()
     make(checkout, ".venv/.demo", terminal)
     os.close(terminal)
-    with os.fdopen(ours, "rb", buffering=0) as shown:
-        assert b"python -m pip install --disable-pip-version-check --require-hashes" in shown.read(10_000)
+    assert "python -m pip install --disable-pip-version-check --require-hashes" in read_terminal(ours)
 
 
 def test_packages_that_cannot_be_installed_end_it_with_what_to_do(checkout: Path) -> None:

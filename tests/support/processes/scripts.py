@@ -21,17 +21,22 @@ def run_piped(script: str) -> str:
 def run_on_a_terminal(script: str) -> str:
     """Run a script: what a terminal shows of its stderr, each line ended as a terminal ends it."""
     ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdout=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = read_terminal(ours)
+    assert process.returncode == 0
+    return shown
+
+
+def read_terminal(ours: int) -> str:
+    """Read what a terminal shows until whoever writes there is gone, in as many pieces as it comes; then close it."""
+    shown = bytearray()
     try:
-        with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdout=subprocess.DEVNULL) as process:
-            os.close(theirs)
-            shown = bytearray()
-            try:
-                while chunk := os.read(ours, 65536):
-                    shown += chunk
-            except OSError:
-                # Linux' way of saying that the other side is closed.
-                pass
-        assert process.returncode == 0
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:
+        # Linux' way of saying that the other side is closed.
+        pass
     finally:
         os.close(ours)
     return shown.decode()
