@@ -1,7 +1,5 @@
 """The servers that tests ask for by name; each is started when the first test of a process asks."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import os

@@ -1,7 +1,5 @@
 """Fleets of real processes, on PostgreSQL or as a single-machine installation."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack

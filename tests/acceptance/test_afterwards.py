@@ -1,8 +1,6 @@
 """What is done once a run has ended: what failed is mended, what was a mistake is undone, what PingOne has is compared,
 and what is long done is purged; each as a person types it. What one of them does in every case is in integration/."""
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex

@@ -1,8 +1,6 @@
 """`oathbulk audit`: what persons typed, on which ticket, and whether somebody changed what it says since. How lines are
 chained and authenticated is in integration/test_audit.py and test_audit_authenticity.py."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import sqlite3

@@ -2,8 +2,6 @@
 nothing is made twice, and only an OTP that was refused or asked for another may go again; docs/operating.md says it in
 these steps."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from collections import Counter

@@ -1,8 +1,6 @@
 """`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, a missing role. What passes by
 itself it sits out: an outage, a closed window, a used-up quota; and it finds what PingOne permits."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from contextlib import closing

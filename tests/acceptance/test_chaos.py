@@ -4,8 +4,6 @@ On PostgreSQL two workers and beat share the work, on a single machine they are 
 worker that is killed and a queue that is wiped. And a run on a disk that is full: it says so, loses nothing, and goes
 on when there is room again."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tempfile

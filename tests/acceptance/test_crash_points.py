@@ -4,8 +4,6 @@ of events breaks one the hunt looks for; here the real code dies, on real server
 A step is named by the method that takes it. One that was renamed fails here, and so does a death that costs another
 OTP than is written down."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

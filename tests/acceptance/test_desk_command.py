@@ -1,7 +1,5 @@
 """`oathbulk desk`: what a person types, the link that it prints, and how it ends."""
 
-from __future__ import annotations
-
 import re
 import socket
 from contextlib import closing, contextmanager

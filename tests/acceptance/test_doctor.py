@@ -1,8 +1,6 @@
 """`oathbulk doctor` beside a PingOne, a broker and a PostgreSQL that run: what can be wrong with them is found and
 explained before a run. What each check says is in unit/cli/test_doctor.py."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """Where commands keep what they load, and where they look for a person's settings; and what they say of both."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,8 +1,6 @@
 """The hunt, in short: some hundred bad days in the life of a fleet, and mutants that it has to find; and streams of
 answers, of which none may cost many OTPs. `python -m hunt` goes on for longer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

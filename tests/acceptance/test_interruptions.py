@@ -1,7 +1,5 @@
 """Whatever comes between a run and its end: signals, kill -9, a pause. Calls are held in flight meanwhile."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sqlite3

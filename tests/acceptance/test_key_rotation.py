@@ -1,8 +1,6 @@
 """Keys and credentials are changed as docs/operating.md says it, while workers work: no record is lost and no OTP
 wasted. And what a wrong key costs."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Nothing that passes by itself costs an OTP or a person's time: a rate limit, refused access tokens, a server that is
 gone for a while."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

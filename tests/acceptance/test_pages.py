@@ -2,8 +2,6 @@
 and what they show of the output is compared with what came. `support/pages/typed.py` says how a page marks both. What
 docs/systemd holds systemd reads."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

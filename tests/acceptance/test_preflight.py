@@ -1,8 +1,6 @@
 """The preflight before a load or a run, as a person meets it: what it refuses, what it asks, and what it lets pass.
 What each finding says is in unit/preflight/."""
 
-from __future__ import annotations
-
 import csv
 import shlex
 from datetime import UTC, datetime, timedelta

@@ -1,8 +1,6 @@
 """The promises, kept to the last post by real processes: messages that come twice, beats that come and go, workers that
 are restarted in turn, a batch that is paused. What breaks in the middle of the work, test_chaos breaks."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 

@@ -1,8 +1,6 @@
 """What is shipped: `oathbulk rehearse`, the whole job on one machine without accounts and servers; and the wheel alone,
 in an environment of its own, in a folder that holds no checkout."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

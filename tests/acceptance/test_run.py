@@ -1,8 +1,6 @@
 """`oathbulk run`, from its first call to its exit code, against a PingOne that is not our simulator; and what a person
 sees while it works."""
 
-from __future__ import annotations
-
 import re
 import sys
 import sysconfig

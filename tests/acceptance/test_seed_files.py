@@ -1,7 +1,5 @@
 """A vendor's file of seeds and a list of who gets what, as a person types it: what is found, what is missing."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import json

@@ -1,8 +1,6 @@
 """Whatever keeps due work from moving is named with what mends it, and `status --check` ends with 5. A worker that
 fails where others do not ends, and the batch goes on without it."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 
 import pytest

@@ -1,8 +1,6 @@
 """Commands typed wrongly, in every way that comes to mind: each ends with one line that names what is wrong and the
 cure, at most one more that names the help, and an exit code; never with a traceback."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

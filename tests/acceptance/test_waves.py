@@ -1,8 +1,6 @@
 """A box goes live in three waves, by a clock that is put back from summer time in between: each begins by itself and
 none before its date, although a site is kept back meanwhile and all that runs is killed."""
 
-from __future__ import annotations
-
 import csv
 import time
 from datetime import UTC, datetime

@@ -1,8 +1,6 @@
 """From the vendor's box to ACTIVE: tokens imported, people found, devices made and activated, whatever gets lost or is
 refused on the way. The judges look at what was made, for whom, and what our tables call ours."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

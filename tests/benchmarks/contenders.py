@@ -1,7 +1,5 @@
 """Who takes part beside oathbulk: how each is started, and which of the promises it gives up."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """CPU that processes used and memory that they have, as the kernel accounts it to them."""
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import suppress

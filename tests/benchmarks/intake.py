@@ -7,8 +7,6 @@ disk; `check --offline` of half as many seeds and their list; and half as many k
 key and with MACs, beside python-pskc's own parser of the whole document. Ours opens a file and then reads it, so twice.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import os

@@ -15,8 +15,6 @@ milliseconds for an answer, and with --retry-after each refusal asks for so many
 each limit into a folder, as SVG: limit-bucket-200.svg and so on.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

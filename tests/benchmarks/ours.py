@@ -1,7 +1,5 @@
 """oathbulk on the rig of a benchmark: its schema, its workers and beat, a load, and the end of the batch."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 

@@ -9,8 +9,6 @@ pure functions as processes do with Redis between them. Beside it the oracle, wh
 out the first and the last tenth of the time. --quick takes every fifth cell: a minute.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -8,8 +8,6 @@ database's clock. A record whose OTP was on its way may be read only when the ca
 later than the end of its lease: `due` is the later of the two, and the table says how many had to wait for that.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

@@ -1,7 +1,5 @@
 """The servers and processes of one round of a benchmark: started, watched, and gone when it ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -8,8 +8,6 @@ by SQL). CPU is that of worker and beat. A tick is measured beside them: the med
 for 2,000 records, in a transaction that is rolled back. Memory is resident; Redis' is its peak.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import random

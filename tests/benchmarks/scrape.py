@@ -5,8 +5,6 @@ page of `oathbulk desk` takes then, from the request to its whole answer.
     PYTHONPATH=.:tests python tests/benchmarks/scrape.py [--records 1000000]
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

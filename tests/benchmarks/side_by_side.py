@@ -11,8 +11,6 @@ The others have 8 threads, or jobs at once, each; PEER_CONCURRENCY=64 in the env
 comes to here.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 from collections.abc import Callable, Sequence

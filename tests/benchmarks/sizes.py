@@ -8,8 +8,6 @@ that they take. Bytes include indexes. Processes: what each has when the sample 
 that it had.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterator

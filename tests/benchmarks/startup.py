@@ -4,8 +4,6 @@
     PYTHONPATH=tests python tests/benchmarks/startup.py [--rounds N]
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

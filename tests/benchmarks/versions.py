@@ -8,8 +8,6 @@ same servers, and a simulator without limits. The first slice warms up, and is n
 beat, events on, and that of PostgreSQL, which has the load in it; ratios are to the first version.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ where a person keeps back all but a few, in turn.
     PYTHONPATH=.:tests python tests/benchmarks/waves.py [--records 50000]
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

@@ -7,8 +7,6 @@
 On SQLite it is worked on by `oathbulk run`. A promise that was broken is printed, and makes the exit code 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

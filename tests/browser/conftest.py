@@ -1,7 +1,5 @@
 """Chromium, as Debian has it, driven by Playwright."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -2,8 +2,6 @@
 they open is fit for a phone, for the dark, for a screen reader and for a browser without scripts, and shows no
 secret."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

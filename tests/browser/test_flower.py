@@ -1,7 +1,5 @@
 """Flower as a person has it before them: they log in, find a token, and see how its tasks ended, and nothing secret."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

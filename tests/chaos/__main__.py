@@ -19,8 +19,6 @@ whether they say the same, and which calls we never had an answer to.
 A seed repeats what was done to the stack, and not the moments at which threads met it: that is what `hunt` is for.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -1,7 +1,5 @@
 """What befalls a stack, each under its name: it begins, lasts for a time that the schedule chooses, and ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field

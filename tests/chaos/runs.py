@@ -1,8 +1,6 @@
 """One stack, from its begin to its judge; which disturbances come, in what order and for how long, comes from the
 seed."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator

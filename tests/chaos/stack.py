@@ -1,7 +1,5 @@
 """What is broken in every stack, whatever it is made of, and how its end is judged."""
 
-from __future__ import annotations
-
 import abc
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,6 @@
 """The two stacks: that of a fleet, PostgreSQL and Valkey as servers, each worker with a network of its own; and that of
 `oathbulk run`, SQLite, its own Valkey, worker and beat, and a second worker beside it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,8 +1,6 @@
 """A whole installation on a PostgreSQL with 20 connections, of which an ordinary role gets 17; and one whose
 administrator has set the limits of time very low."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A whole batch through PgBouncer in transaction mode, where each transaction may get another server connection."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path

@@ -1,8 +1,6 @@
 """A standby: the primary is killed while workers commit, and it is promoted; the URL names both. Or a URL leads to it
 by mistake, and every command and a worker say so; or on purpose, for what only reads."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass

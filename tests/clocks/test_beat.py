@@ -1,7 +1,5 @@
 """A real beat whose wall clock is wrong, or is set while it runs: libfaketime tells it another time."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

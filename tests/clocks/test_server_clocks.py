@@ -1,8 +1,6 @@
 """The clock of the database, of Redis or of a worker goes wrong for a while: no OTP is wasted, and it is felt while it
 lasts and no longer. Needs libfaketime (apt-get install libfaketime)."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """One installation in containers, as docs/deployment.md has it set up, with a simulated PingOne beside it."""
 
-from __future__ import annotations
-
 import fnmatch
 import json
 import os

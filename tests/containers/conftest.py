@@ -1,7 +1,5 @@
 """The container engine: docker where it runs, else podman with images made of Debian's packages and no registry."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,8 +1,6 @@
 """docker-compose.yml for real: images are built, containers run, shipments become ACTIVE, one of them while its
 surroundings die. `make compose-test`."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,8 +1,6 @@
 """An installation of the version before is upgraded in the midst of a batch, and goes back, as docs/operating.md says
 it. In a checkout without git's history the tests say why they cannot run."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -3,8 +3,6 @@
 The order is JSON: the name of a task, the ids of the records that it is for (for each of them one message comes), the
 seconds by which the database's clock is ahead, and the step at whose `time`-th passage the process dies."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

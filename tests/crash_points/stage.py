@@ -1,8 +1,6 @@
 """Where processes die: a fleet without a worker of its own, and processes that work one after the other, each when it
 is told to. Only the database's clock is moved, so that nobody has to wait for a lease."""
 
-from __future__ import annotations
-
 import json
 import signal
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Steps: the moments around what outlives a process, a commit or an HTTP exchange. Each is named after the method of
 the worker's that is about to do it, or has just done it, as it is found in the running code."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,8 +1,6 @@
 """The desk at which everything is typed, on a fresh copy of one prepared home; and what compares what was shown with
 its golden file, and writes that anew where somebody asks for it."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

@@ -1,8 +1,6 @@
 """Types commands in this process, at one moment, in a home of fixed names, so that they print the same on every machine
 and day."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -1,7 +1,5 @@
 """The home that all is shown from: batches in every state, processes, a pace, what was learnt, and an audit."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import closing
 from datetime import datetime, timedelta

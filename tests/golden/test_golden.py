@@ -4,8 +4,6 @@ Here is what is typed and opened. `prepared` makes the database that all of it i
 commands in a home and at a moment that are the same on every day and machine, `conftest` compares with the files.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

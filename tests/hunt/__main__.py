@@ -1,7 +1,5 @@
 """The long form: hunts until its time is over, on every core; or tells one schedule again."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

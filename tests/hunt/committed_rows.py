@@ -1,7 +1,5 @@
 """Our tables as they are committed, read past SQLAlchemy: after every commit, so it has to be quick."""
 
-from __future__ import annotations
-
 from collections import namedtuple
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Chance: every kind of event draws from a stream of its own, so that leaving one out disturbs the others little."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Sequence
 from random import Random

@@ -1,8 +1,6 @@
 """What a scenario begins with: a tenant, its devices, the batches that were loaded for them, and what the rows of a
 batch with --pair and --import do not say."""
 
-from __future__ import annotations
-
 import uuid
 from dataclasses import replace
 from datetime import timedelta

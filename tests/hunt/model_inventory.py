@@ -1,8 +1,6 @@
 """PingOne's inventory of tokens, the jobs that import tokens into it, its people, and the pairings of tokens with
 them."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Callable, Iterator

@@ -1,8 +1,6 @@
 """What stands in Redis: the queue, whose messages are lost, doubled, delayed, reordered and wiped; and the fleet's
 pace."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

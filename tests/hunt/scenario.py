@@ -1,7 +1,5 @@
 """A scenario is built from its seed, goes through a storm and a calm, and is judged."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 

@@ -1,8 +1,6 @@
 """The places where the real code looks at the clock, sleeps, waits for another thread or reaches the network by itself:
 all of them names in our own modules. Everything else it is given."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Every commit and every request, held against the promises at the moment when it happens."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -5,8 +5,6 @@ A stream is drawn from a seed: a few phases, each with its own choice of answers
 wrong in these scenarios; but a stream may be as mad as it likes. The step judge holds every request against promises 2
 and 3 as it does in every other scenario."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random

@@ -1,8 +1,6 @@
 """The databases: every test here runs on PostgreSQL and on SQLite, under the eyes of a judge of status changes. And a
 simulator that listens."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -2,8 +2,6 @@
 owns the tables can write hashes that fit; without the audit key, no HMACs. And what was noted outside shows what even
 the key's owner rewrote."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What persons do with a batch: pause, resume, cancel and replay it on both databases, and restore the database."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """docker-compose.yml without containers: each service's very command, against servers of this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,8 +1,6 @@
 """Many threads and processes at the same records, and a worker that stood still while its turn passed to another. On
 both databases."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

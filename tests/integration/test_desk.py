@@ -1,8 +1,6 @@
 """The desk over a database: no page says what it must not, and what is commanded at it is done and written down. How
 its pages read, the golden files hold."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -1,8 +1,6 @@
 """The ticks of the dispatcher with a broker that notes what it gets, what the queue does with many records, and what
 both do after the database's clock was set. On both databases. And the broker itself, on a real server."""
 
-from __future__ import annotations
-
 import base64
 import json
 import threading

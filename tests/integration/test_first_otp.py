@@ -1,8 +1,6 @@
 """The first OTP of a record: which counter it takes, whether the claim marks it, and what an environment wants with it.
 On both databases."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import combinations, product

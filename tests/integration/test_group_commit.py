@@ -2,8 +2,6 @@
 counts for its record alone, and only a record at fault fails. And writes that the database failed for a moment: an
 answer that PingOne gave is written down all the same. On both databases."""
 
-from __future__ import annotations
-
 import threading
 import uuid
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A batch keeps to its daily window, to the second, and goes on by itself; a person's word goes before it."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """What a worker does with one record, whether it has a device or gets one: claims, marks, settlements, and what is left
 of them after a death, a stop or a replay. On both databases."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

@@ -1,8 +1,6 @@
 """A shipment becomes a batch, or leaves no trace: row by row, however large it is and whoever else is at work. On both
 databases."""
 
-from __future__ import annotations
-
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator

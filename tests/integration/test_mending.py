@@ -1,7 +1,5 @@
 """Corrected rows come back into the batch that they belong to, whatever a person and a spreadsheet did to the file."""
 
-from __future__ import annotations
-
 import csv
 import io
 import uuid

@@ -1,7 +1,5 @@
 """What a monitor reads out of the database. How it is written, a golden file holds."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from functools import partial

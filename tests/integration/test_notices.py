@@ -1,8 +1,6 @@
 """Notices: what is written down to be told as batches go their way, and how it is delivered: what is not taken goes
 again, what is taken goes once."""
 
-from __future__ import annotations
-
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """What is known of a license's pace outlives Redis; what a person set reaches the fleet within a tick."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta

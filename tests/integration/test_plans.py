@@ -1,7 +1,5 @@
 """How the databases go about the queries of every tick while a large batch is in them: by the partial indexes."""
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

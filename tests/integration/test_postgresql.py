@@ -1,8 +1,6 @@
 """PostgreSQL as others set it up: their defaults, a failover, a server with few connections; and what a statement costs
 it around itself, trips and connections."""
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

@@ -1,8 +1,6 @@
 """The preparation of a batch, with a PingOne in memory: people are looked up, the inventory is compared, tokens are
 imported, every job is written down before its request goes out, and whatever fails pauses the batch or passes."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """PingOne out of reach while a batch is prepared: what counts as an outage, who is told, and how it goes on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,8 +1,6 @@
 """The worker processes as the database knows them, and work that is due and does not move: for how long, and why, as
 `status` reads it."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.metadata import version

@@ -1,8 +1,6 @@
 """The programs of a fleet as a person starts them: `celery -A worker worker`, `beat` and `flower`. What they say of a
 setting that is missing, which certificate of Redis they take, and whom Flower lets in."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket

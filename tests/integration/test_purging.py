@@ -1,8 +1,6 @@
 """A purge takes finished batches away, keeps how they ended, and may be killed at any step; a person's names are erased
 from what is final, and the audit does not name the person."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

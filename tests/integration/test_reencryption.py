@@ -1,7 +1,5 @@
 """Rotation of the encryption key beside the work, on both databases."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,8 +1,6 @@
 """Rows that are refused at loading: a preflight says of each what the load then does with it; they are kept without a
 secret, counted and found again."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """What is read out of the database for a person: how batches stand and how they came there, and the export. How that is
 shown, the golden files hold."""
 
-from __future__ import annotations
-
 import csv
 import io
 import random

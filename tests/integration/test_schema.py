@@ -5,8 +5,6 @@ they say to the database was recorded with their own code (tests/samples/old_cod
 person's commands. That shows that each statement still does what it did. It does not show the old programs themselves,
 nor what statements of both versions do to each other at one moment."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

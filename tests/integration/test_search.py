@@ -1,8 +1,6 @@
 """What is read out of the database about a token: records that a search finds, its history, and the hand-out that says
 who has it. What all of these show is in golden files."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

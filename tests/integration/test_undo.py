@@ -1,8 +1,6 @@
 """What a batch made in PingOne is taken away again, devices first and then tokens, and nothing else; whatever fails, is
 killed or changes meanwhile. On both databases, against the simulator."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext

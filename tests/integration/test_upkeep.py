@@ -2,8 +2,6 @@
 when PingOne is back. What is read of a batch's attempts, on both databases. Which failures are enough is a rule:
 unit/rules/test_breaker.py."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 from typing import Any

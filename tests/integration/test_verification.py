@@ -1,8 +1,6 @@
 """What is read of PingOne, against the simulator, which shares no code with our client: every device of a batch is read
 back, and its truth compared with ours; and what a preflight asks."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence

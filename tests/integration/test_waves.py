@@ -1,8 +1,6 @@
 """Records with a date, and those that a person keeps back by a column: nothing goes out for them before. On both
 databases."""
 
-from __future__ import annotations
-
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -3,8 +3,6 @@
 Coverage measures each process that starts with COVERAGE_PROCESS_START; a process that a test starts finds the test's
 name in PYTEST_CURRENT_TEST. The seconds of all tests are written to the file that TEST_SECONDS names."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -1,8 +1,6 @@
 """The places where the product is broken: drawn with a seed from all that the operators of Cosmic Ray find, and from
 calls that are left out. The same source gives the same mutants."""
 
-from __future__ import annotations
-
 import ast
 import random
 import re

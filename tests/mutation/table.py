@@ -8,8 +8,6 @@ tests of `make test` run once, to learn which of them reach which lines, and how
 those that reach its line run, the quick layers first, until one fails; a minute at the most. What none of them notices
 meets the hunt for a minute. The hunt's own mutants come last, as `make faults` runs them."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

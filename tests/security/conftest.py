@@ -1,7 +1,5 @@
 """Places that other users of the machine get to, unlike pytest's own."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path

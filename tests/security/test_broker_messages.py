@@ -1,7 +1,5 @@
 """Whoever gets at the broker: a worker takes JSON with the name of a task and an id, and nothing else does anything."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -4,8 +4,6 @@ SQLAlchemy, a crash); and no text from outside that steers a terminal or feigns 
 What a whole run leaves behind is searched in acceptance/test_no_secret.py.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

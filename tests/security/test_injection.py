@@ -1,8 +1,6 @@
 """The database: SQL in every text that comes from outside is kept as text, and no table feels it; ciphertexts that
 somebody has moved in it do not open, the batch pauses, and nothing is sent."""
 
-from __future__ import annotations
-
 import csv
 import io
 import uuid

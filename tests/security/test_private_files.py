@@ -1,8 +1,6 @@
 """Other users of the same machine: what they can read, guess, and put in the way of whoever runs oathbulk; also where
 they may write to the directory in which that person works, such as that of the shipments."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import stat

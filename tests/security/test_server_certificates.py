@@ -3,8 +3,6 @@
 That Redis' right certificate is taken, and one that nobody vouches for is not, stands in integration/test_programs.py.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,8 +1,6 @@
 """Settings, whoever wrote them: usable, or refused in a sentence that names the setting and quotes no secret; from
 files that nobody else may have written, or put there. Never a failure of ours, whatever the value."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import re

@@ -1,7 +1,5 @@
 """docs/security.md: every test that it names is there, and every line about somebody names one."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

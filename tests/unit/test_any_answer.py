@@ -1,8 +1,6 @@
 """Whatever is known of a record and whatever PingOne answers: what comes next is decided, and no OTP is asked for that
 may not go. That every story of a record ends, and keeps the promises, the hunt sees to, with the real statements."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hypothesis import given, settings

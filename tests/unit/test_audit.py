@@ -1,8 +1,6 @@
 """Heads of the audit: as a command notes them in a file, whose failure is logged and raised nowhere; and as people give
 them, a hash, a line and its hash, or a file of heads."""
 
-from __future__ import annotations
-
 import logging
 import os
 import stat

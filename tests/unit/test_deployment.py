@@ -1,8 +1,6 @@
 """What is deployed beside the code says what the code says: .env.example, the Dockerfile, the units of docs/systemd,
 and the alerts for Prometheus."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

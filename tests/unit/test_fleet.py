@@ -1,8 +1,6 @@
 """The processes of the fleet: one that fails alone ends, the room in a license's window is shared among batches, and a
 database's clock that was set is noticed."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections import Counter

@@ -1,8 +1,6 @@
 """The shape of the code: who may import whom, by the contracts in pyproject.toml, each of which notices when it is
 broken; and a record's status and a batch's state have one writer each."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shutil

@@ -1,7 +1,5 @@
 """What the Makefile says while it installs, which takes minutes on a fresh machine; and what it installs, by what."""
 
-from __future__ import annotations
-
 import os
 import pty
 import shutil
@@ -11,7 +9,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-
 from support.processes.scripts import read_terminal
 
 CHECKOUT = Path(__file__).parents[2]

@@ -1,8 +1,6 @@
 """The packages: the locks fit pyproject.toml, so that `make lock` was run after its last change; no licence comes in
 that nobody has looked at; the public workflow tries the very Pythons that they are for. Asks no index."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

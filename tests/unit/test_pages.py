@@ -5,8 +5,6 @@ that nobody prints.
 That names of settings exist, `unit/config/test_sources.py` sees to; that what pages show is what is printed,
 `acceptance/test_pages.py`."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

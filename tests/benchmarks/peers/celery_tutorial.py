@@ -11,8 +11,6 @@ Under `rate_limit="100/s"` Celery 5.7 with kombu 5.7 fell to about one task a se
 threads pool and in prefork, in seven of eight runs; under 500/s, in one run, it did not. So RATE_LIMIT may be left out.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Any

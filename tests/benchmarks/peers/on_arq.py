@@ -7,8 +7,6 @@ Gives up promises 1, 3 and 4. OTPs travel in the jobs (1). A call that timed out
 job whose worker died begins its row again (3). Redis holds the only list of what is left to do (4).
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

@@ -1,7 +1,5 @@
 """PingOne as every peer calls it: one POST an OTP, what its answer means, and when to try again."""
 
-from __future__ import annotations
-
 import json
 import os
 import ssl

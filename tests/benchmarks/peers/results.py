@@ -1,7 +1,5 @@
 """Where the peers keep each row's result: a table in PostgreSQL. The first result of a row stands."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

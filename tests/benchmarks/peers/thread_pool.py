@@ -6,8 +6,6 @@ Gives up promises 3 and 4. A call that timed out is made again with the same OTP
 Killed, it forgets which calls were under way, and does not go on by itself (4).
 """
 
-from __future__ import annotations
-
 import csv
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed

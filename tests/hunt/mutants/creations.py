@@ -2,8 +2,6 @@
 theirs, or let a record go again with what a mend must not bring. How soon a token is looked up and how often it is
 paired, the tests of worker.rules.decisions hold: here that shows too seldom."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,8 +1,6 @@
 """Mutants that do not respect a lease or a batch that was stopped, write down too late or not what was, or get wrong
 what several threads ask for together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace

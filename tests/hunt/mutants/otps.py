@@ -1,8 +1,6 @@
 """Mutants that waste OTPs, do not read a device when they should, use a counter or a time step wrongly, or come to no
 end."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How a mutant is made: names of our own classes and functions are given another meaning, in memory, for a while."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass

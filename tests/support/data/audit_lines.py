@@ -1,7 +1,5 @@
 """Lines of the audit for tests: read, computed as an auditor would, and refused by the database."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

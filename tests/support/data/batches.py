@@ -1,7 +1,5 @@
 """Batches and records for tests, written straight into the tables, and looked at there."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """How batches stand, a token's history, the page of a batch, and what its metrics are made of: as values, without a
 database. Each test changes what it is about."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,8 +1,6 @@
 """Shipments written as a file, loaded, and looked at in the database; and batches that ended long ago, which are
 purged."""
 
-from __future__ import annotations
-
 import csv
 import io
 import uuid

@@ -1,7 +1,5 @@
 """A database whose clock tests move, instead of waiting for a lease or a delay to run out."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What tells people, and a webhook that notes what it gets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,8 +1,6 @@
 """Progress: of records that have a device, as rows of a shipment that brings its devices do; and what is told of the
 progress of some work."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from worker.rules.steps import PairingProgress, Progress

@@ -1,7 +1,5 @@
 """Answers of PingOne's as they came, in tests/samples/pingone/."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from worker.pingone.wire import Envelope, open_envelope

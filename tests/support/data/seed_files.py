@@ -1,8 +1,6 @@
 """Samples of vendors' files: reads one as a shipment would, but without asking for the ids that none of them has,
 compares its rows with what is expected, and finds the secrets of all samples in what is said about them."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

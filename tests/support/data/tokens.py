@@ -1,7 +1,5 @@
 """Made-up tokens, and a shipment file of them, for the stand-in."""
 
-from __future__ import annotations
-
 import csv
 import random
 import uuid

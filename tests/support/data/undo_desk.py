@@ -1,8 +1,6 @@
 """The command that undoes a batch, with waits that pass at once, beside a simulator whose world is that of the batch's
 devices."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import SecretStr

@@ -1,7 +1,5 @@
 """A whole installation of oathbulk: database, queue, a simulated PingOne, and the programs that work, as processes."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Collection, Mapping

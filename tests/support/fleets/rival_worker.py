@@ -3,8 +3,6 @@
 Its standard input is JSON, `{"url", "ids", "threads", "seed"}`; its output too, `{"claimed": [ids], "settled": [ids]}`.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import sys

@@ -1,8 +1,6 @@
 """A dispatcher that is real but for the broker and the paces that a test brings, and workers whose every attempt ends
 as a test says."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache

@@ -1,8 +1,6 @@
 """The evidence: what arrived at PingOne and what it was answered, as the simulator's call log has it; what PingOne has
 when all work is over, and what it had before."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence

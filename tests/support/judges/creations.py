@@ -2,8 +2,6 @@
 gets another's token, and nothing that was there before is gone.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise

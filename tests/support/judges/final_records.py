@@ -1,8 +1,6 @@
 """A judge of the sixth promise by our tables: what they call ours, what they call active, and why a record was given
 up."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A judge of our tables: what the database says in the end, beside what PingOne has and what arrived there."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any

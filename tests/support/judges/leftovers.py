@@ -1,8 +1,6 @@
 """All that passes and that a run leaves behind, as bytes by the place where they were found: every command that reaches
 the broker, every access token that is handed out, pages, dumps and files."""
 
-from __future__ import annotations
-
 import json
 import socket
 import subprocess

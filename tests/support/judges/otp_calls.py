@@ -2,8 +2,6 @@
 anything but this: which attempts ended without our database learning what became of their last call.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Eight digits turn up by chance inside longer numbers: microseconds, identifiers.
 so many digits, or of a whole pair of OTPs; a binary file, where anything may stand beside them, for any eight in a row.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

@@ -1,8 +1,6 @@
 """A judge of the promises for tokens with seeds, by what arrived at PingOne. He finds out from the seed which
 counter or time step made each OTP, whatever our database says."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

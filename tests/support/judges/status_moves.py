@@ -1,7 +1,5 @@
 """A judge of status changes: the database itself notes each one, whichever process or statement made it."""
 
-from __future__ import annotations
-
 from sqlalchemy import text
 
 from models.record_states import TRANSITIONS, Status

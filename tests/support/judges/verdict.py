@@ -1,7 +1,5 @@
 """The verdict over a whole installation, when all work is over."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 
 from support.judges.call_log import Tenant

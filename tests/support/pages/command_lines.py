@@ -1,7 +1,5 @@
 """What pages type behind `oathbulk`, read by the parser that reads it when it is typed."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A page taken apart: its blocks, the code between backticks, its links and the anchors of its headings."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

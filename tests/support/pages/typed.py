@@ -6,8 +6,6 @@ all that it prints, on stdout and stderr, of which `…` stands for what is left
 for a part of its line. A command ends with 0, unless a comment behind it says `ends with N`. Compared is what is the
 same each time: MASKS are what is not."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import sysconfig

@@ -3,8 +3,6 @@ prints, how it ends, what befalls it meanwhile, and the terminal that it runs on
 
 Who runs in a home is looked up in Linux' /proc."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

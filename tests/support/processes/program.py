@@ -4,8 +4,6 @@ forked from one that has imported already what takes long: the hundreds of them 
 From there on each does what `python -m MODULE` does; but its command line is another, /proc tells other variables, and
 those that tell Python itself how to run come too late."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Python scripts as processes of their own: what each prints on stderr, into a pipe or on a terminal."""
 
-from __future__ import annotations
-
 import os
 import pty
 import subprocess

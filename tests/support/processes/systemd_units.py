@@ -1,7 +1,5 @@
 """The units of docs/systemd: what they say, and copies of them that run programs of this environment."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sysconfig

@@ -1,7 +1,5 @@
 """Waiting for conditions, and telling whether a process runs."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

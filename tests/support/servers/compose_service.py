@@ -1,7 +1,5 @@
 """What docker-compose.yml says of each service, for tests that run the very same commands without containers."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -4,8 +4,6 @@ Its standard input is a pipe from the process that runs the tests: a byte means 
 process is gone, and then the server's directory goes too. Its one line of output is the server's pid.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

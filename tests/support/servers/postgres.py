@@ -2,8 +2,6 @@
 system's before it, and databases that are emptied after a test and given to the next one: making one takes longer than
 most tests do."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import secrets

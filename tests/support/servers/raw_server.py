@@ -1,7 +1,5 @@
 """A server on loopback that answers each request with bytes, whatever they are, and then hangs up."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """A server for tests: started, stopped and killed at will, and gone with the process that runs the tests."""
 
-from __future__ import annotations
-
 import abc
 import json
 import os

@@ -1,7 +1,5 @@
 """The watched simulator as a process of its own, and its control API."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -4,8 +4,6 @@ own, where answers get lost and the inventory may be another application's (`Who
 It shares no code with oathbulk or its simulator: a misreading of the vendor's pages would have to be made twice.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re

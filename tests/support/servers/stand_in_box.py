@@ -2,8 +2,6 @@
 record of all that was asked of it and of what it made. It shares no code with oathbulk or its simulator.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import random

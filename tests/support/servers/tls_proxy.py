@@ -1,7 +1,5 @@
 """TLS in front of a server that has none: `python tls.py PORT CERTIFICATE KEY HOST:PORT`. Needs no package of ours."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import sys

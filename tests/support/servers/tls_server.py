@@ -1,8 +1,6 @@
 """TLS in front of a Valkey, as a server of its own, and certificates: self-signed, so that each is its own
 authority."""
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import sys

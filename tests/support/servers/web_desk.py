@@ -1,7 +1,5 @@
 """A desk without a socket, and a browser of one person before it."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from html import unescape

@@ -5,8 +5,6 @@
 `--world` is JSON: what to begin with, and the settings. Every call is appended to the journal, as JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 from pathlib import Path

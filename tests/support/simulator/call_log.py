@@ -1,7 +1,5 @@
 """The call log: what each call to the simulator asked for and was answered, for judging a client afterwards."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """The control API, under /simulator/: programs set the simulator up with it, and read what it saw."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Serves the watched simulator: each call is written down and, if a fault hits it, loses its answer."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """What only tests turn: faults, further limits, and a value for each reading of what the vendor leaves open."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Literal

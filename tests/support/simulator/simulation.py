@@ -1,8 +1,6 @@
 """One watched simulator: the product's, with a call log, faults on demand, further limits, and clients' signed
 statements."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,8 +1,6 @@
 """Lists of tokens and devices: how many tokens the next job imports, an inventory that is read to its end or not at
 all, a chunk that several threads ask about, and whether a device is still there and the record's own."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

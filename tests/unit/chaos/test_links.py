@@ -1,7 +1,5 @@
 """The network of the chaos tests: it passes on, is cut, stalls and heals."""
 
-from __future__ import annotations
-
 import socket
 
 import pytest

@@ -1,8 +1,6 @@
 """The command `oathbulk`: its list of commands, what is completed, how quickly one starts, and how it ends that was
 typed wrongly, failed in a way that a person can mend, or got a signal."""
 
-from __future__ import annotations
-
 import errno
 import gc
 import os

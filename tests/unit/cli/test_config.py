@@ -1,8 +1,6 @@
 """`oathbulk config`: every setting, its value and where that comes from, and nothing of a secret. Which hosts are
 named, and the warning where URLs and client secret come from different places."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

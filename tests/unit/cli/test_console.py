@@ -1,8 +1,6 @@
 """What stands on a terminal and in a pipe: texts are broken between words, and a command in them stays whole, so that
 it can be pasted; columns and labels are laid out; and how far a command is, as a person and a log see it."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """How batches, tokens and what was undone are displayed, where the golden files show no such case: bars and names of
 any length, terminals of any size, text from outside, one thing and many."""
 
-from __future__ import annotations
-
 import io
 from collections import Counter
 from dataclasses import replace

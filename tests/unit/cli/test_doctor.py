@@ -1,8 +1,6 @@
 """What each check of doctor says where neither the golden file nor a real fault shows it, and what becomes of one that
 fails or never ends."""
 
-from __future__ import annotations
-
 import errno
 import os
 import ssl

@@ -1,8 +1,6 @@
 """The metrics that are made of what was read, where the golden file shows no such case; and the HTTP server of
 `oathbulk metrics`."""
 
-from __future__ import annotations
-
 import math
 import socket
 import threading

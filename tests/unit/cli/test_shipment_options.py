@@ -1,8 +1,6 @@
 """What a person asks for when a shipment is loaded; the commands that are printed to be pasted; what is said of rows
 that are refused; and files that are read, and not written over."""
 
-from __future__ import annotations
-
 import io
 import sys
 import tempfile

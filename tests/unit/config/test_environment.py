@@ -1,8 +1,6 @@
 """Private keys that can be used, with which algorithm, and no message quotes one; environments by name, and their
 credentials when they are read again."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from contextlib import suppress

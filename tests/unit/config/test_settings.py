@@ -1,7 +1,5 @@
 """Settings: which values are valid, what they come to where nothing is set, and that no message quotes a secret."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -2,8 +2,6 @@
 the path that a person names, never of the working directory; files with one value; credentials of systemd; sections of
 `oathbulk.toml`. Names that look like settings and are none are refused, with the nearest that is one."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

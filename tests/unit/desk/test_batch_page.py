@@ -1,8 +1,6 @@
 """The page of a batch as a file: harmless whatever stands in it, whole by itself; and its drawing and its colours. How
 it reads, the golden files hold."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from html import unescape

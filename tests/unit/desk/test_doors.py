@@ -1,8 +1,6 @@
 """Who may come in to the desk, what is refused because another site may have sent it, and what browsers are told about
 every page. No page here needs a database: nothing was loaded."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """The home is private, one process at a time works in it, and its key is made once; child processes end with their
 parent, however it ends; and what an installation without an extra says to who types a command that needs it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

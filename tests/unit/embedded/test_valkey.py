@@ -1,8 +1,6 @@
 """The embedded Valkey: its data are kept, it is adopted while it runs, and started again whatever a kill left behind.
 What was written to its configuration file is read back."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

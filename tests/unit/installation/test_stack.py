@@ -1,7 +1,5 @@
 """When a part of the stack is started again; and commands that call PingOne beside no worker."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

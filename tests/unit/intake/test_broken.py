@@ -2,8 +2,6 @@
 samples that are cut off at each byte, of which only rows of the whole file load; and damaged samples and random bytes,
 which give rows, row errors or an UnusableFile, and never anything else."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import random

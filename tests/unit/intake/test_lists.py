@@ -1,7 +1,5 @@
 """Lists: who gets what, and serial numbers alone."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from pathlib import Path

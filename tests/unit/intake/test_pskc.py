@@ -1,7 +1,5 @@
 """PSKC: what RFC 6030 and RFC 4226 say, and keys, passwords and elements that are wrong or missing."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

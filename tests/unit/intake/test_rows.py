@@ -1,8 +1,6 @@
 """Rows and tokens: columns are declared once, and their names tell what they mean and which hold a secret; what PingOne
 takes of a token, what a hint says where the file does not, whose serial number is named; and secrets as text."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

@@ -1,8 +1,6 @@
 """Each format's samples: the tokens that they hold, and the OTPs that these tokens show; and what is said of a sample
 quotes no secret."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from dataclasses import fields

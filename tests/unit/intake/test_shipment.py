@@ -1,8 +1,6 @@
 """Whole files of OTP pairs: from bytes to lines and rows; what a good one yields, what makes one unusable, which rows
 are refused, and what reading one costs."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

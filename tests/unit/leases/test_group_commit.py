@@ -1,8 +1,6 @@
 """Group commit: requests of several threads that are made together: who leads, who hears which result, what a failure
 means, and how their statement goes to PostgreSQL. And writes that fail: which are tried again, and until when."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sqlite3

@@ -1,8 +1,6 @@
 """The encrypted column: what is encrypted, and what cannot be decrypted; the audit's keys; and how both are loaded,
 from settings or from files in the home."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

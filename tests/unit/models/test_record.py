@@ -1,8 +1,6 @@
 """A record and a batch: the arrows that their states may take, what each statement leaves behind, the conditions of
 partial indexes, and what is left in the file of what was erased."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,8 +1,6 @@
 """What is to be told of a batch, in which words and after which delay; and a notice on its way to a webhook, against
 servers that answer in every way."""
 
-from __future__ import annotations
-
 import hmac
 import json
 import socket

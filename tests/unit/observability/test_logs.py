@@ -1,8 +1,6 @@
 """Logs: their form, what they say of the work of their thread, and what they never show. What is set up for a whole
 process has one of its own. And the words of a count, and how long work tells how far it is."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

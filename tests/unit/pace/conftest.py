@@ -1,7 +1,5 @@
 """Paces on a real Valkey."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

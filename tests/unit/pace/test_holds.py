@@ -1,7 +1,5 @@
 """The fleet's holds: through the paces of several processes and a real Valkey, and as one process knows them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,8 +1,6 @@
 """The search for the limit against limits in virtual time; more of them: tests/benchmarks/pace_matrix.py. And whatever
 happens: the search stays one that Redis can keep."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,8 +1,6 @@
 """How the rate climbs, stays and gives way, and what a path of answers and refusals tells of a limit; over the whole of
 a job: test_limits.py."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import exp, inf
 from typing import Any

@@ -1,8 +1,6 @@
 """Slots of the fleet: who gets which, and what comes of answers and refusals; through several paces and a real
 Valkey."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

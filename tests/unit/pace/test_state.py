@@ -1,7 +1,5 @@
 """The state in Redis: one that cannot be true is replaced by a new one; and one for each rate group of a license."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A PingOne environment, and real servers on loopback that behave as badly as a test asks."""
 
-from __future__ import annotations
-
 import json
 import socket
 import ssl

@@ -3,8 +3,6 @@
 What is missing in an answer is PingOne's default where it has one, else not known. Whatever a server answers is read as
 something or a PingOneError, and never a crash."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle

@@ -1,8 +1,6 @@
 """Access tokens: when the token endpoint is asked, what every thread gets then, and how the request proves who asks:
 client assertions as the simulator's token endpoint checks them, which shares no code with what signs them."""
 
-from __future__ import annotations
-
 import base64
 import json
 import logging

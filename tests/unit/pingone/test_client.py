@@ -1,8 +1,6 @@
 """One call, from the wait for its slot to its answer: what is tried again, what holds the fleet, and what is learnt by
 the way of PingOne's clock and of calls that are deprecated."""
 
-from __future__ import annotations
-
 import gc
 import json
 import logging

@@ -1,8 +1,6 @@
 """What may be asked of an environment and done in it, over HTTP, by a server that answers as told: reads before a batch
 begins, jobs on the inventory, pairings."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Reads that tell which roles a worker application has."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

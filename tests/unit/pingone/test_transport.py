@@ -1,7 +1,5 @@
 """One exchange: what arrives, what is never used again, and whether a byte went out where no answer came."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import logging

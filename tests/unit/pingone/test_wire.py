@@ -1,7 +1,5 @@
 """What is sent, and where; what is read of an answer stands in test_answers.py."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Callable

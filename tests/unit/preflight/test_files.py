@@ -1,8 +1,6 @@
 """What the files of a shipment tell, with the sentences that a person reads; pairs of OTPs beside the seed of their
 token; and what a run would do."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path

@@ -1,8 +1,6 @@
 """What PingOne tells of a shipment, with the sentences that a person reads; who asks it what, and what becomes of a
 read that is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any

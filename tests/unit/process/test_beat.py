@@ -1,7 +1,5 @@
 """Beat's scheduler, on a real server, with clocks that tests move."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import closing

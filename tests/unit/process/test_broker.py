@@ -1,8 +1,6 @@
 """The broker's transport on a real server: connections that are lost, messages that are fetched several at once,
 Celery's sets of requests, and the events of tasks."""
 
-from __future__ import annotations
-
 import threading
 import weakref
 from collections.abc import Callable, Iterator

@@ -1,8 +1,6 @@
 """What a process' threads share, put together; how an attempt shows in Flower; a task that fails while the database is
 away; and the processor on which all threads run."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

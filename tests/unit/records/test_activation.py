@@ -1,7 +1,5 @@
 """The story of one record: which events, in which order, and what is written down when something fails."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """The story of a record that gets its device: paired, looked up, and activated in one attempt."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The story of a record whose OTPs are made from a seed: from which counter, and when."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

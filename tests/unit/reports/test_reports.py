@@ -1,7 +1,5 @@
 """Why work does not move, what the hand-out advises, when a batch was paused, and what a verification finds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What is said of a batch, beyond what the golden files show of it."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,7 +1,5 @@
 """What is said of one token, beyond what the golden files show of it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """When a batch must stop by itself: by lists of attempts, and in whole batches in virtual time."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """What each answer means for a record: the tables of the design, a sentence a row."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """The hours of a day by the clocks of a zone: over midnight, and in nights in which clocks are put forward or back."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 

@@ -1,7 +1,5 @@
 """How a record gets its device: every answer to a pairing and to a look-up, in every state."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any

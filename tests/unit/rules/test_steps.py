@@ -1,8 +1,6 @@
 """What is known of a record: when what PingOne shows was made, from which counter an OTP is made, and what an attempt
 has spent."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

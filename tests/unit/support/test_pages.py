@@ -1,7 +1,5 @@
 """How what a page shows is compared with what was printed."""
 
-from __future__ import annotations
-
 import pytest
 from support.pages.typed import is_shown, mask
 

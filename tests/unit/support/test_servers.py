@@ -1,8 +1,6 @@
 """What a fault of the tests' own servers and processes would hide: what leaks from one test to the next, what outlives
 its tests, and a stand-in that lets pass what it has to convict."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

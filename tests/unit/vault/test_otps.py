@@ -1,8 +1,6 @@
 """One-time passwords: their form, and that nothing prints them; and seeds, which make the OTPs of the RFCs' own tables,
 and show nothing of their secrets."""
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

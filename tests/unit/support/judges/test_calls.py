@@ -1,8 +1,6 @@
 """The judges of promises 2 and 3, of pairs and of seeds: a call log that breaks one is convicted, and one that keeps
 them all is not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

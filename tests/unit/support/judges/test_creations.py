@@ -1,7 +1,5 @@
 """The judge of what was made: what is made twice, for the wrong person, or before a look-up is convicted."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The judges of our tables: a database that says what PingOne does not, or calls ours what it is not, is convicted."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
