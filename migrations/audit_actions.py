@@ -1,7 +1,5 @@
 """What revisions share that add an action to the audit."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """What Alembic runs: the revisions, on the connection that `worker.database.schema` opened."""
 
-from __future__ import annotations
-
 from alembic import context
 
 from models import (  # noqa: F401  (their tables join the metadata)

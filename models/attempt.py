@@ -1,8 +1,6 @@
 """The history of records: one line for each attempt, which is one try under a lease. Lines are written once, and never
 changed."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 

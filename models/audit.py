@@ -1,7 +1,5 @@
 """The audit: what people commanded, in an append-only table whose lines are chained by their hashes."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -4,8 +4,6 @@ A value is the key's id (4 bytes) and the HMAC, both hexadecimal, with a colon b
 key checks what it signed itself, so that the key can be changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 from collections.abc import Sequence

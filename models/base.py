@@ -1,7 +1,5 @@
 """The base of every table: names of constraints, the type of keys, and the type of times, which are in UTC."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData

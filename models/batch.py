@@ -1,7 +1,5 @@
 """A batch: one file that was loaded, bound to one PingOne environment."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

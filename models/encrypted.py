@@ -5,8 +5,6 @@ that was copied to another row cannot be decrypted there. The first key encrypts
 have its id.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

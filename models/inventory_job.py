@@ -1,8 +1,6 @@
 """Jobs that PingOne does on its inventory of tokens: it imports or revokes many at once, and is asked later how that
 went."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 

@@ -1,8 +1,6 @@
 """Tables of versions before 0014, whose workers may still run: nobody reads or writes them any more, and the next
 version drops them."""
 
-from __future__ import annotations
-
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table
 
 from models.base import Base, BigKey

@@ -1,7 +1,5 @@
 """A notice: what a webhook is told about a batch, and how far its delivery has come."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """A license's pace: how it stands, what was found of its limit, and what a person set."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, Double, String, false

@@ -1,7 +1,5 @@
 """A worker process: when it was last seen, when it last ticked, and what is wrong with it, if anything is."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import String

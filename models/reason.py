@@ -1,7 +1,5 @@
 """The reasons for which a record became a dead letter or a batch was paused, and what a person can do about each."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

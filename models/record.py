@@ -1,7 +1,5 @@
 """A record: one token of a batch, and where we are with it."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,8 +1,6 @@
 """The indexes of the table `record`, most of them partial, and the conditions of these. A condition is a constant: a
 database uses a partial index only for a query that says the same in the same words, not in parameters."""
 
-from __future__ import annotations
-
 from sqlalchemy import Index, text
 
 # No final status yet.

@@ -1,7 +1,5 @@
 """The states of a record, of its OTPs and of its pairing: the words, and the arrows between statuses."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

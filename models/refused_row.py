@@ -1,8 +1,6 @@
 """A row of a file that was refused at loading, and was not mended since: which one it was, and why. Nothing else of it
 is kept, since any of its cells may hold an OTP or a seed."""
 
-from __future__ import annotations
-
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 

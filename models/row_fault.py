@@ -1,8 +1,6 @@
 """Why a row of a file is refused, in one word for each kind of fault, with what a person can do about it. The sentence
 of a RowError says the same of its row more exactly; by the word rows are counted."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

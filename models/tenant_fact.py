@@ -1,7 +1,5 @@
 """What was learnt of a PingOne environment by working with it, because it is published nowhere."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -5,8 +5,6 @@ controls the database and that key can rewrite all of it. So its head, which is 
 file outside, which is shipped like any log: where they cannot write, it shows that they did. Nothing secret is in it.
 """
 
-from __future__ import annotations
-
 import getpass
 import hashlib
 import json

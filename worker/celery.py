@@ -4,8 +4,6 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 (lose it, double it, bring it late), the worst that happens is a no-op or a queue lease that runs out.
 """
 
-from __future__ import annotations
-
 import os
 import ssl
 import sys

@@ -10,8 +10,6 @@ https://man7.org/linux/man-pages/man3/clock_gettime.3.html
 What is due, and which lease has run out, is told by the database's clock. After a step of it a lease seems to be over
 while its worker is still in a call, and a device would be read too soon after an answer was lost."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

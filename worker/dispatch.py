@@ -3,8 +3,6 @@ those whose lease ran out. The window is the most records that may be queued or 
 
 May import batches, fleet, leases, rules, pace, database and everything below them; not records or reports."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

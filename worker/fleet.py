@@ -3,8 +3,6 @@
 A process that fails alone (no way to PingOne, a wrong key, a missing secret) costs the fleet its own share only: it
 ends, says why, and its supervisor starts it again. May import database."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

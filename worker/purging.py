@@ -4,8 +4,6 @@ A batch is marked first, with its outcome, in one transaction: from then on nobo
 go after that, chunk by chunk, and a purge that was interrupted goes on with them. May import what `reports` may, and
 `reports`."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ go out; and a settlement.
 May import batches (for what a settled record means for its batch), leases, rules, pingone, pace, fleet, vault and
 everything below them; not dispatch or reports. `Activation` is what a task calls."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable

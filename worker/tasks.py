@@ -1,7 +1,5 @@
 """The Celery tasks, each an id in and one call out; and what a worker process does when it starts and ends."""
 
-from __future__ import annotations
-
 import logging
 import os
 from contextlib import suppress

@@ -4,8 +4,6 @@ the records show.
 
 May import rules, audit, database and everything below them; knows neither records' stories nor batches'."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any

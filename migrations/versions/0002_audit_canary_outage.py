@@ -1,7 +1,5 @@
 """Adds the audit; the row of a batch that is tried alone first (its canary), and its probes after an outage."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

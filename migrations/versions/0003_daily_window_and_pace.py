@@ -1,7 +1,5 @@
 """Adds the hours of a batch, and when a paused batch goes on by itself; and what is known of a license's pace."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,8 +1,6 @@
 """Adds what the breaker judges a batch by without a clock: its attempts, and marks between them; the worker processes,
 and whether they are fit for work; the fleet's holds, so that they can be shown and lifted."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Lines of the audit can have an HMAC, name further actions, and need not concern a batch."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 from alembic.operations import BatchOperations

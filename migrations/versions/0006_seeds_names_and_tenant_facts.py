@@ -1,8 +1,6 @@
 """Records with seeds count how far their OTPs have come, and keep what else names a person; a batch knows the batch
 whose failures it takes up; what was learnt of an environment is kept."""
 
-from __future__ import annotations
-
 import re
 
 import sqlalchemy as sa

@@ -1,8 +1,6 @@
 """Records know whether their token is in PingOne's inventory and how far its pairing has come; jobs that import tokens
 are written down; a batch knows what it may create."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,8 +1,6 @@
 """Records know when the first request to pair went out, and jobs from when they count where the clock was set: so what
 PingOne shows is told from what somebody else made, however long nothing ran in between."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

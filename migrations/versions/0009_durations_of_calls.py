@@ -1,7 +1,5 @@
 """Attempts keep how long PingOne's calls took, in milliseconds. Workers of the version before leave it empty."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

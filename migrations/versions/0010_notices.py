@@ -1,8 +1,6 @@
 """Notices, which a webhook is told, wait in a table until they are delivered. Workers of the version before write
 none."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

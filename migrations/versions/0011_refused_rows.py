@@ -1,8 +1,6 @@
 """Rows that are refused at loading are kept, without their OTPs and seeds; and a batch knows how many rows were left
 out, which stood in the audit alone. Workers of the version before only count what they refuse."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

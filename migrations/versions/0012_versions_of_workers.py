@@ -1,7 +1,5 @@
 """Each worker process says which version of oathbulk it is. Those of the version before say nothing."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

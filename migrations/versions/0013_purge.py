@@ -1,8 +1,6 @@
 """Batches may be purged: they keep how they ended, and a table keeps what recognises their tokens. The audit names two
 further actions. Workers of the version before see a purged batch as one without records, and leave it alone."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -3,8 +3,6 @@ versions before said of parents, and of rows that were active before, nobody ask
 until all workers have this version: those of the version before would take the new budget for one with room for more
 OTPs."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

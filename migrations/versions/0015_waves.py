@@ -2,8 +2,6 @@
 Workers of the version before do not know dates, and would let records go at once: load a batch with dates only when all
 workers have this version."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

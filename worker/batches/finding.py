@@ -1,7 +1,5 @@
 """Finds batches: by a name, or all that have work left; and says which names a new one may have."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches

@@ -2,8 +2,6 @@
 
 Every function works in the caller's transaction, by the database's clock."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,8 +1,6 @@
 """Loads a shipment: it becomes a batch in one transaction, and each of its rows is written, or refused, also where its
 token or device is in the database already."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +58,7 @@ _COLUMNS = (
 
 
 # Why a row is refused: in a sentence, and in a word.
-Refusal: TypeAlias = "tuple[str, RowFault]"
+Refusal: TypeAlias = tuple[str, RowFault]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ People who are looked up, tokens that are imported or revoked, devices that are 
 chunk by chunk, and what is written down is not asked again. So a list may end at any moment, and whoever gives the
 command again, or has the next turn, goes on with it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed

@@ -1,7 +1,5 @@
 """Looks up the people of a batch by the names that its rows give, many to a request."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -2,8 +2,6 @@
 goes on with stays, whoever made it. Then the tokens that the batch imported and that nobody has, by its records and by
 PingOne's inventory."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -4,8 +4,6 @@ Each function gives the statement; the caller names the batch with `.where(...)`
 own. A batch that is in none of the named states is left alone, so that whoever comes late changes nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any

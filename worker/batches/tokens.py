@@ -2,8 +2,6 @@
 them is; and the import of those that are not, many to a job. What is written down of every job, so that nothing is made
 twice, is here as well."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta

@@ -1,8 +1,6 @@
 """Undoes a batch chunk by chunk, at the pace of its license: first the devices that the batch made, then the tokens
 that it imported and that nobody has. Nobody may be at work on the batch meanwhile."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext

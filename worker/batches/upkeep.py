@@ -2,8 +2,6 @@
 a settled record or a failure of this process asks for it; and lets them go on when that is over. What the breaker needs
 to know of a batch, its failed attempts and what became ACTIVE since, is read here."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime

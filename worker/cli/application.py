@@ -1,8 +1,6 @@
 """The command `oathbulk`: its commands, each of which is imported when it is called; what is typed before them; and how
 one ends that was typed wrongly."""
 
-from __future__ import annotations
-
 import gc
 import os
 import shlex

@@ -1,7 +1,5 @@
 """`oathbulk audit`: lists what persons did, and checks that no line was changed since."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC

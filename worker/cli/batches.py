@@ -1,7 +1,5 @@
 """`oathbulk pause`, `resume`, `cancel` and `replay`: the commands that change what a batch does."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`oathbulk check`: what a shipment is, what a run would do, and all that can be known before a call is spent."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from dataclasses import asdict

@@ -4,8 +4,6 @@
 Imports neither typer nor rich nor any command, each of which takes longer to import than Python takes to start. A test
 compares every line with the command itself."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

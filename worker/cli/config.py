@@ -1,7 +1,5 @@
 """`oathbulk config`: prints every setting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

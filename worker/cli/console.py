@@ -2,8 +2,6 @@
 columns are laid out; in a pipe or a file every line stays whole, so that nothing is cut and other programs can search
 it."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

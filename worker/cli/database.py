@@ -1,7 +1,5 @@
 """`oathbulk db upgrade`, `db backup`, `db restored` and `db reencrypt`, and `oathbulk keygen`."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated

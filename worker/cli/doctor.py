@@ -3,8 +3,6 @@
 Each check returns its outcome or raises what is wrong, and is made so that nothing it meets can hold up the others. The
 command shows a line for each, below it the cure, and a last line that sums up."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import threading

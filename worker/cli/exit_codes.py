@@ -1,7 +1,5 @@
 """The exit codes of the commands; docs/commands.md says them to monitors and scripts."""
 
-from __future__ import annotations
-
 # Every record is active; of other commands: all went well.
 ALL_ACTIVE = 0
 # The batch ended with dead letters or refused rows; a mend refused rows; or a person should look at what was found.

@@ -1,7 +1,5 @@
 """`oathbulk export` writes a batch as a CSV file, `oathbulk report` the desk's page of it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

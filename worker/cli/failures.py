@@ -1,8 +1,6 @@
 """How a command ends that fails in a way that a person can mend: with one line on stderr and an exit code, instead of a
 traceback. And how it ends at a signal: in the same good order as at Ctrl-C."""
 
-from __future__ import annotations
-
 import errno
 import re
 import signal

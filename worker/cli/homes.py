@@ -1,7 +1,5 @@
 """Which home a command works in: said to the person, and found where a rehearsal left its own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which hosts get the client secret and OTPs, and which file says so; printed before anything goes out."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

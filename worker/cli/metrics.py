@@ -5,8 +5,6 @@ to open a port.
 No label holds a serial number, a user or an id: they are names of batches, environments and licenses, and words of
 ours."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterable, Iterator

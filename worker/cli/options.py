@@ -1,7 +1,5 @@
 """Arguments and options that several commands share, and how their values are read."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

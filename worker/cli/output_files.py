@@ -1,8 +1,6 @@
 """Writes the files that a person names with `-o`, and replaces none in which OTPs or seeds stand, such as those that a
 person wrote into an export, and a vendor's."""
 
-from __future__ import annotations
-
 import csv
 import os
 import secrets

@@ -1,7 +1,5 @@
 """`oathbulk pace`: shows or sets how many requests a second the workers of a license make."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import redis

@@ -1,8 +1,6 @@
 """The preflight as the commands run it: the files and the database first, then PingOne as far as it can be asked; and
 what it has found, as they print it."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """How far a command is, on stderr: a line that is drawn again on a terminal, or a line now and then in a log."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`oathbulk purge`: ends what is kept of batches that finished long ago, or of a person's names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,8 +1,6 @@
 """`oathbulk rehearse`: the whole job against the simulator, in a home of its own beside the home, with variables that
 lead to these two and nowhere else."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

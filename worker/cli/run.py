@@ -2,8 +2,6 @@
 loads and works on it here, with the single-machine stack, until nothing more will happen; or works on a batch that was
 loaded, or on all that run."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress

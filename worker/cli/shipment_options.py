@@ -1,8 +1,6 @@
 """What a person asks for when a shipment is loaded, mended with or checked, and how its file is read: one set of
 options for all of these commands, which are printed again as they are typed."""
 
-from __future__ import annotations
-
 import inspect
 import shlex
 import sys

@@ -1,8 +1,6 @@
 """`oathbulk show`: prints the whole history of one token and what happens next; or lists the tokens that begin so, as a
 table if it fits, else each in two lines with labels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated

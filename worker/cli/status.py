@@ -2,8 +2,6 @@
 for; or all, in a table of their tokens; once, or again and again until nothing more will happen to them. A monitor is
 told by the exit code."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext

@@ -1,8 +1,6 @@
 """`oathbulk verify` reads what a batch has in PingOne back and names each difference, `oathbulk undo` takes away again
 what it made there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict

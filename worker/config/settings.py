@@ -1,7 +1,5 @@
 """Settings of an installation: what can be set, and which values are valid. `sources` reads them."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -6,8 +6,6 @@ A file of settings says where the client secret and OTPs are sent. So `.env` is 
 from the path that a person names, and never from the working directory, where anybody may have put one.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import re

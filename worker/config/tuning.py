@@ -1,8 +1,6 @@
 """Times and sizes of a running fleet, each with its reason: leases, delays, deadlines, holds, what goes into one
 request. Nobody needs to set them, so they are no settings."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict, Field
 
 

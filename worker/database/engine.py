@@ -1,7 +1,5 @@
 """The database: its engine, transactions for reading and for writing, locks, and its clock, the only one for leases."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator

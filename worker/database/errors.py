@@ -4,8 +4,6 @@ administrator does about it, and whether the disk refused a write.
 Away means that the database cannot be reached, or refuses its work for a reason that passes by itself or that an
 administrator removes."""
 
-from __future__ import annotations
-
 import sqlite3
 from dataclasses import dataclass, replace
 from enum import Enum

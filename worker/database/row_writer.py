@@ -1,7 +1,5 @@
 """Writes many rows into a table in the quickest way: with COPY on PostgreSQL, with executemany on SQLite."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

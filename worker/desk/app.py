@@ -1,7 +1,5 @@
 """All pages of the desk, put together: which address is which page, who may see it, and what is said instead."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any

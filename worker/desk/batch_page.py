@@ -1,8 +1,6 @@
 """The page of a batch, which the desk shows and `oathbulk report` writes as one file that needs nothing from elsewhere;
 and what renders pages of HTML: values are escaped, and templates say things in the words of the terminal."""
 
-from __future__ import annotations
-
 import re
 from shlex import quote
 from typing import Any

@@ -1,7 +1,5 @@
 """The curve of active tokens over time, as the numbers of an SVG drawing. Pure; `templates/parts.html` draws it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Who may come in, and under which name: by a link that works once, or through a proxy that says who it is; which
 requests another site may have made; and what browsers are told that a page may do."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets

@@ -1,8 +1,6 @@
 """The desk as its pages know it, the pages that only show, and files about a batch to keep: its page, and what is left
 of it. Each view takes the desk, the visitor and the request, and returns the answer. Nothing in them is secret."""
 
-from __future__ import annotations
-
 import math
 import re
 import tempfile

@@ -5,8 +5,6 @@ pipe whose only writing end the parent holds: however the parent ends, the kerne
 Unlike prctl(2) this works on every system, and unlike a watchdog it needs no second process.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import signal

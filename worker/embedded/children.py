@@ -1,7 +1,5 @@
 """Starts and stops child processes that end with their parent, even if it is killed with kill -9."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The extras of the package: what an installation may lack, and how it gets it."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 

@@ -1,8 +1,6 @@
 """The home of a single-machine installation: a private directory in which one `run` works at a time, with its lock, its
 keys and its private files."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import secrets

@@ -1,8 +1,6 @@
 """Checks whether the broker can be reached, and whether the user of OATHBULK_REDIS_URL may do there what a worker
 does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from uuid import uuid4
 

@@ -1,8 +1,6 @@
 """Looks up batches and tokens as an installation keeps them: how each stands, its history, and what happens to it
 next."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from models.batch import Batch

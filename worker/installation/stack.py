@@ -1,8 +1,6 @@
 """The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; and that Valkey
 alone, for commands that call PingOne beside no worker."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator

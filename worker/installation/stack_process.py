@@ -3,8 +3,6 @@
 Celery's own command could start them as well, but it imports all of its other commands too, with Flower, which is a
 quarter of the time of a start."""
 
-from __future__ import annotations
-
 import gc
 import sys
 from contextlib import nullcontext

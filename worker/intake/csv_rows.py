@@ -3,8 +3,6 @@
 csv.reader does the splitting; it is kept from swallowing good rows after a quotation mark that is never closed.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import deque

@@ -1,8 +1,6 @@
 """From a path to bytes and lines: opens a file, bounds the memory that its lines take, computes its digest meanwhile,
 and knows the kinds of files that no format reads."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import stat

@@ -1,8 +1,6 @@
 """The table of the formats that are read: a new one is added here. A vendor's CSV is a row of the table, and the little
 that a row cannot say is a function."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -1,8 +1,6 @@
 """Lists of a person's own: who gets what, which is joined with a shipment's rows by the serial number; and serial
 numbers alone, such as those of people who leave."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -3,8 +3,6 @@ blocks of an eToken .dat; and how XML is read. Where a row's number is no line, 
 file, counted from 1.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Collection, Iterator

@@ -3,8 +3,6 @@ too, an export or a list of who gets what: its rows may have fresh OTPs, or none
 
 No reason quotes a cell, since any may hold an OTP."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo

@@ -7,8 +7,6 @@ encrypted, and whether anything proves that it is decrypted rightly.
 https://www.rfc-editor.org/rfc/rfc6030
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterator

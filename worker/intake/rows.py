@@ -4,8 +4,6 @@ A column that a row may have is declared here and nowhere else, as a field of Ro
 header from here; the load writes the value into the record's column of the same name, and the export reads it from
 there. So a further column takes one field here, one column of models.record.Record, and a migration."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo

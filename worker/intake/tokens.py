@@ -3,8 +3,6 @@
 Secrets are hexadecimal, Base32 or Base64; what may be read in two ways is not guessed. No reason quotes a cell, since
 any may hold a seed."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -3,8 +3,6 @@ which keep their OTPs, and which stay as they are, and why; or by a mend, with w
 record had in PingOne was taken away again: its device, or its token. After a restore, records are met with distrust.
 Every function works in the caller's transaction."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

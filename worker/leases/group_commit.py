@@ -1,8 +1,6 @@
 """Group commit: statements of several threads run as one, since most of their cost is the way to the database and the
 commit. https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY calls the same by this name."""
 
-from __future__ import annotations
-
 import os
 import threading
 import weakref

@@ -2,8 +2,6 @@
 its WHERE clause names the status that it starts from. What a person's pause and cancel do to the records of a batch,
 and how records are given up before their first call."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, case, exists, null, or_, update

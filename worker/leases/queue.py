@@ -1,8 +1,6 @@
 """What the dispatcher does with many records: queue what is due, in its order, rescue those whose lease ran out, and
 set times anew after a jump of the database's clock."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

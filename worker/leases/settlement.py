@@ -2,8 +2,6 @@
 one statement. It settles it with a decision: a new status, the lease dropped, a line of history. In between it marks
 what is about to go out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,8 +1,6 @@
 """What a worker does with one record: claim it, write each OTP down before it goes out, settle it. A write under a
 lease is tried again while the lease lasts, if the database was away for a moment."""
 
-from __future__ import annotations
-
 import os
 import socket
 import uuid

@@ -4,8 +4,6 @@ thread works on.
 A thread of a worker takes up a hundred records for each line that it logs. So it only notes who can describe its work,
 and the description is made when a line is logged."""
 
-from __future__ import annotations
-
 import io
 import logging
 import sys

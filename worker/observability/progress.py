@@ -1,7 +1,5 @@
 """Tells how far long work is, to whoever listens: the work itself knows no terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 

@@ -1,8 +1,6 @@
 """How things are written for a person: counts, shares, times and spans of time in a sentence; and text from outside
 made safe to show, so that it neither steers a terminal nor looks like another line."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 

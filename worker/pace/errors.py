@@ -4,8 +4,6 @@ SlotTooFar             the fleet's next slot is too far away to wait for; none w
 └── PaceOutOfReach     Redis cannot be asked for one
 """
 
-from __future__ import annotations
-
 
 class SlotTooFar(Exception):
     """The next slot is `wait` seconds away, because the fleet holds or many wait before this process."""

@@ -1,8 +1,6 @@
 """What the database knows of a license's pace: what was found of its limit, and what a person has set. Needs no
 Redis."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any

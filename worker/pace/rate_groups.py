@@ -5,8 +5,6 @@ is in which is not published, so that there is one group for each kind of call: 
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 """
 
-from __future__ import annotations
-
 import math
 from enum import StrEnum
 

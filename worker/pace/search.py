@@ -10,8 +10,6 @@ What counts is what was sent on slots; a rate at which nobody sends finds no lim
 slots from before the last refusal are part of it. Times are in seconds of one clock, rates in requests a second. How
 this differs from others: docs/decisions/0007-a-pace-in-redis.md."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from math import exp, inf, log, sqrt
 

@@ -7,8 +7,6 @@ ARGV[1] and ARGV[2] of each script are bounds, in microseconds: the longest that
 longest hold. A state with times further ahead than they allow was written while Redis' clock was ahead, and nobody
 could wait for its slots: it is unsound."""
 
-from __future__ import annotations
-
 import math
 import time
 import uuid

@@ -7,8 +7,6 @@ refused tells the burst: it is the level of that moment. A count that begins ane
 differently; where it explains them better than any bucket, it is believed.
 https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import floor, inf, log, sqrt

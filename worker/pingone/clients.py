@@ -2,8 +2,6 @@
 and the clients of one process that make these calls, one for each thread, environment and rate group, with access
 tokens that all threads share."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

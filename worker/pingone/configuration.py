@@ -6,8 +6,6 @@ https://github.com/patrickcping/pingone-go-sdk-v2/blob/main/mfa/generate/pingone
 https://github.com/pingidentity/pingone-go-client/blob/main/pingone/api/openapi.yaml
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ the requests, and reads the answers. Pure.
 https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ far our clock is from PingOne's, which proxy and certificates are in use. All of
 https://docs.pingidentity.com/pingone/directory/p1_roles.html
 """
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -31,8 +31,6 @@ PingOneError
 └── CredentialsRefused    the token endpoint refused the client id or secret
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

@@ -4,8 +4,6 @@ and reads the answers. Pure.
 https://developer.pingidentity.com/pingone-api/mfa/oath-tokens.html
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 https://developer.pingidentity.com/pingone-api/platform/users.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -5,8 +5,6 @@ Nothing here trusts an answer, which anybody may have written: a proxy's page, a
 envelope with less in it, never an exception. Text that goes on to logs and the database is made printable, short, and
 free of OTPs and access tokens."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

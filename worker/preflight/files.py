@@ -1,8 +1,6 @@
 """What the files of a shipment and our own records tell: rows that the load will refuse or leave out, pairs that do not
 follow each other, stale OTPs, and presses on the first morning. Rows are read as the load will; nothing is written."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,8 +1,6 @@
 """What comes out of a preflight: its findings, which stop a shipment, have to be accepted by a person, or are good to
 know; a verdict on every row; and what a run would do."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,6 @@
 """What PingOne tells of a shipment: the environment's own rules, the persons, their devices, and the inventory; and who
 asks for it, without a word being lost where a read is refused."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta

@@ -5,8 +5,6 @@ turn wakes a thread on another processor, some sixty times a record, which takes
 (docs/decisions/0002). So they are kept on one: the one where the kernel puts a thread that is free to go anywhere,
 which is one with room."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

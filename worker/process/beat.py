@@ -3,8 +3,6 @@
 Celery's own scheduler asks the wall clock what is due. Where that is set back by an hour, it sends nothing for an
 hour."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any

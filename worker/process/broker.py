@@ -2,8 +2,6 @@
 connection, which is made again soon. And fetches as many messages at once as a worker has room for: kombu fetches them
 one by one, which takes longer than all that Celery does with a message then."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress

@@ -5,8 +5,6 @@ by numbers of its own.
 Only a process that is Flower imports this module.
 """
 
-from __future__ import annotations
-
 import secrets
 import sys
 

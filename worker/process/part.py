@@ -1,7 +1,5 @@
 """A part of a process that is built when it is first asked for, and once, however many threads ask at the same time."""
 
-from __future__ import annotations
-
 import threading
 from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar, cast, overload

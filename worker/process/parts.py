@@ -5,8 +5,6 @@ Each part is built when it is first asked for, so that importing the tasks opens
 what it needs.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

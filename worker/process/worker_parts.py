@@ -4,8 +4,6 @@ A worker that is being started and could do no work ends, with one line that nam
 nothing from it, and where others work and it could not, which each new attempt would cost an OTP to find out. Where the
 database is away later, a line a minute says so."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading

@@ -8,8 +8,6 @@ made from a seed went out on behalf of a HOTP token, which knows nothing of it: 
 the token by as many, and a server looks only forward (RFC 4226 section 7.2). So the token has to be pressed beyond them
 first. docs/situations.md tells it to a help desk."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -3,8 +3,6 @@ webhook and `doctor` are given.
 
 One SELECT reads the batches, and one goes through their records and counts all that is asked of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

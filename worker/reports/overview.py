@@ -5,8 +5,6 @@ The database counts the curve in short spans of time: few rows, however many tok
 command of a person. A batch that paused by itself leaves none; but the command that let it run again names the reason.
 Then the pause began at some moment after the last token that was settled before."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

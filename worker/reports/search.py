@@ -2,8 +2,6 @@
 the tokens that a person names, by a serial number, the id of a device, or a record's number; and reads the rows of a
 batch's file that were refused at loading."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Why work that is due does not move, and which command mends that. Values in, values out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@ it that were refused; and what is said of it: how its records stand, what each a
 happens next if nobody does anything, and the command that a person may type. Nothing secret is in it: neither an OTP
 nor a seed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta

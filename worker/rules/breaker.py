@@ -7,8 +7,6 @@ and every batch's end would look like a bad batch. A pause protects records that
 left than the breaker lets fail, there is nothing to protect. What one worker process alone has no answer to is held
 against that process, and not against the batch or PingOne."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -13,8 +13,6 @@ Pause.
 A request to pair whose answer got lost may have made a device, so the token is looked up before it is paired again: a
 look-up that finds it free counts only if a second one, some seconds later, does so too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta

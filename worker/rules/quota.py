@@ -2,8 +2,6 @@
 
 https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 

@@ -5,8 +5,6 @@ came with `oathResync`. Without the flag, such a tenant refuses every token that
 is known, few records go at a time, and after a few refusals the flag goes with OTP 1. A token with a seed loses
 nothing by it: its next OTP goes with the flag at once, within its budget."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 

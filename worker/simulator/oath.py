@@ -1,7 +1,5 @@
 """OATH tokens: the OTPs that one shows, by RFC 4226 and RFC 6238, and whether the server accepts an OTP."""
 
-from __future__ import annotations
-
 import hmac
 from dataclasses import dataclass, field
 from enum import Enum

@@ -5,8 +5,6 @@ https://developer.pingidentity.com/pingone-api (MFA devices, users, OATH tokens,
 https://docs.pingidentity.com/pingone/directory/p1_scim_filter_language.html
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

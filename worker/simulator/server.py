@@ -1,7 +1,5 @@
 """Serves the simulator: a listening socket, uvicorn on it, and what happens to one call."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,8 +1,6 @@
 """Made-up tokens, and shipments of them: rows for a client to load, devices for the simulator, and how each record must
 end."""
 
-from __future__ import annotations
-
 import csv
 import hmac
 import json

@@ -4,8 +4,6 @@ room within the rate limit of its group.
 https://developer.pingidentity.com/pingone-api (token endpoint, client credentials; rate limits)
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import math

@@ -1,8 +1,6 @@
 """The keys of this installation, from its settings, or from key files in the home of the embedded stack that only their
 owner may read: one key a file."""
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

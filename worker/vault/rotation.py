@@ -1,7 +1,5 @@
 """Rotates the encryption key: every stored pair of OTPs is decrypted, and encrypted again with the first key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from sqlalchemy import ColumnElement, Connection, exists, func, select, update
