@@ -333,7 +333,9 @@ def test_the_seed_of_a_token_that_was_undone_comes_from_the_vendors_file(mends: 
     (row,) = mends.export(None)
     may_pair = Switches(may_pair=True)
 
-    assert mends.mend([row], switches=may_pair).refused == 1
+    # Who has left gets no token by a list of before.
+    assert mends.mend([row], switches=may_pair).taken_back == 1
+    assert mends.mend([row | {"user_id": OTHER_PERSON}], switches=may_pair).refused == 1
     assert [error.reason for error in mends.refused] == [NO_SEED]
     who = mends.desk.directory / "anew.csv"
     who.write_text(f"serial,user_id\n{row['serial']},{OTHER_PERSON}\n")

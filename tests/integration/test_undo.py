@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Executable, Update, insert, select, update
-from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, statuses
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch, statuses
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, audit_facts, make, make_tokens
 from support.simulator.simulation import WatchedSimulation
@@ -18,17 +18,17 @@ from support.simulator.simulation import WatchedSimulation
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
-from models.reason import PauseReason
+from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
 from worker import audit
 from worker.batches import removal, undo
-from worker.batches.commands import NotPossible
+from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.commands import UNTIL_LET_GO, note_tokens_gone, replay
+from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why, note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
@@ -250,26 +250,32 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
         raise KeyboardInterrupt
 
     later = {"not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO}
-    records = [BOTH | {"device_id": "made", "email": "ÄNNE@x.test"}, later | {"email": "bob@x.test"}]
+    given_up = {"status": Status.DEAD_LETTER, "reason": Reason.ACCOUNT_NOT_USABLE, "email": "dora@x.test"}
+    records = [BOTH | {"device_id": "made", "email": "ÄNNE@x.test"}, later | {"email": "bob@x.test"}, given_up]
     made = make(database, pingone, records, state=BatchState.PAUSED)
     make_batch(database, [{"email": "änne@x.test", "status": Status.ACTIVE}, {}], name="earlier")
-    only = TokenList(("änne@x.test", "BOB@x.test", "eve@x.test"), "digest", "email")
+    only = TokenList(("änne@x.test", "BOB@x.test", "eve@x.test", "Dora@x.test"), "digest", "email")
     found = find_batches_of(database, only)
     assert {name: each.names for name, each in found.items()} == {
-        "shipment": ("änne@x.test", "BOB@x.test"),
+        "shipment": ("änne@x.test", "BOB@x.test", "Dora@x.test"),
         "earlier": ("änne@x.test",),
     }
-    assert len(desk.command.examine("shipment", only).fresh) == 1
+    assert len(desk.command.examine("shipment", only).cancelled) == 2
     # What is about to be done stands in the audit before.
     with monkeypatch.context() as patch:
-        patch.setattr(undo, "cancel_fresh", stop)
+        patch.setattr(undo, "take_back", stop)
         with pytest.raises(KeyboardInterrupt):
             desk.command.undo("shipment", only)
-    assert actions(database)[-1][1]["cancelled"] == 1
+    assert actions(database)[-1][1]["cancelled"] == 2
     result = desk.command.undo("shipment", only)
-    assert (len(result.fresh), list(result.kept)) == (1, ["eve@x.test"])
-    assert statuses(database, made) == ["cancelled", "cancelled"]
-    assert desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"]).fresh == []
+    assert (len(result.cancelled), list(result.kept)) == (2, ["eve@x.test"])
+    assert statuses(database, made) == ["cancelled"] * 3
+    # Nothing is left of it, which is no failure; and a replay takes none of them unless it is chosen.
+    again = desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"])
+    assert (again.cancelled, list(again.kept)) == ([], ["änne@x.test", "Dora@x.test"])
+    commands = Batches(database, TESTER)
+    assert commands.replay("shipment") == Replayed(0, (NotReplayed(3, Status.CANCELLED, Why.TAKEN_BACK),))
+    assert commands.replay("shipment", where=["email=bob@x.test"]).records == 1
 
 
 @ON_SQLITE
