@@ -1,9 +1,10 @@
 """A database whose clock tests move, instead of waiting for a lease or a delay to run out."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Float, bindparam, event, select
+from sqlalchemy import ColumnElement, Engine, Executable, Float, bindparam, event, select
 
 from worker.database.engine import Database
 
@@ -36,6 +37,21 @@ class MovingDatabase(Database):
         if shift not in self._moments:
             self._moments[shift] = self._now(shift)
         return self._moments[shift]
+
+    def change(self, *statements: Executable) -> None:
+        """Execute statements that change rows, in one transaction."""
+        with self.writing() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, statement: Executable) -> Sequence[Any]:
+        """Read all rows of a statement."""
+        with self.reading() as connection:
+            return connection.execute(statement).all()
+
+    def values(self, statement: Executable) -> list[Any]:
+        """Read the first column of a statement."""
+        return [row[0] for row in self.rows(statement)]
 
     def _now(self, shift: float | ColumnElement[Any]) -> ColumnElement[Any]:
         # A statement may have been built long before it runs, so the shift is looked up when it does.

@@ -4,6 +4,7 @@ devices."""
 from typing import Any
 
 from pydantic import SecretStr
+from support.data.audit_lines import read
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
@@ -12,7 +13,6 @@ from support.simulator.simulation import FaultOrder, WatchedSimulation
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
-from worker import audit
 from worker.batches.undo import Undo
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -39,11 +39,14 @@ STATUSES = {Status.ACTIVE: "ACTIVE"}
 
 
 class PingOne:
-    """A simulator whose world is that of a batch's devices."""
+    """A simulator that begins anew. Its world is that of a batch's devices."""
 
     def __init__(self, simulation: WatchedSimulation, url: str) -> None:
         self.simulation = simulation
         self.url = url
+        simulation.reset()
+        simulation.change({"job_takes": 0})
+        self.seed()
 
     def seed(self, **world: Any) -> None:
         self.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID} | world))
@@ -124,6 +127,6 @@ def make_tokens(database: MovingDatabase, pingone: PingOne, records: list[dict[s
     return made
 
 
-def audit_facts(database: MovingDatabase) -> list[dict[str, Any]]:
-    with database.reading() as connection:
-        return [line.facts for line in audit.read(connection)]
+def actions(database: MovingDatabase) -> list[tuple[str, dict[str, Any]]]:
+    """What the audit says: actions, and their facts."""
+    return [(line.action, line.facts) for line in read(database)]
