@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
+from support.data.loading import LoadingDesk
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
@@ -100,6 +101,12 @@ def scripted_fleet(database: MovingDatabase, leases: Leases) -> ScriptedFleet:
 @pytest.fixture
 def keyring() -> Keyring:
     return Keyring([generate_key()])
+
+
+@pytest.fixture
+def desk(database: MovingDatabase, keyring: Keyring, leases: Leases, tmp_path: Path) -> LoadingDesk:
+    """Where shipments are loaded. Modules about something else have a desk of their own."""
+    return LoadingDesk(database, keyring, tmp_path, leases)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from support.data.audit_lines import read
 from support.data.batches import TESTER, look_at_batch
-from support.data.loading import ACTIVE, GONE, REFUSED, LoadingDesk, environment, token
+from support.data.loading import ACTIVE, GONE, REFUSED, LoadingDesk, token
 from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
@@ -23,7 +23,7 @@ from models.record_states import OtpState, Status
 from models.refused_row import RefusedRow
 from worker.batches import mending
 from worker.batches.commands import Batches
-from worker.batches.loading import Loaded, Loader
+from worker.batches.loading import Loaded
 from worker.batches.long_list import Turn
 from worker.batches.mending import (
     DEVICE_OF_ANOTHER,
@@ -74,8 +74,7 @@ class Mends(LoadingDesk):
         lines = [f"{row['serial']},{row['user_id']},{row['device_id']},Hall {n}\n" for n, row in enumerate(tokens)]
         who.write_text("serial,user_id,device_id,site\n" + "".join(lines))
         hints = Hints(otp_type=otp_type, time_step=30 if otp_type == "totp" else None)  # type: ignore[arg-type]
-        shipment = open_shipment(self.vendor, hints=hints, assignment=open_assignment(who))
-        loaded = Loader(self.database, self.keyring, environment(), TESTER).load(shipment, "box")
+        loaded = self.load_file(self.vendor, "box", who=who, hints=hints)
         self.end(loaded, *decisions)
         return loaded
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
-from support.data.batches import TESTER, look_at_batch, make_batch, make_environment, statuses
+from support.data.batches import TESTER, enqueue, look_at_batch, make_batch, make_environment, rescue, statuses
 from support.data.moving_clock import MovingDatabase
-from support.fleets.scripted_fleet import HELD, LATER, PATIENT, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
+from support.fleets.scripted_fleet import HELD, LATER, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
 from models.attempt import SOMEBODY_ELSE, AttemptLine
 from models.batch import BatchState
@@ -21,7 +21,6 @@ from models.record_states import OtpState, Status
 from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
 from worker.intake.shipment import open_shipment
-from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.reports.facts import Outage, read_statuses
 from worker.rules import breaker
@@ -59,11 +58,9 @@ def test_exactly_the_canarys_records_go_and_the_rest_after_a_resume(
     assert fleet.tick() == made.ids[:3]
     fleet.end(made.ids[1], Active())
     fleet.end(made.ids[0], DeadLetter(Reason.LOCKED))
-    assert fleet.tick() == []
-    assert fleet.state(made) == RUNNING
+    assert (fleet.tick(), fleet.state(made)) == ([], RUNNING)
     fleet.end(made.ids[2], Active())
-    assert fleet.tick() == []
-    assert fleet.state(made) == CANARY
+    assert (fleet.tick(), fleet.state(made)) == ([], CANARY)
     assert look_at_batch(database, made.batch_id).detail == PAUSE_CURES[PauseReason.CANARY]
 
     fleet.batches.resume(made.name)
@@ -87,8 +84,7 @@ def test_a_canary_waits_for_what_a_worker_left_lying_and_for_its_retries(
     assert [fleet.tick(), fleet.tick()] == [[second], []]
 
     fleet.end(second, Retry(30.0, is_counted=True, why="outcome_unknown"))
-    assert fleet.tick() == []
-    assert fleet.state(made) == RUNNING
+    assert (fleet.tick(), fleet.state(made)) == ([], RUNNING)
     fleet.pass_time(31)
     assert [fleet.tick(), fleet.tick()] == [[second], []]
     fleet.end(second, DeadLetter(Reason.ATTEMPTS_SPENT))
@@ -132,8 +128,7 @@ def test_a_resume_from_another_pause_does_not_end_the_canary(
 
     assert fleet.tick() == [second]
     fleet.end(second, Active())
-    assert fleet.tick() == []
-    assert fleet.state(made) == CANARY
+    assert (fleet.tick(), fleet.state(made)) == ([], CANARY)
 
 
 @ON_ONE
@@ -166,8 +161,7 @@ def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(
         again = fleet.tick()
         assert again == made.ids[:2]
         fleet.end_all(again, decision)
-        assert fleet.tick() == []
-        assert fleet.state(made) == CANARY
+        assert (fleet.tick(), fleet.state(made)) == ([], CANARY)
         fleet.batches.replay(made.name)
 
 
@@ -180,13 +174,11 @@ def test_so_many_attempts_in_a_row_without_an_answer_pause_the_batch_until_a_pro
 ) -> None:
     made = make_batch(database, 10)
     for failure in (UNKNOWN, UNDELIVERED, UNDELIVERED):
-        assert fleet.fail(made, 1, failure, requests=failure is UNKNOWN) == [None]
-        assert fleet.state(made) == RUNNING
+        assert (fleet.fail(made, 1, failure, requests=failure is UNKNOWN), fleet.state(made)) == ([None], RUNNING)
     assert fleet.fail(made, 1) == [PauseReason.OUTAGE]
 
-    assert fleet.state(made) == OUTAGE
     batch = look_at_batch(database, made.batch_id)
-    assert (batch.detail, batch.outages) == (PAUSE_CURES[PauseReason.OUTAGE], 1)
+    assert (fleet.state(made), batch.detail, batch.outages) == (OUTAGE, PAUSE_CURES[PauseReason.OUTAGE], 1)
     assert fleet.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=7)
     assert fleet.tick() == []
     fleet.batches.resume(made.name)
@@ -241,12 +233,10 @@ def test_neither_a_lost_worker_nor_another_batchs_answers_say_anything(
     for _ in range(3):
         assert fleet.fail(made, 1) == [None]
         fleet.fail(other, 2, Active())
-    with database.writing() as connection:
-        (lost,) = Queue(database).enqueue(connection, made.batch_id, 1, PATIENT)
+    (lost,) = enqueue(database, made, 1)
     fleet.claim(lost)
     fleet.pass_time(61)
-    with database.writing() as connection:
-        assert Queue(database).rescue(connection) == 1
+    assert rescue(database) == 1
 
     assert fleet.fail(made, 1) == [PauseReason.OUTAGE]
     assert (fleet.state(made), fleet.state(other)) == (OUTAGE, RUNNING)
@@ -262,15 +252,12 @@ def test_nothing_goes_until_the_probe_and_then_a_few_records_only_whatever_anoth
     busy = fleet.tick()
     assert busy == other.ids
     fleet.pass_time(breaker.FIRST_PROBE / 2)
-    assert fleet.tick() == []
-    assert fleet.state(made) == OUTAGE
+    assert (fleet.tick(), fleet.state(made)) == ([], OUTAGE)
 
     fleet.pass_time(breaker.FIRST_PROBE / 2 + 1)
 
     probes = fleet.tick()
-    assert len(probes) == PROBES
-    assert set(probes) < set(made.ids)
-    assert fleet.state(made) == RUNNING
+    assert (len(probes), set(probes) < set(made.ids), fleet.state(made)) == (PROBES, True, RUNNING)
     fleet.claim(probes[0])
     fleet.end(busy[0], Active())
     assert fleet.tick() == []
@@ -287,8 +274,7 @@ def test_an_outage_is_told_from_the_first_attempt_without_an_answer_until_one_is
     fleet.fail(made, 2)
     fleet.fail(made, 1, Active())
     fleet.begin_outage(made)
-    with database.reading() as connection:
-        since = connection.scalars(select(AttemptLine.ended_at).order_by(AttemptLine.id)).all()[3]
+    since = database.values(select(AttemptLine.ended_at).order_by(AttemptLine.id))[3]
     probe_at = look_at_batch(database, made.batch_id).probe_at
     assert told() == Outage(since, probe_at)
 
@@ -390,8 +376,7 @@ def test_a_persons_pause_during_an_outage_stays_until_they_resume(
 
     assert fleet.state(made) == PERSON
     fleet.pass_time(2 * LATER)
-    assert fleet.tick() == []
-    assert fleet.state(made) == PERSON
+    assert (fleet.tick(), fleet.state(made)) == ([], PERSON)
     fleet.batches.resume(made.name)
     assert len(fleet.tick()) == 30
     assert look_at_batch(database, made.batch_id).outages == 0
@@ -431,8 +416,7 @@ def test_an_outage_during_a_canary_ends_in_the_canary(fleet: ScriptedFleet, data
         fleet.end_all(probes, Active())
         probes = fleet.tick()
 
-    assert fleet.state(made) == CANARY
-    assert statuses(database, made) == [Status.ACTIVE] * 6 + [Status.PENDING] * 6
+    assert (fleet.state(made), statuses(database, made)) == (CANARY, [Status.ACTIVE] * 6 + [Status.PENDING] * 6)
 
 
 # What only a person can mend.
@@ -487,9 +471,9 @@ def test_failures_that_are_no_accident_pause_a_batch_with_what_they_cost_and_are
     verdicts = [verdict for decision in ends for verdict in fleet.fail(made, 1, decision)]
     assert verdicts == [None] * (len(ends) - 1) + [reason]
 
-    batch = look_at_batch(database, made.batch_id)
-    assert (batch.state, batch.reason) == (BatchState.PAUSED, reason)
-    assert batch.detail.endswith(f"{told}. {PAUSE_CURES[reason]}" if told else PAUSE_CURES[reason])
+    cure = f"{told}. {PAUSE_CURES[reason]}" if told else PAUSE_CURES[reason]
+    detail = look_at_batch(database, made.batch_id).detail
+    assert (fleet.state(made), detail[-len(cure) :]) == ((BatchState.PAUSED, reason), cure)
     fleet.batches.resume(made.name)
     assert fleet.fail(made, 2, ends[-1]) == [None] * 2
     assert fleet.state(made) == RUNNING
@@ -527,14 +511,12 @@ def test_a_worker_that_pingone_does_not_answer_while_it_answers_another_fails_al
     made = make_batch(database, 40)
     first, *rest = fleet.tick()
     fleet.end_all(rest[: breaker.UNANSWERED_ALONE], UNKNOWN)
-    with database.writing() as connection:
-        connection.execute(update(AttemptLine).values(worker="sick"))
+    database.change(update(AttemptLine).values(worker="sick"))
     assert not fleet.upkeep.fails_alone(made.batch_id, "sick")
 
     fleet.end(first, Active())
 
-    assert fleet.upkeep.fails_alone(made.batch_id, "sick")
-    assert not fleet.upkeep.fails_alone(made.batch_id, "another")
+    assert [fleet.upkeep.fails_alone(made.batch_id, worker) for worker in ("sick", "another")] == [True, False]
 
 
 def test_what_takes_long_to_fail_is_judged_with_the_records_that_were_begun_with_it(
@@ -577,8 +559,7 @@ def test_a_batch_is_judged_by_its_own_attempts_however_many_others_there_are_bet
     made, other = make_batch(database, 20), make_batch(database, 60, name="other")
     for expected in [None] * 11 + [PauseReason.REFUSED]:
         fleet.pass_time(-600)
-        with database.writing() as connection:
-            connection.execute(update(Record).values(scheduled_at=database.read_clock()))
+        database.change(update(Record).values(scheduled_at=database.read_clock()))
         fleet.fail(other, 5, Active())
         assert fleet.fail(made, 1, DeadLetter(Reason.LOCKED)) == [expected]
     assert fleet.state(other) == RUNNING
@@ -605,12 +586,10 @@ def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_on
     for record_id, decision in zip(first[1:], ends, strict=False):
         fleet.end(record_id, decision)
     rest = fleet.tick()
-    assert fleet.state(made) == state
+    assert (fleet.state(made), rest) == (state, [] if state == TRIAL else made.ids[3:])
     if state == TRIAL:
-        assert rest == []
         fleet.batches.resume(made.name)
-        rest = fleet.tick()
-    assert rest == made.ids[3:]
+        assert fleet.tick() == made.ids[3:]
 
 
 @ON_ONE

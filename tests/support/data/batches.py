@@ -16,6 +16,7 @@ from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import FINAL, PairingState, Status
 from worker.audit import Actor
+from worker.batches.loading import Loaded
 from worker.config.environment import Environment
 from worker.leases.queue import Queue
 from worker.vault.otps import Otp, OtpPair
@@ -181,7 +182,7 @@ def note_job(
     return job_id
 
 
-def enqueue(database: MovingDatabase, made: Made, room: int = 1000, lease: float = 60.0) -> list[int]:
+def enqueue(database: MovingDatabase, made: Made | Loaded, room: int = 1000, lease: float = 60.0) -> list[int]:
     """What is due of a batch, onto the queue; the ids in the order in which they go."""
     with database.writing() as connection:
         return Queue(database).enqueue(connection, made.batch_id, room, lease)

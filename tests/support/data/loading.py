@@ -19,8 +19,10 @@ from models.reason import Reason
 from models.record import Record
 from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
 from worker.intake.rows import RowError
-from worker.intake.shipment import open_shipment
+from worker.intake.shipment import NO_HINTS, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.observability.progress import OnProgress, tell_nobody
@@ -84,9 +86,13 @@ class LoadingDesk:
         refused: Callable[[RowError], None] | None = None,
         on_progress: OnProgress = tell_nobody,
         only_new: bool = False,
+        who: Path | None = None,
+        hints: Hints = NO_HINTS,
         **settings: float,
     ) -> Loaded:
+        """`who`: the list of who gets what, which lies beside the file."""
         self.refused = []
+        assignment = open_assignment(who) if who else None
         loader = Loader(
             self.database,
             keyring or self.keyring,
@@ -96,14 +102,14 @@ class LoadingDesk:
             on_progress=on_progress,
             **settings,
         )
-        return loader.load(open_shipment(path, only_new=only_new), name)
+        return loader.load(open_shipment(path, hints=hints, assignment=assignment, only_new=only_new), name)
 
     def end(self, loaded: Loaded, *decisions: Decision) -> None:
         """Let the first records of a batch end so, each with its OTP 1 sent and answered, but for a device that is
         gone: that counts as not sent."""
-        made = Made(loaded.batch_id, loaded.name, [record.id for record in self.records(loaded)])
-        for record_id, decision in zip(made.ids, decisions, strict=False):
-            enqueue(self.database, made)
+        first = select(Record.id).where(Record.batch_id == loaded.batch_id).order_by(Record.row_number)
+        for record_id, decision in zip(self.database.values(first.limit(len(decisions))), decisions, strict=False):
+            enqueue(self.database, loaded)
             assert self.leases is not None
             claimed = self.leases.claim(record_id, "tenant-1")
             assert claimed is not None
