@@ -40,7 +40,6 @@ from models.record_states import NOBODY, PairingState, Status
 from worker.batches import hours, preparation, tokens
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
-from worker.batches.people import judge_person
 from worker.batches.preparation import LONGEST_PAUSE, MOST_REFUSALS, WAIT_AFTER_FAILURE
 from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
@@ -129,71 +128,91 @@ def look_first(site: Site, act: Callable[[str], object]) -> None:
 # People.
 
 
+def gives_up(reason: Reason, more: str = "") -> tuple[str, Reason, str]:
+    """How a record ends whose person was not found; it has a seed."""
+    return "", reason, find_cure(reason, has_seed=True) + more
+
+
+SEVEN = [str(uuid.UUID(int=number)) for number in range(7)]
+
+
 @pytest.mark.parametrize(
-    ("names", "person", "call"),
+    ("call", "names", "users", "ends"),
     [
-        ({"username": "ALICE"}, User(ALICE.upper(), username="Alice"), "find username 1"),
-        ({"email": "alice@example.test"}, User(ALICE, email="alice@example.test"), "find email 1"),
-        ({"external_id": "E-17"}, User(ALICE, external_id="E-17"), "find externalId 1"),
+        (
+            "find username 1",
+            [{"username": "ALICE"}] * 2,
+            [User(ALICE.upper(), username="Alice")],
+            [(ALICE, None, None)] * 2,
+        ),
+        (
+            "find email 1",
+            [{"email": "alice@x.test"}] * 2,
+            [User(ALICE, email="alice@x.test")],
+            [(ALICE, None, None)] * 2,
+        ),
+        (
+            "find externalId 1",
+            [{"external_id": "E-17"}] * 2,
+            [User(ALICE, external_id="E-17")],
+            [(ALICE, None, None)] * 2,
+        ),
         # The first name that a row has counts.
-        ({"username": "alice", "email": "bob@example.test"}, User(ALICE, username="alice"), "find username 1"),
-    ],
-)
-def test_a_person_is_found_by_each_kind_of_name_in_whatever_case_and_asked_for_once(
-    site: Site, names: dict[str, str], person: User, call: str
-) -> None:
-    site.pingone.people = [User(BOB, username="bob", email="bob@example.test", external_id="E-18"), person]
-    make(site, [{"user_id": "", "is_in_inventory": True} | names] * 2)
-    finish(site)
-    assert (site.count(Record.user_id == ALICE), site.pingone.log) == (2, [call])
-
-
-def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_at_once(site: Site) -> None:
-    site.pingone.people = [User(ALICE, username="weiß")]
-    lacking = {"user_id": "", "is_in_inventory": True}
-    made = make(site, [lacking | {"username": name} for name in ("weiß", "weiss")])
-    finish(site)
-    first, second = (look(site.database, number) for number in made.ids)
-    assert (first.user_id, second.user_id, second.reason) == (ALICE, "", Reason.USER_NOT_FOUND)
-
-
-@pytest.mark.parametrize(
-    ("users", "reason", "told"),
-    [
-        ([], Reason.USER_NOT_FOUND, ""),
         (
+            "find username 1",
+            [{"username": "alice", "email": "bob@x.test"}],
+            [User(ALICE, username="alice")],
+            [(ALICE, None, None)],
+        ),
+        # With other letters it is another person, though both are asked for at once.
+        (
+            "find username 2",
+            [{"username": "weiß"}, {"username": "weiss"}],
+            [User(ALICE, username="weiß")],
+            [(ALICE, None, None), gives_up(Reason.USER_NOT_FOUND)],
+        ),
+        # Who can get no token is given up with what PingOne shows of them.
+        ("find username 1", [{"username": "alice"}], [], [gives_up(Reason.USER_NOT_FOUND)]),
+        (
+            "find username 1",
+            [{"username": "alice"}],
             [User(ALICE, username="alice"), User(BOB.upper(), username="Alice")],
-            Reason.USER_AMBIGUOUS,
-            f" They are the users {ALICE}, {BOB}.",
+            [gives_up(Reason.USER_AMBIGUOUS, f" They are the users {ALICE}, {BOB}.")],
         ),
         (
+            "find username 1",
+            [{"username": "alice"}],
+            [User(each, username="alice") for each in SEVEN],
+            [gives_up(Reason.USER_AMBIGUOUS, f" They are the users {', '.join(SEVEN[:5])} and 2 more.")],
+        ),
+        (
+            "find username 1",
+            [{"username": "alice"}],
             [User(ALICE, username="alice", is_enabled=False, is_locked=True)],
-            Reason.ACCOUNT_NOT_USABLE,
-            " It is disabled and locked.",
+            [gives_up(Reason.ACCOUNT_NOT_USABLE, " It is disabled and locked.")],
         ),
         (
+            "find username 1",
+            [{"username": "alice"}],
             [User(ALICE, username="alice", can_authenticate=False)],
-            Reason.ACCOUNT_NOT_USABLE,
-            " It may not authenticate.",
+            [gives_up(Reason.ACCOUNT_NOT_USABLE, " It may not authenticate.")],
         ),
     ],
 )
-def test_who_can_get_no_token_is_given_up_with_what_pingone_shows_of_them(
-    site: Site, users: list[User], reason: Reason, told: str
+def test_a_person_is_found_by_each_kind_of_name_in_whatever_case_and_asked_for_once_or_given_up_with_the_cause(
+    site: Site,
+    call: str,
+    names: list[dict[str, str]],
+    users: list[User],
+    ends: list[tuple[str, Reason | None, str | None]],
 ) -> None:
-    site.pingone.people = users
-    made = make(site, 1, user_id="", username="alice", is_in_inventory=True)
+    site.pingone.people = [User(BOB, username="bob", email="bob@x.test", external_id="E-18"), *users]
+    made = make(site, [{"user_id": "", "is_in_inventory": True} | each for each in names])
     finish(site)
-    record = of(site, made)
-    assert (record.status, record.reason, record.user_id) == (Status.DEAD_LETTER, reason, "")
-    # The record has a seed.
-    assert record.detail == find_cure(reason, has_seed=True) + told
-
-
-def test_of_many_persons_of_one_name_a_few_are_told(database: MovingDatabase) -> None:
-    users = [User(str(uuid.UUID(int=number)), username="alice") for number in range(7)]
-    _, told = judge_person(users) or ("", "")
-    assert told == f"They are the users {', '.join(user.id for user in users[:5])} and 2 more."
+    records = [look(site.database, each) for each in made.ids]
+    assert [(record.user_id, record.reason, record.detail) for record in records] == ends
+    assert [record.status == Status.DEAD_LETTER for record in records] == [reason is not None for _, reason, _ in ends]
+    assert site.pingone.log == [call]
 
 
 def test_where_a_filter_is_too_long_half_of_the_names_are_asked_for(site: Site) -> None:
@@ -259,38 +278,31 @@ def test_a_few_people_who_are_not_found_and_many_beside_one_who_is_shown_pause_n
 # The inventory.
 
 
-def test_a_token_that_is_there_and_free_is_prepared_and_not_ours(site: Site) -> None:
-    made = make(site)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
-    finish(site)
-    record = of(site, made)
-    assert (record.is_in_inventory, record.owner_id, record.is_token_made) == (True, NOBODY, False)
-    assert (record.device_id, site.pingone.log) == ("", ["list"])
-
-
 @pytest.mark.parametrize(
-    ("shown", "ends"),
+    ("brought", "shown", "ends"),
     [
-        ({"type": "TOTP"}, (Reason.TOKEN_DIFFERS, None, "")),
-        ({"digits": 8}, (Reason.TOKEN_DIFFERS, None, "")),
-        ({"hash_name": "sha256"}, (Reason.TOKEN_DIFFERS, None, "")),
-        ({"user_id": ALICE.upper(), "device_id": "DEVICE-1"}, (None, ALICE, "device-1")),
-        ({"user_id": BOB, "device_id": "device-1"}, (Reason.TOKEN_TAKEN, None, "")),
+        ({}, {}, (None, NOBODY, "")),
+        # A device that the file named and that is gone is made.
+        ({"device_id": "device-1", "pairing": PairingState.PAIRED}, {}, (None, NOBODY, "")),
+        ({}, {"type": "TOTP"}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({}, {"digits": 8}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({}, {"hash_name": "sha256"}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({}, {"user_id": ALICE.upper(), "device_id": "DEVICE-1"}, (None, ALICE, "device-1")),
+        ({}, {"user_id": BOB, "device_id": "device-1"}, (Reason.TOKEN_TAKEN, None, "")),
         # A device whose user is not told is not nobody's.
-        ({"device_id": "device-1"}, (None, None, "")),
+        ({}, {"device_id": "device-1"}, (None, None, "")),
     ],
 )
 def test_what_the_inventory_shows_of_a_token_decides_whether_it_goes_and_on_which_device(
-    site: Site, shown: dict[str, Any], ends: tuple[Reason | None, str | None, str]
+    site: Site, brought: dict[str, Any], shown: dict[str, Any], ends: tuple[Reason | None, str | None, str]
 ) -> None:
-    made = make(site, 1, user_id=ALICE)
+    made = make(site, 1, **{"user_id": ALICE} | brought)
     site.pingone.tokens = {serial(site, made): describe(serial(site, made), **shown)}
     finish(site)
     record = of(site, made)
     assert (record.reason, record.owner_id, record.device_id) == ends
-    assert (record.is_device_made, record.is_token_made) == (False, False)
-    if ends[0] == Reason.TOKEN_TAKEN:
-        assert record.detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user {BOB}."
+    assert (record.pairing, record.is_in_inventory) == (PairingState.UNSENT, ends[0] is None)
+    assert (record.is_device_made, record.is_token_made, site.pingone.log) == (False, False, ["list"])
 
 
 @pytest.mark.parametrize(
@@ -322,22 +334,12 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     assert (of(site, made).reason, of(site, made).detail) == (reason, told)
 
 
-def test_a_device_that_the_file_named_and_that_is_gone_is_made(site: Site) -> None:
-    made = make(site, 1, user_id=ALICE, device_id="device-1", pairing=PairingState.PAIRED, is_in_inventory=False)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
-    finish(site)
-    record = of(site, made)
-    assert (record.device_id, record.pairing, record.owner_id) == ("", PairingState.UNSENT, NOBODY)
-
-
 def test_a_device_that_another_record_has_is_left_to_the_pairing(site: Site) -> None:
     before = make_batch(site.database, 1, name="before", device_id="device-1")
     made = make(site, 2, user_id=ALICE)
     first, second = serial(site, made), serial(site, made, 1)
-    site.pingone.tokens = {
-        first: describe(first, user_id=ALICE, device_id="device-1"),
-        second: describe(second),
-    }
+    theirs = describe(first, user_id=ALICE, device_id="device-1")
+    site.pingone.tokens = {first: theirs, second: describe(second)}
     finish(site)
     assert site.count(Record.batch_id == made.batch_id, Record.is_in_inventory) == 2
     assert [look(site.database, each).device_id for each in (made.ids[0], before.id)] == ["", "device-1"]
@@ -368,8 +370,9 @@ def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Sit
     made = make(site, 2)
     site.pingone.page_size = 1
     site.pingone.tokens = {serial(site, made, number): describe(serial(site, made, number)) for number in range(2)}
-    # The second page.
-    site.on_renew = lambda: site.pingone.instead.update(list=[] if "list" in site.pingone.log[1:] else [LOST])
+    # The second page is lost, once.
+    answers = iter([[LOST]])
+    site.on_renew = lambda: site.pingone.instead.update(list=next(answers, []))
     site.prepare()
     batch = look_at_batch(site.database, made.batch_id)
     assert (site.count(Record.is_in_inventory), batch.inventory_read_at) == (1, None)
