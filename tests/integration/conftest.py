@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 from support.data.loading import LoadingDesk
 from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import PingOne
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
 from support.servers.postgres import EmptiedDatabases, PostgresServer
@@ -115,3 +116,9 @@ def listening() -> Iterator[tuple[WatchedSimulation, str]]:
     simulation = WatchedSimulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url:
         yield simulation, url
+
+
+@pytest.fixture
+def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
+    """The same as it is in the beginning, without devices and tokens."""
+    return PingOne(*listening)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 from support.data.audit_lines import read
-from support.data.batches import TESTER, look_at_batch
+from support.data.batches import TESTER, look_at_batch, opened
 from support.data.loading import ACTIVE, GONE, REFUSED, LoadingDesk, token
 from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
 from models.batch import BatchState
-from models.encrypted import Keyring, generate_key, identify_row
+from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
@@ -51,7 +51,7 @@ from worker.pingone.users import User
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
 from worker.rules.steps import DeadLetter, Decision
-from worker.vault.otps import OtpPair, OtpSource, Secret, Seed, read_otp_source
+from worker.vault.otps import OtpPair, OtpSource, Secret, Seed
 
 FRESH = {"otp1": "111111", "otp2": "222222"}
 SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
@@ -108,20 +108,11 @@ class Mends(LoadingDesk):
         return mender.mend(shipment, "box")
 
     def write_rows(self, rows: Rows, **dialect: Any) -> Path:
-        path, text = self.directory / "left.csv", io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]), **dialect)
-        writer.writeheader()
-        writer.writerows(rows)
-        path.write_text(text.getvalue(), newline="")
-        return path
+        return self.write(rows, "left.csv", list(rows[0]), **dialect)
 
     def opened(self, loaded: Loaded) -> list[OtpSource]:
         """The pairs and seeds of a batch, decrypted as those of their rows."""
-        return [
-            read_otp_source(self.keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
-            for record in self.records(loaded)
-            if record.otps
-        ]
+        return [opened(record, self.keyring) for record in self.records(loaded) if record.otps]
 
     def refuses(self, row: dict[str, str], reason: str, **parts: Any) -> bool:
         """Whether a row is refused for this reason, and nothing is changed."""

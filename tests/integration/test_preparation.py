@@ -73,6 +73,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 TOTP = Seed(secret=HOTP.secret, otp_type="totp", time_step=30)
 RUNNING = (BatchState.RUNNING, None)
+OUTAGE = (BatchState.PAUSED, PauseReason.OUTAGE)
 IMPORTER = {"import_client_id": "importer", "import_client_secret": "s"}
 UNAUTHORIZED, NOT_FOUND = Unauthorized(Answer(status=401)), NotFound(Answer(status=404, code="NOT_FOUND"))
 
@@ -398,8 +399,7 @@ def test_a_job_is_written_down_before_its_request_goes_out_and_its_tokens_are_ou
     finish(site)
     assert site.pingone.log == ["list", "import 3", "start", "answer", "job"]
     before = dict(zip(site.pingone.log, seen, strict=True))
-    assert before["start"] == ([(Written.SENT, 3)], 3)
-    assert before["job"] == ([(Written.RUNNING, 3)], 3)
+    assert (before["start"], before["job"]) == (([(Written.SENT, 3)], 3), ([(Written.RUNNING, 3)], 3))
     assert site.jobs(made) == [(Written.DONE, 3)]
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 3
 
@@ -600,8 +600,7 @@ def test_a_job_that_never_ends_or_is_gone_is_asked_about_for_a_while_and_then_lo
         site.prepare()
         assert site.jobs(made) == [(Written.RUNNING, 2)], "it may only not be seen everywhere yet"
     go_on(site, ANSWER_WITHIN + 1 if is_gone else LONGEST_JOB.total_seconds() + 1)
-    assert site.jobs(made) == [(Written.LOST, 2)]
-    assert site.count(Record.is_token_made) == 2
+    assert (site.jobs(made), site.count(Record.is_token_made)) == ([(Written.LOST, 2)], 2)
 
 
 @pytest.mark.parametrize("is_clock_set_back", [False, True])
@@ -685,27 +684,31 @@ def test_refusals_are_not_added_up(site: Site, refused: dict[str, list[Exception
     assert (state(site, made), of(site, made).is_token_made) == (RUNNING, True)
 
 
-def test_refused_credentials_take_only_this_process_out_of_work_where_another_is_well(site: Site) -> None:
-    site.is_spared = True
-    site.pingone.instead["list"] = [CredentialsRefused()]
-    made = make(site)
-    site.prepare()
-    sick = [sickness.reason for sickness in site.sick]
-    assert (sick, state(site, made)) == ([PauseReason.CREDENTIALS], RUNNING)
-
-
-@pytest.mark.parametrize("failures", [[CredentialsRefused()], [UNAUTHORIZED] * MOST_REFUSALS])
-def test_refused_credentials_of_the_other_application_pause_the_batch_and_are_named(
-    database: MovingDatabase, keyring: Keyring, failures: list[Exception]
+@pytest.mark.parametrize(
+    ("application", "failures", "sick", "ends"),
+    [
+        ({}, [CredentialsRefused()], [PauseReason.CREDENTIALS], RUNNING),
+        # Those of the other application are the same in every process.
+        (IMPORTER, [CredentialsRefused()], [], (BatchState.PAUSED, PauseReason.CREDENTIALS)),
+        (IMPORTER, [UNAUTHORIZED] * MOST_REFUSALS, [], (BatchState.PAUSED, PauseReason.CREDENTIALS)),
+    ],
+)
+def test_refused_credentials_take_only_this_process_out_of_work_where_another_is_well(
+    database: MovingDatabase,
+    keyring: Keyring,
+    application: dict[str, str],
+    failures: list[Exception],
+    sick: list[PauseReason],
+    ends: tuple[str, str | None],
 ) -> None:
-    site = Site(database, keyring, environment=make_environment(**IMPORTER), is_spared=True)
+    site = Site(database, keyring, environment=make_environment(**application), is_spared=True)
     site.pingone.instead["list"] = list(failures)
     made = make(site)
     for _ in failures:
         site.prepare()
         database.ahead += 6.0
-    assert (state(site, made), site.sick) == ((BatchState.PAUSED, PauseReason.CREDENTIALS), [])
-    assert "PINGONE_IMPORT_CLIENT_SECRET" in look_at_batch(database, made.batch_id).detail
+    assert (state(site, made), [sickness.reason for sickness in site.sick]) == (ends, sick)
+    assert sick or "PINGONE_IMPORT_CLIENT_SECRET" in look_at_batch(database, made.batch_id).detail
 
 
 @pytest.mark.parametrize("is_key_lost", [True, False])
@@ -863,7 +866,8 @@ def test_beyond_a_canary_a_token_that_differs_or_is_not_there_is_given_up_only_w
     assert reasons == [*[Reason.TOKEN_DIFFERS] * 3, Reason.TOKEN_NOT_IN_INVENTORY]
 
 
-OUTAGE = (BatchState.PAUSED, PauseReason.OUTAGE)
+# PingOne out of reach: what counts as an outage, who is told, and how it goes on.
+
 # Every way in which PingOne is not there.
 NOT_THERE = [
     NotDelivered(Answer(message="ConnectError: [Errno 111] Connection refused")),
@@ -911,9 +915,6 @@ def lose(site: Site, *names: str, failure: PingOneError = NOT_THERE[0], times: i
     site.pingone.instead.update({name: [failure] * times for name in names})
 
 
-# PingOne out of reach: what counts as an outage, who is told, and how it goes on.
-
-
 @pytest.mark.parametrize(
     ("call", "failure"),
     [
@@ -945,24 +946,26 @@ def test_one_answer_that_gets_lost_is_none_and_neither_are_two_at_the_same_momen
     assert state(site, other) == RUNNING
 
 
-@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
-    "failures",
+    ("failures", "ends"),
     [
-        [NotFound(Answer(status=404, code="NOT_FOUND", correlation_id="3f0c"))] * 2,
-        [OutcomeUnknown(Answer(status=200, correlation_id="3f0c", message="the pages of a list lead back"))] * 2,
-        [SlotTooFar(1.0)] * 2,
-        [OutcomeUnknown(Answer(status=503), 8.0), SlotTooFar(3.0)],
+        # What PingOne answers itself is none, and neither is a slot that is far.
+        ([NotFound(Answer(status=404, code="NOT_FOUND", correlation_id="3f0c"))] * 2, RUNNING),
+        ([UNREADABLE] * 2, RUNNING),
+        ([SlotTooFar(1.0)] * 2, RUNNING),
+        ([OutcomeUnknown(Answer(status=503), 8.0), SlotTooFar(3.0)], RUNNING),
+        ([OutcomeUnknown(Answer(status=503), LONGEST_PAUSE + 1.0)], OUTAGE),
     ],
-    ids=["refused", "unreadable", "no slot", "a short pause that PingOne asks for"],
+    ids=["refused", "unreadable", "no slot", "PingOne asks for a short pause", "for one that is longer than a turn"],
 )
-def test_what_pingone_answers_itself_is_none_and_neither_is_a_slot_that_is_far(
-    site: Site, failures: list[PingOneError]
+def test_what_pingone_says_itself_is_an_outage_only_if_it_asks_for_a_long_pause_and_then_at_once(
+    site: Site, clock: Clock, failures: list[PingOneError], ends: tuple[str, str | None]
 ) -> None:
     made = make_people(site)
-    site.pingone.instead["find username"] = failures
+    site.pingone.instead["find username"] = list(failures)
     site.prepare()
-    assert state(site, made) == RUNNING
+    assert state(site, made) == ends
+    assert ends == RUNNING or clock.waits == []
 
 
 @pytest.mark.usefixtures("clock")
@@ -992,13 +995,6 @@ def test_while_attempts_are_answered_it_is_none(site: Site, clock: Clock, script
         site.prepare()
         assert state(site, made) == expected
         site.database.ahead += 6.0
-
-
-def test_a_pause_that_is_longer_than_a_turn_is_told_at_once(site: Site, clock: Clock) -> None:
-    made = make_people(site)
-    lose(site, "find username", "list", failure=OutcomeUnknown(Answer(status=503), LONGEST_PAUSE + 1.0))
-    site.prepare()
-    assert (state(site, made), clock.waits) == (OUTAGE, [])
 
 
 @pytest.mark.usefixtures("clock")

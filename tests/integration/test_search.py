@@ -155,22 +155,15 @@ def test_serial_numbers_are_found_by_the_index_alone(database: MovingDatabase) -
     make_batch(database, [{"serial_number": f"ACME{number:05}"} for number in range(3000)])
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
-    statements: list[tuple[str, Any]] = []
+    noted: list[tuple[str, Any]] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: noted.append(given[2:4]))
 
-    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if "FROM record" in statement:
-            statements.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
-        findings = search(database, Sought(text="ACME000"), 50)
-    finally:
-        event.remove(database.engine, "before_cursor_execute", note)
+    findings = search(database, Sought(text="ACME000"), 50)
 
     assert (len(findings.found), findings.more) == (50, 50)
     explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
     with database.reading() as connection:
-        for statement, parameters in statements:
+        for statement, parameters in [each for each in noted if "FROM record" in each[0]]:
             plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters))
             assert "ix_record_history" in plan, plan
 

@@ -14,7 +14,6 @@ from sqlalchemy import Update, select, update
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, note_job, statuses
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, actions, make, make_tokens
-from support.simulator.simulation import WatchedSimulation
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
@@ -41,13 +40,9 @@ ACTIVE = OURS | {"status": Status.ACTIVE}
 BOTH = TOKEN | ACTIVE
 # Where what PingOne answers is the subject.
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ANOTHERS = "is another token's device, or no token's"
 # An import may have made its token.
 UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}
-
-
-@pytest.fixture
-def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
-    return PingOne(*listening)
 
 
 @pytest.fixture
@@ -59,13 +54,6 @@ def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: K
 def make_both(database: MovingDatabase, pingone: PingOne, count: int) -> Made:
     """A batch whose every record has made a token and a device."""
     return make(database, pingone, [BOTH | {"device_id": f"made-{place}"} for place in range(count)])
-
-
-def give_device(database: MovingDatabase, pingone: PingOne, record_id: int, device_id: str, **differing: str) -> None:
-    """Let PingOne have the token of a record as a device of its person's."""
-    record = look(database, record_id)
-    device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": device_id}
-    pingone.seed(devices=[device | differing])
 
 
 # Who may be undone, and when.
@@ -243,38 +231,51 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
 
 @ON_SQLITE
 @pytest.mark.parametrize(
-    ("settings", "serial", "end", "says"),
+    ("columns", "there", "settings", "end", "says"),
     [
-        ({"device_shows_serial_number": False}, None, End.REMOVED, ""),
-        ({"device_shows_serial_number": True}, "OTHER1", End.LEFT, "is another token's device, or no token's"),
-        ({"device_shows_serial_number": False}, "OTHER1", End.LEFT, "is another token's device, or no token's"),
+        # The inventory names it, or the list does.
+        (ACTIVE, {}, {"device_shows_serial_number": False}, End.REMOVED, ""),
+        (ACTIVE, {"serial": "OTHER1"}, {"device_shows_serial_number": True}, End.LEFT, ANOTHERS),
+        (ACTIVE, {"serial": "OTHER1"}, {"device_shows_serial_number": False}, End.LEFT, ANOTHERS),
+        # Nothing names it.
         (
+            ACTIVE,
+            {},
             {"device_shows_serial_number": False, "forbidden_groups": ["inventory"]},
-            None,
             End.LEFT,
             "let the worker application read the inventory",
         ),
+        # PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user: then
+        # the inventory need not be read.
+        (ACTIVE, None, {}, End.GONE, ""),
+        (OURS, None, {"forbidden_groups": ["inventory"]}, End.GONE, ""),
+        (OPEN, None, {"forbidden_groups": ["inventory"]}, End.NEVER_MADE, ""),
     ],
-    ids=["the inventory names it", "the list names another", "the inventory names another", "nothing names it"],
 )
-def test_a_device_is_removed_only_if_the_list_or_the_inventory_names_its_token(
+def test_a_device_is_removed_only_if_its_token_is_named_and_what_is_gone_is_written_down_by_the_real_command_alone(
     database: MovingDatabase,
     pingone: PingOne,
     desk: Desk,
+    columns: dict[str, Any],
+    there: dict[str, str] | None,
     settings: dict[str, Any],
-    serial: str | None,
     end: End,
     says: str,
 ) -> None:
+    made = make_batch(database, [columns], state=BatchState.CANCELLED)
+    if there is not None:
+        pingone.give(look(database, made.id), **there)
     pingone.simulation.change(settings)
-    made = make_batch(database, [ACTIVE], state=BatchState.CANCELLED)
-    give_device(database, pingone, made.id, look(database, made.id).device_id, **({"serial": serial} if serial else {}))
+    before, devices = statuses(database, made), len(pingone.devices())
+    desk.command.examine("shipment")
+    assert (statuses(database, made), len(pingone.devices())) == (before, devices)
 
     result = desk.command.undo("shipment")
 
     assert (result.devices.ends, len(pingone.devices())) == ({end: 1}, int(end == End.LEFT))
     assert says in "".join(each.why for each in result.kept.values())
     assert statuses(database, made) == ["active" if end == End.LEFT else "cancelled"]
+    assert pingone.calls("unpair", "remove_order") == ["unpair"] * (end == End.REMOVED)
 
 
 @pytest.mark.parametrize(
@@ -320,37 +321,10 @@ def test_a_device_that_a_later_batch_made_of_the_token_stays_and_what_this_one_k
 
 
 @ON_SQLITE
-@pytest.mark.parametrize(
-    ("columns", "forbidden", "end"),
-    [(ACTIVE, [], End.GONE), (OURS, ["inventory"], End.GONE), (OPEN, ["inventory"], End.NEVER_MADE)],
-)
-def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command(
-    database: MovingDatabase,
-    pingone: PingOne,
-    desk: Desk,
-    columns: dict[str, Any],
-    forbidden: list[str],
-    end: End,
-) -> None:
-    """PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user: then the
-    inventory need not be read."""
-    made = make_batch(database, [columns], state=BatchState.CANCELLED)
-    pingone.simulation.change({"forbidden_groups": forbidden})
-    before = statuses(database, made)
-
-    desk.command.examine("shipment")
-    assert statuses(database, made) == before
-
-    assert desk.command.undo("shipment").devices.ends == {end: 1}
-    assert statuses(database, made) == ["cancelled"]
-    assert pingone.calls("unpair", "remove_order") == []
-
-
-@ON_SQLITE
 def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
     made = make(database, pingone, [ACTIVE] * 2)
     alone, other = (look(database, record_id).user_id for record_id in made.ids)
-    give_device(database, pingone, made.ids[1], "phone", serial="PHONE", status="ACTIVE")
+    pingone.give(look(database, made.ids[1]), device_id="phone", serial="PHONE", status="ACTIVE")
 
     changes = desk.command.examine("shipment").defaults
 
@@ -404,7 +378,7 @@ def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_our
     moments = {name: now + timedelta(seconds=ago) for name, ago in columns.items() if ago}
     record = OPEN | {"otp_sent_at": now} | columns | moments
     made = make_batch(database, [record, OPEN], state=BatchState.CANCELLED)
-    give_device(database, pingone, made.ids[0], "there", **there)
+    pingone.give(look(database, made.ids[0]), device_id="there", **there)
 
     result = desk.command.undo("shipment")
 
@@ -444,7 +418,7 @@ def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too_and
     """In a cancelled batch, too, workers read what is owed."""
     lost = TOKEN | OPEN | {"status": Status.PENDING, "otp_sent_at": database.read_clock()}
     made = make(database, pingone, [lost])
-    give_device(database, pingone, made.id, "made")
+    pingone.give(look(database, made.id), device_id="made")
     shown, wait = desk.command.examine("shipment"), desk.wait
     assert (shown.devices.unknown_pairings, shown.tokens, shown.kept) == (1, TokenCounts(), {})
 
@@ -574,8 +548,7 @@ def test_a_lost_read_is_made_again_and_a_lost_answer_looked_up_before_the_device
 
     assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
 
-    assert statuses(database, made) == ["cancelled"]
-    assert pingone.calls("unpair", "list", "remove_order") == calls
+    assert (statuses(database, made), pingone.calls("unpair", "list", "remove_order")) == (["cancelled"], calls)
 
 
 @ON_SQLITE
@@ -662,12 +635,12 @@ def test_a_token_that_is_paired_stays_and_one_that_is_so_at_the_last_moment_does
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 5)
     pingone.simulation.change({"revoke_paired": revoke_paired})
-    give_device(database, pingone, made.ids[0], "device")
+    pingone.give(look(database, made.ids[0]), device_id="device")
     original = Undo._require_rest_within
 
     def pair_it(*arguments: Any, **named: Any) -> None:
         original(*arguments, **named)
-        give_device(database, pingone, made.ids[3], "late")
+        pingone.give(look(database, made.ids[3]), device_id="late")
 
     monkeypatch.setattr(Undo, "_require_rest_within", pair_it)
     result = desk.command.undo("shipment")

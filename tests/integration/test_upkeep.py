@@ -3,30 +3,26 @@ when PingOne is back. What is read of a batch's attempts, on both databases. Whi
 unit/rules/test_breaker.py."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
-from support.data.batches import TESTER, enqueue, look_at_batch, make_batch, make_environment, rescue, statuses
+from support.data.batches import enqueue, look_at_batch, make_batch, rescue, statuses
+from support.data.loading import LoadingDesk, token
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import HELD, LATER, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
 from models.attempt import SOMEBODY_ELSE, AttemptLine
 from models.batch import BatchState
-from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, Status
-from worker.batches.loading import Loader
 from worker.batches.upkeep import Upkeep
-from worker.intake.shipment import open_shipment
 from worker.pingone.errors import Answer
 from worker.reports.facts import Outage, read_statuses
 from worker.rules import breaker
 from worker.rules.breaker import PROBES, Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
-from worker.simulator.shipment import make_shipment
 
 # For what is no SQL of its own on either database.
 ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -64,11 +60,9 @@ def test_exactly_the_canarys_records_go_and_the_rest_after_a_resume(
     assert look_at_batch(database, made.batch_id).detail == PAUSE_CURES[PauseReason.CANARY]
 
     fleet.batches.resume(made.name)
-    assert look_at_batch(database, made.batch_id).canary_row is None
-    assert fleet.tick() == made.ids[3:]
+    assert (look_at_batch(database, made.batch_id).canary_row, fleet.tick()) == (None, made.ids[3:])
     fleet.end_all(made.ids[3:], Active())
-    fleet.tick()
-    assert fleet.state(made) == RUNNING
+    assert (fleet.tick(), fleet.state(made)) == ([], RUNNING)
 
 
 @ON_ONE
@@ -301,8 +295,7 @@ def test_an_outage_that_lasts_is_probed_less_and_less_often(fleet: ScriptedFleet
         fleet.end(first, UNKNOWN)
         assert fleet.upkeep.apply_breaker(made.batch_id) is None
         fleet.end(second, UNDELIVERED)
-        assert fleet.upkeep.apply_breaker(made.batch_id) == PauseReason.OUTAGE
-        assert fleet.state(made) == OUTAGE
+        assert (fleet.upkeep.apply_breaker(made.batch_id), fleet.state(made)) == (PauseReason.OUTAGE, OUTAGE)
         expected = min(2 * expected, breaker.LONGEST_PROBE)
     assert expected == breaker.LONGEST_PROBE
 
@@ -378,8 +371,7 @@ def test_a_persons_pause_during_an_outage_stays_until_they_resume(
     fleet.pass_time(2 * LATER)
     assert (fleet.tick(), fleet.state(made)) == ([], PERSON)
     fleet.batches.resume(made.name)
-    assert len(fleet.tick()) == 30
-    assert look_at_batch(database, made.batch_id).outages == 0
+    assert (len(fleet.tick()), look_at_batch(database, made.batch_id).outages) == (30, 0)
 
 
 @ON_ONE
@@ -475,8 +467,7 @@ def test_failures_that_are_no_accident_pause_a_batch_with_what_they_cost_and_are
     detail = look_at_batch(database, made.batch_id).detail
     assert (fleet.state(made), detail[-len(cure) :]) == ((BatchState.PAUSED, reason), cure)
     fleet.batches.resume(made.name)
-    assert fleet.fail(made, 2, ends[-1]) == [None] * 2
-    assert fleet.state(made) == RUNNING
+    assert (fleet.fail(made, 2, ends[-1]), fleet.state(made)) == ([None] * 2, RUNNING)
 
 
 def test_the_work_of_somebody_else_pauses_a_batch_and_counts_anew_after_a_resume(
@@ -607,23 +598,17 @@ def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_on
 )
 def test_a_load_counts_the_records_of_its_canary_and_those_that_go_first_where_no_token_ever_became_active(
     database: MovingDatabase,
-    keyring: Keyring,
-    tmp_path: Path,
+    desk: LoadingDesk,
     canary: int,
     first_records: int,
     is_known: bool,
     held_back: tuple[int | None, int | None],
 ) -> None:
     """Six rows, the second of them refused."""
-    if is_known:
-        make_batch(database, [{"status": Status.ACTIVE}], name="earlier")
-    make_batch(database, [{"status": Status.ACTIVE}], name="elsewhere", environment_id="another tenant")
-    file = tmp_path / "shipment.csv"
-    make_shipment(6).write_pairs(file)
-    lines = file.read_text().splitlines()
-    lines[2] = f"{lines[2].partition(',')[0]},no OTP,123456,,"
-    file.write_text("\n".join(lines))
+    make_batch(database, [{"status": Status.ACTIVE}], environment_id="tenant-1" if is_known else "another tenant")
+    rows = [token(0), token(1, otp1="no OTP"), *map(token, range(2, 6))]
 
-    loader = Loader(database, keyring, make_environment(), TESTER, first_records=first_records)
-    batch = look_at_batch(database, loader.load(open_shipment(file), "shipment", canary).batch_id)
+    loaded = desk.load(rows, "july", first_records=first_records, canary=canary)
+
+    batch = look_at_batch(database, loaded.batch_id)
     assert (batch.canary_row, batch.trial_row) == held_back

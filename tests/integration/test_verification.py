@@ -14,18 +14,16 @@ from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, make_en
 from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
 from support.data.undo_desk import Desk, PingOne
-from support.simulator.simulation import FaultOrder, WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch, find_environment
 from worker.config.settings import ConfigError
 from worker.pace.errors import SlotTooFar
-from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.devices import Device
-from worker.pingone.errors import Answer, ExpandRefused, Forbidden, NotFound, RateLimited
+from worker.pingone.errors import Answer, Forbidden
 from worker.pingone.users import UserAttribute
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
@@ -41,11 +39,6 @@ TIMEOUT = 30.0
 
 
 @pytest.fixture
-def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
-    return PingOne(*listening)
-
-
-@pytest.fixture
 def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: Keyring) -> Iterator[Desk]:
     with closing(Desk(database, pingone, valkey_url, keyring)) as desk:
         yield desk
@@ -54,10 +47,9 @@ def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: K
 def seed_devices(pingone: PingOne, database: MovingDatabase, made: Made, devices: Sequence[Any]) -> None:
     """Let PingOne have the devices of records, given by their status or by what differs; None: there is no such
     device."""
-    for record, device in zip([look(database, record_id) for record_id in made.ids], devices, strict=True):
+    for record_id, device in zip(made.ids, devices, strict=True):
         if device is not None:
-            own = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
-            pingone.seed(devices=[own | ({"status": device} if isinstance(device, str) else device)])
+            pingone.give(look(database, record_id), **({"status": device} if isinstance(device, str) else device))
 
 
 def verify_all(desk: Desk, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
@@ -142,9 +134,8 @@ def test_a_lost_read_is_made_again_and_one_that_fails_is_no_known_difference(
     made = make_batch(database, 4, status=Status.ACTIVE)
     seed_devices(pingone, database, made, ["ACTIVE"] * 4)
     pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
-    for place, kind in ((1, "error_before"), (2, "garbled")):
-        device_id = look(database, made.ids[place]).device_id
-        pingone.simulation.faults.orders += [FaultOrder(kind, "read", device_id)] * times  # type: ignore[arg-type]
+    for place, kind in ((1, "error_before"), (2, "garbled")) * times:
+        pingone.order(kind, "read", look(database, made.ids[place]).device_id)
 
     found = verify_all(desk)
 
@@ -341,30 +332,3 @@ def test_the_inventory_is_listed_to_its_end(reads: Reads, pingone: PingOne, plac
         ("HOTP", 6, "sha1", None),
     ]
     assert [(each.device_id, each.user_id) for each in (tokens[0], tokens[25])] == [(None, None), ("d1", "u1")]
-
-
-@pytest.mark.parametrize("is_one_request", [True, False])
-def test_a_paired_token_is_found_in_either_reading(reads: Reads, pingone: PingOne, is_one_request: bool) -> None:
-    device = {"serial": "MADE1", "user_id": "u1", "device_id": "d1"}
-    pingone.seed(devices=[device], settings={"expand_with_filter": is_one_request})
-    if not is_one_request:
-        with pytest.raises(ExpandRefused):
-            reads.find_token("MADE1", call=CALL)
-    token = reads.find_token("MADE1", with_devices=is_one_request, call=CALL)
-    assert token is not None
-    if not is_one_request:
-        token = reads.read_token(token.id, call=CALL)
-    assert (token.serial_number, token.device_id, token.user_id) == ("MADE1", "d1", "u1")
-    assert reads.find_token("MADE2", with_devices=is_one_request, call=CALL) is None
-    with pytest.raises(NotFound):
-        reads.read_token("made-up", call=CALL)
-
-
-def test_a_limit_of_one_group_leaves_the_others_alone(reads: Reads, pingone: PingOne, desk: Desk) -> None:
-    pingone.seed(users=[{"user_id": "u1"}], settings={"group_rates": {"inventory": 0.001}, "burst": 1})
-    assert len(list(reads.list_tokens(call=CALL))) == 1
-    with pytest.raises(RateLimited):
-        list(reads.list_tokens(call=CALL))
-    assert [user.id for user in reads.find_users(UserAttribute.USERNAME, ["u1"], call=CALL)] == ["u1"]
-    held = [group for group in RateGroup if desk.paces.of(desk.environment, group).read_hold_left() > 0]
-    assert held == [RateGroup.INVENTORY]

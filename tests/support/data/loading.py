@@ -60,14 +60,23 @@ class LoadingDesk:
     leases: Leases | None = None
     refused: list[RowError] = field(default_factory=list)
 
-    def write(self, tokens: Sequence[Token], name: str = "shipment.csv") -> Path:
-        columns = list(dict.fromkeys([*HEADER, *(column for token in tokens for column in token)]))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    def write(
+        self,
+        tokens: Sequence[Token],
+        name: str = "shipment.csv",
+        columns: Sequence[str] = (),
+        *,
+        lineterminator: str = "\n",
+        **dialect: Any,
+    ) -> Path:
+        """Write a file of these rows. Unless it is said which, its columns are those of a shipment, and what else they
+        have."""
+        columns = columns or list(dict.fromkeys([*HEADER, *(column for token in tokens for column in token)]))
+        path, text = self.directory / name, io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator=lineterminator, **dialect)
         writer.writeheader()
         writer.writerows(tokens)
-        path = self.directory / name
-        path.write_text(text.getvalue())
+        path.write_text(text.getvalue(), newline="")
         return path
 
     def load(self, tokens: Sequence[Token], name: str = "shipment", *decisions: Decision, **parts: Any) -> Loaded:
@@ -88,6 +97,7 @@ class LoadingDesk:
         only_new: bool = False,
         who: Path | None = None,
         hints: Hints = NO_HINTS,
+        canary: int | None = None,
         **settings: float,
     ) -> Loaded:
         """`who`: the list of who gets what, which lies beside the file."""
@@ -102,7 +112,7 @@ class LoadingDesk:
             on_progress=on_progress,
             **settings,
         )
-        return loader.load(open_shipment(path, hints=hints, assignment=assignment, only_new=only_new), name)
+        return loader.load(open_shipment(path, hints=hints, assignment=assignment, only_new=only_new), name, canary)
 
     def end(self, loaded: Loaded, *decisions: Decision) -> None:
         """Let the first records of a batch end so, each with its OTP 1 sent and answered, but for a device that is

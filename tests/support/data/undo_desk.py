@@ -4,6 +4,7 @@ devices."""
 from typing import Any
 
 from pydantic import SecretStr
+from sqlalchemy import Row
 from support.data.audit_lines import read
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
@@ -50,6 +51,11 @@ class PingOne:
 
     def seed(self, **world: Any) -> None:
         self.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID} | world))
+
+    def give(self, record: Row[Any], **differing: Any) -> None:
+        """Let it have the token of a record as a device of its person's, but for what differs."""
+        device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
+        self.seed(devices=[device | differing])
 
     def devices(self) -> set[str]:
         return {device.id for device in self.simulation.world.devices()}
@@ -115,8 +121,7 @@ def make(database: MovingDatabase, pingone: PingOne, records: list[dict[str, Any
     made = make_batch(database, records, **({"state": BatchState.CANCELLED} | common))
     for record in (look(database, record_id) for record_id in made.ids):
         if record.device_id:
-            device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
-            pingone.seed(devices=[device | {"status": STATUSES.get(record.status, "ACTIVATION_REQUIRED")}])
+            pingone.give(record, status=STATUSES.get(record.status, "ACTIVATION_REQUIRED"))
     return made
 
 
