@@ -390,9 +390,8 @@ def may_tick(database: MovingDatabase) -> bool:
         return database.try_lock(connection, DISPATCH_LOCK)
 
 
-# Large shipments.
-
 # Many chunks.
+
 ON_ROW_2 = "stands on row 2 of this file too, and the rows with it do not all say the same"
 
 

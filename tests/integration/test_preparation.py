@@ -866,7 +866,7 @@ def test_beyond_a_canary_a_token_that_differs_or_is_not_there_is_given_up_only_w
     assert reasons == [*[Reason.TOKEN_DIFFERS] * 3, Reason.TOKEN_NOT_IN_INVENTORY]
 
 
-# PingOne out of reach: what counts as an outage, who is told, and how it goes on.
+# PingOne out of reach: what counts as an outage.
 
 # Every way in which PingOne is not there.
 NOT_THERE = [
@@ -1016,7 +1016,7 @@ def test_a_list_that_dies_in_the_middle_is_told_before_all_its_tries_are_over(si
     assert (state(site, made), clock.now) == (OUTAGE, 1045.0)
 
 
-# How it goes on.
+# Who is told of it, and how it goes on.
 
 
 def read_status(site: Site) -> BatchStatus:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Update, select, update
-from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, note_job, statuses
+from support.data.batches import Made, look, make_batch, note_job, statuses
 from support.data.moving_clock import MovingDatabase
 from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, actions, make, make_tokens
 
@@ -737,9 +737,9 @@ def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
 
 
 def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
-    made = make_tokens(database, pingone, [TOKEN] * 3)
-    world, revoked = pingone.simulation.world, look(database, made.ids[1]).serial_number
-    world.revoke(world.inventory.find(ENVIRONMENT_ID, revoked))
+    """It had done its work on the second token."""
+    made = make_batch(database, [TOKEN] * 3, state=BatchState.CANCELLED)
+    pingone.seed(tokens=[{"serial": look(database, made.ids[place]).serial_number} for place in (0, 2)])
     note_job(database, made, JobState.SENT, kind=JobKind.REVOKE, size=3)
 
     tokens = desk.command.undo("shipment").tokens
