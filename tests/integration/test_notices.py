@@ -3,15 +3,17 @@ again, what is taken goes once."""
 
 import json
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 from unittest.mock import Mock, patch
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from support.data.batches import TESTER, look, make_batch
 from support.data.moving_clock import MovingDatabase
-from support.data.notice_desk import NoticeDesk
 from support.fleets.scripted_fleet import ScriptedFleet
 
 from models.batch import Batch
@@ -20,7 +22,7 @@ from models.reason import PauseReason, Reason
 from models.record_states import Status
 from worker.batches.commands import Batches
 from worker.config.settings import Settings
-from worker.notices import GIVEN_UP_AFTER, LEASE, Outbox, Recorder, Reply, make_notifier, read_deliveries
+from worker.notices import GIVEN_UP_AFTER, LEASE, Notifier, Outbox, Recorder, Reply, make_notifier, read_deliveries
 from worker.reports.facts import LONGEST_REST, REST, take_environment_for_license
 from worker.reports.stall import STILL_AFTER
 from worker.rules.steps import Active, DeadLetter
@@ -28,6 +30,36 @@ from worker.rules.steps import Active, DeadLetter
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 FAILS = Reply(500, "HTTP 500")
+
+
+@dataclass
+class NoticeDesk:
+    """A database, the notifiers of as many processes as a test makes, and their webhook: it notes each notice by its id
+    and its facts. `answer` makes the next reply, and may do anything meanwhile."""
+
+    database: MovingDatabase
+    posted: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    answer: Callable[[], Reply] = lambda: Reply(204)
+
+    def post(self, notice_id: int, facts: dict[str, Any]) -> Reply:
+        self.posted.append((notice_id, facts))
+        return self.answer()
+
+    def make_notifier(self) -> Notifier:
+        """The notifier of a process that has just begun, so that it looks at once."""
+        return Notifier(self.make_recorder(), Outbox(self.database), self)
+
+    def make_recorder(self) -> Recorder:
+        return Recorder(self.database, take_environment_for_license)
+
+    def run(self) -> list[str]:
+        """What the webhook is told by one run."""
+        before = len(self.posted)
+        self.make_notifier().send_notices()
+        return [facts["event"] for _, facts in self.posted[before:]]
+
+    def notices(self) -> Sequence[Row[Any]]:
+        return self.database.rows(select(Notice.__table__).order_by(Notice.id))
 
 
 @pytest.fixture
@@ -68,7 +100,7 @@ def test_a_finished_batch_is_told_once_even_if_ticks_go_on(desk: NoticeDesk, scr
     desk.database.ahead += 100
     scripted_fleet.tick()
     assert desk.run() == []
-    ((_, facts),) = desk.webhook.posted
+    ((_, facts),) = desk.posted
     finished_at = look(desk.database, second).finalized_at.isoformat()
     assert (facts["counts"]["dead_letter"], facts["occurred_at"]) == (1, finished_at)
 
@@ -120,7 +152,7 @@ def test_no_serial_number_user_device_otp_or_detail_is_told(desk: NoticeDesk) ->
     change(desk, state="paused", reason=PauseReason.INTERNAL, detail=f"token {record.serial_number} failed")
     desk.run()
 
-    said = json.dumps([facts for _, facts in desk.webhook.posted])
+    said = json.dumps([facts for _, facts in desk.posted])
     assert '"paused"' in said
     hidden = ("MADE", "jane", record.user_id, record.device_id, "sealed", "failed 0")
     assert [word for word in hidden if word in said] == []
@@ -167,7 +199,7 @@ def test_what_is_not_taken_goes_again_later_with_the_same_id_and_content_and_onc
     desk: NoticeDesk,
 ) -> None:
     finish(desk, "july")
-    desk.webhook.answer = Mock(side_effect=[FAILS, FAILS, FAILS, Reply(200)])
+    desk.answer = Mock(side_effect=[FAILS, FAILS, FAILS, Reply(200)])
     for delay in (5, 10, 20):
         assert [desk.run(), desk.run()] == [["finished"], []]
         (notice,) = desk.notices()
@@ -179,7 +211,7 @@ def test_what_is_not_taken_goes_again_later_with_the_same_id_and_content_and_onc
 
     assert desk.run() == ["finished"]
     desk.database.ahead += 2 * GIVEN_UP_AFTER
-    assert (desk.run(), desk.webhook.posted) == ([], desk.webhook.posted[:1] * 4)
+    assert (desk.run(), desk.posted) == ([], desk.posted[:1] * 4)
     (notice,) = desk.notices()
     assert (notice.tries, notice.next_try_at, notice.last_error) == (4, None, None)
     is_well, said = read_state(desk)
@@ -191,7 +223,7 @@ def test_what_the_webhook_asks_for_is_waited_for_and_what_went_wrong_is_kept_in_
     desk: NoticeDesk,
 ) -> None:
     finish(desk, "july")
-    desk.webhook.answer = lambda: Reply(429, "\x1b[31m" + "x" * 1000 + "\n", retry_after=1000.0)
+    desk.answer = lambda: Reply(429, "\x1b[31m" + "x" * 1000 + "\n", retry_after=1000.0)
     desk.run()
     (notice,) = desk.notices()
     assert notice.last_error == "\\u001b[31m" + "x" * 190
@@ -206,7 +238,7 @@ def test_what_is_not_taken_for_a_day_is_given_up_and_is_a_fault_until_a_later_on
     desk: NoticeDesk,
 ) -> None:
     finish(desk, "july")
-    desk.webhook.answer = lambda: FAILS
+    desk.answer = lambda: FAILS
     for wait, told in ((0, 1), (GIVEN_UP_AFTER - 60, 1), (300, 1), (10 * GIVEN_UP_AFTER, 0)):
         desk.database.ahead += wait
         assert len(desk.run()) == told
@@ -215,7 +247,7 @@ def test_what_is_not_taken_for_a_day_is_given_up_and_is_a_fault_until_a_later_on
     is_well, said = read_state(desk)
     assert (is_well, "1 given up after 24 hours" in said) == (False, True)
 
-    desk.webhook.answer = lambda: Reply(200)
+    desk.answer = lambda: Reply(200)
     finish(desk, "august")
     assert (desk.run(), read_state(desk)[0]) == (["finished"], True)
 
@@ -230,15 +262,16 @@ def test_what_a_worker_posted_that_was_killed_before_its_commit_goes_again_with_
     # Between look and claim; then between post and commit.
     with patch.object(Outbox, "claim", side_effect=Killed), pytest.raises(Killed):
         desk.run()
-    desk.webhook.answer = Mock(side_effect=Killed)
+    desk.answer = Mock(side_effect=Killed)
     with pytest.raises(Killed):
         desk.run()
-    desk.webhook.answer = lambda: Reply(200)
+    desk.answer = lambda: Reply(200)
     desk.database.ahead += LEASE - 5
     assert desk.run() == []
     desk.database.ahead += 6
     assert desk.run() == ["finished"]
-    assert (len(desk.webhook.ids), len(set(desk.webhook.ids))) == (2, 1)
+    first, second = (notice_id for notice_id, _ in desk.posted)
+    assert first == second
 
 
 def test_while_the_webhook_answers_no_transaction_is_open_and_nobody_else_posts(desk: NoticeDesk) -> None:
@@ -253,9 +286,9 @@ def test_while_the_webhook_answers_no_transaction_is_open_and_nobody_else_posts(
         return Reply(200)
 
     finish(desk, "july")
-    desk.webhook.answer = answer
+    desk.answer = answer
     desk.make_notifier().send_notices()
-    assert (others, desk.webhook.events) == ([[]], ["finished"])
+    assert (others, [facts["event"] for _, facts in desk.posted]) == ([[]], ["finished"])
 
 
 @on_postgresql
@@ -291,5 +324,5 @@ def test_each_claim_takes_another_notice_and_a_late_worker_does_not_undo_what_an
 @on_sqlite
 def test_after_a_notice_that_is_not_taken_no_other_goes_in_the_same_run(desk: NoticeDesk) -> None:
     finish(desk, "july", "august", "september")
-    desk.webhook.answer = Mock(side_effect=[FAILS, Reply(200), Reply(200)])
+    desk.answer = Mock(side_effect=[FAILS, Reply(200), Reply(200)])
     assert [len(desk.run()), len(desk.run())] == [1, 2]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from datetime import timedelta
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from pydantic import SecretStr
@@ -54,6 +54,25 @@ def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: K
 def make_both(database: MovingDatabase, pingone: PingOne, count: int) -> Made:
     """A batch whose every record has made a token and a device."""
     return make(database, pingone, [BOTH | {"device_id": f"made-{place}"} for place in range(count)])
+
+
+def around(
+    where: Any,
+    name: str,
+    *,
+    first: Callable[..., object] = lambda *_: None,
+    then: Callable[..., object] = lambda *_: None,
+) -> Any:
+    """Patch a function, so that something is done before it, or after it, with the same arguments."""
+    original = getattr(where, name)
+
+    def do_all(*arguments: Any, **named: Any) -> Any:
+        first(*arguments)
+        result = original(*arguments, **named)
+        then(*arguments)
+        return result
+
+    return patch.object(where, name, do_all)
 
 
 # Who may be undone, and when.
@@ -631,19 +650,14 @@ def test_an_inventory_that_shows_a_removed_device_for_a_while_does_not_keep_its_
 @ON_SQLITE
 @pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])
 def test_a_token_that_is_paired_stays_and_one_that_is_so_at_the_last_moment_does_not_keep_the_others(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, revoke_paired: str
+    database: MovingDatabase, pingone: PingOne, desk: Desk, revoke_paired: str
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 5)
     pingone.simulation.change({"revoke_paired": revoke_paired})
     pingone.give(look(database, made.ids[0]), device_id="device")
-    original = Undo._require_rest_within
-
-    def pair_it(*arguments: Any, **named: Any) -> None:
-        original(*arguments, **named)
-        pingone.give(look(database, made.ids[3]), device_id="late")
-
-    monkeypatch.setattr(Undo, "_require_rest_within", pair_it)
-    result = desk.command.undo("shipment")
+    late = look(database, made.ids[3])
+    with around(Undo, "_require_rest_within", then=lambda *_: pingone.give(late, device_id="late")):
+        result = desk.command.undo("shipment")
 
     stay = [look(database, made.ids[place]).serial_number for place in (0, 3)]
     assert (result.tokens.revoked, pingone.tokens(), pingone.devices()) == (3, set(stay), {"device", "late"})
@@ -697,18 +711,11 @@ def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
     """Killed with calls on their way; then one device cannot be read; then all is well."""
     monkeypatch.setattr(undo, "CHUNK", 2)
     make(database, pingone, [ACTIVE] * 6)
-    command, original, noted = desk.command, undo.note_device_gone, list[int]()
-
-    def die_at_the_third(*arguments: Any, **named: Any) -> bool:
-        noted.append(1)
-        if len(noted) > 2:
-            raise SystemExit
-        return original(*arguments, **named)
-
+    command, die_at_the_third = desk.command, Mock(side_effect=[None, None, *[SystemExit] * 4])
     # A process that is killed writes no line after it.
     write_down = command._write_down
     monkeypatch.setattr(command, "_write_down", lambda *line: "removed" in line[-1] or write_down(*line))
-    with patch.object(undo, "note_device_gone", die_at_the_third), pytest.raises(SystemExit):
+    with around(undo, "note_device_gone", first=die_at_the_third), pytest.raises(SystemExit):
         command.undo("shipment")
     with patch.object(Removal, "remove", lose_a_device(6)):
         shown, second = desk.command.examine("shipment"), desk.command.undo("shipment")
@@ -771,15 +778,9 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
 ) -> None:
     monkeypatch.setattr(undo, "CHUNK", 1)
     made = make(database, pingone, [ACTIVE, ACTIVE, {"device_id": ""}], state=BatchState.PAUSED)
-    original = undo.note_device_gone
-
-    def resume_after(*arguments: Any, **named: Any) -> bool:
-        is_noted = original(*arguments, **named)
-        arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
-        return is_noted
-
-    monkeypatch.setattr(undo, "note_device_gone", resume_after)
-    with pytest.raises(NotPossible, match="runs"):
+    resume = update(Batch).values(state=BatchState.RUNNING)
+    after_it = around(undo, "note_device_gone", then=lambda _, connection, *__: connection.execute(resume))
+    with after_it, pytest.raises(NotPossible, match="runs"):
         desk.command.undo("shipment")
 
     assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active", "pending"])
@@ -792,17 +793,15 @@ def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
 ) -> None:
     """A record to which a read is owed is due in a cancelled batch, too. One that was given another time keeps it."""
     made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
-    record, due = look(database, made.id), list[float]()
-    expected = record.scheduled_at
+    before, due = look(database, made.id).scheduled_at, list[float]()
+    later = before.replace(year=2100)
 
-    def look_at_it(removal: Removal, row: Any) -> DeviceOutcome:
-        nonlocal expected
+    def look_at_it(*_: object) -> DeviceOutcome:
         due.append((look(database, made.id).scheduled_at - database.read_clock()).total_seconds())
         if what == "it fails":
             raise NotDelivered
         if what == "it is scheduled meanwhile":
-            expected = record.scheduled_at.replace(year=2100)
-            database.change(update(Record).values(scheduled_at=expected))
+            database.change(update(Record).values(scheduled_at=later))
         return DeviceOutcome(End.LEFT)
 
     monkeypatch.setattr(Removal, "remove", look_at_it)
@@ -810,41 +809,29 @@ def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
         desk.command.undo("shipment")
 
     assert due[0] > undo.KEPT_FOR / 2
-    assert look(database, made.id).scheduled_at == expected
+    assert look(database, made.id).scheduled_at == (later if what == "it is scheduled meanwhile" else before)
 
 
 def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     made = make(database, pingone, [OURS | {"status": Status.PENDING}])
-    original = Removal.remove
-
-    def change_it(removal: Removal, row: Any) -> DeviceOutcome:
-        database.change(update(Record).values(device_id="another"))
-        return original(removal, row)
-
-    monkeypatch.setattr(Removal, "remove", change_it)
-    (kept,) = desk.command.undo("shipment").kept.values()
+    change = update(Record).values(device_id="another")
+    with around(Removal, "remove", first=lambda *_: database.change(change)):
+        (kept,) = desk.command.undo("shipment").kept.values()
 
     assert kept.why == "its record was changed meanwhile, or a worker has it: give the command again"
     assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
 
 
-def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do this when a revocation job is written down, and its request has not gone out."""
-    send = JobLog.send
-    monkeypatch.setattr(JobLog, "send", lambda *arguments: (act(), send(*arguments)))
-
-
 @ON_SQLITE
 def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     make_tokens(database, pingone, [TOKEN])
     begun, pace = [], desk.paces.of(desk.environment, RateGroup.INVENTORY)
-    after_begin(monkeypatch, lambda: (begun.append(database.read_clock()), pace.hold(0.6)))
-
-    assert desk.command.undo("shipment").tokens.revoked == 1
+    with around(JobLog, "send", first=lambda *_: (begun.append(database.read_clock()), pace.hold(0.6))):
+        assert desk.command.undo("shipment").tokens.revoked == 1
 
     (sent_at,) = database.values(select(InventoryJob.sent_at))
     assert (sent_at - begun[0]).total_seconds() > 0.5
@@ -861,13 +848,12 @@ def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_end
     database: MovingDatabase,
     pingone: PingOne,
     desk: Desk,
-    monkeypatch: pytest.MonkeyPatch,
     meanwhile: Update,
     says: str,
 ) -> None:
     make_tokens(database, pingone, [TOKEN, {}], state=BatchState.PAUSED)
-    after_begin(monkeypatch, lambda: database.change(meanwhile))
-    with pytest.raises(NotPossible, match=says):
+    as_it_goes_out = around(JobLog, "send", first=lambda *_: database.change(meanwhile))
+    with as_it_goes_out, pytest.raises(NotPossible, match=says):
         desk.command.undo("shipment")
 
     assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 2)
