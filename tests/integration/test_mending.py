@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select, update
@@ -380,11 +381,7 @@ def test_what_breaks_in_the_middle_changes_nothing(mends: Mends, monkeypatch: py
     monkeypatch.setattr(mending, "CHUNK", 2)
     mends.load_seeds(5, *[REFUSED] * 5)
     rows, before = mends.export(), mends.look()
-
-    def break_off(_: str, done: int, __: int | None = None) -> None:
-        if done > 2:
-            raise KeyboardInterrupt
-
+    break_off = Mock(side_effect=[None, KeyboardInterrupt])
     mender = Mender(mends.database, mends.keyring, TESTER, on_progress=break_off)
     with pytest.raises(KeyboardInterrupt):
         mender.mend(open_shipment(mends.write_rows(rows), hints=MENDS), "box")

@@ -817,11 +817,8 @@ def test_a_batch_that_is_paused_or_closed_meanwhile_is_left_alone_after_the_call
 ) -> None:
     made = make(site, 2)
     change(site, closes_at=site.database.now(30.0))
-
-    def stop() -> None:
-        change(site, state=BatchState.PAUSED) if is_paused else setattr(site.database, "ahead", 31.0)
-
-    site.on_renew = stop
+    pause, close = lambda: change(site, state=BatchState.PAUSED), lambda: setattr(site.database, "ahead", 31.0)
+    site.on_renew = pause if is_paused else close
     site.prepare()
     inventory_read_at = look_at_batch(site.database, made.batch_id).inventory_read_at
     assert (site.pingone.log, site.jobs(made), inventory_read_at) == (["list"], [], None)

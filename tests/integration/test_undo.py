@@ -432,22 +432,17 @@ def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_wo
 
 
 def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too_and_a_dry_run_leaves_that_open(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     """In a cancelled batch, too, workers read what is owed."""
     lost = TOKEN | OPEN | {"status": Status.PENDING, "otp_sent_at": database.read_clock()}
     made = make(database, pingone, [lost])
     pingone.give(look(database, made.id), device_id="made")
-    shown, wait = desk.command.examine("shipment"), desk.wait
+    shown, found = desk.command.examine("shipment"), OURS | {"device_id": "made"}
     assert (shown.devices.unknown_pairings, shown.tokens, shown.kept) == (1, TokenCounts(), {})
 
-    def find(seconds: float) -> None:
-        database.change(update(Record).values(OURS | {"device_id": "made"}))
-        wait(seconds)
-
-    monkeypatch.setattr(desk, "wait", find)
-
-    assert desk.command.undo("shipment").tokens == TokenCounts(own=1, revoked=1)
+    with around(desk, "wait", first=lambda _: database.change(update(Record).values(found))):
+        assert desk.command.undo("shipment").tokens == TokenCounts(own=1, revoked=1)
     assert (pingone.devices(), pingone.tokens(), statuses(database, made)) == (set(), set(), ["cancelled"])
 
 
