@@ -212,19 +212,6 @@ def test_a_purge_that_is_killed_shows_nothing_of_the_batch_and_goes_on(
     assert desk.make().examine().left == []
 
 
-@ON_SQLITE
-def test_sqlites_files_hold_nothing_of_what_went(desk: PurgeDesk) -> None:
-    rows = tokens(49)
-    desk.load(rows, "july", *[ACTIVE] * 50)
-    assert rows[7]["serial"].encode() in file_bytes(desk.directory)
-
-    desk.purge()
-
-    found = file_bytes(desk.directory)
-    columns = ("serial", "user_id", "device_id", "username", "email")
-    assert not [name for name in columns if rows[7][name].encode() in found]
-
-
 # Erasure.
 
 
@@ -321,12 +308,15 @@ def test_what_is_in_progress_keeps_its_names_and_what_was_given_up_does_not_go_a
 
 
 @ON_SQLITE
-def test_sqlites_files_hold_no_name_any_more(desk: PurgeDesk) -> None:
-    desk.load(tokens(30), "july", *[ACTIVE] * 31)
+def test_sqlites_files_hold_no_name_that_was_erased_and_nothing_of_what_was_purged(desk: PurgeDesk) -> None:
+    rows = tokens(49)
+    desk.load(rows, "july", *[ACTIVE] * 50)
     assert b"lea.santos" in file_bytes(desk.directory)
 
     Erasure(desk.database, TESTER).erase("lea.santos")
 
-    found = file_bytes(desk.directory)
-    assert [name for name in LEA.values() if name.encode() in found] == []
-    assert TOM["email"].encode() in found
+    found, toms = file_bytes(desk.directory), [*TOM.values(), rows[-1]["serial"], rows[-1]["user_id"]]
+    assert [name for name in (*LEA.values(), *toms) if name.encode() in found] == toms
+    desk.purge()
+    found, columns = file_bytes(desk.directory), ("serial", "user_id", "device_id", "username", "email")
+    assert [row[name] for row in (rows[7], rows[-1]) for name in columns if row[name].encode() in found] == []

@@ -368,14 +368,18 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @on_sqlite
-def test_no_cell_begins_a_formula(desk: LoadingDesk) -> None:
+def test_no_cell_and_no_header_begins_a_formula_nor_does_what_pingone_answered(desk: LoadingDesk) -> None:
     """Whoever sent the file must not run commands on the machine of whoever opens the export."""
     rows = [f'"{start}1+1",MADE{n},11111{n},{ids(n)},"{start}1+1"' for n, start in enumerate(FORMULA_STARTS)]
-    load(desk, "note,serial,otp1,user_id,device_id,lot", *rows)
+    loaded = load(desk, '"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id,lot', *rows)
+    answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
+    settle(desk, loaded, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
 
-    cells = [cell for row in exported(desk.database) for cell in row]
+    first, *rest = exported(desk.database)
 
-    assert ([cell for cell in cells if cell.startswith(FORMULA_STARTS)], cells.count("'=1+1")) == ([], 2)
+    cells = [cell for row in rest for cell in row]
+    assert [cell for cell in (*first, *cells) if cell.startswith(FORMULA_STARTS)] == []
+    assert (first[0], cells.count("'=1+1"), cells.count("'@SUM(1)")) == ('\'=HYPERLINK("http://example.test")', 3, 1)
 
 
 @on_sqlite
@@ -392,21 +396,6 @@ def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_els
     for delimiter in (",", ";", "\t"):
         cells = [cell.strip('"') for line in file.getvalue().splitlines() for cell in line.split(delimiter)]
         assert [cell for cell in cells if cell.startswith(starts)] == []
-
-
-@on_sqlite
-def test_no_header_begins_a_formula(desk: LoadingDesk) -> None:
-    header = '"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id'
-    load(desk, header, f"x,MADE1,012345,{ids(1)}")
-    assert exported(desk.database)[0][0] == '\'=HYPERLINK("http://example.test")'
-
-
-@on_sqlite
-def test_nothing_that_pingone_answered_begins_a_formula(desk: LoadingDesk) -> None:
-    answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
-    settle(desk, make_batch(desk.database), (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
-
-    assert exported(desk.database)[1][-5:-3] == ["'=1+1", "'@SUM(1)"]
 
 
 @on_sqlite
