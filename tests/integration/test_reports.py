@@ -315,8 +315,7 @@ def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:
     with database.reading_snapshot() as connection:
         count = select(Record.status).distinct()
         before = set(connection.scalars(count))
-        with database.writing() as other:
-            other.execute(update(Record).values(status=Status.QUEUED, lease_until=database.read_clock()))
+        database.change(update(Record).values(status=Status.QUEUED, lease_until=database.read_clock()))
         again = set(connection.scalars(count))
     assert before == again == {Status.PENDING}
 

@@ -10,8 +10,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sqlalchemy import Row, func, select, update
-from support.data.batches import Made, look, make_batch, make_environment
+from sqlalchemy import Row, select, update
+from support.data.batches import Made, count, look, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 
 from models.batch import Batch
@@ -228,12 +228,10 @@ class Site:
     def jobs(self, made: Made) -> list[tuple[str, int]]:
         """State and size of each job, in their order."""
         mine = select(InventoryJob.state, InventoryJob.size).where(InventoryJob.batch_id == made.batch_id)
-        with self.database.reading() as connection:
-            return [(row.state, row.size) for row in connection.execute(mine.order_by(InventoryJob.id))]
+        return [(row.state, row.size) for row in self.database.rows(mine.order_by(InventoryJob.id))]
 
     def count(self, *conditions: Any) -> int:
-        with self.database.reading() as connection:
-            return connection.scalar(select(func.count()).select_from(Record).where(*conditions)) or 0
+        return count(self.database, Record, *conditions)
 
 
 def make(
@@ -247,14 +245,13 @@ def make(
     """A batch of tokens with seeds that are to be found or imported; None: with pairs of OTPs."""
     lacking = {"device_id": "", "is_in_inventory": False} | common
     made = make_batch(site.database, records, keyring=site.keyring, **lacking)
-    with site.database.writing() as connection:
-        mine = {"may_import": may_import, "may_pair": True}
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(mine))
-        for number, record_id in enumerate(made.ids if seed else []):
-            assert seed is not None
-            otps = site.keyring.seal(seed.to_plaintext(), identify_row(made.batch_id, number + 2))
-            values = {"otps": otps, "next_counter": 0}
-            connection.execute(update(Record).where(Record.id == record_id).values(values))
+    mine = {"may_import": may_import, "may_pair": True}
+    site.database.change(update(Batch).where(Batch.id == made.batch_id).values(mine))
+    if seed:
+        rows = {record_id: identify_row(made.batch_id, number) for number, record_id in enumerate(made.ids, start=2)}
+        sealed = {record_id: site.keyring.seal(seed.to_plaintext(), row) for record_id, row in rows.items()}
+        to_seed = update(Record).values(next_counter=0)
+        site.database.change(*(to_seed.where(Record.id == key).values(otps=otps) for key, otps in sealed.items()))
     return made
 
 
