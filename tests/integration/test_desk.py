@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from support.data.audit_lines import read
 from support.data.batches import ENVIRONMENT_ID, Made, look_at_batch, make_batch, statuses
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.servers.web_desk import PERSON, WebDesk
 
 from models.batch import Batch, BatchState
@@ -26,7 +26,7 @@ from models.record_states import Status
 from worker.desk.doors import FORM_KEY, Visitor
 from worker.installation.installation import Installation
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 DEAD = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in (Reason.LOCKED, Reason.LOCKED, Reason.REJECTED)]

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from support.data.batches import TESTER, Made, count, look_at_batch, make_batch, opened, statuses
 from support.data.loading import HEADER, LoadingDesk, Token, earlier, environment, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 from support.processes.waiting import wait_until
 
@@ -40,10 +40,6 @@ from worker.preflight.files import RowReader
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.reports.facts import read_statuses
 from worker.vault.otps import OtpPair, Secret, Seed
-
-# Where the statements differ in nothing.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
 
 # What is written.
 

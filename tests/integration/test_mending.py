@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from support.data.audit_lines import read
 from support.data.batches import TESTER, look_at_batch, opened
 from support.data.loading import ACTIVE, GONE, REFUSED, LoadingDesk, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.audit import Action
 from models.batch import BatchState
@@ -58,7 +58,7 @@ FRESH = {"otp1": "111111", "otp2": "222222"}
 SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
 RESULTS = ("status", "reason", "detail", "pingone_error_id", "correlation_id", "attempts", "otp_posts")
 # The statements differ in nothing between the databases; two mends at once are in test_loading.py.
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 OTHER_PERSON = str(uuid.UUID(int=77))
 MENDS = Hints(otp_type="hotp", mends=True)
 Rows = list[dict[str, str]]

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Row, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from support.data.batches import TESTER, look, make_batch
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 
 from models.batch import Batch
@@ -27,7 +27,6 @@ from worker.reports.facts import LONGEST_REST, REST, take_environment_for_licens
 from worker.reports.stall import STILL_AFTER
 from worker.rules.steps import Active, DeadLetter
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 FAILS = Reply(500, "HTTP 500")
 
@@ -87,7 +86,7 @@ def read_state(desk: NoticeDesk) -> tuple[bool, str]:
 # What is told.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_finished_batch_is_told_once_even_if_ticks_go_on(desk: NoticeDesk, scripted_fleet: ScriptedFleet) -> None:
     make_batch(desk.database, 2)
     assert desk.run() == []
@@ -105,7 +104,7 @@ def test_a_finished_batch_is_told_once_even_if_ticks_go_on(desk: NoticeDesk, scr
     assert (facts["counts"]["dead_letter"], facts["occurred_at"]) == (1, finished_at)
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize("is_looked_at", [True, False])
 def test_a_replayed_batch_finishes_again_whether_anybody_looked_meanwhile_or_not(
     desk: NoticeDesk, scripted_fleet: ScriptedFleet, is_looked_at: bool
@@ -122,7 +121,7 @@ def test_a_replayed_batch_finishes_again_whether_anybody_looked_meanwhile_or_not
     assert desk.run() == ["finished"]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_an_outage_is_told_once_whatever_its_probes_do(desk: NoticeDesk) -> None:
     make_batch(desk.database, 2)
     change(desk, state="paused", reason=PauseReason.OUTAGE, outages=1)
@@ -137,7 +136,7 @@ def test_an_outage_is_told_once_whatever_its_probes_do(desk: NoticeDesk) -> None
     assert desk.run() == ["resumed"]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_run_of_one_batch_tells_of_no_other(desk: NoticeDesk) -> None:
     mine, _ = make_batch(desk.database, 2, name="mine"), make_batch(desk.database, 2, name="other")
     desk.database.ahead += STILL_AFTER + 1
@@ -145,7 +144,7 @@ def test_a_run_of_one_batch_tells_of_no_other(desk: NoticeDesk) -> None:
     assert [(notice.batch, notice.event) for notice in desk.notices()] == [("mine", "stalled")]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_no_serial_number_user_device_otp_or_detail_is_told(desk: NoticeDesk) -> None:
     made = make_batch(desk.database, [{"username": "jane@corp.example", "email": "jane@corp.example"}, {}])
     record = look(desk.database, made.ids[0])
@@ -158,7 +157,7 @@ def test_no_serial_number_user_device_otp_or_detail_is_told(desk: NoticeDesk) ->
     assert [word for word in hidden if word in said] == []
 
 
-@on_sqlite
+@ON_SQLITE
 def test_without_the_setting_nothing_is_written_and_nothing_is_sent(desk: NoticeDesk) -> None:
     finish(desk, "july")
     make_notifier(Settings(), desk.database, take_environment_for_license).send_notices()
@@ -179,7 +178,7 @@ def test_of_workers_that_look_at_once_one_writes_the_notice_and_the_database_tak
 # How often batches are looked at.
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize(("took", "rest"), [(0.25, 0.25 * REST), (10.0, LONGEST_REST)])
 def test_after_a_look_that_took_long_it_rests_a_hundred_times_as_long_but_no_more_than_a_minute(
     desk: NoticeDesk, took: float, rest: float
@@ -194,7 +193,7 @@ def test_after_a_look_that_took_long_it_rests_a_hundred_times_as_long_but_no_mor
 # How they are delivered.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_is_not_taken_goes_again_later_with_the_same_id_and_content_and_once_taken_no_more(
     desk: NoticeDesk,
 ) -> None:
@@ -218,7 +217,7 @@ def test_what_is_not_taken_goes_again_later_with_the_same_id_and_content_and_onc
     assert (is_well, said.startswith("1 notice delivered, the last one at ")) == (True, True)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_the_webhook_asks_for_is_waited_for_and_what_went_wrong_is_kept_in_a_short_harmless_line(
     desk: NoticeDesk,
 ) -> None:
@@ -233,7 +232,7 @@ def test_what_the_webhook_asks_for_is_waited_for_and_what_went_wrong_is_kept_in_
     assert desk.run() == ["finished"]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_is_not_taken_for_a_day_is_given_up_and_is_a_fault_until_a_later_one_is_delivered(
     desk: NoticeDesk,
 ) -> None:
@@ -256,7 +255,7 @@ class Killed(BaseException):
     """Ends a worker at once, as SIGKILL does: nothing of it is done any more."""
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_a_worker_posted_that_was_killed_before_its_commit_goes_again_with_its_id(desk: NoticeDesk) -> None:
     finish(desk, "july")
     # Between look and claim; then between post and commit.
@@ -321,7 +320,7 @@ def test_each_claim_takes_another_notice_and_a_late_worker_does_not_undo_what_an
     assert (first.next_try_at, first.last_error) == (None, None)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_after_a_notice_that_is_not_taken_no_other_goes_in_the_same_run(desk: NoticeDesk) -> None:
     finish(desk, "july", "august", "september")
     desk.answer = Mock(side_effect=[FAILS, Reply(200), Reply(200)])

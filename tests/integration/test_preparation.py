@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from sqlalchemy import update
 from support.data.batches import TESTER, Made, look, look_at_batch, make_batch, make_environment, note_job
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.preparations import (
     ALICE,
     ANSWER_WITHIN,
@@ -68,7 +68,7 @@ from worker.rules.steps import Active
 from worker.vault.otps import Seed
 
 # The statements differ in nothing between the databases.
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 
 TOTP = Seed(secret=HOTP.secret, otp_type="totp", time_step=30)
 RUNNING = (BatchState.RUNNING, None)

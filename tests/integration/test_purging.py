@@ -14,7 +14,7 @@ from sqlalchemy import text, update
 from support.data.audit_lines import read
 from support.data.batches import TESTER, Made, attempts, look_at_batch, note_job
 from support.data.loading import ACTIVE, REFUSED, LoadingDesk, Token, file_bytes, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.encrypted import Keyring
 from models.inventory_job import JobState
@@ -33,9 +33,6 @@ from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses, take_environment_for_license
 from worker.reports.search import Sought, name_user, search
 from worker.reports.token_history import UnknownToken, read_histories
-
-# Only letters in large and small differ between the databases.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 DAY = 86400.0
 LEA = {"username": "lea.santos", "email": "Lea@example.org", "external_id": "E-4711", "Carton": "box of Lea"}

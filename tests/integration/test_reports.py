@@ -16,7 +16,7 @@ from sqlalchemy import Table, delete, event, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, count, enqueue, make_batch, make_environment, note_job
 from support.data.facts import write_metrics
 from support.data.loading import ACTIVE, REFUSED, LoadingDesk, earlier, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 from support.judges.secret_search import Secrets
 
@@ -46,7 +46,6 @@ from worker.reports.overview import SPANS, Overview, read_overview
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
 HOUR = 3600.0
 UNKNOWN = Retry(600.0, is_counted=True, why="outcome_unknown")
@@ -102,7 +101,7 @@ def test_counts_and_costs_add_up(database: MovingDatabase, desk: LoadingDesk) ->
     assert (status.has_seeds, status.refused) == (False, None)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_records_of_all_batches_are_gone_through_once(database: MovingDatabase) -> None:
     for name in ("first", "second"):
         make_batch(database, [{}, {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}], name=name)
@@ -114,7 +113,7 @@ def test_the_records_of_all_batches_are_gone_through_once(database: MovingDataba
     assert len([statement for statement in statements if re.search(r"\bFROM record\b", statement)]) == 1
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_batch_is_finished_when_every_record_is_final_and_runs_again_when_one_is_replayed(
     database: MovingDatabase, desk: LoadingDesk
 ) -> None:
@@ -136,7 +135,7 @@ def test_a_batch_is_finished_when_every_record_is_final_and_runs_again_when_one_
     assert (read(database).state, read(database).finished_at is None) == ("cancelled", False)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, desk: LoadingDesk) -> None:
     made = make_batch(database, FEWEST_SETTLED + 20)
     settle(desk, made, *[(Active(), CallSummary(1), False)] * (FEWEST_SETTLED - 1))
@@ -164,7 +163,7 @@ FILES = {
 }
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("ends", [[ACTIVE] * 5, [REFUSED] * 5, []], ids=["active", "dead letters", "pending"])
 def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
@@ -183,7 +182,7 @@ def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
     assert (told["rows"], told["rows_refused"], told["refused"]) == (status.rows, status.rows_refused, refused)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
     """What is still to do or active is not left for a person; and the numbers of rows that an earlier version refused
     are not taken for none."""
@@ -217,7 +216,7 @@ LACKS_TOKEN = LACKS_USER | {"user_id": "u1"}
 PREPARED = LACKS_TOKEN | {"is_in_inventory": True}
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_tokens_of_the_jobs_that_have_ended_since_a_pause_give_the_pace(database: MovingDatabase) -> None:
     made = make_batch(database, [LACKS_TOKEN] * 3)
     database.change(update(Batch).values(may_import=True))
@@ -232,7 +231,7 @@ def test_the_tokens_of_the_jobs_that_have_ended_since_a_pause_give_the_pace(data
     assert read(database).preparation_pace == 0.0
 
 
-@on_sqlite
+@ON_SQLITE
 def test_without_imports_the_persons_found_since_the_load_give_the_pace(database: MovingDatabase) -> None:
     make_batch(database, [LACKS_USER] * 5 + [PREPARED] * 20)
     database.ahead = 10.0
@@ -249,7 +248,7 @@ def test_without_imports_the_persons_found_since_the_load_give_the_pace(database
     assert read(database).unprepared_for is None
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize("lacking", [[], [LACKS_USER]])
 def test_what_is_prepared_and_records_that_their_preparation_gave_up_give_no_pace(
     database: MovingDatabase, lacking: list[dict[str, Any]]
@@ -292,7 +291,7 @@ def test_each_point_of_the_curve_is_true_at_its_moment_however_long_it_took(
     assert abs(timeline.until - began - timedelta(seconds=seconds)) < timedelta(milliseconds=1)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_pauses_are_those_that_the_audit_tells(database: MovingDatabase) -> None:
     make_batch(database, 3)
     batches = Batches(database, TESTER)
@@ -342,7 +341,7 @@ def exported(database: MovingDatabase, name: str = "shipment", **options: Any) -
     return lines
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_a_column_of_the_file_names_as_a_result_is_replaced_by_it(desk: LoadingDesk) -> None:
     """Other exports are golden files."""
     header = "Status,Cost Centre,Serial Number,OTP 1,OTP 2,user_id,device_id,correlation id"
@@ -354,7 +353,7 @@ def test_what_a_column_of_the_file_names_as_a_result_is_replaced_by_it(desk: Loa
     ]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabase) -> None:
     make_batch(database, 1200)
     heard = Heard()
@@ -366,7 +365,7 @@ def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabas
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-@on_sqlite
+@ON_SQLITE
 def test_no_cell_and_no_header_begins_a_formula_nor_does_what_pingone_answered(desk: LoadingDesk) -> None:
     """Whoever sent the file must not run commands on the machine of whoever opens the export."""
     rows = [f'"{start}1+1",MADE{n},11111{n},{ids(n)},"{start}1+1"' for n, start in enumerate(FORMULA_STARTS)]
@@ -381,7 +380,7 @@ def test_no_cell_and_no_header_begins_a_formula_nor_does_what_pingone_answered(d
     assert (first[0], cells.count("'=1+1"), cells.count("'@SUM(1)")) == ('\'=HYPERLINK("http://example.test")', 3, 1)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_elsewhere(desk: LoadingDesk) -> None:
     """Excel splits at semicolons in many languages, and then takes a quotation mark inside a cell for a letter."""
     starts = ("=", "+", "-", "@", "\uff1d", "\uff0d")
@@ -397,7 +396,7 @@ def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_els
         assert [cell for cell in cells if cell.startswith(starts)] == []
 
 
-@on_sqlite
+@ON_SQLITE
 def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(desk: LoadingDesk) -> None:
     loaded = load(
         desk,
@@ -422,7 +421,7 @@ def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(de
     assert exported(desk.database, keyring=desk.keyring)[1][1:3] == ["", ""]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_batch_that_is_gone_has_no_status_no_story_and_no_export(database: MovingDatabase) -> None:
     make_batch(database, 0)
     status = read(database)
@@ -437,7 +436,7 @@ def test_a_batch_that_is_gone_has_no_status_no_story_and_no_export(database: Mov
 SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
 
 
-@on_sqlite
+@ON_SQLITE
 def test_nothing_secret_is_in_the_page(desk: LoadingDesk) -> None:
     # As no time and no number has them.
     pairs = [token(number, otp1=f"{48_151_623 + number}", otp2=f"{84_610_815 + number}") for number in range(8)]
@@ -465,7 +464,7 @@ def scrape(database: MovingDatabase) -> Scrape:
     return MetricsReader(database, partial(read_statuses, database)).read()
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize(("took", "rest"), [(0.1, 10.0), (5.0, LONGEST_REST)], ids=["quickly", "slowly"])
 def test_what_was_read_is_used_again_for_so_long_that_reading_takes_little_of_the_time(
     database: MovingDatabase, took: float, rest: float
@@ -512,7 +511,7 @@ def test_a_device_that_oathbulk_made_is_as_old_as_its_pairing(
     assert [batch.old_devices for batch in scrape(database).statuses] == [is_old]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_device_of_the_file_is_as_old_as_the_batch(database: MovingDatabase) -> None:
     make_batch(database, 1)
     for hours, is_old in ((19, False), (2, True), (4, False)):
@@ -520,7 +519,7 @@ def test_a_device_of_the_file_is_as_old_as_the_batch(database: MovingDatabase) -
         assert [batch.old_devices for batch in scrape(database).statuses] == [is_old]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_batch_stands_still_that_nobody_prepares_or_whose_own_license_holds(database: MovingDatabase) -> None:
     make_batch(database, 2, name="unprepared", user_id="", username="somebody")
     make_batch(database, 1, name="held", environment="second", environment_id="another")
@@ -555,7 +554,7 @@ def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(
     assert totals.milliseconds == {"active": 101, "dead_letter": 99_500}
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_was_counted_is_not_read_again_and_what_came_late_is_not_lost(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -591,7 +590,7 @@ def list_texts(database: MovingDatabase, table: Table, *left_out: str) -> set[st
     return {text for text in texts if len(text) > 4 and not text.isdigit()}
 
 
-@on_sqlite
+@ON_SQLITE
 def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingDatabase, desk: LoadingDesk) -> None:
     personal = {"username": "mallory", "email": "mallory@example.com", "external_id": "person-4711", "lot": "lot-4711"}
     made = make_batch(database, 4, otps=b"sealed-otps", extra={"note": "a note of a person"}, **personal)

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event, insert, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, make_batch
 from support.data.loading import LoadingDesk, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 
 from models.batch import Batch
@@ -28,9 +28,6 @@ from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses
 from worker.reports.search import Sought, count_others, search
 from worker.reports.token_history import UnknownToken, read_histories
-
-# Where the databases are not asked in different ways.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Update, select, update
 from support.data.batches import Made, look, make_batch, note_job, statuses
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, actions, make, make_tokens
 
 from models.batch import Batch, BatchState
@@ -38,8 +38,6 @@ from worker.vault.otps import Secret, Seed
 ACTIVE = OURS | {"status": Status.ACTIVE}
 # A record that imported its token and made a device of it.
 BOTH = TOKEN | ACTIVE
-# Where what PingOne answers is the subject.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANOTHERS = "is another token's device, or no token's"
 # An import may have made its token.
 UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 from support.data.batches import enqueue, look_at_batch, make_batch, rescue, statuses
 from support.data.loading import LoadingDesk, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import HELD, LATER, THRESHOLDS, UNDELIVERED, UNKNOWN, ScriptedFleet
 
 from models.attempt import SOMEBODY_ELSE, AttemptLine
@@ -24,8 +24,6 @@ from worker.rules import breaker
 from worker.rules.breaker import PROBES, Thresholds
 from worker.rules.steps import Active, DeadLetter, Decision, Pause, Retry
 
-# For what is no SQL of its own on either database.
-ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
 STALE = DeadLetter(Reason.STALE_OTP, is_counted=False)
 REFUSED_TOKEN = Retry(LATER, is_counted=False, why="unauthorized")
@@ -65,7 +63,7 @@ def test_exactly_the_canarys_records_go_and_the_rest_after_a_resume(
     assert (fleet.tick(), fleet.state(made)) == ([], RUNNING)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_canary_waits_for_what_a_worker_left_lying_and_for_its_retries(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -85,7 +83,7 @@ def test_a_canary_waits_for_what_a_worker_left_lying_and_for_its_retries(
     assert (fleet.tick(), fleet.state(made)) == ([], CANARY)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_neither_half_done_records_nor_expiring_ones_overtake_the_canary_which_holds_back_its_own_batch_only(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -100,7 +98,7 @@ def test_neither_half_done_records_nor_expiring_ones_overtake_the_canary_which_h
     assert (fleet.tick(), fleet.state(made), fleet.state(other)) == ([], CANARY, RUNNING)
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize("reason", [PauseReason.CREDENTIALS, PauseReason.INVALID_OTPS, None])
 def test_a_resume_from_another_pause_does_not_end_the_canary(
     fleet: ScriptedFleet, database: MovingDatabase, reason: PauseReason | None
@@ -123,7 +121,7 @@ def test_a_resume_from_another_pause_does_not_end_the_canary(
     assert (fleet.tick(), fleet.state(made)) == ([], CANARY)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_person_who_pauses_after_the_canary_still_has_to_resume_it_once_and_a_cancel_stays(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -142,7 +140,7 @@ def test_a_person_who_pauses_after_the_canary_still_has_to_resume_it_once_and_a_
     assert fleet.tick() == made.ids[1:]
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -159,7 +157,7 @@ def test_a_replay_of_the_canarys_dead_letters_is_part_of_the_canary(
 # An outage.
 
 
-@ON_ONE
+@ON_SQLITE
 def test_so_many_attempts_in_a_row_without_an_answer_pause_the_batch_until_a_probe_or_a_person(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -278,7 +276,7 @@ def test_an_outage_is_told_from_the_first_attempt_without_an_answer_until_one_is
     assert told() is None
 
 
-@ON_ONE
+@ON_SQLITE
 def test_an_outage_that_lasts_is_probed_less_and_less_often(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 60)
     fleet.begin_outage(made)
@@ -297,7 +295,7 @@ def test_an_outage_that_lasts_is_probed_less_and_less_often(fleet: ScriptedFleet
     assert expected == breaker.LONGEST_PROBE
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("answer", "requests", "ends"),
     [
@@ -333,7 +331,7 @@ def test_one_answered_attempt_ends_an_outage_and_a_probe_that_asked_nothing_does
         assert fleet.seconds_to_probe(made) == pytest.approx(breaker.FIRST_PROBE, abs=7)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -349,7 +347,7 @@ def test_attempts_that_end_after_the_pause_do_not_make_the_outage_a_longer_one(
     assert look_at_batch(database, made.batch_id).outages == 1
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize("is_probing", [False, True])
 def test_a_persons_pause_during_an_outage_stays_until_they_resume(
     fleet: ScriptedFleet, database: MovingDatabase, is_probing: bool
@@ -371,7 +369,7 @@ def test_a_persons_pause_during_an_outage_stays_until_they_resume(
     assert (len(fleet.tick()), look_at_batch(database, made.batch_id).outages) == (30, 0)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_cancel_during_an_outage_stays(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 10)
     fleet.begin_outage(made)
@@ -390,7 +388,7 @@ def test_a_cancel_during_an_outage_stays(fleet: ScriptedFleet, database: MovingD
     assert fleet.tick() == made.ids[4:]
 
 
-@ON_ONE
+@ON_SQLITE
 def test_an_outage_during_a_canary_ends_in_the_canary(fleet: ScriptedFleet, database: MovingDatabase) -> None:
     made = make_batch(database, 12)
     fleet.set_canary(made, 6)
@@ -482,7 +480,7 @@ def test_the_work_of_somebody_else_pauses_a_batch_and_counts_anew_after_a_resume
     assert fleet.upkeep.look_for_others(made.batch_id) is None
 
 
-@ON_ONE
+@ON_SQLITE
 def test_what_is_long_past_among_the_latest_attempts_pauses_nothing(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -539,7 +537,7 @@ def test_a_batch_is_not_paused_for_fewer_records_than_it_took_to_find_out(
         assert fleet.fail(made, THRESHOLDS.spent, DeadLetter(Reason.LOCKED))[-1] == expected
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_batch_is_judged_by_its_own_attempts_however_many_others_there_are_between_and_whatever_the_clock_does(
     fleet: ScriptedFleet, database: MovingDatabase
 ) -> None:
@@ -580,7 +578,7 @@ def test_in_an_unknown_environment_three_records_go_first_and_the_others_once_on
         assert fleet.tick() == made.ids[3:]
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("canary", "first_records", "is_known", "held_back"),
     [

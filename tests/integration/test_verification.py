@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 import tenacity
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, make_environment
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 from support.data.undo_desk import Desk, PingOne
 
@@ -29,7 +29,7 @@ from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
 # The statements differ in nothing between the databases.
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
 WAITING = Device("ACTIVATION_REQUIRED", is_locked=False, is_blocked=False, answer=Answer(200))

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Executable, Float, bindparam, event, select
+import pytest
+from sqlalchemy import ColumnElement, Engine, Float, bindparam, event, select
 
 from worker.database.engine import Database
+
+# For tests of what is no SQL of its own on either database.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 # The first engine of each kind in this process that has connected, by the name of its dialect.
 _FIRST: dict[str, Engine] = {}
@@ -38,18 +42,18 @@ class MovingDatabase(Database):
             self._moments[shift] = self._now(shift)
         return self._moments[shift]
 
-    def change(self, *statements: Executable) -> None:
+    def change(self, *statements: Any) -> None:
         """Execute statements that change rows, in one transaction."""
         with self.writing() as connection:
             for statement in statements:
                 connection.execute(statement)
 
-    def rows(self, statement: Executable) -> Sequence[Any]:
+    def rows(self, statement: Any) -> Sequence[Any]:
         """Read all rows of a statement."""
         with self.reading() as connection:
             return connection.execute(statement).all()
 
-    def values(self, statement: Executable) -> list[Any]:
+    def values(self, statement: Any) -> list[Any]:
         """Read the first column of a statement."""
         return [row[0] for row in self.rows(statement)]
 
