@@ -41,7 +41,7 @@ from worker.batches.people import judge_person
 from worker.batches.preparation import MOST_REFUSALS
 from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.config.tuning import Tuning
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,

@@ -18,7 +18,7 @@ from worker.batches import preparation, tokens
 from worker.batches.preparation import LONGEST_PAUSE, WAIT_AFTER_FAILURE
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.errors import Answer, NotDelivered, NotFound, OutcomeUnknown, PingOneError
 from worker.pingone.users import User
 from worker.reports.facts import BatchStatus, read_statuses

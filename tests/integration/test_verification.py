@@ -19,8 +19,7 @@ from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch, find_environment
 from worker.config.settings import ConfigError
-from worker.pace.errors import SlotTooFar
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.devices import Device
