@@ -814,7 +814,7 @@ def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
 def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 3)
     world, revoked = pingone.simulation.world, look(database, made.ids[1]).serial_number
-    world.revoke(world.inventory.find(ENVIRONMENT_ID, revoked))
+    world.revoke(world.tokens[ENVIRONMENT_ID][revoked])
     values = {"batch_id": made.batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": 3}
     change(database, insert(InventoryJob).values(values | {"sent_at": database.now()}))
 

@@ -71,7 +71,7 @@ def simulator(
     with _listen(host, port) as listener:
         made = _make_up(tokens, pairs, box, troubles, seed)
         simulation = Simulation(settings)
-        simulation.seed(first.model_copy(update={"settings": {}}))
+        simulation.seed(first)
         if made is not None:
             client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
             simulation.seed(made.model_copy(update=client))

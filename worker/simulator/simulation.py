@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import get_args
 from urllib.parse import parse_qsl, unquote_plus
 
 from worker.simulator.calls import Answer, Call, Group, refusal, success
@@ -109,12 +109,6 @@ class TokenBucket:
         return None
 
 
-def limit_answer(wait: float) -> Answer:
-    """The refusal of a request over the limit, which would be let through in so many seconds."""
-    answer = refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
-    return answer.with_header("retry-after", str(max(1, math.ceil(wait))))
-
-
 class Simulation:
     """The state that all calls share. Its methods may be called from any thread; a call holds `lock` while it does its
     operation."""
@@ -145,21 +139,11 @@ class Simulation:
         return {group: TokenBucket(self.settings, group) for group in groups}
 
     def seed(self, seed: WorldSeed) -> None:
-        """Add the seed's client, users, tokens and devices, and change the settings that it names. Raises
-        ValidationError."""
+        """Add the seed's client, users, tokens and devices. The settings that it names are for whoever makes the
+        simulation."""
         with self.lock:
-            if seed.settings:
-                self.change(seed.settings)
             self.access.clients[seed.client_id] = seed.client_secret
             add_to_world(self.world, seed, self.unix_time())
-
-    def change(self, changes: Mapping[str, Any]) -> None:
-        """Change settings by name, from the next call on. Raises ValidationError."""
-        with self.lock:
-            self.settings = self.settings.with_changes(changes)
-            # A limit that did not change goes on counting.
-            if not changes.keys().isdisjoint({"rate", "group_rates", "burst"}):
-                self.limits = self.make_limits()
 
     def admit(self, call: Call, now: float) -> Answer | None:
         """Count a request, at so many monotonic seconds, against the limit of its group: None, or the refusal of one
@@ -168,4 +152,7 @@ class Simulation:
             return None
         with self.lock:
             wait = self.limits[call.group].take(now)
-        return None if wait is None else limit_answer(wait)
+        if wait is None:
+            return None
+        answer = refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
+        return answer.with_header("retry-after", str(max(1, math.ceil(wait))))
