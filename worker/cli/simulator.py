@@ -29,7 +29,7 @@ from worker.simulator.shipment import (
     make_box,
     make_shipment,
 )
-from worker.simulator.world import Settings, WorldSeed
+from worker.simulator.world import Settings, Simulation, WorldSeed
 
 if TYPE_CHECKING:
     from socket import socket
@@ -63,7 +63,6 @@ def simulator(
     if not extras.can_serve():
         _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", UNUSABLE_SETUP)
     from worker.simulator import server
-    from worker.simulator.simulation import Simulation
 
     first = _read_world(world)
     settings = _read_settings(first.settings | _gather_changes(rate, latency, setting or []))

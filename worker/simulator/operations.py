@@ -20,8 +20,7 @@ from pydantic import Field
 
 from worker.simulator.calls import HTML, Answer, Body, Call, Refused, invalid, missing, refusal, success, timestamp
 from worker.simulator.oath import Hash, OtpType, Verdict
-from worker.simulator.simulation import Simulation
-from worker.simulator.world import Device, InventoryToken, Job, Settings, Status, Term, User
+from worker.simulator.world import Device, InventoryToken, Job, Settings, Simulation, Status, Term, User
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import uvicorn
 
 from worker.simulator import operations
 from worker.simulator.calls import Answer, Call, Refused, invalid, refusal, success
-from worker.simulator.simulation import Simulation
+from worker.simulator.world import Simulation
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -20,8 +20,7 @@ from joserfc.jws import extract_compact
 from support.simulator.call_log import CallLog
 from support.simulator.settings import FaultKind, WatchedSettings
 from worker.simulator.calls import HTML, Answer, Call, Group, refusal, timestamp
-from worker.simulator.simulation import AccessTokens, Simulation, TokenBucket
-from worker.simulator.world import WorldSeed
+from worker.simulator.world import AccessTokens, Simulation, TokenBucket, WorldSeed
 
 # The `client_assertion_type` of RFC 7523, section 2.2.
 TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -22,8 +22,15 @@ from worker.simulator import operations, world
 from worker.simulator.calls import ROUTES, Call, Refused
 from worker.simulator.operations import read_filter
 from worker.simulator.server import HANDLERS
-from worker.simulator.simulation import AccessTokens, TokenBucket
-from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, Settings, WorldSeed
+from worker.simulator.world import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    ENVIRONMENT_ID,
+    AccessTokens,
+    Settings,
+    TokenBucket,
+    WorldSeed,
+)
 
 ENVIRONMENT = f"/v1/environments/{ENVIRONMENT_ID}"
 MEDIA = "application/vnd.pingidentity"
