@@ -12,28 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from models.row_fault import RowFault
-from worker.intake.csv_rows import (
-    Cells,
-    blank_comments,
-    check_cells,
-    find_names,
-    read_table,
-    split_cells,
-    split_header,
-)
 from worker.intake.files import (
     COMMENT,
+    Cells,
     Encoding,
     Hints,
     OpenFile,
+    blank_comments,
+    check_cells,
     drop_comments,
     find_foreign,
+    find_names,
     is_blank,
     make_refusal,
     read_first_lines,
     read_lines,
+    read_table,
+    split_cells,
     split_first_lines,
+    split_header,
 )
+from worker.intake.lists import read_otp_pairs
 from worker.intake.other_formats import (
     is_deepnet_xml,
     is_etoken_dat,
@@ -44,7 +43,6 @@ from worker.intake.other_formats import (
     read_graph_json,
     read_safenet_xml,
 )
-from worker.intake.otp_pairs import read_otp_pairs
 from worker.intake.pskc import is_pskc, read_pskc
 from worker.intake.rows import (
     FILE_ROW,

@@ -15,8 +15,7 @@ from xml.parsers.expat import errors
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from worker.intake.csv_rows import OpenRow
-from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, read_first_lines, read_lines
+from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, OpenRow, read_first_lines, read_lines
 from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
 from worker.intake.tokens import Token, make_rows
 from worker.vault.otps import OtpType

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from models.row_fault import RowFault
-from worker.intake.csv_rows import read_whole_rows
-from worker.intake.files import Encoding, Hints
+from worker.intake.files import Encoding, Hints, read_whole_rows
 from worker.intake.rows import (
     AS_SENT,
     EXCEL_NUMBER,
