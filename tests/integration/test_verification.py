@@ -22,9 +22,8 @@ from worker.config.settings import ConfigError
 from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
-from worker.pingone.devices import Device
 from worker.pingone.errors import Answer, ExpandRefused, Forbidden, NotFound, RateLimited
-from worker.pingone.users import UserAttribute
+from worker.pingone.users import Device, UserAttribute
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 

@@ -23,17 +23,6 @@ from worker.pingone.configuration import (
     parse_mfa_settings,
     parse_policies,
 )
-from worker.pingone.devices import (
-    OATH_TOKEN,
-    PairedDevice,
-    Pairing,
-    UserDevice,
-    build_pairing_request,
-    build_unpair_request,
-    parse_pairing,
-    parse_unpaired,
-    parse_user_devices,
-)
 from worker.pingone.errors import ExpandRefused, Forbidden, OutcomeUnknown, StatusRefused
 from worker.pingone.inventory import (
     EXPAND_DEVICES,
@@ -48,7 +37,21 @@ from worker.pingone.inventory import (
     parse_tokens,
 )
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
-from worker.pingone.users import User, UserAttribute, build_users_url, parse_users
+from worker.pingone.users import (
+    OATH_TOKEN,
+    PairedDevice,
+    Pairing,
+    User,
+    UserAttribute,
+    UserDevice,
+    build_pairing_request,
+    build_unpair_request,
+    build_users_url,
+    parse_pairing,
+    parse_unpaired,
+    parse_user_devices,
+    parse_users,
+)
 from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
 
 T = TypeVar("T")
