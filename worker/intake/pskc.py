@@ -452,30 +452,32 @@ def _find_dates(element: Element) -> tuple[str, ...]:
 
 def _make_token(found: FoundKey, now: datetime) -> Token:
     """Make the token of a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
-    key, serial = found.key, found.serial
-    if (key.response_encoding or "DECIMAL").upper() != "DECIMAL":
-        reason = "the token shows other characters than digits, and PingOne takes digits alone: leave it out"
-        raise RowRefused(reason, serial)
-    if key.response_check:
-        reason = "the token adds a check digit to its OTPs, which PingOne does not know: leave it out"
-        raise RowRefused(reason, serial)
-    if key.policy.key_usage and "OTP" not in key.policy.key_usage:
-        raise RowRefused("the key is not for one-time passwords, says its KeyUsage: leave it out", serial)
-    if (key.policy.pin_usage or "").lower() == "algorithmic":
-        reason = (
-            "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out"
-        )
-        raise RowRefused(reason, serial)
-    for text in found.expires:
-        past = {date < now for date in _read_dates(text)}
-        if past == {True}:
-            reason = "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date"
-            raise RowRefused(reason, serial)
-        if past != {False}:
-            reason = "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again"
-            raise RowRefused(reason, serial)
+    key, policy = found.key, found.key.policy
+    # Of the first date that is not to come: whether it is past, in the ways in which it can be read, which may be none.
+    dates = ({date < now for date in _read_dates(text)} for text in found.expires)
+    past = next((each for each in dates if each != {False}), {False})
+    unfit = {
+        "the token shows other characters than digits, and PingOne takes digits alone: leave it out": (
+            (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
+        ),
+        "the token adds a check digit to its OTPs, which PingOne does not know: leave it out": key.response_check,
+        "the key is not for one-time passwords, says its KeyUsage: leave it out": (
+            policy.key_usage and "OTP" not in policy.key_usage
+        ),
+        "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
+            (policy.pin_usage or "").lower() == "algorithmic"
+        ),
+        "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date": (
+            past == {True}
+        ),
+        "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again": (
+            past != {False}
+        ),
+    }
+    if reason := next((reason for reason, is_so in unfit.items() if is_so), None):
+        raise RowRefused(reason, found.serial)
     return Token(
-        serial=serial,
+        serial=found.serial,
         secret=key.secret or b"",
         # The end of the algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
         otp_type=re.split(r"[:#/]", key.algorithm.strip())[-1] if key.algorithm else None,
