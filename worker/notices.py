@@ -346,8 +346,11 @@ class Notifier:
             if reply.error is not None:
                 delay = choose_delay(claimed.tries, reply.status, reply.retry_after)
                 self._outbox.settle_failed(claimed, reply.error, delay)
-                why = "Notice %d was not delivered (%s). It is sent again; `oathbulk doctor` tells more"
-                log.warning(why, claimed.id, reply.error)
+                log.warning(
+                    "Notice %d was not delivered (%s). It is sent again; `oathbulk doctor` tells more",
+                    claimed.id,
+                    reply.error,
+                )
                 return
             self._outbox.settle_delivered(claimed)
 

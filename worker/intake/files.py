@@ -133,8 +133,9 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        cure = "Check its path, and that this user may read it"
-        raise UnusableFile(path, f"cannot be read ({error.strerror or error})", cure) from error
+        raise UnusableFile(
+            path, f"cannot be read ({error.strerror or error})", "Check its path, and that this user may read it"
+        ) from error
 
 
 def read_lines(file: OpenFile) -> Iterator[str]:
@@ -164,18 +165,24 @@ def _decode(path: Path, line: bytes, number: int) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 (byte {error.start + 1} of the line)"
-        raise UnusableFile(path, problem, SAVE_AS, row_number=number) from None
+        raise UnusableFile(
+            path, f"is not UTF-8 (byte {error.start + 1} of the line)", SAVE_AS, row_number=number
+        ) from None
     if "\0" in text:
-        cure = "The file is damaged or no text file: export it again as text"
-        raise UnusableFile(path, "holds a NUL byte", cure, row_number=number)
+        raise UnusableFile(
+            path, "holds a NUL byte", "The file is damaged or no text file: export it again as text", row_number=number
+        )
     return text
 
 
 def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
     if len(line) > MAX_LINE:
-        cure = "See whether it is the right file, and give every row a line of its own"
-        raise UnusableFile(path, f"the line is longer than {MAX_LINE} bytes", cure, row_number=number)
+        raise UnusableFile(
+            path,
+            f"the line is longer than {MAX_LINE} bytes",
+            "See whether it is the right file, and give every row a line of its own",
+            row_number=number,
+        )
 
 
 def find_foreign(head: bytes) -> tuple[str, str] | None:
@@ -342,22 +349,24 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
     """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
     `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
     if cells is None:
-        reason = (
+        raise RowRefused(
             "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
-            "no value may hold a line break"
+            "no value may hold a line break",
+            fault=RowFault.ROW_UNREADABLE,
         )
-        raise RowRefused(reason, fault=RowFault.ROW_UNREADABLE)
     serial = "".join(cells[serial_at : serial_at + 1])
     if len(cells) == 1 < fewest:
-        reason = (
+        raise RowRefused(
             "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
-            "has another separator between its values than this format"
+            "has another separator between its values than this format",
+            serial,
+            RowFault.ROW_UNREADABLE,
         )
-        raise RowRefused(reason, serial, RowFault.ROW_UNREADABLE)
     if not fewest <= len(cells) <= most:
         fault, cure = ("few", "the line was cut off") if len(cells) < fewest else ("many", "two lines were joined")
-        reason = f"the row has too {fault} fields for this format: see whether {cure}"
-        raise RowRefused(reason, serial, RowFault.ROW_UNREADABLE)
+        raise RowRefused(
+            f"the row has too {fault} fields for this format: see whether {cure}", serial, RowFault.ROW_UNREADABLE
+        )
     return cells + [""] * (most - len(cells))
 
 

@@ -238,11 +238,13 @@ class PairReader:
         """Make a Row of these fields, or the RowError that says why not; nothing is raised. Blanks around the value of
         a column of ours are dropped."""
         if fields is None:
-            reason = (
+            return RowError(
+                row_number,
                 "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
-                "line breaks may stand in columns of your own only"
+                "line breaks may stand in columns of your own only",
+                None,
+                RowFault.ROW_UNREADABLE,
             )
-            return RowError(row_number, reason, None, RowFault.ROW_UNREADABLE)
         if not self.is_fitting(fields):
             # If a field is missing or too many, only the first one is certain to be in its column.
             serial = "" if self._places["serial"] else fields[0].strip()
@@ -266,8 +268,9 @@ class PairReader:
             raise _refuse("otp_type is neither hotp nor totp: write one of the two, or leave it empty for hotp")
         if file_row and not FILE_ROW_NUMBER.fullmatch(file_row):
             cure = "copy it from the export; or empty it, and the row is found by its serial number"
-            reason = f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}"
-            raise RowRefused(reason, fault=RowFault.FILE_ROW_UNFIT)
+            raise RowRefused(
+                f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}", fault=RowFault.FILE_ROW_UNFIT
+            )
         otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not self._may_lack_otps else None
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
@@ -478,8 +481,9 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
         header, rows = read_table(file, MEANINGS, cure)
         read = partial(_read_line, header, zone)
         if not set(header.meanings) & set(PERSON):
-            problem = "the list has no column for the person"
-            raise UnusableFile(path, problem, f"Add one, named {_PERSON}", row_number=header.row_number)
+            raise UnusableFile(
+                path, "the list has no column for the person", f"Add one, named {_PERSON}", row_number=header.row_number
+            )
         for line in read_whole_rows(rows, read):
             serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
             if isinstance(line, RowError) and not fault:
@@ -499,8 +503,12 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
             lines.setdefault(serial, line if isinstance(line, Row) else nobodys)
         digest = file.digest()
     if nameless and not lines:
-        problem = f"assigns no token, since {nameless[0].reason}"
-        raise UnusableFile(path, problem, "None of its lines can be used", row_number=nameless[0].row_number)
+        raise UnusableFile(
+            path,
+            f"assigns no token, since {nameless[0].reason}",
+            "None of its lines can be used",
+            row_number=nameless[0].row_number,
+        )
     if not lines:
         raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
@@ -565,8 +573,11 @@ def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str
     found = find_names(head, MEANINGS)
     named = {MEANINGS[name] for name in found & MEANINGS.keys()}
     if "serial" not in named and len(named & set(PERSON)) > 1:
-        problem = f"names persons by several columns ({', '.join(sorted(named & set(PERSON)))})"
-        raise UnusableFile(file.path, problem, "Keep the one that your own lists have")
+        raise UnusableFile(
+            file.path,
+            f"names persons by several columns ({', '.join(sorted(named & set(PERSON)))})",
+            "Keep the one that your own lists have",
+        )
     for column in ("serial_number", *PERSON):
         # Whatever names a token stands for its serial number.
         meanings = dict.fromkeys(name_columns(tuple(each for each in COLUMNS if each.attribute == column)), "serial")

@@ -145,8 +145,9 @@ class Container:
         try:
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
-            problem = "is PSKC with a head that cannot be read, or of another version than 1.0"
-            raise UnusableFile(path, problem, ASK_AGAIN) from None
+            raise UnusableFile(
+                path, "is PSKC with a head that cannot be read, or of another version than 1.0", ASK_AGAIN
+            ) from None
         # The cipher of the values that do not name one themselves. python-pskc would take that of the first value that
         # does for it, from then on.
         self.cipher = self.pskc.encryption.algorithm
@@ -169,8 +170,9 @@ class Container:
         for algorithm in algorithms:
             if len(key) not in (lengths := algorithm_key_lengths(algorithm)):
                 needed = f"{' or '.join(map(str, lengths))} bytes, and the key has {len(key)}"
-                problem = f"is encrypted with {_name(algorithm)}, which needs a key of {needed}"
-                raise UnusableFile(self._path, problem, self._cure)
+                raise UnusableFile(
+                    self._path, f"is encrypted with {_name(algorithm)}, which needs a key of {needed}", self._cure
+                )
         self._open_mac_key()
         has_macs = any(next(package.iter(name), None) is not None for name in MACS)
         self._lacks_mac_method = has_macs and not self.pskc.mac.algorithm
@@ -192,8 +194,7 @@ class Container:
         if not algorithms or not all(map(find_algorithms, mac_keys)):
             raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
         if unread := [algorithm for algorithm in algorithms if not CIPHERS.fullmatch(algorithm)]:
-            problem = f"is encrypted with {_name(unread[0])}, which is not read"
-            raise UnusableFile(self._path, problem, ASK_FOR_OTHER)
+            raise UnusableFile(self._path, f"is encrypted with {_name(unread[0])}, which is not read", ASK_FOR_OTHER)
 
     def _take_key(self) -> bytes:
         """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
@@ -210,13 +211,17 @@ class Container:
             derivation.pbkdf2_key_length = algorithm_key_lengths(algorithms[0])[0]
         rounds, length = derivation.pbkdf2_iterations or 0, derivation.pbkdf2_key_length or 0
         if not 0 <= rounds <= MAX_ITERATIONS or not 0 <= length <= MAX_KEY_LENGTH:
-            problem = f"asks for more than {MAX_ITERATIONS} rounds of PBKDF2, or for an endless key"
-            raise UnusableFile(self._path, problem, ASK_AGAIN)
+            raise UnusableFile(
+                self._path, f"asks for more than {MAX_ITERATIONS} rounds of PBKDF2, or for an endless key", ASK_AGAIN
+            )
         try:
             return derivation.derive(self._hints.password)
         except (KeyDerivationError, ValueError):
-            problem = "derives its key from a password in another way than by PBKDF2, or does not say how"
-            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
+            raise UnusableFile(
+                self._path,
+                "derives its key from a password in another way than by PBKDF2, or does not say how",
+                ASK_FOR_OTHER,
+            ) from None
 
     def _open_mac_key(self) -> None:
         """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails, or if the
@@ -232,16 +237,18 @@ class Container:
             if mac.algorithm:
                 mac.generate_mac(b"")
         except PSKCError:
-            problem = "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512"
-            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
+            raise UnusableFile(
+                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512", ASK_FOR_OTHER
+            ) from None
 
     def make_wrong_key(self) -> UnusableFile:
         """Make the error for a key or password that opens nothing in the file."""
         if self._lacks_mac_method:
             return UnusableFile(self._path, "has MACs and does not say of which kind (MACMethod)", ASK_AGAIN)
         what = "password" if self.pskc.encryption.derivation.algorithm else "key"
-        problem = f"is not opened by this {what}: it is the wrong one, or the file is damaged"
-        return UnusableFile(self._path, problem, self._cure)
+        return UnusableFile(
+            self._path, f"is not opened by this {what}: it is the wrong one, or the file is damaged", self._cure
+        )
 
 
 def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:

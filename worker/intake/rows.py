@@ -194,8 +194,9 @@ class SecretMissing(UnusableFile):
 
     def __init__(self, path: Path, kind: Literal["key", "password"]) -> None:
         what = "a pre-shared key" if kind == "key" else "a password"
-        cure = f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
-        super().__init__(path, f"is encrypted with {what}", cure)
+        super().__init__(
+            path, f"is encrypted with {what}", f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
+        )
         self.kind = kind
 
 
@@ -306,10 +307,18 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
         value = getattr(row, column.attribute) or ""
         if len(value) > column.longest:
             cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
-            problem = f"{column.name} has more than {column.longest} characters: {cure}"
-            return RowError(row.row_number, problem, row.serial_number, RowFault.ROW_UNREADABLE)
+            return RowError(
+                row.row_number,
+                f"{column.name} has more than {column.longest} characters: {cure}",
+                row.serial_number,
+                RowFault.ROW_UNREADABLE,
+            )
     for name in ("username", "email"):
         if INVISIBLE.search(getattr(row, name) or ""):
-            problem = f"{name} has a character that nobody sees, such as a zero-width space: type it anew"
-            return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
+            return RowError(
+                row.row_number,
+                f"{name} has a character that nobody sees, such as a zero-width space: type it anew",
+                row.serial_number,
+                RowFault.PERSON_UNFIT,
+            )
     return row

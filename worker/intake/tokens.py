@@ -247,8 +247,9 @@ def _tell_encoding(text: str) -> Encoding:
             "--encoding base32"
         )
     if not possible:
-        reason = f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
-        raise RowRefused(reason)
+        raise RowRefused(
+            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
+        )
     return possible[0]
 
 

@@ -157,7 +157,7 @@ def test_what_the_environment_says_is_told(findings: list[Finding], name: str, l
     ],
 )
 def test_an_environment_in_good_order_is_told_nothing_of(findings: list[Finding]) -> None:
-    assert findings == []
+    assert [*findings] == []
 
 
 def test_the_budget_that_is_named_for_a_policy_that_locks_early_can_be_set() -> None:
