@@ -108,13 +108,7 @@ class Client:
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
         """Activate the device with this OTP, and return it as ACTIVE. `resync`: it is the second OTP, right after the
         first."""
-        request = build_activation_request(
-            self._environment,
-            user_id,
-            device_id,
-            otp,
-            resync=resync,
-        )
+        request = build_activation_request(self._environment, user_id, device_id, otp, resync=resync)
         return self.perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
@@ -280,9 +274,12 @@ class RetryPolicy:
 
     def _make_retrying(self, repeats_forbidden: bool, repeats_lost: bool) -> tenacity.Retrying:
         def may_succeed_later(error: BaseException) -> bool:
+            """Whether the same call may be made again."""
+            if isinstance(error, TooLateToSend | LicenseExceeded):
+                return False
             if isinstance(error, OutcomeUnknown):
                 return repeats_lost
-            return _may_succeed_later(error) and (repeats_forbidden or not isinstance(error, Forbidden))
+            return isinstance(error, NotDelivered | RateLimited) or (isinstance(error, Forbidden) and repeats_forbidden)
 
         seconds = max(self.seconds, LOST_READ_FOR) if repeats_lost else self.seconds
         return tenacity.Retrying(
@@ -292,12 +289,6 @@ class RetryPolicy:
             sleep=self.sleep,
             reraise=True,
         )
-
-
-def _may_succeed_later(error: BaseException) -> bool:
-    """Whether the same call may be made again."""
-    may = isinstance(error, NotDelivered | RateLimited | Forbidden)
-    return may and not isinstance(error, TooLateToSend | LicenseExceeded)
 
 
 def _choose_wait(state: tenacity.RetryCallState) -> float:

@@ -168,12 +168,7 @@ class Device:
 
 
 def build_activation_request(
-    environment: Environment,
-    user_id: str,
-    device_id: str,
-    otp: Otp,
-    *,
-    resync: bool,
+    environment: Environment, user_id: str, device_id: str, otp: Otp, *, resync: bool
 ) -> Request:
     """Build the request that activates a device; `resync` for the second OTP.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
@@ -305,13 +300,7 @@ class Pairing:
     token_id: str | None = None
 
 
-def build_pairing_request(
-    environment: Environment,
-    user_id: str,
-    serial_number: str,
-    *,
-    status: str | None,
-) -> Request:
+def build_pairing_request(environment: Environment, user_id: str, serial_number: str, *, status: str | None) -> Request:
     """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
     to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
@@ -330,8 +319,7 @@ def build_unpair_request(environment: Environment, user_id: str, device_id: str)
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not (read_plain_id(user_id) and read_plain_id(device_id)):
         raise ValueError("an id is empty, or would lead to another path")
-    url = build_url(environment, "users", user_id, "devices", device_id)
-    return Request("DELETE", url)
+    return Request("DELETE", build_url(environment, "users", user_id, "devices", device_id))
 
 
 def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> PairedDevice:
@@ -382,23 +370,18 @@ def _choose_pairing_error(envelope: Envelope) -> PingOneError:
         return MethodOff(answer) if "type" in targets else error
     if isinstance(error, NotFound):
         return TokenNotInInventory(answer) if "serialNumber" in targets else error
-    return _choose_refusal(envelope, targets) if isinstance(error, Rejected) else error
-
-
-def _choose_refusal(envelope: Envelope, targets: set[str | None]) -> Rejected:
-    answer, codes = envelope.answer, envelope.codes
-    if "status" in targets:
+    if not isinstance(error, Rejected):
+        return error
+    refusals = {
         # First: without it, PingOne says what else there is.
-        return StatusRefused(answer)
-    if "ACCOUNT_NOT_USABLE" in codes:
-        return AccountNotUsable(answer)
-    if "LIMIT_EXCEEDED" in codes:
-        return TooManyDevices(answer)
-    if "UNIQUENESS_VIOLATION" in codes or answer.status == 409:
-        return AlreadyPaired(answer)
-    if "type" in targets:
-        return MethodOff(answer)
-    return TokenNotInInventory(answer) if "serialNumber" in targets else Rejected(answer)
+        StatusRefused: "status" in targets,
+        AccountNotUsable: "ACCOUNT_NOT_USABLE" in envelope.codes,
+        TooManyDevices: "LIMIT_EXCEEDED" in envelope.codes,
+        AlreadyPaired: "UNIQUENESS_VIOLATION" in envelope.codes or answer.status == 409,
+        MethodOff: "type" in targets,
+        TokenNotInInventory: "serialNumber" in targets,
+    }
+    return next((refusal(answer) for refusal, is_it in refusals.items() if is_it), error)
 
 
 def _read_target(detail: Mapping[str, Any]) -> str | None:

@@ -215,7 +215,7 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
 
 def read_word(value: object) -> str | None:
     """Return the value if it is a code or status as the vendor writes them; None for anything else."""
-    return _match(_CODE, value)
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
 def make_printable(value: object) -> str | None:
@@ -239,10 +239,6 @@ def _parse_json_object(body: bytes) -> dict[str, Any] | None:
 def _read_details(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     details = fields.get("details")
     return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
-
-
-def _match(pattern: re.Pattern[str], value: object) -> str | None:
-    return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
 
 def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
@@ -460,17 +456,13 @@ def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
     """Find the items in a 2xx answer; None if there is no readable list. An empty one may lack `_embedded`, or have
     nothing in it, or null. The name is not published for every list, so that another one is taken where it is the only
     one."""
-    fields = envelope.fields
-    if fields is None or not envelope.is_success:
+    embedded = envelope.fields.get("_embedded")
+    if not (envelope.is_success and isinstance(embedded, dict | None)):
         return None
-    embedded = fields.get("_embedded")
-    if isinstance(embedded, dict):
-        embedded = {key: value for key, value in embedded.items() if value is not None}
-    if not embedded and isinstance(embedded, dict | None):
-        return [] if _is_empty(fields) else None
-    if not isinstance(embedded, dict):
-        return None
-    found = [embedded[name]] if name in embedded else list(embedded.values())
+    parts = {key: value for key, value in (embedded or {}).items() if value is not None}
+    if not parts:
+        return [] if _is_empty(envelope.fields) else None
+    found = [parts[name]] if name in parts else list(parts.values())
     return found[0] if len(found) == 1 and isinstance(found[0], list) else None
 
 
