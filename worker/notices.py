@@ -473,22 +473,19 @@ class Webhook:
         }
         if self._secret is not None:
             headers["X-Oathbulk-Signature"] = sign(self._secret, int(self._clock()), body)
+        request = Request("POST", self._url.get_secret_value(), headers, body)
         try:
-            return self._exchange(Request("POST", self._url.get_secret_value(), headers, body))
+            with closing(Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)) as transport:
+                status, answered, _ = transport.exchange(request)
         except ConfigError:
             return Reply(None, "the proxy or the certificates of this process cannot be used")
         except PingOneError as error:
             # The whole answer did not come, or was too long; its status came, and tells whether the notice was taken.
-            status = error.answer.status
-            is_taken = status is not None and 200 <= status < 300
-            return Reply(status, None if is_taken else type(error).__name__ + _describe(error))
-
-    def _exchange(self, request: Request) -> Reply:
-        with closing(Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)) as transport:
-            status, headers, _ = transport.exchange(request)
+            is_taken = 200 <= (error.answer.status or 0) < 300
+            return Reply(error.answer.status, None if is_taken else type(error).__name__ + _describe(error))
         if 200 <= status < 300:
             return Reply(status)
-        return Reply(status, f"HTTP {status}", open_envelope(status, headers, b"").retry_after)
+        return Reply(status, f"HTTP {status}", open_envelope(status, answered, b"").retry_after)
 
 
 def sign(secret: SecretStr, at: int, body: bytes) -> str:

@@ -439,8 +439,8 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
     """Read the header, in which a normalised name has a meaning, and yield line and cells of the rows below it. Raises
     UnusableFile, with `cure` where one of its columns is missing."""
     lines = read_lines(file)
-    above = list[str]()
-    row_number, line = _find_header(_keep(islice(lines, MOST_ABOVE), above), meanings)
+    above = [*islice(lines, MOST_ABOVE)]
+    row_number, line = _find_header(above, meanings)
     delimiter, names = _split(line, meanings)
     header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
     if fault := _find_fault(line, header, meanings, cure):
@@ -503,13 +503,6 @@ def _find_missing(names: list[str], meanings: Mapping[str, str]) -> list[str]:
 
 def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
     return split_header(line, lambda name: normalise(name) in meanings)
-
-
-def _keep(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
-    """Yield the lines, and keep those that were taken."""
-    for line in lines:
-        kept.append(line)
-        yield line
 
 
 # Last rows

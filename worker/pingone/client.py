@@ -295,8 +295,7 @@ def _choose_wait(state: tenacity.RetryCallState) -> float:
     """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
     the call ends here."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, NotDelivered | RateLimited | OutcomeUnknown) else None
-    return max(BACKOFF(state), asked or 0)
+    return max(BACKOFF(state), error.retry_after or 0 if isinstance(error, PingOneError) else 0)
 
 
 def explain_hold(failure: NotDelivered | OutcomeUnknown | RateLimited) -> str:

@@ -396,35 +396,26 @@ DEVICE_TEXTS = {
 }
 
 
-def choose_persons(user_ids: Iterable[str | None], most: int = SAMPLE) -> list[str]:
-    """Choose the users whose devices are read: all of them, or `most`, evenly spread over the file. None: that of a row
-    is not known."""
-    persons = list(dict.fromkeys(filter(None, user_ids)))
-    if len(persons) <= most:
-        return persons
-    return [persons[number * len(persons) // most] for number in range(most)]
-
-
 def check_devices(
     verdicts: Verdicts,
     list_devices: ListDevices,
     *,
     max_devices: int | None,
-    most: int = SAMPLE,
     on_progress: OnProgress = tell_nobody,
 ) -> list[Finding]:
     """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
     if that is not known. Raises what the reads raise."""
     user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
-    persons = choose_persons(user_ids.values(), most)
+    everybody = list(dict.fromkeys(filter(None, user_ids.values())))
+    # All of them, or some, evenly spread over the file.
+    is_sample = len(everybody) > SAMPLE
+    persons = [everybody[number * len(everybody) // SAMPLE] for number in range(SAMPLE)] if is_sample else everybody
     asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
     devices = {person: _list_or_nothing(list_devices, person) for person in asked}
-    everybody = set(filter(None, user_ids.values()))
     for row in verdicts.good:
         person = user_ids[row.row_number]
         if person in devices:
             _judge_device(verdicts, row, devices[person], max_devices)
-    is_sample = len(persons) < len(everybody)
     among = f"Among {len(persons)} of the {len(everybody)} persons, evenly spread over the file: " if is_sample else ""
     findings = verdicts.ask_about({name: among + text for name, text in DEVICE_TEXTS.items()})
     if is_sample:
