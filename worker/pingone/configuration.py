@@ -19,7 +19,6 @@ from worker.pingone.wire import (
     find_part,
     parse_page,
     read_count,
-    read_id,
     read_number,
     read_text,
     read_truth,
@@ -100,13 +99,10 @@ def _parse(envelope: Envelope, names: set[str], read: Callable[[Mapping[str, Any
     return read(fields)
 
 
-def _read_policy(fields: Mapping[str, Any]) -> Policy | None:
-    policy_id = read_id(fields.get("id"))
-    if policy_id is None:
-        return None
+def _read_policy(fields: Mapping[str, Any]) -> Policy:
     token = fields.get("oathToken")
     return Policy(
-        id=policy_id,
+        id=fields["id"],
         name=read_text(fields.get("name")),
         is_default=read_truth(fields.get("default")),
         is_oath_enabled=read_truth(find_part(token, "enabled")),

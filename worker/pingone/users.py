@@ -119,13 +119,10 @@ def _choose_error(envelope: Envelope) -> PingOneError:
     return choose_error(envelope)
 
 
-def _read_user(fields: Mapping[str, Any]) -> User | None:
-    user_id = read_id(fields.get("id"))
-    if user_id is None:
-        return None
+def _read_user(fields: Mapping[str, Any]) -> User:
     status = find_part(fields, "account", "status")
     return User(
-        id=user_id,
+        id=fields["id"],
         username=read_text(fields.get("username")),
         email=read_text(fields.get("email")),
         external_id=read_text(fields.get("externalId")),
@@ -256,13 +253,10 @@ def parse_user_devices(envelope: Envelope, *, environment: Environment) -> Page[
     return parse_page(envelope, environment=environment, name="devices", read_item=read)
 
 
-def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice | None:
-    device_id = read_id(fields.get("id"))
-    if device_id is None:
-        return None
+def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice:
     serial_number = fields.get("serialNumber") or find_part(fields, "oathToken", "serialNumber")
     return UserDevice(
-        id=device_id,
+        id=fields["id"],
         type=read_word(fields.get("type")),
         status=read_status(fields.get("status")),
         serial_number=read_id(serial_number),

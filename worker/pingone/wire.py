@@ -400,8 +400,8 @@ def read_age(value: object, now: datetime | None) -> timedelta | None:
 # promised: what counts is whether there is a next page.
 # https://developer.pingidentity.com/pingone-api/foundations/conventions/pingone-api-responses.html
 
-# Makes an item of its JSON object; None where that lacks its id.
-ReadItem = Callable[[Mapping[str, Any]], T | None]
+# Makes an item of its JSON object, which has a readable id.
+ReadItem = Callable[[Mapping[str, Any]], T]
 
 
 @dataclass(frozen=True)
@@ -444,12 +444,10 @@ def parse_page(
     listed = _find_list(envelope, name)
     if listed is None:
         raise choose(envelope)
-    items = [read_item(each) if isinstance(each, Mapping) else None for each in listed]
-    known = tuple(item for item in items if item is not None)
-    if len(known) < len(items):
+    if not all(read_id(find_part(each, "id")) for each in listed):
         # Left out, it would look as if it did not exist.
         raise OutcomeUnknown(replace(envelope.answer, message="a list with an item that cannot be read"))
-    return Page(known, _find_next_url(envelope, environment), envelope.answer)
+    return Page(tuple(map(read_item, listed)), _find_next_url(envelope, environment), envelope.answer)
 
 
 def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
