@@ -131,8 +131,7 @@ class Client:
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
             slot = self._take_slot(call)
-            ids = {"session_id": call.session_id, "transaction_id": call.transaction_id}
-            return self._send(authorize(request, access_token, **ids), slot, parse, call)
+            return self._send(authorize(request, access_token, call.session_id, call.transaction_id), slot, parse, call)
 
         return self._policy.run(
             attempt,

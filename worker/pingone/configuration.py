@@ -77,8 +77,7 @@ class Capabilities:
 def parse_policies(envelope: Envelope, *, environment: Environment) -> Page[Policy]:
     """Read a page of policies from an answer.
     https://developer.pingidentity.com/pingone-api/mfa/device-authentication-policy/create-device-authentication-policy.html"""
-    name = "deviceAuthenticationPolicies"
-    return parse_page(envelope, environment=environment, name=name, read_item=_read_policy)
+    return parse_page(envelope, environment=environment, name="deviceAuthenticationPolicies", read_item=_read_policy)
 
 
 def parse_mfa_settings(envelope: Envelope) -> MfaSettings:

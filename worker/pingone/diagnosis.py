@@ -78,8 +78,7 @@ class RoleReads:
 
     def _fetch(self, url: str) -> Mapping[str, Any]:
         """Read what lies at this address: a JSON object."""
-        ids = {"session_id": "oathbulk-doctor", "transaction_id": f"oathbulk-{uuid4().hex[:8]}"}
-        request = authorize(Request("GET", url), self._access_token, **ids)
+        request = authorize(Request("GET", url), self._access_token, "oathbulk-doctor", f"oathbulk-{uuid4().hex[:8]}")
         envelope = open_envelope(*self._transport.exchange(request))
         if not (envelope.is_success and envelope.is_object):
             raise choose_error(envelope)

@@ -253,8 +253,9 @@ def _describe_token(token: NewToken) -> dict[str, Any]:
 
 
 def _build_request(environment: Environment, media_type: str, fields: dict[str, Any]) -> Request:
-    headers = {"Content-Type": media_type}
-    return Request("POST", build_url(environment, "oathJobs"), headers, json.dumps(fields).encode())
+    return Request(
+        "POST", build_url(environment, "oathJobs"), {"Content-Type": media_type}, json.dumps(fields).encode()
+    )
 
 
 def _find_id_in_location(envelope: Envelope) -> str | None:

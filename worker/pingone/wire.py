@@ -49,7 +49,7 @@ class Request:
     content: bytes = field(default=b"", repr=False)
 
 
-def authorize(request: Request, access_token: str, *, session_id: str, transaction_id: str) -> Request:
+def authorize(request: Request, access_token: str, session_id: str, transaction_id: str) -> Request:
     """Add what every call carries: the access token, and two ids that come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
     common = {

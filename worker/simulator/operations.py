@@ -183,8 +183,7 @@ def read_capabilities(call: Call, simulation: Simulation) -> Answer:
         "rlgConfigRpm": 60 * settings.group_rates.get("configuration", 10),
     }
     known = {name: {"limit": limit} for name, limit in limits.items() if limit is not None}
-    links = {"self": {"href": _href(call)}}
-    return success({"_links": links, "canUseOATHToken": True, "licenseQuantities": known})
+    return success({"_links": {"self": {"href": _href(call)}}, "canUseOATHToken": True, "licenseQuantities": known})
 
 
 def list_roles(call: Call, simulation: Simulation) -> Answer:

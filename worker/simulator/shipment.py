@@ -100,13 +100,13 @@ def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fiel
             break
     if fields.get("type") == "totp":
         server_counter = counter = 0
-    ids = {"user_id": make_id(dice), "device_id": make_id(dice)}
     return {
         "serial": serial,
         "secret": secret.hex(),
         "counter": counter,
         "server_counter": server_counter,
-        **ids,
+        "user_id": make_id(dice),
+        "device_id": make_id(dice),
         **fields,
     }
 

@@ -152,8 +152,7 @@ class Device:
     def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Verdict:
         """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
         self.updated_at = now
-        needs_resync = settings.extra_otp_needs_resync
-        verdict = self.token.check_otp(otp, resync=resync, now=now, needs_resync=needs_resync)
+        verdict = self.token.check_otp(otp, resync=resync, now=now, needs_resync=settings.extra_otp_needs_resync)
         match verdict:
             case Verdict.ACCEPTED:
                 self.status, self.failures, self.user.failures = "ACTIVE", 0, 0
@@ -424,17 +423,18 @@ def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -
 def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float) -> None:
     user = world.add_user(environment_id, seed.user_id)
     user.is_usable = user.is_usable and seed.account_usable
-    device = Device(
-        id=seed.device_id,
-        user=user,
-        token=_add_token(world, seed, environment_id, now),
-        created_at=now,
-        updated_at=now,
-        status=seed.status,
-        locked_until=math.inf if seed.locked else None,
-        blocked_at=now if seed.blocked else None,
+    world.add(
+        Device(
+            id=seed.device_id,
+            user=user,
+            token=_add_token(world, seed, environment_id, now),
+            created_at=now,
+            updated_at=now,
+            status=seed.status,
+            locked_until=math.inf if seed.locked else None,
+            blocked_at=now if seed.blocked else None,
+        )
     )
-    world.add(device)
 
 
 # One running simulator
