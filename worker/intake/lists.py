@@ -63,6 +63,7 @@ from worker.intake.rows import (
     explain_id,
     explain_quoted,
     explain_serial,
+    find_reason,
     is_result,
     looks_like_data,
     name_columns,
@@ -601,11 +602,12 @@ def _read_name(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells]
         name = pick(cells)
     except RowRefused as refused:
         raise UnusableFile(path, str(refused), GIVE_TOKENS, row_number=row_number) from None
-    # With one character less, it may be another's.
-    if isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name:
-        raise UnusableFile(path, CUT_OFF, "Nothing was done", row_number=row_number)
-    if column == "serial_number" and not SERIAL.fullmatch(name):
-        raise UnusableFile(path, explain_serial(name), "Nothing was done", row_number=row_number)
-    if not name:
-        raise UnusableFile(path, f"{column} is empty", "Nothing was done", row_number=row_number)
+    unfit = {
+        # With one character less, it may be another's.
+        CUT_OFF: isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name,
+        explain_serial(name): column == "serial_number" and not SERIAL.fullmatch(name),
+        f"{column} is empty": not name,
+    }
+    if reason := find_reason(unfit):
+        raise UnusableFile(path, reason, "Nothing was done", row_number=row_number)
     return name

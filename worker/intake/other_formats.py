@@ -16,7 +16,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, OpenRow, read_first_lines, read_lines
-from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
+from worker.intake.rows import Row, RowError, RowRefused, UnusableFile, find_reason
 from worker.intake.tokens import Token, make_rows
 from worker.vault.otps import OtpType
 
@@ -336,23 +336,16 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
         raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
     parts = (part.partition("=") for part in values[BLOCK_DATA].split(";"))
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
-    if not said.get("sccpwlen") and hints.digits is None:
-        raise RowRefused(
-            "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
-            "vendor for the file again, or say it, by --digits",
-            serial,
-        )
     mode = said.get("sccmode", "").upper()
-    if mode == "T":
-        raise RowRefused(
-            "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
-            "setting for that: every OTP would be wrong, so leave the token out",
-            serial,
-        )
-    if mode != "E":
-        raise RowRefused(
-            "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out", serial
-        )
+    unfit = {
+        "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
+        "vendor for the file again, or say it, by --digits": not said.get("sccpwlen") and hints.digits is None,
+        "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
+        "setting for that: every OTP would be wrong, so leave the token out": mode == "T",
+        "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out": mode != "E",
+    }
+    if reason := find_reason(unfit):
+        raise RowRefused(reason, serial)
     return Token(
         serial=serial,
         secret=said.get("scckey", ""),

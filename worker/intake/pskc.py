@@ -26,7 +26,7 @@ from pskc.parser import PSKCParser
 
 from worker.intake.files import Hints, OpenFile
 from worker.intake.other_formats import cut_namespace, is_xml, read_parts
-from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile
+from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile, find_reason
 from worker.intake.tokens import HEX_AS_BASE64, Token, make_rows
 
 # Names of the root, of elements that hold keys, of keys, of the serial number's element, of MACs and of values that do
@@ -481,7 +481,7 @@ def _make_token(found: FoundKey, now: datetime) -> Token:
             past != {False}
         ),
     }
-    if reason := next((reason for reason, is_so in unfit.items() if is_so), None):
+    if reason := find_reason(unfit):
         raise RowRefused(reason, found.serial)
     return Token(
         serial=found.serial,

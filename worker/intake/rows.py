@@ -5,6 +5,7 @@ header from here; the load writes the value into the record's column of the same
 there. So a further column takes one field here, one column of models.record.Record, and a migration."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -175,6 +176,11 @@ class RowRefused(Exception):
         super().__init__(reason)
         self.serial = serial
         self.fault = fault
+
+
+def find_reason(reasons: Mapping[str, object]) -> str | None:
+    """Find the first of these reasons that applies; each stands beside what makes it apply."""
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 class UnusableFile(Exception):
