@@ -321,9 +321,11 @@ class WorkersLive(Exception):
     """Worker processes are at work on the database; the message names them."""
 
 
-def distrust_all(database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody) -> int:
-    """Mark every record that is not final as sent, fate unknown, and have the inventory of every batch read again.
-    Returns how many records were not marked yet.
+def distrust_all(
+    database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody
+) -> tuple[int, int]:
+    """Mark every record that is not final as sent, fate unknown, but for those that wait for a date; and have the
+    inventory of every batch read again. Returns how many records were not marked yet, and how many wait for a date.
 
     Goes chunk by chunk, each in a transaction of its own; run again, it does what is left. Raises WorkersLive."""
     with database.changing_many() as connection:
@@ -331,7 +333,7 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
         take_all_back(database, connection)
         # A token that was imported since must not be imported again.
         connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
-        total = count_trusted(database, connection)
+        total, waiting = count_trusted(database, connection)
         audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
     done, last_id = 0, 0
     while True:
@@ -339,7 +341,7 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
             _refuse_beside_workers(database, connection)
             ids = find_pending(connection, last_id, CHUNK)
             if not ids:
-                return done
+                return done, waiting
             done += distrust(
                 database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.tuning.over_after
             )

@@ -390,9 +390,9 @@ def _explain_otp(column: str, otp: str) -> str:
 
 # Lists that go with a shipment
 
-# The fields of a Row that a list may fill: the person, the device of a token that is paired already, and from when on
-# it may go.
-ASSIGNED = (*PERSON, "device_id", "not_before")
+# The fields of a Row that a list may fill: the person, the device of a token that is paired already, from when on it
+# may go, and its lot.
+ASSIGNED = (*PERSON, "device_id", "not_before", "lot")
 # What the names in the header of a list mean.
 MEANINGS = name_columns(tuple(each for each in COLUMNS if each.attribute in ("serial_number", *ASSIGNED)))
 
@@ -458,7 +458,7 @@ class Assignment:
         if line is None and not any(getattr(row, name) for name in PERSON):
             problem = NO_PERSON
         if any(str(getattr(row, name) or value).lower() != str(value).lower() for name, value in told.items()):
-            named = "persons, devices or dates"
+            named = "persons, devices, dates or lots"
             problem = f"the file and the list name different {named} for this token: correct one of the two"
         if "not_before" in told and row.otp_type == "totp" and isinstance(row.otps, OtpPair):
             return RowError(row.row_number, TOO_SOON, row.serial_number, RowFault.DATE_UNFIT)

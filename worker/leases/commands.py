@@ -477,9 +477,13 @@ def take_all_back(database: Database, connection: Connection) -> None:
         pass
 
 
-def count_trusted(database: Database, connection: Connection) -> int:
-    """Count the pending records that may have gone out since the backup, and are not marked."""
-    return connection.scalar(select(func.count()).where(_IS_TRUSTED, may_begin(database))) or 0
+def count_trusted(database: Database, connection: Connection) -> tuple[int, int]:
+    """Count the pending records that may have gone out since the backup, and are not marked; and those that wait for a
+    date, for which nothing has gone out."""
+    begins = may_begin(database)
+    trusted, waiting = (func.count().filter(_IS_TRUSTED, begins), func.count().filter(~begins))
+    counts = connection.execute(select(trusted, waiting).where(Record.status == Status.PENDING)).one()
+    return counts[0], counts[1]
 
 
 def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:
