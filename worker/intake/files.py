@@ -27,6 +27,7 @@ from worker.intake.rows import (
     UnusableFile,
     canonical_column,
     find_nameable_serial,
+    find_reason,
     is_own,
     looks_like_data,
     normalise,
@@ -355,18 +356,14 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
             fault=RowFault.ROW_UNREADABLE,
         )
     serial = "".join(cells[serial_at : serial_at + 1])
-    if len(cells) == 1 < fewest:
-        raise RowRefused(
-            "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
-            "has another separator between its values than this format",
-            serial,
-            RowFault.ROW_UNREADABLE,
-        )
-    if not fewest <= len(cells) <= most:
-        fault, cure = ("few", "the line was cut off") if len(cells) < fewest else ("many", "two lines were joined")
-        raise RowRefused(
-            f"the row has too {fault} fields for this format: see whether {cure}", serial, RowFault.ROW_UNREADABLE
-        )
+    unfit = {
+        "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
+        "has another separator between its values than this format": len(cells) == 1 < fewest,
+        "the row has too few fields for this format: see whether the line was cut off": len(cells) < fewest,
+        "the row has too many fields for this format: see whether two lines were joined": len(cells) > most,
+    }
+    if reason := find_reason(unfit):
+        raise RowRefused(reason, serial, RowFault.ROW_UNREADABLE)
     return cells + [""] * (most - len(cells))
 
 

@@ -373,16 +373,15 @@ def _explain_fields(fields: int, columns: int) -> str:
 
 def _explain_otp(column: str, otp: str) -> str:
     """Explain what is wrong with an OTP that is not 6 or 8 digits."""
-    if not otp:
-        return f"{column} is missing: produce an OTP with the token and write it there"
-    if EXCEL_QUOTED.match(otp):
-        return explain_quoted(column)
-    if not (otp.isascii() and otp.isdigit()):
-        cure = f"write the 6 or 8 digits alone, in the right column; {AS_TEXT}"
-        return f"{column} has other characters than digits: {cure}"
-    if len(otp) > 8:
-        return f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column"
-    return (
+    known = {
+        f"{column} is missing: produce an OTP with the token and write it there": not otp,
+        explain_quoted(column): EXCEL_QUOTED.match(otp),
+        f"{column} has other characters than digits: write the 6 or 8 digits alone, in the right column; {AS_TEXT}": (
+            not (otp.isascii() and otp.isdigit())
+        ),
+        f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column": len(otp) > 8,
+    }
+    return find_reason(known) or (
         f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
         "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
     )

@@ -403,20 +403,20 @@ def _find_fault(container: Container, element: Element) -> str:
 
 def _find_fault_of_encrypted(container: Container, value: Element) -> str:
     """Find what keeps an encrypted value from being decrypted and proven; empty if nothing does."""
-    cipher = next(iter(find_algorithms(value)), container.cipher)
-    if cipher is None:
-        return "the encrypted value does not say with which cipher: ask the vendor for the file again"
-    if not CIPHERS.fullmatch(cipher):
-        return "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC"
-    mac = _find_mac(value)
+    cipher, mac = next(iter(find_algorithms(value)), container.cipher) or "", _find_mac(value)
     # A key wrap has a check of its own. Of a Value, python-pskc would take the ciphertext for the secret.
     needs_mac = "#kw-" not in cipher or value.find("Value") is not None
-    if needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False)):
-        return (
-            "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
-            "ask the vendor for a file with MACs (RFC 6030, section 6.2)"
-        )
-    return ""
+    faults = {
+        "the encrypted value does not say with which cipher: ask the vendor for the file again": not cipher,
+        "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC": (
+            not CIPHERS.fullmatch(cipher)
+        ),
+        "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
+        "ask the vendor for a file with MACs (RFC 6030, section 6.2)": (
+            needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False))
+        ),
+    }
+    return find_reason(faults) or ""
 
 
 def _find_fault_of_plain(name: str, value: Element) -> str:

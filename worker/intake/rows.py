@@ -236,16 +236,17 @@ INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-
 def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
     """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: of what a spreadsheet
     spoilt."""
-    if not serial:
-        return "serial is missing: write the serial number that is printed on the token"
-    if COLUMN_NAME.fullmatch(serial):
-        return "the row names columns, as a header does, and no token: delete it"
-    if EXCEL_NUMBER.fullmatch(serial):
-        return f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}"
-    if EXCEL_QUOTED.match(serial):
-        return explain_quoted("serial", cure)
+    known = {
+        "serial is missing: write the serial number that is printed on the token": not serial,
+        "the row names columns, as a header does, and no token: delete it": COLUMN_NAME.fullmatch(serial),
+        f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}": (
+            EXCEL_NUMBER.fullmatch(serial)
+        ),
+        explain_quoted("serial", cure): EXCEL_QUOTED.match(serial),
+    }
     fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
-    return f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
+    other = f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
+    return find_reason(known) or other
 
 
 def explain_quoted(column: str, cure: str = AS_TEXT) -> str:

@@ -120,8 +120,8 @@ CODES = frozenset(
     }
 )
 
-# Where an answer lists several faults, these codes decide, in this order.
-VERDICTS_ON_OTPS = (EXTRA_OTP_REQUIRED, INVALID_OTP)
+# Where an answer lists several faults, these codes decide, in this order, and then all others.
+VERDICTS_ON_OTPS = {EXTRA_OTP_REQUIRED: 0, INVALID_OTP: 1}
 
 # Seconds. Nobody is asked to wait longer than this at a time: a quota that is reset next month may be raised by an
 # administrator today.
@@ -243,11 +243,8 @@ def _read_details(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
     """Choose the fault that decides: what is said of the OTP comes first, then the first that has a code."""
-    for code in VERDICTS_ON_OTPS:
-        for detail in details:
-            if detail.get("code") == code:
-                return detail
-    return next((detail for detail in details if read_word(detail.get("code"))), {})
+    with_code = [detail for detail in details if read_word(detail.get("code"))]
+    return min(with_code, key=lambda detail: VERDICTS_ON_OTPS.get(detail["code"], 2), default={})
 
 
 def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: datetime | None) -> float | None:

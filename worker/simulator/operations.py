@@ -240,12 +240,13 @@ def activate(call: Call, simulation: Simulation) -> Answer:
     """Check an OTP. Raises Refused."""
     device, now, settings = _find_device(call, simulation), simulation.unix_time(), simulation.settings
     activation = call.read(Activation)
-    if not device.user.can_act:
-        return refusal(400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE")
-    if device.blocked_at is not None:
-        return refusal(400, "REQUEST_FAILED", "DEVICE_BLOCKED")
-    if device.is_locked(now):
-        return refusal(400, "REQUEST_FAILED", "DEVICE_LOCKED")
+    refusals = {
+        "ACCOUNT_NOT_USABLE": not device.user.can_act,
+        "DEVICE_BLOCKED": device.blocked_at is not None,
+        "DEVICE_LOCKED": device.is_locked(now),
+    }
+    if refused := next((code for code, applies in refusals.items() if applies), None):
+        return refusal(400, "REQUEST_FAILED", refused)
     if device.status == "ACTIVE":
         return refusal(400, "REQUEST_FAILED", "INVALID_VALUE", target="status")
     match device.activate(activation.otp, resync=activation.oath_resync, now=now, settings=settings):
