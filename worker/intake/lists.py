@@ -217,7 +217,6 @@ class PairReader:
     ) -> None:
         self._header = header
         self._zone = zone
-        self._own = header.own_names
         self._may_lack_otps = may_lack_otps
         self._width = len(header.names)
         self._latest = now + CLOCK_TOLERANCE
@@ -287,7 +286,7 @@ class PairReader:
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             not_before=self._check_date(not_before, is_soon=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
-            extra={name: fields[place] for name, place in self._own.items()},
+            extra={name: fields[place] for name, place in self._header.own_names.items()},
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
