@@ -231,7 +231,12 @@ def expect_work(report: Report, switches: Switches, hours: DailyHours | None) ->
     good = report.verdicts.good
     without_device = sum(row.device_id is None for row in good)
     noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
-    is_exact = _is_inventory_known(report)
+    # Whether the rows were compared with PingOne's inventory.
+    is_exact = (
+        report.is_complete
+        and report.requests > 0
+        and not any(text.startswith("the inventory:") for text in report.unknown)
+    )
     imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
     devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
     return ExpectedWork(
@@ -242,9 +247,3 @@ def expect_work(report: Report, switches: Switches, hours: DailyHours | None) ->
         requests=round(report.seconds * report.rate),
         days=max(1, ceil(report.seconds / hours.seconds)) if hours else None,
     )
-
-
-def _is_inventory_known(report: Report) -> bool:
-    """Whether the rows were compared with PingOne's inventory."""
-    is_asked = report.is_complete and report.requests > 0
-    return is_asked and not any(text.startswith("the inventory:") for text in report.unknown)

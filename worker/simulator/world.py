@@ -557,8 +557,7 @@ class Simulation:
 
     def make_limits(self) -> Mapping[Group, TokenBucket]:
         """Make the rate limits of all groups."""
-        groups: tuple[Group, ...] = get_args(Group)
-        return {group: TokenBucket(self.settings, group) for group in groups}
+        return {group: TokenBucket(self.settings, group) for group in get_args(Group)}
 
     def seed(self, seed: WorldSeed) -> None:
         """Add the seed's client, users, tokens and devices. The settings that it names are for whoever makes the
