@@ -44,7 +44,7 @@ from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_differ
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.config.tuning import Tuning
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,

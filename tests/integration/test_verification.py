@@ -19,12 +19,11 @@ from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch, find_environment
 from worker.config.settings import ConfigError
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
-from worker.pingone.devices import Device
 from worker.pingone.errors import Answer, Forbidden
-from worker.pingone.users import UserAttribute
+from worker.pingone.users import Device, UserAttribute
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 

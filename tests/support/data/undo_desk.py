@@ -58,10 +58,10 @@ class PingOne:
         self.seed(devices=[device | differing])
 
     def devices(self) -> set[str]:
-        return {device.id for device in self.simulation.world.devices()}
+        return {device.id for device in self.simulation.world.devices.values()}
 
     def tokens(self) -> set[str]:
-        return {token.serial_number for token in self.simulation.world.inventory.all_tokens()}
+        return {token.serial_number for token in self.simulation.world.token_ids.values()}
 
     def calls(self, *operations: str) -> list[str]:
         """Operations that were called, in their order."""
