@@ -29,7 +29,7 @@ from worker.installation.stack import settings_with_redis
 from worker.intake.lists import TokenList, open_token_list
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things
-from worker.pingone.users import fold_case
+from worker.pingone.devices import fold_case
 from worker.process.parts import Parts
 from worker.reports.facts import read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
