@@ -43,8 +43,7 @@ from worker.database.schema import SchemaOutdated
 from worker.embedded.home import FREE_SPACE, EmbeddedError
 from worker.fleet import read_processes
 from worker.installation import broker_check
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_statuses
+from worker.installation.installation import Installation, read_statuses
 from worker.notices import read_deliveries, redact_url
 from worker.observability.wording import count_things, format_duration
 from worker.pingone.auth import AccessTokens

@@ -16,8 +16,7 @@ from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import BatchName, By, RowStatus, Ticket, Where
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_statuses
+from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.overview import read_overview

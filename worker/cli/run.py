@@ -55,8 +55,7 @@ from worker.cli.shipment_options import (
 )
 from worker.cli.status import draw_any, is_over, watch
 from worker.embedded.home import EmbeddedError, lock_home, note_run
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_fleet, read_statuses
+from worker.installation.installation import Installation, read_fleet, read_statuses
 from worker.installation.stack import Stack
 from worker.intake.rows import RowError, UnusableFile
 from worker.intake.shipment import Shipment

@@ -23,8 +23,7 @@ from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, PaceComm
 from worker.batches.finding import UnknownBatch
 from worker.desk.batch_page import describe_batch, make_environment, write_file
 from worker.desk.doors import FORM_KEY, Door, Forms, Visitor
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_histories, read_statuses
+from worker.installation.installation import Installation, read_histories, read_statuses
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus
 from worker.reports.overview import read_overview
