@@ -8,7 +8,8 @@ what it needs.
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -24,8 +25,22 @@ from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.paces import PaceMemory, Paces
 from worker.pingone.clients import Clients
-from worker.process.part import part
 from worker.vault.keys import load_keyring
+
+if TYPE_CHECKING:
+    part = cached_property
+else:
+
+    class part(cached_property):  # noqa: N801 - a decorator
+        """A `cached_property` that is built once, however many threads ask at the same time. From Python 3.12 on the
+        original takes no lock: two threads of a worker that has just started would each build, say, access tokens or a
+        dispatcher of their own. The lock `building` of its owner is held meanwhile, and may be taken again."""
+
+        def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+            if instance is None:
+                return self
+            with instance.building:
+                return super().__get__(instance, owner)
 
 
 class Parts:

@@ -37,8 +37,7 @@ from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
-from worker.process.part import part
-from worker.process.parts import Parts
+from worker.process.parts import Parts, part
 from worker.records import WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import LearntResync, Resync
