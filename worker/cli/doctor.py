@@ -32,8 +32,7 @@ from worker.audit import NO_KEY_CURE, find_heads_file
 from worker.cli.console import console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
-from worker.cli.homes import describe_empty_home
-from worker.cli.hosts import describe_hosts, print_unread_env_file
+from worker.cli.homes import describe_empty_home, describe_hosts, print_unread_env_file
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError

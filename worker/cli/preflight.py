@@ -19,7 +19,7 @@ from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.failures import explain_server_failure
-from worker.cli.hosts import print_hosts
+from worker.cli.homes import print_hosts
 from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import LoadOptions, write_listing_command
 from worker.config.environment import Environment

@@ -32,8 +32,7 @@ from worker.batches.mending import Mender, allow_as_before
 from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
 from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.homes import find_rehearsal, open_installation_with, print_home
-from worker.cli.hosts import print_hosts, print_unread_env_file
+from worker.cli.homes import find_rehearsal, open_installation_with, print_home, print_hosts, print_unread_env_file
 from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.preflight import (
     describe_all_active,
