@@ -2,7 +2,7 @@
 client secret and OTPs, and which file says so: printed before anything goes out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -35,6 +35,8 @@ _LEADING_OUT = (
     # It may have any of the secrets above, such as the database's URL.
     CREDENTIALS_DIRECTORY,
 )
+# The settings that name PingOne's hosts.
+_URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
 
 
 def print_earlier_home() -> None:
@@ -124,12 +126,6 @@ def _list_rehearsals(home: Path) -> list[Path]:
     return [path.parent for path in sorted(databases, key=lambda path: -path.stat().st_mtime)]
 
 
-# The settings that name PingOne's hosts.
-_URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
-# Where somebody may think that settings are read from.
-_UNREAD = Path(".env")
-
-
 def print_hosts(installation: Installation, name: str) -> None:
     """Print which hosts are called, on stderr: on stdout `--json` prints. Raises ConfigError."""
     for line in describe_hosts(installation, name):
@@ -139,10 +135,7 @@ def print_hosts(installation: Installation, name: str) -> None:
 def describe_hosts(installation: Installation, name: str) -> list[str]:
     """Name the hosts that are called for the environment of this name; then, where a file names a host and the client
     secret stands elsewhere, both places. Raises ConfigError."""
-    lines = [_name_hosts(installation.environment(name))]
-    if warning := _find_split_source(installation, name):
-        lines.append(warning)
-    return lines
+    return [_name_hosts(installation.environment(name)), *_warn_of_split_source(installation, name)]
 
 
 def print_unread_env_file(installation: Installation) -> None:
@@ -150,7 +143,7 @@ def print_unread_env_file(installation: Installation) -> None:
     if (read := installation.env_file) is None:
         return
     with suppress(OSError):
-        here = _UNREAD.stat()
+        here = Path(".env").stat()
         if not (read.path.exists() and os.path.samestat(here, read.path.stat())):
             error_console.print(f"./.env is not read: settings come from {read.path}; use --env-file .env")
 
@@ -166,20 +159,20 @@ def _name_hosts(environment: Environment) -> str:
     return f"PingOne's API is called at {api}, access tokens come from {tokens}{through}."
 
 
-def _find_split_source(installation: Installation, name: str) -> str | None:
-    """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere; None if not."""
+def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str]:
+    """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere."""
     file = installation.find_file_of(name)
     has_key = installation.environment(name).client_auth == "private_key_jwt"
     secret = "PINGONE_PRIVATE_KEY" if has_key else "PINGONE_CLIENT_SECRET"
     if file is None or file.values.get(secret):
-        return None
+        return
     urls = [url for url in _URLS if file.values.get(url) or file.values.get(f"{url}_FILE")]
     if not urls:
-        return None
+        return
     given = installation.variables | dict(file.values)
     in_file = given.get(f"{secret}_FILE") or find_credentials(installation.variables, name).get(secret)
     place = "the process environment" if given.get(secret) else in_file
-    return (
+    yield (
         f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
         f"see to it that these hosts may have that secret."
     )
