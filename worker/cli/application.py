@@ -27,8 +27,6 @@ REPLACED = {
     "revoke": "undo BATCH",
     "reconcile": "db restored",
 }
-# Commands that read and make no home.
-_WITHOUT_HOME = ("simulator", "keygen", "formats")
 # How the file is called that a command writes, if nothing that was typed says more; the batch's name stands before it.
 _ENDINGS = {"export": "export.csv", "report": "report.html"}
 
@@ -84,20 +82,16 @@ def _tell_version(is_asked: bool) -> None:
 
 @app.callback(help=SUMMARY)
 def name_env_file(
-    context: typer.Context,
     env_file: Annotated[Path | None, typer.Option(metavar="FILE", help=OPTIONS["--env-file FILE"])] = None,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
-    """Note which file the settings are read from, and say where a home of an earlier version is used."""
-    # Not at the top: whoever asks for help, a completion or the version waits for neither rich nor dotenv.
-    from worker.cli.homes import print_earlier_home
-    from worker.config.settings import ENV_FILE
-
-    if context.invoked_subcommand not in _WITHOUT_HOME:
-        print_earlier_home()
+    """Note which file the settings are read from."""
     if env_file is not None:
+        # Not at the top: whoever asks for help, a completion or the version does not wait for pydantic.
+        from worker.config.settings import ENV_FILE
+
         # Every part of this process looks for it there, and so do the processes that it starts.
         os.environ[ENV_FILE] = str(env_file.absolute())
 
