@@ -31,7 +31,7 @@ from worker.embedded.home import (
     EmbeddedError,
     make_home,
     open_log,
-    read_pid,
+    read_holder,
     take_lock,
     write_draft,
     write_pid,
@@ -134,7 +134,7 @@ class EmbeddedValkey:
                 write_pid(self._pid_file, pid)
                 return config.url
             if time.monotonic() > give_up_at:
-                pid = read_pid(self._pid_file)
+                pid, _ = read_holder(self._pid_file)
                 raise EmbeddedError(f"the Valkey server in {self._directory} does not answer: run `kill {pid}`")
             time.sleep(POLL)
         try:
@@ -205,7 +205,8 @@ class EmbeddedValkey:
     def _signal(self, number: int) -> None:
         """Send a signal to the server. Called only while it holds its lock, so that the pid cannot be another
         process's."""
-        if pid := read_pid(self._pid_file):
+        pid, _ = read_holder(self._pid_file)
+        if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
