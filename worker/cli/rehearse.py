@@ -14,10 +14,10 @@ import typer
 from sqlalchemy import select
 
 from models.record import Record
+from worker.cli.check import examine
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
-from worker.cli.preflight import examine
 from worker.cli.run import run_shipment
 from worker.cli.shipment_options import LoadOptions
 from worker.config.settings import TUNING

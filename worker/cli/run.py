@@ -29,12 +29,7 @@ from worker.batches.finding import (
 )
 from worker.batches.loading import AllActive, Loaded, Loader, describe_known
 from worker.batches.mending import Mender, allow_as_before
-from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
-from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.homes import find_rehearsal, open_installation_with, print_home, print_hosts, print_unread_env_file
-from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
-from worker.cli.preflight import (
+from worker.cli.check import (
     describe_all_active,
     examine,
     find_loaded_as,
@@ -42,6 +37,11 @@ from worker.cli.preflight import (
     print_refused_rows,
     refused_to_json,
 )
+from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.failures import turning_signals_into_interrupts
+from worker.cli.homes import find_rehearsal, open_installation_with, print_home, print_hosts, print_unread_env_file
+from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import (
     Accept,
