@@ -69,12 +69,22 @@ def export(
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
-            hand_out_to = partial(reports.write_hand_out, on_progress=progress, where=where or ())
-            count = write_output(output, lambda file: hand_out_to(installation.database, batch, file))
+            write = partial(
+                reports.write_hand_out, installation.database, batch, on_progress=progress, where=where or ()
+            )
         else:
-            export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
-            chosen = partial(export_to, status=status, reasons=reason, is_left=left, where=where or ())
-            count = write_output(output, chosen)
+            write = partial(
+                reports.export,
+                installation.database,
+                batch,
+                status=status,
+                reasons=reason,
+                is_left=left,
+                where=where or (),
+                keyring=keyring,
+                on_progress=progress,
+            )
+        count = write_output(output, write)
     kind = "active token" if hand_out else "token" if left else "refused row" if status == REFUSED else "record"
     which = f" that {agree(count, 'is', 'are')} left" if left else ""
     done = f"Wrote {count_things(count, kind)}{which} of {batch}"

@@ -44,12 +44,15 @@ def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
     """Make the application. `hosts`: the names, with their ports, that it answers to."""
     routes = [Route(path, _for_visitors(desk, view), methods=["GET"]) for path, view in _VIEWS.items()]
     if not desk.is_read_only:
-        routes.append(Route("/batch/{command}", _for_visitors(desk, _show_form), methods=["GET"]))
-        routes.append(Route("/batch/{command}", _make_taker(desk), methods=["POST"]))
-    style = _read_template("style.css") + _read_template("desk.css")
-    routes.append(_serve("/style.css", style, "text/css"))
-    routes.append(_serve("/refresh.js", _read_template("refresh.js"), "text/javascript"))
-    routes.append(_serve("/icon.svg", _read_template("icon.svg"), "image/svg+xml"))
+        routes += [
+            Route("/batch/{command}", _for_visitors(desk, _show_form), methods=["GET"]),
+            Route("/batch/{command}", _make_taker(desk), methods=["POST"]),
+        ]
+    routes += [
+        _serve("/style.css", _read_template("style.css") + _read_template("desk.css"), "text/css"),
+        _serve("/refresh.js", _read_template("refresh.js"), "text/javascript"),
+        _serve("/icon.svg", _read_template("icon.svg"), "image/svg+xml"),
+    ]
     if isinstance(desk.door, LinkDoor):
         routes.append(Route("/enter", _make_entrance(desk, desk.door), methods=["GET"]))
     pages = Starlette(routes=routes, exception_handlers=_make_handlers(desk), max_body_size=MOST_BYTES)

@@ -3,17 +3,17 @@ of it. Each view takes the desk, the visitor and the request, and returns the an
 
 import math
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TextIO, cast
+from io import StringIO
+from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment
 from sqlalchemy import select
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 
 from models.audit import LONGEST_TICKET, AuditLine
 from models.reason import Reason
@@ -39,8 +39,6 @@ MOST_LINES = 200
 _STATUSES = [*Status, REFUSED]
 # What a file's name may not have; a browser would change it, each in its own way.
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
-# Characters that are sent at once.
-_PIECE = 65_536
 
 
 @dataclass
@@ -155,36 +153,25 @@ def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
     status = read_status(desk, request)
     overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
     page = write_file(status, overview)
-    return _send([page], f"{status.name}-report.html", "text/html")
+    return _send(page, f"{status.name}-report.html", "text/html")
 
 
 def download_left(desk: Desk, _: Visitor, request: Request) -> Response:
     """Answer with what was given up of a batch, or the dead letters of the reason that the request names, as CSV
     without OTPs: corrected, it mends the batch. Raises UnknownBatch."""
-    name, file, reason = read_status(desk, request).name, _open_file(), request.query_params.get("reason", "")
+    # Written whole before the first of it is sent: a browser may take it slowly, and no transaction is to be open so
+    # long.
+    name, file, reason = read_status(desk, request).name, StringIO(), request.query_params.get("reason", "")
     reasons = [reason] if reason in [*Reason] else None
     status = Status.DEAD_LETTER if reasons else None
     export(desk.installation.database, name, file, status=status, reasons=reasons, is_left=True)
-    return _send(_read(file), name_export(name, reason if reasons else "left"), "text/csv")
+    return _send(file.getvalue(), name_export(name, reason if reasons else "left"), "text/csv")
 
 
-def _open_file() -> TextIO:
-    """Open a file without a name, which is gone once it was sent. A file is written whole before the first of it is
-    sent: a browser may take it slowly, and no transaction is to be open for so long."""
-    return cast(TextIO, tempfile.TemporaryFile("w+", encoding="utf-8", newline=""))
-
-
-def _send(pieces: Iterable[str], name: str, media_type: str) -> Response:
+def _send(content: str, name: str, media_type: str) -> Response:
     """Answer with a file that a browser keeps under this name, and does not show."""
     disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
-    return StreamingResponse(pieces, headers={"Content-Disposition": disposition}, media_type=media_type)
-
-
-def _read(file: TextIO) -> Iterator[str]:
-    with file:
-        file.seek(0)
-        while piece := file.read(_PIECE):
-            yield piece
+    return Response(content, headers={"Content-Disposition": disposition}, media_type=media_type)
 
 
 class Unfit(Exception):

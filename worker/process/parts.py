@@ -15,7 +15,6 @@ import redis
 
 from models.encrypted import Keyring
 from worker.audit import Actor
-from worker.batches.commands import Batches, PaceCommands
 from worker.batches.tokens import Tokens
 from worker.batches.undo import Undo
 from worker.config.environment import Environment, Environments
@@ -107,14 +106,6 @@ class Parts:
 
     def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""
-
-    def batches(self, actor: Actor) -> Batches:
-        """Commands on batches, as this actor gives them."""
-        return Batches(self.database, actor)
-
-    def pace_commands(self, actor: Actor) -> PaceCommands:
-        """Commands on the paces of licenses, as this actor gives them."""
-        return PaceCommands(self.database, actor)
 
     def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
         """The undo of batches of this environment, as this actor commands it."""
