@@ -36,7 +36,7 @@ from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
-from worker.installation.stack import settings_with_redis
+from worker.installation.stack import parts_with_redis
 from worker.intake.formats import FORMATS
 from worker.intake.rows import Row, RowError
 from worker.intake.shipment import Shipment, Switches
@@ -50,7 +50,6 @@ from worker.pingone.wire import is_from_pingone
 from worker.preflight.files import RowReader, check_shipment, note_loaded, reading_without_records
 from worker.preflight.findings import ExpectedWork, Finding, Level, NotPingOne, NotReady, Report, expect_work
 from worker.preflight.tenant import TenantCheck
-from worker.process.parts import Parts
 from worker.reports.export import format_cell
 from worker.reports.sentences import describe_dates
 from worker.rules.resync import ResyncKnowledge
@@ -211,12 +210,11 @@ def _ask_pingone(
             raise
         # No token endpoint refuses without a code (RFC 6749, section 5.2).
         raise NotPingOne(f"PINGONE_TOKEN_URL={environment.token_url}", refusal) from refusal
-    with _home_to_ask_from(installation) as asking_from, settings_with_redis(asking_from) as settings:
+    with _home_to_ask_from(installation) as asking_from, parts_with_redis(asking_from) as parts:
         # The pace remembers in it what the fleet has found before.
         _ = asking_from.database
-        parts = Parts(settings, installation.environment)
         parts.redis.ping()
-        asking = TenantCheck(parts.clients.reads(environment), environment, settings, switches, on_progress)
+        asking = TenantCheck(parts.clients.reads(environment), environment, parts.settings, switches, on_progress)
         asking.add_to(report, known, lambda: measure_drift(environment, deadline=deadline))
 
 

@@ -202,7 +202,7 @@ class Installation:
 
         url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
         update = {"redis_url": SecretStr(url)} if url else {}
-        return Parts(self.settings.model_copy(update=update), self.environment, lambda: self._opened_database)
+        return Parts(self.settings.model_copy(update=update), self.environment, self.database)
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:

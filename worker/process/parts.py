@@ -44,26 +44,24 @@ else:
 
 class Parts:
     """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
-    the process' own configuration. `open_database` is called for the database, if another holds it; by default it is
-    opened here."""
+    the process' own configuration. `database`, if another has opened it; by default it is opened here."""
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[str], Environment] | None = None,
-        open_database: Callable[[], Database] | None = None,
+        database: Database | None = None,
     ) -> None:
         self.settings = settings
         # Held while a part is built.
         self.building = threading.RLock()
         self.environments = Environments(load or partial(load_environment, settings))
-        self._open_database = open_database
+        self._opened_database = database
 
     @part
     def database(self) -> Database:
-        if self._open_database is not None:
-            return self._open_database()
-        return Database(self.settings.database, connections=self.settings.database_connections)
+        settings = self.settings
+        return self._opened_database or Database(settings.database, connections=settings.database_connections)
 
     @part
     def redis(self) -> redis.Redis:
