@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from worker.cli.console import error_console, name_program
 from worker.config.environment import Environment
 from worker.config.settings import DATABASE
-from worker.config.sources import CREDENTIALS_DIRECTORY, find_credentials
+from worker.config.sources import CREDENTIALS_DIRECTORY, open_source
 from worker.installation.installation import Installation
 from worker.reports.facts import has_batch
 from worker.reports.stall import Rehearsal
@@ -146,17 +146,16 @@ def _name_hosts(environment: Environment) -> str:
 
 def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str]:
     """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere."""
-    file = installation.find_file_of(name)
+    source = open_source(installation.settings, name, installation.variables, installation.env_file)
     has_key = installation.environment(name).client_auth == "private_key_jwt"
     secret = "PINGONE_PRIVATE_KEY" if has_key else "PINGONE_CLIENT_SECRET"
+    file = source.file
     if file is None or file.values.get(secret):
         return
     urls = [url for url in _URLS if file.values.get(url) or file.values.get(f"{url}_FILE")]
     if not urls:
         return
-    given = installation.variables | dict(file.values)
-    in_file = given.get(f"{secret}_FILE") or find_credentials(installation.variables, name).get(secret)
-    place = "the process environment" if given.get(secret) else in_file
+    place = source.places.get(secret, "the process environment")
     yield (
         f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
         f"see to it that these hosts may have that secret."

@@ -91,6 +91,7 @@ class VariableSource(EnvSettingsSource):
     ) -> None:
         """Raises ConfigError for a file that cannot be read."""
         super().__init__(model, env_nested_delimiter="__")
+        self.file, self.credentials = file, credentials
         found = {name: value for name, value in variables.items() if name.startswith(f"{TUNING}__")}
         self.places = dict[str, Path]()
         for name in _find_named(model):
@@ -136,11 +137,18 @@ def load_environment(
     if variables is None:
         file = read_env_file()
         variables = read_variables(file)
+    return _validate(open_source(settings, name, variables, file), Environment, {"name": name})
+
+
+def open_source(
+    settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None
+) -> VariableSource:
+    """Open what the settings of the environment of this name are read from. Raises ConfigError."""
     credentials = find_credentials(variables, name)
-    if name != DEFAULT_ENVIRONMENT:
-        file = read_section(settings, name)
-        variables = file.values
-    return _validate(VariableSource(Environment, variables, credentials, file), Environment, {"name": name})
+    if name == DEFAULT_ENVIRONMENT:
+        return VariableSource(Environment, variables, credentials, file)
+    section = read_section(settings, name)
+    return VariableSource(Environment, section.values, credentials, section)
 
 
 def read_variables(file: SettingsFile | None = None) -> dict[str, str]:

@@ -21,16 +21,9 @@ from models.record import Record
 from worker import audit
 from worker.batches.commands import Batches, PaceCommands
 from worker.batches.finding import find_batch
-from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.environment import Environment
 from worker.config.settings import DATABASE, ConfigError, Settings
-from worker.config.sources import (
-    SettingsFile,
-    load_environment,
-    load_settings,
-    read_env_file,
-    read_section,
-    read_variables,
-)
+from worker.config.sources import load_environment, load_settings, read_env_file, read_variables
 from worker.database import schema
 from worker.database.engine import Database
 from worker.embedded.home import EmbeddedError, find_run_alone, home_key, make_home, make_private_file
@@ -74,12 +67,6 @@ class Installation:
     def environment(self, name: str) -> Environment:
         """Load the PingOne environment of this name. Raises ConfigError."""
         return load_environment(self.settings, name, self.variables, self.env_file)
-
-    def find_file_of(self, name: str) -> SettingsFile | None:
-        """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""
-        if name == DEFAULT_ENVIRONMENT:
-            return self.env_file
-        return read_section(self.settings, name)
 
     def license_of(self, name: str, environment_id: str) -> str:
         """Find the license of an environment by its name; its id, if it names none or is not configured here."""
