@@ -4,12 +4,12 @@ keys and its private files."""
 import fcntl
 import os
 import secrets
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
-from typing import BinaryIO
 
 from models.encrypted import generate_key
 from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
@@ -243,8 +243,24 @@ def write_draft(path: Path, content: bytes) -> Path:
     return draft
 
 
-def open_log(path: Path) -> BinaryIO:
-    """Open a log for appending, so that a child that is started again does not delete why it ended before."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return os.fdopen(descriptor, "ab")
+def spawn(
+    argv: Sequence[str | Path], env: Mapping[str, str], log: Path, descriptor: int, directory: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that inherits this descriptor and the variables of `env`, and no others. Raises OSError.
+
+    It has a session of its own and no terminal, so that Ctrl-C reaches only this process. Its output is appended to the
+    log, which only its owner may read, so that one that is started again does not delete why it ended before."""
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(opened, 0o600)
+    with os.fdopen(opened, "ab") as output:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=directory,
+            env=env,
+            umask=0o077,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )

