@@ -106,10 +106,7 @@ class EmbeddedValkey:
     def find_url(self) -> str | None:
         """Find the URL of the server if one runs, for a command beside the process that started it; otherwise None.
         Raises EmbeddedError if the server cannot write to its disk."""
-        if not self._pid_file.exists():
-            return None
-        if (lock := take_lock(self._pid_file)) is not None:
-            os.close(lock)
+        if not self._pid_file.exists() or self._wait_until_gone(within=0):
             return None
         config = ValkeyConfig.read(self._config_file)
         return config.url if config and ask_pid(config, self._directory) else None
@@ -118,7 +115,8 @@ class EmbeddedValkey:
         """End the server, if there is one, whoever started it, and return when it is gone. Its data are synced to the
         disk."""
         if self._pid_file.exists() and not self._wait_until_gone(within=0):
-            self._ask_to_end()
+            # It syncs its append-only file first.
+            self._signal(signal.SIGTERM)
             if not self._wait_until_gone(within=STOP_TIMEOUT):
                 self._signal(signal.SIGKILL)
                 self._wait_until_gone(within=STOP_TIMEOUT)
@@ -168,7 +166,7 @@ class EmbeddedValkey:
         os.truncate(self._pid_file, 0)
         self._log.unlink(missing_ok=True)
         try:
-            # It inherits the lock's descriptor, and so holds the lock until it ends; and none of our variables, since they
+            # It inherits the lock's descriptor, and so holds the lock until it ends; and none of our variables, which
             # hold secrets.
             process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
         except OSError as error:
@@ -198,23 +196,13 @@ class EmbeddedValkey:
         shutil.rmtree(aside, ignore_errors=True)
         self._data.rename(aside)
 
-    def _ask_to_end(self) -> None:
-        """Ask the server to end: by a command if it answers, else by SIGTERM."""
-        config = ValkeyConfig.read(self._config_file)
-        try:
-            if config is None or not ask_pid(config, self._directory):
-                return self._signal(signal.SIGTERM)
-            with connect(config) as client:
-                # Without arguments, SHUTDOWN syncs the append-only file. A dump beside it would never be read.
-                client.shutdown()
-        except (redis.RedisError, EmbeddedError):
-            self._signal(signal.SIGTERM)
-
     def _signal(self, number: int) -> None:
         """Send a signal to the server. Called only while it holds its lock, so that the pid cannot be another
-        process's."""
+        process's. Raises EmbeddedError if the server cannot write to its disk."""
         pid, _ = read_holder(self._pid_file)
-        if pid:
+        config = ValkeyConfig.read(self._config_file)
+        # The process that started it may have been killed before it could write the pid.
+        if pid or (pid := config and ask_pid(config, self._directory)):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
