@@ -132,9 +132,8 @@ def _serve(
     # Not at the top: an installation may lack the server, and no other command that answers a person logs.
     import uvicorn
 
-    from worker.desk.app import make_app
+    from worker.desk.app import Desk, make_app
     from worker.desk.doors import Door, Forms, LinkDoor, ProxyDoor
-    from worker.desk.views import Desk
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)

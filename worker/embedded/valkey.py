@@ -200,9 +200,10 @@ class EmbeddedValkey:
         """Send a signal to the server. Called only while it holds its lock, so that the pid cannot be another
         process's. Raises EmbeddedError if the server cannot write to its disk."""
         pid, _ = read_holder(self._pid_file)
-        config = ValkeyConfig.read(self._config_file)
-        # The process that started it may have been killed before it could write the pid.
-        if pid or (pid := config and ask_pid(config, self._directory)):
+        if not pid and (config := ValkeyConfig.read(self._config_file)):
+            # The process that started it may have been killed before it could write the pid.
+            pid = ask_pid(config, self._directory)
+        if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
