@@ -1,16 +1,12 @@
 """An installation: its settings, database, schema and keys, as the commands work on them; and what commands and desk
 read of it: how each batch stands, and the history of a token."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
 from sqlalchemy import Connection, make_url, select
 
 from migrations import HEAD
@@ -36,11 +32,6 @@ from worker.reports.stall import Fleet
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
 from worker.vault.keys import AUDIT, ENCRYPTION, load_keyring
 from worker.vault.rotation import reencrypt
-
-if TYPE_CHECKING:
-    from worker.pace.rate_groups import RateGroup
-    from worker.pace.slots import Pace
-    from worker.process.parts import Parts
 
 # Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
 CONNECT_WITHIN = 10.0
@@ -175,21 +166,6 @@ class Installation:
         """The commands on paces, in the name of this person; by default, of the one at this terminal. Raises what
         `database` raises."""
         return PaceCommands(self.database, audit.this_person(self.settings, ticket, person))
-
-    def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
-        """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
-        while it runs. Raises ConfigError where there is none."""
-        return self._parts.paces.of(environment, group)
-
-    @cached_property
-    def _parts(self) -> Parts:
-        # Not at the top: `status` reads the database alone, and waits for neither redis nor httpx.
-        from worker.embedded.valkey import EmbeddedValkey
-        from worker.process.parts import Parts
-
-        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        update = {"redis_url": SecretStr(url)} if url else {}
-        return Parts(self.settings.model_copy(update=update), self.environment, self.database)
 
 
 def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
