@@ -106,7 +106,7 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tuning.tick},
     },
 )
-broker.send_events_together(app)
+app.steps["consumer"].add(broker.EventBatches)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",

@@ -69,7 +69,6 @@ class Children:
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, give_up_at - time.monotonic()))
-        for child in self._children.values():
             self._end(child)
         self._children.clear()
 

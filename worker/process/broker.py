@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import redis
-from celery import Celery, bootsteps
+from celery import bootsteps
 from celery.app.amqp import AMQP
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
@@ -193,11 +193,6 @@ def install() -> None:
     """Use LastingTransport for redis:// and rediss:// from here on."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{LastingTransport.__name__}"
-
-
-def send_events_together(app: Celery) -> None:
-    """Send events together in every worker of this app."""
-    app.steps["consumer"].add(EventBatches)
 
 
 def mend_request_sets() -> None:
