@@ -5,6 +5,7 @@ one by one, which takes longer than all that Celery does with a message then."""
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -153,28 +154,19 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         # Only with an event loop does Celery hold events back.
         if dispatcher.on_send_buffered is None:
             return
+        sent = count(1)
+
+        def wake_for_many() -> None:
+            if next(sent) % EVENTS_TOGETHER == 0:
+                consumer.on_send_event_buffered()
+
         dispatcher.buffer_limit = MOST_WAITING
-        dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
+        dispatcher.on_send_buffered = wake_for_many
         self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002
         if self._last is not None:
             self._last.cancel()
-
-
-class CallOnceInSoMany:
-    """Makes one call for so many calls of it. Threads may lose a count to each other, which does no harm."""
-
-    def __init__(self, times: int, call: Any) -> None:
-        self._times = times
-        self._call = call
-        self._count = 0
-
-    def __call__(self) -> None:
-        self._count += 1
-        if self._count >= self._times:
-            self._count = 0
-            self._call()
 
 
 class SteadyWeakSet(weakref.WeakSet[Any]):
