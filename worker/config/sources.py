@@ -116,13 +116,7 @@ def load_settings(variables: Mapping[str, str] | None = None, file: SettingsFile
     source = VariableSource(Settings, variables, find_credentials(variables), file)
     settings = _validate(source, Settings, {"OATHBULK_HOME": find_home(variables)})
     _check_home(settings.home)
-    try:
-        _read_sections(settings)
-    except FileNotFoundError as error:
-        if settings.config is not None:
-            raise ConfigError(
-                f"OATHBULK_CONFIG names {settings.config}, which does not exist: make that file, or remove the setting"
-            ) from error
+    _read_sections(settings)
     return settings
 
 
@@ -147,8 +141,10 @@ def open_source(
     credentials = find_credentials(variables, name)
     if name == DEFAULT_ENVIRONMENT:
         return VariableSource(Environment, variables, credentials, file)
-    section = read_section(settings, name)
-    return VariableSource(Environment, section.values, credentials, section)
+    path, section = config_path(settings), _read_sections(settings).get(name)
+    if section is None:
+        raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
+    return VariableSource(Environment, section, credentials, SettingsFile(path, section))
 
 
 def read_variables(file: SettingsFile | None = None) -> dict[str, str]:
@@ -214,24 +210,19 @@ def config_path(settings: Settings) -> Path:
     return settings.config or settings.home / "oathbulk.toml"
 
 
-def read_section(settings: Settings, name: str) -> SettingsFile:
-    """Read the section of `oathbulk.toml` about the environment of this name. Raises ConfigError."""
-    path = config_path(settings)
-    try:
-        section = _read_sections(settings).get(name)
-    except FileNotFoundError as error:
-        raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
-    if section is None:
-        raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
-    return SettingsFile(path, section)
-
-
 def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
-    """Read the settings of each environment by its name. Raises FileNotFoundError; ConfigError if the file cannot be
-    read, other users may change it, or read a secret in it; UnusableSettings for what is written in it."""
+    """Read the settings of each environment by its name; none where no file is named, and there is none in the home.
+    Raises ConfigError if the file cannot be read, other users may change it, or read a secret in it; UnusableSettings
+    for what is written in it."""
     path = config_path(settings)
     try:
         text = read_trusted(path)
+    except FileNotFoundError as error:
+        if settings.config is None:
+            return {}
+        raise ConfigError(
+            f"OATHBULK_CONFIG names {path}, which does not exist: make that file, or remove the setting"
+        ) from error
     except ConfigError as error:
         raise ConfigError(f"{'OATHBULK_CONFIG' if settings.config else 'OATHBULK_HOME'}: {error}") from error
     try:
