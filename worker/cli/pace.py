@@ -12,7 +12,7 @@ from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
 from worker.embedded.valkey import EmbeddedValkey
-from worker.installation.installation import Installation, NothingLoaded
+from worker.installation.installation import Installation
 from worker.observability.wording import format_duration
 from worker.pace.paces import GroupPace, PaceMemory, describe_known, read_group
 from worker.pace.rate_groups import PURPOSES, RateGroup
@@ -57,7 +57,6 @@ def pace(
     if group is not None and not (lift or adapt or rate is not None):
         raise typer.BadParameter("goes with --rate, --adapt or --lift; a share is of all groups", param_hint="--group")
     installation = Installation()
-    _require_home(installation, rate)
     configured = installation.environment(environment)
     commands, parts = installation.pace_commands(ticket), _open_parts(installation)
     if share is not None:
@@ -73,13 +72,6 @@ def pace(
     else:
         is_run_missing = installation.settings.redis_url is None and not all(each.is_read for each in groups)
         console.print("\n".join([*describe_pace(known), *_describe_groups(groups, is_run_missing=is_run_missing)]))
-
-
-def _require_home(installation: Installation, rate: float | None) -> None:
-    """Say how a first run begins at the rate that was to be set, where nothing was loaded yet. Raises NothingLoaded."""
-    if rate is not None and installation.is_empty:
-        settings = f"PINGONE_RATE={rate:g} PINGONE_RATE_MAX={rate:g}"
-        raise NothingLoaded(installation.settings.home, f"to begin at this rate: {settings} oathbulk run FILE")
 
 
 def _open_parts(installation: Installation) -> Parts:

@@ -38,10 +38,10 @@ CONNECT_WITHIN = 10.0
 
 
 class NothingLoaded(Exception):
-    """There is no home yet, and this command makes none. `cure`: how to begin instead."""
+    """There is no home yet, and this command makes none; the message says how to begin instead."""
 
-    def __init__(self, home: Path, cure: str = "begin with oathbulk run FILE, or oathbulk rehearse") -> None:
-        super().__init__(f"nothing was loaded yet in {home}: {cure}")
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"nothing was loaded yet in {home}: begin with oathbulk run FILE, or oathbulk rehearse")
 
 
 class Installation:
