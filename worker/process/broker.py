@@ -71,7 +71,7 @@ class FetchingRoom(virtual.QoS):
         super().ack(delivery_tag)
         loop = get_event_loop()
         if loop is not None and self.can_consume():
-            loop.call_soon(_do_nothing)
+            loop.call_soon(lambda: None)
 
 
 class FetchingChannel(Channel):
@@ -194,7 +194,3 @@ def mend_request_sets() -> None:
     The objects themselves stay, since Celery has bound their methods in many places."""
     for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
         requests.__class__ = SteadyWeakSet
-
-
-def _do_nothing() -> None:
-    return None
