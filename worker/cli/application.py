@@ -3,9 +3,7 @@ one ends that was typed wrongly."""
 
 import gc
 import os
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -27,10 +25,6 @@ REPLACED = {
     "revoke": "undo BATCH",
     "reconcile": "db restored",
 }
-# Commands that read and make no home.
-_WITHOUT_HOME = ("simulator", "keygen", "formats")
-# How the file is called that a command writes, if nothing that was typed says more; the batch's name stands before it.
-_ENDINGS = {"export": "export.csv", "report": "report.html"}
 
 
 class LazyGroup(TyperGroup):
@@ -84,20 +78,16 @@ def _tell_version(is_asked: bool) -> None:
 
 @app.callback(help=SUMMARY)
 def name_env_file(
-    context: typer.Context,
     env_file: Annotated[Path | None, typer.Option(metavar="FILE", help=OPTIONS["--env-file FILE"])] = None,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
-    """Note which file the settings are read from, and say where a home of an earlier version is used."""
-    # Not at the top: whoever asks for help, a completion or the version waits for neither rich nor dotenv.
-    from worker.cli.homes import print_earlier_home
-    from worker.config.settings import ENV_FILE
-
-    if context.invoked_subcommand not in _WITHOUT_HOME:
-        print_earlier_home()
+    """Note which file the settings are read from."""
     if env_file is not None:
+        # Not at the top: whoever asks for help, a completion or the version does not wait for pydantic.
+        from worker.config.settings import ENV_FILE
+
         # Every part of this process looks for it there, and so do the processes that it starts.
         os.environ[ENV_FILE] = str(env_file.absolute())
 
@@ -121,21 +111,7 @@ def _exit_for_usage(error: Any) -> NoReturn:
     from worker.cli.console import error_console, print_failure
 
     # Typer passes on pydantic's words for a value that is none of a choice.
-    said, context = error.format_message().replace(": Value error, ", ": ", 1), error.ctx
-    if context is not None and (parameter := getattr(error, "param", None)) and parameter.name == "output":
-        said += complete_command(context.info_name, sys.argv[1:], context.params)
-    print_failure(said)
-    if context is not None:
-        error_console.print(f"Try '{context.command_path} --help' for help.", style="dim")
+    print_failure(error.format_message().replace(": Value error, ", ": ", 1))
+    if error.ctx is not None:
+        error_console.print(f"Try '{error.ctx.command_path} --help' for help.", style="dim")
     sys.exit(WRONG_USAGE)
-
-
-def complete_command(command: str, typed: Sequence[str], values: Mapping[str, Any]) -> str:
-    """Say how a command is typed that lacks only the file to write to, named after the batch and what the file holds;
-    nothing of one that writes no file of a batch. `values`: those of its options that were read, by name."""
-    batch = values.get("batch")
-    if command not in _ENDINGS or not batch:
-        return ""
-    chosen = next((name for name in ("left", "hand_out") if values.get(name)), values.get("status"))
-    ending = f"{chosen.replace('_', '-')}.csv" if chosen else _ENDINGS[command]
-    return " Such as: " + shlex.join(["oathbulk", *typed, "-o", f"{batch}-{ending}"])
