@@ -148,7 +148,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
             "Print a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY, alone on stdout.",
         ),
         "purge": Place(
-            "database",
+            "purge",
             "purge",
             "Remove the records of batches that finished long ago, or a person's names; without --yes, say what would"
             " go.",
