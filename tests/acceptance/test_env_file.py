@@ -104,8 +104,18 @@ def test_a_command_that_loads_nothing_makes_no_home(persons_desk, words: str, co
 
 def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk, pingone) -> None:
     desk = persons_desk
-    assert desk.oathbulk("run", "shipment.csv").code == 0
-    assert f"Home: {desk.home}" in desk.oathbulk("status").stdout
+    earlier = desk.folder / ".oathbulk"
+    assert desk.oathbulk("run", "shipment.csv", OATHBULK_HOME=str(earlier)).code == 0
+
+    # A home of an earlier version is used, and named with the way to move it.
+    result = desk.oathbulk("status")
+    assert "shipment" in result.stdout
+    (note,) = [line for line in result.stderr.splitlines() if line.startswith("The home is")]
+    assert str(earlier) in note
+    assert desk.start_program("sh", "-c", note.rpartition(": ")[2]).wait().code == 0
+    moved = desk.oathbulk("status")
+    assert ("The home is" in moved.stderr, f"Home: {desk.home}" in moved.stdout) == (False, True)
+
     (desk.folder / "elsewhere").mkdir()
     again = desk.start_program("sh", "-c", f"cd elsewhere && exec {OATHBULK[0]} run ../shipment.csv").wait()
     assert (again.code, "Finished" in again.stdout) == (0, True), again.stderr

@@ -25,6 +25,8 @@ REPLACED = {
     "revoke": "undo BATCH",
     "reconcile": "db restored",
 }
+# Commands that read and make no home.
+_WITHOUT_HOME = ("simulator", "keygen", "formats")
 
 
 class LazyGroup(TyperGroup):
@@ -78,16 +80,20 @@ def _tell_version(is_asked: bool) -> None:
 
 @app.callback(help=SUMMARY)
 def name_env_file(
+    context: typer.Context,
     env_file: Annotated[Path | None, typer.Option(metavar="FILE", help=OPTIONS["--env-file FILE"])] = None,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
-    """Note which file the settings are read from."""
-    if env_file is not None:
-        # Not at the top: whoever asks for help, a completion or the version does not wait for pydantic.
-        from worker.config.settings import ENV_FILE
+    """Note which file the settings are read from, and say where a home of an earlier version is used."""
+    # Not at the top: whoever asks for help, a completion or the version waits for neither rich nor dotenv.
+    from worker.cli.homes import print_earlier_home
+    from worker.config.settings import ENV_FILE
 
+    if context.invoked_subcommand not in _WITHOUT_HOME:
+        print_earlier_home()
+    if env_file is not None:
         # Every part of this process looks for it there, and so do the processes that it starts.
         os.environ[ENV_FILE] = str(env_file.absolute())
 
