@@ -36,6 +36,7 @@ Question = StrEnum(
         "CLOCK",
         "ACCOUNT_NOT_USABLE",
         "DEVICE_NOT_FOUND",
+        "DEVICES_EXPIRE",
         "DEVICES_OLD",
         "LIST_LINES",
         "LOCKS_EARLY",
