@@ -82,7 +82,7 @@ _CHANGED = "its record was changed meanwhile, or a worker has it: give the comma
 _HALF_SHOWN = "PingOne shows its token in one place and not in another: give the command again"
 _NOT_REVOKED = "PingOne has not revoked its token: give the command again"
 NAMES_NOBODY = (
-    "no row of {where} has a value in {column}, so the list tells nothing: name the persons as the batch's own list did,"
+    "no row of {where} has a value in {column}, so the list tells nothing: name persons as the batch's own list did,"
     " or their tokens by serial"
 )
 _NOT_OF_BATCH = "no row of this batch has it"
