@@ -114,6 +114,11 @@ def test_any_reason_that_dominates_pauses_the_batch(reason):
         # Answers for other devices do, whatever went well between.
         (["other_device"] * 2, None),
         (["other_device", ACTIVE, ACTIVE, ACTIVE] * 3, PauseReason.PROTOCOL),
+        # So many records in a row are a missing role or deleted devices.
+        ([FORBIDDEN] * 9, None),
+        ([FORBIDDEN] * 10 + [ACTIVE] * 50, PauseReason.PERMISSIONS),
+        ([GONE] * 9, None),
+        ([GONE] * 10 + [ACTIVE] * 50, PauseReason.DEVICES_GONE),
         # Devices that are looked for again pause nothing until they are given up.
         (["not_found", GONE] * 9, None),
         (["not_found", GONE] * 10, PauseReason.DEVICES_GONE),
@@ -181,20 +186,6 @@ def test_where_fewer_are_left_than_the_breaker_lets_fail_there_is_nothing_to_pro
     assert find_reason(ends, History(untried=0)) is not None
 
 
-# A missing role, a wrong file, an access token, another's answers.
-
-
-# What so many records in a row that ended for one reason mean for their batch.
-IN_A_ROW = [(FORBIDDEN, PauseReason.PERMISSIONS), (GONE, PauseReason.DEVICES_GONE)]
-
-
-@pytest.mark.parametrize(("reason", "pause"), IN_A_ROW)
-def test_so_many_records_in_a_row_are_a_missing_role_or_deleted_devices(reason, pause):
-    assert judge([reason] * 9) is None
-    assert judge([reason] * 10) == pause
-    assert judge([reason] * 10 + [ACTIVE] * 50) == pause
-
-
 @pytest.mark.parametrize("reason", [FORBIDDEN, GONE])
 @pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("other", [ACTIVE, Reason.LOCKED])
@@ -204,10 +195,21 @@ def test_a_single_other_end_in_the_row_speaks_against_it(reason, place, other):
     assert judge(ends) is None
 
 
-@pytest.mark.parametrize(("share", "is_enough"), [(0.3, True), (0.31, False), (1.0, False)])
-def test_the_share_of_refused_otps_is_a_setting(share, is_enough):
-    ends = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID]
-    assert (judge(ends, Thresholds(refused=3, refused_share=share)) is not None) is is_enough
+# Three refused OTPs in ten, and four devices that are gone in a row, or records without permission.
+THREE_IN_TEN, FOUR_GONE, FOUR_FORBIDDEN = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID], [GONE] * 4, [FORBIDDEN] * 4
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "ends", "pause"),
+    [
+        (Thresholds(refused=3, refused_share=0.3), THREE_IN_TEN, PauseReason.INVALID_OTPS),
+        (Thresholds(refused=3, refused_share=0.31), THREE_IN_TEN, None),
+        (Thresholds(devices_gone=4), FOUR_GONE, PauseReason.DEVICES_GONE),
+        (Thresholds(devices_gone=4), FOUR_FORBIDDEN, None),
+    ],
+)
+def test_the_share_of_refused_otps_and_how_many_devices_are_gone_are_settings(thresholds, ends, pause):
+    assert judge(ends, thresholds) == pause
 
 
 def test_one_record_that_comes_back_again_and_again_is_one_record():
@@ -215,11 +217,6 @@ def test_one_record_that_comes_back_again_and_again_is_one_record():
     assert find_reason(again[:19]) is None
     # Where it is the only one that may go, that has to be enough.
     assert find_reason(again) == PauseReason.CREDENTIALS
-
-
-def test_how_many_devices_are_gone_is_a_setting_of_its_own():
-    assert judge([GONE] * 4, Thresholds(devices_gone=4)) == PauseReason.DEVICES_GONE
-    assert judge([FORBIDDEN] * 4, Thresholds(devices_gone=4)) is None
 
 
 # What the sentence of a pause says.
@@ -355,15 +352,16 @@ def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
     assert breaker.was_answered_since(answered, NOTHING_ACTIVE, since=0)
 
 
-@pytest.mark.parametrize("answer", [ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP])
-def test_one_answer_of_any_kind_shows_that_pingone_is_back(answer):
-    assert is_back([answer])
-    assert is_back(["outcome_unknown", "hold", answer, "outcome_unknown"])
-
-
-@pytest.mark.parametrize("ends", [[], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"]])
-def test_no_answer_shows_nothing_of_the_kind(ends):
-    assert not is_back(ends)
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        *(([answer], True) for answer in (ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP)),
+        (["outcome_unknown", "hold", "rate_limited", "outcome_unknown"], True),
+        *((ends, False) for ends in ([], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"])),
+    ],
+)
+def test_one_answer_of_any_kind_shows_that_pingone_is_back(ends, expected):
+    assert is_back(ends) is expected
 
 
 def test_an_answer_from_before_the_probe_shows_nothing_either():
