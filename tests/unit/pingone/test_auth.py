@@ -60,29 +60,18 @@ def grants() -> Callable[[Any], bytes]:
     return lambda _: granted(access_token=f"access-token-{next(numbers)}")
 
 
-def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> list[str | Exception]:
+def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> list[object]:
     """What becomes of four threads that are all inside the call, of this name, before the endpoint may answer."""
-    results: list[str | Exception] = []
 
-    def run() -> None:
-        try:
-            results.append(call())
-        except (NotDelivered, CredentialsRefused) as error:
-            results.append(error)
+    def count_inside() -> int:
+        stacks = ([each.f_code.co_name for each, _ in walk_stack(frame)] for frame in sys._current_frames().values())
+        return sum(name in stack for stack in stacks)
 
-    def is_inside(thread: threading.Thread) -> bool:
-        frame = sys._current_frames().get(thread.ident or 0)
-        return name in {each.f_code.co_name for each, _ in walk_stack(frame)}
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: all(is_inside(thread) for thread in threads), 10, "all are inside")
-    go.set()
-    for thread in threads:
-        thread.join(10)
-    assert len(results) == 4
-    return results
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(call) for _ in range(4)]
+        wait_until(lambda: count_inside() == 4, 10, "all are inside")
+        go.set()
+        return [each.exception(10) or each.result() for each in calls]
 
 
 def slowly(go: threading.Event, answer: bytes) -> Callable[[Any], bytes]:
@@ -165,12 +154,9 @@ def test_while_the_old_access_token_is_good_nobody_waits_for_the_new_one(ask: An
 def test_a_failed_early_renewal_stops_nobody_and_is_not_repeated_at_once(ask: Any, clock: Clock) -> None:
     access_tokens, endpoint = ask(OLD, http(500))
     access_tokens.get()
-    clock.now += 90
-    assert [access_tokens.get() for _ in range(3)] == ["old"] * 3
-    assert len(endpoint.received) == 2
-    clock.now += 5
-    assert access_tokens.get() == "old"
-    assert len(endpoint.received) == 3
+    for later, asked in ((90, 2), (0, 2), (5, 3)):
+        clock.now += later
+        assert (access_tokens.get(), len(endpoint.received)) == ("old", asked)
     clock.now += 5
     with pytest.raises(NotDelivered):
         access_tokens.get()
@@ -284,18 +270,22 @@ def test_an_outage_is_no_reason_to_read_the_secret_again(ask: Any) -> None:
     assert reread.replaced == []
 
 
-def test_client_id_and_secret_go_where_the_application_wants_them() -> None:
-    """Inside `basic` they are form-encoded."""
+@pytest.mark.parametrize(
+    ("client_auth", "authorization", "form"),
+    [
+        # Inside it they are form-encoded.
+        ("basic", "Basic " + base64.b64encode(b"id%3Awith+colon:%25%2B%C3%BC%3A").decode(), {}),
+        ("post", None, {"client_id": ["id:with colon"], "client_secret": ["%+ü:"]}),
+    ],
+)
+def test_client_id_and_secret_go_where_the_application_wants_them(
+    client_auth: str, authorization: str | None, form: dict[str, list[str]]
+) -> None:
     credentials = {"client_id": "id:with colon", "client_secret": "%+ü:"}
-    request = build_access_token_request(make_environment(**credentials))
-    scheme, _, encoded = request.headers["Authorization"].partition(" ")
-    assert (scheme, base64.b64decode(encoded)) == ("Basic", b"id%3Awith+colon:%25%2B%C3%BC%3A")
-    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]}
+    request = build_access_token_request(make_environment(client_auth=client_auth, **credentials))
+    assert request.headers.get("Authorization") == authorization
+    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]} | form
     assert "%25" not in repr(request)
-    request = build_access_token_request(make_environment(client_auth="post", **credentials))
-    assert "Authorization" not in request.headers
-    form = {name: value for name, (value,) in parse_qs(request.content.decode()).items()}
-    assert form == {"grant_type": "client_credentials"} | credentials
 
 
 RSA = RSAKey.generate_key(2048)
