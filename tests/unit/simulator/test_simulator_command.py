@@ -55,27 +55,25 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
     settings = {"page_size": 9, "cool_down": 7}
     (tmp_path / "world.json").write_text(json.dumps({"devices": [device], "settings": settings}))
     options = ["--world", tmp_path / "world.json", "--rate", "50", "--latency", "5", "--set", "failure_count=2"]
-    with serving(tmp_path, *options) as (process, port), httpx.Client(verify=False) as http:
+    with serving(tmp_path, *options) as (process, port):
         url = f"http://127.0.0.1:{port}"
         token_url = f"{url}/{ENVIRONMENT_ID}/as/token"
         form = {"grant_type": "client_credentials", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
-        access_token = http.post(token_url, data=form).json()["access_token"]
-        http.headers["Authorization"] = f"Bearer {access_token}"
-        http.base_url = f"{url}/v1/environments/{ENVIRONMENT_ID}"
-        (policy,) = http.get("/deviceAuthenticationPolicies").json()["_embedded"]["deviceAuthenticationPolicies"]
-        failure = {"count": 2, "coolDown": {"duration": 7, "timeUnit": "SECONDS"}}
-        assert policy["oathToken"]["otp"]["failure"] == failure
-        assert http.get("/capabilities").json()["licenseQuantities"]["rlgMfaRps"] == {"limit": 50}
-        first, second = press(port, "MADE1").json()["otps"]["MADE1"]
-        media_type = {"Content-Type": "application/vnd.pingidentity.device.activate+json"}
-        answer = http.post("/users/user/devices/device", content=json.dumps({"otp": first}), headers=media_type)
-        assert (answer.json()["status"], first, second) == ("ACTIVE", "755224", "287082")
+        granted = httpx.post(token_url, data=form).json()
+        bearer = {"headers": {"Authorization": f"Bearer {granted['access_token']}"}}
+        environment = f"{url}/v1/environments/{ENVIRONMENT_ID}"
+        policies = httpx.get(f"{environment}/deviceAuthenticationPolicies", **bearer)
+        capabilities = httpx.get(f"{environment}/capabilities", **bearer)
+        assert press(port, "MADE1").json()["otps"]["MADE1"] == ["755224", "287082"]
         process.send_signal(signal.SIGINT)
         printed, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (0, "")
-    assert f"export PINGONE_ENVIRONMENT_ID={ENVIRONMENT_ID}\n" in printed
-    assert f"export PINGONE_API_URL={url}/v1\n" in printed
-    assert f"export PINGONE_TOKEN_URL={token_url}\n" in printed
+    (policy,) = policies.json()["_embedded"]["deviceAuthenticationPolicies"]
+    failure = {"count": 2, "coolDown": {"duration": 7, "timeUnit": "SECONDS"}}
+    assert policy["oathToken"]["otp"]["failure"] == failure
+    assert capabilities.json()["licenseQuantities"]["rlgMfaRps"] == {"limit": 50}
+    told = {"ENVIRONMENT_ID": ENVIRONMENT_ID, "API_URL": f"{url}/v1", "TOKEN_URL": token_url}
+    assert [name for name, value in told.items() if f"export PINGONE_{name}={value}\n" not in printed] == []
     assert "OATHBULK_HOME" not in printed
 
 
@@ -138,22 +136,23 @@ def test_a_wrong_world_is_named_without_what_it_holds(tmp_path):
     device = {"serial": "MADE1", "user_id": "user", "device_id": "device", "secret": "no c0ffee"}
     (tmp_path / "world.json").write_text(json.dumps({"devices": [device]}))
     code, printed = refused("--port", "0", "--world", tmp_path / "world.json")
-    assert code == 2
-    assert "devices.0.secret: String should match pattern" in printed
-    assert "c0ffee" not in printed
+    assert (code, "devices.0.secret: String should match pattern" in printed, "c0ffee" in printed) == (2, True, False)
 
 
 @pytest.mark.parametrize("option", ["--pairs", "--box"])
-def test_where_it_cannot_listen_that_is_named_with_the_cure_and_no_file_is_written(option, tmp_path):
-    made_up = ("--tokens", "12", option, tmp_path / "written")
+@pytest.mark.parametrize(
+    ("host", "reason", "cure"),
+    [("127.0.0.1", ": Address already in use", "--port"), ("192.0.2.1", "", "--host")],
+    ids=["taken", "no address of this machine"],
+)
+def test_where_it_cannot_listen_that_is_named_with_the_cure_and_no_file_is_written(
+    tmp_path, option, host, reason, cure
+):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, printed = refused("--port", port, *made_up)
-    assert code == 3
-    assert f"cannot serve at 127.0.0.1 port {port}: Address already in use; give another --port" in printed
-    code, printed = refused("--port", "0", "--host", "192.0.2.1", *made_up)
-    assert (code, "cannot serve at 192.0.2.1 port 0" in printed) == (3, True)
-    assert printed.endswith("; give another --host\n")
+        code, printed = refused("--port", port, "--host", host, "--tokens", "12", option, tmp_path / "written")
+    assert (code, f"cannot serve at {host} port {port}{reason}" in printed) == (3, True)
+    assert printed.endswith(f"; give another {cure}\n")
     assert list(tmp_path.iterdir()) == []
 
 
