@@ -302,19 +302,6 @@ def test_a_wiped_redis_is_told_of_the_hold_by_who_asked_for_it(make_pace: MakePa
 # A person lifts it.
 
 
-def test_a_lifted_hold_is_over_for_all_and_not_told_again(make_pace: MakePace) -> None:
-    lifted: list[str] = []
-    first, second = (make_pace(on_lifted=lambda each=each: lifted.append(each)) for each in ("first", "second"))
-    dispatcher = make_pace()
-    first.hold(60, WHY)
-    second.hold(60, WHY)
-    dispatcher.lift()
-    for pace in (first, second, dispatcher):
-        pace.wait()
-        assert pace.read_hold_left() == 0
-    assert sorted(lifted) == ["first", "second"]
-
-
 def test_a_hold_that_comes_after_one_was_lifted_stands_and_can_be_lifted_in_a_wiped_redis(
     make_pace: MakePace, client: redis.Redis
 ) -> None:

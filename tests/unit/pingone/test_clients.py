@@ -525,14 +525,6 @@ def test_a_tenant_without_users_shows_none(roles: Any, body: Any) -> None:
     assert roles(as_json(body))[0].read_user() is None
 
 
-def test_a_missing_role_is_told_from_an_answer_that_is_none(roles: Any) -> None:
-    reads, _ = roles(FORBIDDEN, as_json(["no object"]))
-    with pytest.raises(Forbidden):
-        reads.read_inventory()
-    with pytest.raises(OutcomeUnknown):
-        reads.read_policies()
-
-
 @pytest.mark.parametrize(
     ("answer", "names"),
     [
