@@ -135,36 +135,31 @@ def test_what_is_past_leaves_redis_by_itself(make_pace: MakePace, client: redis.
 # Who waits, and Redis meanwhile.
 
 
-def test_a_hold_stops_those_who_wait_for_their_slot_already(make_pace: MakePace) -> None:
-    holding, now = make_pace(), [1000.0]
+@pytest.mark.parametrize(
+    ("furthest", "hold", "waits"),
+    [
+        # Beyond what anybody waits for.
+        (10, 60, [10]),
+        # The next would be 60 s away, which is less than the 80 that were allowed at the beginning.
+        (80, 20, [10, 20, 40]),
+    ],
+)
+def test_holds_that_come_meanwhile_stop_who_waits_and_let_it_wait_no_longer_than_for_the_furthest_slot(
+    make_pace: MakePace, furthest: float, hold: float, waits: list[float]
+) -> None:
+    holding, waited, now = make_pace(), list[float](), [1000.0]
 
     def sleep(wait: float) -> None:
-        holding.hold(60)
-        now[0] += wait
-
-    pace = make_pace(rate=0.1, furthest=10, ahead=1e6, sleep=sleep, clock=lambda: now[0])
-    pace.wait()
-    with pytest.raises(SlotTooFar) as caught:
-        pace.wait()
-    assert 50 < caught.value.wait <= 60
-
-
-def test_a_wait_lasts_no_longer_than_the_furthest_slot_however_many_holds_come(make_pace: MakePace) -> None:
-    holding, waits, now = make_pace(), list[float](), [1000.0]
-
-    def sleep(wait: float) -> None:
-        waits.append(wait)
+        waited.append(wait)
         now[0] += wait
         # Each ends after the slot that was waited for.
-        holding.hold(20 * len(waits))
+        holding.hold(hold * len(waited))
 
-    pace = make_pace(rate=0.1, furthest=80, ahead=1e6, sleep=sleep, clock=lambda: now[0])
+    pace = make_pace(rate=0.1, furthest=furthest, ahead=1e6, sleep=sleep, clock=lambda: now[0])
     pace.wait()
     with pytest.raises(SlotTooFar):
         pace.wait()
-    # Up to 10, 20 and 40 s; the next would be 60 s away, which is less than the 80 that were allowed at the beginning.
-    assert len(waits) == 3
-    assert sum(waits) <= 80
+    assert waited == pytest.approx(waits, abs=5)
 
 
 def test_after_a_hold_slots_are_spaced_as_ever(make_pace: MakePace) -> None:

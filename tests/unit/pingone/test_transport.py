@@ -1,8 +1,6 @@
 """One exchange: what arrives, what is never used again, and whether a byte went out where no answer came."""
 
 import gzip
-import json
-import logging
 import os
 import select
 import shutil
@@ -597,18 +595,6 @@ def test_settings_of_the_environment_that_cannot_be_used_are_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=variable):
         Transport("https://api.example.test")
-
-
-def test_no_log_line_at_any_level_shows_what_a_request_carries(
-    connect: Connect, serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    connect(serve(http(200)).url)()
-    error = connect(unused_url()).fail(NotDelivered)
-    text = f"{caplog.text} {error!r} {error.__cause__!r}"
-    assert "send_request_headers.complete" in text
-    assert ACCESS_TOKEN not in text
-    assert json.loads(CONTENT)["otp"] not in text
 
 
 def test_the_threads_of_a_process_read_the_certificates_once(

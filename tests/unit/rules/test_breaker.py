@@ -27,13 +27,15 @@ Ends = Sequence[str | None]
 
 @dataclass(frozen=True)
 class History:
-    """Attempts that made their device ACTIVE, by their ids, the newest first: each is of another record."""
+    """Attempts that made their device ACTIVE, by their ids, the newest first: each is of another record, and all are of
+    this worker."""
 
     active: Sequence[int] = ()
     untried: int = 1000
+    worker: str | None = None
 
     def read_active(self) -> list[ActiveAttempt]:
-        return [ActiveAttempt(number, number) for number in self.active]
+        return [ActiveAttempt(number, number, worker=self.worker) for number in self.active]
 
     def count_untried(self, most: int) -> int:
         return min(most, self.untried)
@@ -239,39 +241,35 @@ def of_worker(worker: str, attempt: FailedAttempt) -> FailedAttempt:
     return replace(attempt, worker=worker)
 
 
-@dataclass(frozen=True)
-class WorkersHistory(History):
-    """Attempts that made their device ACTIVE, by the worker that made them."""
-
-    worker: str = "well"
-
-    def read_active(self) -> list[ActiveAttempt]:
-        return [replace(each, worker=self.worker) for each in super().read_active()]
-
-
 def silent_for(worker: str, numbers: Sequence[int]) -> list[FailedAttempt]:
     return [of_worker(worker, failure(number, "outcome_unknown")) for number in sorted(numbers, reverse=True)]
 
 
 def test_what_one_worker_alone_has_no_answer_to_is_held_against_nobody_else():
     alone = silent_for("sick", range(1, 81, 2))
-    answered = WorkersHistory(range(80, 0, -8))
+    answered = History(range(80, 0, -8), worker="well")
     assert breaker.find_alone(alone, answered) == alone
     assert find_reason(alone, answered) is None
     # The same, if nobody else was answered: that is an outage.
     assert find_reason(alone) == PauseReason.OUTAGE
 
 
-def test_an_answer_that_says_no_is_an_answer_to_that_worker():
-    refused = of_worker("well", failure(99, Reason.INVALID_OTP))
-    alone = silent_for("sick", range(1, 10))
-    assert breaker.find_alone([refused, *alone], NOTHING_ACTIVE) == alone
+# Attempts of one worker without an answer.
+LOST = silent_for("sick", [1, 2, 3])
 
 
-def test_who_was_answered_since_is_not_at_fault():
-    lost = silent_for("a", [1, 2, 3])
-    assert breaker.find_alone(lost, WorkersHistory([9], worker="a")) == []
-    assert breaker.find_alone([of_worker("a", failure(5, Reason.LOCKED)), *lost], WorkersHistory([9])) == []
+@pytest.mark.parametrize(
+    ("failures", "history", "alone"),
+    [
+        # An answer that says no is an answer to another worker.
+        ([of_worker("well", failure(99, Reason.INVALID_OTP)), *LOST], NOTHING_ACTIVE, LOST),
+        # Who was answered since is not at fault.
+        (LOST, History([9], worker="sick"), []),
+        ([of_worker("sick", failure(5, Reason.LOCKED)), *LOST], History([9], worker="well"), []),
+    ],
+)
+def test_who_is_alone_without_an_answer(failures, history, alone):
+    assert breaker.find_alone(failures, history) == alone
 
 
 def test_one_worker_alone_does_not_say_for_all_that_an_outage_lasts():
