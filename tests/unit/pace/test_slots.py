@@ -300,20 +300,24 @@ def test_a_refusal_holds_the_fleet_and_lowers_its_rate_once(make_pace: MakePace)
     assert rate_of(pace) == after
 
 
-def test_a_change_is_made_upon_what_another_process_has_changed(make_pace: MakePace) -> None:
+def test_a_change_is_made_upon_what_another_process_has_changed_and_slots_of_meanwhile_count_for_the_next(
+    make_pace: MakePace,
+) -> None:
     pace, other = make_pace(rate=100), make_pace(rate=100)
-    pace.wait()
+    for _ in range(3):
+        pace.wait()
+    assert pace.read().slots == 3
     changes = []
 
-    def change(search: Search, _: object) -> Search:
+    def change(search: Search, _: Reading) -> Search:
         changes.append(search.rate)
         if len(changes) == 1:
             other.change(lambda search, _: replace(search, rate=50.0))
+        other.wait()
         return replace(search, rate=search.rate + 1)
 
-    assert pace.change(change).rate == 51
-    assert changes == [100, 50]
-    assert rate_of(other) == 51
+    assert pace.change(change).rate == rate_of(other) == 51
+    assert (changes, pace.read().slots) == ([100, 50], 1)
 
 
 KNOWN = Search(200.0, climb=0.0, ceiling=201.0)
@@ -359,20 +363,6 @@ def test_a_sprint_goes_no_faster_than_the_highest_rate(make_pace: MakePace) -> N
     pace.report_refusal(slot, 1.0)
     assert search_of(pace).ceiling * SPRINT > 100
     assert rate_of(pace) == 100
-
-
-def test_slots_are_counted_and_those_given_out_during_a_change_count_for_the_next(make_pace: MakePace) -> None:
-    pace, other = make_pace(rate=100), make_pace(rate=100)
-    for _ in range(3):
-        pace.wait()
-    assert pace.read().slots == 3
-
-    def change(search: Search, _: Reading) -> Search:
-        other.wait()
-        return replace(search, drop=0.5)
-
-    pace.change(change)
-    assert pace.read().slots == 1
 
 
 def test_a_fleet_that_is_let_nothing_through_asks_rarely_and_goes_on_at_the_rate_from_before(

@@ -77,10 +77,6 @@ class Visitor:
     def import_tokens(self, *tokens):
         return self.start_job("create", {"type": "CREATE_OATH_TOKENS", "tokens": list(tokens)})
 
-    def revoke_tokens(self, *token_ids, **fields):
-        body = {"type": "REVOKE_OATH_TOKENS", "async": True, "tokenIds": list(token_ids)} | fields
-        return self.start_job("revoke", body)
-
     def read_job(self, posted):
         return self.read(f"oathJobs/{posted.json()['id']}").json()
 
@@ -98,11 +94,6 @@ class Visitor:
     def entries(self):
         """The entries of the call log, without the request for the access token that the visitor began with."""
         return [entry for entry in self.simulation.call_log.entries() if entry.operation != "access_token"]
-
-    def last(self):
-        """The last entry of the call log, when its call is over."""
-        wait_until(lambda: self.entries() and self.entries()[-1].ended_at, 10, "the call has ended")
-        return self.entries()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -136,21 +127,22 @@ def test_a_client_gets_an_access_token_for_its_secret_and_for_an_hour():
     now = [0.0]
     access = AccessTokens(lambda: now[0])
     access.clients["the client"] = "the: secret"
-
-    def ask(body, credentials=None):
+    grant = b"grant_type=client_credentials"
+    for body, credentials, status in [
+        (grant, b"the+client:the%3A+secret", 200),
+        (grant + b"&client_id=the+client&client_secret=the: secret", None, 200),
+        (grant, b"the+client:wrong", 401),
+        (grant, None, 401),
+        (b"", b"the+client:x", 400),
+    ]:
         headers = {"authorization": f"Basic {base64.b64encode(credentials).decode()}"} if credentials else {}
         call = make_call("POST", "/e/as/token", **headers)
         call.body = body
-        return access.answer_request(call).status
-
-    grant = b"grant_type=client_credentials"
-    in_form = grant + b"&client_id=the+client&client_secret=the: secret"
-    assert [ask(grant, b"the+client:the%3A+secret"), ask(in_form)] == [200, 200]
-    (first, _), bearer = access.expires_at, lambda token: make_call("GET", "/", authorization=f"Bearer {token}")
-    assert (access.admits(bearer(first)), access.admits(bearer("made-up"))) == (True, False)
-    now[0] = 3600.0
-    assert not access.admits(bearer(first))
-    assert [ask(grant, b"the+client:wrong"), ask(grant), ask(b"", b"the+client:x")] == [401, 401, 400]
+        assert access.answer_request(call).status == status
+    first, _ = access.expires_at
+    for at, token, is_admitted in ((0.0, first, True), (0.0, "made-up", False), (3600.0, first, False)):
+        now[0] = at
+        assert access.admits(make_call("GET", "/", authorization=f"Bearer {token}")) is is_admitted
     assert first not in repr(access)
 
 
@@ -305,11 +297,10 @@ PAIRINGS = {
 def test_a_pairing_is_refused_with_a_code(visitor, case):
     user_id, fields, codes = PAIRINGS[case]
     users = [{"user_id": "idle"}, {"user_id": "disabled", "enabled": False}, {"user_id": "locked", "locked": True}]
+    owners = {"MADE1": "user", "MADE2": "rich", "MADE3": "rich"}
+    devices = [{"serial": serial, "user_id": owner, "device_id": serial} for serial, owner in owners.items()]
     visitor.simulation.change({"max_allowed_devices": 2})
-    visitor.seed(users=users, tokens=[{"serial": "FREE1"}])
-    visitor.seed_device()
-    for number in (2, 3):
-        visitor.seed_device(serial=f"MADE{number}", device_id=f"d{number}", user_id="rich")
+    visitor.seed(users=users, tokens=[{"serial": "FREE1"}], devices=devices)
     refused = visitor.pair(user_id=user_id, **fields)
     assert visitor.codes(refused) == codes
     assert ("'maximumAllowed': 2" in str(refused.json())) is (case == "too many")
@@ -317,12 +308,10 @@ def test_a_pairing_is_refused_with_a_code(visitor, case):
 
 def test_a_device_that_waits_for_a_day_is_deleted_and_its_token_is_free(visitor):
     visitor.seed_device()
-    visitor.seed_device(serial="MADE2", device_id="second")
-    visitor.activate("755224", device_id="second")
-    visitor.simulation.change({"clock_skew": 86_390})
-    assert len(visitor.listed("users/user/devices")) == 2
-    visitor.simulation.change({"clock_skew": 86_410})
-    assert [device["id"] for device in visitor.listed("users/user/devices")] == ["second"]
+    visitor.seed_device(serial="MADE2", device_id="second", status="ACTIVE")
+    for seconds, left in ((86_390, ["device", "second"]), (86_410, ["second"])):
+        visitor.simulation.change({"clock_skew": seconds})
+        assert [device["id"] for device in visitor.listed("users/user/devices")] == left
     assert visitor.pair("MADE1").status_code == 201
 
 
@@ -390,10 +379,10 @@ def test_an_imported_token_is_activated_with_its_own_otps(visitor):
 def test_a_paired_token_is_revoked_by_force_alone(visitor, force, expected):
     visitor.seed_device()
     visitor.seed(tokens=[{"serial": "FREE1"}])
-    ids = [token["id"] for token in visitor.inventory().values()]
-    job = visitor.read_job(visitor.revoke_tokens(*ids, "another", forceUnpair=force))
-    left = len(visitor.inventory())
-    assert (job["status"], job.get("result"), left, visitor.read().status_code) == expected
+    ids = [*(token["id"] for token in visitor.inventory().values()), "another"]
+    body = {"type": "REVOKE_OATH_TOKENS", "async": True, "tokenIds": ids, "forceUnpair": force}
+    job = visitor.read_job(visitor.start_job("revoke", body))
+    assert (job["status"], job.get("result"), len(visitor.inventory()), visitor.read().status_code) == expected
 
 
 # What is wrong with a token: the fields that differ from those of a good one, and which of them the refusal names.
@@ -587,7 +576,8 @@ def test_a_fault_hides_what_the_call_log_knows(visitor, monkeypatch, kind):
         else:
             with pytest.raises(seen):
                 visitor.activate("755224")
-    entry = visitor.last()
+    wait_until(lambda: visitor.entries()[-1].ended_at, 10, "the call has ended")
+    entry = visitor.entries()[-1]
     assert (entry.fault, entry.took_effect, entry.outcome) == (kind, is_active, "ACTIVE" if is_active else None)
     assert entry.status == (seen if isinstance(seen, int) else None)
     assert entry.client_gone is (seen is httpx.ReadTimeout)
