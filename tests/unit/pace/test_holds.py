@@ -212,16 +212,6 @@ def test_each_group_begins_at_its_own_rate_and_has_a_key_of_its_own(
     ]
 
 
-def test_a_refusal_in_one_group_leaves_the_others_as_they_are(make_paces: Callable[..., Paces]) -> None:
-    paces = make_paces()
-    mfa, inventory = paces.of(environment()), paces.of(environment(), RateGroup.INVENTORY)
-    mfa.wait()
-    inventory.report_refusal(inventory.wait(), 60.0, "PingOne answered 429 and asks for 60 s")
-    assert inventory.read_hold_left() > 50
-    assert mfa.read_hold_left() == 0
-    assert mfa.wait().rate == pytest.approx(30, rel=0.01)
-
-
 def test_environments_of_one_license_share_a_pace_in_every_group(make_paces: Callable[..., Paces]) -> None:
     paces = make_paces()
     for group in RateGroup:
