@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -201,21 +202,14 @@ def sqlite(code: int) -> exc.DBAPIError:
 
 
 class Clock:
-    """Its time passes only where the code sleeps. As a write, it fails in turn, then says `found`."""
+    """Its time passes only where the code sleeps."""
 
     def __init__(self) -> None:
-        self.now, self.tries, self.slept = 0.0, 0, list[float]()
-        self.failures, self.found = list[Exception](), True
+        self.now, self.slept = 0.0, list[float]()
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
-
-    def write(self) -> bool:
-        self.tries += 1
-        if self.failures:
-            raise self.failures.pop(0)
-        return self.found
 
 
 @pytest.fixture
@@ -238,10 +232,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ],
     ids=["serialization", "deadlock", "restart", "failover", "locked", "no connection"],
 )
-def test_a_write_that_failed_for_the_moment_is_tried_again(clock: Clock, failure: Exception) -> None:
-    clock.failures = [failure] * 3
-    assert write_until(LEASE, clock.write, lambda: False)
-    assert clock.tries == 4
+@pytest.mark.usefixtures("clock")
+def test_a_write_that_failed_for_the_moment_is_tried_again(failure: Exception) -> None:
+    write = Mock(side_effect=[*[failure] * 3, True])
+    assert write_until(LEASE, write, lambda: False)
+    assert write.call_count == 4
 
 
 @pytest.mark.parametrize(
@@ -255,28 +250,25 @@ def test_a_write_that_failed_for_the_moment_is_tried_again(clock: Clock, failure
     ids=["a fault of the statement", "a full disk", "a fault of our own", "a lease that is over"],
 )
 def test_what_does_not_pass_by_itself_or_in_time_is_told_at_once(clock: Clock, now: float, failure: Exception) -> None:
-    clock.now, clock.failures = now, [failure]
+    clock.now, write = now, Mock(side_effect=failure)
     with pytest.raises(type(failure)):
-        write_until(LEASE, clock.write, lambda: False)
-    assert (clock.tries, clock.slept) == (1, [])
+        write_until(LEASE, write, lambda: False)
+    assert (write.call_count, clock.slept) == (1, [])
 
 
 def test_no_try_begins_after_the_lease(clock: Clock) -> None:
-    clock.failures = [postgresql("57P03")] * 1000
     with pytest.raises(exc.OperationalError):
-        write_until(LEASE, clock.write, lambda: False)
+        write_until(LEASE, Mock(side_effect=postgresql("57P03")), lambda: False)
     assert LEASE - 2 <= clock.now < LEASE
     assert max(clock.slept) <= 2
     assert len(set(clock.slept)) > 10
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("was_written", [True, False])
-def test_only_after_a_failure_is_it_asked_whether_the_write_went_through_unheard(
-    clock: Clock, was_written: bool
-) -> None:
-    clock.failures, clock.found = [postgresql("08006")], False
-    assert write_until(LEASE, clock.write, lambda: was_written) is was_written
-    assert not write_until(LEASE, clock.write, lambda: True)
+def test_only_after_a_failure_is_it_asked_whether_the_write_went_through_unheard(was_written: bool) -> None:
+    assert write_until(LEASE, Mock(side_effect=[postgresql("08006"), False]), lambda: was_written) is was_written
+    assert not write_until(LEASE, lambda: False, lambda: True)
 
 
 @pytest.mark.parametrize(
