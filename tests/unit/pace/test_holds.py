@@ -112,8 +112,9 @@ def test_no_reservation_needs_a_tick_for_that(pace: Pace, client: redis.Redis, f
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        # What is missing, and what is no search or no path.
-        *[("counted_since", None), ("look_from", None), ("rate", 0.0), ("rate", -5.0), ("climb", 1e-9)],
+        # What is missing, as where another version wrote it, and what is no search or no path.
+        *[(field, None) for field in ("counted_since", "look_from", "rate", "probe_after", "path")],
+        *[("rate", 0.0), ("rate", -5.0), ("climb", 1e-9)],
         *[("path", value) for value in ("soon", "1,2", "1,nan,0", "1,2,0;;3", ",", "-1,2,0", "0,2,0", "1,0,1")],
         ("path", "1,2,0,0"),
     ],
@@ -125,7 +126,7 @@ def test_a_search_or_a_path_that_is_none_is_begun_anew(
         client.hdel(KEY, field)
     else:
         client.hset(KEY, field, value)
-        pace.change(lambda search, _: replace(search, drop=0.0))
+    pace.change(lambda search, _: replace(search, drop=0.0))
     assert_whole(pace)
 
 

@@ -337,20 +337,6 @@ def test_what_is_remembered_from_elsewhere_is_where_a_fleet_begins(
     assert make_pace(rate=30).wait().rate == pytest.approx(rate, rel=0.01)
 
 
-def test_what_another_version_left_in_redis_is_begun_anew(make_pace: MakePace, client: redis.Redis) -> None:
-    """A fleet is upgraded while its pace stands in Redis: these are the fields of version 0.1.0."""
-    at = int(client.time()[0])  # type: ignore[index]
-    numbers = {"rate": 100, "climb": 0, "begun_at": at, "since": at, "changed_at": at, "speed": 0, "ceiling": 101}
-    times = {"counted_since": at * 1_000_000, "look_from": at * 1_000_000, "next_at": at * 1_000_000}
-    rest = ("refused_rate", "refused_climb", "drop", "lasted", "has_fallen", "share", "is_fixed", "answers", "last")
-    later = {"probe_at": at + 120, "probe_after": 120, "version": 7, "interval": 10_000}
-    client.hset(KEY, mapping=numbers | times | dict.fromkeys(rest, 0) | later)
-    pace = make_pace(rate=50)
-    pace.wait()
-    pace.change(lambda search, _: replace(search, rate=search.rate + 1))
-    assert rate_of(pace) == 51
-
-
 def test_a_sprint_goes_no_faster_than_the_highest_rate(make_pace: MakePace) -> None:
     pace = make_pace(**QUICK, highest=100)
     use(pace, 20)
