@@ -130,23 +130,47 @@ def test_what_is_enough_to_pause_and_what_is_not(ends, pause):
     assert judge(ends) == pause
 
 
-def test_otps_count_and_not_only_records():
-    twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
-    as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
-    assert find_reason(as_locked[1:]) is None
-    assert find_reason(as_locked) == PauseReason.REFUSED
+def alike(count: int, reason: str, *, newest: int = 0, **what: object) -> list[FailedAttempt]:
+    """So many attempts that ended for one reason, of which this is true besides; the newest first."""
+    newest = newest or count
+    return [replace(failure(number, reason), **what) for number in range(newest, newest - count, -1)]  # type: ignore[arg-type]
 
 
-def test_tokens_that_wait_for_their_next_time_step_have_spent_nothing():
-    waiting = [replace(failure(number, "time_step"), otp_posts=1) for number in range(100, 0, -1)]
-    assert find_reason(waiting) is None
+PATIENT = Thresholds(forbidden=99, unauthorized=99, other_device=99, refused=99, spent=99, unanswered=5)
+# What an earlier outage has left open, and five answers that got lost since.
+LEFT_OPEN, UNKNOWN = alike(100, "outcome_unknown", is_recent=False), alike(5, "outcome_unknown")
+# What asked PingOne nothing, and answers of PingOne's own that leave the fate open.
+STALE = alike(10, Reason.STALE_OTP, newest=30, has_asked=False)
+ANSWERED_OPEN = alike(5, "outcome_unknown", is_answered=True)
 
 
-def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
-    lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
-    assert find_reason(lost) is None
-    refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
-    assert find_reason([*refused, *lost]) is None
+@pytest.mark.parametrize(
+    ("thresholds", "failures", "pause"),
+    [
+        # OTPs count, and not only records.
+        (THRESHOLDS, alike(12, Reason.LOCKED, otp_posts=2), None),
+        (THRESHOLDS, alike(13, Reason.LOCKED, otp_posts=2), PauseReason.REFUSED),
+        # Tokens that wait for their next time step have spent nothing.
+        (THRESHOLDS, alike(100, "time_step", otp_posts=1), None),
+        # What an earlier outage left open is not held against the batch, and tells of no outage.
+        (THRESHOLDS, [*alike(24, Reason.LOCKED, newest=224), *LEFT_OPEN], None),
+        (PATIENT, LEFT_OPEN, None),
+        # One record that comes back is one record; where it is the only one that may go, that has to be enough.
+        (THRESHOLDS, alike(19, "unauthorized", record_id=7), None),
+        (THRESHOLDS, alike(20, "unauthorized", record_id=7), PauseReason.CREDENTIALS),
+        (PATIENT, [*STALE, *UNKNOWN], PauseReason.OUTAGE),
+        (PATIENT, ANSWERED_OPEN, None),
+    ],
+)
+def test_what_is_known_of_an_attempt_besides_its_end_counts(thresholds, failures, pause):
+    assert find_reason(failures, NOTHING_ACTIVE, thresholds) == pause
+
+
+@pytest.mark.parametrize(
+    ("failures", "is_answered"), [([*STALE, *UNKNOWN], False), (ANSWERED_OPEN, True)], ids=["stale", "open"]
+)
+def test_only_an_answer_of_pingones_own_ends_an_outage(failures, is_answered):
+    assert breaker.was_answered_since(failures, NOTHING_ACTIVE, since=0) is is_answered
 
 
 @given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
@@ -214,18 +238,11 @@ def test_the_share_of_refused_otps_and_how_many_devices_are_gone_are_settings(th
     assert judge(ends, thresholds) == pause
 
 
-def test_one_record_that_comes_back_again_and_again_is_one_record():
-    again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
-    assert find_reason(again[:19]) is None
-    # Where it is the only one that may go, that has to be enough.
-    assert find_reason(again) == PauseReason.CREDENTIALS
-
-
 # What the sentence of a pause says.
 
 
 def test_a_pause_tells_what_it_cost_and_what_pingone_said():
-    said = [replace(failure(number, "rejected"), said="HTTP 400 INVALID_DATA NEW_CODE") for number in range(25, 0, -1)]
+    said = alike(25, "rejected", said="HTTP 400 INVALID_DATA NEW_CODE")
     trip = breaker.find_trip(said, NOTHING_ACTIVE, THRESHOLDS)
     assert trip is not None
     assert trip.detail == (
@@ -291,7 +308,6 @@ UNANSWERED = st.sampled_from(["outcome_unknown", "not_delivered"])
 SILENT = st.sampled_from(["hold", "not_permitted", "database"])
 ANSWERED = st.sampled_from([ACTIVE, "rate_limited", "not_found", "forbidden", "credentials", *map(str, Reason)])
 ANYTHING = st.lists(UNANSWERED | SILENT | ANSWERED, max_size=60)
-PATIENT = Thresholds(forbidden=99, unauthorized=99, other_device=99, refused=99, spent=99, unanswered=5)
 NO_ANSWER = ["outcome_unknown", "not_delivered"]
 
 
@@ -329,25 +345,8 @@ def test_while_probing_a_few_are_enough():
     assert is_out(few, is_probing=True)
     assert not is_out(few[1:], is_probing=True)
     assert not is_out([few[0], ACTIVE, *few], is_probing=True)
-
-
-def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
-    before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
-    assert find_reason(before, NOTHING_ACTIVE, PATIENT) is None
-    assert find_reason(before, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
-
-
-def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
-    stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
-    unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
-    assert find_reason([*stale, *unknown], NOTHING_ACTIVE, PATIENT) == PauseReason.OUTAGE
-    assert not breaker.was_answered_since([*stale, *unknown], NOTHING_ACTIVE, since=0)
-
-
-def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
-    answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
-    assert find_reason(answered, NOTHING_ACTIVE, PATIENT) is None
-    assert breaker.was_answered_since(answered, NOTHING_ACTIVE, since=0)
+    # Only what came after the batch went on tells of it.
+    assert find_reason(LEFT_OPEN, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
 
 
 @pytest.mark.parametrize(
