@@ -375,24 +375,17 @@ class Known:
     """The holds of a process and the slots that it keeps, and all that it hears of Redis."""
 
     def __init__(self, *, is_alone: bool = False) -> None:
-        self.now, self.held_until, self.reads, self.lifted = 1000.0, 0, 0, 0
-        state = SimpleNamespace(
+        self.now, self.held_until = 1000.0, 0
+        self.read, self.tell_lifting = Mock(side_effect=lambda: self.held_until), Mock()
+        state: Any = SimpleNamespace(
             hold=lambda *_: 17,
             report_undelivered=lambda *_: (is_alone, 0),
             reserve=lambda *_: Reservation(self.held_until, 1000, 0, 0, 0, reserved=0, slot=0, wait=0),
-            read_held_until=self._read,
+            read_held_until=self.read,
         )
-        told: Any = {"on_alone": lambda _: None, "on_lifted": self._count_lifting}
-        self.holds = Holds(state, 120.0, lambda: self.now, **told)  # type: ignore[arg-type]
+        self.holds = Holds(state, 120.0, lambda: self.now, on_alone=Mock(), on_lifted=self.tell_lifting)
         self.holds.note_lifting(17)
         self.spare_slots = SpareSlots(self.holds, lambda: self.now)
-
-    def _read(self) -> int:
-        self.reads += 1
-        return self.held_until
-
-    def _count_lifting(self) -> None:
-        self.lifted += 1
 
 
 def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> None:
@@ -417,9 +410,9 @@ def test_what_was_heard_just_now_decides_and_later_it_is_asked_for() -> None:
     known = Known()
     known.held_until = 500
     known.holds.reserve(0.0, 0, 0, 0)
-    assert (known.holds.is_held_past(499), known.holds.is_held_past(500), known.reads) == (True, False, 0)
+    assert (known.holds.is_held_past(499), known.holds.is_held_past(500), known.read.call_count) == (True, False, 0)
     known.now += 1.1 * RECENT
-    assert (known.holds.is_held_past(499), known.reads) == (True, 1)
+    assert (known.holds.is_held_past(499), known.read.call_count) == (True, 1)
 
 
 def test_what_a_person_lifts_is_forgotten_once() -> None:
@@ -431,7 +424,7 @@ def test_what_a_person_lifts_is_forgotten_once() -> None:
         (False, 5),
         (True, 0),
     ]
-    assert known.lifted == 2
+    assert known.tell_lifting.call_count == 2
 
 
 @pytest.mark.parametrize(

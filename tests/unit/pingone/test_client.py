@@ -221,12 +221,18 @@ def test_the_fleet_holds_as_long_as_it_is_asked_to_within_bounds(
     assert call.requests == len(api.received) <= 1
 
 
-def test_a_fleet_that_holds_for_long_sends_nothing(connect: Any, pace: Pace) -> None:
+@pytest.mark.parametrize(
+    ("hold", "options", "error"), [(60, {}, SlotTooFar), (0, {"send_before": 0.0}, TooLateToSend)], ids=["hold", "late"]
+)
+def test_what_may_not_go_out_any_more_is_not_sent_and_no_outage(
+    connect: Any, pace: Pace, hold: float, options: dict[str, Any], error: type[Exception]
+) -> None:
     client, api = connect(ACTIVE)
-    pace.hold(60)
-    with pytest.raises(SlotTooFar):
-        activate(client)
-    assert api.received == []
+    pace.hold(hold)
+    call = new_call(**options)
+    with pytest.raises(error):
+        activate(client, call)
+    assert (api.received, call.requests, pace.read_hold_left() > 0) == ([], 0, hold > 0)
 
 
 def test_an_outage_is_not_counted_and_holds_the_fleet(connect: Any, pace: Pace) -> None:
@@ -279,14 +285,6 @@ def test_a_slot_in_hand_is_for_the_first_try_and_is_used_once(connect: Any, pace
         with pytest.raises(SlotTooFar):
             ask(client, next_call)
     assert len(api.received) == 2
-
-
-def test_after_its_time_to_send_a_call_neither_goes_out_nor_counts_as_an_outage(connect: Any, pace: Pace) -> None:
-    client, api = connect(ACTIVE)
-    call = new_call(send_before=boot_time())
-    with pytest.raises(TooLateToSend):
-        activate(client, call)
-    assert (api.received, call.requests, pace.read_hold_left()) == ([], 0, 0)
 
 
 def test_what_became_of_a_slot_moves_the_pace(connect: Any, pace: Pace) -> None:
