@@ -16,8 +16,15 @@ from support.simulator.simulation import WatchedSimulation
 from worker.simulator import operations, world
 from worker.simulator.calls import Call, Refused
 from worker.simulator.operations import read_filter
-from worker.simulator.simulation import AccessTokens, TokenBucket
-from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, Settings, WorldSeed
+from worker.simulator.world import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    ENVIRONMENT_ID,
+    AccessTokens,
+    Settings,
+    TokenBucket,
+    WorldSeed,
+)
 
 ENVIRONMENT = f"/v1/environments/{ENVIRONMENT_ID}"
 MEDIA = "application/vnd.pingidentity"
@@ -151,7 +158,7 @@ def test_without_an_access_token_nothing_is_told_or_done(visitor):
     visitor.http.headers["Authorization"] = "Bearer made-up"
     for answer in (visitor.activate("755224"), visitor.read(), visitor.read("users"), visitor.read("oathTokens")):
         assert visitor.codes(answer) == (401, "ACCESS_FAILED", "INVALID_TOKEN")
-    assert visitor.simulation.world.find_by_id("device").status == "ACTIVATION_REQUIRED"
+    assert visitor.simulation.world.devices["device"].status == "ACTIVATION_REQUIRED"
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
@@ -229,7 +236,7 @@ def test_an_obstacle_has_a_code_and_only_a_wrong_otp_counts_as_a_failure(visitor
     device, body, codes = OBSTACLES[obstacle]
     visitor.seed_device(**device)
     assert visitor.codes(visitor.post_otp(body)) == codes
-    (seeded,) = visitor.simulation.world.devices()
+    (seeded,) = visitor.simulation.world.devices.values()
     assert seeded.failures == ("INVALID_OTP" in codes)
 
 
