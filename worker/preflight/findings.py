@@ -215,9 +215,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedWork:
-    """What a run would do. `tokens` become active, unless something is wrong that was not found. `imports` and `devices`,
-    the tokens to be imported and the devices to be made, are upper limits unless `is_exact`: then the rows were
-    compared with PingOne's inventory. `days`: on how many days it works where the batch has hours."""
+    """What a run would do. `tokens` become active, unless something is wrong that was not found. `imports` and
+    `devices`, the tokens to be imported and the devices to be made, are upper limits unless `is_exact`: then the rows
+    were compared with PingOne's inventory. `days`: on how many days it works where the batch has hours."""
 
     tokens: int
     imports: int
