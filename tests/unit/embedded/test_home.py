@@ -1,5 +1,6 @@
 """The home is private, one process at a time works in it, and its key is made once; child processes end with their
-parent, however it ends; and what an installation without an extra says to who types a command that needs it."""
+parent, however it ends, and when a part of the stack is started again; what commands beside no worker log; and what an
+installation without an extra says to who types a command that needs it."""
 
 import base64
 import json
@@ -13,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,9 @@ from worker.config.settings import ConfigError
 from worker.embedded.children import Children
 from worker.embedded.extras import can_serve, name_cure
 from worker.embedded.home import EmbeddedError, HomeInUse, find_run_alone, home_key, lock_home, make_home, note_run
+from worker.fleet import FAILS_ALONE
+from worker.installation.installation import Installation
+from worker.installation.stack import PAUSE, Stack
 
 HOLDER = """
 import sys, time
@@ -352,3 +357,60 @@ def test_a_command_that_lacks_its_extra_names_it_and_touches_nothing(
     assert isinstance(raised, failure)
     assert re.search(f"is not installed: .* with the extra `{extra}`", str(raised))
     assert earlier.exists()
+
+
+# The stack of a run.
+
+
+class EndingWorker:
+    """A worker that ends as soon as it is started, since it fails where others do not."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.started = list[float]()
+
+    def find_ended(self) -> list[str]:
+        return ["worker"]
+
+    def exit_code(self, name: str) -> int:
+        return FAILS_ALONE
+
+    def start(self, *_: object) -> None:
+        self.started.append(self.now)
+
+
+def test_a_worker_that_fails_alone_again_and_again_is_started_after_pauses_and_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = EndingWorker()
+    monkeypatch.setattr("worker.installation.stack.time", SimpleNamespace(monotonic=lambda: worker.now))
+    servers = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk", "OATHBULK_REDIS_URL": "redis://broker/0"}
+    stack = Stack(Installation({"OATHBULK_HOME": str(tmp_path), **servers}))
+    monkeypatch.setattr(stack, "_children", worker)
+    for _ in range(300):
+        assert stack.restart_ended() is None
+        worker.now += 1
+    pauses = [after - before for before, after in zip(worker.started, worker.started[1:], strict=False)]
+    assert worker.started[0] == 1000.0 + PAUSE
+    assert len(pauses) > 5
+    assert all(pause >= PAUSE for pause in pauses)
+
+
+LOGGING = """
+import sys
+import structlog
+from worker.installation.stack import settings_with_redis
+from worker.installation.installation import Installation
+
+settings = {"OATHBULK_HOME": sys.argv[1], "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0"}
+with settings_with_redis(Installation(settings)):
+    structlog.get_logger().warning("pace_out_of_reach")
+print("{}")
+"""
+
+
+def test_what_they_log_stands_on_stderr_so_that_json_on_stdout_stays_json(tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    ran = subprocess.run([sys.executable, "-c", LOGGING, home], check=True, capture_output=True, text=True)
+    assert json.loads(ran.stdout) == {}
+    assert json.loads(ran.stderr)["event"] == "pace_out_of_reach"
