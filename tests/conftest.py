@@ -48,7 +48,6 @@ LONG = (
     "test_chaos.py",
     "test_canary_and_outage.py",
     "test_whole_way.py",
-    "test_stalls.py",
     "test_afterwards.py",
     "test_compose.py",
     "test_rehearse.py",
