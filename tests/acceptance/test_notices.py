@@ -1,19 +1,16 @@
-"""People are told by a webhook what became of a batch: by `oathbulk run`, and by a fleet of workers; and that PingOne
-is away while a box is being prepared."""
+"""People are told by a webhook what became of a batch, and that PingOne is away while a box is being prepared. That of
+many workers one tells it, and once, is in integration/test_notices.py."""
 
 import hmac
 import json
 
 import pytest
 from support.data.tokens import make_tokens
-from support.fleets.real_fleet import BATCH, PATIENT
 from support.processes.command_desk import CommandDesk
 from support.processes.waiting import wait_until
 from support.servers import stand_in_box
 from support.servers.raw_server import RawServer
 from support.servers.stand_in import WholeWayStandIn
-
-from worker.simulator.shipment import make_shipment
 
 SECRET = "a secret that nobody guesses"
 PAGE = b"<!doctype html><title>Not here</title>"
@@ -46,8 +43,7 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     told = [desk.oathbulk("run", "shipment.csv") for _ in range(2)]
 
     assert [result.code for result in told] == [0, 0]
-    notices = read(webhook)
-    assert [notice["text"] for notice in notices] == ["shipment is finished: 4 of 4 tokens are active."]
+    assert [notice["text"] for notice in read(webhook)] == ["shipment is finished: 4 of 4 tokens are active."]
     hidden = [SECRET, *(part for token in tokens for part in (token.serial, token.user_id, *token.otps))]
     assert not [part for part in hidden if part.encode() in webhook.requests[0]]
     doctor = desk.oathbulk("doctor").stdout
@@ -57,36 +53,15 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert not [part for part in (SECRET, "/hook/path") if part in doctor + logs + told[0].stdout + told[0].stderr]
 
 
-def test_a_fleet_tells_of_a_pause_of_its_end_and_of_the_finished_batch_once_each(
-    make_fleet, postgres_url, valkey_url, webhook
-):
-    settings = PATIENT | {"OATHBULK_WEBHOOK_URL": webhook.url, "OATHBULK_WEBHOOK_SECRET": SECRET}
-    fleet = make_fleet(postgres_url, valkey_url, make_shipment(40), settings=settings)
-    fleet.batches.pause(BATCH)
-    fleet.worker("one")
-    fleet.worker("two")
-    fleet.beat()
-    wait_until(lambda: read(webhook), 60, "the pause is told")
-    fleet.batches.resume(BATCH)
-    fleet.wait_until_finished()
-    wait_until(lambda: read(webhook)[-1]["event"] == "finished", 60, "the end is told")
-
-    notices = read(webhook)
-    # So small a batch may be finished before anybody sees that it goes on.
-    assert [notice["event"] for notice in notices if notice["event"] != "resumed"] == ["paused", "finished"]
-    assert len({notice["id"] for notice in notices}) == len(notices)
-
-
 @pytest.mark.faults
 def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone_is_there(tmp_path, webhook):
     """What answers in PingOne's place has a page for whatever is asked."""
     tenant = stand_in_box.BoxTenant(stand_in_box.make_tokens(3))
-    told = {"OATHBULK_WEBHOOK_URL": webhook.url, "OATHBULK_WEBHOOK_SECRET": SECRET}
-    told |= {"_OATHBULK_TUNING__first_records": "0"}
+    hook = {"OATHBULK_WEBHOOK_URL": webhook.url, "OATHBULK_WEBHOOK_SECRET": SECRET}
     with (
         RawServer(lambda: [NOT_FOUND]) as proxy,
         WholeWayStandIn(tenant, loses=(), loses_every=10**9) as pingone,
-        CommandDesk(tmp_path / "desk", pingone.settings, told) as desk,
+        CommandDesk(tmp_path / "desk", pingone.settings, hook, {"_OATHBULK_TUNING__first_records": "0"}) as desk,
     ):
         stand_in_box.write_box(desk.folder, list(tenant.tokens.values()))
         words = ("box.csv", "--assign", "who.csv", "--import", "--pair", "--offline")
@@ -94,9 +69,12 @@ def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone
         # Each call is tried for up to ten seconds, and the second comes five later.
         wait_until(lambda: "Paused (outage)" in run.stderr, 90, "the run tells the outage")
         line = next(line for line in run.stderr.splitlines() if "Paused (outage)" in line)
-        assert "3 wait until their person is found. Paused (outage): PingOne has not answered; the next try" in line
-        assert "HTTP 404." in line
-        assert "look at PINGONE_API_URL, the proxy and the network with `oathbulk doctor`" in line
+        said = (
+            "3 wait until their person is found. Paused (outage): PingOne has not answered; the next try",
+            "HTTP 404.",
+            "look at PINGONE_API_URL, the proxy and the network with `oathbulk doctor`",
+        )
+        assert [words for words in said if words not in line] == []
         assert desk.oathbulk("status", "box", "--check").code == 5
         wait_until(lambda: read(webhook), 90, "the webhook is told")
         assert [notice["event"] for notice in read(webhook)] == ["paused_for_now"]
