@@ -124,6 +124,7 @@ FILES: list[Typed] = [
     ),
     ("load shipment.csv --password-file folder", {}, USAGE, "folder cannot be read"),
     ("export shipment -o nowhere/out.csv", {}, USAGE, "nowhere/out.csv cannot be written: No such file or directory"),
+    ("db backup nowhere/out.db", {}, USAGE, "nowhere/out.db cannot be written: No such file or directory"),
     ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
     *(
         (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")

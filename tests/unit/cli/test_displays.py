@@ -211,10 +211,8 @@ def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_o
 def test_a_refused_row_is_told_above_the_records_or_alone() -> None:
     record = past_record(batch={"name": "july-2", "file": "july-2.csv"})
     above, alone = (
-        "\n".join(
-            seen(draw_history(history_of(*records, refused=[refused_line()]), NextStep("nothing"), Room(400, 24)))
-        )
-        for records in ([record], [])
+        "\n".join(seen(draw_history(history, NextStep("nothing"), Room(400, 24))))
+        for history in (history_of(record, refused=[refused_line()]), history_of(refused=[refused_line()]))
     )
     assert (above.index(SAID) < above.index("july-2.csv"), SAID in alone) == (True, True)
     found = draw_findings(SearchResult([], 0, refused=[refused_line(serial_number=None)]), Sought(text="MADE"), PIPE)
