@@ -1,8 +1,8 @@
 """`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, a missing role. What passes by
-itself it sits out: an outage, a closed window, a used-up quota; and it finds what PingOne permits."""
+itself it sits out: an outage, a used-up quota; and it finds what PingOne permits. Hours are in
+integration/test_hours.py."""
 
 import shutil
-import time
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -14,14 +14,13 @@ from support.processes.waiting import wait_until
 from models.reason import PAUSE_CURES, PauseReason
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
-from worker.rules.hours import format_time
 from worker.rules.resync import REFUSALS, NeedsFlag
 from worker.simulator.calls import Group
 from worker.simulator.shipment import make_shipment
 from worker.tenants import read_resync
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
-# Seconds: the first probe comes after fifteen, and a window opens at a whole minute.
+# Seconds: the first probe comes after fifteen.
 PATIENCE = 200
 
 
@@ -126,28 +125,6 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
 
 
 @pytest.mark.faults
-def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(set_out):
-    # As installed: who waits for a minute should not be busy with looking.
-    desk, simulator = set_out(make_shipment(20), {"_OATHBULK_TUNING__tick": "1"})
-    # A whole minute that is far enough away for a command to begin, on a slow machine too.
-    now, began = datetime.now(UTC), time.monotonic()
-    opens = (now + timedelta(seconds=120)).replace(second=0, microsecond=0)
-    hours = f"{opens:%H:%M}-{opens + timedelta(hours=2):%H:%M}"
-    run = desk.start("run", "shipment.csv", "--window", hours, "--zone", "UTC")
-
-    waits = f"outside its window {hours} UTC; goes on by itself at {format_time(opens)}."
-    wait_until(lambda: f"Paused (window): {waits}" in said(run), PATIENCE, "it says what it waits for")
-    status = desk.status()
-    assert (status["state"], status["reason"], status["detail"]) == ("paused", "window", waits)
-    assert datetime.fromisoformat(status["resumes_at"]) == opens
-    assert simulator.posts() == 0
-
-    assert run.wait(PATIENCE).code == 0, run.stderr
-    assert desk.status()["counts"] == NOTHING | {"active": 20}
-    assert min(call.arrived_at for call in simulator.calls()) > began + (opens - now).total_seconds()
-
-
-@pytest.mark.faults
 def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out):
     shipment = make_shipment(60)
     desk, simulator = set_out(shipment, {"_OATHBULK_TUNING__longest_hold": "2"}, quota=40, quota_resets_after=20)
@@ -199,15 +176,12 @@ def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("needs_flag", "learnt"), [(True, NeedsFlag.YES), (False, NeedsFlag.NO)])
 def test_few_otps_are_lost_to_learning_what_a_tenant_wants_with_otp_1_and_none_in_the_next_batch(
-    make_fleet, postgres_url, valkey_url, needs_flag, learnt
+    make_fleet, postgres_url, valkey_url
 ):
     size, auto = 100, {"PINGONE_RESYNC_ON_FIRST_CALL": "auto"}
     shipment = make_shipment(2 * size, out_of_step=0.3)
-    fleet = make_fleet(
-        postgres_url, valkey_url, shipment, batch_of=size, extra_otp_needs_resync=needs_flag, failure_count=5
-    )
+    fleet = make_fleet(postgres_url, valkey_url, shipment, batch_of=size, extra_otp_needs_resync=True, failure_count=5)
     first, second = batch_name(0), batch_name(1)
     fleet.batches.pause(second)
     for name in ("worker-1", "worker-2"):
@@ -223,7 +197,7 @@ def test_few_otps_are_lost_to_learning_what_a_tenant_wants_with_otp_1_and_none_i
     fleet.wait_until(lambda: not status(second).left, "the second batch is finished")
 
     lost = status(first).dead_letters
-    assert sum(lost.values()) == lost.get("invalid_otp", 0) <= (REFUSALS if needs_flag else 0)
+    assert sum(lost.values()) == lost.get("invalid_otp", 0) <= REFUSALS
     assert status(second).dead_letters == {}
     with fleet.database.reading() as connection:
-        assert read_resync(connection, shipment.world.environment_id).needs == learnt
+        assert read_resync(connection, shipment.world.environment_id).needs == NeedsFlag.YES
