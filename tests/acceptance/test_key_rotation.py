@@ -48,22 +48,6 @@ def test_a_wrong_key_spends_no_otp_and_the_right_one_is_changed_while_workers_wo
     fleet.judge_as_made()
 
 
-def test_the_audit_key_is_changed_and_the_old_one_stays_to_check_its_lines(desk) -> None:
-    make_shipment(3).write_pairs(desk.folder / "shipment.csv")
-    assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
-    old, new = (desk.home / "audit.key").read_text().strip(), desk.oathbulk("keygen").stdout.strip()
-    both = {"OATHBULK_AUDIT_KEY_FILE": str(write(desk.home / "audit.keys", f"{new},{old}\n"))}
-
-    assert desk.oathbulk("pause", "shipment", **both).code == 0
-
-    audited = desk.oathbulk("audit", "--json", **both)
-    first, second = (line["mac"].partition(":")[0] for line in audited.json["lines"])
-    assert (audited.code, audited.json["broken"], first == second) == (0, None, False)
-    alone = desk.oathbulk("audit", OATHBULK_AUDIT_KEY_FILE=str(write(desk.home / "new.key", new)))
-    assert alone.code == 1
-    assert "broken at line 1: it was authenticated under a key that is not among the audit keys" in alone.stderr
-
-
 def write(path: Path, content: str) -> Path:
     """Replace a file that others may not read, at one stroke, as a person should who changes a secret."""
     new = path.with_suffix(".new")
