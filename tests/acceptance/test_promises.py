@@ -219,7 +219,7 @@ def test_a_database_that_is_gone_for_a_while_keeps_no_message_waiting(make_fleet
         "PINGONE_RATE": "50",
         "PINGONE_RATE_MAX": "50",
     }
-    database, server = own_migrated_postgres.url, own_migrated_postgres.server
+    database, server = own_migrated_postgres
     fleet = make_fleet(database, valkey_url, make_shipment(400), settings=settings)
     fleet.worker("worker")
     fleet.beat()
