@@ -28,7 +28,7 @@ from worker.database.errors import is_away
 from worker.leases.settlement import CallSummary, Claim, leaves_pending
 from worker.leases.worker import DeviceInProgress, Leases
 from worker.observability.logs import begin_work, end_work
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client, PingOneClock
 from worker.pingone.clients import Pairings

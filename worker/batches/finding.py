@@ -13,11 +13,11 @@ from models.base import UtcDateTime
 from models.batch import LONGEST_NAME, Batch, BatchState
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
+from models.record_states import KEPT_BACK, UNTIL_LET_GO
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.intake.rows import COLUMNS, RowRefused, canonical_column, normalise, read_not_before
-from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.
@@ -105,14 +105,19 @@ def find_batch(
 
 
 class UnknownColumn(Exception):
-    """A batch has no such column; the message names those that it has."""
+    """A batch has no such column, and the message names those that it has; or no record with such values in them."""
 
 
 def choose_records(connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
     """Make the condition that records of this batch fulfil of which all of these hold, each written as COLUMN=VALUE; an
-    empty value stands for a row without one. Raises UnknownBatch, UnknownColumn."""
-    batch = find_batch(connection, name, Batch.columns)
-    return and_(true(), *(_hold(batch.columns, text) for text in where))
+    empty value stands for a row without one. Raises UnknownBatch; UnknownColumn also where no record fulfils it, since
+    a value may be misspelt."""
+    batch = find_batch(connection, name, Batch.id, Batch.columns)
+    chosen = and_(true(), *(_hold(batch.columns, text) for text in where))
+    mine = select(Record.id).where(Record.batch_id == batch.id, chosen)
+    if where and connection.scalar(mine.limit(1)) is None:
+        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
+    return chosen
 
 
 def find_column(columns: Sequence[str], name: str) -> ColumnElement[Any]:

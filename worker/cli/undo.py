@@ -19,18 +19,17 @@ from worker.batches.undo import TokenCounts, Undo, Undone, find_batches_of
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.hosts import print_hosts
+from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
 from worker.cli.progress_line import showing_progress
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
-from worker.installation.stack import settings_with_redis
+from worker.installation.stack import parts_with_redis
 from worker.intake.lists import TokenList, open_token_list
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things
-from worker.pingone.users import fold_case
-from worker.process.parts import Parts
+from worker.pingone.devices import fold_case
 from worker.reports.facts import read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
@@ -49,8 +48,8 @@ def verify_command(
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
     showing = showing_progress("Nothing was changed: the same command begins anew.", is_quiet=as_json)
-    with settings_with_redis(installation) as settings, showing as progress:
-        clients = Parts(settings, installation.environment).clients
+    with parts_with_redis(installation) as parts, showing as progress:
+        clients = parts.clients
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
         active = set[str]()
@@ -170,8 +169,7 @@ def _undo_batches(
     for each in {environment.name for environment in environments.values()}:
         print_hosts(installation, each)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
-    with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
-        parts = Parts(settings, installation.environment)
+    with turning_signals_into_interrupts(), parts_with_redis(installation) as parts:
         for name, environment in environments.items():
             with showing() as progress:
                 try:
@@ -191,7 +189,7 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "devices": devices,
         "tokens": asdict(undone.tokens) if undone.tokens else None,
         "default_changes": [asdict(change) for change in undone.list_default_changes()],
-        "cancelled": len(undone.fresh),
+        "cancelled": len(undone.cancelled),
         "kept": [asdict(each) for each in undone.list_kept()],
     }
 
@@ -201,12 +199,12 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     `is_partial`: only a list of its tokens was asked for."""
     devices, tokens = undone.devices, undone.tokens
     yield from _describe_devices(batch, undone, is_done=is_done)
-    if fresh := len(undone.fresh):
-        cancelled = agree(fresh, "was", "were") if is_done else "would be"
-        yield f"{count_things(fresh, 'record')} that had not begun {cancelled} cancelled."
+    if number := len(undone.cancelled):
+        cancelled = agree(number, "was", "were") if is_done else "would be"
+        yield f"{count_things(number, 'record')} without a device {cancelled} cancelled: nothing goes out any more."
     if tokens:
         yield from _describe_tokens(batch, tokens, is_done=is_done)
-    is_found = len(undone.fresh) + devices.ends.total() + devices.unknown_pairings or (
+    is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
         tokens and tokens.own + tokens.open_imports
     )
     if not is_done and is_found:

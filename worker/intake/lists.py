@@ -1,5 +1,5 @@
-"""Lists of a person's own: who gets what, which is joined with a shipment's rows by the serial number; and serial
-numbers alone, such as those of people who leave."""
+"""Lists that go with a shipment: who gets what, which is joined with its rows by the serial number; and tokens that
+somebody names, such as those of people who leave."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,19 +11,23 @@ from pathlib import Path
 
 from models.person import PERSON
 from models.row_fault import RowFault
-from worker.intake.csv_rows import (
+from worker.intake.files import (
     CUT_OFF,
+    HEAD,
     Cells,
     Header,
+    OpenFile,
     OpenRow,
     blank_comments,
     check_cells,
     find_names,
+    make_refusal,
+    open_file,
+    read_lines,
     read_table,
     read_whole_rows,
     split_cells,
 )
-from worker.intake.files import HEAD, OpenFile, make_refusal, open_file, read_lines
 from worker.intake.rows import (
     COLUMNS,
     SERIAL,
@@ -36,6 +40,7 @@ from worker.intake.rows import (
     canonical_column,
     explain_id,
     explain_serial,
+    find_reason,
     name_columns,
     read_not_before,
 )
@@ -133,8 +138,9 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
         header, rows = read_table(file, MEANINGS, cure)
         read = partial(_read_line, header, zone)
         if not set(header.meanings) & set(PERSON):
-            problem = "the list has no column for the person"
-            raise UnusableFile(path, problem, f"Add one, named {_PERSON}", row_number=header.row_number)
+            raise UnusableFile(
+                path, "the list has no column for the person", f"Add one, named {_PERSON}", row_number=header.row_number
+            )
         for line in read_whole_rows(rows, read):
             serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
             if isinstance(line, RowError) and not fault:
@@ -154,8 +160,12 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
             lines.setdefault(serial, line if isinstance(line, Row) else nobodys)
         digest = file.digest()
     if nameless and not lines:
-        problem = f"assigns no token, since {nameless[0].reason}"
-        raise UnusableFile(path, problem, "None of its lines can be used", row_number=nameless[0].row_number)
+        raise UnusableFile(
+            path,
+            f"assigns no token, since {nameless[0].reason}",
+            "None of its lines can be used",
+            row_number=nameless[0].row_number,
+        )
     if not lines:
         raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
@@ -220,8 +230,11 @@ def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str
     found = find_names(head, MEANINGS)
     named = {MEANINGS[name] for name in found & MEANINGS.keys()}
     if "serial" not in named and len(named & set(PERSON)) > 1:
-        problem = f"names persons by several columns ({', '.join(sorted(named & set(PERSON)))})"
-        raise UnusableFile(file.path, problem, "Keep the one that your own lists have")
+        raise UnusableFile(
+            file.path,
+            f"names persons by several columns ({', '.join(sorted(named & set(PERSON)))})",
+            "Keep the one that your own lists have",
+        )
     for column in ("serial_number", *PERSON):
         # Whatever names a token stands for its serial number.
         meanings = dict.fromkeys(name_columns(tuple(each for each in COLUMNS if each.attribute == column)), "serial")
@@ -245,11 +258,12 @@ def _read_name(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells]
         name = pick(cells)
     except RowRefused as refused:
         raise UnusableFile(path, str(refused), GIVE_TOKENS, row_number=row_number) from None
-    # With one character less, it may be another's.
-    if isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name:
-        raise UnusableFile(path, CUT_OFF, "Nothing was done", row_number=row_number)
-    if column == "serial_number" and not SERIAL.fullmatch(name):
-        raise UnusableFile(path, explain_serial(name), "Nothing was done", row_number=row_number)
-    if not name:
-        raise UnusableFile(path, f"{column} is empty", "Nothing was done", row_number=row_number)
+    unfit = {
+        # With one character less, it may be another's.
+        CUT_OFF: isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name,
+        explain_serial(name): column == "serial_number" and not SERIAL.fullmatch(name),
+        f"{column} is empty": not name,
+    }
+    if reason := find_reason(unfit):
+        raise UnusableFile(path, reason, "Nothing was done", row_number=row_number)
     return name

@@ -1,4 +1,4 @@
-"""The format "OTP pairs": a CSV with a serial number and two one-time passwords a row. What mends a batch may be one
+"""OTP pairs: a CSV of our own, with a serial number and two one-time passwords a row. What mends a batch may be one
 too, an export or a list of who gets what: its rows may have fresh OTPs, or none.
 
 No reason quotes a cell, since any may hold an OTP."""
@@ -12,19 +12,23 @@ from pathlib import Path
 
 from models.person import PERSON
 from models.row_fault import RowFault
-from worker.intake.csv_rows import (
+from worker.intake.files import (
+    COMMENT,
+    EXPORT_CSV,
     HAS_SEPARATOR_LINE,
     HEADER_MISSING,
     MAX_COLUMNS,
     SEPARATOR_LINE,
     Cells,
     Header,
+    OpenFile,
     find_twice,
+    is_blank,
+    read_lines,
     read_whole_rows,
     split_header,
     split_rows,
 )
-from worker.intake.files import COMMENT, EXPORT_CSV, OpenFile, is_blank, read_lines
 from worker.intake.rows import (
     AS_TEXT,
     EXCEL_QUOTED,
@@ -43,6 +47,7 @@ from worker.intake.rows import (
     explain_id,
     explain_quoted,
     explain_serial,
+    find_reason,
     is_result,
     looks_like_data,
     names_secret,
@@ -193,7 +198,6 @@ class PairReader:
     ) -> None:
         self._header = header
         self._zone = zone
-        self._own = header.own_names
         self._may_lack_otps = may_lack_otps
         self._width = len(header.names)
         self._latest = now + CLOCK_TOLERANCE
@@ -215,11 +219,13 @@ class PairReader:
         """Make a Row of these fields, or the RowError that says why not; nothing is raised. Blanks around the value of
         a column of ours are dropped."""
         if fields is None:
-            reason = (
+            return RowError(
+                row_number,
                 "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
-                "line breaks may stand in columns of your own only"
+                "line breaks may stand in columns of your own only",
+                None,
+                RowFault.ROW_UNREADABLE,
             )
-            return RowError(row_number, reason, None, RowFault.ROW_UNREADABLE)
         if not self.is_fitting(fields):
             # If a field is missing or too many, only the first one is certain to be in its column.
             serial = "" if self._places["serial"] else fields[0].strip()
@@ -243,8 +249,9 @@ class PairReader:
             raise _refuse("otp_type is neither hotp nor totp: write one of the two, or leave it empty for hotp")
         if file_row and not FILE_ROW_NUMBER.fullmatch(file_row):
             cure = "copy it from the export; or empty it, and the row is found by its serial number"
-            reason = f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}"
-            raise RowRefused(reason, fault=RowFault.FILE_ROW_UNFIT)
+            raise RowRefused(
+                f"{FILE_ROW} is not as the export wrote it, a whole number: {cure}", fault=RowFault.FILE_ROW_UNFIT
+            )
         otps = _check_otps(otp1, otp2, kind) if otp1 or otp2 or not self._may_lack_otps else None
         for column, value in (("user_id", user_id), ("device_id", device_id)):
             if value and not UUID.fullmatch(value):
@@ -260,7 +267,7 @@ class PairReader:
             generated_at=self._check_time(generated_at, is_needed=kind == "totp" and otps is not None),
             not_before=self._check_date(not_before, is_soon=kind == "totp" and otps is not None),
             **{attribute: fields[place].strip() or None for attribute, place in self._plain},
-            extra={name: fields[place] for name, place in self._own.items()},
+            extra={name: fields[place] for name, place in self._header.own_names.items()},
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
@@ -346,16 +353,15 @@ def _explain_fields(fields: int, columns: int) -> str:
 
 def _explain_otp(column: str, otp: str) -> str:
     """Explain what is wrong with an OTP that is not 6 or 8 digits."""
-    if not otp:
-        return f"{column} is missing: produce an OTP with the token and write it there"
-    if EXCEL_QUOTED.match(otp):
-        return explain_quoted(column)
-    if not (otp.isascii() and otp.isdigit()):
-        cure = f"write the 6 or 8 digits alone, in the right column; {AS_TEXT}"
-        return f"{column} has other characters than digits: {cure}"
-    if len(otp) > 8:
-        return f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column"
-    return (
+    known = {
+        f"{column} is missing: produce an OTP with the token and write it there": not otp,
+        explain_quoted(column): EXCEL_QUOTED.match(otp),
+        f"{column} has other characters than digits: write the 6 or 8 digits alone, in the right column; {AS_TEXT}": (
+            not (otp.isascii() and otp.isdigit())
+        ),
+        f"{column} has more than 8 digits: an OTP has 6 or 8; see whether it is in the right column": len(otp) > 8,
+    }
+    return find_reason(known) or (
         f"{column} has {len(otp)} digits, but an OTP 6 or 8: Excel drops leading zeros; {AS_TEXT}. "
         "Zeros are not put back by guessing, since a wrong OTP counts towards a lock"
     )

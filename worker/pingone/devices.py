@@ -1,16 +1,19 @@
-"""Devices of users: pairs a token, so that one is made, activates one, reads one or all of a user, removes one. Builds
-the requests, and reads the answers. Pure.
+"""Users and their devices: finds users by their names; pairs a token, so that a device is made, activates one, reads
+one or all of a user, removes one. Builds the requests, and reads the answers. Pure.
 
+https://developer.pingidentity.com/pingone-api/platform/users.html
 https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
+from models.person import NAMES
 from worker.config.environment import Environment
 from worker.pingone.errors import (
     AccountNotUsable,
@@ -27,11 +30,13 @@ from worker.pingone.errors import (
     StatusRefused,
     TokenNotInInventory,
     TooManyDevices,
+    TooManyTerms,
 )
 from worker.pingone.wire import (
     Envelope,
     Page,
     Request,
+    build_equation,
     build_url,
     choose_error,
     find_part,
@@ -39,9 +44,95 @@ from worker.pingone.wire import (
     read_age,
     read_id,
     read_plain_id,
+    read_text,
+    read_truth,
     read_word,
 )
 from worker.vault.otps import Otp
+
+# The column of each attribute.
+_COLUMNS = {attribute: column for column, attribute in NAMES.items()}
+# Users in one answer, of 1,000 that PingOne permits: more than are found by 40 names, unless many share an address.
+USERS_PER_PAGE = 200
+
+
+class UserAttribute(StrEnum):
+    """What users are found by, in the words of PingOne's filters."""
+
+    USERNAME = "username"  # unique
+    EMAIL = "email"  # several users may have the same
+    EXTERNAL_ID = "externalId"  # not promised to be unique
+
+    @property
+    def column(self) -> str:
+        """The column of a record, the field of a row and of a User that have this name of the person."""
+        return _COLUMNS[self]
+
+
+@dataclass(frozen=True)
+class User:
+    """A user, as PingOne answers. None: not known. Its repr leaves out who it is."""
+
+    id: str
+    username: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    external_id: str | None = field(default=None, repr=False)
+    is_enabled: bool | None = None
+    can_authenticate: bool | None = None
+    is_locked: bool | None = None
+
+    def find(self, attribute: UserAttribute) -> str | None:
+        """Find this user's value of an attribute, to compare it with the name that was asked for."""
+        value: str | None = getattr(self, attribute.column)
+        return value
+
+
+def fold_case(name: str) -> str:
+    """What a name has in common with all that differ from it in capitals alone: PingOne's user of one is that of all.
+    `casefold` would go further, and take Weiss for Weiß, who is another person."""
+    return name.lower()
+
+
+def build_users_url(environment: Environment, attribute: UserAttribute, names: Sequence[str]) -> str:
+    """Build the address of the users with one of these names. Raises ValueError if there is none, or an empty one: a
+    filter without terms would list everybody.
+    https://docs.pingidentity.com/pingone/directory/p1_scim_filter_language.html"""
+    if not names:
+        raise ValueError("no names to find users by")
+    filter_ = " or ".join(f"({build_equation(attribute, name)})" for name in names)
+    return build_url(environment, "users", query={"limit": str(USERS_PER_PAGE), "filter": filter_})
+
+
+def parse_users(envelope: Envelope, *, environment: Environment) -> Page[User]:
+    """Read a page of users from an answer. A user outside the populations that our roles are limited to is not in it.
+    Raises TooManyTerms where the filter was too long for PingOne, or for a server before it."""
+    return parse_page(envelope, environment=environment, name="users", read_item=_read_user, choose=_choose_error)
+
+
+def _choose_error(envelope: Envelope) -> PingOneError:
+    """Choose the error for an answer that is no page of users. A 400 that is not PingOne's own comes from a server that
+    takes no header of this length."""
+    status, answer = envelope.answer.status, envelope.answer
+    is_too_long = status in (414, 431) or (status == 400 and not envelope.is_from_pingone)
+    if is_too_long or (status == 400 and "INVALID_FILTER" in envelope.codes):
+        return TooManyTerms(answer)
+    return choose_error(envelope)
+
+
+def _read_user(fields: Mapping[str, Any]) -> User:
+    status = find_part(fields, "account", "status")
+    return User(
+        id=fields["id"],
+        username=read_text(fields.get("username")),
+        email=read_text(fields.get("email")),
+        external_id=read_text(fields.get("externalId")),
+        is_enabled=read_truth(fields.get("enabled")),
+        can_authenticate=read_truth(find_part(fields, "account", "canAuthenticate")),
+        is_locked=status == "LOCKED" if status in ("LOCKED", "OK") else None,
+    )
+
+
+# Devices
 
 ACTIVE = "ACTIVE"
 # The status in which a device waits for its first OTP.
@@ -74,12 +165,7 @@ class Device:
 
 
 def build_activation_request(
-    environment: Environment,
-    user_id: str,
-    device_id: str,
-    otp: Otp,
-    *,
-    resync: bool,
+    environment: Environment, user_id: str, device_id: str, otp: Otp, *, resync: bool
 ) -> Request:
     """Build the request that activates a device; `resync` for the second OTP.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
@@ -167,13 +253,10 @@ def parse_user_devices(envelope: Envelope, *, environment: Environment) -> Page[
     return parse_page(envelope, environment=environment, name="devices", read_item=read)
 
 
-def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice | None:
-    device_id = read_id(fields.get("id"))
-    if device_id is None:
-        return None
+def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice:
     serial_number = fields.get("serialNumber") or find_part(fields, "oathToken", "serialNumber")
     return UserDevice(
-        id=device_id,
+        id=fields["id"],
         type=read_word(fields.get("type")),
         status=read_status(fields.get("status")),
         serial_number=read_id(serial_number),
@@ -211,13 +294,7 @@ class Pairing:
     token_id: str | None = None
 
 
-def build_pairing_request(
-    environment: Environment,
-    user_id: str,
-    serial_number: str,
-    *,
-    status: str | None,
-) -> Request:
+def build_pairing_request(environment: Environment, user_id: str, serial_number: str, *, status: str | None) -> Request:
     """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
     to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
@@ -236,8 +313,7 @@ def build_unpair_request(environment: Environment, user_id: str, device_id: str)
     https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
     if not (read_plain_id(user_id) and read_plain_id(device_id)):
         raise ValueError("an id is empty, or would lead to another path")
-    url = build_url(environment, "users", user_id, "devices", device_id)
-    return Request("DELETE", url)
+    return Request("DELETE", build_url(environment, "users", user_id, "devices", device_id))
 
 
 def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> PairedDevice:
@@ -288,23 +364,18 @@ def _choose_pairing_error(envelope: Envelope) -> PingOneError:
         return MethodOff(answer) if "type" in targets else error
     if isinstance(error, NotFound):
         return TokenNotInInventory(answer) if "serialNumber" in targets else error
-    return _choose_refusal(envelope, targets) if isinstance(error, Rejected) else error
-
-
-def _choose_refusal(envelope: Envelope, targets: set[str | None]) -> Rejected:
-    answer, codes = envelope.answer, envelope.codes
-    if "status" in targets:
+    if not isinstance(error, Rejected):
+        return error
+    refusals = {
         # First: without it, PingOne says what else there is.
-        return StatusRefused(answer)
-    if "ACCOUNT_NOT_USABLE" in codes:
-        return AccountNotUsable(answer)
-    if "LIMIT_EXCEEDED" in codes:
-        return TooManyDevices(answer)
-    if "UNIQUENESS_VIOLATION" in codes or answer.status == 409:
-        return AlreadyPaired(answer)
-    if "type" in targets:
-        return MethodOff(answer)
-    return TokenNotInInventory(answer) if "serialNumber" in targets else Rejected(answer)
+        StatusRefused: "status" in targets,
+        AccountNotUsable: "ACCOUNT_NOT_USABLE" in envelope.codes,
+        TooManyDevices: "LIMIT_EXCEEDED" in envelope.codes,
+        AlreadyPaired: "UNIQUENESS_VIOLATION" in envelope.codes or answer.status == 409,
+        MethodOff: "type" in targets,
+        TokenNotInInventory: "serialNumber" in targets,
+    }
+    return next((refusal(answer) for refusal, is_it in refusals.items() if is_it), error)
 
 
 def _read_target(detail: Mapping[str, Any]) -> str | None:

@@ -23,8 +23,8 @@ from support.servers.web_desk import ORIGIN, PERSON, WebDesk
 from models.audit import LONGEST_TICKET
 from worker.database.schema import SchemaOutdated
 from worker.desk import app
+from worker.desk.app import COMMANDS, Order, Unfit, link_to, read_sought
 from worker.desk.doors import FORM_KEY, HEADERS, LONGEST_NAME, LinkDoor, ProxyDoor
-from worker.desk.views import COMMANDS, Order, Unfit, link_to, read_sought
 from worker.installation.installation import Installation
 from worker.pace.paces import KnownPace
 from worker.reports.search import Sought

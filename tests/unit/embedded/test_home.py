@@ -26,8 +26,8 @@ from typer.testing import CliRunner
 from worker.cli.desk import desk
 from worker.cli.rehearse import rehearse
 from worker.config.settings import ConfigError
+from worker.embedded import can_serve, name_cure
 from worker.embedded.children import Children
-from worker.embedded.extras import can_serve, name_cure
 from worker.embedded.home import EmbeddedError, HomeInUse, find_run_alone, home_key, lock_home, make_home, note_run
 from worker.fleet import FAILS_ALONE
 from worker.installation.installation import Installation
@@ -391,11 +391,11 @@ def test_a_worker_that_fails_alone_again_and_again_is_started_after_pauses_and_e
 LOGGING = """
 import sys
 import structlog
-from worker.installation.stack import settings_with_redis
+from worker.installation.stack import parts_with_redis
 from worker.installation.installation import Installation
 
 settings = {"OATHBULK_HOME": sys.argv[1], "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0"}
-with settings_with_redis(Installation(settings)):
+with parts_with_redis(Installation(settings)):
     structlog.get_logger().warning("pace_out_of_reach")
 print("{}")
 """

@@ -21,7 +21,7 @@ from worker.config.settings import Settings
 from worker.config.tuning import Tuning
 from worker.leases.settlement import CallSummary, Claim
 from worker.observability.logs import add_context
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
