@@ -15,7 +15,7 @@ from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
 from worker import records
 from worker.leases.queue import Queue
-from worker.pingone import errors
+from worker.pingone import devices, errors
 from worker.pingone.client import Client, PingOneClock
 from worker.pingone.wire import Envelope
 from worker.rules import decisions
