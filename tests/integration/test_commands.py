@@ -1,7 +1,7 @@
 """What persons do with a batch: pause, resume, cancel and replay it on both databases, and restore the database."""
 
+from collections.abc import Callable
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
-    make_environment,
     rescue,
     statuses,
 )
@@ -23,7 +22,6 @@ from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
 
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker import audit
@@ -34,17 +32,14 @@ from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
 from worker.leases.commands import NotReplayed, Why
-from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
-from worker.pace.slots import Slot
-from worker.records import Activation
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
-from worker.rules.steps import Active, FindDevice, Limits, Progress, ReadDevice, Retry
+from worker.rules.steps import Active, Decision, FindDevice, Limits, Progress, ReadDevice, Retry
 
-AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
+AGAIN, HELD = Retry(0.0, is_counted=True, why="outcome_unknown"), Retry(0.0, is_counted=False, why="hold")
 UNSENT, SENT, ANSWERED = OtpState
 UNKNOWN = {"otp1_state": SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": ANSWERED, "otp1_posts": 1}
@@ -228,46 +223,36 @@ def test_a_cancel_takes_everything_of_its_batch_that_no_worker_holds(
     assert statuses(database, other) == list(Status)
 
 
-@pytest.mark.parametrize("is_active", [True, False])
-def test_a_cancelled_record_in_work_ends_active_where_pingone_made_it_so_and_else_cancelled(
-    database: MovingDatabase, leases: Leases, batches: Batches, is_active: bool
+# How the attempt ends, by what is known then; None: the worker dies.
+ENDS: dict[str, tuple[Callable[[Progress], Progress], Decision | None, Status]] = {
+    "active": (lambda progress: progress.with_otp_answered(1), Active(), Status.ACTIVE),
+    "nothing went out": (lambda progress: progress.with_otp_unsent(1), HELD, Status.CANCELLED),
+    "of unknown fate": (lambda progress: progress, AGAIN, Status.PENDING),
+    "dead": (lambda progress: progress, None, Status.PENDING),
+}
+
+
+@pytest.mark.parametrize(("progressed", "decision", "status"), ENDS.values(), ids=ENDS)
+def test_a_cancelled_record_in_work_ends_active_where_pingone_made_it_so_and_else_cancelled_once_its_fate_is_known(
+    database: MovingDatabase,
+    leases: Leases,
+    batches: Batches,
+    progressed: Callable[[Progress], Progress],
+    decision: Decision | None,
+    status: Status,
 ) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
     assert (batches.cancel(made.name), statuses(database, made)) == (0, [Status.ACTIVATING])
 
-    if is_active:
-        leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    if decision:
+        leases.settle(claimed, progressed(claimed.progress), decision, CallSummary(1))
     else:
-        hold = Retry(0.0, is_counted=False, why="hold")
-        leases.settle(claimed, claimed.progress.with_otp_unsent(1), hold, CallSummary())
-
-    record = look(database, made.id)
-    assert (record.status, record.lease_id) == (Status.ACTIVE if is_active else Status.CANCELLED, None)
-    assert record.finalized_at is not None
-
-
-@pytest.mark.parametrize("has_died", [True, False])
-def test_an_unknown_fate_is_read_before_a_cancelled_record_is_final(
-    database: MovingDatabase, leases: Leases, batches: Batches, has_died: bool
-) -> None:
-    made = make_batch(database)
-    claimed = claim(database, leases, made)
-    batches.cancel(made.name)
-    if has_died:
         database.ahead = 61
         rescue(database)
-    else:
-        leases.settle(claimed, claimed.progress, AGAIN, CallSummary(1))
-    assert statuses(database, made) == [Status.PENDING]
-    database.ahead += 139
 
-    with database.writing() as connection:
-        assert Queue(database).enqueue_reads(connection, made.batch_id, 10, 60.0) == made.ids
-    claimed_again = leases.claim(made.id, ENVIRONMENT_ID)
-    assert claimed_again is not None
-    leases.settle(claimed_again, claimed_again.progress.with_device_waiting(), AGAIN, CallSummary(1))
-    assert statuses(database, made) == [Status.CANCELLED]
+    record = look(database, made.id)
+    assert (record.status, record.lease_id, record.finalized_at is None) == (status, None, status == Status.PENDING)
 
 
 def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, batches: Batches) -> None:
@@ -277,29 +262,6 @@ def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, b
     assert batches.cancel(made.name) == 1
 
     assert statuses(database, made) == [Status.PENDING] * 3 + [Status.QUEUED, Status.CANCELLED]
-
-
-@pytest.mark.parametrize(("command", "left"), [("pause", Status.PENDING), ("cancel", Status.CANCELLED)])
-def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
-    database: MovingDatabase, leases: Leases, batches: Batches, keyring: Keyring, command: str, left: Status
-) -> None:
-    """PingOne did nothing at the first."""
-    made = make_batch(database, keyring=keyring)
-    enqueue(database, made)
-
-    def activate(*_: Any, call: Any, **__: Any) -> None:
-        getattr(batches, command)(made.name)
-        call.permit()
-        raise AssertionError("an OTP went out")
-
-    client: Any = SimpleNamespace(activate=activate)
-    nothing: Any = SimpleNamespace(apply_decision=lambda *_: None, wait=lambda: Slot(0, 1.0))
-    activation = Activation(make_environment(), Settings(), leases, client, nothing, nothing, keyring, nothing)
-
-    activation.activate_record(made.id)
-
-    record = look(database, made.id)
-    assert (record.status, record.otp1_state, record.otp1_posts, record.attempts) == (left, UNSENT, 0, 0)
 
 
 # Replay.

@@ -1,23 +1,22 @@
-"""Many threads and processes at the same records, and a worker that stood still while its turn passed to another. On
-both databases."""
+"""Many threads and processes at the same records: who gets which, statements of several threads that go as one, writes
+that the database failed for a moment, and a worker that stood still while its turn passed to another. On both
+databases."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-import support.fleets.rival_worker
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Connection, event, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError, OperationalError
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -37,24 +36,27 @@ from support.judges.status_moves import seen_moves
 from support.processes.waiting import wait_until
 
 from models.attempt import AttemptLine, Outcome
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import Reason
 from models.record import Record
-from models.record_states import FINAL, Status
+from models.record_states import FINAL, OtpState, Status
 from worker.batches.commands import Batches, NotPossible
 from worker.batches.long_list import LEASE, Turns
 from worker.batches.preparation import Superseded
 from worker.batches.tokens import Tokens
 from worker.config.tuning import Tuning
+from worker.leases.group_commit import Values
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary, Claim
-from worker.leases.worker import Leases
+from worker.leases.settlement import CallSummary, Claim, pairing_parameters, progress_parameters
+from worker.leases.worker import Leases, _name_lease
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
 # For what is no SQL of its own on either database.
-ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ACTIVE = Active()
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
 
 
@@ -90,25 +92,26 @@ def counting(database: MovingDatabase) -> Iterator[set[int]]:
         watcher.join()
 
 
-def test_two_processes_with_the_same_messages_settle_every_record_once(
-    database: MovingDatabase, database_url: str
+def test_two_workers_with_the_same_messages_settle_every_record_once(
+    database: MovingDatabase, database_url: str, leases: Leases
 ) -> None:
     made = make_batch(database, 40)
     enqueue(database, made)
-    paths = os.pathsep.join(str(Path(support.fleets.rival_worker.__file__).parents[level]) for level in (2, 3))
+    claimed, settled = list[int](), list[int]()
 
-    def work(seed: int) -> dict[str, list[int]]:
-        asked = json.dumps({"url": database_url, "ids": made.ids, "threads": 8, "seed": seed})
-        argv, env = [sys.executable, "-m", "support.fleets.rival_worker"], os.environ | {"PYTHONPATH": paths}
-        ended = subprocess.run(argv, env=env, input=asked, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
-        done: dict[str, list[int]] = json.loads(ended.stdout)
-        return done
+    def work(mine: Leases, seed: int) -> None:
+        """Try every record, in an order of this thread's own."""
+        for record_id in random.Random(seed).sample(made.ids, len(made.ids)):
+            if claim := mine.claim(record_id, ENVIRONMENT_ID):
+                claimed.append(record_id)
+                settled.extend([record_id] * settle(mine, claim))
 
-    with counting(database) as sums:
-        first, second = at_once(lambda: work(0), lambda: work(100))
+    # The second has connections and group commits of its own, as another process has.
+    with closing(MovingDatabase(database_url)) as second, counting(database) as sums:
+        workers = (leases, Leases(second)) * 8
+        at_once(*[partial(work, mine, seed) for seed, mine in enumerate(workers)])
 
-    assert sorted(first["claimed"] + second["claimed"]) == made.ids
-    assert sorted(first["settled"] + second["settled"]) == made.ids
+    assert sorted(claimed) == sorted(settled) == made.ids
     records = [look(database, record_id) for record_id in made.ids]
     assert {(record.status, record.attempts, record.otp1_posts) for record in records} == {(Status.ACTIVE, 1, 1)}
     assert count(database, AttemptLine) == 40
@@ -123,15 +126,14 @@ def test_a_rescue_and_a_late_settle_cannot_both_end_an_attempt(database: MovingD
     database.ahead = 61
     settled: dict[int, bool] = {}
 
-    def settle(part: int) -> None:
+    def settle_part(part: int) -> None:
         for claim in claims[part::4]:
-            progress = claim.progress.with_otp_answered(1)
-            settled[claim.record_id] = leases.settle(claim, progress, Active(), CallSummary(1))
+            settled[claim.record_id] = settle(leases, claim)
 
     def rescue_all() -> int:
         return sum(rescue(database) for _ in range(3))
 
-    *_, rescued = at_once(*[lambda part=part: settle(part) for part in range(4)], rescue_all)
+    *_, rescued = at_once(*[partial(settle_part, part) for part in range(4)], rescue_all)
 
     assert rescued == list(settled.values()).count(False)
     for record_id in made.ids:
@@ -154,7 +156,7 @@ def test_no_claim_succeeds_once_a_pause_has_returned(database: MovingDatabase, l
         began = [(is_paused.is_set(), leases.claim(record_id, ENVIRONMENT_ID)) for record_id in made.ids[part::4]]
         return any(claimed is not None for was_paused, claimed in began if was_paused)
 
-    *too_late, _ = at_once(*[lambda part=part: claim(part) for part in range(4)], pause)
+    *too_late, _ = at_once(*[partial(claim, part) for part in range(4)], pause)
 
     assert too_late == [False] * 4
     assert set(statuses(database, made)) <= {Status.PENDING, Status.ACTIVATING}
@@ -253,7 +255,7 @@ class Chaos:
             self.fleet.pass_time(100)
             for record_id in self.fleet.tick():
                 if claim := self.claim(record_id):
-                    self.leases.settle(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(1))
+                    settle(self.leases, claim)
 
 
 def repeat(step: Callable[[random.Random], object], times: int, seed: int) -> Callable[[], None]:
@@ -280,6 +282,216 @@ def test_whatever_happens_at_once_every_count_adds_up_and_the_batch_finishes_by_
 
     assert sums == {30}
     assert set(statuses(database, made)) <= FINAL
+
+
+# Claims, marks and settlements of several records in one statement: each thread gets its own result, every condition
+# counts for its record alone, and only a record at fault fails.
+
+
+def queued(database: MovingDatabase, count: Any, **common: Any) -> Made:
+    return make_batch(database, count, status=Status.QUEUED, **common)
+
+
+def claim_together(leases: Leases, ids: list[int]) -> list[Claim | None]:
+    """Claim fresh records in one statement; None for those that it did not find."""
+    statement, make_claim = leases._claims[0]
+    asked = [
+        {"this_id": record_id, "this_lease": uuid.uuid4().hex, "for_environment_id": ENVIRONMENT_ID}
+        for record_id in ids
+    ]
+    return [
+        None if row is None else make_claim(row, values["this_lease"], 0.0, 0.0)
+        for row, values in zip(statement._commit(asked), asked, strict=True)
+    ]
+
+
+def take_lease(database: MovingDatabase, record_id: int) -> None:
+    """As if another worker had the record."""
+    with database.writing() as connection:
+        connection.execute(update(Record).where(Record.id == record_id).values(lease_id="another"))
+
+
+def test_every_thread_gets_the_record_that_it_asked_for_and_one_that_is_asked_for_twice_is_claimed_once(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    made = queued(database, 20)
+    ids = [made.ids[number] for number in (7, 3, 19, 3, 0, 11)]
+    claims = [claim for claim in claim_together(leases, ids) if claim]
+    assert [claim.record_id for claim in claims] in (ids[:3] + ids[4:], ids[:1] + ids[2:])
+    for claim in claims:
+        record = look(database, claim.record_id)
+        assert (record.lease_id, record.serial_number) == (claim.lease_id, claim.serial_number)
+        assert (record.status, record.otp1_state, record.otp1_posts) == (Status.ACTIVATING, OtpState.SENT, 1)
+    assert look(database, made.ids[1]).status == Status.QUEUED
+
+
+def test_what_one_record_lacks_keeps_no_other_back(database: MovingDatabase, leases: Leases) -> None:
+    made = queued(database, [{}, {"status": Status.ACTIVE}, {}, {"otp1_posts": 1}, {"environment_id": "other"}])
+    claims = claim_together(leases, made.ids)
+    assert [claim is not None for claim in claims] == [True, False, True, False, False]
+
+
+def test_marks_of_several_records_ask_for_each_record_s_lease_and_batch(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    first, second = queued(database, 2), queued(database, 2, name="second")
+    claims = claim_together(leases, [*first.ids, *second.ids])
+    take_lease(database, first.ids[1])
+    with database.writing() as connection:
+        connection.execute(update(Batch).where(Batch.id == second.batch_id).values(state=BatchState.PAUSED))
+    asked = [_name_lease(claim) | {"counter": None} for claim in claims]
+    assert [row is not None for row in leases._mark_sent[2]._commit(asked)] == [True, False, False, False]
+    assert look(database, first.ids[0]).otp2_posts == 1
+
+
+def test_settlements_of_several_records_have_a_line_each(
+    database: MovingDatabase, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = queued(database, 3)
+    claims = claim_together(leases, made.ids)
+    take_lease(database, made.ids[1])
+    statement, asked = leases._settlement._statements["active", False], list[Values]()
+    with monkeypatch.context() as patch:
+        patch.setattr(statement, "execute", asked.append)
+        for number, claim in enumerate(claims, start=1):
+            leases._settlement.write(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(number))
+    assert [row is not None for row in statement._commit(asked)] == [True, False, True]
+    columns = select(AttemptLine.record_id, AttemptLine.lease_id, AttemptLine.requests)
+    with database.reading() as connection:
+        lines = connection.execute(columns.order_by(AttemptLine.record_id)).all()
+    assert lines == [(made.ids[0], claims[0].lease_id, 1), (made.ids[2], claims[2].lease_id, 3)]
+    assert look(database, made.ids[2]).status == Status.ACTIVE
+
+
+def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases) -> None:
+    """Two records may not have the same device while both are in work."""
+    made = queued(database, [{"device_id": "", "not_found": 1}, {"device_id": "", "not_found": 1}, {"device_id": "2"}])
+    asked = []
+    for record_id, device_id in zip(made.ids, ("1", "2"), strict=False):
+        claim = leases.claim(record_id, ENVIRONMENT_ID)
+        progress = replace(claim.progress, pairing=claim.progress.pairing.paired(device_id, is_made=True))
+        asked.append(_name_lease(claim) | progress_parameters(progress) | pairing_parameters(progress))
+    with pytest.raises(IntegrityError):
+        leases._write_pairing._commit(asked)
+    assert look(database, made.ids[0]).device_id == "", "half of it was committed"
+    assert leases._write_pairing._commit(asked[:1]) != [None]
+    assert look(database, made.ids[0]).device_id == "1"
+
+
+# The database fails for a moment: an answer that PingOne gave is written down all the same.
+
+
+@pytest.fixture
+def claimed(database: MovingDatabase, leases: Leases) -> Claim:
+    claim = leases.claim(queued(database, 1).id, ENVIRONMENT_ID)
+    assert claim is not None
+    return claim
+
+
+Write = Callable[[Leases, Claim], bool]
+
+
+def settle(leases: Leases, claim: Claim, decision: Decision = ACTIVE) -> bool:
+    return leases.settle(claim, claim.progress.with_otp_answered(1), decision, CallSummary(1))
+
+
+def put_off(leases: Leases, claim: Claim) -> bool:
+    return settle(leases, claim, Retry(0.0, is_counted=True, why="outcome_unknown"))
+
+
+def write_answer(leases: Leases, claim: Claim) -> bool:
+    return leases.write_progress(claim, claim.progress.with_otp_answered(1))
+
+
+def commit_unheard(database: MovingDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next write is committed, and its connection breaks before it can say so."""
+    name = "writing" if database.is_sqlite else "writing_one"
+    write: Callable[[], Any] = getattr(database, name)
+
+    @contextmanager
+    def writing() -> Iterator[Connection]:
+        monkeypatch.setattr(database, name, write)
+        with write() as connection:
+            yield connection
+        raise OperationalError("COMMIT", None, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(database, name, writing)
+
+
+@pytest.mark.parametrize(
+    ("write", "status"),
+    [(settle, Status.ACTIVE), (put_off, Status.PENDING), (write_answer, Status.ACTIVATING)],
+)
+def test_a_write_that_was_committed_unheard_counts(
+    database: MovingDatabase,
+    leases: Leases,
+    claimed: Claim,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Write,
+    status: Status,
+) -> None:
+    commit_unheard(database, monkeypatch)
+    assert write(leases, claimed)
+    record = look(database, claimed.record_id)
+    assert (record.status, record.otp1_state) == (status, OtpState.ANSWERED)
+    assert len(attempts(database, claimed.record_id)) == (status != Status.ACTIVATING)
+
+
+def test_a_rescue_in_between_is_not_taken_for_the_settlement(
+    database: MovingDatabase, leases: Leases, claimed: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.ahead += 61
+    rescue(database)
+    commit_unheard(database, monkeypatch)
+    assert not settle(leases, claimed)
+    assert look(database, claimed.record_id).status == Status.PENDING
+
+
+END_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+@contextmanager
+def held(database: MovingDatabase, record_id: int) -> Iterator[None]:
+    """Another program holds the record, and who waits for it is turned away: PostgreSQL ends the connection, SQLite
+    says that the file is locked. Only then does the other program let go."""
+    turned_away = threading.Event()
+    event.listen(database.engine, "handle_error", lambda _: turned_away.set())
+    if database.is_sqlite:
+        event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 1"))
+        database.close()
+    other = MovingDatabase(database.engine.url.render_as_string(hide_password=False))
+    holds = threading.Event()
+
+    def hold() -> None:
+        with other.writing() as connection:
+            connection.execute(update(Record).where(Record.id == record_id).values(user_id=Record.user_id))
+            holds.set()
+            while not turned_away.wait(0.05):
+                if not other.is_sqlite:
+                    with other.writing_one() as watching:
+                        watching.execute(text(END_WAITING))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert holds.wait(30)
+        yield
+        assert turned_away.is_set()
+    finally:
+        turned_away.set()
+        holder.join()
+        other.close()
+
+
+@pytest.mark.parametrize("write", [settle, write_answer])
+def test_a_write_that_was_turned_away_is_made_again(
+    database: MovingDatabase, leases: Leases, claimed: Claim, write: Write
+) -> None:
+    with held(database, claimed.record_id):
+        assert write(leases, claimed)
+    assert look(database, claimed.record_id).otp1_state == OtpState.ANSWERED
 
 
 # A worker whose turn to prepare a batch has passed to another: it sends nothing, and ends nothing.
@@ -312,15 +524,13 @@ def mark_again(tokens: Tokens, made: Made, job: int) -> None:
     tokens.jobs.mark_sent_again(job, lambda connection: tokens.require_running(connection, made.batch_id))
 
 
-@ON_ONE
-def test_a_worker_that_stood_still_for_longer_than_its_turn_has_lost_it(
-    database: MovingDatabase, waiting: Made
+@ON_SQLITE
+def test_a_worker_whose_turn_has_passed_to_another_or_ended_with_a_pause_sends_nothing(
+    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
     slow, other = Turns(database), Turns(database)
-    assert slow.begin() is not None
+    slow.begin()
     slow.check(waiting.batch_id)
-    assert other.begin() is None
-
     database.ahead += LEASE + 1
     assert other.begin() is not None
     with pytest.raises(Superseded):
@@ -328,21 +538,14 @@ def test_a_worker_that_stood_still_for_longer_than_its_turn_has_lost_it(
     slow.end(waiting.batch_id, 0.0)
     other.check(waiting.batch_id)
 
-
-@ON_ONE
-def test_a_turn_ends_and_no_job_goes_out_again_once_the_batch_is_paused(
-    database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
-) -> None:
-    turns = Turns(database)
-    turns.begin()
     Batches(database, TESTER).pause(waiting.name)
     with pytest.raises(Superseded):
-        turns.check(waiting.batch_id)
+        other.check(waiting.batch_id)
     with pytest.raises(Superseded):
         mark_again(tokens, waiting, job)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
     database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
@@ -359,36 +562,22 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
     assert look(database, waiting.id).import_job_id == job
 
 
-@ON_ONE
-def test_a_reading_tells_nothing_of_a_job_that_was_lost_since_it_began(
+@ON_SQLITE
+def test_a_reading_tells_nothing_of_what_was_lost_or_let_go_again_since_it_began(
     database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
-    Turns(database).begin()
-    before = tokens.begin_reading(waiting.batch_id)
-    tokens.note_lost(waiting.batch_id, job)
-    tokens.end_reading(waiting.batch_id, before)
-    assert look(database, waiting.id).import_job_id == job
-    assert look_at_batch(database, waiting.batch_id).inventory_read_at is None
-
-    tokens.end_reading(waiting.batch_id, tokens.begin_reading(waiting.batch_id))
-    assert look(database, waiting.id).import_job_id is None
-    assert look_at_batch(database, waiting.batch_id).inventory_read_at is not None
-
-
-@ON_ONE
-def test_a_reading_ends_for_nothing_where_records_were_let_go_again_since_it_began(
-    database: MovingDatabase, waiting: Made, tokens: Tokens
-) -> None:
     turns, commands = Turns(database), Batches(database, TESTER)
-    turns.begin()
-    before = tokens.begin_reading(waiting.batch_id)
-    commands.cancel(waiting.name)
-    assert commands.replay(waiting.name).records == 1
-    tokens.end_reading(waiting.batch_id, before)
-    assert look_at_batch(database, waiting.batch_id).inventory_read_at is None
+
+    def read_while(change: Callable[[], object]) -> tuple[Any, Any]:
+        """What is known of the token's job and of the inventory once that was read while this happened."""
+        turns.begin()
+        before = tokens.begin_reading(waiting.batch_id)
+        change()
+        tokens.end_reading(waiting.batch_id, before)
+        return look(database, waiting.id).import_job_id, look_at_batch(database, waiting.batch_id).inventory_read_at
+
+    assert read_while(lambda: tokens.note_lost(waiting.batch_id, job)) == (job, None)
+    assert read_while(lambda: (commands.cancel(waiting.name), commands.replay(waiting.name))) == (None, None)
     with pytest.raises(Superseded):
         turns.check(waiting.batch_id)
-
-    turns.begin()
-    tokens.end_reading(waiting.batch_id, tokens.begin_reading(waiting.batch_id))
-    assert look_at_batch(database, waiting.batch_id).inventory_read_at is not None
+    assert read_while(lambda: None)[1] is not None
