@@ -1,11 +1,17 @@
-"""What persons do with a batch: pause, resume, cancel and replay it on both databases, and restore the database."""
+"""What persons do with a batch: pause, resume, cancel and replay it; and with the database: restore it, and change its
+encryption key. On both databases."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
+from sqlalchemy.exc import DBAPIError
+from support.data import audit_lines
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -15,14 +21,20 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
+    opened,
+    pair_of,
     rescue,
     statuses,
 )
+from support.data.loading import file_bytes
 from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
 
+from models.audit import Action
 from models.batch import Batch, BatchState
+from models.encrypted import DecryptionError, Keyring, generate_key
 from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker import audit
 from worker.batches import commands
@@ -38,6 +50,7 @@ from worker.pace.paces import PaceMemory
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.steps import Active, Decision, FindDevice, Limits, Progress, ReadDevice, Retry
+from worker.vault import rotation
 
 AGAIN, HELD = Retry(0.0, is_counted=True, why="outcome_unknown"), Retry(0.0, is_counted=False, why="hold")
 UNSENT, SENT, ANSWERED = OtpState
@@ -592,3 +605,97 @@ def test_it_goes_on_where_it_was_interrupted_and_each_command_is_in_the_audit(
     with database.reading() as connection:
         told = [(line.actor, line.action, line.facts) for line in audit.read(connection)]
     assert told == [(TESTER.name, "reconcile", {"records": number}) for number in (5, 3)]
+
+
+# The encryption key is changed.
+
+OLD, NEW, THIRD = generate_key(), generate_key(), generate_key()
+BEFORE, ROTATING, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])
+
+
+def reencrypt(database: MovingDatabase, keyring: Keyring, *heard: Any) -> int:
+    def write_down(connection: Connection, records: int) -> None:
+        audit.append(database, connection, TESTER, Action.REENCRYPT, None, {"records": records})
+
+    return rotation.reencrypt(database, keyring, write_down, *heard)
+
+
+def read_records(database: MovingDatabase, made: Made) -> list[Any]:
+    return [look(database, record_id) for record_id in made.ids]
+
+
+def test_every_pair_opens_with_the_new_key_alone_and_nothing_but_the_seal_changes(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "CHUNK", 2)
+    made, heard = make_batch(database, EVERY_STATUS, keyring=BEFORE), Heard()
+    before = read_records(database, made)
+
+    assert reencrypt(database, ROTATING, heard) == 5
+
+    assert heard == [("Encrypting records", done, 5) for done in (2, 4, 5)]
+    after = read_records(database, made)
+    # What was erased stays so.
+    pairs = [record.otps and opened(record, AFTER) for record in after]
+    assert pairs == [record.otps and pair_of(number) for number, record in enumerate(before)]
+    with pytest.raises(DecryptionError):
+        opened(after[0], BEFORE)
+    without_seals = [[{**record._asdict(), "otps": None} for record in records] for records in (before, after)]
+    assert without_seals[0] == without_seals[1]
+
+    # A second one finds nothing to do, and has no line in the audit.
+    assert (reencrypt(database, ROTATING), reencrypt(database, AFTER)) == (0, 0)
+    assert read_records(database, made) == after
+    (line,) = audit_lines.read(database)
+    assert (line.actor, line.action, line.batch, line.facts) == ("tester", "reencrypt", None, {"records": 5})
+
+
+@ON_SQLITE
+def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_changes_nothing(
+    database: MovingDatabase,
+) -> None:
+    """It fails at a pair that was copied to another row."""
+    made = make_batch(database, 2, keyring=BEFORE)
+    sealed = look(database, made.ids[0]).otps
+    with database.writing() as connection:
+        connection.execute(update(Record).where(Record.id == made.ids[1]).values(otps=sealed))
+    with pytest.raises(DecryptionError, match="do not belong to this record"):
+        reencrypt(database, ROTATING)
+    assert [line.action for line in audit_lines.read(database)] == ["reencrypt"]
+
+    audit_lines.refuse_lines(database)
+    with pytest.raises(DBAPIError, match="no room"):
+        reencrypt(database, ROTATING)
+    assert look(database, made.ids[0]).otps == sealed
+
+
+@ON_SQLITE
+def test_a_key_that_is_missing_is_told_and_it_goes_on_where_it_was_once_that_is_there(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "CHUNK", 2)
+    known = make_batch(database, 2, name="known", keyring=BEFORE)
+    lost = make_batch(database, name="lost", keyring=Keyring([THIRD]))
+
+    with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
+        reencrypt(database, ROTATING)
+    assert [opened(record, AFTER) for record in read_records(database, known)] == [pair_of(0), pair_of(1)]
+    assert opened(look(database, lost.id), Keyring([THIRD])) == pair_of(0)
+
+    assert reencrypt(database, Keyring([NEW, OLD, THIRD])) == 1
+    assert opened(look(database, lost.id), AFTER) == pair_of(0)
+
+
+@ON_SQLITE
+def test_the_former_seals_are_gone_from_sqlites_files_while_others_work_with_it(
+    database: MovingDatabase, tmp_path: Path
+) -> None:
+    made = make_batch(database, 50, keyring=BEFORE)
+    former = [record.otps for record in read_records(database, made)]
+    with closing(sqlite3.connect(tmp_path / "oathbulk.db")) as another:
+        another.execute("SELECT count(*) FROM record").fetchone()
+
+        reencrypt(database, ROTATING)
+
+        found = file_bytes(tmp_path)
+    assert [seal for seal in former if seal in found] == []

@@ -27,6 +27,8 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
+    opened,
+    pair_of,
     rescue,
     statuses,
 )
@@ -56,7 +58,7 @@ from worker.vault.rotation import reencrypt
 
 # For what is no SQL of its own on either database.
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-ACTIVE = Active()
+ACTIVE, AGAIN = Active(), Retry(600.0, is_counted=True, why="outcome_unknown")
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
 
 
@@ -208,6 +210,30 @@ def test_a_rotation_of_keys_waits_for_no_record(database: MovingDatabase) -> Non
             queue.unqueue(connection, [first])
             assert not rotation.done()
         assert rotation.result(timeout=30) == 2
+
+
+def test_a_rotation_of_keys_beside_workers_loses_no_pair_and_brings_none_back(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    old, new = generate_key(), generate_key()
+    both = Keyring([new, old])
+    made = make_batch(database, 90, keyring=Keyring([old]))
+    enqueue(database, made)
+
+    def work(part: int) -> None:
+        """Every second record becomes active, the others go back."""
+        for number, record_id in list(enumerate(made.ids))[part::3]:
+            claimed = leases.claim(record_id, ENVIRONMENT_ID)
+            assert opened(claimed, both) == pair_of(number)
+            settle(leases, claimed, ACTIVE if number % 2 else AGAIN)
+
+    rotate = partial(reencrypt, database, both, lambda *_: None)
+    *_, rotated = at_once(*[partial(work, part) for part in range(3)], rotate)
+
+    assert rotated >= len(made.ids) // 2
+    records = [look(database, record_id) for record_id in made.ids]
+    pairs = [record.otps and opened(record, Keyring([new])) for record in records]
+    assert pairs == [None if number % 2 else pair_of(number) for number in range(90)]
 
 
 class Chaos:
@@ -396,7 +422,7 @@ def settle(leases: Leases, claim: Claim, decision: Decision = ACTIVE) -> bool:
 
 
 def put_off(leases: Leases, claim: Claim) -> bool:
-    return settle(leases, claim, Retry(0.0, is_counted=True, why="outcome_unknown"))
+    return settle(leases, claim, AGAIN)
 
 
 def write_answer(leases: Leases, claim: Claim) -> bool:

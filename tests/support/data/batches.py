@@ -17,7 +17,7 @@ from models.record_states import FINAL, PairingState, Status
 from worker.audit import Actor
 from worker.config.environment import Environment
 from worker.leases.queue import Queue
-from worker.vault.otps import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair, OtpSource, read_otp_source
 
 TESTER = Actor("tester")
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
@@ -100,6 +100,11 @@ def make_batch(
 def pair_of(number: int) -> OtpPair:
     """The OTPs of the record on this place of its batch."""
     return OtpPair(Otp(f"{number:06}"), Otp(f"{number + 500_000:06}"))
+
+
+def opened(record: Any, keyring: Keyring) -> OtpSource:
+    """Open what a record, or a claim of it, has sealed."""
+    return read_otp_source(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
 
 
 def _record(batch_id: int, number: int, environment_id: str, keyring: Keyring | None) -> dict[str, Any]:
