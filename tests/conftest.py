@@ -50,7 +50,7 @@ LONG = (
     "test_whole_way.py",
     "test_stalls.py",
     "test_afterwards.py",
-    "test_compose.py",
+    "test_programs.py",
     "test_rehearse.py",
     "test_promises.py",
 )
