@@ -162,14 +162,22 @@ def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_f
 
 
 @on_sqlite
-@pytest.mark.parametrize("at", [OPEN, CLOSED])
-def test_a_persons_pause_stays_when_the_window_opens(scripted_fleet: ScriptedFleet, at: str) -> None:
-    made = make(scripted_fleet, at)
-    scripted_fleet.batches.pause(made.name)
+@pytest.mark.parametrize(
+    ("at", "reason"), [(OPEN, PauseReason.PERSON), (CLOSED, PauseReason.PERSON), (CLOSED, PauseReason.CREDENTIALS)]
+)
+def test_a_persons_pause_or_one_for_refused_credentials_stays_when_the_window_opens(
+    scripted_fleet: ScriptedFleet, at: str, reason: PauseReason
+) -> None:
+    made = make(scripted_fleet, OPEN)
+    tick_at(scripted_fleet, at)
+    if reason == PauseReason.PERSON:
+        scripted_fleet.batches.pause(made.name)
+    else:
+        assert scripted_fleet.upkeep.pause(made.batch_id, reason)
 
     for later in ("2026-11-26 21:00:01", "2026-11-27 05:00"):
         assert tick_at(scripted_fleet, later) == []
-        assert scripted_fleet.state(made) == BY_A_PERSON
+        assert scripted_fleet.state(made) == (BatchState.PAUSED, reason)
     assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
 
 
@@ -259,17 +267,6 @@ def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == []
     assert scripted_fleet.batches.resume(made.name) is None
     assert scripted_fleet.tick() == made.ids[1:]
-
-
-@on_sqlite
-def test_refused_credentials_that_come_after_the_end_wait_for_a_person(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    tick_at(scripted_fleet, CLOSED)
-
-    assert scripted_fleet.upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
-
-    assert tick_at(scripted_fleet, "2026-11-26 21:00") == []
-    assert scripted_fleet.state(made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
 
 
 @on_sqlite
