@@ -33,7 +33,7 @@ from support.data.progress import Heard
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring, generate_key
-from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker import audit
@@ -72,9 +72,7 @@ def upkeep(database: MovingDatabase) -> Upkeep:
 
 def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
     enqueue(database, made)
-    claimed = leases.claim(made.id, ENVIRONMENT_ID)
-    assert claimed is not None
-    return claimed
+    return leases.claim(made.id, ENVIRONMENT_ID)
 
 
 def dead(*reasons: Reason, **columns: Any) -> list[dict[str, Any]]:
@@ -301,15 +299,6 @@ def test_a_replay_puts_dead_letters_back_with_a_new_budget_and_forgets_nothing_a
     assert look(database, made.id).otp1_posts == 1
 
 
-def test_a_replay_may_name_reasons_and_leaves_what_was_cancelled_then(
-    database: MovingDatabase, batches: Batches
-) -> None:
-    made = make_batch(database, [*dead(Reason.FORBIDDEN, Reason.ATTEMPTS_SPENT), {"status": Status.CANCELLED}])
-
-    assert batches.replay(made.name, [Reason.FORBIDDEN]) == Replayed(records=1)
-    assert statuses(database, made) == [Status.PENDING, Status.DEAD_LETTER, Status.CANCELLED]
-
-
 @pytest.mark.parametrize(
     ("reason", "columns", "goes_again"),
     [
@@ -411,17 +400,8 @@ def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
             NotReplayed(1, Reason.LOCKED, Why.LOADED_AGAIN, "second"),
         ),
     )
-
-
-def test_the_schedule_replays_what_time_may_mend_in_running_batches(database: MovingDatabase, batches: Batches) -> None:
-    reasons = [*sorted(TRANSIENT), Reason.FORBIDDEN, Reason.INVALID_OTP]
-    running = make_batch(database, [*dead(*reasons), {"status": Status.CANCELLED}])
-    others = [make_batch(database, dead(*reasons), name=state, state=state) for state in list(BatchState)[1:]]
-
-    assert batches.replay_transient() == 2
-
-    assert statuses(database, running) == [Status.PENDING] * 2 + [Status.DEAD_LETTER] * 2 + [Status.CANCELLED]
-    assert [statuses(database, made) for made in others] == [[Status.DEAD_LETTER] * 4] * 2
+    left = [Status.DEAD_LETTER, Status.CANCELLED]
+    assert statuses(database, made) == [Status.DEAD_LETTER] * 6 + [Status.PENDING] + left
 
 
 # A database that was restored from a backup is met with distrust.

@@ -409,9 +409,7 @@ def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases
 
 @pytest.fixture
 def claimed(database: MovingDatabase, leases: Leases) -> Claim:
-    claim = leases.claim(queued(database, 1).id, ENVIRONMENT_ID)
-    assert claim is not None
-    return claim
+    return leases.claim(queued(database, 1).id, ENVIRONMENT_ID)
 
 
 Write = Callable[[Leases, Claim], bool]

@@ -12,9 +12,8 @@ from support.data.moving_clock import MovingDatabase
 
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
-from worker.database.engine import DISPATCH_LOCK
 from worker.pace.errors import SlotTooFar
-from worker.pace.known_pace import Hold, lift_hold
+from worker.pace.known_pace import Hold
 from worker.pace.paces import GroupPace, PaceMemory, read_group
 from worker.pace.rate_groups import RateGroup
 from worker.pace.search import PART_OF_CEILING, Search
@@ -59,15 +58,11 @@ def find(pace: Pace, ceiling: float) -> None:
 
 
 def read_search(pace: Pace) -> Search:
-    found = pace.read().search
-    assert found is not None
-    return found
+    return pace.read().search
 
 
 def read_hold(paces: PaceMemory) -> Hold:
-    hold = paces.read(LICENSE).hold
-    assert hold is not None
-    return hold
+    return paces.read(LICENSE).hold
 
 
 @on_sqlite
@@ -136,8 +131,6 @@ def test_what_a_person_sets_has_a_line_in_the_audit_and_names_who_set_what_holds
     known = paces.read(LICENSE)
     assert (known.share, known.fixed_rate, known.set_by, known.ticket) == (0.6, None, "eve", "CHG-7")
     # The audit's time is in milliseconds.
-    assert known.set_at is not None
-    assert set_at is not None
     assert abs(known.set_at - set_at) < timedelta(seconds=30)
     # A ticket is not erased, and where no share stays nobody else is named.
     PaceCommands(database, replace(BOB, ticket="CHG-8")).adapt(LICENSE)
@@ -164,13 +157,6 @@ def test_a_pace_that_cannot_be_or_cannot_be_written_down_is_not_set(
 
 
 # Holds.
-
-
-def lift(database: MovingDatabase) -> None:
-    """As a command does it."""
-    with database.writing() as connection:
-        database.lock(connection, DISPATCH_LOCK)
-        lift_hold(connection, LICENSE)
 
 
 def test_a_hold_is_written_down_with_its_reason_by_the_databases_clock_until_it_is_over(
@@ -225,7 +211,7 @@ def test_a_person_ends_a_hold_with_the_next_tick_for_every_process(
     worker.wait()
     worker.hold(86_400, WHY)
     paces.synchronize(dispatcher)
-    lift(database)
+    PaceCommands(database, EVE).lift(LICENSE)
     with pytest.raises(SlotTooFar):
         worker.wait()
     paces.synchronize(dispatcher)
@@ -244,7 +230,7 @@ def test_a_hold_that_nobody_has_written_down_is_lifted_when_redis_is_back(
 ) -> None:
     pace = make_pace()
     pace.hold(60, WHY)
-    lift(database)
+    PaceCommands(database, EVE).lift(LICENSE)
 
     def fail() -> None:
         raise redis.ConnectionError("out of reach")

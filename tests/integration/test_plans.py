@@ -178,7 +178,6 @@ def tick(database: Database, queue: Queue) -> None:
 def work(leases: Leases, record_id: int) -> None:
     """What a worker does with a record that it is sent."""
     claim = leases.claim(record_id, ENVIRONMENT_ID)
-    assert claim is not None
     answered = claim.progress.with_otp_answered(1)
     assert leases.write_progress(claim, answered)
     assert leases.settle(claim, answered, Active(), CallSummary(1))
@@ -309,7 +308,6 @@ def test_a_worker_finds_its_records_by_their_keys_whatever_the_statistics_say(po
 def work_out_of_step(leases: Leases, record_id: int) -> None:
     """What a worker does with a record whose second OTP is wanted, and tried again."""
     claim = leases.claim(record_id, ENVIRONMENT_ID)
-    assert claim is not None
     answered = claim.progress.with_otp_answered(1)
     assert leases.write_progress(claim, answered)
     assert leases.mark_sent(claim, 2)

@@ -123,7 +123,6 @@ def test_an_echo_of_sqlalchemy_shows_no_otp_and_no_password(
             ids = list(connection.scalars(text("SELECT id FROM record")))
         enqueue(database, Made(1, "shipment", ids))
         claim = Leases(database, lease=60.0, max_attempts=8).claim(ids[0], ENVIRONMENT_ID, 0.5)
-        assert claim is not None
         with (tmp_path / "out.csv").open("w") as file:
             export(database, "shipment", file, keyring=keyring)
         with pytest.raises(DBAPIError) as failure, database.writing() as connection:

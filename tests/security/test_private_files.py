@@ -57,7 +57,6 @@ def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(
     wait_until(lambda: pingone.held == 3 or not running.is_alive, PATIENCE, "calls are in flight")
     check_modes(desk.home)
     config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
-    assert config is not None
     secrets = {CLIENT_SECRET, config.password}
     secrets |= {(desk.home / name).read_text().strip() for name in ("encryption.key", "audit.key")}
     for pid in desk.processes():
