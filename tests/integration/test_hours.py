@@ -288,50 +288,39 @@ def pause_for_quota(scripted_fleet: ScriptedFleet, *environments: str) -> None:
     scripted_fleet.upkeep.pause_for_quota(quota, lambda name: name in environments)
 
 
-def test_every_batch_of_the_license_waits_until_the_quota_resets(scripted_fleet: ScriptedFleet) -> None:
-    scripted_fleet.set_clock(OPEN)
-    names = {"mine": "default", "same": "twin", "other": "another license", "paused": "default"}
-    mine, same, other, paused = (
-        make_batch(scripted_fleet.database, 2, name=name, environment=of) for name, of in names.items()
-    )
-    scripted_fleet.batches.pause("paused")
-    waits = make(scripted_fleet, CLOSED, name="waits")
-    scripted_fleet.set_clock(OPEN)
-
-    pause_for_quota(scripted_fleet, "default", "twin")
-
-    states = [scripted_fleet.state(made) for made in (mine, same, other, paused, waits)]
-    assert states == [FOR_QUOTA, FOR_QUOTA, RUNNING, BY_A_PERSON, WAITS]
-    detail = look_at_batch(scripted_fleet.database, mine.batch_id).detail
-    assert detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
-    tick_at(scripted_fleet, "2026-11-25 22:59:55")
-    assert scripted_fleet.state(mine) == FOR_QUOTA
-    tick_at(scripted_fleet, "2026-11-25 23:00:01")
-    assert [scripted_fleet.state(made) for made in (mine, same, other)] == [RUNNING] * 3
-
-
-@on_sqlite
-def test_a_worker_knows_which_environments_share_the_license(scripted_fleet: ScriptedFleet, database_url: str) -> None:
-    """One that is not configured where it works is none of them."""
+def test_every_batch_of_the_license_waits_until_the_quota_resets(
+    scripted_fleet: ScriptedFleet, database_url: str
+) -> None:
+    """A worker knows which environments share it. One that is not configured where it works is none of them."""
     licenses = {"default": "mine", "twin": "mine", "foreign": "another"}
-    names = [*licenses, "gone"]
-    made = [make_batch(scripted_fleet.database, 1, name=name, environment=name) for name in names]
 
     def load_environment(name: str) -> Environment:
         if name not in licenses:
             raise ConfigError(name)
-        known = {"environment_id": name, "client_id": "id", "client_secret": "secret"}
-        return Environment(name=name, license=licenses[name], **known)
+        return make_environment(name=name, license=licenses[name])
+
+    scripted_fleet.set_clock(OPEN)
+    database, names = scripted_fleet.database, (*licenses, "gone")
+    made = [make_batch(database, 2, name=name, environment=name) for name in names]
+    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
+    made.append(make_batch(database, 2, name="paused"))
+    scripted_fleet.batches.pause("paused")
+    made.append(make(scripted_fleet, CLOSED, name="waits"))
+    scripted_fleet.set_clock(OPEN)
 
     settings = Settings(database_url=SecretStr(database_url), redis_url=SecretStr("redis://127.0.0.1:1"))
     parts = WorkerParts(settings, broker=None, load=load_environment)
-    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
+    parts.database = database
+    quota = Quota(3600.0, database.read_clock() + timedelta(hours=1))
+    parts.consequences.apply_decision(load_environment("default"), claimed, Pause(PauseReason.QUOTA, quota=quota), 0)
 
-    mine = load_environment(names[0])
-    parts.consequences.apply_decision(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
-
-    assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
-    parts.database.close()
+    assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA] * 2 + [RUNNING] * 2 + [BY_A_PERSON, WAITS]
+    detail = look_at_batch(database, made[0].batch_id).detail
+    assert detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
+    tick_at(scripted_fleet, "2026-11-25 22:59:55")
+    assert scripted_fleet.state(made[0]) == FOR_QUOTA
+    tick_at(scripted_fleet, "2026-11-25 23:00:01")
+    assert [scripted_fleet.state(each) for each in made[:4]] == [RUNNING] * 4
 
 
 @on_sqlite

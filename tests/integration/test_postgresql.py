@@ -238,6 +238,11 @@ def test_a_command_that_gets_no_connection_asks_again_for_a_while(crowded_url: s
         leaving.join()
 
 
+# Those to this database, but for the one that asks and the keeper's.
+OTHER_CONNECTIONS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND pid <> pg_backend_pid() AND application_name <> :keeper"""
+
+
 def test_workers_and_commands_open_no_more_connections_than_the_setting_says_and_keep_them(
     postgres_url: str, tmp_path: Path
 ) -> None:
@@ -255,15 +260,8 @@ def test_workers_and_commands_open_no_more_connections_than_the_setting_says_and
                 assert asking.is_alive()
             asking.join()
             # All three are back by now, and stay open for whoever comes next.
-            assert count_connections(postgres_url) == 3
-
-
-def count_connections(url: str) -> int:
-    """Those to this database, but for the one that asks and the keeper's."""
-    others = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-                AND application_name <> :keeper"""
-    with opened(url, connections=1) as database, database.reading() as connection:
-        return int(connection.execute(text(others), {"keeper": KEEPER}).scalar_one())
+            with opened(postgres_url, connections=1) as one, one.reading() as connection:
+                assert connection.scalar(text(OTHER_CONNECTIONS), {"keeper": KEEPER}) == 3
 
 
 # What an administrator may have made of the database, of the role and of its limits.
