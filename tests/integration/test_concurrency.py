@@ -405,7 +405,7 @@ def write_answer(leases: Leases, claim: Claim) -> bool:
 
 
 def break_once(database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, *, is_committed: bool = True) -> None:
-    """The connection of the next write breaks: before it can say that it is committed, or before anything is written."""
+    """The connection of the next write breaks before it can say that it is committed, or before all else."""
     name = "writing" if database.is_sqlite else "writing_one"
     write: Callable[[], Any] = getattr(database, name)
 
