@@ -125,29 +125,23 @@ def answers(port: int, auth: tuple[str, str] | None = None) -> set[int]:
         return {browser.get(page).status_code for page in PAGES}
 
 
-def test_by_itself_it_listens_here_alone_and_asks_for_a_password_that_it_made_up(
+def test_where_no_person_gave_a_password_it_listens_here_alone_and_makes_another_one_up_at_each_start(
     tmp_path: Path, valkey_url: str
 ) -> None:
-    with flower(tmp_path, valkey_url) as (port, log):
-        ((user, password),) = MADE_UP.findall(log.read_text())
-        assert [answers(port), answers(port, (user, "guessed"))] == [{401}, {401}]
-        assert answers(port, (user, password)) == {200}
-        # On Linux all of 127.0.0.0/8 is this machine, and reaches whoever listens on every interface.
-        assert not listens("127.0.0.2", port)
-    assert log.read_text().count(password) == 1
-
-
-def test_an_empty_password_and_an_open_api_are_no_password_and_another_is_made_up_at_each_start(
-    tmp_path: Path, valkey_url: str
-) -> None:
+    # An empty password and an open API are none.
     empty = {"FLOWER_BASIC_AUTH": "", "FLOWER_ADDRESS": "", "FLOWER_UNAUTHENTICATED_API": "true"}
     passwords = set()
-    for _ in range(2):
-        with flower(tmp_path, valkey_url, **empty) as (port, log):
-            assert answers(port) == {401}
+    for variables in ({}, empty):
+        with flower(tmp_path, valkey_url, **variables) as (port, log):
             ((user, password),) = MADE_UP.findall(log.read_text())
-            assert answers(port, (user, password)) == {200}
+            assert [answers(port, auth) for auth in (None, (user, "guessed"), (user, password))] == [
+                {401},
+                {401},
+                {200},
+            ]
+            # On Linux all of 127.0.0.0/8 is this machine, and reaches whoever listens on every interface.
             assert not listens("127.0.0.2", port)
+        assert log.read_text().count(password) == 1
         passwords.add(password)
     assert len(passwords) == 2
 
