@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
-from support.data.batches import ENVIRONMENT_ID, Made, make_batch
+from support.data.batches import ENVIRONMENT_ID, Made, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import make_dispatcher
 
@@ -167,12 +167,10 @@ def tick(database: Database, queue: Queue) -> None:
     """One that rescues, sweeps and looks for work, and publishes nothing, since the pace is on hold."""
 
     def environment(name: str) -> Environment:
-        tenant = ENVIRONMENT_ID if name == "default" else "another-tenant"
-        return Environment(name=name, environment_id=tenant, client_id="id", client_secret="secret")
+        return make_environment(name=name, environment_id=ENVIRONMENT_ID if name == "default" else "another-tenant")
 
-    held: Any = SimpleNamespace(rate=500.0, read_hold_left=lambda: 1.0)
-    no_broker: Any = None
-    make_dispatcher(database, no_broker, Settings(), environment=environment, pace=lambda _: held, queue=queue).tick()
+    held = SimpleNamespace(rate=500.0, read_hold_left=lambda: 1.0)
+    make_dispatcher(database, None, Settings(), environment=environment, pace=lambda _: held, queue=queue).tick()
 
 
 def work(leases: Leases, record_id: int) -> None:
