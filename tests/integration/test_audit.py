@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from support.data.audit_lines import hash_of, read, refuse_lines
 from support.data.batches import TESTER, enqueue, look_at_batch, make_batch, statuses
 from support.data.loading import LoadingDesk, token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.audit import Action, AuditLine
 from models.authenticated import AuditKeys
@@ -41,7 +41,6 @@ from worker.intake.rows import UnusableFile
 from worker.process.worker_parts import WorkerParts
 from worker.rules.breaker import Thresholds
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ALICE = Actor("alice", "CHG-4711")
 KEY, OTHER = generate_key(), generate_key()
 KEYS = AuditKeys([KEY])
@@ -97,7 +96,7 @@ COMMANDS = [
 ]
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize(("state", "command", "action", "facts"), COMMANDS)
 def test_a_command_writes_who_did_what_when_and_why(
     database: MovingDatabase,
@@ -134,7 +133,7 @@ def test_a_command_that_cannot_be_written_down_does_nothing(
     assert (look_at_batch(database, made.batch_id), statuses(database, made)) == before
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_load_that_cannot_be_written_down_loads_nothing(
     database: MovingDatabase, keyring: Keyring, tmp_path: Path
 ) -> None:
@@ -167,7 +166,7 @@ def test_lines_are_numbered_from_one_and_each_covers_the_one_before_in_any_langu
 # Nothing where the command fails, or nobody commanded.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_what_fails_and_what_a_batch_does_by_itself_writes_nothing(
     database: MovingDatabase, keyring: Keyring, tmp_path: Path, batches: Batches
 ) -> None:
@@ -206,7 +205,7 @@ def test_who_has_no_name_is_named_by_number_and_a_name_has_an_end(monkeypatch: p
         load_settings({"OATHBULK_ACTOR": "a" * 201})
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_schedule_is_an_actor_of_its_own_and_replays_what_time_may_mend_in_running_batches(
     database: MovingDatabase, database_url: str
 ) -> None:
@@ -297,7 +296,7 @@ def is_same(column: str, one: Any, other: Any) -> bool:
         return False
 
 
-@on_sqlite
+@ON_SQLITE
 @EXAMPLES
 @given(place=PLACES, change=CHANGES)
 @example(place=2, change=("at", "once upon a time"))
@@ -312,7 +311,7 @@ def test_a_changed_line_is_found(copied: MovingDatabase, place: int, change: tup
         assert find_broken(copied, (changed, {"value": other, "id": place})) == place
 
 
-@on_sqlite
+@ON_SQLITE
 @EXAMPLES
 @given(places=st.sets(st.integers(1, LINES - 1), min_size=1), closes_ranks=st.booleans())
 def test_removed_lines_are_found_even_if_the_rest_is_numbered_anew(
@@ -325,7 +324,7 @@ def test_removed_lines_are_found_even_if_the_rest_is_numbered_anew(
     assert find_broken(copied, *gone, *(renumbered if closes_ranks else [])) == min(places)
 
 
-@on_sqlite
+@ON_SQLITE
 @EXAMPLES
 @given(pair=st.sets(PLACES, min_size=2, max_size=2))
 def test_swapped_lines_are_found(copied: MovingDatabase, pair: set[int]) -> None:
@@ -335,7 +334,7 @@ def test_swapped_lines_are_found(copied: MovingDatabase, pair: set[int]) -> None
     assert find_broken(copied, *((renumbered, move) for move in moves)) == one
 
 
-@on_sqlite
+@ON_SQLITE
 def test_lines_that_were_cut_off_show_in_the_last_hash_alone(copied: MovingDatabase) -> None:
     """Whoever noted the last hash elsewhere knows."""
     assert find_broken(copied, ("DELETE FROM audit WHERE id > 4", {})) is None
@@ -417,7 +416,7 @@ def test_who_rewrites_the_chain_with_fitting_hashes_and_without_the_key_is_found
     assert why(database) == "2: it was not written under the audit key"
 
 
-@on_sqlite
+@ON_SQLITE
 def test_who_takes_the_hmacs_away_or_makes_them_under_a_key_of_their_own_is_found(database: MovingDatabase) -> None:
     write_lines(database, 4, person())
 
@@ -430,7 +429,7 @@ def test_who_takes_the_hmacs_away_or_makes_them_under_a_key_of_their_own_is_foun
     assert [why(database, keys) for keys in (KEYS, None)] == [told] * 2
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_command_without_the_key_does_not_break_an_authenticated_audit(database: MovingDatabase) -> None:
     """It would be broken for good, since no line can be taken back."""
     write_lines(database, 1, person(f"{OTHER},{KEY}"))
@@ -450,7 +449,7 @@ def find_missing(database: MovingDatabase, heads: list[NotedHead]) -> list[tuple
         return [(missing.head.line, missing.why) for missing in audit.find_missing(connection, heads)]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_each_lines_head_is_noted_outside_and_a_place_that_takes_none_undoes_nothing(
     database: MovingDatabase, tmp_path: Path
 ) -> None:
@@ -467,7 +466,7 @@ def test_each_lines_head_is_noted_outside_and_a_place_that_takes_none_undoes_not
     assert find_missing(database, [*audit.read_heads(str(path)), NotedHead(lines[1].hash)]) == []
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_head_is_noted_after_the_commit_and_not_without_it(database: MovingDatabase, database_url: str) -> None:
     """What is noted must be in the database: another connection sees it."""
     seen = []
@@ -486,7 +485,7 @@ def test_a_head_is_noted_after_the_commit_and_not_without_it(database: MovingDat
     assert [noted_hash] == hashes
 
 
-@on_sqlite
+@ON_SQLITE
 def test_heads_show_what_who_has_the_key_too_cut_off_or_rewrote(database: MovingDatabase, tmp_path: Path) -> None:
     path = tmp_path / "heads"
     write_lines(database, 4, person(head=path))

@@ -27,7 +27,7 @@ from support.data.batches import (
     statuses,
 )
 from support.data.loading import file_bytes
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 
 from models.audit import Action
@@ -406,8 +406,6 @@ def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
 
 # A database that was restored from a backup is met with distrust.
 
-# The statements differ in nothing between the databases.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SETTINGS = Settings()
 BUDGET, OVER_AFTER = SETTINGS.otp_post_budget, SETTINGS.tuning.over_after
 SKIPPED = 2 * BUDGET - 1

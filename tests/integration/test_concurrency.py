@@ -32,7 +32,7 @@ from support.data.batches import (
     rescue,
     statuses,
 )
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import seen_moves
 from support.processes.waiting import wait_until
@@ -56,8 +56,6 @@ from worker.leases.worker import Leases, _name_lease
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
-# For what is no SQL of its own on either database.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ACTIVE, AGAIN = Active(), Retry(600.0, is_counted=True, why="outcome_unknown")
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)
 

@@ -29,7 +29,7 @@ from support.data.batches import (
     rescue,
     statuses,
 )
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import HELD, UNKNOWN, PublishedIds, ScriptedFleet, StillPace, make_dispatcher
 from support.judges.status_moves import seen_moves
 
@@ -568,8 +568,6 @@ def test_what_goes_ahead_is_taken_before_what_waits_already(app: celery.Celery, 
 # The worker processes as the database knows them, and work that is due and does not move: for how long, and why, as
 # `status` reads it.
 
-# For what is no SQL of its own on either database.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 BROKEN = Sickness("network", "PingOne cannot be reached.")
 
 

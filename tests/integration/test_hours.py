@@ -16,7 +16,7 @@ from support.data.batches import (
     make_environment,
 )
 from support.data.loading import token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
 from models.audit import AuditLine
@@ -39,7 +39,6 @@ from worker.rules.hours import DailyHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter, Pause
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # In November 21:00 to 04:30 UTC.
 NIGHT = DailyHours.parse("22:00-05:30", "Europe/Berlin")
 DAY = DailyHours.parse("08:00-18:00", "UTC")
@@ -79,7 +78,7 @@ def facts_of_the_last_line(database: MovingDatabase) -> tuple[str, dict[str, obj
 # It closes and opens.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_it_pauses_when_its_window_closes_says_when_it_goes_on_and_goes_on_by_itself_then(
     scripted_fleet: ScriptedFleet,
 ) -> None:
@@ -127,7 +126,7 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
     assert look(scripted_fleet.database, fresh).status == Status.ACTIVE
 
 
-@on_sqlite
+@ON_SQLITE
 def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_its_otps(
     scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
@@ -147,7 +146,7 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
     assert leases.mark_sent(claimed, 2)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_fleet: ScriptedFleet) -> None:
     stranger, other = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="other")
     with scripted_fleet.database.writing() as connection:
@@ -161,7 +160,7 @@ def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_f
 # What persons say.
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("at", "reason"), [(OPEN, PauseReason.PERSON), (CLOSED, PauseReason.PERSON), (CLOSED, PauseReason.CREDENTIALS)]
 )
@@ -181,7 +180,7 @@ def test_a_persons_pause_or_one_for_refused_credentials_stays_when_the_window_op
     assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize("is_paused", [True, False])
 def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then(
     scripted_fleet: ScriptedFleet, is_paused: bool
@@ -198,7 +197,7 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_now_and_from_now_on(
     scripted_fleet: ScriptedFleet,
 ) -> None:
@@ -218,7 +217,7 @@ def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": "window", "window": None})
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN, records=1)
     scripted_fleet.end_all(scripted_fleet.tick(), DeadLetter(Reason.FORBIDDEN))
@@ -231,7 +230,7 @@ def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet)
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_cancelled_batch_is_read_outside_the_window_and_does_not_come_back_when_that_opens(
     scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
@@ -250,7 +249,7 @@ def test_a_cancelled_batch_is_read_outside_the_window_and_does_not_come_back_whe
 # Other pauses.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when_it_opens(
     scripted_fleet: ScriptedFleet,
 ) -> None:
@@ -269,7 +268,7 @@ def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when
     assert scripted_fleet.tick() == made.ids[1:]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_probe_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN, records=20)
     scripted_fleet.begin_outage(made)
@@ -323,7 +322,7 @@ def test_every_batch_of_the_license_waits_until_the_quota_resets(
     assert [scripted_fleet.state(each) for each in made[:4]] == [RUNNING] * 4
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, "2026-11-26 04:00")
     pause_for_quota(scripted_fleet, "default")
@@ -336,7 +335,7 @@ def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(s
     assert scripted_fleet.state(made) == WAITS
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     """An administrator may have raised it."""
     made = make(scripted_fleet, OPEN, None)
@@ -364,7 +363,7 @@ def load(
     return loader.load(open_shipment(path), name, daily_hours=window)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_load_outside_the_window_waits_and_one_inside_runs(
     scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:
@@ -381,7 +380,7 @@ def test_a_load_outside_the_window_waits_and_one_inside_runs(
     assert (action, facts["window"]) == ("load", "22:00-05:30 Europe/Berlin")
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_another(
     scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from support.data.batches import (
     make_batch,
     rescue,
 )
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.attempt import Outcome
 from models.batch import Batch, BatchState
@@ -48,8 +48,6 @@ ENDS = [
     (Pause(PauseReason.PROTOCOL, delay=30.0), Outcome.HANDED_BACK, "protocol", 0),
 ]
 DECISIONS = [decision for decision, *_ in ENDS]
-# For what is no SQL of its own on either database.
-ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # A record whose device is still to be made.
 FREE = {"device_id": "", "owner_id": NOBODY}
 
@@ -524,7 +522,7 @@ NOT_PAIRED += (Reason.TOO_MANY_DEVICES, Reason.LICENSE, Reason.ACCOUNT_NOT_USABL
 IN_THE_WAY = (Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED)
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize("reason", [*IN_THE_WAY, *NOT_PAIRED])
 def test_a_replay_looks_for_a_token_again_only_where_the_inventory_stood_in_the_way(
     database: MovingDatabase, batches: Batches, reason: Reason
@@ -542,7 +540,7 @@ def test_a_replay_looks_for_a_token_again_only_where_the_inventory_stood_in_the_
     assert (look_at_batch(database, made.batch_id).inventory_read_at is None) == (reason in IN_THE_WAY)
 
 
-@ON_ONE
+@ON_SQLITE
 def test_a_token_that_we_imported_is_still_there_and_not_looked_for(database: MovingDatabase, batches: Batches) -> None:
     made = make(database, status=Status.DEAD_LETTER, reason=Reason.TOKEN_TAKEN, is_token_made=True, **FREE)
     assert batches.replay(made.name) == Replayed(records=1)
@@ -593,7 +591,7 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize(("posts", "says"), [(0, "ACTIVE as soon as it is made"), (1, "waits for an OTP")])
 def test_the_last_device_that_was_made_shows_whether_one_waits_for_an_otp(
     database: MovingDatabase, posts: int, says: str

@@ -3,9 +3,13 @@
 from datetime import datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import ColumnElement, Engine, Float, bindparam, event, select
 
 from worker.database.engine import Database
+
+# For tests of what is no SQL of its own on either database.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 # The first engine of each kind in this process that has connected, by the name of its dialect.
 _FIRST: dict[str, Engine] = {}
