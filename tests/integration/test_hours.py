@@ -109,16 +109,13 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
     fresh, half, reading, left = made.ids
     before, between, other = scripted_fleet.claim(fresh), scripted_fleet.claim(half), scripted_fleet.claim(reading)
     scripted_fleet.set_clock("2026-11-26 04:29:55")
-    assert leases.renew_mark(before)
-    assert leases.may_read(other)
+    assert [leases.renew_mark(before), leases.may_read(other)] == [True] * 2
     assert leases.write_progress(between, between.progress.with_otp_answered(1))
 
     scripted_fleet.set_clock("2026-11-26 04:30:00")
 
     assert scripted_fleet.state(made) == RUNNING
-    assert not leases.renew_mark(before)
-    assert not leases.may_read(other)
-    assert not leases.mark_sent(between, 2)
+    assert [leases.renew_mark(before), leases.may_read(other), leases.mark_sent(between, 2)] == [False] * 3
     assert leases.claim(left, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(left)
     # What is in flight is settled.
@@ -314,8 +311,9 @@ def test_every_batch_of_the_license_waits_until_the_quota_resets(
     parts.consequences.apply_decision(load_environment("default"), claimed, Pause(PauseReason.QUOTA, quota=quota), 0)
 
     assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA] * 2 + [RUNNING] * 2 + [BY_A_PERSON, WAITS]
-    detail = look_at_batch(database, made[0].batch_id).detail
-    assert detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
+    assert look_at_batch(database, made[0].batch_id).detail == (
+        "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
+    )
     tick_at(scripted_fleet, "2026-11-25 22:59:55")
     assert scripted_fleet.state(made[0]) == FOR_QUOTA
     tick_at(scripted_fleet, "2026-11-25 23:00:01")
