@@ -23,7 +23,6 @@ from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
-from models.record_states import Status
 from worker.batches import hours
 from worker.batches.commands import HoursChange
 from worker.batches.hours import OtherHours
@@ -120,7 +119,7 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
     assert leases.hand_back_stopped(left)
     # What is in flight is settled.
     scripted_fleet.settle(before, Active())
-    assert look(scripted_fleet.database, fresh).status == Status.ACTIVE
+    assert look(scripted_fleet.database, fresh).status == "active"
 
 
 @ON_SQLITE

@@ -16,7 +16,6 @@ from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import make_dispatcher
 
 from models.base import UtcDateTime
-from models.batch import BatchState
 from models.encrypted import Keyring, generate_key
 from worker.batches.long_list import Turn, Turns
 from worker.batches.people import People
@@ -88,7 +87,7 @@ def fill(database: MovingDatabase) -> Made:
     large = make_batch(database, 0, name="large")
     make_batch(database, 500, name="small", environment="second", environment_id="another-tenant")
     left = [{}, {"otp1_state": "answered"}, *[{"otp1_state": "sent"}] * 50]
-    make_batch(database, left, name="cancelled", state=BatchState.CANCELLED)
+    make_batch(database, left, name="cancelled", state="cancelled")
     now = database.read_clock()
     moments = {"earlier": now - timedelta(minutes=5), "later": now + timedelta(minutes=5)}
     statement = text(FILL.format(numbers=NUMBERS["sqlite" if database.is_sqlite else "postgresql"])).bindparams(

@@ -34,10 +34,8 @@ from support.servers.postgres import PostgresServer
 from support.servers.tls_server import TlsServer, make_certificate
 
 from models.audit import Action
-from models.batch import BatchState
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
-from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.loading import Loader
@@ -322,7 +320,7 @@ def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(de
     """Names that were loaded before they were looked at, and what somebody wrote past oathbulk."""
     desk.make_home()
     with closing(MovingDatabase(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
-        make_batch(database, 2, name=f"evil{EVIL}", state=BatchState.PAUSED)
+        make_batch(database, 2, name=f"evil{EVIL}", state="paused")
         with database.writing() as connection:
             audit.append(database, connection, Actor(EVIL, EVIL), Action.PAUSE, EVIL, {"file": EVIL})
     for command in (["status"], ["audit"], ["resume", f"evil{EVIL[:-1]}"]):
@@ -338,7 +336,7 @@ def test_an_export_does_not_steer_the_terminal_of_who_looks(sqlite_url: str) -> 
     lines = {"extra": {"address": f"one\r\ntwo\nthree{EVIL}"}, "lot": EVIL, "detail": EVIL, "correlation_id": EVIL}
     out = io.StringIO(newline="")
     with closing(MovingDatabase(sqlite_url)) as database:
-        make_batch(database, [lines | {"status": Status.DEAD_LETTER, "reason": "rejected"}])
+        make_batch(database, [lines | {"status": "dead_letter", "reason": "rejected"}])
         export(database, "shipment", out)
     assert "owned" in out.getvalue()
     assert steers(out.getvalue().replace("\r\n", "\n")) == []

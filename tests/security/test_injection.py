@@ -40,12 +40,9 @@ from support.processes.program import Program
 from support.processes.waiting import wait_until
 from support.servers.stand_in import StandIn
 
-from models.audit import AuditLine
 from models.batch import LONGEST_NAME, Batch
 from models.encrypted import DecryptionError, Keyring, generate_key
-from models.reason import Reason
 from models.record import Record
-from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import Batches
@@ -175,7 +172,7 @@ def test_a_message_with_a_strange_id_claims_nothing(database: MovingDatabase, lo
             leases.hand_back(record_id, 0.0)  # type: ignore[arg-type]
     with database.reading() as connection:
         assert connection.execute(select(Record.status, Record.attempts)).all() == [("pending", 0)]
-    assert set(inspect(database.engine).get_table_names()) >= {"batch", "record", "attempt", AuditLine.__tablename__}
+    assert set(inspect(database.engine).get_table_names()) >= {"batch", "record", "attempt", "audit"}
 
 
 def test_a_name_that_would_feign_a_line_or_steer_a_terminal_is_refused(
@@ -441,7 +438,7 @@ def test_a_forged_message_replays_nothing_where_no_person_has_set_a_schedule(
     place: Place, worker: Program, app: Celery
 ) -> None:
     with place.database.writing() as connection:
-        connection.execute(update(Record).values(status=Status.DEAD_LETTER, reason=Reason.ATTEMPTS_SPENT))
+        connection.execute(update(Record).values(status="dead_letter", reason="attempts_spent"))
 
     app.send_task(REPLAY, queue=DISPATCH)
 
