@@ -74,7 +74,9 @@ class Stage:
     database: MovingDatabase
     broker: PublishedIds = field(default_factory=PublishedIds)
     paces: dict[str, StillPace] = field(default_factory=lambda: defaultdict(StillPace))
-    environments: dict[str, Environment] = field(default_factory=dict)
+    environments: dict[str, Environment] = field(
+        default_factory=lambda: {"default": make_environment(license="license")}
+    )
 
     def configure(self, name: str, environment_id: str, license_: str = "license") -> None:
         self.environments[name] = make_environment(name=name, environment_id=environment_id, license=license_)
@@ -94,9 +96,7 @@ class Stage:
 
 @pytest.fixture
 def stage(database: MovingDatabase) -> Stage:
-    stage = Stage(database)
-    stage.configure("default", ENVIRONMENT_ID)
-    return stage
+    return Stage(database)
 
 
 # What is due goes onto the queue.
