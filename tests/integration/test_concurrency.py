@@ -491,7 +491,7 @@ def test_a_worker_whose_turn_has_passed_to_another_or_ended_with_a_pause_sends_n
     with pytest.raises(Superseded):
         slow.check(waiting.batch_id)
     slow.end(waiting.batch_id, 0.0)
-    other.check(waiting.batch_id)
+    assert slow.begin() is None, "it has ended the other's turn"
 
     Batches(database, TESTER).pause(waiting.name)
     with pytest.raises(Superseded):

@@ -381,7 +381,8 @@ def test_a_lost_message_makes_its_record_due_again_and_a_dead_worker_leaves_a_lo
     assert (dead.attempts, dead.otp1_state, dead.otp1_posts) == (6, OtpState.SENT, 1)
     (line,) = [line for record_id in made.ids for line in attempts(database, record_id)]
     # Numbered from the last replay.
-    assert (line.number, line.outcome, line.reason) == (1, "lost", "lease_ran_out")
+    assert (claimed.progress.attempts, line.number) == (1, 1)
+    assert (line.outcome, line.reason) == ("lost", "lease_ran_out")
     assert (line.lease_id, line.worker) == (claimed.lease_id, None)
     assert enqueue(database, made) == [dead.id, lost.id]
 
