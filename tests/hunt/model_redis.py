@@ -8,7 +8,7 @@ import redis
 
 from hunt.dice import Dice
 from hunt.strands import Clock, Strands
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import USABLE_FOR, Slot
 from worker.pace.state import MICROSECONDS, Reading
 

@@ -13,9 +13,8 @@ from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
-from worker.pace.errors import SlotTooFar
 from worker.pace.paces import GroupPace, PaceMemory, read_group
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pace.search import PART_OF_CEILING
 from worker.pace.slots import Pace
 

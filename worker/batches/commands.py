@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
@@ -92,7 +92,7 @@ class Batches:
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             if where:
-                chosen = self._choose(connection, name, where)
+                chosen = choose_records(connection, name, where)
                 count = set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
                 self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
                 return count
@@ -142,21 +142,10 @@ class Batches:
         """Let those records of a batch go of which all of `where` hold, before their date, or that were kept back.
         Returns how many waited. Raises UnknownBatch, UnknownColumn."""
         with self._database.changing_many() as connection:
-            batch, chosen = self._find(connection, name), self._choose(connection, name, where)
+            batch, chosen = self._find(connection, name), choose_records(connection, name, where)
             count = set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count
-
-    def _choose(self, connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
-        """The condition on records of a batch of which all of `where` hold. Raises UnknownColumn; NotPossible if there
-        is none, since a value may be misspelt."""
-        chosen = choose_records(connection, name, where)
-        mine = select(Record.id).where(Record.batch_id == self._find(connection, name).id, chosen)
-        if where and connection.scalar(mine.limit(1)) is None:
-            raise NotPossible(
-                f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values"
-            )
-        return chosen
 
     def cancel(self, name: str) -> int:
         """Cancel a batch: what is not active yet is given up, dead letters too. Returns how many records were cancelled
@@ -171,12 +160,13 @@ class Batches:
             return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
-        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled; only
-        those of which all of `where` hold. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
+        batch; with `where`, those of which all of it holds, also what an undo took back. Raises UnknownBatch,
+        UnknownColumn."""
         # Beside no load, which may bring the same tokens: nobody sees them before its commit.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
-            chosen = self._choose(connection, name, where)
+            chosen = choose_records(connection, name, where) if where else None
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None

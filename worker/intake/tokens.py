@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from models.row_fault import RowFault
-from worker.intake.csv_rows import read_whole_rows
-from worker.intake.files import Encoding, Hints
+from worker.intake.files import Encoding, Hints, read_whole_rows
 from worker.intake.rows import (
     AS_SENT,
     EXCEL_NUMBER,
@@ -23,6 +22,7 @@ from worker.intake.rows import (
     canonical_column,
     explain_serial,
     find_nameable_serial,
+    find_reason,
     read_not_before,
 )
 from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
@@ -226,14 +226,15 @@ def decode_secret(text: str, encoding: Encoding | None) -> Secret:
 
 def make_secret(secret: bytes) -> Secret:
     """Make a Secret of bytes, if they are neither too few nor too many. Raises RowRefused."""
-    if not secret:
-        raise RowRefused("the secret is missing: ask the vendor for the file again")
-    if len(secret) < MIN_BYTES:
-        raise RowRefused(f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}")
-    if len(secret) > MAX_BYTES:
-        raise RowRefused(
-            f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out"
-        )
+    unfit = {
+        "the secret is missing: ask the vendor for the file again": not secret,
+        f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}": len(secret) < MIN_BYTES,
+        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out": (
+            len(secret) > MAX_BYTES
+        ),
+    }
+    if reason := find_reason(unfit):
+        raise RowRefused(reason)
     return Secret(secret)
 
 
@@ -252,8 +253,9 @@ def _tell_encoding(text: str) -> Encoding:
             "--encoding base32"
         )
     if not possible:
-        reason = f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
-        raise RowRefused(reason)
+        raise RowRefused(
+            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
+        )
     return possible[0]
 
 

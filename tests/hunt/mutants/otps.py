@@ -15,7 +15,7 @@ from hunt.mutants.patching import Patch, around, mutant
 from models.record import Record
 from worker import records
 from worker.leases.queue import Queue
-from worker.pingone import devices, errors
+from worker.pingone import errors, users
 from worker.pingone.client import Client, PingOneClock
 from worker.pingone.wire import Envelope
 from worker.rules import decisions
@@ -97,7 +97,7 @@ def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
 
 @mutant("it is active here, and not ACTIVE at PingOne")
 def believes_an_answer_about_another_device() -> list[Patch]:
-    return [around(devices, "_differs", lambda *_: False)]
+    return [around(users, "_differs", lambda *_: False)]
 
 
 @mutant("goes out, and PingOne has not asked for OTP 2")
