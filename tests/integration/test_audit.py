@@ -250,9 +250,7 @@ EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.function
 def take_triggers_away(database: MovingDatabase) -> None:
     """As who owns the tables may."""
     names = ("audit_no_update", "audit_no_delete", "audit_no_replace") if database.is_sqlite else ("audit_append_only",)
-    with database.writing() as connection:
-        for name in names:
-            connection.exec_driver_sql(f"DROP TRIGGER {name}{'' if database.is_sqlite else ' ON audit'}")
+    database.change(*(text(f"DROP TRIGGER {name}{'' if database.is_sqlite else ' ON audit'}") for name in names))
 
 
 def write_lines(database: MovingDatabase, count: int, actor: Actor) -> None:
@@ -283,8 +281,7 @@ def find_broken(database: MovingDatabase, *tampering: tuple[str, dict[str, Any]]
 
 def read_raw(database: MovingDatabase, place: int) -> dict[str, Any]:
     """A line as the file has it."""
-    with database.reading() as connection:
-        return dict(connection.execute(text("SELECT * FROM audit WHERE id = :id"), {"id": place}).mappings().one())
+    return database.rows(text(f"SELECT * FROM audit WHERE id = {place}"))[0]._asdict()
 
 
 def is_same(column: str, one: Any, other: Any) -> bool:
@@ -422,8 +419,7 @@ def test_who_takes_the_hmacs_away_or_makes_them_under_a_key_of_their_own_is_foun
     rewrite(database, 2, AuditKeys([OTHER]).sign)
     assert why(database).startswith("2: it was authenticated under a key that is not among the audit keys")
 
-    with database.writing() as connection:
-        connection.execute(update(AuditLine).where(AuditLine.id >= 2).values(mac=None))
+    database.change(update(AuditLine).where(AuditLine.id >= 2).values(mac=None))
     told = "2: it is not authenticated, although an earlier line is"
     assert [why(database, keys) for keys in (KEYS, None)] == [told] * 2
 
@@ -490,8 +486,7 @@ def test_heads_show_what_who_has_the_key_too_cut_off_or_rewrote(database: Moving
     write_lines(database, 4, person(head=path))
 
     rewrite(database, 3, KEYS.sign)
-    with database.writing() as connection:
-        connection.execute(text("DELETE FROM audit WHERE id > 3"))
+    database.change(text("DELETE FROM audit WHERE id > 3"))
 
     assert check(database, KEYS).broken is None
     assert find_missing(database, [*audit.read_heads(str(path)), NotedHead("0" * 64)]) == [

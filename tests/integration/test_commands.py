@@ -452,8 +452,7 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def let_pair(database: MovingDatabase) -> None:
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(may_pair=True, inventory_read_at=database.now()))
+    database.change(update(Batch).values(may_pair=True, inventory_read_at=database.now()))
 
 
 def read_columns(database: MovingDatabase, record_id: int) -> dict[str, Any]:
@@ -576,8 +575,7 @@ def test_it_goes_on_where_it_was_interrupted_and_each_command_is_in_the_audit(
     (counter,) = {look(database, record_id).next_counter for record_id in made.ids}
     assert (counter, counter > used) == (7 + SKIPPED, True)
     assert heard == [("Marking records", done, total) for done, total in [(2, 5), (0, 3), (2, 3)]]
-    with database.reading() as connection:
-        told = [(line.actor, line.action, line.facts) for line in audit.read(connection)]
+    told = [(line.actor, line.action, line.facts) for line in audit_lines.read(database)]
     assert told == [(TESTER.name, "reconcile", {"records": number}) for number in (5, 3)]
 
 
@@ -631,8 +629,7 @@ def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_
     """It fails at a pair that was copied to another row."""
     made = make_batch(database, 2, keyring=BEFORE)
     sealed = look(database, made.ids[0]).otps
-    with database.writing() as connection:
-        connection.execute(update(Record).where(Record.id == made.ids[1]).values(otps=sealed))
+    database.change(update(Record).where(Record.id == made.ids[1]).values(otps=sealed))
     with pytest.raises(DecryptionError, match="do not belong to this record"):
         reencrypt(database, ROTATING)
     assert [line.action for line in audit_lines.read(database)] == ["reencrypt"]

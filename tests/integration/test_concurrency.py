@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from support.data.batches import (
     ENVIRONMENT_ID,
@@ -27,6 +27,7 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
+    note_job,
     opened,
     pair_of,
     rescue,
@@ -38,9 +39,9 @@ from support.judges.status_moves import seen_moves
 from support.processes.waiting import wait_until
 
 from models.attempt import AttemptLine, Outcome
-from models.batch import Batch, BatchState
+from models.batch import Batch
 from models.encrypted import Keyring, generate_key
-from models.inventory_job import InventoryJob, JobKind, JobState
+from models.inventory_job import InventoryJob, JobState
 from models.reason import Reason
 from models.record import Record
 from models.record_states import FINAL, OtpState, Status
@@ -164,8 +165,7 @@ def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: Movin
 
 def is_somebody_waiting(database: MovingDatabase) -> bool:
     statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with database.reading() as connection:
-        return bool(connection.scalar(text(statement)))
+    return bool(database.values(text(statement))[0])
 
 
 # On SQLite there is one writer at a time.
@@ -308,8 +308,7 @@ def claim_together(leases: Leases, ids: list[int]) -> list[Claim | None]:
 
 def take_lease(database: MovingDatabase, record_id: int) -> None:
     """As if another worker had the record."""
-    with database.writing() as connection:
-        connection.execute(update(Record).where(Record.id == record_id).values(lease_id="another"))
+    database.change(update(Record).where(Record.id == record_id).values(lease_id="another"))
 
 
 def test_every_thread_gets_the_record_that_it_asked_for_and_one_that_is_asked_for_twice_is_claimed_once(
@@ -338,8 +337,7 @@ def test_marks_of_several_records_ask_for_each_record_s_lease_and_batch(
     first, second = queued(database, 2), queued(database, 2, name="second")
     claims = claim_together(leases, [*first.ids, *second.ids])
     take_lease(database, first.ids[1])
-    with database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == second.batch_id).values(state=BatchState.PAUSED))
+    database.change(update(Batch).where(Batch.id == second.batch_id).values(state="paused"))
     asked = [_name_lease(claim) | {"counter": None} for claim in claims]
     assert [row is not None for row in leases._mark_sent[2]._commit(asked)] == [True, False, False, False]
     assert look(database, first.ids[0]).otp2_posts == 1
@@ -358,8 +356,7 @@ def test_settlements_of_several_records_have_a_line_each(
             leases._settlement.write(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(number))
     assert [row is not None for row in statement._commit(asked)] == [True, False, True]
     columns = select(AttemptLine.record_id, AttemptLine.lease_id, AttemptLine.requests)
-    with database.reading() as connection:
-        lines = connection.execute(columns.order_by(AttemptLine.record_id)).all()
+    lines = database.rows(columns.order_by(AttemptLine.record_id))
     assert lines == [(made.ids[0], claims[0].lease_id, 1), (made.ids[2], claims[2].lease_id, 3)]
     assert look(database, made.ids[2]).status == Status.ACTIVE
 
@@ -461,12 +458,7 @@ def waiting(database: MovingDatabase) -> Made:
 @pytest.fixture
 def job(database: MovingDatabase, waiting: Made) -> int:
     """The job that imports its token; its request is out."""
-    values = {"batch_id": waiting.batch_id, "kind": JobKind.IMPORT, "state": JobState.SENT, "size": 1}
-    with database.writing() as connection:
-        sent = insert(InventoryJob).values(values | {"sent_at": database.now()})
-        made = connection.execute(sent.returning(InventoryJob.id)).scalar_one()
-        connection.execute(update(Record).values(import_job_id=made))
-    return made
+    return note_job(database, waiting, JobState.SENT, waiting.id)
 
 
 @pytest.fixture
@@ -512,8 +504,7 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
     tokens.jobs.note_started(job, "job-of-pingone")
     tokens.take_back(job)
     tokens.note_refused(job, "refused")
-    with database.reading() as connection:
-        assert connection.scalar(select(InventoryJob.state)) == JobState.LOST
+    assert database.values(select(InventoryJob.state)) == [JobState.LOST]
     assert look(database, waiting.id).import_job_id == job
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import update
+from support.data.audit_lines import read
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -19,7 +20,6 @@ from support.data.loading import token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
-from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
@@ -67,10 +67,7 @@ def tick_at(scripted_fleet: ScriptedFleet, at: str) -> list[int]:
 
 
 def facts_of_the_last_line(database: MovingDatabase) -> tuple[str, dict[str, object]]:
-    with database.reading() as connection:
-        line = connection.execute(
-            select(AuditLine.action, AuditLine.facts).order_by(AuditLine.id.desc()).limit(1)
-        ).one()
+    line = read(database)[-1]
     return line.action, line.facts
 
 
@@ -145,8 +142,7 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
 @ON_SQLITE
 def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_fleet: ScriptedFleet) -> None:
     stranger, other = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="other")
-    with scripted_fleet.database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == stranger.batch_id).values(zone="Mars/Olympus"))
+    scripted_fleet.database.change(update(Batch).where(Batch.id == stranger.batch_id).values(zone="Mars/Olympus"))
     assert tick_at(scripted_fleet, "2026-11-26 21:00:01") == other.ids
 
     assert scripted_fleet.state(stranger) == (BatchState.PAUSED, PauseReason.INTERNAL)

@@ -60,9 +60,8 @@ def batches(database: MovingDatabase) -> Batches:
 def make(database: MovingDatabase, records: Any = 1, *, may_pair: bool = True, **columns: Any) -> Made:
     """A batch whose inventory was read; it may make devices."""
     made = make_batch(database, records, **columns)
-    with database.writing() as connection:
-        mine = update(Batch).where(Batch.id == made.batch_id)
-        connection.execute(mine.values(may_pair=may_pair, inventory_read_at=database.now()))
+    mine = update(Batch).where(Batch.id == made.batch_id)
+    database.change(mine.values(may_pair=may_pair, inventory_read_at=database.now()))
     return made
 
 
@@ -244,8 +243,7 @@ def test_a_claim_tells_how_long_ago_the_pairing_was_sent(database: MovingDatabas
     assert claimed.progress.pairing.sent_ago == SentAgo(timedelta(0), timedelta(0))
     database.ahead += 3600.0
     assert rescue(database, over_after=100.0) == 1
-    with database.writing() as connection:
-        connection.execute(update(Record).values(pairing=UNSENT))
+    database.change(update(Record).values(pairing=UNSENT))
     assert leases.mark_pairing(claim_again(database, leases, claimed))
     database.ahead += 300.0
     assert rescue(database, over_after=100.0) == 1
@@ -596,12 +594,10 @@ OTHERS: list[dict[str, Any]] = [
 def test_the_last_device_that_was_made_shows_whether_one_waits_for_an_otp(
     database: MovingDatabase, posts: int, says: str
 ) -> None:
-    make_batch(database, OTHERS, name="others")
-    with database.reading() as connection:
-        assert describe_pairing_answer(connection, ENVIRONMENT_ID) is None
+    make_batch(database, OTHERS, name="others", environment_id="others")
     made = make_batch(database, [MADE | {"otp1_posts": 1 - posts}, MADE | {"otp1_posts": posts}, *OTHERS])
     with database.reading() as connection:
         told = describe_pairing_answer(connection, ENVIRONMENT_ID)
-        assert describe_pairing_answer(connection, "another environment") is None
+        assert describe_pairing_answer(connection, "others") is None
     assert says in told
     assert f"(record {made.ids[1]}, 2026-03-01)" in told

@@ -96,9 +96,7 @@ def fill(database: MovingDatabase) -> Made:
         batch_id=large.batch_id,
         environment_id=ENVIRONMENT_ID,
     )
-    with database.writing() as connection:
-        connection.execute(statement)
-        connection.execute(text(HISTORY).bindparams(bindparam("earlier", moments["earlier"], UtcDateTime())))
+    database.change(statement, text(HISTORY).bindparams(bindparam("earlier", moments["earlier"], UtcDateTime())))
     return large
 
 

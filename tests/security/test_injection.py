@@ -170,8 +170,7 @@ def test_a_message_with_a_strange_id_claims_nothing(database: MovingDatabase, lo
             leases.claim(record_id, ENVIRONMENT_ID, 0.5)  # type: ignore[arg-type]
         with suppress(Exception):
             leases.hand_back(record_id, 0.0)  # type: ignore[arg-type]
-    with database.reading() as connection:
-        assert connection.execute(select(Record.status, Record.attempts)).all() == [("pending", 0)]
+    assert database.rows(select(Record.status, Record.attempts)) == [("pending", 0)]
     assert set(inspect(database.engine).get_table_names()) >= {"batch", "record", "attempt", "audit"}
 
 
@@ -242,11 +241,8 @@ def parts(two_batches: Place) -> Iterator[WorkerParts]:
 
 def tamper(place: Place, change: str) -> list[int]:
     """Change the records so, and put the first batch's onto the queue: their ids, in the order of their rows."""
-    with place.database.writing() as connection:
-        connection.execute(text(f"UPDATE record SET {change}"))
-        ids = list(connection.scalars(text("SELECT id FROM record WHERE batch_id = 1 ORDER BY id")))
-    enqueue(place.database, Made(1, "FIRST", ids))
-    return ids
+    place.database.change(text(f"UPDATE record SET {change}"))
+    return sorted(enqueue(place.database, Made(1, "FIRST", [])))
 
 
 @pytest.mark.parametrize("source", TAMPERINGS)
@@ -362,8 +358,7 @@ def worker(place: Place, app: Celery, tmp_path: Path) -> Iterator[Program]:
 
 
 def status(place: Place) -> str:
-    with place.database.reading() as connection:
-        return str(connection.scalar(select(Record.status)))
+    return str(place.database.values(select(Record.status))[0])
 
 
 def dispatch(place: Place, app: Celery) -> None:
@@ -437,8 +432,7 @@ def test_a_worker_drops_what_is_no_message_and_works_on(
 def test_a_forged_message_replays_nothing_where_no_person_has_set_a_schedule(
     place: Place, worker: Program, app: Celery
 ) -> None:
-    with place.database.writing() as connection:
-        connection.execute(update(Record).values(status="dead_letter", reason="attempts_spent"))
+    place.database.change(update(Record).values(status="dead_letter", reason="attempts_spent"))
 
     app.send_task(REPLAY, queue=DISPATCH)
 
