@@ -19,7 +19,7 @@ from support.servers.postgres import PostgresServer
 from support.servers.web_desk import WebDesk
 
 from worker.database import schema
-from worker.desk.views import link_to
+from worker.desk.app import link_to
 from worker.installation.installation import Installation
 from worker.reports.facts import read_statuses
 from worker.reports.metrics import MetricsReader

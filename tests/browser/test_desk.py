@@ -16,7 +16,7 @@ from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.secret_search import Secrets
 from support.processes.program import Program
 
-from worker.desk.views import link_to
+from worker.desk.app import link_to
 from worker.simulator.shipment import make_shipment
 
 RECORDS = 60

@@ -20,12 +20,11 @@ from models.pace import LicensePace
 from models.process import WorkerProcess
 from models.reason import CURES, PAUSE_CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
-from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
+from models.record_states import NOBODY, UNTIL_LET_GO, OtpState, OtpType, PairingState, Status
 from models.refused_row import RefusedRow
 from models.row_fault import FAULT_CURES, RowFault
 from models.tenant_fact import FactName, TenantFact
 from worker import __version__
-from worker.leases.commands import UNTIL_LET_GO
 
 
 def _user(number: int) -> str:

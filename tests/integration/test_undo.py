@@ -20,14 +20,14 @@ from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import OtpState, PairingState, Status
+from models.record_states import UNTIL_LET_GO, OtpState, PairingState, Status
 from worker.batches import removal, undo
 from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why, note_tokens_gone, replay
+from worker.leases.commands import NotReplayed, Why, note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call

@@ -59,8 +59,8 @@ from worker.pace.rate_groups import PaceOutOfReach
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
+from worker.pingone.devices import fold_case
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
-from worker.pingone.users import fold_case
 from worker.rules.steps import SentAgo, count_ago
 
 # Records that are worked on before the batch is looked at again.

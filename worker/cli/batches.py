@@ -8,8 +8,7 @@ from models.reason import Reason
 from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_fleet
+from worker.installation.installation import Installation, read_fleet
 from worker.reports.sentences import (
     describe_cancelled,
     describe_kept_back,

@@ -29,13 +29,7 @@ from worker.batches.finding import (
 )
 from worker.batches.loading import AllActive, Loaded, Loader, describe_known
 from worker.batches.mending import Mender, allow_as_before
-from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
-from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.homes import find_rehearsal, open_installation_with, print_home
-from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
-from worker.cli.preflight import (
+from worker.cli.check import (
     describe_all_active,
     examine,
     find_loaded_as,
@@ -43,6 +37,11 @@ from worker.cli.preflight import (
     print_refused_rows,
     refused_to_json,
 )
+from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.failures import turning_signals_into_interrupts
+from worker.cli.homes import find_rehearsal, open_installation_with, print_home, print_hosts, print_unread_env_file
+from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import (
     Accept,
@@ -55,8 +54,7 @@ from worker.cli.shipment_options import (
 )
 from worker.cli.status import draw_any, is_over, watch
 from worker.embedded.home import EmbeddedError, lock_home, note_run
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_fleet, read_statuses
+from worker.installation.installation import Installation, read_fleet, read_statuses
 from worker.installation.stack import Stack
 from worker.intake.rows import RowError, UnusableFile
 from worker.intake.shipment import Shipment

@@ -10,10 +10,10 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason, Reason, find_cure
-from models.record_states import Status
+from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
-from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO, NotReplayed, Why
+from worker.leases.commands import NotReplayed, Why
 from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage

@@ -14,7 +14,7 @@ from worker.batches.mending import Mender, _Writer
 from worker.batches.tokens import Tokens
 from worker.leases.worker import Leases
 from worker.pingone import errors
-from worker.pingone.users import PairedDevice, Pairing
+from worker.pingone.devices import PairedDevice, Pairing
 from worker.rules import decisions
 from worker.rules.steps import PairingProgress, Progress
 

@@ -17,7 +17,7 @@ import httpx
 import redis
 from support.processes.waiting import wait_until
 
-from worker.desk.views import link_to
+from worker.desk.app import link_to
 
 START_TIMEOUT = 30.0
 # Of the tasks' own pages, which all are made alike.

@@ -30,6 +30,17 @@ from worker.pingone.configuration import (
     parse_mfa_settings,
     parse_policies,
 )
+from worker.pingone.devices import (
+    User,
+    UserAttribute,
+    UserDevice,
+    parse_activation,
+    parse_device,
+    parse_pairing,
+    parse_unpaired,
+    parse_user_devices,
+    parse_users,
+)
 from worker.pingone.errors import (
     AccountNotUsable,
     AlreadyImported,
@@ -67,17 +78,6 @@ from worker.pingone.inventory import (
     parse_started_job,
     parse_token,
     parse_tokens,
-)
-from worker.pingone.users import (
-    User,
-    UserAttribute,
-    UserDevice,
-    parse_activation,
-    parse_device,
-    parse_pairing,
-    parse_unpaired,
-    parse_user_devices,
-    parse_users,
 )
 from worker.pingone.wire import LONGEST_RETRY_AFTER, Page, open_envelope
 from worker.vault.otps import MASK

@@ -25,8 +25,8 @@ from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
+from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.pingone.users import Device
 from worker.records import Activation, describe_outcome
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
 from worker.tenants import Resync
