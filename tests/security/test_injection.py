@@ -21,7 +21,7 @@ import redis
 from celery import Celery
 from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
-from kombu import Connection, Exchange, Producer
+from kombu import Connection, Exchange, Producer, pools
 from sqlalchemy import inspect, select, text, update
 from support.data.batches import (
     ENVIRONMENT_ID,
@@ -346,6 +346,8 @@ def place(tmp_path: Path, sqlite_url: str, valkey_url: str) -> Iterator[Place]:
 def app(valkey_url: str) -> Iterator[Celery]:
     with closing(Celery(broker=valkey_url)) as app:
         yield app
+    # Another app of this process would get the same connections, and late answers to `ping` with them.
+    pools.reset()
 
 
 @pytest.fixture
