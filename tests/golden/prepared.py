@@ -326,7 +326,7 @@ def _write_files(folder: Path) -> None:
     (folder / "leavers.csv").write_text("serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n")
     (folder / "left.csv").write_text(LEFT)
     (folder / "dates.csv").write_text(
-        f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2027-12-24\n"
+        f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2099-12-24\n"
         f"DATE2,308715,{_user(45)},{_user(46)},\nDATE3,308716,{_user(47)},{_user(48)},24.12.2027\n"
         f"DATE4,308717,{_user(49)},{_user(50)},2027-03-28T02:30\n"
     )

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -237,6 +238,11 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
         "earlier": ("änne@x.test",),
     }
     assert len(desk.command.examine("shipment", only).cancelled) == 2
+    # No list names persons so: whether they have a token is not known.
+    others = TokenList(("E0001",), "digest", "external_id")
+    for ask in (partial(find_batches_of, database), partial(desk.command.examine, "shipment")):
+        with pytest.raises(NotPossible, match="has a value in external_id"):
+            ask(others)
     # What is about to be done stands in the audit before.
     with patch.object(undo, "take_back", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         desk.command.undo("shipment", only)

@@ -406,10 +406,10 @@ def _print_work(
     if verdicts.are_all_left_out:
         console.print(describe_all_active(shipment.path, verdicts.rows))
         return
-    ready, refused = work.tokens - len(verdicts.doubts), len(verdicts.refused)
+    ready, refused = work.tokens, len(verdicts.refused)
     told = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
     console.print(f"{told}, {refused:,} refused." if refused else f"{told}.")
-    if work.tokens:
+    if verdicts.good:
         console.print(_describe_changes(work, shipment, asked))
         console.print(_describe_time(report, work, asked))
         if dates := describe_dates(Counter(row.not_before for row in verdicts.good), parse_zone(asked.source.zone)):

@@ -455,13 +455,15 @@ def describe_paused(batch: str) -> str:
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back that have not begun, and how they are let go."""
+    given_up = "What was given up there waits too, should it go again."
     if not records:
-        return f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
+        begun = f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
+        return f"{begun} {given_up}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
     return (
-        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}; the others go"
-        f" on. Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
+        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {given_up}"
+        f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
     )
 
 
