@@ -50,7 +50,7 @@ LONG = (
     "test_canary_and_outage.py",
     "test_whole_way.py",
     "test_afterwards.py",
-    "test_compose.py",
+    "test_programs.py",
     "test_rehearse.py",
     "test_promises.py",
 )
