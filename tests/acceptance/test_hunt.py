@@ -9,8 +9,8 @@ from hunt import initial_state, seeds, streams
 from hunt.__main__ import main
 from hunt.database import HuntedPostgres
 from hunt.mutants import MUTANTS, at_large
+from hunt.schedule import Broken
 from hunt.seeds import Finding
-from hunt.strands import Broken
 from support.servers.postgres import EmptiedDatabases
 
 from worker.batches.upkeep import Upkeep

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from hunt import initial_state, seams
-from hunt.committed_rows import Row
+from hunt import initial_state
+from hunt.database import Row
 from hunt.model_pingone import describe
+from hunt.processes import in_place
 from hunt.scenario import Scenario
-from hunt.strands import Broken
+from hunt.schedule import Broken
 from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply, answer
 from models.batch import BatchState
 from models.record_states import OtpState
@@ -157,7 +158,7 @@ class StreamScenario(Scenario):
 
     def play(self) -> None:
         """Until the batch stops, is finished, or so many moments have passed. Raises Broken."""
-        models = seams.in_place(self.seed, self.clock, self.strands, self.network, self.broker)
+        models = in_place(self.seed, self.clock, self.strands, self.network, self.broker)
         with models:
             try:
                 self._begin()
