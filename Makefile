@@ -65,7 +65,6 @@ browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/intake.py
 	$(BIN)/python tests/benchmarks/recovery.py
 	$(BIN)/python tests/benchmarks/side_by_side.py
@@ -73,8 +72,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
 	$(BIN)/python tests/benchmarks/sizes.py
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/waves.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/reads.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
 

@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import redis
-from cpu import resident
-from ours import Ours
-from rig import Rig, end_in_good_order, follow, grown, told
+from contenders import Ours
+from rig import Rig, end_in_good_order, follow, grown, resident, told
 from sqlalchemy import text
 
 from worker.database.engine import Database

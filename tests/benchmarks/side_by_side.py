@@ -17,15 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from contenders import CONTENDERS, Contender, Run
-from ours import Ours
+from contenders import CONTENDERS, Contender, Ours, Run
 from rig import Rig, end_in_good_order, grown, told
 
 from worker.simulator.shipment import make_shipment
 
 TIMEOUT = 180
 TITLES = {"ours": ("**oathbulk**", "none"), "sqlite": ("oathbulk on SQLite", "none")} | {
-    contender.name: (contender.title, contender.promises) for contender in CONTENDERS
+    contender.name: (contender.title, contender.gives_up) for contender in CONTENDERS
 }
 
 

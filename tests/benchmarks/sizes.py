@@ -13,10 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
-from cpu import resident
+from contenders import Ours
 from intake import write_shipment
-from ours import Ours
-from rig import Rig, end_in_good_order, told
+from rig import Rig, end_in_good_order, resident, told
 from sqlalchemy import Connection, text
 from support.processes.command_desk import enter_desk, make_browser
 

@@ -15,9 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cpu import cpu
-from ours import Ours
-from rig import Rig, end_in_good_order, told
+from contenders import Ours
+from rig import Rig, cpu, end_in_good_order, told
 from sqlalchemy import func, select
 
 from models.record import Record
@@ -58,21 +57,11 @@ class Version:
         }
         if threads:
             self._variables["OATHBULK_CONCURRENCY"] = threads
-        self._names: list[str] = []
         self._done = 0
 
     def start(self, workers: int) -> None:
         self._stack.variables = self._variables
-        self._ours.migrate()
-        for number in range(workers):
-            name = f"worker{number} of {self._number}"
-            self._stack.start(name, "celery", "-A", "worker", "worker", "-n", f"w{number}@bench", "--without-gossip")
-            self._names.append(name)
-        beat = f"beat of {self._number}"
-        self._stack.start(beat, "celery", "-A", "worker", "beat")
-        self._names.append(beat)
-        for name in self._names:
-            self._stack.wait_until_idle(name)
+        self._ours.start(workers, f" of {self._number}")
 
     def activate(self, file: Path, records: int) -> None:
         """Load a file of so many records, and measure until all are settled."""
@@ -91,7 +80,7 @@ class Version:
         return float((last - first).total_seconds())
 
     def _own_cpu(self) -> float:
-        return sum(cpu(self._stack.processes[name].pid) for name in self._names)
+        return sum(cpu(self._stack.processes[name].pid) for name in self._ours.names)
 
 
 def cut(rig: Rig, size: int) -> Iterator[Path]:

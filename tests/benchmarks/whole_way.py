@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpu import cpu
+from rig import cpu
 from sqlalchemy import func, select
 from support.data.shipments import ACCEPTED
 from support.fleets.real_fleet import BATCH, Fleet
