@@ -11,8 +11,9 @@ import pytest
 import redis
 from sqlalchemy import make_url, text, update
 from support.fleets.real_fleet import BATCH
-from support.judges.leftovers import (
+from support.judges.secret_search import (
     Monitor,
+    Secrets,
     TokenTap,
     dump_broker,
     dump_postgres,
@@ -21,7 +22,6 @@ from support.judges.leftovers import (
     read_files,
     wait_until_flower_listens,
 )
-from support.judges.secret_search import Secrets
 from support.processes.waiting import wait_until
 
 from models.batch import Batch

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 from support.fleets.real_fleet import BATCH, Fleet
-from support.judges.leftovers import wait_until_flower_listens
+from support.judges.secret_search import wait_until_flower_listens
 
 from worker.embedded.valkey import find_free_port
 

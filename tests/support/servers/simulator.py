@@ -20,8 +20,7 @@ from support.judges.call_log import (
     read_tenant,
     read_whole_call_log,
 )
-from support.judges.otp_calls import Pair
-from support.judges.seed_calls import KnownSeed
+from support.judges.otp_calls import KnownSeed, Pair
 from support.processes.program import TESTS, Program
 from support.processes.waiting import wait_until
 

@@ -9,10 +9,8 @@ from sqlalchemy import insert, update
 from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
 from support.judges.call_log import FinalDevice, FinalToken, LoggedCall, ProvisioningCall, Tenant, fingerprint
-from support.judges.final_records import judge_endings, judge_records
-from support.judges.final_tables import find_unwritten, judge_tables
-from support.judges.otp_calls import Case, Pair
-from support.judges.seed_calls import KnownSeed, make_seed_cases
+from support.judges.final_tables import find_unwritten, judge_endings, judge_records, judge_tables
+from support.judges.otp_calls import Case, KnownSeed, Pair, make_seed_cases
 
 from models.attempt import AttemptLine, Outcome
 from models.batch import Batch
