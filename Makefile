@@ -77,7 +77,7 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
 
 # The operators that break the code are in an environment of their own.
-mutation: .venv/.dev ## break the product in 150 places, and see which tests notice: an hour or two
+mutation: .venv/.dev ## break the product in 92 places, and see which tests notice: an hour or two
 	@[ -x .venv/mutation/bin/cosmic-ray ] || $(BIN)/python -m venv .venv/mutation
 	@.venv/mutation/bin/pip install --quiet --disable-pip-version-check cosmic-ray coverage
 	.venv/mutation/bin/python tests/mutation/table.py
