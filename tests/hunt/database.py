@@ -41,18 +41,18 @@ class HuntedDatabase(Database):
     raw: Any
 
     def __init__(self, url: str) -> None:
-        self.clock = Clock()
-        self._strands: Strands | None = None
+        self.clock, self._dice = Clock(), Dice(0)
+        self._strands = Strands(self.clock)
         self._moments: dict[float, ColumnElement[Any]] = {}
-        self._dice = Dice(0)
-        self._committed: Callable[[], None] = _ignore
+        # Before a scenario has begun nobody watches commits.
+        self._committed: Callable[[], None] = lambda: None
         super().__init__(url)
 
     def begin_scenario(self, clock: Clock, strands: Strands, dice: Dice) -> None:
         """As it was when its schema was built, on this scenario's clock: what one scenario leaves behind in any table,
         in the append-only audit as well, must not change the next one's story."""
         self._empty()
-        self.clock, self._strands, self._dice, self._committed = clock, strands, dice, _ignore
+        self.clock, self._strands, self._dice, self._committed = clock, strands, dice, lambda: None
 
     @abstractmethod
     def _empty(self) -> None:
@@ -80,31 +80,33 @@ class HuntedDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        self._switch()
+        self._strands.switch()
         self._may_fail("database_lost")
         with self._in_transaction(), super().reading() as connection:
             yield connection
-        self._switch()
+        self._strands.switch()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        self._linger()
-        self._switch()
-        self._may_fail("database_lost")
-        with self._in_transaction(), super().writing() as connection:
+        with self._committing(super().writing()) as connection:
             yield connection
             if self._is_watched() and self._dice.happens("dies_before_commit", 0.01):
                 raise Died
             self._may_fail("commit_fails")
+
+    @contextmanager
+    def _committing(self, transaction: AbstractContextManager[Connection]) -> Iterator[Connection]:
+        self._linger()
+        self._strands.switch()
+        self._may_fail("database_lost")
+        with self._in_transaction(), transaction as connection:
+            yield connection
         self._committed()
         self._may_fail("commit_unheard")
-        self._switch()
+        self._strands.switch()
 
     @contextmanager
     def _in_transaction(self) -> Iterator[None]:
-        if self._strands is None:
-            yield
-            return
         self._strands.is_in_transaction = True
         try:
             yield
@@ -113,20 +115,14 @@ class HuntedDatabase(Database):
 
     def _is_watched(self) -> bool:
         """A strand is at work. A person's command is one transaction, to which nothing happens."""
-        return self._strands is not None and self._strands.current is not None
+        return self._strands.current is not None
 
     def _linger(self) -> None:
         """A commit may take as long as the other threads of the process have anything to do: what they want to write
         comes together meanwhile."""
-        strand = self._strands.current if self._strands is not None else None
-        if self._strands is None or strand is None or len(strand.siblings) == 1:
-            return
-        if self._dice.chance("slow_commit", 0.7):
+        strand = self._strands.current
+        if strand is not None and len(strand.siblings) > 1 and self._dice.chance("slow_commit", 0.7):
             self._strands.let_siblings_go_on(strand)
-
-    def _switch(self) -> None:
-        if self._strands is not None:
-            self._strands.switch()
 
     def _may_fail(self, evil: str) -> None:
         if self._is_watched() and self._dice.happens(evil, 0.012):
@@ -159,10 +155,6 @@ class HuntedSqlite(HuntedDatabase):
         self.raw = connection
 
 
-def _ignore() -> None:
-    """Before a scenario has begun nobody watches commits."""
-
-
 class HuntedPostgres(HuntedDatabase):
     """A migrated database without rows, which this empties for each scenario."""
 
@@ -180,14 +172,8 @@ class HuntedPostgres(HuntedDatabase):
     @contextmanager
     def writing_one(self) -> Iterator[Connection]:
         """A single statement, which commits by itself: nobody dies between the two."""
-        self._linger()
-        self._switch()
-        self._may_fail("database_lost")
-        with self._in_transaction(), super().writing_one() as connection:
+        with self._committing(super().writing_one()) as connection:
             yield connection
-        self._committed()
-        self._may_fail("commit_unheard")
-        self._switch()
 
     def _empty(self) -> None:
         self.raw.execute(EMPTY)

@@ -4,7 +4,7 @@ can pass over what nobody would notice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from structlog.testing import capture_logs
@@ -72,9 +72,7 @@ class Scenario:
         with models, capture_logs() as self.logs:
             try:
                 self._begin()
-                storm(self)
-                calm(self)
-                judge_end(self)
+                self._go_on()
             finally:
                 for strand in list(self.strands.alive()):
                     self.strands.kill(strand)
@@ -162,13 +160,26 @@ class Scenario:
 
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
-        devices = initial_state.devices(self.dice, at_least=6 if self.is_crowded else 1)
+        devices, self.batch_names = self._load()
         self.pingone.devices.update({device.serial_number: device for device in devices})
-        self.batch_names = initial_state.load(self.database, self.dice, devices)
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
-        for threads in self.dice.pick("workers", CROWDS if self.is_crowded else CREWS):
+        for threads in self._choose_threads():
             self._start_process(threads)
+
+    def _load(self) -> tuple[list[ModelDevice], list[str]]:
+        """The devices, and the names of the batches."""
+        devices = initial_state.devices(self.dice, at_least=6 if self.is_crowded else 1)
+        return devices, initial_state.load(self.database, self.dice, devices)
+
+    def _choose_threads(self) -> Sequence[int]:
+        """Of each worker process."""
+        return self.dice.pick("workers", CROWDS if self.is_crowded else CREWS)
+
+    def _go_on(self) -> None:
+        storm(self)
+        calm(self)
+        judge_end(self)
 
     def _start_process(self, threads: int = 1) -> Process:
         self.born += 1
