@@ -15,7 +15,7 @@ from typing import Any
 from chaos.links import Link
 from chaos.stacks import BEAT, RUN, THREADS, PostgresqlStack, SingleMachine, Stack
 from sqlalchemy.exc import OperationalError
-from support.simulator.settings import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS
+from support.simulator.simulation import DEVICE_OPERATIONS, PROVISIONING_OPERATIONS
 
 from worker.database.engine import Database
 from worker.simulator.shipment import A_FEW_HOPELESS, a_few_of_each, make_box, make_shipment

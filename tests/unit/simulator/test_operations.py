@@ -15,8 +15,14 @@ from joserfc.jwk import OctKey, RSAKey
 from support.processes.waiting import wait_until
 from support.simulator.call_log import CallLog
 from support.simulator.server import running
-from support.simulator.settings import WatchedSettings
-from support.simulator.simulation import LONGEST_LIFE, TYPE, Faults, WatchedAccessTokens, WatchedSimulation
+from support.simulator.simulation import (
+    LONGEST_LIFE,
+    TYPE,
+    Faults,
+    WatchedAccessTokens,
+    WatchedSettings,
+    WatchedSimulation,
+)
 
 from worker.simulator import operations, world
 from worker.simulator.calls import ROUTES, Call, Refused
