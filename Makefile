@@ -16,7 +16,7 @@ DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/de
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 6
 # The same of the long tests, which wait for longer.
-FAULTS_PROCESSES ?= 8
+FAULTS_PROCESSES ?= 10
 # Of a soak: minutes for the hunt, and as many for chaos.
 MINUTES ?= 30
 # Of a soak: the first seed of hunt and chaos.
