@@ -128,10 +128,6 @@ class Fleet:
         assert program.wait() == 0, program.read_log()
         return program.read_log()
 
-    @property
-    def token_url(self) -> str:
-        return load_environment(self.settings, variables=self.variables).token_url
-
     def status(self) -> BatchStatus:
         (status,) = read_statuses(self.database, BATCH)
         return status

@@ -4,12 +4,11 @@ Eight digits turn up by chance inside longer numbers: microseconds, identifiers.
 so many digits, or of a whole pair of OTPs; a binary file, where anything may stand beside them, for any eight in a row.
 
 And all that passes and that a run leaves behind, as bytes by the place where they were found: every command that
-reaches the broker, every access token that is handed out, pages, dumps and files.
+reaches the broker, pages, dumps and files.
 """
 
 import base64
 import binascii
-import json
 import re
 import socket
 import subprocess
@@ -18,7 +17,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -31,6 +29,8 @@ from support.processes.waiting import wait_until
 from worker.desk.views import link_to
 
 _RUNS = re.compile(rb"\d{8,}")
+# One of fifty begins with eight digits, and logs have thousands of them.
+_UUIDS = re.compile(rb"(?i)\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _HEX_RUNS = re.compile(rb"(?:3[0-9]){8,}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{10,}={0,2}")
 DIGITS = 8
@@ -89,8 +89,8 @@ def _forms(word: str) -> tuple[bytes, ...]:
 
 
 def _digits(data: bytes) -> Iterator[bytes]:
-    """Runs of digits, plain and in hexadecimal."""
-    yield from (match[0] for match in _RUNS.finditer(data))
+    """Runs of digits, plain and in hexadecimal, but for those in identifiers."""
+    yield from (match[0] for match in _RUNS.finditer(_UUIDS.sub(b" ", data)))
     yield from (bytes.fromhex(match[0].decode()) for match in _HEX_RUNS.finditer(data))
 
 
@@ -227,40 +227,3 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-class TokenTap:
-    """Stands before a token endpoint, passes everything on, and keeps the access tokens that come back."""
-
-    def __init__(self, token_url: str) -> None:
-        tap = self
-        self.access_tokens: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                kept = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
-                answer = httpx.post(token_url, content=body, headers=kept, trust_env=False, verify=False)
-                if answer.is_success:
-                    tap.access_tokens.append(json.loads(answer.content)["access_token"])
-                self.send_response(answer.status_code)
-                self.send_header("Content-Type", answer.headers["Content-Type"])
-                self.send_header("Content-Length", str(len(answer.content)))
-                self.end_headers()
-                self.wfile.write(answer.content)
-
-            def log_message(self, *_: object) -> None:
-                """Log nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.url = f"http://127.0.0.1:{self._server.server_port}/as/token"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join(TIMEOUT)
-        self._server.server_close()

@@ -344,6 +344,11 @@ def order_faults(simulation: WatchedSimulation, body: bytes) -> dict[str, Any]:
     return {}
 
 
+def list_access_tokens(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
+    """All that were handed out, those that were revoked too."""
+    return {"access_tokens": [*simulation.access.revoked, *simulation.access.expires_at]}
+
+
 def revoke_access_tokens(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
     simulation.access.revoke_all()
     return {}
@@ -360,5 +365,6 @@ ACTIONS: Mapping[tuple[str, str], Callable[[WatchedSimulation, bytes], dict[str,
     ("GET", "counts"): read_counts,
     ("GET", "tally"): read_tally,
     ("POST", "faults"): order_faults,
+    ("GET", "access_tokens"): list_access_tokens,
     ("POST", "access_tokens/revoke"): revoke_access_tokens,
 }

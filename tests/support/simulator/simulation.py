@@ -140,6 +140,7 @@ class WatchedAccessTokens(AccessTokens):
     def __init__(self, demanded: Callable[[], Method | None], clock: Callable[[], float] = time.time) -> None:
         super().__init__()
         self.keys: dict[str, dict[str, Any]] = {}
+        self.revoked: list[str] = []
         self._demanded = demanded
         self._unix_clock = clock
         # Of assertions that came, until when they would be good.
@@ -156,6 +157,7 @@ class WatchedAccessTokens(AccessTokens):
 
     def revoke_all(self) -> None:
         """Make every access token invalid at once."""
+        self.revoked += self.expires_at
         self.expires_at.clear()
 
     def check(self, form: Mapping[str, str], endpoint: str) -> Method | None:
