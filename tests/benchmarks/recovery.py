@@ -66,8 +66,6 @@ class Orphan:
 def run_round(records: int, lease: float) -> list[Orphan]:
     with ExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
-        home = directory / "home"
-        home.mkdir(mode=0o700)
         valkey = exits.enter_context(ValkeyServer())
         postgres = exits.enter_context(PostgresServer(durable=True))
         url = exits.enter_context(postgres.database())
@@ -80,7 +78,16 @@ def run_round(records: int, lease: float) -> list[Orphan]:
         }
         shipment = make_shipment(records, out_of_step=0.5)
         fleet = exits.enter_context(
-            Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)
+            Fleet(
+                directory,
+                directory / "home",
+                url,
+                valkey.url,
+                shipment,
+                settings=settings,
+                latency=LATENCY,
+                jitter=JITTER,
+            )
         )
         return kill_and_follow(fleet)
 

@@ -14,7 +14,6 @@ comes to here.
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from contenders import CONTENDERS, Contender, Ours, Run
@@ -28,16 +27,8 @@ TITLES = {"ours": ("**oathbulk**", "none"), "sqlite": ("oathbulk on SQLite", "no
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """CPU in milliseconds a record, records a second, and the part of the devices that became active."""
-
-    cpu: float
-    postgres: float
-    valkey: float
-    simulator: float
-    pace: float
-    active: float
+# CPU in milliseconds a record, records a second, and the part of the devices that became active, each by its name.
+Figures = dict[str, float]
 
 
 def run_ours(records: int, *, on_postgres: bool) -> Figures:
@@ -66,8 +57,8 @@ def run_contender(contender: Contender, records: int) -> Figures:
 
 def figures(rig: Rig, own: float, used: dict[str, float]) -> Figures:
     records = len(rig.shipment.rows)
-    apart = [1000 * used.get(name, 0.0) / records for name in ("postgres", "valkey", "simulator")]
-    return Figures(1000 * own / records, *apart, records / rig.span(), rig.activated() / records)
+    apart = {name: 1000 * used.get(name, 0.0) / records for name in ("postgres", "valkey", "simulator")}
+    return apart | {"cpu": 1000 * own / records, "pace": records / rig.span(), "active": rig.activated() / records}
 
 
 def print_table(results: dict[str, list[Figures]]) -> None:
@@ -81,7 +72,7 @@ def print_table(results: dict[str, list[Figures]]) -> None:
 
 
 def median(rounds: Sequence[Figures], name: str) -> float:
-    return statistics.median(getattr(figures, name) for figures in rounds)
+    return statistics.median(figures[name] for figures in rounds)
 
 
 def main() -> None:

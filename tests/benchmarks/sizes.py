@@ -103,8 +103,7 @@ def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
             while rig.activated() < sample:
                 browser.get("/")
                 browser.get(f"http://127.0.0.1:{port}/metrics")
-                for name, count in _count_connections(ours.database_url):
-                    most[name] = max(most[name], count)
+                most |= Counter(dict(_count_connections(ours.database_url)))
         for name in NAMES:
             yield name, resident(rig.processes[name].pid), most[name]
 

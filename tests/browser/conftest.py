@@ -42,7 +42,6 @@ def make_fleet(tmp_path: Path, postgres_url: str, valkey_url: str) -> Iterator[M
     with ExitStack() as stack:
 
         def make(**settings: str) -> Fleet:
-            (tmp_path / "home").mkdir(mode=0o700)
             shipment = make_shipment(RECORDS, out_of_step=0.3, hopeless=HOPELESS)
             actor = {"OATHBULK_ACTOR": "alice"}
             fleet = Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment, settings=actor | settings)

@@ -210,10 +210,8 @@ class PostgresqlStack(Stack):
         migrated = Database(url)
         schema.upgrade(migrated)
         migrated.close()
-        home = directory / "home"
-        home.mkdir(mode=0o700)
         self._fleet = self.stack.enter_context(
-            Fleet(directory, home, url, valkey.url, shipment, settings=SETTINGS | settings, **simulated)
+            Fleet(directory, directory / "home", url, valkey.url, shipment, settings=SETTINGS | settings, **simulated)
         )
         self._servers: Mapping[str, Server] = {"queue": valkey, "database": postgres}
         self._programs: dict[str, Program] = {}

@@ -44,15 +44,22 @@ def postgres() -> Iterator[UnsteadyPostgres]:
 def fleet(
     postgres: UnsteadyPostgres, migrate: Callable[[str], None], valkey_url: str, tmp_path: Path
 ) -> Iterator[Fleet]:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
     shipment = make_shipment(RECORDS, hopeless={})
     settings = {"PINGONE_RATE": str(RATE), "PINGONE_RATE_MAX": str(RATE), "_OATHBULK_TUNING__window": "64"}
     with ExitStack() as stack:
         url = stack.enter_context(postgres.database())
         migrate(url)
         yield stack.enter_context(
-            Fleet(tmp_path, home, url, valkey_url, shipment, settings=settings, faults=FAULTS, faults_per_device=1)
+            Fleet(
+                tmp_path,
+                tmp_path / "home",
+                url,
+                valkey_url,
+                shipment,
+                settings=settings,
+                faults=FAULTS,
+                faults_per_device=1,
+            )
         )
 
 

@@ -82,6 +82,7 @@ class Fleet:
         # What is not oathbulk's: PingOne's own files, and the shipment as the vendor sent it.
         self.outside = directory / "outside"
         self.outside.mkdir()
+        home.mkdir(mode=0o700, exist_ok=True)
         self.simulator = self._stack.enter_context(Simulator(self.outside, shipment, plain_env(), **simulated))
         self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
         self.variables |= self.simulator.variables
