@@ -121,7 +121,7 @@ UNLIMITED = 5000.0
 class Ours:
     """`rate` is the pace that it is told, in requests a second; None: nothing, so that it looks for the limit."""
 
-    def __init__(self, rig: Rig, *, rate: float | None = UNLIMITED, database_url: str | None = None) -> None:
+    def __init__(self, rig: Rig, *, rate: float | None = UNLIMITED) -> None:
         self._stack = rig
         self.names: list[str] = []
         rig.variables |= {
@@ -132,18 +132,17 @@ class Ours:
         if rate is not None:
             rig.variables |= {"PINGONE_RATE": f"{rate:g}", "PINGONE_RATE_MAX": f"{UNLIMITED:g}"}
         self.database_url = f"sqlite:///{rig.directory / 'oathbulk.db'}"
-        if url := database_url or rig.database_url:
-            self.database_url = url
-            rig.variables["OATHBULK_DATABASE_URL"] = url
+        if rig.database_url:
+            self.database_url = rig.variables["OATHBULK_DATABASE_URL"] = rig.database_url
 
-    def start(self, workers: int, label: str = "") -> None:
-        """Workers and beat, until they wait for a batch. `label` tells their names from those of another version."""
+    def start(self, workers: int) -> None:
+        """Workers and beat, until they wait for a batch."""
         self.migrate()
-        self.names = [f"worker{number}{label}" for number in range(workers)]
-        for number, name in enumerate(self.names):
-            self._stack.start(name, "celery", "-A", "worker", "worker", "-n", f"w{number}@bench", "--without-gossip")
-        self.names.append(f"beat{label}")
-        self._stack.start(self.names[-1], "celery", "-A", "worker", "beat")
+        self.names = [f"worker{number}" for number in range(workers)]
+        for name in self.names:
+            self._stack.start(name, "celery", "-A", "worker", "worker", "-n", f"{name}@bench", "--without-gossip")
+        self.names.append("beat")
+        self._stack.start("beat", "celery", "-A", "worker", "beat")
         for name in self.names:
             self._stack.wait_until_idle(name)
 
@@ -154,14 +153,13 @@ class Ours:
             # On one machine the first load makes the home.
             Installation({"OATHBULK_HOME": str(self._stack.directory)}, makes_home=True).database.close()
 
-    def load(self, pairs: Path | None = None) -> None:
-        """The whole shipment, unless told otherwise; what is due goes out at once."""
-        file = pairs or self._stack.pairs
-        self._stack.run("worker", "load", str(file), "--offline", timeout=120)
+    def load(self) -> None:
+        """The whole shipment; what is due goes out at once."""
+        self._stack.run("worker", "load", str(self._stack.pairs), "--offline", timeout=120)
 
-    def follow(self, timeout: float, *, total: int | None = None) -> None:
-        """Wait until all of the shipment, or `total` of it, is settled. Raises TimeoutError."""
-        total = total or len(self._stack.shipment.rows)
+    def follow(self, timeout: float) -> None:
+        """Wait until all of the shipment is settled. Raises TimeoutError."""
+        total = len(self._stack.shipment.rows)
         settled = select(func.count(Record.finalized_at))
         with closing(Database(self.database_url)) as database:
 

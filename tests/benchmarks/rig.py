@@ -44,9 +44,9 @@ class Rig:
         self.redis_url = valkey.url
         self.database_url: str | None = None
         if on_postgres:
-            self._postgres = self._exits.enter_context(PostgresServer(durable=True))
-            self.database_url = self.another_database()
-            self.servers["postgres"] = self._postgres.pid
+            postgres = self._exits.enter_context(PostgresServer(durable=True))
+            self.database_url = self._exits.enter_context(postgres.database())
+            self.servers["postgres"] = postgres.pid
         self._exits.callback(self._stop)
         world = shipment.world
         self.variables = {
@@ -63,10 +63,6 @@ class Rig:
         if not file.exists():
             self.shipment.write_pairs(file)
         return file
-
-    def another_database(self) -> str:
-        """The URL of an empty one on the same PostgreSQL."""
-        return self._exits.enter_context(self._postgres.database())
 
     def start(self, name: str, *argv: str, python: str = sys.executable, **variables: str) -> None:
         """Run a module until the round ends."""
