@@ -69,9 +69,7 @@ def figures(rig: Rig, own: float, used: dict[str, float]) -> Figures:
 
 
 def print_table(results: dict[str, list[Figures]]) -> None:
-    print(
-        "| | records/s | CPU, ms a record | of first | database | Valkey | simulator | active | gives up promises |"
-    )
+    print("| | records/s | CPU, ms a record | of first | database | Valkey | simulator | active | gives up promises |")
     print("|---|---|---|---|---|---|---|---|---|")
     first = next(iter(results.values()))
     for name, rounds in results.items():
