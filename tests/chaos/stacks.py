@@ -6,8 +6,7 @@ import abc
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 import redis
 from chaos.links import Link, Network
 from support.data.shipments import ACCEPTED, OPTIONS, Records
-from support.fleets.real_fleet import Fleet, plain_env
+from support.fleets.real_fleet import BATCH, Fleet, Worked, plain_env
 from support.judges.status_moves import watch_moves
 from support.judges.verdict import deliver_verdict
 from support.processes.command_desk import CommandDesk, Running
@@ -33,13 +32,10 @@ from worker.database import schema
 from worker.database.engine import Database
 from worker.embedded.valkey import ValkeyConfig
 from worker.fleet import FAILS_ALONE
-from worker.reports.facts import BatchStatus, read_statuses
 from worker.simulator.shipment import SEEDS, Box, MadeShipment
 
-BATCH = "shipment"
 # Seconds.
 TIMEOUT = 180.0
-LOOK = 0.2
 
 # Threads of each of the two workers.
 THREADS = 4
@@ -66,7 +62,7 @@ LEADS = {
 BEAT, RUN = "beat", "run"
 
 
-class Stack(abc.ABC):
+class Stack(Worked, abc.ABC):
     """Two workers, beat, a queue, a database, and a simulated PingOne; the batch is loaded, and worked on from `begin`.
 
     Each part, a worker, beat or a server, has a name. What is killed or stopped stays so until it is started again,
@@ -76,11 +72,10 @@ class Stack(abc.ABC):
     # The servers that can be killed.
     servers: frozenset[str]
     simulator: Simulator
-    database: Database
     budget: int
+    patience = TIMEOUT
 
-    def __init__(self, shipment: MadeShipment) -> None:
-        self.shipment = shipment
+    def __init__(self) -> None:
         # Ways of each worker's own to the servers that lie behind a network.
         self.links: dict[str, dict[str, Link]] = {}
         self.stack = ExitStack()
@@ -107,14 +102,6 @@ class Stack(abc.ABC):
     def end_programs(self) -> None:
         """All that works, when there is nothing left to do."""
 
-    @abc.abstractmethod
-    def testimony(self) -> str:
-        """The last that each program said."""
-
-    @abc.abstractmethod
-    def tend(self) -> None:
-        """What whoever runs the stack does unasked: called while somebody waits."""
-
     def send(self, name: str, number: int) -> None:
         """Send a signal to a part."""
         for pid in self.find_pids(name):
@@ -133,38 +120,9 @@ class Stack(abc.ABC):
         with redis.Redis.from_url(self.find_queue()) as client:
             client.flushall()
 
-    @property
-    def records(self) -> Records:
-        return Records(self.database, self.shipment)
-
-    def status(self) -> BatchStatus:
-        (status,) = read_statuses(self.database, BATCH)
-        return status
-
-    def is_finished(self) -> bool:
-        """Raises AssertionError if the batch waits for a person."""
-        status = self.status()
-        waits = status.state == "paused" and status.reason != "outage"
-        assert not waits, f"it paused by itself: {status.reason}\n{self.testimony()}"
-        return not status.left
-
     def lost(self) -> int:
         """Attempts so far whose lease ran out."""
         return self.records.attempts(Outcome.LOST)
-
-    def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
-        """Raises TimeoutError, with the records that are left and what the programs say."""
-        give_up_at = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > give_up_at:
-                left = self.records.describe_unfinished()
-                raise TimeoutError(f"not within {timeout:g} s: {what}\n{left}\n{self.testimony()}")
-            self.tend()
-            time.sleep(LOOK)
-
-    def wait_until_finished(self) -> BatchStatus:
-        self.wait_until(self.is_finished, "the batch is finished by itself")
-        return self.status()
 
     def judge(self) -> None:
         """End everything, and fail if a promise was broken or a record ended as it was not made to."""
@@ -202,7 +160,7 @@ class PostgresqlStack(Stack):
     def __init__(
         self, directory: Path, shipment: MadeShipment, settings: Mapping[str, str], simulated: Mapping[str, Any]
     ) -> None:
-        super().__init__(shipment)
+        super().__init__()
         # It survives kill -9, which takes no power away, without the slowness of real commits.
         postgres = self.stack.enter_context(PostgresServer(durable=False))
         valkey = self.stack.enter_context(ValkeyServer())
@@ -216,6 +174,7 @@ class PostgresqlStack(Stack):
         self._servers: Mapping[str, Server] = {"queue": valkey, "database": postgres}
         self._programs: dict[str, Program] = {}
         self.simulator, self.database = self._fleet.simulator, self._fleet.database
+        self.records = self._fleet.records
         self.budget = self._fleet.settings.otp_post_budget
         pingone = urlsplit(self.simulator.url).port or 0
         self.lay_links({"pingone": pingone, "queue": valkey.port, "database": postgres.port})
@@ -282,7 +241,7 @@ class SingleMachine(Stack):
     def __init__(
         self, directory: Path, shipment: MadeShipment, settings: Mapping[str, str], simulated: Mapping[str, Any]
     ) -> None:
-        super().__init__(shipment)
+        super().__init__()
         outside = directory / "outside"
         outside.mkdir()
         self.simulator = self.stack.enter_context(Simulator(outside, shipment, plain_env(), **simulated))
@@ -296,6 +255,7 @@ class SingleMachine(Stack):
         assert loaded.code == 0, loaded.stderr
         self.database = Database(f"sqlite:///{self._desk.home / 'oathbulk.db'}")
         self.stack.callback(self.database.close)
+        self.records = Records(self.database, shipment)
         watch_moves(self.database)
         self.budget = Settings().otp_post_budget
         self._running: dict[str, Running] = {}
