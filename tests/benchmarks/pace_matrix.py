@@ -18,6 +18,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from support.fleets.paced_fleet import (
     LATE,
@@ -30,7 +31,6 @@ from support.fleets.paced_fleet import (
     Limit,
     Oracle,
     PacedFleet,
-    Policy,
     RateAt,
     Searching,
     Shared,
@@ -40,7 +40,7 @@ from support.fleets.paced_fleet import (
 
 # Requests a second that the fleet may make at most, as PINGONE_RATE_MAX says: about what two processes can do.
 HIGHEST = 1000.0
-POLICIES: dict[str, Callable[[Limit], Policy]] = {
+POLICIES: dict[str, Callable[[Limit], Any]] = {
     "ours": lambda limit: Searching(highest=HIGHEST),
     "aimd": lambda limit: Aimd(highest=HIGHEST),
     "cubic": lambda limit: Cubic(highest=HIGHEST),
