@@ -88,18 +88,18 @@ class HuntedDatabase(Database):
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with self._committing(super().writing()) as connection:
+        with self._committing(super().writing) as connection:
             yield connection
             if self._is_watched() and self._dice.happens("dies_before_commit", 0.01):
                 raise Died
             self._may_fail("commit_fails")
 
     @contextmanager
-    def _committing(self, transaction: AbstractContextManager[Connection]) -> Iterator[Connection]:
+    def _committing(self, begin: Callable[[], AbstractContextManager[Connection]]) -> Iterator[Connection]:
         self._linger()
         self._strands.switch()
         self._may_fail("database_lost")
-        with self._in_transaction(), transaction as connection:
+        with self._in_transaction(), begin() as connection:
             yield connection
         self._committed()
         self._may_fail("commit_unheard")
@@ -172,7 +172,7 @@ class HuntedPostgres(HuntedDatabase):
     @contextmanager
     def writing_one(self) -> Iterator[Connection]:
         """A single statement, which commits by itself: nobody dies between the two."""
-        with self._committing(super().writing_one()) as connection:
+        with self._committing(super().writing_one) as connection:
             yield connection
 
     def _empty(self) -> None:

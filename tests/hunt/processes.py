@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -25,19 +26,16 @@ import worker.records
 from hunt import initial_state
 from hunt.database import DatabaseLost
 from hunt.model_network import Bug, ModelNetwork
-from hunt.model_redis import Message, ModelBroker, ModelPace
+from hunt.model_redis import Message, ModelBroker
 from hunt.schedule import Broken, Clock, Strand, Strands
 from worker.audit import Actor
 from worker.batches.commands import Batches
-from worker.batches.upkeep import Upkeep
 from worker.clocks import ClockWatch
-from worker.config.environment import Environment
 from worker.database.errors import is_away
 from worker.fleet import Fitness, Sickness
 from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
 from worker.leases.settlement import Settlement
 from worker.leases.worker import Leases
-from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import RetryPolicy
 from worker.process.worker_parts import WorkerParts
 from worker.rules.breaker import Thresholds
@@ -73,16 +71,6 @@ class ModelEvent(threading.Event):
         return self.is_set()
 
 
-class ModelPaces:
-    """One pace, whatever the license and the rate group."""
-
-    def __init__(self, pace: ModelPace) -> None:
-        self._pace = pace
-
-    def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> ModelPace:
-        return self._pace
-
-
 class ModelParts(WorkerParts):
     """The parts of one process of the fleet: its own, but for what stands in the scenario."""
 
@@ -92,6 +80,9 @@ class ModelParts(WorkerParts):
         self.database, self.leases, self.queue = scenario.database, scenario.leases, initial_state.queue()
         self.stopping = ModelEvent(scenario.strands)
         self.clock_watch = ClockWatch(scenario.clock.monotonic, lambda: 0.0)
+        self.upkeep = initial_state.upkeep(Thresholds(**self.settings.tuning.breaker))
+        # One pace, whatever the license and the rate group.
+        self.paces = SimpleNamespace(of=lambda *_: scenario.pace)
 
     @cached_property
     def replays(self) -> Batches:
@@ -100,14 +91,6 @@ class ModelParts(WorkerParts):
     @cached_property
     def fitness(self) -> Fitness:
         return NeverSick(self.processes)
-
-    @cached_property
-    def upkeep(self) -> Upkeep:
-        return initial_state.upkeep(Thresholds(**self.settings.tuning.breaker))
-
-    @cached_property
-    def paces(self) -> ModelPaces:  # type: ignore[override]
-        return ModelPaces(self.scenario.pace)
 
 
 class NeverSick(Fitness):
