@@ -30,9 +30,8 @@ like the workers, and now and then one begins although another goes on.
     database, model_redis,        what the code stands on; each has the switch points and the faults of its kind
     model_network, model_pingone,
     tenant
-    processes                     workers, dispatchers and preparations; the places where the real code looks at the
-                                  clock, waits or reaches the network
-    mends                         a person who mends a batch, with a file
+    processes                     workers, dispatchers, preparations, and persons who mend a batch with a file; the
+                                  places where the real code looks at the clock, waits or reaches the network
     step_judge                    every commit and request, held against the promises at the moment when it happens
     end_judge                     what PingOne has and what our tables say at the end, held against the promises
     streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops

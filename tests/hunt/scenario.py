@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 from structlog.testing import capture_logs
 
-from hunt import initial_state, mends
+from hunt import initial_state
 from hunt.database import Row
 from hunt.end_judge import judge_end
 from hunt.initial_state import STRANGER
 from hunt.model_network import ModelNetwork
 from hunt.model_pingone import ModelPingOne
 from hunt.model_redis import ModelBroker, ModelPace
-from hunt.processes import Beat, Preparer, Process, Worker, in_place
+from hunt.processes import Beat, Preparer, Process, Worker, in_place, mend_batch
 from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
 from hunt.step_judge import MEND, StepJudge
 from hunt.tenant import ModelDevice
@@ -136,7 +136,7 @@ class Scenario:
     def start_mend(self) -> None:
         self.born += 1
         self.mends_begun += 1
-        self.strands.start(f"{MEND} {self.born}", lambda: mends.mend(self))
+        self.strands.start(f"{MEND} {self.born}", lambda: mend_batch(self))
 
     def replace_processes(self) -> None:
         """For a process that ended another begins; the messages of one that died may come again."""
