@@ -28,7 +28,6 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from sqlalchemy import Connection, and_, case, func, insert, null, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
-from tenacity import RetryCallState, Retrying, wait_exponential
 
 from models.batch import Batch, BatchState
 from models.notice import LONGEST_ERROR, WAITS, Event, Notice
@@ -233,11 +232,11 @@ def _find_reason(event: Event, status: BatchStatus, stall: Stall | None) -> tupl
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
 log = logging.getLogger(__name__)
 
-# Seconds until the next try where the webhook could not be reached, or failed; not longer, so that one that is back is
-# told soon.
-_PASSES = wait_exponential(multiplier=5.0, max=300.0, exp_base=2.0)
-# Seconds until the next try where the webhook refuses the notice: a person has to mend its URL or its receiver first.
-_REFUSES = wait_exponential(multiplier=300.0, max=3600.0, exp_base=2.0)
+# Seconds until the second try, which double from try to try, and the most that they become, where the webhook could not
+# be reached, or failed; not longer, so that one that is back is told soon.
+_PASSES = (5.0, 300.0)
+# The same where the webhook refuses the notice: a person has to mend its URL or its receiver first.
+_REFUSES = (300.0, 3600.0)
 # Refusals that pass by themselves: Request Timeout and Too Many Requests.
 _PASSING = (408, 429)
 # Seconds after which a notice that was not delivered is given up.
@@ -251,15 +250,10 @@ MOST_IN_A_RUN = 20
 def choose_delay(tries: int, status: int | None, retry_after: float | None) -> float:
     """Seconds until the next try, after so many tries. `status`: of HTTP, None without an answer; `retry_after`:
     seconds for which the webhook asked."""
-    state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = tries
-    return max((_REFUSES if is_refusal(status) else _PASSES)(state), retry_after or 0.0)
-
-
-def is_refusal(status: int | None) -> bool:
-    """Whether this status says that the same notice is not taken later either: a redirect, which is not followed, or
-    a refusal such as 401, 404 or 410."""
-    return status is not None and 300 <= status < 500 and status not in _PASSING
+    # A redirect, which is not followed, or such as 401, 404 or 410: the same notice is not taken later either.
+    is_refusal = status is not None and 300 <= status < 500 and status not in _PASSING
+    first, longest = _REFUSES if is_refusal else _PASSES
+    return max(min(first * 2.0 ** min(tries - 1, 20), longest), retry_after or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +346,11 @@ class Notifier:
             if reply.error is not None:
                 delay = choose_delay(claimed.tries, reply.status, reply.retry_after)
                 self._outbox.settle_failed(claimed, reply.error, delay)
-                why = "Notice %d was not delivered (%s). It is sent again; `oathbulk doctor` tells more"
-                log.warning(why, claimed.id, reply.error)
+                log.warning(
+                    "Notice %d was not delivered (%s). It is sent again; `oathbulk doctor` tells more",
+                    claimed.id,
+                    reply.error,
+                )
                 return
             self._outbox.settle_delivered(claimed)
 
@@ -476,22 +473,19 @@ class Webhook:
         }
         if self._secret is not None:
             headers["X-Oathbulk-Signature"] = sign(self._secret, int(self._clock()), body)
+        request = Request("POST", self._url.get_secret_value(), headers, body)
         try:
-            return self._exchange(Request("POST", self._url.get_secret_value(), headers, body))
+            with closing(Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)) as transport:
+                status, answered, _ = transport.exchange(request)
         except ConfigError:
             return Reply(None, "the proxy or the certificates of this process cannot be used")
         except PingOneError as error:
             # The whole answer did not come, or was too long; its status came, and tells whether the notice was taken.
-            status = error.answer.status
-            is_taken = status is not None and 200 <= status < 300
-            return Reply(status, None if is_taken else type(error).__name__ + _describe(error))
-
-    def _exchange(self, request: Request) -> Reply:
-        with closing(Transport(request.url, deadline=self._deadline, largest_body=LARGEST_ANSWER)) as transport:
-            status, headers, _ = transport.exchange(request)
+            is_taken = 200 <= (error.answer.status or 0) < 300
+            return Reply(error.answer.status, None if is_taken else type(error).__name__ + _describe(error))
         if 200 <= status < 300:
             return Reply(status)
-        return Reply(status, f"HTTP {status}", open_envelope(status, headers, b"").retry_after)
+        return Reply(status, f"HTTP {status}", open_envelope(status, answered, b"").retry_after)
 
 
 def sign(secret: SecretStr, at: int, body: bytes) -> str:

@@ -113,7 +113,10 @@ class Purging:
         done."""
         removed = 0
         for left in plan.left:
-            self._note_continuation(left)
+            # Somebody goes on with a purge that was interrupted.
+            with self._database.writing() as connection:
+                facts = {"records": left.records, "is_continued": True}
+                audit.append(self._database, connection, self._actor, Action.PURGE, left.name, facts)
             for count in _remove_records(self._database, left.id):
                 on_progress(REMOVING, removed := removed + count, plan.records)
         done = list[Candidate]()
@@ -134,7 +137,9 @@ class Purging:
             found = batch and self._count(connection, batch, self._read_limit(connection))
             if not found:
                 return None
-            _remove_all_but_records(connection, found.id)
+            # What it keeps beside its records.
+            for table in (RefusedRow, InventoryJob, Notice):
+                connection.execute(delete(table).where(table.batch_id == found.id))
             values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
             connection.execute(update(Batch).where(Batch.id == found.id).values(values))
             counts = {status: number for status, number in found.counted.statuses.items() if number}
@@ -185,12 +190,6 @@ class Purging:
         limit: datetime = connection.execute(select(self._database.now(-self._older_than.total_seconds()))).scalar_one()
         return limit
 
-    def _note_continuation(self, left: LeftBatch) -> None:
-        """Write down that somebody goes on with a purge that was interrupted."""
-        with self._database.writing() as connection:
-            facts = {"records": left.records, "is_continued": True}
-            audit.append(self._database, connection, self._actor, Action.PURGE, left.name, facts)
-
 
 def _count_waiting(connection: Connection, batch_id: int) -> int:
     """Count the dead letters of a batch whose tokens were not loaded again since."""
@@ -223,13 +222,6 @@ def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int
         .where(earlier.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
     )
     return connection.scalar(needing.limit(1))
-
-
-def _remove_all_but_records(connection: Connection, batch_id: int) -> None:
-    """Remove what a batch keeps beside its records: its refused rows, its jobs in PingOne's inventory, and the notices
-    about it."""
-    for table in (RefusedRow, InventoryJob, Notice):
-        connection.execute(delete(table).where(table.batch_id == batch_id))
 
 
 def _remove_records(database: Database, batch_id: int) -> Iterator[int]:

@@ -18,7 +18,7 @@ import redis
 from support.fleets.real_fleet import Fleet, plain_env
 from support.servers.unsteady_clock import UnsteadyPostgres, UnsteadyValkey, find_libfaketime
 
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace
 from worker.simulator.shipment import make_shipment
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
+from support.data.loading import LoadingDesk
 from support.data.moving_clock import MovingDatabase
+from support.data.undo_desk import PingOne
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import judge_moves, judge_totals, watch_moves
 from support.servers.postgres import EmptiedDatabases, PostgresServer
@@ -102,9 +104,21 @@ def keyring() -> Keyring:
     return Keyring([generate_key()])
 
 
+@pytest.fixture
+def desk(database: MovingDatabase, keyring: Keyring, leases: Leases, tmp_path: Path) -> LoadingDesk:
+    """Where shipments are loaded. Modules about something else have a desk of their own."""
+    return LoadingDesk(database, keyring, tmp_path, leases)
+
+
 @pytest.fixture(scope="module")
 def listening() -> Iterator[tuple[WatchedSimulation, str]]:
     """A simulation for the tests of a module, and its URL."""
     simulation = WatchedSimulation(call_log=CallLog(salt="salt"))
     with running(simulation) as url:
         yield simulation, url
+
+
+@pytest.fixture
+def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
+    """The same as it is in the beginning, without devices and tokens."""
+    return PingOne(*listening)

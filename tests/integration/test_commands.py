@@ -513,7 +513,7 @@ def read_columns(database: MovingDatabase, record_id: int) -> dict[str, Any]:
 
 
 def distrust(database: MovingDatabase, *heard: Any) -> int:
-    return distrust_all(database, SETTINGS, TESTER, *heard)
+    return distrust_all(database, SETTINGS, TESTER, *heard)[0]
 
 
 @ON_SQLITE

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
+from support.data.audit_lines import read
 from support.data.batches import ENVIRONMENT_ID, Made, look_at_batch, make_batch, statuses
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.servers.web_desk import PERSON, WebDesk
 
-from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.pace import LicensePace
 from models.reason import PauseReason, Reason
@@ -26,7 +26,7 @@ from models.record_states import Status
 from worker.desk.doors import FORM_KEY, Visitor
 from worker.installation.installation import Installation
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 DEAD = [{"status": Status.DEAD_LETTER, "reason": reason} for reason in (Reason.LOCKED, Reason.LOCKED, Reason.REJECTED)]
@@ -60,8 +60,8 @@ def read_text(page: str) -> str:
 
 
 def last_line(database: MovingDatabase) -> Any:
-    with database.reading() as connection:
-        return connection.execute(select(AuditLine.__table__).order_by(AuditLine.id.desc())).first()
+    lines = read(database)
+    return lines[-1] if lines else None
 
 
 # What is shown.
@@ -70,9 +70,8 @@ def last_line(database: MovingDatabase) -> Any:
 def test_a_long_list_is_cut_and_the_rest_counted(database: MovingDatabase, desk: WebDesk) -> None:
     make_batch(database, 250)
     page = desk.read("/search", batch="shipment")
-    assert "200 records." in page
-    assert "50 more are not listed" in page
-    assert page.count("<tr>") == 201
+    said = [part for part in ("200 records.", "50 more are not listed") if part in page]
+    assert (len(said), page.count("<tr>")) == (2, 201)
 
 
 def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase, desk: WebDesk) -> None:
@@ -80,8 +79,7 @@ def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase
     # It is a part of addresses and of a file's name, too.
     name = f"../a/b?c&name=d#50% \"e' ü 日本{HOSTILE}"
     made = make_batch(database, [columns | DEAD[0], {}], name=name, environment=f"e{HOSTILE}")
-    with database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(file=f"{HOSTILE}.csv"))
+    database.change(update(Batch).where(Batch.id == made.batch_id).values(file=f"{HOSTILE}.csv"))
     serial = columns["serial_number"]
     shown = [
         ("/", {}),
@@ -92,20 +90,19 @@ def test_no_name_serial_number_or_reason_becomes_markup(database: MovingDatabase
     ]
     for path, parameters in shown:
         page = desk.read(path, **parameters)
-        assert "<img" not in page
-        assert HOSTILE in read_text(page) or HOSTILE in unescape(page)
+        assert ("<img" in page, HOSTILE in read_text(page) or HOSTILE in unescape(page)) == (False, True)
     for path, parameters in (("/batch", {"name": HOSTILE}), ("/token", {"of": HOSTILE}), (f"/{HOSTILE}", {})):
         answer = desk.get(path, **parameters)
         assert (answer.status_code, "<img" in answer.text) == (404, False)
     desk.command_well("pause", name, ticket=HOSTILE)
     stop = {"state": BatchState.PAUSED, "reason": PauseReason.CREDENTIALS, "detail": f"PingOne said {HOSTILE}"}
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(stop))
+    database.change(update(Batch).values(stop))
     links = {unescape(link) for link in re.findall(r'href="(/[^"]*)"', desk.read("/") + desk.read("/batch", name=name))}
     # A table for a spreadsheet is no page.
     assert [link for link in links if "/left?" not in link and "<img" in desk.read(link)] == []
-    disposition = desk.get("/batch/report", name=name).headers["content-disposition"]
-    assert re.fullmatch(r'attachment; filename="[A-Za-z0-9._-]+\.html"', disposition)
+    headers = desk.get("/batch/report", name=name).headers
+    assert headers["content-type"].startswith("text/html")
+    assert re.fullmatch(r'attachment; filename="[A-Za-z0-9._-]+\.html"', headers["content-disposition"])
 
 
 def test_what_turns_the_direction_of_writing_is_shown_as_its_code(database: MovingDatabase, desk: WebDesk) -> None:
@@ -118,8 +115,7 @@ def test_what_turns_the_direction_of_writing_is_shown_as_its_code(database: Movi
 
 
 def test_no_page_holds_an_otp(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
-    with database.writing() as connection:
-        connection.execute(update(Record).where(Record.otps.is_not(None)).values(otps=b"48151623-42108815"))
+    database.change(update(Record).where(Record.otps.is_not(None)).values(otps=b"48151623-42108815"))
     paths = ["/", "/audit", "/batch?name=shipment", "/search?batch=shipment", "/token?of=MADE001000002"]
     paths += ["/batch/left?name=shipment", "/batch/report?name=shipment"]
     assert [path for path in paths if "48151623" in desk.read(path)] == []
@@ -128,20 +124,10 @@ def test_no_page_holds_an_otp(database: MovingDatabase, desk: WebDesk, shipment:
 def test_many_at_once_get_their_pages(desk: WebDesk, shipment: Made) -> None:
     paths = ["/", "/batch?name=shipment", "/search?text=MADE", "/audit", "/batch/report?name=shipment"] * 8
     with ThreadPoolExecutor(20) as threads:
-        answers = list(threads.map(lambda path: desk.request("GET", path).status_code, paths))
-    assert set(answers) == {200}
+        assert {answer.status_code for answer in threads.map(lambda path: desk.request("GET", path), paths)} == {200}
 
 
 # Files.
-
-
-def test_the_page_of_a_batch_comes_as_a_file_without_what_only_the_desk_can_do(desk: WebDesk, shipment: Made) -> None:
-    answer = desk.get("/batch/report", name="shipment")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert answer.headers["content-disposition"] == 'attachment; filename="shipment-report.html"'
-    assert "2 of 6 tokens are active; 4 are not" in read_text(answer.text)
-    only = ("<a ", "<form", "<button", "href=", "data-refresh", PERSON, "Pause …")
-    assert [part for part in only if part in answer.text] == []
 
 
 def test_what_is_left_comes_as_a_file_to_mend(desk: WebDesk, shipment: Made) -> None:
@@ -183,43 +169,36 @@ def test_a_pause_is_done_in_the_persons_name_and_told_once_on_the_page_of_its_ba
     assert f"{PERSON} pause shipment CHG-7" in read_text(desk.read("/audit"))
 
 
-def is_to_be_lifted(database: MovingDatabase) -> bool:
-    with database.reading() as connection:
-        return bool(connection.scalar(select(LicensePace.is_to_be_lifted)))
-
-
 def test_a_hold_is_ended_with_a_resume_if_that_was_asked_for(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:
     now = database.read_clock()
     held = {"held_since": now, "held_until": now + timedelta(minutes=2), "held_why": f"PingOne asked {HOSTILE}"}
-    with database.writing() as connection:
-        connection.execute(insert(LicensePace).values(license=ENVIRONMENT_ID, rate=40.0, ceiling=50.0, **held))
+    database.change(insert(LicensePace).values(license=ENVIRONMENT_ID, rate=40.0, ceiling=50.0, **held))
+    is_to_be_lifted = select(LicensePace.is_to_be_lifted)
     assert "<img" not in desk.read("/batch", name="shipment")
     assert "All workers hold until" in read_text(desk.read("/batch/resume", name="shipment"))
     desk.command_well("pause", "shipment")
     assert "shipment may run, but nothing works on it." in desk.command_well("resume", "shipment")
-    assert (look_at_batch(database, shipment.batch_id).state, is_to_be_lifted(database)) == (BatchState.RUNNING, False)
+    state = look_at_batch(database, shipment.batch_id).state
+    assert (state, database.values(is_to_be_lifted)) == (BatchState.RUNNING, [False])
     assert "A hold of its workers ends within seconds." in desk.command_well("resume", "shipment", now="yes")
-    assert is_to_be_lifted(database)
+    assert database.values(is_to_be_lifted) == [True]
 
 
 def test_a_batch_is_cancelled_by_who_types_its_name_and_then_goes_on_no_more(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:
     answer = desk.command("cancel", "shipment", typed_name="shipmen")
-    assert answer.status_code == 422
+    assert (answer.status_code, last_line(database)) == (422, None)
     assert "type the name of the batch: shipment Nothing was done." in read_text(answer.text)
-    assert last_line(database) is None
     assert "shipment is cancelled: 1 record." in desk.command_well("cancel", "shipment", typed_name="shipment")
     assert statuses(database, shipment)[-1] == Status.CANCELLED
     written = last_line(database)
     assert (written.action, written.actor, written.ticket) == ("cancel", PERSON, None)
     answer = desk.command("resume", "shipment")
-    assert answer.status_code == 409
-    assert "batch 'shipment' is cancelled" in read_text(answer.text)
-    assert "This was not done" in answer.text
-    assert last_line(database).id == written.id
+    said = ["batch 'shipment' is cancelled" in read_text(answer.text), "This was not done" in answer.text]
+    assert (answer.status_code, said, last_line(database).id) == (409, [True, True], written.id)
 
 
 def test_dead_letters_of_one_reason_go_again(database: MovingDatabase, desk: WebDesk, shipment: Made) -> None:
@@ -239,15 +218,12 @@ def test_the_pace_of_a_license_is_set_and_a_mistake_keeps_what_else_was_typed(
     database: MovingDatabase, desk: WebDesk, shipment: Made
 ) -> None:
     answer = desk.command("pace", "shipment", pace="fixed", rate="nan", ticket='CHG "9"')
-    assert answer.status_code == 422
+    assert (answer.status_code, last_line(database)) == (422, None)
     assert "The rate is a number from 0.01 to 100,000. Nothing was done." in read_text(answer.text)
     kept = ('value="fixed" checked', 'name="rate" inputmode="decimal" value="nan"', 'value="CHG &#34;9&#34;"')
-    assert [part for part in kept if part not in answer.text] == []
-    assert answer.text.count(" checked") == 1
-    assert last_line(database) is None
+    assert ([part for part in kept if part not in answer.text], answer.text.count(" checked")) == ([], 1)
     desk.command_well("pace", "shipment", ticket="CHG-9", pace="share", share="60")
-    with database.reading() as connection:
-        row = connection.execute(select(LicensePace.__table__)).one()
+    (row,) = database.rows(select(LicensePace.__table__))
     assert (row.license, row.share, row.set_by, row.ticket) == (ENVIRONMENT_ID, 0.6, PERSON, "CHG-9")
 
 
@@ -263,5 +239,4 @@ def test_a_desk_to_look_at_commands_nothing(
         assert (path in page, desk.get(path).status_code) == (False, 404)
         assert desk.post(path, {FORM_KEY: key, "typed_name": "shipment"}).status_code in (404, 405)
     assert "read-only" in page
-    assert look_at_batch(database, shipment.batch_id).state == BatchState.RUNNING
-    assert last_line(database) is None
+    assert (look_at_batch(database, shipment.batch_id).state, last_line(database)) == (BatchState.RUNNING, None)

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, update
+from support.data.audit_lines import read as read_audit
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, look_at_batch, make_batch
 from support.data.moving_clock import MovingDatabase
 
-from models.audit import Action, AuditLine
+from models.audit import Action
 from models.batch import Batch
 from models.reason import Reason
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
@@ -45,9 +46,8 @@ def test_the_claim_of_a_fresh_hotp_record_uses_up_its_counter_and_gives_it_back_
     database: MovingDatabase, leases: Leases, is_sent: bool, left: int
 ) -> None:
     claimed = claim(database, leases, make_batch(database, next_counter=7))
-    assert claimed.is_otp1_marked
-    assert (claimed.progress.next_counter, claimed.progress.last_counter) == (8, 7)
-    assert look(database, claimed.record_id).next_counter == 8
+    progress, written = claimed.progress, look(database, claimed.record_id).next_counter
+    assert (claimed.is_otp1_marked, progress.next_counter, progress.last_counter, written) == (True, 8, 7, 8)
 
     progress = claimed.progress.with_otp_answered(1) if is_sent else claimed.progress.with_otp_unsent(1)
     leases.settle(claimed, progress, Active() if is_sent else BACK, CallSummary(1))
@@ -62,15 +62,12 @@ def test_a_counter_is_marked_once_under_the_lease_and_an_older_one_never(
 ) -> None:
     """A TOTP record is claimed before its time step is chosen."""
     claimed = claim(database, leases, make_batch(database, **TOTP))
-    assert not claimed.is_otp1_marked
-    assert look(database, claimed.record_id).next_counter == 0
+    assert (claimed.is_otp1_marked, look(database, claimed.record_id).next_counter) == (False, 0)
     assert leases.mark_sent(claimed, 1, 60_000_000)
     assert look(database, claimed.record_id).next_counter == 60_000_001
     answered = claimed.progress.with_otp_sent(1, 60_000_000).with_otp_answered(1)
     leases.write_progress(claimed, answered)
-    for used in (60_000_000, 59_999_999):
-        assert not leases.mark_sent(claimed, 2, used)
-    assert leases.mark_sent(claimed, 2, 60_000_001)
+    assert [leases.mark_sent(claimed, 2, used) for used in (60_000_000, 59_999_999, 60_000_001)] == [False, False, True]
     record = look(database, claimed.record_id)
     assert (record.otp2_state, record.next_counter) == (OtpState.SENT, 60_000_002)
 
@@ -160,13 +157,12 @@ def test_what_a_claim_marks_is_what_the_rules_would_do_first(
         known, step = choose_first_step(undecided.progress, LIMITS)
         if claimed.is_otp1_marked:
             firsts.append(SendOtp(1))
-            assert step == SendOtp(1), state
             sent = known.with_otp_sent(1, known.next_counter)
-            assert (claimed.progress.first, claimed.progress.next_counter) == (sent.first, sent.next_counter), state
+            found = claimed.progress
+            assert (step, found.first, found.next_counter) == (SendOtp(1), sent.first, sent.next_counter), state
         elif claimed.is_pairing_marked:
             firsts.append(Pair())
-            assert step == Pair(), state
-            assert claimed.progress.pairing == known.pairing.sent(), state
+            assert (step, claimed.progress.pairing) == (Pair(), known.pairing.sent()), state
     assert not firsts or firsts[0] == choose_first_step(read[0].progress, LIMITS)[1]
     assert bool(firsts) == (may_pair or fresh == PAIRED)
 
@@ -181,9 +177,8 @@ def claim_each(database: MovingDatabase, leases: Leases, states: list[dict[str, 
         ],
         name=uuid4().hex,
     )
-    with database.writing() as connection:
-        mine = update(Batch).where(Batch.id == made.batch_id)
-        connection.execute(mine.values(may_pair=may_pair, inventory_read_at=now))
+    mine = update(Batch).where(Batch.id == made.batch_id)
+    database.change(mine.values(may_pair=may_pair, inventory_read_at=now))
     enqueue(database, made)
     claims = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
     return [claim for claim in claims if claim is not None]
@@ -210,9 +205,8 @@ def test_what_one_worker_learns_the_others_of_its_environment_know_and_the_audit
     for record_id in range(REFUSALS + 3):
         assert other.sends_flag() == (record_id >= REFUSALS)
         resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=record_id)
-    with database.reading() as connection:
-        facts = connection.scalars(select(AuditLine.facts).where(AuditLine.action == Action.LEARN)).all()
-    assert [(each["resync_on_first_call"], each["record"]) for each in facts] == [(NeedsFlag.TRIED, REFUSALS - 1)]
+    told = [line.facts for line in read_audit(database) if line.action == Action.LEARN]
+    assert [(each["resync_on_first_call"], each["record"]) for each in told] == [(NeedsFlag.TRIED, REFUSALS - 1)]
     other.learn(FirstOtpAnswer.ASKED_FOR_SECOND, had_flag=True, record_id=9)
     assert (known(database).needs, known(database, "another").needs) == (NeedsFlag.YES, NeedsFlag.UNKNOWN)
 
@@ -226,10 +220,8 @@ def test_no_answer_is_lost_when_many_learn_at_once(database: MovingDatabase) -> 
 
 def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found(database: MovingDatabase) -> None:
     made = make_batch(database, 5)
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(trial=3))
-    upkeep = Upkeep(database, Thresholds())
-    resync = LearntResync(database, ENVIRONMENT_ID, TESTER, upkeep.end_trials)
+    database.change(update(Batch).values(trial=3))
+    resync = LearntResync(database, ENVIRONMENT_ID, TESTER, Upkeep(database, Thresholds()).end_trials)
     for record_id in made.ids[:REFUSALS]:
         resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=record_id)
     assert look_at_batch(database, made.batch_id).trial_row is None
@@ -238,13 +230,10 @@ def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found
 def test_where_nothing_is_learnt_any_more_nothing_is_written(database: MovingDatabase, resync: LearntResync) -> None:
     for _ in range(TAKEN + 5):
         resync.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=1)
-    assert known(database).taken == TAKEN
-    with database.reading() as connection:
-        seen_at = connection.scalar(select(TenantFact.seen_at))
+    seen_at = database.values(select(TenantFact.seen_at))
     database.ahead = 60
     resync.learn(FirstOtpAnswer.TAKEN, had_flag=False, record_id=2)
-    with database.reading() as connection:
-        assert connection.scalar(select(TenantFact.seen_at)) == seen_at
+    assert (known(database).taken, database.values(select(TenantFact.seen_at))) == (TAKEN, seen_at)
     # A refusal still counts.
     resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=3)
     assert known(database).refused == 1

@@ -13,10 +13,9 @@ from support.data.moving_clock import MovingDatabase
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
 from worker.database.engine import DISPATCH_LOCK
-from worker.pace.errors import SlotTooFar
 from worker.pace.known_pace import Hold, lift_hold
 from worker.pace.paces import GroupPace, PaceMemory, read_group
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pace.search import PART_OF_CEILING, Search
 from worker.pace.slots import Pace
 

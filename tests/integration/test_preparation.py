@@ -1,16 +1,18 @@
 """The preparation of a batch, with a PingOne in memory: people are looked up, the inventory is compared, tokens are
-imported, every job is written down before its request goes out, and whatever fails pauses the batch or passes."""
+imported, every job is written down before its request goes out, and whatever fails pauses the batch or passes; and
+PingOne out of reach meanwhile."""
 
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from sqlalchemy import insert, update
-from support.data.batches import TESTER, Made, look, look_at_batch, make_batch, make_environment
-from support.data.moving_clock import MovingDatabase
+from sqlalchemy import update
+from support.data.batches import TESTER, Made, look, look_at_batch, make_batch, make_environment, note_job
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.preparations import (
     ALICE,
     ANSWER_WITHIN,
@@ -26,22 +28,23 @@ from support.data.preparations import (
     of,
     serial,
 )
+from support.fleets.scripted_fleet import ScriptedFleet
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
-from models.inventory_job import InventoryJob, JobKind
 from models.inventory_job import JobState as Written
-from models.reason import CURES, PauseReason, Reason, find_cure
+from models.reason import CURES, OUTAGE_CURE, PauseReason, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
-from worker.batches import hours, preparation
+from worker.batches import hours, preparation, tokens
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
-from worker.batches.people import judge_person
-from worker.batches.preparation import MOST_REFUSALS
+from worker.batches.preparation import LONGEST_PAUSE, MOST_REFUSALS, WAIT_AFTER_FAILURE
 from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
+from worker.cli.exit_codes import ALL_ACTIVE, STALLED
+from worker.cli.status import choose_check_code
 from worker.config.tuning import Tuning
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,
@@ -50,6 +53,7 @@ from worker.pingone.errors import (
     NotDelivered,
     NotFound,
     OutcomeUnknown,
+    PingOneError,
     ProtocolFault,
     RateLimited,
     Rejected,
@@ -58,13 +62,17 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
 from worker.pingone.users import User
-from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
+from worker.reports.facts import BatchStatus, read_statuses
+from worker.rules.breaker import FIRST_PROBE
+from worker.rules.steps import Active
 from worker.vault.otps import Seed
 
 # The statements differ in nothing between the databases.
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 
+TOTP = Seed(secret=HOTP.secret, otp_type="totp", time_step=30)
 RUNNING = (BatchState.RUNNING, None)
+OUTAGE = (BatchState.PAUSED, PauseReason.OUTAGE)
 IMPORTER = {"import_client_id": "importer", "import_client_secret": "s"}
 UNAUTHORIZED, NOT_FOUND = Unauthorized(Answer(status=401)), NotFound(Answer(status=404, code="NOT_FOUND"))
 
@@ -86,8 +94,7 @@ def state(site: Site, made: Made) -> tuple[str, str | None]:
 
 def change(site: Site, **values: Any) -> None:
     """Change all batches."""
-    with site.database.writing() as connection:
-        connection.execute(update(Batch).values(values))
+    site.database.change(update(Batch).values(values))
 
 
 def resume(site: Site) -> None:
@@ -101,12 +108,10 @@ def go_on(site: Site, after: float = 6.0) -> None:
     finish(site)
 
 
-def note_job(database: MovingDatabase, batch_id: int, state: Written, size: int = 1, sent_ago: float = 0.0) -> int:
-    """Write an import down, as sent so many seconds ago. Returns the id of its row."""
-    values = {"batch_id": batch_id, "kind": JobKind.IMPORT, "state": state, "size": size}
-    job = insert(InventoryJob).values(values | {"sent_at": database.now(-sent_ago)}).returning(InventoryJob.id)
-    with database.writing() as connection:
-        return connection.scalars(job).one()
+def restart_times(site: Site, restart: Callable[..., object] = preparation.restart_times) -> None:
+    """As where the clock was set."""
+    with site.database.writing() as connection:
+        restart(site.database, connection)
 
 
 def look_first(site: Site, act: Callable[[str], object]) -> None:
@@ -123,71 +128,91 @@ def look_first(site: Site, act: Callable[[str], object]) -> None:
 # People.
 
 
+def gives_up(reason: Reason, more: str = "") -> tuple[str, Reason, str]:
+    """How a record ends whose person was not found; it has a seed."""
+    return "", reason, find_cure(reason, has_seed=True) + more
+
+
+SEVEN = [str(uuid.UUID(int=number)) for number in range(7)]
+
+
 @pytest.mark.parametrize(
-    ("names", "person", "call"),
+    ("call", "names", "users", "ends"),
     [
-        ({"username": "ALICE"}, User(ALICE.upper(), username="Alice"), "find username 1"),
-        ({"email": "alice@example.test"}, User(ALICE, email="alice@example.test"), "find email 1"),
-        ({"external_id": "E-17"}, User(ALICE, external_id="E-17"), "find externalId 1"),
+        (
+            "find username 1",
+            [{"username": "ALICE"}] * 2,
+            [User(ALICE.upper(), username="Alice")],
+            [(ALICE, None, None)] * 2,
+        ),
+        (
+            "find email 1",
+            [{"email": "alice@x.test"}] * 2,
+            [User(ALICE, email="alice@x.test")],
+            [(ALICE, None, None)] * 2,
+        ),
+        (
+            "find externalId 1",
+            [{"external_id": "E-17"}] * 2,
+            [User(ALICE, external_id="E-17")],
+            [(ALICE, None, None)] * 2,
+        ),
         # The first name that a row has counts.
-        ({"username": "alice", "email": "bob@example.test"}, User(ALICE, username="alice"), "find username 1"),
-    ],
-)
-def test_a_person_is_found_by_each_kind_of_name_in_whatever_case_and_asked_for_once(
-    site: Site, names: dict[str, str], person: User, call: str
-) -> None:
-    site.pingone.people = [User(BOB, username="bob", email="bob@example.test", external_id="E-18"), person]
-    make(site, [{"user_id": "", "is_in_inventory": True} | names] * 2)
-    finish(site)
-    assert (site.count(Record.user_id == ALICE), site.pingone.log) == (2, [call])
-
-
-def test_a_name_with_other_letters_is_another_person_though_both_are_asked_for_at_once(site: Site) -> None:
-    site.pingone.people = [User(ALICE, username="weiß")]
-    lacking = {"user_id": "", "is_in_inventory": True}
-    made = make(site, [lacking | {"username": name} for name in ("weiß", "weiss")])
-    finish(site)
-    first, second = (look(site.database, number) for number in made.ids)
-    assert (first.user_id, second.user_id, second.reason) == (ALICE, "", Reason.USER_NOT_FOUND)
-
-
-@pytest.mark.parametrize(
-    ("users", "reason", "told"),
-    [
-        ([], Reason.USER_NOT_FOUND, ""),
         (
+            "find username 1",
+            [{"username": "alice", "email": "bob@x.test"}],
+            [User(ALICE, username="alice")],
+            [(ALICE, None, None)],
+        ),
+        # With other letters it is another person, though both are asked for at once.
+        (
+            "find username 2",
+            [{"username": "weiß"}, {"username": "weiss"}],
+            [User(ALICE, username="weiß")],
+            [(ALICE, None, None), gives_up(Reason.USER_NOT_FOUND)],
+        ),
+        # Who can get no token is given up with what PingOne shows of them.
+        ("find username 1", [{"username": "alice"}], [], [gives_up(Reason.USER_NOT_FOUND)]),
+        (
+            "find username 1",
+            [{"username": "alice"}],
             [User(ALICE, username="alice"), User(BOB.upper(), username="Alice")],
-            Reason.USER_AMBIGUOUS,
-            f" They are the users {ALICE}, {BOB}.",
+            [gives_up(Reason.USER_AMBIGUOUS, f" They are the users {ALICE}, {BOB}.")],
         ),
         (
+            "find username 1",
+            [{"username": "alice"}],
+            [User(each, username="alice") for each in SEVEN],
+            [gives_up(Reason.USER_AMBIGUOUS, f" They are the users {', '.join(SEVEN[:5])} and 2 more.")],
+        ),
+        (
+            "find username 1",
+            [{"username": "alice"}],
             [User(ALICE, username="alice", is_enabled=False, is_locked=True)],
-            Reason.ACCOUNT_NOT_USABLE,
-            " It is disabled and locked.",
+            [gives_up(Reason.ACCOUNT_NOT_USABLE, " It is disabled and locked.")],
         ),
         (
+            "find username 1",
+            [{"username": "alice"}],
             [User(ALICE, username="alice", can_authenticate=False)],
-            Reason.ACCOUNT_NOT_USABLE,
-            " It may not authenticate.",
+            [gives_up(Reason.ACCOUNT_NOT_USABLE, " It may not authenticate.")],
         ),
     ],
 )
-def test_who_can_get_no_token_is_given_up_with_what_pingone_shows_of_them(
-    site: Site, users: list[User], reason: Reason, told: str
+def test_a_person_is_found_by_each_kind_of_name_in_whatever_case_and_asked_for_once_or_given_up_with_the_cause(
+    site: Site,
+    call: str,
+    names: list[dict[str, str]],
+    users: list[User],
+    ends: list[tuple[str, Reason | None, str | None]],
 ) -> None:
-    site.pingone.people = users
-    made = make(site, 1, user_id="", username="alice", is_in_inventory=True)
+    site.pingone.people = [User(BOB, username="bob", email="bob@x.test", external_id="E-18"), *users]
+    made = make(site, [{"user_id": "", "is_in_inventory": True} | each for each in names])
     finish(site)
-    record = of(site, made)
-    assert (record.status, record.reason, record.user_id) == (Status.DEAD_LETTER, reason, "")
-    # The record has a seed.
-    assert record.detail == find_cure(reason, has_seed=True) + told
-
-
-def test_of_many_persons_of_one_name_a_few_are_told(database: MovingDatabase) -> None:
-    users = [User(str(uuid.UUID(int=number)), username="alice") for number in range(7)]
-    _, told = judge_person(users) or ("", "")
-    assert told == f"They are the users {', '.join(user.id for user in users[:5])} and 2 more."
+    records = [look(site.database, each) for each in made.ids]
+    assert [(record.user_id, record.reason, record.detail) for record in records] == ends
+    assert [record.status == Status.DEAD_LETTER for record in records] == [reason is not None for _, reason, _ in ends]
+    assert site.pingone.log == [call]
 
 
 def test_where_a_filter_is_too_long_half_of_the_names_are_asked_for(site: Site) -> None:
@@ -247,52 +272,51 @@ def test_a_few_people_who_are_not_found_and_many_beside_one_who_is_shown_pause_n
     site.pingone.people = found
     made = make(site, people(count))
     finish(site)
-    assert state(site, made) == RUNNING
-    assert site.count(Record.reason == Reason.USER_NOT_FOUND) == count - bool(found)
+    assert (state(site, made), site.count(Record.reason == Reason.USER_NOT_FOUND)) == (RUNNING, count - bool(found))
 
 
 # The inventory.
 
 
-def test_a_token_that_is_there_and_free_is_prepared_and_not_ours(site: Site) -> None:
-    made = make(site)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
-    finish(site)
-    record = of(site, made)
-    assert (record.is_in_inventory, record.owner_id, record.is_token_made) == (True, NOBODY, False)
-    assert (record.device_id, site.pingone.log) == ("", ["list"])
-
-
 @pytest.mark.parametrize(
-    ("shown", "ends"),
+    ("brought", "shown", "ends"),
     [
-        ({"type": "TOTP"}, (Reason.TOKEN_DIFFERS, None, "")),
-        ({"digits": 8}, (Reason.TOKEN_DIFFERS, None, "")),
-        ({"hash_name": "sha256"}, (Reason.TOKEN_DIFFERS, None, "")),
-        ({"user_id": ALICE.upper(), "device_id": "DEVICE-1"}, (None, ALICE, "device-1")),
-        ({"user_id": BOB, "device_id": "device-1"}, (Reason.TOKEN_TAKEN, None, "")),
+        ({}, {}, (None, NOBODY, "")),
+        # A device that the file named and that is gone is made.
+        ({"device_id": "device-1", "pairing": PairingState.PAIRED}, {}, (None, NOBODY, "")),
+        ({}, {"type": "TOTP"}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({}, {"digits": 8}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({}, {"hash_name": "sha256"}, (Reason.TOKEN_DIFFERS, None, "")),
+        ({}, {"user_id": ALICE.upper(), "device_id": "DEVICE-1"}, (None, ALICE, "device-1")),
+        ({}, {"user_id": BOB, "device_id": "device-1"}, (Reason.TOKEN_TAKEN, None, "")),
         # A device whose user is not told is not nobody's.
-        ({"device_id": "device-1"}, (None, None, "")),
+        ({}, {"device_id": "device-1"}, (None, None, "")),
     ],
 )
 def test_what_the_inventory_shows_of_a_token_decides_whether_it_goes_and_on_which_device(
-    site: Site, shown: dict[str, Any], ends: tuple[Reason | None, str | None, str]
+    site: Site, brought: dict[str, Any], shown: dict[str, Any], ends: tuple[Reason | None, str | None, str]
 ) -> None:
-    made = make(site, 1, user_id=ALICE)
+    made = make(site, 1, **{"user_id": ALICE} | brought)
     site.pingone.tokens = {serial(site, made): describe(serial(site, made), **shown)}
     finish(site)
     record = of(site, made)
     assert (record.reason, record.owner_id, record.device_id) == ends
-    assert (record.is_device_made, record.is_token_made) == (False, False)
-    if ends[0] == Reason.TOKEN_TAKEN:
-        assert record.detail == f"{CURES[Reason.TOKEN_TAKEN]} It is the device of user {BOB}."
+    assert (record.pairing, record.is_in_inventory) == (PairingState.UNSENT, ends[0] is None)
+    assert (record.is_device_made, record.is_token_made, site.pingone.log) == (False, False, ["list"])
 
 
-def test_what_the_inventory_does_not_tell_of_a_token_is_no_difference(database: MovingDatabase) -> None:
-    totp = Seed(secret=HOTP.secret, otp_type="totp", time_step=30)
-    assert find_difference(HOTP, InventoryToken("1")) is None
-    assert find_difference(totp, InventoryToken("1", type="TOTP", time_step=60)) == "time step"
-    assert find_difference(totp, InventoryToken("1", type="TOTP", time_step=30, hash_name="HmacSHA1")) is None
+@pytest.mark.parametrize(
+    ("seed", "token", "difference"),
+    [
+        (HOTP, InventoryToken("1"), None),
+        (TOTP, InventoryToken("1", type="TOTP", time_step=60), "time step"),
+        (TOTP, InventoryToken("1", type="TOTP", time_step=30, hash_name="HmacSHA1"), None),
+    ],
+)
+def test_what_the_inventory_does_not_tell_of_a_token_is_no_difference(
+    seed: Seed, token: InventoryToken, difference: str | None, database_url: str
+) -> None:
+    assert find_difference(seed, token) == difference
 
 
 @pytest.mark.parametrize(("owner", "reason"), [(ALICE, None), (BOB, Reason.TOKEN_TAKEN)])
@@ -310,22 +334,12 @@ def test_a_token_whose_owner_is_known_before_its_person_is_compared_when_that_is
     assert (of(site, made).reason, of(site, made).detail) == (reason, told)
 
 
-def test_a_device_that_the_file_named_and_that_is_gone_is_made(site: Site) -> None:
-    made = make(site, 1, user_id=ALICE, device_id="device-1", pairing=PairingState.PAIRED, is_in_inventory=False)
-    site.pingone.tokens = {serial(site, made): describe(serial(site, made))}
-    finish(site)
-    record = of(site, made)
-    assert (record.device_id, record.pairing, record.owner_id) == ("", PairingState.UNSENT, NOBODY)
-
-
 def test_a_device_that_another_record_has_is_left_to_the_pairing(site: Site) -> None:
     before = make_batch(site.database, 1, name="before", device_id="device-1")
     made = make(site, 2, user_id=ALICE)
     first, second = serial(site, made), serial(site, made, 1)
-    site.pingone.tokens = {
-        first: describe(first, user_id=ALICE, device_id="device-1"),
-        second: describe(second),
-    }
+    theirs = describe(first, user_id=ALICE, device_id="device-1")
+    site.pingone.tokens = {first: theirs, second: describe(second)}
     finish(site)
     assert site.count(Record.batch_id == made.batch_id, Record.is_in_inventory) == 2
     assert [look(site.database, each).device_id for each in (made.ids[0], before.id)] == ["", "device-1"]
@@ -356,15 +370,12 @@ def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Sit
     made = make(site, 2)
     site.pingone.page_size = 1
     site.pingone.tokens = {serial(site, made, number): describe(serial(site, made, number)) for number in range(2)}
-
-    def fail_at_second_page() -> None:
-        site.pingone.instead["list"] = [LOST]
-        site.on_renew = lambda: None
-
-    site.on_renew = fail_at_second_page
+    # The second page is lost, once.
+    answers = iter([[LOST]])
+    site.on_renew = lambda: site.pingone.instead.update(list=next(answers, []))
     site.prepare()
-    assert site.count(Record.is_in_inventory) == 1
-    assert look_at_batch(site.database, made.batch_id).inventory_read_at is None
+    batch = look_at_batch(site.database, made.batch_id)
+    assert (site.count(Record.is_in_inventory), batch.inventory_read_at) == (1, None)
     go_on(site)
     assert site.count(Record.is_in_inventory) == 2
     assert not site.pingone.results, "what was there is imported"
@@ -373,8 +384,7 @@ def test_a_list_that_breaks_off_counts_for_what_came_and_is_read_again(site: Sit
 def test_a_reading_of_a_time_to_come_is_not_believed_after_the_clock_was_set_back(site: Site) -> None:
     make(site)
     change(site, inventory_read_at=site.database.now(7200.0))
-    with site.database.writing() as connection:
-        preparation.restart_times(site.database, connection)
+    restart_times(site)
     finish(site)
     assert "list" in site.pingone.log
 
@@ -388,8 +398,7 @@ def test_a_job_is_written_down_before_its_request_goes_out_and_its_tokens_are_ou
     finish(site)
     assert site.pingone.log == ["list", "import 3", "start", "answer", "job"]
     before = dict(zip(site.pingone.log, seen, strict=True))
-    assert before["start"] == ([(Written.SENT, 3)], 3)
-    assert before["job"] == ([(Written.RUNNING, 3)], 3)
+    assert (before["start"], before["job"]) == (([(Written.SENT, 3)], 3), ([(Written.RUNNING, 3)], 3))
     assert site.jobs(made) == [(Written.DONE, 3)]
     assert site.count(Record.is_in_inventory, Record.is_token_made, Record.owner_id == NOBODY) == 3
 
@@ -537,10 +546,8 @@ def test_a_lost_job_keeps_the_time_of_its_request_when_nothing_ran_for_days(site
     """The worker died after its post. What somebody else imported meanwhile is not ours."""
     made = make(site)
     site.pingone.tokens = {serial(site, made): replace(describe(serial(site, made)), age=timedelta(hours=3))}
-    job = note_job(site.database, made.batch_id, Written.SENT, sent_ago=172800.0)
-    with site.database.writing() as connection:
-        connection.execute(update(Record).values(import_job_id=job))
-        preparation.restart_times(site.database, connection)
+    note_job(site.database, made, Written.SENT, made.id, sent_ago=172800.0)
+    restart_times(site)
     # The request may have gone out a moment ago by another clock: it is not over yet.
     site.prepare()
     assert site.jobs(made) == [("sent", 1)]
@@ -592,8 +599,7 @@ def test_a_job_that_never_ends_or_is_gone_is_asked_about_for_a_while_and_then_lo
         site.prepare()
         assert site.jobs(made) == [(Written.RUNNING, 2)], "it may only not be seen everywhere yet"
     go_on(site, ANSWER_WITHIN + 1 if is_gone else LONGEST_JOB.total_seconds() + 1)
-    assert site.jobs(made) == [(Written.LOST, 2)]
-    assert site.count(Record.is_token_made) == 2
+    assert (site.jobs(made), site.count(Record.is_token_made)) == ([(Written.LOST, 2)], 2)
 
 
 @pytest.mark.parametrize("is_clock_set_back", [False, True])
@@ -603,15 +609,14 @@ def test_jobs_that_are_all_refused_pause_the_batch_before_every_token_is_given_u
     made = make(site, 40)
     if is_clock_set_back:
         change(site, running_since=site.database.now(7200.0))
-        with site.database.writing() as connection:
-            hours.restart_times(site.database, connection)
+        restart_times(site, hours.restart_times)
     site.pingone.instead["job"] = [ImportJob("job", JobStatus.FAILED, Answer(), reason="no room")] * 100
     for times in (1, 2):
         for _ in range(20):
             site.prepare()
             site.database.ahead += 6.0
-        assert state(site, made) == (BatchState.PAUSED, PauseReason.REFUSED)
-        assert "no room" in look_at_batch(site.database, made.batch_id).detail
+        batch = look_at_batch(site.database, made.batch_id)
+        assert (batch.state, batch.reason, "no room" in batch.detail) == (BatchState.PAUSED, PauseReason.REFUSED, True)
         assert site.count(Record.reason == Reason.TOKEN_REFUSED) == times * MOST_REFUSED
         resume(site)
 
@@ -654,8 +659,7 @@ def test_what_only_a_person_can_mend_pauses_the_batch_with_the_cure_and_leaves_i
     batch = look_at_batch(site.database, made.batch_id)
     assert (batch.state, batch.reason, said in batch.detail) == (BatchState.PAUSED, reason, True)
     assert (batch.resumes_at is not None) == (reason == PauseReason.QUOTA)
-    assert site.count(Record.import_job_id.is_not(None)) == 0
-    assert of(site, made).status == Status.PENDING
+    assert (site.count(Record.import_job_id.is_not(None)), of(site, made).status) == (0, Status.PENDING)
 
     resume(site)
     finish(site)
@@ -679,28 +683,31 @@ def test_refusals_are_not_added_up(site: Site, refused: dict[str, list[Exception
     assert (state(site, made), of(site, made).is_token_made) == (RUNNING, True)
 
 
-def test_refused_credentials_take_only_this_process_out_of_work_where_another_is_well(site: Site) -> None:
-    site.is_spared = True
-    site.pingone.instead["list"] = [CredentialsRefused()]
-    made = make(site)
-    site.prepare()
-    assert [sickness.reason for sickness in site.sick] == [PauseReason.CREDENTIALS]
-    assert state(site, made) == RUNNING
-
-
-@pytest.mark.parametrize("failures", [[CredentialsRefused()], [UNAUTHORIZED] * MOST_REFUSALS])
-def test_refused_credentials_of_the_other_application_pause_the_batch_and_are_named(
-    database: MovingDatabase, keyring: Keyring, failures: list[Exception]
+@pytest.mark.parametrize(
+    ("application", "failures", "sick", "ends"),
+    [
+        ({}, [CredentialsRefused()], [PauseReason.CREDENTIALS], RUNNING),
+        # Those of the other application are the same in every process.
+        (IMPORTER, [CredentialsRefused()], [], (BatchState.PAUSED, PauseReason.CREDENTIALS)),
+        (IMPORTER, [UNAUTHORIZED] * MOST_REFUSALS, [], (BatchState.PAUSED, PauseReason.CREDENTIALS)),
+    ],
+)
+def test_refused_credentials_take_only_this_process_out_of_work_where_another_is_well(
+    database: MovingDatabase,
+    keyring: Keyring,
+    application: dict[str, str],
+    failures: list[Exception],
+    sick: list[PauseReason],
+    ends: tuple[str, str | None],
 ) -> None:
-    site = Site(database, keyring, environment=make_environment(**IMPORTER), is_spared=True)
+    site = Site(database, keyring, environment=make_environment(**application), is_spared=True)
     site.pingone.instead["list"] = list(failures)
     made = make(site)
     for _ in failures:
         site.prepare()
         database.ahead += 6.0
-    assert state(site, made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
-    assert "PINGONE_IMPORT_CLIENT_SECRET" in look_at_batch(database, made.batch_id).detail
-    assert site.sick == []
+    assert (state(site, made), [sickness.reason for sickness in site.sick]) == (ends, sick)
+    assert sick or "PINGONE_IMPORT_CLIENT_SECRET" in look_at_batch(database, made.batch_id).detail
 
 
 @pytest.mark.parametrize("is_key_lost", [True, False])
@@ -719,8 +726,7 @@ def test_a_failure_of_our_own_pauses_the_batch(site: Site, is_key_lost: bool) ->
 def test_what_time_mends_is_tried_again_some_seconds_later(site: Site, failure: Exception) -> None:
     site.pingone.instead["list"] = [failure]
     made = make(site)
-    assert site.prepare()
-    assert not site.prepare(), "it was tried again at once"
+    assert [site.prepare(), site.prepare()] == [True, False], "it was tried again at once"
     assert state(site, made) == RUNNING
     go_on(site)
     assert of(site, made).is_in_inventory
@@ -749,20 +755,12 @@ def test_a_part_that_had_to_wait_goes_on_in_the_same_turn(site: Site) -> None:
     assert site.pingone.log.index("list") < site.pingone.log.index("find username 40", 5)
 
 
-def test_while_people_wait_after_a_failure_nothing_turns_in_a_circle(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_people_wait_after_a_failure_nothing_turns_in_a_circle(site: Site) -> None:
     make(site, people(1), may_import=False)
     site.pingone.instead["find username"] = [LOST] * 9
-    renewals, check = list[int](), Turns.renew
-
-    def counted(turns: Turns, batch_id: int) -> bool:
-        renewals.append(batch_id)
-        assert len(renewals) < 10, "it turns in a circle"
-        return check(turns, batch_id)
-
-    monkeypatch.setattr(Turns, "renew", counted)
-    site.prepare()
+    # A tenth turn fails.
+    with patch.object(Turns, "renew", side_effect=[True] * 9):
+        site.prepare()
 
 
 # Turns, and what is held back.
@@ -770,39 +768,35 @@ def test_while_people_wait_after_a_failure_nothing_turns_in_a_circle(
 
 def test_nothing_is_done_where_nothing_is_lacking(site: Site) -> None:
     make_batch(site.database, 3)
-    assert not site.prepare()
-    assert site.pingone.log == []
+    assert (site.prepare(), site.pingone.log) == (False, [])
+
+
+def take(turns: Turns) -> int | None:
+    """Take the next turn; the batch whose it is."""
+    taken = turns.begin()
+    return taken and taken.batch_id
 
 
 def test_one_worker_prepares_a_batch_at_a_time_and_another_goes_on_a_minute_after_it_died(site: Site) -> None:
     made = make(site)
     first, second = Turns(site.database), Turns(site.database)
-    taken = first.begin()
-    assert taken is not None
-    assert taken.batch_id == made.batch_id
-    assert second.begin() is None
+    assert [take(first), take(second)] == [made.batch_id, None]
     site.database.ahead += 61.0
-    assert second.begin() is not None
+    assert take(second) == made.batch_id
     # Or when all turns are ended, which are then lost to whoever had them.
     first.end_all()
-    assert not second.renew(made.batch_id)
-    assert first.begin() is not None
+    assert (second.renew(made.batch_id), take(first)) == (False, made.batch_id)
 
 
 def test_the_batch_that_has_waited_longest_has_its_turn_and_a_run_of_one_prepares_no_other(site: Site) -> None:
     one, two = make(site), make(site, name="second")
-    turns, order = Turns(site.database), list[int]()
-    for _ in range(4):
-        taken = turns.begin()
-        assert taken is not None
-        order.append(taken.batch_id)
-        turns.end(taken.batch_id, 0.0)
+    turns = Turns(site.database)
+    for expected in [one.batch_id, two.batch_id] * 2:
+        assert take(turns) == expected
+        turns.end(expected, 0.0)
         site.database.ahead += 1.0
-    assert order == [one.batch_id, two.batch_id] * 2
     only = Turns(site.database, two.batch_id)
-    taken = only.begin()
-    assert taken is not None
-    assert (taken.batch_id, only.begin()) == (two.batch_id, None)
+    assert [take(only), take(only)] == [two.batch_id, None]
 
 
 @pytest.mark.parametrize(
@@ -823,14 +817,11 @@ def test_a_batch_that_is_paused_or_closed_meanwhile_is_left_alone_after_the_call
 ) -> None:
     made = make(site, 2)
     change(site, closes_at=site.database.now(30.0))
-
-    def stop() -> None:
-        change(site, state=BatchState.PAUSED) if is_paused else setattr(site.database, "ahead", 31.0)
-
-    site.on_renew = stop
+    pause, close = lambda: change(site, state=BatchState.PAUSED), lambda: setattr(site.database, "ahead", 31.0)
+    site.on_renew = pause if is_paused else close
     site.prepare()
-    assert (site.pingone.log, site.jobs(made)) == (["list"], [])
-    assert look_at_batch(site.database, made.batch_id).inventory_read_at is None
+    inventory_read_at = look_at_batch(site.database, made.batch_id).inventory_read_at
+    assert (site.pingone.log, site.jobs(made), inventory_read_at) == (["list"], [], None)
 
 
 @pytest.mark.parametrize("held", ["canary", "trial"])
@@ -843,8 +834,10 @@ def test_beyond_a_canary_or_a_trial_nothing_is_looked_up_imported_or_given_up(
     change(site, **{held: 2})
     finish(site)
     records = [look(site.database, each) for each in made.ids]
-    assert [record.is_token_made for record in records] == [True, True, False, False, False, False]
-    assert is_known or [bool(record.user_id) for record in records] == [True, True, False, False, False, False]
+    done = [True, True, False, False, False, False]
+    assert [(record.is_token_made, is_known or bool(record.user_id)) for record in records] == [
+        (each, is_known or each) for each in done
+    ]
     assert site.count(Record.status == Status.PENDING) == 6
 
     change(site, **{held: None})
@@ -869,58 +862,204 @@ def test_beyond_a_canary_a_token_that_differs_or_is_not_there_is_given_up_only_w
     assert reasons == [*[Reason.TOKEN_DIFFERS] * 3, Reason.TOKEN_NOT_IN_INVENTORY]
 
 
-# How fast it is prepared.
+# PingOne out of reach: what counts as an outage.
 
-LACKS_USER = {"user_id": "", "is_in_inventory": False, "email": "ada@example.com", "device_id": ""}
-LACKS_TOKEN = LACKS_USER | {"user_id": "u1"}
-PREPARED = LACKS_TOKEN | {"is_in_inventory": True}
+# Every way in which PingOne is not there.
+NOT_THERE = [
+    NotDelivered(Answer(message="ConnectError: [Errno 111] Connection refused")),
+    OutcomeUnknown(Answer(message="ReadTimeout: timed out")),
+    OutcomeUnknown(Answer(status=404)),
+    OutcomeUnknown(Answer(status=403)),
+    OutcomeUnknown(Answer(status=502)),
+    OutcomeUnknown(Answer(status=500, code="UNEXPECTED_ERROR", correlation_id="3f0c")),
+]
+PREPARED = {"device_id": "device-1", "is_in_inventory": True}
 
 
-def read(site: Site) -> BatchStatus:
+@dataclass
+class Clock:
+    """Seconds of the machine; whoever waits lets them pass."""
+
+    now: float = 1000.0
+    waits: list[float] = field(default_factory=list)
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(site: Site, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Waits pass at once, and the turn goes on."""
+    clock = Clock()
+    for module in (preparation, tokens):
+        monkeypatch.setattr(module, "boot_time", lambda: clock.now)
+    site.wait = clock.wait
+    return clock
+
+
+def make_people(site: Site, count: int = 1) -> Made:
+    """A batch of which only people are to be looked up, whom PingOne has."""
+    site.pingone.people = [User(f"{ALICE[:-3]}{number:03}", username=f"person{number}") for number in range(count)]
+    made = make(site, people(count, is_in_inventory=True))
+    change(site, inventory_read_at=site.database.now())
+    return made
+
+
+def lose(site: Site, *names: str, failure: PingOneError = NOT_THERE[0], times: int = 99) -> None:
+    """Let PingOne answer none of the calls of these names."""
+    site.pingone.instead.update({name: [failure] * times for name in names})
+
+
+@pytest.mark.parametrize(
+    ("call", "failure"),
+    [
+        *(("find username", failure) for failure in NOT_THERE),
+        *((call, NOT_THERE[0]) for call in ("list", "start", "job")),
+    ],
+    ids=str,
+)
+def test_a_call_that_gets_no_answer_twice_is_an_outage_whatever_call_it_is(
+    site: Site, clock: Clock, call: str, failure: PingOneError
+) -> None:
+    made = make_people(site) if call == "find username" else make(site)
+    lose(site, call, "settings", failure=failure)
+    site.prepare()
+    assert (state(site, made), clock.now <= 1000.0 + 2 * WAIT_AFTER_FAILURE) == (OUTAGE, True)
+    detail = look_at_batch(site.database, made.batch_id).detail
+    assert detail == f"The last call ended with: {failure}. {OUTAGE_CURE}"
+
+
+def test_one_answer_that_gets_lost_is_none_and_neither_are_two_at_the_same_moment(site: Site, clock: Clock) -> None:
+    made = make_people(site)
+    lose(site, "find username", failure=LOST, times=1)
+    site.prepare()
+    assert clock.waits == [WAIT_AFTER_FAILURE]
+    assert (state(site, made), of(site, made).user_id) == (RUNNING, f"{ALICE[:-3]}000")
+    other = make(site, [{"user_id": "", "username": "alice"}], name="other")
+    lose(site, "find username", "list", failure=LOST, times=1)
+    site.prepare()
+    assert state(site, other) == RUNNING
+
+
+@pytest.mark.parametrize(
+    ("failures", "ends"),
+    [
+        # What PingOne answers itself is none, and neither is a slot that is far.
+        ([NotFound(Answer(status=404, code="NOT_FOUND", correlation_id="3f0c"))] * 2, RUNNING),
+        ([UNREADABLE] * 2, RUNNING),
+        ([SlotTooFar(1.0)] * 2, RUNNING),
+        ([OutcomeUnknown(Answer(status=503), 8.0), SlotTooFar(3.0)], RUNNING),
+        ([OutcomeUnknown(Answer(status=503), LONGEST_PAUSE + 1.0)], OUTAGE),
+    ],
+    ids=["refused", "unreadable", "no slot", "PingOne asks for a short pause", "for one that is longer than a turn"],
+)
+def test_what_pingone_says_itself_is_an_outage_only_if_it_asks_for_a_long_pause_and_then_at_once(
+    site: Site, clock: Clock, failures: list[PingOneError], ends: tuple[str, str | None]
+) -> None:
+    made = make_people(site)
+    site.pingone.instead["find username"] = list(failures)
+    site.prepare()
+    assert state(site, made) == ends
+    assert ends == RUNNING or clock.waits == []
+
+
+@pytest.mark.usefixtures("clock")
+def test_while_imports_are_answered_it_is_none_and_then_people_alone_are_told(site: Site) -> None:
+    made = make(site, [{"user_id": "", "username": "alice"}, {}])
+    lose(site, "find username", failure=LOST)
+    site.prepare()
+    assert (look(site.database, made.ids[1]).is_token_made, state(site, made)) == (True, RUNNING)
+    site.database.ahead += 6.0
+    site.prepare()
+    assert state(site, made) == OUTAGE
+
+
+def test_while_attempts_are_answered_it_is_none(site: Site, clock: Clock, scripted_fleet: ScriptedFleet) -> None:
+    made = make(site, [{"user_id": "", "username": "alice"}, PREPARED, PREPARED | {"device_id": "device-2"}])
+    scripted_fleet.fail(made, 1, Active())
+    lose(site, "find username", "list", failure=LOST)
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        if len(clock.waits) == 1:
+            scripted_fleet.fail(made, 1, Active())
+
+    site.wait = wait
+    # And nobody is active in the next turn.
+    for expected in (RUNNING, OUTAGE):
+        site.prepare()
+        assert state(site, made) == expected
+        site.database.ahead += 6.0
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_where_the_answer_to_an_import_got_lost_something_else_is_asked(site: Site, is_there: bool) -> None:
+    made = make(site)
+    lose(site, "start", failure=LOST, times=1)
+    lose(site, "settings", failure=LOST, times=0 if is_there else 99)
+    site.prepare()
+    assert (state(site, made), site.pingone.log.count("settings")) == (RUNNING if is_there else OUTAGE, 1)
+    assert [each for each, _ in site.jobs(made)] == [Written.SENT]
+
+
+def test_a_list_that_dies_in_the_middle_is_told_before_all_its_tries_are_over(site: Site, clock: Clock) -> None:
+    made = make(site)
+    lose(site, "list", "settings", failure=NOT_THERE[1])
+    look_first(site, lambda _: clock.wait(20.0))
+    site.prepare()
+    assert (state(site, made), clock.now) == (OUTAGE, 1045.0)
+
+
+# Who is told of it, and how it goes on.
+
+
+def read_status(site: Site) -> BatchStatus:
     (status,) = read_statuses(site.database)
     return status
 
 
-def test_the_tokens_of_the_jobs_that_have_ended_since_a_pause_give_the_pace(site: Site) -> None:
-    made = make_batch(site.database, [LACKS_TOKEN] * 3)
-    change(site, may_import=True)
-    for size, job in ((500, Written.DONE), (300, Written.DONE), (9000, Written.RUNNING)):
-        note_job(site.database, made.batch_id, job, size)
-    site.database.ahead = 80.0
-
-    status = read(site)
-    assert (status.waiting, status.may_import) == ({"user": 0, "token": 3}, True)
-    assert 9.0 < status.preparation_pace <= 10.0
-    change(site, running_since=site.database.read_clock())
-    assert read(site).preparation_pace == 0.0
-
-
-def test_without_imports_the_persons_found_since_the_load_give_the_pace(site: Site) -> None:
-    make_batch(site.database, [LACKS_USER] * 5 + [PREPARED] * 20)
-    site.database.ahead = 10.0
-    assert 1.5 < read(site).preparation_pace <= 2.0
-    # Nobody has prepared it since; now a worker has it, until then.
-    assert 9.0 < (read(site).unprepared_for or 0.0) < 60.0
-    change(site, prepared_until=site.database.read_clock() + timedelta(seconds=180))
-    assert read(site).unprepared_for == 0.0
-
-    # When persons were found is not written down, so after a pause that is no measure.
-    change(site, running_since=site.database.read_clock() - timedelta(seconds=1))
-    assert read(site).preparation_pace == 0.0
-    change(site, state=BatchState.PAUSED, reason="person", detail="A person paused it.")
-    assert read(site).unprepared_for is None
-
-
-@pytest.mark.parametrize("lacking", [[], [LACKS_USER]])
-def test_what_is_prepared_and_records_that_their_preparation_gave_up_give_no_pace(
-    site: Site, lacking: list[dict[str, Any]]
+@pytest.mark.usefixtures("clock")
+def test_an_outage_is_told_until_it_is_over_and_tried_again_ever_more_seldom(
+    site: Site, scripted_fleet: ScriptedFleet
 ) -> None:
-    given_up = {"status": Status.DEAD_LETTER, "reason": Reason.USER_NOT_FOUND}
-    finalized = {"finalized_at": site.database.read_clock()}
-    make_batch(site.database, [LACKS_USER | given_up | finalized] * (FEWEST_SETTLED * 10) + [PREPARED] + lacking)
-    site.database.ahead = 2.0
+    """The displays are golden files; what a webhook is told stands in test_notices.py."""
+    made = make_people(site, 3)
+    lose(site, "find username", "list")
+    site.prepare()
 
-    status = read(site)
+    status = read_status(site)
+    assert (status.outage is not None, status.waiting["user"], choose_check_code(status)) == (True, 3, STALLED)
 
-    assert (status.pace, status.eta_seconds) == (0.0, None)
-    assert lacking or (status.preparation_pace, status.unprepared_for) == (0.0, None)
+    # Nobody is looked up before the next try, which is told as well.
+    assert not site.prepare()
+    scripted_fleet.pass_time(FIRST_PROBE + 1)
+    scripted_fleet.tick()
+    assert choose_check_code(read_status(site)) == STALLED
+    site.prepare()
+    assert state(site, made) == OUTAGE
+    assert scripted_fleet.seconds_to_probe(made) == pytest.approx(2 * FIRST_PROBE, abs=2)
+
+    site.pingone.instead.clear()
+    scripted_fleet.pass_time(2 * FIRST_PROBE + 1)
+    scripted_fleet.tick()
+    finish(site)
+    assert look_at_batch(site.database, made.batch_id).outages == 0
+    status = read_status(site)
+    assert (status.outage, status.waiting["user"], choose_check_code(status)) == (None, 0, ALL_ACTIVE)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_batch_whose_attempts_are_not_answered_goes_on_probing_whatever_its_preparation_is_answered(
+    site: Site, scripted_fleet: ScriptedFleet
+) -> None:
+    prepared = [PREPARED | {"device_id": f"device-{number}"} for number in range(9)]
+    made = make(site, [{"user_id": "", "username": "alice"}, *prepared])
+    scripted_fleet.begin_outage(made)
+    scripted_fleet.pass_time(FIRST_PROBE + 1)
+    scripted_fleet.tick()
+    assert state(site, made) == RUNNING
+    site.prepare()
+    assert "find username 1" in site.pingone.log
+    assert look_at_batch(site.database, made.batch_id).outages == 1

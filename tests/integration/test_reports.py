@@ -1,5 +1,5 @@
-"""What is read out of the database for a person: how batches stand and how they came there, and the export. How that is
-shown, the golden files hold."""
+"""What is read out of the database of batches, for a person and for a monitor: how they stand and how they came there,
+the export, and metrics. How that is shown, the golden files hold."""
 
 import csv
 import io
@@ -7,39 +7,47 @@ import random
 import re
 import uuid
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, select, update
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch, make_environment
-from support.data.loading import token
-from support.data.moving_clock import MovingDatabase
+from sqlalchemy import Table, delete, event, insert, select, update
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, count, enqueue, make_batch, make_environment, note_job
+from support.data.facts import write_metrics
+from support.data.loading import ACTIVE, REFUSED, LoadingDesk, earlier, token
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 from support.judges.secret_search import Secrets
 
-from models.batch import Batch
+from models.attempt import AttemptLine, Outcome
+from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring, generate_key
-from models.reason import CURES, Reason
+from models.inventory_job import JobState
+from models.pace import LicensePace
+from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
+from models.refused_row import RefusedRow
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
-from worker.batches.loading import Loader
+from worker.batches.loading import CHUNK, Loaded
 from worker.desk.batch_page import write_file
+from worker.fleet import Processes
 from worker.intake.files import Hints
-from worker.intake.lists import open_assignment
 from worker.intake.shipment import open_shipment
 from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
+from worker.reports import metrics
 from worker.reports.export import RESULT_COLUMNS, export
-from worker.reports.facts import FEWEST_SETTLED, BatchStatus, read_statuses
+from worker.reports.facts import FEWEST_SETTLED, LONGEST_REST, BatchStatus, read_statuses
+from worker.reports.metrics import AttemptCounter, AttemptTotals, MetricsReader, Scrape
 from worker.reports.overview import SPANS, Overview, read_overview
+from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANSWER = Answer(400, "INVALID_DATA", "INVALID_OTP", "error-1", "correlation-1", None)
+HOUR = 3600.0
 UNKNOWN = Retry(600.0, is_counted=True, why="outcome_unknown")
 
 
@@ -52,26 +60,26 @@ def read_story(database: MovingDatabase) -> Overview:
     return read_overview(database, read(database))
 
 
-def settle(database: MovingDatabase, leases: Leases, made: Made, *ends: tuple[Decision, CallSummary, bool]) -> None:
+def settle(desk: LoadingDesk, made: Made | Loaded, *ends: tuple[Decision, CallSummary, bool]) -> None:
     """The next records of the batch end so; the flag says whether the second OTP went out too."""
+    assert desk.leases is not None
     for decision, tally, is_resync in ends:
-        (record_id,) = enqueue(database, made, room=1)
-        claimed = leases.claim(record_id, ENVIRONMENT_ID)
+        (record_id,) = enqueue(desk.database, made, room=1)
+        claimed = desk.leases.claim(record_id, ENVIRONMENT_ID)
         assert claimed is not None
         progress = claimed.progress.with_otp_answered(1)
         if is_resync:
             progress = progress.with_otp_sent(2).with_otp_answered(2)
-        assert leases.settle(claimed, progress, decision, tally)
+        assert desk.leases.settle(claimed, progress, decision, tally)
 
 
 # The status.
 
 
-def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> None:
+def test_counts_and_costs_add_up(database: MovingDatabase, desk: LoadingDesk) -> None:
     made = make_batch(database, 6)
     settle(
-        database,
-        leases,
+        desk,
         made,
         (Active(), CallSummary(1, 0), False),
         (Active(), CallSummary(3, 1), True),
@@ -79,10 +87,8 @@ def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> No
         (DeadLetter(Reason.RESYNC_FAILED), CallSummary(3, 0, ANSWER), True),
         (UNKNOWN, CallSummary(1, 0), False),
     )
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(rows_refused=7))
-        first = update(Record).where(Record.reason == Reason.INVALID_OTP)
-        connection.execute(first.values(next_counter=3))
+    first = update(Record).where(Record.reason == Reason.INVALID_OTP)
+    database.change(update(Batch).values(rows_refused=7), first.values(next_counter=3))
 
     status = read(database)
 
@@ -95,7 +101,7 @@ def test_counts_and_costs_add_up(database: MovingDatabase, leases: Leases) -> No
     assert (status.has_seeds, status.refused) == (False, None)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_records_of_all_batches_are_gone_through_once(database: MovingDatabase) -> None:
     for name in ("first", "second"):
         make_batch(database, [{}, {"status": Status.DEAD_LETTER, "reason": Reason.LOCKED}], name=name)
@@ -107,36 +113,36 @@ def test_the_records_of_all_batches_are_gone_through_once(database: MovingDataba
     assert len([statement for statement in statements if re.search(r"\bFROM record\b", statement)]) == 1
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_batch_is_finished_when_every_record_is_final_and_runs_again_when_one_is_replayed(
-    database: MovingDatabase, leases: Leases
+    database: MovingDatabase, desk: LoadingDesk
 ) -> None:
-    made = make_batch(database, 2)
-    settle(database, leases, made, (DeadLetter(Reason.FORBIDDEN), CallSummary(1), False))
+    made, batches = make_batch(database, 2), Batches(database, TESTER)
+    settle(desk, made, (DeadLetter(Reason.FORBIDDEN), CallSummary(1), False))
     assert (read(database).state, read(database).finished_at) == ("running", None)
 
     database.ahead = 500
-    settle(database, leases, made, (Active(), CallSummary(1), False))
+    settle(desk, made, (Active(), CallSummary(1), False))
 
     status = read(database)
     assert status.state == "finished"
     assert status.finished_at is not None
     assert timedelta(seconds=500) <= status.finished_at - status.created_at < timedelta(seconds=600)
-    Batches(database, TESTER).replay("shipment")
+    batches.replay("shipment")
     assert (read(database).state, read(database).finished_at) == ("running", None)
-    Batches(database, TESTER).cancel("shipment")
+    batches.cancel("shipment")
     # Who cancelled it is told so when it is over, too.
     assert (read(database).state, read(database).finished_at is None) == ("cancelled", False)
 
 
-@on_sqlite
-def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: Leases) -> None:
+@ON_SQLITE
+def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, desk: LoadingDesk) -> None:
     made = make_batch(database, FEWEST_SETTLED + 20)
-    settle(database, leases, made, *[(Active(), CallSummary(1), False)] * (FEWEST_SETTLED - 1))
+    settle(desk, made, *[(Active(), CallSummary(1), False)] * (FEWEST_SETTLED - 1))
     database.ahead = 10
     assert read(database).eta_seconds is None
 
-    settle(database, leases, made, (Active(), CallSummary(1), False))
+    settle(desk, made, (Active(), CallSummary(1), False))
     status = read(database)
     # Ten seconds, and what a busy machine took beside them.
     assert FEWEST_SETTLED / 40 < status.pace <= FEWEST_SETTLED / 9
@@ -144,6 +150,117 @@ def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, leases: L
 
     database.ahead = 100
     assert (read(database).pace, read(database).eta_seconds) == (0, None)
+
+
+# The counts are the rows of the file.
+
+GOOD = [token(number) for number in range(10, 15)]
+FILES = {
+    "only good ones": GOOD,
+    "one twice": [*GOOD[:3], token(10), token(5, device_id=token(11)["device_id"])],
+    "active before": [token(0, otp1="111111", otp2="222222"), *GOOD[:2], token(1, otp1="")],
+    "all but one": [GOOD[0], *(token(n, otp1="") for n in range(100, 100 + CHUNK))],
+}
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("ends", [[ACTIVE] * 5, [REFUSED] * 5, []], ids=["active", "dead letters", "pending"])
+def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
+    desk: LoadingDesk, kind: str, ends: list[Decision]
+) -> None:
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+    desk.load(FILES[kind], "july", *ends)
+
+    status = read(desk.database, "july")
+
+    counts, refused = status.counts, status.refused or {}
+    assert sum(counts.values()) + sum(refused.values()) == len(FILES[kind]) == status.rows
+    assert sum(refused.values()) == status.rows_refused == count(desk.database, RefusedRow)
+    assert status.tokens_active + status.tokens_left == len(FILES[kind])
+    told = status.to_json()
+    assert (told["rows"], told["rows_refused"], told["refused"]) == (status.rows, status.rows_refused, refused)
+
+
+@ON_SQLITE
+def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
+    """What is still to do or active is not left for a person; and the numbers of rows that an earlier version refused
+    are not taken for none."""
+    desk.load([token(0), token(2, otp1="12"), token(3, serial="")], "july", REFUSED)
+    made = [{"serial_number": f"S{n}", "status": status} for n, status in enumerate(Status)]
+    make_batch(desk.database, made, name="june")
+
+    assert exported_left(desk, "july") == [
+        ("MADE000000", "dead_letter", "2"),
+        ("MADE000002", "refused", "3"),
+        ("", "refused", "4"),
+    ]
+    status = read(desk.database, "july")
+    assert (status.tokens_left, status.refused) == (3, {"otps_unfit": 1, "serial_unfit": 1})
+    assert {status for _, status, _ in exported_left(desk, "june")} == {Status.DEAD_LETTER, Status.CANCELLED}
+    desk.database.change(delete(RefusedRow))
+    status = read(desk.database, "july")
+    assert (status.refused, status.rows_refused, status.rows, status.tokens_left) == (None, 2, 3, 3)
+
+
+def exported_left(desk: LoadingDesk, name: str) -> list[tuple[str, ...]]:
+    header, *rows = exported(desk.database, name, is_left=True)
+    places = [header.index(column) for column in ("serial", "status", "file_row")]
+    return [tuple(row[place] for place in places) for row in rows]
+
+
+# How fast a batch is prepared.
+
+LACKS_USER = {"user_id": "", "is_in_inventory": False, "email": "ada@example.com", "device_id": ""}
+LACKS_TOKEN = LACKS_USER | {"user_id": "u1"}
+PREPARED = LACKS_TOKEN | {"is_in_inventory": True}
+
+
+@ON_SQLITE
+def test_the_tokens_of_the_jobs_that_have_ended_since_a_pause_give_the_pace(database: MovingDatabase) -> None:
+    made = make_batch(database, [LACKS_TOKEN] * 3)
+    database.change(update(Batch).values(may_import=True))
+    for size, job in ((500, JobState.DONE), (300, JobState.DONE), (9000, JobState.RUNNING)):
+        note_job(database, made, job, size=size)
+    database.ahead = 80.0
+
+    status = read(database)
+    assert (status.waiting, status.may_import) == ({"user": 0, "token": 3}, True)
+    assert 9.0 < status.preparation_pace <= 10.0
+    database.change(update(Batch).values(running_since=database.read_clock()))
+    assert read(database).preparation_pace == 0.0
+
+
+@ON_SQLITE
+def test_without_imports_the_persons_found_since_the_load_give_the_pace(database: MovingDatabase) -> None:
+    make_batch(database, [LACKS_USER] * 5 + [PREPARED] * 20)
+    database.ahead = 10.0
+    assert 1.5 < read(database).preparation_pace <= 2.0
+    # Nobody has prepared it since; now a worker has it, until then.
+    assert 9.0 < (read(database).unprepared_for or 0.0) < 60.0
+    database.change(update(Batch).values(prepared_until=database.read_clock() + timedelta(seconds=180)))
+    assert read(database).unprepared_for == 0.0
+
+    # When persons were found is not written down, so after a pause that is no measure.
+    database.change(update(Batch).values(running_since=database.read_clock() - timedelta(seconds=1)))
+    assert read(database).preparation_pace == 0.0
+    database.change(update(Batch).values(state=BatchState.PAUSED, reason="person", detail="A person paused it."))
+    assert read(database).unprepared_for is None
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("lacking", [[], [LACKS_USER]])
+def test_what_is_prepared_and_records_that_their_preparation_gave_up_give_no_pace(
+    database: MovingDatabase, lacking: list[dict[str, Any]]
+) -> None:
+    given_up = LACKS_USER | {"status": Status.DEAD_LETTER, "reason": Reason.USER_NOT_FOUND}
+    make_batch(database, [given_up] * (FEWEST_SETTLED * 10) + [PREPARED] + lacking)
+    database.ahead = 2.0
+
+    status = read(database)
+
+    assert (status.pace, status.eta_seconds) == (0.0, None)
+    assert lacking or (status.preparation_pace, status.unprepared_for) == (0.0, None)
 
 
 # How it came there.
@@ -163,8 +280,7 @@ def test_each_point_of_the_curve_is_true_at_its_moment_however_long_it_took(
     timeline = read_story(database).timeline
 
     active = select(Record.finalized_at).where(Record.status == Status.ACTIVE, Record.batch_id == made.batch_id)
-    with database.reading() as connection:
-        active_at = list(connection.scalars(active))
+    active_at = database.values(active)
     assert timeline.moments[-1] == (max(active_at), len(active_at))
     assert [sum(each <= at for each in active_at) for at, _ in timeline.moments] == [
         count for _, count in timeline.moments
@@ -175,7 +291,7 @@ def test_each_point_of_the_curve_is_true_at_its_moment_however_long_it_took(
     assert abs(timeline.until - began - timedelta(seconds=seconds)) < timedelta(milliseconds=1)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_pauses_are_those_that_the_audit_tells(database: MovingDatabase) -> None:
     make_batch(database, 3)
     batches = Batches(database, TESTER)
@@ -198,8 +314,7 @@ def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:
     with database.reading_snapshot() as connection:
         count = select(Record.status).distinct()
         before = set(connection.scalars(count))
-        with database.writing() as other:
-            other.execute(update(Record).values(status=Status.QUEUED, lease_until=database.read_clock()))
+        database.change(update(Record).values(status=Status.QUEUED, lease_until=database.read_clock()))
         again = set(connection.scalars(count))
     assert before == again == {Status.PENDING}
 
@@ -207,55 +322,38 @@ def test_all_of_it_is_from_one_moment(database: MovingDatabase) -> None:
 # The export.
 
 
-def load(
-    database: MovingDatabase, keyring: Keyring, path: Path, *lines: str, name: str = "shipment", who: Any = None
-) -> Made:
+def load(desk: LoadingDesk, *lines: str, name: str = "shipment", who: Path | None = None) -> Loaded:
     """Load a file of these lines as a batch."""
+    path = desk.directory / f"{name}.csv"
     path.write_text("\n".join(lines) + "\n")
-    loaded = Loader(database, keyring, make_environment(), TESTER).load(open_shipment(path, assignment=who), name)
-    return Made(loaded.batch_id, loaded.name, [])
+    return desk.load_file(path, name, into=make_environment(), who=who)
 
 
 def ids(number: int) -> str:
     return f"{uuid.UUID(int=number)},{uuid.UUID(int=1 << 100 | number)}"
 
 
-def exported(database: MovingDatabase, **options: Any) -> list[list[str]]:
+def exported(database: MovingDatabase, name: str = "shipment", **options: Any) -> list[list[str]]:
     text = io.StringIO(newline="")
-    written = export(database, "shipment", text, **options)
+    written = export(database, name, text, **options)
     lines = list(csv.reader(io.StringIO(text.getvalue(), newline="")))
     assert written == len(lines) - 1
     return lines
 
 
-@on_sqlite
-def test_an_export_has_the_columns_of_the_file_and_then_how_each_row_ended(
-    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
-) -> None:
-    # What is named as a result is replaced by it.
+@ON_SQLITE
+def test_what_a_column_of_the_file_names_as_a_result_is_replaced_by_it(desk: LoadingDesk) -> None:
+    """Other exports are golden files."""
     header = "Status,Cost Centre,Serial Number,OTP 1,OTP 2,user_id,device_id,correlation id"
-    rows = [f"old,4711,MADE{n},11111{n},22222{n},{ids(n)},old" for n in (5, 3, 4)]
-    made = load(database, keyring, tmp_path / "shipment.csv", header, *rows)
-    settle(
-        database,
-        leases,
-        made,
-        (DeadLetter(Reason.RESYNC_FAILED), CallSummary(2, 0, ANSWER), True),
-        (Active(), CallSummary(1), False),
-    )
+    load(desk, header, f"old,4711,MADE5,111115,222225,{ids(5)},old")
 
-    first, *rest = exported(database)
-
-    assert first == ["Cost Centre", "Serial Number", "OTP 1", "OTP 2", "user_id", "device_id", *RESULT_COLUMNS]
-    assert [row[:6] for row in rest] == [["4711", f"MADE{n}", "", "", *ids(n).split(",")] for n in (5, 3, 4)]
-    dead = ["dead_letter", "resync_failed", CURES[Reason.RESYNC_FAILED], "error-1", "correlation-1", "1", "2"]
-    ends = [dead, ["active", "", "", "", "", "1", "1"], ["pending", "", "", "", "", "0", "0"]]
-    assert sorted(row[6:13] for row in rest) == sorted(ends)
-    assert [row[13] for row in rest] == ["2", "3", "4"]
-    assert len(exported(database, status=Status.DEAD_LETTER)) == 2
+    assert exported(desk.database) == [
+        ["Cost Centre", "Serial Number", "OTP 1", "OTP 2", "user_id", "device_id", *RESULT_COLUMNS],
+        ["4711", "MADE5", "", "", *ids(5).split(","), "pending", "", "", "", "", "0", "0", "2"],
+    ]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabase) -> None:
     make_batch(database, 1200)
     heard = Heard()
@@ -267,72 +365,51 @@ def test_more_rows_than_are_fetched_at_once_are_exported(database: MovingDatabas
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-@on_sqlite
-def test_no_cell_begins_a_formula(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> None:
+@ON_SQLITE
+def test_no_cell_and_no_header_begins_a_formula_nor_does_what_pingone_answered(desk: LoadingDesk) -> None:
     """Whoever sent the file must not run commands on the machine of whoever opens the export."""
     rows = [f'"{start}1+1",MADE{n},11111{n},{ids(n)},"{start}1+1"' for n, start in enumerate(FORMULA_STARTS)]
-    load(database, keyring, tmp_path / "shipment.csv", "note,serial,otp1,user_id,device_id,lot", *rows)
+    loaded = load(desk, '"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id,lot', *rows)
+    answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
+    settle(desk, loaded, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
 
-    cells = [cell for row in exported(database) for cell in row]
+    first, *rest = exported(desk.database)
 
-    assert [cell for cell in cells if cell.startswith(FORMULA_STARTS)] == []
-    assert cells.count("'=1+1") == 2
+    cells = [cell for row in rest for cell in row]
+    assert [cell for cell in (*first, *cells) if cell.startswith(FORMULA_STARTS)] == []
+    assert (first[0], cells.count("'=1+1"), cells.count("'@SUM(1)")) == ('\'=HYPERLINK("http://example.test")', 3, 1)
 
 
-@on_sqlite
-def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_elsewhere(
-    database: MovingDatabase, keyring: Keyring, tmp_path: Path
-) -> None:
+@ON_SQLITE
+def test_no_part_of_a_cell_begins_a_formula_where_a_spreadsheet_splits_cells_elsewhere(desk: LoadingDesk) -> None:
     """Excel splits at semicolons in many languages, and then takes a quotation mark inside a cell for a letter."""
     starts = ("=", "+", "-", "@", "\uff1d", "\uff0d")
     parts = [f"a{separator}{start}1+1" for separator in (";", "\r\n", "\t", ';""') for start in starts]
     rows = [f'"{part}",MADE{n},1{n:05},{ids(n)},"{part};b"' for n, part in enumerate(parts)]
-    header = '"note;=1+1",serial,otp1,user_id,device_id,more'
-    load(database, keyring, tmp_path / "shipment.csv", header, *rows)
+    load(desk, '"note;=1+1",serial,otp1,user_id,device_id,more', *rows)
     file = io.StringIO()
 
-    assert export(database, "shipment", file) == len(parts)
+    assert export(desk.database, "shipment", file) == len(parts)
 
     for delimiter in (",", ";", "\t"):
         cells = [cell.strip('"') for line in file.getvalue().splitlines() for cell in line.split(delimiter)]
         assert [cell for cell in cells if cell.startswith(starts)] == []
 
 
-@on_sqlite
-def test_no_header_begins_a_formula(database: MovingDatabase, keyring: Keyring, tmp_path: Path) -> None:
-    header = '"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id'
-    load(database, keyring, tmp_path / "shipment.csv", header, f"x,MADE1,012345,{ids(1)}")
-
-    assert exported(database)[0][0] == '\'=HYPERLINK("http://example.test")'
-
-
-@on_sqlite
-def test_nothing_that_pingone_answered_begins_a_formula(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
-    answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
-    settle(database, leases, made, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
-
-    assert exported(database)[1][-5:-3] == ["'=1+1", "'@SUM(1)"]
-
-
-@on_sqlite
-def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(
-    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
-) -> None:
-    made = load(
-        database,
-        keyring,
-        tmp_path / "shipment.csv",
+@ON_SQLITE
+def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(desk: LoadingDesk) -> None:
+    loaded = load(
+        desk,
         "serial,otp1,otp2,otp_type,generated_at,user_id,device_id,note",
         f'MADE1,012345,543210,totp,2026-03-01T10:30:00+01:00,{ids(1)},"two\nlines, and a comma"',
     )
-    (original,) = open_shipment(tmp_path / "shipment.csv").rows()
-    assert exported(database)[1][1:3] == ["", ""]
+    (original,) = open_shipment(desk.directory / "shipment.csv").rows()
+    assert exported(desk.database)[1][1:3] == ["", ""]
     with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
-        exported(database, keyring=Keyring([generate_key()]))
-    again = tmp_path / "again.csv"
+        exported(desk.database, keyring=Keyring([generate_key()]))
+    again = desk.directory / "again.csv"
     with again.open("w", newline="", encoding="utf-8") as file:
-        export(database, "shipment", file, keyring=keyring)
+        export(desk.database, "shipment", file, keyring=desk.keyring)
 
     (row,) = open_shipment(again, hints=Hints(mends=True)).rows()
 
@@ -340,16 +417,15 @@ def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(
     assert [getattr(row, name) for name in fields] == [getattr(original, name) for name in fields]
     assert row.extra["note"] == "two\nlines, and a comma"
     # Those of an active record are gone.
-    settle(database, leases, made, (Active(), CallSummary(1), False))
-    assert exported(database, keyring=keyring)[1][1:3] == ["", ""]
+    settle(desk, loaded, (Active(), CallSummary(1), False))
+    assert exported(desk.database, keyring=desk.keyring)[1][1:3] == ["", ""]
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_batch_that_is_gone_has_no_status_no_story_and_no_export(database: MovingDatabase) -> None:
     make_batch(database, 0)
     status = read(database)
-    with database.writing() as connection:
-        connection.execute(delete(Batch))
+    database.change(delete(Batch))
     for ask in (lambda: read(database), lambda: read_overview(database, status), lambda: exported(database)):
         with pytest.raises(UnknownBatch, match="'shipment'"):
             ask()
@@ -360,23 +436,179 @@ def test_a_batch_that_is_gone_has_no_status_no_story_and_no_export(database: Mov
 SECRET = "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b"
 
 
-@on_sqlite
-def test_nothing_secret_is_in_the_page(
-    database: MovingDatabase, leases: Leases, keyring: Keyring, tmp_path: Path
-) -> None:
+@ON_SQLITE
+def test_nothing_secret_is_in_the_page(desk: LoadingDesk) -> None:
     # As no time and no number has them.
     pairs = [token(number, otp1=f"{48_151_623 + number}", otp2=f"{84_610_815 + number}") for number in range(8)]
-    made = load(database, keyring, tmp_path / "shipment.csv", *map(",".join, (pairs[0], *(p.values() for p in pairs))))
+    loaded = load(desk, *map(",".join, (pairs[0], *(pair.values() for pair in pairs))))
     ends: list[Decision] = [Active(), DeadLetter(Reason.LOCKED), UNKNOWN]
-    settle(database, leases, made, *((decision, CallSummary(1), False) for decision in ends))
-    (tmp_path / "who.csv").write_text(f"serial,user_id,device_id\nMADE100,{ids(1)}\n")
-    who = open_assignment(tmp_path / "who.csv")
-    load(database, keyring, tmp_path / "box.csv", f"MADE100, {SECRET}, hotp, 6, 0", name="box", who=who)
+    settle(desk, loaded, *((decision, CallSummary(1), False) for decision in ends))
+    who = desk.directory / "who.csv"
+    who.write_text(f"serial,user_id,device_id\nMADE100,{ids(1)}\n")
+    load(desk, f"MADE100, {SECRET}, hotp, 6, 0", name="box", who=who)
     otps = [(pair["otp1"], pair["otp2"]) for pair in pairs]
     secrets = Secrets(otps, {"a seed": SECRET, "a seed's bytes": bytes.fromhex(SECRET).decode("latin-1")})
     assert secrets.found_in(" ".join(otps[0]).encode())
 
-    for status in read_statuses(database):
-        written = write_file(status, read_overview(database, status)).encode()
+    for status in read_statuses(desk.database):
+        written = write_file(status, read_overview(desk.database, status)).encode()
         assert f"Batch {status.name}".encode() in written
         assert secrets.found_in(written) == set()
+
+
+# What a monitor reads. How it is written, a golden file holds.
+
+
+def scrape(database: MovingDatabase) -> Scrape:
+    """Read by a reader that has kept nothing, as `--once` does."""
+    return MetricsReader(database, partial(read_statuses, database)).read()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(("took", "rest"), [(0.1, 10.0), (5.0, LONGEST_REST)], ids=["quickly", "slowly"])
+def test_what_was_read_is_used_again_for_so_long_that_reading_takes_little_of_the_time(
+    database: MovingDatabase, took: float, rest: float
+) -> None:
+    made, moments = make_batch(database, 2), [1000.0]
+
+    def read_slowly() -> list[BatchStatus]:
+        moments.append(moments[-1] + took)
+        return read_statuses(database)
+
+    reader = MetricsReader(database, read_slowly, lambda: moments[-1])
+    assert reader.read().statuses[0].counts["pending"] == 2
+    queued = {"status": Status.QUEUED, "lease_until": database.read_clock()}
+    database.change(update(Record).where(Record.id == made.ids[0]).values(queued))
+
+    for wait, pending, age in ((rest / 2, 2, rest / 2), (rest / 2 + 0.01, 1, 0)):
+        moments.append(moments[-1] + wait)
+        reading = reader.read()
+        assert (reading.statuses[0].counts["pending"], reading.counts_age) == (pending, age)
+
+
+OURS = {"is_device_made": True, "pairing": "paired"}
+
+
+@pytest.mark.parametrize(
+    ("age", "columns", "is_old"),
+    [
+        (19, OURS, False),
+        (21, OURS, True),
+        (25, OURS, False),
+        (21, OURS | {"status": Status.DEAD_LETTER, "reason": "locked"}, True),
+        (21, OURS | {"status": Status.DEAD_LETTER, "reason": Reason.DEVICE_NOT_FOUND}, False),
+        (21, OURS | {"status": Status.ACTIVE}, False),
+        (21, OURS | {"status": Status.CANCELLED}, False),
+        (21, {"device_id": ""}, False),
+    ],
+)
+def test_a_device_that_oathbulk_made_is_as_old_as_its_pairing(
+    database: MovingDatabase, age: int, columns: dict[str, Any], is_old: bool
+) -> None:
+    began_at = database.read_clock() + timedelta(hours=30 - age)
+    make_batch(database, [columns | {"pairing_began_at": began_at}])
+    database.ahead += 30 * HOUR
+    assert [batch.old_devices for batch in scrape(database).statuses] == [is_old]
+
+
+@ON_SQLITE
+def test_a_device_of_the_file_is_as_old_as_the_batch(database: MovingDatabase) -> None:
+    make_batch(database, 1)
+    for hours, is_old in ((19, False), (2, True), (4, False)):
+        database.ahead += hours * HOUR
+        assert [batch.old_devices for batch in scrape(database).statuses] == [is_old]
+
+
+@ON_SQLITE
+def test_a_batch_stands_still_that_nobody_prepares_or_whose_own_license_holds(database: MovingDatabase) -> None:
+    make_batch(database, 2, name="unprepared", user_id="", username="somebody")
+    make_batch(database, 1, name="held", environment="second", environment_id="another")
+    assert [batch.stall for batch in scrape(database).statuses] == [None, None]
+    database.ahead += max(UNPREPARED_AFTER, STILL_AFTER) + 1
+    now = database.read_clock()
+    hold = {"held_since": now, "held_until": now + timedelta(minutes=2), "held_why": "PingOne asked for it"}
+    database.change(insert(LicensePace).values(license="another", rate=40.0, ceiling=50.0, **hold))
+
+    reading = scrape(database)
+
+    assert [batch.stall and batch.stall.cause for batch in reading.statuses] == [Cause.WORKER, Cause.HOLD]
+    # A license without a name is called by its environment's, and not by its id.
+    assert {name: pace.hold is not None for name, pace in reading.paces.items()} == {"second": True}
+
+
+def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(
+    database: MovingDatabase, desk: LoadingDesk
+) -> None:
+    made = make_batch(database, 4)
+    ends: list[tuple[Decision, CallSummary]] = [
+        (Active(), CallSummary(1, call_seconds=0.05)),
+        (Active(), CallSummary(1, call_seconds=0.051)),
+        (DeadLetter(Reason.LOCKED), CallSummary(1, call_seconds=99.5)),
+        (Retry(60.0, is_counted=False, why="hold"), CallSummary(0)),
+    ]
+    settle(desk, made, *((*end, False) for end in ends))
+    totals, batch = scrape(database).attempts, made.batch_id
+
+    assert totals.attempts == {(batch, "active"): 2, (batch, "dead_letter"): 1, (batch, "handed_back"): 1}
+    assert totals.durations == {("active", 0): 1, ("active", 1): 1, ("dead_letter", 13): 1}
+    assert totals.milliseconds == {"active": 101, "dead_letter": 99_500}
+
+
+@ON_SQLITE
+def test_what_was_counted_is_not_read_again_and_what_came_late_is_not_lost(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "OVERLAP", 10)
+    make_batch(database, 1)
+    line = {"record_id": 1, "batch_id": 1, "number": 1, "outcome": Outcome.ACTIVE, "lease_id": "lease", "requests": 1}
+    line |= {"call_milliseconds": 100, "ended_at": database.read_clock()}
+    counter = AttemptCounter()
+
+    def count_all() -> AttemptTotals:
+        with database.reading() as connection:
+            return counter.read(connection)
+
+    # The second ones took their ids before the last of the first, and were committed after it.
+    for numbers, total in (((*range(1, 31), 35), 31), ((33, 34), 33), ((), 33), (range(36, 100), 97)):
+        database.change(*(insert(AttemptLine).values(line | {"id": number}) for number in numbers))
+        totals = count_all()
+        assert (totals.attempts[1, "active"], totals.durations["active", 1]) == (total, total)
+
+    # This is far below the last ids: it would be seen if the history were read from its beginning.
+    database.change(update(AttemptLine).where(AttemptLine.id <= 30).values(call_milliseconds=0))
+    assert count_all().milliseconds["active"] == 9700
+    # After a restored backup it is.
+    database.change(delete(AttemptLine).where(AttemptLine.id > 20))
+    assert (count_all().attempts[1, "active"], count_all().milliseconds["active"]) == (20, 0)
+
+
+def list_texts(database: MovingDatabase, table: Table, *left_out: str) -> set[str]:
+    """The texts in the rows of a table, but for these columns. Numbers and short words of ours would be found in any
+    text."""
+    cells = [cell for row in database.rows(select(table)) for cell in row._mapping.items()]
+    texts = {str(value) for name, value in cells if name not in left_out and value is not None}
+    return {text for text in texts if len(text) > 4 and not text.isdigit()}
+
+
+@ON_SQLITE
+def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingDatabase, desk: LoadingDesk) -> None:
+    personal = {"username": "mallory", "email": "mallory@example.com", "external_id": "person-4711", "lot": "lot-4711"}
+    made = make_batch(database, 4, otps=b"sealed-otps", extra={"note": "a note of a person"}, **personal)
+    paused = make_batch(database, 1, name="august", state=BatchState.PAUSED)
+    stop = {"reason": PauseReason.PERSON, "detail": "quotes PingOne about mallory"}
+    pace = {"license": ENVIRONMENT_ID, "rate": 40.0, "set_by": "alice", "ticket": "CHG-1"}
+    database.change(update(Batch).where(Batch.id == paused.batch_id).values(stop), insert(LicensePace).values(pace))
+    for decision in (Active(), DeadLetter(Reason.LOCKED), UNKNOWN):
+        settle(desk, made, (decision, CallSummary(1, 0, ANSWER, 0.1), False))
+    Processes(database, "host-4711:1").show_life()
+
+    text = write_metrics(scrape(database))
+
+    ours = ("status", "reason", "otp1_state", "otp2_state", "otp_type", "pairing")
+    hidden = list_texts(database, Record.__table__, *ours)
+    hidden |= list_texts(database, AttemptLine.__table__, "outcome", "reason")
+    hidden |= {ENVIRONMENT_ID, "host-4711", "alice", "CHG-1", "quotes PingOne", "shipment.csv", "a note"}
+    assert {"mallory", "correlation-1", f"MADE{made.batch_id:03}000000"} <= hidden
+    assert [value for value in hidden if value in text] == []
+    labels = set(re.findall(r'(\w+)="', text))
+    assert labels == {"batch", "environment", "license", "status", "outcome", "reason", "state", "cause", "le"}

@@ -12,24 +12,22 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, make_batch
-from support.data.moving_clock import MovingDatabase
+from support.data.loading import LoadingDesk, token
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 
 from models.batch import Batch
 from models.pace import LicensePace
 from models.reason import Reason
 from models.record_states import Status
-from models.refused_row import RefusedRow
+from models.refused_row import REFUSED, RefusedRow
 from worker.batches.commands import Batches
 from worker.batches.finding import UnknownBatch
 from worker.reports import search as module
 from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses
-from worker.reports.search import SearchResult, Sought, count_others, search
+from worker.reports.search import Sought, count_others, search
 from worker.reports.token_history import UnknownToken, read_histories
-
-# Where the databases are not asked in different ways.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 DEVICE = "6f1d3c1e-0c52-4b8e-9d1f-2a7b6c5d4e3f"
 USER = "3f0c8a52-8a4e-4f0e-9b1d-0c5a6e7f8091"
@@ -48,8 +46,8 @@ KNOWN: dict[str, Any] = {
 # The search.
 
 
-def serials(findings: SearchResult) -> list[str]:
-    return [each.serial_number for each in findings.found]
+def serials(database: MovingDatabase, sought: Sought, limit: int = 50) -> list[str]:
+    return [each.serial_number for each in search(database, sought, limit).found]
 
 
 @pytest.fixture
@@ -63,13 +61,10 @@ def two_batches(database: MovingDatabase) -> None:
 
 @pytest.mark.usefixtures("two_batches")
 def test_whatever_is_known_of_a_token_finds_it_by_its_beginning_and_by_nothing_else(database: MovingDatabase) -> None:
-    for text in (
-        *("ACME0017", "acme0017", DEVICE, DEVICE[:9], USER[:8].upper(), "alice", "ALI", "alice@exa", "E-47", "L_7"),
-        *("basel", "Basel%1", "Basel%"),
-    ):
-        assert serials(search(database, Sought(text=text), 50)) == ["ACME0017"], text
-    for text in ("CME0017", "lice", "asel", "Cost centre", "B%1", "L%7", "E_47", "null", "ACME00170"):
-        assert search(database, Sought(text=text), 50) == SearchResult([], 0), text
+    known = ("ACME0017", "acme0017", DEVICE, DEVICE[:9], USER[:8].upper(), "alice", "ALI", "alice@exa", "E-47", "L_7")
+    others = ("CME0017", "lice", "asel", "Cost centre", "B%1", "L%7", "E_47", "null", "ACME00170")
+    found = {text: serials(database, Sought(text=text)) for text in (*known, "basel", "Basel%1", "Basel%", *others)}
+    assert found == {text: [] if text in others else ["ACME0017"] for text in found}
 
 
 @pytest.mark.usefixtures("two_batches")
@@ -87,7 +82,7 @@ def test_conditions_narrow_it_and_the_latest_batch_comes_first(database: MovingD
         (Sought(text="bob", status="active"), ["OTHER2"]),
         (Sought(), ["ACME0019", "OTHER2", "ACME0017", "ACME0018", "OTHER1"]),
     ):
-        assert serials(search(database, sought, 50)) == found, sought
+        assert serials(database, sought) == found, sought
     for limit, more in ((1, 4), (4, 1), (5, 0), (6, 0)):
         findings = search(database, Sought(), limit)
         assert (len(findings.found), findings.more) == (5 - more, more)
@@ -101,26 +96,25 @@ def test_serial_numbers_that_fill_the_list_are_enough_however_texts_are_sorted(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch, sorts_by_code: bool
 ) -> None:
     """The index of serial numbers serves them, where the database sorts by the codes of characters."""
+
+    def look(text: str, limit: int = 50) -> tuple[list[str], int | None, bool]:
+        findings = search(database, Sought(text=text), limit)
+        return [each.serial_number for each in findings.found], findings.more, findings.is_by_serial_number
+
     monkeypatch.setattr(module, "sorts_by_code", lambda _: sorts_by_code)
-    findings = search(database, Sought(text="ACME"), 2)
-    assert (serials(findings), findings.more) == (["ACME0019", "ACME0017"], 1)
-    assert findings.is_by_serial_number == sorts_by_code
+    assert look("ACME", 2) == (["ACME0019", "ACME0017"], 1, sorts_by_code)
 
     # A beginning finds serial numbers and names alike; a whole serial number is enough, with what is longer.
     make_batch(database, [{"serial_number": "X1", "username": "acme0018"}, {"serial_number": "ACME00182"}])
-    findings = search(database, Sought(text="acme"), 50)
-    assert serials(findings) == ["X1", "ACME00182", "ACME0019", "ACME0017", "ACME0018"]
-    assert (findings.more, findings.is_by_serial_number) == (0, False)
-    findings = search(database, Sought(text="acme0018"), 50)
-    assert (serials(findings), findings.more, findings.is_by_serial_number) == (["ACME00182", "ACME0018"], 0, True)
+    assert look("acme") == (["X1", "ACME00182", "ACME0019", "ACME0017", "ACME0018"], 0, False)
+    assert look("acme0018") == (["ACME00182", "ACME0018"], 0, True)
 
 
 @pytest.mark.parametrize("value", ['say "so"', "back\\slash", "Zürich", "two\nlines"])
 def test_a_value_is_found_whatever_characters_are_in_it(database: MovingDatabase, value: str) -> None:
     make_batch(database, extra={"note": value})
 
-    found = [len(search(database, Sought(text=text), 50).found) for text in (value, value[:-1], value + "!")]
-    assert found == [1, 1, 0]
+    assert [len(serials(database, Sought(text=text))) for text in (value, value[:-1], value + "!")] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("sorts_by_code", [True, False])
@@ -143,8 +137,7 @@ def test_a_token_is_named_if_all_that_was_found_is_of_it(database: MovingDatabas
     later = make_batch(database, [columns | {"device_id": "another"}], name="august")
     refused = {"batch_id": later.batch_id, "environment_id": ENVIRONMENT_ID, "reason": "otps_unfit", "detail": "short"}
     rows = [refused | {"row_number": row, "serial_number": each} for row, each in ((7, "ACME1"), (8, "NEW1"))]
-    with database.writing() as connection:
-        connection.execute(insert(RefusedRow), rows)
+    database.change(insert(RefusedRow).values(rows))
 
     def name(text: str, limit: int = 50) -> str | None:
         return search(database, Sought(text=text), limit).name_only_token()
@@ -159,22 +152,15 @@ def test_serial_numbers_are_found_by_the_index_alone(database: MovingDatabase) -
     make_batch(database, [{"serial_number": f"ACME{number:05}"} for number in range(3000)])
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")
-    statements: list[tuple[str, Any]] = []
+    noted: list[tuple[str, Any]] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: noted.append(given[2:4]))
 
-    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if "FROM record" in statement:
-            statements.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    try:
-        findings = search(database, Sought(text="ACME000"), 50)
-    finally:
-        event.remove(database.engine, "before_cursor_execute", note)
+    findings = search(database, Sought(text="ACME000"), 50)
 
     assert (len(findings.found), findings.more) == (50, 50)
     explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
     with database.reading() as connection:
-        for statement, parameters in statements:
+        for statement, parameters in [each for each in noted if "FROM record" in each[0]]:
             plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters))
             assert "ix_record_history" in plan, plan
 
@@ -187,8 +173,8 @@ def test_a_token_is_found_by_whatever_names_it_and_has_a_history_in_each_environ
     first = make_batch(database, 3, name="others")
     made = make_batch(database, serial_number="MADE7", device_id=DEVICE)
     for spelling in ("MADE7", " MADE7 ", "made7", DEVICE, DEVICE.upper(), f"#{made.id}"):
-        (token,) = read_histories(database, spelling)
-        assert [record.id for record in token.records] == [made.id], spelling
+        found = [record.id for token in read_histories(database, spelling) for record in token.records]
+        assert found == [made.id], spelling
     for unknown in ("MADE8", "#999999", USER, "9" * 30, "", "two words"):
         with pytest.raises(UnknownToken, match="no record has"):
             read_histories(database, unknown)
@@ -237,14 +223,11 @@ def test_what_holds_a_record_back_is_read_with_it_and_no_otp_and_no_seed(databas
     make_batch(database, [{"serial_number": "MADE7", "otps": b"a sealed pair"}, {"serial_number": "MADE8"} | seed])
     now = database.read_clock()
     hold = {"held_since": now, "held_until": now + timedelta(seconds=90), "held_why": "PingOne answered 503"}
-    with database.writing() as connection:
-        connection.execute(insert(LicensePace).values(license="gold", **hold))
-        connection.execute(update(Batch).values(canary=5, trial=3))
+    database.change(insert(LicensePace).values(license="gold", **hold), update(Batch).values(canary=5, trial=3))
 
     (token,) = read_histories(database, "MADE7", lambda *_: "gold")
 
-    assert token.hold is not None
-    assert (token.hold.why, token.fleet.alive) == ("PingOne answered 503", [])
+    assert (token.hold and token.hold.why, token.fleet.alive) == ("PingOne answered 503", [])
     assert (token.latest.batch.canary_row, token.latest.batch.trial_row) == (5, 3)
     assert timedelta() <= token.now - now < timedelta(minutes=5)
     for serial_number in ("MADE7", "MADE8"):
@@ -253,37 +236,68 @@ def test_what_holds_a_record_back_is_read_with_it_and_no_otp_and_no_seed(databas
         assert "sealed" not in repr(elsewhere) + json.dumps(elsewhere.to_json())
 
 
+# Refused rows.
+
+
+@ON_SQLITE
+def test_a_token_is_shown_with_its_refused_row_and_the_record_of_the_fix(desk: LoadingDesk) -> None:
+    desk.load([token(0), token(1, otp1="12")], "july")
+    desk.load([token(1)], "july-fixed")
+    (history,) = read_histories(desk.database, "made000001")
+    told = (
+        [record.batch.name for record in history.records],
+        [(line.batch, line.row_number) for line in history.refused],
+    )
+    assert told == (["july-fixed"], [("july", 3)])
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("sought", "limit", "rows", "more"),
+    [
+        (Sought(text="MADE000001"), 50, [3], 0),
+        (Sought(text="made"), 50, [3, 4], 0),
+        (Sought(status=REFUSED), 50, [3, 4, 5], 0),
+        (Sought(batch="july"), 50, [3, 4, 5], 0),
+        (Sought(batch="june"), 50, [], 0),
+        (Sought(text="MADE", status="pending"), 50, [], 0),
+        (Sought(text="MADE", reason="locked"), 50, [], 0),
+        (Sought(text="MADE", user="alice"), 50, [], 0),
+        # No more than there is room for beside the records.
+        (Sought(batch="july"), 2, [3], 2),
+    ],
+)
+def test_a_search_finds_refused_rows(desk: LoadingDesk, sought: Sought, limit: int, rows: list[int], more: int) -> None:
+    make_batch(desk.database, name="june")
+    desk.load([token(0), token(1, otp1="12"), token(2, otp1="12"), token(3, serial="")], "july")
+
+    findings = search(desk.database, sought, limit)
+
+    assert [line.row_number for line in findings.refused] == rows
+    assert (findings.more, [line["row"] for line in findings.to_json()["refused"]]) == (more, rows)
+
+
 # The hand-out of a batch.
 
-HEADER = (
-    *("serial", "username", "email", "external_id", "user_id", "site"),
-    *("otp_type", "presses_to_discard", "what_to_do"),
-)
 
-
-def hand_out(database: MovingDatabase, *records: dict[str, Any], columns: Sequence[str] = ("serial", "site")) -> Any:
-    """The lines of the hand-out of a batch with these records, which are active unless they say otherwise."""
-    made = make_batch(database, [{"status": Status.ACTIVE} | record for record in records], name=uuid.uuid4().hex)
+def hand_out(database: MovingDatabase, record: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
+    """The line of the hand-out of a batch with this record, which is active."""
+    made = make_batch(database, [{"status": Status.ACTIVE, "serial_number": "MADE1", "first_counter": 7} | record])
     text = io.StringIO(newline="")
-    with database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(columns=list(columns)))
-    written = write_hand_out(database, made.name, text)
-    lines = list(csv.DictReader(io.StringIO(text.getvalue(), newline="")))
-    assert len(lines) == written
-    return lines
-
-
-def seed(first: int, following: int, **columns: Any) -> dict[str, Any]:
-    """A record of a HOTP seed that was loaded with the first counter and goes on with the following one."""
-    return {"serial_number": "MADE1", "first_counter": first, "next_counter": following} | columns
+    database.change(update(Batch).where(Batch.id == made.batch_id).values(columns=list(columns)))
+    assert write_hand_out(database, made.name, text) == 1
+    (line,) = csv.DictReader(io.StringIO(text.getvalue(), newline=""))
+    return line
 
 
 @ON_SQLITE
 def test_a_line_says_who_and_what_and_how_often_to_press(database: MovingDatabase) -> None:
-    (line,) = hand_out(database, seed(7, 9, username="person1", extra={"site": "Oslo"}))
-    assert tuple(line) == HEADER
-    assert list(line.values())[:-1] == ["MADE1", "person1", "", "", str(uuid.UUID(int=0)), "Oslo", "hotp", "2"]
-    assert line["what_to_do"].startswith("Press 2 times and throw these 2 numbers away; sign on with the next one")
+    record = {"next_counter": 9, "username": "person1", "extra": {"site": "Oslo"}}
+    *line, _ = hand_out(database, record, ["serial", "site"]).items()
+    assert line == [
+        *(("serial", "MADE1"), ("username", "person1"), ("email", ""), ("external_id", "")),
+        *(("user_id", str(uuid.UUID(int=0))), ("site", "Oslo"), ("otp_type", "hotp"), ("presses_to_discard", "2")),
+    ]
     with pytest.raises(UnknownBatch, match="'nothing'"):
         write_hand_out(database, "nothing", io.StringIO())
 
@@ -292,7 +306,7 @@ def test_a_line_says_who_and_what_and_how_often_to_press(database: MovingDatabas
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(1)"])
 def test_no_cell_and_no_header_begins_a_formula(database: MovingDatabase, cell: str) -> None:
     ours = ("serial", "otp1", "otp2", "user_id", "device_id", "presses to discard", "status")
-    (line,) = hand_out(database, seed(0, 1, extra={cell: cell}), columns=[*ours, cell])
+    line = hand_out(database, {"extra": {cell: cell}}, [*ours, cell])
     assert line[f"'{cell}"] == f"'{cell}"
     assert not [text for pair in line.items() for text in pair if text.startswith(("=", "+", "-", "@"))]
     assert not {"otp1", "otp2", "presses to discard", "status"} & set(line)

@@ -6,29 +6,28 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Executable, Update, insert, select, update
-from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, statuses
-from support.data.moving_clock import MovingDatabase
-from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, audit_facts, make, make_tokens
-from support.simulator.simulation import WatchedSimulation
+from sqlalchemy import Update, select, update
+from support.data.batches import TESTER, Made, look, make_batch, note_job, statuses
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
+from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, actions, make, make_tokens
 
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
-from models.reason import PauseReason
+from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import OtpState, PairingState, Status
-from worker import audit
 from worker.batches import removal, undo
-from worker.batches.commands import NotPossible
+from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.commands import UNTIL_LET_GO, note_tokens_gone, replay
+from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why, note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
@@ -39,19 +38,9 @@ from worker.vault.otps import Secret, Seed
 ACTIVE = OURS | {"status": Status.ACTIVE}
 # A record that imported its token and made a device of it.
 BOTH = TOKEN | ACTIVE
-# Where what PingOne answers is the subject.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ANOTHERS = "is another token's device, or no token's"
 # An import may have made its token.
 UNKNOWN = TOKEN | {"is_token_made": False, "is_in_inventory": False, "owner_id": None}
-
-
-@pytest.fixture
-def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
-    pingone = PingOne(*listening)
-    pingone.simulation.reset()
-    pingone.simulation.change({"job_takes": 0})
-    pingone.seed()
-    return pingone
 
 
 @pytest.fixture
@@ -60,37 +49,28 @@ def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: K
         yield desk
 
 
-def change(database: MovingDatabase, statement: Executable) -> None:
-    with database.writing() as connection:
-        connection.execute(statement)
-
-
 def make_both(database: MovingDatabase, pingone: PingOne, count: int) -> Made:
     """A batch whose every record has made a token and a device."""
     return make(database, pingone, [BOTH | {"device_id": f"made-{place}"} for place in range(count)])
 
 
-def give_device(database: MovingDatabase, pingone: PingOne, record_id: int, device_id: str, **differing: str) -> None:
-    """Let PingOne have the token of a record as a device of its person's."""
-    record = look(database, record_id)
-    device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": device_id}
-    pingone.seed(devices=[device | differing])
+def around(
+    where: Any,
+    name: str,
+    *,
+    first: Callable[..., object] = lambda *_: None,
+    then: Callable[..., object] = lambda *_: None,
+) -> Any:
+    """Patch a function, so that something is done before it, or after it, with the same arguments."""
+    original = getattr(where, name)
 
+    def do_all(*arguments: Any, **named: Any) -> Any:
+        first(*arguments)
+        result = original(*arguments, **named)
+        then(*arguments)
+        return result
 
-def import_by(database: MovingDatabase, made: Made, state: JobState, *record_ids: int, sent_ago: float = 0.0) -> int:
-    """Write down that a job imported the tokens of these records, and was sent so many seconds ago. Returns the id of
-    its row."""
-    values = {"batch_id": made.batch_id, "kind": JobKind.IMPORT, "state": state, "size": len(record_ids)}
-    with database.writing() as connection:
-        written = insert(InventoryJob).values(values | {"sent_at": database.now(-sent_ago)}).returning(InventoryJob.id)
-        job = connection.scalars(written).one()
-        connection.execute(update(Record).where(Record.id.in_(record_ids)).values(import_job_id=job))
-    return job
-
-
-def actions(database: MovingDatabase) -> list[tuple[str, dict[str, Any]]]:
-    with database.reading() as connection:
-        return [(line.action, line.facts) for line in audit.read(connection)]
+    return patch.object(where, name, do_all)
 
 
 # Who may be undone, and when.
@@ -108,16 +88,16 @@ def test_a_batch_that_somebody_works_on_is_undone_only_once_it_is_finished(
     database: MovingDatabase, pingone: PingOne, desk: Desk, state: BatchState, reason: PauseReason | None, says: str
 ) -> None:
     made = make(database, pingone, [ACTIVE, {"device_id": ""}], state=state)
-    change(database, update(Batch).values(reason=reason))
+    database.change(update(Batch).values(reason=reason))
 
     for command in (desk.command.undo, desk.command.examine):
         with pytest.raises(NotPossible, match=says):
             command("shipment")
     assert (len(pingone.devices()), statuses(database, made)) == (1, ["active", "pending"])
-    assert audit_facts(database) == []
+    assert actions(database) == []
 
     cancelled = {"status": Status.CANCELLED, "finalized_at": database.now()}
-    change(database, update(Record).where(Record.status == Status.PENDING).values(cancelled))
+    database.change(update(Record).where(Record.status == Status.PENDING).values(cancelled))
     assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
     assert pingone.devices() == set()
 
@@ -130,7 +110,7 @@ def test_a_record_in_hand_is_waited_for_and_that_of_a_dead_worker_is_taken_back(
     made = make(database, pingone, [OURS | {"status": status, "lease_until": until}])
     with pytest.raises(NotPossible, match="1 record of batch 'shipment' is in hand"):
         desk.command.undo("shipment")
-    change(database, update(Record).values(lease_until=until.replace(year=2001)))
+    database.change(update(Record).values(lease_until=until.replace(year=2001)))
 
     assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
     assert statuses(database, made) == ["cancelled"]
@@ -147,7 +127,7 @@ def test_the_devices_go_first_and_then_their_tokens_with_a_line_in_the_audit_for
 
     shown = desk.command.examine("shipment")
     assert (shown.devices.ends, shown.tokens, shown.kept) == ({End.THERE: 5}, TokenCounts(own=5), {})
-    assert (len(pingone.devices()), len(pingone.tokens()), audit_facts(database)) == (5, 5, [])
+    assert (len(pingone.devices()), len(pingone.tokens()), actions(database)) == (5, 5, [])
     assert desk.told == [("Reading devices", done, 5) for done in (0, 1, 2, 3, 4, 5)]
 
     desk.told.clear()
@@ -191,13 +171,12 @@ def test_devices_and_tokens_that_the_batch_made_go_and_no_others(
 
     assert (result.devices.made, result.devices.ends) == (4, {End.REMOVED: 4})
     assert result.tokens == TokenCounts(own=2, revoked=2, not_ours=7)
-    assert pingone.devices() == left
-    assert set(serials) & pingone.tokens() == set(serials[2:])
-    assert statuses(database, made) == ["cancelled"] * 4 + ["active", "pending"] + ["cancelled"] * 2 + ["cancelled"]
+    assert (pingone.devices(), set(serials) & pingone.tokens()) == (left, set(serials[2:]))
+    assert statuses(database, made) == ["cancelled"] * 4 + ["active", "pending"] + ["cancelled"] * 3
     assert statuses(database, other) == ["active", "cancelled"]
-    for record in (look(database, record_id) for record_id in made.ids[:4]):
-        assert (record.device_id, record.is_device_made, record.pairing) == ("", True, PairingState.UNSENT)
-        assert (record.lease_id, record.finalized_at is not None) == (None, True)
+    columns = (Record.device_id, Record.is_device_made, Record.pairing, Record.lease_id, Record.finalized_at)
+    for *of_device, finalized_at in database.rows(select(*columns).where(Record.id.in_(made.ids[:4]))):
+        assert (of_device, finalized_at is not None) == (["", True, PairingState.UNSENT, None], True)
     record = look(database, made.ids[6])
     assert (record.is_token_made, record.is_in_inventory, record.import_job_id) == (True, False, None)
 
@@ -223,7 +202,7 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
     only = TokenList((leaver.lower(), theirs, "UNKNOWN1"), "digest")
     with pytest.raises(NotPossible, match="`oathbulk pause shipment` first"):
         desk.command.undo("shipment", only)
-    change(database, update(Batch).values(state=BatchState.PAUSED))
+    database.change(update(Batch).values(state=BatchState.PAUSED))
 
     shown = desk.command.examine("shipment", only)
     result = desk.command.undo("shipment", only)
@@ -244,68 +223,82 @@ def test_of_a_list_only_its_tokens_go_after_a_pause_and_what_is_nothing_to_the_b
 
 
 def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
     later = {"not_before": UNTIL_LET_GO, "scheduled_at": UNTIL_LET_GO}
-    records = [BOTH | {"device_id": "made", "email": "ÄNNE@x.test"}, later | {"email": "bob@x.test"}]
+    given_up = {"status": Status.DEAD_LETTER, "reason": Reason.ACCOUNT_NOT_USABLE, "email": "dora@x.test"}
+    records = [BOTH | {"device_id": "made", "email": "ÄNNE@x.test"}, later | {"email": "bob@x.test"}, given_up]
     made = make(database, pingone, records, state=BatchState.PAUSED)
     make_batch(database, [{"email": "änne@x.test", "status": Status.ACTIVE}, {}], name="earlier")
-    only = TokenList(("änne@x.test", "BOB@x.test", "eve@x.test"), "digest", "email")
+    only = TokenList(("änne@x.test", "BOB@x.test", "eve@x.test", "Dora@x.test"), "digest", "email")
     found = find_batches_of(database, only)
     assert {name: each.names for name, each in found.items()} == {
-        "shipment": ("änne@x.test", "BOB@x.test"),
+        "shipment": ("änne@x.test", "BOB@x.test", "Dora@x.test"),
         "earlier": ("änne@x.test",),
     }
-    assert len(desk.command.examine("shipment", only).fresh) == 1
+    assert len(desk.command.examine("shipment", only).cancelled) == 2
     # What is about to be done stands in the audit before.
-    with monkeypatch.context() as patch:
-        patch.setattr(undo, "cancel_fresh", stop)
-        with pytest.raises(KeyboardInterrupt):
-            desk.command.undo("shipment", only)
-    assert actions(database)[-1][1]["cancelled"] == 1
+    with patch.object(undo, "take_back", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        desk.command.undo("shipment", only)
+    assert actions(database)[-1][1]["cancelled"] == 2
     result = desk.command.undo("shipment", only)
-    assert (len(result.fresh), list(result.kept)) == (1, ["eve@x.test"])
-    assert statuses(database, made) == ["cancelled", "cancelled"]
-    assert desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"]).fresh == []
+    assert (len(result.cancelled), list(result.kept)) == (2, ["eve@x.test"])
+    assert statuses(database, made) == ["cancelled"] * 3
+    # Nothing is left of it, which is no failure; and a replay takes none of them unless it is chosen.
+    again = desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"])
+    assert (again.cancelled, list(again.kept)) == ([], ["änne@x.test", "Dora@x.test"])
+    commands = Batches(database, TESTER)
+    assert commands.replay("shipment") == Replayed(0, (NotReplayed(3, Status.CANCELLED, Why.TAKEN_BACK),))
+    assert commands.replay("shipment", where=["email=bob@x.test"]).records == 1
 
 
 @ON_SQLITE
 @pytest.mark.parametrize(
-    ("settings", "serial", "end", "says"),
+    ("columns", "there", "settings", "end", "says"),
     [
-        ({"device_shows_serial_number": False}, None, End.REMOVED, ""),
-        ({"device_shows_serial_number": True}, "OTHER1", End.LEFT, "is another token's device, or no token's"),
-        ({"device_shows_serial_number": False}, "OTHER1", End.LEFT, "is another token's device, or no token's"),
+        # The inventory names it, or the list does.
+        (ACTIVE, {}, {"device_shows_serial_number": False}, End.REMOVED, ""),
+        (ACTIVE, {"serial": "OTHER1"}, {"device_shows_serial_number": True}, End.LEFT, ANOTHERS),
+        (ACTIVE, {"serial": "OTHER1"}, {"device_shows_serial_number": False}, End.LEFT, ANOTHERS),
+        # Nothing names it.
         (
+            ACTIVE,
+            {},
             {"device_shows_serial_number": False, "forbidden_groups": ["inventory"]},
-            None,
             End.LEFT,
             "let the worker application read the inventory",
         ),
+        # PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user: then
+        # the inventory need not be read.
+        (ACTIVE, None, {}, End.GONE, ""),
+        (OURS, None, {"forbidden_groups": ["inventory"]}, End.GONE, ""),
+        (OPEN, None, {"forbidden_groups": ["inventory"]}, End.NEVER_MADE, ""),
     ],
-    ids=["the inventory names it", "the list names another", "the inventory names another", "nothing names it"],
 )
-def test_a_device_is_removed_only_if_the_list_or_the_inventory_names_its_token(
+def test_a_device_is_removed_only_if_its_token_is_named_and_what_is_gone_is_written_down_by_the_real_command_alone(
     database: MovingDatabase,
     pingone: PingOne,
     desk: Desk,
+    columns: dict[str, Any],
+    there: dict[str, str] | None,
     settings: dict[str, Any],
-    serial: str | None,
     end: End,
     says: str,
 ) -> None:
+    made = make_batch(database, [columns], state=BatchState.CANCELLED)
+    if there is not None:
+        pingone.give(look(database, made.id), **there)
     pingone.simulation.change(settings)
-    made = make_batch(database, [ACTIVE], state=BatchState.CANCELLED)
-    give_device(database, pingone, made.id, look(database, made.id).device_id, **({"serial": serial} if serial else {}))
+    before, devices = statuses(database, made), len(pingone.devices())
+    desk.command.examine("shipment")
+    assert (statuses(database, made), len(pingone.devices())) == (before, devices)
 
     result = desk.command.undo("shipment")
 
     assert (result.devices.ends, len(pingone.devices())) == ({end: 1}, int(end == End.LEFT))
     assert says in "".join(each.why for each in result.kept.values())
     assert statuses(database, made) == ["active" if end == End.LEFT else "cancelled"]
+    assert pingone.calls("unpair", "remove_order") == ["unpair"] * (end == End.REMOVED)
 
 
 @pytest.mark.parametrize(
@@ -351,37 +344,10 @@ def test_a_device_that_a_later_batch_made_of_the_token_stays_and_what_this_one_k
 
 
 @ON_SQLITE
-@pytest.mark.parametrize(
-    ("columns", "forbidden", "end"),
-    [(ACTIVE, [], End.GONE), (OURS, ["inventory"], End.GONE), (OPEN, ["inventory"], End.NEVER_MADE)],
-)
-def test_a_device_that_is_gone_is_told_and_written_down_only_by_the_real_command(
-    database: MovingDatabase,
-    pingone: PingOne,
-    desk: Desk,
-    columns: dict[str, Any],
-    forbidden: list[str],
-    end: End,
-) -> None:
-    """PingOne deletes what waits for its activation longer than 24 hours, and a user's devices with the user: then the
-    inventory need not be read."""
-    made = make_batch(database, [columns], state=BatchState.CANCELLED)
-    pingone.simulation.change({"forbidden_groups": forbidden})
-    before = statuses(database, made)
-
-    desk.command.examine("shipment")
-    assert statuses(database, made) == before
-
-    assert desk.command.undo("shipment").devices.ends == {end: 1}
-    assert statuses(database, made) == ["cancelled"]
-    assert pingone.calls("unpair", "remove_order") == []
-
-
-@ON_SQLITE
 def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
     made = make(database, pingone, [ACTIVE] * 2)
     alone, other = (look(database, record_id).user_id for record_id in made.ids)
-    give_device(database, pingone, made.ids[1], "phone", serial="PHONE", status="ACTIVE")
+    pingone.give(look(database, made.ids[1]), device_id="phone", serial="PHONE", status="ACTIVE")
 
     changes = desk.command.examine("shipment").defaults
 
@@ -435,16 +401,16 @@ def test_what_came_of_a_pairing_of_unknown_fate_is_removed_if_it_can_only_be_our
     moments = {name: now + timedelta(seconds=ago) for name, ago in columns.items() if ago}
     record = OPEN | {"otp_sent_at": now} | columns | moments
     made = make_batch(database, [record, OPEN], state=BatchState.CANCELLED)
-    give_device(database, pingone, made.ids[0], "there", **there)
+    pingone.give(look(database, made.ids[0]), device_id="there", **there)
 
     result = desk.command.undo("shipment")
 
     assert (result.devices.unknown_pairings, result.devices.ends) == (2, {end: 1} | {End.NEVER_MADE: 1})
     assert why in "".join(each.why for each in result.kept.values())
+    left = ({"there"}, ["pending", "cancelled"]) if end == End.LEFT else (set(), ["cancelled"] * 2)
+    assert (pingone.devices(), statuses(database, made)) == left
     if end == End.LEFT:
-        assert (pingone.devices(), statuses(database, made)) == ({"there"}, ["pending", "cancelled"])
         return
-    assert (pingone.devices(), statuses(database, made)) == (set(), ["cancelled"] * 2)
     # Not before the request to pair can have done what it does; that the other made nothing is believed after a second
     # look.
     gone = look(database, made.ids[0])
@@ -470,41 +436,31 @@ def test_after_a_jump_of_the_clock_a_lost_pairing_is_looked_up_no_sooner_than_wo
 
 
 def test_a_device_that_a_worker_finds_while_pairings_are_waited_for_goes_too_and_a_dry_run_leaves_that_open(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     """In a cancelled batch, too, workers read what is owed."""
     lost = TOKEN | OPEN | {"status": Status.PENDING, "otp_sent_at": database.read_clock()}
     made = make(database, pingone, [lost])
-    give_device(database, pingone, made.id, "made")
-    shown, wait = desk.command.examine("shipment"), desk.wait
+    pingone.give(look(database, made.id), device_id="made")
+    shown, found = desk.command.examine("shipment"), OURS | {"device_id": "made"}
     assert (shown.devices.unknown_pairings, shown.tokens, shown.kept) == (1, TokenCounts(), {})
 
-    def find(seconds: float) -> None:
-        change(database, update(Record).values(OURS | {"device_id": "made"}))
-        wait(seconds)
-
-    monkeypatch.setattr(desk, "wait", find)
-
-    assert desk.command.undo("shipment").tokens == TokenCounts(own=1, revoked=1)
+    with around(desk, "wait", first=lambda _: database.change(update(Record).values(found))):
+        assert desk.command.undo("shipment").tokens == TokenCounts(own=1, revoked=1)
     assert (pingone.devices(), pingone.tokens(), statuses(database, made)) == (set(), set(), ["cancelled"])
 
 
 @ON_SQLITE
 def test_a_token_that_the_inventory_shows_by_half_is_not_taken_for_free(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     """Its user is there."""
     pingone.simulation.change({"device_shows_serial_number": True})
     made = make(database, pingone, [ACTIVE, OPEN])
     there = look(database, made.ids[0])
-    change(database, update(Record).where(Record.id == made.ids[1]).values(user_id=there.user_id))
-
-    def find_half(*_: Any, **__: Any) -> None:
-        raise NotFound
-
-    monkeypatch.setattr(Pairings, "find_pairing", find_half)
-
-    assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1, End.LEFT: 1}
+    database.change(update(Record).where(Record.id == made.ids[1]).values(user_id=there.user_id))
+    with patch.object(Pairings, "find_pairing", side_effect=NotFound):
+        assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1, End.LEFT: 1}
     assert statuses(database, made) == ["cancelled", "pending"]
 
 
@@ -514,26 +470,25 @@ def test_what_the_list_does_not_have_yet_is_looked_up_and_nothing_written_down_i
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, is_resumed: bool
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN, UNKNOWN, {"device_id": ""}], state=BatchState.PAUSED)
-    job = import_by(database, made, JobState.LOST, made.ids[1])
+    job = note_job(database, made, JobState.LOST, made.ids[1])
 
     def find_none(*_: Any) -> Any:
         if is_resumed:
-            change(database, update(Batch).values(state=BatchState.RUNNING))
+            database.change(update(Batch).values(state=BatchState.RUNNING))
         return {}
 
     monkeypatch.setattr(removal, "find_tokens", find_none)
-    if is_resumed:
-        with pytest.raises(NotPossible, match="runs"):
-            desk.command.undo("shipment")
-    else:
-        result = desk.command.undo("shipment")
-        assert (result.tokens.gone, [each.row_number for each in result.kept.values()]) == (0, [2, 3])
-        assert {each.why for each in result.kept.values()} == {
-            "PingOne shows its token in one place and not in another: give the command again"
-        }
+    told = list[Kept]()
+    with pytest.raises(NotPossible, match="runs") if is_resumed else nullcontext():
+        told += desk.command.undo("shipment").kept.values()
 
-    assert look(database, made.ids[0]).is_token_made
-    assert look(database, made.ids[1]).import_job_id == job
+    shown_in_part = "PingOne shows its token in one place and not in another: give the command again"
+    assert [(each.row_number, each.why) for each in told] == (
+        [] if is_resumed else [(2, shown_in_part), (3, shown_in_part)]
+    )
+
+    records = [look(database, record_id) for record_id in made.ids[:2]]
+    assert (records[0].is_token_made, records[1].import_job_id) == (True, job)
 
 
 @pytest.mark.parametrize(
@@ -552,7 +507,7 @@ def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
     seed = Seed(secret=Secret(b"12345678901234567890"))
     sealed = [desk.keyring.seal(seed.to_plaintext(), identify_row(1, row_number)) for row_number in (2, 3)]
     made = make_batch(database, [UNKNOWN | {"otps": each} for each in sealed], state=BatchState.CANCELLED)
-    job = import_by(database, made, JobState.LOST, *made.ids, sent_ago=sent_ago)
+    job = note_job(database, made, JobState.LOST, *made.ids, sent_ago=sent_ago)
     serial = look(database, made.ids[0]).serial_number
     pingone.seed(tokens=[{"serial": serial, "secret": seed.secret.reveal().hex()}])
 
@@ -560,18 +515,17 @@ def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
 
     assert (result.tokens.revoked, pingone.tokens()) == ((1, set()) if is_ours else (0, {serial}))
     assert is_ours or "was not made then" in next(iter(result.kept.values())).why
-    assert is_ours or look(database, made.ids[0]).import_job_id == job
     # The other's import made nothing.
-    assert look(database, made.ids[1]).import_job_id is None
+    assert [look(database, record_id).import_job_id for record_id in made.ids] == [None if is_ours else job, None]
 
 
 @pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])
 def test_imports_that_have_not_ended_are_counted_where_nothing_is_followed(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, state: JobState
+    database: MovingDatabase, desk: Desk, state: JobState
 ) -> None:
     made = make_batch(database, [UNKNOWN] * 3, state=BatchState.CANCELLED)
-    import_by(database, made, JobState.DONE, made.ids[0])
-    import_by(database, made, state, *made.ids[1:])
+    note_job(database, made, JobState.DONE, made.ids[0])
+    note_job(database, made, state, *made.ids[1:])
     assert desk.command.examine("shipment").tokens == TokenCounts(open_imports=1)
 
 
@@ -580,8 +534,8 @@ def test_the_fate_of_a_token_that_is_imported_again_is_left_to_that_import(
 ) -> None:
     made = make_batch(database, [UNKNOWN] * 4, state=BatchState.PAUSED)
     lost, again = made.ids[:2], made.ids[2:]
-    import_by(database, made, JobState.LOST, *lost)
-    job = import_by(database, made, JobState.SENT, *again)
+    note_job(database, made, JobState.LOST, *lost)
+    job = note_job(database, made, JobState.SENT, *again)
 
     with database.changing_many() as connection:
         made_now, never_made = [lost[0], again[0]], [lost[1], again[1]]
@@ -612,14 +566,13 @@ def test_a_lost_read_is_made_again_and_a_lost_answer_looked_up_before_the_device
 
     assert desk.command.undo("shipment").devices.ends == {End.REMOVED: 1}
 
-    assert statuses(database, made) == ["cancelled"]
-    assert pingone.calls("unpair", "list", "remove_order") == calls
+    assert (statuses(database, made), pingone.calls("unpair", "list", "remove_order")) == (["cancelled"], calls)
 
 
 @ON_SQLITE
 @pytest.mark.parametrize("kind", ["reset_after", "error_after", "reset_before"])
 def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str
+    database: MovingDatabase, pingone: PingOne, desk: Desk, kind: str
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 3)
     pingone.order(kind, "revoke_tokens")
@@ -627,8 +580,7 @@ def test_a_job_whose_answer_is_lost_is_looked_up_in_the_inventory(
         # The list does not have them, and each is looked up by itself.
         lists, read_list = list[int](), removal.find_tokens
         hide = lambda *arguments: {} if lists else lists.append(1) or read_list(*arguments)  # noqa: E731
-        with monkeypatch.context() as patch:
-            patch.setattr(removal, "find_tokens", hide)
+        with patch.object(removal, "find_tokens", hide):
             result = desk.command.undo("shipment")
         assert (result.tokens.revoked, len(result.kept), len(pingone.tokens())) == (0, 3, 3)
         assert look(database, made.ids[0]).is_token_made
@@ -657,7 +609,7 @@ def test_what_is_under_way_when_a_call_fails_is_written_down_and_audited_when_it
         desk.command.undo("shipment")
 
     assert statuses(database, made) == ["active", *["cancelled"] * 3]
-    assert audit_facts(database)[-1]["removed"] == 3
+    assert actions(database)[-1][1]["removed"] == 3
 
 
 @ON_SQLITE
@@ -697,19 +649,14 @@ def test_an_inventory_that_shows_a_removed_device_for_a_while_does_not_keep_its_
 @ON_SQLITE
 @pytest.mark.parametrize("revoke_paired", ["failed", "skipped"])
 def test_a_token_that_is_paired_stays_and_one_that_is_so_at_the_last_moment_does_not_keep_the_others(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, revoke_paired: str
+    database: MovingDatabase, pingone: PingOne, desk: Desk, revoke_paired: str
 ) -> None:
     made = make_tokens(database, pingone, [TOKEN] * 5)
     pingone.simulation.change({"revoke_paired": revoke_paired})
-    give_device(database, pingone, made.ids[0], "device")
-    original = Undo._require_rest_within
-
-    def pair_it(*arguments: Any, **named: Any) -> None:
-        original(*arguments, **named)
-        give_device(database, pingone, made.ids[3], "late")
-
-    monkeypatch.setattr(Undo, "_require_rest_within", pair_it)
-    result = desk.command.undo("shipment")
+    pingone.give(look(database, made.ids[0]), device_id="device")
+    late = look(database, made.ids[3])
+    with around(Undo, "_require_rest_within", then=lambda *_: pingone.give(late, device_id="late")):
+        result = desk.command.undo("shipment")
 
     stay = [look(database, made.ids[place]).serial_number for place in (0, 3)]
     assert (result.tokens.revoked, pingone.tokens(), pingone.devices()) == (3, set(stay), {"device", "late"})
@@ -763,23 +710,13 @@ def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
     """Killed with calls on their way; then one device cannot be read; then all is well."""
     monkeypatch.setattr(undo, "CHUNK", 2)
     make(database, pingone, [ACTIVE] * 6)
-    command, original, noted = desk.command, undo.note_device_gone, list[int]()
-
-    def die_at_the_third(*arguments: Any, **named: Any) -> bool:
-        noted.append(1)
-        if len(noted) > 2:
-            raise SystemExit
-        return original(*arguments, **named)
-
+    command, die_at_the_third = desk.command, Mock(side_effect=[None, None, *[SystemExit] * 4])
     # A process that is killed writes no line after it.
     write_down = command._write_down
     monkeypatch.setattr(command, "_write_down", lambda *line: "removed" in line[-1] or write_down(*line))
-    with monkeypatch.context() as patch:
-        patch.setattr(undo, "note_device_gone", die_at_the_third)
-        with pytest.raises(SystemExit):
-            command.undo("shipment")
-    with monkeypatch.context() as patch:
-        patch.setattr(Removal, "remove", lose_a_device(6))
+    with around(undo, "note_device_gone", first=die_at_the_third), pytest.raises(SystemExit):
+        command.undo("shipment")
+    with patch.object(Removal, "remove", lose_a_device(6)):
         shown, second = desk.command.examine("shipment"), desk.command.undo("shipment")
     third = desk.command.undo("shipment")
 
@@ -790,20 +727,14 @@ def test_runs_that_were_killed_or_lost_answers_add_up_to_what_the_batch_had(
 
 
 def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     """Six tokens, four to a job: the first run is killed when PingOne has done its first job, the second when it has
     written down what that did."""
     make_tokens(database, pingone, [TOKEN] * 6)
-
-    def die(*_: Any) -> int:
-        raise SystemExit
-
     for what in ("note_revoked", "list_own"):
-        with monkeypatch.context() as patch:
-            patch.setattr(Revocation, what, die)
-            with pytest.raises(SystemExit):
-                desk.command.undo("shipment")
+        with patch.object(Revocation, what, side_effect=SystemExit), pytest.raises(SystemExit):
+            desk.command.undo("shipment")
 
     last = desk.command.undo("shipment").tokens
 
@@ -812,18 +743,15 @@ def test_runs_that_were_killed_add_up_to_the_tokens_of_the_batch(
 
 
 def test_a_revocation_that_was_killed_goes_on(database: MovingDatabase, pingone: PingOne, desk: Desk) -> None:
-    made = make_tokens(database, pingone, [TOKEN] * 3)
-    world, revoked = pingone.simulation.world, look(database, made.ids[1]).serial_number
-    world.revoke(world.inventory.find(ENVIRONMENT_ID, revoked))
-    values = {"batch_id": made.batch_id, "kind": JobKind.REVOKE, "state": JobState.SENT, "size": 3}
-    change(database, insert(InventoryJob).values(values | {"sent_at": database.now()}))
+    """It had done its work on the second token."""
+    made = make_batch(database, [TOKEN] * 3, state=BatchState.CANCELLED)
+    pingone.seed(tokens=[{"serial": look(database, made.ids[place]).serial_number} for place in (0, 2)])
+    note_job(database, made, JobState.SENT, kind=JobKind.REVOKE, size=3)
 
     tokens = desk.command.undo("shipment").tokens
 
     assert (tokens.revoked, tokens.gone, pingone.tokens()) == (2, 1, set())
-    columns = (InventoryJob.state, InventoryJob.sent_at, InventoryJob.ended_at)
-    with database.reading() as connection:
-        lost, done = connection.execute(select(*columns).order_by(InventoryJob.id)).all()
+    lost, done = database.rows(select(InventoryJob.__table__).order_by(InventoryJob.id))
     assert (lost.state, done.state) == (JobState.LOST, JobState.DONE)
     assert (lost.ended_at - lost.sent_at).total_seconds() >= desk.settings.tuning.over_after
 
@@ -849,19 +777,13 @@ def test_a_batch_that_is_resumed_meanwhile_is_left_at_once(
 ) -> None:
     monkeypatch.setattr(undo, "CHUNK", 1)
     made = make(database, pingone, [ACTIVE, ACTIVE, {"device_id": ""}], state=BatchState.PAUSED)
-    original = undo.note_device_gone
-
-    def resume_after(*arguments: Any, **named: Any) -> bool:
-        is_noted = original(*arguments, **named)
-        arguments[1].execute(update(Batch).values(state=BatchState.RUNNING))
-        return is_noted
-
-    monkeypatch.setattr(undo, "note_device_gone", resume_after)
-    with pytest.raises(NotPossible, match="runs"):
+    resume = update(Batch).values(state=BatchState.RUNNING)
+    after_it = around(undo, "note_device_gone", then=lambda _, connection, *__: connection.execute(resume))
+    with after_it, pytest.raises(NotPossible, match="runs"):
         desk.command.undo("shipment")
 
     assert (len(pingone.devices()), statuses(database, made)) == (1, ["cancelled", "active", "pending"])
-    assert audit_facts(database)[-1]["removed"] == 1
+    assert actions(database)[-1][1]["removed"] == 1
 
 
 @pytest.mark.parametrize("what", ["it stays", "it fails", "it is scheduled meanwhile"])
@@ -870,17 +792,15 @@ def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
 ) -> None:
     """A record to which a read is owed is due in a cancelled batch, too. One that was given another time keeps it."""
     made = make_batch(database, [OPEN | {"owner_id": None}], state=BatchState.CANCELLED)
-    record, due = look(database, made.id), list[float]()
-    expected = record.scheduled_at
+    before, due = look(database, made.id).scheduled_at, list[float]()
+    later = before.replace(year=2100)
 
-    def look_at_it(removal: Removal, row: Any) -> DeviceOutcome:
-        nonlocal expected
+    def look_at_it(*_: object) -> DeviceOutcome:
         due.append((look(database, made.id).scheduled_at - database.read_clock()).total_seconds())
         if what == "it fails":
             raise NotDelivered
         if what == "it is scheduled meanwhile":
-            expected = record.scheduled_at.replace(year=2100)
-            change(database, update(Record).values(scheduled_at=expected))
+            database.change(update(Record).values(scheduled_at=later))
         return DeviceOutcome(End.LEFT)
 
     monkeypatch.setattr(Removal, "remove", look_at_it)
@@ -888,49 +808,32 @@ def test_workers_are_kept_from_what_is_worked_on_and_no_longer(
         desk.command.undo("shipment")
 
     assert due[0] > undo.KEPT_FOR / 2
-    assert look(database, made.id).scheduled_at == expected
+    assert look(database, made.id).scheduled_at == (later if what == "it is scheduled meanwhile" else before)
 
 
 def test_a_record_that_was_changed_meanwhile_is_left_and_told_as_such(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     made = make(database, pingone, [OURS | {"status": Status.PENDING}])
-    original = Removal.remove
-
-    def change_it(removal: Removal, row: Any) -> DeviceOutcome:
-        change(database, update(Record).values(device_id="another"))
-        return original(removal, row)
-
-    monkeypatch.setattr(Removal, "remove", change_it)
-    (kept,) = desk.command.undo("shipment").kept.values()
+    change = update(Record).values(device_id="another")
+    with around(Removal, "remove", first=lambda *_: database.change(change)):
+        (kept,) = desk.command.undo("shipment").kept.values()
 
     assert kept.why == "its record was changed meanwhile, or a worker has it: give the command again"
     assert (look(database, made.id).device_id, statuses(database, made)) == ("another", ["pending"])
 
 
-def after_begin(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do this when a revocation job is written down, and its request has not gone out."""
-    send = JobLog.send
-
-    def act_and_send(self: JobLog, *arguments: Any) -> None:
-        act()
-        send(self, *arguments)
-
-    monkeypatch.setattr(JobLog, "send", act_and_send)
-
-
 @ON_SQLITE
 def test_a_job_that_waits_for_the_end_of_a_hold_is_marked_as_sent_when_it_goes_out(
-    database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     make_tokens(database, pingone, [TOKEN])
     begun, pace = [], desk.paces.of(desk.environment, RateGroup.INVENTORY)
-    after_begin(monkeypatch, lambda: (begun.append(database.read_clock()), pace.hold(0.6)))
+    with around(JobLog, "send", first=lambda *_: (begun.append(database.read_clock()), pace.hold(0.6))):
+        assert desk.command.undo("shipment").tokens.revoked == 1
 
-    assert desk.command.undo("shipment").tokens.revoked == 1
-
-    with database.reading() as connection:
-        assert (connection.scalars(select(InventoryJob.sent_at)).one() - begun[0]).total_seconds() > 0.5
+    (sent_at,) = database.values(select(InventoryJob.sent_at))
+    assert (sent_at - begun[0]).total_seconds() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -944,18 +847,16 @@ def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_end
     database: MovingDatabase,
     pingone: PingOne,
     desk: Desk,
-    monkeypatch: pytest.MonkeyPatch,
     meanwhile: Update,
     says: str,
 ) -> None:
     make_tokens(database, pingone, [TOKEN, {}], state=BatchState.PAUSED)
-    after_begin(monkeypatch, lambda: change(database, meanwhile))
-    with pytest.raises(NotPossible, match=says):
+    as_it_goes_out = around(JobLog, "send", first=lambda *_: database.change(meanwhile))
+    with as_it_goes_out, pytest.raises(NotPossible, match=says):
         desk.command.undo("shipment")
 
     assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 2)
-    with database.reading() as connection:
-        assert connection.scalars(select(InventoryJob.state)).all() == [JobState.LOST]
+    assert database.values(select(InventoryJob.state)) == [JobState.LOST]
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -6,45 +6,35 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import tenacity
 from support.data.batches import ENVIRONMENT_ID, Made, look, make_batch, make_environment
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 from support.data.undo_desk import Desk, PingOne
-from support.simulator.simulation import FaultOrder, WatchedSimulation
 
 from models.encrypted import Keyring
 from models.record_states import Status
 from worker.batches.finding import UnknownBatch, find_environment
 from worker.config.settings import ConfigError
-from worker.pace.errors import SlotTooFar
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
-from worker.pingone.devices import Device
-from worker.pingone.errors import Answer, ExpandRefused, Forbidden, NotFound, RateLimited
-from worker.pingone.users import UserAttribute
+from worker.pingone.errors import Answer, Forbidden
+from worker.pingone.users import Device, UserAttribute
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
 # The statements differ in nothing between the databases.
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = ON_SQLITE
 
 ACTIVE = Device("ACTIVE", is_locked=False, is_blocked=False, answer=Answer(200))
 WAITING = Device("ACTIVATION_REQUIRED", is_locked=False, is_blocked=False, answer=Answer(200))
 THREADS = 4
 # Seconds; where nothing is wrong nobody waits so long.
 TIMEOUT = 30.0
-
-
-@pytest.fixture
-def pingone(listening: tuple[WatchedSimulation, str]) -> PingOne:
-    """One in which there is no device yet."""
-    pingone = PingOne(*listening)
-    pingone.simulation.reset()
-    return pingone
 
 
 @pytest.fixture
@@ -56,10 +46,9 @@ def desk(database: MovingDatabase, pingone: PingOne, valkey_url: str, keyring: K
 def seed_devices(pingone: PingOne, database: MovingDatabase, made: Made, devices: Sequence[Any]) -> None:
     """Let PingOne have the devices of records, given by their status or by what differs; None: there is no such
     device."""
-    for record, device in zip([look(database, record_id) for record_id in made.ids], devices, strict=True):
+    for record_id, device in zip(made.ids, devices, strict=True):
         if device is not None:
-            own = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
-            pingone.seed(devices=[own | ({"status": device} if isinstance(device, str) else device)])
+            pingone.give(look(database, record_id), **({"status": device} if isinstance(device, str) else device))
 
 
 def verify_all(desk: Desk, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
@@ -110,13 +99,16 @@ def test_where_pingone_says_the_same_nothing_differs_and_other_batches_are_left_
 
     # Every device was read, once; where the file names them all, no inventory is.
     devices = sorted(look(database, record_id).device_id for record_id in made.ids)
-    reads = [entry for entry in pingone.simulation.call_log.entries() if entry.operation == "read"]
-    assert sorted(entry.device_id for entry in reads) == devices
-    operations = pingone.simulation.call_log.counts()["operations"]
-    assert (operations["access_token"], operations.get("list_tokens")) == (1, None)
+    assert sorted(entry.device_id for entry in reads_of(pingone)) == devices
+    assert (pingone.calls("access_token"), pingone.calls("list_tokens")) == (["access_token"], [])
     # Each thread had a client of its own.
     assert len(set(desk._made)) == THREADS
     assert [theirs for _, _, theirs, _ in told(verify_all(desk, "other"))] == ["not found"] * 2
+
+
+def reads_of(pingone: PingOne) -> list[Any]:
+    """The reads of devices that arrived."""
+    return [entry for entry in pingone.simulation.call_log.entries() if entry.operation == "read"]
 
 
 def test_every_difference_is_told_in_the_order_of_the_file(
@@ -127,8 +119,9 @@ def test_every_difference_is_told_in_the_order_of_the_file(
 
     found = verify_all(desk)
 
-    expected = [(place, status, theirs, True) for place, (status, _, theirs) in enumerate(DIFFERING, start=1)]
-    assert told(found) == expected
+    assert told(found) == [
+        (place, status, theirs, True) for place, (status, _, theirs) in enumerate(DIFFERING, start=1)
+    ]
     assert found[0].serial_number == look(database, made.ids[1]).serial_number
 
 
@@ -140,9 +133,8 @@ def test_a_lost_read_is_made_again_and_one_that_fails_is_no_known_difference(
     made = make_batch(database, 4, status=Status.ACTIVE)
     seed_devices(pingone, database, made, ["ACTIVE"] * 4)
     pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
-    for place, kind in ((1, "error_before"), (2, "garbled")):
-        device_id = look(database, made.ids[place]).device_id
-        pingone.simulation.faults.orders += [FaultOrder(kind, "read", device_id)] * times  # type: ignore[arg-type]
+    for place, kind in ((1, "error_before"), (2, "garbled")) * times:
+        pingone.order(kind, "read", look(database, made.ids[place]).device_id)
 
     found = verify_all(desk)
 
@@ -194,10 +186,9 @@ def test_all_records_are_read_once_however_many_pages_they_fill(
         seen.append(places[device_id])
         return WAITING if places[device_id] % 3 == 0 else ACTIVE
 
-    found = verify(database, made.name, read, THREADS)
+    found = [each.row_number - 2 for each in verify(database, made.name, read, THREADS)]
 
-    assert sorted(seen) == list(range(records))
-    assert [each.row_number - 2 for each in found] == list(range(0, records, 3))
+    assert (sorted(seen), found) == (list(range(records)), list(range(0, records, 3)))
 
 
 def test_as_many_reads_are_under_way_as_there_are_threads_and_no_transaction_is_open(
@@ -222,15 +213,11 @@ def test_a_failure_of_our_own_is_not_taken_for_a_difference_and_nothing_is_read_
 ) -> None:
     monkeypatch.setattr(verification, "CHUNK", 8)
     make_batch(database, 100, status=Status.ACTIVE)
-    reads = list[str]()
-
-    def read(user_id: str, device_id: str, call: Call) -> Device:
-        reads.append(device_id)
-        raise RuntimeError("a fault")
+    read = Mock(side_effect=RuntimeError("a fault"))
 
     with pytest.raises(RuntimeError, match="a fault"):
         verify(database, "shipment", read, THREADS)
-    assert len(reads) <= 8
+    assert read.call_count <= 8
 
 
 def test_a_read_that_waits_long_for_its_slot_does_not_hide_how_many_others_are_done(database: MovingDatabase) -> None:
@@ -263,8 +250,7 @@ def test_a_hold_of_the_fleet_is_waited_for(database: MovingDatabase, pingone: Pi
     desk.paces.of(desk.environment).hold(hold)
 
     assert verify_all(desk) == []
-    reads = [entry for entry in pingone.simulation.call_log.entries() if entry.operation == "read"]
-    assert [entry.arrived_at >= began_at + hold for entry in reads] == [True] * 6
+    assert [entry.arrived_at >= began_at + hold for entry in reads_of(pingone)] == [True] * 6
 
 
 # Tokens.
@@ -291,8 +277,7 @@ def test_a_token_is_looked_for_in_the_inventory_which_is_read_once(
         (3, "cancelled", "not in the inventory", True),
         (4, "active", "paired with another person", True),
     ]
-    operations = pingone.simulation.call_log.counts()["operations"]
-    assert (operations["list_tokens"], operations["read"]) == (1, 1)
+    assert sorted(pingone.calls("list_tokens", "read")) == ["list_tokens", "read"]
 
 
 def test_an_inventory_that_may_not_be_read_is_told_once_with_the_number_of_records_that_need_it(
@@ -329,49 +314,20 @@ def test_a_name_of_any_kind_finds_its_user_alone(reads: Reads, pingone: PingOne,
     assert (user.id, user.find(UserAttribute.USERNAME)) == ("wanted", name)
 
 
-TOTP = {"type": "totp", "digits": 8, "hash": "sha512", "time_step": 60}
-
-
 @pytest.mark.parametrize("place", ["inline", "embedded"])
 def test_the_inventory_is_listed_to_its_end(reads: Reads, pingone: PingOne, place: str) -> None:
+    totp = {"type": "totp", "digits": 8, "hash": "sha512", "time_step": 60}
     pingone.seed(
-        tokens=[{"serial": f"FREE{number}"} | TOTP for number in range(25)],
+        tokens=[{"serial": f"FREE{number}"} | totp for number in range(25)],
         devices=[{"serial": "MADE1", "user_id": "u1", "device_id": "d1"}],
         settings={"page_size": 10, "expanded_devices": place},
     )
-    pages = list(reads.list_tokens(call=CALL))
-    assert [len(page.items) for page in pages] == [10, 10, 6]
-    tokens = [token for page in pages for token in page.items]
+    pages = [page.items for page in reads.list_tokens(call=CALL)]
+    tokens = [token for page in pages for token in page]
+    assert [len(page) for page in pages] == [10, 10, 6]
     assert [token.serial_number for token in tokens] == [*(f"FREE{number}" for number in range(25)), "MADE1"]
-    free, paired = tokens[0], tokens[25]
-    assert (free.type, free.digits, free.hash_name, free.time_step) == ("TOTP", 8, "sha512", 60)
-    assert (free.device_id, free.user_id) == (None, None)
-    assert (paired.type, paired.digits, paired.hash_name, paired.time_step) == ("HOTP", 6, "sha1", None)
-    assert (paired.device_id, paired.user_id) == ("d1", "u1")
-
-
-@pytest.mark.parametrize("is_one_request", [True, False])
-def test_a_paired_token_is_found_in_either_reading(reads: Reads, pingone: PingOne, is_one_request: bool) -> None:
-    device = {"serial": "MADE1", "user_id": "u1", "device_id": "d1"}
-    pingone.seed(devices=[device], settings={"expand_with_filter": is_one_request})
-    if not is_one_request:
-        with pytest.raises(ExpandRefused):
-            reads.find_token("MADE1", call=CALL)
-    token = reads.find_token("MADE1", with_devices=is_one_request, call=CALL)
-    assert token is not None
-    if not is_one_request:
-        token = reads.read_token(token.id, call=CALL)
-    assert (token.serial_number, token.device_id, token.user_id) == ("MADE1", "d1", "u1")
-    assert reads.find_token("MADE2", with_devices=is_one_request, call=CALL) is None
-    with pytest.raises(NotFound):
-        reads.read_token("made-up", call=CALL)
-
-
-def test_a_limit_of_one_group_leaves_the_others_alone(reads: Reads, pingone: PingOne, desk: Desk) -> None:
-    pingone.seed(users=[{"user_id": "u1"}], settings={"group_rates": {"inventory": 0.001}, "burst": 1})
-    assert len(list(reads.list_tokens(call=CALL))) == 1
-    with pytest.raises(RateLimited):
-        list(reads.list_tokens(call=CALL))
-    assert [user.id for user in reads.find_users(UserAttribute.USERNAME, ["u1"], call=CALL)] == ["u1"]
-    held = [group for group in RateGroup if desk.paces.of(desk.environment, group).read_hold_left() > 0]
-    assert held == [RateGroup.INVENTORY]
+    assert [(each.type, each.digits, each.hash_name, each.time_step) for each in (tokens[0], tokens[25])] == [
+        ("TOTP", 8, "sha512", 60),
+        ("HOTP", 6, "sha1", None),
+    ]
+    assert [(each.device_id, each.user_id) for each in (tokens[0], tokens[25])] == [(None, None), ("d1", "u1")]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, update
 
 from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
@@ -92,7 +92,7 @@ class Batches:
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             if where:
-                chosen = self._choose(connection, name, where)
+                chosen = choose_records(connection, name, where)
                 count = set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
                 self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
                 return count
@@ -142,21 +142,10 @@ class Batches:
         """Let those records of a batch go of which all of `where` hold, before their date, or that were kept back.
         Returns how many waited. Raises UnknownBatch, UnknownColumn."""
         with self._database.changing_many() as connection:
-            batch, chosen = self._find(connection, name), self._choose(connection, name, where)
+            batch, chosen = self._find(connection, name), choose_records(connection, name, where)
             count = set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count
-
-    def _choose(self, connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
-        """The condition on records of a batch of which all of `where` hold. Raises UnknownColumn; NotPossible if there
-        is none, since a value may be misspelt."""
-        chosen = choose_records(connection, name, where)
-        mine = select(Record.id).where(Record.batch_id == self._find(connection, name).id, chosen)
-        if where and connection.scalar(mine.limit(1)) is None:
-            raise NotPossible(
-                f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values"
-            )
-        return chosen
 
     def cancel(self, name: str) -> int:
         """Cancel a batch: what is not active yet is given up, dead letters too. Returns how many records were cancelled
@@ -171,12 +160,13 @@ class Batches:
             return count
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
-        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled; only
-        those of which all of `where` hold. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
+        batch; with `where`, those of which all of it holds, also what an undo took back. Raises UnknownBatch,
+        UnknownColumn."""
         # Beside no load, which may bring the same tokens: nobody sees them before its commit.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
-            chosen = self._choose(connection, name, where)
+            chosen = choose_records(connection, name, where) if where else None
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
@@ -321,9 +311,11 @@ class WorkersLive(Exception):
     """Worker processes are at work on the database; the message names them."""
 
 
-def distrust_all(database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody) -> int:
-    """Mark every record that is not final as sent, fate unknown, and have the inventory of every batch read again.
-    Returns how many records were not marked yet.
+def distrust_all(
+    database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody
+) -> tuple[int, int]:
+    """Mark every record that is not final as sent, fate unknown, but for those that wait for a date; and have the
+    inventory of every batch read again. Returns how many records were not marked yet, and how many wait for a date.
 
     Goes chunk by chunk, each in a transaction of its own; run again, it does what is left. Raises WorkersLive."""
     with database.changing_many() as connection:
@@ -331,7 +323,7 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
         take_all_back(database, connection)
         # A token that was imported since must not be imported again.
         connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
-        total = count_trusted(database, connection)
+        total, waiting = count_trusted(database, connection)
         audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
     done, last_id = 0, 0
     while True:
@@ -339,7 +331,7 @@ def distrust_all(database: Database, settings: Settings, actor: Actor, on_progre
             _refuse_beside_workers(database, connection)
             ids = find_pending(connection, last_id, CHUNK)
             if not ids:
-                return done
+                return done, waiting
             done += distrust(
                 database, connection, ids, post_budget=settings.otp_post_budget, over_after=settings.tuning.over_after
             )

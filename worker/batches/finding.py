@@ -105,14 +105,19 @@ def find_batch(
 
 
 class UnknownColumn(Exception):
-    """A batch has no such column; the message names those that it has."""
+    """A batch has no such column, and the message names those that it has; or no record with such values in them."""
 
 
 def choose_records(connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
     """Make the condition that records of this batch fulfil of which all of these hold, each written as COLUMN=VALUE; an
-    empty value stands for a row without one. Raises UnknownBatch, UnknownColumn."""
-    batch = find_batch(connection, name, Batch.columns)
-    return and_(true(), *(_hold(batch.columns, text) for text in where))
+    empty value stands for a row without one. Raises UnknownBatch; UnknownColumn also where no record fulfils it, since
+    a value may be misspelt."""
+    batch = find_batch(connection, name, Batch.id, Batch.columns)
+    chosen = and_(true(), *(_hold(batch.columns, text) for text in where))
+    mine = select(Record.id).where(Record.batch_id == batch.id, chosen)
+    if where and connection.scalar(mine.limit(1)) is None:
+        raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
+    return chosen
 
 
 def find_column(columns: Sequence[str], name: str) -> ColumnElement[Any]:

@@ -113,14 +113,15 @@ class Corrected:
 class Mended:
     """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
     records, which had been refused or are new; `dated`: records that only begin at another date; `active` and `in_work`
-    were left as they are, and `left_out`, which another batch made active; `refused` are told one by one, and change
-    nothing. `is_paused`: the batch is paused, so that none of them goes yet."""
+    were left as they are, `taken_back` by an undo, and `left_out`, which another batch made active; `refused` are told
+    one by one, and change nothing. `is_paused`: the batch is paused, so that none of them goes yet."""
 
     again: int = 0
     added: int = 0
     dated: int = 0
     active: int = 0
     in_work: int = 0
+    taken_back: int = 0
     left_out: int = 0
     refused: int = 0
     is_paused: bool = False
@@ -135,6 +136,7 @@ class MendedBatch:
     environment_id: str
     may_pair: bool
     only_new: bool = False
+    is_cancelled: bool = False
 
 
 class Corrections:
@@ -217,8 +219,9 @@ class Corrections:
             number, self._next_row = self._next_row, self._next_row + 1
         return Correction(NewRecord(replace(row, row_number=number)))
 
-    def _correct(self, row: Row, record: Found) -> Correction | RowError:
-        """Complete a row by its record, which was given up or cancelled."""
+    def _correct(self, row: Row, record: Found) -> Correction | RowError | None:
+        """Complete a row by its record, which was given up or cancelled; None if an undo took the record back, and the
+        row brings neither another person nor OTPs or a seed: who left gets no token by a list of before."""
 
         def refuse(reason: str, fault: RowFault = RowFault.OTPS_USED) -> RowError:
             return RowError(row.row_number, reason, record.serial_number, fault)
@@ -228,6 +231,10 @@ class Corrections:
             fold_case(getattr(row, name) or "") in ("", fold_case(getattr(record, name) or "")) for name in PERSON
         )
         is_other_device = row.device_id not in (None, record.device_id)
+        was_taken_back = record.status == Status.CANCELLED and not self._batch.is_cancelled
+        if was_taken_back and is_same_person and not is_other_device and row.otps is None:
+            self.counts.taken_back += 1
+            return None
         if has_device and (is_other_device or not _may_be_same_person(row, record)):
             return refuse(DEVICE_OF_ANOTHER, RowFault.PERSON_UNFIT)
         try:
@@ -454,7 +461,13 @@ def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> 
 
 
 def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> MendedBatch:
-    return MendedBatch(batch.id, batch.environment_id, may_pair=shipment.switches.may_pair, only_new=shipment.only_new)
+    return MendedBatch(
+        batch.id,
+        batch.environment_id,
+        may_pair=shipment.switches.may_pair,
+        only_new=shipment.only_new,
+        is_cancelled=batch.state == BatchState.CANCELLED,
+    )
 
 
 def allow_as_before(connection: Connection, name: str, shipment: Shipment) -> Shipment:

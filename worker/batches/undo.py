@@ -17,7 +17,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.person import PERSON
 from models.reason import PASSING
-from models.record import Record, has_begun
+from models.record import Record
 from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
@@ -43,18 +43,19 @@ from worker.database.engine import Database
 from worker.intake.lists import TokenList
 from worker.leases.commands import (
     KeptRecord,
-    cancel_fresh,
     count_in_hand,
     had_device,
     had_token,
+    has_nothing_open,
     keep_from_work,
     let_go,
     note_device_gone,
+    take_back,
 )
 from worker.leases.queue import Queue
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
-from worker.pace.errors import PaceOutOfReach
+from worker.pace.rate_groups import PaceOutOfReach
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
@@ -152,14 +153,14 @@ class TokenCounts:
 @dataclass(slots=True)
 class Undone:
     """What was found and done. `tokens` is None where they were not asked for; `defaults`: whose default device
-    changes, by user; `kept`: what is left alone, by serial number as it is written there; `fresh`: the ids of chosen
-    records for which nothing went out yet, which are cancelled."""
+    changes, by user; `kept`: what is left alone, by serial number as it is written there; `cancelled`: the ids of
+    chosen records of which nothing is open, which are cancelled."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
     defaults: dict[str, DefaultChange] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -242,11 +243,11 @@ class Undo:
         of_list = ({"only": only.digest} if only else {}) | ({"where": list(where)} if where else {})
         kept_from_work = list[KeptRecord]()
         try:
-            if undone.devices.made or undone.devices.unknown_pairings or undone.fresh:
+            if undone.devices.made or undone.devices.unknown_pairings or undone.cancelled:
                 facts = {"devices": undone.devices.made, "unknown_pairings": undone.devices.unknown_pairings}
-                facts |= {"cancelled": len(undone.fresh)} if undone.fresh else {}
+                facts |= {"cancelled": len(undone.cancelled)} if undone.cancelled else {}
                 self._write_down(Action.UNPAIR, name, facts | of_list)
-            self._cancel_fresh(batch, undone)
+            self._take_back(batch, undone.cancelled)
             removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):
@@ -269,13 +270,14 @@ class Undo:
             made = [row for row in made if fold_case(getattr(row, only.column) or "") in named]
             for row in made:
                 named.pop(fold_case(getattr(row, only.column)), None)
-                if not (row.is_fresh or _may_have_device(row) or (row.may_have_token and not devices_only)):
+                is_undone = row.has_nothing_open or row.is_cancelled
+                if not (is_undone or _may_have_device(row) or (row.may_have_token and not devices_only)):
                     undone.keep(row.serial_number, row.row_number, _NOTHING_MADE)
             for name in named.values():
                 undone.keep(name, None, _NOT_OF_BATCH)
         if only is not None or where:
-            # Who leaves gets no token at a later date.
-            undone.fresh = [row.id for row in made if row.is_fresh]
+            # Who leaves gets no token at a later date, nor by a replay.
+            undone.cancelled = [row.id for row in made if row.has_nothing_open]
         undone.devices = DeviceCounts(
             made=sum(row.has_device for row in made),
             unknown_pairings=sum(row.has_open_pairing for row in made),
@@ -286,13 +288,13 @@ class Undo:
             undone.tokens = TokenCounts(not_ours=not_ours, earlier=earlier)
         return made, undone
 
-    def _cancel_fresh(self, batch: UndoneBatch, undone: Undone) -> None:
-        """Cancel the chosen records for which nothing went out. Raises NotPossible."""
-        chunks = taking(undone.fresh, CHUNK)
+    def _take_back(self, batch: UndoneBatch, record_ids: Sequence[int]) -> None:
+        """Cancel the chosen records of which nothing is open. Raises NotPossible."""
+        chunks = taking(record_ids, CHUNK)
         while chunk := chunks():
             with self._database.changing_many() as connection:
                 self._require_rest_within(connection, batch)
-                cancel_fresh(self._database, connection, chunk)
+                take_back(self._database, connection, chunk)
 
     def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
         """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:
@@ -565,7 +567,8 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
         "may_have_token": _MAY_HAVE_TOKEN,
         "had_token": had_token(),
         "had_token_before": _HAD_TOKEN_BEFORE,
-        "is_fresh": and_(Record.status == Status.PENDING, ~has_begun()),
+        "has_nothing_open": has_nothing_open(),
+        "is_cancelled": Record.status == Status.CANCELLED,
     }
     made = select(*columns, *names, *(kind.label(name) for name, kind in kinds.items()))
     with database.reading() as connection:

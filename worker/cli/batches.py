@@ -68,7 +68,7 @@ def replay(
         list[Reason] | None,
         typer.Option(
             help="Only dead letters of this reason, and nothing that was cancelled; may be given several times. "
-            "Default: all dead letters, and all that was cancelled."
+            "Default: all dead letters, and all that was cancelled with the batch."
         ),
     ] = None,
     where: Where = None,

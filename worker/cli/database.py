@@ -59,8 +59,10 @@ def restored(ticket: Ticket = None) -> None:
     lacking = _describe_lacking_heads(installation)
     actor = audit.this_person(settings, ticket)
     with showing_progress("What is marked stays so. Go on with: oathbulk db restored") as progress:
-        count = distrust_all(installation.database, settings, actor, progress)
+        count, waiting = distrust_all(installation.database, settings, actor, progress)
     console.print(describe_distrust(count, settings.tuning.over_after), soft_wrap=True)
+    if waiting:
+        console.print(describe_trusted(waiting), soft_wrap=True)
     if lacking:
         error_console.print(lacking, soft_wrap=True)
 
@@ -74,6 +76,15 @@ def describe_distrust(count: int, seconds: float) -> str:
         f"{count:,} {may_have} have been worked on since the backup: each is looked up in PingOne before anything is "
         f"sent, no sooner than in {format_duration(seconds)}. An OTP that PingOne answered since the backup, and that "
         "did not make its device ACTIVE, may go once more. Now start the workers, or go on with oathbulk run."
+    )
+
+
+def describe_trusted(waiting: int) -> str:
+    """Say that records which wait for a date are not marked, and what to do where a person let some of them go."""
+    wait = agree(waiting, "waits for a date, and counts", "wait for a date, and count")
+    return (
+        f"{count_things(waiting, 'record')} {wait} as never sent: if some were let go since the backup, let them go "
+        "again (oathbulk resume BATCH --where …), then give this command once more, before any worker starts."
     )
 
 

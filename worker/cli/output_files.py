@@ -13,8 +13,7 @@ from typing import TextIO, TypeVar
 
 import typer
 
-from worker.intake.csv_rows import split_header
-from worker.intake.files import Hints
+from worker.intake.files import Hints, split_header
 from worker.intake.formats import OTP_PAIRS
 from worker.intake.rows import Row, SecretMissing, UnusableFile, canonical_column
 from worker.intake.shipment import open_shipment

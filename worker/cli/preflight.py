@@ -30,7 +30,7 @@ from worker.installation.stack import settings_with_redis
 from worker.intake.rows import RowError
 from worker.intake.shipment import Shipment, Switches
 from worker.observability.progress import OnProgress
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered

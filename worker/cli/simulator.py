@@ -29,7 +29,7 @@ from worker.simulator.shipment import (
     make_box,
     make_shipment,
 )
-from worker.simulator.world import Settings, WorldSeed
+from worker.simulator.world import Settings, Simulation, WorldSeed
 
 if TYPE_CHECKING:
     from socket import socket
@@ -63,7 +63,6 @@ def simulator(
     if not extras.can_serve():
         _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", UNUSABLE_SETUP)
     from worker.simulator import server
-    from worker.simulator.simulation import Simulation
 
     first = _read_world(world)
     settings = _read_settings(first.settings | _gather_changes(rate, latency, setting or []))
@@ -71,7 +70,7 @@ def simulator(
     with _listen(host, port) as listener:
         made = _make_up(tokens, pairs, box, troubles, seed)
         simulation = Simulation(settings)
-        simulation.seed(first.model_copy(update={"settings": {}}))
+        simulation.seed(first)
         if made is not None:
             client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
             simulation.seed(made.model_copy(update=client))

@@ -191,7 +191,7 @@ def to_json(batch: str, undone: Undone, *, is_done: bool) -> dict[str, Any]:
         "devices": devices,
         "tokens": asdict(undone.tokens) if undone.tokens else None,
         "default_changes": [asdict(change) for change in undone.list_default_changes()],
-        "cancelled": len(undone.fresh),
+        "cancelled": len(undone.cancelled),
         "kept": [asdict(each) for each in undone.list_kept()],
     }
 
@@ -201,12 +201,12 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     `is_partial`: only a list of its tokens was asked for."""
     devices, tokens = undone.devices, undone.tokens
     yield from _describe_devices(batch, undone, is_done=is_done)
-    if fresh := len(undone.fresh):
-        cancelled = agree(fresh, "was", "were") if is_done else "would be"
-        yield f"{count_things(fresh, 'record')} that had not begun {cancelled} cancelled."
+    if number := len(undone.cancelled):
+        cancelled = agree(number, "was", "were") if is_done else "would be"
+        yield f"{count_things(number, 'record')} without a device {cancelled} cancelled: nothing goes out any more."
     if tokens:
         yield from _describe_tokens(batch, tokens, is_done=is_done)
-    is_found = len(undone.fresh) + devices.ends.total() + devices.unknown_pairings or (
+    is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
         tokens and tokens.own + tokens.open_imports
     )
     if not is_done and is_found:

@@ -2,5 +2,5 @@
 
 May import vault (OTPs); knows no database, no network and no PingOne.
 Begin with `shipment` (a file is opened and read) or `rows` (what comes out of it); `formats` is the table of what is
-read, `csv_rows` and `other_formats` take files apart, `tokens` checks what they hold.
+read, `files` and `other_formats` take files apart, `tokens` checks what they hold.
 """

@@ -1,18 +1,38 @@
-"""From a path to bytes and lines: opens a file, bounds the memory that its lines take, computes its digest meanwhile,
-and knows the kinds of files that no format reads."""
+"""From a path to bytes, lines and rows: opens a file, bounds the memory that its lines take, computes its digest
+meanwhile, and knows the kinds of files that no format reads; of a CSV, a header becomes names, lines become rows of
+cells, and a last row that may be cut off is refused.
 
+csv.reader does the splitting; it is kept from swallowing good rows after a quotation mark that is never closed.
+"""
+
+import csv
 import hashlib
 import re
 import stat
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
-from worker.intake.rows import UnusableFile
-from worker.vault.otps import HashAlgorithm, OtpType
+from models.row_fault import RowFault
+from worker.intake.rows import (
+    Row,
+    RowError,
+    RowRefused,
+    UnusableFile,
+    canonical_column,
+    find_nameable_serial,
+    find_reason,
+    is_own,
+    looks_like_data,
+    normalise,
+)
+from worker.vault.otps import HashAlgorithm, OtpType, Seed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # How the characters of a secret are to be read.
@@ -114,8 +134,9 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        cure = "Check its path, and that this user may read it"
-        raise UnusableFile(path, f"cannot be read ({error.strerror or error})", cure) from error
+        raise UnusableFile(
+            path, f"cannot be read ({error.strerror or error})", "Check its path, and that this user may read it"
+        ) from error
 
 
 def read_lines(file: OpenFile) -> Iterator[str]:
@@ -145,18 +166,24 @@ def _decode(path: Path, line: bytes, number: int) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        problem = f"is not UTF-8 (byte {error.start + 1} of the line)"
-        raise UnusableFile(path, problem, SAVE_AS, row_number=number) from None
+        raise UnusableFile(
+            path, f"is not UTF-8 (byte {error.start + 1} of the line)", SAVE_AS, row_number=number
+        ) from None
     if "\0" in text:
-        cure = "The file is damaged or no text file: export it again as text"
-        raise UnusableFile(path, "holds a NUL byte", cure, row_number=number)
+        raise UnusableFile(
+            path, "holds a NUL byte", "The file is damaged or no text file: export it again as text", row_number=number
+        )
     return text
 
 
 def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
     if len(line) > MAX_LINE:
-        cure = "See whether it is the right file, and give every row a line of its own"
-        raise UnusableFile(path, f"the line is longer than {MAX_LINE} bytes", cure, row_number=number)
+        raise UnusableFile(
+            path,
+            f"the line is longer than {MAX_LINE} bytes",
+            "See whether it is the right file, and give every row a line of its own",
+            row_number=number,
+        )
 
 
 def find_foreign(head: bytes) -> tuple[str, str] | None:
@@ -207,3 +234,346 @@ def split_first_lines(head: bytes, delimiter: str) -> list[list[str]]:
 def drop_comments(head: bytes) -> bytes:
     """Drop the lines that begin with `#`."""
     return b"".join(line for line in head.splitlines(keepends=True) if not line.lstrip().startswith(b"#"))
+
+
+# CSVs
+
+# Lines that a row may have. A quoted value, such as an address, may hold line breaks; more of them than this, and its
+# quotation mark was never closed.
+MAX_ROW_LINES = 20
+# What may separate the fields below a header.
+DELIMITERS = (",", ";", "\t")
+# Columns that a header may have; a file with more of them is no shipment.
+MAX_COLUMNS = 200
+# What a file must have a column for, if the format knows it.
+REQUIRED = {"serial", "secret", "data"}
+# Lines among which the header is, if the ones above it are comments.
+MOST_ABOVE = 1000
+# The line with which Excel is told the separator, and problem and cure of a file that begins with it.
+SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
+HAS_SEPARATOR_LINE = ("begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header")
+# The problem of a file whose first line looks like a row.
+HEADER_MISSING = "the first line is a row of data, the header is missing"
+CUT_OFF = (
+    "the row is the last one, has no line break at its end, and may be cut off: if it is whole, put a line break "
+    "behind it; otherwise get the file again"
+)
+# What may have followed in a last cell: a digit of a counter; two digits of an OTP or of a hexadecimal secret; a piece
+# of a secret in Base32 or Base64; the minutes of a time zone; a byte of a counter in Base64; the pair in which RCDevs
+# has a counter.
+CONTINUATIONS = ("0", "00", "AAAAAAAA", ":30", "MA==", ",TokenState=OA==")
+# Cells that may have followed: type, digits, time step, hash, and a counter in decimals or in Base64.
+FURTHER_CELLS = ("totp", "8", "60", "sha1", "sha256", "7", "MA==")
+
+# The cells of a row, without blanks around them and without empty ones at the end; None if the quotation marks of the
+# row make no sense.
+Cells = list[str] | None
+# Of rows that have so many cells and this type: length and ending of their last cells, None if these differ.
+OtherRows = dict[tuple[int, OtpType], tuple[int | None, str | None]]
+
+
+class OpenRow(list[str]):
+    """The cells of a last row without a line break at its end. `columns`: those of the header, 0 without one;
+    `is_quoted`: quotation marks close the last cell."""
+
+    def __init__(self, cells: Iterable[str], columns: int = 0, *, is_quoted: bool = False) -> None:
+        super().__init__(cells)
+        self.columns = columns
+        self.is_quoted = is_quoted
+
+
+def split_rows(
+    lines: Iterator[str],
+    delimiter: str,
+    row_number: int = 0,
+    columns: int = 0,
+    *,
+    is_one_row: Callable[[list[str]], bool] | None = None,
+    skips_blanks: bool = False,
+) -> Iterator[tuple[int, Cells]]:
+    """Yield the number of its first line and the fields of every row; None for fields if the quotation marks of the row
+    make no sense. A last row without a line break at its end is an OpenRow.
+
+    `lines` begins behind line `row_number`, which is the header with so many `columns`, if there is one. `is_one_row`
+    tells whether fields, some of which hold line breaks, are one row, and not several behind a quotation mark that was
+    never closed: then the first line alone is at fault, and the others are read again, each for itself. None: no row
+    has several lines. `skips_blanks`: blanks before a value, and before its quotation marks, are none of it.
+    """
+    given_back: deque[str] = deque()
+
+    def take() -> str:
+        return given_back.popleft() if given_back else next(lines, "")
+
+    def split(row: list[str]) -> Cells:
+        # Unless it is strict, csv.reader makes 123 of `"12"3`, and takes a file that was cut off inside quotes for
+        # complete.
+        try:
+            return next(csv.reader(row, delimiter=delimiter, strict=True, skipinitialspace=skips_blanks), [])
+        except csv.Error:
+            return None
+
+    while line := take():
+        row = [line]
+        fields = split(row)
+        while is_one_row and fields is None and len(row) < MAX_ROW_LINES and (line := take()):
+            row.append(line)
+            fields = split(row)
+        if is_one_row and len(row) > 1 and not (fields and is_one_row(fields)):
+            given_back.extendleft(reversed(row[1:]))
+            del row[1:]
+            fields = None
+        if fields and not row[-1].endswith(("\n", "\r")):
+            fields = OpenRow(fields, columns, is_quoted=row[-1].endswith('"'))
+        yield row_number + 1, fields
+        row_number += len(row)
+
+
+def split_cells(
+    lines: Iterator[str], delimiter: str, row_number: int = 0, columns: int = 0
+) -> Iterator[tuple[int, Cells]]:
+    """Yield the line and the cells of every row that is not blank, and in which no value holds a line break."""
+    for number, cells in split_rows(lines, delimiter, row_number, columns, skips_blanks=True):
+        if cells is not None:
+            cells[:] = map(str.strip, cells)
+            while cells and not cells[-1]:
+                cells.pop()
+        if cells != []:
+            yield number, cells
+
+
+def blank_comments(lines: Iterable[str], comment: re.Pattern[str] = COMMENT) -> Iterator[str]:
+    """Make blank lines of the comments, so that they still count."""
+    return ("\n" if comment.match(line) else line for line in lines)
+
+
+def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> list[str]:
+    """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
+    `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
+    if cells is None:
+        raise RowRefused(
+            "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
+            "no value may hold a line break",
+            fault=RowFault.ROW_UNREADABLE,
+        )
+    serial = "".join(cells[serial_at : serial_at + 1])
+    unfit = {
+        "the row is one field alone: see whether the line was cut off, stands in quotation marks as a whole, or "
+        "has another separator between its values than this format": len(cells) == 1 < fewest,
+        "the row has too few fields for this format: see whether the line was cut off": len(cells) < fewest,
+        "the row has too many fields for this format: see whether two lines were joined": len(cells) > most,
+    }
+    if reason := find_reason(unfit):
+        raise RowRefused(reason, serial, RowFault.ROW_UNREADABLE)
+    return cells + [""] * (most - len(cells))
+
+
+# Headers
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a vendor's file or of a list: its line and its delimiter, the names of its columns as written, and
+    what each means to the format; empty for a column of the file's own."""
+
+    row_number: int
+    delimiter: str
+    names: list[str]
+    meanings: list[str]
+
+    def pick(self, row: Cells) -> tuple[dict[str, str], dict[str, str]]:
+        """Split a row into the values that mean something to the format, by what they mean, and the file's own values,
+        by their names as written; of these, none that holds a secret or a result of ours. Raises RowRefused."""
+        cells = check_cells(row, 1, len(self.names), self.meanings.index("serial"))
+        known = {meaning: cell for meaning, cell in zip(self.meanings, cells, strict=True) if meaning}
+        return known, {name: cells[place] for name, place in self.own_names.items()}
+
+    def name_column(self, reason: str) -> str:
+        """Let a reason that begins with our name of a column begin with the one that this file has for it."""
+        ours, _, rest = reason.partition(" ")
+        written = self.names[self.meanings.index(ours)].strip() if ours in self.meanings else ""
+        return f"{written} {rest}" if written.isprintable() and 0 < len(written) <= 40 else reason
+
+    @cached_property
+    def own_names(self) -> dict[str, int]:
+        """The names, as written, of the columns that mean nothing to the format and are kept, and where they stand."""
+        columns = enumerate(zip(self.names, self.meanings, strict=True))
+        return {name: place for place, (name, meaning) in columns if not meaning and is_own(name)}
+
+    @property
+    def kept_names(self) -> list[str]:
+        """The names, as written, of the columns that hold no secret and no result of an earlier export."""
+        return [name for name in self.names if is_own(name)]
+
+
+def split_header(
+    line: str, is_known: Callable[[str], object] = canonical_column, *, is_strict: bool = False
+) -> tuple[str, list[str]]:
+    """Split a header with that delimiter which gives the most columns that are known, or if these are as many, the most
+    columns; empty names at the end are dropped. `is_strict`: blanks belong to the names, and the delimiter is empty
+    if the quotation marks make no sense."""
+    rows = []
+    for delimiter in DELIMITERS:
+        reader = csv.reader([line], delimiter=delimiter, strict=is_strict, skipinitialspace=not is_strict)
+        try:
+            rows.append((delimiter, next(reader, [])))
+        except csv.Error:
+            if not is_strict:
+                raise
+    best = max(rows, key=lambda row: (sum(map(bool, map(is_known, row[1]))), len(row[1])), default=("", []))
+    delimiter, names = best[0], [name if is_strict else name.strip() for name in best[1]]
+    while names and not names[-1].strip():
+        names.pop()
+    return delimiter, names
+
+
+def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
+    """Find the normalised names in the header of a file that begins with these bytes."""
+    _, line = _find_header(read_first_lines(head), meanings)
+    return set(map(normalise, _split(line, meanings)[1]))
+
+
+def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[Header, Iterator[tuple[int, Cells]]]:
+    """Read the header, in which a normalised name has a meaning, and yield line and cells of the rows below it. Raises
+    UnusableFile, with `cure` where one of its columns is missing."""
+    lines = read_lines(file)
+    above = [*islice(lines, MOST_ABOVE)]
+    row_number, line = _find_header(above, meanings)
+    delimiter, names = _split(line, meanings)
+    header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
+    if fault := _find_fault(line, header, meanings, cure):
+        raise UnusableFile(file.path, *fault, row_number=row_number or None)
+    # A header in a comment was found only at the first row. Where the header begins with `#`, a row may do so too: then
+    # whatever has a delimiter is one.
+    below = chain(above[row_number:], lines)
+    rows = ("\n" if COMMENT.match(text) and not (COMMENT.match(line) and delimiter in text) else text for text in below)
+    return header, split_cells(rows, delimiter, row_number, len(names))
+
+
+def _find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int, str]:
+    """Find the header among the first lines of a file, and how many it is from the top; 0 if there is none. It is the
+    first line that is no comment, unless that lacks a column that is required, and a comment above it has all of them:
+    the name of a header's first column may begin with `#`."""
+    in_comment = 0, ""
+    for row_number, line in enumerate(lines, 1):
+        if is_blank(line):
+            continue
+        is_complete = not _find_missing(_split(line, meanings)[1], meanings)
+        if not COMMENT.match(line):
+            return in_comment if in_comment[0] and not is_complete else (row_number, line)
+        if is_complete:
+            in_comment = row_number, line
+    return in_comment
+
+
+def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: str) -> tuple[str, str] | None:
+    """Find problem and cure of a header that will not do; None if it will."""
+    if SEPARATOR_LINE.match(line):
+        return HAS_SEPARATOR_LINE
+    if len(header.names) > MAX_COLUMNS:
+        return f"the header has more than {MAX_COLUMNS} columns", "Remove those that say nothing about the tokens"
+    if missing := _find_missing(header.names, meanings):
+        if not any(header.meanings) and any(map(looks_like_data, header.names)):
+            return HEADER_MISSING, cure
+        return f"the header has no column for the {' and the '.join(missing)}", cure
+    if twice := find_twice(
+        # Apart from the meanings, since a column of the file's own may be called what another one means.
+        (meaning, "" if meaning or not is_own(name) else normalise(name))
+        for meaning, name in zip(header.meanings, header.names, strict=True)
+    ):
+        return f"columns {twice[0]} and {twice[1]} mean the same", "Remove or rename one of the two"
+    return None
+
+
+def find_twice(meanings: Iterable[tuple[str, str]]) -> tuple[int, int] | None:
+    """Find two columns of a header, counted from 1, of which a row could keep one alone; None if there are none."""
+    seen: dict[tuple[str, str], int] = {}
+    for place, meaning in enumerate(meanings, 1):
+        if any(meaning) and seen.setdefault(meaning, place) != place:
+            return seen[meaning], place
+    return None
+
+
+def _find_missing(names: list[str], meanings: Mapping[str, str]) -> list[str]:
+    """Find the required columns that a header lacks."""
+    return sorted(REQUIRED & set(meanings.values()) - {meanings.get(normalise(name)) for name in names})
+
+
+def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
+    return split_header(line, lambda name: normalise(name) in meanings)
+
+
+# Last rows
+#
+# Many an editor leaves the last line without a line break, so that alone says nothing. Such a row loads if it has as
+# many cells as the header, or without a header as the longest of the others; if a further cell would be refused or
+# change nothing, or another row of its type has no more cells either; and if its last cell is whole by one of two
+# signs:
+#
+# - more characters behind it would be refused or change nothing, as behind an id, a time step, or the counter 0;
+# - it is like that cell of all other rows of the type: a secret or an OTP is as long, a value of the file's own is the
+#   same, an e-mail address has the same domain. A counter, a name or a serial number is never told whole by this.
+
+
+def read_whole_rows(
+    numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
+) -> Iterator[Row | RowError]:
+    """Read every row of a file by `read`, from its number and its cells, and refuse an OpenRow that may be cut off: it
+    would load with a shorter secret, or without what its last cells say. What is no list of cells, as in a format that
+    is a tree, is read alone."""
+    others: OtherRows = {}
+    for number, raw in numbered:
+        row = read(number, raw)
+        if isinstance(row, Row) and isinstance(raw, list):
+            if isinstance(raw, OpenRow) and not _is_whole(row, raw, others, read):
+                serial = row.serial_number
+                nameable = find_nameable_serial(serial) if isinstance(row.otps, Seed) else serial
+                row = RowError(number, CUT_OFF, nameable, RowFault.ROW_UNREADABLE)
+            else:
+                _note_last_cell(others, row, raw)
+        yield row
+
+
+def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:
+    """Note what a row has in common with the others of its type that have as many cells."""
+    kind, cell = (len(cells), row.otp_type), cells[-1].strip()
+    found = len(cell), _find_ending(cell)
+    length, ending = others.get(kind, found)
+    others[kind] = length if length == found[0] else None, ending if ending == found[1] else None
+
+
+def _find_ending(cell: str) -> str:
+    """Find the domain of an e-mail address, with its @; of any other text, all of it."""
+    return "".join(cell.rpartition("@")[1:])
+
+
+def _is_whole(row: Row, cells: OpenRow, others: OtherRows, read: Callable[[int, list[str]], Row | RowError]) -> bool:
+    """Tell whether a row without a line break at its end is not cut off, by the rule above."""
+    longest = max((length for length, _ in others), default=0)
+    like_it = others.get((len(cells), row.otp_type))
+    if len(cells) < max(cells.columns, longest):
+        return False
+    if not (cells.columns or like_it) and _find_others(row, ([*cells, more] for more in FURTHER_CELLS), read):
+        return False
+    if cells.is_quoted or len(cells) > cells.columns > 0:
+        return True
+    cell = cells[-1].strip()
+    length, ending = like_it or (None, None)
+    return bool(cell) and all(
+        _is_same_but_for_end(row, each, cell, is_as_long=length == len(cell), is_alike=ending == _find_ending(cell))
+        for each in _find_others(row, ([*cells[:-1], cell + more] for more in CONTINUATIONS), read)
+    )
+
+
+def _find_others(row: Row, longer: Iterable[list[str]], read: Callable[[int, list[str]], Row | RowError]) -> list[Row]:
+    """Find what a row may have been that went on: the longer ones that are read, and are other tokens."""
+    read_again = [read(row.row_number, cells) for cells in longer]
+    return [each for each in read_again if isinstance(each, Row) and each != row]
+
+
+def _is_same_but_for_end(row: Row, longer: Row, cell: str, *, is_as_long: bool, is_alike: bool) -> bool:
+    """Tell whether the cell that makes the difference between a row and a longer one is like that of the others."""
+    if isinstance(row.otps, Seed) and isinstance(longer.otps, Seed) and row.otps.counter != longer.otps.counter:
+        return False
+    if replace(longer, otps=row.otps, generated_at=row.generated_at) == row:
+        return is_as_long
+    return is_alike and ("@" in cell or replace(longer, lot=row.lot, extra=row.extra) == row)

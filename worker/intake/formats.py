@@ -12,28 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from models.row_fault import RowFault
-from worker.intake.csv_rows import (
-    Cells,
-    blank_comments,
-    check_cells,
-    find_names,
-    read_table,
-    split_cells,
-    split_header,
-)
 from worker.intake.files import (
     COMMENT,
+    Cells,
     Encoding,
     Hints,
     OpenFile,
+    blank_comments,
+    check_cells,
     drop_comments,
     find_foreign,
+    find_names,
     is_blank,
     make_refusal,
     read_first_lines,
     read_lines,
+    read_table,
+    split_cells,
     split_first_lines,
+    split_header,
 )
+from worker.intake.lists import read_otp_pairs
 from worker.intake.other_formats import (
     is_deepnet_xml,
     is_etoken_dat,
@@ -44,7 +43,6 @@ from worker.intake.other_formats import (
     read_graph_json,
     read_safenet_xml,
 )
-from worker.intake.otp_pairs import read_otp_pairs
 from worker.intake.pskc import is_pskc, read_pskc
 from worker.intake.rows import (
     FILE_ROW,
@@ -190,8 +188,12 @@ def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...
     found = VERSION.match(first)
     version = found.group(1) if found else "1"
     if version not in ("1", "2"):
-        problem = "is OATH CSV of a version that is not known here"
-        raise UnusableFile(path, problem, "Export it again as version 1 or 2", row_number=row_number)
+        raise UnusableFile(
+            path,
+            "is OATH CSV of a version that is not known here",
+            "Export it again as version 1 or 2",
+            row_number=row_number,
+        )
     return ("username", "resolver", "realm") if version == "2" else ()
 
 
@@ -216,11 +218,15 @@ def is_serial_secret(head: bytes) -> bool:
 def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
     """Refuse a file that says neither type nor time step, where no hint does. Raises UnusableFile."""
     if hints.otp_type is None and len(row or ()) == 2:
-        cure = "Say it by --otp-type hotp, or by --otp-type totp --time-step 30 (or 60)"
-        raise UnusableFile(path, "does not say whether its tokens are HOTP or TOTP", cure)
+        raise UnusableFile(
+            path,
+            "does not say whether its tokens are HOTP or TOTP",
+            "Say it by --otp-type hotp, or by --otp-type totp --time-step 30 (or 60)",
+        )
     if hints.otp_type == "totp" and hints.time_step is None:
-        cure = "Say it by --time-step 30 or --time-step 60"
-        raise UnusableFile(path, "does not say the time step of its tokens", cure)
+        raise UnusableFile(
+            path, "does not say the time step of its tokens", "Say it by --time-step 30 or --time-step 60"
+        )
 
 
 def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
@@ -270,8 +276,10 @@ def choose_yubico(cells: list[str]) -> Layout:
     """Choose the layout of a row by its first cell. Raises RowRefused."""
     kind = "".join(cells[:1]).lower()
     if kind == LOGGING:
-        reason = "the line says that the tool was started, and a row follows on it: put a line break before the row"
-        raise RowRefused(reason, fault=RowFault.ROW_UNREADABLE)
+        raise RowRefused(
+            "the line says that the tool was started, and a row follows on it: put a line break before the row",
+            fault=RowFault.ROW_UNREADABLE,
+        )
     return TRADITIONAL if kind.startswith(KINDS) else YUBICO_FORMAT
 
 
@@ -542,9 +550,11 @@ def choose_format(path: Path, head: bytes) -> Format:
     for separator, name in _OTHER_SEPARATORS.items():
         with_commas = head.replace(separator, b",")
         if any(each.is_format_of(with_commas) for each in _WITH_COMMAS):
-            problem = f"has {name} between its values, where this kind of file of seeds has commas"
-            cure = "Put commas in their place, with a text editor: Excel spoils long serial numbers"
-            raise UnusableFile(path, problem, cure)
+            raise UnusableFile(
+                path,
+                f"has {name} between its values, where this kind of file of seeds has commas",
+                "Put commas in their place, with a text editor: Excel spoils long serial numbers",
+            )
     return OTP_PAIRS
 
 

@@ -15,9 +15,8 @@ from xml.parsers.expat import errors
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from worker.intake.csv_rows import OpenRow
-from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, read_first_lines, read_lines
-from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
+from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints, OpenFile, OpenRow, read_first_lines, read_lines
+from worker.intake.rows import Row, RowError, RowRefused, UnusableFile, find_reason
 from worker.intake.tokens import Token, make_rows
 from worker.vault.otps import OtpType
 
@@ -169,13 +168,19 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
     if header is None or header.tag != "header":
         raise UnusableFile(file.path, "has no header before its tokens", "Export it again from DualShield")
     if _read_text(header, "encrypt").upper() not in ("", "NONE"):
-        cure = "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file"
-        raise UnusableFile(file.path, "is encrypted in Deepnet's own way, which is not read", cure)
+        raise UnusableFile(
+            file.path,
+            "is encrypted in Deepnet's own way, which is not read",
+            "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file",
+        )
 
     def read(element: Element) -> Token:
         if element.tag == "header":
-            cure = "Make a file of each header and its tokens"
-            raise UnusableFile(file.path, "has a second header, which would hold for other tokens", cure)
+            raise UnusableFile(
+                file.path,
+                "has a second header, which would hold for other tokens",
+                "Make a file of each header and its tokens",
+            )
         return Token(
             serial=_read_text(element, "serial"),
             secret=_read_text(element, "seed"),
@@ -217,8 +222,11 @@ def read_graph_json(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[
     """Read the entries of the file, and return the columns that an export repeats and the rows. Raises UnusableFile."""
     content = file.read(MAX_JSON + 1)
     if len(content) > MAX_JSON:
-        problem = f"is larger than {MAX_JSON // 2**20} MiB, and JSON is read as a whole"
-        raise UnusableFile(file.path, problem, "Split it into several files")
+        raise UnusableFile(
+            file.path,
+            f"is larger than {MAX_JSON // 2**20} MiB, and JSON is read as a whole",
+            "Split it into several files",
+        )
     try:
         document = json.loads(content.removeprefix(BYTE_ORDER_MARK).decode("utf-8"))
     except json.JSONDecodeError as error:
@@ -305,8 +313,12 @@ def _read_blocks(file: OpenFile) -> Iterator[tuple[int, list[str]]]:
             first = first if block else number
             block.append(text)
         if len(block) > MAX_BLOCK:
-            cure = "See whether it is the right file: a blank line ends each token's block"
-            raise UnusableFile(file.path, f"a block has more than {MAX_BLOCK} lines", cure, row_number=first)
+            raise UnusableFile(
+                file.path,
+                f"a block has more than {MAX_BLOCK} lines",
+                "See whether it is the right file: a blank line ends each token's block",
+                row_number=first,
+            )
     if block:
         yield first, block if line.endswith(("\n", "\r")) else OpenRow(block)
 
@@ -324,21 +336,15 @@ def _read_block(hints: Hints, block: list[str]) -> Token:
         raise RowRefused(f"the block is not made of lines `key: value`: {cure}", serial)
     parts = (part.partition("=") for part in values[BLOCK_DATA].split(";"))
     said = {name.strip().lower(): value.strip() for name, _, value in parts}
-    if not said.get("sccpwlen") and hints.digits is None:
-        raise RowRefused(
-            "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
-            "vendor for the file again, or say it, by --digits",
-            serial,
-        )
     mode = said.get("sccmode", "").upper()
-    if mode == "T":
-        raise RowRefused(
-            "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
-            "setting for that: every OTP would be wrong, so leave the token out",
-            serial,
-        )
-    if mode != "E":
-        reason = "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out"
+    unfit = {
+        "the block does not say how many digits an OTP has (sccPwLen): see whether it was cut off, and ask the "
+        "vendor for the file again, or say it, by --digits": not said.get("sccpwlen") and hints.digits is None,
+        "the token is time-based and counts its time from 2000-01-01, and PingOne counts from 1970-01-01 without a "
+        "setting for that: every OTP would be wrong, so leave the token out": mode == "T",
+        "sccMode is neither E (event) nor T (time): PingOne takes no other tokens, so leave it out": mode != "E",
+    }
+    if reason := find_reason(unfit):
         raise RowRefused(reason, serial)
     return Token(
         serial=serial,

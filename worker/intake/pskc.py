@@ -26,7 +26,7 @@ from pskc.parser import PSKCParser
 
 from worker.intake.files import Hints, OpenFile
 from worker.intake.other_formats import cut_namespace, is_xml, read_parts
-from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile
+from worker.intake.rows import Row, RowError, RowRefused, SecretMissing, UnusableFile, find_reason
 from worker.intake.tokens import HEX_AS_BASE64, Token, make_rows
 
 # Names of the root, of elements that hold keys, of keys, of the serial number's element, of MACs and of values that do
@@ -145,8 +145,9 @@ class Container:
         try:
             PSKCParser.parse_document(self.pskc, self._head)
         except (PSKCError, ValueError, TypeError):
-            problem = "is PSKC with a head that cannot be read, or of another version than 1.0"
-            raise UnusableFile(path, problem, ASK_AGAIN) from None
+            raise UnusableFile(
+                path, "is PSKC with a head that cannot be read, or of another version than 1.0", ASK_AGAIN
+            ) from None
         # The cipher of the values that do not name one themselves. python-pskc would take that of the first value that
         # does for it, from then on.
         self.cipher = self.pskc.encryption.algorithm
@@ -169,8 +170,9 @@ class Container:
         for algorithm in algorithms:
             if len(key) not in (lengths := algorithm_key_lengths(algorithm)):
                 needed = f"{' or '.join(map(str, lengths))} bytes, and the key has {len(key)}"
-                problem = f"is encrypted with {_name(algorithm)}, which needs a key of {needed}"
-                raise UnusableFile(self._path, problem, self._cure)
+                raise UnusableFile(
+                    self._path, f"is encrypted with {_name(algorithm)}, which needs a key of {needed}", self._cure
+                )
         self._open_mac_key()
         has_macs = any(next(package.iter(name), None) is not None for name in MACS)
         self._lacks_mac_method = has_macs and not self.pskc.mac.algorithm
@@ -192,8 +194,7 @@ class Container:
         if not algorithms or not all(map(find_algorithms, mac_keys)):
             raise UnusableFile(self._path, "has encrypted values and does not say with which cipher", ASK_AGAIN)
         if unread := [algorithm for algorithm in algorithms if not CIPHERS.fullmatch(algorithm)]:
-            problem = f"is encrypted with {_name(unread[0])}, which is not read"
-            raise UnusableFile(self._path, problem, ASK_FOR_OTHER)
+            raise UnusableFile(self._path, f"is encrypted with {_name(unread[0])}, which is not read", ASK_FOR_OTHER)
 
     def _take_key(self) -> bytes:
         """Take the pre-shared key of the hints. Raises UnusableFile if there is none."""
@@ -210,13 +211,17 @@ class Container:
             derivation.pbkdf2_key_length = algorithm_key_lengths(algorithms[0])[0]
         rounds, length = derivation.pbkdf2_iterations or 0, derivation.pbkdf2_key_length or 0
         if not 0 <= rounds <= MAX_ITERATIONS or not 0 <= length <= MAX_KEY_LENGTH:
-            problem = f"asks for more than {MAX_ITERATIONS} rounds of PBKDF2, or for an endless key"
-            raise UnusableFile(self._path, problem, ASK_AGAIN)
+            raise UnusableFile(
+                self._path, f"asks for more than {MAX_ITERATIONS} rounds of PBKDF2, or for an endless key", ASK_AGAIN
+            )
         try:
             return derivation.derive(self._hints.password)
         except (KeyDerivationError, ValueError):
-            problem = "derives its key from a password in another way than by PBKDF2, or does not say how"
-            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
+            raise UnusableFile(
+                self._path,
+                "derives its key from a password in another way than by PBKDF2, or does not say how",
+                ASK_FOR_OTHER,
+            ) from None
 
     def _open_mac_key(self) -> None:
         """Decrypt the key of the MACs once, instead of for every value. Raises UnusableFile if that fails, or if the
@@ -232,16 +237,18 @@ class Container:
             if mac.algorithm:
                 mac.generate_mac(b"")
         except PSKCError:
-            problem = "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512"
-            raise UnusableFile(self._path, problem, ASK_FOR_OTHER) from None
+            raise UnusableFile(
+                self._path, "has MACs of another kind than HMAC with SHA-1, SHA-256 or SHA-512", ASK_FOR_OTHER
+            ) from None
 
     def make_wrong_key(self) -> UnusableFile:
         """Make the error for a key or password that opens nothing in the file."""
         if self._lacks_mac_method:
             return UnusableFile(self._path, "has MACs and does not say of which kind (MACMethod)", ASK_AGAIN)
         what = "password" if self.pskc.encryption.derivation.algorithm else "key"
-        problem = f"is not opened by this {what}: it is the wrong one, or the file is damaged"
-        return UnusableFile(self._path, problem, self._cure)
+        return UnusableFile(
+            self._path, f"is not opened by this {what}: it is the wrong one, or the file is damaged", self._cure
+        )
 
 
 def _read_container(file: OpenFile) -> tuple[Container, Iterator[Element]]:
@@ -396,20 +403,20 @@ def _find_fault(container: Container, element: Element) -> str:
 
 def _find_fault_of_encrypted(container: Container, value: Element) -> str:
     """Find what keeps an encrypted value from being decrypted and proven; empty if nothing does."""
-    cipher = next(iter(find_algorithms(value)), container.cipher)
-    if cipher is None:
-        return "the encrypted value does not say with which cipher: ask the vendor for the file again"
-    if not CIPHERS.fullmatch(cipher):
-        return "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC"
-    mac = _find_mac(value)
+    cipher, mac = next(iter(find_algorithms(value)), container.cipher) or "", _find_mac(value)
     # A key wrap has a check of its own. Of a Value, python-pskc would take the ciphertext for the secret.
     needs_mac = "#kw-" not in cipher or value.find("Value") is not None
-    if needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False)):
-        return (
-            "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
-            "ask the vendor for a file with MACs (RFC 6030, section 6.2)"
-        )
-    return ""
+    faults = {
+        "the encrypted value does not say with which cipher: ask the vendor for the file again": not cipher,
+        "the value is encrypted with a cipher that is not read: ask the vendor for the file with AES-128-CBC": (
+            not CIPHERS.fullmatch(cipher)
+        ),
+        "the encrypted value has no MAC, so that nothing proves that it is decrypted rightly: "
+        "ask the vendor for a file with MACs (RFC 6030, section 6.2)": (
+            needs_mac and (mac is None or not _decode(mac.text or "", is_strict=False))
+        ),
+    }
+    return find_reason(faults) or ""
 
 
 def _find_fault_of_plain(name: str, value: Element) -> str:
@@ -452,30 +459,32 @@ def _find_dates(element: Element) -> tuple[str, ...]:
 
 def _make_token(found: FoundKey, now: datetime) -> Token:
     """Make the token of a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
-    key, serial = found.key, found.serial
-    if (key.response_encoding or "DECIMAL").upper() != "DECIMAL":
-        reason = "the token shows other characters than digits, and PingOne takes digits alone: leave it out"
-        raise RowRefused(reason, serial)
-    if key.response_check:
-        reason = "the token adds a check digit to its OTPs, which PingOne does not know: leave it out"
-        raise RowRefused(reason, serial)
-    if key.policy.key_usage and "OTP" not in key.policy.key_usage:
-        raise RowRefused("the key is not for one-time passwords, says its KeyUsage: leave it out", serial)
-    if (key.policy.pin_usage or "").lower() == "algorithmic":
-        reason = (
-            "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out"
-        )
-        raise RowRefused(reason, serial)
-    for text in found.expires:
-        past = {date < now for date in _read_dates(text)}
-        if past == {True}:
-            reason = "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date"
-            raise RowRefused(reason, serial)
-        if past != {False}:
-            reason = "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again"
-            raise RowRefused(reason, serial)
+    key, policy = found.key, found.key.policy
+    # Of the first date that is not to come: whether it is past, in the ways in which it can be read, which may be none.
+    dates = ({date < now for date in _read_dates(text)} for text in found.expires)
+    past = next((each for each in dates if each != {False}), {False})
+    unfit = {
+        "the token shows other characters than digits, and PingOne takes digits alone: leave it out": (
+            (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
+        ),
+        "the token adds a check digit to its OTPs, which PingOne does not know: leave it out": key.response_check,
+        "the key is not for one-time passwords, says its KeyUsage: leave it out": (
+            policy.key_usage and "OTP" not in policy.key_usage
+        ),
+        "a PIN goes into the token's OTPs (PINUsageMode Algorithmic), which PingOne does not know: leave it out": (
+            (policy.pin_usage or "").lower() == "algorithmic"
+        ),
+        "the token has expired, says its ExpiryDate: leave it out, or ask the vendor for its right date": (
+            past == {True}
+        ),
+        "its ExpiryDate is not a date such as 2036-01-01T00:00:00Z: ask the vendor for the file again": (
+            past != {False}
+        ),
+    }
+    if reason := find_reason(unfit):
+        raise RowRefused(reason, found.serial)
     return Token(
-        serial=serial,
+        serial=found.serial,
         secret=key.secret or b"",
         # The end of the algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
         otp_type=re.split(r"[:#/]", key.algorithm.strip())[-1] if key.algorithm else None,

@@ -5,6 +5,7 @@ header from here; the load writes the value into the record's column of the same
 there. So a further column takes one field here, one column of models.record.Record, and a migration."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -177,6 +178,11 @@ class RowRefused(Exception):
         self.fault = fault
 
 
+def find_reason(reasons: Mapping[str, object]) -> str | None:
+    """Find the first of these reasons that applies; each stands beside what makes it apply."""
+    return next((reason for reason, applies in reasons.items() if applies), None)
+
+
 class UnusableFile(Exception):
     """The whole file is refused; the message names the file, the line if there is one, the problem and the cure."""
 
@@ -194,8 +200,9 @@ class SecretMissing(UnusableFile):
 
     def __init__(self, path: Path, kind: Literal["key", "password"]) -> None:
         what = "a pre-shared key" if kind == "key" else "a password"
-        cure = f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
-        super().__init__(path, f"is encrypted with {what}", cure)
+        super().__init__(
+            path, f"is encrypted with {what}", f"Give the {kind} that the vendor sent apart from it, by --{kind}-file"
+        )
         self.kind = kind
 
 
@@ -229,16 +236,17 @@ INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-
 def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
     """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: of what a spreadsheet
     spoilt."""
-    if not serial:
-        return "serial is missing: write the serial number that is printed on the token"
-    if COLUMN_NAME.fullmatch(serial):
-        return "the row names columns, as a header does, and no token: delete it"
-    if EXCEL_NUMBER.fullmatch(serial):
-        return f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}"
-    if EXCEL_QUOTED.match(serial):
-        return explain_quoted("serial", cure)
+    known = {
+        "serial is missing: write the serial number that is printed on the token": not serial,
+        "the row names columns, as a header does, and no token: delete it": COLUMN_NAME.fullmatch(serial),
+        f"the serial was turned into a number (as in 1.00013E+12) and lost digits: {cure}": (
+            EXCEL_NUMBER.fullmatch(serial)
+        ),
+        explain_quoted("serial", cure): EXCEL_QUOTED.match(serial),
+    }
     fault = "more than 50 characters" if len(serial) > 50 else "other characters than letters and digits"
-    return f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
+    other = f"serial has {fault}, which PingOne does not allow: write it as PingOne's token inventory has it"
+    return find_reason(known) or other
 
 
 def explain_quoted(column: str, cure: str = AS_TEXT) -> str:
@@ -306,10 +314,18 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
         value = getattr(row, column.attribute) or ""
         if len(value) > column.longest:
             cure = "see whether a quotation mark is missing or columns are interchanged, or shorten it"
-            problem = f"{column.name} has more than {column.longest} characters: {cure}"
-            return RowError(row.row_number, problem, row.serial_number, RowFault.ROW_UNREADABLE)
+            return RowError(
+                row.row_number,
+                f"{column.name} has more than {column.longest} characters: {cure}",
+                row.serial_number,
+                RowFault.ROW_UNREADABLE,
+            )
     for name in ("username", "email"):
         if INVISIBLE.search(getattr(row, name) or ""):
-            problem = f"{name} has a character that nobody sees, such as a zero-width space: type it anew"
-            return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
+            return RowError(
+                row.row_number,
+                f"{name} has a character that nobody sees, such as a zero-width space: type it anew",
+                row.serial_number,
+                RowFault.PERSON_UNFIT,
+            )
     return row

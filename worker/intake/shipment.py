@@ -123,8 +123,11 @@ class Shipment:
                     yield (known and _refuse_repeated(known, self.repeats)) or refuse_unfit(joined)
             digest = file.digest()
         if digest != self.digest:
-            cure = "Nothing of it should be kept: let the program that writes it finish, and load it again"
-            raise UnusableFile(self.path, "the file changed while it was read", cure)
+            raise UnusableFile(
+                self.path,
+                "the file changed while it was read",
+                "Nothing of it should be kept: let the program that writes it finish, and load it again",
+            )
         if self.assignment is not None:
             leftovers.not_in_box += [serial for serial in self.assignment.lines if serial not in in_box]
 

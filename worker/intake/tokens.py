@@ -7,14 +7,14 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from models.row_fault import RowFault
-from worker.intake.csv_rows import read_whole_rows
-from worker.intake.files import Encoding, Hints
+from worker.intake.files import Encoding, Hints, read_whole_rows
 from worker.intake.rows import (
     AS_SENT,
     EXCEL_NUMBER,
+    PLAIN,
     SERIAL,
     Row,
     RowError,
@@ -22,6 +22,7 @@ from worker.intake.rows import (
     canonical_column,
     explain_serial,
     find_nameable_serial,
+    find_reason,
     read_not_before,
 )
 from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
@@ -51,6 +52,8 @@ HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 # Base64 that is hexadecimal in truth: 20 characters or more without any letter beyond F, and of one case. Of true
 # secrets of 15 bytes, one in a million million looks like that.
 HEX_AS_BASE64 = re.compile(r"[0-9a-f]{20,}|[0-9A-F]{20,}")
+# Columns of a vendor's file that are not kept as its own, but as ours of that name.
+_OURS = {*(column.name for column in PLAIN), "not_before"}
 
 NOT_HOTP_OR_TOTP = (
     "the token is neither HOTP nor TOTP, and PingOne takes no other OATH tokens (no OCRA, no static passwords, "
@@ -123,16 +126,17 @@ def make_row(row_number: int, token: Token, hints: Hints) -> Row:
     if otp_type is None:
         cure = "say it, by --otp-type hotp or --otp-type totp"
         raise RowRefused(f"the file does not say whether the token is HOTP or TOTP: {cure}")
-    dates = [value for name, value in token.extra.items() if canonical_column(name) == "not_before"]
+    named = {canonical_column(name): value for name, value in token.extra.items()}
+    plain: dict[str, Any] = {column.attribute: named.get(column.name) or None for column in PLAIN}
+    plain |= {name: value for name in ("username", "external_id") if (value := getattr(token, name))}
     return Row(
         row_number=row_number,
         serial_number=token.serial,
-        username=token.username or None,
-        external_id=token.external_id or None,
         otp_type=otp_type,
         otps=_make_seed(token, otp_type, hints),
-        not_before=read_not_before(dates[0], hints.zone) if dates else None,
-        extra={name: value for name, value in token.extra.items() if canonical_column(name) != "not_before"},
+        not_before=read_not_before(named.get("not_before", ""), hints.zone),
+        extra={name: value for name, value in token.extra.items() if canonical_column(name) not in _OURS},
+        **plain,
     )
 
 
@@ -222,14 +226,15 @@ def decode_secret(text: str, encoding: Encoding | None) -> Secret:
 
 def make_secret(secret: bytes) -> Secret:
     """Make a Secret of bytes, if they are neither too few nor too many. Raises RowRefused."""
-    if not secret:
-        raise RowRefused("the secret is missing: ask the vendor for the file again")
-    if len(secret) < MIN_BYTES:
-        raise RowRefused(f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}")
-    if len(secret) > MAX_BYTES:
-        raise RowRefused(
-            f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out"
-        )
+    unfit = {
+        "the secret is missing: ask the vendor for the file again": not secret,
+        f"the secret has fewer than {MIN_BYTES} bytes: {SEE_WHETHER}": len(secret) < MIN_BYTES,
+        f"the secret has more than {MAX_BYTES} bytes, and PingOne takes no longer one: leave the token out": (
+            len(secret) > MAX_BYTES
+        ),
+    }
+    if reason := find_reason(unfit):
+        raise RowRefused(reason)
     return Secret(secret)
 
 
@@ -248,8 +253,9 @@ def _tell_encoding(text: str) -> Encoding:
             "--encoding base32"
         )
     if not possible:
-        reason = f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
-        raise RowRefused(reason)
+        raise RowRefused(
+            f"the secret is neither hexadecimal nor Base32: {SEE_WHETHER}; if it is Base64, say --encoding base64"
+        )
     return possible[0]
 
 

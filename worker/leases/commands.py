@@ -31,13 +31,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.reason import TRANSIENT, Reason
 from models.record import Record, all_posts, has_begun
 from models.record_indexes import IN_WINDOW, NOT_FINAL
 from models.record_states import FINAL, NOBODY, OtpState, OtpType, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import may_begin, move
+from worker.leases.moves import is_batch_in, may_begin, move
 from worker.leases.queue import Queue
 
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
@@ -58,12 +58,13 @@ def replay(
     connection: Connection,
     batch_id: int,
     reasons: Collection[str] | None = None,
-    chosen: ColumnElement[bool] = true(),  # noqa: B008 - SQL that says "all"
+    chosen: ColumnElement[bool] | None = None,
     *,
     is_scheduled: bool = False,
 ) -> int:
-    """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled; of
-    the batch's records those that are `chosen`, by default all. Returns how many records.
+    """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled with
+    the batch; of the batch's records those that are `chosen`, by default all. What an undo took back is left alone,
+    since people leave, unless records are chosen. Returns how many records.
 
     Records with a refused OTP stay as they are: they need fresh OTPs, by a mend; but a seed makes them by itself,
     under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
@@ -81,7 +82,7 @@ def replay(
         Record.otps.is_not(None),
         ~_was_loaded_again(),
         ~_is_in_progress_elsewhere(),
-        chosen,
+        true() if chosen is None else chosen,
     )
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(mine, is_replayable())
     if reasons is not None:
@@ -90,7 +91,9 @@ def replay(
     count = connection.execute(dead.values(again | cleared)).rowcount
     if reasons is None:
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
-        count += connection.execute(cancelled.values(again | forgotten)).rowcount
+        if chosen is None:
+            cancelled = cancelled.where(is_batch_in(BatchState.CANCELLED))
+        count += connection.execute(cancelled.values(again | cleared | forgotten)).rowcount
     put_off(connection, batch_id)
     if count:
         # Who prepares the batch begins anew: what was read of the inventory so far does not tell of these.
@@ -205,6 +208,8 @@ class Why(StrEnum):
     FRESH_OTPS = "fresh_otps"
     # Its token was active, so its seed was erased, and the device or the token was taken away since.
     SEED_ERASED = "seed_erased"
+    # An undo took it back, and it was not chosen.
+    TAKEN_BACK = "taken_back"
     # A later batch brought OTPs of the same token.
     LOADED_AGAIN = "loaded_again"
     # Another batch has a record of the same token or device that is not final yet.
@@ -223,11 +228,12 @@ class NotReplayed:
 
 
 def find_not_replayed(
-    connection: Connection, batch_id: int, reasons: Collection[str] | None, chosen: ColumnElement[bool]
+    connection: Connection, batch_id: int, reasons: Collection[str] | None, chosen: ColumnElement[bool] | None
 ) -> tuple[NotReplayed, ...]:
     """Count what a replay of these reasons (None: of all reasons, and of what was cancelled) of the `chosen` records
-    has left, the largest group first."""
-    each = _select_left(batch_id, reasons).where(chosen).subquery()
+    (None: of all) has left, the largest group first."""
+    left = _select_left(batch_id, reasons, is_chosen=chosen is not None)
+    each = (left if chosen is None else left.where(chosen)).subquery()
     counted = (
         select(func.count().label("records"), each.c.reason, each.c.why, each.c.batch)
         .group_by(each.c.reason, each.c.why, each.c.batch)
@@ -236,7 +242,7 @@ def find_not_replayed(
     return tuple(NotReplayed(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
 
 
-def _select_left(batch_id: int, reasons: Collection[str] | None) -> Select[str, str, str | None]:
+def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool) -> Select[str, str, str | None]:
     """Each record that was left: its reason, why it stays, and the other batch."""
     dead = Record.status == Status.DEAD_LETTER
     left = or_(dead, Record.status == Status.CANCELLED) if reasons is None else and_(dead, Record.reason.in_(reasons))
@@ -250,10 +256,12 @@ def _select_left(batch_id: int, reasons: Collection[str] | None) -> Select[str, 
     )
     later = _latest_batch(other, is_same_token, other.id > Record.id)
     had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
+    is_undone = and_(Record.status == Status.CANCELLED, ~is_batch_in(BatchState.CANCELLED))
     why = case(
         (in_progress.is_not(None), Why.IN_PROGRESS),
         (later.is_not(None), Why.LOADED_AGAIN),
         (had_seed, Why.SEED_ERASED),
+        (false() if is_chosen else is_undone, Why.TAKEN_BACK),
         else_=Why.FRESH_OTPS,
     )
     reason = func.coalesce(Record.reason, Record.status)
@@ -282,6 +290,12 @@ def _latest_batch(other: type[Record], *conditions: ColumnElement[bool] | TextCl
 _CHUNK = 1000
 # The statuses in which a record may be undone. Of these, `cancelled` stays as it is.
 _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
+# What is told of a record of which an undo took something back.
+_TAKEN_BACK: dict[str, Any] = {
+    "reason": None,
+    "detail": "An undo took it back. It goes again if it is mended for another person, or by a replay that chooses it"
+    " (--where).",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,10 +327,18 @@ def note_device_gone(
     return _cancel(database, connection, mine, _without_device() | {"is_device_made": was_made}) == 1
 
 
-def cancel_fresh(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
-    """Cancel those of these records that are pending, and for which nothing went out. Returns how many."""
-    mine = and_(Record.id.in_(record_ids), ~has_begun())
-    return connection.execute(move(database, Status.PENDING, Status.CANCELLED).where(mine)).rowcount
+def has_nothing_open() -> ColumnElement[bool]:
+    """Whether a record waits, and nothing went out for it; or is a dead letter without a device of ours."""
+    is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
+    has_device = and_(Record.is_device_made, Record.device_id != "")
+    return or_(is_fresh, and_(Record.status == Status.DEAD_LETTER, ~has_device))
+
+
+def take_back(database: Database, connection: Connection, record_ids: Sequence[int]) -> None:
+    """Cancel those of these records of which nothing is open."""
+    for source in (Status.PENDING, Status.DEAD_LETTER):
+        cancelled = move(database, source, Status.CANCELLED).where(Record.id.in_(record_ids), has_nothing_open())
+        connection.execute(cancelled.values(_TAKEN_BACK))
 
 
 def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
@@ -394,8 +416,7 @@ def _without_device() -> dict[str, Any]:
         "verdict": null(),
         "not_found": 0,
         "resynced": false(),
-        "reason": null(),
-        "detail": null(),
+        **_TAKEN_BACK,
     }
 
 
@@ -477,9 +498,13 @@ def take_all_back(database: Database, connection: Connection) -> None:
         pass
 
 
-def count_trusted(database: Database, connection: Connection) -> int:
-    """Count the pending records that may have gone out since the backup, and are not marked."""
-    return connection.scalar(select(func.count()).where(_IS_TRUSTED, may_begin(database))) or 0
+def count_trusted(database: Database, connection: Connection) -> tuple[int, int]:
+    """Count the pending records that may have gone out since the backup, and are not marked; and those that wait for a
+    date, for which nothing has gone out."""
+    begins = may_begin(database)
+    trusted, waiting = (func.count().filter(_IS_TRUSTED, begins), func.count().filter(~begins))
+    counts = connection.execute(select(trusted, waiting).where(Record.status == Status.PENDING)).one()
+    return counts[0], counts[1]
 
 
 def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:

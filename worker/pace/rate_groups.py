@@ -1,4 +1,5 @@
-"""The groups of PingOne's calls that have a rate limit each, and where we begin in each of them.
+"""The groups of PingOne's calls that have a rate limit each, where we begin in each of them, and how a wait for a slot
+of one ends without it.
 
 A call belongs to one group by path, method and media type, and each group has a budget of its own. Which of our calls
 is in which is not published, so that there is one group for each kind of call: a 429 slows down its own kind alone.
@@ -54,3 +55,19 @@ def choose_rates(group: RateGroup, rate: float, rate_max: float) -> tuple[float,
     a second."""
     highest = min(rate_max, HIGHEST_RATES.get(group, math.inf))
     return (rate, highest) if group is RateGroup.MFA else (min(START_RATES[group], highest), highest)
+
+
+class SlotTooFar(Exception):
+    """The next slot is `wait` seconds away, because the fleet holds or many wait before this process; none was
+    reserved."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(wait)
+        self.wait = wait
+
+    def __str__(self) -> str:
+        return f"the fleet's next slot is {self.wait:.1f} s away"
+
+
+class PaceOutOfReach(SlotTooFar):
+    """Redis cannot be asked for a slot; it is not asked again for `wait` seconds."""

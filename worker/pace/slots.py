@@ -22,8 +22,7 @@ from typing import NamedTuple, TypeVar
 import redis
 
 from worker.clocks import LogInterval
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pace.search import Search, hold_rate, learn_from_answers, learn_from_refusal, restart_counting
 from worker.pace.state import MICROSECONDS, PaceState, Reading, Reservation
 

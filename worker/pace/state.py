@@ -335,19 +335,13 @@ class PaceState:
         is in seconds, 0 for none; `why` is its reason, and `last_lifting` when a person lifted a hold last, as far as
         this process has heard."""
         held: list[str | int] = [math.ceil(hold * MICROSECONDS), why, last_lifting]
-        process = self._process if answers and self._is_time_to_tell_of_delivery() else ""
+        # Redis is told once a second that this process delivers: with every answer, that would make this slower.
+        process, now = "", time.monotonic()
+        if answers and now - self._delivery_told_at >= DELIVERY_TOLD_EVERY:
+            process, self._delivery_told_at = self._process, now
         asked = int(furthest * MICROSECONDS), most
         found = self._reserve(keys=self._keys, args=[*self._bounds, *held, answers, last, process, *asked])
         return Reservation(*found) if found else None
-
-    def _is_time_to_tell_of_delivery(self) -> bool:
-        """Whether Redis was not told for a second that this process delivers: with every answer that would make
-        reservations slower."""
-        now = time.monotonic()
-        is_time = now - self._delivery_told_at >= DELIVERY_TOLD_EVERY
-        if is_time:
-            self._delivery_told_at = now
-        return is_time
 
     def hold(self, seconds: float, why: str) -> int:
         """Hold the fleet; return when a person lifted a hold last."""

@@ -137,8 +137,7 @@ class AccessTokens:
             access_token, expires_in = self._request_with_newest()
         except (CredentialsRefused, NotDelivered) as error:
             self._failure, self._failed_at = copy.copy(error), self._clock()
-            pause = getattr(error, "retry_after", None) or 0
-            self._asks_again_at = self._failed_at + min(pause, self._longest_hold)
+            self._asks_again_at = self._failed_at + min(error.retry_after or 0, self._longest_hold)
             raise
         else:
             self._failure = None

@@ -25,7 +25,6 @@ from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
-from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import (
     Forbidden,
     LicenseExceeded,
@@ -38,6 +37,7 @@ from worker.pingone.errors import (
     Unauthorized,
 )
 from worker.pingone.transport import LARGEST_BODY, Transport
+from worker.pingone.users import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.wire import Envelope, Request, authorize, build_url, make_printable, open_envelope
 from worker.vault.otps import Otp
 
@@ -108,13 +108,7 @@ class Client:
     def activate(self, user_id: str, device_id: str, otp: Otp, *, resync: bool, call: Call) -> Device:
         """Activate the device with this OTP, and return it as ACTIVE. `resync`: it is the second OTP, right after the
         first."""
-        request = build_activation_request(
-            self._environment,
-            user_id,
-            device_id,
-            otp,
-            resync=resync,
-        )
+        request = build_activation_request(self._environment, user_id, device_id, otp, resync=resync)
         return self.perform(request, partial(parse_activation, user_id=user_id, device_id=device_id), call)
 
     def read_device(self, user_id: str, device_id: str, *, call: Call) -> Device:
@@ -137,8 +131,7 @@ class Client:
             # Before the slot, which a slow token endpoint would let lapse.
             access_token = self._access_tokens.get()
             slot = self._take_slot(call)
-            ids = {"session_id": call.session_id, "transaction_id": call.transaction_id}
-            return self._send(authorize(request, access_token, **ids), slot, parse, call)
+            return self._send(authorize(request, access_token, call.session_id, call.transaction_id), slot, parse, call)
 
         return self._policy.run(
             attempt,
@@ -280,9 +273,12 @@ class RetryPolicy:
 
     def _make_retrying(self, repeats_forbidden: bool, repeats_lost: bool) -> tenacity.Retrying:
         def may_succeed_later(error: BaseException) -> bool:
+            """Whether the same call may be made again."""
+            if isinstance(error, TooLateToSend | LicenseExceeded):
+                return False
             if isinstance(error, OutcomeUnknown):
                 return repeats_lost
-            return _may_succeed_later(error) and (repeats_forbidden or not isinstance(error, Forbidden))
+            return isinstance(error, NotDelivered | RateLimited) or (isinstance(error, Forbidden) and repeats_forbidden)
 
         seconds = max(self.seconds, LOST_READ_FOR) if repeats_lost else self.seconds
         return tenacity.Retrying(
@@ -294,18 +290,11 @@ class RetryPolicy:
         )
 
 
-def _may_succeed_later(error: BaseException) -> bool:
-    """Whether the same call may be made again."""
-    may = isinstance(error, NotDelivered | RateLimited | Forbidden)
-    return may and not isinstance(error, TooLateToSend | LicenseExceeded)
-
-
 def _choose_wait(state: tenacity.RetryCallState) -> float:
     """Choose the seconds until the next try: never sooner than the service asked. If that is beyond the policy's time,
     the call ends here."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after if isinstance(error, NotDelivered | RateLimited | OutcomeUnknown) else None
-    return max(BACKOFF(state), asked or 0)
+    return max(BACKOFF(state), error.retry_after or 0 if isinstance(error, PingOneError) else 0)
 
 
 def explain_hold(failure: NotDelivered | OutcomeUnknown | RateLimited) -> str:

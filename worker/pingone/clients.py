@@ -23,17 +23,6 @@ from worker.pingone.configuration import (
     parse_mfa_settings,
     parse_policies,
 )
-from worker.pingone.devices import (
-    OATH_TOKEN,
-    PairedDevice,
-    Pairing,
-    UserDevice,
-    build_pairing_request,
-    build_unpair_request,
-    parse_pairing,
-    parse_unpaired,
-    parse_user_devices,
-)
 from worker.pingone.errors import ExpandRefused, Forbidden, OutcomeUnknown, StatusRefused
 from worker.pingone.inventory import (
     EXPAND_DEVICES,
@@ -48,7 +37,21 @@ from worker.pingone.inventory import (
     parse_tokens,
 )
 from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
-from worker.pingone.users import User, UserAttribute, build_users_url, parse_users
+from worker.pingone.users import (
+    OATH_TOKEN,
+    PairedDevice,
+    Pairing,
+    User,
+    UserAttribute,
+    UserDevice,
+    build_pairing_request,
+    build_unpair_request,
+    build_users_url,
+    parse_pairing,
+    parse_unpaired,
+    parse_user_devices,
+    parse_users,
+)
 from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
 
 T = TypeVar("T")
@@ -77,23 +80,21 @@ class Reads(Calls):
         """Find the users with one of these names, all in one request. Who is not found does not exist, or is outside
         the populations of our roles. Raises TooManyTerms: ask for half of them."""
         url = build_users_url(self._environment, attribute, names)
-        parse = partial(parse_users, environment=self._environment)
-        return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse, call) for user in page.items]
+        return [user for page in self._read_pages(RateGroup.DIRECTORY, url, parse_users, call) for user in page.items]
 
     def list_tokens(self, make_read: MakeRead = lambda read: read(), *, call: Call) -> Iterator[Page[InventoryToken]]:
         """Go through the inventory, page by page as the caller asks for the next one: up to 100,000 tokens, paired ones
         with device and user. `make_read` makes the read of each page; by default it does not wait for a slot that is
         far."""
         url = build_url(self._environment, "oathTokens", query=EXPAND_DEVICES)
-        parse = partial(parse_tokens, environment=self._environment)
-        return self._read_pages(RateGroup.INVENTORY, url, parse, call, make_read)
+        return self._read_pages(RateGroup.INVENTORY, url, parse_tokens, call, make_read)
 
     def find_token(self, serial_number: str, *, with_devices: bool = True, call: Call) -> InventoryToken | None:
         """Find the token with this serial number; None if the inventory has none. Raises ExpandRefused where PingOne
         does not tell the device in this way: then ask without, and `read_token` with the token's id."""
         query = {"filter": build_equation("serialNumber", serial_number)} | (EXPAND_DEVICES if with_devices else {})
         url = build_url(self._environment, "oathTokens", query=query)
-        parse = partial(parse_tokens, environment=self._environment, is_filtered_with_devices=with_devices)
+        parse = partial(parse_tokens, is_filtered_with_devices=with_devices)
         # A serial number is unique, so that one page is enough: the first that has an item, or else the last.
         pages = self._read_pages(RateGroup.INVENTORY, url, parse, call)
         page = next(page for page in pages if page.items or page.next_url is None)
@@ -112,8 +113,8 @@ class Reads(Calls):
     def read_policies(self, *, call: Call) -> list[Policy]:
         """Read the device authentication policies."""
         url = build_url(self._environment, "deviceAuthenticationPolicies")
-        parse = partial(parse_policies, environment=self._environment)
-        return [policy for page in self._read_pages(RateGroup.CONFIGURATION, url, parse, call) for policy in page.items]
+        pages = self._read_pages(RateGroup.CONFIGURATION, url, parse_policies, call)
+        return [policy for page in pages for policy in page.items]
 
     def read_mfa_settings(self, *, call: Call) -> MfaSettings:
         """Read the MFA settings."""
@@ -123,37 +124,37 @@ class Reads(Calls):
 
     def read_capabilities(self, *, call: Call) -> Capabilities:
         """Read what the license permits."""
-        url = build_url(self._environment, "capabilities")
-        return self._read(RateGroup.CONFIGURATION, url, parse_capabilities, call)
+        return self._read(
+            RateGroup.CONFIGURATION, build_url(self._environment, "capabilities"), parse_capabilities, call
+        )
 
     def list_devices(self, user_id: str, *, call: Call) -> list[UserDevice]:
         """List the devices of a user, of every type."""
         url = build_url(self._environment, "users", user_id, "devices")
-        parse = partial(parse_user_devices, environment=self._environment)
-        return [device for page in self._read_pages(RateGroup.MFA, url, parse, call) for device in page.items]
+        return [each for page in self._read_pages(RateGroup.MFA, url, parse_user_devices, call) for each in page.items]
 
     def _read_pages(
         self,
         group: RateGroup,
         url: str | None,
-        parse: Parse[Page[T]],
+        parse: Callable[..., Page[T]],
         call: Call,
         make_read: MakeRead = lambda read: read(),
     ) -> Iterator[Page[T]]:
-        """Read a list from this address to its end, page by page. Raises OutcomeUnknown if the pages lead back to one
-        of them, since the rest of the list is not known then."""
+        """Read a list from this address to its end, page by page, each by `parse` for our environment. Raises
+        OutcomeUnknown if the pages lead back to one of them, since the rest of the list is not known then."""
         known, before = set[str](), None
+        parse_page = partial(parse, environment=self._environment)
         while url is not None:
             known.add(url)
             # One page at a time, so that a wait for a slot does not begin the list anew.
-            page: Page[T] = make_read(partial(self._read, group, url, parse, call))
+            page: Page[T] = make_read(partial(self._read, group, url, parse_page, call))
             check_onward(page, before, known)
             yield page
             url, before = page.next_url, page
 
     def _read(self, group: RateGroup, url: str, parse: Parse[T], call: Call) -> T:
-        request = Request("GET", url)
-        return self._client_of(group).perform(request, parse, call, repeats_forbidden=False)
+        return self._client_of(group).perform(Request("GET", url), parse, call, repeats_forbidden=False)
 
 
 class InventoryJobs(Calls):
@@ -167,24 +168,23 @@ class InventoryJobs(Calls):
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
         """Start a job that imports these tokens, and return its id. Raises TooManyTokens: send half of them;
         BadToken: send the others; and AlreadyImported."""
-        request = build_import_request(self._environment, tokens)
-        parse = partial(parse_started_job, count=len(tokens))
-        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
+        return self._start(build_import_request(self._environment, tokens), len(tokens), call)
 
     def start_revocation(self, token_ids: Sequence[str], *, call: Call) -> str:
         """Start a job that revokes the tokens with these ids, none of which may be paired, and return its id. Raises
         TooManyTokens and BadToken, as `start_import` does."""
-        request = build_revocation_request(self._environment, token_ids)
-        parse = partial(parse_started_job, count=len(token_ids))
-        return self._client_of(RateGroup.INVENTORY).perform(request, parse, call)
+        return self._start(build_revocation_request(self._environment, token_ids), len(token_ids), call)
 
     def read_job(self, job_id: str, *, call: Call) -> ImportJob:
         """Ask how far a job is. PingOne cleans up jobs that have ended, so keep the result when it is first seen;
         NotFound says that the job is gone, or that it was started moments ago and is not seen everywhere yet."""
         # PingOne's own link to it leads to another path, and is not followed.
-        url = build_url(self._environment, "oathJobs", job_id)
-        request = Request("GET", url)
+        request = Request("GET", build_url(self._environment, "oathJobs", job_id))
         return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_job, job_id=job_id), call)
+
+    def _start(self, request: Request, count: int, call: Call) -> str:
+        """Start a job for a list of so many tokens."""
+        return self._client_of(RateGroup.INVENTORY).perform(request, partial(parse_started_job, count=count), call)
 
 
 @dataclass

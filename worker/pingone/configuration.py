@@ -19,7 +19,6 @@ from worker.pingone.wire import (
     find_part,
     parse_page,
     read_count,
-    read_id,
     read_number,
     read_text,
     read_truth,
@@ -78,8 +77,7 @@ class Capabilities:
 def parse_policies(envelope: Envelope, *, environment: Environment) -> Page[Policy]:
     """Read a page of policies from an answer.
     https://developer.pingidentity.com/pingone-api/mfa/device-authentication-policy/create-device-authentication-policy.html"""
-    name = "deviceAuthenticationPolicies"
-    return parse_page(envelope, environment=environment, name=name, read_item=_read_policy)
+    return parse_page(envelope, environment=environment, name="deviceAuthenticationPolicies", read_item=_read_policy)
 
 
 def parse_mfa_settings(envelope: Envelope) -> MfaSettings:
@@ -100,13 +98,10 @@ def _parse(envelope: Envelope, names: set[str], read: Callable[[Mapping[str, Any
     return read(fields)
 
 
-def _read_policy(fields: Mapping[str, Any]) -> Policy | None:
-    policy_id = read_id(fields.get("id"))
-    if policy_id is None:
-        return None
+def _read_policy(fields: Mapping[str, Any]) -> Policy:
     token = fields.get("oathToken")
     return Policy(
-        id=policy_id,
+        id=fields["id"],
         name=read_text(fields.get("name")),
         is_default=read_truth(fields.get("default")),
         is_oath_enabled=read_truth(find_part(token, "enabled")),

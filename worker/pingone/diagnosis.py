@@ -6,6 +6,7 @@ https://docs.pingidentity.com/pingone/directory/p1_roles.html
 
 import socket
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from ssl import cert_time_to_seconds
 from typing import Any
@@ -77,8 +78,7 @@ class RoleReads:
 
     def _fetch(self, url: str) -> Mapping[str, Any]:
         """Read what lies at this address: a JSON object."""
-        ids = {"session_id": "oathbulk-doctor", "transaction_id": f"oathbulk-{uuid4().hex[:8]}"}
-        request = authorize(Request("GET", url), self._access_token, **ids)
+        request = authorize(Request("GET", url), self._access_token, "oathbulk-doctor", f"oathbulk-{uuid4().hex[:8]}")
         envelope = open_envelope(*self._transport.exchange(request))
         if not (envelope.is_success and envelope.is_object):
             raise choose_error(envelope)
@@ -95,12 +95,9 @@ def measure_drift(environment: Environment, *, deadline: float) -> float:
     """Ask PingOne for its time; return the seconds that our clock is ahead of it, to the second. Raises NotDelivered,
     OutcomeUnknown."""
     url = f"{environment.api_url}/environments/{environment.environment_id}"
-    transport = Transport(url, deadline=deadline)
-    try:
+    with closing(Transport(url, deadline=deadline)) as transport:
         # Sent without an access token: a refusal tells the time as well.
         date = open_envelope(*transport.exchange(Request("GET", url))).date
-    finally:
-        transport.close()
     if date is None:
         raise OutcomeUnknown(Answer(message="the answer carries no date"))
     return (datetime.now(UTC) - date).total_seconds()

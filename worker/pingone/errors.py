@@ -60,26 +60,20 @@ NO_ANSWER = Answer()
 
 
 class PingOneError(Exception):
-    """A call that did not do what it was made for. It takes positional arguments alone, so that it can be copied and
-    pickled."""
+    """A call that did not do what it was made for. `retry_after` is in seconds, where a pause was asked for. All that
+    its constructor takes goes into `args`, so that it can be copied and pickled."""
 
-    def __init__(self, answer: Answer = NO_ANSWER, *details: object) -> None:
-        super().__init__(answer, *details)
-        self.answer = answer
+    def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None, *details: object) -> None:
+        super().__init__(answer, retry_after, *details)
+        self.answer, self.retry_after = answer, retry_after
 
     def __str__(self) -> str:
         return str(self.answer)
 
 
 class NotDelivered(PingOneError):
-    """No byte went out: refused connection, DNS, TLS, proxy, or no access token to send it with.
-
-    `retry_after` is in seconds, where the token endpoint asked for a pause.
-    """
-
-    def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None) -> None:
-        super().__init__(answer, retry_after)
-        self.retry_after = retry_after
+    """No byte went out: refused connection, DNS, TLS, proxy, or no access token to send it with. A pause is one that
+    the token endpoint asked for."""
 
 
 class TooLateToSend(NotDelivered):
@@ -91,7 +85,7 @@ class NotActedOn(PingOneError):
 
 
 class RateLimited(NotActedOn):
-    """Over the rate; `retry_after` is in seconds, `quota_reset_at` in UTC where a quota is used up."""
+    """Over the rate; `quota_reset_at` is in UTC, where a quota is used up."""
 
     def __init__(
         self,
@@ -100,7 +94,6 @@ class RateLimited(NotActedOn):
         quota_reset_at: datetime | None = None,
     ) -> None:
         super().__init__(answer, retry_after, quota_reset_at)
-        self.retry_after = retry_after
         self.quota_reset_at = quota_reset_at
 
 
@@ -130,12 +123,7 @@ class ForeignLink(ProtocolFault):
 
 
 class OutcomeUnknown(PingOneError):
-    """The first byte went out and no readable answer came back; `retry_after` is in seconds, where one was asked
-    for."""
-
-    def __init__(self, answer: Answer = NO_ANSWER, retry_after: float | None = None) -> None:
-        super().__init__(answer, retry_after)
-        self.retry_after = retry_after
+    """The first byte went out and no readable answer came back."""
 
     @property
     def is_over(self) -> bool:
@@ -192,7 +180,8 @@ class BadToken(Rejected):
     """One token of a list is refused, and with it the list: nothing was done."""
 
     def __init__(self, answer: Answer = NO_ANSWER, index: int | None = None, field: str | None = None) -> None:
-        super().__init__(answer, index, field)
+        super().__init__(answer)
+        self.args = (answer, index, field)
         # Its place in the list, from 0; None where the answer does not tell it. That PingOne counts from 0 is not
         # published: send the token by itself before it is given up.
         self.index = index

@@ -88,12 +88,12 @@ def parse_tokens(
 def parse_token(envelope: Envelope, *, token_id: str) -> InventoryToken:
     """Read the token with this id from an answer. Raises OtherDevice if it is another one's: what that is paired as
     says nothing of this one."""
-    token = _read_token(envelope.fields, now=envelope.date) if envelope.is_success else None
-    if token is None:
+    told = read_id(envelope.fields.get("id"))
+    if told is None or not envelope.is_success:
         raise choose_error(envelope)
-    if token.id.lower() != token_id.lower():
+    if told.lower() != token_id.lower():
         raise OtherDevice(replace(envelope.answer, message="the answer is about another token"))
-    return token
+    return _read_token(envelope.fields, now=envelope.date)
 
 
 def _choose_error_with_expand(envelope: Envelope) -> PingOneError:
@@ -101,13 +101,10 @@ def _choose_error_with_expand(envelope: Envelope) -> PingOneError:
     return ExpandRefused(error.answer) if isinstance(error, Rejected) and error.answer.status == 400 else error
 
 
-def _read_token(fields: Mapping[str, Any], now: datetime | None) -> InventoryToken | None:
-    token_id = read_id(fields.get("id"))
-    if token_id is None:
-        return None
+def _read_token(fields: Mapping[str, Any], now: datetime | None) -> InventoryToken:
     hash_name, device = read_word(fields.get("hashAlgorithm")), _find_device(fields)
     return InventoryToken(
-        id=token_id,
+        id=fields["id"],
         serial_number=read_id(fields.get("serialNumber")),
         type=read_word(fields.get("type")),
         digits=read_count(fields.get("otpLength")),
@@ -256,8 +253,9 @@ def _describe_token(token: NewToken) -> dict[str, Any]:
 
 
 def _build_request(environment: Environment, media_type: str, fields: dict[str, Any]) -> Request:
-    headers = {"Content-Type": media_type}
-    return Request("POST", build_url(environment, "oathJobs"), headers, json.dumps(fields).encode())
+    return Request(
+        "POST", build_url(environment, "oathJobs"), {"Content-Type": media_type}, json.dumps(fields).encode()
+    )
 
 
 def _find_id_in_location(envelope: Envelope) -> str | None:

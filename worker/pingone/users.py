@@ -1,28 +1,54 @@
-"""Users, found by their names: the request's address, and what is read of the answer. Pure.
+"""Users and their devices: finds users by their names; pairs a token, so that a device is made, activates one, reads
+one or all of a user, removes one. Builds the requests, and reads the answers. Pure.
 
 https://developer.pingidentity.com/pingone-api/platform/users.html
+https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from models.person import NAMES
 from worker.config.environment import Environment
-from worker.pingone.errors import PingOneError, TooManyTerms
+from worker.pingone.errors import (
+    AccountNotUsable,
+    AlreadyPaired,
+    Answer,
+    Forbidden,
+    LicenseExceeded,
+    MethodOff,
+    NotFound,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    Rejected,
+    StatusRefused,
+    TokenNotInInventory,
+    TooManyDevices,
+    TooManyTerms,
+)
 from worker.pingone.wire import (
     Envelope,
     Page,
+    Request,
     build_equation,
     build_url,
     choose_error,
     find_part,
     parse_page,
+    read_age,
     read_id,
+    read_plain_id,
     read_text,
     read_truth,
+    read_word,
 )
+from worker.vault.otps import Otp
 
 # The column of each attribute.
 _COLUMNS = {attribute: column for column, attribute in NAMES.items()}
@@ -93,13 +119,10 @@ def _choose_error(envelope: Envelope) -> PingOneError:
     return choose_error(envelope)
 
 
-def _read_user(fields: Mapping[str, Any]) -> User | None:
-    user_id = read_id(fields.get("id"))
-    if user_id is None:
-        return None
+def _read_user(fields: Mapping[str, Any]) -> User:
     status = find_part(fields, "account", "status")
     return User(
-        id=user_id,
+        id=fields["id"],
         username=read_text(fields.get("username")),
         email=read_text(fields.get("email")),
         external_id=read_text(fields.get("externalId")),
@@ -107,3 +130,255 @@ def _read_user(fields: Mapping[str, Any]) -> User | None:
         can_authenticate=read_truth(find_part(fields, "account", "canAuthenticate")),
         is_locked=status == "LOCKED" if status in ("LOCKED", "OK") else None,
     )
+
+
+# Devices
+
+ACTIVE = "ACTIVE"
+# The status in which a device waits for its first OTP.
+ACTIVATION_REQUIRED = "ACTIVATION_REQUIRED"
+# Five operations share one path and method: this media type is what makes the request an activation.
+ACTIVATE_MEDIA_TYPE = "application/vnd.pingidentity.device.activate+json"
+
+
+@dataclass(frozen=True)
+class Device:
+    """PingOne's object for a token on a user. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not
+    know."""
+
+    status: str | None
+    is_locked: bool
+    is_blocked: bool
+    answer: Answer
+    # How long ago PingOne made it, by its own clock; None where it does not say so.
+    age: timedelta | None = None
+    # How long ago it was changed last, in the same way.
+    updated_ago: timedelta | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.status == ACTIVE
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.status == ACTIVATION_REQUIRED
+
+
+def build_activation_request(
+    environment: Environment, user_id: str, device_id: str, otp: Otp, *, resync: bool
+) -> Request:
+    """Build the request that activates a device; `resync` for the second OTP.
+    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices/activate_device_oath_token.html"""
+    fields: dict[str, object] = {"otp": otp.reveal()}
+    if resync:
+        fields["oathResync"] = True
+    headers = {"Content-Type": ACTIVATE_MEDIA_TYPE}
+    url = build_url(environment, "users", user_id, "devices", device_id)
+    return Request("POST", url, headers, json.dumps(fields).encode())
+
+
+def parse_activation(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
+    """Read the answer to an activation: the device, ACTIVE. Its body is not documented, so all that is asked of it is
+    the status, and that it names no other device or user than these."""
+    device = _find_device(envelope, user_id, device_id)
+    if device is not None and device.is_active:
+        return device
+    raise choose_error(envelope)
+
+
+def parse_device(envelope: Envelope, *, user_id: str, device_id: str) -> Device:
+    """Read the device from an answer, whatever its status, so long as it has one, and it is this device of this
+    user."""
+    device = _find_device(envelope, user_id, device_id)
+    if device is None:
+        raise choose_error(envelope)
+    fields, now = envelope.fields, envelope.date
+    age, updated_ago = read_age(fields.get("createdAt"), now), read_age(fields.get("updatedAt"), now)
+    return replace(device, age=age, updated_ago=updated_ago)
+
+
+def read_status(value: object) -> str | None:
+    """Read a device's status in capitals, as the vendor writes it; None if it is none."""
+    word = read_word(value)
+    return word.upper() if word else None
+
+
+def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | None:
+    """Find the device in a 2xx answer; None if there is no readable one. Raises OtherDevice if it is not the one asked
+    for."""
+    fields = envelope.fields
+    if not envelope.is_success:
+        return None
+    user = fields.get("user")
+    if _differs(fields.get("id"), device_id) or (isinstance(user, dict) and _differs(user.get("id"), user_id)):
+        raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
+    status = read_status(fields.get("status"))
+    if status is None:
+        return None
+    return Device(
+        status=status,
+        is_locked=_has_status(fields.get("lock"), "LOCKED"),
+        is_blocked=_has_status(fields.get("block"), "BLOCKED"),
+        answer=envelope.answer,
+    )
+
+
+def _differs(told: object, expected: str) -> bool:
+    """Whether another id than expected is told, in whichever case. An answer may leave ids out."""
+    return isinstance(told, str) and told.lower() != expected.lower()
+
+
+def _has_status(part: object, status: str) -> bool:
+    return isinstance(part, dict) and read_status(part.get("status")) == status
+
+
+@dataclass(frozen=True)
+class UserDevice:
+    """A device of a user, of whichever type. None: not known."""
+
+    id: str
+    # OATH_TOKEN, or another word.
+    type: str | None = None
+    # ACTIVE, ACTIVATION_REQUIRED, or a word that we do not know.
+    status: str | None = None
+    # Of an OATH token, where PingOne says so.
+    serial_number: str | None = None
+    # How long ago it was made. PingOne deletes a device that is not active after 24 hours.
+    age: timedelta | None = field(default=None, compare=False)
+
+
+def parse_user_devices(envelope: Envelope, *, environment: Environment) -> Page[UserDevice]:
+    """Read a page of devices from an answer."""
+    read = partial(_read_device, now=envelope.date)
+    return parse_page(envelope, environment=environment, name="devices", read_item=read)
+
+
+def _read_device(fields: Mapping[str, Any], now: datetime | None) -> UserDevice:
+    serial_number = fields.get("serialNumber") or find_part(fields, "oathToken", "serialNumber")
+    return UserDevice(
+        id=fields["id"],
+        type=read_word(fields.get("type")),
+        status=read_status(fields.get("status")),
+        serial_number=read_id(serial_number),
+        age=read_age(fields.get("createdAt"), now),
+    )
+
+
+# The type of a hardware token's device; TOTP is an authenticator app.
+OATH_TOKEN = "OATH_TOKEN"  # noqa: S105 - a type of devices
+
+
+@dataclass(frozen=True)
+class PairedDevice:
+    """The device that a pairing made. `status` is ACTIVE, ACTIVATION_REQUIRED, or a word that we do not know; None
+    where the answer does not tell it: then read the device before an OTP is sent."""
+
+    id: str
+    status: str | None
+    answer: Answer
+
+    @property
+    def is_active(self) -> bool:
+        """Whether there is nothing to activate: then no OTP was proved, and none may be sent."""
+        return self.status == ACTIVE
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A token that is paired, as PingOne shows it."""
+
+    device_id: str
+    # None: not told.
+    user_id: str | None
+    # None where the inventory may not be read.
+    token_id: str | None = None
+
+
+def build_pairing_request(environment: Environment, user_id: str, serial_number: str, *, status: str | None) -> Request:
+    """Build the request that pairs the token with the user. `status` is that of the device to be made; None leaves it
+    to PingOne. The environment's default policy is in force. Raises ValueError for an empty id or serial number.
+    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
+    if not serial_number:
+        raise ValueError("an empty serial number, which no token has")
+    fields: dict[str, Any] = {"type": OATH_TOKEN, "serialNumber": serial_number}
+    if status is not None:
+        fields["status"] = status
+    headers = {"Content-Type": "application/json"}
+    return Request("POST", build_url(environment, "users", user_id, "devices"), headers, json.dumps(fields).encode())
+
+
+def build_unpair_request(environment: Environment, user_id: str, device_id: str) -> Request:
+    """Build the request that removes a device of a user. Without the device's id, DELETE is another operation, which
+    removes the order of all the user's devices: raises ValueError unless both ids are letters, digits, `-` and `_`.
+    https://developer.pingidentity.com/pingone-api/mfa/users/mfa-devices.html"""
+    if not (read_plain_id(user_id) and read_plain_id(device_id)):
+        raise ValueError("an id is empty, or would lead to another path")
+    return Request("DELETE", build_url(environment, "users", user_id, "devices", device_id))
+
+
+def parse_pairing(envelope: Envelope, *, serial_number: str, user_id: str) -> PairedDevice:
+    """Read the device that a pairing made. Raises OutcomeUnknown for a success without a readable id, and OtherDevice
+    for an answer about another token or user: what was made has to be looked up."""
+    if not envelope.is_success:
+        raise _choose_pairing_error(envelope)
+    fields = envelope.fields
+    _check_subject(envelope, fields, serial_number, user_id)
+    device_id = read_plain_id(fields.get("id"))
+    if device_id is None:
+        raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a device in the answer"))
+    return PairedDevice(device_id, read_status(fields.get("status")), envelope.answer)
+
+
+def parse_unpaired(envelope: Envelope) -> bool:
+    """Read from an answer whether there was a device to remove: False where PingOne knows none, so that it is gone
+    already. Any success of PingOne's own will do."""
+    if envelope.answer.status == 204 or (envelope.is_success and envelope.is_from_pingone):
+        return True
+    error = choose_error(envelope)
+    if isinstance(error, NotFound):
+        return False
+    raise error
+
+
+def _check_subject(envelope: Envelope, fields: Mapping[str, Any], serial_number: str, user_id: str) -> None:
+    """Raise OtherDevice if the answer names another type of device, another token or another user, in whichever case.
+    It may leave all of them out."""
+    expected = (
+        (fields.get("type"), OATH_TOKEN),
+        (fields.get("serialNumber"), serial_number),
+        (find_part(fields, "oathToken", "serialNumber"), serial_number),
+        (find_part(fields, "user", "id"), user_id),
+    )
+    if any(isinstance(told, str) and told.lower() != wanted.lower() for told, wanted in expected):
+        raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
+
+
+def _choose_pairing_error(envelope: Envelope) -> PingOneError:
+    """Choose the error for an answer that made no device. Which refusal has which status is not published for all of
+    them, so that codes and targets decide; what is no refusal of PingOne's stays what it is elsewhere."""
+    error, answer = choose_error(envelope), envelope.answer
+    targets = {_read_target(detail) for detail in envelope.details}
+    if isinstance(error, Forbidden):
+        if "LICENSE_EXCEEDED" in envelope.codes:
+            return LicenseExceeded(answer)
+        return MethodOff(answer) if "type" in targets else error
+    if isinstance(error, NotFound):
+        return TokenNotInInventory(answer) if "serialNumber" in targets else error
+    if not isinstance(error, Rejected):
+        return error
+    refusals = {
+        # First: without it, PingOne says what else there is.
+        StatusRefused: "status" in targets,
+        AccountNotUsable: "ACCOUNT_NOT_USABLE" in envelope.codes,
+        TooManyDevices: "LIMIT_EXCEEDED" in envelope.codes,
+        AlreadyPaired: "UNIQUENESS_VIOLATION" in envelope.codes or answer.status == 409,
+        MethodOff: "type" in targets,
+        TokenNotInInventory: "serialNumber" in targets,
+    }
+    return next((refusal(answer) for refusal, is_it in refusals.items() if is_it), error)
+
+
+def _read_target(detail: Mapping[str, Any]) -> str | None:
+    """Read which field of our request a fault is about."""
+    target = read_word(detail.get("target"))
+    return target.removeprefix("oathToken.") if target else None

@@ -49,7 +49,7 @@ class Request:
     content: bytes = field(default=b"", repr=False)
 
 
-def authorize(request: Request, access_token: str, *, session_id: str, transaction_id: str) -> Request:
+def authorize(request: Request, access_token: str, session_id: str, transaction_id: str) -> Request:
     """Add what every call carries: the access token, and two ids that come back in PingOne's audit records.
     https://developer.pingidentity.com/pingone-api/platform/reference/external-transaction-and-session-ids.html"""
     common = {
@@ -120,8 +120,8 @@ CODES = frozenset(
     }
 )
 
-# Where an answer lists several faults, these codes decide, in this order.
-VERDICTS_ON_OTPS = (EXTRA_OTP_REQUIRED, INVALID_OTP)
+# Where an answer lists several faults, these codes decide, in this order, and then all others.
+VERDICTS_ON_OTPS = {EXTRA_OTP_REQUIRED: 0, INVALID_OTP: 1}
 
 # Seconds. Nobody is asked to wait longer than this at a time: a quota that is reset next month may be raised by an
 # administrator today.
@@ -215,7 +215,7 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
 
 def read_word(value: object) -> str | None:
     """Return the value if it is a code or status as the vendor writes them; None for anything else."""
-    return _match(_CODE, value)
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
 def make_printable(value: object) -> str | None:
@@ -241,17 +241,10 @@ def _read_details(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
-def _match(pattern: re.Pattern[str], value: object) -> str | None:
-    return value if isinstance(value, str) and pattern.fullmatch(value) else None
-
-
 def _choose_detail(details: list[dict[str, Any]]) -> dict[str, Any]:
     """Choose the fault that decides: what is said of the OTP comes first, then the first that has a code."""
-    for code in VERDICTS_ON_OTPS:
-        for detail in details:
-            if detail.get("code") == code:
-                return detail
-    return next((detail for detail in details if read_word(detail.get("code"))), {})
+    with_code = [detail for detail in details if read_word(detail.get("code"))]
+    return min(with_code, key=lambda detail: VERDICTS_ON_OTPS.get(detail["code"], 2), default={})
 
 
 def _parse_retry_after(value: str | None, date: str | None, quota_reset_at: datetime | None) -> float | None:
@@ -404,8 +397,8 @@ def read_age(value: object, now: datetime | None) -> timedelta | None:
 # promised: what counts is whether there is a next page.
 # https://developer.pingidentity.com/pingone-api/foundations/conventions/pingone-api-responses.html
 
-# Makes an item of its JSON object; None where that lacks its id.
-ReadItem = Callable[[Mapping[str, Any]], T | None]
+# Makes an item of its JSON object, which has a readable id.
+ReadItem = Callable[[Mapping[str, Any]], T]
 
 
 @dataclass(frozen=True)
@@ -448,29 +441,23 @@ def parse_page(
     listed = _find_list(envelope, name)
     if listed is None:
         raise choose(envelope)
-    items = [read_item(each) if isinstance(each, Mapping) else None for each in listed]
-    known = tuple(item for item in items if item is not None)
-    if len(known) < len(items):
+    if not all(read_id(find_part(each, "id")) for each in listed):
         # Left out, it would look as if it did not exist.
         raise OutcomeUnknown(replace(envelope.answer, message="a list with an item that cannot be read"))
-    return Page(known, _find_next_url(envelope, environment), envelope.answer)
+    return Page(tuple(map(read_item, listed)), _find_next_url(envelope, environment), envelope.answer)
 
 
 def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
     """Find the items in a 2xx answer; None if there is no readable list. An empty one may lack `_embedded`, or have
     nothing in it, or null. The name is not published for every list, so that another one is taken where it is the only
     one."""
-    fields = envelope.fields
-    if fields is None or not envelope.is_success:
+    embedded = envelope.fields.get("_embedded")
+    if not (envelope.is_success and isinstance(embedded, dict | None)):
         return None
-    embedded = fields.get("_embedded")
-    if isinstance(embedded, dict):
-        embedded = {key: value for key, value in embedded.items() if value is not None}
-    if not embedded and isinstance(embedded, dict | None):
-        return [] if _is_empty(fields) else None
-    if not isinstance(embedded, dict):
-        return None
-    found = [embedded[name]] if name in embedded else list(embedded.values())
+    parts = {key: value for key, value in (embedded or {}).items() if value is not None}
+    if not parts:
+        return [] if _is_empty(envelope.fields) else None
+    found = [parts[name]] if name in parts else list(parts.values())
     return found[0] if len(found) == 1 and isinstance(found[0], list) else None
 
 

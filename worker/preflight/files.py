@@ -28,15 +28,17 @@ def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
 ) -> list[Finding]:
     """Find what rows and list tell. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
-    findings = _check_rows(verdicts, mends=shipment.hints.mends)
-    findings += _check_list(shipment, leftovers)
-    findings += _check_stale(verdicts, totp_max_age, now or datetime.now(UTC))
     text = (
         "With two OTPs that do not follow each other, by the seed that an earlier batch has of the token: {n} of the"
         " pairs. See whether rows were mixed up, or press these tokens again."
     )
-    findings += name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive"))
-    return findings + _count_presses(verdicts)
+    return [
+        *_check_rows(verdicts, mends=shipment.hints.mends),
+        *_check_list(shipment, leftovers),
+        *_check_stale(verdicts, totp_max_age, now or datetime.now(UTC)),
+        *name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive")),
+        *_count_presses(verdicts),
+    ]
 
 
 def note_loaded(loaded: Loaded) -> Finding:
@@ -46,31 +48,28 @@ def note_loaded(loaded: Loaded) -> Finding:
     return Finding("loaded_already", Level.NOTE, text, loaded.total)
 
 
-def _check_rows(verdicts: Verdicts, *, mends: bool) -> list[Finding]:
+def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
     """Say which rows will be refused or left out. `mends`: they belong to a batch, which may need none of them."""
-    findings = []
+    reason = ""
     if verdicts.refused:
         reasons = Counter(error.reason for error in verdicts.refused)
         (reason, times), *_ = reasons.most_common(1)
         refused = len(verdicts.refused)
         some = "" if times == refused else f"{times} of them "
         text = f"Refused: {count_things(refused, 'row')}, {some}since {reason}"
-        findings.append(_name_rows("rows_refused", text, verdicts.refused))
+        yield _name_rows("rows_refused", text, verdicts.refused)
     if verdicts.refused_by_database:
         first, number = verdicts.refused_by_database[0], len(verdicts.refused_by_database)
         # Once is enough where it is the reason of above.
-        why = f" Row {first.row_number}: {first.reason}" if first.reason not in findings[0].text else ""
+        why = f" Row {first.row_number}: {first.reason}" if first.reason != reason else ""
         text = f"Refused for what our own database holds: {count_things(number, 'row')}.{why}"
-        findings.append(_name_rows("in_database", text, verdicts.refused_by_database))
+        yield _name_rows("in_database", text, verdicts.refused_by_database)
     if verdicts.left_out:
         text = f"Active in other batches, and left out: {count_things(len(verdicts.left_out), 'token')}."
-        findings.append(_name_rows("left_out", text, verdicts.left_out))
+        yield _name_rows("left_out", text, verdicts.left_out)
     if not (verdicts.good or verdicts.left_out or mends):
         problem = LoadCounts(rows_refused=len(verdicts.refused)).explain_nothing_left() or "no row is left to load"
-        findings.append(
-            Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Correct it first.")
-        )
-    return findings
+        yield Finding("nothing_to_load", Level.STOP, f"It is of no use like this: {problem}. Correct it first.")
 
 
 def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
@@ -79,26 +78,22 @@ def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
     return Finding(name, Level.NOTE, text, len(errors), serials[:NAMED])
 
 
-def _check_list(shipment: Shipment, leftovers: Leftovers) -> list[Finding]:
+def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
     """What list and box do not have in common, and who gets more than one token."""
     if shipment.assignment is None:
-        return []
-    left_out = "left out" if shipment.only_assigned else "refused"
-    findings = []
+        return
     if leftovers.unassigned:
-        text = (
-            f"In the box and without a person in the list: {leftovers.unassigned} of the tokens. They are {left_out}."
-        )
-        findings.append(Finding("unassigned", Level.NOTE, text, leftovers.unassigned))
+        number, left_out = leftovers.unassigned, "left out" if shipment.only_assigned else "refused"
+        text = f"In the box and without a person in the list: {number} of the tokens. They are {left_out}."
+        yield Finding("unassigned", Level.NOTE, text, number)
     text = "In the list and not in the box: {n} serial numbers. See whether it is the list of this shipment."
-    findings += name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
+    yield from name_tokens("not_in_box", Level.ASK, text, leftovers.not_in_box)
     text = "Of persons who get another token of this list: {n} of the tokens. See whether they are to have two."
-    findings += name_tokens("person_twice", Level.ASK, text, shipment.assignment.persons_twice)
+    yield from name_tokens("person_twice", Level.ASK, text, shipment.assignment.persons_twice)
     if nameless := shipment.assignment.nameless:
         reason = f"line {nameless[0].row_number}: {nameless[0].reason}"
         text = f"Without a usable serial number: {count_things(len(nameless), 'line')} of the list; {reason}"
-        findings.append(Finding("list_lines", Level.ASK, text, len(nameless)))
-    return findings
+        yield Finding("list_lines", Level.ASK, text, len(nameless))
 
 
 def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Finding]:
@@ -114,17 +109,17 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
     return name_tokens("stale_otp", Level.ASK, text, verdicts.doubted("stale_otp"))
 
 
-def _count_presses(verdicts: Verdicts) -> list[Finding]:
+def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:
     """How many tokens will be behind PingOne's counter on the first morning."""
-    behind = sum(isinstance(row.otps, Seed) and row.otp_type == "hotp" for row in verdicts.good)
-    if not behind:
-        return []
-    text = (
-        f"HOTP tokens whose OTPs are made from their seeds: {behind}. PingOne's counter will be some numbers ahead of"
-        " the token in the person's hand, and its first presses are refused: hand out how many to discard, see"
-        " docs/situations.md."
-    )
-    return [Finding("presses_to_discard", Level.NOTE, text, behind)]
+    if behind := sum(isinstance(row.otps, Seed) and row.otp_type == "hotp" for row in verdicts.good):
+        yield Finding(
+            "presses_to_discard",
+            Level.NOTE,
+            f"HOTP tokens whose OTPs are made from their seeds: {behind}. PingOne's counter will be some numbers ahead"
+            " of the token in the person's hand, and its first presses are refused: hand out how many to discard, see"
+            " docs/situations.md.",
+            behind,
+        )
 
 
 NOT_CONSECUTIVE = "its two OTPs do not follow each other by the seed that an earlier batch has of this token"

@@ -29,28 +29,31 @@ class Level(StrEnum):
     NOTE = "note"
 
 
-class Question(StrEnum):
-    """Findings that a person may accept, by the names that --accept takes."""
-
-    CLOCK = "clock"
-    ACCOUNT_NOT_USABLE = "account_not_usable"
-    DEVICE_NOT_FOUND = "device_not_found"
-    DEVICES_OLD = "devices_old"
-    LIST_LINES = "list_lines"
-    LOCKS_EARLY = "locks_early"
-    NOT_CONSECUTIVE = "not_consecutive"
-    NOT_IN_BOX = "not_in_box"
-    NOTIFICATION = "notification"
-    OTHER_PERSON = "other_person"
-    PERSON_TWICE = "person_twice"
-    STALE_OTP = "stale_otp"
-    TOKEN_DIFFERS = "token_differs"  # noqa: S105
-    TOKEN_NOT_IN_INVENTORY = "token_not_in_inventory"  # noqa: S105
-    TOKEN_NOT_PAIRED = "token_not_paired"  # noqa: S105
-    TOKEN_TAKEN = "token_taken"  # noqa: S105
-    TOO_MANY_DEVICES = "too_many_devices"
-    USER_AMBIGUOUS = "user_ambiguous"
-    USER_NOT_FOUND = "user_not_found"
+# Findings that a person may accept, by the names that --accept takes, which are these in small letters.
+Question = StrEnum(
+    "Question",
+    [
+        "CLOCK",
+        "ACCOUNT_NOT_USABLE",
+        "DEVICE_NOT_FOUND",
+        "DEVICES_OLD",
+        "LIST_LINES",
+        "LOCKS_EARLY",
+        "NOT_CONSECUTIVE",
+        "NOT_IN_BOX",
+        "NOTIFICATION",
+        "OTHER_PERSON",
+        "PERSON_TWICE",
+        "STALE_OTP",
+        "TOKEN_DIFFERS",
+        "TOKEN_NOT_IN_INVENTORY",
+        "TOKEN_NOT_PAIRED",
+        "TOKEN_TAKEN",
+        "TOO_MANY_DEVICES",
+        "USER_AMBIGUOUS",
+        "USER_NOT_FOUND",
+    ],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,12 @@ def expect_work(report: Report, switches: Switches, hours: DailyHours | None) ->
     good = report.verdicts.good
     without_device = sum(row.device_id is None for row in good)
     noted = {finding.name: finding.tokens for finding in report.findings if finding.level == Level.NOTE}
-    is_exact = _is_inventory_known(report)
+    # Whether the rows were compared with PingOne's inventory.
+    is_exact = (
+        report.is_complete
+        and report.requests > 0
+        and not any(text.startswith("the inventory:") for text in report.unknown)
+    )
     imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
     devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
     return ExpectedWork(
@@ -239,9 +247,3 @@ def expect_work(report: Report, switches: Switches, hours: DailyHours | None) ->
         requests=round(report.seconds * report.rate),
         days=max(1, ceil(report.seconds / hours.seconds)) if hours else None,
     )
-
-
-def _is_inventory_known(report: Report) -> bool:
-    """Whether the rows were compared with PingOne's inventory."""
-    is_asked = report.is_complete and report.requests > 0
-    return is_asked and not any(text.startswith("the inventory:") for text in report.unknown)

@@ -2,7 +2,7 @@
 asks for it, without a word being lost where a read is refused."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -18,15 +18,13 @@ from worker.intake.rows import Row
 from worker.intake.shipment import NO_SWITCHES, Switches
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import count_things
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
-from worker.pingone.devices import ACTIVATION_REQUIRED, UserDevice
 from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import User, UserAttribute, fold_case
+from worker.pingone.users import ACTIVATION_REQUIRED, User, UserAttribute, UserDevice, fold_case
 from worker.pingone.wire import is_from_pingone
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge
@@ -78,9 +76,8 @@ class TenantCheck:
         """Add what PingOne tells to a report. Raises NotDelivered, CredentialsRefused, PaceOutOfReach: then nothing can
         be asked; and NotPingOne where reads were answered, and none of them by PingOne itself."""
         reads, verdicts, tell = self._reads, report.verdicts, self._on_progress
-        is_fixed = self._environment.resync_on_first_call is not None
-        report.findings += check_learnt(known, is_fixed=is_fixed)
-        checks: dict[str, Callable[[], list[Finding]]] = {
+        report.findings += check_learnt(known, is_fixed=self._environment.resync_on_first_call is not None)
+        checks: dict[str, Callable[[], Iterable[Finding]]] = {
             "the clock": lambda: check_clock(measure_clock()),
             "the license": lambda: self._check_license(report),
             "the policies": lambda: check_policies(
@@ -109,7 +106,7 @@ class TenantCheck:
         if self._foreign is not None and not self._was_answered:
             raise NotPingOne(f"PINGONE_API_URL={self._environment.api_url}", self._foreign)
 
-    def _ask(self, report: Report, what: str, check: Callable[[], list[Finding]]) -> None:
+    def _ask(self, report: Report, what: str, check: Callable[[], Iterable[Finding]]) -> None:
         """Add the findings of a check; if its read is refused or gets no readable answer, say that this is not
         known."""
         try:
@@ -119,12 +116,12 @@ class TenantCheck:
         except (PingOneError, SlotTooFar) as refused:
             report.unknown.append(f"{what}: {refused}")
 
-    def _check_license(self, report: Report) -> list[Finding]:
+    def _check_license(self, report: Report) -> Iterable[Finding]:
         capabilities = self._read(self._reads.read_capabilities)
         report.keep_to_license(capabilities.rates.get(RateGroup.MFA))
         return check_capabilities(capabilities)
 
-    def _check_settings(self) -> list[Finding]:
+    def _check_settings(self) -> Iterable[Finding]:
         settings = self._read(self._reads.read_mfa_settings)
         self._max_devices = settings.max_devices
         return check_settings(settings)
@@ -148,91 +145,85 @@ class TenantCheck:
 
 def check_policies(
     policies: list[Policy], *, persons: int, post_budget: int, makes_devices: bool = False
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """What the policy in force says: the environment's default, since a device's own is told nowhere. `makes_devices`:
     whether the load will pair tokens, or the rows bring the ids of devices that are there already."""
     policy = next((each for each in policies if each.is_default), None)
     if policy is None:
         text = "No policy is the environment's default, so it is not known which rules are in force."
-        return [Finding("policy_unknown", Level.NOTE, text)]
-    findings = []
+        yield Finding("policy_unknown", Level.NOTE, text)
+        return
     name = policy.name or policy.id
     if policy.is_oath_enabled is False:
         text = f"The policy {name} does not permit OATH tokens: enable them in it, or no device becomes ACTIVE."
-        findings.append(Finding("method_off", Level.STOP, text))
+        yield Finding("method_off", Level.STOP, text)
     if policy.failure_count is not None and policy.failure_count < post_budget:
         cure = f"set OATHBULK_OTP_POST_BUDGET={policy.failure_count}"
         if policy.failure_count < FEWEST_POSTS:
             cure = f"raise that number in it to {FEWEST_POSTS} at least, for the time of the batch"
-        text = (
+        yield Finding(
+            "locks_early",
+            Level.ASK,
             f"The policy {name} locks a device after {count_things(policy.failure_count, 'wrong OTP')}, and up to"
-            f" {post_budget} are sent to one: {cure}."
+            f" {post_budget} are sent to one: {cure}.",
         )
-        findings.append(Finding("locks_early", Level.ASK, text))
-    return findings + _check_notification(policy, persons, makes_devices=makes_devices)
-
-
-def _check_notification(policy: Policy, persons: int, *, makes_devices: bool) -> list[Finding]:
-    """Say whom PingOne will write to of a new device: a question only if devices will be made."""
-    notification = policy.new_device_notification or NOTIFIES_BY_DEFAULT
-    if notification == NO_NOTIFICATION:
-        return []
-    says = "says nothing of it" if policy.new_device_notification is None else f"says {notification}"
-    name = policy.name or policy.id
-    if makes_devices:
+    # Whom PingOne will write to of a new device: a question only if devices will be made.
+    notification = policy.new_device_notification
+    says = "says nothing of it" if notification is None else f"says {notification}"
+    if (notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION and makes_devices:
         write_to = "1 person" if persons == 1 else f"{persons} people"
-        text = (
+        yield Finding(
+            "notification",
+            Level.ASK,
             f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}."
-            " Set newDeviceNotification to NONE for the time of the batch, or tell people."
+            " Set newDeviceNotification to NONE for the time of the batch, or tell people.",
         )
-        return [Finding("notification", Level.ASK, text)]
-    text = (
-        f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of these"
-        f" {persons} tokens are there already; whether it writes again when they become active is published nowhere."
-    )
-    return [Finding("notification", Level.NOTE, text)]
+    elif (notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION:
+        yield Finding(
+            "notification",
+            Level.NOTE,
+            f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of"
+            f" these {persons} tokens are there already; whether it writes again when they become active is published"
+            " nowhere.",
+        )
 
 
-def check_settings(settings: MfaSettings) -> list[Finding]:
+def check_settings(settings: MfaSettings) -> Iterator[Finding]:
     """What the MFA settings say: a lock of the whole account."""
-    if not settings.has_account_lock or settings.lockout_failures is None:
-        return []
-    seconds = "" if settings.lockout_seconds is None else f" for {settings.lockout_seconds:.0f} s"
-    text = f"After {settings.lockout_failures} wrong OTPs PingOne locks the person's whole account{seconds}."
-    return [Finding("account_lock", Level.NOTE, text)]
+    if settings.has_account_lock and settings.lockout_failures is not None:
+        seconds = "" if settings.lockout_seconds is None else f" for {settings.lockout_seconds:.0f} s"
+        text = f"After {settings.lockout_failures} wrong OTPs PingOne locks the person's whole account{seconds}."
+        yield Finding("account_lock", Level.NOTE, text)
 
 
-def check_capabilities(capabilities: Capabilities) -> list[Finding]:
+def check_capabilities(capabilities: Capabilities) -> Iterator[Finding]:
     """What the license permits, as far as PingOne tells."""
-    findings = []
     if capabilities.can_use_oath_token is False:
         text = "The license does not include OATH tokens: no device would become ACTIVE."
-        findings.append(Finding("license", Level.STOP, text))
+        yield Finding("license", Level.STOP, text)
     if rate := capabilities.rates.get(RateGroup.MFA):
         text = f"The license has {rate:g} requests a second for MFA; an address that is not listed gets 35 % of them."
-        findings.append(Finding("rate_bought", Level.NOTE, text))
-    return findings
+        yield Finding("rate_bought", Level.NOTE, text)
 
 
-def check_clock(offset: float) -> list[Finding]:
+def check_clock(offset: float) -> Iterator[Finding]:
     """Compare our clock with PingOne's. `offset`: seconds that ours is ahead. The OTPs of TOTP seeds are made by
     PingOne's clock, but a wrong one is a sign of more that is wrong."""
-    if abs(offset) <= LARGEST_CLOCK_OFFSET:
-        return []
-    text = f"This machine's clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} PingOne's: set it."
-    return [Finding("clock", Level.ASK, text)]
+    if abs(offset) > LARGEST_CLOCK_OFFSET:
+        way = "ahead of" if offset > 0 else "behind"
+        yield Finding("clock", Level.ASK, f"This machine's clock is {abs(offset):.0f} s {way} PingOne's: set it.")
 
 
-def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> list[Finding]:
+def check_learnt(known: ResyncKnowledge, *, is_fixed: bool) -> Iterator[Finding]:
     """Say that nothing is known yet of how this environment wants OTP 1."""
-    if is_fixed or known.needs != NeedsFlag.UNKNOWN:
-        return []
-    text = (
-        "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
-        " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed are"
-        " not. Consider --canary."
-    )
-    return [Finding("resync_unknown", Level.NOTE, text)]
+    if not is_fixed and known.needs == NeedsFlag.UNKNOWN:
+        yield Finding(
+            "resync_unknown",
+            Level.NOTE,
+            "It is not known yet whether this environment wants oathResync with OTP 1: the batch begins slowly until"
+            " PingOne asks for a second OTP. Up to three pairs of OTPs may be lost to learning it; tokens with a seed"
+            " are not. Consider --canary.",
+        )
 
 
 PERSON_TEXTS = {
@@ -405,35 +396,26 @@ DEVICE_TEXTS = {
 }
 
 
-def choose_persons(user_ids: Iterable[str | None], most: int = SAMPLE) -> list[str]:
-    """Choose the users whose devices are read: all of them, or `most`, evenly spread over the file. None: that of a row
-    is not known."""
-    persons = list(dict.fromkeys(filter(None, user_ids)))
-    if len(persons) <= most:
-        return persons
-    return [persons[number * len(persons) // most] for number in range(most)]
-
-
 def check_devices(
     verdicts: Verdicts,
     list_devices: ListDevices,
     *,
     max_devices: int | None,
-    most: int = SAMPLE,
     on_progress: OnProgress = tell_nobody,
 ) -> list[Finding]:
     """Read the devices of some persons, and compare them with the rows. `max_devices`: how many a person may have, None
     if that is not known. Raises what the reads raise."""
     user_ids = {row.row_number: verdicts.find_user_id(row) for row in verdicts.good}
-    persons = choose_persons(user_ids.values(), most)
+    everybody = list(dict.fromkeys(filter(None, user_ids.values())))
+    # All of them, or some, evenly spread over the file.
+    is_sample = len(everybody) > SAMPLE
+    persons = [everybody[number * len(everybody) // SAMPLE] for number in range(SAMPLE)] if is_sample else everybody
     asked = telling(persons, on_progress, "Reading the persons' devices", len(persons), each=EACH)
     devices = {person: _list_or_nothing(list_devices, person) for person in asked}
-    everybody = set(filter(None, user_ids.values()))
     for row in verdicts.good:
         person = user_ids[row.row_number]
         if person in devices:
             _judge_device(verdicts, row, devices[person], max_devices)
-    is_sample = len(persons) < len(everybody)
     among = f"Among {len(persons)} of the {len(everybody)} persons, evenly spread over the file: " if is_sample else ""
     findings = verdicts.ask_about({name: among + text for name, text in DEVICE_TEXTS.items()})
     if is_sample:

@@ -509,7 +509,12 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.dated, f"{agree(mended.dated, 'begins', 'begin')} at another date"),
         (mended.refused, f"{agree(mended.refused, 'is', 'are')} refused"),
     ]
-    staying = [(mended.active, "active"), (mended.in_work, "in work"), (mended.left_out, "active in other batches")]
+    staying = [
+        (mended.active, "active"),
+        (mended.in_work, "in work"),
+        (mended.taken_back, "taken back by an undo, and the file names no other person"),
+        (mended.left_out, "active in other batches"),
+    ]
     told, left = (", ".join(f"{number:,} {what}" for number, what in said if number) for said in (going, staying))
     lines = [f"{batch}, tokens of the file: {told or 'none goes again'}."]
     if left:
@@ -555,6 +560,9 @@ def _explain_staying(batch: str, group: NotReplayed) -> str:
                 "the seed was erased when the token became active. Give the vendor's file, and a list of those who get"
                 f" theirs anew: oathbulk mend {quote(batch)} FILE --assign LIST"
             )
+        case Why.TAKEN_BACK:
+            again = f"oathbulk replay {quote(batch)} --where …"
+            return f"an undo took them back. Mend them for other persons; or to let some go all the same: {again}"
         case Why.LOADED_AGAIN:
             return f"loaded again since, in batch {group.batch}."
         case Why.IN_PROGRESS:

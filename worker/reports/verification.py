@@ -18,13 +18,13 @@ from worker.batches.long_list import LongList, taking
 from worker.batches.tokens import find_difference, find_tokens
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
 from worker.pingone.clients import Reads
-from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
+from worker.pingone.users import Device
 from worker.vault.otps import Seed, open_otps
 
 # Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.

@@ -159,10 +159,6 @@ class Call:
         )
 
     @property
-    def user_id(self) -> str:
-        return self.resource_id
-
-    @property
     def root(self) -> str:
         """The URL under which the client reached the simulator, for the links in its answers."""
         return f"http://{self.header(b'host') or 'localhost'}"

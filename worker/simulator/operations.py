@@ -20,8 +20,7 @@ from pydantic import Field
 
 from worker.simulator.calls import HTML, Answer, Body, Call, Refused, invalid, missing, refusal, success, timestamp
 from worker.simulator.oath import Hash, OtpType, Verdict
-from worker.simulator.simulation import Simulation
-from worker.simulator.world import Device, InventoryToken, Job, Settings, Status, Term, User
+from worker.simulator.world import Device, InventoryToken, Job, Settings, Simulation, Status, Term, User
 
 T = TypeVar("T")
 
@@ -115,17 +114,16 @@ ROLES: list[dict[str, Any]] = [
 
 def find_users(call: Call, simulation: Simulation) -> Answer:
     """List the users of an environment, with a filter on their names. Raises Refused."""
-    directory, terms = simulation.world.directory, read_filter(call, _NAMES, simulation.settings)
-    users = directory.users(call.environment_id)
+    world, terms = simulation.world, read_filter(call, _NAMES, simulation.settings)
+    users = world.users[call.environment_id]
     if terms is not None:
-        named = [user for term in terms for user in directory.find_named(call.environment_id, term)]
-        users = {user.id: user for user in named}.values()
-    return answer_page("users", users, call, simulation.settings, _user_body)
+        users = {user.id: user for term in terms for user in world.find_named(call.environment_id, term)}
+    return answer_page("users", users.values(), call, simulation.settings, _user_body)
 
 
 def _user_body(user: User) -> dict[str, Any]:
     """A user as JSON, as far as a client of tokens needs it."""
-    return dict(user.terms) | {
+    return user.terms | {
         "enabled": user.is_enabled,
         "account": {"canAuthenticate": user.can_act, "status": "OK" if user.is_usable else "LOCKED"},
         "lifecycle": {"status": "ACCOUNT_OK"},
@@ -134,10 +132,14 @@ def _user_body(user: User) -> dict[str, Any]:
 
 def find_user(call: Call, simulation: Simulation) -> User:
     """The user whom the path names. Raises Refused."""
-    user = simulation.world.directory.find(call.environment_id, call.user_id)
-    if user is None:
+    return found(simulation.world.users[call.environment_id].get(call.resource_id))
+
+
+def found(thing: T | None) -> T:
+    """What the path names. Raises Refused where there is none."""
+    if thing is None:
         raise Refused(refusal(404, "NOT_FOUND"))
-    return user
+    return thing
 
 
 def read_policies(call: Call, simulation: Simulation) -> Answer:
@@ -181,8 +183,7 @@ def read_capabilities(call: Call, simulation: Simulation) -> Answer:
         "rlgConfigRpm": 60 * settings.group_rates.get("configuration", 10),
     }
     known = {name: {"limit": limit} for name, limit in limits.items() if limit is not None}
-    links = {"self": {"href": _href(call)}}
-    return success({"_links": links, "canUseOATHToken": True, "licenseQuantities": known})
+    return success({"_links": {"self": {"href": _href(call)}}, "canUseOATHToken": True, "licenseQuantities": known})
 
 
 def list_roles(call: Call, simulation: Simulation) -> Answer:
@@ -239,12 +240,13 @@ def activate(call: Call, simulation: Simulation) -> Answer:
     """Check an OTP. Raises Refused."""
     device, now, settings = _find_device(call, simulation), simulation.unix_time(), simulation.settings
     activation = call.read(Activation)
-    if not device.user.can_act:
-        return refusal(400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE")
-    if device.blocked_at is not None:
-        return refusal(400, "REQUEST_FAILED", "DEVICE_BLOCKED")
-    if device.is_locked(now):
-        return refusal(400, "REQUEST_FAILED", "DEVICE_LOCKED")
+    refusals = {
+        "ACCOUNT_NOT_USABLE": not device.user.can_act,
+        "DEVICE_BLOCKED": device.blocked_at is not None,
+        "DEVICE_LOCKED": device.is_locked(now),
+    }
+    if refused := next((code for code, applies in refusals.items() if applies), None):
+        return refusal(400, "REQUEST_FAILED", refused)
     if device.status == "ACTIVE":
         return refusal(400, "REQUEST_FAILED", "INVALID_VALUE", target="status")
     match device.activate(activation.otp, resync=activation.oath_resync, now=now, settings=settings):
@@ -284,8 +286,11 @@ def list_devices(call: Call, simulation: Simulation) -> Answer:
 def pair(call: Call, simulation: Simulation) -> Answer:
     """Give a token of the inventory to a user, which makes a device. Raises Refused."""
     user, now, pairing = find_user(call, simulation), simulation.unix_time(), call.read(Pairing)
-    _check_user(user, simulation.settings.max_allowed_devices)
-    token = simulation.world.inventory.find(call.environment_id, pairing.serial_number)
+    if not user.can_act:
+        return refusal(400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE")
+    if len(user.devices) >= (most := simulation.settings.max_allowed_devices):
+        return refusal(400, "REQUEST_FAILED", "LIMIT_EXCEEDED", inner={"maximumAllowed": most})
+    token = simulation.world.tokens[call.environment_id].get(pairing.serial_number)
     if token is None:
         raise invalid("serialNumber")
     if token.device is not None:
@@ -295,20 +300,9 @@ def pair(call: Call, simulation: Simulation) -> Answer:
     return success(device_body(device, call.root, now), 201).with_header("location", _device_url(device, call.root))
 
 
-def _check_user(user: User, most: int) -> None:
-    """Check that a user may have one more device. Raises Refused."""
-    if not user.can_act:
-        raise Refused(refusal(400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE"))
-    if len(user.devices) >= most:
-        raise Refused(refusal(400, "REQUEST_FAILED", "LIMIT_EXCEEDED", inner={"maximumAllowed": most}))
-
-
 def _find_device(call: Call, simulation: Simulation) -> Device:
     """The device that the path names. Raises Refused."""
-    device = simulation.world.find(call.environment_id, call.user_id, call.device_id)
-    if device is None:
-        raise Refused(refusal(404, "NOT_FOUND"))
-    return device
+    return found(simulation.world.find(call.environment_id, call.resource_id, call.device_id))
 
 
 # The inventory of tokens, and the jobs that import and revoke them
@@ -404,18 +398,18 @@ def _job_body(job: Job, root: str) -> dict[str, Any]:
 
 def read_token(call: Call, simulation: Simulation) -> Answer:
     """Answer the read of one token. Raises Refused."""
-    return success(token_body(_find_token(call, simulation), is_expanded=_is_expanded(call)))
+    token = found(simulation.world.token_ids.get((call.environment_id, call.resource_id)))
+    return success(token_body(token, is_expanded=_is_expanded(call)))
 
 
 def list_tokens(call: Call, simulation: Simulation) -> Answer:
     """List the tokens of an environment, with a filter on the serial number. Raises Refused."""
-    terms, inventory = read_filter(call, ("serialNumber",), simulation.settings), simulation.world.inventory
-    tokens = inventory.tokens(call.environment_id)
+    tokens = simulation.world.tokens[call.environment_id]
+    terms = read_filter(call, ("serialNumber",), simulation.settings)
     if terms is not None:
-        named = [inventory.find(call.environment_id, serial_number) for _, serial_number in terms]
-        tokens = {token.id: token for token in named if token is not None}.values()
+        tokens = {serial: tokens[serial] for _, serial in terms if serial in tokens}
     body = partial(token_body, is_expanded=_is_expanded(call))
-    return answer_page("oathTokens", tokens, call, simulation.settings, body)
+    return answer_page("oathTokens", tokens.values(), call, simulation.settings, body)
 
 
 def import_tokens(call: Call, simulation: Simulation) -> Answer:
@@ -438,10 +432,8 @@ def revoke_tokens(call: Call, simulation: Simulation) -> Answer:
 
 
 def read_job(call: Call, simulation: Simulation) -> Answer:
-    """Answer the read of a job."""
-    job = simulation.world.jobs.get(call.resource_id)
-    if job is None or job.environment_id != call.environment_id:
-        return refusal(404, "NOT_FOUND")
+    """Answer the read of a job. Raises Refused."""
+    job = found(simulation.world.jobs.get((call.environment_id, call.resource_id)))
     return success(_job_body(job, call.root))
 
 
@@ -454,14 +446,6 @@ def _take(job: Job, call: Call, simulation: Simulation) -> Answer:
     simulation.world.take_job(job, now)
     location = f"{call.root}/v1/environments/{job.environment_id}/oathJobs/{job.id}"
     return success(_job_body(job, call.root), 201).with_header("location", location)
-
-
-def _find_token(call: Call, simulation: Simulation) -> InventoryToken:
-    """The token that the path names. Raises Refused."""
-    token = simulation.world.inventory.find_by_id(call.environment_id, call.resource_id)
-    if token is None:
-        raise Refused(refusal(404, "NOT_FOUND"))
-    return token
 
 
 def _is_expanded(call: Call) -> bool:

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from email.utils import formatdate
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +15,7 @@ import uvicorn
 
 from worker.simulator import operations
 from worker.simulator.calls import Answer, Call, Refused, invalid, refusal, success
-from worker.simulator.simulation import Simulation
+from worker.simulator.world import Simulation
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -108,7 +107,7 @@ def press(call: Call, simulation: Simulation) -> Answer:
         return refused.answer
     with simulation.lock:
         simulation.world.catch_up(simulation.unix_time())
-        tokens = simulation.world.inventory.all_tokens()
+        tokens = simulation.world.token_ids.values()
         shown = {token.serial_number: token.press_twice() for token in tokens if token.serial_number in serials}
     return success({"otps": {serial: otps for serial, otps in shown.items() if otps}})
 
@@ -132,18 +131,17 @@ async def send_answer(answer: Answer, send: Send, unix_time: float) -> None:
 
 async def send_head(answer: Answer, send: Send, unix_time: float) -> None:
     """Send the status line and the headers of an answer."""
-    headers = {"date": _http_date(int(unix_time)), "correlation-id": str(uuid4()), "content-type": answer.content_type}
+    headers = {
+        "date": formatdate(unix_time, usegmt=True),
+        "correlation-id": str(uuid4()),
+        "content-type": answer.content_type,
+    }
     headers |= answer.headers
     # A 204 has neither a body nor a Content-Length.
     if answer.status != 204:
         headers["content-length"] = str(len(answer.body))
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-
-
-@lru_cache(maxsize=4)
-def _http_date(second: int) -> str:
-    return formatdate(second, usegmt=True)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -100,13 +100,13 @@ def draw_token(serial: str, dice: random.Random, ahead: range = range(1), **fiel
             break
     if fields.get("type") == "totp":
         server_counter = counter = 0
-    ids = {"user_id": make_id(dice), "device_id": make_id(dice)}
     return {
         "serial": serial,
         "secret": secret.hex(),
         "counter": counter,
         "server_counter": server_counter,
-        **ids,
+        "user_id": make_id(dice),
+        "device_id": make_id(dice),
         **fields,
     }
 
@@ -174,15 +174,13 @@ class MadeShipment:
 
     def write_pairs(self, path: Path) -> None:
         """Write the rows as a CSV of OTP pairs, as `oathbulk load` takes it."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["serial", "otp1", "otp2", "user_id", "device_id"])
-            writer.writerows((row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id) for row in self.rows)
+        lines = ([row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id] for row in self.rows)
+        write_csv(path, [["serial", "otp1", "otp2", "user_id", "device_id"], *lines])
 
-    def write_expected(self, path: Path) -> None:
-        """Write how each record must end as JSON: `{serial: {"status", "reason", "resynced"}}`."""
-        endings = {serial: asdict(expected) for serial, expected in self.expected.items()}
-        path.write_text(json.dumps(endings, indent=1) + "\n", encoding="utf-8")
+
+def write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def make_shipment(
@@ -317,33 +315,22 @@ class Box(MadeShipment):
     seed: int = field(default=0)
 
     def write(self, folder: Path) -> None:
-        """Write the vendor's file, its key, the list and what is expected into the folder, which is made if need
+        """Write the vendor's file, its key in hexadecimal, the list of who gets what with a column of its own, and how
+        each record must end as `{serial: {"status", "reason", "resynced"}}`, into the folder, which is made if need
         be."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._write_seeds(folder / SEEDS)
-        self._write_key(folder / KEY)
-        self._write_list(folder / LIST)
-        self.write_expected(folder / ENDINGS)
-
-    def _write_seeds(self, path: Path) -> None:
-        """Write the vendor's file: PSKC, encrypted with the pre-shared key."""
         dice = random.Random(self.seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
-        with path.open("w", encoding="utf-8", newline="\n") as file:
+        with (folder / SEEDS).open("w", encoding="utf-8", newline="\n") as file:
             write_pskc(file, self.tokens, self.keys, dice)
-
-    def _write_key(self, path: Path) -> None:
-        """Write the pre-shared key, in hexadecimal, to a file that nobody else may read."""
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(self.keys.pre_shared.hex() + "\n", encoding="ascii")
-
-    def _write_list(self, path: Path) -> None:
-        """Write the list of who gets what, with a column of its own: the site."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["serial", "email", "site"])
-            for number, token in enumerate(self.tokens):
-                writer.writerow([token.serial, token.email, SITES[number % len(SITES)]])
+        # Nobody else may read it.
+        key = folder / KEY
+        key.unlink(missing_ok=True)
+        key.touch(mode=0o600, exist_ok=False)
+        key.write_text(self.keys.pre_shared.hex() + "\n", encoding="ascii")
+        lines = ([token.serial, token.email, SITES[number % len(SITES)]] for number, token in enumerate(self.tokens))
+        write_csv(folder / LIST, [["serial", "email", "site"], *lines])
+        endings = {serial: asdict(expected) for serial, expected in self.expected.items()}
+        (folder / ENDINGS).write_text(json.dumps(endings, indent=1) + "\n", encoding="utf-8")
 
 
 def make_box(
@@ -366,7 +353,13 @@ def make_box(
     tokens = tuple(_make_token(number, kind, totp, prefix, dice) for number, kind in enumerate(kinds, start=1))
     return Box(
         rows=(),
-        world=_make_tenant(tokens),
+        # The users, and what was in the inventory before.
+        world=WorldSeed(
+            users=tuple(user for token in tokens for user in _make_users(token)),
+            tokens=tuple(_make_imported(token) for token in tokens if token.kind in _UNPAIRED),
+            devices=tuple(device for token in tokens for device in _make_devices(token)),
+            out_of_step=tuple(token.serial for token in tokens if token.kind == "out_of_step"),
+        ),
         expected={token.serial: BOX_EXPECTED[token.kind] for token in tokens},
         tokens=tokens,
         keys=keys,
@@ -399,16 +392,6 @@ def _make_token(number: int, kind: BoxKind, totp: float, prefix: str, dice: rand
 def a_few_of_each(count: int, *, each: int = 1) -> Mapping[BoxKind, int]:
     """Which special tokens a box of `count` has: so many of each kind, or none if they were more than a tenth of it."""
     return dict.fromkeys(SPECIAL, each) if count >= 10 * each * len(SPECIAL) else {}
-
-
-def _make_tenant(tokens: tuple[BoxToken, ...]) -> WorldSeed:
-    """Make the tenant: the users, and what was in the inventory before."""
-    return WorldSeed(
-        users=tuple(user for token in tokens for user in _make_users(token)),
-        tokens=tuple(_make_imported(token) for token in tokens if token.kind in _UNPAIRED),
-        devices=tuple(device for token in tokens for device in _make_devices(token)),
-        out_of_step=tuple(token.serial for token in tokens if token.kind == "out_of_step"),
-    )
 
 
 def _make_users(token: BoxToken) -> Iterator[UserSeed]:

@@ -1,18 +1,28 @@
-"""What the simulated PingOne has: users, the inventory of tokens, and devices, in all environments; and the settings of
-the tenant's policy and limits."""
+"""What the simulated PingOne has, in all environments: users, the inventory of tokens, and devices; the settings of the
+tenant's policy and limits; and what a call needs before it is done: an access token, and room within the rate limit of
+its group.
+
+https://developer.pingidentity.com/pingone-api (token endpoint, client credentials; rate limits)
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import secrets
+import threading
+import time
 import uuid
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
+from urllib.parse import parse_qsl, unquote_plus
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
-from worker.simulator.calls import Group
+from worker.simulator.calls import Answer, Call, Group, refusal, success
 from worker.simulator.oath import Hash, OtpType, Token, Verdict
 
 # An attribute of a user, and its value.
@@ -88,19 +98,15 @@ class User:
         return self.is_usable and self.is_enabled
 
     @property
-    def names(self) -> Mapping[str, str | None]:
+    def terms(self) -> dict[str, str]:
         """What a filter may name the user by, by attribute. Only the external id may be missing."""
-        return {
+        names = {
             "id": self.id,
             "username": self.username or self.id,
             "email": self.email or f"{self.id}@example.com",
             "externalId": self.external_id,
         }
-
-    @property
-    def terms(self) -> list[Term]:
-        """The names that the user has."""
-        return [(name, value) for name, value in self.names.items() if value is not None]
+        return {name: value for name, value in names.items() if value is not None}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,8 +152,7 @@ class Device:
     def activate(self, otp: str, *, resync: bool, now: float, settings: Settings) -> Verdict:
         """Check an OTP and change the device accordingly; `resync` is `oathResync` of the request."""
         self.updated_at = now
-        needs_resync = settings.extra_otp_needs_resync
-        verdict = self.token.check_otp(otp, resync=resync, now=now, needs_resync=needs_resync)
+        verdict = self.token.check_otp(otp, resync=resync, now=now, needs_resync=settings.extra_otp_needs_resync)
         match verdict:
             case Verdict.ACCEPTED:
                 self.status, self.failures, self.user.failures = "ACTIVE", 0, 0
@@ -163,91 +168,6 @@ class Device:
             self.locked_until = now + settings.cool_down
         if settings.account_lock_after is not None and self.user.failures >= settings.account_lock_after:
             self.user.is_usable = False
-
-
-class Directory:
-    """The users of all environments, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._users: dict[str, dict[str, User]] = {}
-        self._named: dict[str, dict[Term, tuple[User, ...]]] = {}
-
-    def find(self, environment_id: str, user_id: str) -> User | None:
-        """Find a user by the id."""
-        return self._users.get(environment_id, {}).get(user_id)
-
-    def add(self, environment_id: str, user_id: str) -> User:
-        """The user of this id, who is added if there is none yet."""
-        if (user := self.find(environment_id, user_id)) is None:
-            user = self._users.setdefault(environment_id, {})[user_id] = User(user_id)
-            self._enter(environment_id, user)
-        return user
-
-    def rename(
-        self, environment_id: str, user: User, *, username: str | None, email: str | None, external_id: str | None
-    ) -> None:
-        """Give a user other names."""
-        named = self._named[environment_id]
-        for term in user.terms:
-            named[term] = tuple(each for each in named[term] if each is not user)
-        user.username, user.email, user.external_id = username, email, external_id
-        self._enter(environment_id, user)
-
-    def users(self, environment_id: str) -> Collection[User]:
-        """All users of an environment."""
-        return self._users.get(environment_id, {}).values()
-
-    def find_named(self, environment_id: str, term: Term) -> Collection[User]:
-        """Find the users of whom an attribute, which is one of `User.names`, has this value."""
-        return self._named.get(environment_id, {}).get(term, ())
-
-    def _enter(self, environment_id: str, user: User) -> None:
-        named = self._named.setdefault(environment_id, {})
-        for term in user.terms:
-            named[term] = (*named.get(term, ()), user)
-
-
-class Inventory:
-    """The tokens of all environments, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, dict[str, InventoryToken]] = {}
-        self._by_id: dict[str, InventoryToken] = {}
-
-    def add(self, token: InventoryToken) -> None:
-        """Add a token, in place of another with its serial number, whose device it takes over."""
-        tokens = self._tokens.setdefault(token.environment_id, {})
-        if former := tokens.get(token.serial_number):
-            del self._by_id[former.id]
-            if (device := former.device) is not None:
-                token.device, device.token = device, token
-        tokens[token.serial_number] = self._by_id[token.id] = token
-
-    def remove(self, token: InventoryToken) -> None:
-        """Remove a token."""
-        del self._tokens[token.environment_id][token.serial_number]
-        del self._by_id[token.id]
-
-    def tokens(self, environment_id: str) -> Collection[InventoryToken]:
-        """All tokens of an environment."""
-        return self._tokens.get(environment_id, {}).values()
-
-    def has_room(self, environment_id: str, added: int) -> bool:
-        """Whether an environment may have so many tokens more."""
-        return len(self.tokens(environment_id)) + added <= MOST_TOKENS
-
-    def all_tokens(self) -> list[InventoryToken]:
-        """All tokens, in every environment."""
-        return [token for tokens in self._tokens.values() for token in tokens.values()]
-
-    def find(self, environment_id: str, serial_number: str) -> InventoryToken | None:
-        """Find a token by its serial number."""
-        return self._tokens.get(environment_id, {}).get(serial_number)
-
-    def find_by_id(self, environment_id: str, token_id: str) -> InventoryToken | None:
-        """Find a token of an environment by its id."""
-        token = self._by_id.get(token_id)
-        return token if token is not None and token.environment_id == environment_id else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -279,24 +199,23 @@ class Job:
 
     def _import(self, world: World) -> None:
         """Import the tokens whose serial numbers are not there; those that are there are left alone."""
-        inventory, environment_id = world.inventory, self.environment_id
-        sent = {token.serial_number for token in self.tokens}
-        added = sum(inventory.find(environment_id, serial_number) is None for serial_number in sent)
-        if not inventory.has_room(environment_id, added):
+        there = world.tokens[self.environment_id]
+        added = {token.serial_number for token in self.tokens} - there.keys()
+        if len(there) + len(added) > MOST_TOKENS:
             self.reason = f"The environment can have {MOST_TOKENS} tokens at the most"
             return
         for token in self.tokens:
-            if there := inventory.find(environment_id, token.serial_number):
-                self.duplicates.append((token.serial_number, there.masked_secret))
+            if duplicate := there.get(token.serial_number):
+                self.duplicates.append((token.serial_number, duplicate.masked_secret))
                 continue
             token.created_at = self.ends_at
-            inventory.add(token)
+            world.add_token(token)
             self.token_ids.append(token.id)
 
     def _revoke(self, world: World) -> None:
         """Revoke the tokens that are there; paired ones only by force."""
-        found = [world.inventory.find_by_id(self.environment_id, token_id) for token_id in dict.fromkeys(self.wanted)]
-        there = [token for token in found if token is not None]
+        wanted = [(self.environment_id, token_id) for token_id in dict.fromkeys(self.wanted)]
+        there = [world.token_ids[each] for each in wanted if each in world.token_ids]
         paired = [token.serial_number for token in there if token.device is not None and not self.force_unpair]
         if paired:
             self.reason = f"Tokens are paired: {', '.join(paired[:10])}"
@@ -307,58 +226,81 @@ class Job:
 
 
 class World:
-    """All users, tokens, devices and jobs. Changed by one thread at a time, which holds the simulation's lock.
-    `out_of_step`: the serial numbers of tokens that are out of step with the server from their import on."""
+    """All users, tokens, devices and jobs, in the order in which they came. Changed by one thread at a time, which
+    holds the simulation's lock.
+
+    `users` by environment and id, `tokens` by environment and serial number; `token_ids` and `jobs` by both ids
+    together, `devices` by their own. `out_of_step`: the serial numbers of tokens that are out of step with the server
+    from their import on."""
 
     def __init__(self) -> None:
-        self.directory = Directory()
-        self.inventory = Inventory()
+        self.users = defaultdict[str, dict[str, User]](dict)
+        self.tokens = defaultdict[str, dict[str, InventoryToken]](dict)
+        self.token_ids: dict[tuple[str, str], InventoryToken] = {}
+        self.devices: dict[str, Device] = {}
+        self.jobs: dict[tuple[str, str], Job] = {}
         self.out_of_step: set[str] = set()
-        self.jobs: dict[str, Job] = {}
+        # The users of an environment by their names, made when one is looked for.
+        self._named: dict[str, dict[Term, list[User]]] = {}
         self._running: list[Job] = []
-        self._devices: dict[str, Device] = {}
         # Devices that waited for their activation when they were made, the oldest first.
         self._waiting: deque[Device] = deque()
 
+    def add_user(self, environment_id: str, user_id: str) -> User:
+        """The user of this id, who is added if there is none yet, and may get other names now."""
+        self._named.pop(environment_id, None)
+        return self.users[environment_id].setdefault(user_id, User(user_id))
+
+    def find_named(self, environment_id: str, term: Term) -> Collection[User]:
+        """Find the users of whom an attribute, which is one of `User.terms`, has this value."""
+        if environment_id not in self._named:
+            named = self._named[environment_id] = defaultdict(list)
+            for user in self.users[environment_id].values():
+                for each in user.terms.items():
+                    named[each].append(user)
+        return self._named[environment_id].get(term, ())
+
+    def add_token(self, token: InventoryToken) -> None:
+        """Add a token, in place of another with its serial number, whose device it takes over."""
+        tokens = self.tokens[token.environment_id]
+        if former := tokens.get(token.serial_number):
+            del self.token_ids[former.environment_id, former.id]
+            if (device := former.device) is not None:
+                token.device, device.token = device, token
+        tokens[token.serial_number] = self.token_ids[token.environment_id, token.id] = token
+
+    def revoke(self, token: InventoryToken) -> None:
+        """Remove a token from the inventory, and the device that it is paired as."""
+        if token.device is not None:
+            self.remove(token.device)
+        del self.tokens[token.environment_id][token.serial_number]
+        del self.token_ids[token.environment_id, token.id]
+
     def add(self, device: Device) -> None:
         """Add a device to its user, and remove another of the same id; its token is paired from now on."""
-        if former := self._devices.get(device.id):
+        if former := self.devices.get(device.id):
             self.remove(former)
-        self._devices[device.id] = device.user.devices[device.id] = device
+        self.devices[device.id] = device.user.devices[device.id] = device
         device.token.device = device
         if device.status != "ACTIVE":
             self._waiting.append(device)
 
     def remove(self, device: Device) -> None:
         """Remove a device; its token stays in the inventory, and is free."""
-        del self._devices[device.id]
+        del self.devices[device.id]
         del device.user.devices[device.id]
         if device.token.device is device:
             device.token.device = None
 
-    def revoke(self, token: InventoryToken) -> None:
-        """Remove a token from the inventory, and the device that it is paired as."""
-        if token.device is not None:
-            self.remove(token.device)
-        self.inventory.remove(token)
-
     def find(self, environment_id: str, user_id: str, device_id: str) -> Device | None:
         """Find a device by its id, if it belongs to this user in this environment."""
-        device = self._devices.get(device_id)
+        device = self.devices.get(device_id)
         is_theirs = device and (device.token.environment_id, device.user.id) == (environment_id, user_id)
         return device if is_theirs else None
 
-    def devices(self) -> Iterator[Device]:
-        """All devices, in every environment."""
-        return iter(self._devices.values())
-
-    def find_by_id(self, device_id: str) -> Device | None:
-        """Find a device by its id alone."""
-        return self._devices.get(device_id)
-
     def take_job(self, job: Job, now: float) -> None:
         """Add a job, which runs when its time has come: at once if it takes none."""
-        self.jobs[job.id] = job
+        self.jobs[job.environment_id, job.id] = job
         self._running.append(job)
         self.catch_up(now)
 
@@ -367,16 +309,15 @@ class World:
         for more than a day, and run jobs."""
         while self._waiting:
             device = self._waiting[0]
-            if device.status != "ACTIVE" and self._devices.get(device.id) is device:
+            if device.status != "ACTIVE" and self.devices.get(device.id) is device:
                 if device.created_at >= now - A_DAY:
                     break
                 self.remove(device)
             self._waiting.popleft()
-        if self._running:
-            due = [job for job in self._running if job.ends_at <= now]
-            self._running = [job for job in self._running if job.ends_at > now]
-            for job in sorted(due, key=lambda job: job.ends_at):
-                job.run(self)
+        due = sorted((job for job in self._running if job.ends_at <= now), key=lambda job: job.ends_at)
+        for job in due:
+            self._running.remove(job)
+            job.run(self)
 
 
 # Made up, and the same at each start, so that settings that a person has copied once stay right.
@@ -449,19 +390,15 @@ class WorldSeed(Seed):
 
 def add_to_world(world: World, seed: WorldSeed, now: float) -> None:
     """Put the seed's users, tokens and devices into the world at the Unix time `now`."""
-    for user in seed.users:
-        _add_user(world, user, user.environment_id or seed.environment_id)
+    for each in seed.users:
+        user = world.add_user(each.environment_id or seed.environment_id, each.user_id)
+        user.username, user.email, user.external_id = each.username, each.email, each.external_id
+        user.is_enabled, user.is_usable = each.enabled, user.is_usable and not each.locked
     for token in seed.tokens:
         _add_token(world, token, token.environment_id or seed.environment_id, now)
     for device in seed.devices:
         _add_device(world, device, device.environment_id or seed.environment_id, now)
     world.out_of_step.update(seed.out_of_step)
-
-
-def _add_user(world: World, seed: UserSeed, environment_id: str) -> None:
-    user = world.directory.add(environment_id, seed.user_id)
-    world.directory.rename(environment_id, user, username=seed.username, email=seed.email, external_id=seed.external_id)
-    user.is_enabled, user.is_usable = seed.enabled, user.is_usable and not seed.locked
 
 
 def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -> InventoryToken:
@@ -479,21 +416,164 @@ def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -
         pressed=seed.counter if seed.pressed is None else seed.pressed,
         created_at=now,
     )
-    world.inventory.add(token)
+    world.add_token(token)
     return token
 
 
 def _add_device(world: World, seed: DeviceSeed, environment_id: str, now: float) -> None:
-    user = world.directory.add(environment_id, seed.user_id)
+    user = world.add_user(environment_id, seed.user_id)
     user.is_usable = user.is_usable and seed.account_usable
-    device = Device(
-        id=seed.device_id,
-        user=user,
-        token=_add_token(world, seed, environment_id, now),
-        created_at=now,
-        updated_at=now,
-        status=seed.status,
-        locked_until=math.inf if seed.locked else None,
-        blocked_at=now if seed.blocked else None,
+    world.add(
+        Device(
+            id=seed.device_id,
+            user=user,
+            token=_add_token(world, seed, environment_id, now),
+            created_at=now,
+            updated_at=now,
+            status=seed.status,
+            locked_until=math.inf if seed.locked else None,
+            blocked_at=now if seed.blocked else None,
+        )
     )
-    world.add(device)
+
+
+# One running simulator
+
+# Seconds for which an access token is valid.
+ACCESS_TOKEN_LIFE = 3600
+# Seconds that a client is told to wait while the rate is 0.
+UNTIL_NEXT_TRY = 1.0
+
+
+class AccessTokens:
+    """The clients that may ask for access tokens, with their secrets, and the tokens that were issued. `clock` gives
+    monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.clients: dict[str, str] = {}
+        self.expires_at: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<AccessTokens: {len(self.clients)} clients, {len(self.expires_at)} access tokens>"
+
+    def answer_request(self, call: Call) -> Answer:
+        """Answer a request to the token endpoint."""
+        form = dict(parse_qsl(call.body.decode("utf-8", "replace")))
+        if form.get("grant_type") != "client_credentials":
+            return _oauth_error(400, "unsupported_grant_type", "Only client_credentials is supported")
+        if not self.authenticates(call, form):
+            return _oauth_error(401, "invalid_client", "Unknown client, or wrong client authentication")
+        return success({"access_token": self._issue(), "token_type": "Bearer", "expires_in": ACCESS_TOKEN_LIFE})
+
+    def authenticates(self, call: Call, form: Mapping[str, str]) -> bool:
+        """Whether the client is who it says, by its secret."""
+        client_id, client_secret = _read_credentials(call.header(b"authorization"), form)
+        expected = self.clients.get(client_id)
+        return expected is not None and secrets.compare_digest(expected.encode(), client_secret.encode())
+
+    def admits(self, call: Call) -> bool:
+        """Whether a call carries an access token that is still valid."""
+        scheme, _, access_token = (call.header(b"authorization") or "").partition(" ")
+        expires_at = self.expires_at.get(access_token.strip())
+        return scheme.lower() == "bearer" and expires_at is not None and self._clock() < expires_at
+
+    def _issue(self) -> str:
+        """Make an access token, and forget those that have expired."""
+        now = self._clock()
+        self.expires_at = {token: until for token, until in self.expires_at.items() if until > now}
+        access_token = secrets.token_urlsafe(32)
+        self.expires_at[access_token] = now + ACCESS_TOKEN_LIFE
+        return access_token
+
+
+def _read_credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:
+    """The client id and the client secret of a request; empty if it has none."""
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return form.get("client_id", ""), form.get("client_secret", "")
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    client_id, _, client_secret = decoded.partition(":")
+    # RFC 6749 section 2.3.1: both are form-encoded before they are joined.
+    return unquote_plus(client_id), unquote_plus(client_secret)
+
+
+def _oauth_error(status: int, error: str, description: str) -> Answer:
+    """An error in the form of RFC 6749 section 5.2."""
+    return success({"error": error, "error_description": description}, status)
+
+
+class TokenBucket:
+    """The rate limit of a group: a token bucket that fills at `rate` a second; None is unlimited."""
+
+    def __init__(self, settings: Settings, group: Group) -> None:
+        self.rate = settings.rate if group == "mfa" else settings.group_rates.get(group)
+        self._burst = float(settings.burst)
+        self._left = self._burst
+        self._filled_at = -math.inf
+
+    def take(self, now: float) -> float | None:
+        """Count one request, at so many monotonic seconds: None if it is let through, else the seconds until the next
+        one would be."""
+        if self.rate is None:
+            return None
+        if not self.rate:
+            return UNTIL_NEXT_TRY
+        self._left = min(self._burst, self._left + (now - self._filled_at) * self.rate)
+        self._filled_at = now
+        # Sums of floats may fall short of 1 by a rounding error.
+        if self._left < 1 - 1e-9:
+            return (1 - self._left) / self.rate
+        self._left -= 1
+        return None
+
+
+class Simulation:
+    """The state that all calls share. Its methods may be called from any thread; a call holds `lock` while it does its
+    operation."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.lock = threading.RLock()
+        self.settings = settings or Settings()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a world without users, tokens and devices, and with the client that seeds have by default."""
+        self.world = World()
+        self.access = self.make_access()
+        self.limits = self.make_limits()
+        self.seed(WorldSeed())
+
+    def unix_time(self) -> float:
+        """The time of the simulated service's own clock."""
+        return time.time()
+
+    def make_access(self) -> AccessTokens:
+        """Make the token endpoint, which knows no client yet."""
+        return AccessTokens()
+
+    def make_limits(self) -> Mapping[Group, TokenBucket]:
+        """Make the rate limits of all groups."""
+        return {group: TokenBucket(self.settings, group) for group in get_args(Group)}
+
+    def seed(self, seed: WorldSeed) -> None:
+        """Add the seed's client, users, tokens and devices. The settings that it names are for whoever makes the
+        simulation."""
+        with self.lock:
+            self.access.clients[seed.client_id] = seed.client_secret
+            add_to_world(self.world, seed, self.unix_time())
+
+    def admit(self, call: Call, now: float) -> Answer | None:
+        """Count a request, at so many monotonic seconds, against the limit of its group: None, or the refusal of one
+        that is over it. Requests for access tokens do not count."""
+        if call.operation == "access_token":
+            return None
+        with self.lock:
+            wait = self.limits[call.group].take(now)
+        if wait is None:
+            return None
+        answer = refusal(429, "REQUEST_LIMITED", "LIMIT_EXCEEDED")
+        return answer.with_header("retry-after", str(max(1, math.ceil(wait))))

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, func, insert, select, update
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, identify_row
+from models.inventory_job import InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import FINAL, PairingState, Status
 from worker.audit import Actor
+from worker.batches.loading import Loaded
 from worker.config.environment import Environment
 from worker.leases.queue import Queue
-from worker.vault.otps import Otp, OtpPair
+from worker.vault.otps import Otp, OtpPair, OtpSource, read_otp_source
 
 TESTER = Actor("tester")
 ENVIRONMENT_ID = "2f6d8ad2-4b5e-4c5a-9c3b-1d0a7e9b6c01"
@@ -102,6 +104,11 @@ def pair_of(number: int) -> OtpPair:
     return OtpPair(Otp(f"{number:06}"), Otp(f"{number + 500_000:06}"))
 
 
+def opened(record: Any, keyring: Keyring) -> OtpSource:
+    """Open what a record, or a claim of it, has sealed."""
+    return read_otp_source(keyring.open(record.otps, identify_row(record.batch_id, record.row_number)))
+
+
 def _record(batch_id: int, number: int, environment_id: str, keyring: Keyring | None) -> dict[str, Any]:
     row_number = number + 2
     plaintext = pair_of(number).to_plaintext()
@@ -140,35 +147,47 @@ def _with_pairing(record: dict[str, Any]) -> dict[str, Any]:
 
 def look(database: MovingDatabase, record_id: int) -> Row[Any]:
     """The record as it stands."""
-    with database.reading() as connection:
-        return connection.execute(select(Record.__table__).where(Record.id == record_id)).one()
+    return database.rows(select(Record.__table__).where(Record.id == record_id))[0]
 
 
 def look_at_batch(database: MovingDatabase, batch_id: int) -> Row[Any]:
-    with database.reading() as connection:
-        return connection.execute(select(Batch.__table__).where(Batch.id == batch_id)).one()
+    return database.rows(select(Batch.__table__).where(Batch.id == batch_id))[0]
 
 
 def statuses(database: MovingDatabase, made: Made) -> list[str]:
     """Read the statuses of a batch's records, in the order of their rows."""
-    mine = select(Record.status).where(Record.batch_id == made.batch_id).order_by(Record.row_number)
-    with database.reading() as connection:
-        return list(connection.scalars(mine))
+    return database.values(select(Record.status).where(Record.batch_id == made.batch_id).order_by(Record.row_number))
 
 
 def attempts(database: MovingDatabase, record_id: int) -> Sequence[Row[Any]]:
     """The record's history, the oldest first."""
-    mine = select(AttemptLine.__table__).where(AttemptLine.record_id == record_id).order_by(AttemptLine.id)
-    with database.reading() as connection:
-        return connection.execute(mine).all()
+    mine = select(AttemptLine.__table__).where(AttemptLine.record_id == record_id)
+    return database.rows(mine.order_by(AttemptLine.id))
 
 
-def count(database: MovingDatabase, table: type[Batch | Record | AttemptLine]) -> int:
-    with database.reading() as connection:
-        return connection.scalar(select(func.count()).select_from(table)) or 0
+def count(database: MovingDatabase, table: type[Any], *conditions: Any) -> int:
+    return int(database.values(select(func.count()).select_from(table).where(*conditions))[0])
 
 
-def enqueue(database: MovingDatabase, made: Made, room: int = 1000, lease: float = 60.0) -> list[int]:
+def note_job(
+    database: MovingDatabase,
+    made: Made,
+    state: JobState,
+    *record_ids: int,
+    kind: JobKind = JobKind.IMPORT,
+    size: int = 0,
+    sent_ago: float = 0.0,
+) -> int:
+    """Write down a job of the inventory for these records, or one of a size, that was sent so many seconds ago."""
+    values = {"batch_id": made.batch_id, "kind": kind, "state": state, "size": size or len(record_ids)}
+    with database.writing() as connection:
+        written = insert(InventoryJob).values(values | {"sent_at": database.now(-sent_ago)})
+        job_id = connection.scalars(written.returning(InventoryJob.id)).one()
+        connection.execute(update(Record).where(Record.id.in_(record_ids)).values(import_job_id=job_id))
+    return job_id
+
+
+def enqueue(database: MovingDatabase, made: Made | Loaded, room: int = 1000, lease: float = 60.0) -> list[int]:
     """What is due of a batch, onto the queue; the ids in the order in which they go."""
     with database.writing() as connection:
         return Queue(database).enqueue(connection, made.batch_id, room, lease)

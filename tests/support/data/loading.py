@@ -1,16 +1,14 @@
-"""Shipments written as a file, loaded, and looked at in the database; and batches that ended long ago, which are
-purged."""
+"""Shipments written as a file, loaded, ended, and looked at in the database."""
 
 import csv
 import io
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from support.data.batches import TESTER, Made, count, enqueue, make_batch
 from support.data.moving_clock import MovingDatabase
 
@@ -21,16 +19,19 @@ from models.reason import Reason
 from models.record import Record
 from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
+from worker.intake.files import Hints
+from worker.intake.lists import open_assignment
 from worker.intake.rows import RowError
-from worker.intake.shipment import open_shipment
+from worker.intake.shipment import NO_HINTS, open_shipment
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.purging import Plan, Purging
 from worker.rules.steps import Active, DeadLetter, Decision
 
 HEADER = ("serial", "otp1", "otp2", "user_id", "device_id")
 Token = dict[str, str]
+# How records end.
+ACTIVE, REFUSED, GONE = Active(), DeadLetter(Reason.INVALID_OTP), DeadLetter(Reason.DEVICE_NOT_FOUND)
 
 
 def environment(name: str = "default", environment_id: str = "tenant-1") -> Environment:
@@ -48,27 +49,41 @@ def token(number: int, **columns: str) -> Token:
     } | columns
 
 
+@dataclass
 class LoadingDesk:
-    """Where shipments are written and loaded; keeps the rows that were refused."""
+    """Where shipments are written and loaded, and their records ended; keeps the rows that were refused."""
 
-    def __init__(self, database: MovingDatabase, keyring: Keyring, directory: Path) -> None:
-        self.database = database
-        self.keyring = keyring
-        self.directory = directory
-        self.refused: list[RowError] = []
+    database: MovingDatabase
+    keyring: Keyring
+    directory: Path
+    # Of whom records are ended.
+    leases: Leases | None = None
+    refused: list[RowError] = field(default_factory=list)
 
-    def write(self, tokens: Sequence[Token], name: str = "shipment.csv") -> Path:
-        columns = list(dict.fromkeys([*HEADER, *(column for token in tokens for column in token)]))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    def write(
+        self,
+        tokens: Sequence[Token],
+        name: str = "shipment.csv",
+        columns: Sequence[str] = (),
+        *,
+        lineterminator: str = "\n",
+        **dialect: Any,
+    ) -> Path:
+        """Write a file of these rows. Unless it is said which, its columns are those of a shipment, and what else they
+        have."""
+        columns = columns or list(dict.fromkeys([*HEADER, *(column for token in tokens for column in token)]))
+        path, text = self.directory / name, io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator=lineterminator, **dialect)
         writer.writeheader()
         writer.writerows(tokens)
-        path = self.directory / name
-        path.write_text(text.getvalue())
+        path.write_text(text.getvalue(), newline="")
         return path
 
-    def load(self, tokens: Sequence[Token], name: str = "shipment", **parts: Any) -> Loaded:
-        return self.load_file(self.write(tokens, f"{name}.csv"), name, **parts)
+    def load(self, tokens: Sequence[Token], name: str = "shipment", *decisions: Decision, **parts: Any) -> Loaded:
+        """Load a batch, and end its first records so."""
+        loaded = self.load_file(self.write(tokens, f"{name}.csv"), name, **parts)
+        self.end(loaded, *decisions)
+        return loaded
 
     def load_file(
         self,
@@ -80,9 +95,14 @@ class LoadingDesk:
         refused: Callable[[RowError], None] | None = None,
         on_progress: OnProgress = tell_nobody,
         only_new: bool = False,
+        who: Path | None = None,
+        hints: Hints = NO_HINTS,
+        canary: int | None = None,
         **settings: float,
     ) -> Loaded:
+        """`who`: the list of who gets what, which lies beside the file."""
         self.refused = []
+        assignment = open_assignment(who) if who else None
         loader = Loader(
             self.database,
             keyring or self.keyring,
@@ -92,12 +112,27 @@ class LoadingDesk:
             on_progress=on_progress,
             **settings,
         )
-        return loader.load(open_shipment(path, only_new=only_new), name)
+        return loader.load(open_shipment(path, hints=hints, assignment=assignment, only_new=only_new), name, canary)
+
+    def end(self, loaded: Loaded, *decisions: Decision) -> None:
+        """Let the first records of a batch end so, each with its OTP 1 sent and answered, but for a device that is
+        gone: that counts as not sent."""
+        first = select(Record.id).where(Record.batch_id == loaded.batch_id).order_by(Record.row_number)
+        for record_id, decision in zip(self.database.values(first.limit(len(decisions))), decisions, strict=False):
+            enqueue(self.database, loaded)
+            assert self.leases is not None
+            claimed = self.leases.claim(record_id, "tenant-1")
+            assert claimed is not None
+            sent, counter = claimed.progress, claimed.progress.next_counter
+            if not claimed.is_otp1_marked:
+                assert self.leases.mark_sent(claimed, 1, 60_000_000 if counter == 0 else counter)
+                sent = sent.with_otp_sent(1, 60_000_000 if counter == 0 else counter)
+            progress = sent.with_otp_unsent(1) if decision == GONE else sent.with_otp_answered(1)
+            assert self.leases.settle(claimed, progress, decision, CallSummary(1))
 
     def records(self, loaded: Loaded) -> Sequence[Any]:
         mine = select(Record.__table__).where(Record.batch_id == loaded.batch_id).order_by(Record.row_number)
-        with self.database.reading() as connection:
-            return connection.execute(mine).all()
+        return self.database.rows(mine)
 
     def found(self) -> tuple[int, int, int]:
         """Batches, records and attempts that the database holds."""
@@ -108,58 +143,6 @@ def earlier(database: MovingDatabase, keyring: Keyring, **columns: Any) -> Made:
     """Token 0 in a batch that was loaded before, and how it stands there."""
     same = {"serial_number": token(0)["serial"], "device_id": token(0)["device_id"]}
     return make_batch(database, [same | columns], name="earlier", environment_id="tenant-1", keyring=keyring)
-
-
-DAY = 86400.0
-ACTIVE, REFUSED = Active(), DeadLetter(Reason.INVALID_OTP)
-
-
-@dataclass
-class PurgeDesk:
-    """Loads files, ends their records, lets time pass and purges."""
-
-    desk: LoadingDesk
-    leases: Leases
-    # The key of the desk's keyring.
-    key: str
-
-    @property
-    def database(self) -> MovingDatabase:
-        return self.desk.database
-
-    def load(self, tokens: Sequence[Token], *decisions: Decision, name: str = "july", **parts: Any) -> Loaded:
-        """Load a batch, and end its first records so."""
-        loaded = self.desk.load(tokens, name, **parts)
-        self.end(loaded, *decisions)
-        return loaded
-
-    def end(self, loaded: Loaded, *decisions: Decision) -> None:
-        """Let the first records of a batch end so, each with its OTP 1 sent and answered."""
-        made = Made(loaded.batch_id, loaded.name, [record.id for record in self.desk.records(loaded)])
-        for record_id, decision in zip(made.ids, decisions, strict=False):
-            enqueue(self.database, made)
-            claimed = self.leases.claim(record_id, "tenant-1")
-            assert claimed is not None
-            progress = claimed.progress
-            if not claimed.is_otp1_marked:
-                assert self.leases.mark_sent(claimed, 1, 60_000_000)
-                progress = progress.with_otp_sent(1, 60_000_000)
-            assert self.leases.settle(claimed, progress.with_otp_answered(1), decision, CallSummary(1))
-
-    def make(self, days: int = 90, **options: Any) -> Purging:
-        return Purging(self.database, TESTER, timedelta(days=days), **options)
-
-    def purge(self, days: int = 90, **options: Any) -> Plan:
-        """Purge what ended longer ago than so many days, a hundred days later."""
-        self.database.ahead += 100 * DAY
-        purging = self.make(days, **options)
-        return purging.purge(purging.examine())
-
-    def read_everything(self) -> str:
-        """All rows of all tables but the audit, as text."""
-        with self.database.reading() as connection:
-            tables = ("batch", "record", "attempt", "notice", "inventory_job", "process")
-            return str([connection.execute(text(f"SELECT * FROM {table}")).all() for table in tables])
 
 
 def file_bytes(directory: Path) -> bytes:

@@ -1,11 +1,16 @@
 """A database whose clock tests move, instead of waiting for a lease or a delay to run out."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import ColumnElement, Engine, Float, bindparam, event, select
 
 from worker.database.engine import Database
+
+# For tests of what is no SQL of its own on either database.
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 # The first engine of each kind in this process that has connected, by the name of its dialect.
 _FIRST: dict[str, Engine] = {}
@@ -37,6 +42,21 @@ class MovingDatabase(Database):
             self._moments[shift] = self._now(shift)
         return self._moments[shift]
 
+    def change(self, *statements: Any) -> None:
+        """Execute statements that change rows, in one transaction."""
+        with self.writing() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, statement: Any) -> Sequence[Any]:
+        """Read all rows of a statement."""
+        with self.reading() as connection:
+            return connection.execute(statement).all()
+
+    def values(self, statement: Any) -> list[Any]:
+        """Read the first column of a statement."""
+        return [row[0] for row in self.rows(statement)]
+
     def _now(self, shift: float | ColumnElement[Any]) -> ColumnElement[Any]:
         # A statement may have been built long before it runs, so the shift is looked up when it does.
         ahead = bindparam("ahead", callable_=lambda: self.ahead, type_=Float(), unique=True)
@@ -44,8 +64,7 @@ class MovingDatabase(Database):
 
     def read_clock(self) -> datetime:
         """The time that a statement would see now."""
-        with self.reading() as connection:
-            moment = connection.scalar(select(self.now()))
+        (moment,) = self.values(select(self.now()))
         assert isinstance(moment, datetime)
         return moment
 

@@ -10,8 +10,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sqlalchemy import Row, func, select, update
-from support.data.batches import Made, look, make_batch, make_environment
+from sqlalchemy import Row, select, update
+from support.data.batches import Made, count, look, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 
 from models.batch import Batch
@@ -43,7 +43,8 @@ MOST_CALLS = 1000
 
 @dataclass
 class ScriptedInventory:
-    """Stands for the clients of a process too. `log` has each call, and how many names or tokens went with it."""
+    """Stands for the clients of a process and for what they make. `log` has each call, and how many names or tokens
+    went with it."""
 
     people: list[User] = field(default_factory=list)
     tokens: dict[str, InventoryToken] = field(default_factory=dict)
@@ -59,19 +60,16 @@ class ScriptedInventory:
     # What happens while the request of an import waits to go out.
     before_import: Callable[[], object] = lambda: None
     log: list[str] = field(default_factory=list)
-    # The worker applications that called, by the kind of call.
-    applications: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     results: dict[str, ImportJob] = field(default_factory=dict)
 
-    def reads(self, environment: Environment) -> _Calls:
-        return _Calls(self, environment.client_id)
+    def reads(self, _: Environment) -> ScriptedInventory:
+        return self
 
     jobs = reads
 
-    def do(self, name: str, application: str, count: int | None = None, call: Call | None = None) -> None:
+    def do(self, name: str, count: int | None = None, call: Call | None = None) -> None:
         self.log.append(name if count is None else f"{name} {count}")
         assert len(self.log) < MOST_CALLS, f"calls without end: {self.log[-10:]}"
-        self.applications[name].add(application)
         if self.instead[name] and isinstance(failure := self.instead[name][0], BaseException):
             self.instead[name].pop(0)
             raise failure
@@ -87,26 +85,20 @@ class ScriptedInventory:
         self.results[job_id] = ImportJob(job_id, JobStatus.DONE, OK, created=created, duplicates=duplicates)
         return job_id
 
-
-@dataclass
-class _Calls:
-    pingone: ScriptedInventory
-    application: str
-
     def find_users(self, attribute: UserAttribute, names: Sequence[str], *, call: Call) -> list[User]:
-        self.pingone.do(f"find {attribute}", self.application, len(names), call)
-        if len(names) > self.pingone.most_names:
+        self.do(f"find {attribute}", len(names), call)
+        if len(names) > self.most_names:
             raise TooManyTerms(Answer(status=400))
         known = {name.casefold() for name in names}
-        return [user for user in self.pingone.people if (user.find(attribute) or "").casefold() in known]
+        return [user for user in self.people if (user.find(attribute) or "").casefold() in known]
 
     def list_tokens(self, make_read: MakeRead, *, call: Call) -> Iterator[Page[InventoryToken]]:
         """The addresses of pages are the places in the list at which they begin."""
-        tokens, size = list(self.pingone.tokens.values()), self.pingone.page_size
+        tokens, size = list(self.tokens.values()), self.page_size
 
         def read(start: int) -> Page[InventoryToken]:
             call.permit()
-            self.pingone.do("list", self.application, None, call)
+            self.do("list", None, call)
             end = start + size
             return Page(tuple(tokens[start:end]), str(end) if end < len(tokens) else None, OK)
 
@@ -114,36 +106,36 @@ class _Calls:
             yield make_read(partial(read, start))
 
     def find_token(self, serial_number: str, *, with_devices: bool, call: Call) -> InventoryToken | None:
-        self.pingone.do("find_token", self.application, None, call)
-        return self.pingone.tokens.get(serial_number)
+        self.do("find_token", None, call)
+        return self.tokens.get(serial_number)
 
     def read_token(self, token_id: str, *, call: Call) -> InventoryToken:
-        self.pingone.do("read_token", self.application, None, call)
-        return next(token for token in self.pingone.tokens.values() if token.id == token_id)
+        self.do("read_token", None, call)
+        return next(token for token in self.tokens.values() if token.id == token_id)
 
     def start_import(self, tokens: Sequence[NewToken], *, call: Call) -> str:
-        self.pingone.before_import()
+        self.before_import()
         call.permit()
-        self.pingone.do("import", self.application, len(tokens))
-        self.pingone.do("start", self.application, None, call)
-        if self.pingone.bad & {token.serial_number for token in tokens}:
+        self.do("import", len(tokens))
+        self.do("start", None, call)
+        if self.bad & {token.serial_number for token in tokens}:
             raise BadToken(Answer(status=400, code="INVALID_DATA"))
-        job_id = self.pingone.create(tokens)
-        self.pingone.do("answer", self.application, None, call)
+        job_id = self.create(tokens)
+        self.do("answer", None, call)
         return job_id
 
     def read_mfa_settings(self, *, call: Call) -> MfaSettings:
-        self.pingone.do("settings", self.application, None, call)
+        self.do("settings", None, call)
         return MfaSettings()
 
     def read_job(self, job_id: str, *, call: Call) -> ImportJob:
-        self.pingone.do("job", self.application, None, call)
-        if self.pingone.instead["job"]:
-            result: ImportJob = self.pingone.instead["job"].pop(0)
+        self.do("job", None, call)
+        if self.instead["job"]:
+            result: ImportJob = self.instead["job"].pop(0)
             return result
-        if job_id not in self.pingone.results:
+        if job_id not in self.results:
             raise NotFound(Answer(status=404))
-        return self.pingone.results[job_id]
+        return self.results[job_id]
 
 
 def describe(serial_number: str, **fields: Any) -> InventoryToken:
@@ -236,12 +228,10 @@ class Site:
     def jobs(self, made: Made) -> list[tuple[str, int]]:
         """State and size of each job, in their order."""
         mine = select(InventoryJob.state, InventoryJob.size).where(InventoryJob.batch_id == made.batch_id)
-        with self.database.reading() as connection:
-            return [(row.state, row.size) for row in connection.execute(mine.order_by(InventoryJob.id))]
+        return [(row.state, row.size) for row in self.database.rows(mine.order_by(InventoryJob.id))]
 
     def count(self, *conditions: Any) -> int:
-        with self.database.reading() as connection:
-            return connection.scalar(select(func.count()).select_from(Record).where(*conditions)) or 0
+        return count(self.database, Record, *conditions)
 
 
 def make(
@@ -255,14 +245,13 @@ def make(
     """A batch of tokens with seeds that are to be found or imported; None: with pairs of OTPs."""
     lacking = {"device_id": "", "is_in_inventory": False} | common
     made = make_batch(site.database, records, keyring=site.keyring, **lacking)
-    with site.database.writing() as connection:
-        mine = {"may_import": may_import, "may_pair": True}
-        connection.execute(update(Batch).where(Batch.id == made.batch_id).values(mine))
-        for number, record_id in enumerate(made.ids if seed else []):
-            assert seed is not None
-            otps = site.keyring.seal(seed.to_plaintext(), identify_row(made.batch_id, number + 2))
-            values = {"otps": otps, "next_counter": 0}
-            connection.execute(update(Record).where(Record.id == record_id).values(values))
+    mine = {"may_import": may_import, "may_pair": True}
+    site.database.change(update(Batch).where(Batch.id == made.batch_id).values(mine))
+    if seed:
+        rows = {record_id: identify_row(made.batch_id, number) for number, record_id in enumerate(made.ids, start=2)}
+        sealed = {record_id: site.keyring.seal(seed.to_plaintext(), row) for record_id, row in rows.items()}
+        to_seed = update(Record).values(next_counter=0)
+        site.database.change(*(to_seed.where(Record.id == key).values(otps=otps) for key, otps in sealed.items()))
     return made
 
 

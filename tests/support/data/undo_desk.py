@@ -4,6 +4,8 @@ devices."""
 from typing import Any
 
 from pydantic import SecretStr
+from sqlalchemy import Row
+from support.data.audit_lines import read
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look, make_batch
 from support.data.moving_clock import MovingDatabase
 from support.data.progress import Heard
@@ -12,7 +14,6 @@ from support.simulator.simulation import FaultOrder, WatchedSimulation
 from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
-from worker import audit
 from worker.batches.undo import Undo
 from worker.config.environment import Environment
 from worker.config.settings import Settings
@@ -39,20 +40,28 @@ STATUSES = {Status.ACTIVE: "ACTIVE"}
 
 
 class PingOne:
-    """A simulator whose world is that of a batch's devices."""
+    """A simulator that begins anew. Its world is that of a batch's devices."""
 
     def __init__(self, simulation: WatchedSimulation, url: str) -> None:
         self.simulation = simulation
         self.url = url
+        simulation.reset()
+        simulation.change({"job_takes": 0})
+        self.seed()
 
     def seed(self, **world: Any) -> None:
         self.simulation.seed(WorldSeed.model_validate({"environment_id": ENVIRONMENT_ID} | world))
 
+    def give(self, record: Row[Any], **differing: Any) -> None:
+        """Let it have the token of a record as a device of its person's, but for what differs."""
+        device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
+        self.seed(devices=[device | differing])
+
     def devices(self) -> set[str]:
-        return {device.id for device in self.simulation.world.devices()}
+        return {device.id for device in self.simulation.world.devices.values()}
 
     def tokens(self) -> set[str]:
-        return {token.serial_number for token in self.simulation.world.inventory.all_tokens()}
+        return {token.serial_number for token in self.simulation.world.token_ids.values()}
 
     def calls(self, *operations: str) -> list[str]:
         """Operations that were called, in their order."""
@@ -112,8 +121,7 @@ def make(database: MovingDatabase, pingone: PingOne, records: list[dict[str, Any
     made = make_batch(database, records, **({"state": BatchState.CANCELLED} | common))
     for record in (look(database, record_id) for record_id in made.ids):
         if record.device_id:
-            device = {"serial": record.serial_number, "user_id": record.user_id, "device_id": record.device_id}
-            pingone.seed(devices=[device | {"status": STATUSES.get(record.status, "ACTIVATION_REQUIRED")}])
+            pingone.give(record, status=STATUSES.get(record.status, "ACTIVATION_REQUIRED"))
     return made
 
 
@@ -124,6 +132,6 @@ def make_tokens(database: MovingDatabase, pingone: PingOne, records: list[dict[s
     return made
 
 
-def audit_facts(database: MovingDatabase) -> list[dict[str, Any]]:
-    with database.reading() as connection:
-        return [line.facts for line in audit.read(connection)]
+def actions(database: MovingDatabase) -> list[tuple[str, dict[str, Any]]]:
+    """What the audit says: actions, and their facts."""
+    return [(line.action, line.facts) for line in read(database)]

@@ -106,7 +106,7 @@ class CallLog:
         transaction_id = call.header(b"x-ping-external-transaction-id")
         entry = Entry(
             *(self._arrived, unix_time, now, call.method, call.path, call.operation, transaction_id),
-            *(call.environment_id, call.user_id or None, call.device_id or None),
+            *(call.environment_id, call.resource_id or None, call.device_id or None),
             job_id=call.resource_id if call.operation == "read_job" else None,
         )
         self._entries.append(entry)

@@ -29,7 +29,7 @@ def reread_request(call: Call, simulation: WatchedSimulation) -> Answer | None:
         case "pair", dict() as fields if "status" not in fields or settings.sent_status == "ignored":
             call.body = json.dumps(fields | {"status": settings.pairing_status}).encode()
         case "revoke_tokens", {"tokenIds": ids} if settings.revoke_paired == "skipped":
-            found = [(each, simulation.world.inventory.find_by_id(call.environment_id, each)) for each in ids]
+            found = [(each, simulation.world.token_ids.get((call.environment_id, each))) for each in ids]
             free = [each for each, token in found if token is None or token.device is None]
             call.body = json.dumps(read_fields(call.body) | {"tokenIds": free}).encode()
     return None
@@ -64,7 +64,7 @@ def reread_answer(call: Call, answer: Answer, simulation: WatchedSimulation) -> 
         ]
     for thing in _list_things(body):
         if settings.device_shows_serial_number and thing.get("type") == "OATH_TOKEN":
-            device = simulation.world.find_by_id(thing["id"])
+            device = simulation.world.devices.get(thing["id"])
             thing["serialNumber"] = device.token.serial_number if device else None
         paired = thing.pop("devices", [])
         if paired and not _is_young(paired[0]["id"], settings.inventory_read_lag, simulation):
@@ -110,6 +110,6 @@ def _reread_job(job_id: str, answer: Answer, body: dict[str, Any], simulation: W
 
 def _is_young(device_id: str, lag: float, simulation: WatchedSimulation) -> bool:
     """Whether a device was made by a call so few seconds ago."""
-    device = simulation.world.find_by_id(device_id)
+    device = simulation.world.devices.get(device_id)
     is_made = device is not None and device_id in simulation.call_log.makers
     return is_made and simulation.unix_time() < device.created_at + lag

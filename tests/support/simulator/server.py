@@ -265,7 +265,7 @@ def seed(simulation: WatchedSimulation, body: bytes) -> dict[str, Any]:
 
 def list_devices(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
     """All devices, with the call that made each; null if it was seeded."""
-    return {"devices": [device_state(device, simulation) for device in simulation.world.devices()]}
+    return {"devices": [device_state(device, simulation) for device in simulation.world.devices.values()]}
 
 
 def device_state(device: Device, simulation: WatchedSimulation) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def list_tokens(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
             "made_by": posted.get(token.id),
         }
 
-    return {"tokens": [state(token) for token in simulation.world.inventory.all_tokens()]}
+    return {"tokens": [state(token) for token in simulation.world.token_ids.values()]}
 
 
 def list_jobs(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def list_jobs(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
 
 def age_devices(simulation: WatchedSimulation, body: bytes) -> dict[str, Any]:
     """Make every device that waits for its activation older, `{"hours": 25}`, and leave the clock as it is."""
-    for device in simulation.world.devices():
+    for device in simulation.world.devices.values():
         if device.status != "ACTIVE":
             device.created_at -= read_fields(body)["hours"] * 3600
     simulation.world.catch_up(simulation.unix_time())
@@ -319,7 +319,7 @@ def sign_on(simulation: WatchedSimulation, body: bytes) -> dict[str, Any]:
     """Check an OTP, `{"device_id": "…", "otp": "…"}`, as the sign-on of the device's user would. It is no call to the
     API: neither the call log nor the rate limit knows of it."""
     fields = read_fields(body)
-    device = simulation.world.find_by_id(fields["device_id"])
+    device = simulation.world.devices.get(fields["device_id"])
     if device is None or device.status != "ACTIVE":
         return {"outcome": "NOT_ACTIVE"}
     verdict = device.token.check_otp(fields["otp"], resync=False, now=simulation.unix_time())
@@ -328,7 +328,7 @@ def sign_on(simulation: WatchedSimulation, body: bytes) -> dict[str, Any]:
 
 def read_counts(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
     """The sums of the call log, and how many devices have which status."""
-    statuses = Counter(device.status for device in simulation.world.devices())
+    statuses = Counter(device.status for device in simulation.world.devices.values())
     return simulation.call_log.counts() | {"devices": statuses}
 
 

@@ -21,8 +21,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 
 from support.simulator.call_log import CallLog
 from worker.simulator.calls import HTML, Answer, Call, Group, refusal, timestamp
-from worker.simulator.simulation import AccessTokens, Simulation, TokenBucket
-from worker.simulator.world import Settings, WorldSeed
+from worker.simulator.world import AccessTokens, Settings, Simulation, TokenBucket, WorldSeed
 
 # Kinds of faults. `…_before`: the operation is not done at all; `…_after`: it is done, and its answer is lost.
 FaultKind = Literal[
@@ -421,7 +420,10 @@ class WatchedSimulation(Simulation):
         return time.time() + self.settings.clock_skew
 
     def seed(self, seed: WorldSeed) -> None:
-        """Add what the seed has, the client's public keys too."""
+        """Add what the seed has, the client's public keys too, and change the settings that it names. Raises
+        ValidationError."""
+        if seed.settings:
+            self.change(seed.settings)
         super().seed(seed)
         if isinstance(seed, WatchedSeed) and seed.client_jwks is not None:
             self.access.keys[seed.client_id] = seed.client_jwks
@@ -429,8 +431,9 @@ class WatchedSimulation(Simulation):
     def change(self, changes: Mapping[str, Any]) -> None:
         """Change settings by name, from the next call on. Raises ValidationError."""
         with self.lock:
-            super().change(changes)
-            if not changes.keys().isdisjoint({"rate_changes", "limit_window"}):
+            self.settings = self.settings.with_changes(changes)
+            # A limit that did not change goes on counting.
+            if not changes.keys().isdisjoint({"rate", "group_rates", "burst", "rate_changes", "limit_window"}):
                 self.limits = self.make_limits()
             if not changes.keys().isdisjoint({"quota", "quota_resets_after"}):
                 self.quota = Quota(self.settings)

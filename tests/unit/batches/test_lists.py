@@ -13,12 +13,12 @@ from worker.batches.long_list import LongList, taking
 from worker.batches.removal import Heir, Sight, find_heir, see, see_by_token
 from worker.batches.tokens import choose_size, find_tokens
 from worker.config.environment import Environment
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
-from worker.pingone.devices import Pairing, UserDevice
 from worker.pingone.errors import Answer, OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
+from worker.pingone.users import Pairing, UserDevice
 from worker.pingone.wire import Page
 
 

@@ -25,8 +25,7 @@ from support.data.seed_files import (
     read_messages,
 )
 
-from worker.intake.csv_rows import CUT_OFF
-from worker.intake.files import HEAD, Hints, OpenFile
+from worker.intake.files import CUT_OFF, HEAD, Hints, OpenFile
 from worker.intake.formats import FORMATS, choose_format, open_table
 from worker.intake.lists import LIST_CUT_OFF, open_assignment
 from worker.intake.other_formats import MAX_PART

@@ -168,14 +168,22 @@ def test_a_totp_pair_has_no_date_by_a_list_either(tmp_path: Path) -> None:
     assert refused.fault == RowFault.DATE_UNFIT
 
 
-def test_a_vendor_s_file_with_a_header_may_have_dates(tmp_path: Path) -> None:
+def test_a_vendor_s_file_with_a_header_may_have_columns_of_ours(tmp_path: Path) -> None:
     (path := tmp_path / "entra.csv").write_text(
-        "upn,serial number,secret key,time interval,Not Before\n"
-        "a@x.test,MADE1,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,30,2026-12-01T08:00Z\n"
+        "upn,serial number,secret key,time interval,Not Before,Lot,Mail,site\n"
+        "a@x.test,MADE1,NMPYLX6NE5RWS7DOHVVPIZSDKIH5ULM3,30,2026-12-01T08:00Z,L7,ada@x.test,Basel\n"
     )
     (row,) = open_shipment(path, switches=Switches(may_pair=True)).rows()
     assert isinstance(row, Row)
-    assert (row.not_before, row.extra) == (datetime(2026, 12, 1, 8, tzinfo=UTC), {})
+    assert (row.username, row.email, row.lot, row.extra) == ("a@x.test", "ada@x.test", "L7", {"site": "Basel"})
+    assert row.not_before == datetime(2026, 12, 1, 8, tzinfo=UTC)
+
+
+def test_a_list_may_name_lots(tmp_path: Path) -> None:
+    assignment = open_assignment(write(tmp_path, b"serial,email,lot\nMADE1,a@x.test,L7\n"))
+    row = assignment.assign(Row(row_number=2, serial_number="MADE1", otps=OTPS))
+    assert isinstance(row, Row)
+    assert (row.lot, row.extra) == ("L7", {})
 
 
 def test_a_person_is_the_same_in_capitals_as_pingone_has_it(tmp_path: Path) -> None:

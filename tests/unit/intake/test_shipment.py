@@ -18,10 +18,18 @@ from support.data.seed_files import SECRETS
 from support.data.seed_files import read as read_seed_file
 
 from models.row_fault import RowFault
-from worker.intake.csv_rows import MAX_ROW_LINES, split_rows
-from worker.intake.files import CHUNK, MAX_LINE, Hints, OpenFile, find_foreign, make_refusal, read_lines
-from worker.intake.lists import open_assignment
-from worker.intake.otp_pairs import PairReader, read_header
+from worker.intake.files import (
+    CHUNK,
+    MAX_LINE,
+    MAX_ROW_LINES,
+    Hints,
+    OpenFile,
+    find_foreign,
+    make_refusal,
+    read_lines,
+    split_rows,
+)
+from worker.intake.lists import PairReader, open_assignment, read_header
 from worker.intake.rows import Row, RowError, UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 from worker.vault.otps import Otp, OtpPair

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import MOST_KEPT, RECENT, USABLE_FOR, Holds, Pace, Slot, SpareSlots
 from worker.pace.state import Reservation
 

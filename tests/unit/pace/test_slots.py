@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from support.processes.waiting import wait_until
 from support.servers.valkey import ValkeyServer
 
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
+from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.search import SPRINT, Search, restart_counting
 from worker.pace.slots import AT_ONCE, USABLE_FOR, Pace, Slot, Spacing, call_patiently
 from worker.pace.state import KEPT_MILLISECONDS, MICROSECONDS, Reading

@@ -10,9 +10,8 @@ import redis
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.pace.errors import SlotTooFar
 from worker.pace.paces import Paces
-from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, choose_rates
+from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, SlotTooFar, choose_rates
 from worker.pace.search import Search
 from worker.pace.slots import Pace
 from worker.pace.token_bucket import Leg

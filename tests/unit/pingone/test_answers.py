@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from support.data.recorded_answers import SAMPLES, names_of, opened
 from unit.pingone.conftest import make_environment
 
-from worker.pace.errors import SlotTooFar
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pingone import errors
 from worker.pingone.auth import parse_access_token
 from worker.pingone.configuration import (
@@ -30,14 +29,6 @@ from worker.pingone.configuration import (
     parse_capabilities,
     parse_mfa_settings,
     parse_policies,
-)
-from worker.pingone.devices import (
-    UserDevice,
-    parse_activation,
-    parse_device,
-    parse_pairing,
-    parse_unpaired,
-    parse_user_devices,
 )
 from worker.pingone.errors import (
     AccountNotUsable,
@@ -77,7 +68,17 @@ from worker.pingone.inventory import (
     parse_token,
     parse_tokens,
 )
-from worker.pingone.users import User, UserAttribute, parse_users
+from worker.pingone.users import (
+    User,
+    UserAttribute,
+    UserDevice,
+    parse_activation,
+    parse_device,
+    parse_pairing,
+    parse_unpaired,
+    parse_user_devices,
+    parse_users,
+)
 from worker.pingone.wire import LONGEST_RETRY_AFTER, Page, open_envelope
 from worker.vault.otps import MASK
 

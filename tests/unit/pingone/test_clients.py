@@ -17,7 +17,6 @@ from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings
 from worker.pingone.configuration import Capabilities, MfaSettings
-from worker.pingone.devices import Pairing
 from worker.pingone.errors import (
     AlreadyPaired,
     BadToken,
@@ -36,7 +35,7 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import JobStatus, NewToken
 from worker.pingone.transport import LARGEST_BODY
-from worker.pingone.users import UserAttribute
+from worker.pingone.users import Pairing, UserAttribute
 from worker.vault.otps import Secret, Seed
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"

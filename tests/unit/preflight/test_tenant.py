@@ -14,10 +14,8 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake.rows import Row
 from worker.intake.shipment import Switches
-from worker.pace.errors import PaceOutOfReach, SlotTooFar
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
-from worker.pingone.devices import UserDevice
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,
@@ -30,7 +28,7 @@ from worker.pingone.errors import (
     TooManyTerms,
 )
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import User, UserAttribute
+from worker.pingone.users import User, UserAttribute, UserDevice
 from worker.pingone.wire import Page
 from worker.preflight import tenant
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts
@@ -159,7 +157,7 @@ def test_what_the_environment_says_is_told(findings: list[Finding], name: str, l
     ],
 )
 def test_an_environment_in_good_order_is_told_nothing_of(findings: list[Finding]) -> None:
-    assert findings == []
+    assert [*findings] == []
 
 
 def test_the_budget_that_is_named_for_a_policy_that_locks_early_can_be_set() -> None:

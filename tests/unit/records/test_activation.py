@@ -21,12 +21,12 @@ from worker.config.settings import Settings
 from worker.config.tuning import Tuning
 from worker.leases.settlement import CallSummary, Claim
 from worker.observability.logs import add_context
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
-from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
+from worker.pingone.users import Device
 from worker.records import Activation, describe_outcome
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
 from worker.tenants import Resync

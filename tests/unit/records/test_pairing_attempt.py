@@ -27,10 +27,10 @@ from unit.records.test_activation import (
 
 from models.reason import Reason
 from models.record_states import PairingState
-from worker.pace.errors import SlotTooFar
+from worker.pace.rate_groups import SlotTooFar
 from worker.pingone import errors
-from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.errors import Answer
+from worker.pingone.users import PairedDevice, Pairing
 from worker.rules.steps import Active, DeadLetter, PairingProgress, Progress
 
 DEVICE = "0f0b7a52-device"

@@ -28,8 +28,15 @@ from worker.simulator import operations, world
 from worker.simulator.calls import ROUTES, Call, Refused
 from worker.simulator.operations import read_filter
 from worker.simulator.server import HANDLERS
-from worker.simulator.simulation import AccessTokens, TokenBucket
-from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID, Settings, WorldSeed
+from worker.simulator.world import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    ENVIRONMENT_ID,
+    AccessTokens,
+    Settings,
+    TokenBucket,
+    WorldSeed,
+)
 
 ENVIRONMENT = f"/v1/environments/{ENVIRONMENT_ID}"
 MEDIA = "application/vnd.pingidentity"
@@ -181,7 +188,7 @@ def test_without_an_access_token_nothing_is_told_or_done(visitor):
     visitor.http.headers["Authorization"] = "Bearer made-up"
     for answer in (visitor.activate("755224"), visitor.read(), visitor.read("users"), visitor.read("oathTokens")):
         assert visitor.codes(answer) == (401, "ACCESS_FAILED", "INVALID_TOKEN")
-    assert visitor.simulation.world.find_by_id("device").status == "ACTIVATION_REQUIRED"
+    assert visitor.simulation.world.devices["device"].status == "ACTIVATION_REQUIRED"
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
@@ -269,7 +276,7 @@ def test_a_malformed_activation_is_refused_and_counts_for_nothing(visitor, body,
     visitor.seed_device()
     answer = visitor.send("POST", visitor.path(), body, f"{MEDIA}.device.activate+json")
     assert visitor.codes(answer) == codes
-    assert visitor.simulation.world.find_by_id("device").failures == 0
+    assert visitor.simulation.world.devices["device"].failures == 0
 
 
 def test_failures_lock_a_device_until_it_has_cooled_down(visitor):

@@ -161,7 +161,7 @@ def test_two_fresh_otps_of_the_token_mend_what_they_are_said_to_mend():
     world = put_down(shipment)
     assert {end(world, shipment, row).status for row in shipment.rows} == {"dead_letter"}
     for row in shipment.rows:
-        otp1, otp2 = world.find_by_id(row.device_id).token.press_twice()
+        otp1, otp2 = world.devices[row.device_id].token.press_twice()
         assert {otp1, otp2}.isdisjoint({row.otp1, row.otp2})
         assert end(world, shipment, replace(row, otp1=otp1, otp2=otp2)).status == "active"
 
