@@ -1,5 +1,6 @@
 """The states of a record, of its OTPs and of its pairing: the words, and the arrows between statuses."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -19,7 +20,7 @@ class Status(StrEnum):
     # It was given up for the reason in `reason`. It is final until a person, or the schedule that a person set, replays
     # it.
     DEAD_LETTER = "dead_letter"
-    # Its batch was cancelled before it was done. It is final until a person replays it.
+    # Its batch was cancelled before it was done, or an undo took it back. It is final until a person replays it.
     CANCELLED = "cancelled"
 
 
@@ -52,7 +53,7 @@ TRANSITIONS = frozenset(
         # A person, or the schedule that a person set, replays it.
         (Status.DEAD_LETTER, Status.PENDING),
         (Status.CANCELLED, Status.PENDING),
-        # A person takes its device away again, or its token: it is neither active nor worth a replay.
+        # A person takes its device away again, or its token, or has left: it is neither active nor worth a replay.
         (Status.ACTIVE, Status.CANCELLED),
         (Status.DEAD_LETTER, Status.CANCELLED),
     }
@@ -101,3 +102,8 @@ class OtpType(StrEnum):
 
 # What stands in `owner_id` for a token that is nobody's device.
 NOBODY = ""
+
+# What stands in `not_before` until a person lets a record go, whom a pause of some records of a batch waits for.
+UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
+# What it is called, in an export too.
+KEPT_BACK = "kept back"

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -59,8 +59,13 @@ def find_heads_file(settings: Settings) -> Path | None:
 def note_head(path: Path, head: Head) -> None:
     """Append a head to the file. A failure is logged and not raised, since the line of the audit is committed
     already."""
+    # With one write, so that two processes do not mix their lines; a pipe without a reader must not block the command.
+    flags, line = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, f"{head}\n".encode()
     try:
-        _append(path, f"{head}\n".encode())
+        with os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0) as file:
+            if (file.write(line) or 0) < len(line):
+                raise OSError("only a part of it was written")
+            os.fsync(file.fileno())
     except OSError as error:
         log.warning(
             escape_line(
@@ -69,16 +74,6 @@ def note_head(path: Path, head: Head) -> None:
                 "OATHBULK_AUDIT_HEAD to another"
             )
         )
-
-
-def _append(path: Path, content: bytes) -> None:
-    """Append with one write, so that two processes do not mix their lines; a pipe without a reader must not block the
-    command. Raises OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    with os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0) as file:
-        if (file.write(content) or 0) < len(content):
-            raise OSError("only a part of it was written")
-        os.fsync(file.fileno())
 
 
 # What a person can do if lines are not authenticated.
@@ -115,7 +110,8 @@ class Actor:
 
 
 def this_person(settings: Settings, ticket: str | None = None, name: str | None = None) -> Actor:
-    """The actor who gives this command: who is named; without a name, the person at this terminal.
+    """The actor who gives this command: who is named, such as a visitor of the desk, or `schedule` for what the replay
+    schedule does, or `worker` for what a worker learns of an environment; without a name, the person at this terminal.
 
     Raises ConfigError if the audit key cannot be used.
     """
@@ -124,16 +120,6 @@ def this_person(settings: Settings, ticket: str | None = None, name: str | None 
     actor = Actor(name or name_this_person(settings), ticket, partial(load_audit_keys, settings))
     path = find_heads_file(settings)
     return replace(actor, note_head=partial(note_head, path)) if path else actor
-
-
-def the_schedule(settings: Settings) -> Actor:
-    """The actor for what the replay schedule does. Raises ConfigError if the audit key cannot be used."""
-    return this_person(settings, name="schedule")
-
-
-def the_worker(settings: Settings) -> Actor:
-    """The actor for what a worker learns of an environment. Raises ConfigError if the audit key cannot be used."""
-    return this_person(settings, name="worker")
 
 
 def name_this_person(settings: Settings) -> str:
@@ -337,19 +323,16 @@ def read_noted_heads(path: Path | None) -> list[NotedHead]:
 
 def _read_file(path: str) -> list[NotedHead]:
     """Read a file of heads. Raises UnusableHead, OSError, ValueError."""
+    heads = list[NotedHead]()
     with Path(path).open(encoding="utf-8") as file:
-        heads = list(_parse_lines(path, file))
+        for number, line in enumerate(file, start=1):
+            match = _NOTED_LINE.fullmatch(line)
+            if match is None:
+                raise UnusableHead(f"line {number} of {path} is no head (`ID HASH TIME`): mend or remove it")
+            heads.append(NotedHead(match[2], int(match[1])))
     if not heads:
         raise UnusableHead(f"{path} holds no head: it is empty")
     return heads
-
-
-def _parse_lines(name: str, lines: Iterable[str]) -> Iterator[NotedHead]:
-    for number, line in enumerate(lines, start=1):
-        match = _NOTED_LINE.fullmatch(line)
-        if match is None:
-            raise UnusableHead(f"line {number} of {name} is no head (`ID HASH TIME`): mend or remove it")
-        yield NotedHead(match[2], int(match[1]))
 
 
 def find_missing(connection: Connection, heads: Iterable[NotedHead]) -> list[MissingHead]:

@@ -5,6 +5,7 @@ The database decides what runs and when; Celery carries ids and shows the work. 
 """
 
 import os
+import secrets
 import ssl
 import sys
 from collections.abc import Iterator
@@ -105,7 +106,7 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tuning.tick},
     },
 )
-broker.send_events_together(app)
+app.steps["consumer"].add(broker.EventBatches)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",
@@ -113,22 +114,43 @@ if settings.replay_cron:
     }
 
 
+# What Flower does where nobody configured it: it changes nothing, and shows tokens. By itself it lets everybody stop
+# workers, and lists tasks by numbers of its own. These are its own variables, which it reads before a person's
+# flowerconfig.py and command line. Of the list of tasks: `args` are batch, row and serial number, `result` is how the
+# attempt ended, and `exception` why, if that is with a dead letter.
+FLOWERS_VARIABLES = {
+    "FLOWER_READ_ONLY": "true",
+    "FLOWER_TASKS_COLUMNS": "args,state,result,exception,received,runtime,worker,uuid",
+}
 if "flower" in sys.argv:
-    # Not at the top: no other process needs Flower, which has not read its options yet.
-    from worker.process.flower_defaults import VARIABLES
-
-    os.environ.update(VARIABLES | os.environ)
+    os.environ.update(FLOWERS_VARIABLES | os.environ)
 
 
 @celery.signals.import_modules.connect
-def _set_flowers_defaults(**_: object) -> None:
-    """Set who gets at Flower, and what it may do. It sends this signal when it has read its options, before it listens;
-    workers send it too. An exception here ends the process that sent it, so Flower never starts unrestricted."""
-    context = click.get_current_context(silent=True)
-    if context and context.info_name == "flower":
-        from worker.process.flower_defaults import set_defaults
+def _close_flower(**_: object) -> None:
+    """Let Flower listen to this machine alone, and ask for a password, where a person set address and password in none
+    of its ways (command line, FLOWER_… variables, flowerconfig.py). By itself it listens on every interface, and lets
+    everybody in.
 
-        set_defaults()
+    Flower sends this signal when it has read its options, before it listens; workers send it too. An exception here
+    ends the process that sent it, so Flower never starts unrestricted."""
+    context = click.get_current_context(silent=True)
+    if not context or context.info_name != "flower":
+        return
+    # Not at the top: no other process needs Flower.
+    from flower.options import options
+
+    options.address = options.address or "127.0.0.1"
+    # Flower reads an empty FLOWER_BASIC_AUTH as a list with one empty entry.
+    if not options.auth and not any(options.basic_auth or []):
+        password = secrets.token_urlsafe(18)
+        options.basic_auth = [f"oathbulk:{password}"]
+        print(  # noqa: T201
+            f"oathbulk: Flower asks for user oathbulk and password {password}, made up for this start. "
+            "FLOWER_BASIC_AUTH=user:password sets others.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @celery.signals.setup_logging.connect

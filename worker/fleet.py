@@ -111,7 +111,8 @@ class Processes:
         with self._database.writing() as connection:
             # Two that fell sick at the same moment would each count on the other.
             self._database.lock(connection, PROCESS_LOCK)
-            if not self._has_well_others(connection):
+            others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
+            if connection.scalar(others.limit(1)) is None:
                 return False
             if not connection.execute(self._seen).rowcount:
                 self._join(connection)
@@ -119,10 +120,6 @@ class Processes:
             sick = update(WorkerProcess).where(self._me, WorkerProcess.sick_since.is_(None))
             connection.execute(sick.values(values | {"detail": sickness.detail[:LONGEST_DETAIL]}))
             return True
-
-    def _has_well_others(self, connection: Connection) -> bool:
-        others = select(WorkerProcess.name).where(~self._me, _is_well(self._database))
-        return connection.scalar(others.limit(1)) is not None
 
     def _join(self, connection: Connection) -> None:
         now = self._database.now()

@@ -32,8 +32,8 @@ from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client, PingOneClock
 from worker.pingone.clients import Pairings
+from worker.pingone.devices import Device, PairedDevice
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
-from worker.pingone.users import Device, PairedDevice
 from worker.rules import decisions, resync
 from worker.rules.decisions import CallFailure, choose_hand_back_delay
 from worker.rules.steps import (

@@ -6,6 +6,7 @@ May import rules, audit, database and everything below them; knows neither recor
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -104,7 +105,7 @@ class LearntResync(Resync):
             self._known = after = learn(before, answer, had_flag=had_flag)
             if after == before:
                 return
-            values = {"value": _to_json(after), "seen_at": self._database.now(), "record_id": record_id}
+            values = {"value": asdict(after), "seen_at": self._database.now(), "record_id": record_id}
             connection.execute(update(TenantFact).where(*_this(self._environment_id)).values(values))
             if after.needs != before.needs:
                 self._tell(connection, after, record_id)
@@ -117,7 +118,7 @@ class LearntResync(Resync):
             if connection.scalar(select(TenantFact.name).where(*_this(self._environment_id))) is not None:
                 return
         first = {"environment_id": self._environment_id, "name": FactName.RESYNC_ON_FIRST_CALL}
-        values = first | {"value": _to_json(ResyncKnowledge()), "seen_at": self._database.now()}
+        values = first | {"value": asdict(ResyncKnowledge()), "seen_at": self._database.now()}
         try:
             with self._database.writing() as connection:
                 connection.execute(insert(TenantFact).values(values))
@@ -150,10 +151,6 @@ def read_resync(connection: Connection, environment_id: str, *, is_locking: bool
 
 def _this(environment_id: str) -> tuple[Any, ...]:
     return TenantFact.environment_id == environment_id, TenantFact.name == FactName.RESYNC_ON_FIRST_CALL
-
-
-def _to_json(known: ResyncKnowledge) -> dict[str, Any]:
-    return {"needs": known.needs, "refused": known.refused, "taken": known.taken}
 
 
 def describe_pairing_answer(connection: Connection, environment_id: str) -> str | None:

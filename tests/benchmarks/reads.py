@@ -26,10 +26,10 @@ from support.servers.web_desk import WebDesk
 
 from models.batch import Batch
 from models.record import Record
+from models.record_states import UNTIL_LET_GO
 from worker.database import schema
-from worker.desk.views import link_to
+from worker.desk.app import link_to
 from worker.installation.installation import Installation
-from worker.leases.commands import UNTIL_LET_GO
 from worker.leases.worker import Leases
 from worker.reports.facts import read_parts, read_statuses
 from worker.reports.metrics import MetricsReader

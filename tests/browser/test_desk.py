@@ -16,7 +16,7 @@ from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.secret_search import Secrets
 from support.processes.program import Program
 
-from worker.desk.views import link_to
+from worker.desk.app import link_to
 
 # What Chromium calls a request that it no longer needs.
 GIVEN_UP = "net::ERR_ABORTED"

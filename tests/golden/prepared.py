@@ -20,12 +20,11 @@ from models.pace import LicensePace
 from models.process import WorkerProcess
 from models.reason import CURES, PAUSE_CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
-from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
+from models.record_states import NOBODY, UNTIL_LET_GO, OtpState, OtpType, PairingState, Status
 from models.refused_row import RefusedRow
 from models.row_fault import FAULT_CURES, RowFault
 from models.tenant_fact import FactName, TenantFact
 from worker import __version__
-from worker.leases.commands import UNTIL_LET_GO
 
 
 def _user(number: int) -> str:
@@ -327,7 +326,7 @@ def _write_files(folder: Path) -> None:
     (folder / "leavers.csv").write_text("serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n")
     (folder / "left.csv").write_text(LEFT)
     (folder / "dates.csv").write_text(
-        f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2027-12-24\n"
+        f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2099-12-24\n"
         f"DATE2,308715,{_user(45)},{_user(46)},\nDATE3,308716,{_user(47)},{_user(48)},24.12.2027\n"
         f"DATE4,308717,{_user(49)},{_user(50)},2027-03-28T02:30\n"
     )

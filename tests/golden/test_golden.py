@@ -100,7 +100,7 @@ SHOWN = {
     "load/pairs": "load pairs.csv --offline --ticket CHG-3",
     "load/twice": f"load {BOX}",
     "mend/letters": "mend letters left.csv --offline --ticket CHG-4",
-    "load/dates": "load dates.csv --offline --zone Europe/Zurich",
+    "load/dates": "load dates.csv --offline --zone Europe/Zurich --accept devices_expire",
     "load/hours": "load hall.csv --offline --batch east --canary 1 --window 22:00-05:30 --zone UTC",
 }
 # These ask PingOne, and have JSON too.

@@ -38,7 +38,7 @@ from hunt.tenant import (
     Tenant,
     answer,
 )
-from worker.pingone.users import ACTIVATE_MEDIA_TYPE
+from worker.pingone.devices import ACTIVATE_MEDIA_TYPE
 from worker.pingone.wire import Request
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from worker.leases import commands, moves, queue, settlement
 from worker.leases.group_commit import Combiner, GroupCommit
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
-from worker.pingone import errors, users
+from worker.pingone import devices, errors
 from worker.pingone.client import Client, PingOneClock
-from worker.pingone.users import PairedDevice, Pairing
+from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.wire import Envelope
 from worker.records import Attempt
 from worker.rules import decisions
@@ -186,7 +186,7 @@ def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
 
 @mutant("it is active here, and not ACTIVE at PingOne")
 def believes_an_answer_about_another_device() -> list[Patch]:
-    return [around(users, "_differs", lambda *_: False)]
+    return [around(devices, "_differs", lambda *_: False)]
 
 
 @mutant("goes out, and PingOne has not asked for OTP 2")

@@ -48,7 +48,7 @@ from worker.intake.lists import open_assignment
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import Switches, open_shipment
 from worker.leases.worker import Leases
-from worker.pingone.users import User
+from worker.pingone.devices import User
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
 from worker.rules.steps import DeadLetter, Decision

@@ -45,6 +45,7 @@ from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
 from worker.config.tuning import Tuning
 from worker.pace.rate_groups import SlotTooFar
+from worker.pingone.devices import User
 from worker.pingone.errors import (
     AlreadyImported,
     Answer,
@@ -61,7 +62,6 @@ from worker.pingone.errors import (
     Unauthorized,
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
-from worker.pingone.users import User
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.rules.breaker import FIRST_PROBE
 from worker.rules.steps import Active

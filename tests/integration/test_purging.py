@@ -27,7 +27,7 @@ from worker.batches.commands import Batches
 from worker.batches.finding import BatchPurged
 from worker.leases.worker import Leases
 from worker.notices import Recorder
-from worker.pingone.users import UserAttribute
+from worker.pingone.devices import UserAttribute
 from worker.purging import Erasure, Plan, Purging
 from worker.reports.export import write_hand_out
 from worker.reports.facts import read_statuses, take_environment_for_license

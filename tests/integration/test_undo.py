@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -20,14 +21,14 @@ from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import OtpState, PairingState, Status
+from models.record_states import UNTIL_LET_GO, OtpState, PairingState, Status
 from worker.batches import removal, undo
 from worker.batches.commands import Batches, NotPossible, Replayed
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.commands import UNTIL_LET_GO, NotReplayed, Why, note_tokens_gone, replay
+from worker.leases.commands import NotReplayed, Why, note_tokens_gone, replay
 from worker.leases.queue import Queue
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
@@ -237,6 +238,11 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
         "earlier": ("änne@x.test",),
     }
     assert len(desk.command.examine("shipment", only).cancelled) == 2
+    # No list names persons so: whether they have a token is not known.
+    others = TokenList(("E0001",), "digest", "external_id")
+    for ask in (partial(find_batches_of, database), partial(desk.command.examine, "shipment")):
+        with pytest.raises(NotPossible, match="has a value in external_id"):
+            ask(others)
     # What is about to be done stands in the audit before.
     with patch.object(undo, "take_back", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         desk.command.undo("shipment", only)

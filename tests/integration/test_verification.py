@@ -22,8 +22,8 @@ from worker.config.settings import ConfigError
 from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
+from worker.pingone.devices import Device, UserAttribute
 from worker.pingone.errors import Answer, Forbidden
-from worker.pingone.users import Device, UserAttribute
 from worker.reports import verification
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 

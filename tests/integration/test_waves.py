@@ -16,7 +16,7 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import OtpState, PairingState, Status
+from models.record_states import UNTIL_LET_GO, OtpState, PairingState, Status
 from worker.batches.commands import Batches, distrust_all
 from worker.batches.finding import UnknownColumn
 from worker.batches.loading import Loader
@@ -24,8 +24,8 @@ from worker.batches.mending import Mended, Mender
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake.files import Hints
+from worker.intake.rows import read_not_before
 from worker.intake.shipment import open_shipment
-from worker.leases.commands import UNTIL_LET_GO
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.reports.export import export
@@ -250,6 +250,11 @@ def test_lists_and_exports_have_what_a_column_says(desk: LoadingDesk) -> None:
     assert [each.row for each in found.found] == [4, 5]
     export(desk.database, "shipment", file := io.StringIO(), where=("site=Basel", "lot="))
     assert file.getvalue().count("\n") == 3
+    Batches(desk.database, TESTER).pause("shipment", ["site=Zürich"])
+    export(desk.database, "shipment", file := io.StringIO(), where=("site=Zürich",))
+    # Brought back by a mend, it says nothing of the date.
+    assert file.getvalue().count(",kept back,") == 2
+    assert read_not_before("kept back", None) is None
     export(desk.database, "shipment", file := io.StringIO(), where=("Site=Basel", f"serial={token(1)['serial']}"))
     assert [line.split(",")[0] for line in file.getvalue().splitlines()] == ["serial", token(1)["serial"]]
 

@@ -175,7 +175,7 @@ def test_a_name_that_would_feign_a_line_or_steer_a_terminal_is_refused(
 
 
 # Ciphertexts that whoever may write the database has moved. That a single one opens in its own row only stands in
-# unit/models/test_encrypted.py.
+# unit/vault/test_secrets.py.
 
 # What a database administrator may do; row 2 of batch 1 is the victim. Each batch has rows 2 and 3.
 TAMPERINGS = {

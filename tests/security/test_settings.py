@@ -27,7 +27,7 @@ from worker.config.sources import (
     read_variables,
 )
 from worker.database.engine import Database
-from worker.embedded.home import home_key, read_pid
+from worker.embedded.home import home_key, read_holder
 from worker.embedded.valkey import ValkeyConfig
 from worker.installation import installation
 
@@ -320,7 +320,8 @@ def test_any_bytes_in_files_of_the_home_are_read_or_refused(tmp_path: Path, cont
         home_key(home)
     config = ValkeyConfig.read(home / "valkey.conf")
     assert config is None or config.port < 100_000
-    assert read_pid(home / "lock") is None or isinstance(read_pid(home / "lock"), int)
+    pid, _ = read_holder(home / "lock")
+    assert pid is None or isinstance(pid, int)
 
 
 # Secrets in URLs.

@@ -11,8 +11,8 @@ from models.reason import Reason
 from models.record_states import OtpState
 from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pingone import errors
+from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.pingone.users import Device
 from worker.rules.decisions import (
     POSTS_PER_OTP,
     choose_first_step,

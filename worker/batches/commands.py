@@ -17,7 +17,7 @@ from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
 from models.reason import PASSING, TRANSIENT, PauseReason, Reason
 from models.record import Record
-from models.record_states import Status
+from models.record_states import UNTIL_LET_GO, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
@@ -28,7 +28,6 @@ from worker.database.engine import LOAD_LOCK, Database
 from worker.fleet import GONE_AFTER, read_processes
 from worker.leases import moves
 from worker.leases.commands import (
-    UNTIL_LET_GO,
     NotReplayed,
     count_trusted,
     distrust,

@@ -13,11 +13,11 @@ from models.base import UtcDateTime
 from models.batch import LONGEST_NAME, Batch, BatchState
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
+from models.record_states import KEPT_BACK, UNTIL_LET_GO
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.database.engine import Database
 from worker.intake.rows import COLUMNS, RowRefused, canonical_column, normalise, read_not_before
-from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO
 from worker.leases.queue import has_pending
 
 # Names among which a person's is looked for.

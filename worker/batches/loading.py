@@ -36,7 +36,7 @@ from worker.intake.shipment import Shipment
 from worker.leases.commands import put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things, escape_line
-from worker.pingone.users import fold_case
+from worker.pingone.devices import fold_case
 from worker.rules.hours import DailyHours
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
 

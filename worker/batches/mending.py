@@ -42,7 +42,7 @@ from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_mi
 from worker.intake.shipment import Shipment, Switches
 from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_off, set_date
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pingone.users import fold_case
+from worker.pingone.devices import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
 
 # Counters of a HOTP seed among which the OTPs of an earlier pair are looked for.

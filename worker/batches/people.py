@@ -15,8 +15,8 @@ from models.record_states import NOBODY
 from worker.batches import state
 from worker.batches.long_list import Findings, LongList, Obstacle, Turn, may_go
 from worker.database.engine import Database
+from worker.pingone.devices import User, UserAttribute, fold_case
 from worker.pingone.errors import Forbidden, TooManyTerms
-from worker.pingone.users import User, UserAttribute, fold_case
 from worker.rules.decisions import tell_owner
 
 # What PingOne answers to a filter that it does not take.

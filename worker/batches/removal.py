@@ -40,6 +40,7 @@ from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
+from worker.pingone.devices import ACTIVE, OATH_TOKEN, Pairing, UserDevice
 from worker.pingone.errors import (
     CredentialsRefused,
     Forbidden,
@@ -50,7 +51,6 @@ from worker.pingone.errors import (
     Rejected,
 )
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus
-from worker.pingone.users import ACTIVE, OATH_TOKEN, Pairing, UserDevice
 from worker.rules.steps import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 

@@ -59,8 +59,8 @@ from worker.pace.rate_groups import PaceOutOfReach
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients
+from worker.pingone.devices import fold_case
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
-from worker.pingone.users import fold_case
 from worker.rules.steps import SentAgo, count_ago
 
 # Records that are worked on before the batch is looked at again.
@@ -81,6 +81,10 @@ REVOKING = "Revoking tokens"
 _CHANGED = "its record was changed meanwhile, or a worker has it: give the command again"
 _HALF_SHOWN = "PingOne shows its token in one place and not in another: give the command again"
 _NOT_REVOKED = "PingOne has not revoked its token: give the command again"
+NAMES_NOBODY = (
+    "no row of {where} has a value in {column}, so the list tells nothing: name persons as the batch's own list did,"
+    " or their tokens by serial"
+)
 _NOT_OF_BATCH = "no row of this batch has it"
 _NOTHING_MADE = "this batch has made nothing of it that may be taken away"
 _FORBIDDEN = (
@@ -266,6 +270,8 @@ class Undo:
         made = read_made(self._database, batch, where)
         undone = Undone()
         if only is not None:
+            if not any(getattr(row, only.column) for row in made):
+                raise NotPossible(NAMES_NOBODY.format(where=f"batch {batch.name!r}", column=only.column))
             named = {fold_case(name): name for name in only.names}
             made = [row for row in made if fold_case(getattr(row, only.column) or "") in named]
             for row in made:
@@ -578,9 +584,11 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
 
 def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]:
     """Find the batches that have tokens of a list, the one that was loaded first in front; and for each the part of the
-    list that it has."""
+    list that it has. Raises NotPossible where the list names persons in a way that no batch does."""
     column, parts, chunks = getattr(Record, only.column), dict[str, set[str]](), taking(only.names, CHUNK)
     with database.reading() as connection:
+        if connection.scalar(select(Record.id).where(column.is_not(None), column != "").limit(1)) is None:
+            raise NotPossible(NAMES_NOBODY.format(where="any batch", column=only.column))
         while chunk := chunks():
             folded = set(map(fold_case, chunk))
             # SQLite folds no others.

@@ -3,9 +3,7 @@ one ends that was typed wrongly."""
 
 import gc
 import os
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -29,8 +27,6 @@ REPLACED = {
 }
 # Commands that read and make no home.
 _WITHOUT_HOME = ("simulator", "keygen", "formats")
-# How the file is called that a command writes, if nothing that was typed says more; the batch's name stands before it.
-_ENDINGS = {"export": "export.csv", "report": "report.html"}
 
 
 class LazyGroup(TyperGroup):
@@ -121,21 +117,7 @@ def _exit_for_usage(error: Any) -> NoReturn:
     from worker.cli.console import error_console, print_failure
 
     # Typer passes on pydantic's words for a value that is none of a choice.
-    said, context = error.format_message().replace(": Value error, ", ": ", 1), error.ctx
-    if context is not None and (parameter := getattr(error, "param", None)) and parameter.name == "output":
-        said += complete_command(context.info_name, sys.argv[1:], context.params)
-    print_failure(said)
-    if context is not None:
-        error_console.print(f"Try '{context.command_path} --help' for help.", style="dim")
+    print_failure(error.format_message().replace(": Value error, ", ": ", 1))
+    if error.ctx is not None:
+        error_console.print(f"Try '{error.ctx.command_path} --help' for help.", style="dim")
     sys.exit(WRONG_USAGE)
-
-
-def complete_command(command: str, typed: Sequence[str], values: Mapping[str, Any]) -> str:
-    """Say how a command is typed that lacks only the file to write to, named after the batch and what the file holds;
-    nothing of one that writes no file of a batch. `values`: those of its options that were read, by name."""
-    batch = values.get("batch")
-    if command not in _ENDINGS or not batch:
-        return ""
-    chosen = next((name for name in ("left", "hand_out") if values.get(name)), values.get("status"))
-    ending = f"{chosen.replace('_', '-')}.csv" if chosen else _ENDINGS[command]
-    return " Such as: " + shlex.join(["oathbulk", *typed, "-o", f"{batch}-{ending}"])

@@ -89,8 +89,7 @@ def _read_until_unreadable(lines: Iterator[Row[*tuple[Any, ...]]]) -> Iterator[R
 
 
 def _line_to_json(line: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    names = ("id", "at", "actor", "action", "batch", "ticket", "facts", "hash", "mac")
-    return {name: getattr(line, name) for name in names} | {"at": line.at.isoformat()}
+    return {**line._mapping, "at": line.at.isoformat()}
 
 
 def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> dict[str, Any]:

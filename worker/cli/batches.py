@@ -4,19 +4,22 @@ from typing import Annotated
 
 import typer
 
+from models.batch import BatchState
 from models.reason import Reason
 from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_fleet
+from worker.installation.installation import Installation, read_fleet
+from worker.reports.facts import read_statuses
 from worker.reports.sentences import (
     describe_cancelled,
     describe_kept_back,
     describe_let_go,
+    describe_outlook,
     describe_paused,
     describe_replayed,
     describe_resumed,
+    describe_waves,
 )
 
 
@@ -43,8 +46,11 @@ def resume(
     if where:
         if window or zone or no_window or now:
             raise typer.BadParameter("lets some records go, and changes nothing else", param_hint="--where")
-        count = Installation().batches(ticket).let_begin(batch, where)
-        console.print(describe_let_go(batch, where, count))
+        installation = Installation()
+        console.print(describe_let_go(batch, where, installation.batches(ticket).let_begin(batch, where)))
+        (status,) = read_statuses(installation.database, batch)
+        if status.state == BatchState.PAUSED:
+            console.print(describe_outlook(status), soft_wrap=True)
         return
     hours = parse_hours(window, zone)
     if hours is not None and no_window:
@@ -54,6 +60,7 @@ def resume(
     lift_in = installation.license_of if now else None
     outside = installation.batches(ticket).resume(batch, change, lift_in=lift_in)
     console.print(describe_resumed(batch, outside, read_fleet(installation, batch), lifts_hold=now))
+    print_waves(installation, batch)
 
 
 def cancel(batch: BatchName, ticket: Ticket = None) -> None:
@@ -78,3 +85,11 @@ def replay(
     installation = Installation()
     replayed = installation.batches(ticket).replay(batch, reason, where or ())
     console.print(describe_replayed(batch, replayed, reason, read_fleet(installation, batch)))
+    print_waves(installation, batch)
+
+
+def print_waves(installation: Installation, batch: str) -> None:
+    """Say which records of a batch do not go yet, although a command has just let it go on; nothing where all do."""
+    (status,) = read_statuses(installation.database, batch)
+    if waves := describe_waves(status):
+        console.print(waves, soft_wrap=True)

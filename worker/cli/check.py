@@ -1,39 +1,311 @@
-"""`oathbulk check`: what a shipment is, what a run would do, and all that can be known before a call is spent."""
+"""`oathbulk check`: what a shipment is, what a run would do, and all that can be known before a call is spent. And the
+preflight as all commands run it: the files and the database first, then PingOne as far as it can be asked; and what it
+has found, as they print it."""
 
 import csv
+import re
+import shlex
+import sys
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, TextIO
 
+import redis
 import typer
 from rich.table import Table
+from rich.text import Text
 
+from worker.batches.loading import Loaded, find_loaded
+from worker.batches.mending import read_mended_batch
 from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
+from worker.cli.failures import explain_server_failure
+from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, File, parse_zone
 from worker.cli.output_files import refuse_unfit, write_output
-from worker.cli.preflight import (
-    TOLD_BY_ROWS,
-    describe_all_active,
-    print_findings,
-    print_refused_rows,
-    report_to_json,
-    run_preflight,
-    write_accepting_command,
-)
+from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import LoadOptions, takes_option_sets, write_listing_command
+from worker.config.environment import Environment
 from worker.config.settings import ConfigError
+from worker.embedded.home import EmbeddedError, HomeInUse
 from worker.installation.installation import Installation
+from worker.installation.stack import parts_with_redis
 from worker.intake.formats import FORMATS
-from worker.intake.rows import Row
-from worker.intake.shipment import Shipment
+from worker.intake.rows import Row, RowError
+from worker.intake.shipment import Shipment, Switches
+from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things, format_duration, write_share
-from worker.preflight.findings import ExpectedWork, Level, Report, expect_work
+from worker.pace.rate_groups import SlotTooFar
+from worker.pingone.auth import AccessTokens
+from worker.pingone.diagnosis import measure_drift
+from worker.pingone.errors import CredentialsRefused, NotDelivered
+from worker.pingone.wire import is_from_pingone
+from worker.preflight.files import RowReader, check_shipment, note_loaded, reading_without_records
+from worker.preflight.findings import ExpectedWork, Finding, Level, NotPingOne, NotReady, Report, expect_work
+from worker.preflight.tenant import TenantCheck
 from worker.reports.export import format_cell
 from worker.reports.sentences import describe_dates
+from worker.rules.resync import ResyncKnowledge
+from worker.tenants import read_resync
 from worker.vault.otps import Seed
+
+# Requests a second with which a batch begins where no environment is configured.
+USUAL_RATE: float = Environment.model_fields["rate"].default
+# Why PingOne cannot be asked from here, while workers elsewhere may well reach it: a server's failure, which needs
+# words of ours, or another.
+_SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
+_OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
+# Findings that the refused rows tell themselves, where these are printed.
+TOLD_BY_ROWS = frozenset({"rows_refused", "in_database"})
+# How a level is drawn: a mark and its colour.
+MARKS = {Level.STOP: ("✗", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("·", "dim")}
+# Reasons that are printed, and numbers or ranges of rows of each: as many as a person reads.
+SHOWN = 20
+# Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
+KEPT = 10_000
+# What differs in reasons that are otherwise the same: the row that another batch has of the token.
+_OF_ROW = re.compile(r" \(row \d+\)")
+
+
+def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
+    """Find the batch that this very file became in the environment of this name; None if it became none. No home is
+    made for it. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    if installation.is_empty:
+        return None
+    environment_id = installation.environment(environment).environment_id
+    with installation.database.reading() as connection:
+        return find_loaded(connection, environment_id, shipment.fingerprint)
+
+
+def describe_all_active(file: Path, rows: int) -> str:
+    """Say that no row of a file is left to do."""
+    tokens = "The token of its one row is" if rows == 1 else f"The tokens of all its {rows:,} rows are"
+    return f"{file}: nothing is left to do. {tokens} active already."
+
+
+def examine(
+    installation: Installation,
+    shipment: Shipment,
+    asked: LoadOptions,
+    *,
+    as_json: bool = False,
+    needs_pingone: bool = False,
+    mends: str | None = None,
+) -> Report:
+    """Make the preflight of a shipment that is to be loaded, or to mend the batch of the name `mends`, and print what
+    it finds. Raises NotReady if something stops it, or is asked and was not accepted; and what `run_preflight`
+    raises."""
+    # What is wrong with database or keys is told before PingOne is asked.
+    _ = installation.database, installation.keyring
+    undone = "nothing was mended" if mends else "nothing was loaded"
+    report = run_preflight(
+        installation, shipment, asked, undone=undone, is_quiet=as_json, needs_pingone=needs_pingone, mends=mends
+    )
+    blocking = report.blocking(asked.accepted)
+    stops = [finding.text for finding in blocking if finding.level == Level.STOP]
+    if not as_json:
+        # Of rows that are printed, and where nothing of the file is left to load, this is said in other words.
+        told = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
+        print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else told)
+    elif blocking:
+        print_json(report_to_json(shipment.path, report, blocking))
+    if stops:
+        print_refused_rows(report.verdicts.refused, write_listing_command(shipment.path, asked))
+        raise NotReady(f"{shipment.path}: {undone}. {' '.join(stops)}")
+    if blocking:
+        names = [finding.name for finding in blocking]
+        error_console.print(f"Accept it: {write_accepting_command(names)}", soft_wrap=True)
+        asks = f"{undone}, since it is asked about {', '.join(names)}"
+        raise NotReady(f"{shipment.path}: {asks}. Correct it, or accept it.")
+    return report
+
+
+def run_preflight(
+    installation: Installation,
+    shipment: Shipment,
+    asked: LoadOptions,
+    *,
+    undone: str,
+    is_quiet: bool,
+    needs_pingone: bool = False,
+    mends: str | None = None,
+) -> Report:
+    """Find what can be known of a shipment for the environment that is asked for, showing how far it is. `undone`: what
+    is said after Ctrl-C. If PingOne cannot be asked, nothing of it is known; with `needs_pingone` that is raised.
+    `mends`: the name of the batch to which the rows belong.
+
+    Raises UnusableFile, ConfigError, SchemaOutdated, EmbeddedError, NotPingOne."""
+    environment = _find_environment(installation, asked)
+    rate = environment.rate if environment else USUAL_RATE
+    with showing_progress(f"{undone.capitalize()}.", is_quiet=is_quiet) as progress:
+        with _reading_rows(installation, environment, shipment, mends) as (reader, known):
+            report = check_shipment(shipment, reader, installation.settings, rate, progress)
+            report.verdicts.refused.sort(key=attrgetter("row_number"))
+        if environment is None:
+            report.unknown.append("the database and PingOne: no environment is configured here")
+        elif not mends and (loaded := find_loaded_as(installation, shipment, asked.environment)):
+            report.batch, report.findings = loaded.name, [note_loaded(loaded)]
+        elif not asked.offline and report.verdicts.good:
+            try:
+                _ask_pingone(installation, environment, report, known, shipment.switches, progress)
+            except _OUT_OF_REACH as failure:
+                if needs_pingone:
+                    raise
+                report.is_complete = False
+                why = explain_server_failure(failure) if isinstance(failure, _SERVER_FAILED) else failure
+                report.unknown.append(f"what PingOne would tell: {why}")
+    return report
+
+
+def _find_environment(installation: Installation, asked: LoadOptions) -> Environment | None:
+    """Find the environment that is asked for; where PingOne is asked nothing, it need not be configured. Raises
+    ConfigError."""
+    try:
+        return installation.environment(asked.environment)
+    except ConfigError:
+        if asked.offline:
+            return None
+        raise
+
+
+@contextmanager
+def _reading_rows(
+    installation: Installation, environment: Environment | None, shipment: Shipment, mends: str | None
+) -> Iterator[tuple[RowReader, ResyncKnowledge]]:
+    """Yield a reader of rows, and what the environment has taught. A database in the home that is not there yet is not
+    made for it."""
+    if environment is None or installation.is_empty:
+        with reading_without_records() as reader:
+            yield reader, ResyncKnowledge()
+        return
+    with installation.database.reading() as connection:
+        batch = read_mended_batch(connection, mends, shipment) if mends else None
+        reader = RowReader(connection, installation.keyring, environment.environment_id, batch)
+        yield reader, read_resync(connection, environment.environment_id)
+
+
+def _ask_pingone(
+    installation: Installation,
+    environment: Environment,
+    report: Report,
+    known: ResyncKnowledge,
+    switches: Switches,
+    on_progress: OnProgress,
+) -> None:
+    """Add to the report what PingOne tells. Raises one of _OUT_OF_REACH, and NotPingOne."""
+    print_hosts(installation, environment.name)
+    deadline = installation.settings.tuning.call_deadline
+    # Before a Redis is started, and once, so that wrong credentials are one failure.
+    try:
+        AccessTokens(environment, deadline=deadline).get()
+    except CredentialsRefused as refusal:
+        if refusal.answer.code or is_from_pingone(refusal.answer):
+            raise
+        # No token endpoint refuses without a code (RFC 6749, section 5.2).
+        raise NotPingOne(f"PINGONE_TOKEN_URL={environment.token_url}", refusal) from refusal
+    with _home_to_ask_from(installation) as asking_from, parts_with_redis(asking_from) as parts:
+        # The pace remembers in it what the fleet has found before.
+        _ = asking_from.database
+        parts.redis.ping()
+        asking = TenantCheck(parts.clients.reads(environment), environment, parts.settings, switches, on_progress)
+        asking.add_to(report, known, lambda: measure_drift(environment, deadline=deadline))
+
+
+@contextmanager
+def _home_to_ask_from(installation: Installation) -> Iterator[Installation]:
+    """Yield an installation with a home. Where there is none yet, and the command makes none, its place is taken by an
+    empty one that is removed afterwards."""
+    if installation.makes_home or not installation.is_empty:
+        yield installation
+        return
+    with TemporaryDirectory(prefix="oathbulk-check-") as home:
+        yield Installation(installation.variables | {"OATHBULK_HOME": home}, makes_home=True)
+
+
+def print_refused_rows(refused: Sequence[RowError], listing: str) -> None:
+    """Print refused rows on stderr, those with the same reason in one line, and how many more there are. `listing`: the
+    command that lists each by itself."""
+    groups: dict[str, list[RowError]] = {}
+    for error in refused[:KEPT]:
+        groups.setdefault(_OF_ROW.sub("", error.reason), []).append(error)
+    shown = dict([*groups.items()][:SHOWN])
+    for reason, errors in shown.items():
+        error_console.print(_describe_rows(reason, errors), soft_wrap=True)
+    more = len(refused) - sum(map(len, shown.values()))
+    if more or len(shown) < len(refused):
+        others = f"… and {more} more. " if more else ""
+        error_console.print(f"{others}Each row by itself: {listing}", soft_wrap=True)
+
+
+def refused_to_json(refused: Sequence[RowError]) -> list[dict[str, Any]]:
+    return [
+        {"row": error.row_number, "serial": error.serial_number, "reason": error.reason} for error in refused[:KEPT]
+    ]
+
+
+def findings_to_json(report: Report) -> dict[str, Any]:
+    return {"findings": [finding.to_json() for finding in report.findings], "not_known": report.unknown}
+
+
+def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> dict[str, Any]:
+    verdicts = report.verdicts
+    return {
+        "file": str(file),
+        "rows": len(verdicts.good),
+        "rows_refused": len(verdicts.refused),
+        "refused": refused_to_json(verdicts.refused),
+        "left_out": len(verdicts.left_out),
+        "doubtful": len(verdicts.doubts),
+        **findings_to_json(report),
+        "blocking": [finding.name for finding in blocking],
+        "requests": report.requests,
+    }
+
+
+def print_findings(report: Report, accepted: frozenset[str], told: Collection[str] = ()) -> None:
+    """Print the findings, the gravest first and each on a line, and then what is not known. `told`: findings that are
+    said otherwise, and left out."""
+    findings = [finding for finding in report.findings if finding.name not in told]
+    for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
+        note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
+        serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
+        console.print(Text(*MARKS[finding.level]), f"{finding.name}{note}: {finding.text}{serials}")
+    for unknown in report.unknown:
+        console.print(Text(*MARKS[Level.NOTE]), f"not known: {unknown}")
+
+
+def write_accepting_command(names: Sequence[str]) -> str:
+    """Write the command that was typed, with these findings accepted."""
+    words = ["oathbulk", *sys.argv[1:]]
+    # What comes after -- is no option.
+    end = words.index("--") if "--" in words else len(words)
+    words[end:end] = [word for name in names for word in ("--accept", name)]
+    return shlex.join(words)
+
+
+def _describe_rows(reason: str, errors: Sequence[RowError]) -> str:
+    """Say which rows are refused for a reason; a row alone with its token, and with all of its reason."""
+    if len(errors) > 1:
+        ranges = [*_name_ranges(error.row_number for error in errors)]
+        more = f" and {len(ranges) - SHOWN} more places" if len(ranges) > SHOWN else ""
+        return f"{len(errors)} rows ({', '.join(ranges[:SHOWN])}{more}): {reason}"
+    (error,) = errors
+    serial = f" ({error.serial_number})" if error.serial_number else ""
+    return f"row {error.row_number}{serial}: {error.reason}"
+
+
+def _name_ranges(numbers: Iterator[int]) -> Iterator[str]:
+    """Write ascending numbers, those that follow each other as a range: 3, 8-12, 40."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        yield f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0])
 
 
 @takes_option_sets
@@ -134,10 +406,10 @@ def _print_work(
     if verdicts.are_all_left_out:
         console.print(describe_all_active(shipment.path, verdicts.rows))
         return
-    ready, refused = work.tokens - len(verdicts.doubts), len(verdicts.refused)
+    ready, refused = work.tokens, len(verdicts.refused)
     told = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
     console.print(f"{told}, {refused:,} refused." if refused else f"{told}.")
-    if work.tokens:
+    if verdicts.good:
         console.print(_describe_changes(work, shipment, asked))
         console.print(_describe_time(report, work, asked))
         if dates := describe_dates(Counter(row.not_before for row in verdicts.good), parse_zone(asked.source.zone)):

@@ -1,6 +1,6 @@
 """`oathbulk config`: prints every setting."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ from pydantic import SecretStr
 from worker.cli.console import console, error_console, print_failure, print_json
 from worker.cli.homes import describe_empty_home
 from worker.cli.options import AsJson, EnvironmentName
-from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.settings import ConfigError, Described, Settings
 from worker.config.sources import (
     ENVIRONMENT_SETTINGS,
     OWN_SETTINGS,
     SECRETS,
-    SettingsFile,
     VariableSource,
     find_credentials,
+    open_source,
 )
 from worker.installation.installation import Installation
 
@@ -81,44 +81,34 @@ def config(environment: EnvironmentName = DEFAULT_ENVIRONMENT, as_json: AsJson =
 
 def _describe_own(installation: Installation) -> Iterator[SettingInForce]:
     """Describe the settings of this installation."""
-    credentials = find_credentials(installation.variables)
-    source = VariableSource(Settings, installation.variables, credentials, installation.env_file)
-    kinds = _name_files(installation.env_file, ".env", credentials)
-    return _describe(OWN_SETTINGS, source, installation.settings, Settings, kinds)
+    variables = installation.variables
+    source = VariableSource(Settings, variables, find_credentials(variables), installation.env_file)
+    return _describe(OWN_SETTINGS, source, installation.settings, ".env")
 
 
 def _describe_environment(installation: Installation, name: str) -> Iterator[SettingInForce]:
     """Describe the settings of a PingOne environment; as they are written, where they are not complete yet. Raises
     ConfigError if the environment is configured nowhere, or a file of a value cannot be read."""
-    file, kind, variables = installation.find_file_of(name), ".env", installation.variables
-    credentials = find_credentials(variables, name)
-    if name != DEFAULT_ENVIRONMENT and file is not None:
-        kind, variables = "oathbulk.toml", dict(file.values)
+    source = open_source(installation.settings, name, installation.variables, installation.env_file)
     try:
         environment = installation.environment(name)
     except ConfigError:
         environment = None
-    source = VariableSource(Environment, variables, credentials, file)
-    return _describe(ENVIRONMENT_SETTINGS, source, environment, Environment, _name_files(file, kind, credentials))
-
-
-def _name_files(file: SettingsFile | None, kind: str, credentials: Mapping[str, Path]) -> dict[Path, str]:
-    """Name the kinds of files that settings come from, but for those that hold a value alone."""
-    return dict.fromkeys(credentials.values(), "systemd credential") | ({file.path: kind} if file else {})
+    kind = ".env" if name == DEFAULT_ENVIRONMENT else "oathbulk.toml"
+    return _describe(ENVIRONMENT_SETTINGS, source, environment, kind)
 
 
 def _describe(
-    names: Sequence[str],
-    source: VariableSource,
-    loaded: Described | None,
-    model: type[Described],
-    kinds: Mapping[Path, str],
+    names: Sequence[str], source: VariableSource, loaded: Described | None, kind_of_file: str
 ) -> Iterator[SettingInForce]:
-    """Describe the settings of these names as a source finds them, and as they were loaded, if they could be. `kinds`
-    are those of `_name_files`."""
+    """Describe the settings of these names as a source finds them, and as they were loaded, if they could be."""
+    kinds = dict.fromkeys(source.credentials.values(), "systemd credential")
+    if source.file:
+        kinds[source.file.path] = kind_of_file
     for name in names:
         field = name.partition("_")[2].lower()
-        facts, given, path = model.model_fields[field], source.env_vars.get(name), source.places.get(name)
+        facts = source.settings_cls.model_fields[field]
+        given, path = source.env_vars.get(name), source.places.get(name)
         default = None if facts.is_required() else facts.get_default()
         if loaded is not None:
             value = getattr(loaded, field)

@@ -18,7 +18,7 @@ from worker.cli.failures import explain_server_failure, turning_signals_into_int
 from worker.cli.homes import is_own_home, open_installation_with, print_home
 from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
-from worker.embedded import extras
+from worker.embedded import can_serve, name_cure
 from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def desk(
     ] = None,
 ) -> None:
     """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
-    if not extras.can_serve():
-        raise ConfigError(f"the desk is not installed: {extras.name_cure('desk')}")
+    if not can_serve():
+        raise ConfigError(f"the desk is not installed: {name_cure('desk')}")
     networks = _read_networks(proxy or [])
     origin = _describe_origin(origin) if origin else None
     _check_way_in(host, user_header, origin, proxy)
@@ -132,9 +132,8 @@ def _serve(
     # Not at the top: an installation may lack the server, and no other command that answers a person logs.
     import uvicorn
 
-    from worker.desk.app import make_app
+    from worker.desk.app import Desk, make_app
     from worker.desk.doors import Door, Forms, LinkDoor, ProxyDoor
-    from worker.desk.views import Desk
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)

@@ -32,8 +32,7 @@ from worker.audit import NO_KEY_CURE, find_heads_file
 from worker.cli.console import console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
-from worker.cli.homes import describe_empty_home
-from worker.cli.hosts import describe_hosts, print_unread_env_file
+from worker.cli.homes import describe_empty_home, describe_hosts, print_unread_env_file
 from worker.cli.options import AsJson, EnvironmentName
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
@@ -43,8 +42,7 @@ from worker.database.schema import SchemaOutdated
 from worker.embedded.home import FREE_SPACE, EmbeddedError
 from worker.fleet import read_processes
 from worker.installation import broker_check
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_statuses
+from worker.installation.installation import Installation, read_statuses
 from worker.notices import read_deliveries, redact_url
 from worker.observability.wording import count_things, format_duration
 from worker.pingone.auth import AccessTokens

@@ -16,8 +16,7 @@ from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import BatchName, By, RowStatus, Ticket, Where
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_statuses
+from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.overview import read_overview
@@ -70,12 +69,22 @@ def export(
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
-            hand_out_to = partial(reports.write_hand_out, on_progress=progress, where=where or ())
-            count = write_output(output, lambda file: hand_out_to(installation.database, batch, file))
+            write = partial(
+                reports.write_hand_out, installation.database, batch, on_progress=progress, where=where or ()
+            )
         else:
-            export_to = partial(reports.export, installation.database, batch, keyring=keyring, on_progress=progress)
-            chosen = partial(export_to, status=status, reasons=reason, is_left=left, where=where or ())
-            count = write_output(output, chosen)
+            write = partial(
+                reports.export,
+                installation.database,
+                batch,
+                status=status,
+                reasons=reason,
+                is_left=left,
+                where=where or (),
+                keyring=keyring,
+                on_progress=progress,
+            )
+        count = write_output(output, write)
     kind = "active token" if hand_out else "token" if left else "refused row" if status == REFUSED else "record"
     which = f" that {agree(count, 'is', 'are')} left" if left else ""
     done = f"Wrote {count_things(count, kind)}{which} of {batch}"

@@ -1,13 +1,17 @@
-"""Which home a command works in: said to the person, and found where a rehearsal left its own."""
+"""Which home a command works in: said to the person, and found where a rehearsal left its own. And which hosts get the
+client secret and OTPs, and which file says so: printed before anything goes out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
+from urllib.parse import urlsplit
 
 from worker.cli.console import error_console, name_program
+from worker.config.environment import Environment
 from worker.config.settings import DATABASE, find_earlier_home, user_home
-from worker.config.sources import CREDENTIALS_DIRECTORY
+from worker.config.sources import CREDENTIALS_DIRECTORY, open_source
 from worker.installation.installation import Installation
 from worker.reports.facts import has_batch
 from worker.reports.stall import Rehearsal
@@ -31,6 +35,8 @@ _LEADING_OUT = (
     # It may have any of the secrets above, such as the database's URL.
     CREDENTIALS_DIRECTORY,
 )
+# The settings that name PingOne's hosts.
+_URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
 
 
 def print_earlier_home() -> None:
@@ -118,3 +124,54 @@ def _list_rehearsals(home: Path) -> list[Path]:
     """The homes of rehearsals, the latest first."""
     databases = find_rehearsals_home(home).glob(f"*/{DATABASE}")
     return [path.parent for path in sorted(databases, key=lambda path: -path.stat().st_mtime)]
+
+
+def print_hosts(installation: Installation, name: str) -> None:
+    """Print which hosts are called, on stderr: on stdout `--json` prints. Raises ConfigError."""
+    for line in describe_hosts(installation, name):
+        error_console.print(line)
+
+
+def describe_hosts(installation: Installation, name: str) -> list[str]:
+    """Name the hosts that are called for the environment of this name; then, where a file names a host and the client
+    secret stands elsewhere, both places. Raises ConfigError."""
+    return [_name_hosts(installation.environment(name)), *_warn_of_split_source(installation, name)]
+
+
+def print_unread_env_file(installation: Installation) -> None:
+    """Print a note if there is a `.env` in the working directory, which is not read: somebody may rely on it."""
+    if (read := installation.env_file) is None:
+        return
+    with suppress(OSError):
+        here = Path(".env").stat()
+        if not (read.path.exists() and os.path.samestat(here, read.path.stat())):
+            error_console.print(f"./.env is not read: settings come from {read.path}; use --env-file .env")
+
+
+def _name_hosts(environment: Environment) -> str:
+    """Name the hosts of API and token endpoint, and the proxies on the way, in a sentence."""
+    # Not at the top: `status` names no hosts, and httpx takes longer than all that it does.
+    from worker.pingone.transport import find_proxy_host
+
+    api, tokens = (urlsplit(url).hostname for url in (environment.api_url, environment.token_url))
+    proxies = sorted({proxy for url in (environment.api_url, environment.token_url) if (proxy := find_proxy_host(url))})
+    through = f", through the proxy {' and '.join(proxies)}" if proxies else ""
+    return f"PingOne's API is called at {api}, access tokens come from {tokens}{through}."
+
+
+def _warn_of_split_source(installation: Installation, name: str) -> Iterator[str]:
+    """Warn if a file gives PingOne's URLs while the client secret comes from elsewhere."""
+    source = open_source(installation.settings, name, installation.variables, installation.env_file)
+    has_key = installation.environment(name).client_auth == "private_key_jwt"
+    secret = "PINGONE_PRIVATE_KEY" if has_key else "PINGONE_CLIENT_SECRET"
+    file = source.file
+    if file is None or file.values.get(secret):
+        return
+    urls = [url for url in _URLS if file.values.get(url) or file.values.get(f"{url}_FILE")]
+    if not urls:
+        return
+    place = source.places.get(secret, "the process environment")
+    yield (
+        f"{' and '.join(urls)} {'stand' if len(urls) > 1 else 'stands'} in {file.path}, {secret} in {place}: "
+        f"see to it that these hosts may have that secret."
+    )

@@ -84,14 +84,8 @@ File = Annotated[
         show_default=False,
     ),
 ]
-NewBatchName = Annotated[
-    str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
-]
 EnvironmentName = Annotated[
     str, typer.Option(metavar="NAME", help="The PingOne environment: `default`, or a section of oathbulk.toml.")
-]
-Canary = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
 ]
 Share = Annotated[
     float | None,

@@ -4,16 +4,20 @@ from typing import Annotated
 
 import redis
 import typer
+from pydantic import SecretStr
 
 from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, PaceCommands
 from worker.cli.console import console, print_json
 from worker.cli.options import AsJson, EnvironmentName, Share, Ticket
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
 from worker.config.settings import ConfigError
-from worker.installation.installation import Installation, NothingLoaded
+from worker.embedded.valkey import EmbeddedValkey
+from worker.installation.installation import Installation
 from worker.observability.wording import format_duration
 from worker.pace.paces import GroupPace, PaceMemory, describe_known, read_group
 from worker.pace.rate_groups import PURPOSES, RateGroup
+from worker.pace.slots import Pace
+from worker.process.parts import Parts
 from worker.reports.sentences import describe_pace
 
 # What is said where the embedded Redis does not run, which ends with each run.
@@ -53,17 +57,16 @@ def pace(
     if group is not None and not (lift or adapt or rate is not None):
         raise typer.BadParameter("goes with --rate, --adapt or --lift; a share is of all groups", param_hint="--group")
     installation = Installation()
-    _require_home(installation, rate)
     configured = installation.environment(environment)
-    commands = installation.pace_commands(ticket)
+    commands, parts = installation.pace_commands(ticket), _open_parts(installation)
     if share is not None:
         commands.set_share(configured.license, share)
     if group in (None, RateGroup.MFA):
         _command_license(commands, configured.license, rate, adapt=adapt, lift=lift and group is None)
-    if group is not None:
-        _command_group(installation, commands, configured, group, rate, adapt=adapt, lift=lift)
+    if group is not None and (lift or group is not RateGroup.MFA):
+        _command_group(commands, parts.paces.of(configured, group), rate, adapt=adapt, lift=lift)
     known = PaceMemory(installation.database).read(configured.license)
-    groups = [describe_known(known), *_read_other_groups(installation, configured)]
+    groups = [describe_known(known), *_read_other_groups(parts, configured)]
     if as_json:
         print_json(known.to_json() | {"groups": [each.to_json() for each in groups]})
     else:
@@ -71,11 +74,12 @@ def pace(
         console.print("\n".join([*describe_pace(known), *_describe_groups(groups, is_run_missing=is_run_missing)]))
 
 
-def _require_home(installation: Installation, rate: float | None) -> None:
-    """Say how a first run begins at the rate that was to be set, where nothing was loaded yet. Raises NothingLoaded."""
-    if rate is not None and installation.is_empty:
-        settings = f"PINGONE_RATE={rate:g} PINGONE_RATE_MAX={rate:g}"
-        raise NothingLoaded(installation.settings.home, f"to begin at this rate: {settings} oathbulk run FILE")
+def _open_parts(installation: Installation) -> Parts:
+    """Open the parts of this command. Its Redis is the fleet's; or the embedded one, while that runs."""
+    settings = installation.settings
+    if settings.redis_url is None and (url := EmbeddedValkey(settings.home).find_url()):
+        settings = settings.model_copy(update={"redis_url": SecretStr(url)})
+    return Parts(settings, installation.environment, installation.database)
 
 
 def _command_license(commands: PaceCommands, license: str, rate: float | None, *, adapt: bool, lift: bool) -> None:
@@ -88,33 +92,24 @@ def _command_license(commands: PaceCommands, license: str, rate: float | None, *
         commands.lift(license)
 
 
-def _command_group(
-    installation: Installation,
-    commands: PaceCommands,
-    environment: Environment,
-    group: RateGroup,
-    rate: float | None,
-    *,
-    adapt: bool,
-    lift: bool,
-) -> None:
-    """Give the commands on one group that reach the fleet through Redis. Raises ConfigError, redis.RedisError."""
+def _command_group(commands: PaceCommands, pace: Pace, rate: float | None, *, adapt: bool, lift: bool) -> None:
+    """Give the commands on one group that reach the fleet through Redis. Raises redis.RedisError."""
     if lift:
-        commands.lift_group(installation.pace_of(environment, group))
-    if group is RateGroup.MFA:
+        commands.lift_group(pace)
+    if pace.group is RateGroup.MFA:
         return
     if rate is not None:
-        commands.fix_group(installation.pace_of(environment, group), rate)
+        commands.fix_group(pace, rate)
     if adapt:
-        commands.adapt_group(installation.pace_of(environment, group))
+        commands.adapt_group(pace)
 
 
-def _read_other_groups(installation: Installation, environment: Environment) -> list[GroupPace]:
+def _read_other_groups(parts: Parts, environment: Environment) -> list[GroupPace]:
     """Read the paces of all groups but that of activations, which Redis alone knows. Where it cannot be asked, nothing
     is known of them."""
     others = [group for group in RateGroup if group is not RateGroup.MFA]
     try:
-        return [read_group(installation.pace_of(environment, group)) for group in others]
+        return [read_group(parts.paces.of(environment, group)) for group in others]
     except (ConfigError, redis.RedisError):
         return [GroupPace(group, is_read=False) for group in others]
 

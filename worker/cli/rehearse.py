@@ -14,14 +14,14 @@ import typer
 from sqlalchemy import select
 
 from models.record import Record
+from worker.cli.check import examine
 from worker.cli.console import console, name_program
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT
 from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
-from worker.cli.preflight import examine
 from worker.cli.run import run_shipment
 from worker.cli.shipment_options import LoadOptions
 from worker.config.settings import TUNING
-from worker.embedded import extras
+from worker.embedded import can_serve, name_cure
 from worker.embedded.children import Children
 from worker.embedded.home import EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
@@ -76,8 +76,8 @@ def rehearse(
     ] = False,
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
-    if not extras.can_serve():
-        raise EmbeddedError(f"the simulator is not installed: {extras.name_cure('rehearsal')}")
+    if not can_serve():
+        raise EmbeddedError(f"the simulator is not installed: {name_cure('rehearsal')}")
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
     with lock_home(homes):

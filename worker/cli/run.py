@@ -3,6 +3,7 @@ loads and works on it here, with the single-machine stack, until nothing more wi
 loaded, or on all that run."""
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -29,13 +30,8 @@ from worker.batches.finding import (
 )
 from worker.batches.loading import AllActive, Loaded, Loader, describe_known
 from worker.batches.mending import Mender, allow_as_before
-from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
-from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
-from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.homes import find_rehearsal, open_installation_with, print_home
-from worker.cli.hosts import print_hosts, print_unread_env_file
-from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
-from worker.cli.preflight import (
+from worker.cli.batches import print_waves
+from worker.cli.check import (
     describe_all_active,
     examine,
     find_loaded_as,
@@ -43,6 +39,11 @@ from worker.cli.preflight import (
     print_refused_rows,
     refused_to_json,
 )
+from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
+from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
+from worker.cli.failures import turning_signals_into_interrupts
+from worker.cli.homes import find_rehearsal, open_installation_with, print_home, print_hosts, print_unread_env_file
+from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
 from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import (
     Accept,
@@ -55,8 +56,7 @@ from worker.cli.shipment_options import (
 )
 from worker.cli.status import draw_any, is_over, watch
 from worker.embedded.home import EmbeddedError, lock_home, note_run
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_fleet, read_statuses
+from worker.installation.installation import Installation, read_fleet, read_statuses
 from worker.installation.stack import Stack
 from worker.intake.rows import RowError, UnusableFile
 from worker.intake.shipment import Shipment
@@ -133,6 +133,7 @@ def mend(
         # A second time it changes nothing, and lists these rows one by one.
         print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
         console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
+        print_waves(installation, batch)
     raise typer.Exit(SOME_LEFT if mended.refused else ALL_ACTIVE)
 
 
@@ -404,7 +405,18 @@ def _run_stack(
     """Run the stack until the batches are over, and show the progress. Returns whether it was interrupted, and the part
     of the stack that kept failing, if one did."""
     batches, stack = installation.batches(), Stack(installation, only_batch)
-    is_interrupted, failing_part = False, None
+    is_interrupted, failing_part, began = False, None, time.monotonic()
+
+    def read_since() -> list[BatchStatus]:
+        """Read how the batches stand; what stood still before this run began is no stall of it."""
+        statuses, lasts = read(), time.monotonic() - began
+        for name in ("still_for", "unprepared_for"):
+            statuses = [
+                each if (seconds := getattr(each, name)) is None else replace(each, **{name: min(seconds, lasts)})
+                for each in statuses
+            ]
+        return statuses
+
     # Queued records are pending again before it starts, since messages of a run that was killed may still wait, also of
     # batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
     # leases run out.
@@ -415,7 +427,7 @@ def _run_stack(
                 stack.start()
                 failing_part = watch(
                     error_console,
-                    read,
+                    read_since,
                     lambda statuses: draw_any(statuses, measure_room(error_console)),
                     is_over,
                     look_every=LOOK_EVERY,

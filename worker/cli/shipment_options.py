@@ -13,10 +13,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from worker.cli.options import (
-    Canary,
     EnvironmentName,
     Hours,
-    NewBatchName,
     Offline,
     Share,
     Ticket,
@@ -248,9 +246,13 @@ class LoadOptions:
     `share` is a part of the ceiling, above 0 and up to 1; `canary` the number of records after which the batch pauses;
     `source` says how the file is read."""
 
-    batch: NewBatchName = None
+    batch: Annotated[
+        str | None, typer.Option("--batch", metavar="NAME", help="The batch's name. Default: the file's name.")
+    ] = None
     environment: EnvironmentName = DEFAULT_ENVIRONMENT
-    canary: Canary = None
+    canary: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Pause after the first N records, to look at how they ended.")
+    ] = None
     share: Share = None
     window: Hours = None
     offline: Offline = False

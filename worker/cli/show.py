@@ -11,13 +11,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from models.reason import Reason
-from models.record_states import Status
+from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
 from worker.cli.console import GAP, Room, align, console, label_text, measure_room, print_json
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, RowStatus, Where, complete_batch
-from worker.installation.installation import Installation
-from worker.installation.lookups import Told, look_up
-from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO
+from worker.installation.installation import Installation, Told, look_up
 from worker.observability.wording import agree, count_things, escape_line, format_moment
 from worker.reports.search import Read, SearchResult, Sought, name_user, search
 from worker.reports.sentences import describe_nothing_found, describe_refused

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.server_urls import is_loopback
-from worker.embedded import extras
+from worker.embedded import can_serve, name_cure
 from worker.simulator.shipment import (
     KEY,
     LIST,
@@ -60,8 +60,8 @@ def simulator(
     ] = None,
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""
-    if not extras.can_serve():
-        _fail(f"the simulator is not installed: {extras.name_cure('rehearsal')}", UNUSABLE_SETUP)
+    if not can_serve():
+        _fail(f"the simulator is not installed: {name_cure('rehearsal')}", UNUSABLE_SETUP)
     from worker.simulator import server
 
     first = _read_world(world)

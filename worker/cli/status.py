@@ -35,8 +35,7 @@ from worker.cli.console import (
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED, WAITING_FOR_A_PERSON
 from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson, By, Where, complete_batch
-from worker.installation.installation import Installation
-from worker.installation.lookups import read_statuses
+from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, escape, write_share
 from worker.reports.facts import BatchStatus, PartStatus, read_parts
 from worker.reports.sentences import (

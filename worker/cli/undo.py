@@ -19,18 +19,17 @@ from worker.batches.undo import TokenCounts, Undo, Undone, find_batches_of
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.hosts import print_hosts
+from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
 from worker.cli.progress_line import showing_progress
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
-from worker.installation.stack import settings_with_redis
+from worker.installation.stack import parts_with_redis
 from worker.intake.lists import TokenList, open_token_list
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things
-from worker.pingone.users import fold_case
-from worker.process.parts import Parts
+from worker.pingone.devices import fold_case
 from worker.reports.facts import read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
@@ -49,8 +48,8 @@ def verify_command(
     environment = find_environment(installation.database, batch, installation.environment)
     (status,) = read_statuses(installation.database, batch)
     showing = showing_progress("Nothing was changed: the same command begins anew.", is_quiet=as_json)
-    with settings_with_redis(installation) as settings, showing as progress:
-        clients = Parts(settings, installation.environment).clients
+    with parts_with_redis(installation) as parts, showing as progress:
+        clients = parts.clients
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
         active = set[str]()
@@ -170,8 +169,7 @@ def _undo_batches(
     for each in {environment.name for environment in environments.values()}:
         print_hosts(installation, each)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
-    with turning_signals_into_interrupts(), settings_with_redis(installation) as settings:
-        parts = Parts(settings, installation.environment)
+    with turning_signals_into_interrupts(), parts_with_redis(installation) as parts:
         for name, environment in environments.items():
             with showing() as progress:
                 try:

@@ -220,11 +220,6 @@ class Environments:
         except ConfigError:
             return None
 
-    def known(self) -> list[Environment]:
-        """Environments that this process has asked for so far."""
-        with self._lock:
-            return list(self._known.values())
-
 
 def read_private_key(text: str) -> RSAKey | ECKey:
     """Read a private key from PEM or JWK. Raises ValueError, whose message quotes nothing of it."""

@@ -62,10 +62,8 @@ def check_database_url(url: str) -> str:
         parts = make_url(url)
     except (ArgumentError, ValueError):
         raise ValueError(_NO_DATABASE) from None
-    if "@" in (parts.host or ""):
-        # The password contains an @, so that its end was taken for the beginning of the host.
-        raise ValueError(_NO_DATABASE)
-    if not all(map(_is_host, _list_hosts(parts))):
+    # If the password contains an @, its end was taken for the beginning of the host.
+    if "@" in (parts.host or "") or not all(map(_is_host, _list_hosts(parts))):
         raise ValueError(_NO_DATABASE)
     if parts.drivername not in ("postgresql+psycopg", "sqlite"):
         is_postgresql = parts.drivername.partition("+")[0] in ("postgresql", "postgres")

@@ -91,6 +91,7 @@ class VariableSource(EnvSettingsSource):
     ) -> None:
         """Raises ConfigError for a file that cannot be read."""
         super().__init__(model, env_nested_delimiter="__")
+        self.file, self.credentials = file, credentials
         found = {name: value for name, value in variables.items() if name.startswith(f"{TUNING}__")}
         self.places = dict[str, Path]()
         for name in _find_named(model):
@@ -115,13 +116,7 @@ def load_settings(variables: Mapping[str, str] | None = None, file: SettingsFile
     source = VariableSource(Settings, variables, find_credentials(variables), file)
     settings = _validate(source, Settings, {"OATHBULK_HOME": find_home(variables)})
     _check_home(settings.home)
-    try:
-        _read_sections(settings)
-    except FileNotFoundError as error:
-        if settings.config is not None:
-            raise ConfigError(
-                f"OATHBULK_CONFIG names {settings.config}, which does not exist: make that file, or remove the setting"
-            ) from error
+    _read_sections(settings)
     return settings
 
 
@@ -136,11 +131,20 @@ def load_environment(
     if variables is None:
         file = read_env_file()
         variables = read_variables(file)
+    return _validate(open_source(settings, name, variables, file), Environment, {"name": name})
+
+
+def open_source(
+    settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None
+) -> VariableSource:
+    """Open what the settings of the environment of this name are read from. Raises ConfigError."""
     credentials = find_credentials(variables, name)
-    if name != DEFAULT_ENVIRONMENT:
-        file = read_section(settings, name)
-        variables = file.values
-    return _validate(VariableSource(Environment, variables, credentials, file), Environment, {"name": name})
+    if name == DEFAULT_ENVIRONMENT:
+        return VariableSource(Environment, variables, credentials, file)
+    path, section = config_path(settings), _read_sections(settings).get(name)
+    if section is None:
+        raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
+    return VariableSource(Environment, section, credentials, SettingsFile(path, section))
 
 
 def read_variables(file: SettingsFile | None = None) -> dict[str, str]:
@@ -206,24 +210,19 @@ def config_path(settings: Settings) -> Path:
     return settings.config or settings.home / "oathbulk.toml"
 
 
-def read_section(settings: Settings, name: str) -> SettingsFile:
-    """Read the section of `oathbulk.toml` about the environment of this name. Raises ConfigError."""
-    path = config_path(settings)
-    try:
-        section = _read_sections(settings).get(name)
-    except FileNotFoundError as error:
-        raise ConfigError(f"environment {name!r} is not configured: {path} does not exist") from error
-    if section is None:
-        raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
-    return SettingsFile(path, section)
-
-
 def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
-    """Read the settings of each environment by its name. Raises FileNotFoundError; ConfigError if the file cannot be
-    read, other users may change it, or read a secret in it; UnusableSettings for what is written in it."""
+    """Read the settings of each environment by its name; none where no file is named, and there is none in the home.
+    Raises ConfigError if the file cannot be read, other users may change it, or read a secret in it; UnusableSettings
+    for what is written in it."""
     path = config_path(settings)
     try:
         text = read_trusted(path)
+    except FileNotFoundError as error:
+        if settings.config is None:
+            return {}
+        raise ConfigError(
+            f"OATHBULK_CONFIG names {path}, which does not exist: make that file, or remove the setting"
+        ) from error
     except ConfigError as error:
         raise ConfigError(f"{'OATHBULK_CONFIG' if settings.config else 'OATHBULK_HOME'}: {error}") from error
     try:

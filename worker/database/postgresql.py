@@ -94,9 +94,9 @@ def make_engine(url: str, connections: int, connect_within: float, *, checks_con
         # We have no columns of the type hstore; with this on, each new connection would ask the server for that type.
         use_native_hstore=False,
     )
-    _configure_connections(
-        engine, _COMMIT_OPTION.findall(_options(parts.query)), has_threshold="prepare_threshold" in arguments
-    )
+    # A URL may have `options` more than once.
+    asked_for = _COMMIT_OPTION.findall(" ".join(parts.normalized_query.get("options", ())))
+    _configure_connections(engine, asked_for, has_threshold="prepare_threshold" in arguments)
     _configure_transactions(engine)
     event.listen(engine, "handle_error", _mark_lost_connections)
     if connect_within:
@@ -116,12 +116,6 @@ def write_pg_dump(url: URL) -> str:
     """Write the command that backs this database up, without the password."""
     plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
     return f"pg_dump --format=custom --file=FILE {quote(plain.render_as_string())}"
-
-
-def _options(query: Any) -> str:
-    """The parameter `options` of a URL, which may have it more than once."""
-    options = query.get("options", "")
-    return options if isinstance(options, str) else " ".join(options)
 
 
 def _configure_connections(engine: Engine, asked_for: list[str], *, has_threshold: bool) -> None:

@@ -1,28 +1,296 @@
-"""All pages of the desk, put together: which address is which page, who may see it, and what is said instead."""
+"""The pages of the desk: what each shows, what a person confirms there, and files about a batch to keep; and which
+address is which page, who may see it, and what is said instead. Each view takes the desk, the visitor and the request,
+and returns the answer. Nothing in them is secret."""
 
+import math
+import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
+from io import StringIO
 from typing import Any
+from urllib.parse import urlencode
 
+from jinja2 import Environment
 from redis import RedisError
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from worker.batches.commands import NotPossible
+from models.audit import LONGEST_TICKET, AuditLine
+from models.reason import Reason
+from models.record_states import Status
+from models.refused_row import REFUSED
+from worker.batches.commands import HIGHEST_RATE, LOWEST_RATE, Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch, UnknownColumn
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
-from worker.desk import views
-from worker.desk.doors import Guard, LinkDoor, Visitor
-from worker.desk.views import COMMANDS, Desk, Order, Unfit, link_to
-from worker.installation.installation import NothingLoaded
+from worker.desk.batch_page import describe_batch, make_environment, write_file
+from worker.desk.doors import FORM_KEY, Door, Forms, Guard, LinkDoor, Visitor
+from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
+from worker.reports.export import export
+from worker.reports.facts import BatchStatus
+from worker.reports.overview import read_overview
+from worker.reports.search import SearchResult, Sought, name_user, search
+from worker.reports.sentences import describe_cancelled, describe_replayed, describe_resumed, explain_fleet, name_export
 from worker.reports.token_history import UnknownToken
+
+# Status codes of a form that was refused, or whose command was not possible.
+NOT_DONE = (403, 409, 413)
+# Records that a search lists, and lines of the audit that its page lists, at most.
+MOST_FOUND = 200
+MOST_LINES = 200
+# What a search may be for: the statuses of records, and the rows that never became one.
+_STATUSES = [*Status, REFUSED]
+# What a file's name may not have; a browser would change it, each in its own way.
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass
+class Desk:
+    """What all pages share. `explain_failure` says what is the matter with a server. `is_read_only`: nothing can be
+    commanded."""
+
+    installation: Installation
+    door: Door
+    forms: Forms
+    explain_failure: Callable[[Exception], str]
+    is_read_only: bool = False
+    # By session and batch: what the last command has done, until the batch's page has shown it.
+    done: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @cached_property
+    def templates(self) -> Environment:
+        """What renders the pages."""
+        environment = make_environment()
+        environment.globals |= {"is_file": False, "link_to": link_to, "is_read_only": self.is_read_only}
+        return environment
+
+    def render(
+        self, template: str, visitor: Visitor | None = None, status_code: int = 200, **context: Any
+    ) -> HTMLResponse:
+        """Render a page for this visitor; None: for somebody who may not come in."""
+        page = self.templates.get_template(template).render(
+            visitor=visitor, form_key=(FORM_KEY, self.forms.make_key(visitor)) if visitor else None, **context
+        )
+        return HTMLResponse(page, status_code)
+
+    def refuse(self, status_code: int, sentence: str, visitor: Visitor | None = None) -> Response:
+        """Say why there is no such page, or why nothing was done."""
+        return self.render("problem.html", visitor, status_code, sentence=sentence, was_command=status_code in NOT_DONE)
+
+
+def link_to(path: str, **parameters: str) -> str:
+    """Write the address of a page. Names stand in the query, since a batch's name may hold any character."""
+    given = {name: value for name, value in parameters.items() if value}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
+    """Show all batches, the latest first."""
+    statuses = read_statuses(desk.installation)
+    return desk.render("shipments.html", visitor, statuses=statuses, notes=explain_fleet(statuses))
+
+
+def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
+    """Show how one batch stands, and how it came there. Raises UnknownBatch, UnknownColumn."""
+    status = read_status(desk, request)
+    overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
+    return desk.render(
+        "batch.html",
+        visitor,
+        **describe_batch(status, overview),
+        done=desk.done.pop((visitor.session, status.name), None),
+    )
+
+
+def read_status(desk: Desk, request: Request) -> BatchStatus:
+    """Read how the batch stands that the request names. Raises UnknownBatch."""
+    name = request.query_params.get("name")
+    if not name:
+        raise UnknownBatch("the address names no batch")
+    (status,) = read_statuses(desk.installation, name)
+    return status
+
+
+def show_token(desk: Desk, visitor: Visitor, request: Request) -> Response:
+    """Show the history of a token. Raises UnknownToken."""
+    told = read_histories(desk.installation, request.query_params.get("of", ""))
+    return desk.render("token.html", visitor, told=told)
+
+
+def show_search(desk: Desk, visitor: Visitor, request: Request) -> Response:
+    """Show the form of a search, and what was found. Raises UnknownBatch."""
+    sought = read_sought(request.query_params)
+    findings = search(desk.installation.database, sought, MOST_FOUND) if sought else SearchResult([], 0)
+    return desk.render(
+        "search.html",
+        visitor,
+        sought=sought or Sought(),
+        findings=findings,
+        name_user=name_user,
+        statuses=_STATUSES,
+        reasons=[*Reason],
+    )
+
+
+def read_sought(parameters: Mapping[str, str]) -> Sought | None:
+    """Read what is searched for from an address; None if nothing is. A status or a reason that there is none of is left
+    out."""
+    given: dict[str, Any] = {
+        name: parameters.get(name, "").strip() or None for name in ("text", "batch", "status", "reason")
+    }
+    given["status"] = given["status"] if given["status"] in _STATUSES else None
+    given["reason"] = given["reason"] if given["reason"] in [*Reason] else None
+    return Sought(**given) if any(given.values()) else None
+
+
+def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
+    """Show what was commanded lately."""
+    latest = select(AuditLine.__table__).order_by(AuditLine.id.desc()).limit(MOST_LINES)
+    with desk.installation.database.reading() as connection:
+        lines = connection.execute(latest).all()
+    return desk.render("audit.html", visitor, lines=lines, most=MOST_LINES)
+
+
+def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch, UnknownColumn."""
+    status = read_status(desk, request)
+    overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
+    page = write_file(status, overview)
+    return _send(page, f"{status.name}-report.html", "text/html")
+
+
+def download_left(desk: Desk, _: Visitor, request: Request) -> Response:
+    """Answer with what was given up of a batch, or the dead letters of the reason that the request names, as CSV
+    without OTPs: corrected, it mends the batch. Raises UnknownBatch."""
+    # Written whole before the first of it is sent: a browser may take it slowly, and no transaction is to be open so
+    # long.
+    name, file, reason = read_status(desk, request).name, StringIO(), request.query_params.get("reason", "")
+    reasons = [reason] if reason in [*Reason] else None
+    status = Status.DEAD_LETTER if reasons else None
+    export(desk.installation.database, name, file, status=status, reasons=reasons, is_left=True)
+    return _send(file.getvalue(), name_export(name, reason if reasons else "left"), "text/csv")
+
+
+def _send(content: str, name: str, media_type: str) -> Response:
+    """Answer with a file that a browser keeps under this name, and does not show."""
+    disposition = f'attachment; filename="{_UNFIT.sub("-", name)}"'
+    return Response(content, headers={"Content-Disposition": disposition}, media_type=media_type)
+
+
+class Unfit(Exception):
+    """A field of the form cannot be used; the message says which, and what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as it was confirmed: on which batch, by whom, and with which fields of the form."""
+
+    installation: Installation
+    status: BatchStatus
+    person: str
+    fields: Mapping[str, str]
+
+    @property
+    def batches(self) -> Batches:
+        """The commands on batches, in this person's name."""
+        return self.installation.batches(self.read_ticket(), self.person)
+
+    @property
+    def paces(self) -> PaceCommands:
+        """The commands on paces, in this person's name."""
+        return self.installation.pace_commands(self.read_ticket(), self.person)
+
+    def read_ticket(self) -> str | None:
+        """Read the ticket; None if none was given. Raises Unfit."""
+        ticket = self.fields.get("ticket", "").strip()
+        if len(ticket) > LONGEST_TICKET or not ticket.isprintable():
+            raise Unfit(f"The ticket has at most {LONGEST_TICKET} characters, all of which can be printed.")
+        return ticket or None
+
+
+def pause(order: Order) -> str:
+    """Pause the batch. Raises NotPossible."""
+    order.batches.pause(order.status.name)
+    return f"{order.status.name} is paused. A resume lets it go on."
+
+
+def resume(order: Order) -> str:
+    """Let the batch run again; with the field `now`, end the hold of its license too. Raises NotPossible."""
+    lifts_hold = "now" in order.fields
+    lift_in = order.installation.license_of if lifts_hold else None
+    outside = order.batches.resume(order.status.name, lift_in=lift_in)
+    return describe_resumed(order.status.name, outside, order.status.fleet, lifts_hold=lifts_hold)
+
+
+def cancel(order: Order) -> str:
+    """Cancel the batch, whose name has to be typed. Raises Unfit."""
+    name = order.status.name
+    if order.fields.get("typed_name", "").strip() != name.strip():
+        raise Unfit(f"To cancel it, type the name of the batch: {name}")
+    return describe_cancelled(name, order.batches.cancel(name))
+
+
+def replay(order: Order) -> str:
+    """Let the dead letters of one reason go again; without one, all of them and what was cancelled. Raises Unfit,
+    NotPossible."""
+    chosen = order.fields.get("reason", "")
+    if chosen and chosen not in [*Reason]:
+        raise Unfit("There is no such reason.")
+    reasons = [Reason(chosen)] if chosen else None
+    replayed = order.batches.replay(order.status.name, reasons)
+    return describe_replayed(order.status.name, replayed, reasons, order.status.fleet)
+
+
+def set_pace(order: Order) -> str:
+    """Set the pace of the batch's license, as the field `pace` says. Raises Unfit."""
+    license_ = order.status.license_pace.license if order.status.license_pace else ""
+    match order.fields.get("pace"):
+        case "share":
+            share = _read_number(order.fields, "share", 0.01, 100)
+            order.paces.set_share(license_, share / 100)
+            return f"License {license_} keeps to {share:g} % of what PingOne permits, from the next second on."
+        case "fixed":
+            rate = _read_number(order.fields, "rate", LOWEST_RATE, HIGHEST_RATE)
+            order.paces.fix(license_, rate)
+            return f"License {license_} stays at {rate:g} requests a second, from the next second on."
+        case "adapt":
+            order.paces.adapt(license_)
+            return f"License {license_} looks for the limit again, from the next second on."
+        case "lift":
+            order.paces.lift(license_)
+            return f"The hold of license {license_} ends within seconds."
+    raise Unfit("Choose one of the four.")
+
+
+def _read_number(fields: Mapping[str, str], name: str, least: float, most: float) -> float:
+    """Read a number of a form. Raises Unfit."""
+    try:
+        number = float(fields.get(name, "").strip())
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise Unfit(f"The {name} is a number from {least:g} to {most:,.0f}.")
+    return number
+
+
+# By the last part of a command's address.
+COMMANDS: dict[str, Callable[[Order], str]] = {
+    "pause": pause,
+    "resume": resume,
+    "cancel": cancel,
+    "replay": replay,
+    "pace": set_pace,
+}
+
 
 # Bytes of a form at most; ours have a few hundred.
 MOST_BYTES = 16_384
@@ -30,13 +298,13 @@ MOST_BYTES = 16_384
 View = Callable[[Desk, Visitor, Request], Response]
 
 _VIEWS: dict[str, View] = {
-    "/": views.show_shipments,
-    "/batch": views.show_batch,
-    "/batch/report": views.download_report,
-    "/batch/left": views.download_left,
-    "/token": views.show_token,
-    "/search": views.show_search,
-    "/audit": views.show_audit,
+    "/": show_shipments,
+    "/batch": show_batch,
+    "/batch/report": download_report,
+    "/batch/left": download_left,
+    "/token": show_token,
+    "/search": show_search,
+    "/audit": show_audit,
 }
 
 
@@ -44,12 +312,15 @@ def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
     """Make the application. `hosts`: the names, with their ports, that it answers to."""
     routes = [Route(path, _for_visitors(desk, view), methods=["GET"]) for path, view in _VIEWS.items()]
     if not desk.is_read_only:
-        routes.append(Route("/batch/{command}", _for_visitors(desk, _show_form), methods=["GET"]))
-        routes.append(Route("/batch/{command}", _make_taker(desk), methods=["POST"]))
-    style = _read_template("style.css") + _read_template("desk.css")
-    routes.append(_serve("/style.css", style, "text/css"))
-    routes.append(_serve("/refresh.js", _read_template("refresh.js"), "text/javascript"))
-    routes.append(_serve("/icon.svg", _read_template("icon.svg"), "image/svg+xml"))
+        routes += [
+            Route("/batch/{command}", _for_visitors(desk, _show_form), methods=["GET"]),
+            Route("/batch/{command}", _make_taker(desk), methods=["POST"]),
+        ]
+    routes += [
+        _serve("/style.css", _read_template("style.css") + _read_template("desk.css"), "text/css"),
+        _serve("/refresh.js", _read_template("refresh.js"), "text/javascript"),
+        _serve("/icon.svg", _read_template("icon.svg"), "image/svg+xml"),
+    ]
     if isinstance(desk.door, LinkDoor):
         routes.append(Route("/enter", _make_entrance(desk, desk.door), methods=["GET"]))
     pages = Starlette(routes=routes, exception_handlers=_make_handlers(desk), max_body_size=MOST_BYTES)
@@ -78,7 +349,7 @@ def _show_form(
     command = request.path_params["command"]
     if command not in COMMANDS:
         raise HTTPException(404, "There is no such page.")
-    status = views.read_status(desk, request)
+    status = read_status(desk, request)
     fields = request.query_params if typed is None else typed
     return desk.render(
         "confirm.html", visitor, 422 if mistake else 200, command=command, status=status, typed=fields, mistake=mistake
@@ -103,7 +374,7 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
     command = COMMANDS.get(request.path_params["command"])
     if command is None:
         raise HTTPException(404, "There is no such page.")
-    status = views.read_status(desk, request)
+    status = read_status(desk, request)
     try:
         desk.done[visitor.session, status.name] = command(Order(desk.installation, status, visitor.name, fields))
     except Unfit as error:

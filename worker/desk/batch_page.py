@@ -1,7 +1,12 @@
 """The page of a batch, which the desk shows and `oathbulk report` writes as one file that needs nothing from elsewhere;
-and what renders pages of HTML: values are escaped, and templates say things in the words of the terminal."""
+its curve of active tokens over time, as the numbers of an SVG drawing, which `templates/parts.html` draws; and what
+renders pages of HTML: values are escaped, and templates say things in the words of the terminal."""
 
+import itertools
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from shlex import quote
 from typing import Any
 
@@ -9,11 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from worker import __version__
-from worker.desk.chart import draw_chart
 from worker.observability.wording import count_things, escape_line, format_moment
 from worker.reports import sentences, token_history
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Overview
+from worker.reports.overview import Overview, Timeline
 
 # Values of a column that a page lists.
 MOST_PARTS = 200
@@ -72,3 +76,125 @@ def write_exact_share(share: float) -> str:
 
 def _show_controls(value: object) -> object:
     return escape_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+# The drawing in units of its own; a browser scales it.
+WIDTH, HEIGHT = 720.0, 240.0
+# The plot inside of it: room above for the highest number, and below for the times.
+TOP, BOTTOM = 24.0, 212.0
+# Ticks of an axis at most.
+MOST_TICKS = 6
+# Seconds between two ticks of the time axis: what divides a minute, an hour or a day evenly.
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_DAY = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark of an axis: where it stands, and what is written there."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A pause as a rectangle; `number` refers to the list below the chart."""
+
+    x: float
+    width: float
+    number: int
+    is_start_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """All that is drawn: the curve as the path `line`, the same as the closed path `area`, axes and pauses."""
+
+    line: str
+    area: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    bands: tuple[Band, ...]
+    dates: str
+    width: float = WIDTH
+    height: float = HEIGHT
+    top: float = TOP
+    bottom: float = BOTTOM
+
+
+def draw_chart(timeline: Timeline) -> Chart | None:
+    """Place the curve and the pauses; None if no token became active."""
+    if not timeline.moments:
+        return None
+    since = min(timeline.since, timeline.moments[0][0])
+    until = max(timeline.until, timeline.moments[-1][0], since + timedelta(seconds=1))
+    numbers = choose_numbers(timeline.moments[-1][1])
+    scale = _Scale(since, until, numbers[-1])
+    line = "".join(_draw_steps(timeline, scale))
+    area = f"M{scale.x(timeline.moments[0][0]):.1f} {BOTTOM:.1f}V{line[1:].partition(' ')[2]}V{BOTTOM:.1f}Z"
+    return Chart(
+        line=line,
+        area=area,
+        x_ticks=tuple(_choose_time_ticks(scale)),
+        y_ticks=tuple(Tick(scale.y(number), f"{number:,}") for number in numbers),
+        bands=tuple(_place_bands(timeline, scale)),
+        dates=_write_dates(since, until),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where a time and a number of tokens stand in the drawing."""
+
+    since: datetime
+    until: datetime
+    most: int
+
+    def x(self, at: datetime) -> float:
+        part = (at - self.since) / (self.until - self.since)
+        return WIDTH * min(max(part, 0.0), 1.0)
+
+    def y(self, number: int) -> float:
+        return BOTTOM - (BOTTOM - TOP) * number / self.most
+
+
+def _draw_steps(timeline: Timeline, scale: _Scale) -> Iterator[str]:
+    """The path of the curve: level until the next moment, then up; level to the end."""
+    for place, (at, count) in enumerate(timeline.moments):
+        x, y = scale.x(at), scale.y(count)
+        yield f"H{x:.1f}V{y:.1f}" if place else f"M{x:.1f} {y:.1f}"
+    yield f"H{scale.x(timeline.until):.1f}"
+
+
+def choose_numbers(most: int) -> range:
+    """The numbers at the axis: the steps are the smallest of 1, 2, 5, 10, 20, 50 … of which four are enough."""
+    steps = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
+    step = next(each for each in steps if 4 * each >= most)
+    return range(0, most + step, step)
+
+
+def _choose_time_ticks(scale: _Scale) -> Iterator[Tick]:
+    """Ticks at even times; none so near to an edge that its label would be cut off."""
+    span = (scale.until - scale.since).total_seconds()
+    step = next((each for each in _STEPS if span / each <= MOST_TICKS), None) or _DAY * -(-span // (_DAY * MOST_TICKS))
+    form = "%d %b" if step >= _DAY else "%H:%M" if step >= 60 else "%H:%M:%S"
+    moment = -(-scale.since.timestamp() // step) * step
+    while moment <= scale.until.timestamp():
+        at = datetime.fromtimestamp(moment, UTC)
+        if 30 < scale.x(at) < WIDTH - 30:
+            yield Tick(scale.x(at), f"{at:{form}}")
+        moment += step
+
+
+def _place_bands(timeline: Timeline, scale: _Scale) -> Iterator[Band]:
+    for number, pause in enumerate(timeline.pauses, 1):
+        begin, end = scale.x(pause.start), scale.x(pause.end or scale.until)
+        # Too narrow a band would not be seen.
+        yield Band(min(begin, WIDTH - 3), max(end - begin, 3.0), number, pause.is_start_known)
+
+
+def _write_dates(since: datetime, until: datetime) -> str:
+    """The day, or the first and the last, that the time axis covers."""
+    days = list(dict.fromkeys(f"{at.astimezone(UTC):%Y-%m-%d}" for at in (since, until)))
+    return " to ".join(days)

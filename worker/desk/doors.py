@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Protocol
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import MutableHeaders
@@ -53,16 +53,6 @@ class Visitor:
     session: str
 
 
-class Door(Protocol):
-    """Tells who makes a request."""
-
-    # What a person who may not come in is told to do.
-    how_to_enter: str
-
-    def recognise(self, request: Request) -> Visitor | None:
-        """Who makes this request; None for somebody who may not come in."""
-
-
 class LinkDoor:
     """Lets in who has the link, which works once: its first use begins a session, by a cookie of that browser. Who
     comes in is the person who started the desk. `on_new_link` gets the path of each new link."""
@@ -92,6 +82,7 @@ class LinkDoor:
         return session
 
     def recognise(self, request: Request) -> Visitor | None:
+        """Who makes this request; None for somebody who may not come in."""
         session = request.cookies.get(self.cookie)
         return Visitor(self._name, session) if session in self._sessions else None
 
@@ -126,6 +117,10 @@ class ProxyDoor:
         except ValueError:
             return False
         return any(address in network for network in self._networks)
+
+
+# Tells who makes a request, and a person who may not come in what to do.
+Door: TypeAlias = LinkDoor | ProxyDoor
 
 
 def _read_name(header: str) -> str:

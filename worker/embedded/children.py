@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.embedded.home import EmbeddedError, open_log
+from worker.embedded.home import EmbeddedError, spawn
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Children:
     def start(self, name: str, argv: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
         """Start `argv`, of the form `[sys.executable, "-m", MODULE, ARGUMENT, …]`. Raises EmbeddedError.
 
-        A child of this name that ended before is replaced. The child gets the variables of `env` and no others. It has
-        a session of its own, so that Ctrl-C in the terminal reaches only the parent, and its output is appended to the
-        log, which only its owner may read.
+        A child of this name that ended before is replaced.
         """
         if former := self._children.pop(name, None):
             self._end(former)
@@ -45,7 +43,7 @@ class Children:
         reader, lifeline = os.pipe()
         watching = ["-m", "worker.embedded.child", str(reader), str(self._orphan_grace)]
         try:
-            process = _spawn([*argv[:split], *watching, *argv[split + 1 :]], env, log_path, reader)
+            process = spawn([*argv[:split], *watching, *argv[split + 1 :]], env, log_path, reader)
         except OSError as error:
             os.close(lifeline)
             raise EmbeddedError(
@@ -71,7 +69,6 @@ class Children:
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, give_up_at - time.monotonic()))
-        for child in self._children.values():
             self._end(child)
         self._children.clear()
 
@@ -82,18 +79,3 @@ class Children:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
         os.close(child.lifeline)
-
-
-def _spawn(argv: Sequence[str], env: Mapping[str, str], log_path: Path, reader: int) -> subprocess.Popen[bytes]:
-    """Start a process that inherits the descriptor `reader`. Raises OSError."""
-    with open_log(log_path) as log:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=env,
-            umask=0o077,
-            pass_fds=(reader,),
-            start_new_session=True,
-        )

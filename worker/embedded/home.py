@@ -4,12 +4,12 @@ keys and its private files."""
 import fcntl
 import os
 import secrets
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
-from typing import BinaryIO
 
 from models.encrypted import generate_key
 from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
@@ -103,9 +103,8 @@ def note_run(home: Path, batch: str | None) -> None:
 
 def find_run_alone(home: Path) -> str | None:
     """Find the batch on which a `run` works alone in this home; None if none runs, or one that works on all."""
-    path = home / LOCK
-    match read_more(path):
-        case [batch] if batch and (pid := read_pid(path)) and _is_alive(pid):
+    match read_holder(home / LOCK):
+        case pid, [batch] if pid and batch and _is_alive(pid):
             return batch
     return None
 
@@ -115,9 +114,9 @@ def _lock_or_refuse(home: Path) -> int:
     path = home / LOCK
     give_up_at = time.monotonic() + RETRY_FOR
     while (descriptor := take_lock(path)) is None:
-        pid = read_pid(path)
+        pid, work = read_holder(path)
         if (pid and _is_alive(pid)) or time.monotonic() > give_up_at:
-            raise HomeInUse(home, pid or 0, read_more(path))
+            raise HomeInUse(home, pid or 0, work)
         time.sleep(0.01)
     return descriptor
 
@@ -222,23 +221,14 @@ def write_pid(path: Path, pid: int, *more: str) -> None:
         file.truncate()
 
 
-def read_pid(path: Path) -> int | None:
-    """Read the pid that was written last, whether or not that process still holds the lock; None if there is none."""
+def read_holder(path: Path) -> tuple[int | None, list[str]]:
+    """Read the pid that was written last, whether or not that process still holds the lock, and what else was written
+    of it, a line each; None and nothing if there is none."""
     try:
-        return int(_read_lines(path)[0])
-    except (FileNotFoundError, ValueError, IndexError):
-        return None
-
-
-def read_more(path: Path) -> list[str]:
-    """Read what else was written of the lock's holder, a line each; nothing if nothing was."""
-    with suppress(OSError):
-        return _read_lines(path)[1:]
-    return []
-
-
-def _read_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        first, *more = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return int(first), more
+    except (OSError, ValueError):
+        return None, []
 
 
 def write_draft(path: Path, content: bytes) -> Path:
@@ -253,8 +243,24 @@ def write_draft(path: Path, content: bytes) -> Path:
     return draft
 
 
-def open_log(path: Path) -> BinaryIO:
-    """Open a log for appending, so that a child that is started again does not delete why it ended before."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return os.fdopen(descriptor, "ab")
+def spawn(
+    argv: Sequence[str | Path], env: Mapping[str, str], log: Path, descriptor: int, directory: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that inherits this descriptor and the variables of `env`, and no others. Raises OSError.
+
+    It has a session of its own and no terminal, so that Ctrl-C reaches only this process. Its output is appended to the
+    log, which only its owner may read, so that one that is started again does not delete why it ended before."""
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.fchmod(opened, 0o600)
+    with os.fdopen(opened, "ab") as output:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=directory,
+            env=env,
+            umask=0o077,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )

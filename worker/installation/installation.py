@@ -1,55 +1,47 @@
-"""An installation: its settings, database, schema and keys, as the commands work on them."""
-
-from __future__ import annotations
+"""An installation: its settings, database, schema and keys, as the commands work on them; and what commands and desk
+read of it: how each batch stands, and the history of a token."""
 
 import os
-import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
 from sqlalchemy import Connection, make_url, select
 
 from migrations import HEAD
 from models.audit import Action
+from models.batch import Batch
 from models.encrypted import Keyring
 from models.record import Record
 from worker import audit
 from worker.batches.commands import Batches, PaceCommands
-from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.batches.finding import find_batch
+from worker.config.environment import Environment
 from worker.config.settings import DATABASE, ConfigError, Settings
-from worker.config.sources import (
-    SettingsFile,
-    load_environment,
-    load_settings,
-    read_env_file,
-    read_section,
-    read_variables,
-)
+from worker.config.sources import load_environment, load_settings, read_env_file, read_variables
 from worker.database import schema
 from worker.database.engine import Database
-from worker.embedded.home import EmbeddedError, home_key, make_home, make_private_file
+from worker.embedded.home import EmbeddedError, find_run_alone, home_key, make_home, make_private_file
+from worker.fleet import read_processes
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.process.part import part
+from worker.reports import facts, token_history
+from worker.reports.facts import BatchStatus
+from worker.reports.search import SearchResult, Sought, count_others, search
+from worker.reports.stall import Fleet
+from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
 from worker.vault.keys import AUDIT, ENCRYPTION, load_keyring
 from worker.vault.rotation import reencrypt
-
-if TYPE_CHECKING:
-    from worker.pace.rate_groups import RateGroup
-    from worker.pace.slots import Pace
-    from worker.process.parts import Parts
 
 # Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
 CONNECT_WITHIN = 10.0
 
 
 class NothingLoaded(Exception):
-    """There is no home yet, and this command makes none. `cure`: how to begin instead."""
+    """There is no home yet, and this command makes none; the message says how to begin instead."""
 
-    def __init__(self, home: Path, cure: str = "begin with oathbulk run FILE, or oathbulk rehearse") -> None:
-        super().__init__(f"nothing was loaded yet in {home}: {cure}")
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"nothing was loaded yet in {home}: begin with oathbulk run FILE, or oathbulk rehearse")
 
 
 class Installation:
@@ -59,7 +51,6 @@ class Installation:
 
     def __init__(self, variables: Mapping[str, str] | None = None, *, makes_home: bool = False) -> None:
         self.makes_home = makes_home
-        self.building = threading.RLock()  # Held while the database is opened: the desk has threads.
         self.env_file = read_env_file() if variables is None else None
         self.variables = dict(read_variables(self.env_file) if variables is None else variables)
         self.settings: Settings = load_settings(self.variables, self.env_file)
@@ -67,12 +58,6 @@ class Installation:
     def environment(self, name: str) -> Environment:
         """Load the PingOne environment of this name. Raises ConfigError."""
         return load_environment(self.settings, name, self.variables, self.env_file)
-
-    def find_file_of(self, name: str) -> SettingsFile | None:
-        """Find the settings file in which this environment is configured, with its values. Raises ConfigError."""
-        if name == DEFAULT_ENVIRONMENT:
-            return self.env_file
-        return read_section(self.settings, name)
 
     def license_of(self, name: str, environment_id: str) -> str:
         """Find the license of an environment by its name; its id, if it names none or is not configured here."""
@@ -114,7 +99,7 @@ class Installation:
 
         return reencrypt(self.database, self.keyring, write_down, on_progress)
 
-    @part
+    @cached_property
     def _opened_database(self) -> Database:
         """The database, whatever its schema. Raises EmbeddedError."""
         if self.settings.is_embedded_database:
@@ -182,17 +167,67 @@ class Installation:
         `database` raises."""
         return PaceCommands(self.database, audit.this_person(self.settings, ticket, person))
 
-    def pace_of(self, environment: Environment, group: RateGroup) -> Pace:
-        """The pace of the environment's license in this rate group, as it is in the fleet's Redis; in the embedded one
-        while it runs. Raises ConfigError where there is none."""
-        return self._parts.paces.of(environment, group)
 
-    @cached_property
-    def _parts(self) -> Parts:
-        # Not at the top: `status` reads the database alone, and waits for neither redis nor httpx.
-        from worker.embedded.valkey import EmbeddedValkey
-        from worker.process.parts import Parts
+def read_statuses(installation: Installation, batch: str | None = None) -> list[BatchStatus]:
+    """Read how this batch stands, or all of them, the latest first; none where nothing was loaded yet. If the due work
+    of one stands still, the broker is asked too, since that may be why. Raises UnknownBatch, NothingLoaded."""
+    if batch is None and installation.is_empty:
+        return []
+    statuses = facts.read_statuses(installation.database, batch, installation.license_of)
+    only_batch = _find_only_batch(installation)
+    statuses = [replace(status, fleet=replace(status.fleet, only_batch=only_batch)) for status in statuses]
+    if not any(status.still_for for status in statuses):
+        return statuses
+    # Not at the top: hardly any status asks a broker, and Redis' client takes a sixth of that command's start.
+    from worker.installation.broker_check import find_broker_fault
 
-        url = None if self.settings.redis_url else EmbeddedValkey(self.settings.home).find_url()
-        update = {"redis_url": SecretStr(url)} if url else {}
-        return Parts(self.settings.model_copy(update=update), self.environment, lambda: self._opened_database)
+    fault = find_broker_fault(installation.settings)
+    return [replace(status, fleet=replace(status.fleet, broker=fault)) for status in statuses]
+
+
+def read_fleet(installation: Installation, batch: str) -> Fleet:
+    """Read which worker processes live, to say whether this batch is worked on. Raises UnknownBatch, NothingLoaded."""
+    with installation.database.reading() as connection:
+        name = find_batch(connection, batch, Batch.name, may_be_purged=True).name
+        processes = read_processes(installation.database, connection)
+    return Fleet(processes, batch=name, only_batch=_find_only_batch(installation))
+
+
+def _find_only_batch(installation: Installation) -> str | None:
+    """Find the batch on which all workers work alone: that of `run BATCH` in this home. Where the database is elsewhere
+    there may be other workers, which work on all; then None."""
+    settings = installation.settings
+    return find_run_alone(settings.home) if settings.is_embedded_database else None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A token that is told whole, once for each environment that has it. `others`: serial numbers that begin with its
+    own, and are longer."""
+
+    tokens: list[tuple[TokenHistory, NextStep]]
+    others: int = 0
+
+
+def look_up(installation: Installation, text: str, limit: int) -> Told | SearchResult:
+    """Read the history of the token that `text` names, or that alone begins so; else list what begins so, `limit` of
+    it at most. Raises UnknownToken, NothingLoaded."""
+    try:
+        tokens = read_histories(installation, text)
+    except UnknownToken as unknown:
+        findings = search(installation.database, Sought(text=text), limit)
+        if not findings.found and not findings.refused:
+            raise UnknownToken(f"nothing that is known of a token begins so: {unknown}") from unknown
+        name = findings.name_only_token()
+        return Told(read_histories(installation, name)) if name else findings
+    return Told(tokens, count_others(installation.database, text))
+
+
+def read_histories(installation: Installation, token: str) -> list[tuple[TokenHistory, NextStep]]:
+    """Read the history of each token that `token` names, and say what happens next. Raises UnknownToken,
+    NothingLoaded."""
+    settings = installation.settings
+    histories = token_history.read_histories(installation.database, token, installation.license_of)
+    return [
+        (each, describe_next(each, lease=settings.tuning.lease, replay_cron=settings.replay_cron)) for each in histories
+    ]

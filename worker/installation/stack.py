@@ -10,12 +10,13 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
 
 from worker.batches.long_list import Turns
-from worker.config.settings import ONLY_BATCH, Settings
+from worker.config.settings import ONLY_BATCH
 from worker.embedded.children import Children
 from worker.embedded.home import ensure_room, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
+from worker.process.parts import Parts
 
 # Seconds beyond the deadlines of both calls of a record, in which a worker that ends settles what it has in hand.
 GRACE = 10.0
@@ -124,9 +125,9 @@ class Stack:
 
 
 @contextmanager
-def settings_with_redis(installation: Installation) -> Iterator[Settings]:
-    """Yield settings with a Redis, which keeps the pace: the fleet's, or if none is set, the embedded Valkey, which
-    runs until the block ends."""
+def parts_with_redis(installation: Installation) -> Iterator[Parts]:
+    """Yield the parts of a command that calls PingOne. The pace is kept in the fleet's Redis, or if none is set, in the
+    embedded Valkey, which runs until the block ends."""
     # Not imported at the top: structlog is for what calls PingOne.
     from worker.observability.logs import configure_logs
 
@@ -134,11 +135,12 @@ def settings_with_redis(installation: Installation) -> Iterator[Settings]:
     # Calls and paces log what they meet; on stdout it would stand amid what `--json` prints.
     configure_logs("WARNING", settings.log_format)
     if settings.redis_url is not None:
-        yield settings
+        yield Parts(settings, installation.environment)
         return
     with lock_home(settings.home):
         valkey = EmbeddedValkey(settings.home)
         try:
-            yield settings.model_copy(update={"redis_url": SecretStr(valkey.start())})
+            with_redis = settings.model_copy(update={"redis_url": SecretStr(valkey.start())})
+            yield Parts(with_redis, installation.environment)
         finally:
             valkey.stop()

@@ -32,7 +32,6 @@ from worker.intake.files import (
     split_first_lines,
     split_header,
 )
-from worker.intake.lists import read_otp_pairs
 from worker.intake.other_formats import (
     is_deepnet_xml,
     is_etoken_dat,
@@ -43,6 +42,7 @@ from worker.intake.other_formats import (
     read_graph_json,
     read_safenet_xml,
 )
+from worker.intake.otp_pairs import read_otp_pairs
 from worker.intake.pskc import is_pskc, read_pskc
 from worker.intake.rows import (
     FILE_ROW,

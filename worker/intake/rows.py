@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 from models.person import PERSON
+from models.record_states import KEPT_BACK
 from models.row_fault import RowFault
 from worker.vault.otps import OtpSource, OtpType, Seed
 
@@ -270,8 +271,9 @@ def explain_id(column: str) -> str:
 
 def read_not_before(text: str, zone: tzinfo | None) -> datetime | None:
     """Read the cell `not_before`, in UTC: a date, which begins at midnight, or a date and a time; without an offset by
-    the clocks of `zone`, None for those of this machine. None if it is empty. Raises RowRefused."""
-    if not text:
+    the clocks of `zone`, None for those of this machine. None if it is empty, or if an export wrote that a person keeps
+    the record back, which a file does not change. Raises RowRefused."""
+    if text in ("", KEPT_BACK):
         return None
     if not MOMENT.fullmatch(text):
         raise RowRefused(f"not_before is not a date: {WRITE_DATE}", fault=RowFault.DATE_UNFIT)

@@ -5,7 +5,7 @@ Every function works in the caller's transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -428,11 +428,6 @@ def _forget_fate(state: Any, has_seed: ColumnElement[bool]) -> ColumnElement[str
 
 # Waves: a record has a date before which nothing goes out for it, from its file or by a person's command. Its due time
 # is put off with it, so that a tick looks at no record that may not go.
-
-# Until a person lets them go: what a pause of some records of a batch gives them for a date.
-UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
-# What it is called.
-KEPT_BACK = "kept back"
 
 
 def put_off(connection: Connection, batch_id: int) -> None:

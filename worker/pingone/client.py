@@ -25,6 +25,7 @@ from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
+from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import (
     Forbidden,
     LicenseExceeded,
@@ -37,7 +38,6 @@ from worker.pingone.errors import (
     Unauthorized,
 )
 from worker.pingone.transport import LARGEST_BODY, Transport
-from worker.pingone.users import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.wire import Envelope, Request, authorize, build_url, make_printable, open_envelope
 from worker.vault.otps import Otp
 

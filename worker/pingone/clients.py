@@ -23,21 +23,7 @@ from worker.pingone.configuration import (
     parse_mfa_settings,
     parse_policies,
 )
-from worker.pingone.errors import ExpandRefused, Forbidden, OutcomeUnknown, StatusRefused
-from worker.pingone.inventory import (
-    EXPAND_DEVICES,
-    ImportJob,
-    InventoryToken,
-    NewToken,
-    build_import_request,
-    build_revocation_request,
-    parse_job,
-    parse_started_job,
-    parse_token,
-    parse_tokens,
-)
-from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
-from worker.pingone.users import (
+from worker.pingone.devices import (
     OATH_TOKEN,
     PairedDevice,
     Pairing,
@@ -52,6 +38,20 @@ from worker.pingone.users import (
     parse_user_devices,
     parse_users,
 )
+from worker.pingone.errors import ExpandRefused, Forbidden, OutcomeUnknown, StatusRefused
+from worker.pingone.inventory import (
+    EXPAND_DEVICES,
+    ImportJob,
+    InventoryToken,
+    NewToken,
+    build_import_request,
+    build_revocation_request,
+    parse_job,
+    parse_started_job,
+    parse_token,
+    parse_tokens,
+)
+from worker.pingone.transport import LARGEST_BODY, LARGEST_PAGE
 from worker.pingone.wire import Page, Request, build_equation, build_url, check_onward
 
 T = TypeVar("T")

@@ -23,6 +23,9 @@ from worker.observability.wording import count_things
 from worker.preflight.findings import NAMED, Finding, Level, Report, Verdicts, name_tokens
 from worker.vault.otps import OtpPair, Seed
 
+# How long PingOne keeps a device that waits for its activation.
+DEVICE_WAITS = timedelta(hours=24)
+
 
 def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
@@ -36,6 +39,7 @@ def check_files(
         *_check_rows(verdicts, mends=shipment.hints.mends),
         *_check_list(shipment, leftovers),
         *_check_stale(verdicts, totp_max_age, now or datetime.now(UTC)),
+        *_check_dates(verdicts, now or datetime.now(UTC)),
         *name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive")),
         *_count_presses(verdicts),
     ]
@@ -107,6 +111,19 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
         " or load the vendor's seeds."
     )
     return name_tokens("stale_otp", Level.ASK, text, verdicts.doubted("stale_otp"))
+
+
+def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
+    """Devices that wait for their activation and will not be there any more on their date."""
+    gone_from = now + DEVICE_WAITS
+    for row in verdicts.good:
+        if row.device_id and row.not_before and row.not_before > gone_from:
+            verdicts.doubt(row, "devices_expire", "its device is deleted before its date, after 24 hours")
+    text = (
+        "With a device that PingOne deletes before their date, since it waits longer than 24 hours: {n} of the tokens."
+        " Leave device_id out and let them be paired on their date (--pair), or bring them on that day."
+    )
+    return name_tokens("devices_expire", Level.ASK, text, verdicts.doubted("devices_expire"))
 
 
 def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:

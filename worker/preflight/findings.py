@@ -36,6 +36,7 @@ Question = StrEnum(
         "CLOCK",
         "ACCOUNT_NOT_USABLE",
         "DEVICE_NOT_FOUND",
+        "DEVICES_EXPIRE",
         "DEVICES_OLD",
         "LIST_LINES",
         "LOCKS_EARLY",
@@ -214,9 +215,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedWork:
-    """What a run would do. `imports` and `devices`, the tokens to be imported and the devices to be made, are upper
-    limits unless `is_exact`: then the rows were compared with PingOne's inventory. `days`: on how many days it works
-    where the batch has hours."""
+    """What a run would do. `tokens` become active, unless something is wrong that was not found. `imports` and
+    `devices`, the tokens to be imported and the devices to be made, are upper limits unless `is_exact`: then the rows
+    were compared with PingOne's inventory. `days`: on how many days it works where the batch has hours."""
 
     tokens: int
     imports: int
@@ -240,7 +241,7 @@ def expect_work(report: Report, switches: Switches, hours: DailyHours | None) ->
     imports = noted.get("token_not_in_inventory", 0) if is_exact else len(good)
     devices = noted.get("token_not_paired", 0) + imports if is_exact else without_device
     return ExpectedWork(
-        tokens=len(good),
+        tokens=len(good) - len(report.verdicts.doubts),
         imports=imports if switches.may_import else 0,
         devices=min(devices, without_device) if switches.may_pair else 0,
         is_exact=is_exact,

@@ -22,9 +22,9 @@ from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
+from worker.pingone.devices import ACTIVATION_REQUIRED, User, UserAttribute, UserDevice, fold_case
 from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import ACTIVATION_REQUIRED, User, UserAttribute, UserDevice, fold_case
 from worker.pingone.wire import is_from_pingone
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts, name_tokens
 from worker.rules.resync import NeedsFlag, ResyncKnowledge

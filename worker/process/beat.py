@@ -55,7 +55,7 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         if entry.last_run_at - entry.default_now() > SET_BACK:
             # Otherwise it would wait until the clock shows again what it showed before.
             entry.last_run_at = entry.default_now()
-        if self._is_due(entry)[0]:
+        if self.is_due(entry)[0]:
             self._send(entry)
 
     def _send(self, entry: ScheduleEntry) -> None:
@@ -65,17 +65,8 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
 
     def _wait(self, entry: ScheduleEntry) -> float:
         if isinstance(entry.schedule, crontab):
-            return float(self._is_due(entry)[1])
+            return float(self.is_due(entry)[1])
         return max(self._due_at[entry.name] - self._clock(), 0.0)
-
-    def _is_due(self, entry: ScheduleEntry) -> tuple[bool, float]:
-        """Whether a task is due by the wall clock, and the seconds until it is due next."""
-        try:
-            is_due, wait = self.is_due(entry)
-        except Exception:
-            # A crontab whose next time cannot be told must not end the ticks.
-            is_due, wait = self._is_due_failed(entry)
-        return is_due, wait
 
     def _is_taken(self, entry: ScheduleEntry) -> bool:
         """Whether workers take what is sent; without this check, an hour without workers would fill Redis with ticks.

@@ -5,11 +5,12 @@ one by one, which takes longer than all that Celery does with a message then."""
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import count
 from time import monotonic
 from typing import Any
 
 import redis
-from celery import Celery, bootsteps
+from celery import bootsteps
 from celery.app.amqp import AMQP
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
@@ -70,7 +71,7 @@ class FetchingRoom(virtual.QoS):
         super().ack(delivery_tag)
         loop = get_event_loop()
         if loop is not None and self.can_consume():
-            loop.call_soon(_do_nothing)
+            loop.call_soon(lambda: None)
 
 
 class FetchingChannel(Channel):
@@ -153,28 +154,19 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]
         # Only with an event loop does Celery hold events back.
         if dispatcher.on_send_buffered is None:
             return
+        sent = count(1)
+
+        def wake_for_many() -> None:
+            if next(sent) % EVENTS_TOGETHER == 0:
+                consumer.on_send_event_buffered()
+
         dispatcher.buffer_limit = MOST_WAITING
-        dispatcher.on_send_buffered = CallOnceInSoMany(EVENTS_TOGETHER, consumer.on_send_event_buffered)
+        dispatcher.on_send_buffered = wake_for_many
         self._last = consumer.timer.call_repeatedly(FLUSH_INTERVAL, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002
         if self._last is not None:
             self._last.cancel()
-
-
-class CallOnceInSoMany:
-    """Makes one call for so many calls of it. Threads may lose a count to each other, which does no harm."""
-
-    def __init__(self, times: int, call: Any) -> None:
-        self._times = times
-        self._call = call
-        self._count = 0
-
-    def __call__(self) -> None:
-        self._count += 1
-        if self._count >= self._times:
-            self._count = 0
-            self._call()
 
 
 class SteadyWeakSet(weakref.WeakSet[Any]):
@@ -195,11 +187,6 @@ def install() -> None:
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{LastingTransport.__name__}"
 
 
-def send_events_together(app: Celery) -> None:
-    """Send events together in every worker of this app."""
-    app.steps["consumer"].add(EventBatches)
-
-
 def mend_request_sets() -> None:
     """Let Celery 5.7 go through its sets of tasks in hand while threads change them, as it does when a worker ends or
     loses its broker: now and then Python raised "Set changed size during iteration".
@@ -207,7 +194,3 @@ def mend_request_sets() -> None:
     The objects themselves stay, since Celery has bound their methods in many places."""
     for requests in (state.reserved_requests, state.active_requests, state.scheduled_requests):
         requests.__class__ = SteadyWeakSet
-
-
-def _do_nothing() -> None:
-    return None

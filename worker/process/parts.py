@@ -8,13 +8,13 @@ what it needs.
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from models.encrypted import Keyring
 from worker.audit import Actor
-from worker.batches.commands import Batches, PaceCommands
 from worker.batches.tokens import Tokens
 from worker.batches.undo import Undo
 from worker.config.environment import Environment, Environments
@@ -24,32 +24,44 @@ from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.paces import PaceMemory, Paces
 from worker.pingone.clients import Clients
-from worker.process.part import part
 from worker.vault.keys import load_keyring
+
+if TYPE_CHECKING:
+    part = cached_property
+else:
+
+    class part(cached_property):  # noqa: N801 - a decorator
+        """A `cached_property` that is built once, however many threads ask at the same time. From Python 3.12 on the
+        original takes no lock: two threads of a worker that has just started would each build, say, access tokens or a
+        dispatcher of their own. The lock `building` of its owner is held meanwhile, and may be taken again."""
+
+        def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+            if instance is None:
+                return self
+            with instance.building:
+                return super().__get__(instance, owner)
 
 
 class Parts:
     """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
-    the process' own configuration. `open_database` is called for the database, if another holds it; by default it is
-    opened here."""
+    the process' own configuration. `database`, if another has opened it; by default it is opened here."""
 
     def __init__(
         self,
         settings: Settings,
         load: Callable[[str], Environment] | None = None,
-        open_database: Callable[[], Database] | None = None,
+        database: Database | None = None,
     ) -> None:
         self.settings = settings
         # Held while a part is built.
         self.building = threading.RLock()
         self.environments = Environments(load or partial(load_environment, settings))
-        self._open_database = open_database
+        self._opened_database = database
 
     @part
     def database(self) -> Database:
-        if self._open_database is not None:
-            return self._open_database()
-        return Database(self.settings.database, connections=self.settings.database_connections)
+        settings = self.settings
+        return self._opened_database or Database(settings.database, connections=settings.database_connections)
 
     @part
     def redis(self) -> redis.Redis:
@@ -92,14 +104,6 @@ class Parts:
 
     def handle_failing_alone(self, why: str) -> None:
         """Called when this process could not reach PingOne while another could. A command goes on trying."""
-
-    def batches(self, actor: Actor) -> Batches:
-        """Commands on batches, as this actor gives them."""
-        return Batches(self.database, actor)
-
-    def pace_commands(self, actor: Actor) -> PaceCommands:
-        """Commands on the paces of licenses, as this actor gives them."""
-        return PaceCommands(self.database, actor)
 
     def undo(self, environment: Environment, actor: Actor, on_progress: OnProgress = tell_nobody) -> Undo:
         """The undo of batches of this environment, as this actor commands it."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.reason import PAUSE_CURES, PauseReason
-from worker.audit import the_schedule, the_worker
+from worker.audit import this_person
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
 from worker.batches.people import People
@@ -37,8 +37,7 @@ from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
-from worker.process.part import part
-from worker.process.parts import Parts
+from worker.process.parts import Parts, part
 from worker.records import WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import LearntResync, Resync
@@ -123,7 +122,7 @@ class WorkerParts(Parts):
     @part
     def replays(self) -> Batches:
         """Commands on batches, as the replay schedule gives them."""
-        return Batches(self.database, the_schedule(self.settings))
+        return Batches(self.database, this_person(self.settings, name="schedule"))
 
     def replay_by_schedule(self) -> None:
         """Replay the dead letters that time alone may mend. Without a schedule nothing is: the message is not beat's
@@ -154,7 +153,7 @@ class WorkerParts(Parts):
         if environment.resync_on_first_call is not None:
             return Resync(environment.resync_on_first_call)
         return LearntResync(
-            self.database, environment.environment_id, the_worker(self.settings), self.upkeep.end_trials
+            self.database, environment.environment_id, this_person(self.settings, name="worker"), self.upkeep.end_trials
         )
 
     @part

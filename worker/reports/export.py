@@ -22,7 +22,7 @@ from models.batch import Batch
 from models.encrypted import Keyring
 from models.person import NAMES
 from models.record import Record
-from models.record_states import OtpType, Status
+from models.record_states import KEPT_BACK, UNTIL_LET_GO, OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch
 from worker.database.engine import Database
@@ -213,6 +213,7 @@ def format_cell(value: object) -> str:
     """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
     # Control characters are shown, but a value may have several lines.
     said = value.isoformat() if isinstance(value, datetime) else str(value)
+    said = KEPT_BACK if value == UNTIL_LET_GO else said
     text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
     text = _FORMULA_INSIDE.sub("'", text)
     return "'" + text if text.startswith(_FORMULA_STARTS) else text

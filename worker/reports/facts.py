@@ -19,7 +19,7 @@ from models.person import NAMES
 from models.reason import NEEDS_MENDING, PASSING, PauseReason, Reason
 from models.record import Record, all_posts
 from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
-from models.record_states import FINAL, Status
+from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import choose_records, find_batch, find_column
@@ -27,7 +27,7 @@ from worker.batches.long_list import is_lacking
 from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO, is_replayable
+from worker.leases.commands import is_replayable
 from worker.leases.moves import may_begin
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall

@@ -10,10 +10,10 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason, Reason, find_cure
-from models.record_states import Status
+from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
-from worker.leases.commands import KEPT_BACK, UNTIL_LET_GO, NotReplayed, Why
+from worker.leases.commands import NotReplayed, Why
 from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage
@@ -455,13 +455,15 @@ def describe_paused(batch: str) -> str:
 
 def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
     """Say how many records were kept back that have not begun, and how they are let go."""
+    given_up = "What was given up there waits too, should it go again."
     if not records:
-        return f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
+        begun = f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
+        return f"{begun} {given_up}"
     words = " ".join(f"--where {quote(each)}" for each in where)
     it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
     return (
-        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}; the others go"
-        f" on. Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
+        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {given_up}"
+        f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
     )
 
 

@@ -17,14 +17,14 @@ from models.batch import Batch, BatchState
 from models.person import NAMES, PERSON
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
 from models.record import Record
-from models.record_states import OtpState, Status
+from models.record_states import UNTIL_LET_GO, OtpState, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.commands import LicenseOf
 from worker.batches.finding import is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import UNTIL_LET_GO, is_replayable
+from worker.leases.commands import is_replayable
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED

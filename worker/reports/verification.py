@@ -22,9 +22,9 @@ from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently
 from worker.pingone.client import Call, Client
 from worker.pingone.clients import Reads
+from worker.pingone.devices import Device
 from worker.pingone.errors import NotFound, PingOneError
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import Device
 from worker.vault.otps import Seed, open_otps
 
 # Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.

@@ -23,7 +23,7 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pace.rate_groups import SlotTooFar
 from worker.pingone import errors
-from worker.pingone.users import Device, PairedDevice, Pairing
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.rules import quota
 from worker.rules.steps import (
     Active,

@@ -29,9 +29,9 @@ from worker.fleet import Fitness, Sickness
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients, MakeRead
 from worker.pingone.configuration import MfaSettings
+from worker.pingone.devices import User, UserAttribute
 from worker.pingone.errors import Answer, BadToken, Forbidden, NotFound, OutcomeUnknown, TooManyTerms
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus, NewToken
-from worker.pingone.users import User, UserAttribute
 from worker.pingone.wire import Page
 from worker.rules.breaker import Thresholds
 from worker.vault.otps import Secret, Seed

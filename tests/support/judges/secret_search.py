@@ -26,7 +26,7 @@ import httpx
 import redis
 from support.processes.waiting import wait_until
 
-from worker.desk.views import link_to
+from worker.desk.app import link_to
 
 _RUNS = re.compile(rb"\d{8,}")
 # One of fifty begins with eight digits, and logs have thousands of them.

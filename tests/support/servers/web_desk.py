@@ -7,9 +7,8 @@ from typing import Any
 
 import httpx
 
-from worker.desk.app import make_app
+from worker.desk.app import Desk, link_to, make_app
 from worker.desk.doors import FORM_KEY, Door, Forms, LinkDoor
-from worker.desk.views import Desk, link_to
 from worker.installation.installation import Installation
 
 HOST = "127.0.0.1:8765"

@@ -16,9 +16,9 @@ from worker.config.environment import Environment
 from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.client import Call
 from worker.pingone.clients import Reads
+from worker.pingone.devices import Pairing, UserDevice
 from worker.pingone.errors import Answer, OutcomeUnknown
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import Pairing, UserDevice
 from worker.pingone.wire import Page
 
 

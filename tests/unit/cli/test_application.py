@@ -19,11 +19,10 @@ from support.data.batches import make_batch
 from support.data.moving_clock import MovingDatabase
 
 import worker.cli
-from worker.cli.application import app, complete_command, make_command
+from worker.cli.application import app, make_command
 from worker.cli.command_list import COMMANDS, OPTIONS, answer
 from worker.cli.exit_codes import WRONG_USAGE
 from worker.cli.failures import ENDING_SIGNALS, exit_for, turning_signals_into_interrupts
-from worker.cli.options import RowStatus
 
 OATHBULK: Any = typer.main.get_command(app)
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
@@ -66,36 +65,6 @@ def test_a_reader_that_has_seen_enough_and_a_closed_stream_end_nothing_badly() -
     for shell in ('"$0" -m worker --help | true', '"$0" -m worker --help >&-', '"$0" -m worker --version >&- 2>&-'):
         ended = subprocess.run(["sh", "-c", shell, sys.executable], check=True, capture_output=True, text=True)
         assert (ended.stdout, ended.stderr) == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("typed", "values", "said"),
-    [
-        ("export july", {}, "export july -o july-export.csv"),
-        ("export july --left", {"left": True}, "export july --left -o july-left.csv"),
-        (
-            "export july --hand-out",
-            {"hand_out": True, "left": False},
-            "export july --hand-out -o july-hand-out.csv",
-        ),
-        (
-            "export july --status dead_letter",
-            {"status": RowStatus.DEAD_LETTER},
-            "export july --status dead_letter -o july-dead-letter.csv",
-        ),
-        ("--env-file my.env report july", {}, "--env-file my.env report july -o july-report.html"),
-        ("export lot|7", {"batch": "lot 7"}, "export 'lot 7' -o 'lot 7-export.csv'"),
-        ("check box.pskc", {"batch": None}, ""),
-        ("export", {"batch": None}, ""),
-    ],
-)
-def test_a_command_that_lacks_its_file_is_told_one_named_after_the_batch_and_what_it_holds(
-    typed: str, values: dict[str, Any], said: str
-) -> None:
-    words = [word.replace("|", " ") for word in typed.split()]
-    command = next(word for word in words if word in COMMANDS)
-    named = {name: value for name, value in ({"batch": "july"} | values).items() if value is not None}
-    assert complete_command(command, words, named) == (f" Such as: oathbulk {said}" if said else "")
 
 
 # Completion, asked as a shell asks: by variables, with what was typed so far.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.cli import config
-from worker.cli.hosts import describe_hosts, print_unread_env_file
+from worker.cli.homes import describe_hosts, print_unread_env_file
 from worker.config.settings import ConfigError
 from worker.config.sources import ENVIRONMENT_SETTINGS, OWN_SETTINGS
 from worker.installation.installation import Installation

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from models.row_fault import RowFault
 from worker.cli.application import app, make_command
+from worker.cli.check import KEPT, SHOWN, print_refused_rows
 from worker.cli.desk import list_own_names
 from worker.cli.export import describe_way_back
 from worker.cli.output_files import refuse_unfit
-from worker.cli.preflight import KEPT, SHOWN, print_refused_rows
 from worker.cli.rehearse import running_simulator
 from worker.cli.run import describe_interruption
 from worker.cli.shipment_options import LoadOptions, SourceOptions, write_command, write_listing_command, write_words

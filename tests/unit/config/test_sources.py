@@ -303,7 +303,7 @@ def test_a_section_may_name_a_file_with_the_secret(tmp_path: Path) -> None:
         ("[environments]\nprod = 3\n", r"add a section \[environments\.NAME\]"),
         ("[environments]\n", r"add a section \[environments\.prod\] to .*oathbulk\.toml"),
         ("", r"add a section \[environments\.prod\]"),
-        (None, r"'prod' is not configured: .*oathbulk\.toml does not exist"),
+        (None, r"'prod' is not configured: add a section \[environments\.prod\] to .*oathbulk\.toml"),
         (f'PINGONE_CLIENT_SECRET = "{SECRET}\n', r"oathbulk\.toml cannot be read"),
         (b"\xff\xfe", r"oathbulk\.toml cannot be read"),
         ('[environments.prod]\nPINGONE_ENVIRONMENT_ID = "e"\n', "CLIENT_ID is not set; PINGONE_CLIENT_SECRET is not"),

@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from support.data.facts import PAUSED, RUNNING, SOME_LEFT, make_command, make_overview, make_timeline, minutes
 
-from worker.desk.batch_page import make_environment, write_exact_share, write_file
-from worker.desk.chart import MOST_TICKS, WIDTH, choose_numbers, draw_chart
+from worker.desk.batch_page import (
+    MOST_TICKS,
+    WIDTH,
+    choose_numbers,
+    draw_chart,
+    make_environment,
+    write_exact_share,
+    write_file,
+)
 from worker.observability.wording import write_share
 from worker.reports.overview import PauseSpan
 from worker.reports.stall import Rehearsal

@@ -12,7 +12,7 @@ import pytest
 from support.data.facts import batch
 
 from models.audit import LONGEST_TICKET
-from worker.desk.views import COMMANDS, Order, Unfit, link_to, read_sought
+from worker.desk.app import COMMANDS, Order, Unfit, link_to, read_sought
 from worker.pace.paces import KnownPace
 from worker.reports.search import Sought
 

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 from worker.cli.desk import desk
 from worker.cli.rehearse import rehearse
 from worker.config.settings import ConfigError
+from worker.embedded import can_serve, name_cure
 from worker.embedded.children import Children
-from worker.embedded.extras import can_serve, name_cure
 from worker.embedded.home import EmbeddedError, HomeInUse, find_run_alone, home_key, lock_home, make_home, note_run
 
 HOLDER = """

@@ -50,11 +50,11 @@ def test_a_worker_that_fails_alone_again_and_again_is_started_after_pauses_and_e
 LOGGING = """
 import sys
 import structlog
-from worker.installation.stack import settings_with_redis
+from worker.installation.stack import parts_with_redis
 from worker.installation.installation import Installation
 
 settings = {"OATHBULK_HOME": sys.argv[1], "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0"}
-with settings_with_redis(Installation(settings)):
+with parts_with_redis(Installation(settings)):
     structlog.get_logger().warning("pace_out_of_reach")
 print("{}")
 """

@@ -29,7 +29,8 @@ from worker.intake.files import (
     read_lines,
     split_rows,
 )
-from worker.intake.lists import PairReader, open_assignment, read_header
+from worker.intake.lists import open_assignment
+from worker.intake.otp_pairs import PairReader, read_header
 from worker.intake.rows import Row, RowError, UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 from worker.vault.otps import Otp, OtpPair

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -37,102 +38,83 @@ class Site:
         self.combiner = Combiner[int, int](self.perform, lambda failure: isinstance(failure, Unclear), most)
         self.made: list[list[int]] = []
         self.failing: dict[int, BaseException] = {}
-        self.gate = threading.Semaphore(0)
-        self.begun = threading.Semaphore(0)
+        self.gate, self.begun = threading.Semaphore(0), threading.Semaphore(0)
         self.pool = ThreadPoolExecutor(16)
 
     def perform(self, numbers: Sequence[int]) -> list[int]:
         self.made.append(list(numbers))
         self.begun.release()
         assert self.gate.acquire(timeout=PATIENCE)
-        for number in numbers:
-            if number in self.failing:
-                raise self.failing[number]
+        if failures := [self.failing[number] for number in numbers if number in self.failing]:
+            raise failures[0]
         return [2 * number for number in numbers]
 
-    def submit(self, number: int) -> Future[int]:
-        """Submit in a thread of its own, and return once it is under way or waits."""
-        before = len(self.combiner._waiting)
-        is_first = not self.combiner._is_led
+    def submit(self, *numbers: int) -> list[Future[int]]:
+        """Submit each in a thread of its own; return once it is under way or waits."""
+        return [self._submit(number) for number in numbers]
+
+    def _submit(self, number: int) -> Future[int]:
+        waiting, is_first = len(self.combiner._waiting), not self.combiner._is_led
         future = self.pool.submit(self.combiner.submit, number)
         if is_first:
             assert self.begun.acquire(timeout=PATIENCE)
         else:
-            wait_until(lambda: len(self.combiner._waiting) == before + 1, PATIENCE, "it waits")
+            wait_until(lambda: len(self.combiner._waiting) == waiting + 1, PATIENCE, "it waits")
         return future
 
-    def let_end(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.gate.release()
+    def end(self, count: int, futures: Sequence[Future[int]]) -> list[int | type[BaseException]]:
+        """Let so many requests end: what each of these came to."""
+        self.gate.release(count)
+        failures = [future.exception(PATIENCE) for future in futures]
+        return [type(each) if each else future.result() for each, future in zip(failures, futures, strict=True)]
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    site = Site()
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    site = Site(**getattr(request, "param", {}))
     yield site
-    site.let_end(100)
+    site.gate.release(100)
     site.pool.shutdown()
 
 
 def test_what_comes_while_a_request_is_under_way_goes_together_afterwards_in_its_order(site: Site) -> None:
-    futures = [site.submit(number) for number in (1, 2, 3, 4)]
-    site.let_end(2)
-    assert [future.result(PATIENCE) for future in futures] == [2, 4, 6, 8]
+    assert site.end(2, site.submit(1, 2, 3, 4)) == [2, 4, 6, 8]
     assert site.made == [[1], [2, 3, 4]]
 
 
 def test_nobody_returns_before_the_request_has_taken_effect(site: Site) -> None:
-    first, second, third = (site.submit(number) for number in (1, 2, 3))
-    site.let_end()
-    assert first.result(PATIENCE) == 2
+    first, *later = site.submit(1, 2, 3)
+    assert site.end(1, [first]) == [2]
     assert site.begun.acquire(timeout=PATIENCE)
-    assert not second.done()
-    assert not third.done()
-    site.let_end()
-    assert (second.result(PATIENCE), third.result(PATIENCE)) == (4, 6)
+    assert not any(future.done() for future in later)
+    assert site.end(1, later) == [4, 6]
 
 
-def test_no_more_go_together_than_permitted() -> None:
-    site = Site(most=2)
-    futures = [site.submit(number) for number in range(6)]
-    site.let_end(4)
-    assert [future.result(PATIENCE) for future in futures] == [0, 2, 4, 6, 8, 10]
+@pytest.mark.parametrize("site", [{"most": 2}], indirect=True)
+def test_no_more_go_together_than_permitted(site: Site) -> None:
+    assert site.end(4, site.submit(*range(6))) == [0, 2, 4, 6, 8, 10]
     assert site.made == [[0], [1, 2], [3, 4], [5]]
 
 
-def test_only_the_request_at_fault_fails(site: Site) -> None:
-    site.failing[3] = ValueError("3")
-    futures = [site.submit(number) for number in (1, 2, 3, 4)]
-    site.let_end(5)
-    assert [future.result(PATIENCE) for future in (futures[0], futures[1], futures[3])] == [2, 4, 8]
-    with pytest.raises(ValueError, match="3"):
-        futures[2].result(PATIENCE)
-    assert site.made == [[1], [2, 3, 4], [2], [3], [4]]
-
-
-def test_a_failure_that_may_have_taken_effect_is_told_to_everybody_and_nothing_is_made_again(site: Site) -> None:
-    site.failing[3] = Unclear()
-    futures = [site.submit(number) for number in (1, 2, 3)]
-    site.let_end(2)
-    assert futures[0].result(PATIENCE) == 2
-    for future in futures[1:]:
-        with pytest.raises(Unclear):
-            future.result(PATIENCE)
-    assert site.made == [[1], [2, 3]]
-
-
-def test_a_thread_that_is_ended_while_it_leads_leaves_nobody_waiting(site: Site) -> None:
-    site.failing[2] = SystemExit()
-    first, second, third = (site.submit(number) for number in (1, 2, 3))
-    site.let_end(2)
-    assert first.result(PATIENCE) == 2
-    with pytest.raises(SystemExit):
-        second.result(PATIENCE)
-    with pytest.raises(LeaderLost):
-        third.result(PATIENCE)
-    again = site.submit(5)
-    site.let_end()
-    assert again.result(PATIENCE) == 10
+@pytest.mark.parametrize(
+    ("failure", "ends", "made"),
+    [
+        # Only the request at fault fails.
+        (ValueError(), [2, 4, ValueError, 8], [[1], [2, 3, 4], [2], [3], [4]]),
+        # What may have taken effect is told to everybody, and nothing is made again.
+        (Unclear(), [2, Unclear, Unclear, Unclear], [[1], [2, 3, 4]]),
+        # A thread that is ended while it leads leaves nobody waiting.
+        (SystemExit(), [2, SystemExit, LeaderLost, LeaderLost], [[1], [2, 3, 4]]),
+    ],
+    ids=["at fault", "unclear", "leader lost"],
+)
+def test_whom_a_failure_is_told(
+    site: Site, failure: BaseException, ends: list[int | type[BaseException]], made: list[list[int]]
+) -> None:
+    site.failing[3] = failure
+    assert site.end(5, site.submit(1, 2, 3, 4)) == ends
+    assert site.made == made
+    assert site.end(1, site.submit(5)) == [10]
 
 
 def test_many_threads_get_their_own_results() -> None:
@@ -142,7 +124,7 @@ def test_many_threads_get_their_own_results() -> None:
 
 
 def test_a_child_process_begins_with_nothing_waiting(site: Site) -> None:
-    future = site.submit(1)
+    futures = site.submit(1)
     pid = os.fork()
     if pid == 0:
         # It must not outlive a test that fails.
@@ -150,8 +132,7 @@ def test_a_child_process_begins_with_nothing_waiting(site: Site) -> None:
         site.gate.release()
         os._exit(0 if site.combiner.submit(7) == 14 else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    site.let_end()
-    assert future.result(PATIENCE) == 2
+    assert site.end(1, futures) == [2]
 
 
 # The statement as it goes to PostgreSQL: with arrays whose values belong together, by record.
@@ -221,21 +202,14 @@ def sqlite(code: int) -> exc.DBAPIError:
 
 
 class Clock:
-    """Its time passes only where the code sleeps. As a write, it fails in turn, then says `found`."""
+    """Its time passes only where the code sleeps."""
 
     def __init__(self) -> None:
-        self.now, self.tries, self.slept = 0.0, 0, list[float]()
-        self.failures, self.found = list[Exception](), True
+        self.now, self.slept = 0.0, list[float]()
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
-
-    def write(self) -> bool:
-        self.tries += 1
-        if self.failures:
-            raise self.failures.pop(0)
-        return self.found
 
 
 @pytest.fixture
@@ -258,10 +232,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ],
     ids=["serialization", "deadlock", "restart", "failover", "locked", "no connection"],
 )
-def test_a_write_that_failed_for_the_moment_is_tried_again(clock: Clock, failure: Exception) -> None:
-    clock.failures = [failure] * 3
-    assert write_until(LEASE, clock.write, lambda: False)
-    assert clock.tries == 4
+@pytest.mark.usefixtures("clock")
+def test_a_write_that_failed_for_the_moment_is_tried_again(failure: Exception) -> None:
+    write = Mock(side_effect=[*[failure] * 3, True])
+    assert write_until(LEASE, write, lambda: False)
+    assert write.call_count == 4
 
 
 @pytest.mark.parametrize(
@@ -275,28 +250,25 @@ def test_a_write_that_failed_for_the_moment_is_tried_again(clock: Clock, failure
     ids=["a fault of the statement", "a full disk", "a fault of our own", "a lease that is over"],
 )
 def test_what_does_not_pass_by_itself_or_in_time_is_told_at_once(clock: Clock, now: float, failure: Exception) -> None:
-    clock.now, clock.failures = now, [failure]
+    clock.now, write = now, Mock(side_effect=failure)
     with pytest.raises(type(failure)):
-        write_until(LEASE, clock.write, lambda: False)
-    assert (clock.tries, clock.slept) == (1, [])
+        write_until(LEASE, write, lambda: False)
+    assert (write.call_count, clock.slept) == (1, [])
 
 
 def test_no_try_begins_after_the_lease(clock: Clock) -> None:
-    clock.failures = [postgresql("57P03")] * 1000
     with pytest.raises(exc.OperationalError):
-        write_until(LEASE, clock.write, lambda: False)
+        write_until(LEASE, Mock(side_effect=postgresql("57P03")), lambda: False)
     assert LEASE - 2 <= clock.now < LEASE
     assert max(clock.slept) <= 2
     assert len(set(clock.slept)) > 10
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("was_written", [True, False])
-def test_only_after_a_failure_is_it_asked_whether_the_write_went_through_unheard(
-    clock: Clock, was_written: bool
-) -> None:
-    clock.failures, clock.found = [postgresql("08006")], False
-    assert write_until(LEASE, clock.write, lambda: was_written) is was_written
-    assert not write_until(LEASE, clock.write, lambda: True)
+def test_only_after_a_failure_is_it_asked_whether_the_write_went_through_unheard(was_written: bool) -> None:
+    assert write_until(LEASE, Mock(side_effect=[postgresql("08006"), False]), lambda: was_written) is was_written
+    assert not write_until(LEASE, lambda: False, lambda: True)
 
 
 @pytest.mark.parametrize(

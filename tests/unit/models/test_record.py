@@ -3,6 +3,7 @@ partial indexes, and what is left in the file of what was erased."""
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -66,15 +67,12 @@ def test_what_is_final_leaves_only_by_a_replay_or_when_a_person_takes_it_back():
 
 @pytest.mark.parametrize(("source", "target"), list(product(Status, Status)))
 def test_no_statement_moves_a_record_along_an_arrow_that_is_not_in_the_table(source, target):
-    database = Database("sqlite://")
-    try:
+    with closing(Database("sqlite://")) as database:
         if (source, target) in TRANSITIONS:
             assert "SET status" in str(move(database, source, target))
         else:
             with pytest.raises(ValueError, match=f"no arrow leads from {source} to {target}"):
                 move(database, source, target)
-    finally:
-        database.close()
 
 
 @pytest.fixture
@@ -138,13 +136,10 @@ def test_every_record_stands_in_the_partial_indexes_that_it_belongs_to(connectio
 
 
 def test_every_reason_has_its_cure():
-    assert set(CURES) == set(Reason)
+    assert (set(CURES), set(PAUSE_CURES)) == (set(Reason), set(PauseReason))
     assert set(SEED_CURES) < set(Reason)
-    assert set(PAUSE_CURES) == set(PauseReason)
-    assert all(
-        len(cure) <= 1000 and cure.endswith((".", "?"))
-        for cure in [*CURES.values(), *SEED_CURES.values(), *PAUSE_CURES.values()]
-    )
+    told = [*CURES.values(), *SEED_CURES.values(), *PAUSE_CURES.values()]
+    assert all(len(cure) <= 1000 and cure.endswith((".", "?")) for cure in told)
 
 
 def test_a_seed_needs_no_fresh_otps():
@@ -210,24 +205,35 @@ def test_what_was_cancelled_only_a_replay_brings_back_and_what_runs_was_never_lo
     assert {target for source, target in BATCH_TRANSITIONS if source == CANCELLED} == {RUNNING, PAUSED}
 
 
-def test_a_batch_that_runs_keeps_nothing_of_its_pause(connection: Connection) -> None:
-    after = take(connection, PAUSED, state.let_run((PAUSED,), closes_at=NOON, since=NOON))
-    empty = dict.fromkeys(("reason", "detail", "probe_at", "resumes_at"))
-    assert after == {"state": RUNNING, **empty, "closes_at": NOON}
+# What is left of the pause for an outage, where a change says nothing else.
+EMPTY = dict.fromkeys(OUTAGE)
 
 
-def test_a_pause_says_why_and_how_it_ends_and_keeps_nothing_of_the_one_before(connection: Connection) -> None:
-    after = take(connection, PAUSED, state.pause((PAUSED,), PauseReason.CREDENTIALS))
-    cure = PAUSE_CURES[PauseReason.CREDENTIALS]
-    times = dict.fromkeys(("probe_at", "resumes_at", "closes_at"))
-    assert after == {"state": PAUSED, "reason": "credentials", "detail": cure, **times}
-
-    after = take(connection, RUNNING, state.pause((RUNNING,), PauseReason.WINDOW, "Shut.", resumes_at=NOON))
-    assert (after["detail"], after["resumes_at"], after["probe_at"]) == ("Shut.", NOON, None)
-
-
-def test_a_cancelled_batch_keeps_no_reason(connection: Connection) -> None:
-    assert take(connection, PAUSED, state.cancel((PAUSED,))) == {"state": CANCELLED, **dict.fromkeys(OUTAGE)}
+@pytest.mark.parametrize(
+    ("before", "change", "after"),
+    [
+        # A batch that runs keeps nothing of its pause.
+        (PAUSED, STATEMENTS[RUNNING]((PAUSED,)), EMPTY | {"state": RUNNING, "closes_at": NOON}),
+        # A pause says why and how it ends, and keeps nothing of the one before.
+        (
+            PAUSED,
+            state.pause((PAUSED,), PauseReason.CREDENTIALS),
+            EMPTY | {"state": PAUSED, "reason": "credentials", "detail": PAUSE_CURES[PauseReason.CREDENTIALS]},
+        ),
+        (
+            RUNNING,
+            state.pause((RUNNING,), PauseReason.WINDOW, "Shut.", resumes_at=NOON),
+            EMPTY | {"state": PAUSED, "reason": "window", "detail": "Shut.", "resumes_at": NOON},
+        ),
+        # A cancelled batch keeps no reason.
+        (PAUSED, state.cancel((PAUSED,)), EMPTY | {"state": CANCELLED}),
+    ],
+    ids=["runs", "pauses anew", "pauses", "cancelled"],
+)
+def test_what_a_batch_says_of_its_state(
+    connection: Connection, before: BatchState, change: Update, after: dict[str, object]
+) -> None:
+    assert take(connection, before, change) == after
 
 
 def test_who_comes_late_changes_nothing(connection: Connection) -> None:

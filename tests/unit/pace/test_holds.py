@@ -1,27 +1,47 @@
-"""The fleet's holds: through the paces of several processes and a real Valkey, and as one process knows them."""
+"""The state in Redis: one that cannot be true is replaced by a new one; one for each rate group of a license; and the
+fleet's holds, through the paces of several processes and as one process knows them."""
 
-import time
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
 
-from worker.pace.rate_groups import SlotTooFar
+from worker.config.environment import Environment
+from worker.config.settings import Settings
+from worker.pace.paces import Paces
+from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, SlotTooFar, choose_rates
+from worker.pace.search import Search
 from worker.pace.slots import MOST_KEPT, RECENT, USABLE_FOR, Holds, Pace, Slot, SpareSlots
 from worker.pace.state import Reservation
+from worker.pace.token_bucket import Leg
 
 KEY = "oathbulk:pace-3:made-up-license"
 WHY, UNREACHABLE = "PingOne answered 503 and asks for 60 s", "PingOne cannot be reached"
-
+HOUR = 3600 * 1_000_000
+TIMES = ("next_at", "held_until", "counted_since", "look_from")
+NUMBERS = (*TIMES, "interval", "last", "version", "answers", "lifted", "slots")
 MakePace = Callable[..., Pace]
 
+FOUND = Search(42.0, climb=0.0, ceiling=43.0, probe_after=300.0, probe_at=10**10)
 
-def deliver(pace: Pace) -> None:
-    """Let a request be answered; the next reservation tells Redis."""
-    pace.report_answer(pace.wait())
+
+@pytest.fixture
+def pace(make_pace: MakePace) -> Pace:
+    """One that has written FOUND to Redis, as if the search had ended there."""
+    pace = make_pace()
+    pace.change(lambda search, _: FOUND)
     pace.wait()
+    return pace
+
+
+def now(client: redis.Redis) -> int:
+    seconds, microseconds = client.time()  # type: ignore[misc]
+    return seconds * 1_000_000 + microseconds
 
 
 def wait_in_vain(pace: Pace) -> float:
@@ -29,6 +49,202 @@ def wait_in_vain(pace: Pace) -> float:
     with pytest.raises(SlotTooFar) as caught:
         pace.wait()
     return caught.value.wait
+
+
+def search_of(pace: Pace) -> Search:
+    search = pace.read().search
+    assert search is not None
+    return search
+
+
+def assert_whole(pace: Pace) -> None:
+    """Assert that slots are given, that the search is the one that the process knew, and that its times are of now."""
+    pace.wait()
+    search, now = search_of(pace), pytest.approx(pace.read().now, abs=30)
+    assert (search.rate, search.ceiling, search.climb) == (FOUND.rate, FOUND.ceiling, FOUND.climb)
+    assert [search.begun_at, search.since, search.probe_at - 300] == [now] * 3
+    pace.report_answer(pace.wait())
+    pace.wait()
+
+
+@pytest.mark.parametrize("field", TIMES)
+def test_times_further_ahead_than_anybody_can_wait_are_of_a_wrong_clock(
+    pace: Pace, client: redis.Redis, field: str
+) -> None:
+    client.hset(KEY, field, now(client) + HOUR)
+    assert_whole(pace)
+    # A dispatcher that only reads sees that too.
+    client.hset(KEY, field, now(client) + HOUR)
+    assert (pace.read_hold_left(), client.exists(KEY)) == (0, 0)
+    assert_whole(pace)
+
+
+def test_times_as_far_ahead_as_may_be_stay(make_pace: MakePace, client: redis.Redis) -> None:
+    pace = make_pace(rate=0.1)
+    pace.wait()
+    # An interval of ten seconds after the furthest slot that there is.
+    client.hset(KEY, "next_at", now(client) + 19_000_000)
+    wait_in_vain(pace)
+    pace.hold(120)
+    before = client.hgetall(KEY)
+    wait_in_vain(pace)
+    assert client.hgetall(KEY) == before
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+def test_what_is_no_number_is_begun_anew(pace: Pace, client: redis.Redis, field: str) -> None:
+    for value in ("", "soon", "nan", "inf", "0x10", "1.5.2", "-"):
+        client.hset(KEY, field, value)
+        # Whatever a reservation makes of it, a tick of the dispatcher mends it.
+        pace.read()
+        assert_whole(pace)
+
+
+@pytest.mark.parametrize("field", [*TIMES, "interval", "answers"])
+def test_no_reservation_needs_a_tick_for_that(pace: Pace, client: redis.Redis, field: str) -> None:
+    for value in ("soon", "nan"):
+        pace.report_answer(pace.wait())
+        client.hset(KEY, field, value)
+        assert_whole(pace)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        # What is missing, as where another version wrote it, and what is no search or no path.
+        *[(field, None) for field in ("counted_since", "look_from", "rate", "probe_after", "path")],
+        *[("rate", 0.0), ("rate", -5.0), ("climb", 1e-9)],
+        *[("path", value) for value in ("soon", "1,2", "1,nan,0", "1,2,0;;3", ",", "-1,2,0", "0,2,0", "1,0,1")],
+        ("path", "1,2,0,0"),
+    ],
+)
+def test_a_search_or_a_path_that_is_none_is_begun_anew(
+    pace: Pace, client: redis.Redis, field: str, value: float | str | None
+) -> None:
+    if value is None:
+        client.hdel(KEY, field)
+    else:
+        client.hset(KEY, field, value)
+    pace.change(lambda search, _: replace(search, drop=0.0))
+    assert_whole(pace)
+
+
+def test_the_path_comes_back_as_it_was(pace: Pace) -> None:
+    path = (Leg(0.5, 12.0), Leg(1.25, 40.0, is_refused=True), Leg(2.06, 0.0))
+    pace.change(lambda search, _: replace(FOUND, path=path))
+    assert search_of(pace).path == path
+
+
+@pytest.mark.parametrize(
+    ("ask", "arguments"),
+    [
+        (Pace.wait, ()),
+        (Pace.read, ()),
+        (Pace.read_hold_left, ()),
+        (Pace.hold, (0.001,)),
+        (Pace.report_undelivered, (0.001, "PingOne cannot be reached")),
+    ],
+)
+def test_a_key_of_another_type_is_begun_anew(pace: Pace, client: redis.Redis, ask: Any, arguments: Any) -> None:
+    client.set(KEY, "not a hash")
+    ask(pace, *arguments)
+    assert_whole(pace)
+
+
+def test_a_hold_that_may_be_true_outlives_a_state_that_cannot(pace: Pace, client: redis.Redis) -> None:
+    pace.hold(60, WHY)
+    client.hset(KEY, "next_at", now(client) + HOUR)
+    reading = pace.read()
+    assert (reading.held_why, 59 < reading.hold_left <= 60) == (WHY, True)
+    assert 60_000 < client.pttl(KEY) <= 120_000  # type: ignore[operator]
+    wait_in_vain(pace)
+
+
+def test_a_hold_that_cannot_be_true_is_told_again_by_who_asked_for_it(
+    pace: Pace, make_pace: MakePace, client: redis.Redis
+) -> None:
+    pace.hold(60)
+    client.hset(KEY, "held_until", now(client) + HOUR)
+    assert make_pace().read_hold_left() == 0
+    assert 58 < wait_in_vain(pace) <= 60
+    # And a new hold is not as long as that one.
+    client.hset(KEY, "held_until", now(client) + HOUR)
+    make_pace().hold(60)
+    assert 58 < make_pace().read_hold_left() <= 60
+
+
+# One pace for each rate group of a license.
+
+
+def remember(search: Search | None = None, share: float = 1.0) -> Any:
+    """A memory of this search and this share of each license."""
+    return Mock(
+        recall_search=Mock(return_value=search),
+        recall_share=lambda _, rate, now: Search(rate, share=share) if share < 1 else None,
+    )
+
+
+@pytest.fixture
+def make_paces(client: redis.Redis) -> Callable[..., Paces]:
+    """Makes the paces of a process."""
+    nobody: Any = {"on_alone": lambda _: None, "on_lifted": lambda _: None}
+    return lambda memory=None: Paces(client, memory or remember(), Settings(), **nobody)
+
+
+def environment(**fields: object) -> Environment:
+    return Environment.model_validate(
+        {"name": "default", "environment_id": "e", "client_id": "c", "client_secret": "s", "license": "made-up"}
+        | fields
+    )
+
+
+def test_each_group_begins_at_its_own_rate_and_has_a_key_of_its_own(
+    make_paces: Callable[..., Paces], client: redis.Redis
+) -> None:
+    paces = make_paces()
+    rates = {group: paces.of(environment(rate=40), group).wait().rate for group in RateGroup}
+    assert rates == pytest.approx({RateGroup.MFA: 40.0, **START_RATES}, rel=0.01)
+    assert sorted(client.keys()) == [
+        b"oathbulk:pace-3-of-configuration:made-up",
+        b"oathbulk:pace-3-of-directory:made-up",
+        b"oathbulk:pace-3-of-inventory:made-up",
+        b"oathbulk:pace-3:made-up",
+    ]
+
+
+def test_environments_of_one_license_share_a_pace_in_every_group(make_paces: Callable[..., Paces]) -> None:
+    paces = make_paces()
+    for group in RateGroup:
+        assert paces.of(environment(name="one"), group) is paces.of(environment(name="two"), group)
+        assert paces.of(environment(license="other"), group) is not paces.of(environment(), group)
+
+
+def test_the_database_remembers_the_limit_of_activations_alone_and_a_share_for_every_group(
+    make_paces: Callable[..., Paces],
+) -> None:
+    memory = remember(Search(77.0, climb=0.0), share=0.5)
+    paces = make_paces(memory)
+    assert paces.of(environment()).wait().rate == pytest.approx(77, rel=0.01)
+    pace = paces.of(environment(), RateGroup.INVENTORY)
+    pace.wait()
+    search = search_of(pace)
+    assert (search.share, search.rate) == (0.5, pytest.approx(START_RATES[RateGroup.INVENTORY], rel=0.01))
+    assert memory.recall_search.call_count == 1
+
+
+@pytest.mark.parametrize("group", RateGroup)
+@pytest.mark.parametrize(("begins_at", "most"), [(1.0, 2.0), (30.0, 500.0)])
+def test_no_group_goes_beyond_what_a_person_permits_or_the_vendor_publishes(
+    group: RateGroup, begins_at: float, most: float
+) -> None:
+    rate, highest = choose_rates(group, begins_at, most)
+    assert rate <= highest == min(most, HIGHEST_RATES.get(group, math.inf))
+
+
+def deliver(pace: Pace) -> None:
+    """Let a request be answered; the next reservation tells Redis."""
+    pace.report_answer(pace.wait())
+    pace.wait()
 
 
 # How long a hold is, and why it holds.
@@ -76,21 +292,9 @@ def test_a_wiped_redis_is_told_of_the_hold_by_who_asked_for_it(make_pace: MakePa
 # A person lifts it.
 
 
-def test_a_lifted_hold_is_over_for_all_and_not_told_again(make_pace: MakePace) -> None:
-    lifted: list[str] = []
-    first = make_pace(on_lifted=lambda: lifted.append("first"))
-    second = make_pace(on_lifted=lambda: lifted.append("second"))
-    dispatcher = make_pace()
-    first.hold(60, WHY)
-    second.hold(60, WHY)
-    dispatcher.lift()
-    for pace in (first, second, dispatcher):
-        pace.wait()
-        assert pace.read_hold_left() == 0
-    assert sorted(lifted) == ["first", "second"]
-
-
-def test_a_hold_that_comes_after_one_was_lifted_stands(make_pace: MakePace, client: redis.Redis) -> None:
+def test_a_hold_that_comes_after_one_was_lifted_stands_and_can_be_lifted_in_a_wiped_redis(
+    make_pace: MakePace, client: redis.Redis
+) -> None:
     pace, dispatcher = make_pace(), make_pace()
     pace.hold(60, WHY)
     dispatcher.lift()
@@ -98,14 +302,6 @@ def test_a_hold_that_comes_after_one_was_lifted_stands(make_pace: MakePace, clie
     client.hdel(KEY, "held_until")
     wait_in_vain(pace)
     assert dispatcher.read_hold_left() > 50
-
-
-def test_a_hold_can_be_lifted_after_redis_was_wiped(make_pace: MakePace, client: redis.Redis) -> None:
-    pace, dispatcher = make_pace(), make_pace()
-    pace.hold(60, WHY)
-    dispatcher.lift()
-    pace.wait()
-    pace.hold(60, WHY)
     client.flushall()
     dispatcher.lift()
     assert client.pttl(KEY) > 0  # type: ignore[operator]
@@ -141,15 +337,6 @@ def test_who_fails_alone_holds_alone_until_a_person_lifts_it(make_pace: MakePace
     broken.wait()
 
 
-def test_a_short_hold_of_its_own_is_waited_for(make_pace: MakePace) -> None:
-    healthy, broken = make_pace(), make_pace(sleep=time.sleep)
-    deliver(healthy)
-    broken.report_undelivered(0.3, UNREACHABLE)
-    began = time.monotonic()
-    broken.wait()
-    assert time.monotonic() - began >= 0.29
-
-
 def test_those_who_wait_for_a_slot_when_their_process_begins_to_hold_do_not_go(make_pace: MakePace) -> None:
     healthy = make_pace(rate=2)
 
@@ -162,19 +349,20 @@ def test_those_who_wait_for_a_slot_when_their_process_begins_to_hold_do_not_go(m
     wait_in_vain(broken)
 
 
-@pytest.mark.parametrize("delivers", ["nobody", "who fails", "another, long ago"])
-def test_the_fleet_holds_where_nobody_else_delivers(make_pace: MakePace, client: redis.Redis, delivers: str) -> None:
+@pytest.mark.parametrize(
+    ("who", "ago"), [(None, 0), ("who fails", 0), ("another", 11_000_000)], ids=["nobody", "who fails", "long ago"]
+)
+def test_the_fleet_holds_where_nobody_else_delivers(
+    make_pace: MakePace, client: redis.Redis, who: str | None, ago: int
+) -> None:
     sentences: list[str] = []
     pace, other = make_pace(on_alone=sentences.append), make_pace()
     other.wait()
-    if delivers != "nobody":
-        deliver(pace if delivers == "who fails" else other)
-    if delivers == "another, long ago":
-        client.hset(KEY, "delivered_at", int(client.hget(KEY, "delivered_at") or 0) - 11_000_000)  # type: ignore[arg-type]
+    if who:
+        deliver(pace if who == "who fails" else other)
+        client.hincrby(KEY, "delivered_at", -ago)
     pace.report_undelivered(60, UNREACHABLE)
-    assert 50 < other.read_hold_left() <= 60
-    assert other.read().held_why == UNREACHABLE
-    assert sentences == []
+    assert (50 < other.read_hold_left() <= 60, other.read().held_why, sentences) == (True, UNREACHABLE, [])
 
 
 # What one process knows by itself, of a state in Redis that answers as a test says.
@@ -186,24 +374,17 @@ class Known:
     """The holds of a process and the slots that it keeps, and all that it hears of Redis."""
 
     def __init__(self, *, is_alone: bool = False) -> None:
-        self.now, self.held_until, self.reads, self.lifted = 1000.0, 0, 0, 0
-        state = SimpleNamespace(
+        self.now, self.held_until = 1000.0, 0
+        self.read, self.tell_lifting = Mock(side_effect=lambda: self.held_until), Mock()
+        state: Any = SimpleNamespace(
             hold=lambda *_: 17,
             report_undelivered=lambda *_: (is_alone, 0),
             reserve=lambda *_: Reservation(self.held_until, 1000, 0, 0, 0, reserved=0, slot=0, wait=0),
-            read_held_until=self._read,
+            read_held_until=self.read,
         )
-        told: Any = {"on_alone": lambda _: None, "on_lifted": self._count_lifting}
-        self.holds = Holds(state, 120.0, lambda: self.now, **told)  # type: ignore[arg-type]
+        self.holds = Holds(state, 120.0, lambda: self.now, on_alone=Mock(), on_lifted=self.tell_lifting)
         self.holds.note_lifting(17)
         self.spare_slots = SpareSlots(self.holds, lambda: self.now)
-
-    def _read(self) -> int:
-        self.reads += 1
-        return self.held_until
-
-    def _count_lifting(self) -> None:
-        self.lifted += 1
 
 
 def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> None:
@@ -217,10 +398,9 @@ def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> N
 
 def test_while_its_own_hold_lasts_no_slot_is_good() -> None:
     known = Known(is_alone=True)
-    known.holds.report_undelivered(5, UNREACHABLE)
-    known.holds.report_undelivered(2, UNREACHABLE)
-    assert (known.holds.fleet_left, known.holds.own_left) == (0, 5)
-    assert known.holds.is_held_past(10**18)
+    for seconds in (5, 2):
+        known.holds.report_undelivered(seconds, UNREACHABLE)
+    assert (known.holds.fleet_left, known.holds.own_left, known.holds.is_held_past(10**18)) == (0, 5, True)
     known.now += 6
     assert not known.holds.is_held_past(10**18)
 
@@ -229,9 +409,9 @@ def test_what_was_heard_just_now_decides_and_later_it_is_asked_for() -> None:
     known = Known()
     known.held_until = 500
     known.holds.reserve(0.0, 0, 0, 0)
-    assert (known.holds.is_held_past(499), known.holds.is_held_past(500), known.reads) == (True, False, 0)
+    assert (known.holds.is_held_past(499), known.holds.is_held_past(500), known.read.call_count) == (True, False, 0)
     known.now += 1.1 * RECENT
-    assert (known.holds.is_held_past(499), known.reads) == (True, 1)
+    assert (known.holds.is_held_past(499), known.read.call_count) == (True, 1)
 
 
 def test_what_a_person_lifts_is_forgotten_once() -> None:
@@ -243,7 +423,7 @@ def test_what_a_person_lifts_is_forgotten_once() -> None:
         (False, 5),
         (True, 0),
     ]
-    assert known.lifted == 2
+    assert known.tell_lifting.call_count == 2
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,11 @@ def make_stay(seconds: float = 10.0, sent: float = 1990.0, **changes: Any) -> Se
 CLIMBING = Search(100.0, climb=0.07)
 
 
+def answer(search: Search, slots: int, at: float, *, since: float = 0.0, highest: float = 500.0) -> Search:
+    """The search after an answer at this time, to the last of so many slots, which was now or `since` seconds ago."""
+    return learn_from_answers(search, slots, last=at - since, now=at, highest=highest, next_slot=at)
+
+
 def test_a_climb_grows_by_its_speed_where_it_is_used_and_waits_for_an_answer() -> None:
     assert learn_from_answers(CLIMBING, slots=9, last=0.05, now=0.06, highest=500, next_slot=0.09) is CLIMBING
     grown = learn_from_answers(CLIMBING, slots=20, last=0.1, now=0.16, highest=500, next_slot=0.2)
@@ -68,16 +73,11 @@ def test_a_climb_grows_by_its_speed_where_it_is_used_and_waits_for_an_answer() -
     assert unused == replace(CLIMBING, since=0.2, path=(Leg(0.2, 10.0),))
 
 
-def test_the_first_climb_is_slower_where_answers_are_slow() -> None:
-    def climbed(latency: float) -> float:
-        now = 0.2 + latency
-        slots = round(30 * now)
-        search = learn_from_answers(Search(30.0), slots, last=0.2, now=now, highest=500, next_slot=now)
-        return (search.rate / 30 - 1) / now
-
-    assert climbed(0.01) > 0.75
-    assert climbed(0.2) == pytest.approx(0.25, rel=0.1)
-    assert climbed(1.0) == pytest.approx(0.12, rel=0.1)
+@pytest.mark.parametrize(("latency", "speed"), [(0.01, 0.8), (0.2, 0.25), (1.0, 0.12)])
+def test_the_first_climb_is_slower_where_answers_are_slow(latency: float, speed: float) -> None:
+    now = 0.2 + latency
+    search = answer(Search(30.0), round(30 * now), now, since=latency)
+    assert (search.rate / 30 - 1) / now == pytest.approx(speed, rel=0.1)
 
 
 def refuse(search: Search, slot: float, rate: float = 199.0) -> Search:
@@ -91,23 +91,18 @@ def test_the_second_climb_is_slow_and_begins_further_down() -> None:
 
 
 def test_a_climb_that_comes_further_than_expected_speeds_up() -> None:
-    def grow(rate: float) -> float:
-        search = make_stay(climb=0.05, expected=220.0)
-        grown = learn_from_answers(replace(search, rate=rate), 50, last=20.2, now=20.21, highest=900, next_slot=20.2)
-        return grown.rate / rate - 1
-
-    assert grow(215.0) == pytest.approx(0.05 * 0.21, rel=0.01)
-    assert grow(230.0) > 1.8 * grow(215.0)
-    assert grow(245.0) > 1.1 * grow(230.0)
+    climbing = make_stay(climb=0.05, expected=220.0)
+    rates = (215.0, 230.0, 245.0)
+    slow, quick, quicker = (answer(replace(climbing, rate=rate), 50, 20.2, highest=900).rate / rate for rate in rates)
+    assert slow - 1 == pytest.approx(0.05 * 0.2, rel=0.01)
+    assert quick - 1 > 1.8 * (slow - 1)
+    assert quicker - 1 > 1.1 * (quick - 1)
 
 
 def test_at_the_highest_rate_nothing_is_known_of_the_limit_but_that_it_is_higher() -> None:
-    search = make_stay(climb=0.05)
-    highest = learn_from_answers(search, 50, last=20.2, now=20.21, highest=200, next_slot=20.2)
+    highest = answer(make_stay(climb=0.05), 50, 20.2, highest=200)
     assert (highest.rate, highest.climb, highest.ceiling) == (200, 0, 0)
-    raised = replace(highest, probe_at=0.0)
-    further = learn_from_answers(raised, 220, last=21.3, now=21.31, highest=500, next_slot=21.3)
-    assert further.climb > 0
+    assert answer(replace(highest, probe_at=0.0), 220, 21.3).climb > 0
 
 
 @pytest.mark.parametrize(("lasted", "climb"), [(10.0, 0.025), (600.0, SLOWEST_CLIMB)])
@@ -151,35 +146,29 @@ def test_a_limit_that_fell_is_looked_at_for_a_rise_soon_and_after_a_small_drop_t
 def test_what_a_hold_has_given_to_a_bucket_is_spent_in_a_sprint() -> None:
     """The bucket of 100 was empty, and nothing was sent for a second: three quarters of it are spent."""
     sprinting = refuse(make_stay(), 20.0)
-    assert sprinting.is_sprinting
     assert sprinting.rate == pytest.approx(SPRINT * sprinting.ceiling)
     assert sprinting.lasting_rate == sprinting.rate_below_ceiling
     slots = 0
     while sprinting.is_sprinting:
-        due = sprinting.review_due_at
-        slots += round(sprinting.rate * 0.1)
-        sprinting = learn_from_answers(
-            sprinting, round(sprinting.rate * 0.1), last=due, now=due, highest=500, next_slot=due
-        )
+        used = round(sprinting.rate * 0.1)
+        slots += used
+        sprinting = answer(sprinting, used, sprinting.review_due_at)
     lasted = sprinting.since - sprinting.begun_at
     assert slots - sprinting.ceiling * lasted == pytest.approx(0.75 * 100, abs=5)
     assert sprinting.rate == sprinting.rate_below_ceiling
 
 
 def test_what_an_idle_moment_has_given_to_a_bucket_is_spent_too() -> None:
-    idle = learn_from_answers(make_stay(path=(Leg(9.0, 0.0),)), 5, last=21.0, now=21.0, highest=500, next_slot=21.0)
+    idle = answer(make_stay(path=(Leg(9.0, 0.0),)), 5, 21.0)
     assert idle.is_sprinting
-    shared = replace(idle, rate=119.4, share=0.6)
-    assert not learn_from_answers(shared, 60, last=22.0, now=22.0, highest=500, next_slot=22.0).is_sprinting
+    assert not answer(replace(idle, rate=119.4, share=0.6), 60, 22.0).is_sprinting
 
 
-def test_a_stay_climbs_again_when_it_is_time() -> None:
+@pytest.mark.parametrize(("highest", "climb"), [(500, PROBING_CLIMB), (199, 0)])
+def test_a_stay_climbs_again_when_it_is_time(highest: float, climb: float) -> None:
     search = make_stay()
-    until = search.probe_at
-    due = learn_from_answers(search, 199 * 31, last=until, now=until, highest=500, next_slot=until)
-    assert (due.climb, due.rate) == (PROBING_CLIMB, search.rate)
-    at_most = learn_from_answers(search, 199 * 31, last=until, now=until, highest=199, next_slot=until)
-    assert at_most.climb == 0
+    due = answer(search, 199 * 31, search.probe_at, highest=highest)
+    assert (due.climb, due.rate) == (climb, search.rate)
 
 
 def test_what_is_done_for_a_moment_does_not_outlive_a_redis_that_forgets() -> None:
@@ -236,8 +225,7 @@ def test_where_the_first_request_after_a_hold_is_refused_few_ask() -> None:
         closed = knock(closed, slot)
         waits.append(closed.begun_at - slot)
     assert waits == pytest.approx(sorted(waits))
-    assert waits[0] == 1.0
-    assert waits[-1] == pytest.approx(LONGEST_KNOCK_WAIT)
+    assert (waits[0], waits[-1]) == (1.0, pytest.approx(LONGEST_KNOCK_WAIT))
     assert closed.knock_at == pytest.approx(closed.begun_at)
 
 
@@ -247,8 +235,7 @@ def test_what_was_out_of_order_goes_on_as_before() -> None:
     slot = closed.begun_at
     opened = learn_from_answers(closed, 1, last=slot, now=slot + 0.06, highest=500, next_slot=slot + 0.5)
     assert (opened.rate, opened.ceiling, opened.closed_since) == (199.0, 200.0, 0.0)
-    again = knock(opened, opened.begun_at)
-    assert again.open_rate == 199.0 / 2
+    assert knock(opened, opened.begun_at).open_rate == 199.0 / 2
 
 
 # 1,200 requests in ten seconds, and then a refusal.
@@ -279,10 +266,8 @@ def test_holds_that_end_when_a_count_begins_anew_tell_it_too() -> None:
 
 @pytest.mark.parametrize("slots", [100, 3], ids=["used", "unused"])
 def test_once_open_the_rate_from_before_is_forgotten_whether_the_slots_are_used_or_not(slots: int) -> None:
-    opened = make_stay(rate=100.0, ceiling=101.0, open_rate=800.0)
-    later = learn_from_answers(opened, slots, last=21.1, now=21.1, highest=900, next_slot=21.1)
-    assert later.open_rate == 0
-    assert later.lasting_rate == pytest.approx(100, rel=0.01)
+    later = answer(make_stay(rate=100.0, ceiling=101.0, open_rate=800.0), slots, 21.1, highest=900)
+    assert (later.open_rate, later.lasting_rate) == (0, pytest.approx(100, rel=0.01))
 
 
 def test_where_the_rate_is_hardly_more_than_a_knock_a_refusal_by_chance_is_no_count_of_many_seconds() -> None:
@@ -321,19 +306,13 @@ def count(path: Path, limit: float, phase: float, start: float, speed: float) ->
 
 
 @pytest.mark.parametrize("burst", [10, 60, 480])
-def test_two_climbs_of_different_speed_tell_limit_and_burst(burst: float) -> None:
-    estimate = estimate_limit(climb(climb((), 120, burst, 30, 0.8), 120, burst, 90, 0.07))
-    assert estimate.limit == pytest.approx(120, rel=0.02)
+def test_two_climbs_of_different_speed_tell_limit_and_burst_where_one_leaves_nearly_all_open(burst: float) -> None:
+    one = climb((), 120, burst, 30, 0.8)
+    estimate = estimate_limit(climb(one, 120, burst, 90, 0.07))
+    assert (estimate.limit, estimate.is_contradicted) == (pytest.approx(120, rel=0.02), False)
     assert estimate.burst == pytest.approx(burst, rel=0.1, abs=3)
-    assert not estimate.is_contradicted
-
-
-def test_one_climb_leaves_nearly_all_open() -> None:
-    one = climb((), 120, 60, 30, 0.8)
-    assert estimate_limit(one).low < 40
-    assert estimate_limit(one).high > 180
-    two = estimate_limit(climb(one, 120, 60, 90, 0.07, hold=5.0))
-    assert 115 < two.low < 120 < two.high < 125
+    assert estimate.low <= estimate.limit <= estimate.high
+    assert estimate_limit(one).high - estimate_limit(one).low > 3 * (estimate.high - estimate.low)
 
 
 def test_slots_that_were_left_unused_while_climbing_are_no_reason_to_forget_what_was_sent() -> None:

@@ -6,11 +6,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http.client import parse_headers
 from io import BufferedReader
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -72,10 +74,7 @@ class Conversation:
         line = self.reader.readline().decode("latin-1").split()
         if not line:
             return None
-        headers = {}
-        while (header := self.reader.readline().decode("latin-1").strip()) != "":
-            name, _, value = header.partition(":")
-            headers[name.lower()] = value.strip()
+        headers = {name.lower(): value for name, value in parse_headers(self.reader).items()}
         body = self.reader.read(int(headers.get("content-length", 0)))
         self.request = Received(line[0], line[1], headers, body, self.number)
         return self.request
@@ -106,62 +105,48 @@ def hang(conversation: Conversation) -> None:
     conversation.stopped.wait(60)
 
 
-@dataclass
-class LocalServer:
+class LocalServer(ThreadingTCPServer):
     """Answers requests one after the other with `answers`, the last of them for ever; keeps what it received. `talk`
     takes a connection over before its first request."""
 
-    answers: list[Answer]
-    tls: ssl.SSLContext | None = None
-    talk: Callable[[Conversation], None] | None = None
-    received: list[Received] = field(default_factory=list)
-    connections: int = 0
-    stopped: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _open: list[socket.socket] = field(default_factory=list)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    def __init__(
+        self, *answers: Answer, tls: ssl.SSLContext | None = None, talk: Callable[[Conversation], None] | None = None
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), BaseRequestHandler)
+        self.answers, self.tls, self.talk = list(answers), tls, talk or self._answer_all
+        self.received, self.stopped = list[Received](), threading.Event()
+        self.port = self.server_address[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._lock, self._open, self._numbers = threading.Lock(), list[socket.socket](), dict[object, int]()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
-    def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.02)
-        self.port = self._listener.getsockname()[1]
-        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
-        self._start(self._accept)
+    @property
+    def connections(self) -> int:
+        return len(self._numbers)
 
     def stop(self) -> None:
+        """Hang up, and wait for the threads that serve."""
         self.stopped.set()
-        self._threads[0].join(PATIENCE)
-        self._listener.close()
+        self.shutdown()
         for connection in self._open:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
+        self.server_close()
 
-    def _start(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        connection.settimeout(PATIENCE)
+        self._numbers[address] = len(self._numbers) + 1
+        self._open.append(connection)
+        return connection, address
 
-    def _accept(self) -> None:
-        while not self.stopped.is_set():
-            with suppress(TimeoutError):
-                connection, _ = self._listener.accept()
-                connection.settimeout(PATIENCE)
-                self.connections += 1
-                self._open.append(connection)
-                self._start(self._serve, connection, self.connections)
-
-    def _serve(self, connection: socket.socket, number: int) -> None:
+    def finish_request(self, request: Any, client_address: Any) -> None:
         with suppress(OSError, ValueError), ExitStack() as stack:
-            stack.callback(connection.close)
             if self.tls:
-                connection = self.tls.wrap_socket(connection, server_side=True)
-                stack.callback(connection.close)
-                self._open.append(connection)
-            reader = stack.enter_context(connection.makefile("rb"))
-            (self.talk or self._answer_all)(Conversation(number, connection, reader, self.stopped))
+                request = stack.enter_context(self.tls.wrap_socket(request, server_side=True))
+                self._open.append(request)
+            reader = stack.enter_context(request.makefile("rb"))
+            self.talk(Conversation(self._numbers[client_address], request, reader, self.stopped))
 
     def _answer_all(self, conversation: Conversation) -> None:
         while (request := conversation.read_request()) is not None:
@@ -181,7 +166,7 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(*answers: Answer, **options: object) -> LocalServer:
-            server = LocalServer(list(answers), **options)  # type: ignore[arg-type]
+            server = LocalServer(*answers, **options)  # type: ignore[arg-type]
             stack.callback(server.stop)
             return server
 

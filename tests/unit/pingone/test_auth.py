@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from traceback import walk_stack
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import parse_qs
 
 import pytest
@@ -60,29 +61,18 @@ def grants() -> Callable[[Any], bytes]:
     return lambda _: granted(access_token=f"access-token-{next(numbers)}")
 
 
-def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> list[str | Exception]:
+def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> list[object]:
     """What becomes of four threads that are all inside the call, of this name, before the endpoint may answer."""
-    results: list[str | Exception] = []
 
-    def run() -> None:
-        try:
-            results.append(call())
-        except (NotDelivered, CredentialsRefused) as error:
-            results.append(error)
+    def count_inside() -> int:
+        stacks = ([each.f_code.co_name for each, _ in walk_stack(frame)] for frame in sys._current_frames().values())
+        return sum(name in stack for stack in stacks)
 
-    def is_inside(thread: threading.Thread) -> bool:
-        frame = sys._current_frames().get(thread.ident or 0)
-        return name in {each.f_code.co_name for each, _ in walk_stack(frame)}
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: all(is_inside(thread) for thread in threads), 10, "all are inside")
-    go.set()
-    for thread in threads:
-        thread.join(10)
-    assert len(results) == 4
-    return results
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(call) for _ in range(4)]
+        wait_until(lambda: count_inside() == 4, 10, "all are inside")
+        go.set()
+        return [each.exception(10) or each.result() for each in calls]
 
 
 def slowly(go: threading.Event, answer: bytes) -> Callable[[Any], bytes]:
@@ -109,17 +99,22 @@ def test_it_is_renewed_a_minute_or_a_fifth_of_its_life_before_it_expires(
     assert access_tokens.get() == "new"
 
 
+def call_by_many(call: Callable[[], str]) -> set[str]:
+    """What sixteen threads get that call at the same moment."""
+    start = threading.Barrier(16)
+
+    def run(_: int) -> str:
+        start.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(16) as threads:
+        return set(threads.map(run, range(16)))
+
+
 def test_a_refused_access_token_is_renewed_once_however_many_threads_had_it(ask: Any) -> None:
     access_tokens, endpoint = ask(grants())
     refused = access_tokens.get()
-    start = threading.Barrier(16)
-
-    def renew(_: int) -> str:
-        start.wait(10)
-        return access_tokens.renew(refused)
-
-    with ThreadPoolExecutor(16) as threads:
-        assert set(threads.map(renew, range(16))) == {"access-token-2"}
+    assert call_by_many(lambda: access_tokens.renew(refused)) == {"access-token-2"}
     assert access_tokens.renew(refused) == access_tokens.get() == "access-token-2"
     assert len(endpoint.received) == 2
 
@@ -165,12 +160,9 @@ def test_while_the_old_access_token_is_good_nobody_waits_for_the_new_one(ask: An
 def test_a_failed_early_renewal_stops_nobody_and_is_not_repeated_at_once(ask: Any, clock: Clock) -> None:
     access_tokens, endpoint = ask(OLD, http(500))
     access_tokens.get()
-    clock.now += 90
-    assert [access_tokens.get() for _ in range(3)] == ["old"] * 3
-    assert len(endpoint.received) == 2
-    clock.now += 5
-    assert access_tokens.get() == "old"
-    assert len(endpoint.received) == 3
+    for later, asked in ((90, 2), (0, 2), (5, 3)):
+        clock.now += later
+        assert (access_tokens.get(), len(endpoint.received)) == ("old", asked)
     clock.now += 5
     with pytest.raises(NotDelivered):
         access_tokens.get()
@@ -193,13 +185,12 @@ def test_an_answer_that_never_comes_delivers_nothing(ask: Any) -> None:
 
 def test_no_token_endpoint_makes_it_wait_longer_than_the_longest_hold(ask: Any, clock: Clock) -> None:
     access_tokens, endpoint = ask(http(503, Retry_After="86400"), NEW, longest_hold=120)
+    # It is left alone meanwhile.
     for later, left in ((0, 86400), (119, 1)):
         clock.now += later
         with pytest.raises(NotDelivered) as caught:
             access_tokens.get()
-        assert caught.value.retry_after == left
-    # It is left alone meanwhile.
-    assert len(endpoint.received) == 1
+        assert (caught.value.retry_after, len(endpoint.received)) == (left, 1)
     clock.now += 1
     assert access_tokens.get() == "new"
 
@@ -240,33 +231,21 @@ def secrets_of(endpoint: Any) -> list[str]:
     return [pair.partition(":")[2] for pair in pairs]
 
 
-class Reread:
-    """Reads each of these client secrets once, one after the other, and keeps the ones that it was asked to replace."""
-
-    def __init__(self, *secrets: str) -> None:
-        self.secrets = list(secrets)
-        self.replaced: list[str] = []
-
-    def __call__(self, known: Any) -> Any:
-        self.replaced.append(known.secret)
-        return known.model_copy(update={"client_secret": SecretStr(self.secrets.pop(0))})
+def reread(*secrets: str) -> Mock:
+    """Reads each of these client secrets once, one after the other."""
+    left = iter(secrets)
+    return Mock(side_effect=lambda known: known.model_copy(update={"client_secret": SecretStr(next(left))}))
 
 
 def test_a_secret_that_was_changed_meanwhile_is_used_at_once_by_all_threads(ask: Any) -> None:
-    reread, start = Reread("new"), threading.Barrier(16)
-    access_tokens, endpoint = ask(REFUSED, NEW, reread=reread)
-
-    def get(_: int) -> str:
-        start.wait(10)
-        return access_tokens.get()
-
-    with ThreadPoolExecutor(16) as threads:
-        assert set(threads.map(get, range(16))) == {"new"}
-    assert (secrets_of(endpoint), reread.replaced) == (["old", "new"], ["old"])
+    newer = reread("new")
+    access_tokens, endpoint = ask(REFUSED, NEW, reread=newer)
+    assert call_by_many(access_tokens.get) == {"new"}
+    assert (secrets_of(endpoint), newer.call_count) == (["old", "new"], 1)
 
 
 def test_a_secret_that_is_refused_is_not_sent_again_and_a_changed_one_once(ask: Any) -> None:
-    access_tokens, endpoint = ask(REFUSED, REFUSED, REFUSED, REFUSED, NEW, reread=Reread("old", "new", "newest"))
+    access_tokens, endpoint = ask(REFUSED, REFUSED, REFUSED, REFUSED, NEW, reread=reread("old", "new", "newest"))
     for sent in (["old"], ["old", "old", "new"]):
         with pytest.raises(CredentialsRefused):
             access_tokens.get()
@@ -277,25 +256,27 @@ def test_a_secret_that_is_refused_is_not_sent_again_and_a_changed_one_once(ask: 
 
 
 def test_an_outage_is_no_reason_to_read_the_secret_again(ask: Any) -> None:
-    reread = Reread("new")
-    access_tokens, _ = ask(http(503), reread=reread)
+    access_tokens, _ = ask(http(503), reread=reread())
     with pytest.raises(NotDelivered):
         access_tokens.get()
-    assert reread.replaced == []
 
 
-def test_client_id_and_secret_go_where_the_application_wants_them() -> None:
-    """Inside `basic` they are form-encoded."""
+@pytest.mark.parametrize(
+    ("client_auth", "authorization", "form"),
+    [
+        # Inside it they are form-encoded.
+        ("basic", "Basic " + base64.b64encode(b"id%3Awith+colon:%25%2B%C3%BC%3A").decode(), {}),
+        ("post", None, {"client_id": ["id:with colon"], "client_secret": ["%+ü:"]}),
+    ],
+)
+def test_client_id_and_secret_go_where_the_application_wants_them(
+    client_auth: str, authorization: str | None, form: dict[str, list[str]]
+) -> None:
     credentials = {"client_id": "id:with colon", "client_secret": "%+ü:"}
-    request = build_access_token_request(make_environment(**credentials))
-    scheme, _, encoded = request.headers["Authorization"].partition(" ")
-    assert (scheme, base64.b64decode(encoded)) == ("Basic", b"id%3Awith+colon:%25%2B%C3%BC%3A")
-    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]}
+    request = build_access_token_request(make_environment(client_auth=client_auth, **credentials))
+    assert request.headers.get("Authorization") == authorization
+    assert parse_qs(request.content.decode()) == {"grant_type": ["client_credentials"]} | form
     assert "%25" not in repr(request)
-    request = build_access_token_request(make_environment(client_auth="post", **credentials))
-    assert "Authorization" not in request.headers
-    form = {name: value for name, (value,) in parse_qs(request.content.decode()).items()}
-    assert form == {"grant_type": "client_credentials"} | credentials
 
 
 RSA = RSAKey.generate_key(2048)
@@ -359,23 +340,24 @@ def test_the_key_id_is_what_is_set_or_that_of_the_jwk(changes: dict[str, str], k
 def test_the_claims_are_those_of_pingones_pages() -> None:
     environment = make_environment(client_auth="secret_jwt")
     before = int(time.time())
-    assertion = sign_assertion(environment)
+    assertion, another = (sign_assertion(environment) for _ in range(2))
     claims = read_part(assertion, 1)
-    assert claims.pop("iat") - before in (0, 1, 2)
-    assert claims.pop("exp") - before in (GOOD_FOR, GOOD_FOR + 1, GOOD_FOR + 2)
-    assert claims.pop("jti") != read_part(sign_assertion(environment), 1)["jti"]
-    assert claims == {"iss": "made-up-client", "sub": "made-up-client", "aud": environment.token_url}
+    soon = pytest.approx(before + 1, abs=1)
+    named = {"iss": "made-up-client", "sub": "made-up-client", "aud": environment.token_url}
+    assert claims == named | {"iat": soon, "exp": claims["iat"] + GOOD_FOR, "jti": claims["jti"]}
+    assert claims["jti"] != read_part(another, 1)["jti"]
     assert read_part(assertion, 0) == {"alg": "HS256", "typ": "JWT"}
     assert admits(environment)
 
 
-def test_no_secret_goes_into_the_request() -> None:
-    for changes in ({"client_auth": "secret_jwt"}, {"client_auth": "private_key_jwt", "private_key": pem(RSA)}):
-        environment = make_environment(**changes)
-        request = build_access_token_request(environment)
-        form = parse_qs(request.content.decode())
-        assert "Authorization" not in request.headers
-        assert form.keys() == {"grant_type", "client_id", "client_assertion_type", "client_assertion"}
-        assert form["client_assertion_type"] == ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]
-        assert environment.secret not in request.content.decode()
-        assert form["client_assertion"][0] not in repr(request)
+@pytest.mark.parametrize(
+    "changes", [{"client_auth": "secret_jwt"}, {"client_auth": "private_key_jwt", "private_key": pem(RSA)}]
+)
+def test_no_secret_goes_into_the_request(changes: dict[str, str]) -> None:
+    environment = make_environment(**changes)
+    request = build_access_token_request(environment)
+    form = parse_qs(request.content.decode())
+    assert form.keys() == {"grant_type", "client_id", "client_assertion_type", "client_assertion"}
+    assert form["client_assertion_type"] == ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer"]
+    assert ("Authorization" in request.headers, environment.secret in request.content.decode()) == (False, False)
+    assert form["client_assertion"][0] not in repr(request)

@@ -1,5 +1,5 @@
 """What may be asked of an environment and done in it, over HTTP, by a server that answers as told: reads before a batch
-begins, jobs on the inventory, pairings."""
+begins, jobs on the inventory, pairings, and which roles there are."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tenacity
-from unit.pingone.conftest import Conversation, answer, hang_up, http
+from unit.pingone.conftest import Conversation, answer, hang_up, http, make_environment
 
 from worker.pace.paces import Paces
 from worker.pace.rate_groups import RateGroup
@@ -17,6 +17,8 @@ from worker.pace.slots import Slot
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings
 from worker.pingone.configuration import Capabilities, MfaSettings
+from worker.pingone.devices import Pairing, UserAttribute
+from worker.pingone.diagnosis import RoleReads
 from worker.pingone.errors import (
     AlreadyPaired,
     BadToken,
@@ -35,7 +37,6 @@ from worker.pingone.errors import (
 )
 from worker.pingone.inventory import JobStatus, NewToken
 from worker.pingone.transport import LARGEST_BODY
-from worker.pingone.users import Pairing, UserAttribute
 from worker.vault.otps import Secret, Seed
 
 ENVIRONMENT = "/v1/environments/5a5b7c9d-0e1f-4a2b-8c3d-4e5f6a7b8c9d"
@@ -61,13 +62,18 @@ def new_call(**options: Any) -> Call:
     return Call("batch-1", "record-1", **options)
 
 
+def as_json(body: object) -> bytes:
+    """Make the bytes of an answer with this body."""
+    return http(200, json.dumps(body).encode())
+
+
 def page(name: str, *items: dict[str, Any], then: str | None = None) -> Callable[[Conversation], bytes]:
     """Answers a page of these items, and the address of a next one on the same server."""
 
     def write(conversation: Conversation) -> bytes:
         host = conversation.request.headers["host"]  # type: ignore[union-attr]
         links = {} if then is None else {"next": {"href": f"http://{host}{ENVIRONMENT}/{then}"}}
-        return http(200, json.dumps({"_links": links, "_embedded": {name: list(items)}}).encode())
+        return as_json({"_links": links, "_embedded": {name: list(items)}})
 
     return write
 
@@ -82,7 +88,7 @@ def token(device_id: str | None = None, *, alone: bool = False, tells_user: bool
     fields: dict[str, Any] = {"serialNumber": SERIAL_NUMBER}
     if device_id is not None:
         fields["devices"] = [{"id": device_id} | ({"user": {"id": USER_ID}} if tells_user else {})]
-    return http(200, json.dumps({"id": TOKEN_ID} | fields).encode()) if alone else tokens(TOKEN_ID, **fields)
+    return as_json({"id": TOKEN_ID} | fields) if alone else tokens(TOKEN_ID, **fields)
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +101,9 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def pairings(connect_clients: Any) -> Any:
     """Makes the pairings (and reads) of an environment whose API answers as told; returns them and the API."""
 
-    def make(*answers: Any, status: str | None = WAITING) -> tuple[Pairings, Any]:
+    def make(*answers: Any) -> tuple[Pairings, Any]:
         clients, environment, api = connect_clients(*answers)
-        return clients.pairings(environment.model_copy(update={"pairing_status": status or "omit"})), api
+        return clients.pairings(environment), api
 
     return make
 
@@ -153,9 +159,9 @@ def test_a_list_is_read_to_its_end_by_the_addresses_that_it_gives(pairings: Any)
     first, *later = targets(api)
     assert first == "/users?limit=200&filter=(username%20eq%20%22ada%22)%20or%20(username%20eq%20%22bob%22)"
     assert later == ["/users?cursor=a%2Bb", "/users?cursor=c"]
-    assert {(request.method, request.body) for request in api.received} == {("GET", b"")}
-    assert {request.headers["authorization"] for request in api.received} == {"Bearer access-token-1"}
-    assert {request.headers["x-ping-external-session-id"] for request in api.received} == {"batch-1"}
+    sent = {"authorization": "Bearer access-token-1", "x-ping-external-session-id": "batch-1"}
+    for request in api.received:
+        assert (request.method, request.body, sent.items() <= request.headers.items()) == ("GET", b"", True)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +200,7 @@ def test_a_page_is_read_when_it_is_asked_for_and_alone_again_where_its_answer_go
 def test_a_page_on_another_host_is_not_asked_for(pairings: Any, serve: Any) -> None:
     elsewhere = serve(http(200))
     links = {"next": {"href": f"{elsewhere.url}{ENVIRONMENT}/users"}}
-    reads, _ = pairings(http(200, json.dumps({"_embedded": {"users": [{"id": "1"}]}, "_links": links}).encode()))
+    reads, _ = pairings(as_json({"_embedded": {"users": [{"id": "1"}]}, "_links": links}))
     with pytest.raises(ForeignLink):
         find_users(reads)
     assert not elsewhere.received
@@ -347,22 +353,6 @@ def test_what_changes_something_does_not_go_out_after_its_time_to_send(pairings:
 # Jobs.
 
 
-def test_an_import_is_started_and_followed_to_its_end(jobs: Any) -> None:
-    inventory, api = jobs(answer("started_job/accepted"), answer("job/in_progress"), answer("job/done"))
-    call = new_call()
-    job_id = inventory.start_import([NEW_TOKEN], call=call)
-    assert inventory.read_job(job_id, call=call).state == JobStatus.RUNNING
-    job = inventory.read_job(job_id, call=call)
-    assert (job.state, job.created, job.duplicates) == (JobStatus.DONE, 6, ("2308734700412",))
-    start = api.received[0]
-    assert start.headers["content-type"] == "application/vnd.pingidentity.job.oathtokens.create+json"
-    assert start.headers["x-ping-external-transaction-id"] == "record-1"
-    assert json.loads(start.body)["tokens"][0]["secret"] == NEW_TOKEN.seed.secret.reveal().hex().upper()
-    # By the id, not by the link that the answer gives.
-    assert targets(api) == ["/oathJobs", *[f"/oathJobs/{JOB_ID}"] * 2]
-    assert call.requests == 3
-
-
 def test_a_place_beyond_the_list_names_no_token(jobs: Any) -> None:
     inventory, _ = jobs(answer("started_job/bad_secret"))
     with pytest.raises(BadToken) as caught:
@@ -382,19 +372,6 @@ def test_a_job_that_is_gone_is_told_and_one_that_is_another_is_not_believed(jobs
 # Pairings.
 
 
-def test_a_token_is_paired_and_may_be_active_already(pairings: Any) -> None:
-    kept, api = pairings(answer("pairing/waiting"))
-    call = new_call()
-    device = pair(kept, call)
-    assert (device.id, device.status, device.is_active) == (DEVICE_ID, WAITING, False)
-    (request,) = api.received
-    assert (request.method, targets(api), call.requests) == ("POST", [DEVICES], 1)
-    assert json.loads(request.body) == {"type": "OATH_TOKEN", "serialNumber": SERIAL_NUMBER, "status": WAITING}
-    kept, api = pairings(answer("pairing/active"), status=None)
-    assert pair(kept).is_active
-    assert "status" not in json.loads(api.received[0].body)
-
-
 def test_a_refused_status_is_left_out_from_then_on_by_every_thread(connect_clients: Any) -> None:
     clients, environment, api = connect_clients(answer("pairing/status_refused"), answer("pairing/waiting"))
     permits: list[str] = []
@@ -404,7 +381,8 @@ def test_a_refused_status_is_left_out_from_then_on_by_every_thread(connect_clien
     # Once for each slot that was waited for.
     assert len(permits) == 2
     pair(clients.pairings(environment.model_copy(update={"pairing_status": "ACTIVE"})))
-    assert ["status" in json.loads(request.body) for request in api.received] == [True, False, False]
+    bodies = [json.loads(request.body) for request in api.received]
+    assert [body.get("status") for body in bodies] == [WAITING, None, None]
 
 
 @pytest.mark.parametrize(
@@ -504,3 +482,57 @@ def test_a_slot_in_hand_is_kept_for_a_call_of_its_own_group(connect_clients: Any
     paces.of(environment, RateGroup.MFA).hold(60)
     assert find(kept, call) is None
     assert call.slot is None
+
+
+# Reads that tell which roles a worker application has.
+
+ROLES = [
+    {"name": "Environment Admin", "permissions": [{"id": "mfa:read:oathToken"}, {"id": "mfa:create:oathtokens"}]},
+    {"name": "Another Admin", "permissions": [{"id": "mfa:delete:OATHTokens"}]},
+    {"name": "Identity Data Admin", "permissions": [{"id": "dir:read:user"}, {}, "oathToken"]},
+    {"name": "Without permissions"},
+    {"permissions": [{"id": "mfa:read:oathToken"}]},
+    "no role",
+]
+
+
+@pytest.fixture
+def roles(serve: Any, request: pytest.FixtureRequest) -> Any:
+    """Makes reads that get these answers, and the server that gives them."""
+
+    def make(*answers: Any) -> Any:
+        api = serve(*answers)
+        reads = RoleReads(make_environment(api.url), "made-up-access-token", deadline=5)
+        request.addfinalizer(reads.close)
+        return reads, api
+
+    return make
+
+
+def test_one_user_is_asked_for_and_its_devices(roles: Any) -> None:
+    reads, api = roles(as_json({"_embedded": {"users": [{"id": "u-1"}]}}), as_json({"_embedded": {"devices": []}}))
+    assert reads.read_user() == "u-1"
+    reads.read_devices("u-1")
+    assert targets(api) == ["/users?limit=1", "/users/u-1/devices"]
+    assert {request.headers["authorization"] for request in api.received} == {"Bearer made-up-access-token"}
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"_embedded": []}, *({"_embedded": {"users": users}} for users in ([], ["u"], {}, [{"id": 1}]))]
+)
+def test_a_tenant_without_users_shows_none(roles: Any, body: Any) -> None:
+    assert roles(as_json(body))[0].read_user() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        (as_json({"_embedded": {"roles": ROLES}}), ["Another Admin", "Environment Admin"]),
+        # Where PingOne does not tell its roles there are none.
+        *((each, []) for each in (FORBIDDEN, http(500), as_json({"_embedded": {"roles": None}}), as_json([]))),
+    ],
+)
+def test_roles_are_found_by_a_word_in_the_ids_of_their_permissions(roles: Any, answer: bytes, names: list[str]) -> None:
+    reads, api = roles(answer)
+    assert reads.find_roles("oathToken") == names
+    assert api.received[0].target == "/v1/roles"

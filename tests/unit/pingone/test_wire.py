@@ -12,9 +12,7 @@ from unit.pingone.conftest import make_environment
 
 from worker.config.environment import Environment
 from worker.config.tuning import Tuning
-from worker.pingone.errors import OutcomeUnknown, PingOneError
-from worker.pingone.inventory import NewToken, build_import_request, build_revocation_request
-from worker.pingone.users import (
+from worker.pingone.devices import (
     UserAttribute,
     build_activation_request,
     build_pairing_request,
@@ -22,6 +20,8 @@ from worker.pingone.users import (
     build_users_url,
     parse_activation,
 )
+from worker.pingone.errors import OutcomeUnknown, PingOneError
+from worker.pingone.inventory import NewToken, build_import_request, build_revocation_request
 from worker.pingone.wire import Request, authorize, build_url, is_in_environment, make_printable, open_envelope
 from worker.vault.otps import MASK, Otp, Secret, Seed
 

@@ -163,6 +163,21 @@ def test_a_pair_that_aged_is_asked_about() -> None:
     assert (found.name, found.serials) == ("stale_otp", ("MADE121",))
 
 
+def test_a_device_that_is_gone_on_its_date_is_asked_about() -> None:
+    rows = [
+        Row(
+            row_number=hours,
+            serial_number=f"MADE{hours}",
+            otps=None,
+            device_id=device,
+            not_before=NOW + timedelta(hours=hours),
+        )
+        for hours, device in ((23, DEVICE), (25, DEVICE), (26, None))
+    ]
+    (found,) = check_files(NO_LIST, Verdicts(good=rows), Leftovers(), totp_max_age=120, now=NOW)  # type: ignore[arg-type]
+    assert (found.name, found.level, found.serials) == ("devices_expire", Level.ASK, ("MADE25",))
+
+
 def test_the_empty_database_in_which_rows_are_compared_is_closed_whatever_is_wrong_with_the_file() -> None:
     closed = list[object]()
 

@@ -16,6 +16,7 @@ from worker.intake.rows import Row
 from worker.intake.shipment import Switches
 from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
 from worker.pingone.configuration import Capabilities, MfaSettings, Policy
+from worker.pingone.devices import User, UserAttribute, UserDevice
 from worker.pingone.errors import (
     Answer,
     CredentialsRefused,
@@ -28,7 +29,6 @@ from worker.pingone.errors import (
     TooManyTerms,
 )
 from worker.pingone.inventory import InventoryToken
-from worker.pingone.users import User, UserAttribute, UserDevice
 from worker.pingone.wire import Page
 from worker.preflight import tenant
 from worker.preflight.findings import Finding, Level, NotPingOne, Report, Verdicts

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import redis
@@ -137,13 +137,3 @@ def test_a_small_correction_of_the_clock_repeats_no_replay(beat: Beat) -> None:
     assert beat.replays(30 * 60, step=60) == 1
     beat.wall -= timedelta(seconds=2)
     assert beat.replays(60, step=1) == 0
-
-
-def test_a_crontab_whose_next_time_cannot_be_told_does_not_end_the_ticks(
-    beat: Beat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> NoReturn:
-        raise RuntimeError("no such time")
-
-    monkeypatch.setattr(crontab, "is_due", fail)
-    assert beat.ticks(5) == 5

@@ -23,8 +23,7 @@ from worker.config.tuning import Tuning
 from worker.pingone.auth import AccessTokens
 from worker.process import affinity
 from worker.process.affinity import move_to_this_processor
-from worker.process.part import part
-from worker.process.parts import Parts
+from worker.process.parts import Parts, part
 from worker.process.worker_parts import Activations, AwayLines
 from worker.records import NOTHING_TO_DO, DeadLettered
 

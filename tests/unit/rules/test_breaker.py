@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -27,13 +27,15 @@ Ends = Sequence[str | None]
 
 @dataclass(frozen=True)
 class History:
-    """Attempts that made their device ACTIVE, by their ids, the newest first: each is of another record."""
+    """Attempts that made their device ACTIVE, by their ids, the newest first: each is of another record, and all are of
+    this worker."""
 
     active: Sequence[int] = ()
     untried: int = 1000
+    worker: str | None = None
 
     def read_active(self) -> list[ActiveAttempt]:
-        return [ActiveAttempt(number, number) for number in self.active]
+        return [ActiveAttempt(number, number, worker=self.worker) for number in self.active]
 
     def count_untried(self, most: int) -> int:
         return min(most, self.untried)
@@ -114,6 +116,11 @@ def test_any_reason_that_dominates_pauses_the_batch(reason):
         # Answers for other devices do, whatever went well between.
         (["other_device"] * 2, None),
         (["other_device", ACTIVE, ACTIVE, ACTIVE] * 3, PauseReason.PROTOCOL),
+        # So many records in a row are a missing role or deleted devices.
+        ([FORBIDDEN] * 9, None),
+        ([FORBIDDEN] * 10 + [ACTIVE] * 50, PauseReason.PERMISSIONS),
+        ([GONE] * 9, None),
+        ([GONE] * 10 + [ACTIVE] * 50, PauseReason.DEVICES_GONE),
         # Devices that are looked for again pause nothing until they are given up.
         (["not_found", GONE] * 9, None),
         (["not_found", GONE] * 10, PauseReason.DEVICES_GONE),
@@ -123,23 +130,47 @@ def test_what_is_enough_to_pause_and_what_is_not(ends, pause):
     assert judge(ends) == pause
 
 
-def test_otps_count_and_not_only_records():
-    twice = [replace(failure(number, Reason.RESYNC_FAILED), otp_posts=2) for number in range(13, 0, -1)]
-    as_locked = [replace(each, reason=Reason.LOCKED) for each in twice]
-    assert find_reason(as_locked[1:]) is None
-    assert find_reason(as_locked) == PauseReason.REFUSED
+def alike(count: int, reason: str, *, newest: int = 0, **what: object) -> list[FailedAttempt]:
+    """So many attempts that ended for one reason, of which this is true besides; the newest first."""
+    newest = newest or count
+    return [replace(failure(number, reason), **what) for number in range(newest, newest - count, -1)]  # type: ignore[arg-type]
 
 
-def test_tokens_that_wait_for_their_next_time_step_have_spent_nothing():
-    waiting = [replace(failure(number, "time_step"), otp_posts=1) for number in range(100, 0, -1)]
-    assert find_reason(waiting) is None
+PATIENT = Thresholds(forbidden=99, unauthorized=99, other_device=99, refused=99, spent=99, unanswered=5)
+# What an earlier outage has left open, and five answers that got lost since.
+LEFT_OPEN, UNKNOWN = alike(100, "outcome_unknown", is_recent=False), alike(5, "outcome_unknown")
+# What asked PingOne nothing, and answers of PingOne's own that leave the fate open.
+STALE = alike(10, Reason.STALE_OTP, newest=30, has_asked=False)
+ANSWERED_OPEN = alike(5, "outcome_unknown", is_answered=True)
 
 
-def test_what_an_earlier_outage_left_open_is_not_held_against_the_batch():
-    lost = [replace(failure(number, "outcome_unknown"), is_recent=False) for number in range(100, 0, -1)]
-    assert find_reason(lost) is None
-    refused = [failure(200 + number, Reason.LOCKED) for number in range(24, 0, -1)]
-    assert find_reason([*refused, *lost]) is None
+@pytest.mark.parametrize(
+    ("thresholds", "failures", "pause"),
+    [
+        # OTPs count, and not only records.
+        (THRESHOLDS, alike(12, Reason.LOCKED, otp_posts=2), None),
+        (THRESHOLDS, alike(13, Reason.LOCKED, otp_posts=2), PauseReason.REFUSED),
+        # Tokens that wait for their next time step have spent nothing.
+        (THRESHOLDS, alike(100, "time_step", otp_posts=1), None),
+        # What an earlier outage left open is not held against the batch, and tells of no outage.
+        (THRESHOLDS, [*alike(24, Reason.LOCKED, newest=224), *LEFT_OPEN], None),
+        (PATIENT, LEFT_OPEN, None),
+        # One record that comes back is one record; where it is the only one that may go, that has to be enough.
+        (THRESHOLDS, alike(19, "unauthorized", record_id=7), None),
+        (THRESHOLDS, alike(20, "unauthorized", record_id=7), PauseReason.CREDENTIALS),
+        (PATIENT, [*STALE, *UNKNOWN], PauseReason.OUTAGE),
+        (PATIENT, ANSWERED_OPEN, None),
+    ],
+)
+def test_what_is_known_of_an_attempt_besides_its_end_counts(thresholds, failures, pause):
+    assert find_reason(failures, NOTHING_ACTIVE, thresholds) == pause
+
+
+@pytest.mark.parametrize(
+    ("failures", "is_answered"), [([*STALE, *UNKNOWN], False), (ANSWERED_OPEN, True)], ids=["stale", "open"]
+)
+def test_only_an_answer_of_pingones_own_ends_an_outage(failures, is_answered):
+    assert breaker.was_answered_since(failures, NOTHING_ACTIVE, since=0) is is_answered
 
 
 @given(st.lists(st.none() | st.sampled_from(Reason), max_size=120), st.integers(1, 30))
@@ -181,20 +212,6 @@ def test_where_fewer_are_left_than_the_breaker_lets_fail_there_is_nothing_to_pro
     assert find_reason(ends, History(untried=0)) is not None
 
 
-# A missing role, a wrong file, an access token, another's answers.
-
-
-# What so many records in a row that ended for one reason mean for their batch.
-IN_A_ROW = [(FORBIDDEN, PauseReason.PERMISSIONS), (GONE, PauseReason.DEVICES_GONE)]
-
-
-@pytest.mark.parametrize(("reason", "pause"), IN_A_ROW)
-def test_so_many_records_in_a_row_are_a_missing_role_or_deleted_devices(reason, pause):
-    assert judge([reason] * 9) is None
-    assert judge([reason] * 10) == pause
-    assert judge([reason] * 10 + [ACTIVE] * 50) == pause
-
-
 @pytest.mark.parametrize("reason", [FORBIDDEN, GONE])
 @pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("other", [ACTIVE, Reason.LOCKED])
@@ -204,29 +221,28 @@ def test_a_single_other_end_in_the_row_speaks_against_it(reason, place, other):
     assert judge(ends) is None
 
 
-@pytest.mark.parametrize(("share", "is_enough"), [(0.3, True), (0.31, False), (1.0, False)])
-def test_the_share_of_refused_otps_is_a_setting(share, is_enough):
-    ends = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID]
-    assert (judge(ends, Thresholds(refused=3, refused_share=share)) is not None) is is_enough
+# Three refused OTPs in ten, and four devices that are gone in a row, or records without permission.
+THREE_IN_TEN, FOUR_GONE, FOUR_FORBIDDEN = [INVALID] * 2 + [ACTIVE] * 7 + [INVALID], [GONE] * 4, [FORBIDDEN] * 4
 
 
-def test_one_record_that_comes_back_again_and_again_is_one_record():
-    again = [replace(failure(number, "unauthorized"), record_id=7) for number in range(20, 0, -1)]
-    assert find_reason(again[:19]) is None
-    # Where it is the only one that may go, that has to be enough.
-    assert find_reason(again) == PauseReason.CREDENTIALS
-
-
-def test_how_many_devices_are_gone_is_a_setting_of_its_own():
-    assert judge([GONE] * 4, Thresholds(devices_gone=4)) == PauseReason.DEVICES_GONE
-    assert judge([FORBIDDEN] * 4, Thresholds(devices_gone=4)) is None
+@pytest.mark.parametrize(
+    ("thresholds", "ends", "pause"),
+    [
+        (Thresholds(refused=3, refused_share=0.3), THREE_IN_TEN, PauseReason.INVALID_OTPS),
+        (Thresholds(refused=3, refused_share=0.31), THREE_IN_TEN, None),
+        (Thresholds(devices_gone=4), FOUR_GONE, PauseReason.DEVICES_GONE),
+        (Thresholds(devices_gone=4), FOUR_FORBIDDEN, None),
+    ],
+)
+def test_the_share_of_refused_otps_and_how_many_devices_are_gone_are_settings(thresholds, ends, pause):
+    assert judge(ends, thresholds) == pause
 
 
 # What the sentence of a pause says.
 
 
 def test_a_pause_tells_what_it_cost_and_what_pingone_said():
-    said = [replace(failure(number, "rejected"), said="HTTP 400 INVALID_DATA NEW_CODE") for number in range(25, 0, -1)]
+    said = alike(25, "rejected", said="HTTP 400 INVALID_DATA NEW_CODE")
     trip = breaker.find_trip(said, NOTHING_ACTIVE, THRESHOLDS)
     assert trip is not None
     assert trip.detail == (
@@ -242,39 +258,35 @@ def of_worker(worker: str, attempt: FailedAttempt) -> FailedAttempt:
     return replace(attempt, worker=worker)
 
 
-@dataclass(frozen=True)
-class WorkersHistory(History):
-    """Attempts that made their device ACTIVE, by the worker that made them."""
-
-    worker: str = "well"
-
-    def read_active(self) -> list[ActiveAttempt]:
-        return [replace(each, worker=self.worker) for each in super().read_active()]
-
-
 def silent_for(worker: str, numbers: Sequence[int]) -> list[FailedAttempt]:
     return [of_worker(worker, failure(number, "outcome_unknown")) for number in sorted(numbers, reverse=True)]
 
 
 def test_what_one_worker_alone_has_no_answer_to_is_held_against_nobody_else():
     alone = silent_for("sick", range(1, 81, 2))
-    answered = WorkersHistory(range(80, 0, -8))
+    answered = History(range(80, 0, -8), worker="well")
     assert breaker.find_alone(alone, answered) == alone
     assert find_reason(alone, answered) is None
     # The same, if nobody else was answered: that is an outage.
     assert find_reason(alone) == PauseReason.OUTAGE
 
 
-def test_an_answer_that_says_no_is_an_answer_to_that_worker():
-    refused = of_worker("well", failure(99, Reason.INVALID_OTP))
-    alone = silent_for("sick", range(1, 10))
-    assert breaker.find_alone([refused, *alone], NOTHING_ACTIVE) == alone
+# Attempts of one worker without an answer.
+LOST = silent_for("sick", [1, 2, 3])
 
 
-def test_who_was_answered_since_is_not_at_fault():
-    lost = silent_for("a", [1, 2, 3])
-    assert breaker.find_alone(lost, WorkersHistory([9], worker="a")) == []
-    assert breaker.find_alone([of_worker("a", failure(5, Reason.LOCKED)), *lost], WorkersHistory([9])) == []
+@pytest.mark.parametrize(
+    ("failures", "history", "alone"),
+    [
+        # An answer that says no is an answer to another worker.
+        ([of_worker("well", failure(99, Reason.INVALID_OTP)), *LOST], NOTHING_ACTIVE, LOST),
+        # Who was answered since is not at fault.
+        (LOST, History([9], worker="sick"), []),
+        ([of_worker("sick", failure(5, Reason.LOCKED)), *LOST], History([9], worker="well"), []),
+    ],
+)
+def test_who_is_alone_without_an_answer(failures, history, alone):
+    assert breaker.find_alone(failures, history) == alone
 
 
 def test_one_worker_alone_does_not_say_for_all_that_an_outage_lasts():
@@ -296,7 +308,6 @@ UNANSWERED = st.sampled_from(["outcome_unknown", "not_delivered"])
 SILENT = st.sampled_from(["hold", "not_permitted", "database"])
 ANSWERED = st.sampled_from([ACTIVE, "rate_limited", "not_found", "forbidden", "credentials", *map(str, Reason)])
 ANYTHING = st.lists(UNANSWERED | SILENT | ANSWERED, max_size=60)
-PATIENT = Thresholds(forbidden=99, unauthorized=99, other_device=99, refused=99, spent=99, unanswered=5)
 NO_ANSWER = ["outcome_unknown", "not_delivered"]
 
 
@@ -334,36 +345,20 @@ def test_while_probing_a_few_are_enough():
     assert is_out(few, is_probing=True)
     assert not is_out(few[1:], is_probing=True)
     assert not is_out([few[0], ACTIVE, *few], is_probing=True)
+    # Only what came after the batch went on tells of it.
+    assert find_reason(LEFT_OPEN, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
 
 
-def test_only_what_came_after_the_batch_went_on_tells_of_an_outage():
-    before = [replace(failure(number, "not_delivered"), is_recent=False) for number in range(9, 0, -1)]
-    assert find_reason(before, NOTHING_ACTIVE, PATIENT) is None
-    assert find_reason(before, NOTHING_ACTIVE, PATIENT, is_probing=True) is None
-
-
-def test_an_end_that_asked_pingone_nothing_neither_makes_nor_ends_an_outage():
-    stale = [replace(failure(number, Reason.STALE_OTP), has_asked=False) for number in range(30, 20, -1)]
-    unknown = [failure(number, "outcome_unknown") for number in range(5, 0, -1)]
-    assert find_reason([*stale, *unknown], NOTHING_ACTIVE, PATIENT) == PauseReason.OUTAGE
-    assert not breaker.was_answered_since([*stale, *unknown], NOTHING_ACTIVE, since=0)
-
-
-def test_an_answer_of_pingones_own_that_leaves_the_fate_open_is_no_outage():
-    answered = [replace(failure(number, "outcome_unknown"), is_answered=True) for number in range(5, 0, -1)]
-    assert find_reason(answered, NOTHING_ACTIVE, PATIENT) is None
-    assert breaker.was_answered_since(answered, NOTHING_ACTIVE, since=0)
-
-
-@pytest.mark.parametrize("answer", [ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP])
-def test_one_answer_of_any_kind_shows_that_pingone_is_back(answer):
-    assert is_back([answer])
-    assert is_back(["outcome_unknown", "hold", answer, "outcome_unknown"])
-
-
-@pytest.mark.parametrize("ends", [[], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"]])
-def test_no_answer_shows_nothing_of_the_kind(ends):
-    assert not is_back(ends)
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        *(([answer], True) for answer in (ACTIVE, "rate_limited", "forbidden", Reason.INVALID_OTP)),
+        (["outcome_unknown", "hold", "rate_limited", "outcome_unknown"], True),
+        *((ends, False) for ends in ([], ["outcome_unknown"], NO_ANSWER, ["hold", "not_permitted", "database"])),
+    ],
+)
+def test_one_answer_of_any_kind_shows_that_pingone_is_back(ends, expected):
+    assert is_back(ends) is expected
 
 
 def test_an_answer_from_before_the_probe_shows_nothing_either():
@@ -467,105 +462,56 @@ HOPELESS: tuple[tuple[End, ...], ...] = (
 )
 
 
-@dataclass
-class Record:
-    id: int
-    # What is left of its story.
-    ends: list[End]
-    first_id: int | None = None
-
-
-@dataclass
 class Batch:
-    """A batch of which a share is hopeless, worked on by threads in virtual time until it is finished or the breaker
-    stops it."""
+    """A batch of which a share is hopeless, whose records begin one after the other, until it is finished or the
+    breaker stops it."""
 
-    random: Random
-    hopeless: float
-    trip: Trip | None = None
-    spent: int = 0
-    # How many were spent when an outage was told, each time.
-    outages: list[int] = field(default_factory=list)
-    active: list[ActiveAttempt] = field(default_factory=list)
-    failures: deque[FailedAttempt] = field(default_factory=lambda: deque(maxlen=TOLD))
-
-    def __post_init__(self) -> None:
-        random = self.random
-        self.threads = random.choice((8, 16, 64))
-        self.seconds_a_call = random.choice((0.06, 0.3))
+    def __init__(self, random: Random, hopeless: float) -> None:
+        self.random, self.now, self.lines = random, 0.0, count(1)
+        self.apart = random.choice((0.01, 0.1))
         self.lost = random.choice((0.0, 0.02, 0.05))
-        self.kinds = random.sample(HOPELESS, random.choice((1, 2, len(HOPELESS))))
-        self.fresh = [Record(number, self._tell_story()) for number in range(1, RECORDS + 1)]
-        self.waiting: list[tuple[float, int, Record]] = []
-        self.in_work: list[tuple[float, int, Record]] = []
-        self.numbers, self.lines, self.now = count(), count(1), 0.0
-        # Moments at which a process with half of the threads is killed, or nothing begins for a while.
-        self.kills = sorted(random.uniform(1, 60) for _ in range(random.choice((0, 2, 5))))
-        self.holds = sorted(random.uniform(1, 60) for _ in range(random.choice((0, 1, 3))))
+        # Moments at which whatever is under way loses its worker, and comes back a minute later.
+        self.kills = [random.uniform(1, 60) for _ in range(random.choice((0, 2, 5)))]
+        kinds = random.sample(HOPELESS, random.choice((1, 2, len(HOPELESS))))
+        self.loses_answers = self.lost > 0 or any(LOST_ANSWER in kind for kind in kinds)
+        self.trip: Trip | None = None
+        # OTPs that were spent on what did not become ACTIVE; and when an outage was told, each time.
+        self.spent, self.outages = 0, list[int]()
+        self.active, self.failures = list[ActiveAttempt](), deque[FailedAttempt](maxlen=TOLD)
+        # What ends when: the record, the line of its first attempt, and what it comes to, attempt by attempt.
+        self.due: list[tuple[float, int, int, list[End]]] = []
+        for record in range(1, RECORDS + 1):
+            good = [LOST_ANSWER] * (random.random() < self.lost) + [BECAME_ACTIVE]
+            ends = list(random.choice(kinds)) if random.random() < hopeless else good
+            self._begin(record * self.apart, record, 0, ends)
 
-    @property
-    def loses_answers(self) -> bool:
-        return self.lost > 0 or any(LOST_ANSWER in kind for kind in self.kinds)
+    def run(self) -> "Batch":
+        while self.due and not self.trip:
+            self.now, record, first_id, [(outcome, reason, posts), *left] = heappop(self.due)
+            line = next(self.lines)
+            first_id = first_id or line
+            if outcome == Outcome.ACTIVE:
+                self.active.append(ActiveAttempt(line, first_id))
+                continue
+            self.spent += posts
+            self.failures.appendleft(FailedAttempt(line, record, outcome, reason, posts, first_id=first_id))
+            if left:
+                self._begin(self.now + self.random.uniform(10, 35), record, first_id, left)
+            if posts or outcome == Outcome.DEAD_LETTER or reason in WATCHED_FAILURES:
+                self._judge()
+        return self
 
     def read_active(self) -> list[ActiveAttempt]:
         return self.active[: -2 * TOLD - 1 : -1]
 
     def count_untried(self, most: int) -> int:
-        return min(most, len(self.fresh))
+        return min(most, max(RECORDS - int(self.now / self.apart), 0))
 
-    def run(self) -> None:
-        while not self.trip and (self.fresh or self.waiting or self.in_work):
-            self._begin_what_may()
-            self.now = (self.in_work or self.waiting)[0][0]
-            if self.kills and self.kills[0] <= self.now:
-                self.kills.pop(0)
-                self._kill_half()
-            while self.in_work and self.in_work[0][0] <= self.now and not self.trip:
-                self._end(heappop(self.in_work)[2])
-
-    def _tell_story(self) -> list[End]:
-        if self.random.random() < self.hopeless:
-            return list(self.random.choice(self.kinds))
-        return [LOST_ANSWER] * (self.random.random() < self.lost) + [BECAME_ACTIVE]
-
-    def _begin_what_may(self) -> None:
-        if self.holds and self.holds[0] <= self.now:
-            self.holds.pop(0)
-            # What is in work ends before anything begins.
-            while self.in_work and not self.trip:
-                self.now = max(self.now, self.in_work[0][0])
-                self._end(heappop(self.in_work)[2])
-        while len(self.in_work) < self.threads:
-            if self.waiting and self.waiting[0][0] <= self.now:
-                record = heappop(self.waiting)[2]
-            elif self.fresh:
-                record = self.fresh.pop(self.random.randrange(min(50, len(self.fresh))))
-            else:
-                return
-            is_slow = record.ends[0] == LOST_ANSWER and self.random.random() < 0.5
-            seconds = 20.0 if is_slow else self.seconds_a_call * self.random.uniform(0.5, 2)
-            heappush(self.in_work, (self.now + seconds, next(self.numbers), record))
-
-    def _kill_half(self) -> None:
-        self.random.shuffle(self.in_work)
-        half = len(self.in_work) // 2
-        for _, number, record in self.in_work[:half]:
-            heappush(self.waiting, (self.now + 60, number, record))
-        self.in_work = sorted(self.in_work[half:])
-
-    def _end(self, record: Record) -> None:
-        (outcome, reason, posts), *record.ends = record.ends
-        line = next(self.lines)
-        record.first_id = record.first_id or line
-        if outcome == Outcome.ACTIVE:
-            self.active.append(ActiveAttempt(line, record.first_id))
-            return
-        self.spent += posts
-        self.failures.appendleft(FailedAttempt(line, record.id, outcome, reason, posts, first_id=record.first_id))
-        if record.ends:
-            heappush(self.waiting, (self.now + self.random.uniform(10, 35), next(self.numbers), record))
-        if posts or outcome == Outcome.DEAD_LETTER or reason in WATCHED_FAILURES:
-            self._judge()
+    def _begin(self, at: float, record: int, first_id: int, ends: list[End]) -> None:
+        is_slow = ends[0] == LOST_ANSWER and self.random.random() < 0.5
+        ends_at = at + (20.0 if is_slow else self.random.uniform(0.03, 0.6))
+        is_lost = any(at < moment < ends_at for moment in self.kills)
+        heappush(self.due, (ends_at + 60 * is_lost, record, first_id, ends))
 
     def _judge(self) -> None:
         trip = breaker.find_trip(list(self.failures), self, THRESHOLDS)
@@ -578,20 +524,18 @@ class Batch:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("hopeless", [0.02, 0.08, 0.2])
+@pytest.mark.parametrize("hopeless", [0.02, 0.08, 0.15])
 def test_no_tail_of_a_batch_that_mostly_succeeds_looks_like_a_bad_batch(hopeless: float) -> None:
     for seed in SEEDS:
-        batch = Batch(Random(seed), hopeless)
-        batch.run()
-        assert batch.trip is None, f"seed {seed}, {len(batch.active)} active, {len(batch.fresh)} left: {batch.trip}"
+        batch = Batch(Random(seed), hopeless).run()
+        assert batch.trip is None, f"seed {seed}, {len(batch.active)} active: {batch.trip}"
         assert not batch.outages or batch.loses_answers
 
 
 @pytest.mark.faults
 def test_where_all_fail_few_otps_are_spent() -> None:
     for seed in SEEDS:
-        batch = Batch(Random(seed), 1.0)
-        batch.run()
+        batch = Batch(Random(seed), 1.0).run()
         spent = [*batch.outages, *([batch.spent] if batch.trip else [])]
         # An attempt may spend two of them.
-        assert spent[0] <= THRESHOLDS.spent + 1 + batch.threads, f"seed {seed}"
+        assert spent[0] <= THRESHOLDS.spent + 1, f"seed {seed}"

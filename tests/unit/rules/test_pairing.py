@@ -11,8 +11,8 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.pace.rate_groups import SlotTooFar
 from worker.pingone import errors
+from worker.pingone.devices import Device, PairedDevice, Pairing
 from worker.pingone.errors import Answer
-from worker.pingone.users import Device, PairedDevice, Pairing
 from worker.rules import decisions
 from worker.rules.decisions import (
     MOST_PAIRINGS,

@@ -1,33 +1,21 @@
-"""What the simulator answers (PINGONE.md, PINGONE-WHOLE-WAY.md), and what it answers where tests turn it: faults,
-readings of what the vendor leaves open, and what the call log says of a call."""
+"""What the simulator answers (PINGONE.md, PINGONE-WHOLE-WAY.md), and what the call log, by which the promises are
+judged, says of a call and of one whose answer a fault hides."""
 
 import base64
-import hmac
 import json
 import re
-import socket
 from urllib.parse import quote
 
 import httpx
 import pytest
-from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
 from support.processes.waiting import wait_until
 from support.simulator.call_log import CallLog
 from support.simulator.server import running
-from support.simulator.simulation import (
-    LONGEST_LIFE,
-    TYPE,
-    Faults,
-    WatchedAccessTokens,
-    WatchedSettings,
-    WatchedSimulation,
-)
+from support.simulator.simulation import WatchedSimulation
 
 from worker.simulator import operations, world
-from worker.simulator.calls import ROUTES, Call, Refused
+from worker.simulator.calls import Call, Refused
 from worker.simulator.operations import read_filter
-from worker.simulator.server import HANDLERS
 from worker.simulator.world import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -71,7 +59,9 @@ class Visitor:
         return self.http.request(method, path, content=content, headers={"Content-Type": media_type})
 
     def activate(self, otp, resync=None, device_id="device"):
-        body = {"otp": otp} | ({} if resync is None else {"oathResync": resync})
+        return self.post_otp({"otp": otp} | ({} if resync is None else {"oathResync": resync}), device_id)
+
+    def post_otp(self, body, device_id="device"):
         return self.send("POST", self.path(device_id), body, f"{MEDIA}.device.activate+json")
 
     def read(self, path="users/user/devices/device", **parameters):
@@ -94,10 +84,6 @@ class Visitor:
     def import_tokens(self, *tokens):
         return self.start_job("create", {"type": "CREATE_OATH_TOKENS", "tokens": list(tokens)})
 
-    def revoke_tokens(self, *token_ids, **fields):
-        body = {"type": "REVOKE_OATH_TOKENS", "async": True, "tokenIds": list(token_ids)} | fields
-        return self.start_job("revoke", body)
-
     def read_job(self, posted):
         return self.read(f"oathJobs/{posted.json()['id']}").json()
 
@@ -115,11 +101,6 @@ class Visitor:
     def entries(self):
         """The entries of the call log, without the request for the access token that the visitor began with."""
         return [entry for entry in self.simulation.call_log.entries() if entry.operation != "access_token"]
-
-    def last(self):
-        """The last entry of the call log, when its call is over."""
-        wait_until(lambda: self.entries() and self.entries()[-1].ended_at, 10, "the call has ended")
-        return self.entries()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -149,37 +130,26 @@ def make_call(method, path, media_type="", query="", **headers):
 # Access tokens, operations and limits.
 
 
-def test_every_operation_has_its_request_and_its_handler():
-    found = set()
-    for route, (_, methods) in ROUTES.items():
-        path = {"roles": "/v1/roles", "as/token": "/e/as/token"}.get(route, f"/v1/environments/e/{route}")
-        for method, choice in methods.items():
-            media_types = {"": choice} if isinstance(choice, str) else choice
-            for media_type, operation in media_types.items():
-                assert make_call(method, path, f"{media_type}; charset=utf-8").operation == operation
-                found.add(operation)
-    assert found == HANDLERS.keys()
-
-
 def test_a_client_gets_an_access_token_for_its_secret_and_for_an_hour():
     now = [0.0]
     access = AccessTokens(lambda: now[0])
     access.clients["the client"] = "the: secret"
-
-    def ask(body, credentials=None):
+    grant = b"grant_type=client_credentials"
+    for body, credentials, status in [
+        (grant, b"the+client:the%3A+secret", 200),
+        (grant + b"&client_id=the+client&client_secret=the: secret", None, 200),
+        (grant, b"the+client:wrong", 401),
+        (grant, None, 401),
+        (b"", b"the+client:x", 400),
+    ]:
         headers = {"authorization": f"Basic {base64.b64encode(credentials).decode()}"} if credentials else {}
         call = make_call("POST", "/e/as/token", **headers)
         call.body = body
-        return access.answer_request(call).status
-
-    grant = b"grant_type=client_credentials"
-    in_form = grant + b"&client_id=the+client&client_secret=the: secret"
-    assert [ask(grant, b"the+client:the%3A+secret"), ask(in_form)] == [200, 200]
-    (first, _), bearer = access.expires_at, lambda token: make_call("GET", "/", authorization=f"Bearer {token}")
-    assert (access.admits(bearer(first)), access.admits(bearer("made-up"))) == (True, False)
-    now[0] = 3600.0
-    assert not access.admits(bearer(first))
-    assert [ask(grant, b"the+client:wrong"), ask(grant), ask(b"", b"the+client:x")] == [401, 401, 400]
+        assert access.answer_request(call).status == status
+    first, _ = access.expires_at
+    for at, token, is_admitted in ((0.0, first, True), (0.0, "made-up", False), (3600.0, first, False)):
+        now[0] = at
+        assert access.admits(make_call("GET", "/", authorization=f"Bearer {token}")) is is_admitted
     assert first not in repr(access)
 
 
@@ -216,74 +186,65 @@ def test_each_group_has_a_limit_of_its_own_which_says_when_to_come_again(visitor
 def test_an_activation_answers_the_active_device(visitor):
     visitor.seed_device()
     answer = visitor.activate("755224")
-    device = answer.json()
-    assert (answer.status_code, device["id"], device["type"]) == (200, "device", "OATH_TOKEN")
-    assert device["status"] == "ACTIVE"
-    assert (device["lock"], device["block"]) == ({"status": "UNLOCKED"}, {"status": "UNBLOCKED"})
-    assert device["_links"]["self"]["href"] == f"{visitor.url}{visitor.path()}"
-    assert visitor.read().json() == device
+    assert (answer.status_code, visitor.read().json()) == (200, answer.json())
     assert UUID.fullmatch(answer.headers["Correlation-Id"])
     assert answer.headers["Date"].endswith("GMT")
+    told = {"id": "device", "type": "OATH_TOKEN", "status": "ACTIVE"}
+    told |= {"lock": {"status": "UNLOCKED"}, "block": {"status": "UNBLOCKED"}}
+    assert told.items() <= answer.json().items()
 
 
 def test_a_token_out_of_step_is_activated_with_its_second_otp(visitor):
     visitor.seed_device(out_of_step=True)
     answer = visitor.activate("755224")
-    body = answer.json()
-    assert (answer.status_code, bool(UUID.fullmatch(body.pop("id")))) == (400, True)
-    assert body == {
-        "code": "INVALID_DATA",
-        "message": "The request could not be completed. One or more validation errors were in the request.",
-        "details": [{"code": "EXTRA_OTP_REQUIRED", "target": "otp", "message": "An extra OTP is required"}],
-    }
+    assert (answer.status_code, answer.json() | {"id": ""}) == (
+        400,
+        {
+            "id": "",
+            "code": "INVALID_DATA",
+            "message": "The request could not be completed. One or more validation errors were in the request.",
+            "details": [{"code": "EXTRA_OTP_REQUIRED", "target": "otp", "message": "An extra OTP is required"}],
+        },
+    )
     assert visitor.read().json()["status"] == "ACTIVATION_REQUIRED"
     assert visitor.activate("287082", True).json()["status"] == "ACTIVE"
 
 
-# What is answered to the OTP, by what the device is.
+# What is answered to the OTP 755224, or to another body, by what the device is.
+OTP = {"otp": "755224"}
 OBSTACLES = {
-    "wrong": ({}, "999999", (400, "INVALID_DATA", "INVALID_OTP", "otp")),
-    "no secret": ({"secret": None}, "755224", (400, "INVALID_DATA", "INVALID_OTP", "otp")),
-    "locked": ({"locked": True}, "755224", (400, "REQUEST_FAILED", "DEVICE_LOCKED")),
-    "blocked": ({"blocked": True}, "755224", (400, "REQUEST_FAILED", "DEVICE_BLOCKED")),
-    "account": ({"account_usable": False}, "755224", (400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE")),
-    "active": ({"status": "ACTIVE"}, "755224", (400, "REQUEST_FAILED", "INVALID_VALUE", "status")),
-    "elsewhere": ({"device_id": "other"}, "755224", (404, "NOT_FOUND")),
-    "another's": ({"user_id": "other"}, "755224", (404, "NOT_FOUND")),
+    "wrong": ({}, {"otp": "999999"}, (400, "INVALID_DATA", "INVALID_OTP", "otp")),
+    "no secret": ({"secret": None}, OTP, (400, "INVALID_DATA", "INVALID_OTP", "otp")),
+    "locked": ({"locked": True}, OTP, (400, "REQUEST_FAILED", "DEVICE_LOCKED")),
+    "blocked": ({"blocked": True}, OTP, (400, "REQUEST_FAILED", "DEVICE_BLOCKED")),
+    "account": ({"account_usable": False}, OTP, (400, "REQUEST_FAILED", "ACCOUNT_NOT_USABLE")),
+    "active": ({"status": "ACTIVE"}, OTP, (400, "REQUEST_FAILED", "INVALID_VALUE", "status")),
+    "elsewhere": ({"device_id": "other"}, OTP, (404, "NOT_FOUND")),
+    "another's": ({"user_id": "other"}, OTP, (404, "NOT_FOUND")),
+    "no body": ({}, b"", (400, "INVALID_REQUEST")),
+    "no object": ({}, [], (400, "INVALID_REQUEST")),
+    "no OTP": ({}, {}, (400, "INVALID_DATA", "REQUIRED_VALUE", "otp")),
+    "a number": ({}, {"otp": 755224}, (400, "INVALID_DATA", "INVALID_VALUE", "otp")),
+    "too short": ({}, {"otp": "75522"}, (400, "INVALID_DATA", "INVALID_VALUE", "otp")),
+    "half a character": ({}, {"otp": "\ud800"}, (400, "INVALID_DATA", "INVALID_VALUE", "otp")),
+    "resync as text": ({}, OTP | {"oathResync": "yes"}, (400, "INVALID_DATA", "INVALID_VALUE", "oathResync")),
 }
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_an_obstacle_has_a_code(visitor, obstacle):
-    device, otp, codes = OBSTACLES[obstacle]
+def test_an_obstacle_has_a_code_and_only_a_wrong_otp_counts_as_a_failure(visitor, obstacle):
+    device, body, codes = OBSTACLES[obstacle]
     visitor.seed_device(**device)
-    assert visitor.codes(visitor.activate(otp)) == codes
-
-
-@pytest.mark.parametrize(
-    ("body", "codes"),
-    [
-        (b"", (400, "INVALID_REQUEST")),
-        (b"[]", (400, "INVALID_REQUEST")),
-        (b"{}", (400, "INVALID_DATA", "REQUIRED_VALUE", "otp")),
-        (b'{"otp": 755224}', (400, "INVALID_DATA", "INVALID_VALUE", "otp")),
-        (b'{"otp": "75522"}', (400, "INVALID_DATA", "INVALID_VALUE", "otp")),
-        (b'{"otp": "\\ud800"}', (400, "INVALID_DATA", "INVALID_VALUE", "otp")),
-        (b'{"otp": "755224", "oathResync": "yes"}', (400, "INVALID_DATA", "INVALID_VALUE", "oathResync")),
-    ],
-)
-def test_a_malformed_activation_is_refused_and_counts_for_nothing(visitor, body, codes):
-    visitor.seed_device()
-    answer = visitor.send("POST", visitor.path(), body, f"{MEDIA}.device.activate+json")
-    assert visitor.codes(answer) == codes
-    assert visitor.simulation.world.devices["device"].failures == 0
+    assert visitor.codes(visitor.post_otp(body)) == codes
+    (seeded,) = visitor.simulation.world.devices.values()
+    assert seeded.failures == ("INVALID_OTP" in codes)
 
 
 def test_failures_lock_a_device_until_it_has_cooled_down(visitor):
     visitor.simulation.change({"failure_count": 2, "cool_down": 60})
     visitor.seed_device()
-    for expected in ("INVALID_OTP", "INVALID_OTP", "DEVICE_LOCKED"):
-        assert visitor.codes(visitor.activate("999999"))[2] == expected
+    refused = [visitor.codes(visitor.activate("999999"))[2] for _ in range(3)]
+    assert refused == ["INVALID_OTP", "INVALID_OTP", "DEVICE_LOCKED"]
     lock = visitor.read().json()["lock"]
     assert (lock["status"], lock["expiresAt"][-1]) == ("LOCKED", "Z")
     visitor.simulation.change({"clock_skew": 60})
@@ -294,9 +255,9 @@ def test_failures_over_all_devices_lock_the_account(visitor):
     visitor.simulation.change({"account_lock_after": 2})
     visitor.seed_device()
     visitor.seed_device(serial="MADE2", device_id="second")
-    for device_id in ("device", "second"):
-        visitor.activate("999999", device_id=device_id)
-    assert visitor.codes(visitor.activate("755224"))[2] == "ACCOUNT_NOT_USABLE"
+    tried = [("device", "999999"), ("second", "999999"), ("device", "755224")]
+    refused = [visitor.codes(visitor.activate(otp, device_id=each))[2] for each, otp in tried]
+    assert refused == ["INVALID_OTP", "INVALID_OTP", "ACCOUNT_NOT_USABLE"]
 
 
 def test_an_unpaired_device_is_gone_and_its_token_free_and_accepts_no_otp_again(visitor):
@@ -343,25 +304,21 @@ PAIRINGS = {
 def test_a_pairing_is_refused_with_a_code(visitor, case):
     user_id, fields, codes = PAIRINGS[case]
     users = [{"user_id": "idle"}, {"user_id": "disabled", "enabled": False}, {"user_id": "locked", "locked": True}]
+    owners = {"MADE1": "user", "MADE2": "rich", "MADE3": "rich"}
+    devices = [{"serial": serial, "user_id": owner, "device_id": serial} for serial, owner in owners.items()]
     visitor.simulation.change({"max_allowed_devices": 2})
-    visitor.seed(users=users, tokens=[{"serial": "FREE1"}])
-    visitor.seed_device()
-    for number in (2, 3):
-        visitor.seed_device(serial=f"MADE{number}", device_id=f"d{number}", user_id="rich")
+    visitor.seed(users=users, tokens=[{"serial": "FREE1"}], devices=devices)
     refused = visitor.pair(user_id=user_id, **fields)
     assert visitor.codes(refused) == codes
-    if case == "too many":
-        assert refused.json()["details"][0]["innerError"] == {"maximumAllowed": 2}
+    assert ("'maximumAllowed': 2" in str(refused.json())) is (case == "too many")
 
 
 def test_a_device_that_waits_for_a_day_is_deleted_and_its_token_is_free(visitor):
     visitor.seed_device()
-    visitor.seed_device(serial="MADE2", device_id="second")
-    visitor.activate("755224", device_id="second")
-    visitor.simulation.change({"clock_skew": 86_390})
-    assert len(visitor.listed("users/user/devices")) == 2
-    visitor.simulation.change({"clock_skew": 86_410})
-    assert [device["id"] for device in visitor.listed("users/user/devices")] == ["second"]
+    visitor.seed_device(serial="MADE2", device_id="second", status="ACTIVE")
+    for seconds, left in ((86_390, ["device", "second"]), (86_410, ["second"])):
+        visitor.simulation.change({"clock_skew": seconds})
+        assert [device["id"] for device in visitor.listed("users/user/devices")] == left
     assert visitor.pair("MADE1").status_code == 201
 
 
@@ -371,16 +328,14 @@ def test_a_device_that_waits_for_a_day_is_deleted_and_its_token_is_free(visitor)
 def test_a_job_imports_its_tokens(visitor):
     hotp, totp = HOTP | {"hotp": {"counter": 7}, "rowNumber": 1}, TOTP | {"hashAlgorithm": "HmacSHA256"}
     posted = visitor.import_tokens(hotp, totp)
-    assert posted.status_code == 201
     job = visitor.http.get(posted.headers["Location"]).json()
-    assert (job["type"], job["status"], job["async"]) == ("CREATE_OATH_TOKENS", "DONE", True)
-    assert job["result"] == {"created": 2, "duplicates": []}
-    assert job["_links"]["self"]["href"].endswith(f"/jobs/{job['id']}")
+    done = {"type": "CREATE_OATH_TOKENS", "status": "DONE", "result": {"created": 2, "duplicates": []}}
+    assert (posted.status_code, done.items() <= job.items()) == (201, True)
     first, second = visitor.inventory().values()
-    assert (first["type"], first["otpLength"], first["hashAlgorithm"]) == ("HOTP", 6, "HmacSHA1")
-    assert first["hotp"] == {"counter": 7}
-    assert (second["type"], second["otpLength"], second["hashAlgorithm"]) == ("TOTP", 8, "HmacSHA256")
-    assert second["totp"] == {"timeStep": 60, "drift": 0}
+    made = {"type": "HOTP", "otpLength": 6, "hashAlgorithm": "HmacSHA1", "hotp": {"counter": 7}}
+    assert made.items() <= first.items()
+    made = {"type": "TOTP", "otpLength": 8, "hashAlgorithm": "HmacSHA256", "totp": {"timeStep": 60, "drift": 0}}
+    assert made.items() <= second.items()
     assert SECRET not in visitor.read("oathTokens").text
     # Another environment has jobs, tokens and users of its own.
     other = "0a7b0000-5e1f-4c0d-8000-0000000000ff"
@@ -431,10 +386,10 @@ def test_an_imported_token_is_activated_with_its_own_otps(visitor):
 def test_a_paired_token_is_revoked_by_force_alone(visitor, force, expected):
     visitor.seed_device()
     visitor.seed(tokens=[{"serial": "FREE1"}])
-    ids = [token["id"] for token in visitor.inventory().values()]
-    job = visitor.read_job(visitor.revoke_tokens(*ids, "another", forceUnpair=force))
-    left = len(visitor.inventory())
-    assert (job["status"], job.get("result"), left, visitor.read().status_code) == expected
+    ids = [*(token["id"] for token in visitor.inventory().values()), "another"]
+    body = {"type": "REVOKE_OATH_TOKENS", "async": True, "tokenIds": ids, "forceUnpair": force}
+    job = visitor.read_job(visitor.start_job("revoke", body))
+    assert (job["status"], job.get("result"), len(visitor.inventory()), visitor.read().status_code) == expected
 
 
 # What is wrong with a token: the fields that differ from those of a good one, and which of them the refusal names.
@@ -450,30 +405,26 @@ BAD_TOKENS = [
     ({"type": "TOTP"}, "REQUIRED_VALUE", "totp.timeStep"),
     ({"type": "TOTP", "totp": {"timeStep": 45}}, "INVALID_VALUE", "totp.timeStep"),
 ]
-
-
-def test_a_bad_token_is_refused_with_its_whole_list(visitor):
-    for fields, code, target in BAD_TOKENS:
-        listed = visitor.import_tokens(TOTP, HOTP | fields)
-        assert visitor.codes(listed) == (400, "INVALID_DATA", code, f"tokens[1].{target}"), fields
-    assert visitor.inventory() == {}
-
-
+# Jobs, and what their refusal names.
 MALFORMED = [
-    ("create", {"tokens": [HOTP]}, "type"),
-    ("create", {"type": "REVOKE_OATH_TOKENS", "tokens": [HOTP]}, "type"),
-    ("create", {"type": "CREATE_OATH_TOKENS", "tokens": []}, "tokens"),
-    ("create", {"type": "CREATE_OATH_TOKENS", "tokens": "MADE1"}, "tokens"),
-    ("create", {"type": "CREATE_OATH_TOKENS", "tokens": [7]}, "tokens[0]"),
-    ("revoke", {"type": "REVOKE_OATH_TOKENS", "tokenIds": ["a"]}, "async"),
-    ("revoke", {"type": "REVOKE_OATH_TOKENS", "async": True, "tokenIds": [7]}, "tokenIds[0]"),
+    *(
+        ("create", {"type": "CREATE_OATH_TOKENS", "tokens": [TOTP, HOTP | fields]}, (code, f"tokens[1].{target}"))
+        for fields, code, target in BAD_TOKENS
+    ),
+    ("create", {"tokens": [HOTP]}, ("REQUIRED_VALUE", "type")),
+    ("create", {"type": "REVOKE_OATH_TOKENS", "tokens": [HOTP]}, ("INVALID_VALUE", "type")),
+    ("create", {"type": "CREATE_OATH_TOKENS", "tokens": []}, ("INVALID_VALUE", "tokens")),
+    ("create", {"type": "CREATE_OATH_TOKENS", "tokens": "MADE1"}, ("INVALID_VALUE", "tokens")),
+    ("create", {"type": "CREATE_OATH_TOKENS", "tokens": [7]}, ("INVALID_VALUE", "tokens[0]")),
+    ("revoke", {"type": "REVOKE_OATH_TOKENS", "tokenIds": ["a"]}, ("REQUIRED_VALUE", "async")),
+    ("revoke", {"type": "REVOKE_OATH_TOKENS", "async": True, "tokenIds": [7]}, ("INVALID_VALUE", "tokenIds[0]")),
 ]
 
 
-def test_a_malformed_job_is_refused(visitor):
-    for kind, body, target in MALFORMED:
-        refused = visitor.start_job(kind, body)
-        assert (refused.status_code, visitor.codes(refused)[3]) == (400, target), body
+def test_a_malformed_job_is_refused_with_its_whole_list(visitor):
+    refused = [visitor.codes(visitor.start_job(kind, body)) for kind, body, _ in MALFORMED]
+    assert refused == [(400, "INVALID_DATA", *detail) for _, _, detail in MALFORMED]
+    assert visitor.inventory() == {}
 
 
 # Lists, policies and settings.
@@ -520,25 +471,30 @@ def people(count):
     return [{"user_id": f"u{number}", "username": f"name{number}"} for number in range(count)]
 
 
-def test_users_are_found_by_their_names_also_after_a_change(visitor):
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ('(username eq "name0") or (username eq "name2")', ["u0", "u2"]),
+        *((wanted, ["u9"]) for wanted in ('email eq "a@x.org"', 'externalId eq "E-9"', 'id eq "u9"')),
+        ('username eq "former"', []),
+    ],
+)
+def test_users_are_found_by_their_names_also_after_a_change(visitor, wanted, ids):
     visitor.seed(users=[*people(3), {"user_id": "u9", "username": "former"}])
     visitor.seed(users=[{"user_id": "u9", "email": "a@x.org", "external_id": "E-9"}])
-    found = visitor.listed("users", filter='(username eq "name0") or (username eq "name2")')
-    assert [user["id"] for user in found] == ["u0", "u2"]
-    for wanted in ('email eq "a@x.org"', 'externalId eq "E-9"', 'id eq "u9"'):
-        assert [user["id"] for user in visitor.listed("users", filter=wanted)] == ["u9"]
-    assert visitor.listed("users", filter='username eq "former"') == []
+    assert [user["id"] for user in visitor.listed("users", filter=wanted)] == ids
 
 
 def test_a_user_says_whether_they_can_sign_on(visitor):
-    visitor.seed(
-        users=[{"user_id": "well"}, {"user_id": "locked", "locked": True}, {"user_id": "disabled", "enabled": False}]
-    )
-    well, locked, disabled = visitor.listed("users")
-    assert (well["username"], well["email"], "externalId" in well) == ("well", "well@example.com", False)
-    assert (well["enabled"], well["account"]) == (True, {"canAuthenticate": True, "status": "OK"})
-    assert locked["account"] == {"canAuthenticate": False, "status": "LOCKED"}
-    assert (disabled["enabled"], disabled["account"]) == (False, {"canAuthenticate": False, "status": "OK"})
+    fields = {"well": {}, "locked": {"locked": True}, "disabled": {"enabled": False}}
+    visitor.seed(users=[{"user_id": name} | each for name, each in fields.items()])
+    users = visitor.listed("users")
+    assert (users[0]["username"], users[0]["email"], "externalId" in users[0]) == ("well", "well@example.com", False)
+    assert [(user["enabled"], *user["account"].values()) for user in users] == [
+        (True, True, "OK"),
+        (True, False, "LOCKED"),
+        (False, False, "OK"),
+    ]
 
 
 def test_a_list_comes_in_pages_that_lead_to_each_other_and_keep_their_filter(visitor):
@@ -575,28 +531,26 @@ def test_a_query_that_is_malformed_or_too_long_is_refused(visitor, path, paramet
 
 
 def test_policy_settings_capabilities_and_roles_say_what_the_settings_say(visitor):
-    (policy,) = visitor.listed("deviceAuthenticationPolicies")
-    failure = {"count": 3, "coolDown": {"duration": 120, "timeUnit": "SECONDS"}}
-    assert (policy["default"], policy["newDeviceNotification"]) == (True, "NONE")
-    assert policy["oathToken"] == {"enabled": True, "pairingDisabled": False, "otp": {"failure": failure}}
+    told = {"failure_count": 5, "cool_down": 45, "new_device_notification": "absent"}
+    for changes, count, seconds, notified in (({}, 3, 120, "NONE"), (told, 5, 45, None)):
+        visitor.simulation.change(changes)
+        (policy,) = visitor.listed("deviceAuthenticationPolicies")
+        failure = {"count": count, "coolDown": {"duration": seconds, "timeUnit": "SECONDS"}}
+        assert policy["oathToken"] == {"enabled": True, "pairingDisabled": False, "otp": {"failure": failure}}
+        assert (policy["default"], policy.get("newDeviceNotification")) == (True, notified)
     assert "lockout" not in visitor.read("mfaSettings").json()
-    changes = {"failure_count": 5, "cool_down": 45, "new_device_notification": "absent", "rate": 50}
-    changes |= {"account_lock_after": 6, "max_allowed_devices": 3, "group_rates": {"configuration": 5}}
+    changes = {"account_lock_after": 6, "max_allowed_devices": 3, "rate": 50, "group_rates": {"configuration": 5}}
     visitor.simulation.change(changes)
-    (policy,) = visitor.listed("deviceAuthenticationPolicies")
-    assert "newDeviceNotification" not in policy
-    assert policy["oathToken"]["otp"]["failure"] == {"count": 5, "coolDown": {"duration": 45, "timeUnit": "SECONDS"}}
-    body = visitor.read("mfaSettings").json()
-    assert (body["pairing"], body["lockout"]) == ({"maxAllowedDevices": 3}, {"failureCount": 6})
-    body = visitor.read("capabilities").json()
-    assert body["canUseOATHToken"] is True
-    assert body["licenseQuantities"] == {"rlgMfaRps": {"limit": 50}, "rlgConfigRpm": {"limit": 300}}
+    settings, capabilities = visitor.read("mfaSettings").json(), visitor.read("capabilities").json()
+    assert (settings["pairing"], settings["lockout"]) == ({"maxAllowedDevices": 3}, {"failureCount": 6})
+    assert capabilities["canUseOATHToken"] is True
+    assert capabilities["licenseQuantities"] == {"rlgMfaRps": {"limit": 50}, "rlgConfigRpm": {"limit": 300}}
     # Roles are listed outside any environment.
     roles = {role["name"]: role["permissions"] for role in visitor.http.get("/v1/roles").json()["_embedded"]["roles"]}
     assert roles["Environment Admin"] == [{"id": "mfa:create:oathToken"}]
 
 
-# What tests turn.
+# The call log, and faults that tests turn.
 
 # Of each fault: what the client sees, and whether the device is ACTIVE then.
 FAULTS = {
@@ -629,24 +583,13 @@ def test_a_fault_hides_what_the_call_log_knows(visitor, monkeypatch, kind):
         else:
             with pytest.raises(seen):
                 visitor.activate("755224")
-    entry = visitor.last()
+    wait_until(lambda: visitor.entries()[-1].ended_at, 10, "the call has ended")
+    entry = visitor.entries()[-1]
     assert (entry.fault, entry.took_effect, entry.outcome) == (kind, is_active, "ACTIVE" if is_active else None)
     assert entry.status == (seen if isinstance(seen, int) else None)
     assert entry.client_gone is (seen is httpx.ReadTimeout)
     assert (visitor.read().json()["status"] == "ACTIVE") is is_active
     assert kind != "reset_late" or entry.effect_at - entry.arrived_at >= 0.2
-
-
-def test_half_a_request_takes_no_effect_and_is_in_the_call_log(visitor):
-    visitor.seed_device()
-    host, port = visitor.url.removeprefix("http://").split(":")
-    head = f"POST {visitor.path()} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 30\r\n"
-    head += f"Content-Type: {MEDIA}.device.activate+json\r\n\r\n"
-    with socket.create_connection((host, int(port))) as client:
-        client.sendall(head.encode() + b'{"otp": "755224"')
-        wait_until(visitor.entries, 10, "the call has arrived")
-    entry = visitor.last()
-    assert (entry.operation, entry.client_gone, entry.took_effect, entry.status) == ("activate", True, False, None)
 
 
 def test_the_call_log_tells_what_was_sent_done_answered_and_made(visitor):
@@ -660,9 +603,11 @@ def test_the_call_log_tells_what_was_sent_done_answered_and_made(visitor):
     wait_until(lambda: visitor.entries()[-1].ended_at, 10, "the last call is over, and counted")
     one, two, job, pairing = visitor.entries()
     assert (one.method, one.path, one.user_id, one.device_id) == ("POST", visitor.path(), "user", "device")
-    assert (one.operation, one.outcome, one.status, one.took_effect) == ("activate", "EXTRA_OTP_REQUIRED", 400, True)
-    assert (one.oath_resync, one.detail_code, one.transaction_id) == (None, "EXTRA_OTP_REQUIRED", "record")
-    assert (two.outcome, two.status, two.oath_resync, two.took_effect) == ("ACTIVE", 200, True, True)
+    assert (one.operation, one.detail_code, one.transaction_id) == ("activate", "EXTRA_OTP_REQUIRED", "record")
+    assert [(each.outcome, each.status, each.oath_resync, each.took_effect) for each in (one, two)] == [
+        ("EXTRA_OTP_REQUIRED", 400, None, True),
+        ("ACTIVE", 200, True, True),
+    ]
     assert one.arrived_at <= one.effect_at <= one.ended_at <= two.arrived_at
     assert one.otp not in (None, "755224", two.otp)
     counts = visitor.simulation.call_log.counts()
@@ -673,157 +618,3 @@ def test_the_call_log_tells_what_was_sent_done_answered_and_made(visitor):
     assert [each["made_by"] for each in told["devices"]] == [None, pairing.number]
     assert (job.serial_numbers, job.job_id) == (["MADE2"], told["jobs"][0]["job_id"])
     assert pairing.serial_number == "MADE2"
-
-
-def pair_and_look(visitor):
-    """What a pairing of a free token answers, and what a read of its device."""
-    made = visitor.pair("FREE1", status="ACTIVE")
-    return [made.status_code, made.json().get("status"), visitor.codes(visitor.pair("NONE1"))[:2]]
-
-
-def import_and_read(visitor):
-    """What a job answers, and what reads of its end do."""
-    posted = visitor.import_tokens(HOTP | {"serialNumber": "MADE9"})
-    read, *later = (visitor.http.get(posted.headers["Location"]) for _ in range(2))
-    return [posted.status_code, bool(posted.content), read.json()["result"], later[0].status_code]
-
-
-def look(visitor):
-    """What a read of a device, of its token and of the capabilities show."""
-    token, capabilities = visitor.inventory()["MADE1"], visitor.read("capabilities").json()
-    both = visitor.read("oathTokens", filter='serialNumber eq "MADE1"', expand="devices")
-    serial = visitor.read().json().get("serialNumber")
-    return [serial, "devices" in token, both.status_code, "canUseOATHToken" in capabilities]
-
-
-def activate(visitor):
-    answer = visitor.activate("755224")
-    return [answer.status_code, answer.json().get("status"), visitor.pair("MADE1").status_code]
-
-
-def read_new_device(visitor):
-    """Whether what a pairing made is read, listed, and shown by the inventory; and activated."""
-    device_id = visitor.pair("FREE1").json()["id"]
-    listed = [each["id"] for each in visitor.listed("users/user/devices")]
-    is_shown = "devices" in visitor.inventory()["FREE1"]
-    read = visitor.read(f"users/user/devices/{device_id}").status_code
-    return [read, device_id in listed, is_shown, visitor.activate("755224", device_id=device_id).status_code]
-
-
-def revoke_all(visitor):
-    posted = visitor.revoke_tokens(*(token["id"] for token in visitor.inventory().values()))
-    return [visitor.http.get(posted.headers["Location"]).json()["status"], len(visitor.inventory())]
-
-
-# What comes of it in the product's reading; and in another, with its settings.
-READINGS = [
-    (pair_and_look, {}, [201, "ACTIVE", (400, "INVALID_DATA")]),
-    (
-        pair_and_look,
-        {"sent_status": "ignored", "unknown_serial": 404},
-        [201, "ACTIVATION_REQUIRED", (404, "NOT_FOUND")],
-    ),
-    (pair_and_look, {"sent_status": "ignored", "pairing_status": "ACTIVE"}, [201, "ACTIVE", (400, "INVALID_DATA")]),
-    (pair_and_look, {"sent_status": "refused"}, [400, None, (400, "INVALID_DATA")]),
-    (import_and_read, {}, [201, True, {"created": 1, "duplicates": []}, 200]),
-    (
-        import_and_read,
-        {"job_answer": 202, "job_id_in": "location", "no_duplicates": "missing", "job_kept_reads": 1},
-        [202, False, {"created": 1}, 404],
-    ),
-    (look, {}, [None, True, 200, True]),
-    (look, {"device_shows_serial_number": True, "expanded_devices": "embedded"}, ["MADE1", False, 200, True]),
-    (look, {"expand_with_filter": False, "capabilities_filled": False}, [None, True, 400, False]),
-    (activate, {}, [200, "ACTIVE", 400]),
-    (activate, {"activation_body": "no_status", "paired_serial": 409}, [200, None, 409]),
-    (activate, {"forbidden_groups": ["mfa"]}, [403, None, 403]),
-    (read_new_device, {}, [200, True, True, 200]),
-    (read_new_device, {"device_read_lag": 60, "inventory_read_lag": 60}, [404, False, False, 200]),
-    (revoke_all, {}, ["FAILED", 2]),
-    (revoke_all, {"revoke_paired": "skipped"}, ["DONE", 1]),
-]
-
-
-@pytest.mark.parametrize(
-    ("act", "settings", "expected"), READINGS, ids=lambda each: getattr(each, "__name__", str(each))
-)
-def test_what_is_open_is_played_both_ways(visitor, act, settings, expected):
-    visitor.seed_device()
-    visitor.seed(tokens=[{"serial": "FREE1", "secret": SECRET}])
-    visitor.simulation.change(settings)
-    assert act(visitor) == expected
-
-
-def test_faults_come_in_their_shares_by_a_seed_and_whoever_comes_first():
-    def draw_all(devices, **changes):
-        settings = WatchedSettings(faults={"reset_after": 0.2, "hang_before": 0.1}, fault_seed=7).with_changes(changes)
-        faults = Faults()
-        drawn = {device: faults.draw("activate", device, settings) for device in devices}
-        return {device: fault and fault.kind for device, fault in drawn.items()}
-
-    devices = [f"device {number}" for number in range(2000)]
-    drawn = draw_all(devices)
-    assert list(drawn.values()).count("reset_after") == pytest.approx(400, abs=60)
-    assert list(drawn.values()).count("hang_before") == pytest.approx(200, abs=50)
-    assert drawn == draw_all(reversed(devices)) != draw_all(devices, fault_seed=8)
-
-
-# Client assertions: each way in which one can be no good.
-
-NOW = 1_000_000_000.0
-KEY = RSAKey.generate_key(2048)
-ENDPOINT = "http://127.0.0.1:8900/env/as/token"
-CLAIMS = {"iss": "c", "sub": "c", "aud": ENDPOINT, "exp": NOW + 600, "jti": "1"}
-
-
-@pytest.fixture
-def access():
-    access = WatchedAccessTokens(lambda: None, clock=lambda: NOW)
-    access.clients["c"] = "a client secret that is long enough"
-    access.keys["c"] = {"keys": [KEY.as_dict(private=False) | {"kid": "july"}]}
-    return access
-
-
-def sign(claims, *, key=KEY, algorithm="RS256", key_id="july"):
-    header = {"alg": algorithm} | ({"kid": key_id} if key_id else {})
-    return {"client_assertion_type": TYPE, "client_assertion": jwt.encode(header, claims, key)}
-
-
-def with_secret(claims, secret):
-    return sign(claims, key=OctKey.import_key(secret), algorithm="HS256", key_id=None)
-
-
-def test_an_assertion_tells_how_it_was_signed_and_is_taken_once(access):
-    assert access.check(sign(CLAIMS) | {"client_id": "c"}, ENDPOINT) == "private_key_jwt"
-    assert access.check(with_secret(CLAIMS | {"jti": "2"}, access.clients["c"]), ENDPOINT) == "secret_jwt"
-    assert access.check(sign(CLAIMS), ENDPOINT) is None
-    issuer = CLAIMS | {"jti": "3", "aud": ENDPOINT.removesuffix("/token")}
-    assert access.check(sign(issuer), ENDPOINT)
-
-
-# An old trick: a signature by HMAC, whose secret is a public key that everybody has.
-SIGNED = b".".join(
-    base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
-    for part in ({"alg": "HS256", "kid": "july"}, CLAIMS)
-)
-BY_PUBLIC_KEY = base64.urlsafe_b64encode(hmac.digest(KEY.as_pem(private=False), SIGNED, "sha256")).rstrip(b"=")
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        sign(CLAIMS, key=RSAKey.generate_key(2048)),
-        sign(CLAIMS, key_id="august"),
-        with_secret(CLAIMS, "another secret that is long enough"),
-        sign(CLAIMS) | {"client_assertion": f"{SIGNED.decode()}.{BY_PUBLIC_KEY.decode()}"},
-        sign(CLAIMS) | {"client_assertion": "a.b.c"},
-        sign(CLAIMS) | {"client_assertion": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjIn0."},
-        sign(CLAIMS) | {"client_assertion_type": "saml"},
-        sign(CLAIMS) | {"client_id": "another"},
-        *(sign(CLAIMS | {"aud": audience}) for audience in ("https://elsewhere/as/token", None)),
-        *(sign(CLAIMS | {"exp": at}) for at in (NOW, NOW + LONGEST_LIFE + 1, "soon")),
-        *(sign(CLAIMS | wrong) for wrong in ({"nbf": NOW + 1}, {"iss": "another"}, {"sub": None})),
-    ],
-)
-def test_what_is_signed_by_nobody_we_know_or_for_another_place_or_time_is_refused(access, form):
-    assert access.check(form, ENDPOINT) is None

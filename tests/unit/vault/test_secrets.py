@@ -1,9 +1,16 @@
-"""The encrypted column: what is encrypted, and what cannot be decrypted; the audit's keys; and how both are loaded,
-from settings or from files in the home."""
+"""What is kept secret. The encrypted column: what is encrypted, and what cannot be decrypted. The audit's keys, and how
+both kinds of keys are loaded, from settings or from files in the home. One-time passwords and seeds: their form, the
+OTPs of the RFCs' own tables, and that nothing prints them."""
 
 import base64
+import copy
 import hashlib
 import hmac
+import json
+import pickle
+import traceback
+from itertools import product
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -16,6 +23,7 @@ from models.encrypted import DecryptionError, Keyring, decode_key, generate_key,
 from worker.config.settings import ConfigError, Settings
 from worker.embedded.home import home_key
 from worker.vault.keys import AUDIT, ENCRYPTION, load_audit_keys, load_keyring
+from worker.vault.otps import MASK, Otp, OtpPair, Secret, Seed, read_otp_source
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
 OTHER = base64.urlsafe_b64encode(bytes(range(32, 64))).decode()
@@ -110,18 +118,17 @@ def test_another_key_under_the_same_id_does_not_open():
 
 def test_a_new_key_is_32_random_bytes():
     keys = {generate_key() for _ in range(20)}
-    assert len(keys) == 20
-    assert {len(base64.urlsafe_b64decode(key)) for key in keys} == {32}
-    Keyring(sorted(keys))
+    assert (len(keys), {len(base64.urlsafe_b64decode(key)) for key in keys}) == (20, {32})
 
 
 WRONG_KEYS = ("", "short", KEY[:-4], KEY + OTHER, "ü" * 44, KEY[:-1], f"'{KEY}'")
 
 
+@pytest.mark.parametrize("make", [Keyring, AuditKeys])
 @pytest.mark.parametrize("keys", [[], *([KEY, key] for key in WRONG_KEYS)])
-def test_a_key_of_the_wrong_form_or_none_is_refused_without_being_quoted(keys):
+def test_a_key_of_the_wrong_form_or_none_is_refused_without_being_quoted(make, keys):
     with pytest.raises(ValueError, match=r"oathbulk keygen|at least one key") as refusal:
-        Keyring(keys)
+        make(keys)
     assert not [key for key in keys[1:] if key and key in str(refusal.value)]
 
 
@@ -129,9 +136,8 @@ def test_neither_a_ring_nor_its_failures_show_a_key():
     keyring = Keyring([KEY])
     with pytest.raises(DecryptionError) as failure:
         keyring.open(b"", ROW)
-    for text in (repr(keyring), str(failure.value)):
-        assert KEY not in text
-        assert bytes(range(32)).hex() not in text
+    told = f"{keyring!r} {failure.value}"
+    assert not [each for each in (KEY, bytes(range(32)).hex()) if each in told]
 
 
 # The audit's keys: the first signs, each checks what it signed, and no other key is trusted.
@@ -151,24 +157,16 @@ def test_a_value_is_the_keys_id_and_the_hmac_of_the_content() -> None:
 def test_another_content_or_a_changed_value_is_not_genuine() -> None:
     keys = AuditKeys([generate_key()])
     mac = keys.sign(CONTENT)
-
     assert keys.is_genuine(mac, CONTENT)
-    assert not keys.is_genuine(mac, CONTENT + b" ")
     for changed in (mac[:-1], mac[:9], mac[:-1] + "é", mac + "0"):
         assert not keys.is_genuine(changed, CONTENT), changed
+    assert not keys.is_genuine(mac, CONTENT + b" ")
 
 
 @pytest.mark.parametrize("mac", ["", ":", "00000000:" + "0" * 64, "ééé"])
 def test_a_value_of_a_key_that_is_not_there_is_told_from_a_wrong_one(mac: str) -> None:
     with pytest.raises(UnknownKey):
         AuditKeys([generate_key()]).is_genuine(mac, CONTENT)
-
-
-@pytest.mark.parametrize("keys", [[], ["made-up-key"], [generate_key(), ""]])
-def test_what_is_no_key_is_refused_and_not_quoted(keys: list[str]) -> None:
-    with pytest.raises(ValueError, match="key") as refusal:
-        AuditKeys(keys)
-    assert "made-up-key" not in str(refusal.value)
 
 
 # How they are loaded.
@@ -220,12 +218,12 @@ def test_keys_that_cannot_be_used_are_named_and_not_quoted(tmp_path, content, se
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o611])
-def test_a_key_file_that_is_open_to_others_is_refused_with_the_cure(tmp_path, mode):
-    key, path = home_key(tmp_path), tmp_path / ENCRYPTION.file
+@pytest.mark.parametrize(("file", "load"), [(ENCRYPTION, load_keyring), (AUDIT, load_audit_keys)])
+def test_a_key_file_that_is_open_to_others_is_refused_with_the_cure(tmp_path, file, load, mode):
+    key, path = home_key(tmp_path, file), tmp_path / file.file
     path.chmod(mode)
-    with pytest.raises(ConfigError) as refusal:
-        load_keyring(Settings(home=tmp_path))
-    assert f"chmod 600 {path}" in str(refusal.value)
+    with pytest.raises(ConfigError, match=f"chmod 600 {path}") as refusal:
+        load(Settings(home=tmp_path))
     assert key not in str(refusal.value)
 
 
@@ -251,10 +249,142 @@ def test_postgresql_needs_no_audit_key_and_takes_none_from_a_home(tmp_path):
 def test_an_audit_key_that_cannot_be_used_is_named_and_not_quoted(tmp_path):
     with pytest.raises(ConfigError, match=r"audit\.key is missing: put it back"):
         load_audit_keys(Settings(home=tmp_path))
-    home_key(tmp_path, AUDIT)
-    (tmp_path / AUDIT.file).chmod(0o644)
-    with pytest.raises(ConfigError, match=r"chmod 600 .*audit\.key"):
-        load_audit_keys(Settings(home=tmp_path))
     with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_KEY: .*oathbulk keygen") as error:
         load_audit_keys(Settings(audit_key="made-up-key"))
     assert "made-up-key" not in str(error.value)
+
+
+# One-time passwords.
+
+codes = st.from_regex(r"[0-9]{6}|[0-9]{8}", fullmatch=True)
+
+
+@given(codes)
+def test_an_otp_keeps_its_digits_with_leading_zeros(code):
+    assert Otp(code).reveal() == code
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12345", "1234567", "123456789", "12345a", " 123456", "123456\n", "+12345", "١٢٣٤٥٦", "①②③④⑤⑥"]
+)
+def test_an_otp_has_6_or_8_ascii_digits(text):
+    with pytest.raises(ValueError, match=r"^an OTP has 6 or 8 digits$"):
+        Otp(text)
+
+
+@given(codes, codes)
+def test_nothing_prints_an_otp(first, second):
+    pair = OtpPair(Otp(first), Otp(second))
+    for value in (pair.first, pair, [pair.first], {"otp": pair.first}):
+        for text in (repr(value), str(value), f"{value}", f"{value!r}", "%s" % (value,), "{}".format(value)):  # noqa: UP031, UP032
+            assert first not in text
+            assert MASK in text
+
+
+PAIR = OtpPair(Otp("308714"), Otp("367299"))
+
+
+@pytest.mark.parametrize(
+    ("travel", "value"),
+    [
+        *product((pickle.dumps, copy.deepcopy), (PAIR, PAIR.first, [PAIR.first])),
+        (copy.copy, PAIR.first),
+        (json.dumps, PAIR.first),
+        (pickle.dumps, Seed(secret=Secret(b"12345678901234567890"))),
+    ],
+)
+def test_an_otp_and_a_secret_do_not_travel(travel, value):
+    with pytest.raises(TypeError, match=r"not pickled|not JSON") as refusal:
+        travel(value)
+    assert "308714" not in str(refusal.value)
+
+
+def test_otps_are_equal_by_their_digits_and_to_nothing_else():
+    assert {Otp("000634"), Otp("000634")} == {Otp("000634")} != {Otp("000635")}
+    assert Otp("000634") != "000634"
+
+
+@given(codes, st.none() | codes)
+def test_a_pair_goes_into_the_record_and_comes_back(first, second):
+    pair = OtpPair(Otp(first), Otp(second) if second is not None else None)
+    assert read_otp_source(pair.to_plaintext()) == pair
+
+
+def test_what_is_encrypted_is_json():
+    assert json.loads(OtpPair(Otp("000634"), None).to_plaintext()) == {"otp1": "000634", "otp2": None}
+
+
+@pytest.mark.parametrize("plaintext", [b"", b"308714", b'{"otp1": "308714x", "otp2": null}', b'{"otp1": "308714"}'])
+def test_a_damaged_plaintext_fails_without_being_quoted(plaintext):
+    with pytest.raises((ValueError, KeyError, TypeError)) as failure:
+        read_otp_source(plaintext)
+    assert "308714" not in str(failure.value)
+
+
+# Seeds.
+
+# https://www.rfc-editor.org/rfc/rfc4226#page-32
+RFC_4226 = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]
+SECRET = b"12345678901234567890"
+# https://www.rfc-editor.org/rfc/rfc6238#appendix-B: time, and the OTPs for SHA-1, SHA-256 and SHA-512.
+RFC_6238 = [
+    (59, "94287082", "46119246", "90693936"),
+    (1111111109, "07081804", "68084774", "25091201"),
+    (1111111111, "14050471", "67062674", "99943326"),
+    (1234567890, "89005924", "91819424", "93441116"),
+    (2000000000, "69279037", "90698825", "38618901"),
+    (20000000000, "65353130", "77737706", "47863826"),
+]
+# The RFC's secrets have the length of their hash.
+LONG = {"sha1": SECRET, "sha256": SECRET + SECRET[:12], "sha512": SECRET * 3 + b"1234"}
+
+
+def test_hotp_makes_the_otps_of_rfc_4226() -> None:
+    assert [Seed(secret=Secret(SECRET)).mint(counter).reveal() for counter in range(10)] == RFC_4226
+
+
+@pytest.mark.parametrize(("time", "sha1", "sha256", "sha512"), RFC_6238)
+def test_totp_makes_the_otps_of_rfc_6238(time: int, sha1: str, sha256: str, sha512: str) -> None:
+    for name, otp in (("sha1", sha1), ("sha256", sha256), ("sha512", sha512)):
+        seed = Seed(secret=Secret(LONG[name]), otp_type="totp", digits=8, hash_algorithm=name, time_step=30)
+        assert seed.mint(time // 30).reveal() == otp
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        Seed(secret=Secret(SECRET), counter=7),
+        Seed(secret=Secret(SECRET), digits=8),
+        Seed(secret=Secret(LONG["sha512"]), otp_type="totp", hash_algorithm="sha512", time_step=60),
+    ],
+)
+def test_a_seed_goes_into_the_record_and_comes_back(seed: Seed) -> None:
+    read = read_otp_source(seed.to_plaintext())
+    assert read == seed
+    assert not isinstance(read, OtpPair)
+
+
+def test_nothing_shows_a_digit_of_the_secret() -> None:
+    seed = Seed(secret=Secret(SECRET))
+    error = ValueError(seed)
+    shown = "".join([str(seed), repr(seed), str(seed.secret), *traceback.format_exception(error)])
+    assert "20 bytes, SHA-256 " in shown
+    forms = [form for text in (SECRET.decode(), SECRET.hex(), repr(SECRET)) for form in (text, text[:8])]
+    assert not [form for form in forms if form in shown]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"otp_type": "totp"},
+        {"time_step": 30},
+        {"digits": 7},
+        {"counter": -1},
+        {"hash_algorithm": "md5"},
+        {"otp_type": "totp", "time_step": 0},
+        {"secret": b""},
+    ],
+)
+def test_a_seed_that_makes_no_sense_is_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the message is for a programmer
+        Seed(secret=Secret(wrong.pop("secret", SECRET)), **wrong)
