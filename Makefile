@@ -16,7 +16,7 @@ DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/de
 # Processes that share the tests; most of their time they wait for a server.
 PROCESSES ?= 6
 # The same of the long tests, which wait for longer.
-FAULTS_PROCESSES ?= 8
+FAULTS_PROCESSES ?= 10
 # Of a soak: minutes for the hunt, and as many for chaos.
 MINUTES ?= 30
 # Of a soak: the first seed of hunt and chaos.
@@ -65,7 +65,6 @@ browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/startup.py
 	$(BIN)/python tests/benchmarks/intake.py
 	$(BIN)/python tests/benchmarks/recovery.py
 	$(BIN)/python tests/benchmarks/side_by_side.py
@@ -73,13 +72,12 @@ bench: .venv/.bench ## measure, one thing at a time
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
 	$(BIN)/python tests/benchmarks/sizes.py
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/scrape.py
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/waves.py
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/reads.py
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
 
 # The operators that break the code are in an environment of their own.
-mutation: .venv/.dev ## break the product in 150 places, and see which tests notice: an hour or two
+mutation: .venv/.dev ## break the product in 92 places, and see which tests notice: an hour or two
 	@[ -x .venv/mutation/bin/cosmic-ray ] || $(BIN)/python -m venv .venv/mutation
 	@.venv/mutation/bin/pip install --quiet --disable-pip-version-check cosmic-ray coverage
 	.venv/mutation/bin/python tests/mutation/table.py

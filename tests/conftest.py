@@ -53,7 +53,10 @@ LONG = (
     "test_programs.py",
     "test_rehearse.py",
     "test_promises.py",
+    "test_waves.py",
 )
+# And the one whose tests take seconds, all of them of a processor's time: they fill what the others leave.
+SHORT = "test_hunt.py"
 
 
 # After those that leave tests out.
@@ -65,16 +68,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     hands: dict[Path | pytest.Item, list[pytest.Item]] = {}
     for item in items:
         hands.setdefault(item if item.get_closest_marker("faults") else item.path, []).append(item)
-    ordered = sorted(hands.values(), key=lambda hand: _judge_length(hand[0].path))
+    ordered = sorted(hands.values(), key=lambda hand: _judge_length(hand[0]))
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     dealt = chain.from_iterable(ordered[first::processes] for first in range(processes))
     items[:] = chain.from_iterable(dealt)
 
 
-def _judge_length(path: Path) -> tuple[int, ...]:
+def _judge_length(item: pytest.Item) -> tuple[int, ...]:
     """The longer a file's tests take, the smaller it is."""
+    path = item.path
     index = LONG.index(path.name) if path.name in LONG else len(LONG)
-    return (index, *(room not in path.parts for room in ROOMS))
+    is_short = path.name == SHORT and item.get_closest_marker("faults") is not None
+    return (index, is_short, *(room not in path.parts for room in ROOMS))
 
 
 def pytest_collection_finish() -> None:

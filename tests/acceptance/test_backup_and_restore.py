@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import URL, make_url
 from support.data.shipments import ACCEPTED, OPTIONS
 from support.judges.call_log import LoggedCall, Tenant, sent_after_their_answer
-from support.judges.seed_calls import make_seed_cases
+from support.judges.otp_calls import make_seed_cases
 from support.judges.verdict import find_box_seeds
 from support.processes.command_desk import CommandDesk, Result
 from support.processes.waiting import wait_until

@@ -12,9 +12,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from chaos.disturbances import DISTURBANCES
-from chaos.runs import STACKS, disturb, make_stack
-from chaos.stack import SETTINGS, SPENT
+from chaos.disturbances import DISTURBANCES, STACKS, disturb, make_stack
+from chaos.stacks import SETTINGS, SPENT
 from support.data.shipments import Records
 from support.fleets.real_fleet import plain_env
 from support.judges.status_moves import watch_moves
@@ -41,7 +40,7 @@ FILE_LIMIT = 400 * 1024
 def test_whatever_is_done_to_it_the_batch_finishes_by_itself_and_keeps_the_promises(kind, is_box, records, tmp_path):
     told = []
     with make_stack(kind, tmp_path, records=records, rate=12, is_box=is_box) as stack:
-        stack.start()
+        stack.begin()
         happened = disturb(stack, SEED, told.append, once=True)
         assert set(happened) == {name for name, disturbance in DISTURBANCES.items() if disturbance.fits(stack)}, told
         status = stack.wait_until_finished()

@@ -9,8 +9,8 @@ from hunt import initial_state, seeds, streams
 from hunt.__main__ import main
 from hunt.database import HuntedPostgres
 from hunt.mutants import MUTANTS, at_large
+from hunt.schedule import Broken
 from hunt.seeds import Finding
-from hunt.strands import Broken
 from support.servers.postgres import EmptiedDatabases
 
 from worker.batches.upkeep import Upkeep
@@ -72,6 +72,31 @@ FOUND_ON_POSTGRESQL_BY = {
     "forgets_a_thread_that_waits": 1110,
     "lets_nobody_lead_next": 1043,
 }
+# What is made came later than these.
+OLD = {"creation", "token_given_away"}
+# Schedules that once broke a promise: the seed, the evils that are left out, and how long the storm lasts.
+ONCE_BROKEN: tuple[tuple[int, set[str], int | None], ...] = (
+    # A worker stood still between the commit of its mark and the moment when it heard of it.
+    (7700000767, {"replayed"} | OLD, 337),
+    # An OTP expired between two tries of a call.
+    (7700000203, {"clock_drifts", "device_locked", "message_delayed", "process_freezes"} | OLD, 47),
+    # A worker stood still in a call, past its deadline, and died; and the request was still on its way.
+    (20200001093, {"device_blocked", "reordered", "replayed"} | OLD, None),
+    # The clock was set back by an hour while a batch was being prepared.
+    (829, set(), None),
+    # A worker died that was about to read a device which the version before had loaded, and for which nothing was sent.
+    (100000034, {"job_fails", "message_delayed", "refused", "reordered", "slow_answer"}, None),
+    # A mend let a record go again while the inventory was read, which said nothing more of its token.
+    (500000021, set(), None),
+    # A mend named another person for a device that a file had named, and that was gone.
+    (
+        115000000309,
+        {"broker_out_of_reach", "clock_stepped", "message_doubled", "process_dies", "replayed_some", "server_error"},
+        337,
+    ),
+    # A person kept a record back, and a mend let it go again while the inventory was read.
+    (115000000082, {"account_disabled", "clock_set", "clock_stepped", "handed_back", "redis_wiped"}, None),
+)
 # Schedules that are told twice.
 TOLD = range(3000, 3002)
 STREAMS = 20
@@ -103,37 +128,20 @@ def test_whatever_happens_the_promises_are_kept(chunk: int) -> None:
 
 
 def test_a_schedule_that_once_broke_a_promise_keeps_it() -> None:
-    # They are older than what is made, so nothing is made in them.
-    old = {"creation", "token_given_away"}
-    # A worker stood still between the commit of its mark and the moment when it heard of it.
-    assert seeds.run(7700000767, {"replayed"} | old, steps=337) is None
-    # An OTP expired between two tries of a call.
-    evils = {"clock_drifts", "device_locked", "message_delayed", "process_freezes"}
-    assert seeds.run(7700000203, evils | old, steps=47) is None
-    # A worker stood still in a call, past its deadline, and died; and the request was still on its way.
-    assert seeds.run(20200001093, {"device_blocked", "reordered", "replayed"} | old) is None
-    # The clock was set back by an hour while a batch was being prepared.
-    assert seeds.run(829) is None
-    # A worker died that was about to read a device which the version before had loaded, and for which nothing was sent.
-    assert seeds.run(100000034, {"job_fails", "message_delayed", "refused", "reordered", "slow_answer"}) is None
-    # A mend let a record go again while the inventory was read, which said nothing more of its token.
-    assert seeds.run(500000021) is None
-    # A mend named another person for a device that a file had named, and that was gone.
-    calm = {"broker_out_of_reach", "clock_stepped", "message_doubled", "process_dies", "replayed_some", "server_error"}
-    assert seeds.run(115000000309, calm, steps=337) is None
-    # A person kept a record back, and a mend let it go again while the inventory was read.
-    calm = {"account_disabled", "clock_set", "clock_stepped", "handed_back", "redis_wiped"}
-    assert seeds.run(115000000082, calm) is None
+    assert [str(found) for schedule in ONCE_BROKEN if (found := seeds.run(*schedule))] == []
+
+
+def assert_found(name: str, tried_first: int, then: range) -> None:
+    mutant = MUTANTS[name]
+    with at_large(name):
+        finding = seeds.first([tried_first, *then], mutant.charge, mutant.amid)
+    assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_hunt_finds_code_that(name: str) -> None:
-    mutant = MUTANTS[name]
-    with at_large(name):
-        finding = seeds.first([FOUND_BY.get(name, HUNTED.start), *HUNTED], mutant.charge, mutant.amid)
-
-    assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
+    assert_found(name, FOUND_BY.get(name, HUNTED.start), HUNTED)
 
 
 @pytest.mark.faults
@@ -146,11 +154,7 @@ def test_whatever_happens_the_promises_are_kept_on_postgresql() -> None:
 @pytest.mark.usefixtures("hunted_postgres")
 @pytest.mark.parametrize("name", FOUND_ON_POSTGRESQL_BY)
 def test_the_hunt_finds_on_postgresql_code_that(name: str) -> None:
-    mutant = MUTANTS[name]
-    with at_large(name):
-        finding = seeds.first([FOUND_ON_POSTGRESQL_BY[name], *HUNTED_ON_POSTGRESQL], mutant.charge, mutant.amid)
-
-    assert finding is not None, f"no schedule of these ends with the charge {mutant.charge!r}"
+    assert_found(name, FOUND_ON_POSTGRESQL_BY[name], HUNTED_ON_POSTGRESQL)
 
 
 @pytest.mark.faults

@@ -11,9 +11,9 @@ import pytest
 import redis
 from sqlalchemy import make_url, text, update
 from support.fleets.real_fleet import BATCH
-from support.judges.leftovers import (
+from support.judges.secret_search import (
     Monitor,
-    TokenTap,
+    Secrets,
     dump_broker,
     dump_postgres,
     look_through_desk,
@@ -21,7 +21,6 @@ from support.judges.leftovers import (
     read_files,
     wait_until_flower_listens,
 )
-from support.judges.secret_search import Secrets
 from support.processes.waiting import wait_until
 
 from models.batch import Batch
@@ -75,27 +74,27 @@ def work(fleet, restart):
     """Everything that makes programs talk: a rough PingOne, refused access tokens, a failure of our own, a server that
     is restarted. What Flower and the desk showed, and the access tokens that were handed out."""
     port = find_free_port()
-    with TokenTap(fleet.token_url) as tap:
-        fleet.variables |= {"PINGONE_TOKEN_URL": tap.url, "FLOWER_BASIC_AUTH": ":".join(VISITOR)}
-        fleet.celery("flower", "flower", f"--port={port}", "--max_tasks=100000")
-        wait_until_flower_listens(fleet.settings.redis)
-        with spoilt_record(fleet.database):
-            fleet.worker("worker", level="DEBUG")
-            fleet.beat(level="DEBUG")
-            fleet.wait_until(lambda: fleet.status().reason == "internal", "the spoilt record pauses the batch")
-            shown = look_through_flower(f"http://127.0.0.1:{port}", VISITOR)
-        fleet.simulator.revoke_access_tokens()
-        fleet.batches.resume(BATCH)
-        restart()
-        fleet.wait_until_finished()
-        shown |= look_through_desk(start_desk(fleet), BATCH, [row.serial for row in fleet.shipment.rows])
-        for program in fleet.programs:
-            program.stop()
+    fleet.variables |= {"FLOWER_BASIC_AUTH": ":".join(VISITOR)}
+    fleet.celery("flower", "flower", f"--port={port}", "--max_tasks=100000")
+    wait_until_flower_listens(fleet.settings.redis)
+    with spoilt_record(fleet.database):
+        fleet.worker("worker", level="DEBUG")
+        fleet.beat(level="DEBUG")
+        fleet.wait_until(lambda: fleet.status().reason == "internal", "the spoilt record pauses the batch")
+        shown = look_through_flower(f"http://127.0.0.1:{port}", VISITOR)
+    fleet.simulator.revoke_access_tokens()
+    fleet.batches.resume(BATCH)
+    restart()
+    fleet.wait_until_finished()
+    shown |= look_through_desk(start_desk(fleet), BATCH, [row.serial for row in fleet.shipment.rows])
+    for program in fleet.programs:
+        program.stop()
     fleet.oathbulk("status", "status", BATCH, "--json")
     fleet.oathbulk("export", "export", BATCH, "-o", "export.csv")
-    assert len(tap.access_tokens) > 1
+    access_tokens = fleet.simulator.access_tokens()
+    assert len(access_tokens) > 1
     assert fleet.status().counts["active"] > RECORDS / 2
-    return shown, tap.access_tokens
+    return shown, access_tokens
 
 
 def start_desk(fleet):

@@ -1,10 +1,12 @@
-"""Large files: seconds and peak of memory of whole commands, each in a process of its own.
+"""Whole commands, each in a process of its own: seconds and peak of memory of a mere start, and with large files.
 
     python tests/benchmarks/intake.py [--rows N] [--rounds N]
 
-`load` and `export` of N rows of OTP pairs and of a tenth, on PostgreSQL and SQLite, which sync their commits to the
-disk; `check --offline` of half as many seeds and their list; and half as many keys of PSKC, encrypted with a pre-shared
-key and with MACs, beside python-pskc's own parser of the whole document. Ours opens a file and then reads it, so twice.
+The start of Python, of the library that a `status` imports longest, and of `oathbulk --help`, ten times a round.
+`load`, `status` and `export` of N rows of OTP pairs and of a tenth, on PostgreSQL and SQLite, which sync their commits
+to the disk; `check --offline` of half as many seeds and their list; and half as many keys of PSKC, encrypted with a
+pre-shared key and with MACs, beside python-pskc's own parser of the whole document. Ours opens a file and then reads
+it, so twice.
 """
 
 import argparse
@@ -42,6 +44,11 @@ finally:
     open(told, "w").write(peak.split()[1])
 """
 COMMAND = "from worker.cli import main; main()"
+STARTS = {
+    "python -c pass": ("pass",),
+    "import sqlalchemy.orm": ("import sqlalchemy.orm",),
+    "oathbulk --help": (COMMAND, "--help"),
+}
 OURS = (
     "from pathlib import Path; from worker.intake.files import Hints; from worker.intake.rows import Row; "
     "from worker.intake.shipment import open_shipment; "
@@ -80,6 +87,8 @@ class Bench:
         (directory / "seeds.csv").write_text("".join(seeds))
 
     def run_round(self) -> None:
+        for what, words in list(STARTS.items()) * 10:
+            self._measure(what, *words)
         for size in (self._rows // 10, self._rows):
             with self._postgres.database() as url:
                 self._measure_batch("PostgreSQL", size, url)
@@ -92,7 +101,7 @@ class Bench:
             self._measure(f"{rows} keys of PSKC, {name}", read, self._directory / SEEDS, key, rows)
 
     def _measure_batch(self, on: str, size: int, database_url: str | None) -> None:
-        """Load and export a shipment, on an empty database."""
+        """Load a shipment, look at it and export it, on an empty database."""
         home = Path(tempfile.mkdtemp(dir=self._directory))
         variables = {
             "OATHBULK_HOME": str(home),
@@ -107,7 +116,7 @@ class Bench:
         database.close()
         load = ("load", self._directory / f"{size}.csv", "--batch", "bench", "--offline")
         export = ("export", "bench", "-o", home / "export.csv", "--with-otps")
-        for command in (load, export):
+        for command in (load, ("status",), export):
             self._measure(f"{command[0]}, {size} rows, {on}", COMMAND, *command, **variables)
 
     def _measure(self, what: str, work: str, *words: object, **variables: str) -> None:
@@ -137,7 +146,7 @@ def main() -> None:
     print(f"medians of {arguments.rounds}\n\n| | seconds | peak MiB |\n|---|---|---|")
     for what, figures in bench.figures.items():
         seconds, peaks = map(statistics.median, zip(*figures, strict=True))
-        print(f"| {what} | {seconds:.2f} | {peaks:.0f} |")
+        print(f"| {what} | {seconds:.3f} | {peaks:.0f} |")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ four worker processes, the thread pool, and Celery as in its tutorial, in turn w
 
     python tests/benchmarks/limits.py [--records N | --seconds N] [--limits 50,200,500]
         [--shapes bucket,window,changing] [--workers 1,2,4] [--only ours,thread_pool,celery_tutorial,celery_unpaced]
-        [--rate N] [--latency MS] [--retry-after SECONDS] [--rounds N] [--plots FOLDER]
+        [--rate N] [--latency MS] [--retry-after SECONDS] [--rounds N]
 
 Everything counted is the simulator's own tally. `steady` leaves out the first and the last tenth of the time. The
 shapes: a token bucket of 10 requests, or bucket-0.5, of what the limit is in half a second; a count that starts anew
@@ -11,18 +11,15 @@ each second, or window-60, each minute; a bucket whose limit falls to a half aft
 takes at best, and rises to one and a half after two. `window` and `changing` are measured at the middle limit only.
 With --seconds there are as many records as take so long at best. oathbulk knows nothing and begins with its default
 unless --rate says otherwise; Celery gets the limit as its `rate_limit`. With --latency PingOne takes so many
-milliseconds for an answer, and with --retry-after each refusal asks for so many seconds. --plots writes a picture of
-each limit into a folder, as SVG: limit-bucket-200.svg and so on.
+milliseconds for an answer, and with --retry-after each refusal asks for so many seconds.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from contenders import CONTENDERS, Run
-from ours import Ours
+from contenders import CONTENDERS, Ours, Run
 from rig import Rig, end_in_good_order, told
 
 from worker.simulator.shipment import make_shipment
@@ -33,63 +30,6 @@ TUTORIAL = PEERS["celery_tutorial"]
 # The same without `rate_limit`, so that it is not judged by that alone.
 UNPACED = replace(TUTORIAL, name="celery_unpaced", title="Celery, without rate_limit")
 OTHERS = {contender.name: contender for contender in (PEERS["thread_pool"], TUTORIAL, UNPACED)}
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """`used` of what the limit permitted, `limited` of all requests that came."""
-
-    used: float
-    limited: float
-
-
-@dataclass(frozen=True, slots=True)
-class Second:
-    permitted: float
-    let_through: int
-    limited: int
-
-
-class Tally:
-    """Second by second, those without a request too."""
-
-    def __init__(self, seconds: Sequence[Second]) -> None:
-        self._seconds = seconds
-
-    @classmethod
-    def read(cls, told: Sequence[dict[str, Any]]) -> Self:
-        """From the control API, which leaves out seconds without a request: they had the rate of the one before."""
-        seconds: list[Second] = []
-        for second in told:
-            while seconds and second["at"] > told[0]["at"] + len(seconds):
-                seconds.append(Second(seconds[-1].permitted, 0, 0))
-            seconds.append(Second(second["rate"], second["let_through"], second["limited"]))
-        return cls(seconds)
-
-    def whole(self) -> Share:
-        """Of the first and the last second nobody knows how long they were: as long as what was used in them."""
-        edges = {0, len(self._seconds) - 1}
-        permitted = sum(
-            min(second.permitted, second.let_through) if number in edges else second.permitted
-            for number, second in enumerate(self._seconds)
-        )
-        return self._share(self._seconds, permitted)
-
-    def steady(self) -> Share:
-        """Without the first and the last tenth of the time."""
-        tenth = max(1, len(self._seconds) // 10)
-        middle = self._seconds[tenth:-tenth]
-        return self._share(middle, sum(second.permitted for second in middle))
-
-    def as_series(self) -> list[tuple[float, int, int]]:
-        """(permitted, let through, limited), a second each."""
-        return [(second.permitted, second.let_through, second.limited) for second in self._seconds]
-
-    @staticmethod
-    def _share(seconds: Sequence[Second], permitted: float) -> Share:
-        let_through = sum(second.let_through for second in seconds)
-        limited = sum(second.limited for second in seconds)
-        return Share(let_through / permitted if permitted else 0.0, limited / ((let_through + limited) or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +69,8 @@ class Case:
         return 2.5 * self.at_best + 60
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    shape: str
-    limit: int
-    name: str
-    workers: int
-    active: float
-    whole: Share
-    steady: Share
-    seconds: list[tuple[float, int, int]]
-
-    @property
-    def title(self) -> str:
-        return f"oathbulk, {self.workers} worker(s)" if self.name == "ours" else OTHERS[self.name].title
-
-
-def measure(case: Case, name: str, workers: int, rate: float | None) -> Result:
+def measure(case: Case, name: str, workers: int, rate: float | None) -> list[str]:
+    """The row of the table."""
     with Rig(make_shipment(case.records)) as rig:
         rig.simulate(**case.settings)
         try:
@@ -156,9 +81,32 @@ def measure(case: Case, name: str, workers: int, rate: float | None) -> Result:
         except TimeoutError:
             # What is not done by now is part of the result.
             print("(not finished)", end=" ", flush=True)
-        tally = Tally.read(rig.ask("tally")["seconds"])
-        active = rig.activated() / case.records
-        return Result(case.shape, case.limit, name, workers, active, tally.whole(), tally.steady(), tally.as_series())
+        seconds = fill(rig.ask("tally")["seconds"])
+        tenth = max(1, len(seconds) // 10)
+        # Of the first and the last second nobody knows how long they were: as long as what was used in them.
+        for edge in (seconds[0], seconds[-1]):
+            edge["rate"] = min(edge["rate"], edge["let_through"])
+        used, limited = share(seconds)
+        figures = (used, share(seconds[tenth:-tenth])[0], limited, rig.activated() / case.records)
+        title = f"oathbulk, {workers} worker(s)" if name == "ours" else OTHERS[name].title
+        percent = [f"{100 * figure:.1f} %" for figure in figures]
+        return [case.shape, str(case.limit), title, str(len(seconds)), *percent]
+
+
+def fill(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The control API's tally, second by second, those without a request too: they had the rate of the one before."""
+    seconds: list[dict[str, Any]] = []
+    for second in told:
+        while seconds and second["at"] > seconds[-1]["at"] + 1:
+            seconds.append(seconds[-1] | {"at": seconds[-1]["at"] + 1, "let_through": 0, "limited": 0})
+        seconds.append(second)
+    return seconds
+
+
+def share(seconds: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """What was used of what the limit permitted, and what was refused of all requests that came."""
+    permitted, let_through, limited = (sum(each[of] for each in seconds) for of in ("rate", "let_through", "limited"))
+    return let_through / permitted if permitted else 0.0, limited / ((let_through + limited) or 1)
 
 
 def run_ours(rig: Rig, case: Case, workers: int, rate: float | None) -> None:
@@ -178,44 +126,6 @@ def run_other(rig: Rig, case: Case, name: str, workers: int) -> None:
     run.work(case.timeout)
 
 
-def print_row(result: Result) -> None:
-    whole, steady = result.whole, result.steady
-    figures = [f"{100 * share:.1f} %" for share in (whole.used, steady.used, whole.limited, result.active)]
-    cells = [result.shape, str(result.limit), result.title, f"{len(result.seconds)}", *figures]
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def plot(results: Sequence[Result], folder: Path) -> None:
-    """Draw a picture of each limit: a panel a contender, with requests let through and refused, second by second."""
-    # Here, since nothing else needs it.
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
-
-    # Text as text, and the same file for the same figures.
-    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "oathbulk", "font.size": 9}
-    for shape, limit in dict.fromkeys((result.shape, result.limit) for result in results):
-        shown = [result for result in results if (result.shape, result.limit) == (shape, limit)]
-        figure, panels = plt.subplots(len(shown), 1, figsize=(7, 1.7 * len(shown)), sharex=True, squeeze=False)
-        highest = 1.6 * max(permitted for result in shown for permitted, _, _ in result.seconds)
-        for axes, result in zip(panels[:, 0], shown, strict=True):
-            permitted, let_through, limited = zip(*result.seconds, strict=True)
-            seconds = range(len(permitted))
-            axes.stackplot(seconds, let_through, limited, colors=["#1f77b4", "#f2b8b5"], step="post")
-            axes.step(seconds, permitted, where="post", color="black", linewidth=1)
-            axes.set_title(result.title, loc="left", fontsize=9)
-            axes.set_ylim(0, highest)
-            axes.set_ylabel("requests/s")
-        panels[-1, 0].set_xlabel("seconds; blue: answered, red: refused with 429, line: the limit")
-        figure.tight_layout()
-        file = folder / f"limit-{shape}-{limit}.svg"
-        figure.savefig(file, metadata={"Date": None})
-        plt.close(figure)
-        # matplotlib leaves spaces at the ends of lines.
-        file.write_text("".join(f"{line.rstrip()}\n" for line in file.read_text().splitlines()))
-
-
 def numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
@@ -232,7 +142,6 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="milliseconds before an answer")
     parser.add_argument("--retry-after", type=int, help="seconds that a refusal asks for; default: until there is room")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--plots", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     end_in_good_order()
     if unknown := set(arguments.only.split(",")) - {"ours", *OTHERS}:
@@ -240,13 +149,10 @@ def main() -> None:
     print("A fifth of the records needs two OTPs.\n")
     print("| shape | limit/s | | seconds | used | used, steady | 429s of all | active |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    results = []
     for case, name, workers in plan(arguments):
         with told(f"{case.shape} {case.limit}/s, {name}, {workers} worker(s)"):
-            results.append(measure(case, name, workers, arguments.rate))
-        print_row(results[-1])
-    if arguments.plots:
-        plot(results, arguments.plots)
+            cells = measure(case, name, workers, arguments.rate)
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def plan(arguments: argparse.Namespace) -> Iterator[tuple[Case, str, int]]:

@@ -14,9 +14,11 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from support.fleets.paced_fleet import (
     LATE,
@@ -29,7 +31,6 @@ from support.fleets.paced_fleet import (
     Limit,
     Oracle,
     PacedFleet,
-    Policy,
     RateAt,
     Searching,
     Shared,
@@ -39,7 +40,7 @@ from support.fleets.paced_fleet import (
 
 # Requests a second that the fleet may make at most, as PINGONE_RATE_MAX says: about what two processes can do.
 HIGHEST = 1000.0
-POLICIES: dict[str, Callable[[Limit], Policy]] = {
+POLICIES: dict[str, Callable[[Limit], Any]] = {
     "ours": lambda limit: Searching(highest=HIGHEST),
     "aimd": lambda limit: Aimd(highest=HIGHEST),
     "cubic": lambda limit: Cubic(highest=HIGHEST),
@@ -103,13 +104,13 @@ def buckets() -> Iterator[Cell]:
 
 def counts() -> Iterator[Cell]:
     for rate, phase, asked in product((20, 50, 120, 200, 500), (0.0, 0.3, 0.8), (1, 2)):
-        yield Cell("count per 1 s", f"{rate}/s, phase {phase}, {asked} s", make_count(rate, 1.0, phase), asked)
+        yield Cell("count per 1 s", f"{rate}/s, phase {phase}, {asked} s", partial(Count, rate, 1.0, phase), asked)
     for window, rate, phase, asked in product((10.0, 60.0), (20, 120, 200), (0.1, 0.6), (1, 2, 5, None)):
         name = f"{rate}/s, phase {phase}, {asked or 'window'} s"
-        yield Cell(f"count per {window:g} s", name, make_count(rate, window, phase), asked)
+        yield Cell(f"count per {window:g} s", name, partial(Count, rate, window, phase), asked)
     for window, rate, asked in product((1.0, 10.0, 60.0), (20, 120, 200), (1, 5, None)):
         name = f"{rate}/s, {asked or 'until there is room'}"
-        yield Cell(f"sliding count of {window:g} s", name, make_sliding(rate, window), asked)
+        yield Cell(f"sliding count of {window:g} s", name, partial(SlidingCount, rate, window), asked)
 
 
 def latencies() -> Iterator[Cell]:
@@ -143,7 +144,7 @@ def fleets() -> Iterator[Cell]:
         limit = make_bucket(120, burst * 120)
         yield Cell("slots ahead", name, limit, latency=0.2, processes=processes, ahead=ahead, refusal_latency=refusal)
     for most, latency in product((10, 50), (0.1, 0.5)):
-        limit = make_at_once(most, latency)
+        limit = partial(AtOnce, most, latency)
         yield Cell("so many at once", f"{most}, answers of {latency:g} s", limit, latency=latency)
 
 
@@ -175,19 +176,7 @@ def make_capacity(rate: float, *, starts_slowly: bool = False, dips: bool = Fals
 
 
 def make_bucket(rate: float, burst: float, rate_changes: dict[float, float] | None = None) -> Callable[[], Limit]:
-    return lambda: Bucket(changing(rate, rate_changes or {}), max(burst, LEAST_BURST))
-
-
-def make_count(rate: float, window: float, phase: float) -> Callable[[], Limit]:
-    return lambda: Count(rate, window, phase)
-
-
-def make_sliding(rate: float, window: float) -> Callable[[], Limit]:
-    return lambda: SlidingCount(rate, window)
-
-
-def make_at_once(most: int, latency: float) -> Callable[[], Limit]:
-    return lambda: AtOnce(most, latency)
+    return partial(Bucket, changing(rate, rate_changes or {}), max(burst, LEAST_BURST))
 
 
 def make_shared(

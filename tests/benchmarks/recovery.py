@@ -3,9 +3,10 @@
     python tests/benchmarks/recovery.py [--lease SECONDS …] [--rounds N] [--records N]
 
 The settings are those of production, but for the lease if one is given. Of two workers with 32 threads each, one is
-killed while all of its threads wait for PingOne, which takes some seconds for each answer. All moments are of the
-database's clock. A record whose OTP was on its way may be read only when the call is over for certain, which can be
-later than the end of its lease: `due` is the later of the two, and the table says how many had to wait for that.
+killed while all of its threads wait for PingOne, which takes some seconds for each answer. Orphans are the records that
+it had: in a call, or waiting in its memory for a thread. All moments are of the database's clock. A record whose OTP
+was on its way may be read only when the call is over for certain, which can be later than the end of its lease: *due*
+is the later of the two.
 """
 
 import argparse
@@ -18,10 +19,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from support.fleets.real_fleet import PRODUCTION, Fleet
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
@@ -29,7 +31,7 @@ from support.servers.valkey import ValkeyServer
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record
-from models.record_states import OtpState, Status
+from models.record_states import Status
 from worker.config.tuning import Tuning
 from worker.database import schema
 from worker.database.engine import Database
@@ -55,11 +57,8 @@ _WATCH = (
 
 @dataclass(frozen=True)
 class Orphan:
-    """A record that the victim had: in a call with an OTP, or waiting in its memory for a thread. Seconds from the kill
-    until its lease was over, until it was due, and until it was in work again."""
+    """A record that the victim had. Seconds from the kill until it was due, and until it was in work again."""
 
-    held: str
-    lease: float
     due: float
     back: float
 
@@ -67,8 +66,6 @@ class Orphan:
 def run_round(records: int, lease: float) -> list[Orphan]:
     with ExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="oathbulk-bench-")))
-        home = directory / "home"
-        home.mkdir(mode=0o700)
         valkey = exits.enter_context(ValkeyServer())
         postgres = exits.enter_context(PostgresServer(durable=True))
         url = exits.enter_context(postgres.database())
@@ -81,7 +78,16 @@ def run_round(records: int, lease: float) -> list[Orphan]:
         }
         shipment = make_shipment(records, out_of_step=0.5)
         fleet = exits.enter_context(
-            Fleet(directory, home, url, valkey.url, shipment, settings=settings, latency=LATENCY, jitter=JITTER)
+            Fleet(
+                directory,
+                directory / "home",
+                url,
+                valkey.url,
+                shipment,
+                settings=settings,
+                latency=LATENCY,
+                jitter=JITTER,
+            )
         )
         return kill_and_follow(fleet)
 
@@ -119,65 +125,33 @@ def now(fleet: Fleet) -> datetime:
     return moment
 
 
-@dataclass(frozen=True)
-class Left:
-    """A record that was queued or in work at the kill, the second worker's among them."""
-
-    record_id: int
-    status: str
-    otp: str
-    lease_until: datetime
-    due_at: datetime
-
-
-def in_window(fleet: Fleet) -> list[Left]:
-    may_be_read_at = fleet.database.later(Record.otp_sent_at, fleet.settings.tuning.over_after).label("may_be_read_at")
-    columns = (Record.id, Record.status, Record.otp2_state, Record.lease_until, may_be_read_at)
-    statement = select(*columns).where(Record.status.in_([Status.QUEUED, Status.ACTIVATING]))
+def in_window(fleet: Fleet) -> Sequence[Any]:
+    """What is queued or in work, the second worker's records among them, and when each can go on if its worker died."""
+    may_be_read_at = fleet.database.later(Record.otp_sent_at, fleet.settings.tuning.over_after)
+    due_at = func.greatest(Record.lease_until, may_be_read_at).label("due_at")
+    statement = select(Record.id, Record.status, due_at)
     with fleet.database.reading() as connection:
-        rows = connection.execute(statement).all()
-    return [
-        Left(
-            row.id,
-            row.status,
-            "OTP 2 on its way" if row.otp2_state == OtpState.SENT else "OTP 1 on its way",
-            row.lease_until,
-            max(row.lease_until, row.may_be_read_at or row.lease_until),
-        )
-        for row in rows
-    ]
+        return connection.execute(statement.where(Record.status.in_([Status.QUEUED, Status.ACTIVATING]))).all()
 
 
-def find_orphans(fleet: Fleet, killed_at: datetime, left: Sequence[Left]) -> Iterator[Orphan]:
+def find_orphans(fleet: Fleet, killed_at: datetime, left: Sequence[Any]) -> Iterator[Orphan]:
     """Those in work that were rescued, and those in the queue that were claimed only after their lease had run out."""
     with fleet.database.reading() as connection:
         lost = set(connection.scalars(select(AttemptLine.record_id).where(AttemptLine.outcome == Outcome.LOST)))
         claims = connection.execute(text("SELECT record_id, at FROM claimed ORDER BY at")).all()
     for record in left:
-        later = [claim.at for claim in claims if claim.record_id == record.record_id and claim.at > killed_at]
-        is_queued = record.status == Status.QUEUED
-        if later and (later[0] > record.due_at if is_queued else record.record_id in lost):
-            moments = (record.lease_until, record.due_at, later[0])
-            seconds = [(moment - killed_at).total_seconds() for moment in moments]
-            yield Orphan("message in its memory" if is_queued else record.otp, *seconds)
+        later = [claim.at for claim in claims if claim.record_id == record.id and claim.at > killed_at]
+        is_orphan = later and (later[0] > record.due_at if record.status == Status.QUEUED else record.id in lost)
+        if is_orphan:
+            yield Orphan(*((moment - killed_at).total_seconds() for moment in (record.due_at, later[0])))
 
 
 def show(orphans: Sequence[Orphan], lease: float) -> None:
-    print(
-        f"\n| lease {lease:g} s | orphans | due after their lease | last due | in work: median | worst | worst delay |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for held in sorted({orphan.held for orphan in orphans}):
-        show_row(held, [orphan for orphan in orphans if orphan.held == held])
-    show_row("all", orphans)
-
-
-def show_row(held: str, orphans: Sequence[Orphan]) -> None:
     back = [orphan.back for orphan in orphans]
     late = max(orphan.back - orphan.due for orphan in orphans)
     figures = (max(orphan.due for orphan in orphans), statistics.median(back), max(back), late)
-    waiting = sum(orphan.due > orphan.lease for orphan in orphans)
-    print(f"| {held} | {len(orphans)} | {waiting} | " + " | ".join(f"{seconds:.1f} s" for seconds in figures) + " |")
+    print(f"\n| lease {lease:g} s | last due | in work: median | worst | worst delay |\n|---|---|---|---|---|")
+    print(f"| {len(orphans)} orphans | " + " | ".join(f"{seconds:.1f} s" for seconds in figures) + " |")
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""The servers and processes of one round of a benchmark: started, watched, and gone when it ends."""
+"""The servers and processes of one round of a benchmark: started, watched, and gone when it ends; and the CPU that they
+used and the memory that they have, as the kernel accounts it to them."""
 
 import json
 import os
@@ -15,7 +16,6 @@ from typing import Any, Self
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
-from cpu import cpu, wait_until_idle
 from support.processes.waiting import wait_until
 from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer
@@ -26,6 +26,9 @@ HERE = Path(__file__).parent
 # Often enough to see the end, and seldom enough not to slow it.
 LOOK = 0.25
 STOP_TIMEOUT = 30
+# A started process that waits may poll: what it uses in a look is less than this; and seconds between two looks.
+IDLE, IDLE_LOOK = 0.06, 0.5
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Rig:
@@ -41,9 +44,9 @@ class Rig:
         self.redis_url = valkey.url
         self.database_url: str | None = None
         if on_postgres:
-            self._postgres = self._exits.enter_context(PostgresServer(durable=True))
-            self.database_url = self.another_database()
-            self.servers["postgres"] = self._postgres.pid
+            postgres = self._exits.enter_context(PostgresServer(durable=True))
+            self.database_url = self._exits.enter_context(postgres.database())
+            self.servers["postgres"] = postgres.pid
         self._exits.callback(self._stop)
         world = shipment.world
         self.variables = {
@@ -61,10 +64,6 @@ class Rig:
             self.shipment.write_pairs(file)
         return file
 
-    def another_database(self) -> str:
-        """The URL of an empty one on the same PostgreSQL."""
-        return self._exits.enter_context(self._postgres.database())
-
     def start(self, name: str, *argv: str, python: str = sys.executable, **variables: str) -> None:
         """Run a module until the round ends."""
         with (self.directory / f"{name}.log").open("wb") as log:
@@ -72,10 +71,18 @@ class Rig:
                 [python, "-m", *argv], env=self.variables | variables, cwd=self.directory, stdout=log, stderr=log
             )
 
-    def wait_until_idle(self, name: str) -> None:
-        """Until it has started. Raises RuntimeError if it ended instead."""
-        process = self.processes[name]
-        wait_until_idle(process.pid)
+    def wait_until_idle(self, name: str, timeout: float = 60) -> None:
+        """Until it has no more to do; however it says that it is ready, its start is over then. Raises RuntimeError if
+        it ended instead, and TimeoutError."""
+        process, give_up_at = self.processes[name], time.monotonic() + timeout
+        quiet, before = 0, cpu(process.pid)
+        while quiet < 3:
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"{name} did not come to rest within {timeout:g} s")
+            time.sleep(IDLE_LOOK)
+            now = cpu(process.pid)
+            quiet = quiet + 1 if now - before <= IDLE else 0
+            before = now
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended:\n{(self.directory / f'{name}.log').read_text(errors='replace')[-2000:]}")
 
@@ -171,3 +178,32 @@ def told(what: str) -> Iterator[None]:
     print(f"{what} …", file=sys.stderr, end=" ", flush=True)
     yield
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU of a process and its children; 0 of one that has ended, which is in its parent's time then."""
+    try:
+        return ticks(pid) + sum(map(cpu, children(pid)))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process, in MiB."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def ticks(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    # User and system time, of the process and of its children that ended.
+    return sum(map(int, fields[11:15])) / TICKS
+
+
+def children(pid: int) -> list[int]:
+    """Of all its threads; a thread may end while it is looked at."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, (task / "children").read_text().split())
+    return found

@@ -15,12 +15,10 @@ import statistics
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import redis
-from cpu import resident
-from ours import Ours
-from rig import Rig, end_in_good_order, follow, grown, told
+from contenders import Ours
+from rig import Rig, end_in_good_order, follow, grown, resident, told
 from sqlalchemy import text
 
 from worker.database.engine import Database
@@ -38,18 +36,6 @@ DONE = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """CPU in milliseconds a record, memory in MiB, a tick in milliseconds."""
-
-    cpu: float
-    postgres: float
-    tick: float
-    worker: float
-    beat: float
-    redis: float
-
-
 def rows_of(rig: Rig, size: int) -> Iterator[list[str]]:
     """The shipment's rows, half of them at either end, and rows that are never sent between them."""
     dice = random.Random("between")
@@ -62,7 +48,7 @@ def rows_of(rig: Rig, size: int) -> Iterator[list[str]]:
     yield from real[half:]
 
 
-def measure(size: int, sample: int) -> tuple[Figures, Figures]:
+def measure(size: int, sample: int) -> tuple[list[str], list[str]]:
     with Rig(make_shipment(2 * sample)) as rig:
         rig.simulate()
         with rig.pairs.open("w", newline="") as file:
@@ -89,8 +75,9 @@ def finish(database: Database, last_row: int) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE record")
 
 
-def figures(rig: Rig, ours: Ours, database: Database, sample: int, command: Sequence[str]) -> Figures:
-    """While the records go that this command lets go; of those that are settled when it ends, nothing is counted."""
+def figures(rig: Rig, ours: Ours, database: Database, sample: int, command: Sequence[str]) -> list[str]:
+    """Milliseconds a record and a tick, and MiB, while the records go that this command lets go; of those that are
+    settled when it ends, nothing is counted."""
     queue, began = Queue(database), time.monotonic()
     rig.run("worker", *command, timeout=TIMEOUT)
 
@@ -103,7 +90,8 @@ def figures(rig: Rig, ours: Ours, database: Database, sample: int, command: Sequ
     used = {name: 1000 * seconds / (sample - early) for name, seconds in grown(before, rig.cpu()).items()}
     peak = redis.Redis.from_url(rig.redis_url).info("memory")["used_memory_peak"] / 2**20
     memory = [resident(rig.processes[name].pid) for name in ("worker0", "beat")]
-    return Figures(sum(used[name] for name in ours.names), used["postgres"], tick(database), *memory, peak)
+    costs = (sum(used[name] for name in ours.names), used["postgres"])
+    return [*(f"{cost:.2f}" for cost in costs), *(f"{figure:.1f}" for figure in (tick(database), *memory, peak))]
 
 
 def tick(database: Database) -> float:
@@ -134,9 +122,7 @@ def main() -> None:
         with told(f"{size} records"):
             parts = measure(size, arguments.sample)
         for part, found in zip(("first", "last"), parts, strict=True):
-            memory = " | ".join(f"{value:.1f}" for value in (found.worker, found.beat, found.redis))
-            costs = f"{found.cpu:.2f} | {found.postgres:.2f} | {found.tick:.1f}"
-            print(f"| {size:,} | {part} | {costs} | {memory} |", flush=True)
+            print(f"| {size:,} | {part} | {' | '.join(found)} |", flush=True)
 
 
 if __name__ == "__main__":

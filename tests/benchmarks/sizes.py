@@ -13,10 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
-from cpu import resident
+from contenders import Ours
 from intake import write_shipment
-from ours import Ours
-from rig import Rig, end_in_good_order, told
+from rig import Rig, end_in_good_order, resident, told
 from sqlalchemy import Connection, text
 from support.processes.command_desk import enter_desk, make_browser
 
@@ -104,8 +103,7 @@ def measure_processes(sample: int) -> Iterator[tuple[str, float, int]]:
             while rig.activated() < sample:
                 browser.get("/")
                 browser.get(f"http://127.0.0.1:{port}/metrics")
-                for name, count in _count_connections(ours.database_url):
-                    most[name] = max(most[name], count)
+                most |= Counter(dict(_count_connections(ours.database_url)))
         for name in NAMES:
             yield name, resident(rig.processes[name].pid), most[name]
 

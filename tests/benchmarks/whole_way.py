@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpu import cpu
-from sqlalchemy import func, select
+from rig import cpu
 from support.data.shipments import ACCEPTED
 from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.verdict import find_charges
@@ -27,9 +26,9 @@ from support.processes.program import Program
 from support.servers.postgres import PostgresServer
 from support.servers.valkey import ValkeyServer
 
-from models.record import Record
 from worker.database import schema
 from worker.database.engine import Database
+from worker.reports.facts import BatchStatus
 from worker.simulator.shipment import KEY, LIST, SEEDS, Box, a_few_of_each, make_box
 
 # Seconds.
@@ -73,8 +72,7 @@ class Result:
     box: Box
     wall: float
     cpu: float
-    statuses: Counter[str]
-    reasons: Counter[str]
+    status: BatchStatus
     counts: Mapping[str, Any]
     charges: list[str]
 
@@ -100,8 +98,7 @@ def work(box: Box, on: str, excused: frozenset[str] = frozenset(), **simulated: 
         tenant, counts = fleet.simulator.tenant(), fleet.simulator.counts()
         fleet.simulator.stop()
         charges = find_charges(fleet.database, fleet.simulator, tenant, budget=BUDGET, excused=excused)
-        statuses, reasons = _count(fleet.database)
-        return Result(box, wall, used, statuses, reasons, counts, charges)
+        return Result(box, wall, used, fleet.status(), counts, charges)
 
 
 def _start(fleet: Fleet, on: str) -> list[Program]:
@@ -129,25 +126,12 @@ def _fleet(folder: Path, box: Box, on: str, simulated: Mapping[str, Any]) -> Ite
         yield stack.enter_context(Fleet(folder, home, url, valkey.url, box, settings=SETTINGS, **tenant))
 
 
-def _count(database: Database) -> tuple[Counter[str], Counter[str]]:
-    with database.reading() as connection:
-        found = connection.execute(
-            select(Record.status, Record.reason, func.count().label("n")).group_by(Record.status, Record.reason)
-        ).all()
-    statuses, reasons = Counter[str](), Counter[str]()
-    for row in found:
-        statuses[row.status] += row.n
-        if row.reason:
-            reasons[row.reason] += row.n
-    return statuses, reasons
-
-
 def tell(name: str, result: Result) -> None:
     """Print all figures of a run."""
     tokens, operations = len(result.box.tokens), result.counts["operations"]
-    say(f"\n{name}: {tokens} tokens, {result.statuses['active']} active")
+    say(f"\n{name}: {tokens} tokens, {result.status.counts['active']} active")
     expected = Counter(end.reason for end in result.box.expected.values() if end.reason)
-    for reason, number in sorted(result.reasons.items()):
+    for reason, number in sorted(result.status.dead_letters.items()):
         say(f"  {number:5} {reason}, of which {min(number, expected[reason])} were made to end so")
     for kind, names in KINDS.items():
         say(f"  {sum(operations.get(each, 0) for each in names) / tokens:8.4f} {kind} requests a token")

@@ -1,7 +1,8 @@
 """Chromium, as Debian has it, driven by Playwright."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from support.fleets.real_fleet import Fleet
 
 from worker.simulator.shipment import make_shipment
 
-RECORDS = 40
+RECORDS = 60
+HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2, "unknown_device": 1}
+MakeFleet = Callable[..., Fleet]
 # A browser asks its maker's servers for updates and news unless it is told not to.
 QUIET = (
     "--no-sandbox",
@@ -34,12 +37,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, postgres_url: str, valkey_url: str) -> Iterator[Fleet]:
-    """A shipment in PostgreSQL, at the simulator; a third of the tokens are out of step, and some are hopeless."""
-    (tmp_path / "home").mkdir(mode=0o700)
-    shipment = make_shipment(RECORDS, out_of_step=0.3)
-    fleet = Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment)
-    yield fleet
-    for program in fleet.programs:
-        program.kill()
-    fleet.close()
+def make_fleet(tmp_path: Path, postgres_url: str, valkey_url: str) -> Iterator[MakeFleet]:
+    """Makes a shipment in PostgreSQL, at the simulator: a third of it out of step, and some of it hopeless."""
+    with ExitStack() as stack:
+
+        def make(**settings: str) -> Fleet:
+            shipment = make_shipment(RECORDS, out_of_step=0.3, hopeless=HOPELESS)
+            actor = {"OATHBULK_ACTOR": "alice"}
+            fleet = Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment, settings=actor | settings)
+            return stack.enter_context(fleet)
+
+        yield make

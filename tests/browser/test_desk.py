@@ -3,26 +3,23 @@ they open is fit for a phone, for the dark, for a screen reader and for a browse
 secret."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browser.conftest import HOPELESS, RECORDS, MakeFleet
 from playwright.sync_api import Browser, Page, expect
 from support.fleets.real_fleet import BATCH, Fleet
 from support.judges.secret_search import Secrets
 from support.processes.program import Program
 
 from worker.desk.app import link_to
-from worker.simulator.shipment import make_shipment
 
-RECORDS = 60
 # What Chromium calls a request that it no longer needs.
 GIVEN_UP = "net::ERR_ABORTED"
-HOPELESS = {"wrong_otp": 3, "locked": 2, "second_otp_missing": 2, "unknown_device": 1}
 WIDE, NARROW = 1280, 390
 # So slow that a person can watch it.
 SLOW = {"PINGONE_RATE": "4", "PINGONE_RATE_MAX": "4"}
@@ -32,27 +29,7 @@ GRAVE = ("serious", "critical")
 # Milliseconds; a busy machine takes its time.
 PATIENCE = 60_000
 
-MakeFleet = Callable[..., Fleet]
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture
-def make_fleet(tmp_path: Path, postgres_url: str, valkey_url: str) -> Iterator[MakeFleet]:
-    """Makes a shipment in PostgreSQL, at the simulator, of which some tokens are hopeless."""
-    fleets = []
-
-    def make(**settings: str) -> Fleet:
-        (tmp_path / "home").mkdir(mode=0o700)
-        shipment = make_shipment(RECORDS, out_of_step=0.3, hopeless=HOPELESS)
-        actor = {"OATHBULK_ACTOR": "alice"}
-        fleets.append(Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment, settings=actor | settings))
-        return fleets[-1]
-
-    yield make
-    for fleet in fleets:
-        for program in fleet.programs:
-            program.kill()
-        fleet.close()
 
 
 @pytest.fixture

@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 
 import pytest
+from browser.conftest import MakeFleet
 from playwright.sync_api import Browser, Error, Page, expect
 from support.fleets.real_fleet import BATCH, Fleet
-from support.judges.leftovers import wait_until_flower_listens
+from support.judges.secret_search import wait_until_flower_listens
 
 from worker.embedded.valkey import find_free_port
 
 USER, PASSWORD = "visitor", "made-up-password"
 PAGES = ("/", "/workers", "/tasks", "/broker")
+
+
+@pytest.fixture
+def fleet(make_fleet: MakeFleet) -> Fleet:
+    return make_fleet()
 
 
 @pytest.fixture

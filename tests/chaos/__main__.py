@@ -8,10 +8,8 @@ arrive again; the batch must finish by itself. The judge is the simulator's call
 whether they say the same, and which calls we never had an answer to.
 
     links         the network: a TCP proxy between one program and one server, to cut, to stall and to heal
-    stack         what all stacks can do, and how their end is judged
-    stacks        the two of them
-    disturbances  what befalls a stack, each under its name
-    runs          one stack from its begin to the verdict; which disturbances come, from the seed
+    stacks        what all stacks can do, and how their end is judged; the two of them
+    disturbances  what befalls a stack, each under its name; one stack from its begin to the verdict
 
     python -m chaos --minutes 30 --seed 1        (with tests/ on the path) goes on for as long as one likes
     python -m chaos --seed 7 --stack postgresql  one batch, the same schedule each time
@@ -27,7 +25,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from chaos.runs import STACKS, run
+from chaos.disturbances import STACKS, run
 
 
 def main(arguments: list[str] | None = None) -> int:

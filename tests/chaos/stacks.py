@@ -1,17 +1,23 @@
 """The two stacks: that of a fleet, PostgreSQL and Valkey as servers, each worker with a network of its own; and that of
-`oathbulk run`, SQLite, its own Valkey, worker and beat, and a second worker beside it."""
+`oathbulk run`, SQLite, its own Valkey, worker and beat, and a second worker beside it. What is broken in both of them,
+and how their end is judged."""
 
+import abc
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from chaos.stack import BATCH, SETTINGS, TIMEOUT, Stack
-from support.data.shipments import ACCEPTED, OPTIONS
-from support.fleets.real_fleet import Fleet, plain_env
+import redis
+from chaos.links import Link, Network
+from support.data.shipments import ACCEPTED, OPTIONS, Records
+from support.fleets.real_fleet import BATCH, Fleet, Worked, plain_env
+from support.judges.status_moves import watch_moves
+from support.judges.verdict import deliver_verdict
 from support.processes.command_desk import CommandDesk, Running
 from support.processes.program import Program
 from support.processes.waiting import is_running, wait_until
@@ -20,26 +26,141 @@ from support.servers.server import Server
 from support.servers.simulator import Simulator
 from support.servers.valkey import ValkeyServer
 
+from models.attempt import Outcome
 from worker.config.settings import Settings
 from worker.database import schema
 from worker.database.engine import Database
-from worker.embedded.valkey import ValkeyConfig, connect
+from worker.embedded.valkey import ValkeyConfig
 from worker.fleet import FAILS_ALONE
 from worker.simulator.shipment import SEEDS, Box, MadeShipment
 
-OWN, BESIDE = "own", "beside"
-CELERY = (sys.executable, "-P", "-m", "celery", "-A", "worker")
+# Seconds.
+TIMEOUT = 180.0
+
+# Threads of each of the two workers.
+THREADS = 4
+SETTINGS = {
+    "_OATHBULK_TUNING__call_deadline": "2",
+    "_OATHBULK_TUNING__send_within": "1",
+    "_OATHBULK_TUNING__lease_left_for_post": "3",
+    "_OATHBULK_TUNING__lease": "5",
+    "_OATHBULK_TUNING__queue_lease": "5",
+    "_OATHBULK_TUNING__read_delay": "1",
+    "_OATHBULK_TUNING__not_found_delay": "1",
+    "_OATHBULK_TUNING__outage_hold": "1",
+    "_OATHBULK_TUNING__tick": "0.3",
+    "OATHBULK_CONCURRENCY": str(THREADS),
+}
+# Disturbances may cost a device all the posts that it may have, or a record all its attempts or pairings.
+SPENT = frozenset({"budget_spent", "attempts_spent", "pairing_failed"})
+# The variables that lead to each server.
+LEADS = {
+    "pingone": ("PINGONE_API_URL", "PINGONE_TOKEN_URL"),
+    "queue": ("OATHBULK_REDIS_URL",),
+    "database": ("OATHBULK_DATABASE_URL",),
+}
+BEAT, RUN = "beat", "run"
+
+
+class Stack(Worked, abc.ABC):
+    """Two workers, beat, a queue, a database, and a simulated PingOne; the batch is loaded, and worked on from `begin`.
+
+    Each part, a worker, beat or a server, has a name. What is killed or stopped stays so until it is started again,
+    unless it is a part of the stack to see to that."""
+
+    workers: Sequence[str]
+    # The servers that can be killed.
+    servers: frozenset[str]
+    simulator: Simulator
+    budget: int
+    patience = TIMEOUT
+
+    def __init__(self) -> None:
+        # Ways of each worker's own to the servers that lie behind a network.
+        self.links: dict[str, dict[str, Link]] = {}
+        self.stack = ExitStack()
+        self.network = self.stack.enter_context(Network())
+        self.counts: dict[str, Any] = {}
+
+    @abc.abstractmethod
+    def begin(self) -> None:
+        """Start all that works."""
+
+    @abc.abstractmethod
+    def start(self, name: str) -> None:
+        """Start a part again."""
+
+    @abc.abstractmethod
+    def find_pids(self, name: str) -> list[int]:
+        """The processes of a worker, or of beat."""
+
+    @abc.abstractmethod
+    def find_queue(self) -> str:
+        """The queue's URL."""
+
+    @abc.abstractmethod
+    def end_programs(self) -> None:
+        """All that works, when there is nothing left to do."""
+
+    def send(self, name: str, number: int) -> None:
+        """Send a signal to a part."""
+        for pid in self.find_pids(name):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self, name: str) -> None:
+        self.send(name, signal.SIGKILL)
+
+    def stop_worker(self, name: str) -> None:
+        pids = self.find_pids(name)
+        self.send(name, signal.SIGTERM)
+        wait_until(lambda: not any(map(is_running, pids)), TIMEOUT, f"{name} ends in good order")
+
+    def flush_queue(self) -> None:
+        with redis.Redis.from_url(self.find_queue()) as client:
+            client.flushall()
+
+    def lost(self) -> int:
+        """Attempts so far whose lease ran out."""
+        return self.records.attempts(Outcome.LOST)
+
+    def judge(self) -> None:
+        """End everything, and fail if a promise was broken or a record ended as it was not made to."""
+        self.end_programs()
+        tenant, self.counts = self.simulator.tenant(), self.simulator.counts()
+        self.simulator.stop()
+        deliver_verdict(self.database, self.simulator, tenant, budget=self.budget, excused=SPENT)
+        wrong = self.records.wrong_endings(excused=SPENT)
+        assert not wrong, f"not as they were made to end: {wrong}"
+
+    def lay_links(self, ports: Mapping[str, int]) -> None:
+        """To the servers on these ports of this machine."""
+        for server, port in ports.items():
+            self.links[server] = {worker: self.network.link(port) for worker in self.workers}
+
+    def lead(self, variables: Mapping[str, str], worker: str) -> dict[str, str]:
+        """These of the variables that lead to a server, by the worker's own ways."""
+        return {
+            name: variables[name].replace(f":{urlsplit(variables[name]).port}/", f":{links[worker].port}/", 1)
+            for server, links in self.links.items()
+            for name in LEADS[server]
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
 
 
 class PostgresqlStack(Stack):
-    links_to = frozenset({"pingone", "queue", "database"})
-    servers = frozenset({"queue", "database"})
     workers = ("first", "second")
+    servers = frozenset({"queue", "database"})
 
     def __init__(
         self, directory: Path, shipment: MadeShipment, settings: Mapping[str, str], simulated: Mapping[str, Any]
     ) -> None:
-        super().__init__(directory, shipment)
+        super().__init__()
         # It survives kill -9, which takes no power away, without the slowness of real commits.
         postgres = self.stack.enter_context(PostgresServer(durable=False))
         valkey = self.stack.enter_context(ValkeyServer())
@@ -47,61 +168,48 @@ class PostgresqlStack(Stack):
         migrated = Database(url)
         schema.upgrade(migrated)
         migrated.close()
-        home = directory / "home"
-        home.mkdir(mode=0o700)
         self._fleet = self.stack.enter_context(
-            Fleet(directory, home, url, valkey.url, shipment, settings=SETTINGS | settings, **simulated)
+            Fleet(directory, directory / "home", url, valkey.url, shipment, settings=SETTINGS | settings, **simulated)
         )
-        self._valkey = valkey
         self._servers: Mapping[str, Server] = {"queue": valkey, "database": postgres}
         self._programs: dict[str, Program] = {}
         self.simulator, self.database = self._fleet.simulator, self._fleet.database
+        self.records = self._fleet.records
         self.budget = self._fleet.settings.otp_post_budget
-        ports = {"pingone": urlsplit(self.simulator.url).port or 0, "queue": valkey.port, "database": postgres.port}
-        for worker in self.workers:
-            self.lay_links(worker, ports)
+        pingone = urlsplit(self.simulator.url).port or 0
+        self.lay_links({"pingone": pingone, "queue": valkey.port, "database": postgres.port})
 
-    def start(self) -> None:
-        for worker in self.workers:
-            self.start_worker(worker)
-        self.start_beat()
+    def begin(self) -> None:
+        for name in (*self.workers, BEAT):
+            self.start(name)
 
-    def start_worker(self, name: str) -> None:
-        self._programs[name] = self._fleet.worker(name, level="WARNING", **self._variables(name))
+    def start(self, name: str) -> None:
+        if name in self._servers:
+            self._servers[name].start()
+            # What is left of the connections from before.
+            self.database.close()
+        elif name == BEAT:
+            self._programs[name] = self._fleet.beat(level="WARNING")
+        else:
+            ways = self.lead(self._fleet.variables, name)
+            self._programs[name] = self._fleet.worker(name, level="WARNING", **ways)
 
-    def kill_worker(self, name: str) -> None:
-        self._programs[name].kill()
+    def kill(self, name: str) -> None:
+        (self._servers | self._programs)[name].kill()
 
     def stop_worker(self, name: str) -> None:
-        code = self._programs[name].stop()
+        super().stop_worker(name)
         # One that has not yet come as far as to listen to signals has nothing in hand either.
+        code = self._programs[name].wait()
         assert code in (0, FAILS_ALONE, -signal.SIGTERM), (
             f"{name} ended with {code}\n{self._programs[name].read_log()[-3000:]}"
         )
 
-    def freeze_worker(self, name: str) -> None:
-        self._programs[name].freeze()
+    def find_pids(self, name: str) -> list[int]:
+        return [self._programs[name].pid]
 
-    def thaw_worker(self, name: str) -> None:
-        self._programs[name].thaw()
-
-    def start_beat(self) -> None:
-        self._programs["beat"] = self._fleet.beat(level="WARNING")
-
-    def kill_beat(self) -> None:
-        self._programs["beat"].kill()
-
-    def flush_queue(self) -> None:
-        self._valkey.flush()
-
-    def kill_server(self, name: str) -> None:
-        self._servers[name].kill()
-
-    def start_server(self, name: str) -> None:
-        self._servers[name].start()
-        if name == "database":
-            # What is left of the connections from before.
-            self.database.close()
+    def find_queue(self) -> str:
+        return self._fleet.variables["OATHBULK_REDIS_URL"]
 
     def end_programs(self) -> None:
         for program in self._programs.values():
@@ -112,148 +220,91 @@ class PostgresqlStack(Stack):
         until it is started."""
         for name in self.workers:
             if self._programs[name].exit_code == FAILS_ALONE:
-                self.start_worker(name)
+                self.start(name)
 
     def testimony(self) -> str:
         return self._fleet.testimony()
 
-    def _variables(self, worker: str) -> dict[str, str]:
-        """The worker's settings, with its own ways to the servers."""
-        leads = {"pingone": ("PINGONE_API_URL", "PINGONE_TOKEN_URL"), "queue": ("OATHBULK_REDIS_URL",)}
-        leads["database"] = ("OATHBULK_DATABASE_URL",)
-        return {
-            name: through(self._fleet.variables[name], self.links[server][worker].port)
-            for server, names in leads.items()
-            for name in names
-        }
 
-
-def through(url: str, port: int) -> str:
-    """The URL with another port."""
-    return url.replace(f":{urlsplit(url).port}/", f":{port}/", 1)
+OWN, BESIDE = "own", "beside"
+# What run starts, by the name of its program.
+PROGRAMS = {OWN: "worker", BEAT: "beat", "queue": "valkey-server"}
+CELERY = (sys.executable, "-P", "-m", "celery", "-A", "worker")
 
 
 class SingleMachine(Stack):
     """What run starts it starts again by itself. Run itself is started again by whoever runs it."""
 
-    links_to = frozenset({"pingone"})
-    servers = frozenset({"queue"})
     workers = (OWN, BESIDE)
+    servers = frozenset({"queue"})
 
     def __init__(
-        self,
-        directory: Path,
-        shipment: MadeShipment,
-        settings: Mapping[str, str],
-        simulated: Mapping[str, Any],
+        self, directory: Path, shipment: MadeShipment, settings: Mapping[str, str], simulated: Mapping[str, Any]
     ) -> None:
-        super().__init__(directory, shipment)
+        super().__init__()
         outside = directory / "outside"
         outside.mkdir()
         self.simulator = self.stack.enter_context(Simulator(outside, shipment, plain_env(), **simulated))
-        for worker in self.workers:
-            self.lay_links(worker, {"pingone": urlsplit(self.simulator.url).port or 0})
+        self.lay_links({"pingone": urlsplit(self.simulator.url).port or 0})
+        variables = self.simulator.variables
         self._desk = self.stack.enter_context(
-            CommandDesk(directory / "desk", SETTINGS, settings, self.simulator.variables, self._ways(OWN))
+            CommandDesk(directory / "desk", SETTINGS, settings, variables, self.lead(variables, OWN))
         )
         self._words = write_shipment(shipment, self._desk.folder)
         loaded = self._desk.oathbulk("load", *self._words, "--offline")
         assert loaded.code == 0, loaded.stderr
-        self.watch(Database(f"sqlite:///{self._desk.home / 'oathbulk.db'}"))
+        self.database = Database(f"sqlite:///{self._desk.home / 'oathbulk.db'}")
+        self.stack.callback(self.database.close)
+        self.records = Records(self.database, shipment)
+        watch_moves(self.database)
         self.budget = Settings().otp_post_budget
-        self._run: Running
-        self._beside: Running
+        self._running: dict[str, Running] = {}
 
-    def start(self) -> None:
-        self.start_run()
-        self.start_worker(BESIDE)
+    def begin(self) -> None:
+        self.start(RUN)
+        self.start(BESIDE)
 
-    def start_run(self) -> None:
-        self._run = self._desk.start("run", *self._words, "--json")
-        self._wait_for_own("worker")
+    def start(self, name: str) -> None:
+        if name == RUN:
+            self._running[RUN] = self._desk.start("run", *self._words, "--json")
+            name = OWN
+        if name == BESIDE:
+            variables = self.lead(self.simulator.variables, BESIDE) | {"OATHBULK_REDIS_URL": self.find_queue()}
+            arguments = ("worker", "-n", f"{BESIDE}@%h", "-l", "WARNING")
+            self._running[BESIDE] = self._desk.start_program(*CELERY, *arguments, **variables)
+        else:
+            is_there = lambda: self.find_pids(name) or not self._running[RUN].is_alive  # noqa: E731
+            wait_until(is_there, TIMEOUT, f"{name} is there, or run is not")
 
-    def kill_run(self) -> None:
-        self._run.kill()
+    def find_pids(self, name: str) -> list[int]:
+        """The worker beside run is Celery's command."""
+        if name in self._running:
+            return [self._running[name].pid]
+        return sorted({*self._desk.processes(PROGRAMS[name])} - {*self._desk.processes("celery")})
+
+    def find_queue(self) -> str:
+        config = ValkeyConfig.read(self._desk.home / "valkey" / "valkey.conf")
+        assert config is not None
+        return config.url
 
     def tend(self) -> None:
         """A run that gave a part up is started again, as a person would, or an init system; and the worker beside it,
         if it ended since it failed alone, as a supervisor does."""
-        if not self._run.is_alive and not self.is_finished():
-            self.start_run()
-        if not self._beside.is_alive and self._beside.wait().code == FAILS_ALONE:
-            self.start_worker(BESIDE)
-
-    def start_worker(self, name: str) -> None:
-        if name == OWN:
-            self._wait_for_own("worker")
-            return
-        variables = self._ways(BESIDE) | {"OATHBULK_REDIS_URL": self._valkey().url}
-        arguments = ("worker", "-n", f"{BESIDE}@%h", "-l", "WARNING")
-        self._beside = self._desk.start_program(*CELERY, *arguments, **variables)
-
-    def kill_worker(self, name: str) -> None:
-        self._desk.kill(*self._pids(name))
-
-    def stop_worker(self, name: str) -> None:
-        pids = self._pids(name)
-        for pid in pids:
-            os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not any(map(is_running, pids)), TIMEOUT, f"{name} ends in good order")
-
-    def freeze_worker(self, name: str) -> None:
-        for pid in self._pids(name):
-            os.kill(pid, signal.SIGSTOP)
-
-    def thaw_worker(self, name: str) -> None:
-        for pid in self._pids(name):
-            os.kill(pid, signal.SIGCONT)
-
-    def start_beat(self) -> None:
-        self._wait_for_own("beat")
-
-    def kill_beat(self) -> None:
-        self._desk.kill(*self._own("beat"))
-
-    def flush_queue(self) -> None:
-        with connect(self._valkey()) as client:
-            client.flushall()
-
-    def kill_server(self, name: str) -> None:
-        self._desk.kill(*self._own("valkey-server"))
-
-    def start_server(self, name: str) -> None:
-        self._wait_for_own("valkey-server")
+        run, beside = self._running[RUN], self._running[BESIDE]
+        if not run.is_alive and not self.is_finished():
+            self.start(RUN)
+        if not beside.is_alive and beside.wait().code == FAILS_ALONE:
+            self.start(BESIDE)
 
     def end_programs(self) -> None:
-        result = self._run.wait()
+        result = self._running[RUN].wait()
         assert result.code in (0, 1), result
         self._desk.kill(*self._desk.processes())
 
     def testimony(self) -> str:
         logs = [*(self._desk.home / "logs").glob("*.log"), self._desk.home / "valkey" / "valkey.log"]
         said = [f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs if log.exists()]
-        return "\n".join([*said, f"--- run\n{self._run.stderr[-2000:]}", f"--- beside\n{self._beside.stderr[-3000:]}"])
-
-    def _wait_for_own(self, part: str) -> None:
-        """Until run has started it."""
-        wait_until(lambda: self._own(part) or not self._run.is_alive, TIMEOUT, f"{part} is there, or run is not")
-
-    def _own(self, part: str) -> list[int]:
-        """What run started; the worker beside it is Celery's command."""
-        return sorted({*self._desk.processes(part)} - {*self._desk.processes("celery")})
-
-    def _pids(self, worker: str) -> list[int]:
-        return self._own("worker") if worker == OWN else [self._beside.pid]
-
-    def _valkey(self) -> ValkeyConfig:
-        config = ValkeyConfig.read(self._desk.home / "valkey" / "valkey.conf")
-        assert config is not None
-        return config
-
-    def _ways(self, worker: str) -> dict[str, str]:
-        port = self.links["pingone"][worker].port
-        names = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
-        return {name: through(self.simulator.variables[name], port) for name in names}
+        return "\n".join([*said, *(f"--- {name}\n{each.stderr[-3000:]}" for name, each in self._running.items())])
 
 
 def write_shipment(shipment: MadeShipment, folder: Path) -> list[str]:

@@ -53,30 +53,23 @@ class Watch:
         self.most = Counter[str]()
 
     def look(self) -> None:
-        found = self._connection.execute(
-            "SELECT application_name, count(*) FROM pg_stat_activity GROUP BY 1"
-        ).fetchall()
-        for name, connections in found:
-            self.most[name] = max(self.most[name], connections)
+        statement = "SELECT application_name, count(*) FROM pg_stat_activity GROUP BY 1"
+        self.most |= Counter(dict(self._connection.execute(statement).fetchall()))
 
     def close(self) -> None:
         self._connection.close()
 
 
-def named(name: str) -> dict[str, str]:
-    """The variable that names a process to PostgreSQL."""
-    return {"PGAPPNAME": name}
-
-
 @contextmanager
 def everybody(fleet: Fleet) -> Iterator[tuple[httpx.Client, str]]:
-    """Four workers, beat, Flower, desk and metrics; a browser that has entered the desk, and the metrics' address."""
+    """Four workers, beat, Flower, desk and metrics, each known to PostgreSQL by its name; a browser that has entered
+    the desk, and the metrics' address."""
     for number in range(4):
-        fleet.worker(f"worker {number}", **named(f"worker {number}"))
-    fleet.beat("beat", **named("beat"))
-    fleet.celery("flower", "flower", f"--port={find_free_port()}", **named("flower"))
-    desk = fleet.command("desk", "desk", "--port", "0", **named("desk"))
-    metrics = fleet.command("metrics", "metrics", "--port", "0", **named("metrics"))
+        fleet.worker(f"worker {number}", PGAPPNAME=f"worker {number}")
+    fleet.beat("beat", PGAPPNAME="beat")
+    fleet.celery("flower", "flower", f"--port={find_free_port()}", PGAPPNAME="flower")
+    desk = fleet.command("desk", "desk", "--port", "0", PGAPPNAME="desk")
+    metrics = fleet.command("metrics", "metrics", "--port", "0", PGAPPNAME="metrics")
     with make_browser() as browser:
         enter_desk(browser, desk.read_log)
         told = wait_until(lambda: METRICS.search(metrics.read_log()), TIMEOUT, "metrics are served")
@@ -87,16 +80,14 @@ def test_all_processes_fit_and_commands_wait_for_their_turn(
     few: tuple[PostgresServer, str], valkey_url: str, tmp_path: Path
 ) -> None:
     server, url = few
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
     with ExitStack() as stack:
         watch = stack.enter_context(closing(Watch(server)))
-        fleet = Fleet(tmp_path, home, url, valkey_url, make_shipment(RECORDS), settings=STEADY)
+        fleet = Fleet(tmp_path, tmp_path / "home", url, valkey_url, make_shipment(RECORDS), settings=STEADY)
         stack.callback(fleet.close)
         browser, metrics = stack.enter_context(everybody(fleet))
         fleet.wait_until_posted(20)
         names = [f"status {number}" for number in range(BURST)]
-        commands = [fleet.command(name, "status", BATCH, **named(name)) for name in names]
+        commands = [fleet.command(name, "status", BATCH, PGAPPNAME=name) for name in names]
         while any(command.is_running for command in commands):
             watch.look()
             assert browser.get("/").status_code == 200
@@ -117,10 +108,8 @@ def test_all_processes_fit_and_commands_wait_for_their_turn(
 def test_a_batch_finishes_whatever_these_end(
     postgres_server: PostgresServer, postgres_url: str, valkey_url: str, tmp_path: Path
 ) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
     shipment = make_shipment(60, out_of_step=0.3)
-    with Fleet(tmp_path, home, postgres_url, valkey_url, shipment, settings=PATIENT) as fleet:
+    with Fleet(tmp_path, tmp_path / "home", postgres_url, valkey_url, shipment, settings=PATIENT) as fleet:
         # Of sessions that begin from now on: those of workers and commands.
         for limit in LIMITS:
             postgres_server.execute(f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET {limit} = '150ms'")

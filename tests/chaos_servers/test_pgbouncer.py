@@ -99,12 +99,10 @@ def test_statements_are_prepared_where_the_url_says_that_they_may_be(postgres_ur
 def test_a_batch_is_finished_and_pauses_for_nothing(
     postgres_url: str, prepared: int, valkey_url: str, tmp_path: Path
 ) -> None:
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
     shipment = make_shipment(200, out_of_step=0.3)
     with (
         pgbouncer(postgres_url, prepared) as url,
-        Fleet(tmp_path, home, url, valkey_url, shipment, settings=STEADY) as fleet,
+        Fleet(tmp_path, tmp_path / "home", url, valkey_url, shipment, settings=STEADY) as fleet,
     ):
         for name in ("one", "two"):
             fleet.worker(name)

@@ -122,10 +122,8 @@ def pair(migrate) -> Iterator[Pair]:
 
 
 def make_fleet(pair: Pair, valkey_url: str, directory: Path, settings: dict[str, str]) -> Fleet:
-    home = directory / "home"
-    home.mkdir(mode=0o700)
     shipment = make_shipment(RECORDS, out_of_step=0.3)
-    return Fleet(directory, home, pair.url, valkey_url, shipment, settings=STEADY | settings)
+    return Fleet(directory, directory / "home", pair.url, valkey_url, shipment, settings=STEADY | settings)
 
 
 def start_workers(fleet: Fleet, *names: str) -> None:

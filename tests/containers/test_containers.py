@@ -11,8 +11,7 @@ from contextlib import suppress
 
 import httpx
 import pytest
-from containers.compose_project import HEALTHY, WORKERS, ComposeProject, copy_files, running
-from containers.conftest import Engine
+from containers.conftest import HEALTHY, WORKERS, ComposeProject, Engine, copy_files, running
 from sqlalchemy.dialects import postgresql
 from support.judges.final_tables import UNWRITTEN, name_attempt
 from support.servers.compose_service import PROJECT

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers.compose_project import HEALTHY, OWN, ComposeProject, copy_files, running
-from containers.conftest import Engine
+from containers.conftest import HEALTHY, OWN, ComposeProject, Engine, copy_files, run, running
 from support.servers.compose_service import PROJECT
 
 from migrations import HEAD
@@ -29,8 +28,8 @@ def commit() -> str:
     """The version before."""
     try:
         return find_version_before(PROJECT)
-    except NoHistory as error:
-        pytest.skip(str(error))
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("git's history, from which the version before is built, is not here: git fetch --unshallow")
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +107,6 @@ def assert_no_otp_went_twice(project: ComposeProject) -> None:
     assert set(sent.values()) == {1}
 
 
-class NoHistory(Exception):
-    """The version before cannot be told; the message names the cure."""
-
-
 def copy_commit(project: Path, commit: str, folder: Path) -> None:
     """Put the files of a commit into the folder, which may be there."""
     archive = subprocess.run(
@@ -129,26 +124,8 @@ def clear_files(folder: Path) -> None:
 
 
 def find_version_before(project: Path) -> str:
-    """The last commit that had all migrations of this checkout but the newest. Raises NoHistory."""
-    *before, _ = sorted(file.name for file in (project / MIGRATIONS).glob("[0-9]*.py"))
-    for commit in _list_commits(project):
-        if _list_migrations(project, commit) == before:
-            return commit
-    raise NoHistory(f"the history of {project} does not reach back to schema {before[-1]}: git fetch --unshallow")
-
-
-def _list_commits(project: Path) -> Iterator[str]:
-    """The latest first."""
-    if not (project / ".git").exists() or shutil.which("git") is None:
-        raise NoHistory(f"{project} has no history, from which the version before is built: clone it with git")
-    yield from _run_git(project, "rev-list", "HEAD")
-
-
-def _list_migrations(project: Path, commit: str) -> list[str]:
-    names = [Path(path).name for path in _run_git(project, "ls-tree", "--name-only", commit, f"{MIGRATIONS}/")]
-    return sorted(name for name in names if name[0].isdigit())
-
-
-def _run_git(project: Path, *arguments: str) -> list[str]:
-    result = subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True, text=True, timeout=60)
-    return result.stdout.splitlines()
+    """The commit before the one that brought the newest migration of this checkout. Raises CalledProcessError where the
+    history is not here, or does not reach back so far."""
+    newest = max((project / MIGRATIONS).glob("[0-9]*.py")).relative_to(project)
+    *_, added = run(["git", "log", "--diff-filter=A", "--format=%H", "--", str(newest)], project).splitlines() or [""]
+    return run(["git", "rev-parse", "--verify", f"{added}^"], project).strip()

@@ -22,19 +22,17 @@ they are imported by jobs, paired, given away and unpaired by others, and delete
 device that was just made is not seen at once. Preparations are strands of their own, which die, freeze and lose answers
 like the workers, and now and then one begins although another goes on.
 
-    scenario                      one seed from begin to end: what it consists of, its storm, its calm and its judges
+    scenario                      one seed from begin to end: what it consists of, what befalls it, its storm, its calm
+                                  and its judges
     initial_state                 what a scenario begins with: a tenant, its devices, the batches that were loaded, and
                                   what their rows do not say
-    strands, dice                 who goes on, what time it is, what happens: all from the seed
+    schedule                      who goes on, what time it is, what happens: all from the seed
     database, model_redis,        what the code stands on; each has the switch points and the faults of its kind
     model_network, model_pingone,
-    model_inventory, tenant
-    seams                         the places where the real code looks at the clock, waits or reaches the network
-    processes, phases             workers, dispatchers and preparations; what befalls them; the storm, and the calm
-                                  after it; when something is due
-    mends                         a person who mends a batch, with a file
-    committed_rows, step_judge    every commit and request, held against the promises at the moment when it happens;
-    creation_judge                promise 6 in a module of its own
+    tenant
+    processes                     workers, dispatchers, preparations, and persons who mend a batch with a file; the
+                                  places where the real code looks at the clock, waits or reaches the network
+    step_judge                    every commit and request, held against the promises at the moment when it happens
     end_judge                     what PingOne has and what our tables say at the end, held against the promises
     streams                       streams of answers, whatever they are: few OTPs are spent before the batch stops
     mutants                       deliberate faults of our code, each of which the hunt has to find

@@ -1,10 +1,12 @@
 """The real database, on the scenario's clock; on PostgreSQL many threads' writes are one statement that commits by
-itself. Around each transaction are switch points, and faults."""
+itself. Around each transaction are switch points, and faults. And our tables as they are committed, read past
+SQLAlchemy: after every commit, so it has to be quick."""
 
 from __future__ import annotations
 
 import sqlite3
 from abc import abstractmethod
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -16,9 +18,11 @@ from sqlalchemy import ColumnElement, Connection, String, bindparam, event
 from sqlalchemy.exc import OperationalError
 from support.servers.postgres import EMPTY
 
-from hunt.dice import Dice
-from hunt.strands import Clock, Died, Strands
+from hunt.schedule import Clock, Dice, Died, Strands
 from models.base import UtcDateTime
+from models.batch import BatchState
+from models.reason import PASSING
+from models.record_states import FINAL, OtpState, PairingState
 from worker.database import schema
 from worker.database.engine import Database
 
@@ -37,18 +41,18 @@ class HuntedDatabase(Database):
     raw: Any
 
     def __init__(self, url: str) -> None:
-        self.clock = Clock()
-        self._strands: Strands | None = None
+        self.clock, self._dice = Clock(), Dice(0)
+        self._strands = Strands(self.clock)
         self._moments: dict[float, ColumnElement[Any]] = {}
-        self._dice = Dice(0)
-        self._committed: Callable[[], None] = _ignore
+        # Before a scenario has begun nobody watches commits.
+        self._committed: Callable[[], None] = lambda: None
         super().__init__(url)
 
     def begin_scenario(self, clock: Clock, strands: Strands, dice: Dice) -> None:
         """As it was when its schema was built, on this scenario's clock: what one scenario leaves behind in any table,
         in the append-only audit as well, must not change the next one's story."""
         self._empty()
-        self.clock, self._strands, self._dice, self._committed = clock, strands, dice, _ignore
+        self.clock, self._strands, self._dice, self._committed = clock, strands, dice, lambda: None
 
     @abstractmethod
     def _empty(self) -> None:
@@ -76,31 +80,33 @@ class HuntedDatabase(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        self._switch()
+        self._strands.switch()
         self._may_fail("database_lost")
         with self._in_transaction(), super().reading() as connection:
             yield connection
-        self._switch()
+        self._strands.switch()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        self._linger()
-        self._switch()
-        self._may_fail("database_lost")
-        with self._in_transaction(), super().writing() as connection:
+        with self._committing(super().writing) as connection:
             yield connection
             if self._is_watched() and self._dice.happens("dies_before_commit", 0.01):
                 raise Died
             self._may_fail("commit_fails")
+
+    @contextmanager
+    def _committing(self, begin: Callable[[], AbstractContextManager[Connection]]) -> Iterator[Connection]:
+        self._linger()
+        self._strands.switch()
+        self._may_fail("database_lost")
+        with self._in_transaction(), begin() as connection:
+            yield connection
         self._committed()
         self._may_fail("commit_unheard")
-        self._switch()
+        self._strands.switch()
 
     @contextmanager
     def _in_transaction(self) -> Iterator[None]:
-        if self._strands is None:
-            yield
-            return
         self._strands.is_in_transaction = True
         try:
             yield
@@ -109,20 +115,14 @@ class HuntedDatabase(Database):
 
     def _is_watched(self) -> bool:
         """A strand is at work. A person's command is one transaction, to which nothing happens."""
-        return self._strands is not None and self._strands.current is not None
+        return self._strands.current is not None
 
     def _linger(self) -> None:
         """A commit may take as long as the other threads of the process have anything to do: what they want to write
         comes together meanwhile."""
-        strand = self._strands.current if self._strands is not None else None
-        if self._strands is None or strand is None or len(strand.siblings) == 1:
-            return
-        if self._dice.chance("slow_commit", 0.7):
+        strand = self._strands.current
+        if strand is not None and len(strand.siblings) > 1 and self._dice.chance("slow_commit", 0.7):
             self._strands.let_siblings_go_on(strand)
-
-    def _switch(self) -> None:
-        if self._strands is not None:
-            self._strands.switch()
 
     def _may_fail(self, evil: str) -> None:
         if self._is_watched() and self._dice.happens(evil, 0.012):
@@ -155,10 +155,6 @@ class HuntedSqlite(HuntedDatabase):
         self.raw = connection
 
 
-def _ignore() -> None:
-    """Before a scenario has begun nobody watches commits."""
-
-
 class HuntedPostgres(HuntedDatabase):
     """A migrated database without rows, which this empties for each scenario."""
 
@@ -176,14 +172,8 @@ class HuntedPostgres(HuntedDatabase):
     @contextmanager
     def writing_one(self) -> Iterator[Connection]:
         """A single statement, which commits by itself: nobody dies between the two."""
-        self._linger()
-        self._switch()
-        self._may_fail("database_lost")
-        with self._in_transaction(), super().writing_one() as connection:
+        with self._committing(super().writing_one) as connection:
             yield connection
-        self._committed()
-        self._may_fail("commit_unheard")
-        self._switch()
 
     def _empty(self) -> None:
         self.raw.execute(EMPTY)
@@ -218,3 +208,114 @@ class _TimeAsText(Loader):
     def load(self, data: Any) -> str:
         time, _, fraction = bytes(data).decode().removesuffix("+00").partition(".")
         return f"{time}.{fraction.ljust(6, '0')}"
+
+
+_BATCHES = "id, name, state, reason, probe_at, closes_at, resumes_at, prepared_until"
+_RECORDS = """id, batch_id, device_id, status, scheduled_at, lease_id, lease_until, otp1_state, otp1_posts, otp2_state,
+    otp2_posts, otp_sent_at, otp_expires_at, verdict, attempts, attempts_forgiven, reason,
+    finalized_at IS NULL AS is_not_finalized, otps IS NULL AS is_without_otps, next_counter, posts_forgiven,
+    serial_number, user_id, owner_id, is_in_inventory, import_job_id, is_token_made, is_device_made, pairing, pairings,
+    username, not_before"""
+# A date of this year or later is a person's who keeps a record back.
+_LET_GO_BY_A_PERSON = "9"
+
+
+def _names(columns: str) -> list[str]:
+    return [column.split()[-1] for column in columns.split(",")]
+
+
+class Row(namedtuple("Row", _names(_RECORDS))):
+    """A record. Times are texts, as SQLite keeps them."""
+
+    __slots__ = ()
+
+    def state(self, ordinal: int) -> str:
+        return self.otp1_state if ordinal == 1 else self.otp2_state
+
+    @property
+    def marked(self) -> int:
+        """Which OTP is committed as going out; 1 if none is."""
+        return 2 if self.otp2_state == OtpState.SENT else 1
+
+    def posts(self, ordinal: int) -> int:
+        return self.otp1_posts if ordinal == 1 else self.otp2_posts
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def needs_read(self) -> bool:
+        is_open = self.pairing in (PairingState.SENT, PairingState.MISSED)
+        return OtpState.SENT in (self.otp1_state, self.otp2_state) or self.verdict is not None or is_open
+
+    @property
+    def has_begun(self) -> bool:
+        """Something went out for it since its budget began, or made its device."""
+        return bool(self.otp1_posts + self.otp2_posts or self.is_device_made or self.needs_read)
+
+    @property
+    def waits_until(self) -> str | None:
+        """The date that it waits for; None if it waits for none."""
+        return None if self.has_begun or self.is_final else self.not_before
+
+    @property
+    def is_kept_back(self) -> bool:
+        """A person has to let it go."""
+        return (self.waits_until or "").startswith(_LET_GO_BY_A_PERSON)
+
+    @property
+    def sent_things(self) -> tuple[int, int, int]:
+        """How many requests of each kind are written down, since the record began again."""
+        return self.otp1_posts, self.otp2_posts, self.pairings
+
+    @property
+    def is_prepared(self) -> bool:
+        return bool(self.user_id and self.is_in_inventory)
+
+    def __str__(self) -> str:
+        otps = f"{self.otp1_state}/{self.otp1_posts} {self.otp2_state}/{self.otp2_posts}"
+        if self.next_counter is not None:
+            otps += f" next {self.next_counter}"
+        pairing = f"{self.pairing}/{self.pairings}" if self.pairing != PairingState.UNSENT or self.pairings else None
+        device = f"device {self.device_id[-6:]}{'!' if self.is_device_made else ''}"
+        lacks = None if self.is_prepared else f"lacks {'token' if self.user_id else 'user'}"
+        told = [
+            self.status,
+            (self.lease_id or "")[:8],
+            otps,
+            self.verdict,
+            self.reason,
+            pairing,
+            device,
+            lacks,
+            f"job {self.import_job_id}" if self.import_job_id else None,
+            f"due {self.scheduled_at[11:23]}",
+            f"not before {self.not_before[:23]}" if self.not_before else None,
+        ]
+        return " ".join(filter(None, told))
+
+
+class BatchRow(namedtuple("BatchRow", _names(_BATCHES))):
+    """A batch."""
+
+    __slots__ = ()
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        return self.state == BatchState.PAUSED and self.reason not in PASSING
+
+    @property
+    def changes_at(self) -> str | None:
+        """When a tick will pause it, or let it run."""
+        if self.state == BatchState.RUNNING:
+            return self.closes_at
+        return self.probe_at or self.resumes_at if self.state == BatchState.PAUSED else None
+
+
+def read_records(connection: Any) -> dict[int, Row]:
+    return {values[0]: Row(*values) for values in connection.execute(f"SELECT {_RECORDS} FROM record ORDER BY id")}
+
+
+def read_batches(connection: Any) -> dict[int, BatchRow]:
+    return {values[0]: BatchRow(*values) for values in connection.execute(f"SELECT {_BATCHES} FROM batch ORDER BY id")}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from support.judges.otp_calls import POSTS_PER_OTP
 
 from hunt import initial_state
-from hunt.committed_rows import Row
-from hunt.strands import Broken
+from hunt.database import Row
+from hunt.schedule import Broken
 from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason

@@ -9,7 +9,7 @@ from functools import cache
 from sqlalchemy import func, insert, select, update
 
 from hunt.database import HuntedDatabase, HuntedSqlite
-from hunt.dice import Dice
+from hunt.schedule import Dice
 from hunt.tenant import INVALID, REFUSED, ModelDevice, ModelPair, ModelSeed, Person, Tenant
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key, identify_row

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import partial
 
-from hunt.dice import Dice
 from hunt.model_pingone import ModelPingOne
-from hunt.strands import Clock, Died, Strands
+from hunt.schedule import Clock, Dice, Died, Strands
 from hunt.tenant import EPOCH, FIND, PAIR, Call, Reply, answer
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.wire import Request

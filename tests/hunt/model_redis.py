@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import redis
 
-from hunt.dice import Dice
-from hunt.strands import Clock, Strands
+from hunt.schedule import Clock, Dice, Strands
 from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import USABLE_FOR, Slot
 from worker.pace.state import MICROSECONDS, Reading

@@ -1,20 +1,28 @@
-"""A scenario is built from its seed, goes through a storm and a calm, and is judged."""
+"""A scenario is built from its seed, goes through a storm, in which anything may happen, and a calm, in which the batch
+must finish by itself, and is judged; what befalls it between two switch points; and when something is due, so that time
+can pass over what nobody would notice."""
 
-from collections.abc import Collection, Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from structlog.testing import capture_logs
 
-from hunt import initial_state, mends, seams
-from hunt.dice import Dice
+from hunt import initial_state
+from hunt.database import Row
 from hunt.end_judge import judge_end
+from hunt.initial_state import STRANGER
 from hunt.model_network import ModelNetwork
 from hunt.model_pingone import ModelPingOne
 from hunt.model_redis import ModelBroker, ModelPace
-from hunt.phases import EVENTS, Agenda, calm, storm
-from hunt.processes import Beat, Preparer, Process, Worker
+from hunt.processes import Beat, Preparer, Process, Worker, in_place, mend_batch
+from hunt.schedule import SPARE, Broken, Clock, Dice, Strand, Strands
 from hunt.step_judge import MEND, StepJudge
-from hunt.strands import Clock, Strand, Strands
+from hunt.tenant import ModelDevice
+from models.batch import BatchState
+from models.reason import Reason
+from models.record_states import Status
 from worker.audit import Actor
 from worker.batches.commands import Batches, NotPossible
 
@@ -60,13 +68,11 @@ class Scenario:
 
     def run(self) -> None:
         """Raises Broken."""
-        models = seams.in_place(self.seed, self.clock, self.strands, self.network, self.broker)
+        models = in_place(self.seed, self.clock, self.strands, self.network, self.broker)
         with models, capture_logs() as self.logs:
             try:
                 self._begin()
-                storm(self)
-                calm(self)
-                judge_end(self)
+                self._go_on()
             finally:
                 for strand in list(self.strands.alive()):
                     self.strands.kill(strand)
@@ -130,7 +136,7 @@ class Scenario:
     def start_mend(self) -> None:
         self.born += 1
         self.mends_begun += 1
-        self.strands.start(f"{MEND} {self.born}", lambda: mends.mend(self))
+        self.strands.start(f"{MEND} {self.born}", lambda: mend_batch(self))
 
     def replace_processes(self) -> None:
         """For a process that ended another begins; the messages of one that died may come again."""
@@ -154,13 +160,26 @@ class Scenario:
 
     def _begin(self) -> None:
         self.database.begin_scenario(self.clock, self.strands, self.dice)
-        devices = initial_state.devices(self.dice, at_least=6 if self.is_crowded else 1)
+        devices, self.batch_names = self._load()
         self.pingone.devices.update({device.serial_number: device for device in devices})
-        self.batch_names = initial_state.load(self.database, self.dice, devices)
         self.step_judge.start_judging(self.pingone.devices)
         self.database.watch(self._committed)
-        for threads in self.dice.pick("workers", CROWDS if self.is_crowded else CREWS):
+        for threads in self._choose_threads():
             self._start_process(threads)
+
+    def _load(self) -> tuple[list[ModelDevice], list[str]]:
+        """The devices, and the names of the batches."""
+        devices = initial_state.devices(self.dice, at_least=6 if self.is_crowded else 1)
+        return devices, initial_state.load(self.database, self.dice, devices)
+
+    def _choose_threads(self) -> Sequence[int]:
+        """Of each worker process."""
+        return self.dice.pick("workers", CROWDS if self.is_crowded else CREWS)
+
+    def _go_on(self) -> None:
+        storm(self)
+        calm(self)
+        judge_end(self)
 
     def _start_process(self, threads: int = 1) -> Process:
         self.born += 1
@@ -178,3 +197,349 @@ class Scenario:
                     self.note(f"record {record_id}: {before[record_id]} -> {row}")
         if self.step_judge.rows != before:
             self.agenda.tick_soon()
+
+
+# Steps that a process is frozen at most.
+LONGEST_FREEZE = 300
+# Mends of a scenario at most; each takes as long as some dozen steps.
+MOST_MENDS = 8
+
+
+def befall(scenario: Scenario) -> None:
+    """At most a few of them, at each step."""
+    for evil, share, happen in scenario.events:
+        if scenario.dice.happens(evil, share):
+            scenario.note(f"-- {evil}")
+            happen(scenario)
+    if scenario.paused() and scenario.dice.chance("mended", 0.05):
+        resume(scenario)
+
+
+def _a_strand(scenario: Scenario, name: str) -> Strand | None:
+    """One in the midst of its work, if there is one; rather a worker than a dispatcher."""
+    busy = [strand for strand in scenario.strands.alive() if not scenario.is_idle(strand)]
+    workers = [worker.strand for worker in scenario.workers() if worker.strand in busy]
+    among = workers if workers and scenario.dice.chance(name, 0.7) else busy
+    return scenario.dice.pick(name, among) if among else None
+
+
+def die(scenario: Scenario) -> None:
+    if strand := _a_strand(scenario, "victim"):
+        scenario.note(f"{strand.name} dies")
+        scenario.strands.kill(strand)
+
+
+def freeze(scenario: Scenario) -> None:
+    if strand := _a_strand(scenario, "frozen"):
+        strand.frozen = scenario.dice.whole("frozen", 3, 80)
+        scenario.note(f"{strand.name} freezes for {strand.frozen} steps")
+        holder = next((worker for worker in scenario.workers() if worker.strand is strand and worker.message), None)
+        if holder is not None and scenario.dice.chance("frozen", 0.5):
+            _until_it_is_late(scenario, strand, holder.message.record_id)
+
+
+def _until_it_is_late(scenario: Scenario, strand: Strand, record_id: int) -> None:
+    """Its record is taken away, and another worker claims it: just then it goes on."""
+    lease_id = scenario.step_judge.rows[record_id].lease_id
+    strand.frozen = LONGEST_FREEZE
+    strand.thaws = lambda: scenario.step_judge.rows[record_id].lease_id not in (None, lease_id)
+    scenario.note(f"{strand.name} freezes until another works on record {record_id}")
+
+
+def wipe(scenario: Scenario) -> None:
+    scenario.broker.messages.clear()
+    scenario.pace.forget()
+
+
+def drift(scenario: Scenario) -> None:
+    """A step of the database's clock, small enough that a lease still covers its call."""
+    target = scenario.dice.between("drift", -SPARE / 2, SPARE / 2)
+    scenario.clock.jump(target - (scenario.clock.ahead - scenario.settled_ahead))
+
+
+def set_clock(scenario: Scenario) -> None:
+    """By minutes or hours; only while no worker and no call could tell the difference."""
+    if not scenario.is_quiet():
+        return
+    scenario.clock.jump(scenario.dice.pick("set", (-30.0, -3.0, 100.0, 5000.0)))
+    scenario.settled_ahead = scenario.clock.ahead
+
+
+def step_clock(scenario: Scenario) -> None:
+    """By a minute or an hour, whatever is under way: a server's clock is mended when somebody notices."""
+    seconds = scenario.dice.pick("stepped", (-3600.0, -90.0, -20.0, 20.0, 90.0, 3600.0))
+    scenario.clock.jump(seconds)
+    scenario.settled_ahead += seconds
+    scenario.step_judge.is_clock_trusted = False
+
+
+def _a_device(scenario: Scenario) -> ModelDevice:
+    return scenario.dice.pick("device", list(scenario.pingone.devices.values()))
+
+
+def lock(scenario: Scenario) -> None:
+    _a_device(scenario).is_locked = True
+
+
+def unlock(scenario: Scenario) -> None:
+    device = _a_device(scenario)
+    device.is_locked, device.failures = False, 0
+
+
+def block(scenario: Scenario) -> None:
+    device = _a_device(scenario)
+    device.is_blocked = not device.is_blocked
+
+
+def disable(scenario: Scenario) -> None:
+    device = _a_device(scenario)
+    device.is_usable = not device.is_usable
+
+
+def give_away(scenario: Scenario) -> None:
+    """An administrator pairs a free token with somebody whom the assignment does not name."""
+    device = _a_device(scenario)
+    if device.is_in_inventory and not device.device_id:
+        device_id = scenario.pingone.inventory.new_device_id(device)
+        device.become(device_id, scenario.clock.monotonic(), owner_id=STRANGER)
+
+
+def prepare_again(scenario: Scenario) -> None:
+    """The message to prepare comes twice."""
+    if scenario.agenda.is_preparation_due():
+        scenario.start_preparation()
+
+
+def _command(scenario: Scenario, command: Callable[[str], object]) -> None:
+    with scenario.commanding():
+        command(scenario.dice.pick("batch", scenario.batch_names))
+
+
+def resume(scenario: Scenario) -> None:
+    """Whatever is paused, but for an outage: that ends by itself; and what is kept back."""
+    for name in scenario.paused():
+        with scenario.commanding():
+            scenario.batches.resume(name)
+    for row in scenario.step_judge.rows.values():
+        if row.is_kept_back:
+            _command_part(scenario, scenario.batches.let_begin, row)
+
+
+def _command_part(scenario: Scenario, command: Callable[[str, list[str]], object], row: Row) -> None:
+    name = scenario.step_judge.batches[row.batch_id].name
+    scenario.note(f"record {row.id}, by its serial number")
+    with scenario.commanding():
+        command(name, [f"serial={row.serial_number}"])
+
+
+def keep_back(scenario: Scenario) -> None:
+    row = scenario.dice.pick("kept_back", list(scenario.step_judge.rows.values()))
+    _command_part(scenario, scenario.batches.pause, row)
+
+
+def let_begin(scenario: Scenario) -> None:
+    if dated := [row for row in scenario.step_judge.rows.values() if row.not_before]:
+        _command_part(scenario, scenario.batches.let_begin, scenario.dice.pick("let_begin", dated))
+
+
+def replay(scenario: Scenario) -> None:
+    if scenario.has_given_up():
+        _command(scenario, scenario.batches.replay)
+
+
+def replay_some(scenario: Scenario) -> None:
+    reasons = [scenario.dice.pick("reasons", list(Reason)) for _ in range(4)]
+    if scenario.has_given_up():
+        _command(scenario, lambda name: scenario.batches.replay(name, reasons))
+
+
+def replay_transient(scenario: Scenario) -> None:
+    if scenario.has_given_up():
+        _command(scenario, lambda _: scenario.beat.replays.replay_transient())
+
+
+def mend(scenario: Scenario) -> None:
+    """At most two at once, and a few in all."""
+    if scenario.has_given_up() and len(scenario.mending()) < 2 and scenario.mends_begun < MOST_MENDS:
+        scenario.start_mend()
+
+
+# Each with its share: how often it comes at one step, in a scenario of ordinary mood.
+EVENTS: list[tuple[str, float, Callable[[Scenario], None]]] = [
+    ("process_dies", 0.015, die),
+    ("process_freezes", 0.015, freeze),
+    ("process_stops", 0.004, lambda scenario: scenario.dice.pick("stopped", scenario.processes).stopping.set()),
+    ("redis_wiped", 0.003, wipe),
+    ("clock_drifts", 0.005, drift),
+    ("clock_set", 0.005, set_clock),
+    ("clock_stepped", 0.006, step_clock),
+    ("device_locked", 0.002, lock),
+    ("device_unlocked", 0.005, unlock),
+    ("device_blocked", 0.002, block),
+    ("account_disabled", 0.001, disable),
+    ("activated_by_another", 0.002, lambda scenario: _a_device(scenario).become_active()),
+    ("device_deleted", 0.001, lambda scenario: _a_device(scenario).delete()),
+    ("token_given_away", 0.001, give_away),
+    ("prepared_twice", 0.02, prepare_again),
+    ("paused", 0.008, lambda scenario: _command(scenario, scenario.batches.pause)),
+    ("kept_back", 0.006, keep_back),
+    ("let_go", 0.006, let_begin),
+    ("handed_back", 0.004, lambda scenario: _command(scenario, lambda _: scenario.batches.hand_back())),
+    ("resumed", 0.004, lambda scenario: _command(scenario, scenario.batches.resume)),
+    ("cancelled", 0.004, lambda scenario: _command(scenario, scenario.batches.cancel)),
+    ("replayed", 0.004, replay),
+    ("replayed_some", 0.003, replay_some),
+    ("replayed_transient", 0.003, replay_transient),
+    ("batch_mended", 0.1, mend),
+]
+
+
+class Agenda:
+    """The beat ticks every second. Told are the ticks that may find something to do, and a few others."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._next_tick_at = 0.0
+
+    def tick_soon(self) -> None:
+        self._next_tick_at = self._scenario.clock.monotonic() + self._scenario.settings.tuning.tick
+
+    def ticked_in_vain(self) -> None:
+        """Until something changes, or is due, the next ticks would find as little."""
+        self._next_tick_at = 0.0
+        self._next_tick_at = self.next_moment()
+
+    def is_tick_due(self) -> bool:
+        if self._scenario.clock.monotonic() < self._next_tick_at:
+            return False
+        return self.is_any_due() or self._scenario.dice.chance("tick", 0.005)
+
+    def is_any_due(self) -> bool:
+        """For a tick."""
+        committed, now = self._scenario.step_judge, self._now()
+        if any(batch.changes_at is not None and batch.changes_at <= now for batch in committed.batches.values()):
+            return True
+        for row in committed.rows.values():
+            if row.lease_until is not None and row.lease_until < now:
+                return True
+            is_stopped = committed.batches[row.batch_id].state == BatchState.PAUSED
+            is_ready = (row.is_prepared or row.needs_read) and (row.waits_until or now) <= now
+            if row.status == Status.PENDING and is_ready and row.scheduled_at <= now and not is_stopped:
+                return True
+        return False
+
+    def is_preparation_due(self) -> bool:
+        committed, now = self._scenario.step_judge, self._now()
+        for row in committed.rows.values():
+            batch = committed.batches[row.batch_id]
+            is_free = batch.prepared_until is None or batch.prepared_until <= now
+            is_lacking = row.status == Status.PENDING and not row.is_prepared
+            if is_lacking and is_free and batch.state == BatchState.RUNNING:
+                return True
+        return False
+
+    def _now(self) -> str:
+        """The database's time, as its columns write it down: what is due in this very millisecond is due."""
+        return f"{self._scenario.clock.text()}000"
+
+    def is_finished(self) -> bool:
+        return all(row.is_final for row in self._scenario.step_judge.rows.values())
+
+    def next_moment(self) -> float:
+        """On the processes' clock; a second from now where nothing is due."""
+        scenario = self._scenario
+        now, moment_of = scenario.clock.monotonic(), scenario.clock.moment_of
+        batches = scenario.step_judge.batches.values()
+        rows = [row for row in scenario.step_judge.rows.values() if not row.is_final]
+        moments = [self._next_tick_at, scenario.pace.held_until]
+        moments += [strand.wakes_at for strand in scenario.strands.alive()]
+        moments += [call.acts_at or 0.0 for call in scenario.network.on_their_way]
+        moments += [message.arrives_at for message in scenario.broker.messages]
+        moments += [moment_of(row.scheduled_at) for row in rows if not row.is_kept_back]
+        moments += [moment_of(row.waits_until) for row in rows if row.waits_until and not row.is_kept_back]
+        # A lease has run out when its end is past.
+        moments += [moment_of(row.lease_until) + 0.001 for row in rows if row.lease_until]
+        moments += [moment_of(batch.changes_at) for batch in batches if batch.changes_at]
+        moments += [moment_of(batch.prepared_until) for batch in batches if batch.prepared_until]
+        return min((moment for moment in moments if moment > now), default=now + 1.0)
+
+
+# Moments at which something is due, most of them with a tick, in which a batch finishes once the faults have ended. A
+# record may need a rescue, a read, two posts and a last read, one after the other, behind holds and probes.
+MOMENTS = 100
+# Switch points between two of them; more is a loop that never waits.
+SWITCHES = 3000
+# Steps of a storm in which nobody has anything to do, but for a person who may replay something.
+IDLE_STEPS = 10
+
+
+def storm(scenario: Scenario) -> None:
+    idle = 0
+    for _ in range(scenario.steps):
+        idle = idle + 1 if scenario.agenda.is_finished() and scenario.is_quiet() else 0
+        if idle > IDLE_STEPS:
+            return
+        befall(scenario)
+        scenario.replace_processes()
+        if len(scenario.ticking()) < 2 and scenario.agenda.is_tick_due() and scenario.dice.chance("tick", 0.4):
+            scenario.start_tick()
+        scenario.may_prepare()
+        if ready := scenario.strands.ready():
+            scenario.strands.go_on(scenario.dice.pick("schedule", ready))
+            scenario.advance_to(scenario.clock.monotonic() + _moment(scenario))
+        else:
+            _pass_time(scenario)
+
+
+def calm(scenario: Scenario) -> None:
+    """No more faults. What is frozen thaws, a person resumes what waits for one, and the rest is up to the code."""
+    scenario.dice.is_calm = True
+    scenario.note("-- calm")
+    for strand in scenario.strands.alive():
+        strand.frozen = 0
+    for _ in range(MOMENTS):
+        _work(scenario)
+        if scenario.agenda.is_finished():
+            return
+        resume(scenario)
+        before = scenario.step_judge.rows
+        # What lacks something may wait for a tick too: for the beginning of its hours, or the end of a canary.
+        if scenario.agenda.is_any_due() or scenario.agenda.is_preparation_due():
+            scenario.start_tick()
+            _work(scenario)
+        if scenario.agenda.is_preparation_due():
+            scenario.start_preparation()
+            _work(scenario)
+        if scenario.step_judge.rows == before:
+            scenario.advance_to(scenario.agenda.next_moment())
+    left = [f"record {row.id} is {row.status}" for row in scenario.step_judge.rows.values() if not row.is_final]
+    raise Broken(f"not finished after {MOMENTS} moments without a fault: {', '.join(left)}")
+
+
+def _work(scenario: Scenario) -> None:
+    """Everybody goes on until there is nothing to do before a later tick."""
+    scenario.replace_processes()
+    for _ in range(SWITCHES):
+        if ready := scenario.strands.ready():
+            scenario.strands.go_on(scenario.dice.pick("schedule", ready))
+            scenario.replace_processes()
+        elif sleeping := [strand.wakes_at for strand in scenario.strands.alive() if not scenario.is_idle(strand)]:
+            scenario.advance_to(min(sleeping))
+        else:
+            return
+    raise Broken("the fleet does not come to rest")
+
+
+def _moment(scenario: Scenario) -> float:
+    """How long a step takes: hardly ever more than nothing, and now and then the machine stands still."""
+    if scenario.dice.happens("standstill", 0.01):
+        return scenario.dice.between("standstill", 5.0, 90.0)
+    return scenario.dice.between("time", 0.0, 2.0) if scenario.dice.chance("time", 0.05) else 0.0
+
+
+def _pass_time(scenario: Scenario) -> None:
+    """Nobody has anything to do before the next moment; something may come between."""
+    until = scenario.agenda.next_moment()
+    if scenario.dice.chance("time", 0.4):
+        until = scenario.dice.between("time", scenario.clock.monotonic(), until)
+    scenario.advance_to(until)

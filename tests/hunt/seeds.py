@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from hunt.dice import Dice
 from hunt.scenario import Scenario
-from hunt.strands import Broken
+from hunt.schedule import Broken, Dice
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ A stream is drawn from a seed: a few phases, each with its own choice of answers
 wrong in these scenarios; but a stream may be as mad as it likes. The step judge holds every request against promises 2
 and 3 as it does in every other scenario."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from hunt import initial_state, seams
-from hunt.committed_rows import Row
+from hunt import initial_state
+from hunt.database import Row
 from hunt.model_pingone import describe
 from hunt.scenario import Scenario
-from hunt.strands import Broken
-from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, Reply, answer
+from hunt.schedule import Broken
+from hunt.tenant import ACTIVE, EXTRA, INVALID, REFUSED, Call, ModelDevice, Reply, answer
 from models.batch import BatchState
 from models.record_states import OtpState
 from worker.config.settings import Settings
@@ -155,28 +155,15 @@ class StreamScenario(Scenario):
         lost = [call for call in self.posts if not call.device.is_active]
         return sum(not _is_half_done(rows[call.device.serial_number]) for call in lost)
 
-    def play(self) -> None:
-        """Until the batch stops, is finished, or so many moments have passed. Raises Broken."""
-        models = seams.in_place(self.seed, self.clock, self.strands, self.network, self.broker)
-        with models:
-            try:
-                self._begin()
-                self._go_on()
-            finally:
-                for strand in list(self.strands.alive()):
-                    self.strands.kill(strand)
-
-    def _begin(self) -> None:
-        self.database.begin_scenario(self.clock, self.strands, self.dice)
+    def _load(self) -> tuple[list[ModelDevice], list[str]]:
         devices = [initial_state.device(self.dice, number) for number in range(1, RECORDS + 1)]
-        self.pingone.devices.update({device.serial_number: device for device in devices})
-        self.batch_names = initial_state.load_one(self.database, devices, trial=3 if self._is_trial else None)
-        self.step_judge.start_judging(self.pingone.devices)
-        self.database.watch(self._committed)
-        for _ in range(WORKERS):
-            self._start_process()
+        return devices, initial_state.load_one(self.database, devices, trial=3 if self._is_trial else None)
+
+    def _choose_threads(self) -> Sequence[int]:
+        return (1,) * WORKERS
 
     def _go_on(self) -> None:
+        """Until the batch stops, is finished, or so many moments have passed."""
         for _ in range(MOMENTS):
             if self.agenda.is_finished() or self.stopped:
                 self._end_calls()
@@ -226,7 +213,7 @@ def worst(begin: int, count: int) -> tuple[int, int]:
     found = (0, begin)
     for seed in range(begin, begin + count):
         scenario = StreamScenario(seed, is_trial=seed % 4 == 0)
-        scenario.play()
+        scenario.run()
         active = sum(device.is_active for device in scenario.pingone.devices.values())
         threshold = Thresholds(**scenario.settings.tuning.breaker).spent
         allowed = 6 if scenario._is_trial and not active else threshold + active

@@ -6,7 +6,7 @@ on two cores.
 The last commit is cloned, once for each of the `--trees` that work side by side, with an environment of its own. The
 tests of `make test` run once, to learn which of them reach which lines, and how long they take. Then, for each mutant,
 those that reach its line run, the quick layers first, until one fails; a minute at the most. What none of them notices
-meets the hunt for a minute. The hunt's own mutants come last, as `make faults` runs them."""
+meets the hunt for a minute; its own mutants are in `make faults`."""
 
 import argparse
 import json
@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -158,15 +157,6 @@ def write(path: Path, source: str) -> None:
     os.utime(path, (later, later))
 
 
-def judge_hunt(tree: Tree) -> Iterator[Verdict]:
-    """Run the tests of the hunt's own mutants."""
-    _, printed = tree.run(
-        "-m", "pytest", "-vv", "-n", "2", "-m", "faults", "-k", "finds_code_that", "tests/acceptance/test_hunt.py"
-    )
-    for outcome, test in sorted(set(re.findall(r"(PASSED|FAILED) (tests/\S+)", printed))):
-        yield Verdict(test, "hunt" if outcome == "PASSED" else None, test, 0.0, 1)
-
-
 def judge_all(trees: Sequence[Tree], reach: Reach, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
     """Judge each mutant in the tree that is free next."""
     free = SimpleQueue[Tree]()
@@ -201,7 +191,7 @@ def main() -> None:
         mutants = draw_mutants(trees[0].directory, arguments.count, arguments.seed)
         chosen = [mutant for mutant in mutants if arguments.only in str(mutant)]
         print("| mutant | caught by | first test | s | tests that reach it |\n|---|---|---|---|---|")
-        for verdict in chain(judge_all(trees, reach, chosen), judge_hunt(trees[0])):
+        for verdict in judge_all(trees, reach, chosen):
             verdicts.append(verdict)
             cells = (verdict.caught_by or "**nothing**", verdict.test, f"{verdict.seconds:.0f}", str(verdict.reached))
             print(f"| {verdict.mutant} | {' | '.join(cells)} |", flush=True)

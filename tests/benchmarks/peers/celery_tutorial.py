@@ -17,9 +17,7 @@ from typing import Any
 
 import httpx
 from celery import Celery, Task, group
-
-from peers import results
-from peers.pingone import ACTIVE, EXTRA_OTP_REQUIRED, Refused, Row, TryAgain, post_once, thread_client
+from peers.job import ACTIVE, EXTRA_OTP_REQUIRED, Refused, Row, TryAgain, keep, post_once, read_shipment, thread_client
 
 app = Celery("tutorial", broker=os.environ["REDIS_URL"])
 app.conf.update(task_ignore_result=True)
@@ -29,7 +27,7 @@ class Kept(Task):
     """A task whose row has a result in the end, when all retries have failed too."""
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        results.keep(args[0]["serial"], "FAILED", str(exc))
+        keep(args[0]["serial"], "FAILED", str(exc))
 
 
 @app.task(
@@ -46,12 +44,12 @@ def activate(row: Row) -> None:
         if post_once(client, row, row["otp1"]) == EXTRA_OTP_REQUIRED:
             post_once(client, row, row["otp2"], resync=True)
     except Refused as error:
-        results.keep(row["serial"], "FAILED", str(error))
+        keep(row["serial"], "FAILED", str(error))
     else:
-        results.keep(row["serial"], ACTIVE)
+        keep(row["serial"], ACTIVE)
 
 
 if __name__ == "__main__":
     from peers.celery_tutorial import activate as task
 
-    group(task.s(row) for row in results.read_shipment(sys.argv[1])).apply_async()
+    group(task.s(row) for row in read_shipment(sys.argv[1])).apply_async()

@@ -15,9 +15,17 @@ from typing import Any, ClassVar
 import httpx
 from arq import create_pool, func
 from arq.connections import RedisSettings
-
-from peers import results
-from peers.pingone import ACTIVE, CONCURRENCY, Refused, TryAgain, activate_async, async_client
+from peers.job import (
+    ACTIVE,
+    CONCURRENCY,
+    Refused,
+    TryAgain,
+    activate_async,
+    async_client,
+    async_pool,
+    keep_async,
+    read_shipment,
+)
 
 REDIS = RedisSettings.from_dsn(os.environ["REDIS_URL"])
 # Jobs put onto the queue at once.
@@ -28,13 +36,13 @@ async def activate(ctx: dict[str, Any], row: dict[str, str]) -> None:
     try:
         await activate_async(ctx["http"], row)
     except (Refused, TryAgain, httpx.TransportError) as error:
-        await results.keep_async(ctx["database"], row["serial"], "FAILED", str(error))
+        await keep_async(ctx["database"], row["serial"], "FAILED", str(error))
     else:
-        await results.keep_async(ctx["database"], row["serial"], ACTIVE)
+        await keep_async(ctx["database"], row["serial"], ACTIVE)
 
 
 async def start(ctx: dict[str, Any]) -> None:
-    ctx["http"], ctx["database"] = async_client(), results.async_pool()
+    ctx["http"], ctx["database"] = async_client(), async_pool()
     await ctx["database"].open()
 
 
@@ -56,7 +64,7 @@ class WorkerSettings:
 
 
 async def enqueue(path: str) -> None:
-    rows = results.read_shipment(path)
+    rows = read_shipment(path)
     redis = await create_pool(REDIS)
     for start in range(0, len(rows), CHUNK):
         jobs = [redis.enqueue_job("activate", row) for row in rows[start : start + CHUNK]]

@@ -13,10 +13,8 @@ import sys
 import dramatiq
 import httpx
 from dramatiq.brokers.redis import RedisBroker
-
-from peers import results
-from peers.pingone import ACTIVE, Refused, Row, TryAgain, thread_client
-from peers.pingone import activate as activate_device
+from peers.job import ACTIVE, Refused, Row, TryAgain, keep, read_shipment, thread_client
+from peers.job import activate as activate_device
 
 broker = RedisBroker(url=os.environ["REDIS_URL"])
 dramatiq.set_broker(broker)
@@ -27,13 +25,13 @@ def activate(row: Row) -> None:
     try:
         activate_device(thread_client(), row)
     except (Refused, TryAgain, httpx.TransportError) as error:
-        results.keep(row["serial"], "FAILED", str(error))
+        keep(row["serial"], "FAILED", str(error))
     else:
-        results.keep(row["serial"], ACTIVE)
+        keep(row["serial"], ACTIVE)
 
 
 if __name__ == "__main__":
     from peers.on_dramatiq import activate as actor
 
-    for row in results.read_shipment(sys.argv[1]):
+    for row in read_shipment(sys.argv[1]):
         actor.send(row)

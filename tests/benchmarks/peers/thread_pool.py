@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import httpx
-
-from peers.pingone import ACTIVE, CONCURRENCY, Refused, Row, TryAgain, activate, thread_client
+from peers.job import ACTIVE, CONCURRENCY, Refused, Row, TryAgain, activate, thread_client
 
 
 def work(row: Row) -> tuple[str, str, str]:

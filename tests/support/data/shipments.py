@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
-from support.judges.final_records import judge_endings
+from support.judges.final_tables import judge_endings
 
 from models.attempt import AttemptLine, Outcome
 from models.record import Record

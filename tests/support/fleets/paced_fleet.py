@@ -15,7 +15,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.pace.search import Search, learn_from_answers, learn_from_refusal
 
@@ -172,28 +172,14 @@ class Closed:
         return 1.0 if self._since <= now < self._until else self._limit.take(now, done_at)
 
 
-class Policy(Protocol):
-    """How a rate moves by what is answered and refused. Times are in seconds, rates in requests a second."""
-
-    rate: float
-    # Answers to slots from here on are counted, and an answer to a slot from there on lets the rate be reviewed.
-    since: float
-    review_due_at: float
-    # The time before which nothing goes out, beyond what the limit asks for.
-    held_until: float
-
-    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
-        """Whether the rate, or what is known, has changed."""
-        ...
-
-    def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
-        """Whether the rate, or what is known, has changed."""
-        ...
-
-
 @dataclass
 class Searching:
-    """The pace of the product: its pure functions on its search."""
+    """The pace of the product: its pure functions on its search.
+
+    What a fleet asks of this and of any other policy: `rate`, in requests a second; `since`, from which slot on answers
+    are counted; `review_due_at`: an answer to a slot from there on lets the rate be reviewed; `held_until`, before
+    which nothing goes out, beyond what the limit asks for. Whoever learns says whether the rate, or what is known, has
+    changed."""
 
     search: Search = field(default_factory=lambda: Search(30.0))
     highest: float = 5000.0
@@ -253,7 +239,7 @@ class PacedFleet:
     `ahead` seconds before they are due, by so many `processes`, and used up to `late` seconds after it."""
 
     limit: Limit
-    policy: Policy = field(default_factory=Searching)
+    policy: Any = field(default_factory=Searching)
     latency: float = 0.06
     jitter: float = 0.2
     refusal_latency: float | None = None

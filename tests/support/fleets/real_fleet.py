@@ -57,7 +57,50 @@ PATIENT = {
 }
 
 
-class Fleet:
+class Worked:
+    """A batch that is worked on: how it stands, and waiting for it. `was_out`: it was seen paused for an outage, the
+    one pause that ends by itself. `testimony`: the last that each program said."""
+
+    database: Database
+    records: Records
+    testimony: Callable[[], str]
+    patience = TIMEOUT
+    was_out = False
+
+    def tend(self) -> None:
+        """What whoever runs it does unasked: called while somebody waits."""
+
+    def status(self) -> BatchStatus:
+        (status,) = read_statuses(self.database, BATCH)
+        return status
+
+    def is_finished(self) -> bool:
+        """Raises AssertionError if it waits for a person."""
+        status = self.status()
+        self.was_out = self.was_out or status.reason == "outage"
+        is_stopped = status.state == "paused" and status.reason != "outage"
+        assert not is_stopped, f"it paused by itself: {status.reason}\n{self.testimony()}"
+        return not status.left
+
+    def wait_until(self, condition: Callable[[], object], what: str, timeout: float | None = None) -> None:
+        """Raises TimeoutError, with the records that are left and what the programs say."""
+        patience = timeout or self.patience
+        give_up_at = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > give_up_at:
+                left = self.records.describe_unfinished()
+                raise TimeoutError(f"not within {patience:g} s: {what}\n{left}\n{self.testimony()}")
+            self.tend()
+            # Looking costs those who work.
+            time.sleep(LOOK)
+
+    def wait_until_finished(self) -> BatchStatus:
+        """Raises AssertionError if it waits for a person, TimeoutError if it never ends."""
+        self.wait_until(self.is_finished, "the batch is finished by itself")
+        return self.status()
+
+
+class Fleet(Worked):
     """The shipment is loaded; work begins with the first worker and beat; `judge` ends it and gives the verdict.
 
     It is one batch, or several of `batch_of` records each. `database_url` None is the single-machine installation:
@@ -82,6 +125,7 @@ class Fleet:
         # What is not oathbulk's: PingOne's own files, and the shipment as the vendor sent it.
         self.outside = directory / "outside"
         self.outside.mkdir()
+        home.mkdir(mode=0o700, exist_ok=True)
         self.simulator = self._stack.enter_context(Simulator(self.outside, shipment, plain_env(), **simulated))
         self.variables = QUICK | {"OATHBULK_HOME": str(home), "OATHBULK_REDIS_URL": redis_url} | (settings or {})
         self.variables |= self.simulator.variables
@@ -97,8 +141,6 @@ class Fleet:
         self.records = Records(self.database, shipment)
         self.programs: list[Program] = []
         self.simulator_counts: dict[str, Any] = {}
-        # It was seen paused for an outage: the one pause that ends by itself.
-        self.was_out = False
         watch_moves(self.database)
         if batch_of is None:
             self._load(BATCH, shipment)
@@ -128,30 +170,8 @@ class Fleet:
         assert program.wait() == 0, program.read_log()
         return program.read_log()
 
-    @property
-    def token_url(self) -> str:
-        return load_environment(self.settings, variables=self.variables).token_url
-
-    def status(self) -> BatchStatus:
-        (status,) = read_statuses(self.database, BATCH)
-        return status
-
-    def wait_until(self, condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
-        """Raises TimeoutError, with what the programs say."""
-        give_up_at = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > give_up_at:
-                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self.testimony()}")
-            # Looking costs those who work.
-            time.sleep(LOOK)
-
     def wait_until_posted(self, posts: int) -> None:
         self.wait_until(lambda: self.simulator.posts() >= posts, f"{posts} OTPs arrived")
-
-    def wait_until_finished(self) -> BatchStatus:
-        """Raises AssertionError if it waits for a person, TimeoutError if it never ends."""
-        self.wait_until(self._is_finished, "the batch is finished")
-        return self.status()
 
     def judge(self, *, was_replayed: bool = False, excused: Collection[str] = ()) -> None:
         """End everything, keep the simulator's counts, and fail if a promise was broken. `excused`: reasons for which a
@@ -203,13 +223,6 @@ class Fleet:
         shipment.write_seeds(file)
         shipment.write_list(people)
         return open_shipment(file, assignment=open_assignment(people))
-
-    def _is_finished(self) -> bool:
-        status = self.status()
-        self.was_out = self.was_out or status.reason == "outage"
-        is_stopped = status.state == "paused" and status.reason != "outage"
-        assert not is_stopped, f"it paused by itself: {status.reason}\n{self.testimony()}"
-        return not status.left
 
     def testimony(self) -> str:
         """How the batch stands, if the database can tell, and the last that each program said."""

@@ -4,10 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from support.judges.call_log import Tenant
 from support.judges.creations import judge_creations
-from support.judges.final_records import judge_endings, judge_records
-from support.judges.final_tables import find_unwritten, judge_tables
-from support.judges.otp_calls import Case, judge_calls, make_cases
-from support.judges.seed_calls import KnownSeed, judge_seed_cases, make_seed_cases
+from support.judges.final_tables import find_unwritten, judge_endings, judge_records, judge_tables
+from support.judges.otp_calls import Case, KnownSeed, judge_calls, judge_seed_cases, make_cases, make_seed_cases
 from support.judges.status_moves import judge_moves, seen_moves
 from support.servers.simulator import Simulator, know_seed
 

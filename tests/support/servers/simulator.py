@@ -20,8 +20,7 @@ from support.judges.call_log import (
     read_tenant,
     read_whole_call_log,
 )
-from support.judges.otp_calls import Pair
-from support.judges.seed_calls import KnownSeed
+from support.judges.otp_calls import KnownSeed, Pair
 from support.processes.program import TESTS, Program
 from support.processes.waiting import wait_until
 
@@ -112,7 +111,7 @@ class Simulator:
         self._http.post("/access_tokens/revoke").raise_for_status()
 
     def counts(self) -> dict[str, Any]:
-        counts: dict[str, Any] = self._http.get("/counts").raise_for_status().json()
+        counts: dict[str, Any] = self._read("counts")
         return counts
 
     def posts(self) -> int:
@@ -123,25 +122,28 @@ class Simulator:
         """Calls that have arrived and are not over."""
         return int(self.counts()["open"])
 
+    def access_tokens(self) -> list[str]:
+        """All that were handed out."""
+        return [*self._read("access_tokens")["access_tokens"]]
+
     def active(self) -> set[str]:
         """The ids of the devices that are ACTIVE."""
-        devices = self._http.get("/devices").raise_for_status().json()["devices"]
-        return {device["device_id"] for device in devices if device["status"] == "ACTIVE"}
+        return {device_id for device_id, device in self.devices().items() if device["status"] == "ACTIVE"}
 
     def devices(self) -> dict[str, dict[str, Any]]:
         """All devices, by id."""
-        found = self._http.get("/devices").raise_for_status().json()["devices"]
-        return {device["device_id"]: device for device in found}
+        return {device["device_id"]: device for device in self._read("devices")["devices"]}
 
     def tokens(self) -> dict[str, dict[str, Any]]:
         """All tokens of the inventory, by serial number."""
-        found = self._http.get("/tokens").raise_for_status().json()["tokens"]
-        return {token["serial"]: token for token in found}
+        return {token["serial"]: token for token in self._read("tokens")["tokens"]}
 
     def tenant(self) -> Tenant:
         """All tokens, devices and jobs, and what was there before."""
-        found = [self._http.get(f"/{what}").raise_for_status().json()[what] for what in ("devices", "tokens", "jobs")]
-        return read_tenant(*found, self.shipment.world)
+        return read_tenant(*(self._read(what)[what] for what in ("devices", "tokens", "jobs")), self.shipment.world)
+
+    def _read(self, what: str) -> Any:
+        return self._http.get(f"/{what}").raise_for_status().json()
 
     def whole_log(self) -> list[ProvisioningCall]:
         """All calls that are over; all of them when the simulator has stopped."""

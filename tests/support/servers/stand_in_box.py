@@ -84,8 +84,8 @@ def hotp(secret: bytes, counter: int) -> str:
     return f"{(int.from_bytes(digest[offset : offset + 4], 'big') & 0x7FFFFFFF) % 10**6:06}"
 
 
-# Status, and the code and the detail's code and target of a refusal; or the body of an answer.
-Answer = tuple[int, Any]
+# Status, body, and perhaps headers.
+Answer = tuple[Any, ...]
 
 
 class BoxTenant:
@@ -118,7 +118,7 @@ class BoxTenant:
 
     def read_token(self, token_id: str) -> Answer:
         found = next((token for token in self.held.values() if token.id == token_id), None)
-        return (200, _show_token(found, with_devices=True)) if found else _refuse(404, "NOT_FOUND")
+        return (200, _show_token(found, with_devices=True)) if found else refuse(404, "NOT_FOUND")
 
     def start_import(self, tokens: Sequence[Mapping[str, Any]]) -> Answer:
         serials = [str(token["serialNumber"]) for token in tokens]
@@ -137,15 +137,15 @@ class BoxTenant:
         return 202, {"id": job_id, "status": "IN_PROGRESS"}
 
     def read_job(self, job_id: str) -> Answer:
-        return (200, self.jobs[job_id]) if job_id in self.jobs else _refuse(404, "NOT_FOUND")
+        return (200, self.jobs[job_id]) if job_id in self.jobs else refuse(404, "NOT_FOUND")
 
     def pair(self, user_id: str, serial: str) -> Answer:
         token = self.held.get(serial)
         if token is None:
-            return _refuse(400, "INVALID_DATA", "INVALID_VALUE", "serialNumber")
+            return refuse(400, "INVALID_DATA", "INVALID_VALUE", "serialNumber")
         if token.owner is not None:
             self.needless.append(f"{serial}: paired again")
-            return _refuse(409, "REQUEST_FAILED", "UNIQUENESS_VIOLATION", "serialNumber")
+            return refuse(409, "REQUEST_FAILED", "UNIQUENESS_VIOLATION", "serialNumber")
         token.owner, token.device_id = user_id, str(uuid.uuid4())
         self.made.append(("device", serial, user_id))
         return 201, _show_device(token)
@@ -156,27 +156,27 @@ class BoxTenant:
 
     def read_device(self, user_id: str, device_id: str) -> Answer:
         token = self._find_device(user_id, device_id)
-        return (200, _show_device(token)) if token else _refuse(404, "NOT_FOUND")
+        return (200, _show_device(token)) if token else refuse(404, "NOT_FOUND")
 
     def activate(self, user_id: str, device_id: str, otp: str, *, resync: bool) -> Answer:
         token = self._find_device(user_id, device_id)
         if token is None:
-            return _refuse(404, "NOT_FOUND")
+            return refuse(404, "NOT_FOUND")
         self.otps.append((token.serial, otp))
         counter = self._find_counter(token, otp)
         is_second = resync and token.asked_at is not None and counter == token.asked_at + 1
         if counter is None or (resync and not is_second):
-            return _refuse(400, "INVALID_DATA", "INVALID_OTP", "otp")
+            return refuse(400, "INVALID_DATA", "INVALID_OTP", "otp")
         self.accepted.append((token.serial, counter))
         if counter >= token.position + NEAR and not is_second:
             token.asked_at = counter
-            return _refuse(400, "INVALID_DATA", "EXTRA_OTP_REQUIRED", "otp")
+            return refuse(400, "INVALID_DATA", "EXTRA_OTP_REQUIRED", "otp")
         token.is_active, token.position = True, counter + 1
         return 200, _show_device(token)
 
     def refuse_to_remove(self, path: str) -> Answer:
         self.needless.append(f"DELETE {path}")
-        return _refuse(405, "INVALID_REQUEST")
+        return refuse(405, "INVALID_REQUEST")
 
     def _find_device(self, user_id: str, device_id: str) -> HeldToken | None:
         held = self.held.values()
@@ -218,7 +218,7 @@ def _show_device(token: HeldToken) -> dict[str, Any]:
     return shown | {"user": {"id": token.owner}}
 
 
-def _refuse(status: int, code: str, detail: str | None = None, target: str | None = None) -> Answer:
+def refuse(status: int, code: str, detail: str | None = None, target: str | None = None) -> Answer:
     body: dict[str, Any] = {"id": str(uuid.uuid4()), "code": code, "message": "The request failed."}
     if detail:
         body["details"] = [{"code": detail, "target": target, "message": "See the code."}]

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from support.simulator.call_log import CallLog
 from support.simulator.server import WatchedServer
-from support.simulator.settings import WatchedSettings
-from support.simulator.simulation import WatchedSeed, WatchedSimulation
+from support.simulator.simulation import WatchedSeed, WatchedSettings, WatchedSimulation
 from worker.simulator.server import listen, write_ready_file
 
 

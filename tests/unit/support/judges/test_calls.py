@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 from support.judges.call_log import LoggedCall, fingerprint, read_call_log
-from support.judges.otp_calls import Pair, judge_calls
-from support.judges.seed_calls import KnownSeed, judge_seed_cases, make_seed_cases
+from support.judges.otp_calls import KnownSeed, Pair, judge_calls, judge_seed_cases, make_seed_cases
 from support.simulator.call_log import CallLog
 
 from worker.simulator.calls import Call

@@ -19,10 +19,8 @@ from support.judges.call_log import (
     fingerprint,
 )
 from support.judges.creations import judge_creations
-from support.judges.final_records import judge_endings, judge_records
-from support.judges.final_tables import find_unwritten, judge_tables
-from support.judges.otp_calls import Case, Pair
-from support.judges.seed_calls import KnownSeed, make_seed_cases
+from support.judges.final_tables import find_unwritten, judge_endings, judge_records, judge_tables
+from support.judges.otp_calls import Case, KnownSeed, Pair, make_seed_cases
 from support.servers import stand_in_box
 from support.servers.stand_in_box import BoxTenant, judge_tenant
 

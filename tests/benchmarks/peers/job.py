@@ -1,14 +1,18 @@
-"""PingOne as every peer calls it: one POST an OTP, what its answer means, and when to try again."""
+"""What all peers do alike: PingOne as each of them calls it, with one POST an OTP, what its answer means, and when to
+try again; and a table in PostgreSQL for each row's result, of which the first stands."""
 
+import csv
 import json
 import os
 import ssl
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 Row = Mapping[str, str]
@@ -134,3 +138,31 @@ async def activate_async(client: httpx.AsyncClient, row: Row) -> None:
 def async_client() -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
     return httpx.AsyncClient(verify=TLS, timeout=TIMEOUT, limits=limits)
+
+
+DATABASE_URL = os.environ.get("DATABASE_URL", "")
+KEEP = "INSERT INTO result (serial, status, detail) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+
+MOST = max(32, CONCURRENCY)
+# Opened by whoever works: whoever only enqueues needs none.
+pool = ConnectionPool(DATABASE_URL, min_size=1, max_size=MOST, kwargs={"autocommit": True}, open=False)
+
+
+def keep(serial: str, status: str, detail: str | None = None) -> None:
+    pool.open()
+    with pool.connection() as connection:
+        connection.execute(KEEP, (serial, status, detail))
+
+
+async def keep_async(pool: AsyncConnectionPool, serial: str, status: str, detail: str | None = None) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(KEEP, (serial, status, detail))
+
+
+def async_pool() -> AsyncConnectionPool:
+    return AsyncConnectionPool(DATABASE_URL, min_size=1, max_size=MOST, kwargs={"autocommit": True}, open=False)
+
+
+def read_shipment(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,595 @@
+"""Deliberate faults of our own code, each of which breaks a promise: the hunt has to find every one of them.
+
+A mutant is a patch in memory of our own classes and functions, by name; nothing is written to a file. How soon a token
+is looked up and how often it is paired, the tests of worker.rules.decisions hold: here that shows too seldom."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import false, true
+from sqlalchemy.exc import OperationalError
+
+import worker.leases.worker
+from hunt import initial_state
+from hunt.model_network import ModelTransport
+from models.batch import BatchState
+from models.encrypted import Keyring
+from models.record import Record
+from models.record_states import PairingState
+from worker import records
+from worker.batches import mending, tokens
+from worker.batches.long_list import Turns
+from worker.batches.mending import Mender, _Writer
+from worker.batches.tokens import Tokens
+from worker.dispatch import Dispatcher, Messages
+from worker.leases import commands, moves, queue, settlement
+from worker.leases.group_commit import Combiner, GroupCommit
+from worker.leases.queue import Queue
+from worker.leases.worker import Leases
+from worker.pingone import devices, errors
+from worker.pingone.client import Client, PingOneClock
+from worker.pingone.devices import PairedDevice, Pairing
+from worker.pingone.wire import Envelope
+from worker.records import Attempt
+from worker.rules import decisions
+from worker.rules.steps import Mint, OtpProgress, PairingProgress, Progress, Retry, SendOtp, StepMissed, WaitForStep
+
+# What has the name, the name, and what it means instead.
+Patch = tuple[Any, str, Any]
+
+MakePatches = Callable[[], list[Patch]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault. `charge`: a part of that of which the judges have to find it guilty; one that only crashes, since what
+    it patches was renamed, is not found. `amid`: evils without which it does not show; it is hunted in schedules that
+    know them."""
+
+    charge: str
+    amid: tuple[str, ...]
+    make_patches: MakePatches
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(charge: str, *, amid: tuple[str, ...] = ()) -> Callable[[MakePatches], MakePatches]:
+    """Enter a function that makes the patches of a mutant; its name says what the mutant does wrong."""
+
+    def enter(make_patches: MakePatches) -> MakePatches:
+        MUTANTS[make_patches.__name__] = Mutant(charge, amid, make_patches)
+        return make_patches
+
+    return enter
+
+
+def around(target: Any, attribute: str, change: Callable[..., Any]) -> Patch:
+    """`change` is called in the place of the real function, which it gets first."""
+    real = getattr(target, attribute)
+
+    @wraps(real)
+    def changed(*arguments: Any, **named: Any) -> Any:
+        return change(real, *arguments, **named)
+
+    return target, attribute, changed
+
+
+@contextmanager
+def at_large(name: str) -> Iterator[None]:
+    """The mutant takes the place of the real code."""
+    # Statements that healthy code has built are of no use to it, and the other way round.
+    initial_state.forget_statements()
+    with ExitStack() as stack:
+        for target, attribute, value in MUTANTS[name].make_patches():
+            stack.enter_context(_patched(target, attribute, value))
+        try:
+            yield
+        finally:
+            initial_state.forget_statements()
+
+
+def execute(statement: str, *values: Any) -> Any:
+    """A statement behind everybody's back; its first row."""
+    return initial_state.database().raw.execute(statement, values).fetchone()
+
+
+@contextmanager
+def _patched(target: Any, attribute: str, value: Any) -> Iterator[None]:
+    real = getattr(target, attribute)
+    setattr(target, attribute, value)
+    try:
+        yield
+    finally:
+        setattr(target, attribute, real)
+
+
+# What wastes OTPs, does not read a device when it should, uses a counter or a time step wrongly, or comes to no end.
+
+
+@mutant("is one post more than the budget")
+def has_no_budget() -> list[Patch]:
+    def tools(real: Any, **given: Any) -> Any:
+        return real(**given | {"limits": replace(given["limits"], posts=99)})
+
+    return [around(records, "AttemptTools", tools)]
+
+
+@mutant("goes out, and PingOne has not asked for OTP 2")
+def sends_otp_2_unasked() -> list[Patch]:
+    def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+        if isinstance(answer, errors.InvalidOtp) and ordinal == 1 and progress.second is not None:
+            return progress.with_otp_answered(1), SendOtp(2)
+        return real(progress, ordinal, answer, limits)
+
+    return [around(decisions, "decide_after_post", decide_after_post)]
+
+
+@mutant("not finished")
+def rescues_nothing() -> list[Patch]:
+    return [around(Queue, "rescue", lambda *_: 0)]
+
+
+@mutant("not finished")
+def rescues_no_lost_message() -> list[Patch]:
+    return [around(Queue, "_rescue_queued", lambda *_: 0)]
+
+
+@mutant("goes out while no read has told what became of")
+def sends_again_without_a_read() -> list[Patch]:
+    def choose_first_step(real: Any, progress: Any, limits: Any) -> Any:
+        return real(progress.with_device_waiting() if progress.is_open else progress, limits)
+
+    return [around(decisions, "choose_first_step", choose_first_step)]
+
+
+@mutant("times, and")
+def takes_no_answer_for_not_delivered() -> list[Patch]:
+    def decide_after_post(real: Any, progress: Any, ordinal: int, answer: Any, limits: Any) -> Any:
+        is_unknown = isinstance(answer, errors.OutcomeUnknown)
+        return real(progress, ordinal, errors.NotDelivered() if is_unknown else answer, limits)
+
+    return [around(decisions, "decide_after_post", decide_after_post)]
+
+
+@mutant("times, and", amid=("own_fault",))
+def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
+    def send(real: Any, self: Client, request: Any, slot: Any, parse: Any, call: Any) -> Any:
+        before = call.requests
+        try:
+            return real(self, request, slot, parse, call)
+        except errors.PingOneError:
+            raise
+        except Exception:
+            call.requests = before
+            raise
+
+    return [around(Client, "_send", send)]
+
+
+@mutant("and no read has told what became of")
+def reads_at_once_after_a_loss() -> list[Patch]:
+    def decide_after_post(real: Any, *known: Any) -> Any:
+        return real(*known[:-1], replace(known[-1], read_delay=0.0))
+
+    return [around(decisions, "decide_after_post", decide_after_post)]
+
+
+@mutant("are written down", amid=("proxy_not_found",))
+def takes_a_proxys_page_for_pingones_word() -> list[Patch]:
+    return [(Envelope, "is_from_pingone", True)]
+
+
+@mutant("it is active here, and not ACTIVE at PingOne")
+def believes_an_answer_about_another_device() -> list[Patch]:
+    return [around(devices, "_differs", lambda *_: False)]
+
+
+@mutant("goes out, and PingOne has not asked for OTP 2")
+def keeps_a_connection_by_which_more_came_than_the_answer() -> list[Patch]:
+    return [around(ModelTransport, "look_behind", lambda *_: None)]
+
+
+@mutant("it is cancelled although a read is owed")
+def cancels_although_a_read_is_owed() -> list[Patch]:
+    return [(moves, "needs_read", false)]
+
+
+@mutant("it is cancelled although a read is owed", amid=("cancelled",))
+def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
+    def kind(real: Any, progress: Any, decision: Any) -> Any:
+        if isinstance(decision, Retry):
+            progress = replace(progress.with_device_waiting(), verdict=None)
+        return real(progress, decision)
+
+    return [around(settlement, "_choose_kind", kind)]
+
+
+@mutant("is committed as unused")
+def moves_the_counter_only_with_the_answer() -> list[Patch]:
+    same = {Record.next_counter: Record.next_counter}
+    modules = (settlement, worker.leases.worker)
+    return [around(module, "mark_otp", lambda real, *given: real(*given) | same) for module in modules]
+
+
+@mutant("and that one or a later one went before")
+def gives_the_counter_of_a_lost_otp_back() -> list[Patch]:
+    def with_device_waiting(real: Any, self: Progress) -> Progress:
+        known = real(self)
+        is_lost = known.next_counter is not None and self.next_counter is not None and self.is_open
+        return replace(known, next_counter=self.next_counter - 1) if is_lost else known
+
+    return [around(Progress, "with_device_waiting", with_device_waiting)]
+
+
+@mutant("although a read is owed")
+def goes_on_with_a_pair_whose_second_otp_was_lost() -> list[Patch]:
+    def with_new_pair(real: Any, self: Progress) -> Progress:
+        assert self.second is not None
+        return replace(self, second=replace(self.second, state="unsent"))
+
+    return [around(Progress, "with_new_pair", with_new_pair)]
+
+
+@mutant("brings an OTP outside its time step")
+def sends_otp_2_in_the_time_step_of_otp_1() -> list[Patch]:
+    def choose(real: Any, progress: Progress, ordinal: int, *rest: Any) -> Any:
+        chosen = real(progress, ordinal, *rest)
+        return Mint(progress.next_counter or 0) if isinstance(chosen, WaitForStep) and ordinal == 2 else chosen
+
+    return [around(records, "choose_time_step", choose)]
+
+
+@mutant("brings an OTP that its seed did not make for now")
+def sends_otp_2_after_its_time_step() -> list[Patch]:
+    def choose(real: Any, progress: Progress, *rest: Any) -> Any:
+        chosen = real(progress, *rest)
+        return Mint(progress.next_counter or 0) if isinstance(chosen, StepMissed) else chosen
+
+    return [around(records, "choose_time_step", choose)]
+
+
+@mutant("brings an OTP outside its time step")
+def takes_its_own_clock_for_pingones() -> list[Patch]:
+    def now(real: Any, self: PingOneClock) -> tuple[float, float]:
+        earliest, _ = real(self)
+        return earliest + 11.0, earliest + 11.0
+
+    return [around(PingOneClock, "now", now)]
+
+
+@mutant("brings an OTP that its seed did not make for now", amid=("replayed",))
+def replays_a_seed_from_its_first_counter() -> list[Patch]:
+    return [around(commands, "_begin_new_budget", lambda real: real() | {"next_counter": Record.next_counter - 1})]
+
+
+# What does not respect a lease or a batch that was stopped, writes down too late or not what was, or gets wrong what
+# several threads ask for together.
+
+
+@mutant("no arrow leads from activating to queued")
+def claims_what_another_holds() -> list[Patch]:
+    def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
+        execute("UPDATE record SET status='queued', lease_id=NULL WHERE id=? AND status='activating'", record_id)
+        return real(self, record_id, *rest)
+
+    return [around(Leases, "claim", claim)]
+
+
+@mutant("a lease is taken over, or used twice")
+def shares_one_lease_id() -> list[Patch]:
+    return [(worker.leases.worker, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
+
+
+@mutant("goes out without a lease")
+def sends_however_late_it_is() -> list[Patch]:
+    late = {"send_within": 1e9, "last_send": 1e9}
+    return [around(records, "AttemptTools", lambda real, **given: real(**given | late))]
+
+
+@mutant("is final, and nobody asked for pending")
+def hands_back_whatever_it_is() -> list[Patch]:
+    def hand_back(_: Any, self: Leases, record_id: int, delay: float) -> bool:
+        with initial_state.database().writing():
+            execute("UPDATE record SET status='pending', lease_id=NULL, lease_until=NULL WHERE id=?", record_id)
+        return True
+
+    return [around(Leases, "hand_back", hand_back)]
+
+
+@mutant("is to go out although the batch does not run")
+def sends_although_the_batch_is_paused() -> list[Patch]:
+    return [(module, "may_call", lambda *_: true()) for module in (settlement, worker.leases.worker)]
+
+
+@mutant("it is claimed although its batch is paused")
+def claims_although_the_batch_is_paused() -> list[Patch]:
+    return [(settlement, "may_work", lambda *_: true())]
+
+
+@mutant("s before its date", amid=("dates",))
+def lets_records_go_before_their_date() -> list[Patch]:
+    return [(module, "may_begin", lambda _: true()) for module in (moves, queue)]
+
+
+@mutant("s before its date", amid=("kept_back",))
+def goes_on_with_a_claim_although_its_record_is_kept_back() -> list[Patch]:
+    return [(worker.leases.worker, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING))]
+
+
+@mutant("and its window closed", amid=("window",))
+def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
+    modules = (moves, settlement, worker.leases.worker)
+    return [(module, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING)) for module in modules]
+
+
+@mutant("begins, and it is paused")
+def asks_no_permit_between_tries() -> list[Patch]:
+    return [around(Attempt, "_check_permit", lambda *_: None)]
+
+
+@mutant("goes out while its OTP is committed as unsent")
+def writes_sending_after_the_post() -> list[Patch]:
+    late: list[Callable[[], object]] = []
+
+    def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
+        claimed = real(self, record_id, *rest)
+        if claimed is None or not claimed.is_otp1_marked:
+            return claimed
+        with initial_state.database().writing():
+            execute("UPDATE record SET otp1_state='unsent', otp1_posts=0 WHERE id=?", record_id)
+        progress = replace(claimed.progress, first=OtpProgress())
+        return replace(claimed, progress=progress, is_otp1_marked=False)
+
+    def mark_sent(real: Any, self: Leases, claimed: Any, *rest: Any) -> bool:
+        late.append(lambda: real(self, claimed, *rest))
+        return True
+
+    def activate(real: Any, self: Client, *arguments: Any, **named: Any) -> Any:
+        try:
+            return real(self, *arguments, **named)
+        finally:
+            late.pop()()
+
+    return [
+        around(Leases, "claim", claim),
+        around(Leases, "mark_sent", mark_sent),
+        around(Client, "activate", activate),
+    ]
+
+
+@mutant("goes out while OTP 1 is committed as sent")
+def does_not_write_that_it_was_answered() -> list[Patch]:
+    return [around(Leases, "write_progress", lambda *_: True)]
+
+
+@mutant("is published before it is committed as queued")
+def publishes_before_it_commits() -> list[Patch]:
+    def enqueue(real: Any, self: Dispatcher, *rest: Any) -> list[Messages]:
+        self._publish(real(self, *rest), {})
+        return []
+
+    return [around(Dispatcher, "_enqueue", enqueue)]
+
+
+@mutant("attempts are written down, and its history has")
+def counts_no_attempt() -> list[Patch]:
+    return [around(settlement, "_parameters", lambda real, *given: {**real(*given), "uncounted": 1})]
+
+
+@mutant("it is active and keeps its OTPs")
+def keeps_the_otps_of_an_active_device() -> list[Patch]:
+    def settle(real: Any, database: Any, kind: str, given: Any) -> Any:
+        return real(database, kind, given).values(otps=Record.otps) if kind == "active" else real(database, kind, given)
+
+    return [around(settlement, "_settle", settle)]
+
+
+@mutant("a secret stands in the clear")
+def stores_otps_in_the_clear() -> list[Patch]:
+    return [
+        around(Keyring, "seal", lambda _real, _self, plaintext, _identity: plaintext),
+        around(Keyring, "open", lambda _real, _self, sealed, _identity: sealed),
+    ]
+
+
+@mutant("goes out without a lease", amid=("commit_fails",))
+def believes_what_it_wrote_before_it_is_committed() -> list[Patch]:
+    def execute(_: Any, self: GroupCommit, requests: Sequence[Any]) -> Any:
+        found: list[Any] = []
+        try:
+            with self._database.writing() as connection:
+                found = list(self._run(connection, requests))
+        except OperationalError:
+            if not found:
+                raise
+        return found
+
+    return [around(GroupCommit, "_commit", execute)]
+
+
+@mutant("goes out without a lease")
+def tells_the_result_of_one_thread_to_another() -> list[Patch]:
+    def execute(real: Any, self: GroupCommit, requests: Sequence[Any]) -> Any:
+        found = real(self, requests)
+        return [*found[1:], *found[:1]]
+
+    return [around(GroupCommit, "_commit", execute)]
+
+
+@mutant("does not come to rest")
+def forgets_a_thread_that_waits() -> list[Patch]:
+    def lead(real: Any, self: Any, me: Any) -> None:
+        if len(self._waiting) > 2:
+            self._waiting.pop()
+        real(self, me)
+
+    return [around(Combiner, "_lead", lead)]
+
+
+@mutant("does not come to rest")
+def lets_nobody_lead_next() -> list[Patch]:
+    def lead(_: Any, self: Any, me: Any) -> None:
+        taken = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        self._perform_all(taken)
+        self._is_led = bool(self._waiting)
+        for each in taken:
+            if each is not me:
+                each.call()
+
+    return [around(Combiner, "_lead", lead)]
+
+
+# What imports a token twice or otherwise than its seed says, makes a device twice or takes one that is not its own, or
+# lets a record go again with what a mend must not bring.
+
+
+@mutant("is malformed", amid=("process_dies",))
+def repeats_an_import_with_another_hash() -> list[Patch]:
+    def make_token(real: Any, keyring: Any, row: Any) -> Any:
+        token = real(keyring, row)
+        is_repeated = execute("SELECT 1 FROM inventory_job WHERE batch_id = ?", row.batch_id)
+        if not (token and is_repeated):
+            return token
+        return replace(token, seed=replace(token.seed, hash_algorithm="sha256"))
+
+    return [around(tokens, "make_token", make_token)]
+
+
+@mutant("goes out while nothing has told what became of", amid=("reset",))
+def repeats_a_lost_import_without_reading_the_inventory() -> list[Patch]:
+    return [around(Tokens, "note_lost", lambda _real, self, _batch_id, job: self.take_back(job))]
+
+
+@mutant("it calls a token imported by us, which was there before")
+def calls_every_token_imported_by_itself() -> list[Patch]:
+    return [around(Tokens, "_judge", lambda real, *arguments, **_: real(*arguments, is_made=True))]
+
+
+@mutant("begins, and it is paused")
+def prepares_a_batch_that_was_paused() -> list[Patch]:
+    return [around(Turns, "check", lambda *_: None)]
+
+
+@mutant("requests to pair went out, and")
+def takes_a_lost_pairing_for_not_delivered() -> list[Patch]:
+    def decide(real: Any, progress: Progress, answer: Any, limits: Any) -> Any:
+        is_lost = isinstance(answer, errors.OutcomeUnknown) and not answer.is_over
+        return real(progress, errors.NotDelivered() if is_lost else answer, limits)
+
+    return [around(decisions, "decide_after_pairing", decide)]
+
+
+@mutant("goes out while no two look-ups have told what became of")
+def pairs_again_without_a_look_up() -> list[Patch]:
+    def decide(real: Any, progress: Progress, answer: Any, limits: Any) -> Any:
+        known, step = real(progress, answer, limits)
+        unsent = replace(known, pairing=replace(known.pairing, state=PairingState.UNSENT))
+        return unsent if known.pairing.is_open else known, step
+
+    return [around(decisions, "decide_after_pairing", decide)]
+
+
+@mutant("goes out while no two look-ups have told what became of")
+def believes_one_look_up() -> list[Patch]:
+    was_free = {"state": PairingState.UNSENT, "was_free": True}
+    return [around(PairingProgress, "missed", lambda _real, self: replace(self, **was_free))]
+
+
+@mutant("goes out while its pairing is committed as unsent")
+def marks_a_pairing_only_with_its_answer() -> list[Patch]:
+    def claim(real: Any, self: Leases, record_id: int, *rest: Any) -> Any:
+        claimed = real(self, record_id, *rest)
+        if claimed is not None and claimed.is_pairing_marked:
+            with initial_state.database().writing():
+                execute("UPDATE record SET pairing='unsent', pairings=0 WHERE id=?", record_id)
+        return claimed
+
+    return [around(Leases, "claim", claim)]
+
+
+@mutant("and no device is written down")
+def writes_its_device_down_only_at_the_end() -> list[Patch]:
+    def write_progress(real: Any, self: Leases, claim: Any, progress: Progress) -> bool:
+        return bool(real(self, claim, replace(progress, pairing=claim.progress.pairing)))
+
+    return [around(Leases, "write_progress", write_progress)]
+
+
+@mutant("it goes on with another person's device")
+def takes_another_persons_device() -> list[Patch]:
+    def decide(real: Any, progress: Progress, answer: Any, *rest: Any) -> Any:
+        return real(progress, replace(answer, user_id=None) if isinstance(answer, Pairing) else answer, *rest)
+
+    return [around(decisions, "decide_after_search", decide)]
+
+
+@mutant("it calls a device its own that it did not make")
+def calls_every_device_its_own() -> list[Patch]:
+    return [around(PairingProgress, "found", lambda real, *arguments, **_: real(*arguments, is_made=True))]
+
+
+@mutant("brings an OTP to a device that was ACTIVE from its pairing")
+def sends_an_otp_although_the_pairing_was_answered_with_active() -> list[Patch]:
+    return [(PairedDevice, "is_active", False)]
+
+
+@mutant("it is a dead letter for device_not_found, and that did not happen")
+def does_not_pair_a_deleted_device_again() -> list[Patch]:
+    return [around(decisions, "may_be_deleted", lambda *_: False)]
+
+
+@mutant("brings an OTP that was answered", amid=("batch_mended",))
+def takes_an_otp_that_was_sent_for_a_fresh_one() -> list[Patch]:
+    return [around(mending, "find_used_otps", lambda *_: frozenset())]
+
+
+@mutant("and that one or a later one went before", amid=("batch_mended",))
+def sets_the_counter_of_a_seed_back_by_a_mend() -> list[Patch]:
+    def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
+        columns = real(self, correction)
+        counter = columns["next_counter"]
+        return columns if counter is None else columns | {"next_counter": columns["first_counter"] or 0}
+
+    return [around(_Writer, "_change", change)]
+
+
+@mutant("its device was made for the one before", amid=("batch_mended",))
+def gives_a_token_to_another_person_whose_device_was_made() -> list[Patch]:
+    return [around(mending, "_may_be_same_person", lambda *_: True)]
+
+
+@mutant("brings an OTP that was answered", amid=("batch_mended",))
+def begins_a_new_budget_with_the_same_otps() -> list[Patch]:
+    def choose(real: Any, row: Any, record: Any, source: Any, **named: Any) -> Any:
+        return source if row.otps is None and source is not None else real(row, record, source, **named)
+
+    as_fresh = around(_Writer, "_change", lambda real, self, given: real(self, replace(given, is_fresh=True)))
+    return [as_fresh, around(mending, "_choose_otps", choose)]
+
+
+@mutant("times, and", amid=("batch_mended",))
+def forgets_the_posts_of_earlier_budgets() -> list[Patch]:
+    return [around(_Writer, "_change", lambda real, *given: real(*given) | {"posts_forgiven": 0})]
+
+
+@mutant("goes out, and PingOne has not asked for OTP 2", amid=("batch_mended",))
+def takes_the_answer_to_an_earlier_otp_for_that_to_a_fresh_one() -> list[Patch]:
+    def change(real: Any, self: _Writer, correction: Any) -> dict[str, Any]:
+        return real(self, correction) | {"otp1_state": correction.record.otp1_state}
+
+    return [around(_Writer, "_change", change)]
+
+
+@mutant("times, and", amid=("batch_mended",))
+def mends_a_record_that_is_in_work() -> list[Patch]:
+    def mend_rows(real: Any, self: Mender, connection: Any, shipment: Any, batch: Any) -> Any:
+        renewed = "status='pending', lease_id=NULL, lease_until=NULL, otp1_state='unsent', otp1_posts=0"
+        execute(f"UPDATE record SET {renewed} WHERE batch_id=? AND status='activating'", batch.id)
+        return real(self, connection, shipment, batch)
+
+    return [around(Mender, "_mend_rows", mend_rows)]
