@@ -46,11 +46,11 @@ ROOMS = ("chaos_servers", "clocks", "acceptance", "security", "integration", "go
 # Files with tests that take a minute and more, most of which they wait.
 LONG = (
     "test_chaos.py",
+    "test_run.py",
     "test_canary_and_outage.py",
     "test_whole_way.py",
-    "test_stalls.py",
     "test_afterwards.py",
-    "test_compose.py",
+    "test_programs.py",
     "test_rehearse.py",
     "test_promises.py",
     "test_waves.py",

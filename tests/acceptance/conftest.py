@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,6 @@ from support.servers.simulator import Simulator
 from support.servers.stand_in import StandIn
 
 from worker.simulator.shipment import MadeShipment
-
-Migrate = Callable[[str], None]
-MakeFleet = Callable[..., Fleet]
-SetUp = Callable[..., tuple[CommandDesk, StandIn]]
-SetOut = Callable[..., tuple[CommandDesk, Simulator]]
 
 # Records of an unknown environment do not wait for its first ones, unless a test is about that.
 ALL_AT_ONCE = {"_OATHBULK_TUNING__first_records": "0"}
@@ -47,29 +41,20 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
     if request.param == "sqlite":
         request.getfixturevalue("sqlite_home")
         return None
-    url = request.getfixturevalue("postgres_url")
-    assert isinstance(url, str)
-    return url
-
-
-@dataclass(frozen=True)
-class OwnDatabase:
-    """One that a test may stop and kill."""
-
-    url: str
-    server: PostgresServer
+    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
-def own_migrated_postgres(migrate: Migrate) -> Iterator[OwnDatabase]:
-    """It survives kill -9, which takes no power away, without the slowness of real commits."""
+def own_migrated_postgres(migrate: Callable[[str], None]) -> Iterator[tuple[str, PostgresServer]]:
+    """A database and its server, which a test may stop and kill. It survives kill -9, which takes no power away,
+    without the slowness of real commits."""
     with PostgresServer(durable=False) as server, server.database() as url:
         migrate(url)
-        yield OwnDatabase(url, server)
+        yield url, server
 
 
 @pytest.fixture
-def make_fleet(tmp_path: Path, home: Path) -> Iterator[MakeFleet]:
+def make_fleet(tmp_path: Path, home: Path) -> Iterator[Callable[..., Fleet]]:
     """Makes fleets that end with the test."""
     with ExitStack() as stack:
 
@@ -80,7 +65,7 @@ def make_fleet(tmp_path: Path, home: Path) -> Iterator[MakeFleet]:
 
 
 @pytest.fixture
-def set_up(tmp_path: Path) -> Iterator[SetUp]:
+def set_up(tmp_path: Path) -> Iterator[Callable[..., tuple[CommandDesk, StandIn]]]:
     """Makes a desk to type commands at, and a stand-in for PingOne beside it: the tokens are those of PingOne and of
     `shipment.csv`; then come settings."""
     with ExitStack() as stack:
@@ -95,7 +80,7 @@ def set_up(tmp_path: Path) -> Iterator[SetUp]:
 
 
 @pytest.fixture
-def set_out(tmp_path: Path) -> Iterator[SetOut]:
+def set_out(tmp_path: Path) -> Iterator[Callable[..., tuple[CommandDesk, Simulator]]]:
     """The same beside the simulator: what it can do, it says by its control API. `simulated` are its settings."""
     with ExitStack() as stack:
 

@@ -1,9 +1,8 @@
 """`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, a missing role. What passes by
-itself it sits out: an outage, a closed window, a used-up quota; and it finds what PingOne permits."""
+itself it sits out: an outage, a used-up quota; and it finds what PingOne permits. Hours are in
+integration/test_hours.py."""
 
 import shutil
-import time
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -13,17 +12,15 @@ from support.fleets.real_fleet import batch_name
 from support.processes.waiting import wait_until
 
 from models.reason import PAUSE_CURES, PauseReason
-from worker.database.engine import Database
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
-from worker.rules.hours import format_time
 from worker.rules.resync import REFUSALS, NeedsFlag
 from worker.simulator.calls import Group
 from worker.simulator.shipment import make_shipment
 from worker.tenants import read_resync
 
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
-# Seconds: the first probe comes after fifteen, and a window opens at a whole minute.
+# Seconds: the first probe comes after fifteen.
 PATIENCE = 200
 
 
@@ -33,7 +30,8 @@ def posted(simulator):
 
 
 def told(result):
-    return result.json["state"], result.json["reason"], result.json["detail"]
+    """Its exit code, and why the batch is paused."""
+    return result.code, result.json["reason"], result.json["detail"]
 
 
 def said(running):
@@ -46,21 +44,18 @@ def test_a_canary_goes_alone_and_the_rest_after_a_resume(set_out):
     desk, simulator = set_out(shipment)
 
     canary = desk.oathbulk("run", "shipment.csv", "--canary", "5", "--ticket", "CHG-1", "--json")
-    assert canary.code == 4, canary.stderr
-    assert told(canary) == ("paused", "canary", PAUSE_CURES[PauseReason.CANARY])
+    assert told(canary) == (4, "canary", PAUSE_CURES[PauseReason.CANARY])
     assert canary.json["counts"] == NOTHING | {"active": 5, "pending": 19}
     assert set(posted(simulator)) == {row.device_id for row in shipment.rows[:5]}
 
     # The same command does not go on by itself: a person has to look.
     again = desk.oathbulk("run", "shipment.csv", "--canary", "5")
-    assert again.code == 4
-    assert "then resume or cancel" in " ".join(again.stdout.split())
+    assert (again.code, "then resume or cancel" in " ".join(again.stdout.split())) == (4, True)
     assert len(posted(simulator)) == canary.json["otp_posts"]
 
     assert desk.oathbulk("resume", "shipment").code == 0
     result = desk.oathbulk("run", "shipment.csv", "--canary", "5", "--json")
-    assert result.code == 0, result.stderr
-    assert result.json["counts"] == NOTHING | {"active": 24}
+    assert (result.code, result.json["counts"]) == (0, NOTHING | {"active": 24}), result.stderr
     # Each OTP went once.
     assert len(posted(simulator)) == result.json["otp_posts"] == 24 + result.json["resynced"]
     # What persons did is told; what the workers did, the records tell.
@@ -78,21 +73,11 @@ def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on
     desk, pingone = set_up(make_tokens(60), **few)
     run = desk.start("run", "shipment.csv")
     wait_until(lambda: len(pingone.posts) >= 12, PATIENCE, "a part of the tokens went")
-    with closing(Database(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
-
-        def look():
-            (status,) = read_statuses(database, "shipment")
-            return status
-
-        pingone.gateway_answers = status
-        wait_until(lambda: look().reason == "outage", PATIENCE, "the batch pauses")
-        pingone.gateway_answers = None
-        wait_until(lambda: look().state != "paused", PATIENCE, "the batch goes on by itself")
-        assert look().dead_letters == {}
-
-    result = run.wait()
-    assert result.code == 0, result.stderr
-    assert "total active 60 60 " in " ".join(result.stdout.split())
+    pingone.gateway_answers = status
+    wait_until(lambda: desk.status()["reason"] == "outage", PATIENCE, "the batch pauses")
+    pingone.gateway_answers = None
+    result = run.wait(PATIENCE)
+    assert (result.code, "total active 60 60 " in " ".join(result.stdout.split())) == (0, True), result.stderr
     # There is nothing that a person has to do.
     assert "The batch goes on by itself once PingOne answers." in result.stderr
     assert "oathbulk resume" not in result.stderr
@@ -107,13 +92,10 @@ def test_the_wrong_file_costs_a_few_otps_and_not_two_thousand(set_out):
 
     result = desk.oathbulk("run", "shipment.csv", "--json")
 
-    assert result.code == 4, result.stderr
-    state, reason, detail = told(result)
-    assert (state, reason) == ("paused", "invalid_otps")
     refused = Thresholds().refused
     kind = f"{refused} invalid_otp (HTTP 400 INVALID_DATA INVALID_OTP)"
     cost = f"{refused} OTPs were spent on {refused} attempts that made no device ACTIVE: {kind}"
-    assert detail == f"{cost}. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"
+    assert told(result) == (4, "invalid_otps", f"{cost}. {PAUSE_CURES[PauseReason.INVALID_OTPS]}"), result.stderr
     # The breaker's count, and what each thread had in hand.
     assert refused <= len(posted(simulator)) <= refused + 2 * threads
     assert len(set(posted(simulator))) == len(posted(simulator)) == result.json["otp_posts"]
@@ -129,42 +111,17 @@ def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
 
     result = desk.oathbulk("run", "shipment.csv", "--json")
 
-    assert result.code == 4, result.stderr
     cost = "0 OTPs were spent on 4 attempts that made no device ACTIVE"
     kind = "4 forbidden (HTTP 403 ACCESS_FAILED INSUFFICIENT_PERMISSIONS)"
-    detail = f"{cost}: {kind}. {PAUSE_CURES[PauseReason.PERMISSIONS]}"
-    assert told(result) == ("paused", "permissions", detail)
+    assert told(result) == (4, "permissions", f"{cost}: {kind}. {PAUSE_CURES[PauseReason.PERMISSIONS]}"), result.stderr
     assert (result.json["otp_posts"], result.json["attempts"]) == (0, 0)
     forbidden = result.json["dead_letters"]["forbidden"]
     assert 4 <= forbidden <= 4 + 2 * int(desk.settings["OATHBULK_CONCURRENCY"])
     assert result.json["counts"] == NOTHING | {"dead_letter": forbidden, "pending": 30 - forbidden}
     assert simulator.active() == set()
     # Once it has the role, all of it goes: nothing was used up.
-    replayed = desk.oathbulk("replay", "shipment", "--reason", "forbidden")
-    assert f"{forbidden} records of shipment go again" in replayed.stdout
-
-
-@pytest.mark.faults
-def test_a_run_outside_its_window_waits_and_goes_on_by_itself_when_that_opens(set_out):
-    # As installed: who waits for a minute should not be busy with looking.
-    desk, simulator = set_out(make_shipment(20), {"_OATHBULK_TUNING__tick": "1"})
-    # A whole minute that is far enough away for a command to begin, on a slow machine too.
-    now, began = datetime.now(UTC), time.monotonic()
-    opens = (now + timedelta(seconds=120)).replace(second=0, microsecond=0)
-    hours = f"{opens:%H:%M}-{opens + timedelta(hours=2):%H:%M}"
-    run = desk.start("run", "shipment.csv", "--window", hours, "--zone", "UTC")
-
-    waits = f"outside its window {hours} UTC; goes on by itself at {format_time(opens)}."
-    wait_until(lambda: f"Paused (window): {waits}" in said(run), PATIENCE, "it says what it waits for")
-    status = desk.status()
-    assert (status["state"], status["reason"], status["detail"]) == ("paused", "window", waits)
-    assert datetime.fromisoformat(status["resumes_at"]) == opens
-    assert simulator.posts() == 0
-
-    result = run.wait(PATIENCE)
-    assert result.code == 0, result.stderr
-    assert desk.status()["counts"] == NOTHING | {"active": 20}
-    assert min(call.arrived_at for call in simulator.calls()) > began + (opens - now).total_seconds()
+    replayed = desk.oathbulk("replay", "shipment", "--reason", "forbidden").stdout
+    assert f"{forbidden} records of shipment go again" in replayed
 
 
 @pytest.mark.faults
@@ -180,8 +137,7 @@ def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out
     assert (status["state"], status["reason"]) == ("paused", "quota")
     assert datetime.fromisoformat(status["resumes_at"]) <= datetime.now(UTC) + timedelta(seconds=20)
 
-    result = run.wait(PATIENCE)
-    assert result.code == 0, result.stderr
+    assert run.wait(PATIENCE).code == 0, run.stderr
     status = desk.status()
     assert status["counts"] == NOTHING | {"active": 60}
     # Each OTP went once; what the quota refused did not count, and was asked no more than once a thread and period.
@@ -220,15 +176,12 @@ def test_a_run_finds_the_limit_remembers_it_and_a_share_is_kept(set_out):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("needs_flag", "learnt"), [(True, NeedsFlag.YES), (False, NeedsFlag.NO)])
 def test_few_otps_are_lost_to_learning_what_a_tenant_wants_with_otp_1_and_none_in_the_next_batch(
-    make_fleet, postgres_url, valkey_url, needs_flag, learnt
+    make_fleet, postgres_url, valkey_url
 ):
     size, auto = 100, {"PINGONE_RESYNC_ON_FIRST_CALL": "auto"}
     shipment = make_shipment(2 * size, out_of_step=0.3)
-    fleet = make_fleet(
-        postgres_url, valkey_url, shipment, batch_of=size, extra_otp_needs_resync=needs_flag, failure_count=5
-    )
+    fleet = make_fleet(postgres_url, valkey_url, shipment, batch_of=size, extra_otp_needs_resync=True, failure_count=5)
     first, second = batch_name(0), batch_name(1)
     fleet.batches.pause(second)
     for name in ("worker-1", "worker-2"):
@@ -244,7 +197,7 @@ def test_few_otps_are_lost_to_learning_what_a_tenant_wants_with_otp_1_and_none_i
     fleet.wait_until(lambda: not status(second).left, "the second batch is finished")
 
     lost = status(first).dead_letters
-    assert sum(lost.values()) == lost.get("invalid_otp", 0) <= (REFUSALS if needs_flag else 0)
+    assert sum(lost.values()) == lost.get("invalid_otp", 0) <= REFUSALS
     assert status(second).dead_letters == {}
     with fleet.database.reading() as connection:
-        assert read_resync(connection, shipment.world.environment_id).needs == learnt
+        assert read_resync(connection, shipment.world.environment_id).needs == NeedsFlag.YES

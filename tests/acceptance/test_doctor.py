@@ -3,14 +3,14 @@ explained before a run. What each check says is in unit/cli/test_doctor.py."""
 
 import contextlib
 import os
-import socket
+import re
 import sqlite3
-import threading
 import time
 
 import pytest
 import redis
 from support.processes.waiting import wait_until
+from support.servers.raw_server import RawServer
 
 from worker.installation.broker_check import RULES
 from worker.simulator.shipment import MadeShipment
@@ -47,8 +47,8 @@ def examine(desk, **settings):
     }
 
 
-def test_all_is_well_with_a_pingone_that_answers_and_the_age_of_a_backup_is_judged(set_out):
-    desk, _ = set_out
+def test_all_is_well_with_a_pingone_that_answers_and_what_grew_old_or_open_or_is_off_is_found(set_out):
+    desk, simulator = set_out
     faults, told = examine(desk)
     assert (faults, list(told)) == ([], CHECKS)
     stamp = desk.folder / "backup.stamp"
@@ -57,12 +57,15 @@ def test_all_is_well_with_a_pingone_that_answers_and_the_age_of_a_backup_is_judg
     stamp.touch()
     faults, told = examine(desk)
     assert (faults, told["backup"].startswith("the last one was made ")) == ([], True)
+
     os.utime(stamp, (time.time() - 30 * 3600,) * 2)
     (desk.home / "encryption.key").chmod(0o640)
+    simulator.change(clock_skew=-90)
     faults, told = examine(desk)
-    assert {*faults} >= {"keys", "backup"}
+    assert {*faults} >= {"keys", "backup", "clock"}
     assert "30 h 0 min ago" in told["backup"]
     assert f"chmod 600 {desk.home / 'encryption.key'}" in told["keys"]
+    assert re.match(r"(8[5-9]|9[0-5]) s ahead of PingOne's.*NTP", told["clock"]), told["clock"]
 
 
 def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(set_out):
@@ -78,10 +81,8 @@ def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(set_out):
     # With a database of one's own, so must be the keys.
     assert faults == ["keys", "database", "broker", "access token"]
     assert told["roles"] == "not known: there is no access token"
-    assert "OATHBULK_ENCRYPTION_KEYS" in told["keys"]
-    assert "refused" in told["database"].lower()
-    assert "refused" in told["broker"].lower()
-    assert "401" in told["access token"]
+    said = {"keys": "OATHBULK_ENCRYPTION_KEYS", "database": "refused", "broker": "refused", "access token": "401"}
+    assert {check: told[check] for check, words in said.items() if words.lower() not in told[check].lower()} == {}
 
     unset = dict.fromkeys(("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"), "")
     faults, told = examine(desk, **unset)
@@ -94,8 +95,7 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
     key = desk.oathbulk("keygen").stdout.strip()
     own = {"OATHBULK_DATABASE_URL": f"sqlite:///{desk.folder / 'own.db'}", "OATHBULK_ENCRYPTION_KEYS": key}
     faults, told = examine(desk, **own)
-    assert "database" in faults
-    assert told["database"] == "the database is empty → run `oathbulk db upgrade`"
+    assert ("database" in faults, told["database"]) == (True, "the database is empty → run `oathbulk db upgrade`")
     assert desk.oathbulk("db", "upgrade", **own).code == 0
     assert examine(desk, **own)[0] == []
 
@@ -105,8 +105,8 @@ def test_a_database_without_its_schema_or_with_a_later_one_is_one_fault_and_no_t
     assert (faults, "type commands with the later version's oathbulk" in told["database"]) == (["database"], True)
     for command in ("status", "db upgrade"):
         refused = desk.oathbulk(*command.split())
-        assert (refused.code, len(refused.stderr.splitlines())) == (3, 1)
-        assert "the database is at revision 9999" in refused.stderr
+        told = refused.stderr.splitlines()
+        assert (refused.code, len(told), "the database is at revision 9999" in told[0]) == (3, 1, True)
 
 
 def test_a_broker_whose_user_may_not_do_what_workers_do_is_found_with_the_cure(set_out, own_valkey):
@@ -137,8 +137,8 @@ def test_postgresql_is_examined_as_oathbulk_uses_it_and_its_limit_of_connections
     faults, told = examine(desk)
     assert "database" not in faults
     # An administrator's defaults are not what is in force.
-    assert "synchronous_commit is on, isolation is read committed" in told["database"]
-    assert "no synchronous standby" in told["database"]
+    said = ("synchronous_commit is on, isolation is read committed", "no synchronous standby")
+    assert [words for words in said if words not in told["database"]] == []
 
     postgres_server.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
     postgres_server.execute("CREATE ROLE crowded LOGIN PASSWORD 'x'")
@@ -148,8 +148,7 @@ def test_postgresql_is_examined_as_oathbulk_uses_it_and_its_limit_of_connections
     finally:
         postgres_server.execute("DROP ROLE crowded")
     assert (refused.code, refused.stderr.count("\n")) == (3, 1)
-    assert "PostgreSQL has no connection left" in refused.stderr
-    assert "OATHBULK_DATABASE_CONNECTIONS" in refused.stderr
+    assert re.search("PostgreSQL has no connection left.*OATHBULK_DATABASE_CONNECTIONS", refused.stderr)
 
 
 def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_where_nothing_goes_without_it(set_out):
@@ -176,38 +175,18 @@ def test_a_role_that_is_missing_is_named_as_pingone_calls_it_and_is_a_fault_wher
     simulator.change(forbidden_groups=[])
     importer = {"PINGONE_IMPORT_CLIENT_ID": "another", "PINGONE_IMPORT_CLIENT_SECRET": "wrong"}
     faults, told = examine(desk, **importer)
-    assert faults == ["access token"]
-    assert told["access token"].startswith("another: PingOne refused")
+    assert (faults, told["access token"].startswith("another: PingOne refused")) == (["access token"], True)
     assert "not known: inventory, since there is no access token" in told["roles"]
 
 
-def test_a_clock_that_is_off_is_found(set_out):
-    desk, simulator = set_out
-    simulator.change(clock_skew=-90)
-    faults, told = examine(desk)
-    assert faults == ["clock"]
-    assert 85 <= int(told["clock"].split(" s ")[0]) <= 95
-    assert "ahead of PingOne's" in told["clock"]
-    assert "NTP" in told["clock"]
-
-
 def test_a_proxy_that_is_in_force_is_named_and_tried(desk):
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        name = f"127.0.0.1:{proxy.getsockname()[1]}"
-        # Of a port of this machine at which nobody listens, a refusal comes at once.
-        desk.settings |= {"PINGONE_API_URL": "https://api.pingone.example/v1"}
-        threading.Thread(target=hang_up, args=(proxy,), daemon=True).start()
+    desk.settings |= {"PINGONE_API_URL": "https://api.pingone.example/v1"}
+    # It takes each connection, and closes it without a word.
+    with RawServer(lambda: []) as proxy:
+        name = proxy.url.removeprefix("http://")
         faults, told = examine(desk, HTTPS_PROXY=f"http://user:hidden@{name}")
-    assert "network" not in faults
     found = f"not known: through the proxy {name}, which can be reached; certificates are checked"
-    assert told["network"].startswith(found)
+    assert ("network" in faults, told["network"].startswith(found)) == (False, True)
+    # Of a port of this machine at which nobody listens, a refusal comes at once.
     faults, told = examine(desk, HTTPS_PROXY="http://user:hidden@127.0.0.1:1")
-    assert "network" in faults
-    assert "127.0.0.1:1: Connection refused" in told["network"]
-
-
-def hang_up(listener):
-    """Take each connection, and close it without a word."""
-    with contextlib.suppress(OSError):
-        while True:
-            listener.accept()[0].close()
+    assert ("network" in faults, "127.0.0.1:1: Connection refused" in told["network"]) == (True, True)

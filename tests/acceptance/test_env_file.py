@@ -69,18 +69,15 @@ def test_a_url_from_a_file_for_a_secret_from_elsewhere_is_told_before_anything_g
     assert [line.partition(":")[0] for line in result.stderr.splitlines()[1:3]] == [HERE.strip(), mixed]
     checks = desk.oathbulk(*file, "doctor", "--json", **secret).json["checks"]
     (found,) = [check for check in checks if check["check"] == "configuration"]
-    assert found["is_well"]
-    assert f" {HERE.strip()} {mixed}: " in found["detail"]
+    assert (found["is_well"], f" {HERE.strip()} {mixed}: " in found["detail"]) == (True, True)
     assert CLIENT_SECRET not in result.stderr + found["detail"]
 
 
 def test_a_run_names_the_hosts_before_it_calls_them(desk):
     result = desk.oathbulk("run", "shipment.csv", **NOWHERE | {"PINGONE_API_URL": "http://localhost:1/v1"})
-    assert result.code == 3
-    assert result.stderr.startswith(
-        f"Home: {desk.home}\nPingOne's API is called at localhost, access tokens come from 127.0.0.1.\n"
-        "oathbulk: PingOne is out of reach"
-    )
+    hosts = "PingOne's API is called at localhost, access tokens come from 127.0.0.1."
+    before = f"Home: {desk.home}\n{hosts}\noathbulk: PingOne is out of reach"
+    assert (result.code, result.stderr.startswith(before)) == (3, True), result.stderr
 
 
 @pytest.mark.parametrize(
@@ -97,8 +94,7 @@ def test_a_run_names_the_hosts_before_it_calls_them(desk):
 )
 def test_a_command_that_loads_nothing_makes_no_home(persons_desk, words: str, code: int) -> None:
     result = persons_desk.oathbulk(*words.split())
-    assert result.code == code, result.stderr
-    assert not persons_desk.home.exists()
+    assert (result.code, persons_desk.home.exists()) == (code, False), result.stderr
     assert not code or "oathbulk run FILE" in result.stderr
 
 
@@ -109,9 +105,8 @@ def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk
 
     # A home of an earlier version is used, and named with the way to move it.
     result = desk.oathbulk("status")
-    assert "shipment" in result.stdout
     (note,) = [line for line in result.stderr.splitlines() if line.startswith("The home is")]
-    assert str(earlier) in note
+    assert ("shipment" in result.stdout, str(earlier) in note) == (True, True)
     assert desk.start_program("sh", "-c", note.rpartition(": ")[2]).wait().code == 0
     moved = desk.oathbulk("status")
     assert ("The home is" in moved.stderr, f"Home: {desk.home}" in moved.stdout) == (False, True)
@@ -119,8 +114,7 @@ def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk
     (desk.folder / "elsewhere").mkdir()
     again = desk.start_program("sh", "-c", f"cd elsewhere && exec {OATHBULK[0]} run ../shipment.csv").wait()
     assert (again.code, "Finished" in again.stdout) == (0, True), again.stderr
-    assert again.stderr.startswith(f"Home: {desk.home}")
-    assert len(pingone.posts) == 3
+    assert (again.stderr.startswith(f"Home: {desk.home}"), len(pingone.posts)) == (True, 3)
 
 
 @pytest.mark.faults

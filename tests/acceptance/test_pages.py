@@ -37,15 +37,14 @@ ELSEWHERE = {
     "docs/monitoring.md": "serves until Ctrl-C; unit/cli/test_metrics.py reads it",
     "docs/operating.md#upgrade": "git, docker, sudo, and two versions; integration/test_schema.py",
 }
-HUNDRED_DAYS = (
-    "UPDATE record SET finalized_at = datetime(finalized_at, '-100 days') || '.000000'",
-    "UPDATE batch SET created_at = datetime(created_at, '-101 days') || '.000000'",
-)
+HUNDRED_DAYS = """
+    UPDATE record SET finalized_at = datetime(finalized_at, '-100 days') || '.000000';
+    UPDATE batch SET created_at = datetime(created_at, '-101 days') || '.000000';
+"""
 
 
 def read_rows(place: Place, name: str) -> list[dict[str, str]]:
-    with (place.desk.folder / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader((place.desk.folder / name).read_text().splitlines()))
 
 
 def save_rows(place: Place, name: str, rows: Sequence[Mapping[str, str]]) -> None:
@@ -102,9 +101,7 @@ def write_files_with_names(place: Place) -> None:
 
 def let_a_hundred_days_pass(place: Place) -> None:
     with closing(sqlite3.connect(place.home / "oathbulk.db")) as database:
-        for statement in HUNDRED_DAYS:
-            database.execute(statement)
-        database.commit()
+        database.executescript(HUNDRED_DAYS)
 
 
 def restore_the_backup(place: Place) -> None:

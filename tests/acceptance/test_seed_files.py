@@ -5,9 +5,7 @@ import csv
 import json
 import re
 import shutil
-import sqlite3
-import subprocess
-from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -41,13 +39,11 @@ def box(desk):
 def test_who_has_no_credentials_yet_is_told_how_to_look_at_the_file_alone(box):
     unset = dict.fromkeys(("PINGONE_ENVIRONMENT_ID", "PINGONE_CLIENT_ID", "PINGONE_CLIENT_SECRET"), "")
     refused = box.oathbulk("check", *ASSIGNED, **unset)
-    assert (refused.code, refused.stderr.count("\n")) == (3, 1)
-    assert "PINGONE_CLIENT_ID is not set" in refused.stderr
-    assert refused.stderr.endswith("; or look at the file alone, with --offline\n")
+    told = "oathbulk: .*PINGONE_CLIENT_ID is not set.*; or look at the file alone, with --offline\n"
+    assert (refused.code, bool(re.fullmatch(told, refused.stderr))) == (3, True), refused.stderr
     alone = box.oathbulk("check", *ASSIGNED, "--offline", **unset)
-    assert alone.code == 0, alone.stderr
-    assert "not known: the database and PingOne: no environment is configured here" in alone.stdout
-    assert not box.home.exists()
+    unknown = "not known: the database and PingOne: no environment is configured here"
+    assert (alone.code, unknown in alone.stdout, box.home.exists()) == (0, True, False), alone.stderr
 
 
 def test_a_check_of_the_files_alone_gives_every_row_a_verdict_and_names_what_goes_on(box):
@@ -95,12 +91,9 @@ def test_who_has_no_key_leaves_the_question_and_gets_no_traceback(box, key):
 
 
 def test_every_place_tells_of_each_file_what_sha256sum_tells_and_none_shows_a_seed(box):
-    """Nothing tells the digest of a key or password, which could be guessed from it, nor our mark of a shipment."""
+    """Nothing tells another, such as that of the key, which could be guessed from it."""
     assert box.oathbulk("load", *ASSIGNED, "--pair", "--import", "--offline").code == 0
-    sums = subprocess.run(
-        ["sha256sum", "box.xml", "who.csv", "key.txt"], cwd=box.folder, capture_output=True, text=True
-    )
-    file, listed, key = (line.split()[0] for line in sums.stdout.splitlines())
+    file, listed = (sha256((box.folder / name).read_bytes()).hexdigest() for name in ("box.xml", "who.csv"))
 
     (line,) = box.oathbulk("audit", "--json").json["lines"]
     named = {"file": "box.xml", "sha256": file, "list_file": "who.csv", "list_sha256": listed}
@@ -108,15 +101,8 @@ def test_every_place_tells_of_each_file_what_sha256sum_tells_and_none_shows_a_se
     report = box.oathbulk("report", "box", "-o", "-")
     assert report.code == 0
     for told in (json.dumps(line["facts"]), report.stdout):
-        assert set(re.findall(r"\b[0-9a-f]{64}\b", told)) == {file, listed}
-        assert key not in told
-    with closing(sqlite3.connect(box.home / "oathbulk.db")) as database:
-        ((mark,),) = database.execute("SELECT file_sha256 FROM batch").fetchall()
-    assert mark not in {file, listed}
-
+        assert {*re.findall(r"\b[0-9a-f]{64}\b", told)} == {file, listed}
     exported = box.oathbulk("export", "box", "-o", "-").stdout
-    first = next(csv.DictReader(exported.splitlines()))
-    assert (first["E-Mail"], first["Site"]) == ("alice@example.test", "Basel")
     shown = [box.oathbulk("show", "MADE0000001", *options).stdout for options in ((), ("--json",))]
     assert "HOTP seed, kept encrypted" in shown[0]
     printed = "".join([*shown, exported, report.stdout]).lower()

@@ -69,6 +69,22 @@ OPTIONS: list[Typed] = [
     ("simulator --set colour=red", {}, USAGE, "--set colour: no setting of the simulator; docs/deployment.md"),
     ("simulator --set failure_cont=5", {}, USAGE, "--set failure_cont: did you mean failure_count?"),
     (f"pause shipment --ticket {'x' * 201}", {}, USAGE, "--ticket is longer than 200 characters"),
+    # What would let in anybody to the desk, or nobody.
+    ("desk --host 0.0.0.0", {}, USAGE, "0.0.0.0 can be reached from other machines, and the desk has no TLS"),
+    ("desk --host ''", {}, USAGE, "can be reached from other machines"),
+    ("desk --user-header X-Forwarded-User", {}, USAGE, "needs --origin"),
+    ("desk --origin https://desk.example.com", {}, USAGE, "needs --user-header"),
+    ("desk --proxy 10.0.0.1", {}, USAGE, "goes with --user-header"),
+    *(
+        (f"desk --user-header X --origin {typed}", {}, USAGE, says)
+        for typed, says in (
+            ("desk.example.com", "such as https://desk.example.com"),
+            ("https://desk.example.com/desk", "without a path"),
+            ("https://a:b@desk.example.com", "without a path"),
+            ("https://x --proxy 10.0.0.1/24", "has host bits set"),
+            ("https://x --proxy proxy.example.com", "say an address"),
+        )
+    ),
 ]
 FILES: list[Typed] = [
     ("run nowhere.csv", {}, USAGE, "nowhere.csv: cannot be read (No such file or directory). Check"),
@@ -102,6 +118,7 @@ FILES: list[Typed] = [
     ),
     ("load shipment.csv --password-file folder", {}, USAGE, "folder cannot be read"),
     ("export shipment -o nowhere/out.csv", {}, USAGE, "nowhere/out.csv cannot be written: No such file or directory"),
+    ("db backup nowhere/out.db", {}, USAGE, "nowhere/out.db cannot be written: No such file or directory"),
     ("export shipment -o folder", {}, USAGE, "folder is a link, a device or a directory: name a file"),
     *(
         (typed + "x" * 300, {}, USAGE, "x is out of reach (File name too long): see whether the path is the right one")

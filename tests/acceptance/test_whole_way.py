@@ -104,7 +104,6 @@ def count_in(database: Database, status: Status) -> int:
 def flush_queue(desk: CommandDesk) -> bool:
     """Wipe the queue of a run. False: its server does not listen yet."""
     config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
-    assert config is not None
     with suppress(redis.ConnectionError), connect(config) as client:
         return bool(client.flushall())
     return False
@@ -185,9 +184,8 @@ def test_a_box_that_is_to_be_imported_waits_for_a_person_where_that_is_not_permi
     box = make_box(10, totp=0)
     desk, simulator = set_out(box, QUICK, **TENANT, forbidden_groups=["inventory"])
     box.write(desk.folder)
-    assert desk.oathbulk("run", *WORDS).code == 4
-    status = desk.status(BATCH)
-    assert (status["reason"], status["counts"]["pending"]) == ("permissions", 10)
+    waits = desk.oathbulk("run", *WORDS)
+    assert (waits.code, waits.json["reason"], waits.json["counts"]["pending"]) == (4, "permissions", 10)
     simulator.change(forbidden_groups=[])
     assert desk.oathbulk("resume", BATCH).code == 0
     assert desk.oathbulk("run", *WORDS).code == 0

@@ -1,9 +1,11 @@
 """The home that all is shown from: batches in every state, processes, a pace, what was learnt, and an audit."""
 
 import shutil
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -123,15 +125,17 @@ def _make_finished(database: MovingDatabase) -> None:
     for number, record_id in enumerate(done.ids):
         cost = {"requests": 2, "otp_posts": 2} if number == 3 else {}
         _add_attempt(database, done, record_id, ago(minutes=170 - number), call_milliseconds=180 + 40 * number, **cost)
-    reasons = (*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED)
-    more = (Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING)
+    reasons = (
+        *(*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED),
+        *(Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING),
+    )
     with at(ago(hours=26)):
         letters = _make(
             database,
             "letters",
             [
                 *(_active(ago(hours=25, minutes=number), number) for number in range(5)),
-                *(_dead(reason, ago(hours=24, minutes=50 - n)) for n, reason in enumerate((*reasons, *more))),
+                *(_dead(reason, ago(hours=24, minutes=50 - n)) for n, reason in enumerate(reasons)),
             ],
             lot="L-2",
             refused={
@@ -198,8 +202,8 @@ def _make_running(database: MovingDatabase) -> None:
         _add_attempt(database, running, running.ids[17], ago(minutes=8 - number), number=number + 1, **line)
     with at(ago(minutes=30)):
         _make(database, "still", [_active(ago(minutes=29)), *3 * [{}]])
-        _make(database, "held", 4, environment="second", environment_id=SECOND_ID)
-        _make(database, "later", 3, scheduled_at=NOW + timedelta(minutes=90))
+        _make(database, "held", 4 * [{}], environment="second", environment_id=SECOND_ID)
+        _make(database, "later", 3 * [{}], scheduled_at=NOW + timedelta(minutes=90))
 
 
 def _make_paused(database: MovingDatabase) -> None:
@@ -267,9 +271,8 @@ def _make_fleet(database: MovingDatabase) -> None:
         database, insert(LicensePace), [{"license": ENVIRONMENT_ID, "set_at": ago(hours=5), "ticket": "CHG-1"} | found]
     )
     _write(database, insert(LicensePace), [{"license": SECOND_ID, "rate": 12.5} | held])
-    known = {"needs": "yes", "refused": 2, "taken": 5}
-    fact = {"environment_id": ENVIRONMENT_ID, "name": FactName.RESYNC_ON_FIRST_CALL, "value": known}
-    _write(database, insert(TenantFact), [fact | {"seen_at": ago(hours=25)}])
+    fact = {"environment_id": ENVIRONMENT_ID, "name": FactName.RESYNC_ON_FIRST_CALL, "seen_at": ago(hours=25)}
+    _write(database, insert(TenantFact), [fact | {"value": {"needs": "yes", "refused": 2, "taken": 5}}])
 
 
 def _command(desk: FrozenDesk) -> None:
@@ -316,29 +319,33 @@ def _make_waves(database: MovingDatabase) -> None:
 def _write_files(folder: Path) -> None:
     """Write what a person would load: a box with its list and key, and OTP pairs, some of whose rows are refused."""
     shutil.copy(SAMPLES / "formats" / "pskc" / "pskc_psk_aes128cbc.xml", folder / "box.xml")
-    (folder / "who.csv").write_text(PEOPLE)
-    (folder / "key.txt").write_text("00112233445566778899aabbccddeeff\n")
-    (folder / "key.txt").chmod(0o600)
     for name in ("good/totp", "unusable/otp1_column_missing"):
         shutil.copy(SAMPLES / "otp_pairs" / f"{name}.csv", folder)
-    (folder / "pairs.csv").write_text(PAIRS)
-    (folder / "hall.csv").write_text(f"serial,otp1,user_id,device_id,Hall\nHALL1,308714,{_user(41)},{_user(42)},East\n")
-    (folder / "leavers.csv").write_text("serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n")
-    (folder / "left.csv").write_text(LEFT)
-    (folder / "dates.csv").write_text(
-        f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2099-12-24\n"
-        f"DATE2,308715,{_user(45)},{_user(46)},\nDATE3,308716,{_user(47)},{_user(48)},24.12.2027\n"
-        f"DATE4,308717,{_user(49)},{_user(50)},2027-03-28T02:30\n"
-    )
-    (folder / "heads.txt").write_text(f"3 {64 * 'a'} 2026-03-02T11:32:00+00:00\n")
+    texts = {
+        "who.csv": PEOPLE,
+        "key.txt": "00112233445566778899aabbccddeeff\n",
+        "pairs.csv": PAIRS,
+        "hall.csv": f"serial,otp1,user_id,device_id,Hall\nHALL1,308714,{_user(41)},{_user(42)},East\n",
+        "leavers.csv": "serial_number\nMADE005000001\nMADE005000003\nNOTOURS1\n",
+        "left.csv": LEFT,
+        "dates.csv": (
+            f"serial,otp1,user_id,device_id,not_before\nDATE1,308714,{_user(43)},{_user(44)},2099-12-24\n"
+            f"DATE2,308715,{_user(45)},{_user(46)},\nDATE3,308716,{_user(47)},{_user(48)},24.12.2027\n"
+            f"DATE4,308717,{_user(49)},{_user(50)},2027-03-28T02:30\n"
+        ),
+        "heads.txt": f"3 {64 * 'a'} 2026-03-02T11:32:00+00:00\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "key.txt").chmod(0o600)
 
 
 def _make(
     database: MovingDatabase,
     name: str,
-    records: int | list[dict[str, Any]],
+    records: list[dict[str, Any]],
     *,
-    refused: dict[int, tuple[RowFault, str | None]] | None = None,
+    refused: Mapping[int, tuple[RowFault, str | None]] = MappingProxyType({}),
     state: BatchState = BatchState.RUNNING,
     environment: str = "default",
     environment_id: str = ENVIRONMENT_ID,
@@ -347,8 +354,6 @@ def _make(
     """Make a batch at the present moment; `columns` are of the batch where it has such a one, else of its records."""
     of_batch = {key: value for key, value in columns.items() if key in Batch.__table__.columns}
     common = {key: value for key, value in columns.items() if key not in of_batch}
-    if isinstance(records, int):
-        records = [{} for _ in range(records)]
     named = [{"username": f"user{number}", "email": None} | each for number, each in enumerate(records, 1)]
     made = make_batch(
         database,
@@ -361,7 +366,6 @@ def _make(
         keyring=Keyring([KEY]),
         **common,
     )
-    refused = refused or {}
     values = {"rows_refused": len(refused)} | of_batch
     _write(database, update(Batch).where(Batch.id == made.batch_id).values(values))
     for row, (fault, serial) in refused.items():

@@ -1,11 +1,17 @@
-"""What persons do with a batch: pause, resume, cancel and replay it on both databases, and restore the database."""
+"""What persons do with a batch: pause, resume, cancel and replay it; and with the database: restore it, and change its
+encryption key. On both databases."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
+from sqlalchemy.exc import DBAPIError
+from support.data import audit_lines
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -15,16 +21,20 @@ from support.data.batches import (
     look,
     look_at_batch,
     make_batch,
-    make_environment,
+    opened,
+    pair_of,
     rescue,
     statuses,
 )
-from support.data.moving_clock import MovingDatabase
+from support.data.loading import file_bytes
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 
+from models.audit import Action
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring
-from models.reason import PAUSE_CURES, TRANSIENT, PauseReason, Reason
+from models.encrypted import DecryptionError, Keyring, generate_key
+from models.reason import PAUSE_CURES, PauseReason, Reason
+from models.record import Record
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker import audit
 from worker.batches import commands
@@ -34,17 +44,15 @@ from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
 from worker.leases.commands import NotReplayed, Why
-from worker.leases.queue import Queue
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory
-from worker.pace.slots import Slot
-from worker.records import Activation
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
-from worker.rules.steps import Active, FindDevice, Limits, Progress, ReadDevice, Retry
+from worker.rules.steps import Active, Decision, FindDevice, Limits, Progress, ReadDevice, Retry
+from worker.vault import rotation
 
-AGAIN = Retry(0.0, is_counted=True, why="outcome_unknown")
+AGAIN, HELD = Retry(0.0, is_counted=True, why="outcome_unknown"), Retry(0.0, is_counted=False, why="hold")
 UNSENT, SENT, ANSWERED = OtpState
 UNKNOWN = {"otp1_state": SENT, "otp1_posts": 1}
 HALF_DONE = {"otp1_state": ANSWERED, "otp1_posts": 1}
@@ -64,9 +72,7 @@ def upkeep(database: MovingDatabase) -> Upkeep:
 
 def claim(database: MovingDatabase, leases: Leases, made: Made) -> Claim:
     enqueue(database, made)
-    claimed = leases.claim(made.id, ENVIRONMENT_ID)
-    assert claimed is not None
-    return claimed
+    return leases.claim(made.id, ENVIRONMENT_ID)
 
 
 def dead(*reasons: Reason, **columns: Any) -> list[dict[str, Any]]:
@@ -223,51 +229,40 @@ def test_a_cancel_takes_everything_of_its_batch_that_no_worker_holds(
     assert look_at_batch(database, made.batch_id).state == BatchState.CANCELLED
     gone = (Status.PENDING, Status.QUEUED)
     assert statuses(database, made) == [Status.CANCELLED if status in gone else status for status in Status]
-    assert look(database, made.ids[0]).finalized_at is not None
-    assert look(database, made.ids[1]).lease_until is None
+    assert (look(database, made.ids[0]).finalized_at is None, look(database, made.ids[1]).lease_until) == (False, None)
     assert statuses(database, other) == list(Status)
 
 
-@pytest.mark.parametrize("is_active", [True, False])
-def test_a_cancelled_record_in_work_ends_active_where_pingone_made_it_so_and_else_cancelled(
-    database: MovingDatabase, leases: Leases, batches: Batches, is_active: bool
+# How the attempt ends, by what is known then; None: the worker dies.
+ENDS: dict[str, tuple[Callable[[Progress], Progress], Decision | None, Status]] = {
+    "active": (lambda progress: progress.with_otp_answered(1), Active(), Status.ACTIVE),
+    "nothing went out": (lambda progress: progress.with_otp_unsent(1), HELD, Status.CANCELLED),
+    "of unknown fate": (lambda progress: progress, AGAIN, Status.PENDING),
+    "dead": (lambda progress: progress, None, Status.PENDING),
+}
+
+
+@pytest.mark.parametrize(("progressed", "decision", "status"), ENDS.values(), ids=ENDS)
+def test_a_cancelled_record_in_work_ends_active_where_pingone_made_it_so_and_else_cancelled_once_its_fate_is_known(
+    database: MovingDatabase,
+    leases: Leases,
+    batches: Batches,
+    progressed: Callable[[Progress], Progress],
+    decision: Decision | None,
+    status: Status,
 ) -> None:
     made = make_batch(database)
     claimed = claim(database, leases, made)
     assert (batches.cancel(made.name), statuses(database, made)) == (0, [Status.ACTIVATING])
 
-    if is_active:
-        leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    if decision:
+        leases.settle(claimed, progressed(claimed.progress), decision, CallSummary(1))
     else:
-        hold = Retry(0.0, is_counted=False, why="hold")
-        leases.settle(claimed, claimed.progress.with_otp_unsent(1), hold, CallSummary())
-
-    record = look(database, made.id)
-    assert (record.status, record.lease_id) == (Status.ACTIVE if is_active else Status.CANCELLED, None)
-    assert record.finalized_at is not None
-
-
-@pytest.mark.parametrize("has_died", [True, False])
-def test_an_unknown_fate_is_read_before_a_cancelled_record_is_final(
-    database: MovingDatabase, leases: Leases, batches: Batches, has_died: bool
-) -> None:
-    made = make_batch(database)
-    claimed = claim(database, leases, made)
-    batches.cancel(made.name)
-    if has_died:
         database.ahead = 61
         rescue(database)
-    else:
-        leases.settle(claimed, claimed.progress, AGAIN, CallSummary(1))
-    assert statuses(database, made) == [Status.PENDING]
-    database.ahead += 139
 
-    with database.writing() as connection:
-        assert Queue(database).enqueue_reads(connection, made.batch_id, 10, 60.0) == made.ids
-    claimed_again = leases.claim(made.id, ENVIRONMENT_ID)
-    assert claimed_again is not None
-    leases.settle(claimed_again, claimed_again.progress.with_device_waiting(), AGAIN, CallSummary(1))
-    assert statuses(database, made) == [Status.CANCELLED]
+    record = look(database, made.id)
+    assert (record.status, record.lease_id, record.finalized_at is None) == (status, None, status == Status.PENDING)
 
 
 def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, batches: Batches) -> None:
@@ -277,29 +272,6 @@ def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, b
     assert batches.cancel(made.name) == 1
 
     assert statuses(database, made) == [Status.PENDING] * 3 + [Status.QUEUED, Status.CANCELLED]
-
-
-@pytest.mark.parametrize(("command", "left"), [("pause", Status.PENDING), ("cancel", Status.CANCELLED)])
-def test_no_otp_goes_out_between_two_tries_after_a_person_stopped_the_batch(
-    database: MovingDatabase, leases: Leases, batches: Batches, keyring: Keyring, command: str, left: Status
-) -> None:
-    """PingOne did nothing at the first."""
-    made = make_batch(database, keyring=keyring)
-    enqueue(database, made)
-
-    def activate(*_: Any, call: Any, **__: Any) -> None:
-        getattr(batches, command)(made.name)
-        call.permit()
-        raise AssertionError("an OTP went out")
-
-    client: Any = SimpleNamespace(activate=activate)
-    nothing: Any = SimpleNamespace(apply_decision=lambda *_: None, wait=lambda: Slot(0, 1.0))
-    activation = Activation(make_environment(), Settings(), leases, client, nothing, nothing, keyring, nothing)
-
-    activation.activate_record(made.id)
-
-    record = look(database, made.id)
-    assert (record.status, record.otp1_state, record.otp1_posts, record.attempts) == (left, UNSENT, 0, 0)
 
 
 # Replay.
@@ -326,15 +298,6 @@ def test_a_replay_puts_dead_letters_back_with_a_new_budget_and_forgets_nothing_a
     assert look(database, made.id).otp1_posts == 1
 
 
-def test_a_replay_may_name_reasons_and_leaves_what_was_cancelled_then(
-    database: MovingDatabase, batches: Batches
-) -> None:
-    made = make_batch(database, [*dead(Reason.FORBIDDEN, Reason.ATTEMPTS_SPENT), {"status": Status.CANCELLED}])
-
-    assert batches.replay(made.name, [Reason.FORBIDDEN]) == Replayed(records=1)
-    assert statuses(database, made) == [Status.PENDING, Status.DEAD_LETTER, Status.CANCELLED]
-
-
 @pytest.mark.parametrize(
     ("reason", "columns", "goes_again"),
     [
@@ -356,10 +319,8 @@ def test_only_otps_that_may_still_be_sent_go_again(
 ) -> None:
     made = make_batch(database, dead(reason, **columns), state=BatchState.PAUSED)
 
-    replayed = batches.replay(made.name)
-
     stays = NotReplayed(1, reason, Why.FRESH_OTPS)
-    assert replayed == (Replayed(1) if goes_again else Replayed(0, (stays,)))
+    assert batches.replay(made.name) == (Replayed(1) if goes_again else Replayed(0, (stays,)))
     assert statuses(database, made) == [Status.PENDING if goes_again else Status.DEAD_LETTER]
     assert look_at_batch(database, made.batch_id).state == (BatchState.RUNNING if goes_again else BatchState.PAUSED)
 
@@ -436,23 +397,11 @@ def test_a_replay_of_a_reason_tells_of_each_dead_letter_of_it_that_stays_why(
             NotReplayed(1, Reason.LOCKED, Why.LOADED_AGAIN, "second"),
         ),
     )
-
-
-def test_the_schedule_replays_what_time_may_mend_in_running_batches(database: MovingDatabase, batches: Batches) -> None:
-    reasons = [*sorted(TRANSIENT), Reason.FORBIDDEN, Reason.INVALID_OTP]
-    running = make_batch(database, [*dead(*reasons), {"status": Status.CANCELLED}])
-    others = [make_batch(database, dead(*reasons), name=state, state=state) for state in list(BatchState)[1:]]
-
-    assert batches.replay_transient() == 2
-
-    assert statuses(database, running) == [Status.PENDING] * 2 + [Status.DEAD_LETTER] * 2 + [Status.CANCELLED]
-    assert [statuses(database, made) for made in others] == [[Status.DEAD_LETTER] * 4] * 2
+    assert statuses(database, made) == [Status.DEAD_LETTER] * 6 + [Status.PENDING, Status.DEAD_LETTER, Status.CANCELLED]
 
 
 # A database that was restored from a backup is met with distrust.
 
-# The statements differ in nothing between the databases.
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 SETTINGS = Settings()
 BUDGET, OVER_AFTER = SETTINGS.otp_post_budget, SETTINGS.tuning.over_after
 SKIPPED = 2 * BUDGET - 1
@@ -503,8 +452,7 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def let_pair(database: MovingDatabase) -> None:
-    with database.writing() as connection:
-        connection.execute(update(Batch).values(may_pair=True, inventory_read_at=database.now()))
+    database.change(update(Batch).values(may_pair=True, inventory_read_at=database.now()))
 
 
 def read_columns(database: MovingDatabase, record_id: int) -> dict[str, Any]:
@@ -627,6 +575,98 @@ def test_it_goes_on_where_it_was_interrupted_and_each_command_is_in_the_audit(
     (counter,) = {look(database, record_id).next_counter for record_id in made.ids}
     assert (counter, counter > used) == (7 + SKIPPED, True)
     assert heard == [("Marking records", done, total) for done, total in [(2, 5), (0, 3), (2, 3)]]
-    with database.reading() as connection:
-        told = [(line.actor, line.action, line.facts) for line in audit.read(connection)]
+    told = [(line.actor, line.action, line.facts) for line in audit_lines.read(database)]
     assert told == [(TESTER.name, "reconcile", {"records": number}) for number in (5, 3)]
+
+
+# The encryption key is changed.
+
+OLD, NEW, THIRD = generate_key(), generate_key(), generate_key()
+BEFORE, ROTATING, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])
+
+
+def reencrypt(database: MovingDatabase, keyring: Keyring, *heard: Any) -> int:
+    def write_down(connection: Connection, records: int) -> None:
+        audit.append(database, connection, TESTER, Action.REENCRYPT, None, {"records": records})
+
+    return rotation.reencrypt(database, keyring, write_down, *heard)
+
+
+def read_records(database: MovingDatabase, made: Made) -> list[Any]:
+    return [look(database, record_id) for record_id in made.ids]
+
+
+def test_every_pair_opens_with_the_new_key_alone_and_nothing_but_the_seal_changes(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "CHUNK", 2)
+    made, heard = make_batch(database, EVERY_STATUS, keyring=BEFORE), Heard()
+    before = read_records(database, made)
+
+    assert reencrypt(database, ROTATING, heard) == 5
+
+    assert heard == [("Encrypting records", done, 5) for done in (2, 4, 5)]
+    after = read_records(database, made)
+    # What was erased stays so.
+    pairs = [record.otps and opened(record, AFTER) for record in after]
+    assert pairs == [record.otps and pair_of(number) for number, record in enumerate(before)]
+    with pytest.raises(DecryptionError):
+        opened(after[0], BEFORE)
+    without_seals = [[{**record._asdict(), "otps": None} for record in records] for records in (before, after)]
+    assert without_seals[0] == without_seals[1]
+
+    # A second one finds nothing to do, and has no line in the audit.
+    assert (reencrypt(database, ROTATING), reencrypt(database, AFTER)) == (0, 0)
+    assert read_records(database, made) == after
+    (line,) = audit_lines.read(database)
+    assert (line.actor, line.action, line.batch, line.facts) == ("tester", "reencrypt", None, {"records": 5})
+
+
+@ON_SQLITE
+def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_changes_nothing(
+    database: MovingDatabase,
+) -> None:
+    """It fails at a pair that was copied to another row."""
+    made = make_batch(database, 2, keyring=BEFORE)
+    sealed = look(database, made.ids[0]).otps
+    database.change(update(Record).where(Record.id == made.ids[1]).values(otps=sealed))
+    with pytest.raises(DecryptionError, match="do not belong to this record"):
+        reencrypt(database, ROTATING)
+    assert [line.action for line in audit_lines.read(database)] == ["reencrypt"]
+
+    audit_lines.refuse_lines(database)
+    with pytest.raises(DBAPIError, match="no room"):
+        reencrypt(database, ROTATING)
+    assert look(database, made.ids[0]).otps == sealed
+
+
+@ON_SQLITE
+def test_a_key_that_is_missing_is_told_and_it_goes_on_where_it_was_once_that_is_there(
+    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "CHUNK", 2)
+    known = make_batch(database, 2, name="known", keyring=BEFORE)
+    lost = make_batch(database, name="lost", keyring=Keyring([THIRD]))
+
+    with pytest.raises(DecryptionError, match="OATHBULK_ENCRYPTION_KEYS"):
+        reencrypt(database, ROTATING)
+    assert [opened(record, AFTER) for record in read_records(database, known)] == [pair_of(0), pair_of(1)]
+    assert opened(look(database, lost.id), Keyring([THIRD])) == pair_of(0)
+
+    assert reencrypt(database, Keyring([NEW, OLD, THIRD])) == 1
+    assert opened(look(database, lost.id), AFTER) == pair_of(0)
+
+
+@ON_SQLITE
+def test_the_former_seals_are_gone_from_sqlites_files_while_others_work_with_it(
+    database: MovingDatabase, tmp_path: Path
+) -> None:
+    made = make_batch(database, 50, keyring=BEFORE)
+    former = [record.otps for record in read_records(database, made)]
+    with closing(sqlite3.connect(tmp_path / "oathbulk.db")) as another:
+        another.execute("SELECT count(*) FROM record").fetchone()
+
+        reencrypt(database, ROTATING)
+
+        found = file_bytes(tmp_path)
+    assert [seal for seal in former if seal in found] == []

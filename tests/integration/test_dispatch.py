@@ -1,16 +1,16 @@
 """The ticks of the dispatcher with a broker that notes what it gets, what the queue does with many records, and what
-both do after the database's clock was set. On both databases. And the broker itself, on a real server."""
+both do after the database's clock was set. On both databases. The broker itself, on a real server. And the worker
+processes as `status` knows them."""
 
 import base64
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import SimpleNamespace
+from importlib.metadata import version
 from typing import Any
 
 import celery
@@ -29,11 +29,10 @@ from support.data.batches import (
     rescue,
     statuses,
 )
-from support.data.moving_clock import MovingDatabase
-from support.fleets.scripted_fleet import HELD, UNKNOWN, ScriptedFleet, make_dispatcher
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
+from support.fleets.scripted_fleet import HELD, UNKNOWN, PublishedIds, ScriptedFleet, StillPace, make_dispatcher
 from support.judges.status_moves import seen_moves
 
-from models.attempt import Outcome
 from models.batch import BatchState
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record_states import OtpState, PairingState, Status
@@ -44,9 +43,21 @@ from worker.config.settings import ConfigError, Settings
 from worker.config.tuning import Tuning
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch import FIRST_WINDOW, MESSAGES_TOGETHER, SMALLEST_WINDOW, USUAL, CeleryBroker, Dispatcher
+from worker.fleet import (
+    GONE_AFTER,
+    KEPT_FOR,
+    NAMED_FOR,
+    KnownProcess,
+    Processes,
+    Sickness,
+    count_well,
+    read_processes,
+)
 from worker.leases.queue import CHUNK, SOON, Queue
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
+from worker.reports.facts import BatchStatus, read_statuses
+from worker.reports.stall import STILL_AFTER, Cause
 from worker.rules.hours import DailyHours
 from worker.rules.steps import Active, Retry
 
@@ -56,47 +67,16 @@ SECOND_ID = "7b1f5b1e-93d2-4a53-8a44-0f4d3f0e2c02"
 THIRD_ID = "7b1f5b1e-93d2-4a53-8a44-0f4d3f0e2c03"
 
 
-class RecordingBroker:
-    """Keeps what was published, in order, and what Flower would show of each."""
-
-    def __init__(self) -> None:
-        # Record id and environment's name.
-        self.published: list[tuple[int, str]] = []
-        self.labels: dict[int, str] = {}
-        self.waiting = 0
-        # Does something with the ids, before they fail to be published.
-        self.failing: Callable[[Sequence[int]], object] | None = None
-
-    @property
-    def ids(self) -> list[int]:
-        return [record_id for record_id, _ in self.published]
-
-    def count_waiting(self) -> int:
-        return self.waiting
-
-    def publish(
-        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
-    ) -> None:
-        if self.failing is not None:
-            self.failing(ids)
-            raise ConnectionError("the broker is out of reach")
-        self.labels |= labels
-        self.published += [(record_id, environment) for record_id in ids]
-
-
-def make_still_pace() -> SimpleNamespace:
-    """What the dispatcher asks of a pace."""
-    return SimpleNamespace(rate=30.0, read_hold_left=lambda: 0.0)
-
-
 @dataclass
 class Stage:
     """A dispatcher, and all that it meets."""
 
     database: MovingDatabase
-    broker: RecordingBroker = field(default_factory=RecordingBroker)
-    paces: dict[str, SimpleNamespace] = field(default_factory=lambda: defaultdict(make_still_pace))
-    environments: dict[str, Environment] = field(default_factory=dict)
+    broker: PublishedIds = field(default_factory=PublishedIds)
+    paces: dict[str, StillPace] = field(default_factory=lambda: defaultdict(StillPace))
+    environments: dict[str, Environment] = field(
+        default_factory=lambda: {"default": make_environment(license="license")}
+    )
 
     def configure(self, name: str, environment_id: str, license_: str = "license") -> None:
         self.environments[name] = make_environment(name=name, environment_id=environment_id, license=license_)
@@ -116,9 +96,7 @@ class Stage:
 
 @pytest.fixture
 def stage(database: MovingDatabase) -> Stage:
-    stage = Stage(database)
-    stage.configure("default", ENVIRONMENT_ID)
-    return stage
+    return Stage(database)
 
 
 # What is due goes onto the queue.
@@ -131,23 +109,11 @@ def test_a_tick_queues_once_what_is_due_and_every_message_says_batch_row_and_ser
 
     assert [stage.tick(queue_lease=600), stage.tick(queue_lease=600)] == [3, 0]
     assert statuses(stage.database, made) == [Status.QUEUED, Status.QUEUED, Status.PENDING]
-    assert sorted(stage.broker.published) == [(record_id, "default") for record_id in (*made.ids[:2], read.id)]
-    told = [stage.broker.labels[each] for each in (*made.ids[:2], read.id)]
-    assert told == ["july, row 2, A1", "july, row 3, B2", "june, row 2, C3"]
-    record = look(stage.database, made.ids[0])
-    assert (record.lease_id, record.attempts) == (None, 0)
+    told = ["july, row 2, A1", "july, row 3, B2", "june, row 2, C3"]
+    assert stage.broker.labels == dict(zip((*made.ids[:2], read.id), told, strict=True))
+    assert sorted(stage.broker.ids) == sorted(stage.broker.labels)
     stage.database.ahead = 301
     assert stage.tick(queue_lease=600) == 1
-
-
-def test_the_window_bounds_what_is_queued_or_in_work(stage: Stage, leases: Leases) -> None:
-    make_batch(stage.database, 10)
-    assert stage.tick(window=4) == 4
-
-    _, claimed = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in stage.broker.ids[:2]]
-    assert stage.tick(window=4) == 0
-    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
-    assert stage.tick(window=4) == 1
 
 
 @pytest.mark.parametrize(
@@ -170,7 +136,7 @@ def test_environments_of_one_license_share_a_window_and_another_license_has_its_
         make_batch(stage.database, 3, name=name, environment=name, environment_id=environment_id)
 
     assert [stage.tick(window=4), stage.tick(window=4)] == [7, 0]
-    assert sorted(name for _, name in stage.broker.published) == ["default"] * 2 + ["second"] * 2 + ["third"] * 3
+    assert sorted(stage.broker.environments) == ["default"] * 2 + ["second"] * 2 + ["third"] * 3
     assert set(stage.broker.ids[:2]) < set(first.ids)
 
 
@@ -182,10 +148,9 @@ def test_a_message_has_time_for_two_full_windows_before_it_counts_as_lost(
     stage.paces["license"].rate = rate
     stage.tick(window=100, queue_lease=60)
 
-    stage.database.ahead = lease / 2
-    assert stage.tick(window=100) == 0
-    stage.database.ahead = lease + 2
-    assert stage.tick(window=100) == 2
+    for ahead, queued in ((lease / 2, 0), (lease + 2, 2)):
+        stage.database.ahead = ahead
+        assert stage.tick(window=100) == queued
     assert sorted(stage.broker.ids) == sorted(made.ids * 2)
 
 
@@ -200,7 +165,7 @@ def test_a_hold_stops_neither_another_license_nor_the_rescue(stage: Stage, lease
     free = make_batch(stage.database, 1, name="second", environment="second", environment_id=SECOND_ID)
     stage.paces["license"].read_hold_left = lambda: 100.0
     stage.database.ahead = 61
-    stage.broker.published.clear()
+    stage.broker.ids.clear()
 
     assert stage.tick() == 1
     assert stage.broker.ids == free.ids
@@ -210,18 +175,15 @@ def test_a_hold_stops_neither_another_license_nor_the_rescue(stage: Stage, lease
 
 
 def test_nothing_is_published_while_the_queue_holds_a_window(stage: Stage) -> None:
-    made = make_batch(stage.database, 3)
-    stage.broker.waiting = 5
-    assert stage.tick(window=5) == 0
-    assert statuses(stage.database, made) == [Status.PENDING] * 3
-
-    stage.broker.waiting = 4
-    assert stage.tick(window=5) == 3
+    make_batch(stage.database, 3)
+    for waiting, queued in ((5, 0), (4, 3)):
+        stage.broker.waiting = waiting
+        assert stage.tick(window=5) == queued
 
 
+# On SQLite it waits: there is one writer at a time.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_dispatcher_that_finds_another_at_work_does_nothing(stage: Stage) -> None:
-    if stage.database.is_sqlite:
-        pytest.skip("on SQLite it waits: there is one writer at a time")
     made = make_batch(stage.database, 3)
 
     with stage.database.writing() as connection:
@@ -250,21 +212,25 @@ def test_a_tick_beside_another_of_its_process_asks_the_database_for_nothing(
 
 
 def test_a_publish_that_fails_hands_the_records_of_every_environment_back_but_what_a_worker_has_taken(
-    stage: Stage, leases: Leases
+    stage: Stage, leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.configure("second", SECOND_ID)
     first = make_batch(stage.database, 2, name="first")
     second = make_batch(stage.database, 2, name="second", environment="second", environment_id=SECOND_ID)
-    # The message went out, and its confirmation did not come back.
-    stage.broker.failing = lambda ids: leases.claim(first.ids[0], ENVIRONMENT_ID)
 
+    def fail(*_: Any, **__: Any) -> None:
+        """The message went out, and its confirmation did not come back."""
+        leases.claim(first.ids[0], ENVIRONMENT_ID)
+        raise ConnectionError
+
+    monkeypatch.setattr(stage.broker, "publish", fail)
     with pytest.raises(ConnectionError):
         stage.tick()
+    monkeypatch.undo()
 
     assert statuses(stage.database, first) == [Status.ACTIVATING, Status.PENDING]
     assert statuses(stage.database, second) == [Status.PENDING] * 2
     assert [look(stage.database, record_id).attempts for record_id in second.ids] == [0] * 2
-    stage.broker.failing = None
     assert stage.tick() == 3
 
 
@@ -289,7 +255,6 @@ def test_of_stopped_batches_only_owed_reads_go_at_their_time_and_before_new_call
     assert stage.tick(window=2) == 2
     assert set(stage.broker.ids) < set(cancelled.ids[4:7])
     assert statuses(stage.database, cancelled)[:4] == [Status.CANCELLED] * 4
-    assert look(stage.database, cancelled.ids[0]).finalized_at is not None
     stage.database.ahead = 31
     assert stage.tick(window=5) == 3
     assert set(stage.broker.ids[:4]) == set(cancelled.ids[4:])
@@ -412,14 +377,14 @@ def test_a_lost_message_makes_its_record_due_again_and_a_dead_worker_leaves_a_lo
 
     dead, lost = [look(database, record_id) for record_id in made.ids]
     assert (lost.status, lost.lease_until, lost.attempts) == (Status.PENDING, None, 5)
-    assert attempts(database, lost.id) == []
-    assert enqueue(database, made) == [dead.id, lost.id]
     assert (dead.status, dead.lease_id, dead.lease_until) == (Status.PENDING, None, None)
     assert (dead.attempts, dead.otp1_state, dead.otp1_posts) == (6, OtpState.SENT, 1)
-    (line,) = attempts(database, dead.id)
+    (line,) = [line for record_id in made.ids for line in attempts(database, record_id)]
     # Numbered from the last replay.
-    assert (line.number, line.outcome, line.reason) == (1, Outcome.LOST, "lease_ran_out")
+    assert (claimed.progress.attempts, line.number) == (1, 1)
+    assert (line.outcome, line.reason) == ("lost", "lease_ran_out")
     assert (line.lease_id, line.worker) == (claimed.lease_id, None)
+    assert enqueue(database, made) == [dead.id, lost.id]
 
 
 PAIRING = {"device_id": "", "pairings": 1}
@@ -441,14 +406,13 @@ PAIRING = {"device_id": "", "pairings": 1}
 def test_what_needs_a_read_waits_until_the_lost_call_is_over_and_what_needs_none_is_due_at_once(
     database: MovingDatabase, leases: Leases, past: dict[str, Any], waits: bool
 ) -> None:
-    over_after = Tuning(call_deadline=20, read_delay=120).over_after
-    assert over_after == 145
+    assert Tuning(call_deadline=20, read_delay=120).over_after == 145
     started = database.read_clock()
     made = make_batch(database, **{"otp_sent_at": started} | past)
     enqueue(database, made)
     assert leases.claim(made.id, ENVIRONMENT_ID).is_otp1_marked is (past == {})
     database.ahead = 61
-    rescue(database, over_after=over_after)
+    rescue(database, over_after=145.0)
 
     record = look(database, made.id)
     assert (record.scheduled_at - started >= timedelta(seconds=145)) is waits
@@ -573,8 +537,7 @@ def test_messages_go_out_in_small_pieces_and_none_is_left_behind(
     count = 5 * MESSAGES_TOGETHER + 3
     broker.publish(range(count), "default", labels={})
     assert broker.count_waiting() == redis.Redis.from_url(valkey_url).llen(USUAL_LIST) == count
-    assert max(pieces) == MESSAGES_TOGETHER
-    assert pieces.count(MESSAGES_TOGETHER) == 5
+    assert (max(pieces), pieces.count(MESSAGES_TOGETHER)) == (MESSAGES_TOGETHER, 5)
 
 
 def test_a_message_carries_an_id_and_says_so_to_flower(broker: CeleryBroker, valkey_url: str) -> None:
@@ -585,8 +548,8 @@ def test_a_message_carries_an_id_and_says_so_to_flower(broker: CeleryBroker, val
     bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
     assert [(args, kwargs) for args, kwargs, _ in bodies] == [([8, "staging"], {}), ([7, "staging"], {})]
     headers = [message["headers"] for message in messages]
-    assert [each["task"].rpartition(".")[2] for each in headers] == ["activate"] * 2
-    assert [each["argsrepr"] for each in headers] == ["record 8", "july, row 2, ACME7"]
+    told = [(each["task"].rpartition(".")[2], each["argsrepr"]) for each in headers]
+    assert told == [("activate", "record 8"), ("activate", "july, row 2, ACME7")]
     assert headers[0]["id"] != headers[1]["id"]
 
 
@@ -599,3 +562,124 @@ def test_what_goes_ahead_is_taken_before_what_waits_already(app: celery.Celery, 
         taken = [queue.get(timeout=5).payload[0][0] for _ in range(3)]
 
     assert taken == [7, 1, 2]
+
+
+# The worker processes as the database knows them, and work that is due and does not move: for how long, and why, as
+# `status` reads it.
+
+BROKEN = Sickness("network", "PingOne cannot be reached.")
+
+
+def known(database: MovingDatabase) -> dict[str, KnownProcess]:
+    with database.reading() as connection:
+        return {process.name: process for process in read_processes(database, connection)}
+
+
+def begin(database: MovingDatabase, *names: str) -> list[Processes]:
+    processes = [Processes(database, name) for name in names]
+    for process in processes:
+        process.show_life()
+    return processes
+
+
+@ON_SQLITE
+def test_a_process_lives_as_long_as_it_shows_it_and_says_its_version(database: MovingDatabase) -> None:
+    (process,) = begin(database, "host:1")
+    for ahead, is_alive in ((0, True), (GONE_AFTER + 1, False)):
+        database.ahead += ahead
+        assert known(database)["host:1"].is_alive is is_alive
+    process.show_life()
+    assert known(database)["host:1"].is_alive
+    assert known(database)["host:1"].version == version("oathbulk")
+
+
+@ON_SQLITE
+def test_one_that_ends_is_forgotten_and_so_is_one_that_was_killed_long_ago(database: MovingDatabase) -> None:
+    ended, _ = begin(database, "host:1", "host:2")
+    ended.leave()
+    assert known(database).keys() == {"host:2"}
+    database.ahead += KEPT_FOR + 1
+    begin(database, "host:3")
+    assert known(database).keys() == {"host:3"}
+
+
+def test_a_tick_is_noted_every_few_seconds(database: MovingDatabase) -> None:
+    (process,) = begin(database, "host:1")
+    assert known(database)["host:1"].seconds_since_tick is None
+    noted = set()
+    for _ in range(8):
+        with database.writing() as connection:
+            process.note_tick(connection)
+            noted.add(process.last_tick_at(connection))
+        database.ahead += 1
+    assert len(noted) == 2
+
+    # A clock that was set back does not leave the last tick in the future.
+    database.ahead -= 3600
+    with database.writing() as connection:
+        process.note_tick(connection)
+    assert abs(known(database)["host:1"].seconds_since_tick) < 60
+
+
+@ON_SQLITE
+def test_one_that_fails_alone_is_named_for_a_while_and_the_last_one_that_is_well_cannot_fall_sick(
+    database: MovingDatabase,
+) -> None:
+    make_batch(database)
+    # One that is gone is no help.
+    begin(database, "host:0")
+    database.ahead += GONE_AFTER + 1
+    sick, well = begin(database, "host:1", "host:2")
+    assert [sick.fall_sick(BROKEN), well.fall_sick(BROKEN)] == [True, False]
+
+    found = known(database)["host:1"]
+    assert (found.reason, found.detail, found.is_alive) == (BROKEN.reason, BROKEN.detail, False)
+    assert [known(database)[name].sick_since is None for name in ("host:1", "host:2")] == [False, True]
+    with database.reading() as connection:
+        assert count_well(database, connection) == 1
+    assert read_status(database, "shipment").to_json()["sick_processes"] == ["host:1"]
+
+    # As long as its supervisor may wait before it starts it again.
+    database.ahead += NAMED_FOR + 1
+    assert "host:1" not in known(database)
+
+
+def test_of_many_that_fall_sick_at_once_one_stays(database: MovingDatabase) -> None:
+    processes = begin(database, *[f"host:{number}" for number in range(6)])
+    with ThreadPoolExecutor(len(processes)) as pool:
+        spared = list(pool.map(lambda process: process.fall_sick(BROKEN), processes))
+    assert sorted(spared) == [False] + [True] * 5
+
+
+def read_status(database: MovingDatabase, name: str) -> BatchStatus:
+    (status,) = read_statuses(database, name)
+    return status
+
+
+@ON_SQLITE
+def test_a_batch_whose_due_work_does_not_move_says_for_how_long_and_why_until_an_attempt_ends(
+    database: MovingDatabase, scripted_fleet: ScriptedFleet
+) -> None:
+    made = make_batch(database, 3)
+    first, second, _ = scripted_fleet.tick()
+    assert (read_status(database, made.name).still_for or 0.0) < 5
+    assert read_status(database, made.name).stall is None
+
+    # However it ends, it is movement.
+    for record_id, decision in ((first, UNKNOWN), (second, Active())):
+        database.ahead += STILL_AFTER + 1
+        still = read_status(database, made.name)
+        assert still.still_for > STILL_AFTER
+        assert (still.stall.cause, still.to_json()["stall"]["cause"]) == (Cause.WORKER, "worker")
+        scripted_fleet.end(record_id, decision)
+        assert read_status(database, made.name).stall is None
+
+
+@ON_SQLITE
+def test_what_is_stopped_or_not_due_yet_does_not_stand_still(database: MovingDatabase) -> None:
+    for state in (BatchState.PAUSED, BatchState.CANCELLED):
+        make_batch(database, 2, name=state, state=state)
+    tomorrow = database.read_clock() + timedelta(days=1)
+    make_batch(database, 1, name="early", scheduled_at=tomorrow)
+    database.ahead += 10 * STILL_AFTER
+    assert [(status.still_for, status.stall) for status in read_statuses(database)] == [(None, None)] * 3

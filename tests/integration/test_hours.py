@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import update
+from support.data.audit_lines import read
 from support.data.batches import (
     ENVIRONMENT_ID,
     TESTER,
@@ -16,14 +17,12 @@ from support.data.batches import (
     make_environment,
 )
 from support.data.loading import token
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import UNKNOWN, ScriptedFleet
 
-from models.audit import AuditLine
 from models.batch import Batch, BatchState
 from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
-from models.record_states import Status
 from worker.batches import hours
 from worker.batches.commands import HoursChange
 from worker.batches.hours import OtherHours
@@ -39,7 +38,6 @@ from worker.rules.hours import DailyHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, DeadLetter, Pause
 
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # In November 21:00 to 04:30 UTC.
 NIGHT = DailyHours.parse("22:00-05:30", "Europe/Berlin")
 DAY = DailyHours.parse("08:00-18:00", "UTC")
@@ -69,17 +67,14 @@ def tick_at(scripted_fleet: ScriptedFleet, at: str) -> list[int]:
 
 
 def facts_of_the_last_line(database: MovingDatabase) -> tuple[str, dict[str, object]]:
-    with database.reading() as connection:
-        line = connection.execute(
-            select(AuditLine.action, AuditLine.facts).order_by(AuditLine.id.desc()).limit(1)
-        ).one()
+    line = read(database)[-1]
     return line.action, line.facts
 
 
 # It closes and opens.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_it_pauses_when_its_window_closes_says_when_it_goes_on_and_goes_on_by_itself_then(
     scripted_fleet: ScriptedFleet,
 ) -> None:
@@ -110,24 +105,21 @@ def test_no_call_starts_from_the_end_on_even_if_no_tick_has_noticed_it(
     fresh, half, reading, left = made.ids
     before, between, other = scripted_fleet.claim(fresh), scripted_fleet.claim(half), scripted_fleet.claim(reading)
     scripted_fleet.set_clock("2026-11-26 04:29:55")
-    assert leases.renew_mark(before)
-    assert leases.may_read(other)
+    assert [leases.renew_mark(before), leases.may_read(other)] == [True] * 2
     assert leases.write_progress(between, between.progress.with_otp_answered(1))
 
     scripted_fleet.set_clock("2026-11-26 04:30:00")
 
     assert scripted_fleet.state(made) == RUNNING
-    assert not leases.renew_mark(before)
-    assert not leases.may_read(other)
-    assert not leases.mark_sent(between, 2)
+    assert [leases.renew_mark(before), leases.may_read(other), leases.mark_sent(between, 2)] == [False] * 3
     assert leases.claim(left, ENVIRONMENT_ID) is None
     assert leases.hand_back_stopped(left)
     # What is in flight is settled.
     scripted_fleet.settle(before, Active())
-    assert look(scripted_fleet.database, fresh).status == Status.ACTIVE
+    assert look(scripted_fleet.database, fresh).status == "active"
 
 
-@on_sqlite
+@ON_SQLITE
 def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_its_otps(
     scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
@@ -147,11 +139,10 @@ def test_shortly_before_the_end_no_record_begins_so_that_none_is_left_between_it
     assert leases.mark_sent(claimed, 2)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_fleet: ScriptedFleet) -> None:
     stranger, other = make(scripted_fleet, CLOSED), make(scripted_fleet, CLOSED, None, name="other")
-    with scripted_fleet.database.writing() as connection:
-        connection.execute(update(Batch).where(Batch.id == stranger.batch_id).values(zone="Mars/Olympus"))
+    scripted_fleet.database.change(update(Batch).where(Batch.id == stranger.batch_id).values(zone="Mars/Olympus"))
     assert tick_at(scripted_fleet, "2026-11-26 21:00:01") == other.ids
 
     assert scripted_fleet.state(stranger) == (BatchState.PAUSED, PauseReason.INTERNAL)
@@ -161,19 +152,27 @@ def test_a_zone_that_this_machine_does_not_know_stops_its_batch_alone(scripted_f
 # What persons say.
 
 
-@on_sqlite
-@pytest.mark.parametrize("at", [OPEN, CLOSED])
-def test_a_persons_pause_stays_when_the_window_opens(scripted_fleet: ScriptedFleet, at: str) -> None:
-    made = make(scripted_fleet, at)
-    scripted_fleet.batches.pause(made.name)
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("at", "reason"), [(OPEN, PauseReason.PERSON), (CLOSED, PauseReason.PERSON), (CLOSED, PauseReason.CREDENTIALS)]
+)
+def test_a_persons_pause_or_one_for_refused_credentials_stays_when_the_window_opens(
+    scripted_fleet: ScriptedFleet, at: str, reason: PauseReason
+) -> None:
+    made = make(scripted_fleet, OPEN)
+    tick_at(scripted_fleet, at)
+    if reason == PauseReason.PERSON:
+        scripted_fleet.batches.pause(made.name)
+    else:
+        assert scripted_fleet.upkeep.pause(made.batch_id, reason)
 
     for later in ("2026-11-26 21:00:01", "2026-11-27 05:00"):
         assert tick_at(scripted_fleet, later) == []
-        assert scripted_fleet.state(made) == BY_A_PERSON
+        assert scripted_fleet.state(made) == (BatchState.PAUSED, reason)
     assert look_at_batch(scripted_fleet.database, made.batch_id).resumes_at is None
 
 
-@on_sqlite
+@ON_SQLITE
 @pytest.mark.parametrize("is_paused", [True, False])
 def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then(
     scripted_fleet: ScriptedFleet, is_paused: bool
@@ -190,7 +189,7 @@ def test_a_resume_outside_the_window_says_when_it_goes_on_and_lets_it_go_on_then
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_now_and_from_now_on(
     scripted_fleet: ScriptedFleet,
 ) -> None:
@@ -210,7 +209,7 @@ def test_a_resume_with_another_window_holds_at_once_and_one_without_lets_it_run_
     assert facts_of_the_last_line(scripted_fleet.database) == ("resume", {"reason": "window", "window": None})
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN, records=1)
     scripted_fleet.end_all(scripted_fleet.tick(), DeadLetter(Reason.FORBIDDEN))
@@ -223,7 +222,7 @@ def test_a_replay_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet)
     assert tick_at(scripted_fleet, "2026-11-26 21:00") == made.ids
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_cancelled_batch_is_read_outside_the_window_and_does_not_come_back_when_that_opens(
     scripted_fleet: ScriptedFleet, leases: Leases
 ) -> None:
@@ -242,7 +241,7 @@ def test_a_cancelled_batch_is_read_outside_the_window_and_does_not_come_back_whe
 # Other pauses.
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when_it_opens(
     scripted_fleet: ScriptedFleet,
 ) -> None:
@@ -261,18 +260,7 @@ def test_a_canary_that_was_done_when_the_window_closed_is_told_then_and_not_when
     assert scripted_fleet.tick() == made.ids[1:]
 
 
-@on_sqlite
-def test_refused_credentials_that_come_after_the_end_wait_for_a_person(scripted_fleet: ScriptedFleet) -> None:
-    made = make(scripted_fleet, OPEN)
-    tick_at(scripted_fleet, CLOSED)
-
-    assert scripted_fleet.upkeep.pause(made.batch_id, PauseReason.CREDENTIALS)
-
-    assert tick_at(scripted_fleet, "2026-11-26 21:00") == []
-    assert scripted_fleet.state(made) == (BatchState.PAUSED, PauseReason.CREDENTIALS)
-
-
-@on_sqlite
+@ON_SQLITE
 def test_a_probe_outside_the_window_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, OPEN, records=20)
     scripted_fleet.begin_outage(made)
@@ -291,53 +279,43 @@ def pause_for_quota(scripted_fleet: ScriptedFleet, *environments: str) -> None:
     scripted_fleet.upkeep.pause_for_quota(quota, lambda name: name in environments)
 
 
-def test_every_batch_of_the_license_waits_until_the_quota_resets(scripted_fleet: ScriptedFleet) -> None:
-    scripted_fleet.set_clock(OPEN)
-    names = {"mine": "default", "same": "twin", "other": "another license", "paused": "default"}
-    mine, same, other, paused = (
-        make_batch(scripted_fleet.database, 2, name=name, environment=of) for name, of in names.items()
-    )
-    scripted_fleet.batches.pause("paused")
-    waits = make(scripted_fleet, CLOSED, name="waits")
-    scripted_fleet.set_clock(OPEN)
-
-    pause_for_quota(scripted_fleet, "default", "twin")
-
-    states = [scripted_fleet.state(made) for made in (mine, same, other, paused, waits)]
-    assert states == [FOR_QUOTA, FOR_QUOTA, RUNNING, BY_A_PERSON, WAITS]
-    detail = look_at_batch(scripted_fleet.database, mine.batch_id).detail
-    assert detail == "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
-    tick_at(scripted_fleet, "2026-11-25 22:59:55")
-    assert scripted_fleet.state(mine) == FOR_QUOTA
-    tick_at(scripted_fleet, "2026-11-25 23:00:01")
-    assert [scripted_fleet.state(made) for made in (mine, same, other)] == [RUNNING] * 3
-
-
-@on_sqlite
-def test_a_worker_knows_which_environments_share_the_license(scripted_fleet: ScriptedFleet, database_url: str) -> None:
-    """One that is not configured where it works is none of them."""
+def test_every_batch_of_the_license_waits_until_the_quota_resets(
+    scripted_fleet: ScriptedFleet, database_url: str
+) -> None:
+    """A worker knows which environments share it. One that is not configured where it works is none of them."""
     licenses = {"default": "mine", "twin": "mine", "foreign": "another"}
-    names = [*licenses, "gone"]
-    made = [make_batch(scripted_fleet.database, 1, name=name, environment=name) for name in names]
 
     def load_environment(name: str) -> Environment:
         if name not in licenses:
             raise ConfigError(name)
-        known = {"environment_id": name, "client_id": "id", "client_secret": "secret"}
-        return Environment(name=name, license=licenses[name], **known)
+        return make_environment(name=name, license=licenses[name])
+
+    scripted_fleet.set_clock(OPEN)
+    database, names = scripted_fleet.database, (*licenses, "gone")
+    made = [make_batch(database, 2, name=name, environment=name) for name in names]
+    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
+    made.append(make_batch(database, 2, name="paused"))
+    scripted_fleet.batches.pause("paused")
+    made.append(make(scripted_fleet, CLOSED, name="waits"))
+    scripted_fleet.set_clock(OPEN)
 
     settings = Settings(database_url=SecretStr(database_url), redis_url=SecretStr("redis://127.0.0.1:1"))
     parts = WorkerParts(settings, broker=None, load=load_environment)
-    claimed = scripted_fleet.claim(scripted_fleet.tick()[0])
+    parts.database = database
+    quota = Quota(3600.0, database.read_clock() + timedelta(hours=1))
+    parts.consequences.apply_decision(load_environment("default"), claimed, Pause(PauseReason.QUOTA, quota=quota), 0)
 
-    mine = load_environment(names[0])
-    parts.consequences.apply_decision(mine, claimed, Pause(PauseReason.QUOTA, quota=Quota(3600)), 0)
+    assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA] * 2 + [RUNNING] * 2 + [BY_A_PERSON, WAITS]
+    assert look_at_batch(database, made[0].batch_id).detail == (
+        "PingOne's quota is used up until 2026-11-25 23:00 UTC: goes on by itself then."
+    )
+    tick_at(scripted_fleet, "2026-11-25 22:59:55")
+    assert scripted_fleet.state(made[0]) == FOR_QUOTA
+    tick_at(scripted_fleet, "2026-11-25 23:00:01")
+    assert [scripted_fleet.state(each) for each in made[:4]] == [RUNNING] * 4
 
-    assert [scripted_fleet.state(each) for each in made] == [FOR_QUOTA, FOR_QUOTA, RUNNING, RUNNING]
-    parts.database.close()
 
-
-@on_sqlite
+@ON_SQLITE
 def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(scripted_fleet: ScriptedFleet) -> None:
     made = make(scripted_fleet, "2026-11-26 04:00")
     pause_for_quota(scripted_fleet, "default")
@@ -350,7 +328,7 @@ def test_a_quota_that_resets_outside_the_window_is_waited_for_until_that_opens(s
     assert scripted_fleet.state(made) == WAITS
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_person_may_resume_before_the_quota_resets_and_pause_what_waits_for_it(scripted_fleet: ScriptedFleet) -> None:
     """An administrator may have raised it."""
     made = make(scripted_fleet, OPEN, None)
@@ -378,7 +356,7 @@ def load(
     return loader.load(open_shipment(path), name, daily_hours=window)
 
 
-@on_sqlite
+@ON_SQLITE
 def test_a_load_outside_the_window_waits_and_one_inside_runs(
     scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:
@@ -395,7 +373,7 @@ def test_a_load_outside_the_window_waits_and_one_inside_runs(
     assert (action, facts["window"]) == ("load", "22:00-05:30 Europe/Berlin")
 
 
-@on_sqlite
+@ON_SQLITE
 def test_the_same_file_again_need_not_repeat_the_window_but_must_not_name_another(
     scripted_fleet: ScriptedFleet, keyring: Keyring, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from support.data.batches import (
     make_batch,
     rescue,
 )
-from support.data.moving_clock import MovingDatabase
+from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.attempt import Outcome
 from models.batch import Batch, BatchState
@@ -48,8 +48,6 @@ ENDS = [
     (Pause(PauseReason.PROTOCOL, delay=30.0), Outcome.HANDED_BACK, "protocol", 0),
 ]
 DECISIONS = [decision for decision, *_ in ENDS]
-# For what is no SQL of its own on either database.
-ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # A record whose device is still to be made.
 FREE = {"device_id": "", "owner_id": NOBODY}
 
@@ -62,18 +60,15 @@ def batches(database: MovingDatabase) -> Batches:
 def make(database: MovingDatabase, records: Any = 1, *, may_pair: bool = True, **columns: Any) -> Made:
     """A batch whose inventory was read; it may make devices."""
     made = make_batch(database, records, **columns)
-    with database.writing() as connection:
-        mine = update(Batch).where(Batch.id == made.batch_id)
-        connection.execute(mine.values(may_pair=may_pair, inventory_read_at=database.now()))
+    mine = update(Batch).where(Batch.id == made.batch_id)
+    database.change(mine.values(may_pair=may_pair, inventory_read_at=database.now()))
     return made
 
 
 def claim_all(database: MovingDatabase, leases: Leases, made: Made) -> list[Claim]:
     """The batch's records, queued and claimed."""
     enqueue(database, made)
-    claims = [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
-    assert None not in claims
-    return claims
+    return [leases.claim(record_id, ENVIRONMENT_ID) for record_id in made.ids]
 
 
 def claim_new(database: MovingDatabase, leases: Leases, **columns: Any) -> Claim:
@@ -100,9 +95,9 @@ def test_a_claim_of_a_fresh_record_takes_it_under_a_lease_and_marks_its_first_ot
 
     record = look(database, claimed.record_id)
     assert (record.status, record.lease_id, record.attempts) == (Status.ACTIVATING, claimed.lease_id, 1)
+    assert (record.otp1_state, record.otp1_posts, record.otp2_posts) == (OtpState.SENT, 1, 0)
     assert (claimed.user_id, claimed.device_id, claimed.otps) == (record.user_id, record.device_id, record.otps)
     assert (claimed.is_otp1_marked, claimed.progress.first) == (True, OtpProgress(OtpState.SENT, 1))
-    assert (record.otp1_state, record.otp1_posts, record.otp2_posts) == (OtpState.SENT, 1, 0)
     assert record.lease_until - record.otp_sent_at == timedelta(seconds=60)
     assert abs(record.otp_sent_at - database.read_clock()) < timedelta(seconds=30)
     assert "sealed" not in repr(claimed)
@@ -248,19 +243,13 @@ def test_a_claim_tells_how_long_ago_the_pairing_was_sent(database: MovingDatabas
     assert claimed.progress.pairing.sent_ago == SentAgo(timedelta(0), timedelta(0))
     database.ahead += 3600.0
     assert rescue(database, over_after=100.0) == 1
-    with database.writing() as connection:
-        connection.execute(update(Record).values(pairing=UNSENT))
+    database.change(update(Record).values(pairing=UNSENT))
     assert leases.mark_pairing(claim_again(database, leases, claimed))
     database.ahead += 300.0
     assert rescue(database, over_after=100.0) == 1
     sent_ago = claim_again(database, leases, claimed).progress.pairing.sent_ago
     assert timedelta(seconds=3899) < sent_ago.first < timedelta(seconds=3960)
     assert timedelta(seconds=299) < sent_ago.last < timedelta(seconds=330)
-
-
-def test_attempts_before_a_replay_do_not_count_in_a_claim(database: MovingDatabase, leases: Leases) -> None:
-    claimed = claim_new(database, leases, attempts=8, attempts_forgiven=8)
-    assert (claimed.is_otp1_marked, claimed.progress.attempts) == (True, 1)
 
 
 def test_an_otp_is_sent_and_a_device_is_made_until_the_otps_expire(database: MovingDatabase, leases: Leases) -> None:
@@ -280,7 +269,7 @@ def test_an_otp_is_sent_and_a_device_is_made_until_the_otps_expire(database: Mov
 # In the middle of an attempt.
 
 
-def test_each_otp_is_written_down_and_counted_before_it_goes_out_and_another_try_only_renews_its_time(
+def test_each_otp_is_written_down_once_and_counted_before_it_goes_out_and_another_try_only_renews_its_time(
     database: MovingDatabase, leases: Leases
 ) -> None:
     """OTP 1 was found unused, and goes again."""
@@ -292,25 +281,16 @@ def test_each_otp_is_written_down_and_counted_before_it_goes_out_and_another_try
     ):
         database.ahead += 5
         assert leases.write_progress(claimed, progress)
-        assert leases.mark_sent(claimed, ordinal)
+        assert [leases.mark_sent(claimed, ordinal) for _ in range(2)] == [True, False]
         sent.append(look(database, claimed.record_id))
     database.ahead += 5
-    assert leases.renew_mark(claimed)
+    assert (leases.renew_mark(claimed), leases.mark_sent(claimed, 1)) == (True, False)
     sent.append(look(database, claimed.record_id))
 
     assert [(each.otp1_state, each.otp1_posts) for each in sent] == [("sent", 2), ("answered", 2), ("answered", 2)]
     assert [(each.otp2_state, each.otp2_posts) for each in sent] == [("unsent", 0), ("sent", 1), ("sent", 1)]
     for before, after in pairwise(sent):
         assert after.otp_sent_at - before.otp_sent_at >= timedelta(seconds=5)
-
-
-@pytest.mark.parametrize("ordinal", [1, 2])
-def test_an_otp_that_was_sent_is_not_marked_again(database: MovingDatabase, leases: Leases, ordinal: int) -> None:
-    pasts = [{f"otp{ordinal}_state": state, f"otp{ordinal}_posts": 1} for state in (OtpState.SENT, OtpState.ANSWERED)]
-    for claimed in claim_all(database, leases, make_batch(database, pasts, verdict=Reason.REJECTED)):
-        before = look(database, claimed.record_id)
-        assert not leases.mark_sent(claimed, ordinal)
-        assert look(database, claimed.record_id) == before
 
 
 def test_a_pairing_is_marked_once(database: MovingDatabase, leases: Leases) -> None:
@@ -396,17 +376,20 @@ def test_a_batch_ran_at_a_time_since_which_it_was_neither_loaded_nor_resumed(
 # Handing back what was not claimed.
 
 
-def test_a_record_handed_back_is_due_again_after_the_delay(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
+def test_what_is_handed_back_or_tried_again_is_due_after_the_delay(database: MovingDatabase, leases: Leases) -> None:
+    made = make_batch(database, 2)
     enqueue(database, made)
+    claimed = leases.claim(made.ids[0], ENVIRONMENT_ID)
 
-    assert leases.hand_back(made.id, 30.0)
+    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
+    assert leases.hand_back(made.ids[1], 30.0)
 
-    record = look(database, made.id)
-    assert (record.status, record.lease_until, record.attempts) == (Status.PENDING, None, 0)
-    assert enqueue(database, made) == []
-    database.ahead = 31
-    assert enqueue(database, made) == [made.id]
+    tried, handed_back = (look(database, record_id) for record_id in made.ids)
+    assert (tried.status, tried.lease_id, tried.otp1_state, tried.finalized_at) == ("pending", None, "sent", None)
+    assert (handed_back.status, handed_back.lease_until, handed_back.attempts) == ("pending", None, 0)
+    for ahead, due in ((0, []), (31, made.ids)):
+        database.ahead = ahead
+        assert sorted(enqueue(database, made)) == due
 
 
 def test_only_a_queued_record_is_handed_back_and_a_running_batch_keeps_it(
@@ -428,18 +411,18 @@ def test_only_a_queued_record_is_handed_back_and_a_running_batch_keeps_it(
 # Settling.
 
 
-def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases) -> None:
-    for name, resynced in (("first", False), ("second", True)):
-        claimed = claim_new(database, leases, name=name)
-        progress = claimed.progress.with_otp_answered(1)
-        if resynced:
-            progress = progress.with_otp_sent(2).with_otp_answered(2)
-        assert leases.settle(claimed, progress, Active(), CallSummary(1, 0, ANSWER))
+@pytest.mark.parametrize("is_resynced", [False, True])
+def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases, is_resynced: bool) -> None:
+    claimed = claim_new(database, leases)
+    progress = claimed.progress.with_otp_answered(1)
+    if is_resynced:
+        progress = progress.with_otp_sent(2).with_otp_answered(2)
+    assert leases.settle(claimed, progress, Active(), CallSummary(1, 0, ANSWER))
 
-        record = look(database, claimed.record_id)
-        assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
-        assert (record.otp1_state, record.reason, record.resynced) == (OtpState.ANSWERED, None, resynced)
-        assert record.finalized_at is not None
+    record = look(database, claimed.record_id)
+    assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
+    assert (record.otp1_state, record.reason, record.resynced) == (OtpState.ANSWERED, None, is_resynced)
+    assert record.finalized_at is not None
 
 
 @pytest.mark.parametrize(
@@ -461,22 +444,7 @@ def test_a_dead_letter_says_why_with_its_cure_and_keeps_its_otps(
     record = look(database, claimed.record_id)
     assert (record.status, record.reason, record.detail) == (Status.DEAD_LETTER, decision.reason, detail)
     assert (record.pingone_error_id, record.correlation_id) == ("error-1", "correlation-1")
-    assert (record.otps, record.lease_id) == (b"sealed", None)
-    assert record.finalized_at is not None
-
-
-def test_a_retry_is_due_after_its_delay(database: MovingDatabase, leases: Leases) -> None:
-    made = make_batch(database)
-    (claimed,) = claim_all(database, leases, made)
-
-    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
-
-    record = look(database, made.id)
-    assert (record.status, record.attempts, record.lease_id) == (Status.PENDING, 1, None)
-    assert (record.otp1_state, record.finalized_at) == (OtpState.SENT, None)
-    assert enqueue(database, made) == []
-    database.ahead = 31
-    assert enqueue(database, made) == [made.id]
+    assert (record.otps, record.lease_id, record.finalized_at is None) == (b"sealed", None, False)
 
 
 @pytest.mark.parametrize(("decision", "outcome", "reason", "counted"), ENDS)
@@ -489,13 +457,11 @@ def test_every_attempt_leaves_a_line_of_history_and_counts_only_where_pingone_di
 
     assert look(database, claimed.record_id).attempts == counted
     (line,) = attempts(database, claimed.record_id)
-    assert (line.number, line.outcome, line.reason) == (1, outcome, reason)
+    assert (line.number, line.outcome, line.reason, line.lease_id) == (1, outcome, reason, claimed.lease_id)
     assert (line.requests, line.call_milliseconds) == (3, 250)
     assert (line.http_status, line.code, line.detail_code) == (400, "INVALID_DATA", "INVALID_OTP")
     assert (line.pingone_error_id, line.correlation_id) == ("error-1", "correlation-1")
-    assert line.lease_id == claimed.lease_id
-    assert line.worker
-    assert line.ended_at is not None
+    assert None not in (line.worker, line.ended_at)
 
 
 def test_attempts_are_numbered_costs_add_up_and_pingones_last_answer_is_kept(
@@ -507,8 +473,8 @@ def test_attempts_are_numbered_costs_add_up_and_pingones_last_answer_is_kept(
         leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), summary)
 
     record = look(database, made.id)
-    assert [line.number for line in attempts(database, made.id)] == [1, 2, 2]
-    assert [line.call_milliseconds for line in attempts(database, made.id)] == [0, 0, None]
+    lines = [(line.number, line.call_milliseconds) for line in attempts(database, made.id)]
+    assert lines == [(1, 0), (2, 0), (2, None)]
     assert (record.attempts, record.requests, record.rate_limited) == (2, 4, 2)
     assert record.correlation_id == "correlation-1"
 
@@ -549,53 +515,34 @@ def test_a_settle_after_the_rescue_changes_nothing_whoever_has_the_record_by_the
 # Replay of what was not paired.
 
 
-@ON_ONE
-@pytest.mark.parametrize(
-    "reason", [Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED]
-)
-def test_a_replay_looks_for_a_token_again_that_the_inventory_stood_in_the_way_of(
+NOT_PAIRED = (Reason.USER_NOT_FOUND, Reason.METHOD_OFF, Reason.PAIRING_FAILED, Reason.USER_AMBIGUOUS)
+NOT_PAIRED += (Reason.TOO_MANY_DEVICES, Reason.LICENSE, Reason.ACCOUNT_NOT_USABLE)
+IN_THE_WAY = (Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("reason", [*IN_THE_WAY, *NOT_PAIRED])
+def test_a_replay_looks_for_a_token_again_only_where_the_inventory_stood_in_the_way(
     database: MovingDatabase, batches: Batches, reason: Reason
 ) -> None:
     dead = {"status": Status.DEAD_LETTER, "reason": reason, "detail": "why", "pairings": 2, "import_job_id": 7}
-    made = make(database, **dead, owner_id="somebody", device_id="device-1", is_in_inventory=True)
+    made = make(database, **dead, owner_id="somebody", device_id="device-1" if reason in IN_THE_WAY else "")
+    before = look(database, made.id)
+    batches.replay(made.name, reasons=[Reason.LOCKED])
+    assert look(database, made.id) == before
     assert batches.replay(made.name) == Replayed(records=1)
     record = look(database, made.id)
-    assert (record.status, record.reason, record.pairings) == (Status.PENDING, None, 0)
-    assert (record.is_in_inventory, record.import_job_id, record.owner_id, record.device_id) == (False, None, None, "")
-    assert look_at_batch(database, made.batch_id).inventory_read_at is None
+    assert (record.status, record.reason, record.pairings, record.device_id) == (Status.PENDING, None, 0, "")
+    known = (record.is_in_inventory, record.import_job_id, record.owner_id)
+    assert known == ((False, None, None) if reason in IN_THE_WAY else (True, 7, "somebody"))
+    assert (look_at_batch(database, made.batch_id).inventory_read_at is None) == (reason in IN_THE_WAY)
 
 
-@ON_ONE
-@pytest.mark.parametrize(
-    ("reason", "is_token_made"),
-    [
-        *[(reason, False) for reason in (Reason.USER_NOT_FOUND, Reason.METHOD_OFF, Reason.PAIRING_FAILED)],
-        *[(reason, False) for reason in (Reason.USER_AMBIGUOUS, Reason.TOO_MANY_DEVICES, Reason.LICENSE)],
-        (Reason.ACCOUNT_NOT_USABLE, False),
-        # We imported it, so it is still there.
-        (Reason.TOKEN_TAKEN, True),
-    ],
-)
-def test_a_replay_of_another_reason_or_of_our_own_token_reads_no_inventory_again(
-    database: MovingDatabase, batches: Batches, reason: Reason, is_token_made: bool
-) -> None:
-    made = make(
-        database, status=Status.DEAD_LETTER, reason=reason, is_token_made=is_token_made, **FREE | {"pairings": 3}
-    )
+@ON_SQLITE
+def test_a_token_that_we_imported_is_still_there_and_not_looked_for(database: MovingDatabase, batches: Batches) -> None:
+    made = make(database, status=Status.DEAD_LETTER, reason=Reason.TOKEN_TAKEN, is_token_made=True, **FREE)
     assert batches.replay(made.name) == Replayed(records=1)
-    record = look(database, made.id)
-    assert (record.status, record.pairings, record.is_in_inventory) == (Status.PENDING, 0, True)
-    assert record.is_token_made is is_token_made
-    assert is_token_made or look_at_batch(database, made.batch_id).inventory_read_at is not None
-
-
-@ON_ONE
-def test_a_replay_of_one_reason_leaves_what_the_inventory_said_of_the_others(
-    database: MovingDatabase, batches: Batches
-) -> None:
-    made = make(database, status=Status.DEAD_LETTER, reason=Reason.TOKEN_TAKEN, device_id="", owner_id="somebody")
-    batches.replay(made.name, reasons=[Reason.PAIRING_FAILED])
-    assert look(database, made.id).owner_id == "somebody"
+    assert (look(database, made.id).is_token_made, look(database, made.id).is_in_inventory) == (True, True)
 
 
 # What the tables themselves forbid.
@@ -642,17 +589,15 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
-@ON_ONE
+@ON_SQLITE
 @pytest.mark.parametrize(("posts", "says"), [(0, "ACTIVE as soon as it is made"), (1, "waits for an OTP")])
 def test_the_last_device_that_was_made_shows_whether_one_waits_for_an_otp(
     database: MovingDatabase, posts: int, says: str
 ) -> None:
-    make_batch(database, OTHERS, name="others")
-    with database.reading() as connection:
-        assert describe_pairing_answer(connection, ENVIRONMENT_ID) is None
+    make_batch(database, OTHERS, name="others", environment_id="others")
     made = make_batch(database, [MADE | {"otp1_posts": 1 - posts}, MADE | {"otp1_posts": posts}, *OTHERS])
     with database.reading() as connection:
         told = describe_pairing_answer(connection, ENVIRONMENT_ID)
-        assert describe_pairing_answer(connection, "another environment") is None
+        assert describe_pairing_answer(connection, "others") is None
     assert says in told
     assert f"(record {made.ids[1]}, 2026-03-01)" in told

@@ -11,12 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
-from support.data.batches import ENVIRONMENT_ID, Made, make_batch
+from support.data.batches import ENVIRONMENT_ID, Made, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import make_dispatcher
 
 from models.base import UtcDateTime
-from models.batch import BatchState
 from models.encrypted import Keyring, generate_key
 from worker.batches.long_list import Turn, Turns
 from worker.batches.people import People
@@ -88,7 +87,7 @@ def fill(database: MovingDatabase) -> Made:
     large = make_batch(database, 0, name="large")
     make_batch(database, 500, name="small", environment="second", environment_id="another-tenant")
     left = [{}, {"otp1_state": "answered"}, *[{"otp1_state": "sent"}] * 50]
-    make_batch(database, left, name="cancelled", state=BatchState.CANCELLED)
+    make_batch(database, left, name="cancelled", state="cancelled")
     now = database.read_clock()
     moments = {"earlier": now - timedelta(minutes=5), "later": now + timedelta(minutes=5)}
     statement = text(FILL.format(numbers=NUMBERS["sqlite" if database.is_sqlite else "postgresql"])).bindparams(
@@ -97,9 +96,7 @@ def fill(database: MovingDatabase) -> Made:
         batch_id=large.batch_id,
         environment_id=ENVIRONMENT_ID,
     )
-    with database.writing() as connection:
-        connection.execute(statement)
-        connection.execute(text(HISTORY).bindparams(bindparam("earlier", moments["earlier"], UtcDateTime())))
+    database.change(statement, text(HISTORY).bindparams(bindparam("earlier", moments["earlier"], UtcDateTime())))
     return large
 
 
@@ -167,18 +164,15 @@ def tick(database: Database, queue: Queue) -> None:
     """One that rescues, sweeps and looks for work, and publishes nothing, since the pace is on hold."""
 
     def environment(name: str) -> Environment:
-        tenant = ENVIRONMENT_ID if name == "default" else "another-tenant"
-        return Environment(name=name, environment_id=tenant, client_id="id", client_secret="secret")
+        return make_environment(name=name, environment_id=ENVIRONMENT_ID if name == "default" else "another-tenant")
 
-    held: Any = SimpleNamespace(rate=500.0, read_hold_left=lambda: 1.0)
-    no_broker: Any = None
-    make_dispatcher(database, no_broker, Settings(), environment=environment, pace=lambda _: held, queue=queue).tick()
+    held = SimpleNamespace(rate=500.0, read_hold_left=lambda: 1.0)
+    make_dispatcher(database, None, Settings(), environment=environment, pace=lambda _: held, queue=queue).tick()
 
 
 def work(leases: Leases, record_id: int) -> None:
     """What a worker does with a record that it is sent."""
     claim = leases.claim(record_id, ENVIRONMENT_ID)
-    assert claim is not None
     answered = claim.progress.with_otp_answered(1)
     assert leases.write_progress(claim, answered)
     assert leases.settle(claim, answered, Active(), CallSummary(1))
@@ -309,7 +303,6 @@ def test_a_worker_finds_its_records_by_their_keys_whatever_the_statistics_say(po
 def work_out_of_step(leases: Leases, record_id: int) -> None:
     """What a worker does with a record whose second OTP is wanted, and tried again."""
     claim = leases.claim(record_id, ENVIRONMENT_ID)
-    assert claim is not None
     answered = claim.progress.with_otp_answered(1)
     assert leases.write_progress(claim, answered)
     assert leases.mark_sent(claim, 2)

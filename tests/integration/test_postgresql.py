@@ -189,17 +189,15 @@ def test_a_server_that_is_gone_without_a_word_is_noticed(postgres_url: str, said
     assert options == [1, 10, 2, limit]
 
 
-def test_what_serves_pages_reads_at_once_after_the_server_was_restarted(own_postgres: PostgresServer) -> None:
-    with own_postgres.database() as url:
-        with opened(url) as first:
-            schema.upgrade(first)
-        with closing(Installation({"OATHBULK_DATABASE_URL": url}).database) as database:
-            with database.reading() as connection:
-                before = read_name(connection)
-            own_postgres.stop()
-            own_postgres.start()
-            with database.reading() as connection:
-                assert read_name(connection) == before
+def test_what_serves_pages_reads_at_once_after_the_server_ended_its_connection(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    with closing(Installation({"OATHBULK_DATABASE_URL": postgres_url}).database) as database:
+        with database.reading() as connection:
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        postgres_server.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
+        with database.reading() as connection:
+            assert read_name(connection) == HEAD
 
 
 # Few connections.
@@ -238,6 +236,11 @@ def test_a_command_that_gets_no_connection_asks_again_for_a_while(crowded_url: s
         leaving.join()
 
 
+# Those to this database, but for the one that asks and the keeper's.
+OTHER_CONNECTIONS = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND pid <> pg_backend_pid() AND application_name <> :keeper"""
+
+
 def test_workers_and_commands_open_no_more_connections_than_the_setting_says_and_keep_them(
     postgres_url: str, tmp_path: Path
 ) -> None:
@@ -255,15 +258,8 @@ def test_workers_and_commands_open_no_more_connections_than_the_setting_says_and
                 assert asking.is_alive()
             asking.join()
             # All three are back by now, and stay open for whoever comes next.
-            assert count_connections(postgres_url) == 3
-
-
-def count_connections(url: str) -> int:
-    """Those to this database, but for the one that asks and the keeper's."""
-    others = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-                AND application_name <> :keeper"""
-    with opened(url, connections=1) as database, database.reading() as connection:
-        return int(connection.execute(text(others), {"keeper": KEEPER}).scalar_one())
+            with opened(postgres_url, connections=1) as one, one.reading() as connection:
+                assert connection.scalar(text(OTHER_CONNECTIONS), {"keeper": KEEPER}) == 3
 
 
 # What an administrator may have made of the database, of the role and of its limits.

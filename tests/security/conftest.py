@@ -20,6 +20,4 @@ def open_folder() -> Iterator[Path]:
 def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh, migrated database of each kind."""
     # Asked for only now, so that a test on SQLite starts no server.
-    url = request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")
-    assert isinstance(url, str)
-    return url
+    return request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")

@@ -1,5 +1,6 @@
 """What programs print: no credential and no OTP where they talk unasked (tracebacks, Celery's own commands, the echo of
-SQLAlchemy, a crash); and no text from outside that steers a terminal or feigns a line of a log.
+SQLAlchemy, a crash); and no text from outside that steers a terminal or feigns a line of a log. And what they send: no
+byte of a password to a database or broker that cannot prove who it is.
 
 What a whole run leaves behind is searched in acceptance/test_no_secret.py.
 """
@@ -9,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,24 +24,22 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch
+from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, make_batch, make_environment
 from support.data.moving_clock import MovingDatabase
 from support.data.tokens import make_tokens, write_shipment
 from support.judges.secret_search import Secrets
 from support.processes.command_desk import CommandDesk
 from support.processes.scripts import run_on_a_terminal, run_piped
 from support.servers.postgres import PostgresServer
+from support.servers.tls_server import TlsServer, make_certificate
 
 from models.audit import Action
-from models.batch import BatchState
 from models.encrypted import Keyring, generate_key, identify_row
 from models.record import Record
-from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.loading import Loader
 from worker.cli.console import console, print_json
-from worker.config.environment import Environment
 from worker.config.sources import load_settings
 from worker.database.engine import Database
 from worker.intake.shipment import open_shipment
@@ -65,12 +65,10 @@ def desk(tmp_path: Path) -> Iterator[CommandDesk]:
 def spoil(home: Path, plaintext: bytes) -> None:
     """Every record of the home holds this, properly sealed: what reads it fails with it among its locals."""
     keyring = Keyring([(home / "encryption.key").read_text().strip()])
-    database = MovingDatabase(f"sqlite:///{home / 'oathbulk.db'}")
-    with database.writing() as connection:
+    with closing(Database(f"sqlite:///{home / 'oathbulk.db'}")) as database, database.writing() as connection:
         for record in connection.execute(text("SELECT id, batch_id, row_number FROM record")).all():
             sealed = keyring.seal(plaintext, identify_row(record.batch_id, record.row_number))
             connection.execute(update(Record).where(Record.id == record.id).values(otps=sealed))
-    database.close()
 
 
 def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk: CommandDesk) -> None:
@@ -81,11 +79,9 @@ def test_a_traceback_of_a_command_shows_no_local_on_a_terminal_or_elsewhere(desk
     result = desk.oathbulk("export", "shipment", "-o", "out.csv", "--with-otps")
     terminal = desk.start_on_terminal("export", "shipment", "-o", "out.csv", "--with-otps")
     terminal.wait()
+    searched = ("an OTP has 6 or 8 digits", "Traceback", "52817394", CLIENT_SECRET)
     for told in (result.stderr, terminal.read()):
-        assert "an OTP has 6 or 8 digits" in told
-        assert "Traceback" in told
-        assert "52817394" not in told
-        assert CLIENT_SECRET not in told
+        assert [each in told for each in searched] == [True, True, False, False]
     assert not (desk.folder / "out.csv").exists()
 
 
@@ -108,60 +104,29 @@ def test_a_crash_shows_places_in_the_code_and_no_values() -> None:
         [sys.executable, "-X", "faulthandler", "-c", CRASH], capture_output=True, text=True, timeout=60
     )
     assert crashed.returncode == 1
-    assert "in activate" in crashed.stderr
-    assert "RuntimeError: ••••••" in crashed.stderr
-    assert "52817394" not in crashed.stderr
-    assert "made-up-client-secret" not in crashed.stderr
+    searched = ("in activate", "RuntimeError: ••••••", "52817394", "made-up-client-secret")
+    assert [each in crashed.stderr for each in searched] == [True, True, False, False]
 
 
-class Heard(logging.Handler):
-    """Everything that a logger says, at any level."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text += self.format(record) + "\n"
-
-
-@pytest.fixture
-def heard() -> Iterator[Heard]:
-    """What SQLAlchemy logs."""
-    heard, logger = Heard(), logging.getLogger("sqlalchemy")
-    level, handlers = logger.level, logger.handlers[:]
-    logger.handlers = [heard]
-    logger.setLevel(logging.DEBUG)
-    yield heard
-    logger.setLevel(level)
-    logger.handlers = handlers
-
-
-def test_an_echo_of_sqlalchemy_shows_no_otp_and_no_password(heard: Heard, database_url: str, tmp_path: Path) -> None:
+def test_an_echo_of_sqlalchemy_shows_no_otp_and_no_password(
+    caplog: pytest.LogCaptureFixture, database_url: str, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG, "sqlalchemy")
     tokens, keyring = make_tokens(20), Keyring([generate_key()])
-    environment = Environment.model_validate(
-        {"name": "default", "environment_id": ENVIRONMENT_ID, "client_id": "client", "client_secret": CLIENT_SECRET}
-    )
-    database = MovingDatabase(database_url)
-    database.engine.echo = "debug"
-    shipment = open_shipment(write_shipment(tmp_path / "shipment.csv", tokens))
-    made = Loader(database, keyring, environment, TESTER).load(shipment, "shipment")
-    with database.reading() as connection:
-        ids = list(connection.scalars(text("SELECT id FROM record")))
-    enqueue(database, Made(made.batch_id, made.name, ids))
-    claim = Leases(database, lease=60.0, max_attempts=8).claim(ids[0], ENVIRONMENT_ID, 0.5)
-    assert claim is not None
-    with (tmp_path / "out.csv").open("w") as file:
-        export(database, "shipment", file, keyring=keyring)
-    with pytest.raises(DBAPIError) as failure, database.writing() as connection:
-        # PostgreSQL quotes the whole row here.
-        connection.execute(update(Record).values(status="nonsense"))
-    database.close()
-    told = f"{heard.text}{failure.value}{failure.value!r}{claim!r}{database.engine!r}"
-    assert "UPDATE record SET" in told
-    assert "parameters hidden" in told
+    with closing(MovingDatabase(database_url)) as database:
+        database.engine.echo = "debug"
+        shipment = open_shipment(write_shipment(tmp_path / "shipment.csv", tokens))
+        Loader(database, keyring, make_environment(client_secret=CLIENT_SECRET), TESTER).load(shipment, "shipment")
+        first, *_ = enqueue(database, Made(1, "shipment", []))
+        claim = Leases(database, lease=60.0, max_attempts=8).claim(first, ENVIRONMENT_ID, 0.5)
+        with (tmp_path / "out.csv").open("w") as file:
+            export(database, "shipment", file, keyring=keyring)
+        with pytest.raises(DBAPIError) as failure, database.writing() as connection:
+            # PostgreSQL quotes the whole row here.
+            connection.execute(update(Record).values(status="nonsense"))
+    told = f"{caplog.text}{failure.value}{failure.value!r}{claim!r}{database.engine!r}"
     # Rows that were fetched are shown, the sealed OTPs among them.
-    assert "Row " in told
+    assert [each in told for each in ("UPDATE record SET", "parameters hidden", "Row ")] == [True] * 3
     secrets = Secrets([token.otps for token in tokens], {"client secret": CLIENT_SECRET})
     assert secrets.found_in(told.encode()) == set()
     assert "OTP of row 1" in secrets.found_in((tmp_path / "out.csv").read_bytes())
@@ -181,17 +146,12 @@ def test_a_database_and_a_broker_that_fail_name_no_password(postgres_server: Pos
     for wrong_url in (f"{url}x", url.replace(password, "wrong" * 5), url.replace(f":{postgres_server.port}/", ":1/")):
         with closing(Database(wrong_url)) as database:
             told += [repr(database.engine), str(database.engine.url), told_by(database)]
-    parts = Parts(settings)
-    told.append(repr(parts.redis))
-    with pytest.raises(redis.RedisError) as refused:
-        parts.redis.ping()
-    parts.redis.close()
-    told.append(f"{refused.value!r}")
-    said = "\n".join(told)
+    with closing(Parts(settings).redis) as broker, pytest.raises(redis.RedisError) as refused:
+        broker.ping()
+    said = "\n".join([*told, repr(broker), f"{refused.value!r}"])
     assert "password authentication failed" in said
     assert "refused" in said
-    for secret in (password, broker_password, "wrongwrong"):
-        assert secret not in said
+    assert [secret for secret in (password, broker_password, "wrongwrong") if secret in said] == []
 
 
 def told_by(database: Database) -> str:
@@ -210,15 +170,114 @@ print(json.dumps(shown))
 
 
 def test_celery_prints_its_settings_without_the_brokers_password() -> None:
-    variables = {"PATH": os.defpath, "OATHBULK_REDIS_URL": "rediss://:hidden@127.0.0.1:1/0"} | PINGONE
-    variables |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-    asked = subprocess.run(
-        [sys.executable, "-c", CELERY], env=variables, capture_output=True, text=True, timeout=60, check=True
-    )
-    told = json.loads(asked.stdout)
-    assert all("127.0.0.1:1" in part for part in told)
-    assert "hidden" not in asked.stdout + asked.stderr
-    assert CLIENT_SECRET not in asked.stdout
+    told = run_alone(CELERY, OATHBULK_REDIS_URL="rediss://:hidden@127.0.0.1:1/0", **PINGONE)
+    assert all("127.0.0.1:1" in part for part in json.loads(told.stdout))
+    assert "hidden" not in told.stdout + told.stderr
+    assert CLIENT_SECRET not in told.stdout
+
+
+def run_alone(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that finds our code, and no other variable."""
+    variables |= {"PATH": os.defpath} | {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    typed = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(typed, env=variables, capture_output=True, text=True, timeout=60, check=True)
+
+
+# TLS to database and broker.
+
+# The name that the certificates of these tests are for, and one that they are not for.
+RIGHT_NAME = "127.0.0.1"
+WRONG_NAME = "localhost"
+
+
+class SecurePostgres(PostgresServer):
+    """With a certificate for `elsewhere.example` and 127.0.0.1."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        super().__init__(durable=False)
+        self._files = [Path(shutil.copy(file, self.directory / file.name)) for file in (certificate, key)]
+        for file in self._files:
+            file.chmod(0o600)
+            if self._account is not None:
+                os.chown(file, self._account.pw_uid, self._account.pw_gid)
+
+    def argv(self) -> list[str]:
+        certificate, key = self._files
+        tls = ["-c", "ssl=on", "-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}"]
+        return [*super().argv(), *tls]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A server's certificate and key, and another authority's certificate for the same names."""
+    folder = tmp_path_factory.mktemp("certificates")
+    certificate, key = make_certificate(folder / "right", "elsewhere.example")
+    other, _ = make_certificate(folder / "other", "elsewhere.example")
+    return certificate, key, other
+
+
+def test_postgresql_under_another_name_from_another_authority_or_without_tls_is_refused(
+    postgres_server: PostgresServer, certificates: tuple[Path, Path, Path]
+) -> None:
+    certificate, key, other = certificates
+
+    def open_database(server: PostgresServer, name: str, authority: Path) -> Database:
+        url = server.url().replace("127.0.0.1", name)
+        return Database(f"{url}?sslmode=verify-full&sslrootcert={authority}")
+
+    with SecurePostgres(certificate, key) as secure:
+        with closing(open_database(secure, RIGHT_NAME, certificate)) as database, database.reading() as connection:
+            assert connection.scalar(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+        for server, name, authority, why in (
+            (secure, WRONG_NAME, certificate, "does not match host name"),
+            (secure, RIGHT_NAME, other, "certificate verify failed"),
+            (postgres_server, RIGHT_NAME, certificate, "server does not support SSL"),
+        ):
+            with closing(open_database(server, name, authority)) as database:
+                told = told_by(database)
+            assert why in told
+            assert str(urlsplit(server.url()).password) not in told
+
+
+# Prints why each of the URLs is refused, by Celery and by the pace; nothing where it is taken.
+CLIENTS = """
+import json, sys
+from worker.celery import app
+from worker.config.sources import load_settings
+from worker.process.parts import Parts
+
+def ask_celery(url):
+    with app.connection_for_write(url) as connection:
+        connection.ensure_connection(max_retries=1, timeout=10)
+
+def ask_pace(url):
+    Parts(load_settings({"OATHBULK_REDIS_URL": url})).redis.ping()
+
+refusals = []
+for ask in (ask_celery, ask_pace):
+    for url in json.loads(sys.argv[1]):
+        try:
+            ask(url)
+            refusals.append("")
+        except Exception as refused:
+            refusals.append(str(refused))
+print(json.dumps(refusals))
+"""
+
+
+def test_both_clients_take_redis_by_its_urls_authority_and_refuse_another_name_or_authority_or_one_of_nobody(
+    valkey_url: str, certificates: tuple[Path, Path, Path]
+) -> None:
+    certificate, key, other = certificates
+    plain = urlsplit(valkey_url)
+    with TlsServer(certificate, key, plain.port) as server:
+        root, required = f"rediss://:{plain.password}@", f"{server.port}/0?ssl_cert_reqs=required&ssl_ca_certs="
+        urls = [f"{root}{RIGHT_NAME}:{required}{certificate}", f"{root}{WRONG_NAME}:{required}{certificate}"]
+        urls += [f"{root}{RIGHT_NAME}:{required}{other}", f"{root}{RIGHT_NAME}:{server.port}/0"]
+        refusals = json.loads(run_alone(CLIENTS, json.dumps(urls), OATHBULK_REDIS_URL=urls[0]).stdout)
+    told = [("certificate verify failed" in refusal, "mismatch" in refusal) for refusal in refusals]
+    assert told == [(False, False), (True, True), (True, False), (True, False)] * 2, refusals
+    assert refusals[0] == refusals[4] == ""
 
 
 # Text from outside.
@@ -240,7 +299,7 @@ def test_controls_are_shown_and_lines_kept_or_shown() -> None:
     assert escape("Zürich — 東京 🙂 ‏עברית") == "Zürich — 東京 🙂 ‏עברית"
 
 
-def test_nothing_that_is_printed_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_that_is_printed_steers_a_terminal_and_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table("batch")
     table.add_row(EVIL)
     table.add_row(Text(EVIL, style="bold"))
@@ -248,25 +307,20 @@ def test_nothing_that_is_printed_steers_a_terminal(capsys: pytest.CaptureFixture
         console.print(shown)
     console.print(f"[bold]{EVIL}", "and", EVIL)
     printed = capsys.readouterr().out
-    assert "owned" in printed
-    assert steers(printed) == []
-
-
-def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"name": f"{EVIL}\x7f\n"})
-    printed = capsys.readouterr().out
-    assert json.loads(printed) == {"name": f"{EVIL}\x7f\n"}
-    assert steers(printed) == []
+    as_json = capsys.readouterr().out
+    assert "owned" in printed
+    assert json.loads(as_json) == {"name": f"{EVIL}\x7f\n"}
+    assert steers(printed + as_json) == []
 
 
 def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(desk: CommandDesk) -> None:
     """Names that were loaded before they were looked at, and what somebody wrote past oathbulk."""
     desk.make_home()
-    database = MovingDatabase(f"sqlite:///{desk.home / 'oathbulk.db'}")
-    make_batch(database, 2, name=f"evil{EVIL}", state=BatchState.PAUSED)
-    with database.writing() as connection:
-        audit.append(database, connection, Actor(EVIL, EVIL), Action.PAUSE, EVIL, {"file": EVIL})
-    database.close()
+    with closing(MovingDatabase(f"sqlite:///{desk.home / 'oathbulk.db'}")) as database:
+        make_batch(database, 2, name=f"evil{EVIL}", state="paused")
+        with database.writing() as connection:
+            audit.append(database, connection, Actor(EVIL, EVIL), Action.PAUSE, EVIL, {"file": EVIL})
     for command in (["status"], ["audit"], ["resume", f"evil{EVIL[:-1]}"]):
         terminal = desk.start_on_terminal(*command, columns=200)
         terminal.wait()
@@ -277,12 +331,11 @@ def test_what_stands_in_the_database_does_not_steer_the_terminal_of_who_looks(de
 
 
 def test_an_export_does_not_steer_the_terminal_of_who_looks(sqlite_url: str) -> None:
-    database = MovingDatabase(sqlite_url)
     lines = {"extra": {"address": f"one\r\ntwo\nthree{EVIL}"}, "lot": EVIL, "detail": EVIL, "correlation_id": EVIL}
-    made = make_batch(database, [lines | {"status": Status.DEAD_LETTER, "reason": "rejected"}])
     out = io.StringIO(newline="")
-    export(database, made.name, out)
-    database.close()
+    with closing(MovingDatabase(sqlite_url)) as database:
+        make_batch(database, [lines | {"status": "dead_letter", "reason": "rejected"}])
+        export(database, "shipment", out)
     assert "owned" in out.getvalue()
     assert steers(out.getvalue().replace("\r\n", "\n")) == []
 

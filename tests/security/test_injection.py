@@ -1,24 +1,45 @@
 """The database: SQL in every text that comes from outside is kept as text, and no table feels it; ciphertexts that
-somebody has moved in it do not open, the batch pauses, and nothing is sent."""
+somebody has moved in it do not open, the batch pauses, and nothing is sent. And the broker: a worker takes JSON with
+the name of a task and an id, and nothing else does anything."""
 
 import csv
 import io
+import json
+import pickle
+import re
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+import redis
+from celery import Celery
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
-from sqlalchemy import func, inspect, select, text
-from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, look_at_batch
+from kombu import Connection, Exchange, Producer, pools
+from sqlalchemy import inspect, select, text, update
+from support.data.batches import (
+    ENVIRONMENT_ID,
+    TESTER,
+    Made,
+    count,
+    enqueue,
+    look,
+    look_at_batch,
+    make_environment,
+)
 from support.data.moving_clock import MovingDatabase
-from support.data.tokens import make_tokens, write_shipment
+from support.data.tokens import Token, make_tokens, write_shipment
+from support.fleets.real_fleet import QUICK, plain_env
+from support.processes.program import Program
+from support.processes.waiting import wait_until
 from support.servers.stand_in import StandIn
 
-from models.audit import AuditLine
-from models.base import Base
 from models.batch import LONGEST_NAME, Batch
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.record import Record
@@ -28,8 +49,9 @@ from worker.batches.commands import Batches
 from worker.batches.finding import NameTaken, NameUnfit
 from worker.batches.loading import Loader
 from worker.config.environment import Environment
+from worker.config.settings import Settings
 from worker.config.sources import load_environment, load_settings
-from worker.database.engine import Database
+from worker.embedded.home import home_key
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import open_shipment
 from worker.leases.worker import Leases
@@ -38,12 +60,9 @@ from worker.reports.export import export
 from worker.reports.facts import read_statuses
 from worker.vault.keys import load_keyring
 
-QUICK = settings(
+BRIEF = hypothesis.settings(
     max_examples=15,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-ENVIRONMENT = Environment.model_validate(
-    {"name": "default", "environment_id": ENVIRONMENT_ID, "client_id": "client", "client_secret": "secret"}
 )
 SNIPPETS = st.sampled_from(
     [
@@ -57,15 +76,14 @@ DANGEROUS = "x'; DROP TABLE record; UPDATE batch SET state = 'cancelled'; --"
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
+def database(database_url: str) -> Iterator[MovingDatabase]:
+    with closing(MovingDatabase(database_url)) as database:
+        yield database
 
 
 @pytest.fixture
-def loader(database: Database) -> Loader:
-    return Loader(database, Keyring([generate_key()]), ENVIRONMENT, TESTER)
+def loader(database: MovingDatabase) -> Loader:
+    return Loader(database, Keyring([generate_key()]), make_environment(), TESTER)
 
 
 def write(path: Path, column: str, value: str) -> Path:
@@ -77,16 +95,11 @@ def write(path: Path, column: str, value: str) -> Path:
     return path
 
 
-def count(database: Database, table: type[Base]) -> int:
-    with database.reading() as connection:
-        return connection.scalar(select(func.count()).select_from(table)) or 0
-
-
-@QUICK
+@BRIEF
 @given(TEXTS, TEXTS)
 @example(DANGEROUS, DANGEROUS)
 def test_a_batch_may_be_called_anything_and_is_found_under_that_name_only(
-    database: Database, loader: Loader, tmp_path: Path, name: str, word: str
+    database: MovingDatabase, loader: Loader, tmp_path: Path, name: str, word: str
 ) -> None:
     before = count(database, Batch)
     try:
@@ -107,11 +120,11 @@ def test_a_batch_may_be_called_anything_and_is_found_under_that_name_only(
         assert audit.check(connection).broken is None
 
 
-@QUICK
+@BRIEF
 @given(TEXTS, TEXTS)
 @example(DANGEROUS, DANGEROUS)
 def test_a_column_may_be_called_anything_and_comes_out_as_it_came(
-    database: Database, loader: Loader, tmp_path: Path, column: str, value: str
+    database: MovingDatabase, loader: Loader, tmp_path: Path, column: str, value: str
 ) -> None:
     name = uuid.uuid4().hex
     try:
@@ -148,7 +161,7 @@ STRANGE_IDS = [
 ]
 
 
-def test_a_message_with_a_strange_id_claims_nothing(database: Database, loader: Loader, tmp_path: Path) -> None:
+def test_a_message_with_a_strange_id_claims_nothing(database: MovingDatabase, loader: Loader, tmp_path: Path) -> None:
     loader.load(open_shipment(write(tmp_path / "shipment.csv", "note", "x")), "shipment")
     leases = Leases(database, lease=60.0, max_attempts=8)
     for record_id in STRANGE_IDS:
@@ -157,13 +170,12 @@ def test_a_message_with_a_strange_id_claims_nothing(database: Database, loader: 
             leases.claim(record_id, ENVIRONMENT_ID, 0.5)  # type: ignore[arg-type]
         with suppress(Exception):
             leases.hand_back(record_id, 0.0)  # type: ignore[arg-type]
-    with database.reading() as connection:
-        assert connection.execute(select(Record.status, Record.attempts)).all() == [("pending", 0)]
-    assert set(inspect(database.engine).get_table_names()) >= {"batch", "record", "attempt", AuditLine.__tablename__}
+    assert database.rows(select(Record.status, Record.attempts)) == [("pending", 0)]
+    assert set(inspect(database.engine).get_table_names()) >= {"batch", "record", "attempt", "audit"}
 
 
 def test_a_name_that_would_feign_a_line_or_steer_a_terminal_is_refused(
-    database: Database, loader: Loader, tmp_path: Path
+    database: MovingDatabase, loader: Loader, tmp_path: Path
 ) -> None:
     """It may be the name of a vendor's file."""
     shipment = open_shipment(write(tmp_path / "shipment.csv", "note", "x"))
@@ -185,76 +197,247 @@ TAMPERINGS = {
 VICTIM = "batch_id = 1 AND row_number = 2"
 
 
+@dataclass(frozen=True)
 class Place:
-    """Two batches of two tokens each, and everything that works on them."""
+    """A home with a batch for each shipment, and all that works on them."""
 
-    def __init__(self, database_url: str, redis_url: str, pingone: StandIn) -> None:
-        variables = pingone.settings | {
-            "OATHBULK_DATABASE_URL": database_url,
-            "OATHBULK_REDIS_URL": redis_url,
-            "OATHBULK_ENCRYPTION_KEYS": generate_key(),
-        }
+    database: MovingDatabase
+    pingone: StandIn
+    variables: dict[str, str]
+    settings: Settings
+    environment: Environment
+
+
+@contextmanager
+def made_place(folder: Path, sqlite_url: str, broker_url: str, *shipments: list[Token]) -> Iterator[Place]:
+    known = [token for tokens in shipments for token in tokens]
+    with StandIn(known) as pingone, closing(MovingDatabase(sqlite_url)) as database:
+        variables = QUICK | pingone.settings | {"OATHBULK_AUDIT_KEY": generate_key()}
+        variables |= {"OATHBULK_HOME": str(Path(urlsplit(sqlite_url).path).parent), "OATHBULK_REDIS_URL": broker_url}
         settings = load_settings(variables)
-        self.pingone = pingone
-        self.database = MovingDatabase(database_url)
-        self.environment = load_environment(settings, variables=variables)
-        self.loader = Loader(self.database, load_keyring(settings), self.environment, TESTER)
-        self.parts = WorkerParts(settings, broker=None, load=lambda _: self.environment)
-
-    def run(self, record_id: int) -> None:
-        self.parts.activations.activate_record(record_id, "default")
-
-    def close(self) -> None:
-        self.parts.clients.of(self.environment).close()
-        self.parts.redis.close()
-        self.parts.database.close()
-        self.database.close()
+        home_key(settings.home)
+        environment = load_environment(settings, variables=variables)
+        loader = Loader(database, load_keyring(settings), environment, TESTER)
+        for tokens in shipments:
+            path = write_shipment(folder / f"{tokens[0].serial}.csv", tokens)
+            loader.load(open_shipment(path), path.stem)
+        yield Place(database, pingone, variables, settings, environment)
 
 
 @pytest.fixture
-def place(sqlite_url: str, valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("shipments")
-    tokens = {name: make_tokens(2, prefix=name) for name in ("FIRST", "SECOND")}
-    with StandIn([*tokens["FIRST"], *tokens["SECOND"]]) as pingone:
-        place = Place(sqlite_url, valkey_url, pingone)
-        for name, mine in tokens.items():
-            place.loader.load(open_shipment(write_shipment(folder / f"{name}.csv", mine)), name)
+def two_batches(sqlite_url: str, valkey_url: str, tmp_path: Path) -> Iterator[Place]:
+    shipments = [make_tokens(2, prefix=prefix) for prefix in ("FIRST", "SECOND")]
+    with made_place(tmp_path, sqlite_url, valkey_url, *shipments) as place:
         yield place
-        place.close()
 
 
-def execute(place: Place, statement: str) -> None:
-    with place.database.writing() as connection:
-        connection.execute(text(statement))
+@pytest.fixture
+def parts(two_batches: Place) -> Iterator[WorkerParts]:
+    parts = WorkerParts(two_batches.settings, broker=None, load=lambda _: two_batches.environment)
+    yield parts
+    for opened in (parts.clients.of(two_batches.environment), parts.redis, parts.database):
+        opened.close()
 
 
-def queue_all(place: Place) -> list[int]:
-    """The ids of the first batch's records, in the order of their rows."""
-    with place.database.reading() as connection:
-        ids = list(connection.scalars(text("SELECT id FROM record WHERE batch_id = 1 ORDER BY row_number")))
-    enqueue(place.database, Made(1, "FIRST", ids))
-    return ids
+def tamper(place: Place, change: str) -> list[int]:
+    """Change the records so, and put the first batch's onto the queue: their ids, in the order of their rows."""
+    place.database.change(text(f"UPDATE record SET {change}"))
+    return sorted(enqueue(place.database, Made(1, "FIRST", [])))
 
 
 @pytest.mark.parametrize("source", TAMPERINGS)
-def test_a_ciphertext_that_was_moved_pauses_the_batch_and_nothing_is_sent(source: str, place: Place) -> None:
-    execute(place, f"UPDATE record SET otps = ({TAMPERINGS[source]}) WHERE {VICTIM}")
-    victim, _ = queue_all(place)
+def test_a_ciphertext_that_was_moved_pauses_the_batch_and_nothing_is_sent(
+    source: str, two_batches: Place, parts: WorkerParts
+) -> None:
+    victim, _ = tamper(two_batches, f"otps = ({TAMPERINGS[source]}) WHERE {VICTIM}")
     with pytest.raises(DecryptionError, match="do not belong to this record"):
-        place.run(victim)
-    assert place.pingone.posts == []
-    batch = look_at_batch(place.database, 1)
+        parts.activations.activate_record(victim, "default")
+    assert two_batches.pingone.posts == []
+    batch = look_at_batch(two_batches.database, 1)
     assert (batch.state, batch.reason) == ("paused", "internal")
-    record = look(place.database, victim)
+    record = look(two_batches.database, victim)
     assert (record.status, record.otp1_state, record.otp1_posts) == ("pending", "unsent", 0)
 
 
-def test_a_row_that_was_renumbered_does_not_open_any_more_and_what_was_not_moved_is_activated(place: Place) -> None:
-    execute(place, "UPDATE record SET row_number = 99 WHERE batch_id = 1 AND row_number = 3")
-    untouched, moved = queue_all(place)
-    place.run(untouched)
-    assert [post.answer for post in place.pingone.posts] == ["ACTIVE"]
-    assert look(place.database, untouched).otps is None
+def test_a_row_that_was_renumbered_does_not_open_any_more_and_what_was_not_moved_is_activated(
+    two_batches: Place, parts: WorkerParts
+) -> None:
+    untouched, moved = tamper(two_batches, "row_number = 99 WHERE batch_id = 1 AND row_number = 3")
+    parts.activations.activate_record(untouched, "default")
+    assert look(two_batches.database, untouched).otps is None
     with pytest.raises(DecryptionError):
-        place.run(moved)
+        parts.activations.activate_record(moved, "default")
+    assert [post.answer for post in two_batches.pingone.posts] == ["ACTIVE"]
+
+
+# Messages that whoever gets at the broker has written.
+
+PATIENCE = 60.0
+ACTIVATE, DISPATCH, REPLAY = "oathbulk.activate", "oathbulk.dispatch", "oathbulk.replay"
+# Stands in messages, and in no log.
+QUOTED = "cafe-quoted-cafe"
+HEADERS = {"lang": "py", "task": ACTIVATE, "id": "c0ffee", "root_id": "c0ffee", "parent_id": None, "group": None}
+
+STRANGE_ARGUMENTS: list[Any] = [
+    ("1'; DROP TABLE record; --", "default"),
+    (1, "../../etc/passwd"),
+    (1, "\n\x1b[2J[feigned]"),
+    (None, None),
+    ([1, 2], {"environment": "default"}),
+    ({"id": 1}, ["default"]),
+    (2**70, "default"),
+    (-1, "default"),
+    (1.5, "default"),
+    (1, "default", "one too many"),
+    (),
+    ("a" * 100_000, "default"),
+]
+
+
+# Behind the name of a JSON message: what kombu itself reads, before Celery sees anything of it.
+PROPERTIES: dict[str, Any] = {
+    "delivery_tag": "1",
+    "body_encoding": "base64",
+    "delivery_info": {"exchange": "", "routing_key": ""},
+}
+SOUND: dict[str, Any] = {
+    "body": "W1tdLHt9LHt9XQ==",
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
+    "headers": HEADERS,
+    "properties": PROPERTIES,
+}
+# Each of these ended the worker, or cut its connection.
+STRANGE_ENVELOPES: list[str | bytes] = [
+    f"no JSON: {QUOTED}",
+    "",
+    b"\xff\xfe\x00",
+    "[" * 100_000,
+    *map(json.dumps, ([], 1, None, "text", {}, {"body": 5}, {"properties": None}, {"properties": {}})),
+    json.dumps({"__type__": "uuid", "__value__": {"hex": QUOTED}}),
+    json.dumps({"__type__": ["uuid"], "__value__": 1}),
+    json.dumps(SOUND | {"body": QUOTED}),
+    json.dumps(SOUND | {"body": ["a list"]}),
+    json.dumps(SOUND | {"headers": [QUOTED]}),
+    json.dumps(SOUND | {"headers": HEADERS | {"task": [ACTIVATE]}}),
+    json.dumps(SOUND | {"properties": PROPERTIES | {"body_encoding": "rot13"}}),
+    json.dumps(SOUND | {"properties": PROPERTIES | {"delivery_tag": ["a list"]}}),
+    json.dumps(SOUND | {"properties": PROPERTIES | {"delivery_info": "text"}}),
+]
+
+
+class Trap:
+    """Unpickled, it writes a file: what a worker that took pickles would run could be anything."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def place(tmp_path: Path, sqlite_url: str, valkey_url: str) -> Iterator[Place]:
+    with made_place(tmp_path, sqlite_url, valkey_url, make_tokens(1)) as place:
+        yield place
+
+
+@pytest.fixture
+def app(valkey_url: str) -> Iterator[Celery]:
+    with closing(Celery(broker=valkey_url)) as app:
+        yield app
+    # Another app of this process would get the same connections, and late answers to `ping` with them.
+    pools.reset()
+
+
+@pytest.fixture
+def worker(place: Place, app: Celery, tmp_path: Path) -> Iterator[Program]:
+    """The worker for the place's token, which answers."""
+    arguments = ["-A", "worker", "worker", "-l", "INFO", "--without-gossip", "--without-mingle"]
+    with closing(Program("worker", "celery", arguments, plain_env() | place.variables, tmp_path)) as worker:
+        wait_until(lambda: app.control.ping(timeout=0.5), PATIENCE, "the worker answers")
+        yield worker
+
+
+def status(place: Place) -> str:
+    return str(place.database.values(select(Record.status))[0])
+
+
+def dispatch(place: Place, app: Celery) -> None:
+    """Send what is meant to come, after all else."""
+    app.send_task(DISPATCH, queue=DISPATCH)
+    wait_until(lambda: status(place) == "active", PATIENCE, "the token is active")
     assert len(place.pingone.posts) == 1
+
+
+def send_pickles(broker_url: str, trap: Trap) -> None:
+    """To the queue of tasks, and to the commands that every worker listens to."""
+    body = pickle.dumps(((trap, "default"), {}, {}))
+    command = pickle.dumps({"method": "ping", "arguments": {"x": trap}, "destination": None})
+    kind = {"content_type": "application/x-python-serialize", "content_encoding": "binary"}
+    with Connection(broker_url) as connection, connection.channel() as channel:
+        producer = Producer(channel)
+        producer.publish(body, routing_key=ACTIVATE, headers=HEADERS, **kind)
+        # As JSON, and not JSON.
+        producer.publish(body, routing_key=ACTIVATE, headers=HEADERS, content_type="application/json")
+        pidbox = Exchange("celery.pidbox", type="fanout")
+        Producer(channel, exchange=pidbox).publish(command, **kind)
+
+
+def test_a_worker_takes_no_pickle_and_no_strange_argument_and_works_on(
+    place: Place, worker: Program, app: Celery, valkey_url: str, tmp_path: Path
+) -> None:
+    trap = Trap(tmp_path / "trap")
+    send_pickles(valkey_url, trap)
+    for arguments in STRANGE_ARGUMENTS:
+        app.send_task(ACTIVATE, arguments, queue=ACTIVATE)
+    app.send_task(ACTIVATE, (1,), {"environment": "default", "__class__": "x"}, queue=ACTIVATE)
+    for task in ("os.system", "celery.backend_cleanup", "worker.tasks.activate", ""):
+        app.send_task(task, ("touch owned",), queue=ACTIVATE)
+    wait_until(lambda: worker.read_log().count("os.system"), PATIENCE, "the last of them was read")
+    assert status(place) == "pending"
+    dispatch(place, app)
+
+    assert not trap.path.exists()
+    # The trap would have worked.
+    pickle.loads(pickle.dumps(trap)).close()
+    assert trap.path.exists()
+    assert [(each.state, each.reason) for each in read_statuses(place.database)] == [("finished", None)]
+    assert {"batch", "record", "attempt"} <= set(inspect(place.database.engine).get_table_names())
+    assert "ContentDisallowed" in worker.read_log()
+    # What the worker tells all who ask it, Flower among them; and its log, which quotes messages.
+    asked = app.control.inspect(timeout=5)
+    told = f"{asked.conf()}{asked.stats()}{asked.report()}{worker.read_log()}"
+    assert "accept_content" in told
+    names = ("OATHBULK_AUDIT_KEY", "PINGONE_CLIENT_SECRET")
+    secrets = [home_key(place.settings.home), *(place.variables[name] for name in names)]
+    assert [secret for secret in (*secrets, str(urlsplit(valkey_url).password)) if secret in told] == []
+
+
+def test_a_worker_drops_what_is_no_message_and_works_on(
+    place: Place, worker: Program, app: Celery, valkey_url: str
+) -> None:
+    with redis.Redis.from_url(valkey_url) as client:
+        # More than a worker takes in hand at once, so that none of them stays there.
+        for envelope in STRANGE_ENVELOPES * 3:
+            client.lpush(ACTIVATE, envelope)
+            client.publish("/0.celery.pidbox", envelope)
+        wait_until(lambda: not client.llen(ACTIVATE), PATIENCE, "all were taken")
+    dispatch(place, app)
+
+    assert worker.is_running
+    wait_until(lambda: app.control.ping(timeout=0.5), PATIENCE, "the worker answers")
+    assert "Connection to broker lost" in worker.read_log()
+    assert QUOTED not in worker.read_log()
+
+
+def test_a_forged_message_replays_nothing_where_no_person_has_set_a_schedule(
+    place: Place, worker: Program, app: Celery
+) -> None:
+    place.database.change(update(Record).values(status="dead_letter", reason="attempts_spent"))
+
+    app.send_task(REPLAY, queue=DISPATCH)
+
+    wait_until(lambda: re.search(rf"{REPLAY}\[.*succeeded", worker.read_log()), PATIENCE, "it was taken")
+    assert status(place) == "dead_letter"
+    assert place.pingone.posts == []

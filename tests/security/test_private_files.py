@@ -57,21 +57,18 @@ def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(
     wait_until(lambda: pingone.held == 3 or not running.is_alive, PATIENCE, "calls are in flight")
     check_modes(desk.home)
     config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
-    assert config is not None
-    keys = {(desk.home / name).read_text().strip() for name in ("encryption.key", "audit.key")}
-    secrets = {CLIENT_SECRET, config.password, *keys}
+    secrets = {CLIENT_SECRET, config.password}
+    secrets |= {(desk.home / name).read_text().strip() for name in ("encryption.key", "audit.key")}
     for pid in desk.processes():
         assert not [secret for secret in secrets if secret in proc(pid, "cmdline")], proc(pid, "cmdline")
     valkey = int((desk.home / "valkey" / "valkey.pid").read_text())
     assert valkey in desk.processes()
     assert proc(valkey, "environ") == ""
     (beat,) = desk.processes("beat")
-    assert config.password in proc(beat, "environ")
-    assert CLIENT_SECRET not in proc(beat, "environ")
-    assert "PINGONE_" not in proc(beat, "environ")
+    told = [each in proc(beat, "environ") for each in (config.password, CLIENT_SECRET, "PINGONE_")]
+    assert told == [True, False, False]
     # It could decrypt nothing either, and has not even looked at the database.
-    assert "cryptography" not in proc(beat, "maps")
-    assert "sqlalchemy" not in proc(beat, "maps")
+    assert [each for each in ("cryptography", "sqlalchemy") if each in proc(beat, "maps")] == []
     # Nobody else's business; /proc is as closed.
     assert mode(Path(f"/proc/{beat}/environ")) == 0o400
     pingone.let_go()
@@ -181,8 +178,7 @@ def test_an_export_replaces_no_link_and_no_device(desk: CommandDesk) -> None:
     os.mkfifo(desk.folder / "fifo.csv")
     for name in ("link.csv", "fifo.csv"):
         refused = desk.oathbulk("export", "shipment", "-o", name)
-        assert refused.code == 2
-        assert "link, a device or a" in refused.stderr
+        assert (refused.code, "link, a device or a" in refused.stderr) == (2, True)
     assert (desk.folder / "link.csv").is_symlink()
     assert (desk.folder / "fifo.csv").is_fifo()
 
@@ -193,12 +189,11 @@ def test_a_home_of_another_user_is_refused(open_folder: Path) -> None:
     home = open_folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
-    with pytest.raises(EmbeddedError, match="belongs to another user"):
-        make_home(home)
     link = open_folder / "link"
     link.symlink_to(home)
-    with pytest.raises(EmbeddedError, match="belongs to another user"):
-        make_home(link)
+    for place in (home, link):
+        with pytest.raises(EmbeddedError, match="belongs to another user"):
+            make_home(place)
     os.chown(home, 0, -1)
     make_home(link)
 

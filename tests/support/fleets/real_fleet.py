@@ -185,6 +185,15 @@ class Fleet(Worked):
             self.database, self.simulator, tenant, budget=budget, was_replayed=was_replayed, excused=excused
         )
 
+    def judge_as_made(self) -> BatchStatus:
+        """Judge a batch once it is finished; and fail unless every record ended as it was made to, and at no OTP more
+        than that takes. Returns how the batch stands."""
+        status = self.wait_until_finished()
+        self.judge()
+        assert self.records.wrong_endings() == []
+        assert status.otp_posts == self.records.posts_as_made()
+        return status
+
     def close(self) -> None:
         self._stack.close()
 

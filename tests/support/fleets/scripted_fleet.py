@@ -1,7 +1,7 @@
 """A dispatcher that is real but for the broker and the paces that a test brings, and workers whose every attempt ends
 as a test says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from types import SimpleNamespace
@@ -80,16 +80,23 @@ class StillPace:
 
 
 class PublishedIds:
-    """A broker that keeps the ids that were published, in order."""
+    """A broker that keeps the ids that were published, in order, with their environments and what Flower would show."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.environments: list[str] = []
+        self.labels: dict[int, str] = {}
+        self.waiting = 0
 
     def count_waiting(self) -> int:
-        return 0
+        return self.waiting
 
-    def publish(self, ids: Sequence[int], environment: str, *, is_ahead: bool = False, labels: object = None) -> None:
+    def publish(
+        self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
+    ) -> None:
         self.ids += ids
+        self.environments += [environment] * len(ids)
+        self.labels |= labels
 
 
 class ScriptedFleet:

@@ -42,19 +42,6 @@ def test_fewer_go_after_a_failure_and_more_after_a_success(last_state, last_size
     assert choose_size(last_state, last_size, 500) == size
 
 
-def test_a_token_that_is_refused_comes_to_stand_alone():
-    """Of 500 tokens the last makes every job fail that brings it."""
-    left, state, size = 500, JobState.DONE, 250
-    jobs = 0
-    while (state, size) != (JobState.FAILED, 1):
-        size = min(choose_size(state, size, 500), left)
-        state = JobState.FAILED if size == left else JobState.DONE
-        left -= size if state == JobState.DONE else 0
-        jobs += 1
-    assert left == 1
-    assert jobs < 40
-
-
 CALL = Call("session", "transaction")
 ENVIRONMENT = Environment.model_validate(
     {"name": "default", "environment_id": "e", "client_id": "c", "client_secret": "s"}

@@ -1,13 +1,20 @@
 """How batches, tokens and what was undone are displayed, where the golden files show no such case: bars and names of
-any length, terminals of any size, text from outside, one thing and many."""
+any length, terminals of any size, text from outside, one thing and many. What stands on a terminal and in a pipe: texts
+are broken between words, and a command in them stays whole, so that it can be pasted; columns and labels are laid out;
+and how far a command is, as a person and a log see it."""
 
 import io
+import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatch
+from types import FrameType
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.text import Text
 from support.data.facts import (
     DEVICE,
     LOADED,
@@ -26,7 +33,9 @@ from support.data.facts import (
 from models.reason import CURES, SEED_CURES, Reason
 from worker.batches.removal import DefaultChange, End, Heir
 from worker.batches.undo import DeviceCounts, Kept, TokenCounts, Undone
-from worker.cli.console import PIPE, Room
+from worker.cli import progress_line
+from worker.cli.console import PIPE, Folded, Room, align, console, label_text, name_program, wrap
+from worker.cli.progress_line import ProgressLine, describe_step, showing_progress
 from worker.cli.show import draw_findings, draw_history
 from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
 from worker.cli.undo import describe
@@ -67,11 +76,11 @@ def seen(picture: RenderableType, width: int = 400) -> list[str]:
 def test_a_few_that_are_given_up_are_seen_in_the_bar_and_it_is_full_of_active_ones_at_the_end_only(
     status: BatchStatus, bar: str
 ) -> None:
-    head, *_ = seen(draw_batch(status, NARROW), 80)
-    assert bar in head.split()
-    assert head.endswith(f"{status.tokens_active} of {status.rows} active")
-    only_ascii = seen(draw_batch(status, replace(NARROW, is_ascii=True)), 80)[0]
-    assert bar.translate(str.maketrans("━╍─", "=x-")) in only_ascii.split()
+    in_ascii = bar.translate(str.maketrans("━╍─", "=x-"))
+    for room, drawn in ((NARROW, bar), (replace(NARROW, is_ascii=True), in_ascii)):
+        head, *_ = seen(draw_batch(status, room), 80)
+        assert drawn in head.split()
+        assert head.endswith(f"{status.tokens_active} of {status.rows} active")
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "pallet [7]", ":smile:"])
@@ -84,12 +93,11 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 def test_when_the_run_that_worked_on_it_has_ended_no_time_is_left_and_the_commands_that_go_on_are_named() -> None:
     again = "Go on with: oathbulk run pallet-7"
     page = "\n".join(seen(draw_batch(RUNNING, stopped=again)))
-    assert f"Nothing works on it here any more; 600 records are left. {again}" in page
-    assert "left at this pace" not in page
+    left = f"Nothing works on it here any more; 600 records are left. {again}"
+    assert (left in page, "left at this pace" in page) == (True, False)
     page = "\n".join(seen(draw_batch(PAUSED, stopped=again)))
     both = "This run has ended. Go on with: oathbulk resume pallet-7, then oathbulk run pallet-7"
-    assert f"Check them. {both}" in page
-    assert page.count("Go on with") == 1
+    assert (f"Check them. {both}" in page, page.count("Go on with")) == (True, 1)
 
 
 LETTERS = {str(reason): 100 - number for number, reason in enumerate(Reason)}
@@ -120,8 +128,7 @@ def test_a_drawing_is_never_higher_or_wider_than_the_terminal_and_keeps_the_coun
 def test_the_outlook_and_the_fleet_stand_above_the_reasons_and_the_last_line_tells_how_many_are_hidden() -> None:
     lines = seen(draw_batch(FULL, NARROW, notes=["No worker runs."]), 80)
     head = lines.index("count  reason                  what to do (dead letters are given up until then)")
-    assert lines.index("1 h 21 min left at this pace.") < head
-    assert lines.index("No worker runs.") < head
+    assert max(lines.index("1 h 21 min left at this pace."), lines.index("No worker runs.")) < head
     shown = len(lines) - head - 2
     assert lines[-1] == f"and {len(Reason) - shown} more reasons: oathbulk status pallet-7 --cures"
     assert len(lines) == NARROW.height
@@ -147,8 +154,7 @@ def test_each_reason_has_a_line_with_a_short_cure_the_most_frequent_first() -> N
         "What to do, in full: oathbulk status 'pallet 7' --cures",
     ]
     lines = draw_letters(GIVEN_UP, Room(40, 23))
-    assert max(map(len, lines)) <= 40
-    assert fnmatch(lines[1], "12345  invalid_otp  check token*…")
+    assert (max(map(len, lines)) <= 40, fnmatch(lines[1], "12345  invalid_otp  check token*…")) == (True, True)
 
 
 def test_every_reason_has_a_short_cure_that_80_columns_have_room_for() -> None:
@@ -160,9 +166,8 @@ def test_every_reason_has_a_short_cure_that_80_columns_have_room_for() -> None:
 @pytest.mark.parametrize(("left", "hidden"), [(20, 5), (len(Reason) + 1, 1), (3, 22), (2, 23), (1, 23)])
 def test_where_there_is_no_room_the_last_line_tells_how_many_are_hidden(left: int, hidden: int) -> None:
     lines = draw_letters(MANY, left=left)
-    assert len(lines) <= left
     more = "1 more reason" if hidden == 1 else f"{hidden} more reasons"
-    assert lines[-1] == f"and {more}: oathbulk status 'pallet 7' --cures"
+    assert (len(lines) <= left, lines[-1]) == (True, f"and {more}: oathbulk status 'pallet 7' --cures")
 
 
 @pytest.mark.parametrize(
@@ -178,13 +183,13 @@ def test_where_there_is_no_room_the_last_line_tells_how_many_are_hidden(left: in
 def test_cures_are_written_out(status, room, left, with_cures, cures) -> None:
     lines = draw_letters(status, room, left, with_cures=with_cures)
     text = " ".join(" ".join(lines).split())
-    assert all(cure in text for cure in cures)
+    assert [cure for cure in cures if cure not in text] == []
     assert max(map(len, lines)) <= 80 if room is NARROW else len(lines) == 1 + len(Reason)
 
 
 def test_a_batch_of_seeds_has_the_short_cures_of_seeds_and_a_finished_one_too_where_there_is_no_room() -> None:
-    short = f"12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}"
-    assert short in draw_letters(replace(GIVEN_UP, has_seeds=True))
+    of_seeds = draw_letters(replace(GIVEN_UP, has_seeds=True))
+    assert f"12345  invalid_otp  {SHORT_SEED_CURES[Reason.INVALID_OTP]}" in of_seeds
     assert CURES[Reason.INVALID_OTP] not in " ".join(" ".join(draw_letters(SOME_LEFT, left=5)).split())
 
 
@@ -205,9 +210,9 @@ def test_what_a_file_brought_cannot_pass_for_a_line_of_ours_nor_take_the_place_o
     extra = {"a\nb": "[bold]c", "device": "blue", "Cost centre": "4711"}
     record = past_record(username="eve\nNext  nothing: it is active", extra=extra, device_id=DEVICE)
     lines = seen(draw_history(history_of(record), NextStep("nothing"), Room(400, 24)))
-    for line in ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost centre  4711"):
-        assert f"  {line}" in lines
-    assert "  username     eve\\nNext  nothing: it is active" in lines
+    columns = ("a\\nb         [bold]c", f"device       {DEVICE}", "device       blue", "Cost centre  4711")
+    drawn = (*columns, "username     eve\\nNext  nothing: it is active")
+    assert [line for line in drawn if f"  {line}" not in lines] == []
     found = make_row(FIELDS | {"username": "eve\nMADE3  july"})
     assert len(seen(draw_findings(SearchResult([found], 0), Sought(text="MADE"), Room(400, 24)))) == 2
 
@@ -218,8 +223,7 @@ def test_a_refused_row_is_told_above_the_records_or_alone() -> None:
         "\n".join(seen(draw_history(history, NextStep("nothing"), Room(400, 24))))
         for history in (history_of(record, refused=[refused_line()]), history_of(refused=[refused_line()]))
     )
-    assert above.index(SAID) < above.index("july-2.csv")
-    assert SAID in alone
+    assert (above.index(SAID) < above.index("july-2.csv"), SAID in alone) == (True, True)
     found = draw_findings(SearchResult([], 0, refused=[refused_line(serial_number=None)]), Sought(text="MADE"), PIPE)
     assert seen(found) == [f"no serial {SAID}"]
 
@@ -300,12 +304,220 @@ def test_on_a_narrow_terminal_each_record_that_was_found_has_two_lines_and_no_id
     ids=["one of each", "looked at again", "done again", "nothing", "not the tokens"],
 )
 def test_what_was_undone_is_told(undone: Undone, is_done: bool, said: list[str]) -> None:
-    lines = [*describe("box", undone, "oathbulk undo box", is_done=is_done, is_partial=False)]
+    lines = describe("box", undone, "oathbulk undo box", is_done=is_done, is_partial=False)
     assert [line for line, like in zip(lines, said, strict=True) if not fnmatch(line, like)] == []
 
 
 def test_serial_numbers_of_the_list_that_are_nothing_to_the_batch_are_named() -> None:
     kept = {f"A{number}": Kept(None, f"A{number}", "no row of this batch has it") for number in range(21)}
-    lines = [*describe("box", Undone(kept=kept), "oathbulk undo box", is_done=False, is_partial=True)]
-    assert lines[1:3] == ["21 are left alone:", "  A0: no row of this batch has it"]
+    _, *lines = describe("box", Undone(kept=kept), "oathbulk undo box", is_done=False, is_partial=True)
+    assert lines[:2] == ["21 are left alone:", "  A0: no row of this batch has it"]
     assert lines[-1] == "  and 1 more: --json names them"
+
+
+# Texts on a terminal and in a pipe.
+
+EXPORT = "oathbulk export july --left -o july-left.csv"
+
+
+@pytest.mark.parametrize(
+    ("called", "is_on_path", "named"),
+    [
+        ("/usr/bin/oathbulk", True, "oathbulk"),
+        (".venv/bin/oathbulk", True, "oathbulk"),
+        (".venv/bin/oathbulk", False, ".venv/bin/oathbulk"),
+        ("/home/a person/bin/oathbulk", False, "'/home/a person/bin/oathbulk'"),
+        ("/srv/worker/__main__.py", False, "oathbulk"),
+    ],
+)
+def test_a_command_is_named_so_that_the_shell_finds_it(monkeypatch, called, is_on_path, named):
+    monkeypatch.setattr("sys.argv", [called, "rehearse"])
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/oathbulk" if is_on_path else None)
+    assert name_program() == named
+
+
+@pytest.mark.parametrize("told", ["Left: {}", "A batch whose name is long is left: {}"])
+def test_a_command_is_printed_in_one_line_that_the_terminal_folds_also_in_a_live_display(monkeypatch, told):
+    command = f"oathbulk export {'very-' * 20}long --left -o left.csv"
+    monkeypatch.setattr(console, "soft_wrap", False)
+    monkeypatch.setattr(console, "_width", 40)
+    with console.capture() as printed:
+        console.print(told.format(command))
+    assert command in printed.get().splitlines()
+    lines = ["".join(part.text for part in line) for line in console.render_lines(Folded(Text(told.format(command))))]
+    assert command in "".join(lines)
+    assert {len(line) for line in lines} == {40}
+
+
+def break_text(text: str, width: int) -> list[str]:
+    return [line.plain for line in wrap(Text(text), width)]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("Each token is told of.", 12, ["Each token", "is told of."]),
+        ("Two\n\nparagraphs of text", 11, ["Two", "", "paragraphs", "of text"]),
+        ("日本 日本 日本", 9, ["日本 日本", "日本"]),
+        ("", 9, [""]),
+        ("In /home/a/very/long/path it is.", 10, ["In", "/home/a/very/long/path", "it is."]),
+        ("  /home/a/very/long/path is it", 10, ["  /home/a/very/long/path", "is it"]),
+        (f"Left: {EXPORT}", 60, [f"Left: {EXPORT}"]),
+        (
+            "No worker runs. `oathbulk run /srv/july.csv` brings one; `celery -A worker worker` too.",
+            20,
+            [
+                *("No worker runs.", "`oathbulk run /srv/july.csv`", "brings one;"),
+                *("`celery -A worker worker`", "too."),
+            ],
+        ),
+        ("How oathbulk reads it is told there", 14, ["How oathbulk", "reads it is", "told there"]),
+    ],
+)
+def test_prose_is_broken_between_words_and_neither_a_long_word_nor_a_command(text, width, lines):
+    assert break_text(text, width) == lines
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        EXPORT,
+        "oathbulk export 'Lot 7, east: a' -o 'Lot 7, east: a.csv'",
+        "OATHBULK_HOME=/tmp/home oathbulk status july",
+        "/srv/.venv/bin/oathbulk run july.csv --key-file july.key",
+        "celery -A worker worker --queues oathbulk",
+    ],
+)
+@pytest.mark.parametrize("width", [20, 60])
+def test_a_command_stays_whole_and_begins_a_line_where_it_would_not_fit(command, width):
+    assert break_text(f"Those that are left are here: {command}", width)[-1] == command
+    broken = break_text(f"Those that are left are here: {command}, so that all of them are known", width)
+    assert any(line.startswith(f"{command},") for line in broken)
+
+
+LONG_TEXT = "one two three four five six seven eight nine ten"
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "room", "lines"),
+    [
+        (
+            "user",
+            LONG_TEXT,
+            Room(40, 24),
+            ["  user      one two three four five six", "            seven eight nine ten"],
+        ),
+        ("user", LONG_TEXT, PIPE, [f"  user      {LONG_TEXT}"]),
+        ("Cost centre of the unit", "4711", Room(80, 24), ["  Cost centre of the unit 4711"]),
+        # Text from outside cannot begin a line of its own.
+        ("user", "eve\nNext  nothing\x1b[2J", Room(80, 24), ["  user      eve\\nNext  nothing\\u001b[2J"]),
+    ],
+)
+def test_a_text_stands_behind_its_label_and_goes_on_below_itself(label, text, room, lines):
+    assert [line.plain for line in label_text(label, text, room, indent=2)] == lines
+
+
+def test_columns_are_as_wide_as_their_widest_cell_and_numbers_stand_at_the_right():
+    rows = [("batch", "tokens"), ("日本", ("7", "red")), ("b", "12")]
+    assert [line.plain for line in align(rows, right=(1,))] == ["batch  tokens", "日本        7", "b          12"]
+
+
+# How far a command is.
+
+
+def open_console(*, is_terminal: bool = False, term: str = "xterm") -> tuple[Console, Callable[[], str]]:
+    page = io.StringIO()
+    environ = {"TERM": term, "COLUMNS": "80", "LINES": "24"}
+    console = Console(file=page, force_terminal=is_terminal, width=80, height=24, highlight=False, _environ=environ)
+    return console, page.getvalue
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (("Waiting for the end of imports", 0, None), "Waiting for the end of imports"),
+        (("Reading the inventory", 4000, None), "Reading the inventory: 4000"),
+        (("Reading the inventory", 4000, None, 250.4), "Reading the inventory: 4000, 250/s"),
+        (("Removing devices", 0, 50000), "Removing devices: 0 of 50000"),
+        (("Removing devices", 1200, 50000, 9.76), "Removing devices: 1200 of 50000, 9.8/s, 1 h 23 min left"),
+        (("Removing devices", 10, 10, 5.0), "Removing devices: 10 of 10, 5.0/s, 0 s left"),
+    ],
+)
+def test_a_step_is_said_in_a_line(step, said):
+    assert describe_step(*step) == said
+
+
+@pytest.mark.parametrize("kind", [{}, {"is_terminal": True, "term": "dumb"}], ids=["a log", "a dumb terminal"])
+def test_where_nothing_can_be_drawn_over_a_line_comes_at_the_beginning_and_every_ten_seconds(kind):
+    console, read = open_console(**kind)
+    now = 0
+    shown = ProgressLine(console, read_clock=lambda: now)
+    for now in range(26):
+        shown("Removing devices", now * 10, 1000)
+    shown("Reading the inventory", 100)
+    assert read().splitlines() == [
+        "Removing devices: 0 of 1000",
+        "Removing devices: 100 of 1000, 10.0/s, 1 min 30 s left",
+        "Removing devices: 200 of 1000, 10.0/s, 1 min 20 s left",
+        "Reading the inventory: 100",
+    ]
+
+
+def test_the_pace_is_that_of_the_last_half_minute():
+    done, now = 0, 0
+    shown = ProgressLine(open_console()[0], read_clock=lambda: now)
+    for now in range(121):
+        shown("Removing devices", done, 100_000)
+        done += 100 if now < 60 else 10
+    assert "10.0/s" in shown.describe()
+
+
+def test_a_terminal_shows_one_line_that_is_removed_in_the_end_and_keeps_its_cursor():
+    console, read = open_console(is_terminal=True)
+    shown = ProgressLine(console)
+    # With JSON nothing is shown.
+    ProgressLine(console, is_quiet=True)("Removing devices", 3, 10)
+    assert read() == ""
+    shown("Removing devices", 3, 10)
+    assert "Removing devices: 3 of 10" in read()
+    # A command may be killed at any moment.
+    assert read().rindex("\x1b[?25h") > read().rindex("\x1b[?25l")
+    shown.live.stop()
+    assert read().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize(("done", "said"), [((), ""), ((0, 3), "Removing devices: 3 of 10. ")])
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_ctrl_c_ends_with_one_line_that_says_how_far_it_was_and_what_goes_on(monkeypatch, is_quiet, done, said):
+    console, read = open_console()
+    monkeypatch.setattr(progress_line, "error_console", console)
+
+    def work():
+        with showing_progress("Give it again.", is_quiet=is_quiet) as shown:
+            for each in done:
+                shown("Removing devices", each, 10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert read().splitlines()[-1] == f"Interrupted. {said}Give it again."
+
+
+def test_a_step_may_begin_while_another_thread_draws():
+    """On a terminal rich draws from a thread of its own, which may come between any two lines."""
+    shown = ProgressLine(open_console()[0], is_quiet=True)
+    shown("Reading the inventory", 100)
+    drawn = set[str]()
+
+    def draw_at_each_line(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line":
+            drawn.add(shown.describe())
+        return draw_at_each_line if frame.f_code.co_filename == progress_line.__file__ else None
+
+    tracing = sys.gettrace()
+    sys.settrace(draw_at_each_line)
+    try:
+        shown("Removing devices", 10, 50)
+    finally:
+        sys.settrace(tracing)
+    assert drawn == {"Reading the inventory: 100", "Removing devices: 10 of 50"}

@@ -50,8 +50,7 @@ VALUES: dict[str, Any] = {
 def test_an_option_is_written_under_the_name_that_the_commands_take(name: str) -> None:
     (parameter,) = [each for each in make_command("run").params if each.name == name]
     word, *value = write_words(SourceOptions(**{name: VALUES[name]}))
-    assert word in parameter.opts
-    assert value == ([] if VALUES[name] is True else [str(VALUES[name])])
+    assert (word in parameter.opts, value) == (True, [] if VALUES[name] is True else [str(VALUES[name])])
 
 
 def test_every_option_is_written_in_the_order_of_the_help_and_what_was_not_typed_is_not() -> None:
@@ -104,9 +103,8 @@ def test_a_command_can_be_pasted_and_one_that_goes_on_is_named(written: str, com
 
 def test_an_export_goes_back_into_its_batch_and_that_of_a_rehearsal_is_practised_elsewhere(tmp_path: Path) -> None:
     installation = Installation({"OATHBULK_HOME": str(tmp_path)})
-    (said,) = describe_way_back(installation, "july 1", Path("left.csv"))
+    said, of_refused = describe_way_back(installation, "july 1", Path("left.csv"), 2)
     assert said.endswith("then: oathbulk mend 'july 1' left.csv")
-    _, of_refused = describe_way_back(installation, "july", Path("left.csv"), 2)
     assert of_refused.startswith("Of 2 rows that were refused only the serial number is kept")
     rehearsal = Installation({"OATHBULK_HOME": str(tmp_path / "oathbulk-rehearsals" / "rehearsal")})
     assert [*describe_way_back(rehearsal, "rehearsal", Path("failed.csv"))] == [
@@ -194,8 +192,8 @@ def test_where_nobody_can_be_asked_for_a_key_the_option_is_named(
 def test_a_key_or_password_may_come_from_an_editor_of_windows(
     sample: str, option: str, secret: bytes, mark: bytes, tmp_path: Path
 ) -> None:
-    shipment = SourceOptions(**{option: write_secret(tmp_path, mark + secret)}).open(PSKC / sample)
-    assert len(list(shipment.tokens())) == 3
+    source = SourceOptions(**{option: write_secret(tmp_path, mark + secret)})
+    assert len(list(source.open(PSKC / sample).tokens())) == 3
 
 
 def test_a_key_that_is_not_in_hexadecimal_is_told_how_it_is_written(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
-"""Settings: which values are valid, what they come to where nothing is set, and that no message quotes a secret."""
+"""Settings: which values are valid, what they come to where nothing is set, and that no message quotes a secret;
+private keys that can be used, with which algorithm; and credentials that are read again."""
 
+import json
 import os
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc.jwk import RSAKey
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 from sqlalchemy import make_url
 
-from worker.config.environment import Environment
+from worker.config.environment import Environment, Environments, find_algorithm, read_private_key
 from worker.config.settings import ConfigError, Settings, find_earlier_home, find_home, user_home
 from worker.config.sources import load_environment, load_settings
 from worker.config.tuning import Tuning
@@ -19,7 +25,8 @@ VARIABLES = {
     "PINGONE_CLIENT_ID": "client-1",
     "PINGONE_CLIENT_SECRET": SECRET,
 }
-KEY = RSAKey.generate_key(2048).as_pem(private=True).decode()
+RSA = RSAKey.generate_key(2048)
+KEY = RSA.as_pem(private=True).decode()
 BY_KEY = {"PINGONE_CLIENT_AUTH": "private_key_jwt", "PINGONE_PRIVATE_KEY": KEY}
 
 
@@ -156,14 +163,13 @@ def test_a_missing_setting_is_named(name: str) -> None:
     ],
 )
 def test_a_setting_out_of_bounds_is_named_with_the_cure_and_not_quoted(wrong: dict[str, str], said: str) -> None:
-    message = refusal(**wrong)
-    assert message.startswith(next(iter(wrong)).partition("__")[0] + " ")
-    assert said in message
+    message, (name,) = refusal(**wrong), wrong
+    assert (message.startswith(name.partition("__")[0] + " "), said in message) == (True, True), message
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
-    message = refusal(PINGONE_RATE="fast", PINGONE_REGION="XX", PINGONE_CLIENT_ID="")
-    assert all(name in message for name in ("PINGONE_RATE", "PINGONE_REGION", "PINGONE_CLIENT_ID"))
+    wrong = {"PINGONE_RATE": "fast", "PINGONE_REGION": "XX", "PINGONE_CLIENT_ID": ""}
+    assert [name for name in wrong if name not in refusal(**wrong)] == []
 
 
 @pytest.mark.parametrize(
@@ -233,8 +239,121 @@ def test_the_application_that_imports_authenticates_in_the_same_way() -> None:
     missing = refusal(**variables, PINGONE_IMPORT_CLIENT_SECRET="another")
     assert "PINGONE_IMPORT_CLIENT_ID and PINGONE_IMPORT_PRIVATE_KEY belong together: set both" in missing
     importer = environment(**variables, PINGONE_IMPORT_PRIVATE_KEY=KEY, PINGONE_IMPORT_KEY_ID="july").as_importer()
-    assert importer.private_key is not None
     assert (importer.client_id, importer.key_id, importer.configured_name) == ("i", "july", "default")
+    assert importer.private_key is not None
+
+
+# Private keys.
+
+
+CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+
+
+def pem(key: RSAKey | ECKey | OKPKey, *, private: bool = True, password: str | None = None) -> str:
+    return key.as_pem(private=private, password=password).decode()
+
+
+def jwk(key: RSAKey | ECKey, *, private: bool = True, **more: str) -> str:
+    return json.dumps(key.as_dict(private=private) | more)
+
+
+@pytest.mark.parametrize(
+    ("text", "algorithm"),
+    [
+        (pem(RSA), "RS256"),
+        (jwk(RSA), "RS256"),
+        (f"\n {jwk(RSA)}\n", "RS256"),
+        (jwk(RSA, alg="RS384", kid="july"), "RS384"),
+        *((write(ECKey.generate_key(curve)), algorithm) for write in (pem, jwk) for curve, algorithm in CURVES.items()),
+    ],
+)
+def test_a_key_signs_with_the_algorithm_of_its_kind_whichever_form_it_has(text: str, algorithm: str) -> None:
+    key = read_private_key(text)
+    assert find_algorithm(key) == algorithm
+    assert not isinstance(key, RSAKey) or key.thumbprint() == RSA.thumbprint()
+    assert key.kid == ("july" if "july" in text else None)
+
+
+def short() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pem(RSAKey.generate_key(1024))
+
+
+UNFIT = {
+    "nothing": ("", "is no private key"),
+    "text": ("made-up-text", "is no private key"),
+    "a public key": (pem(RSA, private=False), "is no private key"),
+    "a public JWK": (jwk(RSA, private=False), "is no private key"),
+    "a JWK without its numbers": ('{"kty": "RSA"}', "is no private key"),
+    "a JWK of another kind": ('{"kty": "oct", "k": "bWFkZS11cA"}', "is no private key"),
+    "a JWK without a kind": ('{"d": "made-up"}', "is no private key"),
+    "JSON that is cut off": ('{"kty": "RSA", "d": "made', "is no private key"),
+    "a JWK for another algorithm": (jwk(RSA, alg="PS256"), "is no private key"),
+    "a JWK with numbers that do not fit": (jwk(RSA, d="AQAB"), "is no private key"),
+    "Ed25519": (pem(OKPKey.generate_key("Ed25519")), "is no private key"),
+    "P-256K": (pem(ECKey.generate_key("secp256k1")), "is no private key"),
+    "a short key": (short(), "is an RSA key of 1024 bits: PingOne needs 2048 at least"),
+    "a key with a passphrase": (pem(RSA, password="passphrase"), "needs a passphrase"),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_what_cannot_sign_is_refused_and_not_quoted(what: str) -> None:
+    text, complaint = UNFIT[what]
+    with pytest.raises(ValueError, match=complaint) as refused:
+        read_private_key(text)
+    assert refused.value.__cause__ is None
+    assert not any(line in str(refused.value) for line in text.splitlines() if len(line) > 8)
+
+
+WORDS = ["RSA", "EC", "oct", "P-256", "P-1", "AQAB", "", "-----BEGIN PRIVATE KEY-----", "alg", "RS256"]
+VALUES = st.none() | st.integers() | st.text(max_size=20) | st.sampled_from(WORDS) | st.lists(st.text(), max_size=2)
+JWKS = st.dictionaries(st.sampled_from(["kty", "n", "e", "d", "crv", "x", "y", "alg", "kid", "use"]), VALUES)
+
+
+@given(st.text() | st.sampled_from(WORDS) | JWKS.map(json.dumps))
+def test_any_text_is_a_key_or_refused(text: str) -> None:
+    with suppress(ValueError):
+        assert read_private_key(text).is_private
+
+
+# Credentials that are read again.
+
+
+@pytest.fixture
+def environments(tmp_path: Path) -> Environments:
+    """With the secrets of both worker applications in files."""
+    variables = VARIABLES | {"PINGONE_CLIENT_SECRET": "", "PINGONE_IMPORT_CLIENT_ID": "importer", "PINGONE_RATE": "12"}
+    for name, prefix in (("client", "PINGONE_CLIENT"), ("import", "PINGONE_IMPORT_CLIENT")):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_text(f"old of {name}")
+        variables[f"{prefix}_SECRET_FILE"] = str(tmp_path / name)
+    return Environments(lambda name: load_environment(Settings(), name, variables))
+
+
+def test_each_application_gets_its_own_new_secret_and_keeps_all_else(
+    environments: Environments, tmp_path: Path
+) -> None:
+    known = environments.get("default")
+    both = {"client": known, "import": known.as_importer()}
+    for name, environment in both.items():
+        assert environments.reread(environment) == environment
+        (tmp_path / name).write_text(f"new of {name}")
+    no_secret = {"client_secret": None, "import_client_secret": None}
+    for name, environment in both.items():
+        newer = environments.reread(environment)
+        assert newer.secret == f"new of {name}"
+        assert newer.model_copy(update=no_secret) == environment.model_copy(update=no_secret)
+
+
+def test_a_secret_that_cannot_be_read_now_leaves_the_one_of_before(environments: Environments, tmp_path: Path) -> None:
+    known = environments.get("default")
+    # As it lies there for a moment while it is written.
+    (tmp_path / "client").write_text("")
+    assert environments.reread(known) is known
+    (tmp_path / "client").unlink()
+    assert environments.reread(known) is known
 
 
 # The home.

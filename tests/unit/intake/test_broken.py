@@ -691,9 +691,7 @@ def test_a_fault_is_said_with_its_place_and_its_cure(name: str) -> None:
     what, number, problem, cure = EXPECTED[name]
 
     ((refused, place, message),) = read_messages(BROKEN / name, hints_of(name))
-
     assert (refused, place) == (what, number)
-    assert problem in message
     assert cure in message.partition(problem)[2]
 
 
@@ -707,7 +705,6 @@ def test_a_refused_row_leaves_the_others_and_names_no_seed(name: str) -> None:
 
 def test_every_broken_file_is_expected() -> None:
     assert {path.name for path in BROKEN.iterdir()} == set(EXPECTED)
-    assert len(EXPECTED) >= 60
 
 
 # Files that were cut off. A last row without a line break at its end that is whole still loads.
@@ -846,8 +843,7 @@ DOUBTFUL = [
 @pytest.mark.parametrize("text", WHOLE)
 def test_a_last_row_that_is_whole_loads_without_a_line_break(text: str) -> None:
     rows = read_bytes(text.encode(), NOTHING_SAID)
-    assert rows
-    assert all(isinstance(row, Row) for row in rows)
+    assert {type(row) for row in rows} == {Row}
     assert rows == read_bytes(text.encode() + b"\n", NOTHING_SAID)
 
 
@@ -855,7 +851,6 @@ def test_a_last_row_that_is_whole_loads_without_a_line_break(text: str) -> None:
 def test_a_last_row_that_may_be_cut_off_is_refused_until_a_line_break_says_that_it_is_whole(text: str) -> None:
     *others, last = read_bytes(text.encode(), TOTP_SAID if ENTRA in text else NOTHING_SAID)
     assert all(isinstance(row, Row) for row in others)
-    assert isinstance(last, RowError)
     assert last.reason == CUT_OFF
     assert isinstance(read_bytes(text.encode() + b"\n", TOTP_SAID if ENTRA in text else NOTHING_SAID)[-1], Row)
 
@@ -899,13 +894,12 @@ fuzzed = settings(
 def assert_only_foreseen_things_happen(path: Path, content: bytes, format_name: str) -> None:
     path.write_bytes(content)
     rows: list[Row | RowError] = []
-    messages: list[str] = []
     try:
-        rows += read(path, TOTP_SAID, format_name)
+        rows = read(path, TOTP_SAID, format_name)
+        messages = [row.reason for row in rows if isinstance(row, RowError)]
     except UnusableFile as error:
-        messages.append(str(error).replace(str(path), ""))
+        messages = [str(error).replace(str(path), "")]
     assert all(isinstance(row, Row | RowError) for row in rows)
-    messages += (row.reason for row in rows if isinstance(row, RowError))
     assert not [message for message in messages if find_quoted(message)]
     numbers = [row.row_number for row in rows]
     assert numbers == sorted(set(numbers))

@@ -1,13 +1,17 @@
-"""Each format's samples: the tokens that they hold, and the OTPs that these tokens show; and what is said of a sample
-quotes no secret."""
+"""Each format's samples: the tokens that they hold, and the OTPs that these tokens show; of PSKC, what RFC 6030 and
+RFC 4226 say, and keys, passwords and elements that are wrong or missing; and that no message quotes a secret."""
 
+import contextlib
 import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from pskc import PSKC
 from support.data import seed_files
 from support.data.seed_files import (
     EVERY_HINTS,
@@ -25,6 +29,7 @@ from support.data.seed_files import (
     totp,
 )
 
+from models.row_fault import RowFault
 from worker.intake import formats
 from worker.intake.files import Hints, OpenFile
 from worker.intake.formats import FORMATS, CsvFormat, Layout, OtherFormat, choose_format, open_table
@@ -193,10 +198,7 @@ EXPECTED: dict[str, tuple[Hints, list[dict[str, Any] | str]]] = {
 @pytest.mark.parametrize("sample", EXPECTED)
 def test_a_sample_gives_its_tokens(sample: str) -> None:
     hints, expected = EXPECTED[sample]
-
     rows = read(SAMPLES / sample, hints)
-
-    assert len(rows) == len(expected)
     for row, each in zip(rows, expected, strict=True):
         check(row, each)
     # A repr shows no secret; a serial number of the RFC's begins like its key.
@@ -215,16 +217,16 @@ def test_a_sample_is_told_by_its_content_by_one_format_alone(sample: str) -> Non
     assert found == [sample.partition("/")[0]]
 
 
-def test_every_sample_is_expected() -> None:
+def test_every_sample_is_expected_and_every_format_has_some_and_a_line_in_its_page() -> None:
     found = {f"{path.parent.name}/{path.name}" for path in SAMPLES.glob("*/*.*") if path.parent.name != "broken"}
     assert found == set(EXPECTED)
+    assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
+    assert [name for name in FORMATS if f"| `{name}` |" not in PAGE] == []
 
 
 @pytest.mark.parametrize("sample", ["nexus_hex.txt", "rcdevs_hex.csv"])
 def test_hexadecimal_in_the_place_of_base64_is_read_if_that_is_said(sample: str) -> None:
     row = read(SAMPLES / "broken" / sample, Hints(encoding="hex"))[-1]
-    assert isinstance(row, Row)
-    assert isinstance(row.otps, Seed)
     assert row.otps.secret == Secret(bytes.fromhex(SECRETS[row.serial_number]))
 
 
@@ -233,14 +235,11 @@ def test_hexadecimal_in_the_place_of_base64_is_refused_whatever_its_length(tmp_p
     path = tmp_path / "tokens.txt"
     path.write_text(f"MADE0000001:{SECRETS['MADE0000001'][: 2 * size]}:AA==\n")
     (row,) = read(path)
-    assert isinstance(row, RowError)
     assert "--encoding hex" in row.reason
 
 
 def test_the_cells_of_a_static_password_are_not_named() -> None:
-    refused = read(SAMPLES / "yubico" / "static_first.csv")[0]
-    assert isinstance(refused, RowError)
-    assert refused.serial_number is None
+    assert read(SAMPLES / "yubico" / "static_first.csv")[0].serial_number is None
 
 
 def test_the_title_and_the_name_of_each_format_are_its_own() -> None:
@@ -249,13 +248,10 @@ def test_the_title_and_the_name_of_each_format_are_its_own() -> None:
 
 
 def test_the_columns_are_those_that_hold_no_secret() -> None:
-    path = SAMPLES / "entra" / "semicolons_and_blanks.csv"
-    assert open_shipment(path).columns == ["upn", "serial number", "time interval", "manufacturer", "model"]
-
-
-def test_a_vendor_s_file_has_no_ids_so_a_shipment_refuses_its_rows() -> None:
-    rows = list(open_shipment(SAMPLES / "oath-csv" / "oath_csv_linotp.csv").rows())
-    assert [type(row) for row in rows] == [RowError, RowError]
+    shipment = open_shipment(SAMPLES / "entra" / "semicolons_and_blanks.csv")
+    assert shipment.columns == ["upn", "serial number", "time interval", "manufacturer", "model"]
+    # It has no ids, so a shipment refuses its rows.
+    assert [type(row) for row in shipment.rows()] == [RowError]
 
 
 # Which format a file has.
@@ -317,7 +313,6 @@ def test_separators_that_a_spreadsheet_adds_to_a_version_are_not_part_of_it(tmp_
     path = tmp_path / "tokens.csv"
     path.write_text(f"# version: 2;;;;\nalice;ldap1;realm1;MADE0000001;{SECRETS['MADE0000001']};hotp;6;0\n")
     (row,) = read(path)
-    assert isinstance(row, RowError)
     assert "another separator between its values" in row.reason
 
 
@@ -331,11 +326,6 @@ def test_a_file_that_is_said_to_be_graph_s_and_holds_nothing_says_so(tmp_path: P
 def test_an_unknown_format_is_refused_with_the_names_of_the_others() -> None:
     with pytest.raises(UnusableFile, match="Name one of otp-pairs, pskc, oath-csv"):
         open_shipment(SAMPLES / "nexus" / "nexus_colon.txt", format_name="none")
-
-
-def test_every_format_has_samples_and_a_line_in_its_page() -> None:
-    assert [name for name in FORMATS if f"| `{name}` |" not in PAGE] == []
-    assert {name for name in FORMATS if name != "otp-pairs"} == {path.name for path in SAMPLES.iterdir()} - {"broken"}
 
 
 def test_a_column_that_nothing_completes_means_a_field_of_a_token() -> None:
@@ -380,6 +370,142 @@ def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: P
         columns, (row,) = open_table(acme, OpenFile(path, stream), NOON)
     assert columns == ["serial", "otp_type"]
     check(row, hotp("MADE0000001"))
+
+
+# PSKC.
+
+PSKC_SAMPLES = SAMPLES / "pskc"
+
+
+def test_the_password_of_the_rfc_makes_the_key_of_the_rfc() -> None:
+    derivation = PSKC(str(PSKC_SAMPLES / "rfc6030_figure7.xml")).encryption.derivation
+    assert derivation.derive("qwerty").hex() == "651e63cd57008476af1ff6422cd02e41"
+
+
+@pytest.mark.parametrize("sample", ["rfc6030_figure5.xml", "rfc6030_figure6.xml", "rfc6030_figure7.xml"])
+def test_the_seed_of_the_rfc_makes_the_otps_of_rfc_4226(sample: str) -> None:
+    seed = read(PSKC_SAMPLES / sample, EXPECTED[f"pskc/{sample}"][0])[0].otps
+    # RFC 4226, appendix D: 1284755224, 1094287082, 137359152.
+    assert [seed.mint(counter).reveal() for counter in range(3)] == ["84755224", "94287082", "37359152"]
+
+
+@pytest.mark.parametrize(
+    ("sample", "hints", "problem", "cure"),
+    [
+        ("pskc_psk_aes128cbc.xml", Hints(), "encrypted with a pre-shared key", "--key-file"),
+        ("pskc_psk_aes128cbc.xml", Hints(password=b"x"), "encrypted with a pre-shared key", "--key-file"),
+        ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("pskc_psk_aes128cbc.xml", Hints(key=b"k" * 32), "needs a key of 16 bytes, and the key has 32", "--key-file"),
+        ("pskc_pbkdf2.xml", Hints(), "encrypted with a password", "--password-file"),
+        ("pskc_pbkdf2.xml", KEY, "encrypted with a password", "--password-file"),
+        ("pskc_pbkdf2.xml", Hints(password=b"wrong"), "not opened by this password", "--password-file"),
+        ("key_wrap.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("no_mac_key.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+        ("draft_global_iv.xml", Hints(), "encrypted with a pre-shared key", "--key-file"),
+        ("draft_global_iv.xml", Hints(key=b"k" * 16), "not opened by this key", "--key-file"),
+    ],
+)
+def test_a_key_that_is_missing_or_wrong_is_said(sample: str, hints: Hints, problem: str, cure: str) -> None:
+    with pytest.raises(UnusableFile) as caught:
+        read(PSKC_SAMPLES / sample, hints)
+    assert (problem in caught.value.problem, cure in caught.value.cure) == (True, True), caught.value
+
+
+def test_no_wrong_key_is_believed_even_where_its_padding_looks_right() -> None:
+    # One wrong key in 256 decrypts the key of the MACs to something whose padding looks right.
+    for guess in range(600):
+        with pytest.raises(UnusableFile, match="not opened by this key"):
+            read(PSKC_SAMPLES / "pskc_psk_aes128cbc.xml", Hints(key=bytes(divmod(guess, 10)) * 8))
+
+
+def spoil(content: bytes) -> Iterator[bytes]:
+    """Spoil a document in every way in which one element or attribute is missing, or has another name."""
+    places = len(list(ElementTree.fromstring(content).iter()))
+    for place in range(places):
+        for attribute in (None, *list(ElementTree.fromstring(content).iter())[place].attrib):
+            for new in (None, "misspelt"):
+                root = ElementTree.fromstring(content)
+                element = list(root.iter())[place]
+                parent = next((each for each in root.iter() if element in list(each)), None)
+                if attribute is not None:
+                    value = element.attrib.pop(attribute)
+                    element.attrib |= {new: value} if new else {}
+                elif new:
+                    element.tag = new
+                elif parent is not None:
+                    parent.remove(element)
+                yield ElementTree.tostring(root)
+
+
+KNOWN = [Secret(bytes.fromhex(secret)) for secret in SECRETS.values()]
+ENCRYPTED = [each for each, (hints, _) in EXPECTED.items() if each.startswith("pskc/") and hints != Hints()]
+
+
+@pytest.mark.parametrize("sample", ENCRYPTED)
+def test_no_ciphertext_is_taken_for_a_secret_whatever_name_is_missing_or_misspelt(tmp_path: Path, sample: str) -> None:
+    hints, _ = EXPECTED[sample]
+    content = (SAMPLES / sample).read_bytes().replace(b">20000<", b">1<")
+    path = tmp_path / "keys.xml"
+    for spoilt in spoil(content):
+        path.write_bytes(spoilt)
+        for said in (hints, Hints()):
+            with contextlib.suppress(UnusableFile):
+                seeds = [row.otps for row in read(path, said, "pskc") if isinstance(row, Row)]
+                assert all(isinstance(seed, Seed) and seed.secret in KNOWN for seed in seeds), spoilt
+
+
+def test_a_key_that_a_plain_file_does_not_need_is_left_alone() -> None:
+    assert read(PSKC_SAMPLES / "pskc_plain.xml", KEY) == read(PSKC_SAMPLES / "pskc_plain.xml")
+
+
+PLAIN = (PSKC_SAMPLES / "default_namespace.xml").read_text()
+OF_HOTP = 'Algorithm="urn:ietf:params:xml:ns:keyprov:pskc:hotp"'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('Encoding="DECIMAL"', 'Encoding="HEXADECIMAL"', "other characters than digits"),
+        ('Encoding="DECIMAL"', 'Encoding="DECIMAL" CheckDigits="true"', "check digit"),
+        ('Length="6"', 'Length="7"', "neither 6 nor 8 digits"),
+        ('Length="6"', 'Length="six"', "not written as RFC 6030 says"),
+        ("</Policy>", "<KeyUsage>CR</KeyUsage></Policy>", "not for one-time passwords"),
+        ("</Policy>", '<PINPolicy PINUsageMode="Algorithmic"/></Policy>', "a PIN goes into"),
+        ("2036-01-01T00:00:00Z", "next year", "not a date"),
+        ("2036-01-01T00:00:00Z", "02/05/2026", "not a date"),
+        ("2036-01-01T00:00:00Z", "01/02/2026", "expired"),
+        ("2036-01-01T00:00:00Z", "2026-03-01T12:30:00+01:00", "expired"),
+        (OF_HOTP, OF_HOTP.replace("hotp", "totp"), "does not say the time step"),
+        (OF_HOTP, "", "HOTP or TOTP"),
+        ("<ResponseFormat", "<Suite>HMAC-SHA256</Suite><ResponseFormat", "another hash than SHA-1"),
+        ("<ResponseFormat", "<Suite>MD5</Suite><ResponseFormat", "none of SHA-1"),
+        ("<Counter><PlainValue>0<", "<Counter><PlainValue>none<", "not a whole number"),
+        ("<Counter><PlainValue>0<", "<Counter><PlainValue>99999999999999999999<", "not a whole number"),
+        ("<Counter><PlainValue>0<", "<Counter><PlainValue>9999999999999999999<", "not a whole number"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "", "secret is missing"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "0vekr/sW!OtlfNZP0xvmwW4moEFs=", "not Base64"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "0vekr/sWOtlfNZP0xvmwW4moEF==", "not Base64 of whole bytes"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "d2f7a4affb163ad95f3593f4c6f9b05b89a8105b", "not Base64"),
+        ("0vekr/sWOtlfNZP0xvmwW4moEFs=", "QUFB" * 34, "more than 100 bytes"),
+        ("<SerialNo>MADE0000001<", "<SerialNo>" + "M" * 51 + "<", "more than 50 characters"),
+    ],
+)
+def test_a_key_that_pingone_would_not_take_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    assert old in PLAIN
+    path = tmp_path / "keys.xml"
+    path.write_text(PLAIN.replace(old, new))
+    (row,) = read(path)
+    assert (reason in row.reason, row.reason.startswith("key 1 of the file: ")) == (True, True), row.reason
+
+
+def test_a_package_without_a_key_is_a_row_that_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys.xml"
+    path.write_text(
+        "<KeyContainer><KeyPackage><DeviceInfo><SerialNo>MADE1</SerialNo></DeviceInfo></KeyPackage></KeyContainer>"
+    )
+    (row,) = read(path)
+    reason = "key 1 of the file: the package has no key: ask the vendor for the file again"
+    assert row == RowError(1, reason, "MADE1", RowFault.SEED_UNFIT)
 
 
 # What is said about a file quotes no secret of it: looked for in every message about every sample, good and broken.

@@ -106,9 +106,7 @@ def test_no_line_is_longer_than_allowed(content: bytes) -> None:
     ],
 )
 def test_a_format_is_known_behind_marks_and_blanks(head: bytes, kind: str) -> None:
-    refusal = make_refusal(Path("shipment.csv"), head, "but no list")
-    assert refusal is not None
-    assert kind in refusal.problem
+    assert kind in make_refusal(Path("shipment.csv"), head, "but no list").problem
 
 
 @pytest.mark.parametrize("head", [b"", b"s", b"serial,otp1\n", b"\xef\xbb\xbfserial;otp1\r\n", b"PKI,otp\n"])
@@ -205,15 +203,13 @@ def test_a_header_is_known_by_its_synonyms_and_told_as_written() -> None:
 
 def test_ids_come_out_in_lower_case(tmp_path: Path) -> None:
     (row,) = open_shipment(write(tmp_path, HEADER, ROW.upper().replace(b"MADE", b"made"))).rows()
-    assert isinstance(row, Row)
     assert (row.user_id, row.device_id, row.serial_number) == (PAIR["user_id"], PAIR["device_id"], "made0000001")
 
 
 def test_a_shipment_can_be_read_again_and_names_the_digest_of_its_bytes() -> None:
     path = SAMPLES / "good" / "excel_utf8.csv"
     shipment = open_shipment(path)
-    assert shipment.path == path
-    assert shipment.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (shipment.path, shipment.fingerprint) == (path, hashlib.sha256(path.read_bytes()).hexdigest())
     assert list(shipment.rows()) == list(shipment.rows())
 
 
@@ -262,26 +258,18 @@ def test_an_unusable_file_is_refused_with_file_line_problem_and_cure(name: str) 
     problem, cure, row_number = UNUSABLE[name]
     with pytest.raises(UnusableFile) as caught:
         open_shipment(path)
-    assert problem in caught.value.problem
-    assert cure in caught.value.cure
-    assert caught.value.row_number == row_number
-    assert str(path) in str(caught.value)
-    assert caught.value.problem in str(caught.value)
-    assert caught.value.cure in str(caught.value)
-    assert f", line {row_number}:" in str(caught.value) or row_number is None
+    refusal = caught.value
+    assert (problem in refusal.problem, cure in refusal.cure, refusal.row_number) == (True, True, row_number), refusal
+    told = [str(path), refusal.problem, refusal.cure, *([f", line {row_number}:"] if row_number else [])]
+    assert [part for part in told if part not in str(refusal)] == []
+    # A refusal quotes nothing secret.
+    assert [secret for secret in ("308714", "d2f7a4af") if secret in str(refusal)] == []
 
 
 @pytest.mark.parametrize("directory", ["unusable", "good", "bad_row"])
 def test_every_sample_has_its_words(directory: str) -> None:
     expected = {"unusable": set(UNUSABLE), "good": set(GOOD), "bad_row": {f"{name}.csv" for name in BAD_ROWS}}
     assert expected[directory] == {path.name for path in (SAMPLES / directory).iterdir()}
-
-
-@pytest.mark.parametrize("name", ["no_header.csv", "column_twice.csv", "seed_column.csv"])
-def test_the_refusal_of_a_file_quotes_nothing_secret(name: str) -> None:
-    with pytest.raises(UnusableFile) as caught:
-        open_shipment(SAMPLES / "unusable" / name)
-    assert not [secret for secret in ("308714", "d2f7a4af") if secret in str(caught.value)]
 
 
 @pytest.mark.parametrize(
@@ -368,10 +356,8 @@ def opening(path: Path) -> Iterator[Shipment]:
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
-    few = open_shipment(write(tmp_path, HEADER, ROW * 2000))
-    few_peak = peak(few.rows())
-    many = open_shipment(write(tmp_path, HEADER, ROW * 20000))
-    assert peak(many.rows()) < few_peak + 100_000
+    few, many = (peak(open_shipment(write(tmp_path, HEADER, ROW * rows)).rows()) for rows in (2000, 20000))
+    assert many < few + 100_000
 
 
 @pytest.mark.parametrize(
@@ -391,9 +377,8 @@ def test_a_monstrous_file_is_refused_in_bounded_memory(tmp_path: Path, parts: li
 
 
 def test_more_columns_than_a_shipment_can_have_are_refused(tmp_path: Path) -> None:
-    names = ",".join(f"own{n}" for n in range(200)).encode()
     with pytest.raises(UnusableFile, match="more than 200 columns"):
-        open_shipment(write(tmp_path, b"serial,otp1,", names, b"\n"))
+        open_shipment(write(tmp_path, b"serial,otp1", *(b",own%d" % number for number in range(200)), b"\n"))
 
 
 def assert_only_foreseen_things_happen(path: Path) -> None:
@@ -488,25 +473,15 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize("name", sorted(BAD_ROWS.keys() - {"line_break_in_our_column"}))
 def test_a_bad_row_is_refused_with_its_cure_and_the_rows_around_it_come_through(name: str) -> None:
-    before, error, after = read_sample(f"bad_row/{name}.csv")
-    assert isinstance(before, Row)
-    assert isinstance(after, Row)
-    assert (before.row_number, after.row_number) == (2, 4)
-    assert isinstance(error, RowError)
-    assert error.row_number == 3
-    fault, cure = BAD_ROWS[name]
-    assert fault in error.reason
-    assert cure in error.reason
+    rows = read_sample(f"bad_row/{name}.csv")
+    assert [(type(row), row.row_number) for row in rows] == [(Row, 2), (RowError, 3), (Row, 4)]
+    assert [words for words in BAD_ROWS[name] if words not in rows[1].reason] == []
 
 
 def test_a_line_break_in_a_column_of_ours_is_a_stray_quotation_mark() -> None:
-    before, error, rest, after = read_sample("bad_row/line_break_in_our_column.csv")
-    assert isinstance(before, Row)
-    assert isinstance(after, Row)
-    assert [error.row_number, rest.row_number, after.row_number] == [3, 4, 5]
-    assert isinstance(error, RowError)
-    assert "line breaks" in error.reason
-    assert isinstance(rest, RowError)
+    rows = read_sample("bad_row/line_break_in_our_column.csv")
+    assert [(type(row), row.row_number) for row in rows] == [(Row, 2), (RowError, 3), (RowError, 4), (Row, 5)]
+    assert "line breaks" in rows[1].reason
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
@@ -532,8 +507,8 @@ def test_no_error_quotes_an_otp_of_the_file_nor_what_is_left_of_one(name: str) -
 def test_an_error_names_the_serial_number_where_there_is_no_doubt_about_it(
     name: str, serial_number: str | None
 ) -> None:
-    errors = [row for row in read_sample(f"bad_row/{name}.csv") if isinstance(row, RowError)]
-    assert [error.serial_number for error in errors] == [serial_number]
+    rows = read_sample(f"bad_row/{name}.csv")
+    assert [row.serial_number for row in rows if isinstance(row, RowError)] == [serial_number]
 
 
 USER_ID, DEVICE_ID = IDS.decode().split(",")
@@ -586,9 +561,7 @@ def test_a_refused_row_names_its_column_and_its_serial_number_where_there_is_no_
     header: str, cells: list[str], begins: str, serial_number: str | None
 ) -> None:
     row = read_row(header, *cells)
-    assert isinstance(row, RowError)
-    assert row.reason.startswith(begins)
-    assert row.serial_number == serial_number
+    assert (row.reason.startswith(begins), row.serial_number) == (True, serial_number), row
     assert not [secret for secret in ("308714", HEX_SEED, BASE32_SEED) if secret in repr(row)]
 
 
@@ -642,7 +615,6 @@ def test_empty_columns_at_the_end_are_none() -> None:
 @given(cells=st.lists(st.text("0123456789\u0663 '=\".,-", max_size=60), min_size=9, max_size=9))
 def test_no_reason_quotes_a_cell_whatever_is_in_it(cells: list[str]) -> None:
     row = read_row(f"{PAIRS},username,otp_type,generated_at,lot", *cells)
-    assert isinstance(row, RowError)
     assert not [cell for cell in cells if len(cell) >= 6 and cell in row.reason]
 
 
@@ -694,9 +666,7 @@ def test_a_file_of_seeds_gives_its_tokens_or_says_why_not(
     hints = Hints(otp_type="hotp") if lines[0] == "--otp-type hotp" else Hints()
     path = tmp_path / "tokens.csv"
     path.write_text("".join(f"{line}\n" for line in lines if not line.startswith("--")))
-    rows = read_seed_file(path, hints)
-    assert len(rows) == len(read)
-    for row, each in zip(rows, read, strict=True):
+    for row, each in zip(read_seed_file(path, hints), read, strict=True):
         assert row.serial_number == each if isinstance(row, Row) else each in row.reason
 
 
@@ -815,9 +785,7 @@ def test_rows_of_one_token_are_refused_but_for_one_where_all_say_the_same(
 
 def test_a_row_that_cannot_be_read_says_nothing_about_its_token(tmp_path: Path) -> None:
     first, second = read_pairs(tmp_path, pair(otp1="12"), pair())
-    assert isinstance(first, RowError)
-    assert first.fault == RowFault.OTPS_UNFIT
-    assert isinstance(second, Row)
+    assert (first.fault, type(second)) == (RowFault.OTPS_UNFIT, Row)
 
 
 def test_a_person_whom_the_list_fills_in_is_the_person_of_both_rows(tmp_path: Path) -> None:
@@ -841,5 +809,4 @@ def test_two_keys_of_one_package_are_no_one_token(tmp_path: Path) -> None:
     rows = list(open_shipment(path).tokens())
     assert [row.row_number for row in rows if isinstance(row, Row)] == [4]
     reasons = {row.row_number: row.reason for row in rows if isinstance(row, RowError)}
-    assert "stands on row 3 of this file too" in reasons[1]
-    assert "stands on row 1 of this file too" in reasons[3]
+    assert ["stands on row 3 of" in reasons[1], "stands on row 1 of" in reasons[3]] == [True, True]

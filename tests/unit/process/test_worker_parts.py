@@ -90,8 +90,8 @@ def test_a_dead_letter_is_a_failure_that_says_its_reason_and_nothing_else_and_an
         activations("dead letter: locked").activate_record(1, "default")
     # Flower shows the repr.
     assert repr(failure.value) == str(failure.value) == "dead letter: locked"
-    for said in ("active", "again in 30 s: server error", NOTHING_TO_DO):
-        assert activations(said).activate_record(1, "default") == said
+    ends = ["active", "again in 30 s: server error", NOTHING_TO_DO]
+    assert [activations(said).activate_record(1, "default") for said in ends] == ends
 
 
 def failed(error: Exception) -> logging.LogRecord:
@@ -106,9 +106,8 @@ def wrapped(error: psycopg.Error) -> OperationalError:
 
 def test_a_database_that_is_away_is_one_line_with_its_cure_and_said_again_only_after_a_while() -> None:
     lines, line = AwayLines(), failed(wrapped(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")))
-    assert lines.filter(line)
+    assert (lines.filter(line), line.exc_info, line.levelname) == (True, None, "WARNING")
     assert line.getMessage().startswith("database_away: the database takes no writes (cannot execute UPDATE): let")
-    assert (line.exc_info, line.levelname) == (None, "WARNING")
     away = wrapped(psycopg.OperationalError("connection refused"))
     assert [lines.filter(failed(away)) for _ in range(2)] == [False, False]
 
@@ -116,8 +115,7 @@ def test_a_database_that_is_away_is_one_line_with_its_cure_and_said_again_only_a
 @pytest.mark.parametrize("error", [ZeroDivisionError(), wrapped(psycopg.errors.UndefinedColumn("no such column"))])
 def test_any_other_failure_stays_as_it_is(error: Exception) -> None:
     line = failed(error)
-    assert AwayLines().filter(line)
-    assert (line.exc_info is None, line.getMessage()) == (False, "Task failed")
+    assert (AwayLines().filter(line), line.exc_info is None, line.getMessage()) == (True, False, "Task failed")
 
 
 # The processor.
@@ -128,32 +126,23 @@ only_linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="on
 
 @only_linux
 def test_all_threads_go_to_the_processor_of_whoever_asks_who_stays_free_and_one_that_has_ended_is_no_failure() -> None:
-    ready, gate = threading.Barrier(4), threading.Event()
-
-    def wait() -> None:
-        ready.wait()
-        gate.wait(60)
-
-    waiting = [threading.Thread(target=wait) for _ in range(3)]
-    ended = threading.Thread(target=lambda: None)
+    gate, allowed = threading.Event(), os.sched_getaffinity(0)
+    waiting, ended = [threading.Thread(target=gate.wait, args=(60,)) for _ in range(3)], threading.Thread()
     for thread in (ended, *waiting):
         thread.start()
     ended.join()
-    ready.wait()
     others = [thread.native_id or 0 for thread in waiting]
 
-    def gather_at(processor: int) -> None:
+    def gather_at(processor: int) -> list[set[int]]:
         os.sched_setaffinity(0, {processor})
         move_to_this_processor([ended.native_id or 0, *others])
+        return [os.sched_getaffinity(thread) for thread in others]
 
-    allowed = os.sched_getaffinity(0)
     move_to_this_processor([threading.get_native_id(), *others])
     assert (len(os.sched_getaffinity(others[0])), os.sched_getaffinity(0)) == (1, allowed)
     for processor in sorted(allowed):
-        asking = threading.Thread(target=gather_at, args=(processor,))
-        asking.start()
-        asking.join()
-        assert [os.sched_getaffinity(thread) for thread in others] == [{processor}] * 3
+        with ThreadPoolExecutor(1) as asking:
+            assert asking.submit(gather_at, processor).result() == [{processor}] * 3
     gate.set()
 
 

@@ -373,8 +373,8 @@ def test_the_outcome_is_one_sentence(counts: dict[str, int], said: str) -> None:
 
 
 def test_chart_and_commands_are_told_in_words() -> None:
-    only = sentences.describe_timeline(make_timeline((1,)))
-    assert only == "The only active token became so at 2026-03-01 21:31:00 UTC."
+    only = "The only active token became so at 2026-03-01 21:31:00 UTC."
+    assert sentences.describe_timeline(make_timeline((1,))) == only
     assert sentences.describe_timeline(make_timeline((1, 1.01))).endswith("21:31:00, 600 ms after the first.")
     facts = {"reasons": ["locked", "blocked"], "canary": None, "may_import": True, "rows_refused": 0}
     said = sentences.describe_command(make_command(minutes(0), "alice", "replay", None, facts))
