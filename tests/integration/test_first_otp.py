@@ -14,7 +14,7 @@ from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, lo
 from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.reason import Reason
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from models.tenant_fact import TenantFact
@@ -108,7 +108,7 @@ def test_a_replay_of_a_seed_begins_a_new_pair_and_a_new_budget(database: MovingD
 def test_a_replay_leaves_out_the_counter_that_pingone_may_wait_for(
     database: MovingDatabase, record: dict[str, Any], following: int
 ) -> None:
-    made = make_batch(database, [record])
+    made = make_batch(database, [record], state=BatchState.CANCELLED)
     Batches(database, TESTER).replay(made.name)
     assert look(database, made.id).next_counter == following
 
