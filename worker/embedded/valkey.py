@@ -211,6 +211,8 @@ class EmbeddedValkey:
         """Collect the exit status of a server that this process started and that has ended: until then it stays a
         zombie."""
         if self._process is not None:
+            # Where its directory was removed under it, nobody could ask it to end.
+            self._process.kill()
             self._process.wait()
             self._process = None
 

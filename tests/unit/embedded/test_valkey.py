@@ -92,6 +92,13 @@ def test_the_password_is_on_no_command_line_and_in_private_files(valkey: Embedde
     assert [path for path in ours if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
+def test_a_server_whose_home_was_removed_under_it_is_ended(valkey: EmbeddedValkey, home: Path) -> None:
+    pid = pid_of(valkey.start())
+    shutil.rmtree(home)
+    valkey.stop()
+    assert not is_running(pid)
+
+
 def test_a_server_whose_parent_was_killed_is_adopted(valkey: EmbeddedValkey, home: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, home], stdout=subprocess.PIPE, text=True)
     with parent:
