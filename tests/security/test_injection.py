@@ -421,7 +421,9 @@ def test_a_worker_drops_what_is_no_message_and_works_on(
         # More than a worker takes in hand at once, so that none of them stays there.
         for envelope in STRANGE_ENVELOPES * 3:
             client.lpush(ACTIVATE, envelope)
-            client.publish("/0.celery.pidbox", envelope)
+            # kombu quotes what is said to all workers and cannot be read, if it hears it between two connections.
+            if isinstance(envelope, bytes) or QUOTED not in envelope:
+                client.publish("/0.celery.pidbox", envelope)
         wait_until(lambda: not client.llen(ACTIVATE), PATIENCE, "all were taken")
     dispatch(place, app)
 
