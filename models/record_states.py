@@ -53,7 +53,7 @@ TRANSITIONS = frozenset(
         # A person, or the schedule that a person set, replays it.
         (Status.DEAD_LETTER, Status.PENDING),
         (Status.CANCELLED, Status.PENDING),
-        # A person takes its device away again, or its token, or has left: it is neither active nor worth a replay.
+        # A person takes its device or token away again, or says that who was to get it has left.
         (Status.ACTIVE, Status.CANCELLED),
         (Status.DEAD_LETTER, Status.CANCELLED),
     }
@@ -103,7 +103,7 @@ class OtpType(StrEnum):
 # What stands in `owner_id` for a token that is nobody's device.
 NOBODY = ""
 
-# What stands in `not_before` until a person lets a record go, whom a pause of some records of a batch waits for.
+# What a pause of some records of a batch writes into `not_before`: they wait until a person lets them go.
 UNTIL_LET_GO = datetime(9999, 12, 31, tzinfo=UTC)
 # What it is called, in an export too.
 KEPT_BACK = "kept back"

@@ -81,7 +81,7 @@ REVOKING = "Revoking tokens"
 _CHANGED = "its record was changed meanwhile, or a worker has it: give the command again"
 _HALF_SHOWN = "PingOne shows its token in one place and not in another: give the command again"
 _NOT_REVOKED = "PingOne has not revoked its token: give the command again"
-NAMES_NOBODY = (
+_NAMES_NOBODY = (
     "no row of {where} has a value in {column}, so the list tells nothing: name persons as the batch's own list did,"
     " or their tokens by serial"
 )
@@ -271,7 +271,7 @@ class Undo:
         undone = Undone()
         if only is not None:
             if not any(getattr(row, only.column) for row in made):
-                raise NotPossible(NAMES_NOBODY.format(where=f"batch {batch.name!r}", column=only.column))
+                raise NotPossible(_NAMES_NOBODY.format(where=f"batch {batch.name!r}", column=only.column))
             named = {fold_case(name): name for name in only.names}
             made = [row for row in made if fold_case(getattr(row, only.column) or "") in named]
             for row in made:
@@ -588,7 +588,7 @@ def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]
     column, parts, chunks = getattr(Record, only.column), dict[str, set[str]](), taking(only.names, CHUNK)
     with database.reading() as connection:
         if connection.scalar(select(Record.id).where(column.is_not(None), column != "").limit(1)) is None:
-            raise NotPossible(NAMES_NOBODY.format(where="any batch", column=only.column))
+            raise NotPossible(_NAMES_NOBODY.format(where="any batch", column=only.column))
         while chunk := chunks():
             folded = set(map(fold_case, chunk))
             # SQLite folds no others.
