@@ -293,8 +293,8 @@ _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
 # What is told of a record of which an undo took something back.
 _TAKEN_BACK: dict[str, Any] = {
     "reason": None,
-    "detail": "An undo took it back. It goes again if it is mended for another person, or by a replay that chooses it"
-    " (--where).",
+    "detail": "An undo took it back. It goes again by a mend that names another person, or brings OTPs or the seed; or"
+    " by a replay that chooses it (--where).",
 }
 
 

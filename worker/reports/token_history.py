@@ -236,7 +236,7 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
     finalized = f" since {format_moment(record.finalized_at)} UTC" if record.finalized_at else ""
     reason = f" ({record.reason})" if record.reason else ""
     yield "status", f"{record.status}{reason}{finalized}"
-    if record.reason and record.meaning:
+    if record.meaning:
         yield "meaning", record.meaning
     yield "user", record.user_id or "not known yet"
     made = " (made by this batch)" if record.is_device_made else ""
