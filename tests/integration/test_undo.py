@@ -34,6 +34,7 @@ from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings
 from worker.pingone.errors import CredentialsRefused, NotDelivered, NotFound
+from worker.reports.token_history import list_facts, read_histories
 from worker.vault.otps import Secret, Seed
 
 ACTIVE = OURS | {"status": Status.ACTIVE}
@@ -250,6 +251,8 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
     result = desk.command.undo("shipment", only)
     assert (len(result.cancelled), list(result.kept)) == (2, ["eve@x.test"])
     assert statuses(database, made) == ["cancelled"] * 3
+    (history,) = read_histories(database, f"#{made.ids[2]}")
+    assert dict(list_facts(history.latest))["meaning"].startswith("An undo took it back.")
     # Nothing is left of it, which is no failure; and a replay takes none of them unless it is chosen.
     again = desk.command.undo("shipment", found["shipment"], ["email=bob@x.test"])
     assert (again.cancelled, list(again.kept)) == ([], ["änne@x.test", "Dora@x.test"])
