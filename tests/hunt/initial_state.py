@@ -19,7 +19,7 @@ from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.tuning import Tuning
-from worker.leases.commands import set_date
+from worker.leases.moves import set_date
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds

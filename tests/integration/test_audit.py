@@ -33,7 +33,8 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import FIELDS, GENESIS, Actor, CheckResult, Head, NotedHead, encode_content, this_person
 from worker.batches.commands import Batches, NotPossible, PaceCommands
-from worker.batches.finding import NameTaken, UnknownBatch
+from worker.batches.finding import UnknownBatch
+from worker.batches.loading import NameTaken
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_settings

@@ -43,7 +43,7 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
-from worker.leases.commands import NotReplayed, Why
+from worker.leases.replay import NotReplayed, Why
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
 from worker.pace.paces import PaceMemory

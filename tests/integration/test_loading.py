@@ -27,8 +27,16 @@ from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker.batches import loading
 from worker.batches.commands import Batches
-from worker.batches.finding import NameTaken, choose_free_name, read_names_like
-from worker.batches.loading import CHUNK, AllActive, Loaded, Loader, RecordRows
+from worker.batches.loading import (
+    CHUNK,
+    AllActive,
+    Loaded,
+    Loader,
+    NameTaken,
+    RecordRows,
+    choose_free_name,
+    read_names_like,
+)
 from worker.batches.mending import Mender
 from worker.database.engine import DISPATCH_LOCK
 from worker.database.row_writer import RowWriter

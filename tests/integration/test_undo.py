@@ -28,8 +28,9 @@ from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.commands import NotReplayed, Why, note_tokens_gone, replay
+from worker.leases.moves import note_tokens_gone
 from worker.leases.queue import Queue
+from worker.leases.replay import NotReplayed, Why, replay
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Call
 from worker.pingone.clients import Pairings

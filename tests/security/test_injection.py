@@ -46,8 +46,7 @@ from models.record import Record
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import Batches
-from worker.batches.finding import NameTaken, NameUnfit
-from worker.batches.loading import Loader
+from worker.batches.loading import Loader, NameTaken, NameUnfit
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.sources import load_environment, load_settings

@@ -27,16 +27,8 @@ from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
 from worker.fleet import GONE_AFTER, read_processes
 from worker.leases import moves
-from worker.leases.commands import (
-    NotReplayed,
-    count_trusted,
-    distrust,
-    find_not_replayed,
-    find_pending,
-    replay,
-    set_date,
-    take_all_back,
-)
+from worker.leases.distrust import count_trusted, distrust, find_pending, take_all_back
+from worker.leases.replay import NotReplayed, find_not_replayed, replay
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
@@ -92,7 +84,7 @@ class Batches:
                 raise NotPossible(f"batch {name!r} is finished: nothing of it runs")
             if where:
                 chosen = choose_records(connection, name, where)
-                count = set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
+                count = moves.set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
                 self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
                 return count
             self._set_paused(connection, batch.id, f"Paused by {self._actor.name}.")
@@ -142,7 +134,7 @@ class Batches:
         Returns how many waited. Raises UnknownBatch, UnknownColumn."""
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
-            count = set_date(self._database, connection, batch.id, chosen, None)
+            count = moves.set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count
 

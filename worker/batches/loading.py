@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import count, islice
 from operator import attrgetter
+from shlex import quote
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, TextClause, delete, func, insert, select, text, true, update
@@ -15,7 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from models.audit import Action
 from models.base import LONGEST_DETAIL
-from models.batch import Batch, BatchState
+from models.batch import LONGEST_NAME, Batch, BatchState
 from models.encrypted import DecryptionError, Keyring, identify_row
 from models.person import NAMES, PERSON
 from models.record import Record
@@ -26,14 +27,13 @@ from models.row_fault import RowFault
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours
-from worker.batches.finding import check_name
 from worker.batches.hours import OutOfHours
 from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
 from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
 from worker.intake.shipment import Shipment
-from worker.leases.commands import put_off
+from worker.leases.moves import put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things, escape_line
 from worker.pingone.devices import fold_case
@@ -255,6 +255,49 @@ def _identities(row: Row) -> list[tuple[str, str]]:
     """What only one record in progress may have: the serial number, and the device if it is known."""
     device = [("device", row.device_id)] if row.device_id else []
     return [("serial number", row.serial_number), *device]
+
+
+class NameTaken(Exception):
+    """Another batch has this name already; `free` is one that no batch has. The message says what to type: to mend that
+    batch; or `cure`, by default the option with the free name."""
+
+    def __init__(self, name: str, free: str, cure: str | None = None) -> None:
+        cure = cure or f"--batch {quote(free)}"
+        super().__init__(
+            f"a batch named {name!r} exists already: bring corrected rows into it with `oathbulk mend {quote(name)}"
+            f" FILE`, or give another name, such as: {cure}"
+        )
+        self.name = name
+        self.free = free
+
+
+class NameUnfit(Exception):
+    """The name is too long, empty, begins with -, has blanks around it, or characters that cannot be printed."""
+
+
+def check_name(connection: Connection, name: str) -> None:
+    """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
+    again and again, also in commands, where one that begins with - would be taken for an option. Raises NameTaken,
+    NameUnfit."""
+    is_bare = name == name.strip() and not name.startswith("-")
+    if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+        raise NameUnfit(
+            f"a batch's name does not begin with -, has no blanks around it and 1 to {LONGEST_NAME} printable "
+            "characters: give another --batch NAME"
+        )
+    if connection.scalar(select(Batch.id).where(Batch.name == name)) is not None:
+        raise NameTaken(name, choose_free_name(name, read_names_like(connection, name)))
+
+
+def choose_free_name(name: str, taken: Collection[str]) -> str:
+    """Choose the name itself, or if it is taken, the first of NAME-2, NAME-3 … that is not."""
+    further = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(each for each in further if each not in taken)
+
+
+def read_names_like(connection: Connection, beginning: str) -> frozenset[str]:
+    """Read the names of all batches that begin like this."""
+    return frozenset(connection.scalars(select(Batch.name).where(Batch.name.startswith(beginning, autoescape=True))))
 
 
 @dataclass(frozen=True, slots=True)

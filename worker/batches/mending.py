@@ -40,7 +40,8 @@ from worker.batches.loading import (
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_missing_ids
 from worker.intake.shipment import Shipment, Switches
-from worker.leases.commands import REASONS_OF_THE_INVENTORY, is_replayable, mend, put_off, set_date
+from worker.leases.moves import put_off, set_date
+from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps

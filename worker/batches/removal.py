@@ -34,7 +34,7 @@ from worker.batches.tokens import (
 from worker.config.environment import Environment
 from worker.config.tuning import Tuning
 from worker.database.engine import Database
-from worker.leases.commands import note_tokens_gone
+from worker.leases.moves import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.slots import call_patiently

@@ -41,7 +41,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.intake.lists import TokenList
-from worker.leases.commands import (
+from worker.leases.moves import (
     KeptRecord,
     count_in_hand,
     had_device,

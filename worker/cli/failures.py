@@ -17,8 +17,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from models.encrypted import DecryptionError
 from worker.audit import UnusableHead
 from worker.batches.commands import NotPossible, WorkersLive
-from worker.batches.finding import NameTaken, NameUnfit, UnknownBatch, UnknownColumn
+from worker.batches.finding import UnknownBatch, UnknownColumn
 from worker.batches.hours import OtherHours
+from worker.batches.loading import NameTaken, NameUnfit
 from worker.cli.console import print_failure
 from worker.cli.exit_codes import INTERRUPTED, UNUSABLE_SETUP, WRONG_USAGE
 from worker.config.settings import ConfigError, UnusableSettings

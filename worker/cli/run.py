@@ -20,7 +20,6 @@ from models.batch import Batch
 from models.refused_row import REFUSED
 from worker.audit import this_person
 from worker.batches.finding import (
-    NameTaken,
     UnknownBatch,
     find_batch,
     find_environment,
@@ -28,7 +27,7 @@ from worker.batches.finding import (
     read_latest_names,
     read_running,
 )
-from worker.batches.loading import AllActive, Loaded, Loader, describe_known
+from worker.batches.loading import AllActive, Loaded, Loader, NameTaken, describe_known
 from worker.batches.mending import Mender, allow_as_before
 from worker.cli.batches import print_waves
 from worker.cli.check import (

@@ -27,8 +27,8 @@ from worker.batches.long_list import is_lacking
 from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import is_replayable
 from worker.leases.moves import may_begin
+from worker.leases.replay import is_replayable
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds

@@ -13,7 +13,7 @@ from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason, Reason
 from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import REFUSED
 from models.row_fault import FAULT_CURES, RowFault
-from worker.leases.commands import NotReplayed, Why
+from worker.leases.replay import NotReplayed, Why
 from worker.observability.wording import agree, count_things, format_duration, format_moment, write_share
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.facts import BatchStatus, Outage

@@ -24,7 +24,7 @@ from worker.batches.finding import is_of_kept_batch
 from worker.batches.long_list import find_first, may_go
 from worker.database.engine import Database
 from worker.fleet import read_processes
-from worker.leases.commands import is_replayable
+from worker.leases.replay import is_replayable
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED

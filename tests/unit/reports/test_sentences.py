@@ -24,7 +24,7 @@ from models.reason import PAUSE_CURES, PauseReason
 from models.record_states import UNTIL_LET_GO
 from models.row_fault import FAULT_CURES, RowFault
 from worker.batches.commands import Replayed
-from worker.leases.commands import NotReplayed, Why
+from worker.leases.replay import NotReplayed, Why
 from worker.observability.wording import format_duration, format_moment
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports import sentences

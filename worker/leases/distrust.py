@@ -1,0 +1,110 @@
+"""A restored database: nobody knows what went out since its backup, so its records are marked as sent, fate unknown.
+They are read before anything is sent, by the rules for a worker that died. Every function works in the caller's
+transaction."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from models.batch import Batch
+from models.record import Record
+from models.record_indexes import IN_WINDOW
+from models.record_states import OtpState, OtpType, PairingState, Status
+from worker.database.engine import Database
+from worker.leases.moves import may_begin
+from worker.leases.queue import Queue
+
+_HAS_SEED = Record.next_counter.is_not(None)
+# No pair of OTPs has both of unknown fate, so these two together say that a seed was marked before.
+_IS_SEED_TRUSTED = and_(_HAS_SEED, or_(Record.otp1_state != OtpState.SENT, Record.otp2_state != OtpState.SENT))
+_IS_FIRST_UNSENT = Record.otp1_state == OtpState.UNSENT
+_MAY_SECOND_GO = and_(
+    ~_HAS_SEED,
+    Record.has_second_otp,
+    Record.otp1_state == OtpState.ANSWERED,
+    Record.otp2_state == OtpState.UNSENT,
+    Record.verdict.is_(None),
+)
+# It may have been paired since, by one of its batch's requests.
+_MAY_BE_PAIRED = and_(
+    Record.device_id == "",
+    Record.pairing != PairingState.SENT,
+    exists().where(Batch.id == Record.batch_id, Batch.may_pair),
+)
+_IS_TRUSTED = and_(
+    Record.status == Status.PENDING,
+    or_(_IS_SEED_TRUSTED, and_(~_HAS_SEED, _IS_FIRST_UNSENT), _MAY_SECOND_GO, _MAY_BE_PAIRED),
+)
+
+
+def take_all_back(database: Database, connection: Connection) -> None:
+    """Take every lease away: who held it worked on the database that was lost. What was queued or in work is pending
+    then, with the lines of lost attempts."""
+    held = update(Record).where(text(IN_WINDOW))
+    connection.execute(held.values(lease_until=database.now(-1.0)))
+    queue = Queue(database)
+    while queue.rescue(connection):
+        pass
+
+
+def count_trusted(database: Database, connection: Connection) -> tuple[int, int]:
+    """Count the pending records that may have gone out since the backup, and are not marked; and those that wait for a
+    date, for which nothing has gone out."""
+    begins = may_begin(database)
+    trusted, waiting = (func.count().filter(_IS_TRUSTED, begins), func.count().filter(~begins))
+    counts = connection.execute(select(trusted, waiting).where(Record.status == Status.PENDING)).one()
+    return counts[0], counts[1]
+
+
+def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:
+    """Find the next pending records by their ids, from the one behind `after_id` on."""
+    pending = select(Record.id).where(Record.status == Status.PENDING, Record.id > after_id)
+    return connection.scalars(pending.order_by(Record.id).limit(most)).all()
+
+
+def distrust(
+    database: Database, connection: Connection, record_ids: Sequence[int], *, post_budget: int, over_after: float
+) -> int:
+    """Mark what may have gone out for these pending records as sent; for those that wait for a date, nothing has.
+    Returns how many were not marked before.
+
+    The OTP of a pair that comes next counts as posted once more. A seed leaves out every counter that the posts of a
+    budget can have used. Without a device, where its batch pairs, a request to pair counts as sent. None is due before
+    `over_after` seconds from now: a call that went out before the database was lost may still be running."""
+    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
+    soonest = database.now(over_after)
+    connection.execute(mine.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
+    # A post takes one counter, and after an OTP 1 of unknown fate another one is left out.
+    skipped = 2 * post_budget - 1
+    is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
+    is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
+    # No request since the backup is older than that.
+    ran_since = select(Batch.running_since).where(Batch.id == Record.batch_id).scalar_subquery()
+    marked = mine.where(_IS_TRUSTED).values(
+        otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),
+        otp1_posts=_count_one_more(Record.otp1_posts, _IS_FIRST_UNSENT),
+        otp2_state=case((or_(_IS_SEED_TRUSTED, _MAY_SECOND_GO), OtpState.SENT), else_=Record.otp2_state),
+        otp2_posts=_count_one_more(Record.otp2_posts, _MAY_SECOND_GO),
+        next_counter=case((is_hotp_trusted, Record.next_counter + skipped), else_=Record.next_counter),
+        pairing=case((_MAY_BE_PAIRED, PairingState.SENT), else_=Record.pairing),
+        pairings=_count_one_more(Record.pairings, and_(_MAY_BE_PAIRED, Record.pairing == PairingState.UNSENT)),
+        pairing_began_at=case((is_never_paired, ran_since), else_=Record.pairing_began_at),
+        otp_sent_at=database.now(),
+    )
+    return connection.execute(marked).rowcount
+
+
+def _count_one_more(column: InstrumentedAttribute[int], condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return column + case((condition, 1), else_=0)
