@@ -120,8 +120,8 @@ class CsvFormat:
     # Refuses the file for what its rows and the hints say together. Raises UnusableFile.
     check: Callable[[Path, Cells, Hints], None] = lambda path, row, hints: None
     empty: tuple[str, str] = HOLDS_NONE
-    # Completes what a row says: takes the cells by what they mean, and gives further fields of its Token. Raises
-    # RowRefused.
+    # Completes what a row says: takes the cells by what they mean, "" where its header lacks the column, and gives
+    # fields of its Token, which go before what the row says. Raises RowRefused.
     complete: Callable[[dict[str, Any], Hints], dict[str, Any]] = lambda said, hints: {}
 
     def is_format_of(self, head: bytes) -> bool:
@@ -156,7 +156,8 @@ class CsvFormat:
         def read_token(row: Cells) -> Token:
             self.check(file.path, row, file.hints)
             known, own = pick(row)
-            said = {"encoding": file.hints.encoding or self.encoding, "extra": own, **self.says, **known}
+            missing = dict.fromkeys(self.header.values(), "")
+            said = {"encoding": file.hints.encoding or self.encoding, "extra": own, **missing, **self.says, **known}
             try:
                 said |= self.complete(said, file.hints)
             except RowRefused as refused:

@@ -120,7 +120,7 @@ def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterato
     # The message does not quote the line: if it is a row of data, it holds OTPs or seeds.
     problem = "the first line names none of the columns of OTP pairs"
     if is_comment:
-        problem = "begins with a comment, and no header follows"
+        problem = "begins with a comment, and no known header follows"
     elif any(map(looks_like_data, names)):
         problem = HEADER_MISSING
     columns = "serial,otp1,otp2,user_id,device_id"

@@ -33,7 +33,7 @@ from models.row_fault import RowFault
 from worker.intake import formats
 from worker.intake.files import Hints, OpenFile
 from worker.intake.formats import FORMATS, CsvFormat, Layout, OtherFormat, choose_format, open_table
-from worker.intake.rows import Row, RowError, RowRefused, UnusableFile
+from worker.intake.rows import Row, RowError, UnusableFile
 from worker.intake.shipment import open_shipment
 from worker.intake.tokens import Token
 from worker.vault.otps import Secret, Seed
@@ -340,12 +340,28 @@ def take_code_from_page(shown: int) -> str:
     return textwrap.dedent(PAGE.split("```python\n")[shown + 1].split("   ```\n")[0])
 
 
-def test_a_row_without_digits_is_refused_as_the_page_shows() -> None:
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("# Acme 2\nFob;Kind;Seed32;Len\nMADE0000001;event;2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3;6\n", hotp("MADE0000001")),
+        ("Fob,Kind,Seed32\nMADE0000001,event,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n", "say --digits"),
+        ("Fob,Kind,Seed32,Len\nMADE0000001,push,2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3,6\n", "neither HOTP nor TOTP"),
+    ],
+)
+def test_a_format_with_a_header_reads_its_rows_as_the_page_shows(tmp_path: Path, text: str, read: Seed | str) -> None:
     exec(take_code_from_page(1), names := {**vars(formats)})
-    refuse = names["refuse_without_digits"]
-    assert refuse({"digits": "8"}, Hints()) == refuse({}, Hints(digits=8)) == {}
-    with pytest.raises(RowRefused, match="say --digits"):
-        refuse({"digits": ""}, Hints())
+    told = eval(f"dict({', '.join(re.findall(r'`((?:header|told_by)=[^`]*)`', PAGE))})")
+    acme = CsvFormat(name="acme", title="Acme", encoding="base32", complete=names["complete_acme"], **told)
+    path = tmp_path / "acme.txt"
+    path.write_text(text)
+    assert acme.is_format_of(path.read_bytes())
+    with path.open("rb") as stream:
+        _, (row,) = open_table(acme, OpenFile(path, stream), NOON)
+    if isinstance(read, str):
+        assert isinstance(row, RowError)
+        assert read in row.reason
+    else:
+        check(row, read)
 
 
 @pytest.mark.parametrize(
