@@ -22,8 +22,6 @@ HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
 # Seconds for which taking the lock is tried again while its file names no live process: its holder is just about to
 # write its pid, or to end.
 RETRY_FOR = 0.5
-# Bytes that must be free: enough to write down the records in work, and to end in good order.
-NEEDED_BYTES = 4 * 1024 * 1024
 
 
 # The cure for a full disk, with which every message about one ends.
@@ -146,14 +144,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def ensure_room(home: Path) -> None:
-    """Check that the disk of this home has room for NEEDED_BYTES. Raises EmbeddedError."""
-    disk = os.statvfs(home)
-    free = disk.f_bavail * disk.f_frsize
-    if free < NEEDED_BYTES:
-        raise EmbeddedError(f"the disk of {home} is full, {free // 1024} KiB are left: {FREE_SPACE}")
 
 
 def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:

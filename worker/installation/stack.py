@@ -1,10 +1,12 @@
 """The single-machine stack of `run`: a worker, beat, and, if no Redis is configured, a Valkey server; and that Valkey
 alone, for commands that call PingOne beside no worker."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.batches.long_list import Turns
 from worker.config.settings import ONLY_BATCH
 from worker.embedded.children import Children
-from worker.embedded.home import ensure_room, lock_home
+from worker.embedded.home import FREE_SPACE, EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
 from worker.fleet import FAILS_ALONE, forget_all
 from worker.installation.installation import Installation
@@ -26,6 +28,8 @@ FAILURES_A_MINUTE = 5
 PAUSE = 20.0
 # Seconds between two checks that Valkey lives, and that the database can be written to.
 CHECK_EVERY = 2.0
+# Bytes that must be free: enough to write down the records in work, and to end in good order.
+NEEDED_BYTES = 4 * 1024 * 1024
 
 # The processes of the stack.
 PARTS = ("worker", "beat")
@@ -144,3 +148,11 @@ def parts_with_redis(installation: Installation) -> Iterator[Parts]:
             yield Parts(with_redis, installation.environment)
         finally:
             valkey.stop()
+
+
+def ensure_room(home: Path) -> None:
+    """Check that the disk of this home has room for NEEDED_BYTES. Raises EmbeddedError."""
+    disk = os.statvfs(home)
+    free = disk.f_bavail * disk.f_frsize
+    if free < NEEDED_BYTES:
+        raise EmbeddedError(f"the disk of {home} is full, {free // 1024} KiB are left: {FREE_SPACE}")
