@@ -113,6 +113,15 @@ def _read_parts(
             path[-1].remove(element)
 
 
+def read_text(element: Element, name: str, serial: str = "") -> str:
+    """Read the text of an element's child, without blanks around it; empty if it is missing. Raises RowRefused, with
+    this serial number, where the child stands twice or holds more than text: half of a seed would pass for a whole."""
+    found = element.findall(name)
+    if len(found) > 1 or any(map(len, found)):
+        raise RowRefused(f"there is more than one value in {name}: ask the vendor for the file again", serial)
+    return (found[0].text or "").strip() if found else ""
+
+
 # SafeNet
 
 
@@ -130,18 +139,18 @@ def read_safenet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
 def _read_safenet_token(hints: Hints, element: Element) -> Token:
     """Read the token in its element. Raises RowRefused."""
     serial = element.get("serial", "").strip()
-    applications = [each for each in element.iter("Application") if _read_text(each, "Seed")]
+    applications = [each for each in element.iter("Application") if read_text(each, "Seed", serial)]
     if len(applications) > 1:
         raise RowRefused("the token has several seeds: leave the applications out that are not for OATH", serial)
     application = applications[0] if applications else element
-    secret = _read_text(application, "Seed") if applications else ""
-    model = _read_text(element, "ProductName")
+    secret = read_text(application, "Seed") if applications else ""
+    model = read_text(element, "ProductName", serial)
     return Token(
         serial=serial,
         secret=secret,
         encoding=hints.encoding or "hex",
         otp_type="hotp",
-        counter=_read_text(application, "MovingFactor") if applications else "",
+        counter=read_text(application, "MovingFactor", serial) if applications else "",
         # As LinOTP concludes of so many hexadecimal digits.
         usual_hash="sha256" if len(secret) == 64 else "sha1",
         extra={"model": model} if model else {},
@@ -167,7 +176,12 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
     header = next(parts, None)
     if header is None or header.tag != "header":
         raise UnusableFile(file.path, "has no header before its tokens", "Export it again from DualShield")
-    if _read_text(header, "encrypt").upper() not in ("", "NONE"):
+    names = ("encrypt", "encode", "productCode", "digits", "timeWindow", "crypto")
+    try:
+        said = {name: read_text(header, name) for name in names}
+    except RowRefused:
+        raise UnusableFile(file.path, "has a header that says something twice, or more than text", CURE) from None
+    if said["encrypt"].upper() not in ("", "NONE"):
         raise UnusableFile(
             file.path,
             "is encrypted in Deepnet's own way, which is not read",
@@ -181,22 +195,18 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
                 "has a second header, which would hold for other tokens",
                 "Make a file of each header and its tokens",
             )
+        serial = read_text(element, "serial")
         return Token(
-            serial=_read_text(element, "serial"),
-            secret=_read_text(element, "seed"),
-            encoding=DEEPNET_ENCODINGS.get(_read_text(header, "encode").upper()) or file.hints.encoding,
-            otp_type=DEEPNET_TYPES.get(_read_text(header, "productCode").upper()[-1:]),
-            digits=_read_text(header, "digits"),
-            time_step=_read_text(header, "timeWindow"),
-            hash_algorithm=_read_text(header, "crypto"),
+            serial=serial,
+            secret=read_text(element, "seed", serial),
+            encoding=DEEPNET_ENCODINGS.get(said["encode"].upper()) or file.hints.encoding,
+            otp_type=DEEPNET_TYPES.get(said["productCode"].upper()[-1:]),
+            digits=said["digits"],
+            time_step=said["timeWindow"],
+            hash_algorithm=said["crypto"],
         )
 
     return ["serial", "otp_type"], make_rows(enumerate(parts, 1), read, file.hints, counted="token")
-
-
-def _read_text(element: Element, name: str) -> str:
-    """Read the text of an element's child, without blanks around it; empty if it is missing."""
-    return (element.findtext(name) or "").strip()
 
 
 # Graph JSON: the hardware tokens of Microsoft Graph, and uniQuk's inventory, which is like it: a list, an object with

@@ -57,7 +57,14 @@ EXPECTED = {
         "the file does not say whether the token is HOTP",
         "say it, by --otp-type hotp or --otp-type totp",
     ),
+    "deepnet_xml_seed_twice.xml": ("row", 1, "more than one value in seed", "ask the vendor for the file again"),
     "deepnet_xml_step_45.xml": ("row", 1, "the time step is neither 30 nor 60 seconds, and", "leave the token out"),
+    "deepnet_xml_step_twice.xml": (
+        "file",
+        None,
+        "has a header that says something twice",
+        "Ask for the file again, and use it as the vendor sent it",
+    ),
     "deepnet_xml_two_headers.xml": ("file", None, "has a second header", "Make a file of each header and its tokens"),
     "entra_base32_with_0.csv": ("row", 2, "the secret is not Base32 (letters and the", "--encoding hex"),
     "entra_column_twice.csv": ("file", 1, "columns 1 and 3 mean the same", "Remove or rename one of the two"),
@@ -426,6 +433,7 @@ EXPECTED = {
         "the encrypted value does not say with which cipher",
         "ask the vendor for the file again",
     ),
+    "pskc_secret_in_pieces.xml": ("row", 1, "is not Base64 of whole bytes", "ask the vendor for the file again"),
     "pskc_value_twice.xml": (
         "row",
         2,
@@ -579,6 +587,7 @@ EXPECTED = {
     "safenet_xml_no_seed.xml": ("row", 1, "the secret is missing", "ask the vendor for the file again"),
     "safenet_xml_no_serial.xml": ("row", 1, "serial is missing", "write the serial number that is printed on the"),
     "safenet_xml_no_tokens.xml": ("file", None, "holds no tokens", "Ask for the file again, with the tokens in it"),
+    "safenet_xml_seed_in_pieces.xml": ("row", 1, "more than one value in Seed", "ask the vendor for the file again"),
     "safenet_xml_sha256.xml": (
         "row",
         1,

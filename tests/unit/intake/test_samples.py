@@ -368,7 +368,7 @@ def test_a_format_with_a_header_reads_its_rows_as_the_page_shows(tmp_path: Path,
     ("shown", "text"),
     [
         (0, "MADE0000001|2L32JL73CY5NSXZVSP2MN6NQLOE2QEC3\n"),
-        (2, f'{{"acmeSerial": "MADE0000001", "acmeSeed": "{SECRETS["MADE0000001"]}"}}\n'),
+        (2, f'{{"acmeSerial": "MADE0000001", "acmeSeed": "{SECRETS["MADE0000001"]}", "ctr": 0}}\n'),
     ],
 )
 def test_the_formats_that_the_page_shows_how_to_add_read_their_files(tmp_path: Path, shown: int, text: str) -> None:
