@@ -69,6 +69,11 @@ HISTORY = """
     SELECT id, batch_id, 1, status, CASE WHEN status = 'dead_letter' THEN 'rejected' END, 'lease', 1, 1, :earlier
     FROM record WHERE status IN ('active', 'dead_letter')
 """
+# As many failures once more, of records that were not tried before.
+FAILURES = """
+    INSERT INTO attempt (record_id, batch_id, number, outcome, reason, lease_id, requests, otp_posts, ended_at)
+    SELECT id, batch_id, 1, 'dead_letter', 'rejected', 'lease', 1, 1, otp_sent_at FROM record WHERE row_number > 195000
+"""
 LISTED = [InventoryToken(str(number), f"LARGE{199_000 + number}", user_id="user") for number in range(20)]
 # Threads of a worker, and what they write together: a claim, that an OTP was answered, a settlement with its line.
 THREADS = 4
@@ -243,7 +248,9 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     note("tokens", lacks, lambda _: preparation._read_state(turn))
     note("inventory", set(), lambda _: tokens.take_in(large.batch_id, LISTED))
     note("imports", {"ix_record_lacks_token"}, lambda _: tokens.begin(turn, is_whole=False))
-    # Last, since it may pause the batch.
+    # Last, since it may pause the batch. However many records became active above, the latest attempts are failures.
+    with database.writing() as connection:
+        connection.execute(text(FAILURES))
     untried = {"ix_record_lasting", "ix_record_expiring"} | lacks
     evidence = {"ix_attempt_failed", "ix_attempt_record_id", "pk_attempt"} | untried
     note("judge", evidence, lambda _: Upkeep(database, Thresholds()).apply_breaker(large.batch_id))
