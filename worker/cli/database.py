@@ -1,6 +1,7 @@
 """`oathbulk db upgrade`, `db backup`, `db restored` and `db reencrypt`, and `oathbulk keygen`."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from worker.cli.options import Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress_line import showing_progress
 from worker.config.settings import Settings
+from worker.database.backup import back_up
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, format_duration
 from worker.vault.keys import AUDIT, ENCRYPTION
@@ -47,7 +49,7 @@ def backup(
         raise typer.BadParameter("name a file: SQLite writes no database to standard output", param_hint="FILE")
     refuse_unfit(file)
     installation = Installation()
-    put_in_place(file, installation.database.back_up)
+    put_in_place(file, partial(back_up, installation.database))
     console.print(f"Wrote a backup of the database to {file}. {_name_keys(installation.settings)}", soft_wrap=True)
 
 

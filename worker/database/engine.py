@@ -3,8 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -48,10 +47,6 @@ _AFTER_COMMIT = "oathbulk_after_commit"
 _LOCK_TIMEOUT = 30
 # The format of a time in SQLite, for strftime: text that sorts by time, and that SQLAlchemy reads back.
 _SQLITE_TIME = "%Y-%m-%d %H:%M:%f000"
-
-
-class NotBackedUp(Exception):
-    """No backup was made; the message says why, and what makes one."""
 
 
 class Database:
@@ -193,23 +188,6 @@ class Database:
         # parameters again each time.
         return type_coerce(moment + literal_column(f"INTERVAL '{shift:f} seconds'") if shift else moment, UtcDateTime)
 
-    def back_up(self, copy: Path) -> None:
-        """Write the whole database into this empty file, as it is at one moment. Nobody waits for it: readers and the
-        writer go on. Raises NotBackedUp for PostgreSQL, which has its own program for it, and if the copy is
-        damaged."""
-        if not self.is_sqlite:
-            raise NotBackedUp(
-                "the database is PostgreSQL, which brings its own program (under Compose see docs/operating.md, "
-                f"Back up): {postgresql.write_pg_dump(self.engine.url)}"
-            )
-        try:
-            with self.reading() as connection:
-                verdict = _copy_sqlite(connection, copy)
-        except sqlite3.Error as error:
-            raise NotBackedUp(f"the backup could not be written ({error}): check the disk that it goes to") from error
-        if verdict != "ok":
-            raise NotBackedUp(f"the database is damaged ({verdict}): put back the latest backup that is not")
-
     def empty_log(self) -> None:
         """Empty SQLite's log of changes, in which what was erased stands for a while; in its database it is overwritten
         at once. Who reads at the moment keeps it from that; then a later commit does it. PostgreSQL's autovacuum does
@@ -250,15 +228,3 @@ def _make_sqlite_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
-
-
-def _copy_sqlite(connection: Connection, copy: Path) -> str:
-    """Copy SQLite's database, and check the copy: "ok", or what is wrong with it. Raises sqlite3.Error."""
-    source = connection.connection.driver_connection
-    assert isinstance(source, sqlite3.Connection)  # noqa: S101
-    with closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-        # A backup is one file, without a log beside it.
-        target.execute("PRAGMA journal_mode = DELETE")
-        (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
-    return str(verdict)
