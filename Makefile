@@ -61,7 +61,7 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
+browser-test: .venv/.browser ## the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
