@@ -61,20 +61,17 @@ lint: .venv/.dev ## style, formatting, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-browser-test: .venv/.browser ## Flower and the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
+browser-test: .venv/.browser ## the desk in a real browser: on Debian and Ubuntu, apt-get install chromium
 	$(BIN)/python -m pytest tests/browser
 
 bench: .venv/.bench ## measure, one thing at a time
 	$(BIN)/python tests/benchmarks/intake.py
-	$(BIN)/python tests/benchmarks/recovery.py
 	$(BIN)/python tests/benchmarks/side_by_side.py
 	$(BIN)/python tests/benchmarks/limits.py --records 2000
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/pace_matrix.py --quick
 	$(BIN)/python tests/benchmarks/scale.py
 	$(BIN)/python tests/benchmarks/sizes.py
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/reads.py
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py requests --on postgresql
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/whole_way.py disturbed --on postgresql
 
 # The operators that break the code are in an environment of their own.
 mutation: .venv/.dev ## break the product in 92 places, and see which tests notice: an hour or two

@@ -1,6 +1,6 @@
 """The desk as a person uses it: they come in by the link, look, find a token, watch a batch, and command it. Whatever
-they open is fit for a phone, for the dark, for a screen reader and for a browser without scripts, and shows no
-secret."""
+they open is fit for a phone, for the dark, for a screen reader and for a browser without scripts. That nothing of it
+shows a secret is searched in acceptance/test_no_secret.py."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from axe_playwright_python.sync_playwright import Axe
 from browser.conftest import HOPELESS, RECORDS, MakeFleet
 from playwright.sync_api import Browser, Page, expect
 from support.fleets.real_fleet import BATCH, Fleet
-from support.judges.secret_search import Secrets
 from support.processes.program import Program
 
 from worker.desk.app import link_to
@@ -210,15 +209,3 @@ def test_no_page_makes_a_browser_complain(browser: Browser, fleet: Fleet) -> Non
             page.goto(address)
             page.wait_for_load_state("networkidle")
     assert said == []
-
-
-def test_no_page_and_no_file_shows_a_secret(browser: Browser, fleet: Fleet) -> None:
-    words = {"client secret": fleet.shipment.world.client_secret, "encryption key": fleet.encryption_key}
-    secrets = Secrets([], words)
-    otps = {otp for row in fleet.shipment.rows for otp in (row.otp1, row.otp2) if otp}
-    files = [link_to(path, name=BATCH) for path in ("/batch/report", "/batch/left")]
-    with enter(browser, serve(fleet)) as page:
-        for address in [*list_pages(fleet), *files]:
-            text = page.request.get(address).text()
-            assert secrets.found_in(text.encode()) == set(), address
-            assert not otps & set(re.findall(r"\b\d{6}\b", text)), address

