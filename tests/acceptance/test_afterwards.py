@@ -1,9 +1,7 @@
-"""What is done once a run has ended: what failed is mended, what was a mistake is undone, and what is long done is
-purged; each as a person types it. What one of them does in every case, and what PingOne has, is in integration/."""
+"""What is done once a run has ended: what was a mistake is undone, and what is long done is purged; each as a person
+types it. What one of them does in every case, and what PingOne has, is in integration/; how what failed is mended, in
+the pages that test_pages.py follows."""
 
-import csv
-import re
-import shlex
 import sqlite3
 from contextlib import closing
 
@@ -11,7 +9,7 @@ import pytest
 from support.data.tokens import make_tokens, write_shipment
 from support.processes.waiting import wait_until
 
-from worker.simulator.shipment import MENDED_BY_FRESH_OTPS, a_few_of_each, make_box, make_shipment
+from worker.simulator.shipment import a_few_of_each, make_box
 
 # Seconds.
 PATIENCE = 120
@@ -108,86 +106,6 @@ def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(set_out):
         "paired with this person, as a device that the record does not have",
         "paired with another person",
     }
-
-
-@pytest.mark.faults
-def test_ctrl_c_says_how_far_it_was_and_the_next_run_counts_what_was_removed_before(set_out):
-    box = make_box(60, seed=3)
-    desk, simulator = set_out(box, {"_OATHBULK_TUNING__call_deadline": "5"}, job_takes=0.2)
-    box.write(desk.folder)
-    assert desk.oathbulk(*RUN).code == 0
-    assert "is left to cancel" in desk.oathbulk("cancel", "box").stderr
-    there = len(simulator.devices())
-    simulator.change(latency=0.4)
-
-    removing = desk.start("undo", "box", "--yes")
-    wait_until(lambda: len(simulator.devices()) < there, PATIENCE, "some are gone")
-    removing.interrupt()
-    removing.interrupt()
-    removing.hang_up()
-    result = removing.wait()
-
-    assert (result.code, result.stdout, '"event"' in result.stderr) == (130, "", False), result.stderr
-    first, *_, last = [line for line in result.stderr.splitlines() if "Removing devices" in line]
-    assert first == "Removing devices: 0 of 60"
-    interrupted = r"Interrupted\. Removing devices: (\d+) of 60\. What was taken away is written down\."
-    done = re.fullmatch(rf"{interrupted} Go on with: oathbulk undo box --yes", last)
-    earlier, left = int(done[1]), len(simulator.devices())
-    assert (0 < earlier < 60, desk.processes()) == (True, [])
-
-    simulator.change(latency=0)
-    again = desk.oathbulk("undo", "box", "--yes")
-    assert again.code == 0, again.stderr
-    said = rf"60 devices of box: {left} removed now, (\d+) by an earlier run; (\d+) were gone already\."
-    # A removal that was under way at Ctrl-C is written down by nobody.
-    by_earlier, gone = map(int, re.fullmatch(said, again.stdout.splitlines()[0]).groups())
-    assert by_earlier + gone == 60 - left
-    assert by_earlier >= earlier - gone
-
-
-def type_printed(desk, printed, sentence):
-    """Type the command that stands behind a sentence."""
-    (command,) = re.findall(rf"{re.escape(sentence)} oathbulk (.*)", printed)
-    return desk.oathbulk(*shlex.split(command))
-
-
-def save_as_excel(path, rows):
-    with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@pytest.mark.faults
-def test_what_fails_twice_goes_again_twice_by_the_commands_that_are_printed(set_out):
-    """A help desk presses the tokens of the export, and writes their OTPs into it in a spreadsheet."""
-    desk, simulator = set_out(make_shipment(9, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 1)))
-    ran = desk.oathbulk("run", "shipment.csv")
-    left = desk.folder / "shipment-left.csv"
-    for tokens in (3, 1):
-        assert ran.code == 1
-        told = desk.oathbulk("status", "shipment").stdout
-        exported = type_printed(desk, told, "Those that are left, with their reasons:")
-        with left.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        assert (exported.code, len(rows)) == (0, tokens)
-        otps = simulator.press([row["serial"] for row in rows])
-        corrected = [row | dict(zip(("otp1", "otp2"), otps[row["serial"]], strict=True)) for row in rows]
-        if tokens > 1:
-            corrected[0] |= {"otp1": "000000", "otp2": "000001"}
-        save_as_excel(left, corrected)
-        # OTPs that somebody wrote are not lost.
-        assert type_printed(desk, told, "Those that are left, with their reasons:").code == 2
-        mended = type_printed(desk, told, "Corrected, they go again:")
-        assert (mended.code, "`oathbulk run shipment`" in mended.stdout) == (0, True), mended.stdout
-        # The export names the same command; a second time it changes nothing.
-        assert type_printed(desk, exported.stdout, "then:").stdout.endswith("Nothing was changed.\n")
-        left.unlink()
-        ran = desk.oathbulk("run", "shipment")
-
-    assert (ran.code, len(simulator.active())) == (0, 9), ran.stdout
-    status = desk.status()
-    assert (status["state"], status["tokens_active"], status["tokens_left"]) == ("finished", 9, 0)
 
 
 # Commands on a batch that need its records.

@@ -1,10 +1,9 @@
-"""`oathbulk run` stops where a person must look, and only there: a canary, a wrong file, a missing role. What passes by
-itself it sits out: an outage, a used-up quota; and it finds what PingOne permits. Hours are in
+"""`oathbulk run` stops where a person must look: a wrong file. What passes by itself it sits out: an outage, a used-up
+quota; and it finds what PingOne permits. A canary and a missing role are in integration/test_upkeep.py, hours in
 integration/test_hours.py."""
 
 import shutil
 from datetime import UTC, datetime, timedelta
-from typing import get_args
 
 import pytest
 from support.data.tokens import make_tokens
@@ -15,7 +14,6 @@ from models.reason import PAUSE_CURES, PauseReason
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.resync import REFUSALS, NeedsFlag
-from worker.simulator.calls import Group
 from worker.simulator.shipment import make_shipment
 from worker.tenants import read_resync
 
@@ -37,33 +35,6 @@ def told(result):
 def said(running):
     """On the terminal, whatever its width."""
     return " ".join(running.stderr.split())
-
-
-def test_a_canary_goes_alone_and_the_rest_after_a_resume(set_out):
-    shipment = make_shipment(24)
-    desk, simulator = set_out(shipment)
-
-    canary = desk.oathbulk("run", "shipment.csv", "--canary", "5", "--ticket", "CHG-1", "--json")
-    assert told(canary) == (4, "canary", PAUSE_CURES[PauseReason.CANARY])
-    assert canary.json["counts"] == NOTHING | {"active": 5, "pending": 19}
-    assert set(posted(simulator)) == {row.device_id for row in shipment.rows[:5]}
-
-    # The same command does not go on by itself: a person has to look.
-    again = desk.oathbulk("run", "shipment.csv", "--canary", "5")
-    assert (again.code, "then resume or cancel" in " ".join(again.stdout.split())) == (4, True)
-    assert len(posted(simulator)) == canary.json["otp_posts"]
-
-    assert desk.oathbulk("resume", "shipment").code == 0
-    result = desk.oathbulk("run", "shipment.csv", "--canary", "5", "--json")
-    assert (result.code, result.json["counts"]) == (0, NOTHING | {"active": 24}), result.stderr
-    # Each OTP went once.
-    assert len(posted(simulator)) == result.json["otp_posts"] == 24 + result.json["resynced"]
-    # What persons did is told; what the workers did, the records tell.
-    lines = desk.oathbulk("audit", "shipment", "--json").json["lines"]
-    assert [(line["action"], line["ticket"], line["facts"].get("reason")) for line in lines] == [
-        ("load", "CHG-1", None),
-        ("resume", None, "canary"),
-    ]
 
 
 @pytest.mark.faults
@@ -103,25 +74,6 @@ def test_the_wrong_file_costs_a_few_otps_and_not_two_thousand(set_out):
     given_up = result.json["dead_letters"]["invalid_otp"]
     assert refused <= given_up <= len(posted(simulator))
     assert result.json["counts"] == NOTHING | {"dead_letter": given_up, "pending": 2000 - given_up}
-
-
-def test_a_missing_role_pauses_it_and_costs_no_otp(set_out):
-    few = {"_OATHBULK_TUNING__breaker__forbidden": "4"}
-    desk, simulator = set_out(make_shipment(30), few, forbidden_groups=get_args(Group))
-
-    result = desk.oathbulk("run", "shipment.csv", "--json")
-
-    cost = "0 OTPs were spent on 4 attempts that made no device ACTIVE"
-    kind = "4 forbidden (HTTP 403 ACCESS_FAILED INSUFFICIENT_PERMISSIONS)"
-    assert told(result) == (4, "permissions", f"{cost}: {kind}. {PAUSE_CURES[PauseReason.PERMISSIONS]}"), result.stderr
-    assert (result.json["otp_posts"], result.json["attempts"]) == (0, 0)
-    forbidden = result.json["dead_letters"]["forbidden"]
-    assert 4 <= forbidden <= 4 + 2 * int(desk.settings["OATHBULK_CONCURRENCY"])
-    assert result.json["counts"] == NOTHING | {"dead_letter": forbidden, "pending": 30 - forbidden}
-    assert simulator.active() == set()
-    # Once it has the role, all of it goes: nothing was used up.
-    replayed = desk.oathbulk("replay", "shipment", "--reason", "forbidden").stdout
-    assert f"{forbidden} records of shipment go again" in replayed
 
 
 @pytest.mark.faults

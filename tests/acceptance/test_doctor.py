@@ -37,6 +37,7 @@ def examine(desk, **settings):
     result = desk.oathbulk("doctor", "--json", **settings)
     assert "Traceback" not in result.stderr
     findings = result.json["checks"]
+    assert ("./.env is not read" in result.stderr) == (desk.folder / ".env").exists()
     # Nobody is left alone with a fault.
     assert all(finding["cure"] for finding in findings if finding["state"] == "fault"), findings
     faults = [finding["check"] for finding in findings if not finding["is_well"]]
@@ -70,6 +71,7 @@ def test_all_is_well_with_a_pingone_that_answers_and_what_grew_old_or_open_or_is
 
 def test_each_fault_is_explained_and_the_rest_is_examined_all_the_same(set_out):
     desk, _ = set_out
+    (desk.folder / ".env").touch()
     wrong = {
         "OATHBULK_DATABASE_URL": "postgresql+psycopg://nobody:hidden@127.0.0.1:1/none",
         "OATHBULK_REDIS_URL": "redis://:hidden@127.0.0.1:1/0",

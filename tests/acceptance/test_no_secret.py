@@ -179,6 +179,7 @@ def test_servers_are_left_without_a_secret(make_fleet, own_migrated_postgres, ow
         assert_nothing_is_found(fleet, own_valkey, wanted, collect, "pg_wal")
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("sqlite_home")
 def test_a_single_machine_is_left_without_a_secret_outside_its_key_file(
     make_fleet, own_valkey, shipment, home, tmp_path

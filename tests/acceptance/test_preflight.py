@@ -59,11 +59,18 @@ def test_what_is_asked_goes_on_when_the_printed_command_is_pasted_and_is_kept_in
     assert line["facts"]["accepted"] == ["locks_early", "devices_old"]
 
 
-@pytest.mark.parametrize("command", ["load", "check"])
-def test_a_load_and_a_check_name_the_hosts_before_they_call_them(desk, command):
+@pytest.mark.parametrize("command", ["load", "check", "run"])
+def test_a_load_a_check_and_a_run_name_the_hosts_before_they_call_them(desk, command):
     write_shipment(desk.folder / "shipment.csv", make_tokens(2))
+    (desk.folder / ".env").write_text("PINGONE_API_URL='http://127.0.0.2:1/v1'\n")
     result = desk.oathbulk(command, "shipment.csv", PINGONE_API_URL="http://localhost:1/v1")
-    assert result.stderr.startswith("PingOne's API is called at localhost, access tokens come from 127.0.0.1.\n")
+    hosts = "PingOne's API is called at localhost, access tokens come from 127.0.0.1.\n"
+    if command == "run":
+        not_read = f"./.env is not read: settings come from {desk.home / '.env'}; use --env-file .env\n"
+        before = f"Home: {desk.home}\n{not_read}{hosts}oathbulk: PingOne is out of reach"
+        assert (result.code, result.stderr.startswith(before)) == (3, True), result.stderr
+        return
+    assert result.stderr.startswith(hosts)
     assert "not known: what PingOne would tell: PingOne is out of reach" in result.stdout
     assert "PingOne's API" not in desk.oathbulk(command, "shipment.csv", "--offline").stderr
 

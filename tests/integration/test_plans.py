@@ -34,7 +34,7 @@ from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active
 
 # A batch in the middle of its run: most records are done, most others wait, some are in every other condition.
-RECORDS = 200_000
+RECORDS = 50_000
 NUMBERS = {
     "postgresql": "SELECT n FROM generate_series(0, :records - 1) AS numbers(n)",
     "sqlite": "SELECT 0 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :records",
@@ -42,15 +42,15 @@ NUMBERS = {
 FILL = """
     WITH RECURSIVE numbers(n) AS ({numbers}), conditions AS (
         SELECT n,
-            CASE WHEN n < 120000 THEN 'active' WHEN n < 125000 THEN 'dead_letter' WHEN n < 125100 THEN 'queued'
-                 WHEN n < 125132 THEN 'activating' ELSE 'pending' END AS status,
-            CASE WHEN n < 125000 OR n BETWEEN 126000 AND 126300 THEN 'answered' WHEN n BETWEEN 126301 AND 126500
+            CASE WHEN n < 30000 THEN 'active' WHEN n < 31250 THEN 'dead_letter' WHEN n < 31350 THEN 'queued'
+                 WHEN n < 31382 THEN 'activating' ELSE 'pending' END AS status,
+            CASE WHEN n < 31250 OR n BETWEEN 31500 AND 31800 THEN 'answered' WHEN n BETWEEN 31801 AND 32000
                  THEN 'sent' ELSE 'unsent' END AS otp1_state,
-            CASE WHEN n BETWEEN 127000 AND 128999 THEN :later ELSE NULL END AS otp_expires_at,
-            CASE WHEN n BETWEEN 125100 AND 125131 THEN 'ffffffffffffffffffffffffffffffff' ELSE NULL END AS lease_id,
-            CASE WHEN n BETWEEN 125090 AND 125110 THEN :earlier WHEN n BETWEEN 125000 AND 125131 THEN :later
+            CASE WHEN n BETWEEN 32200 AND 34199 THEN :later ELSE NULL END AS otp_expires_at,
+            CASE WHEN n BETWEEN 31350 AND 31381 THEN 'ffffffffffffffffffffffffffffffff' ELSE NULL END AS lease_id,
+            CASE WHEN n BETWEEN 31340 AND 31360 THEN :earlier WHEN n BETWEEN 31250 AND 31381 THEN :later
                  ELSE NULL END AS lease_until,
-            CASE WHEN n < 125000 THEN :earlier ELSE NULL END AS finalized_at
+            CASE WHEN n < 31250 THEN :earlier ELSE NULL END AS finalized_at
         FROM numbers
     )
     INSERT INTO record (
@@ -72,9 +72,9 @@ HISTORY = """
 # As many failures once more, of records that were not tried before.
 FAILURES = """
     INSERT INTO attempt (record_id, batch_id, number, outcome, reason, lease_id, requests, otp_posts, ended_at)
-    SELECT id, batch_id, 1, 'dead_letter', 'rejected', 'lease', 1, 1, otp_sent_at FROM record WHERE row_number > 195000
+    SELECT id, batch_id, 1, 'dead_letter', 'rejected', 'lease', 1, 1, otp_sent_at FROM record WHERE row_number > 48750
 """
-LISTED = [InventoryToken(str(number), f"LARGE{199_000 + number}", user_id="user") for number in range(20)]
+LISTED = [InventoryToken(str(number), f"LARGE{49_000 + number}", user_id="user") for number in range(20)]
 # Threads of a worker, and what they write together: a claim, that an OTP was answered, a settlement with its line.
 THREADS = 4
 COMBINED = ("lease_id=given.this_lease", "SET next_counter=given", "WITH settled")

@@ -1,20 +1,25 @@
-"""PostgreSQL as others set it up: their defaults, a failover, a server with few connections; and what a statement costs
-it around itself, trips and connections."""
+"""PostgreSQL as others set it up: their defaults, a standby, a server with few connections or low limits; and what a
+statement costs it around itself, trips and connections."""
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from support.data.tokens import make_tokens, write_shipment
+from support.processes.command_desk import NOWHERE, CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.postgres import KEEPER, PostgresServer
 
 from migrations import HEAD
+from models.encrypted import generate_key
 from worker.database import schema
 from worker.database.engine import Database
 from worker.database.errors import explain, is_away
@@ -166,6 +171,56 @@ def test_a_standby_is_refused_but_where_the_url_asks_for_it_and_a_worker_that_st
             assert find_fault(database).startswith("the database takes no writes")
 
 
+READING = (
+    "status",
+    "status july",
+    "show ACME00001",
+    "show ACME",
+    "export july -o export.csv",
+    "report july -o july.html",
+    "audit",
+    "metrics --once",
+    "check other.csv --offline",
+)
+WRITING = (
+    "load other.csv --offline",
+    "run other.csv --offline",
+    "pause july",
+    "cancel july",
+    "purge --person ann --yes",
+)
+
+
+def test_a_command_and_a_worker_end_there_with_one_line_and_where_the_url_asks_for_it_what_only_reads_works(
+    postgres_server: PostgresServer, postgres_url: str, valkey_url: str, tmp_path: Path
+) -> None:
+    variables = {"OATHBULK_REDIS_URL": valkey_url, "OATHBULK_ENCRYPTION_KEYS": generate_key()}
+    with CommandDesk(tmp_path / "desk", NOWHERE, variables | {"OATHBULK_DATABASE_URL": postgres_url}) as desk:
+        for name, prefix in (("july.csv", "ACME"), ("other.csv", "OTHER")):
+            write_shipment(desk.folder / name, make_tokens(3, prefix=prefix))
+        assert desk.oathbulk("load", "july.csv", "--offline").code == 0
+        set_for_database(postgres_server, postgres_url, "default_transaction_read_only", "on")
+        worker = desk.start_program(sys.executable, "-m", "celery", "-A", "worker", "worker").wait()
+        for told in (desk.oathbulk("status"), desk.oathbulk("db", "upgrade"), worker):
+            last = told.stderr.splitlines()[-1]
+            assert (told.code, "Traceback" in told.stderr) == (3, False), told
+            assert last.startswith("oathbulk: the database takes no writes"), told
+            assert "let OATHBULK_DATABASE_URL lead to the primary" in last
+
+        either = {"OATHBULK_DATABASE_URL": f"{postgres_url}?target_session_attrs=any"}
+        for command in READING:
+            told = desk.oathbulk(*command.split(), **either)
+            assert told.code == 0, (command, told.stderr)
+        for command in WRITING:
+            told = desk.oathbulk(*command.split(), **either)
+            assert told.code == 3, (command, told)
+            assert "oathbulk: the database takes no writes (" in told.stderr.splitlines()[-1]
+        for url, told in (({}, "lead to the primary"), (either, "the database takes no writes")):
+            checks = desk.oathbulk("doctor", "--json", **url).json["checks"]
+            (database,) = [each for each in checks if each["check"] == "database"]
+            assert (database["state"], told in f"{database['detail']} {database['cure']}") == ("fault", True)
+
+
 def test_a_server_that_ends_a_connection_costs_one_failure_and_not_one_a_connection(
     postgres_server: PostgresServer, postgres_url: str
 ) -> None:
@@ -207,7 +262,7 @@ def test_what_serves_pages_reads_at_once_after_the_server_ended_its_connection(
 def crowded_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
     """A database to which a role may open one connection."""
     database = postgres_url.rpartition("/")[2]
-    postgres_server.execute("CREATE ROLE few LOGIN PASSWORD 'x' CONNECTION LIMIT 1")
+    postgres_server.execute("CREATE ROLE few LOGIN PASSWORD 'x' CONNECTION LIMIT 1 IN ROLE pg_read_all_data")
     postgres_server.execute(f"GRANT ALL ON DATABASE {database} TO few")
     yield f"postgresql+psycopg://few:x@127.0.0.1:{postgres_server.port}/{database}"
     postgres_server.execute(f"REVOKE ALL ON DATABASE {database} FROM few")
@@ -234,6 +289,13 @@ def test_a_command_that_gets_no_connection_asks_again_for_a_while(crowded_url: s
         with second.reading() as connection:
             assert shown(connection, "timezone")
         leaving.join()
+
+
+@pytest.mark.parametrize("words", ["status", "metrics --once"])
+def test_a_command_needs_one_connection(crowded_url: str, tmp_path: Path, words: str) -> None:
+    with CommandDesk(tmp_path / "desk", NOWHERE, {"OATHBULK_DATABASE_URL": crowded_url}) as desk:
+        told = desk.oathbulk(*words.split())
+    assert told.code == 0, told.stderr
 
 
 # Those to this database, but for the one that asks and the keeper's.
@@ -344,17 +406,53 @@ def test_a_role_that_may_make_or_read_no_table_is_told_which_right_it_lacks(
     assert told.startswith("the database refuses its role a right (permission denied for table alembic_version)")
 
 
-@pytest.mark.parametrize("name", ["statement_timeout", "transaction_timeout"])
+def read_pid(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+
+def outlast(server: PostgresServer, connection: Connection, name: str) -> None:
+    """Do what takes longer than this limit allows."""
+    if name.startswith("idle"):
+        pid = read_pid(connection)
+        wait_until(lambda: is_ended(server, pid), 30, "its session is ended")
+    connection.execute(RENAME, {"name": HEAD})
+    connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+
+def is_ended(server: PostgresServer, pid: int) -> bool:
+    with psycopg.connect(server.url().replace("+psycopg", "")) as connection:
+        return not connection.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchall()
+
+
+@pytest.mark.parametrize(
+    "name", ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout", "lock_timeout"]
+)
 def test_a_limit_that_ends_a_statement_is_named_and_waited_out(
     postgres_server: PostgresServer, postgres_url: str, name: str
 ) -> None:
     set_for_database(postgres_server, postgres_url, name, "200ms")
-    with opened(postgres_url) as database:
+    with opened(postgres_url) as database, ExitStack() as held:
+        if name == "lock_timeout":
+            held.enter_context(database.writing()).execute(RENAME, {"name": HEAD})
         with pytest.raises(DBAPIError) as ended, database.writing() as connection:
-            connection.exec_driver_sql("SELECT pg_sleep(60)")
-        assert f"raise {name} for this role" in str(explain(ended.value))
+            outlast(postgres_server, connection, name)
+        told = "lock timeout" if name == "lock_timeout" else f"raise {name} for this role"
+        assert told in str(explain(ended.value))
         assert is_away(ended.value)
-        assert takes_writes(database)
+        held.close()
+        wait_until(lambda: takes_writes(database), 30, "it takes writes again")
+
+
+def test_a_session_that_is_ended_between_two_uses_is_one_that_is_away(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    set_for_database(postgres_server, postgres_url, "idle_session_timeout", "200ms")
+    with opened(postgres_url, connections=1) as database:
+        with database.reading() as connection:
+            pid = read_pid(connection)
+        wait_until(lambda: is_ended(postgres_server, pid), 30, "its session is ended")
+        assert not takes_writes(database)
+        wait_until(lambda: takes_writes(database), 30, "it takes writes again")
 
 
 def test_a_worker_that_starts_needs_the_schema_of_its_version_or_a_later_one_and_waits_for_a_server(

@@ -207,9 +207,11 @@ def test_each_command_names_a_setting_that_is_refused(command: str, type_command
 def test_a_command_works_with_an_odd_value_or_says_in_a_line_why_not(
     variable: str, type_command: Typing, places: Path
 ) -> None:
-    # What is free text reaches nothing that could fail at more.
-    more = MORE_TEXTS.get(variable, [*NUMBERS, *CRONS])
-    for value in (*TEXTS, *more, *(str(places / place) for place in PLACES)):
+    # What is free text reaches nothing that could fail at a number or a path.
+    is_text = variable not in MORE_TEXTS and not refuse({variable: "x"})
+    paths = (str(places / place) for place in PLACES)
+    more = ["9" * 5000] if is_text else [*MORE_TEXTS.get(variable, [*NUMBERS, *CRONS]), *paths]
+    for value in (*TEXTS, *more):
         # Variables of a process hold neither, and others are refused before a command begins.
         if "\0" in value or "\ud800" in value or refuse({variable: value}):
             continue

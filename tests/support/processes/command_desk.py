@@ -73,10 +73,6 @@ class Running:
         """What a terminal does at Ctrl-C: SIGINT to every process of the group."""
         os.killpg(self.pid, signal.SIGINT)
 
-    def hang_up(self) -> None:
-        """What a terminal does when it is closed."""
-        os.killpg(self.pid, signal.SIGHUP)
-
     def terminate(self) -> None:
         self._process.terminate()
 

@@ -170,9 +170,9 @@ class Standby(PostgresServer):
         # The roles are the primary's, and so are their passwords.
         self._password = primary._password
 
-    def be_waited_for(self, *, replayed: bool = False) -> None:
-        """Let no commit of the primary be reported before it is here; `replayed`: before it can be read here."""
-        self._primary.execute(f"ALTER SYSTEM SET synchronous_commit = {'remote_apply' if replayed else 'on'}")
+    def be_waited_for(self) -> None:
+        """Let no commit of the primary be reported before it is here."""
+        self._primary.execute("ALTER SYSTEM SET synchronous_commit = on")
         self._primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
         self._primary.execute("SELECT pg_reload_conf()")
         wait_until(lambda: self._is("sync_state = 'sync'"), 30, "the primary waits for its standby")

@@ -1,12 +1,10 @@
-"""Servers whose clock a test moves, by Debian's libfaketime."""
+"""A PostgreSQL whose clock a test moves, by Debian's libfaketime."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from support.servers.postgres import PostgresServer
-from support.servers.server import Server
-from support.servers.valkey import ValkeyServer
 
 
 def find_libfaketime() -> Path:
@@ -16,8 +14,8 @@ def find_libfaketime() -> Path:
     raise FileNotFoundError("libfaketime is missing: apt-get install libfaketime")
 
 
-class UnsteadyClock(Server):
-    """Comes before the server's own class. The clock begins with this machine's."""
+class UnsteadyPostgres(PostgresServer):
+    """Its clock begins with this machine's."""
 
     def options(self) -> dict[str, Any]:
         self.set_ahead(0)
@@ -44,11 +42,3 @@ class UnsteadyClock(Server):
     @property
     def _offset(self) -> Path:
         return self.directory / "offset"
-
-
-class UnsteadyValkey(UnsteadyClock, ValkeyServer):
-    pass
-
-
-class UnsteadyPostgres(UnsteadyClock, PostgresServer):
-    pass

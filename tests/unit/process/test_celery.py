@@ -2,11 +2,15 @@
 messages at once; its sets of requests, the events of tasks, and beat's scheduler."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -345,6 +349,22 @@ def test_ticks_go_on_whatever_the_wall_clock_does(beat: Beat, jump: timedelta) -
     assert beat.ticks(5) == 5
     beat.wall += jump
     assert beat.ticks(5) == 5
+
+
+# What beat ticks by in an installation, and the expiries that its messages carry.
+OUR_BEAT = """
+from worker.celery import app
+beat = app.Beat()
+made = beat.Service(app=app, scheduler_cls=beat.scheduler_cls).scheduler
+print(type(made).__name__, made._clock.__name__, *{each.options.get("expires") for each in made.schedule.values()})
+"""
+
+
+def test_every_beat_of_ours_has_that_scheduler_with_a_clock_that_nobody_can_set(tmp_path: Path) -> None:
+    """`celery -A worker beat` and the one that `run` starts are both made of the app's settings."""
+    variables = os.environ | {"OATHBULK_HOME": str(tmp_path), "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0"}
+    told = subprocess.run([sys.executable, "-c", OUR_BEAT], env=variables, capture_output=True, text=True, check=True)
+    assert told.stdout == "SteadyScheduler boot_time None\n"
 
 
 def test_without_workers_no_more_than_a_few_ticks_wait(beat: Beat) -> None:
