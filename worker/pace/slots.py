@@ -124,7 +124,6 @@ class Pace:
         furthest = left = max(self.furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
             while True:
-                left -= self._wait_for_own_hold(left)
                 slot, wait = self._reservations.reserve(left)
                 self._rest(wait)
                 # A hold that came meanwhile stops those who had their slot already: they ask for another.
@@ -156,7 +155,7 @@ class Pace:
                 self.hold(closed_for, CLOSED)
 
     def report_undelivered(self, seconds: float, why: str) -> None:
-        """Hold the fleet after a request that could not be delivered; or this process alone, where others deliver."""
+        """Hold the fleet after a request that could not be delivered, unless others deliver."""
         self._holds.report_undelivered(seconds, why)
 
     def hold(self, seconds: float, why: str = UNEXPLAINED) -> None:
@@ -178,22 +177,6 @@ class Pace:
     def change(self, change: Change) -> Search:
         """Change the search, whatever other processes do meanwhile; return the new one. Raises redis.RedisError."""
         return self._rate.change(change)
-
-    def _wait_for_own_hold(self, furthest: float) -> float:
-        """Sleep while this process alone holds, for `furthest` seconds at the most; return for how long. Raises
-        SlotTooFar where it goes on holding after that.
-
-        A process that handed its records back at once would take all messages out of the queue, although others have
-        the slots for them."""
-        if not self._holds.own_left:
-            return 0.0
-        # That is how it hears that a person has lifted the hold.
-        self._reservations.report_answers()
-        left = self._holds.own_left
-        self._rest(min(left, furthest))
-        if left > furthest:
-            raise SlotTooFar(left - furthest)
-        return left
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0:
@@ -366,8 +349,8 @@ class Holds:
         self._on_alone, self._on_lifted = on_alone, on_lifted
         self._lock = threading.Lock()
         # By the process' clock, in case Redis is out of reach or forgets: until when the fleet holds, as far as this
-        # process asked for it, and until when this process alone does.
-        self._fleet_until = self._own_until = -math.inf
+        # process asked for it.
+        self._fleet_until = -math.inf
         # Why this process asked the fleet to hold, in a sentence.
         self._why = ""
         # Until when the fleet holds, in microseconds of Redis' clock, and when Redis said so, by the process' clock.
@@ -380,12 +363,6 @@ class Holds:
         """Seconds that the fleet's hold still lasts, as far as this process asked for it; 0 if it did not."""
         with self._lock:
             return max(self._fleet_until - self._clock(), 0.0)
-
-    @property
-    def own_left(self) -> float:
-        """Seconds that this process alone still holds, 0 if it does not."""
-        with self._lock:
-            return max(self._own_until - self._clock(), 0.0)
 
     def hold(self, seconds: float, why: str) -> None:
         """Give nobody in the fleet a slot in the next seconds; never shortens a hold.
@@ -402,19 +379,17 @@ class Holds:
                 self._extend(seconds, why)
 
     def report_undelivered(self, seconds: float, why: str) -> None:
-        """Hold after a request that could not be delivered. Where another process delivers, this one holds alone: its
-        network is at fault, not PingOne. Otherwise the fleet holds."""
+        """Hold the fleet after a request that could not be delivered. Where another process delivers, nobody holds: the
+        network of this one is at fault, not PingOne, and `on_alone` is told."""
         seconds = min(seconds, self.longest)
         is_alone = False
         with suppress(redis.RedisError):
             is_alone, last_lifting = self._state.report_undelivered(seconds, why)
             self.note_lifting(last_lifting)
-        if not is_alone:
+        if is_alone:
+            self._on_alone(f"{why}, and other processes deliver")
+        else:
             self._extend(seconds, why)
-            return
-        with self._lock:
-            self._own_until = max(self._own_until, self._clock() + seconds)
-        self._on_alone(f"{why}, and other processes deliver: only this one holds")
 
     def lift(self) -> None:
         """End the hold of the whole fleet. Raises redis.RedisError."""
@@ -438,7 +413,7 @@ class Holds:
             if last_lifting in (0, self._last_lifting):
                 return False
             self._last_lifting = last_lifting
-            self._fleet_until = self._own_until = -math.inf
+            self._fleet_until = -math.inf
         self._on_lifted()
         return True
 
@@ -446,11 +421,11 @@ class Holds:
         """Whether a hold that this process knows of, over by now or not, ends after this slot was due: at `due` by the
         process' clock."""
         with self._lock:
-            return max(self._fleet_until, self._own_until) > due or self._heard_until > slot
+            return self._fleet_until > due or self._heard_until > slot
 
     def is_held_past(self, slot: int) -> bool:
         """Whether a hold forbids to send at this slot by now. Raises redis.RedisError."""
-        if self.fleet_left > 0 or self.own_left > 0:
+        if self.fleet_left > 0:
             return True
         with self._lock:
             if self._clock() - self._heard_at < RECENT:

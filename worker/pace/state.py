@@ -160,7 +160,8 @@ return hold(tonumber(ARGV[3]), ARGV[4])
 
 # Holds the fleet after a request could not be delivered, unless another process delivers. ARGV after the bounds: as of
 # HOLD; the process that could not deliver; and for how long another's delivery shows that PingOne can be reached.
-# Returns 1 if this process alone must hold, 0 if the fleet holds now; and when a person lifted a hold last.
+# Returns 1 if this process fails alone, so that nobody holds, 0 if the fleet holds now; and when a person lifted a hold
+# last.
 REPORT_UNDELIVERED = (
     BEGINNING
     + HOLDING
@@ -348,7 +349,7 @@ class PaceState:
         return int(self._hold(keys=self._keys, args=[*self._bounds, math.ceil(seconds * MICROSECONDS), why]))
 
     def report_undelivered(self, seconds: float, why: str) -> tuple[bool, int]:
-        """Hold the fleet, unless another process has delivered just now; then return True, for this process must hold
+        """Hold the fleet, unless another process has delivered just now; then return True, for this process fails
         alone. With it, when a person lifted a hold last."""
         report: list[str | int] = [
             math.ceil(seconds * MICROSECONDS),

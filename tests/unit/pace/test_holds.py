@@ -321,33 +321,16 @@ def test_lifting_where_nothing_is_held_changes_nothing(make_pace: MakePace) -> N
 # Not delivered.
 
 
-def test_who_fails_alone_holds_alone_until_a_person_lifts_it(make_pace: MakePace) -> None:
+def test_who_fails_alone_is_told_so_and_nobody_holds(make_pace: MakePace) -> None:
     sentences: list[str] = []
-    slept: list[float] = []
-    healthy, broken = make_pace(), make_pace(on_alone=sentences.append, sleep=slept.append)
+    healthy, broken = make_pace(), make_pace(on_alone=sentences.append)
     broken.wait()
     deliver(healthy)
     broken.report_undelivered(60, UNREACHABLE)
-    assert sentences == ["PingOne cannot be reached, and other processes deliver: only this one holds"]
-    healthy.wait()
-    assert (healthy.read_hold_left(), broken.read_hold_left()) == (0, 0)
-    assert 40 < wait_in_vain(broken) <= 58
-    # It took no message sooner than it would have waited for a slot.
-    assert slept == [2.0]
-    healthy.lift()
-    broken.wait()
-
-
-def test_those_who_wait_for_a_slot_when_their_process_begins_to_hold_do_not_go(make_pace: MakePace) -> None:
-    healthy = make_pace(rate=2)
-
-    def sleep(_: float) -> None:
-        deliver(healthy)
-        broken.report_undelivered(60, UNREACHABLE)
-
-    broken = make_pace(rate=2, sleep=sleep)
-    broken.wait()
-    wait_in_vain(broken)
+    assert sentences == ["PingOne cannot be reached, and other processes deliver"]
+    for pace in (healthy, broken):
+        pace.wait()
+        assert pace.read_hold_left() == 0
 
 
 @pytest.mark.parametrize(
@@ -374,12 +357,11 @@ SLOT = Slot(5_000_000, 30.0, 1000.0)
 class Known:
     """The holds of a process and the slots that it keeps, and all that it hears of Redis."""
 
-    def __init__(self, *, is_alone: bool = False) -> None:
+    def __init__(self) -> None:
         self.now, self.held_until = 1000.0, 0
         self.read, self.tell_lifting = Mock(side_effect=lambda: self.held_until), Mock()
         state: Any = SimpleNamespace(
             hold=lambda *_: 17,
-            report_undelivered=lambda *_: (is_alone, 0),
             reserve=lambda *_: Reservation(self.held_until, 1000, 0, 0, 0, reserved=0, slot=0, wait=10**9),
             read_held_until=self.read,
         )
@@ -402,15 +384,6 @@ def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> N
         known.now += passed
         left.append(known.holds.fleet_left)
     assert left == [5, 5, 4, 0]
-
-
-def test_while_its_own_hold_lasts_no_slot_is_good() -> None:
-    known = Known(is_alone=True)
-    for seconds in (5, 2):
-        known.holds.report_undelivered(seconds, UNREACHABLE)
-    assert (known.holds.fleet_left, known.holds.own_left, known.holds.is_held_past(10**18)) == (0, 5, True)
-    known.now += 6
-    assert not known.holds.is_held_past(10**18)
 
 
 def test_what_was_heard_just_now_decides_and_later_it_is_asked_for() -> None:
