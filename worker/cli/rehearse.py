@@ -112,11 +112,10 @@ def _make_home(home: Path) -> Path:
 
 @contextmanager
 def running_simulator(home: Path) -> Iterator[int]:
-    """Start a simulator that presses no tokens, since every user of this machine could read their OTPs, and
-    stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
+    """Start a simulator, and stop it at the end. Yields the port that it listens on. Raises EmbeddedError."""
     children, ready = Children(orphan_grace=1.0), home / "simulator.json"
     argv = [sys.executable, "-P", "-m", "worker", "simulator", "--port", "0", "--ready-file", str(ready)]
-    argv += ["--world", str(home / "world.json"), "--no-control"]
+    argv += ["--world", str(home / "world.json")]
     try:
         children.start("simulator", argv, {"PATH": "/usr/bin:/bin"}, home / "simulator.log")
         give_up_at = time.monotonic() + START_TIMEOUT

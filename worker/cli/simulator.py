@@ -17,7 +17,6 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
-from worker.config.server_urls import is_loopback
 from worker.embedded import can_serve, name_cure
 from worker.simulator.shipment import (
     KEY,
@@ -55,9 +54,6 @@ def simulator(
     latency: Annotated[float | None, typer.Option(min=0, help="Milliseconds before an answer.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=JSON: any setting.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write the port here when it listens.")] = None,
-    control: Annotated[
-        bool | None, typer.Option(help="Lets its clients press tokens, which tells OTPs. Default: on loopback alone.")
-    ] = None,
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""
     if not can_serve():
@@ -75,13 +71,12 @@ def simulator(
             client = {name: getattr(first, name) for name in ("environment_id", "client_id", "client_secret")}
             simulation.seed(made.model_copy(update=client))
         _print_address(server.base_url(listener), first, Path(mkdtemp(prefix="oathbulk-practice-")) if made else None)
-        _print_next(pairs, box)
+        _print_next(pairs, box, troubles)
         if ready_file is not None:
             server.write_ready_file(ready_file, listener)
-        can_press = is_loopback(host) if control is None else control
         # uvicorn stops in good order at the first Ctrl-C, and then raises it again.
         with contextlib.suppress(KeyboardInterrupt):
-            server.make_server(simulation, can_press=can_press).run(sockets=[listener])
+            server.make_server(simulation).run(sockets=[listener])
 
 
 def _read_settings(changes: dict[str, Any]) -> Settings:
@@ -159,6 +154,8 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
             # Tokens that two fresh OTPs mend, so many of each kind.
             shipment = make_shipment(tokens, seed=seed, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, troubles or 0))
             shipment.write_pairs(pairs)
+            if troubles:
+                shipment.write_fresh_pairs(_name_fresh(pairs))
             return shipment.world
     except OSError as error:
         _fail(f"{error.filename} cannot be written: {error.strerror}", WRONG_USAGE)
@@ -185,13 +182,20 @@ def _print_address(url: str, seed: WorldSeed, home: Path | None) -> None:
         typer.echo("\nThat home is for this practice alone: the next one makes up tokens of the same serial numbers.")
 
 
-def _print_next(pairs: Path | None, box: Path | None) -> None:
+def _name_fresh(pairs: Path) -> Path:
+    """Name the file with the fresh OTPs of tokens in this one."""
+    return pairs.with_name(f"{pairs.stem}-fresh{pairs.suffix}")
+
+
+def _print_next(pairs: Path | None, box: Path | None, troubles: int | None) -> None:
     """Print the commands that take the made-up tokens all the way."""
     if box is not None:
         seeds, key, people = (shlex.quote(str(box / name)) for name in (SEEDS, KEY, LIST))
         command = f"oathbulk run {seeds} --key-file {key} --assign {people} --import --pair"
         typer.echo(f"\nTo take the tokens of the box all the way:\n\n{command}")
     if pairs is not None:
+        if troubles:
+            typer.echo(f"\nFresh OTPs of those that fail: {_name_fresh(pairs)}")
         typer.echo(f"\nTo activate the tokens:\n\noathbulk run {shlex.quote(str(pairs))}")
 
 

@@ -58,9 +58,7 @@ class Token:
 
     `counter` is the lowest position still acceptable and only grows, so no OTP is accepted twice; a position is a
     counter of HOTP, or the number of a time step of TOTP. The clock of a TOTP token is `drift` steps ahead of the
-    server's. `out_of_step` makes every OTP count as one from beyond the look-ahead window, until a resync. `pressed` is
-    the position of the OTP that the button of the token itself shows next, of which the server knows nothing; a TOTP
-    token goes by its clock.
+    server's. `out_of_step` makes every OTP count as one from beyond the look-ahead window, until a resync.
     """
 
     secret: bytes | None = field(default=None, repr=False)
@@ -71,7 +69,6 @@ class Token:
     counter: int = 0
     drift: int = 0
     out_of_step: bool = False
-    pressed: int = 0
     first: FirstOtp | None = field(default=None, repr=False)
 
     def otp_at(self, position: int) -> str | None:
@@ -92,14 +89,6 @@ class Token:
             if resync and otp != self.otp_at(first.position):
                 return Verdict.REFUSED
         return self._check_first_otp(otp, now, may_resync=resync or not needs_resync)
-
-    def press_twice(self) -> tuple[str, str] | None:
-        """Press the token's button twice, and return the two OTPs that it shows; None if it has no button."""
-        first, second = self.otp_at(self.pressed), self.otp_at(self.pressed + 1)
-        if self.type == "totp" or first is None or second is None:
-            return None
-        self.pressed += 2
-        return first, second
 
     def _check_first_otp(self, otp: str, now: float, *, may_resync: bool) -> Verdict:
         position = None if self.out_of_step else self._find(otp, self._positions(now, LOOK_AHEAD, TOTP_WINDOW))

@@ -473,7 +473,6 @@ def _make_token(new: NewToken, number: int, call: Call, simulation: Simulation) 
         hash=_HASHES[new.hash_algorithm],
         time_step=new.totp.time_step if new.totp else 30,
         counter=counter,
-        pressed=counter,
         out_of_step=new.serial_number in simulation.world.out_of_step,
         created_at=simulation.unix_time(),
     )

@@ -14,7 +14,7 @@ from uuid import uuid4
 import uvicorn
 
 from worker.simulator import operations
-from worker.simulator.calls import Answer, Call, Refused, invalid, refusal, success
+from worker.simulator.calls import Answer, Call, Refused, refusal
 from worker.simulator.world import Simulation
 
 Message = MutableMapping[str, Any]
@@ -22,8 +22,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Call, Simulation], Answer]
 
-# Where a person presses a made-up token.
-PRESS = "/simulator/tokens/press"
 # Seconds that an idle connection stays open. A client that waits for its pace is idle for longer than uvicorn's default
 # of five seconds.
 _KEEP_ALIVE = 75
@@ -55,19 +53,14 @@ HANDLERS: Mapping[str, Handler] = {
 
 class Application:
     """The simulator as an ASGI application. Calls do not pass through a framework's router and middleware, which would
-    take more time than all the rest of a call. `can_press`: whether it takes requests at PRESS too, which tell OTPs."""
+    take more time than all the rest of a call."""
 
-    def __init__(self, simulation: Simulation, *, can_press: bool) -> None:
+    def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        self._can_press = can_press
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         call = Call.from_scope(scope)
-        if self._can_press and (call.method, call.path) == ("POST", PRESS):
-            call.body = await read_body(receive)
-            answer = press(call, self._simulation)
-        else:
-            answer = await self._answer(call, receive)
+        answer = await self._answer(call, receive)
         await send_answer(answer, send, self._simulation.unix_time())
 
     async def _answer(self, call: Call, receive: Receive) -> Answer:
@@ -94,22 +87,6 @@ def perform(call: Call, simulation: Simulation) -> Answer:
             return HANDLERS[call.operation or ""](call, simulation)
         except Refused as refused:
             return refused.answer
-
-
-def press(call: Call, simulation: Simulation) -> Answer:
-    """Press the tokens `{"serials": […]}` twice each, as a person with the token does; `{"otps": {serial: [OTP,
-    OTP]}}` has those that have a button."""
-    try:
-        serials = call.fields().get("serials")
-        if not isinstance(serials, list):
-            raise invalid("serials")
-    except Refused as refused:
-        return refused.answer
-    with simulation.lock:
-        simulation.world.catch_up(simulation.unix_time())
-        tokens = simulation.world.token_ids.values()
-        shown = {token.serial_number: token.press_twice() for token in tokens if token.serial_number in serials}
-    return success({"otps": {serial: otps for serial, otps in shown.items() if otps}})
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -192,6 +169,6 @@ def configure(application: Any, http: type[asyncio.Protocol] | str = "h11") -> u
     )
 
 
-def make_server(simulation: Simulation, *, can_press: bool) -> uvicorn.Server:
+def make_server(simulation: Simulation) -> uvicorn.Server:
     """Make a server whose `run(sockets=[…])` serves until a signal comes or `should_exit` is set."""
-    return uvicorn.Server(configure(Application(simulation, can_press=can_press)))
+    return uvicorn.Server(configure(Application(simulation)))

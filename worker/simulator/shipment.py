@@ -8,7 +8,7 @@ import random
 import uuid
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeVar
 from xml.sax.saxutils import escape
@@ -158,11 +158,12 @@ class PairRow:
 @dataclass(frozen=True, slots=True)
 class MadeShipment:
     """A shipment that was made up: `rows` for the client, `world` for the simulator, and how each record must end
-    (`expected`, by serial number)."""
+    (`expected`, by serial number). `fresh`: the rows with the next two OTPs of each token, for those that come back."""
 
     rows: tuple[PairRow, ...]
     world: WorldSeed
     expected: Mapping[str, Expected]
+    fresh: tuple[PairRow, ...] = field(default=(), kw_only=True)
 
     def write_world(self, path: Path) -> None:
         """Write the world as JSON, for `oathbulk simulator --world`."""
@@ -174,8 +175,16 @@ class MadeShipment:
 
     def write_pairs(self, path: Path) -> None:
         """Write the rows as a CSV of OTP pairs, as `oathbulk load` takes it."""
-        lines = ([row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id] for row in self.rows)
-        write_csv(path, [["serial", "otp1", "otp2", "user_id", "device_id"], *lines])
+        _write_rows(path, self.rows)
+
+    def write_fresh_pairs(self, path: Path) -> None:
+        """Write fresh OTP pairs of the tokens that do not become active, as `oathbulk mend` takes them."""
+        _write_rows(path, [row for row in self.fresh if self.expected[row.serial].status == "dead_letter"])
+
+
+def _write_rows(path: Path, rows: Iterable[PairRow]) -> None:
+    lines = ([row.serial, row.otp1, row.otp2 or "", row.user_id, row.device_id] for row in rows)
+    write_csv(path, [["serial", "otp1", "otp2", "user_id", "device_id"], *lines])
 
 
 def write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
@@ -199,22 +208,23 @@ def make_shipment(
     dice = random.Random(seed)  # noqa: S311 - reproducible, and opens nothing but the simulator
     kinds = draw_kinds(count, hopeless or {}, ("out_of_step", "in_step"), out_of_step, dice)
     made = [_make_pair(f"{prefix}{number:07d}", kind, dice) for number, kind in enumerate(kinds, start=1)]
-    rows = tuple(row for row, _ in made)
-    devices = tuple(device for _, device in made if device is not None)
+    rows = tuple(row for row, _, _ in made)
+    devices = tuple(device for _, _, device in made if device is not None)
     expected = {row.serial: EXPECTED[kind] for row, kind in zip(rows, kinds, strict=True)}
-    return MadeShipment(rows, WorldSeed(devices=devices), expected)
+    return MadeShipment(rows, WorldSeed(devices=devices), expected, fresh=tuple(fresh for _, fresh, _ in made))
 
 
-def _make_pair(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, DeviceSeed | None]:
-    """Make up a row of this kind and its device; None in place of a device that PingOne must not know. The token was
-    pressed three times."""
+def _make_pair(serial: str, kind: Kind, dice: random.Random) -> tuple[PairRow, PairRow, DeviceSeed | None]:
+    """Make up a row of this kind, the same with two fresh OTPs, and its device; None in place of a device that PingOne
+    must not know. The token was pressed three times before the fresh OTPs."""
     is_drifted = kind in ("out_of_step", "wrong_second_otp", "second_otp_missing")
     token = MadeToken(**draw_token(serial, dice, AHEAD if is_drifted else IN_STEP))
     first, second, third = token.otps(3)
     otp2 = {"wrong_second_otp": third, "second_otp_missing": None}.get(kind, second)
     row = PairRow(serial, first, otp2, token.user_id, token.device_id)
     secret = draw_other_secret(token, dice) if kind == "wrong_otp" else token.secret
-    return row, make_device(token, kind, secret=secret, pressed=token.counter + 3)
+    *_, otp1, otp2 = token.model_copy(update={"secret": secret}).otps(5)
+    return row, replace(row, otp1=otp1, otp2=otp2), make_device(token, kind, secret=secret)
 
 
 def make_device(token: MadeToken, kind: Kind, **fields: Any) -> DeviceSeed | None:

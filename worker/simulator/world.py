@@ -334,8 +334,7 @@ class Seed(BaseModel):
 
 class TokenSeed(Seed):
     """One token of the inventory to begin with. Without its `secret` (hexadecimal) it refuses every OTP. `counter` is
-    the server's; `drift` is in time steps, `time_step` in seconds. `pressed`: the position of the OTP that the token
-    itself shows next, by default the server's `counter`."""
+    the server's; `drift` is in time steps, `time_step` in seconds."""
 
     serial: str = Field(min_length=1)
     environment_id: str | None = None
@@ -345,7 +344,6 @@ class TokenSeed(Seed):
     hash: Hash = "sha1"
     time_step: Literal[30, 60] = 30
     counter: int = Field(default=0, ge=0)
-    pressed: int | None = Field(default=None, ge=0)
     drift: int = 0
     out_of_step: bool = False
 
@@ -413,7 +411,6 @@ def _add_token(world: World, seed: TokenSeed, environment_id: str, now: float) -
         counter=seed.counter,
         drift=seed.drift,
         out_of_step=seed.out_of_step,
-        pressed=seed.counter if seed.pressed is None else seed.pressed,
         created_at=now,
     )
     world.add_token(token)

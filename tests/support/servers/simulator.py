@@ -4,7 +4,7 @@ import json
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -91,12 +91,6 @@ class Simulator:
     def order_faults(self, *orders: Mapping[str, str]) -> None:
         """Each hits the next call that fits it, once."""
         self._http.post("/faults", json=list(orders)).raise_for_status()
-
-    def press(self, serials: Sequence[str]) -> dict[str, list[str]]:
-        """Press each of these tokens twice, as its person does; the OTPs by serial number."""
-        answer = self._http.post("/tokens/press", json={"serials": [*serials]}).raise_for_status()
-        otps: dict[str, list[str]] = answer.json()["otps"]
-        return otps
 
     def sign_on(self, device_id: str, otp: str) -> str:
         """What a sign-on of the device's user with this OTP comes to."""

@@ -23,12 +23,10 @@ from support.simulator.simulation import Fault, FaultOrder, WatchedSeed, Watched
 from worker.simulator.calls import Answer, Call, success
 from worker.simulator.oath import Verdict
 from worker.simulator.server import (
-    PRESS,
     base_url,
     configure,
     listen,
     perform,
-    press,
     read_body,
     refuse,
     send_answer,
@@ -102,8 +100,7 @@ class WatchedApplication:
         call = Call.from_scope(scope)
         if call.path.startswith("/simulator/"):
             call.body = await read_body(receive)
-            answer = press(call, self._simulation) if call.path == PRESS else control(call, self._simulation)
-            await send_answer(answer, send, time.time())
+            await send_answer(control(call, self._simulation), send, time.time())
             return
         await WatchedCall(self._simulation, call, receive, send, self._connections.transports[scope["client"]]).run()
 

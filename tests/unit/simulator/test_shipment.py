@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import httpx
 import pytest
@@ -123,14 +123,8 @@ def test_where_only_oath_resync_brings_the_request_for_another():
         assert token.check_otp(hotp(SECRET, position), resync=resync, now=NOW, needs_resync=True) is verdict
 
 
-def test_a_button_shows_the_next_two_otps_and_the_server_learns_nothing():
-    token = Token(secret=SECRET, pressed=6)
-    pressed = [token.press_twice(), token.press_twice()]
-    assert (pressed, token.counter) == ([("287922", "162583"), ("399871", "520489")], 0)
-    assert Token(secret=SECRET, type="totp").press_twice() is None
-    # Without a secret it has no OTP, and refuses all.
+def test_a_token_without_a_secret_refuses_every_otp():
     assert Token().check_otp("755224", resync=False, now=NOW) is REFUSED
-    assert Token().press_twice() is None
 
 
 def put_down(shipment):
@@ -180,10 +174,9 @@ def test_two_fresh_otps_of_the_token_mend_what_they_are_said_to_mend():
     shipment = make_shipment(60, seed=3, hopeless=dict.fromkeys(MENDED_BY_FRESH_OTPS, 20))
     world = put_down(shipment)
     assert {end(world, shipment, row).status for row in shipment.rows} == {"dead_letter"}
-    for row in shipment.rows:
-        otp1, otp2 = world.devices[row.device_id].token.press_twice()
-        assert {otp1, otp2}.isdisjoint({row.otp1, row.otp2})
-        assert end(world, shipment, replace(row, otp1=otp1, otp2=otp2)).status == "active"
+    for row, fresh in zip(shipment.rows, shipment.fresh, strict=True):
+        assert {fresh.otp1, fresh.otp2}.isdisjoint({row.otp1, row.otp2})
+        assert end(world, shipment, fresh).status == "active"
 
 
 def test_a_fifth_of_the_others_is_out_of_step_and_a_big_box_has_a_few_of_each_kind():
@@ -268,10 +261,6 @@ def refused(*arguments):
     return result.exit_code, result.stderr
 
 
-def press(port, serial):
-    return httpx.post(f"http://127.0.0.1:{port}/simulator/tokens/press", json={"serials": [serial, "another"]})
-
-
 def test_it_serves_a_world_until_interrupted(tmp_path):
     device = {"serial": "MADE1", "user_id": "user", "device_id": "device", "secret": b"12345678901234567890".hex()}
     settings = {"page_size": 9, "cool_down": 7}
@@ -286,7 +275,6 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
         environment = f"{url}/v1/environments/{ENVIRONMENT_ID}"
         policies = httpx.get(f"{environment}/deviceAuthenticationPolicies", **bearer)
         capabilities = httpx.get(f"{environment}/capabilities", **bearer)
-        assert press(port, "MADE1").json()["otps"]["MADE1"] == ["755224", "287082"]
         process.send_signal(signal.SIGINT)
         printed, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (0, "")
@@ -299,32 +287,24 @@ def test_it_serves_a_world_until_interrupted(tmp_path):
     assert "OATHBULK_HOME" not in printed
 
 
-@pytest.mark.parametrize(
-    ("options", "status"),
-    [([], 400), (["--no-control"], 401), (["--host", "0.0.0.0"], 401), (["--host", "0.0.0.0", "--control"], 400)],
-)
-def test_tokens_are_pressed_on_loopback_alone_unless_it_is_told_otherwise(tmp_path, options, status):
-    with serving(tmp_path, *options) as (_, port):
-        assert httpx.post(f"http://127.0.0.1:{port}/simulator/tokens/press", content="{}").status_code == status
-
-
 def test_pairs_come_with_the_command_to_run_them_and_their_troubles(tmp_path):
     pairs = tmp_path / "two pairs.csv"
     with serving(tmp_path, "--tokens", "6", "--pairs", pairs, "--troubles", "1") as (process, _):
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=60)
     assert [line for line in printed.splitlines() if line.startswith("oathbulk")] == [f"oathbulk run '{pairs}'"]
-    assert sum(row["otp2"] == "" for row in csv.DictReader(pairs.read_text().splitlines())) == 1
+    files = [(tmp_path / name).read_text() for name in ("two pairs.csv", "two pairs-fresh.csv")]
+    rows, fresh = (list(csv.DictReader(file.splitlines())) for file in files)
+    assert (sum(row["otp2"] == "" for row in rows), len(fresh)) == (1, len(MENDED_BY_FRESH_OTPS))
+    assert f"Fresh OTPs of those that fail: {tmp_path / 'two pairs-fresh.csv'}\n" in printed
 
 
 def test_a_box_comes_with_its_files_and_the_command_to_run_it(tmp_path):
     box = tmp_path / "a box"
-    with serving(tmp_path, "--tokens", "12", "--box", box, "--troubles", "1", "--seed", "3") as (process, port):
+    with serving(tmp_path, "--tokens", "12", "--box", box, "--troubles", "1", "--seed", "3") as (process, _):
         made = make_box(12, seed=3, special=dict.fromkeys(SPECIAL, 1))
-        pressed = [bool(press(port, token.serial).json()["otps"]) for token in made.world.tokens]
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=60)
-    assert pressed == [token.type == "hotp" for token in made.world.tokens]
     assert sorted(path.name for path in box.iterdir()) == ["box.key", "box.pskc", "expected.json", "who.csv"]
     command = f"oathbulk run '{box}/box.pskc' --key-file '{box}/box.key' --assign '{box}/who.csv' --import --pair"
     assert printed.splitlines()[-1] == command
