@@ -97,8 +97,8 @@ def test_counts_and_costs_add_up(database: MovingDatabase, desk: LoadingDesk) ->
     assert status.dead_letters == {"invalid_otp": 1, "resync_failed": 1}
     assert (status.resynced, status.attempts, status.otp_posts) == (1, 5, 7)
     assert (status.requests, status.rate_limited, status.left) == (10, 1, 2)
-    # One of its dead letters has no seed; and it was loaded before refused rows were kept.
-    assert (status.has_seeds, status.refused) == (False, None)
+    # One of its dead letters has no seed.
+    assert not status.has_seeds
 
 
 @ON_SQLITE
@@ -184,8 +184,7 @@ def test_active_not_active_and_refused_rows_are_all_rows_of_the_file(
 
 @ON_SQLITE
 def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: LoadingDesk) -> None:
-    """What is still to do or active is not left for a person; and the numbers of rows that an earlier version refused
-    are not taken for none."""
+    """What is still to do or active is not left for a person."""
     desk.load([token(0), token(2, otp1="12"), token(3, serial="")], "july", REFUSED)
     made = [{"serial_number": f"S{n}", "status": status} for n, status in enumerate(Status)]
     make_batch(desk.database, made, name="june")
@@ -198,9 +197,6 @@ def test_the_export_of_what_is_left_has_as_many_rows_as_the_status_says(desk: Lo
     status = read(desk.database, "july")
     assert (status.tokens_left, status.refused) == (3, {"otps_unfit": 1, "serial_unfit": 1})
     assert {status for _, status, _ in exported_left(desk, "june")} == {Status.DEAD_LETTER, Status.CANCELLED}
-    desk.database.change(delete(RefusedRow))
-    status = read(desk.database, "july")
-    assert (status.refused, status.rows_refused, status.rows, status.tokens_left) == (None, 2, 3, 3)
 
 
 def exported_left(desk: LoadingDesk, name: str) -> list[tuple[str, ...]]:

@@ -5,7 +5,6 @@ they say to the database was recorded with their own code (tests/samples/old_cod
 person's commands. That shows that each statement still does what it did. It does not show the old programs themselves,
 nor what statements of both versions do to each other at one moment."""
 
-import io
 import json
 import re
 import runpy
@@ -38,7 +37,6 @@ from models.base import Base
 from models.batch import Batch
 from models.record import Record
 from models.record_states import Status
-from models.refused_row import REFUSED
 from worker import audit
 from worker.audit import GENESIS
 from worker.config.settings import ConfigError
@@ -47,9 +45,7 @@ from worker.database.engine import AUDIT_LOCK, Database
 from worker.installation.installation import Installation
 from worker.leases.settlement import CallSummary
 from worker.leases.worker import Leases
-from worker.reports.export import export
 from worker.reports.facts import read_statuses
-from worker.reports.search import NotKept
 from worker.rules.steps import Active
 
 CHECKOUT = Path(schema.__file__).parents[2]
@@ -472,22 +468,6 @@ def test_nothing_goes_down_to_where_a_record_cannot_be_worked_on(
     empty.change(update(Record).where(Record.id == made.ids[1]).values(given_up))
     downgrade(empty, revision)
     assert schema.current(empty) == revision
-
-
-def test_0011_claims_nothing_of_refused_rows_of_before(empty: MovingDatabase) -> None:
-    """The earlier version only counts what it refuses."""
-    schema.upgrade(empty, "0010")
-    make_before(empty, rows_refused=3, name="july")
-
-    schema.upgrade(empty)
-
-    (status,) = read_statuses(empty, "july")
-    assert (status.rows_refused, status.refused, status.rows) == (3, None, 4)
-    assert status.to_json()["refused"] is None
-    with pytest.raises(NotKept, match="3 rows were refused"):
-        export(empty, "july", io.StringIO(), status=REFUSED)
-    downgrade(empty, "0010")
-    assert rows(empty, "batch")[0]["rows_refused"] == 3
 
 
 def test_0014_counts_the_posts_of_a_new_budget_from_0_and_back(empty: MovingDatabase) -> None:

@@ -20,7 +20,6 @@ from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.overview import read_overview
-from worker.reports.search import NotKept
 from worker.reports.sentences import describe_outcome
 
 
@@ -95,11 +94,9 @@ def export(
         console.print(f"{done} to {output}.")
     (standing,) = read_statuses(installation, batch) if left else (None,)
     if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
-        refused = count if status == REFUSED else sum((standing.refused or {}).values()) if standing else 0
+        refused = count if status == REFUSED else sum(standing.refused.values()) if standing else 0
         for line in describe_way_back(installation, batch, output, refused):
             console.print(line, soft_wrap=True)
-    if standing and standing.refused is None:
-        error_console.print(f"Not in the file: {NotKept(batch, standing.rows_refused)}")
 
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:

@@ -32,7 +32,6 @@ from worker.installation.installation import NothingLoaded
 from worker.intake.rows import UnusableFile
 from worker.pingone.errors import CredentialsRefused, NotDelivered
 from worker.preflight.findings import NotPingOne, NotReady
-from worker.reports.search import NotKept
 from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours
 
@@ -55,7 +54,6 @@ _USAGE = (
     UnknownToken,
     NotBackedUp,
     UnusableSettings,
-    NotKept,
 )
 _SETUP = (
     ConfigError,

@@ -1,7 +1,5 @@
 """Writes a batch as a CSV file: the columns that it came with, how each row ended, and which row it is, so that it is
-recognised when the file mends the batch. Refused rows are written in the same columns, of which they have few. A batch
-that an earlier version loaded from an export has the columns of results among its own. They are replaced: no file may
-have a column twice.
+recognised when the file mends the batch. Refused rows are written in the same columns, of which they have few.
 
 The hand-out is a CSV for who gives tokens to people, with what each has to do before the first sign-on. OTPs that were
 made from a seed went out on behalf of a HOTP token, which knows nothing of it: PingOne's counter is ahead of the one in
@@ -26,10 +24,10 @@ from models.record_states import KEPT_BACK, UNTIL_LET_GO, OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, is_result, normalise
+from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, normalise
 from worker.observability.progress import OnProgress, tell_nobody, telling
 from worker.observability.wording import escape
-from worker.reports.search import NotKept, read_refused
+from worker.reports.search import read_refused
 from worker.vault.otps import OtpPair, open_otps
 
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are wide letters.
@@ -135,16 +133,14 @@ def export(
     only those that are given up or cancelled; unless there is a status, the refused rows follow. With `where`, only
     records of which all of these hold, each written as COLUMN=VALUE, and no refused rows, of whose cells little is
     kept. OTPs are left empty without a keyring, and if they were erased because the record became active. Raises
-    UnknownBatch, UnknownColumn, NotKept, DecryptionError."""
+    UnknownBatch, UnknownColumn, DecryptionError."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.id, Batch.name, Batch.columns, Batch.rows_refused)
-        columns = [column for column in batch.columns if not is_result(column)]
+        columns = batch.columns
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*map(format_cell, columns), *RESULT_COLUMNS])
         if status == REFUSED:
-            refused = list(_make_refused_rows(connection, batch, columns))
-            if batch.rows_refused and not refused:
-                raise NotKept(batch.name, batch.rows_refused)
+            refused = _make_refused_rows(connection, batch, columns)
             return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
         mine = [Record.batch_id == batch.id, choose_records(connection, name, where), *_choose(status, reasons)]
         rows_left: Iterator[list[str]] = iter(())

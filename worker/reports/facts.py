@@ -74,11 +74,10 @@ class Wave:
 @dataclass(frozen=True, slots=True)
 class RecordCounts:
     """The records of a batch, counted. `groups`: those of one status, reason and date that they wait for, each with the
-    columns of `_list_counted`. `refused`: its refused rows by reason, the most frequent first; None if it was loaded
-    before they were kept, so that their number alone is known."""
+    columns of `_list_counted`. `refused`: its refused rows by reason, the most frequent first."""
 
     groups: Sequence[Mapping[str, Any]]
-    refused: Mapping[str, int] | None
+    refused: Mapping[str, int]
 
     @property
     def statuses(self) -> dict[str, int]:
@@ -207,8 +206,8 @@ class BatchStatus:
     old_devices: int = 0
     # Whether all of its dead letters have a seed, from which a replay makes OTPs.
     has_seeds: bool = False
-    # Refused rows by reason; None if the batch was loaded before they were kept, so that only their number is known.
-    refused: Mapping[str, int] | None = field(default_factory=dict)
+    # Refused rows by reason.
+    refused: Mapping[str, int] = field(default_factory=dict)
     # Whether its environment wants `oathResync` with OTP 1, as far as that was learnt.
     needs_flag: NeedsFlag = NeedsFlag.UNKNOWN
     # When its records were purged; the counts are those from before.
@@ -284,7 +283,7 @@ class BatchStatus:
     @property
     def is_left_known(self) -> bool:
         """Whether tokens were given up of which the rows are still kept, so that they can be exported."""
-        return self.given_up > (self.rows_refused if self.refused is None else 0) and not self.purged_at
+        return self.given_up > 0 and not self.purged_at
 
     @property
     def hold(self) -> Hold | None:
@@ -495,7 +494,7 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
         groups[row.batch_id].append(dict(row._mapping))
     refused = _count_refused(connection, [batch.id for batch in batches if batch.rows_refused and batch.id in groups])
     return {
-        batch.id: RecordCounts(groups[batch.id], refused[batch.id] or None if batch.id in refused else {})
+        batch.id: RecordCounts(groups[batch.id], refused.get(batch.id, {}))
         if batch.id in groups
         else _read_kept(batch.outcome)
         for batch in batches

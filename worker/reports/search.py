@@ -18,7 +18,6 @@ from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
-from worker.observability.wording import agree, count_things
 
 # What names a person beside the id of its user.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
@@ -36,17 +35,6 @@ _NUMBER = re.compile(r"#([0-9]{1,18})", re.ASCII)
 
 # A token: the id of its environment, and its serial number.
 Token: TypeAlias = "tuple[str, str]"  # noqa: S105 - no password
-
-
-class NotKept(Exception):
-    """The refused rows of a batch are not known, since it was loaded before they were kept."""
-
-    def __init__(self, batch: str, rows: int) -> None:
-        super().__init__(
-            f"batch {batch!r} was loaded before refused rows were kept: of its file {count_things(rows, 'row')} "
-            f"{agree(rows, 'was', 'were')} refused, and which is not known here. Examine the file again: "
-            "oathbulk check FILE"
-        )
 
 
 # A row as it was read, with its columns by their names.

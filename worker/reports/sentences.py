@@ -370,8 +370,8 @@ def list_dead_letters(status: BatchStatus) -> list[tuple[str, int, str]]:
 
 
 def list_refused(status: BatchStatus) -> list[tuple[str, int, str]]:
-    """List the same of the refused rows, as far as they are known."""
-    return [(reason, number, FAULT_CURES[RowFault(reason)]) for reason, number in (status.refused or {}).items()]
+    """List the same of the refused rows."""
+    return [(reason, number, FAULT_CURES[RowFault(reason)]) for reason, number in status.refused.items()]
 
 
 def describe_refused(line: Read) -> str:
@@ -386,16 +386,10 @@ def count_active(active: int, rows: int) -> str:
 
 def _describe_refused(status: BatchStatus) -> list[str]:
     """Say how many rows are refused for which reasons."""
-    if status.refused is None:
-        number = status.rows_refused
-        return [f"Loaded before refused rows were kept: {_were_refused(number)}; which, the output of that load told."]
     number = sum(status.refused.values())
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.refused.items())
-    return [f"{_were_refused(number)} at loading: {reasons}."] if number else []
-
-
-def _were_refused(number: int) -> str:
-    return f"{count_things(number, 'row')} {agree(number, 'was', 'were')} refused"
+    were_refused = f"{count_things(number, 'row')} {agree(number, 'was', 'were')} refused"
+    return [f"{were_refused} at loading: {reasons}."] if number else []
 
 
 def _name_export_of_left(status: BatchStatus, *, has_buttons: bool) -> list[str]:

@@ -66,15 +66,9 @@ def test_the_page_needs_nothing_from_elsewhere_and_leads_nowhere() -> None:
         assert re.findall(r'http-equiv="Content-Security-Policy"\s+content="([^"]*)"', source) == [policy]
 
 
-def test_of_a_rehearsal_and_of_a_batch_of_before_the_page_says_what_is_true() -> None:
-    said = {
-        "OATHBULK_HOME=/tmp/first oathbulk export pallet-7 -o FILE": {
-            "rehearsal": Rehearsal(Path("/tmp/first"), "oathbulk")
-        },
-        "1 row of the file was refused before refused rows were kept": {"rows_refused": 1, "refused": None},
-    }
-    for words, fields in said.items():
-        assert words in write_file(replace(SOME_LEFT, **fields), make_overview())
+def test_commands_on_a_batch_of_a_rehearsal_name_its_home() -> None:
+    rehearsed = replace(SOME_LEFT, rehearsal=Rehearsal(Path("/tmp/first"), "oathbulk"))
+    assert "OATHBULK_HOME=/tmp/first oathbulk export pallet-7 -o FILE" in write_file(rehearsed, make_overview())
 
 
 @pytest.mark.parametrize(("most", "top"), [(1, 1), (2, 2), (4, 4), (5, 6), (11, 15), (2959, 3000), (100_001, 150_000)])

@@ -215,7 +215,6 @@ HELPED = replace(
 LEFT = "Those that are left, with their reasons: oathbulk export july --left -o july-left.csv"
 MEND = "Corrected, they go again: oathbulk mend july july-left.csv"
 REPLAY = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
-BEFORE = "Loaded before refused rows were kept: "
 REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
 
 
@@ -231,14 +230,6 @@ REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
             [LEFT, MEND, f"{REPLAY} --reason forbidden --reason locked"],
         ),
         (replace(HELPED, total=5, counts=HELPED.counts | {"pending": 1}, state="running"), [LEFT, MEND]),
-        (
-            replace(FINISHED, rows_refused=3, refused=None),
-            [f"{BEFORE}3 rows were refused; which, the output of that load told."],
-        ),
-        (
-            replace(FINISHED, rows_refused=1, refused=None),
-            [f"{BEFORE}1 row was refused; which, the output of that load told."],
-        ),
         (
             replace(HELPED, rehearsal=REHEARSED),
             [
