@@ -8,8 +8,8 @@ import redis
 
 from hunt.schedule import Clock, Dice, Strands
 from worker.pace.rate_groups import SlotTooFar
+from worker.pace.redis_state import MICROSECONDS, Reading
 from worker.pace.slots import USABLE_FOR, Slot
-from worker.pace.state import MICROSECONDS, Reading
 
 
 @dataclass(frozen=True)

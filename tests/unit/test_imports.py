@@ -22,7 +22,7 @@ WRONG = [
     ("worker/database/engine.py", "import worker.leases.worker", "Imports go one way"),
     ("worker/dispatch.py", "import worker.records", "Imports go one way"),
     ("worker/leases/queue.py", "import worker.batches.loading", "Imports go one way"),
-    ("worker/pace/state.py", "import worker.pingone.errors", "Imports go one way"),
+    ("worker/pace/redis_state.py", "import worker.pingone.errors", "Imports go one way"),
     ("worker/process/parts.py", "import worker.celery", "Imports go one way"),
     ("worker/rules/decisions.py", "import worker.database.engine", "Rules are pure"),
     ("worker/rules/decisions.py", "import worker.pingone.client", "Rules are pure"),

@@ -24,9 +24,9 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.pace.known_pace import KnownPace, read_pace, write_pace
 from worker.pace.rate_groups import RateGroup
+from worker.pace.redis_state import Reading
 from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
 from worker.pace.slots import Pace
-from worker.pace.state import Reading
 
 # What a person is told that the calls of a group are for.
 PURPOSES = {

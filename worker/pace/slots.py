@@ -23,8 +23,8 @@ import redis
 
 from worker.clocks import LogInterval
 from worker.pace.rate_groups import PaceOutOfReach, RateGroup, SlotTooFar
+from worker.pace.redis_state import MICROSECONDS, PaceState, Reading, Reservation
 from worker.pace.search import Search, hold_rate, learn_from_answers, learn_from_refusal, restart_counting
-from worker.pace.state import MICROSECONDS, PaceState, Reading, Reservation
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.paces import HIGHEST_RATES, START_RATES, Paces, choose_rates
 from worker.pace.rate_groups import RateGroup, SlotTooFar
+from worker.pace.redis_state import Reservation
 from worker.pace.search import Search
 from worker.pace.slots import AHEAD, RECENT, USABLE_FOR, Holds, Pace, Reservations, Slot
-from worker.pace.state import Reservation
 from worker.pace.token_bucket import Leg
 
 KEY = "oathbulk:pace-3:made-up-license"

@@ -23,6 +23,7 @@ from support.fleets.paced_fleet import (
     steady,
 )
 
+from worker.pace.redis_state import parse_search, write_fields
 from worker.pace.search import (
     FIRST_CLIMB,
     LOWEST_RATE,
@@ -37,7 +38,6 @@ from worker.pace.search import (
     resume_below_ceiling,
     set_share,
 )
-from worker.pace.state import parse_search, write_fields
 from worker.pace.token_bucket import Leg, count_refusals
 
 

@@ -18,9 +18,9 @@ from support.processes.waiting import wait_until
 from support.servers.valkey import ValkeyServer
 
 from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
+from worker.pace.redis_state import KEPT_MILLISECONDS, MICROSECONDS, Reading
 from worker.pace.search import SPRINT, Search, restart_counting
 from worker.pace.slots import AT_ONCE, USABLE_FOR, Pace, Slot, Spacing, call_patiently
-from worker.pace.state import KEPT_MILLISECONDS, MICROSECONDS, Reading
 from worker.pace.token_bucket import Leg
 
 KEY = "oathbulk:pace-3:made-up-license"
