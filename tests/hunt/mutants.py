@@ -26,7 +26,7 @@ from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
 from worker.batches.tokens import Tokens
 from worker.dispatch import Dispatcher, Messages
-from worker.leases import commands, moves, queue, settlement
+from worker.leases import moves, queue, replay, settlement
 from worker.leases.group_commit import Combiner, GroupCommit
 from worker.leases.queue import Queue
 from worker.leases.worker import Leases
@@ -264,7 +264,7 @@ def takes_its_own_clock_for_pingones() -> list[Patch]:
 
 @mutant("brings an OTP that its seed did not make for now", amid=("replayed",))
 def replays_a_seed_from_its_first_counter() -> list[Patch]:
-    return [around(commands, "_begin_new_budget", lambda real: real() | {"next_counter": Record.next_counter - 1})]
+    return [around(replay, "_begin_new_budget", lambda real: real() | {"next_counter": Record.next_counter - 1})]
 
 
 # What does not respect a lease or a batch that was stopped, writes down too late or not what was, or gets wrong what
