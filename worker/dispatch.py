@@ -25,7 +25,7 @@ from worker.database.engine import DISPATCH_LOCK, Database
 from worker.fleet import Processes
 from worker.leases.moves import LAST_START
 from worker.leases.queue import Queue, has_pending
-from worker.pace.paces import PaceMemory, Paces
+from worker.pace.license_paces import PaceMemory, Paces
 from worker.pace.slots import Pace
 from worker.rules import breaker
 from worker.tenants import read_resync

@@ -26,7 +26,7 @@ import worker.batches.preparation
 import worker.batches.tokens
 import worker.leases.group_commit
 import worker.leases.worker
-import worker.pace.paces
+import worker.pace.license_paces
 import worker.pingone.auth
 import worker.pingone.client
 import worker.records
@@ -228,7 +228,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.batches.preparation, "boot_time", clock.monotonic),
         (worker.batches.tokens, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
-        (worker.pace.paces, "make_other_groups", lambda _: ()),
+        (worker.pace.license_paces, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),
         (worker.pingone.client, "RetryPolicy", partial(RetryPolicy, sleep=strands.sleep)),
         (worker.pingone.auth, "Transport", network.token_transport),

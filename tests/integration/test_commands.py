@@ -46,7 +46,7 @@ from worker.fleet import GONE_AFTER, Processes
 from worker.leases.replay import NotReplayed, Why
 from worker.leases.settlement import CallSummary, Claim
 from worker.leases.worker import Leases
-from worker.pace.paces import PaceMemory
+from worker.pace.license_paces import PaceMemory
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.steps import Active, Decision, FindDevice, Limits, Progress, ReadDevice, Retry

@@ -13,7 +13,7 @@ from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
-from worker.pace.paces import GroupPace, PaceMemory, read_group
+from worker.pace.license_paces import GroupPace, PaceMemory, read_group
 from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pace.search import PART_OF_CEILING
 from worker.pace.slots import Pace
@@ -174,7 +174,7 @@ def test_a_hold_is_written_again_only_when_it_has_changed(
     paces: PaceMemory, make_pace: MakePace, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However long a busy machine takes between one look at a clock and the next.
-    monkeypatch.setattr("worker.pace.paces.SAME_HOLD", 30.0)
+    monkeypatch.setattr("worker.pace.license_paces.SAME_HOLD", 30.0)
     pace = make_pace()
     pace.hold(60, WHY)
     # It began long ago, so that a beginning of now is told from its own.

@@ -302,7 +302,7 @@ CALL = Call("check-1", "reads")
 @pytest.fixture
 def reads(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Reads:
     """At paces that are faster than any test, so that nothing but holds delays a request."""
-    monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
+    monkeypatch.setattr("worker.pace.license_paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
     monkeypatch.setattr("worker.pingone.client.BACKOFF", lambda _: 0.0)
     return desk.clients.reads(desk.environment)
 

@@ -14,8 +14,8 @@ from worker.config.settings import ConfigError
 from worker.embedded.valkey import EmbeddedValkey
 from worker.installation.installation import Installation
 from worker.observability.wording import format_duration
-from worker.pace.paces import PURPOSES, GroupPace, PaceMemory, describe_known, read_group
-from worker.pace.rate_groups import RateGroup
+from worker.pace.license_paces import GroupPace, PaceMemory, describe_known, read_group
+from worker.pace.rate_groups import PURPOSES, RateGroup
 from worker.pace.slots import Pace
 from worker.process.parts import Parts
 from worker.reports.sentences import describe_pace

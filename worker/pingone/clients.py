@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.pace.paces import Paces
+from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
 from worker.pingone.client import Call, Client, Parse, PingOneClock

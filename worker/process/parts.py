@@ -22,7 +22,7 @@ from worker.config.settings import Settings
 from worker.config.sources import load_environment
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
-from worker.pace.paces import PaceMemory, Paces
+from worker.pace.license_paces import PaceMemory, Paces
 from worker.pingone.clients import Clients
 from worker.vault.keys import load_keyring
 

@@ -26,7 +26,7 @@ from worker.desk import app
 from worker.desk.app import COMMANDS, Order, Unfit, link_to, read_sought
 from worker.desk.doors import FORM_KEY, HEADERS, LONGEST_NAME, LinkDoor, ProxyDoor
 from worker.installation.installation import Installation
-from worker.pace.paces import KnownPace
+from worker.pace.license_paces import KnownPace
 from worker.reports.search import Sought
 
 HEADER = "X-Forwarded-User"

@@ -13,8 +13,8 @@ import redis
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.pace.paces import HIGHEST_RATES, START_RATES, Paces, choose_rates
-from worker.pace.rate_groups import RateGroup, SlotTooFar
+from worker.pace.license_paces import Paces
+from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, SlotTooFar, choose_rates
 from worker.pace.redis_state import Reservation
 from worker.pace.search import Search
 from worker.pace.slots import AHEAD, RECENT, USABLE_FOR, Holds, Pace, Reservations, Slot

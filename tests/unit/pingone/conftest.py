@@ -21,7 +21,7 @@ from support.servers.tls_server import make_certificate
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings
-from worker.pace.paces import Paces
+from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.clients import Clients
 
@@ -211,7 +211,7 @@ def make_environment(url: str = "https://api.pingone.eu", **changes: object) -> 
 @pytest.fixture
 def paces(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paces]:
     """Paces that are faster than any test, so that nothing but holds delays a request."""
-    monkeypatch.setattr("worker.pace.paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
+    monkeypatch.setattr("worker.pace.license_paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
     nobody: Callable[..., None] = lambda *_: None  # noqa: E731
     # It remembers no limit.
     memory = SimpleNamespace(recall_search=nobody, recall_share=nobody)

@@ -11,7 +11,7 @@ import pytest
 import tenacity
 from unit.pingone.conftest import Conversation, answer, hang_up, http, make_environment
 
-from worker.pace.paces import Paces
+from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pace.slots import Slot
 from worker.pingone.client import Call

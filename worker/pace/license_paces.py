@@ -1,5 +1,5 @@
-"""The paces of licenses: those of one process, one for each rate group, and where each begins; what the database
-remembers of them; and what a person is told.
+"""The paces of licenses: those of one process, one for each rate group; what the database remembers of them; and what a
+person is told.
 
 Redis may forget what was found of a limit, so the dispatcher writes it to the database, and takes to Redis what a
 person has set. Of the groups beside that of activations Redis alone knows, for a day after the last change: what is
@@ -8,7 +8,6 @@ database."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,36 +22,10 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.pace.known_pace import KnownPace, read_pace, write_pace
-from worker.pace.rate_groups import RateGroup
+from worker.pace.rate_groups import PURPOSES, START_RATES, RateGroup, choose_rates
 from worker.pace.redis_state import Reading
 from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
 from worker.pace.slots import Pace
-
-# What a person is told that the calls of a group are for.
-PURPOSES = {
-    RateGroup.MFA: "devices: activations, reads, lists",
-    RateGroup.DIRECTORY: "people by their names",
-    RateGroup.INVENTORY: "tokens of the environment",
-    RateGroup.CONFIGURATION: "policies, settings, the license",
-}
-
-# Requests a second to begin with; MFA begins with PINGONE_RATE.
-START_RATES = {
-    # No base figure is published; 10 requests find 400 users, so that nothing waits for more.
-    RateGroup.DIRECTORY: 10.0,
-    # It may belong to the configuration, which has the lowest limit of all.
-    RateGroup.INVENTORY: 3.0,
-    # 600 a minute, of which one address may use 35 %: 3.5.
-    RateGroup.CONFIGURATION: 3.0,
-}
-
-# Requests a second that are never exceeded, where a limit is published; all groups keep to PINGONE_RATE_MAX too.
-HIGHEST_RATES = {
-    # All of the 600 a minute, which an address on the license's list may use.
-    RateGroup.CONFIGURATION: 10.0,
-    # It may belong to the configuration; one page after the other hardly goes faster anyway.
-    RateGroup.INVENTORY: 10.0,
-}
 
 # A rate is written to the database when it differs from the one there by more than this part of it.
 RATE_NEWS = 0.02
@@ -61,13 +34,6 @@ CEILING_NEWS = 0.005
 # Seconds by which the end of a hold may differ between Redis and the database, told by two clocks and rounded, and
 # still be the same.
 SAME_HOLD = 1.0
-
-
-def choose_rates(group: RateGroup, rate: float, rate_max: float) -> tuple[float, float]:
-    """Choose the rate to begin with, and the highest one, of a group of an environment with these settings; in requests
-    a second."""
-    highest = min(rate_max, HIGHEST_RATES.get(group, math.inf))
-    return (rate, highest) if group is RateGroup.MFA else (min(START_RATES[group], highest), highest)
 
 
 class Paces:
