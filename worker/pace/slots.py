@@ -40,7 +40,7 @@ TRIES = 5
 RECENT = 0.02
 # Seconds after a slot was due in which it may be used. Later it is lost: a request that is sent then would come on top
 # of what is due by then.
-USABLE_FOR = 0.1
+USABLE_FOR = 1.0
 # Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon.
 AHEAD = 0.1
 # Requests that may leave at once.

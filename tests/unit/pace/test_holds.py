@@ -410,12 +410,12 @@ def test_what_a_person_lifts_is_forgotten_once() -> None:
 @pytest.mark.parametrize(
     ("begins", "hold", "heard_until", "passed", "is_good"),
     [
-        (1000.0, 0.0, 0, USABLE_FOR - 0.01, True),
+        (1000.0, 0.0, 0, USABLE_FOR, True),
         (1000.0, 0.0, 0, USABLE_FOR + 0.01, False),
         # A hold of its own, one that it heard of, and one that was over before.
-        (1000.0, 0.2, 0, 0.05, False),
-        (1000.0, 0.0, SLOT.at + 1, 0.05, False),
-        (990.0, 5.0, SLOT.at - 1, 10.05, True),
+        (1000.0, 0.2, 0, 0.3, False),
+        (1000.0, 0.0, SLOT.at + 1, 0.3, False),
+        (990.0, 5.0, SLOT.at - 1, 10.0, True),
     ],
 )
 def test_a_slot_that_is_given_back_is_taken_once_where_it_is_not_old_and_no_hold_came(
