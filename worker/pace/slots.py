@@ -41,6 +41,8 @@ RECENT = 0.02
 # Seconds after a slot was due in which it may be used. Later it is lost: a request that is sent then would come on top
 # of what is due by then.
 USABLE_FOR = 1.0
+# Slots kept at the most, since all of them may be used at once.
+MOST_KEPT = 16
 # Seconds before it is due in which a slot is given out, so that a rate that has moved counts for what leaves soon.
 AHEAD = 0.1
 # Requests that may leave at once.
@@ -104,6 +106,7 @@ class Pace:
         self._holds = Holds(state, longest_hold, clock, on_alone=on_alone, on_lifted=on_lifted)
         self._rate = Rate(state, self._holds, rate, highest, recall)
         self._reservations = Reservations(self._holds, self._rate, ahead, sleep, clock)
+        self._spare_slots = SpareSlots(self._holds, clock)
         self._log_interval = LogInterval(clock=clock)
 
     @property
@@ -117,17 +120,20 @@ class Pace:
         return self._holds.longest
 
     def wait(self) -> Slot:
-        """Reserve the next slot, or one that was given back, and sleep until it is due.
+        """Take a slot that was given back, or reserve the next one and sleep until it is due.
 
         Raises SlotTooFar where it is further than `furthest`, PaceOutOfReach where Redis cannot be asked: unpaced,
         nothing goes out."""
         furthest = left = max(self.furthest, min(2 * self._threads / self.rate, LONGEST_WAIT))
         try:
+            # Another process may have begun a hold since.
+            if (spare := self._spare_slots.take()) and not self._holds.is_held_past(spare.at):
+                return spare
             while True:
                 slot, wait = self._reservations.reserve(left)
                 self._rest(wait)
                 # A hold that came meanwhile stops those who had their slot already: they ask for another.
-                if not self._holds.is_held_past(slot.at):
+                if wait <= 0 or not self._holds.is_held_past(slot.at):
                     return slot
                 left = max(left - wait, 0.0)
         except redis.RedisError as error:
@@ -135,8 +141,8 @@ class Pace:
             raise PaceOutOfReach(furthest * 2) from error
 
     def give_back(self, slot: Slot) -> None:
-        """Give back an unused slot: whoever is next in this process takes it, if that is soon."""
-        self._reservations.give_back(slot)
+        """Give back an unused slot: whoever waits next in this process takes it, if that is soon."""
+        self._spare_slots.add(slot)
 
     def wait_to_leave(self, slot: Slot) -> None:
         """Sleep, right before the request of this slot leaves, until it is no closer to the last one than slots are."""
@@ -230,7 +236,7 @@ class Reservations:
         self._holds, self._rate = holds, rate
         self._ahead, self._sleep, self._clock = ahead, sleep, clock
         self._queue, self._counting = threading.Lock(), threading.Lock()
-        # Threads in the queue, and slots that were reserved for those behind the first, or were given back.
+        # Threads in the queue, and slots that were reserved for those behind the first.
         self._waiting = 0
         self._reserved = deque[Slot]()
         # Answers that Redis has not been told of yet, the last of their slots, and since which slot they count.
@@ -256,9 +262,12 @@ class Reservations:
         return slot, max(slot.due - self._clock(), 0.0)
 
     def _take_slot(self, until: float) -> Slot:
-        """Take a slot that was reserved for this thread or given back, or ask for one until it is due soon. Raises
-        SlotTooFar, redis.RedisError."""
-        while not (slot := self._take_reserved()):
+        """Take a slot that was reserved for this thread, or ask for one until it is due soon. Raises SlotTooFar,
+        redis.RedisError."""
+        # Those of threads that waited no longer may be old, or from before a hold.
+        while self._reserved and self._is_lost(self._reserved[0]):
+            self._reserved.popleft()
+        while not self._reserved:
             found = self._ask_for_slots(until - self._clock())
             wait, interval = found.wait / MICROSECONDS, found.interval / MICROSECONDS
             due = self._clock() + wait
@@ -270,20 +279,10 @@ class Reservations:
                 if due > until:
                     raise SlotTooFar(wait)
                 self._sleep(wait - self._ahead / 2)
-        return slot
+        return self._reserved.popleft()
 
-    def _take_reserved(self) -> Slot | None:
-        """Take the first slot that may still be used: those that were given back, or of threads that waited no longer,
-        may be old, or from before a hold."""
-        while self._reserved:
-            slot = self._reserved.popleft()
-            if self._clock() - slot.due <= USABLE_FOR and not self._holds.has_hold_after(slot.at, slot.due):
-                return slot
-        return None
-
-    def give_back(self, slot: Slot) -> None:
-        """Let the next thread in the queue have this slot, which was not used."""
-        self._reserved.appendleft(slot)
+    def _is_lost(self, slot: Slot) -> bool:
+        return slot.due < self._clock() - self._ahead or self._holds.has_hold_after(slot.at, slot.due)
 
     def _ask_for_slots(self, furthest: float) -> Reservation:
         """Ask Redis for the slots that are due soon, one for each thread in the queue. Where it has no state, write one
@@ -510,6 +509,32 @@ class Rate:
         first = restart_counting(replace(known, rate=rate, refused_at=0.0), now)
         # The times at which it was refused and was to climb again were of Redis' clock, which may have been wrong.
         return first if first.climb else hold_rate(first, first.probe_after)
+
+
+class SpareSlots:
+    """The slots that were given back. Thread-safe, as a deque is."""
+
+    def __init__(self, holds: Holds, clock: Callable[[], float] = time.monotonic) -> None:
+        self._holds = holds
+        self._clock = clock
+        self._slots: deque[Slot] = deque(maxlen=MOST_KEPT)
+
+    def add(self, slot: Slot) -> None:
+        """Keep this slot for whoever needs one next; if there are too many, the oldest is lost."""
+        self._slots.append(slot)
+
+    def take(self) -> Slot | None:
+        """Take the newest slot that may still be used, and since which this process knows of no hold; None if there is
+        none."""
+        while self._slots:
+            try:
+                slot = self._slots.pop()
+            except IndexError:
+                # Another thread was faster.
+                return None
+            if self._clock() - slot.due <= USABLE_FOR and not self._holds.has_hold_after(slot.at, slot.due):
+                return slot
+        return None
 
 
 class Spacing:

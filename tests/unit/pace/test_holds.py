@@ -17,7 +17,7 @@ from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, SlotTooFar, choose_rates
 from worker.pace.redis_state import Reservation
 from worker.pace.search import Search
-from worker.pace.slots import AHEAD, RECENT, USABLE_FOR, Holds, Pace, Reservations, Slot
+from worker.pace.slots import MOST_KEPT, RECENT, USABLE_FOR, Holds, Pace, Slot, SpareSlots
 from worker.pace.token_bucket import Leg
 
 KEY = "oathbulk:pace-3:made-up-license"
@@ -362,19 +362,12 @@ class Known:
         self.read, self.tell_lifting = Mock(side_effect=lambda: self.held_until), Mock()
         state: Any = SimpleNamespace(
             hold=lambda *_: 17,
-            reserve=lambda *_: Reservation(self.held_until, 1000, 0, 0, 0, reserved=0, slot=0, wait=10**9),
+            reserve=lambda *_: Reservation(self.held_until, 1000, 0, 0, 0, reserved=0, slot=0, wait=0),
             read_held_until=self.read,
         )
         self.holds = Holds(state, 120.0, lambda: self.now, on_alone=Mock(), on_lifted=self.tell_lifting)
         self.holds.note_lifting(17)
-        self.reservations = Reservations(self.holds, Mock(), AHEAD, Mock(), lambda: self.now)
-
-    def take(self) -> Slot | None:
-        """Take a slot that needs no waiting; None if there is none."""
-        try:
-            return self.reservations.reserve(0.0)[0]
-        except SlotTooFar:
-            return None
+        self.spare_slots = SpareSlots(self.holds, lambda: self.now)
 
 
 def test_a_hold_is_remembered_extended_never_shortened_and_ends_by_itself() -> None:
@@ -418,13 +411,20 @@ def test_what_a_person_lifts_is_forgotten_once() -> None:
         (990.0, 5.0, SLOT.at - 1, 10.0, True),
     ],
 )
-def test_a_slot_that_is_given_back_is_taken_once_where_it_is_not_old_and_no_hold_came(
+def test_a_slot_that_is_kept_is_taken_once_where_it_is_not_old_and_no_hold_came(
     begins: float, hold: float, heard_until: int, passed: float, is_good: bool
 ) -> None:
     known = Known()
     known.now, known.held_until = begins, heard_until
-    known.reservations.give_back(SLOT)
+    known.spare_slots.add(SLOT)
     known.holds.hold(hold, "")
     known.holds.reserve(0.0, 0, 0, 0)
     known.now += passed
-    assert [known.take(), known.take()] == [SLOT if is_good else None, None]
+    assert [known.spare_slots.take(), known.spare_slots.take()] == [SLOT if is_good else None, None]
+
+
+def test_no_more_slots_are_kept_than_may_leave_at_once() -> None:
+    known = Known()
+    for _ in range(MOST_KEPT + 5):
+        known.spare_slots.add(SLOT)
+    assert [known.spare_slots.take() for _ in range(MOST_KEPT + 1)] == [*[SLOT] * MOST_KEPT, None]

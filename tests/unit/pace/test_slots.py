@@ -175,7 +175,7 @@ def test_those_who_wait_for_the_end_of_a_hold_keep_their_slots(make_pace: MakePa
 
     def clock() -> float:
         """Each wakes a little late, as anybody does."""
-        return time.monotonic() + sum(slept) + len(slept) / 10
+        return time.monotonic() + sum(slept) + len(slept)
 
     pace = make_pace(rate=100, furthest=1e6, ahead=1e6, sleep=slept.append, clock=clock)
     pace.hold(60)
