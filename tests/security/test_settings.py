@@ -223,10 +223,10 @@ def test_a_command_works_with_an_odd_value_or_says_in_a_line_why_not(
 def test_a_width_that_no_terminal_has_is_passed_over(line: list[str], here: Path) -> None:
     """It is no setting of ours: a shell exports it, or a service manager."""
     usual = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    odd = [{"COLUMNS": columns, "LINES": columns} for columns in ("9" * 5000, "1000000000", "²", "0")]
+    odd = [{"COLUMNS": columns, "LINES": columns} for columns in ("9" * 5000, "²", "0")]
     run = partial(subprocess.run, [sys.executable, "-m", "worker", *line], capture_output=True, text=True, timeout=60)
     ends = [run(env=usual | size) for size in ({}, *odd)]
-    assert [(each.returncode, each.stdout, each.stderr) for each in ends] == [(0, ends[0].stdout, ends[0].stderr)] * 5
+    assert [(each.returncode, each.stdout, each.stderr) for each in ends] == [(0, ends[0].stdout, ends[0].stderr)] * 4
 
 
 # Files with settings, keys and ports.
