@@ -118,7 +118,6 @@ NEED_RECORDS = (
 )
 
 
-@pytest.mark.faults
 def test_what_is_long_done_is_purged_with_yes_while_another_batch_is_at_work_and_every_command_says_so(set_up):
     tokens = make_tokens(8, wrong=1)
     desk, pingone = set_up(tokens)

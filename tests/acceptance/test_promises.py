@@ -34,7 +34,6 @@ from worker.simulator.shipment import A_FEW_HOPELESS, make_shipment
 SOON = 2.0
 
 
-@pytest.mark.faults
 def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
     """Or thirty times: they are worked through without a slot for each."""
     rate, copies = 20, 30

@@ -134,7 +134,6 @@ def wheel_python(tmp_path):
     return python
 
 
-@pytest.mark.faults
 def test_the_wheel_alone_activates_a_shipment(wheel_python, tmp_path):
     tokens = make_tokens(10, out_of_step=2)
     command = [str(wheel_python.with_name("oathbulk"))]

@@ -303,7 +303,6 @@ def test_ctrl_c_settles_what_is_in_hand_and_tells_what_goes_on(set_up):
     assert set(pingone.times_posted().values()) == {1}
 
 
-@pytest.mark.faults
 def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes_and_leaves_other_batches_to_theirs(set_up):
     desk, pingone = set_up(make_tokens(4), **SHORT_LEASES | {"_OATHBULK_TUNING__queue_lease": "600"})
     wave = make_tokens(20, prefix="WAVE", out_of_step=4)
@@ -324,7 +323,6 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes_and_leaves_oth
     assert not desk.processes()
 
 
-@pytest.mark.faults
 def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
     desk, pingone = set_up(make_tokens(24), **SHORT_LEASES)
     run = start_and_hold(desk, pingone, 8)
