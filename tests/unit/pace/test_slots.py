@@ -460,6 +460,26 @@ def test_a_slot_that_is_given_back_is_the_next_one_and_redis_is_not_asked_until_
     assert waits == [pytest.approx(INTERVAL, abs=5)]
 
 
+def test_a_slot_that_is_given_back_goes_to_who_asks_next_while_another_waits(make_pace: MakePace) -> None:
+    is_asleep, wakes = threading.Event(), threading.Event()
+
+    def sleep(_: float) -> None:
+        is_asleep.set()
+        wakes.wait(60)
+        raise InterruptedError
+
+    pace = make_pace(rate=0.1, furthest=1e6, sleep=sleep, clock=lambda: 1000.0)
+    slot = pace.wait()
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(pace.wait)
+        try:
+            assert is_asleep.wait(60)
+            pace.give_back(slot)
+            assert threads.submit(pace.wait).result(60) == slot
+        finally:
+            wakes.set()
+
+
 # Requests that leave late, in virtual time, and a command that waits for its slot however long the fleet holds.
 
 # Between the fleet's slots, in seconds.
