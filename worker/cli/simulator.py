@@ -144,6 +144,8 @@ def _make_up(tokens: int, pairs: Path | None, box: Path | None, troubles: int | 
         _fail("--tokens and --pairs go together, or --tokens and --box: how many, and where to", WRONG_USAGE)
     if troubles is not None and not tokens:
         _fail("--troubles goes with --tokens: nothing is made up that could have them", WRONG_USAGE)
+    if pairs and troubles and (fresh := _name_fresh(pairs)).exists():
+        _fail(f"{fresh} is there already, and fresh OTPs would replace it: move it, or name another file", WRONG_USAGE)
     try:
         if box is not None:
             special = a_few_of_each(tokens) if troubles is None else dict.fromkeys(SPECIAL, troubles)

@@ -299,6 +299,14 @@ def test_pairs_come_with_the_command_to_run_them_and_their_troubles(tmp_path):
     assert f"Fresh OTPs of those that fail: {tmp_path / 'two pairs-fresh.csv'}\n" in printed
 
 
+def test_fresh_otps_replace_no_file_that_nobody_named(tmp_path):
+    mine = tmp_path / "pairs-fresh.csv"
+    mine.write_text("serial,otp1,otp2\nREAL1,123456,234567\n")
+    code, printed = refused("--port", "0", "--tokens", "6", "--troubles", "1", "--pairs", tmp_path / "pairs.csv")
+    assert (code, f"{mine} is there already" in printed) == (2, True)
+    assert (mine.read_text().count("REAL1"), [*tmp_path.iterdir()]) == (1, [mine])
+
+
 def test_a_box_comes_with_its_files_and_the_command_to_run_it(tmp_path):
     box = tmp_path / "a box"
     with serving(tmp_path, "--tokens", "12", "--box", box, "--troubles", "1", "--seed", "3") as (process, _):
