@@ -144,7 +144,7 @@ def _read_safenet_token(hints: Hints, element: Element) -> Token:
         raise RowRefused("the token has several seeds: leave the applications out that are not for OATH", serial)
     application = applications[0] if applications else element
     secret = read_text(application, "Seed") if applications else ""
-    model = read_text(element, "ProductName", serial)
+    model = (element.findtext("ProductName") or "").strip()
     return Token(
         serial=serial,
         secret=secret,

@@ -207,8 +207,8 @@ LOST_READ_FOR = 60.0
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often and for how long one call is tried: at most `tries` times, and no try is begun later than `seconds`
-    after the first. What cannot be delivered holds the fleet for `outage_hold` seconds, unless others
-    deliver; an answer of unknown outcome, such as a 503, only for as long as it asks."""
+    after the first. What cannot be delivered holds the fleet for `outage_hold` seconds, unless others deliver; an
+    answer of unknown outcome, such as a 503, only for as long as it asks."""
 
     pace: Pace
     tries: int = 4
