@@ -357,4 +357,9 @@ class CeleryBroker:
                     argsrepr=labels.get(record_id, f"record {record_id}"),
                     kwargsrepr="{}",
                     ignore_result=True,
+                    # What follows would be done anew for each message: declaring a queue, which Redis does not need;
+                    # trying again, which the next tick does; and noting what this task has sent.
+                    declare=(),
+                    retry=False,
+                    add_to_parent=False,
                 )
