@@ -25,8 +25,7 @@ from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.errors import is_away
-from worker.leases.settlement import CallSummary, Claim, leaves_pending
-from worker.leases.worker import DeviceInProgress, Leases
+from worker.leases.lease import CallSummary, Claim, DeviceInProgress, Leases, leaves_pending
 from worker.observability.logs import begin_work, end_work
 from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot

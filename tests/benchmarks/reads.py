@@ -30,7 +30,7 @@ from models.record_states import UNTIL_LET_GO
 from worker.database import schema
 from worker.desk.app import link_to
 from worker.installation.installation import Installation
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases
 from worker.reports.facts import read_parts, read_statuses
 from worker.reports.metrics import MetricsReader
 

@@ -19,9 +19,9 @@ from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.tuning import Tuning
+from worker.leases.lease import Leases
 from worker.leases.moves import set_date
 from worker.leases.queue import Queue
-from worker.leases.worker import Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.hours import DailyHours
 from worker.vault.otps import Otp, OtpPair, Secret, Seed

@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import false, true
 from sqlalchemy.exc import OperationalError
 
-import worker.leases.worker
 from hunt import initial_state
 from hunt.model_network import ModelTransport
 from models.batch import BatchState
@@ -26,10 +25,10 @@ from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
 from worker.batches.tokens import Tokens
 from worker.dispatch import Dispatcher, Messages
-from worker.leases import moves, queue, replay, settlement
+from worker.leases import lease, moves, queue, replay
 from worker.leases.group_commit import Combiner, GroupCommit
+from worker.leases.lease import Leases
 from worker.leases.queue import Queue
-from worker.leases.worker import Leases
 from worker.pingone import devices, errors
 from worker.pingone.client import Client, PingOneClock
 from worker.pingone.devices import PairedDevice, Pairing
@@ -206,14 +205,13 @@ def settles_as_cancelled_although_a_read_is_owed() -> list[Patch]:
             progress = replace(progress.with_device_waiting(), verdict=None)
         return real(progress, decision)
 
-    return [around(settlement, "_choose_kind", kind)]
+    return [around(lease, "_choose_kind", kind)]
 
 
 @mutant("is committed as unused")
 def moves_the_counter_only_with_the_answer() -> list[Patch]:
     same = {Record.next_counter: Record.next_counter}
-    modules = (settlement, worker.leases.worker)
-    return [around(module, "mark_otp", lambda real, *given: real(*given) | same) for module in modules]
+    return [around(lease, "mark_otp", lambda real, *given: real(*given) | same)]
 
 
 @mutant("and that one or a later one went before")
@@ -282,7 +280,7 @@ def claims_what_another_holds() -> list[Patch]:
 
 @mutant("a lease is taken over, or used twice")
 def shares_one_lease_id() -> list[Patch]:
-    return [(worker.leases.worker, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
+    return [(lease, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex="5" * 32)))]
 
 
 @mutant("goes out without a lease")
@@ -303,12 +301,12 @@ def hands_back_whatever_it_is() -> list[Patch]:
 
 @mutant("is to go out although the batch does not run")
 def sends_although_the_batch_is_paused() -> list[Patch]:
-    return [(module, "may_call", lambda *_: true()) for module in (settlement, worker.leases.worker)]
+    return [(lease, "may_call", lambda *_: true())]
 
 
 @mutant("it is claimed although its batch is paused")
 def claims_although_the_batch_is_paused() -> list[Patch]:
-    return [(settlement, "may_work", lambda *_: true())]
+    return [(lease, "may_work", lambda *_: true())]
 
 
 @mutant("s before its date", amid=("dates",))
@@ -318,13 +316,12 @@ def lets_records_go_before_their_date() -> list[Patch]:
 
 @mutant("s before its date", amid=("kept_back",))
 def goes_on_with_a_claim_although_its_record_is_kept_back() -> list[Patch]:
-    return [(worker.leases.worker, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING))]
+    return [(lease, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING))]
 
 
 @mutant("and its window closed", amid=("window",))
 def waits_for_a_tick_to_notice_that_a_window_has_closed() -> list[Patch]:
-    modules = (moves, settlement, worker.leases.worker)
-    return [(module, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING)) for module in modules]
+    return [(module, "may_call", lambda *_: moves.is_batch_in(BatchState.RUNNING)) for module in (moves, lease)]
 
 
 @mutant("begins, and it is paused")
@@ -378,7 +375,7 @@ def publishes_before_it_commits() -> list[Patch]:
 
 @mutant("attempts are written down, and its history has")
 def counts_no_attempt() -> list[Patch]:
-    return [around(settlement, "_parameters", lambda real, *given: {**real(*given), "uncounted": 1})]
+    return [around(lease, "_parameters", lambda real, *given: {**real(*given), "uncounted": 1})]
 
 
 @mutant("it is active and keeps its OTPs")
@@ -386,7 +383,7 @@ def keeps_the_otps_of_an_active_device() -> list[Patch]:
     def settle(real: Any, database: Any, kind: str, given: Any) -> Any:
         return real(database, kind, given).values(otps=Record.otps) if kind == "active" else real(database, kind, given)
 
-    return [around(settlement, "_settle", settle)]
+    return [around(lease, "_settle", settle)]
 
 
 @mutant("a secret stands in the clear")

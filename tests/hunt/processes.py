@@ -25,7 +25,7 @@ import redis
 import worker.batches.preparation
 import worker.batches.tokens
 import worker.leases.group_commit
-import worker.leases.worker
+import worker.leases.lease
 import worker.pace.license_paces
 import worker.pingone.auth
 import worker.pingone.client
@@ -47,8 +47,7 @@ from worker.intake.lists import Assignment, open_assignment
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
-from worker.leases.settlement import Settlement
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases, Settlement
 from worker.pingone.client import RetryPolicy
 from worker.process.worker_parts import WorkerParts
 from worker.reports.export import export
@@ -223,8 +222,8 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.records, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.leases.group_commit, "_Waiter", make_waiter(strands)),
-        (worker.leases.worker, "boot_time", clock.monotonic),
-        (worker.leases.worker, "sleep", strands.sleep),
+        (worker.leases.lease, "boot_time", clock.monotonic),
+        (worker.leases.lease, "sleep", strands.sleep),
         (worker.batches.preparation, "boot_time", clock.monotonic),
         (worker.batches.tokens, "boot_time", clock.monotonic),
         # All rate groups have one pace here.

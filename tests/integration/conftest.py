@@ -21,7 +21,7 @@ from support.simulator.simulation import WatchedSimulation
 
 from models.encrypted import Keyring, generate_key
 from worker.database.engine import Database
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases
 
 
 @pytest.fixture(scope="session")

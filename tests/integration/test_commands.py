@@ -43,9 +43,8 @@ from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
+from worker.leases.lease import CallSummary, Claim, Leases
 from worker.leases.replay import NotReplayed, Why
-from worker.leases.settlement import CallSummary, Claim
-from worker.leases.worker import Leases
 from worker.pace.license_paces import PaceMemory
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step

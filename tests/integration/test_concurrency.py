@@ -51,9 +51,8 @@ from worker.batches.preparation import Superseded
 from worker.batches.tokens import Tokens
 from worker.config.tuning import Tuning
 from worker.leases.group_commit import Values
+from worker.leases.lease import CallSummary, Claim, Leases, _name_lease, pairing_parameters, progress_parameters
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary, Claim, pairing_parameters, progress_parameters
-from worker.leases.worker import Leases, _name_lease
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 

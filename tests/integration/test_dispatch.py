@@ -53,9 +53,8 @@ from worker.fleet import (
     count_well,
     read_processes,
 )
+from worker.leases.lease import CallSummary, Leases
 from worker.leases.queue import CHUNK, SOON, Queue
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
 from worker.rules.hours import DailyHours

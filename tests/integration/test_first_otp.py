@@ -20,8 +20,7 @@ from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from models.tenant_fact import TenantFact
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
-from worker.leases.settlement import CallSummary, Claim
-from worker.leases.worker import Leases
+from worker.leases.lease import CallSummary, Claim, Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.resync import REFUSALS, TAKEN, FirstOtpAnswer, NeedsFlag

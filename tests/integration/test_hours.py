@@ -30,8 +30,8 @@ from worker.batches.loading import Loaded, Loader
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings
 from worker.intake.shipment import open_shipment
+from worker.leases.lease import Leases
 from worker.leases.moves import LAST_START
-from worker.leases.worker import Leases
 from worker.process.worker_parts import WorkerParts
 from worker.reports.facts import read_statuses
 from worker.rules.hours import DailyHours

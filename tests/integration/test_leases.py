@@ -28,9 +28,8 @@ from models.reason import CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import FINAL, NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
+from worker.leases.lease import CallSummary, Claim, Leases
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary, Claim
-from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Retry, SentAgo
 from worker.tenants import describe_pairing_answer

@@ -47,7 +47,7 @@ from worker.intake.files import Hints
 from worker.intake.lists import open_assignment
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import Switches, open_shipment
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases
 from worker.pingone.devices import User
 from worker.reports.export import export
 from worker.reports.facts import read_statuses

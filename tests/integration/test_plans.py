@@ -26,9 +26,8 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.tuning import Tuning
 from worker.database.engine import Database
+from worker.leases.lease import CallSummary, Leases
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
 from worker.pingone.inventory import InventoryToken
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active

@@ -25,7 +25,7 @@ from worker import audit
 from worker import purging as module
 from worker.batches.commands import Batches
 from worker.batches.finding import BatchPurged
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases
 from worker.notices import Recorder
 from worker.pingone.devices import UserAttribute
 from worker.purging import Erasure, Plan, Purging

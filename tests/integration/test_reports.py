@@ -36,13 +36,13 @@ from worker.desk.batch_page import write_file
 from worker.fleet import Processes
 from worker.intake.files import Hints
 from worker.intake.shipment import open_shipment
-from worker.leases.settlement import CallSummary
+from worker.leases.lease import CallSummary
 from worker.pingone.errors import Answer
 from worker.reports import metrics
+from worker.reports.batch_history import SPANS, BatchHistory, read_batch_history
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.facts import FEWEST_SETTLED, LONGEST_REST, BatchStatus, read_statuses
 from worker.reports.metrics import AttemptCounter, AttemptTotals, MetricsReader, Scrape
-from worker.reports.overview import SPANS, Overview, read_overview
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
@@ -56,8 +56,8 @@ def read(database: MovingDatabase, name: str = "shipment") -> BatchStatus:
     return status
 
 
-def read_story(database: MovingDatabase) -> Overview:
-    return read_overview(database, read(database))
+def read_story(database: MovingDatabase) -> BatchHistory:
+    return read_batch_history(database, read(database))
 
 
 def settle(desk: LoadingDesk, made: Made | Loaded, *ends: tuple[Decision, CallSummary, bool]) -> None:
@@ -422,7 +422,7 @@ def test_a_batch_that_is_gone_has_no_status_no_story_and_no_export(database: Mov
     make_batch(database, 0)
     status = read(database)
     database.change(delete(Batch))
-    for ask in (lambda: read(database), lambda: read_overview(database, status), lambda: exported(database)):
+    for ask in (lambda: read(database), lambda: read_batch_history(database, status), lambda: exported(database)):
         with pytest.raises(UnknownBatch, match="'shipment'"):
             ask()
 
@@ -447,7 +447,7 @@ def test_nothing_secret_is_in_the_page(desk: LoadingDesk) -> None:
     assert secrets.found_in(" ".join(otps[0]).encode())
 
     for status in read_statuses(desk.database):
-        written = write_file(status, read_overview(desk.database, status)).encode()
+        written = write_file(status, read_batch_history(desk.database, status)).encode()
         assert f"Batch {status.name}".encode() in written
         assert secrets.found_in(written) == set()
 

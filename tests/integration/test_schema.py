@@ -43,8 +43,7 @@ from worker.config.settings import ConfigError
 from worker.database import schema
 from worker.database.engine import AUDIT_LOCK, Database
 from worker.installation.installation import Installation
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
+from worker.leases.lease import CallSummary, Leases
 from worker.reports.facts import read_statuses
 from worker.rules.steps import Active
 

@@ -53,7 +53,7 @@ def seed_devices(pingone: PingOne, database: MovingDatabase, made: Made, devices
 
 def verify_all(desk: Desk, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
     read = make_device_reader(lambda: desk.clients.of(desk.environment))
-    return list(verify(desk.database, name, read, THREADS, check))
+    return list(verify(desk.database, name, read, check, threads=THREADS))
 
 
 def check_of(desk: Desk) -> TokenCheck:
@@ -151,9 +151,9 @@ def test_what_is_not_known_is_told_whatever_the_record_says_and_who_is_not_known
     make_batch(database, [{"user_id": "", "status": Status.DEAD_LETTER}], name="nobody's")
 
     for failure in (Forbidden(Answer(403)), SlotTooFar(1.0)):
-        found = list(verify(database, "shipment", lambda *_, failure=failure: failure, 1))
+        found = list(verify(database, "shipment", lambda *_, failure=failure: failure, threads=1))
         assert [(each.ours, each.is_known) for each in found] == [(status, False) for status in Status]
-    assert list(verify(database, "nobody's", lambda *_: pytest.fail("it was read"), 1)) == []
+    assert list(verify(database, "nobody's", lambda *_: pytest.fail("it was read"), threads=1)) == []
 
 
 def test_devices_are_looked_for_where_they_were_loaded_for_and_nowhere_else(database: MovingDatabase) -> None:
@@ -167,7 +167,7 @@ def test_devices_are_looked_for_where_they_were_loaded_for_and_nowhere_else(data
     with pytest.raises(UnknownBatch, match="'unheard-of'"):
         find_environment(database, "unheard-of", lambda name: pytest.fail(f"{name} is nobody's"))
     with pytest.raises(UnknownBatch, match="'unheard-of'"):
-        list(verify(database, "unheard-of", lambda *_: ACTIVE, 1))
+        list(verify(database, "unheard-of", lambda *_: ACTIVE, threads=1))
 
 
 # Many devices, several threads.
@@ -186,7 +186,7 @@ def test_all_records_are_read_once_however_many_pages_they_fill(
         seen.append(places[device_id])
         return WAITING if places[device_id] % 3 == 0 else ACTIVE
 
-    found = [each.row_number - 2 for each in verify(database, made.name, read, THREADS)]
+    found = [each.row_number - 2 for each in verify(database, made.name, read, threads=THREADS)]
 
     assert (sorted(seen), found) == (list(range(records)), list(range(0, records, 3)))
 
@@ -204,7 +204,7 @@ def test_as_many_reads_are_under_way_as_there_are_threads_and_no_transaction_is_
         transactions.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]
         return ACTIVE
 
-    assert verify(database, "shipment", read, THREADS) == []
+    assert verify(database, "shipment", read, threads=THREADS) == []
     assert transactions == [0] * 4 * THREADS
 
 
@@ -216,7 +216,7 @@ def test_a_failure_of_our_own_is_not_taken_for_a_difference_and_nothing_is_read_
     read = Mock(side_effect=RuntimeError("a fault"))
 
     with pytest.raises(RuntimeError, match="a fault"):
-        verify(database, "shipment", read, THREADS)
+        verify(database, "shipment", read, threads=THREADS)
     assert read.call_count <= 8
 
 
@@ -234,7 +234,7 @@ def test_a_read_that_waits_long_for_its_slot_does_not_hide_how_many_others_are_d
         assert device_id != first or others_are_told.wait(TIMEOUT)
         return WAITING
 
-    found = verify(database, "shipment", read, THREADS, on_progress=hear)
+    found = verify(database, "shipment", read, on_progress=hear, threads=THREADS)
 
     assert heard == [("Reading devices back", done, 5) for done in range(6)]
     # The differences come in the order of the file all the same.

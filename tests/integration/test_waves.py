@@ -26,8 +26,8 @@ from worker.config.settings import Settings
 from worker.intake.files import Hints
 from worker.intake.rows import read_not_before
 from worker.intake.shipment import open_shipment
+from worker.leases.lease import Leases
 from worker.leases.queue import Queue
-from worker.leases.worker import Leases
 from worker.reports.export import export
 from worker.reports.facts import read_parts, read_statuses
 from worker.reports.search import Sought, search

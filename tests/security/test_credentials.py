@@ -43,7 +43,7 @@ from worker.cli.console import console, print_json
 from worker.config.sources import load_settings
 from worker.database.engine import Database
 from worker.intake.shipment import open_shipment
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases
 from worker.observability.wording import escape, escape_line
 from worker.process.parts import Parts
 from worker.reports.export import export

@@ -53,7 +53,7 @@ from worker.config.sources import load_environment, load_settings
 from worker.embedded.home import home_key
 from worker.intake.rows import UnusableFile
 from worker.intake.shipment import open_shipment
-from worker.leases.worker import Leases
+from worker.leases.lease import Leases
 from worker.process.worker_parts import WorkerParts
 from worker.reports.export import export
 from worker.reports.facts import read_statuses

@@ -19,7 +19,7 @@ WRONG = [
     ("models/batch.py", "import worker.config.settings", "models import nothing of ours"),
     ("migrations/__init__.py", "import worker.config.settings", "models import nothing of ours"),
     ("worker/batches/loading.py", "import worker.dispatch", "Imports go one way"),
-    ("worker/database/engine.py", "import worker.leases.worker", "Imports go one way"),
+    ("worker/database/engine.py", "import worker.leases.lease", "Imports go one way"),
     ("worker/dispatch.py", "import worker.records", "Imports go one way"),
     ("worker/leases/queue.py", "import worker.batches.loading", "Imports go one way"),
     ("worker/pace/redis_state.py", "import worker.pingone.errors", "Imports go one way"),

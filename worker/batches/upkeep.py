@@ -2,11 +2,13 @@
 a settled record or a failure of this process asks for it; and lets them go on when that is over. What the breaker needs
 to know of a batch, its failed attempts and what became ACTIVE since, is read here."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -36,7 +38,6 @@ from worker.batches.long_list import may_go
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
-from worker.leases.settlement import Claim
 from worker.rules import breaker, quota
 from worker.rules.breaker import (
     IGNORED_FAILURES,
@@ -52,6 +53,9 @@ from worker.rules.breaker import (
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry
+
+if TYPE_CHECKING:
+    from worker.leases.lease import Claim
 
 # A batch that is paused for one of these waits only for a time to come.
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)

@@ -19,7 +19,7 @@ from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
-from worker.reports.overview import read_overview
+from worker.reports.batch_history import read_batch_history
 from worker.reports.sentences import describe_outcome
 
 
@@ -127,8 +127,8 @@ def report(
     installation = open_installation_with(batch)
     (status,) = read_statuses(installation, batch)
     status = replace(status, rehearsal=find_rehearsal(installation))
-    overview = read_overview(installation.database, status, by)
-    write_output(output, lambda file: file.write(write_file(status, overview)))
+    history = read_batch_history(installation.database, status, by)
+    write_output(output, lambda file: file.write(write_file(status, history)))
     if output != STDOUT:
         console.print(describe_outcome(status))
         console.print(f"Wrote the page of {batch} to {output}.")

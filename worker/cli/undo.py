@@ -33,8 +33,6 @@ from worker.pingone.devices import fold_case
 from worker.reports.facts import read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
-# Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
-READERS = 32
 # Lines of the same kind that are printed; --json has all of them.
 MOST_LINES = 20
 
@@ -56,7 +54,7 @@ def verify_command(
         read = make_device_reader(lambda: clients.of(environment), active)
         importer = environment.as_importer()
         tokens = TokenCheck(lambda: clients.reads(importer), installation.keyring, progress)
-        differences = verify(installation.database, batch, read, READERS, tokens, progress)
+        differences = verify(installation.database, batch, read, tokens, progress)
     if as_json:
         print_json(
             {

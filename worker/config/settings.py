@@ -3,8 +3,7 @@
 import logging
 import os
 import re
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, AliasGenerator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from worker.config.home import DATABASE, find_home
 from worker.config.server_urls import check_database_url, check_redis_url, check_web_url
 from worker.config.tuning import Tuning
 
@@ -25,10 +25,6 @@ ONLY_BATCH = "_OATHBULK_ONLY_BATCH"
 # The variable by which tests give processes another `Tuning`: its name, __, and that of a field.
 TUNING = "_OATHBULK_TUNING"
 
-# Where the home was until it had a place that is the same from everywhere.
-EARLIER_HOME = ".oathbulk"
-# The file that shows that shipments were loaded into a home.
-DATABASE = "oathbulk.db"
 # Far above any sensible number, and below those that a database has no column for.
 MOST = 1_000_000
 # Bytes of a path and of a name in it. The system permits 4,096 and 255; what is made inside needs some of them.
@@ -50,39 +46,6 @@ class ConfigError(Exception):
 
 class UnusableSettings(ConfigError):
     """What settings are written in cannot be used as it is: a name that is none, a file that is broken or missing."""
-
-
-def find_home(variables: Mapping[str, str]) -> Path:
-    """Find the home: the one that OATHBULK_HOME names; else that of an earlier version in the working directory, since
-    its shipments must not be sent again; else the user's own."""
-    if named := variables.get("OATHBULK_HOME", ""):
-        return Path(named)
-    return find_earlier_home() or user_home(variables)
-
-
-def user_home(variables: Mapping[str, str]) -> Path:
-    """The home of this user, from whichever directory a command is called; for a user id without a home directory, as
-    in some containers, one in the working directory.
-    https://specifications.freedesktop.org/basedir-spec/latest/"""
-    state = Path(variables.get("XDG_STATE_HOME", ""))
-    if state.is_absolute():
-        return state / "oathbulk"
-    try:
-        return Path.home() / ".local" / "state" / "oathbulk"
-    except RuntimeError:
-        return Path(EARLIER_HOME).absolute()
-
-
-def find_earlier_home() -> Path | None:
-    """Find a home of an earlier version in the working directory; None if there is none, or none of this user's: what
-    another user has put there says nothing."""
-    path = Path(EARLIER_HOME).absolute()
-    try:
-        facts = path.lstat()
-    except OSError:
-        return None
-    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
-    return path if is_own and (path / DATABASE).exists() else None
 
 
 def _check_path(path: Path) -> Path:

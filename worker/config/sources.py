@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.home import find_home
 from worker.config.settings import (
     ENV_FILE,
     OF_PINGONE,
@@ -34,7 +35,6 @@ from worker.config.settings import (
     Described,
     Settings,
     UnusableSettings,
-    find_home,
 )
 
 M = TypeVar("M", bound=Described)

@@ -35,9 +35,9 @@ from worker.database.schema import SchemaOutdated
 from worker.desk.batch_page import describe_batch, make_environment, write_file
 from worker.desk.doors import FORM_KEY, Door, Forms, Guard, LinkDoor, Visitor
 from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
+from worker.reports.batch_history import read_batch_history
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import read_overview
 from worker.reports.search import SearchResult, Sought, name_user, search
 from worker.reports.sentences import describe_cancelled, describe_replayed, describe_resumed, explain_fleet, name_export
 from worker.reports.token_history import UnknownToken
@@ -102,11 +102,11 @@ def show_shipments(desk: Desk, visitor: Visitor, _: Request) -> Response:
 def show_batch(desk: Desk, visitor: Visitor, request: Request) -> Response:
     """Show how one batch stands, and how it came there. Raises UnknownBatch, UnknownColumn."""
     status = read_status(desk, request)
-    overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
+    history = read_batch_history(desk.installation.database, status, request.query_params.get("by"))
     return desk.render(
         "batch.html",
         visitor,
-        **describe_batch(status, overview),
+        **describe_batch(status, history),
         done=desk.done.pop((visitor.session, status.name), None),
     )
 
@@ -163,8 +163,8 @@ def show_audit(desk: Desk, visitor: Visitor, _: Request) -> Response:
 def download_report(desk: Desk, _: Visitor, request: Request) -> Response:
     """Answer with the page of a batch, as `oathbulk report` writes it. Raises UnknownBatch, UnknownColumn."""
     status = read_status(desk, request)
-    overview = read_overview(desk.installation.database, status, request.query_params.get("by"))
-    page = write_file(status, overview)
+    history = read_batch_history(desk.installation.database, status, request.query_params.get("by"))
+    page = write_file(status, history)
     return _send(page, f"{status.name}-report.html", "text/html")
 
 

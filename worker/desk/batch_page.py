@@ -16,27 +16,27 @@ from markupsafe import Markup, escape
 from worker import __version__
 from worker.observability.wording import count_things, escape_line, format_moment
 from worker.reports import sentences, token_history
+from worker.reports.batch_history import BatchHistory, Timeline
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Overview, Timeline
 
 # Values of a column that a page lists.
 MOST_PARTS = 200
 
 
-def describe_batch(status: BatchStatus, overview: Overview) -> dict[str, Any]:
+def describe_batch(status: BatchStatus, history: BatchHistory) -> dict[str, Any]:
     """What the template of the page tells."""
     return {
         "status": status,
-        "overview": overview,
-        "chart": draw_chart(overview.timeline),
+        "history": history,
+        "chart": draw_chart(history.timeline),
         "notes": sentences.explain_fleet([status]),
     }
 
 
-def write_file(status: BatchStatus, overview: Overview) -> str:
+def write_file(status: BatchStatus, history: BatchHistory) -> str:
     """Write the page as a file: as the batch stands now, and without what only the desk can do."""
     template = make_environment().get_template("batch.html")
-    return template.render(version=__version__, **describe_batch(status, overview))
+    return template.render(version=__version__, **describe_batch(status, history))
 
 
 def make_environment() -> Environment:

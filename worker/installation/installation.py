@@ -18,7 +18,8 @@ from worker import audit
 from worker.batches.commands import Batches, PaceCommands
 from worker.batches.finding import find_batch
 from worker.config.environment import Environment
-from worker.config.settings import DATABASE, ConfigError, Settings
+from worker.config.home import DATABASE
+from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_environment, load_settings, read_env_file, read_variables
 from worker.database import schema
 from worker.database.engine import Database

@@ -30,8 +30,8 @@ from worker.database.postgresql import OtherEncoding
 from worker.database.schema import SchemaOutdated, read_revision, refuse_older
 from worker.dispatch import Broker, Dispatcher
 from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Fitness, Processes, Sickness, count_well, name_this_process
+from worker.leases.lease import Leases
 from worker.leases.queue import Queue, has_pending
-from worker.leases.worker import Leases
 from worker.notices import Notifier, make_notifier
 from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from worker.batches.commands import Replayed
     from worker.batches.hours import OutOfHours
     from worker.batches.mending import Mended
-    from worker.reports.overview import Command, Timeline
+    from worker.reports.batch_history import Command, Timeline
     from worker.reports.search import Read, Sought
 
 

@@ -29,6 +29,8 @@ from worker.vault.otps import Seed, open_otps
 
 # Records whose devices are read before the next are taken; bounds the memory whatever the batch's size.
 CHUNK = 500
+# Devices that are read at once, a thread each. Where PingOne answers slowly, it takes many to reach the pace.
+THREADS = 32
 # What is told while devices are read.
 READING = "Reading devices back"
 
@@ -60,9 +62,10 @@ def verify(
     database: Database,
     name: str,
     read: Read,
-    threads: int,
     tokens: TokenCheck | None = None,
     on_progress: OnProgress = tell_nobody,
+    *,
+    threads: int = THREADS,
 ) -> list[Difference]:
     """Read every device of the batch, several at once (`threads`), and return the differences in the order of its file;
     with `tokens`, those of the inventory too, unless that could not be read, as `tokens.failure` says then. Raises

@@ -30,8 +30,7 @@ from worker.database import schema
 from worker.database.engine import Database
 from worker.database.row_writer import RowWriter
 from worker.intake.shipment import open_shipment
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
+from worker.leases.lease import CallSummary, Leases
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Retry

@@ -20,9 +20,9 @@ from models.record_states import Status
 from worker.cli.metrics import MetricsCollector
 from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
+from worker.reports.batch_history import BatchHistory, BatchOrigin, Command, PauseSpan, Timeline
 from worker.reports.facts import BatchStatus
 from worker.reports.metrics import AttemptTotals, Scrape
-from worker.reports.overview import BatchOrigin, Command, Overview, PauseSpan, Timeline
 from worker.reports.search import Read
 from worker.reports.stall import Fleet
 from worker.reports.token_history import PastRecord, TokenHistory
@@ -127,14 +127,14 @@ def make_command(at: datetime, actor: str, action: str, ticket: str | None, fact
     return make_row({"at": at, "actor": actor, "action": action, "ticket": ticket, "facts": facts})
 
 
-def make_overview(**fields: Any) -> Overview:
+def make_history(**fields: Any) -> BatchHistory:
     """A batch of which three tokens are active."""
-    overview = Overview(
+    history = BatchHistory(
         timeline=make_timeline((1, 2, 3)),
         origin=BatchOrigin("shipment.csv", "ab" * 32, "default", "tenant-1", LOADED_AT, "alice", "CHG-1"),
         commands=(make_command(LOADED_AT, "alice", "load", "CHG-1", {"total": 4, "canary": None}),),
     )
-    return replace(overview, **fields)
+    return replace(history, **fields)
 
 
 def make_timeline(active_at: tuple[float, ...], *pauses: PauseSpan) -> Timeline:

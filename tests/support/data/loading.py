@@ -23,8 +23,7 @@ from worker.intake.files import Hints
 from worker.intake.lists import open_assignment
 from worker.intake.rows import RowError
 from worker.intake.shipment import NO_HINTS, open_shipment
-from worker.leases.settlement import CallSummary
-from worker.leases.worker import Leases
+from worker.leases.lease import CallSummary, Leases
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.steps import Active, DeadLetter, Decision
 

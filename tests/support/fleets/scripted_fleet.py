@@ -21,9 +21,8 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.dispatch import Broker, Dispatcher
 from worker.fleet import Processes
+from worker.leases.lease import CallSummary, Claim, Leases
 from worker.leases.queue import Queue
-from worker.leases.settlement import CallSummary, Claim
-from worker.leases.worker import Leases
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Decision, Pause, Retry

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from support.data.facts import PAUSED, RUNNING, SOME_LEFT, make_command, make_overview, make_timeline, minutes
+from support.data.facts import PAUSED, RUNNING, SOME_LEFT, make_command, make_history, make_timeline, minutes
 
 from worker.desk.batch_page import (
     MOST_TICKS,
@@ -20,7 +20,7 @@ from worker.desk.batch_page import (
     write_file,
 )
 from worker.observability.wording import write_share
-from worker.reports.overview import PauseSpan
+from worker.reports.batch_history import PauseSpan
 from worker.reports.stall import Rehearsal
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -34,31 +34,31 @@ def list_names(source: str) -> set[str]:
 
 
 def test_text_from_outside_stays_text() -> None:
-    overview = make_overview(
+    history = make_history(
         commands=(make_command(minutes(0), HOSTILE, "load", HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}),),
         timeline=make_timeline((1, 2), PauseSpan(minutes(1), minutes(2), HOSTILE)),
     )
     names = dict.fromkeys(("file", "environment", "environment_id", "loaded_by", "ticket"), HOSTILE)
     stands = {"state": "paused", "reason": HOSTILE, "detail": f"{HOSTILE} `{HOSTILE}`"}
     status = replace(RUNNING, name=HOSTILE, environment=HOSTILE, **stands)
-    source = write_file(status, replace(overview, origin=replace(overview.origin, **names)))
+    source = write_file(status, replace(history, origin=replace(history.origin, **names)))
 
     assert not [found for found in list_names(source) if found in ("script", "img") or found.startswith("on")]
     assert unescape(re.sub(r"<[^>]*>", "", source)).count(HOSTILE) >= 17
 
 
 def test_what_turns_the_direction_of_writing_is_shown_as_its_code() -> None:
-    turned, overview = "gpj.\u202eexe", make_overview()
+    turned, history = "gpj.\u202eexe", make_history()
     source = write_file(
-        replace(SOME_LEFT, environment=turned), replace(overview, origin=replace(overview.origin, file=turned))
+        replace(SOME_LEFT, environment=turned), replace(history, origin=replace(history.origin, file=turned))
     )
     assert ("\u202e" in source, source.count("gpj.\\u202eexe")) == (False, 2)
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_leads_nowhere() -> None:
-    overview = make_overview(timeline=make_timeline((1, 2), PauseSpan(minutes(1), minutes(2), "a")))
+    history = make_history(timeline=make_timeline((1, 2), PauseSpan(minutes(1), minutes(2), "a")))
     for status in (SOME_LEFT, RUNNING, PAUSED):
-        source = write_file(status, overview)
+        source = write_file(status, history)
         assert re.findall(r"https?:|//\w|@import|url\(", source) == []
         loading = {"script", "link", "img", "iframe", "object", "embed", "base", "use", "image"}
         assert list_names(source) & (loading | {"a", "form", "button", "input"}) == set()
@@ -68,7 +68,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_leads_nowhere() -> None:
 
 def test_commands_on_a_batch_of_a_rehearsal_name_its_home() -> None:
     rehearsed = replace(SOME_LEFT, rehearsal=Rehearsal(Path("/tmp/first"), "oathbulk"))
-    assert "OATHBULK_HOME=/tmp/first oathbulk export pallet-7 -o FILE" in write_file(rehearsed, make_overview())
+    assert "OATHBULK_HOME=/tmp/first oathbulk export pallet-7 -o FILE" in write_file(rehearsed, make_history())
 
 
 @pytest.mark.parametrize(("most", "top"), [(1, 1), (2, 2), (4, 4), (5, 6), (11, 15), (2959, 3000), (100_001, 150_000)])

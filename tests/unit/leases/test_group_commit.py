@@ -19,9 +19,9 @@ from support.processes.waiting import wait_until
 from models.record import Record
 from worker.database.engine import Database
 from worker.database.errors import AWAY, TOO_MANY_CONNECTIONS, is_away, sqlstate_of
-from worker.leases import worker as module
+from worker.leases import lease as module
 from worker.leases.group_commit import Combiner, GroupCommit, LeaderLost
-from worker.leases.worker import write_until
+from worker.leases.lease import write_until
 
 # Seconds that something may take which happens at once.
 PATIENCE = 20.0

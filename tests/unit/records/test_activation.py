@@ -19,7 +19,7 @@ from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.config.tuning import Tuning
-from worker.leases.settlement import CallSummary, Claim
+from worker.leases.lease import CallSummary, Claim
 from worker.observability.logs import add_context
 from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Slot

@@ -13,9 +13,9 @@ from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.fleet import KnownProcess
 from worker.pingone.inventory import InventoryToken
+from worker.reports.batch_history import Command, PauseSpan, find_pauses
 from worker.reports.export import IF_REFUSED, advise, count_presses
 from worker.reports.facts import BatchStatus
-from worker.reports.overview import Command, PauseSpan, find_pauses
 from worker.reports.search import Read
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
 from worker.reports.token_history import NextStep, describe_next, list_attempts, sum_up, tell_attempts

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.record_states import OtpState
-from worker.leases.settlement import Claim
+from worker.leases.lease import Claim
 from worker.rules.steps import (
     TOLERANCE,
     Mint,

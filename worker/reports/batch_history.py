@@ -81,7 +81,7 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class BatchHistory:
     """How a batch came to be as it is."""
 
     timeline: Timeline
@@ -94,7 +94,7 @@ class Overview:
     parts: Sequence[PartStatus] = ()
 
 
-def read_overview(database: Database, status: BatchStatus, by: str | None = None) -> Overview:
+def read_batch_history(database: Database, status: BatchStatus, by: str | None = None) -> BatchHistory:
     """Read the rest of what is told of the batch whose status this is; by the values of a column too, or by dates where
     some records wait for one. Raises UnknownBatch, UnknownColumn."""
     by = by or ("not_before" if status.waves else None)
@@ -110,7 +110,7 @@ def read_overview(database: Database, status: BatchStatus, by: str | None = None
             pauses=tuple(find_pauses(commands, settled, status)),
         )
         columns = tuple(column for column in batch.columns if canonical_column(column) in (None, "lot", "not_before"))
-        return Overview(timeline, describe_origin(batch, commands), commands, columns, by, parts)
+        return BatchHistory(timeline, describe_origin(batch, commands), commands, columns, by, parts)
 
 
 def read_curve(
