@@ -288,21 +288,22 @@ HEADS = {
 def test_a_dripping_server_is_cut_off_at_the_deadline(
     connect: Connect, serve: Serve, tls: ssl.SSLContext, is_encrypted: bool
 ) -> None:
-    """In any part of its answer, on a new connection or one kept from the call before; all at the same time."""
+    """In any part of its answer, on a new connection or one kept from the call before; all at the same time. Half of
+    the time is for their handshakes, which share this machine's processors."""
 
     def outlast(case: tuple[str, bool]) -> float:
         part, is_first = case
         before = [] if is_first else [http(200)]
-        call = connect(serve(*before, drip(HEADS[part]), tls=tls if is_encrypted else None).url, 2)
+        call = connect(serve(*before, drip(HEADS[part]), tls=tls if is_encrypted else None).url, 4)
         for _ in before:
             call()
         began = time.monotonic()
-        call.fail(match="within 2 s")
+        call.fail(match="within 4 s")
         return time.monotonic() - began
 
     cases = [(part, is_first) for part in HEADS for is_first in (True, False)]
     with ThreadPoolExecutor(len(cases)) as threads:
-        assert all(1.9 < seconds < 2 + SLACK for seconds in threads.map(outlast, cases))
+        assert all(3.9 < seconds < 4 + SLACK for seconds in threads.map(outlast, cases))
 
 
 def test_a_cut_call_does_not_harm_the_next(connect: Connect, serve: Serve) -> None:
