@@ -23,7 +23,7 @@ from models.pace import LicensePace
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import Status
-from worker.desk.doors import FORM_KEY, Visitor
+from worker.desk.security import FORM_KEY, Visitor
 from worker.installation.installation import Installation
 
 pytestmark = ON_SQLITE

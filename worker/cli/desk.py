@@ -22,7 +22,7 @@ from worker.embedded import can_serve, name_cure
 from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
-    from worker.desk.doors import Network
+    from worker.desk.security import Network
 
 # Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
 GRACE = 1
@@ -133,7 +133,7 @@ def _serve(
     import uvicorn
 
     from worker.desk.app import Desk, make_app
-    from worker.desk.doors import Door, Forms, LinkDoor, ProxyDoor
+    from worker.desk.security import Forms, LinkLogin, Login, ProxyLogin
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)
@@ -141,14 +141,14 @@ def _serve(
     own = list_own_names(listener.getsockname())
     if is_own_home(installation):
         print_home(installation)
-    door: Door
+    login: Login
     if user_header and origin:
-        door = ProxyDoor(user_header, networks)
+        login = ProxyLogin(user_header, networks)
         error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True)
     else:
         # Its links are shown to the person at this terminal.
         place = origin or f"http://{own[0]}"
-        door = LinkDoor(
+        login = LinkLogin(
             audit.name_this_person(installation.settings),
             # A browser sends a cookie to every port of a host: two desks must not have the same.
             f"oathbulk-desk-{urlsplit(place).port or 'web'}",
@@ -158,7 +158,7 @@ def _serve(
         )
     origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
     hosts = [*own, urlsplit(origin).netloc] if origin else own
-    app = make_app(Desk(installation, door, Forms(origins), explain_server_failure, is_read_only), hosts)
+    app = make_app(Desk(installation, login, Forms(origins), explain_server_failure, is_read_only), hosts)
     config = uvicorn.Config(
         app,
         ws="none",

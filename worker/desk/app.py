@@ -33,7 +33,7 @@ from worker.batches.finding import UnknownBatch, UnknownColumn
 from worker.config.settings import ConfigError
 from worker.database.schema import SchemaOutdated
 from worker.desk.batch_page import describe_batch, make_environment, write_file
-from worker.desk.doors import FORM_KEY, Door, Forms, Guard, LinkDoor, Visitor
+from worker.desk.security import FORM_KEY, Forms, Guard, LinkLogin, Login, Visitor
 from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
 from worker.reports.batch_history import read_batch_history
 from worker.reports.export import export
@@ -59,7 +59,7 @@ class Desk:
     commanded."""
 
     installation: Installation
-    door: Door
+    login: Login
     forms: Forms
     explain_failure: Callable[[Exception], str]
     is_read_only: bool = False
@@ -321,8 +321,8 @@ def make_app(desk: Desk, hosts: Collection[str]) -> Guard:
         _serve("/refresh.js", _read_template("refresh.js"), "text/javascript"),
         _serve("/icon.svg", _read_template("icon.svg"), "image/svg+xml"),
     ]
-    if isinstance(desk.door, LinkDoor):
-        routes.append(Route("/enter", _make_entrance(desk, desk.door), methods=["GET"]))
+    if isinstance(desk.login, LinkLogin):
+        routes.append(Route("/enter", _make_entrance(desk, desk.login), methods=["GET"]))
     pages = Starlette(routes=routes, exception_handlers=_make_handlers(desk), max_body_size=MOST_BYTES)
     # Around all of it, and no middleware inside, so that the answer after a failure of ours has its headers too.
     return Guard(pages, hosts)
@@ -332,14 +332,14 @@ def _for_visitors(desk: Desk, view: View) -> Callable[[Request], Response]:
     """Make a page that only visitors see who may come in."""
 
     def answer(request: Request) -> Response:
-        visitor = desk.door.recognise(request)
+        visitor = desk.login.recognise(request)
         return view(desk, visitor, request) if visitor else _refuse_stranger(desk)
 
     return answer
 
 
 def _refuse_stranger(desk: Desk) -> Response:
-    return desk.refuse(401, desk.door.how_to_enter)
+    return desk.refuse(401, desk.login.how_to_enter)
 
 
 def _show_form(
@@ -360,7 +360,7 @@ def _make_taker(desk: Desk) -> Callable[[Request], Any]:
     """Make what takes a form, does what it commands, and goes back to the batch."""
 
     async def take(request: Request) -> Response:
-        visitor = desk.door.recognise(request)
+        visitor = desk.login.recognise(request)
         if visitor is None:
             return _refuse_stranger(desk)
         fields = await desk.forms.read(request, visitor)
@@ -382,16 +382,16 @@ def _do(desk: Desk, visitor: Visitor, request: Request, fields: dict[str, str]) 
     return RedirectResponse(link_to("/batch", name=status.name), 303)
 
 
-def _make_entrance(desk: Desk, door: LinkDoor) -> Callable[[Request], Response]:
+def _make_entrance(desk: Desk, login: LinkLogin) -> Callable[[Request], Response]:
     """Make the page that the link leads to."""
 
     def enter(request: Request) -> Response:
         # A program that only asks whether the page is there (HEAD) must not use the link up.
-        session = door.enter(request.query_params.get("key", "")) if request.method == "GET" else None
+        session = login.enter(request.query_params.get("key", "")) if request.method == "GET" else None
         if session is None:
             return _refuse_stranger(desk)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(door.cookie, session, httponly=True, samesite="lax")
+        answer.set_cookie(login.cookie, session, httponly=True, samesite="lax")
         return answer
 
     return enter
@@ -401,10 +401,10 @@ def _make_handlers(desk: Desk) -> dict[Any, Callable[[Request, Exception], Respo
     """Say in a sentence what went wrong, with the status code of such a failure."""
 
     def refuse_as(status_code: int, explain: Callable[[Exception], str]) -> Callable[[Request, Exception], Response]:
-        return lambda request, error: desk.refuse(status_code, explain(error), desk.door.recognise(request))
+        return lambda request, error: desk.refuse(status_code, explain(error), desk.login.recognise(request))
 
     def refuse_http(request: Request, error: Any) -> Response:
-        return desk.refuse(error.status_code, error.detail, desk.door.recognise(request))
+        return desk.refuse(error.status_code, error.detail, desk.login.recognise(request))
 
     return {
         HTTPException: refuse_http,

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from worker.desk.app import Desk, link_to, make_app
-from worker.desk.doors import FORM_KEY, Door, Forms, LinkDoor
+from worker.desk.security import FORM_KEY, Forms, LinkLogin, Login
 from worker.installation.installation import Installation
 
 HOST = "127.0.0.1:8765"
@@ -23,14 +23,14 @@ class WebDesk:
     """The desk of an installation. `links` are those that it has shown, the path of each; `headers` go with every
     request; `client` is the address from which requests come."""
 
-    def __init__(self, installation: Installation, door: Door | None = None, *, is_read_only: bool = False) -> None:
+    def __init__(self, installation: Installation, login: Login | None = None, *, is_read_only: bool = False) -> None:
         self.links: list[str] = []
         self.headers: list[tuple[str, str]] = []
         self.client = CLIENT
         self.cookies = httpx.Cookies()
         self.desk = Desk(
             installation,
-            door or LinkDoor(PERSON, "desk", self.links.append),
+            login or LinkLogin(PERSON, "desk", self.links.append),
             Forms([ORIGIN]),
             lambda error: f"a server failed: {type(error).__name__}",
             is_read_only,

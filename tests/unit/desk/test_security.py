@@ -24,7 +24,7 @@ from models.audit import LONGEST_TICKET
 from worker.database.schema import SchemaOutdated
 from worker.desk import app
 from worker.desk.app import COMMANDS, Order, Unfit, link_to, read_sought
-from worker.desk.doors import FORM_KEY, HEADERS, LONGEST_NAME, LinkDoor, ProxyDoor
+from worker.desk.security import FORM_KEY, HEADERS, LONGEST_NAME, LinkLogin, ProxyLogin
 from worker.installation.installation import Installation
 from worker.pace.license_paces import KnownPace
 from worker.reports.search import Sought
@@ -78,7 +78,7 @@ def test_a_link_works_once_and_the_next_one_lets_another_browser_in(desk: WebDes
 
 def test_of_many_who_use_a_link_at_the_same_time_one_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     links: list[str] = []
-    door = LinkDoor(PERSON, "desk", links.append)
+    login = LinkLogin(PERSON, "desk", links.append)
     (key,) = parse_qs(urlsplit(links[0]).query)["key"]
     meeting, make = threading.Barrier(2), secrets.token_urlsafe
 
@@ -90,7 +90,7 @@ def test_of_many_who_use_a_link_at_the_same_time_one_comes_in(monkeypatch: pytes
 
     monkeypatch.setattr(secrets, "token_urlsafe", meet)
     with ThreadPoolExecutor(2) as threads:
-        sessions = list(threads.map(door.enter, [key, key]))
+        sessions = list(threads.map(login.enter, [key, key]))
     assert (len([session for session in sessions if session]), len(links)) == (1, 2)
 
 
@@ -117,7 +117,7 @@ def test_a_wrong_key_lets_nobody_in_and_keeps_the_link(desk: WebDesk, change: Ca
 
 @pytest.fixture
 def behind_proxy(installation: Installation) -> WebDesk:
-    return WebDesk(installation, ProxyDoor(HEADER, [ip_network("10.0.0.0/24"), ip_network("127.0.0.0/8")]))
+    return WebDesk(installation, ProxyLogin(HEADER, [ip_network("10.0.0.0/24"), ip_network("127.0.0.0/8")]))
 
 
 @pytest.mark.parametrize("name", [" bob ", "Renée à Paris", "x" * LONGEST_NAME])

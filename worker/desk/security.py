@@ -53,7 +53,7 @@ class Visitor:
     session: str
 
 
-class LinkDoor:
+class LinkLogin:
     """Lets in who has the link, which works once: its first use begins a session, by a cookie of that browser. Who
     comes in is the person who started the desk. `on_new_link` gets the path of each new link."""
 
@@ -91,7 +91,7 @@ class LinkDoor:
         self._on_new_link(f"/enter?key={self._key}")
 
 
-class ProxyDoor:
+class ProxyLogin:
     """Lets in whom a proxy names in a header. The header counts only from an address in one of `networks`: anybody else
     could write it."""
 
@@ -120,7 +120,7 @@ class ProxyDoor:
 
 
 # Tells who makes a request, and a person who may not come in what to do.
-Door: TypeAlias = LinkDoor | ProxyDoor
+Login: TypeAlias = LinkLogin | ProxyLogin
 
 
 def _read_name(header: str) -> str:
