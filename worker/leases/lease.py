@@ -101,7 +101,7 @@ class Claim:
 
 # The columns that a claim needs of a fresh record: one of which nothing is known but its file's row, and whose first
 # OTP is marked as sent with the claim. No more of them, since each column costs as much as a parameter does.
-FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
+_FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
     Record.row_number,
@@ -115,8 +115,8 @@ FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.attempts_forgiven,
 )
 # The columns that a claim needs of any other record.
-ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
-    *FRESH_COLUMNS,
+_ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
+    *_FRESH_COLUMNS,
     Record.otp1_state,
     Record.otp1_posts,
     Record.otp2_state,
@@ -132,8 +132,8 @@ ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
 )
 
 
-def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
-    """The claim of a fresh record, from a row with FRESH_COLUMNS."""
+def _claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float) -> Claim:
+    """The claim of a fresh record, from a row with _FRESH_COLUMNS."""
     second = OtpProgress() if row.has_second_otp else None
     first = OtpProgress(OtpState.SENT, 1)
     pairing = PairingProgress(device_id=row.device_id)
@@ -142,10 +142,10 @@ def claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float)
     return _claim(row, lease_id, started, progress, is_otp1_marked=True)
 
 
-def claim_any_row(
+def _claim_any_row(
     row: Row[Any], lease_id: str, started: float, jitter: float, *, is_pairing_marked: bool = False
 ) -> Claim:
-    """The claim of any other record, from a row with ALL_COLUMNS, `is_stale`, `may_pair` and `claimed_at`."""
+    """The claim of any other record, from a row with _ALL_COLUMNS, `is_stale`, `may_pair` and `claimed_at`."""
     second = OtpProgress(OtpState(row.otp2_state), row.otp2_posts) if row.has_second_otp else None
     progress = Progress(
         first=OtpProgress(OtpState(row.otp1_state), row.otp1_posts),
@@ -192,7 +192,7 @@ def _claim(row: Row[Any], lease_id: str, started: float, progress: Progress, **m
 _MAY_PAIR = select(Batch.may_pair).where(Batch.id == Record.batch_id).scalar_subquery()
 
 
-def build_claims(
+def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
     """Build the statements that claim queued records, in the order in which they are tried, each with what makes a
@@ -203,7 +203,7 @@ def build_claims(
     is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
     is_fresh = and_(_is_fresh(database, max_attempts), ~is_stale)
     all_columns = (
-        *ALL_COLUMNS,
+        *_ALL_COLUMNS,
         is_stale.label("is_stale"),
         _MAY_PAIR.label("may_pair"),
         database.now().label("claimed_at"),
@@ -221,7 +221,7 @@ def build_claims(
         is_paired = and_(Record.device_id != "", Record.pairing == PairingState.PAIRED)
         may_send = take(given).where(is_fresh, is_paired, _may_mint_now())
         return may_send.values(mark_otp(database, 1, Record.next_counter)).returning(
-            given["this_lease"], *FRESH_COLUMNS
+            given["this_lease"], *_FRESH_COLUMNS
         )
 
     def take_unpaired(given: Given) -> Executable:
@@ -234,9 +234,9 @@ def build_claims(
 
     types = {"for_environment_id": String()}
     return (
-        (GroupCommit(database, types, take_fresh), claim_fresh_row),
-        (GroupCommit(database, types, take_unpaired), partial(claim_any_row, is_pairing_marked=True)),
-        (GroupCommit(database, types, take_any), claim_any_row),
+        (GroupCommit(database, types, take_fresh), _claim_fresh_row),
+        (GroupCommit(database, types, take_unpaired), partial(_claim_any_row, is_pairing_marked=True)),
+        (GroupCommit(database, types, take_any), _claim_any_row),
     )
 
 
@@ -280,7 +280,7 @@ def _may_mint_now() -> ColumnElement[bool]:
     return or_(Record.next_counter.is_(None), Record.otp_type == OtpType.HOTP)
 
 
-PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {
+_PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {
     "first_state": String(),
     "first_posts": Integer(),
     "second_state": String(),
@@ -288,7 +288,7 @@ PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {
     "new_verdict": String(),
     "new_next_counter": BigInteger(),
 }
-PAIRING_TYPES: dict[str, TypeEngine[Any]] = {
+_PAIRING_TYPES: dict[str, TypeEngine[Any]] = {
     "new_pairing": String(),
     "new_pairings": Integer(),
     "new_device_id": String(),
@@ -297,7 +297,7 @@ PAIRING_TYPES: dict[str, TypeEngine[Any]] = {
 }
 
 
-def progress_columns(given: Given) -> dict[str, Any]:
+def _progress_columns(given: Given) -> dict[str, Any]:
     """The columns that keep what is known of a record's OTPs, by name, and expressions for them."""
     return {
         "otp1_state": given["first_state"],
@@ -309,7 +309,7 @@ def progress_columns(given: Given) -> dict[str, Any]:
     }
 
 
-def pairing_columns(given: Given) -> dict[str, Any]:
+def _pairing_columns(given: Given) -> dict[str, Any]:
     """The columns that keep what is known of a record's device. They are written only where that has changed."""
     return {
         "pairing": given["new_pairing"],
@@ -321,7 +321,7 @@ def pairing_columns(given: Given) -> dict[str, Any]:
 
 
 def progress_parameters(progress: Progress) -> dict[str, Any]:
-    """The values of PROGRESS_TYPES. A second OTP that a record does not have is unsent."""
+    """The values of _PROGRESS_TYPES. A second OTP that a record does not have is unsent."""
     second = progress.second or OtpProgress()
     return {
         "first_state": progress.first.state,
@@ -334,7 +334,7 @@ def progress_parameters(progress: Progress) -> dict[str, Any]:
 
 
 def pairing_parameters(progress: Progress) -> dict[str, Any]:
-    """The values of PAIRING_TYPES."""
+    """The values of _PAIRING_TYPES."""
     pairing = progress.pairing
     return {
         "new_pairing": pairing.state,
@@ -367,7 +367,7 @@ _OWN = {
     "detail_code": "line_detail_code",
 }
 # The SQL types of the values that only the line has. Texts have no length, since a cast to one would cut them.
-LINE_TYPES: dict[str, TypeEngine[Any]] = {
+_LINE_TYPES: dict[str, TypeEngine[Any]] = {
     name: String() if isinstance(kind := AttemptLine.__table__.c[column].type, String) else kind
     for column, name in _OWN.items()
 }
@@ -384,14 +384,14 @@ class CallSummary:
     call_seconds: float = 0.0
 
 
-def build_line(worker: str, database: Database, given: Given) -> dict[str, ColumnElement[Any]]:
+def _build_line(worker: str, database: Database, given: Given) -> dict[str, ColumnElement[Any]]:
     """The columns of a line and the expressions for them."""
     varying = {column: given[name] for column, name in (_SHARED | _OWN).items()}
     return varying | {"worker": literal(worker), "ended_at": database.now()}
 
 
-def line_parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
-    """The values of LINE_TYPES for this attempt."""
+def _line_parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
+    """The values of _LINE_TYPES for this attempt."""
     answer = summary.answer or Answer()
     return {
         "line_batch_id": claim.batch_id,
@@ -473,12 +473,12 @@ class Settlement:
         }
 
     def _make_statement(self, kind: str, types: dict[str, TypeEngine[Any]], *, has_changed: bool) -> GroupCommit:
-        types = PROGRESS_TYPES | _TYPES | LINE_TYPES | types | (PAIRING_TYPES if has_changed else {})
+        types = _PROGRESS_TYPES | _TYPES | _LINE_TYPES | types | (_PAIRING_TYPES if has_changed else {})
         settle = partial(_settle, self._database, kind)
         if not self._database.is_sqlite:
             # PostgreSQL writes both in one statement: the line goes in if the record was updated.
             return GroupCommit(self._database, types, partial(self._settle_with_line, settle))
-        line = build_line(self._worker, self._database, bind(THIS | types))
+        line = _build_line(self._worker, self._database, bind(THIS | types))
         return GroupCommit(
             self._database,
             types,
@@ -487,7 +487,7 @@ class Settlement:
         )
 
     def _settle_with_line(self, settle: Callable[[Given], Update], given: Given) -> Executable:
-        line = build_line(self._worker, self._database, given)
+        line = _build_line(self._worker, self._database, given)
         settled = settle(given).returning(*(value.label(name) for name, value in line.items())).cte("settled")
         lines = insert(AttemptLine).from_select(list(line), select(*(settled.c[name] for name in line)))
         return lines.returning(AttemptLine.lease_id)
@@ -496,7 +496,7 @@ class Settlement:
         """Write the record and the line of its attempt in one transaction. False: a rescue took the lease away, and
         nothing was written."""
         has_changed = claim.may_have_changed(progress.pairing)
-        values = _parameters(claim, progress, decision, summary) | line_parameters(claim, progress, decision, summary)
+        values = _parameters(claim, progress, decision, summary) | _line_parameters(claim, progress, decision, summary)
         if has_changed:
             values |= pairing_parameters(progress)
         return self._statements[_choose_kind(progress, decision), has_changed].execute(values) is not None
@@ -515,7 +515,7 @@ def _choose_kind(progress: Progress, decision: Decision) -> str:
 def _settle(database: Database, kind: str, given: Given) -> Update:
     """The update of a record that takes it out of `activating`, where its lease still stands."""
     columns: dict[str, Any] = {
-        **progress_columns(given),
+        **_progress_columns(given),
         "not_found": given["new_not_found"],
         "attempts": Record.attempts - given["uncounted"],
         "requests": Record.requests + given["new_requests"],
@@ -541,7 +541,7 @@ def _settle(database: Database, kind: str, given: Given) -> Update:
             }
     target = {"active": Status.ACTIVE, "dead_letter": Status.DEAD_LETTER}.get(kind, Status.PENDING)
     held = Record.id == given["this_id"], Record.lease_id == given["this_lease"]
-    changed = pairing_columns(given) if "new_pairing" in given else {}
+    changed = _pairing_columns(given) if "new_pairing" in given else {}
     return move(database, Status.ACTIVATING, target, is_by_key=True).where(*held).values(columns | changed)
 
 
@@ -597,7 +597,7 @@ class Leases:
         self._database = database
         self._lease = lease
         is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-        self._claims = build_claims(database, lease=lease, max_attempts=max_attempts)
+        self._claims = _build_claims(database, lease=lease, max_attempts=max_attempts)
         may_send = and_(may_call(database), ~is_stale)
         self._mark_sent = {
             ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
@@ -608,12 +608,12 @@ class Leases:
             database, {}, lambda given: _update(given, may_send, Record.pairing == PairingState.UNSENT).values(mark)
         )
         self._write_progress = GroupCommit(
-            database, PROGRESS_TYPES, lambda given: _update(given).values(progress_columns(given))
+            database, _PROGRESS_TYPES, lambda given: _update(given).values(_progress_columns(given))
         )
         self._write_pairing = GroupCommit(
             database,
-            PROGRESS_TYPES | PAIRING_TYPES,
-            lambda given: _update(given).values(progress_columns(given) | pairing_columns(given)),
+            _PROGRESS_TYPES | _PAIRING_TYPES,
+            lambda given: _update(given).values(_progress_columns(given) | _pairing_columns(given)),
         )
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, has_status(Status.ACTIVATING))
         self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
