@@ -29,6 +29,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import LOAD_LOCK, Database
+from worker.leases.replay import went_again_in
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
 from worker.reports.facts import RecordCounts, count_records
@@ -192,12 +193,12 @@ class Purging:
 
 
 def _count_waiting(connection: Connection, batch_id: int) -> int:
-    """Count the dead letters of a batch whose tokens were not loaded again since."""
-    later = aliased(Record, name="later")
+    """Count the dead letters of a batch whose tokens did not go again in another since."""
+    other = aliased(Record, name="other")
     came_back = exists().where(
-        later.environment_id == Record.environment_id,
-        later.serial_number == Record.serial_number,
-        later.id > Record.id,
+        other.environment_id == Record.environment_id,
+        other.serial_number == Record.serial_number,
+        went_again_in(other),
     )
     waiting = select(func.count()).where(
         Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, ~came_back.correlate(Record)
@@ -206,20 +207,20 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 
 
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
-    """Find an earlier batch that stays, and whose unfinished tokens came back in this one. While it is there, a replay
-    of it looks for these."""
-    earlier = aliased(Record, name="earlier")
+    """Find a batch that stays, and whose unfinished tokens went again in this one. While it is there, a replay of it
+    looks for these."""
+    first = aliased(Record, name="first")
     needing = (
         select(Batch.name)
-        .join(earlier, earlier.batch_id == Batch.id)
+        .join(first, first.batch_id == Batch.id)
         .join(
             Record,
-            (Record.environment_id == earlier.environment_id)
-            & (Record.serial_number == earlier.serial_number)
-            & (Record.id > earlier.id),
+            (Record.environment_id == first.environment_id)
+            & (Record.serial_number == first.serial_number)
+            & went_again_in(Record, first),
         )
         .where(Record.batch_id == batch_id, Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
-        .where(earlier.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
+        .where(first.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
     )
     return connection.scalar(needing.limit(1))
 

@@ -44,7 +44,7 @@ from worker.batches.upkeep import Upkeep
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
 from worker.leases.lease import CallSummary, Claim, Leases
-from worker.leases.replay import NotReplayed, Why
+from worker.leases.replay import NotReplayed, Why, mend
 from worker.pace.license_paces import PaceMemory
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
@@ -361,6 +361,23 @@ def test_a_token_that_was_loaded_again_is_replayed_there_only(database: MovingDa
         ),
     )
     assert statuses(database, first) == [Status.DEAD_LETTER] * 5 + [Status.CANCELLED]
+
+
+def test_a_token_that_went_again_in_an_earlier_batch_is_not_replayed_in_a_later_one(
+    database: MovingDatabase, leases: Leases, batches: Batches
+) -> None:
+    """Its OTPs were brought to the earlier batch instead, and answered there."""
+    first = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="first")
+    make_batch(database, [{"serial_number": look(database, first.id).serial_number}], name="second")
+    batches.cancel("second")
+    database.ahead = 60
+    with database.changing_many() as connection:
+        mend(database, connection, Status.DEAD_LETTER, [{"this_id": first.id}])
+    claimed = claim(database, leases, first)
+    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+
+    stays = NotReplayed(1, Status.CANCELLED, Why.LOADED_AGAIN, "first")
+    assert batches.replay("second") == Replayed(0, (stays,))
 
 
 @pytest.mark.parametrize("column", ["device_id", "serial_number"])

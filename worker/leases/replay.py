@@ -62,7 +62,7 @@ def replay(
     since people leave, unless records are chosen. Returns how many records.
 
     Records with a refused OTP stay as they are: they need fresh OTPs, by a mend; but a seed makes them by itself,
-    under a new budget unless the schedule replays it. Those whose token was loaded again since stay as well."""
+    under a new budget unless the schedule replays it. Those whose token went again in another batch stay as well."""
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
@@ -75,7 +75,7 @@ def replay(
     mine = and_(
         Record.batch_id == batch_id,
         Record.otps.is_not(None),
-        ~_was_loaded_again(),
+        ~_went_again(),
         ~_is_in_progress_elsewhere(),
         true() if chosen is None else chosen,
     )
@@ -156,13 +156,18 @@ def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     }
 
 
-def _was_loaded_again() -> ColumnElement[bool]:
-    """Whether a later batch brought OTPs of this token. Those go, or went already, so the older ones would be
-    wasted."""
-    later = aliased(Record, name="later")
-    return exists().where(
-        later.environment_id == Record.environment_id, later.serial_number == Record.serial_number, later.id > Record.id
-    )
+def went_again_in(other: type[Record], first: type[Record] = Record) -> ColumnElement[bool]:
+    """Whether another record of the same token is of a later batch than the first, or ended later, since a replay or a
+    mend let it go again. Its OTPs go, or went: those of the first would be wasted, or are the same, and were
+    answered."""
+    return or_(other.id > first.id, other.finalized_at > first.finalized_at)
+
+
+def _went_again() -> ColumnElement[bool]:
+    """Whether another record of the token went again since."""
+    other = aliased(Record, name="other")
+    is_same_token = other.environment_id == Record.environment_id, other.serial_number == Record.serial_number
+    return exists().where(*is_same_token, went_again_in(other))
 
 
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:
@@ -205,7 +210,7 @@ class Why(StrEnum):
     SEED_ERASED = "seed_erased"
     # An undo took it back, and it was not chosen.
     TAKEN_BACK = "taken_back"
-    # A later batch brought OTPs of the same token.
+    # A later batch brought OTPs of the same token, or another let it go again since.
     LOADED_AGAIN = "loaded_again"
     # Another batch has a record of the same token or device that is not final yet.
     IN_PROGRESS = "in_progress"
@@ -249,7 +254,7 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
         _latest_batch(other, is_same_token, is_in_progress),
         _latest_batch(other, other.device_id == Record.device_id, text("other.device_id <> ''"), is_in_progress),
     )
-    later = _latest_batch(other, is_same_token, other.id > Record.id)
+    later = _latest_batch(other, is_same_token, went_again_in(other))
     had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
     is_undone = and_(Record.status == Status.CANCELLED, ~is_batch_in(BatchState.CANCELLED))
     why = case(
