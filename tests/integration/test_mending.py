@@ -342,9 +342,10 @@ def test_the_person_of_a_device_that_we_made_stays_until_it_is_undone(mends: Men
     mends.database.change(update(Record).values(is_device_made=True))
     (row,) = mends.export()
 
-    for other in ({"user_id": OTHER_PERSON}, {"device_id": str(uuid.UUID(int=99))}):
+    for other in ({"user_id": OTHER_PERSON}, {"user_id": "", "email": "bob@example.com"}):
         assert mends.refuses(row | other, DEVICE_OF_ANOTHER)
-    assert mends.mend([row]).again == 1
+    assert mends.refuses(row | {"device_id": str(uuid.UUID(int=99))}, DEVICE_OF_ANOTHER)
+    assert mends.mend([row | {"email": "ada@example.com"}]).again == 1
 
 
 def test_a_token_of_another_person_is_looked_for_again_for_the_right_one(mends: Mends) -> None:

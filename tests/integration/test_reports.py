@@ -397,7 +397,7 @@ def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(de
     loaded = load(
         desk,
         "serial,otp1,otp2,otp_type,generated_at,user_id,device_id,note",
-        f'MADE1,012345,543210,totp,2026-03-01T10:30:00+01:00,{ids(1)},"two\nlines, and a comma"',
+        f"MADE1,012345,543210,totp,2026-03-01T10:30:00+01:00,{ids(1)},\"=two\n+lines;@ and a comma, it's '\"",
     )
     (original,) = open_shipment(desk.directory / "shipment.csv").rows()
     assert exported(desk.database)[1][1:3] == ["", ""]
@@ -411,7 +411,8 @@ def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(de
 
     fields = ("serial_number", "user_id", "device_id", "otps", "otp_type", "generated_at")
     assert [getattr(row, name) for name in fields] == [getattr(original, name) for name in fields]
-    assert row.extra["note"] == "two\nlines, and a comma"
+    # Without the apostrophes against formulas.
+    assert row.extra["note"] == "=two\n+lines;@ and a comma, it's '"
     # Those of an active record are gone.
     settle(desk, loaded, (Active(), CallSummary(1), False))
     assert exported(desk.database, keyring=desk.keyring)[1][1:3] == ["", ""]

@@ -82,7 +82,8 @@ NO_OTPS = (
 )
 KEY_IS_GONE = "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
 DEVICE_OF_ANOTHER = (
-    "the batch made a device of this token for another person: take it away first, by `oathbulk undo BATCH --only FILE`"
+    "the batch made a device of this token for another person, or for one who is named otherwise there: name the "
+    "person as the batch does, or take the device away first, by `oathbulk undo BATCH --only FILE`"
 )
 OTHER_SEED = "the batch imported this token with another seed: take it away first, by `oathbulk undo BATCH --only FILE`"
 
@@ -236,13 +237,13 @@ class Corrections:
         if was_taken_back and is_same_person and not is_other_device and row.otps is None:
             self.counts.taken_back += 1
             return None
-        if has_device and (is_other_device or not _may_be_same_person(row, record)):
+        if has_device and (is_other_device or not _names_same_person(row, record)):
             return refuse(DEVICE_OF_ANOTHER, RowFault.PERSON_UNFIT)
         try:
             source = record.otps and open_otps(self._keyring, record.otps, record.batch_id, record.row_number)
         except DecryptionError:
             return refuse(KEY_IS_GONE)
-        # Its device is this person's, by whatever name it is called.
+        # Its device is this person's, whatever further names the row brings.
         keeps_person = is_same_person or has_device
         otps = _choose_otps(row, record, source, is_other_device=is_other_device or not keeps_person)
         if isinstance(otps, str):
@@ -330,10 +331,12 @@ def _spellings(serial_number: str) -> tuple[str, str]:
     return serial_number.lower(), serial_number.lstrip("0").lower()
 
 
-def _may_be_same_person(row: Row, record: Found) -> bool:
-    """Whether no name of a row speaks against the person of its record."""
-    both = [(getattr(row, name), getattr(record, name)) for name in PERSON]
-    return all(fold_case(ours) == fold_case(theirs) for ours, theirs in both if ours and theirs)
+def _names_same_person(row: Row, record: Found) -> bool:
+    """Whether a row names the person of its record, or nobody: by one name at least that the record has too. Who is
+    named in another way may be another."""
+    named = [(getattr(row, name), getattr(record, name)) for name in PERSON if getattr(row, name)]
+    both = [(ours, theirs) for ours, theirs in named if theirs]
+    return (bool(both) or not named) and all(fold_case(ours) == fold_case(theirs) for ours, theirs in both)
 
 
 def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_device: bool) -> OtpSource | str:

@@ -55,6 +55,7 @@ from worker.intake.rows import (
     read_not_before,
 )
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
+from worker.observability.wording import drop_guards
 from worker.vault.otps import Otp, OtpPair
 
 # Lines below a comment in which a header is looked for.
@@ -232,6 +233,9 @@ class PairReader:
             reason = _explain_fields(len(fields), self._width)
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""), RowFault.ROW_UNREADABLE)
         whole = [*fields[: self._width], ""]
+        if FILE_ROW in self._places:
+            # An export wrote the file, and has guarded what a spreadsheet would take for a formula.
+            whole = [*map(drop_guards, whole)]
         cells = [*map(str.strip, self._pick(whole))]
         try:
             return self._check(row_number, whole, cells)

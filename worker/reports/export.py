@@ -7,7 +7,6 @@ the token by as many, and a server looks only forward (RFC 4226 section 7.2). So
 first. docs/situations.md tells it to a help desk."""
 
 import csv
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
@@ -26,15 +25,9 @@ from worker.batches.finding import choose_records, find_batch
 from worker.database.engine import Database
 from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, normalise
 from worker.observability.progress import OnProgress, tell_nobody, telling
-from worker.observability.wording import escape
+from worker.observability.wording import escape, guard_formulas
 from worker.reports.search import read_refused
 from worker.vault.otps import OtpPair, open_otps
-
-# A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are wide letters.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# Where such a cell would begin inside one of ours: in many languages spreadsheets split at semicolons instead of
-# commas, and then quotation marks around a cell of ours keep nothing together.
-_FORMULA_INSIDE = re.compile(r"(?<=[;\t\n])(?=\"*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 # What is told while the file is written.
 WRITING = "Writing records"
@@ -211,8 +204,7 @@ def format_cell(value: object) -> str:
     said = value.isoformat() if isinstance(value, datetime) else str(value)
     said = KEPT_BACK if value == UNTIL_LET_GO else said
     text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
-    text = _FORMULA_INSIDE.sub("'", text)
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    return guard_formulas(text)
 
 
 def _make_reader(column: Column) -> Callable[[FoundRecord, OtpPair | None], object]:
