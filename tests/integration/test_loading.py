@@ -285,6 +285,8 @@ SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
         ({"otp1_state": OtpState.SENT, "otp1_posts": 1}, {}),
         # It went out, no answer came, and a read found the device waiting: half of what one OTP may be sent.
         ({"otp1_state": OtpState.UNSENT, "otp1_posts": 1}, {}),
+        # PingOne takes capitals and small letters for the same.
+        (ANSWERED, {"serial": token(0)["serial"].lower()}),
     ],
 )
 def test_an_otp_that_was_sent_before_is_refused(desk: LoadingDesk, past: dict[str, Any], row: Token) -> None:

@@ -458,6 +458,9 @@ HARMLESS: dict[str, Callable[[Rows], Rows]] = {
     "result columns deleted": lambda rows: [without(row, *RESULTS) for row in rows],
     "file_row deleted": lambda rows: [without(row, "file_row") for row in rows],
     "columns deleted": lambda rows: [{"serial": row["serial"]} for row in rows],
+    "serial numbers in small letters": lambda rows: [
+        without(row, "file_row") | {"serial": row["serial"].lower()} for row in rows
+    ],
     "ids in capitals": lambda rows: [row | {"user_id": row["user_id"].upper()} for row in rows],
     "ids emptied": lambda rows: [row | {"user_id": "", "device_id": ""} for row in rows],
     "zeros taken from serials": lambda rows: [row | {"serial": row["serial"].lstrip("0")} for row in rows],

@@ -31,7 +31,7 @@ from worker.batches.hours import OutOfHours
 from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
-from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
+from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, spell_serial_number
 from worker.intake.shipment import Shipment
 from worker.leases.moves import put_off
 from worker.observability.progress import OnProgress, tell_nobody
@@ -103,7 +103,7 @@ class Conflicts:
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {} if self._is_written else self._not_written
         for row in rows:
-            earlier = serials.get(row.serial_number, ())
+            earlier = serials.get(row.serial_number.lower(), ())
             refusal = (
                 self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
@@ -118,10 +118,11 @@ class Conflicts:
         return good, errors
 
     def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
-        """Find the records with the serial numbers of these rows."""
+        """Find the records with the serial numbers of these rows, by them in small letters."""
         by_serial: dict[str, list[Found]] = {}
-        for found in self._look_up(Record.serial_number, [row.serial_number for row in rows]):
-            by_serial.setdefault(found.serial_number, []).append(found)
+        spelled = [each for row in rows for each in spell_serial_number(row.serial_number)]
+        for found in self._look_up(Record.serial_number, spelled):
+            by_serial.setdefault(found.serial_number.lower(), []).append(found)
         return by_serial
 
     def open(self, found: Found) -> OtpSource | None:
@@ -169,7 +170,7 @@ class Conflicts:
 
     def _explain_conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> Refusal | None:
         """Why an earlier record stands in the way of this row; None if none does."""
-        for found in serials.get(row.serial_number, ()):
+        for found in serials.get(row.serial_number.lower(), ()):
             if refusal := self._explain_by_serial_number(row, found):
                 return refusal
         elsewhere = devices.get(row.device_id or "")
@@ -254,7 +255,7 @@ def _is_same_person(found: Found, row: Row) -> bool:
 def _identities(row: Row) -> list[tuple[str, str]]:
     """What only one record in progress may have: the serial number, and the device if it is known."""
     device = [("device", row.device_id)] if row.device_id else []
-    return [("serial number", row.serial_number), *device]
+    return [("serial number", row.serial_number.lower()), *device]
 
 
 class NameTaken(Exception):

@@ -38,7 +38,7 @@ from worker.batches.loading import (
     make_record_writer,
 )
 from worker.database.engine import LOAD_LOCK, Database
-from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_missing_ids
+from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_missing_ids, spell_serial_number
 from worker.intake.shipment import Shipment, Switches
 from worker.leases.moves import put_off, set_date
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
@@ -285,21 +285,22 @@ class _Places:
     """The records and refused rows of a batch that some rows may be."""
 
     def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
-        serials, numbers = {row.serial_number for row in rows}, {row.file_row for row in rows if row.file_row}
+        serials = {each for row in rows for each in spell_serial_number(row.serial_number)}
+        numbers = {row.file_row for row in rows if row.file_row}
         told = is_replayable().label("is_replayable"), has_begun().label("has_begun")
         records = _read(connection, Record, batch, serials, numbers, *told)
         self._records = {record.row_number: record for record in records}
-        self._by_serial = {record.serial_number: record for record in records}
+        self._by_serial = {record.serial_number.lower(): record for record in records}
         refused = _read(connection, RefusedRow, batch, serials, numbers)
         self._refused = {each.row_number for each in refused}
         self._refused_by_serial: dict[str, set[int]] = {}
         for each in refused:
-            self._refused_by_serial.setdefault(each.serial_number or "", set()).add(each.row_number)
+            self._refused_by_serial.setdefault((each.serial_number or "").lower(), set()).add(each.row_number)
 
     def refused_with(self, row: Row) -> frozenset[int]:
         """The refused rows that a row is, and others with its serial number."""
         named = {row.file_row} if row.file_row and row.file_row in self._refused else set[int]()
-        return frozenset(named | self._refused_by_serial.get(row.serial_number, set()))
+        return frozenset(named | self._refused_by_serial.get(row.serial_number.lower(), set()))
 
     def find(self, row: Row) -> _Place | RowError:
         """Find where a row belongs: by its number if it has one, or else by its serial number."""
@@ -310,7 +311,7 @@ class _Places:
             return _Place(record, record.row_number)
         if row.file_row and row.file_row not in self._refused:
             return RowError(row.row_number, NO_ROW, row.serial_number, RowFault.FILE_ROW_UNFIT)
-        if record := self._by_serial.get(row.serial_number):
+        if record := self._by_serial.get(row.serial_number.lower()):
             return _Place(record, record.row_number)
         return _Place(None, row.file_row or min(self.refused_with(row), default=None))
 

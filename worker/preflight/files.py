@@ -186,7 +186,7 @@ class RowReader:
         pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
         earlier = self._conflicts.find_by_serial_number(pairs)
         for row in pairs:
-            found = [(record, self._conflicts.open(record)) for record in earlier.get(row.serial_number, ())]
+            found = [(record, self._conflicts.open(record)) for record in earlier.get(row.serial_number.lower(), ())]
             seeds = [(seed, record.next_counter) for record, seed in found if isinstance(seed, Seed)]
             if seeds and not any(is_consecutive(row, seed, reached) for seed, reached in seeds):
                 verdicts.doubt(row, "not_consecutive", NOT_CONSECUTIVE)

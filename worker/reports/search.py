@@ -18,6 +18,7 @@ from models.record import Record
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
+from worker.intake.rows import spell_serial_number
 
 # What names a person beside the id of its user.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
@@ -236,11 +237,6 @@ def _read(connection: Connection, condition: ColumnElement[bool], limit: int) ->
 def list_environment_ids(connection: Connection) -> list[str]:
     """List the ids of all environments that batches were loaded for. The index of serial numbers begins with them."""
     return list(connection.scalars(select(Batch.environment_id).distinct()))
-
-
-def spell_serial_number(text: str) -> list[str]:
-    """The spellings in which a serial number may be stored that somebody types."""
-    return list(dict.fromkeys((text, text.upper(), text.lower())))
 
 
 def find_tokens(connection: Connection, text: str) -> list[Token]:
