@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -38,7 +38,15 @@ from worker.batches.loading import (
     make_record_writer,
 )
 from worker.database.engine import LOAD_LOCK, Database
-from worker.intake.rows import FILE_ROW, Row, RowError, UnusableFile, explain_missing_ids, spell_serial_number
+from worker.intake.rows import (
+    FILE_ROW,
+    Row,
+    RowError,
+    UnusableFile,
+    explain_missing_ids,
+    spell_columns,
+    spell_serial_number,
+)
 from worker.intake.shipment import Shipment, Switches
 from worker.leases.moves import put_off, set_date
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
@@ -132,13 +140,14 @@ class Mended:
 @dataclass(frozen=True, slots=True)
 class MendedBatch:
     """The batch that is mended. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made
-    active are left out, and refused no more."""
+    active are left out, and refused no more. `spelled`: how the batch writes the columns of the file."""
 
     id: int
     environment_id: str
     may_pair: bool
     only_new: bool = False
     is_cancelled: bool = False
+    spelled: Mapping[str, str] = field(default_factory=dict)
 
 
 class Corrections:
@@ -162,7 +171,8 @@ class Corrections:
         places = _Places(self._connection, self._batch, rows)
         done = Corrected()
         candidates: dict[int, tuple[Row, Correction]] = {}
-        for row in rows:
+        for told in rows:
+            row = replace(told, extra={self._batch.spelled.get(name, name): said for name, said in told.extra.items()})
             place = places.find(row)
             outcome = self._judge(row, place, done.dates) if isinstance(place, _Place) else place
             if isinstance(outcome, RowError):
@@ -198,7 +208,7 @@ class Corrections:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
         record = place.record
         if record is None:
-            return self._add(row, number)
+            return self._add(replace(row, serial_number=place.serial_number), number)
         if record.status == Status.ACTIVE:
             self.counts.active += 1
             return None
@@ -275,10 +285,11 @@ class Corrections:
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a row belongs in its batch: the `row_number` of its `record`, or of the row that was refused; None for a
-    further one."""
+    further one. `serial_number`: as the batch has it."""
 
     record: Found | None
     row_number: int | None
+    serial_number: str
 
 
 class _Places:
@@ -292,7 +303,7 @@ class _Places:
         self._records = {record.row_number: record for record in records}
         self._by_serial = {record.serial_number.lower(): record for record in records}
         refused = _read(connection, RefusedRow, batch, serials, numbers)
-        self._refused = {each.row_number for each in refused}
+        self._refused = {each.row_number: each.serial_number for each in refused}
         self._refused_by_serial: dict[str, set[int]] = {}
         for each in refused:
             self._refused_by_serial.setdefault((each.serial_number or "").lower(), set()).add(each.row_number)
@@ -308,12 +319,15 @@ class _Places:
             # A spreadsheet may have taken the zeros before it.
             if row.serial_number.lower() not in _spellings(record.serial_number):
                 return RowError(row.row_number, OTHER_TOKEN, row.serial_number, RowFault.FILE_ROW_UNFIT)
-            return _Place(record, record.row_number)
+            return _Place(record, record.row_number, record.serial_number)
         if row.file_row and row.file_row not in self._refused:
             return RowError(row.row_number, NO_ROW, row.serial_number, RowFault.FILE_ROW_UNFIT)
         if record := self._by_serial.get(row.serial_number.lower()):
-            return _Place(record, record.row_number)
-        return _Place(None, row.file_row or min(self.refused_with(row), default=None))
+            return _Place(record, record.row_number, record.serial_number)
+        number = row.file_row or min(self.refused_with(row), default=None)
+        refused = self._refused.get(number) if number else None
+        is_same = refused and row.serial_number.lower() in _spellings(refused)
+        return _Place(None, number, refused if refused and is_same else row.serial_number)
 
 
 def _read(
@@ -418,7 +432,8 @@ class Mender:
 
     def _mend_rows(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> Mended:
         """Write what becomes of each row, and count the rows."""
-        corrections = Corrections(connection, self._keyring, _describe_batch(batch, shipment), is_written=True)
+        mended_batch = _describe_batch(batch, shipment)
+        corrections = Corrections(connection, self._keyring, mended_batch, is_written=True)
         mended = corrections.counts
         mended.is_paused = batch.state == BatchState.PAUSED
         write = _Writer(self._database, connection, batch, RecordRows(self._keyring, batch.id, self._max_age))
@@ -440,7 +455,7 @@ class Mender:
             put_off(connection, batch.id)
         values: dict[str, Any] = {"total": Batch.total + mended.added, "rows_refused": Batch.rows_refused - closed}
         if mended.again or mended.added or mended.dated:
-            values["columns"] = list(dict.fromkeys([*batch.columns, *shipment.columns]))
+            values["columns"] = list(dict.fromkeys([*batch.columns, *mended_batch.spelled.values()]))
         connection.execute(update(Batch).where(Batch.id == batch.id).values(values))
         return mended
 
@@ -472,6 +487,7 @@ def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> M
         may_pair=shipment.switches.may_pair,
         only_new=shipment.only_new,
         is_cancelled=batch.state == BatchState.CANCELLED,
+        spelled=spell_columns(batch.columns, shipment.columns),
     )
 
 

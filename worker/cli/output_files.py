@@ -5,6 +5,7 @@ import csv
 import os
 import secrets
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -109,8 +110,11 @@ def _has_seeds(path: Path) -> bool:
 def _has_otps(path: Path) -> bool:
     """Whether a CSV has a cell below otp1 or otp2 that is not blank. What is no CSV has none."""
     places: list[int] = []
-    # An OTP is digits in any encoding that a spreadsheet writes a CSV in; names in it need not be readable.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    # An OTP is digits in any encoding that a spreadsheet writes a CSV in, but for the one that it calls Unicode text;
+    # names in it need not be readable.
+    with path.open("rb") as file:
+        is_wide = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    with path.open(encoding="utf-16" if is_wide else "utf-8-sig", errors="replace", newline="") as file:
         try:
             delimiter, names = split_header(next((line for line in file if line.strip()), ""))
             places += [place for place, name in enumerate(names) if canonical_column(name) in _OTPS]

@@ -44,6 +44,7 @@ from worker.intake.rows import (
     RowRefused,
     UnusableFile,
     canonical_column,
+    drop_guards,
     explain_id,
     explain_quoted,
     explain_serial,
@@ -55,7 +56,6 @@ from worker.intake.rows import (
     read_not_before,
 )
 from worker.intake.tokens import OTP_TYPES, looks_like_secret
-from worker.observability.wording import drop_guards
 from worker.vault.otps import Otp, OtpPair
 
 # Lines below a comment in which a header is looked for.

@@ -5,7 +5,7 @@ header from here; the load writes the value into the record's column of the same
 there. So a further column takes one field here, one column of models.record.Record, and a migration."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -130,6 +130,15 @@ DATA = re.compile(
 def canonical_column(name: str) -> str | None:
     """Find the column of ours that a name in a header means; None if it is a column of the file's own."""
     return CANONICAL.get(normalise(name))
+
+
+def spell_columns(known: Sequence[str], names: Iterable[str]) -> dict[str, str]:
+    """Find for each of these names of columns how a known column that means the same is written; its own spelling where
+    none does."""
+    spelled = {canonical_column(name) or normalise(name): name for name in known}
+    return {
+        name: name if name in known else spelled.get(canonical_column(name) or normalise(name), name) for name in names
+    }
 
 
 def is_result(name: str) -> bool:
@@ -336,3 +345,23 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
                 RowFault.PERSON_UNFIT,
             )
     return row
+
+
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it; the last four are wide letters.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Where such a cell would begin inside one of ours: in many languages spreadsheets split at semicolons instead of
+# commas, and then quotation marks around a cell of ours keep nothing together. With a guard, and without one.
+_INSIDE, _FORMULA = r"(?<=[;\t\n])", r"(?=\"*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_GUARDED_INSIDE, _FORMULA_INSIDE = re.compile(f"{_INSIDE}'{_FORMULA}"), re.compile(_INSIDE + _FORMULA)
+
+
+def guard_formulas(text: str) -> str:
+    """Put an apostrophe before all that a spreadsheet would take for a formula."""
+    text = _FORMULA_INSIDE.sub("'", text)
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def drop_guards(text: str) -> str:
+    """Take away again the apostrophes that `guard_formulas` has put into a text."""
+    text = _GUARDED_INSIDE.sub("", text)
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA_STARTS) else text

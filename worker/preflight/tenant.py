@@ -232,8 +232,8 @@ PERSON_TEXTS = {
     "user_ambiguous": "Of names that several persons have: {n} of the tokens. Give their user ids.",
     "account_not_usable": "Of persons whose account is disabled or locked: {n} of the tokens. Enable or unlock it"
     " first.",
-    "other_person": "With a user id that is not the one of the name beside it: {n} of the tokens. Correct one of the"
-    " two.",
+    "other_person": "With a user id or a name that is not the one of the name beside it: {n} of the tokens. Correct one"
+    " of the two.",
 }
 
 # What a row's verdict says of its person.
@@ -292,8 +292,14 @@ def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
     elif judged := judge_person(meant or users):
         reason, told = judged
         verdicts.doubt(row, reason, f"{SAYS[reason]}{told and f'. {told}'}")
+    elif any(_differ(getattr(row, each.column), (meant or users)[0].find(each)) for each in UserAttribute):
+        verdicts.doubt(row, "other_person", "one of its names is another person's, or an old one")
     else:
         verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()
+
+
+def _differ(ours: str | None, theirs: str | None) -> bool:
+    return ours is not None and theirs is not None and fold_case(ours) != fold_case(theirs)
 
 
 # Tokens that an environment may have:

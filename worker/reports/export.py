@@ -23,9 +23,9 @@ from models.record_states import KEPT_BACK, UNTIL_LET_GO, OtpType, Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch
 from worker.database.engine import Database
-from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, normalise
+from worker.intake.rows import COLUMNS, RESULT_COLUMNS, Column, canonical_column, guard_formulas, normalise
 from worker.observability.progress import OnProgress, tell_nobody, telling
-from worker.observability.wording import escape, guard_formulas
+from worker.observability.wording import escape
 from worker.reports.search import read_refused
 from worker.vault.otps import OtpPair, open_otps
 

@@ -90,8 +90,8 @@ class PastRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenHistory:
-    """All records of a serial number in one environment, the oldest first, and what decides when it goes on; and the
-    rows with it that were refused. `now` is the database's time."""
+    """All records of a serial number in one environment, in the order in which they ended, what decides when it goes
+    on, and the rows with it that were refused. `now` is the database's time."""
 
     environment: str
     environment_id: str
@@ -107,8 +107,7 @@ class TokenHistory:
 
     @property
     def latest(self) -> PastRecord:
-        """The record of the latest load. There is one unless every row of the token
-        was refused."""
+        """The record that is not final, or else ended last. There is one unless every row of the token was refused."""
         return self.records[-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -207,11 +206,11 @@ def _count_before(connection: Connection, record: PastRecord) -> int | None:
 
 
 def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:
-    """Read the records of a token, the oldest first, each with its batch and its attempts."""
+    """Read the records of a token, in the order in which they ended, each with its batch and its attempts."""
     mine = (
         select(*_RECORD)
         .where(Record.environment_id == environment_id, Record.serial_number == serial_number, is_of_kept_batch())
-        .order_by(Record.id)
+        .order_by(Record.finalized_at.is_(None), Record.finalized_at, Record.id)
     )
     rows = connection.execute(mine).all()
     found = connection.execute(select(Batch.__table__).where(Batch.id.in_({row.batch_id for row in rows})))
