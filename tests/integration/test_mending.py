@@ -411,6 +411,25 @@ def test_a_refused_row_becomes_a_record_under_its_number_and_is_closed(mends: Me
     assert pairs == ["000000", "000001", "000002"]
 
 
+def test_the_zeros_that_a_spreadsheet_takes_from_a_refused_rows_serial_number_come_back(mends: Mends) -> None:
+    box = mends.load([token(0), token(1, serial="007", otp1="12")], "box")
+    (row,) = mends.export(is_left=True)
+
+    assert mends.mend([row | token(1, serial="7")]) == Mended(added=1)
+
+    assert [each.serial_number for each in mends.records(box)] == ["MADE000000", "007"]
+
+
+def test_a_column_that_is_written_otherwise_than_in_the_batch_is_the_same(mends: Mends) -> None:
+    box = mends.load([token(0, site="Oslo")], "box", GONE)
+    (row,) = mends.export()
+
+    assert mends.mend([{"Serial Number": row["serial"], "SITE": "Bergen"}]) == Mended(again=1)
+
+    assert list(mends.export(Status.PENDING)[0])[:7] == list(row)[:7]
+    assert [each.extra for each in mends.records(box)] == [{"site": "Bergen"}]
+
+
 @pytest.mark.parametrize("refused", [[{"otp1": "12"}], [{}, {"otp1": "999999"}]], ids=["once", "repeated"])
 def test_a_refused_row_is_found_by_its_serial_number_too(mends: Mends, refused: Rows) -> None:
     mends.load([token(0), *(token(1, **cells) for cells in refused)], "box")

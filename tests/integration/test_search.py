@@ -19,6 +19,7 @@ from support.data.progress import Heard
 from models.batch import Batch
 from models.pace import LicensePace
 from models.reason import Reason
+from models.record import Record
 from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.commands import Batches
@@ -189,6 +190,21 @@ def test_a_token_is_found_by_whatever_names_it_and_has_a_history_in_each_environ
 
     make_batch(database, name="there", environment="second", environment_id="other", serial_number="MADE7")
     assert [token.environment for token in read_histories(database, "MADE7")] == ["default", "second"]
+
+
+@ON_SQLITE
+def test_a_tokens_latest_record_is_the_one_that_ended_last_whenever_it_was_loaded(database: MovingDatabase) -> None:
+    """A mend lets it go again in the earlier batch."""
+    first = make_batch(database, [{"serial_number": "MADE7", "status": Status.ACTIVE}], name="first")
+    second = make_batch(database, [{"serial_number": "MADE7", "status": Status.CANCELLED}], name="second")
+    for seconds, made in ((2.0, first), (1.0, second)):
+        ended = update(Record).where(Record.id == made.id)
+        database.change(ended.values(finalized_at=database.now(seconds)))
+    (token,) = read_histories(database, "MADE7")
+    assert [record.batch.name for record in token.records] == ["second", "first"]
+
+    third = make_batch(database, [{"serial_number": "MADE7"}], name="third")
+    assert read_histories(database, "MADE7")[0].latest.id == third.id
 
 
 @ON_SQLITE

@@ -237,6 +237,10 @@ HELD = {
     "the second alone, further down": ("OTPs", f"\n{HEADER}\n{ROW.format(',')}\n{ROW.format(',287082')}\n"),
     "the first alone": ("OTPs", f"{HEADER}\n{ROW.format('755224,')}".replace("otp1", "OTP 1")),
     "Latin-1": ("OTPs", PLAIN.replace("dead_letter", "J\udcfcrgen")),
+    "Excel's Unicode text": (
+        "OTPs",
+        PLAIN.replace(",", "\t").encode("utf-16").decode("utf-8", "surrogateescape"),
+    ),
     "a huge cell": ("OTPs", PLAIN.replace("dead_letter", "x" * 200_000)),
     **{name: ("seeds", (SAMPLES / name).read_bytes().decode("utf-8", "surrogateescape")) for name in OF_SEEDS},
 }

@@ -209,10 +209,14 @@ def test_a_name_that_pingone_cannot_be_asked_for_finds_nobody_and_keeps_no_other
         ([User("user-1", "alice", is_enabled=False)], "user-1", "account_not_usable"),
         ([User(id="user-9", username="alice")], "user-1", "other_person"),
         ([User(id="user-1", username="alice")], "user-1", None),
+        # The row's e-mail address is that of another person, or the same in capitals.
+        ([User(id="user-1", username="alice", email="bob@example.com")], "user-1", "other_person"),
+        ([User(id="user-1", username="alice", email="ALICE@example.com")], "user-1", None),
     ],
 )
 def test_what_is_wrong_with_a_person(users: list[User], user_id: str | None, name: str | None) -> None:
-    findings = check_persons(verdicts_of(row(username="alice", user_id=user_id)), Directory(*users).find, 40)
+    alice = row(username="alice", email="alice@example.com", user_id=user_id)
+    findings = check_persons(verdicts_of(alice), Directory(*users).find, 40)
     assert told(findings) == ([(name, ("MADE1",))] if name else [])
     assert all(finding.level == Level.ASK for finding in findings)
 
