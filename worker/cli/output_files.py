@@ -14,6 +14,8 @@ from typing import TextIO, TypeVar
 
 import typer
 
+from worker.config.home import DATABASE, find_home
+from worker.embedded.home import HOME_FILES
 from worker.intake.files import Hints, split_header
 from worker.intake.formats import OTP_PAIRS
 from worker.intake.rows import Row, SecretMissing, UnusableFile, canonical_column
@@ -22,6 +24,8 @@ from worker.vault.otps import Seed
 
 T = TypeVar("T")
 
+# Files of an installation in its home, beside its database.
+OWN_FILES = (*HOME_FILES, "audit.key", "audit.heads", ".env")
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
 # Columns whose cells are OTPs.
@@ -75,13 +79,16 @@ def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
 
 def refuse_unfit(output: Path, *, overwrite: bool | None = None) -> None:
     """Refuse to write where no plain file is: a rename puts the file in its place, and would replace a link or a
-    device, such as /dev/stdout. Refuse to replace a CSV in which a token has OTPs, for somebody may have pressed it for
-    them, and a vendor's file of seeds, unless `overwrite` is given; None: the command has no such option. Raises
-    typer.BadParameter."""
+    device, such as /dev/stdout; and over the installation's own database and keys. Refuse to replace a CSV in which a
+    token has OTPs, for somebody may have pressed it for them, and a vendor's file of seeds, unless `overwrite` is
+    given; None: the command has no such option. Raises typer.BadParameter."""
     if output == STDOUT:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
+    is_in_home = output.absolute().parent.resolve() == find_home(os.environ).resolve()
+    if is_in_home and (output.name in OWN_FILES or output.name.startswith(DATABASE)):
+        raise typer.BadParameter(f"{output} is a file of the installation itself: give another name")
     if overwrite or not output.exists():
         return
     try:
