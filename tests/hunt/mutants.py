@@ -557,7 +557,7 @@ def sets_the_counter_of_a_seed_back_by_a_mend() -> list[Patch]:
 
 @mutant("its device was made for the one before", amid=("batch_mended",))
 def gives_a_token_to_another_person_whose_device_was_made() -> list[Patch]:
-    return [around(mending, "_may_be_same_person", lambda *_: True)]
+    return [around(mending, "_names_same_person", lambda *_: True)]
 
 
 @mutant("brings an OTP that was answered", amid=("batch_mended",))
