@@ -86,7 +86,8 @@ def refuse_unfit(output: Path, *, overwrite: bool | None = None) -> None:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):
         raise typer.BadParameter(f"{output} is a link, a device or a directory: name a file")
-    is_in_home = output.absolute().parent.resolve() == find_home(os.environ).resolve()
+    # Not Path.resolve, which raises where links lead in a circle.
+    is_in_home = os.path.realpath(output.absolute().parent) == os.path.realpath(find_home(os.environ))
     if is_in_home and (output.name in OWN_FILES or output.name.startswith(DATABASE)):
         raise typer.BadParameter(f"{output} is a file of the installation itself: give another name")
     if overwrite or not output.exists():
