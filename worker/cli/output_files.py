@@ -14,18 +14,20 @@ from typing import TextIO, TypeVar
 
 import typer
 
+from worker.audit import HEADS_FILE
 from worker.config.home import DATABASE, find_home
 from worker.embedded.home import HOME_FILES
 from worker.intake.files import Hints, split_header
 from worker.intake.formats import OTP_PAIRS
 from worker.intake.rows import Row, SecretMissing, UnusableFile, canonical_column
 from worker.intake.shipment import open_shipment
+from worker.vault.keys import AUDIT
 from worker.vault.otps import Seed
 
 T = TypeVar("T")
 
 # Files of an installation in its home, beside its database.
-OWN_FILES = (*HOME_FILES, "audit.key", "audit.heads", ".env")
+OWN_FILES = (*HOME_FILES, AUDIT.file, HEADS_FILE, ".env")
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
 # Columns whose cells are OTPs.

@@ -351,17 +351,18 @@ def refuse_unfit(row: Row | RowError) -> Row | RowError:
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 # Where such a cell would begin inside one of ours: in many languages spreadsheets split at semicolons instead of
 # commas, and then quotation marks around a cell of ours keep nothing together. With a guard, and without one.
-_INSIDE, _FORMULA = r"(?<=[;\t\n])", r"(?=\"*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+_INSIDE, _FORMULA = r"(?<=[;\t\n])", r"(?='*\"*[=+\-@\uff1d\uff0b\uff0d\uff20])"
 _GUARDED_INSIDE, _FORMULA_INSIDE = re.compile(f"{_INSIDE}'{_FORMULA}"), re.compile(_INSIDE + _FORMULA)
 
 
 def guard_formulas(text: str) -> str:
-    """Put an apostrophe before all that a spreadsheet would take for a formula."""
+    """Put an apostrophe before all that a spreadsheet would take for a formula, also where apostrophes stand already,
+    so that `drop_guards` takes away no other."""
     text = _FORMULA_INSIDE.sub("'", text)
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    return "'" + text if text.lstrip("'").startswith(_FORMULA_STARTS) else text
 
 
 def drop_guards(text: str) -> str:
     """Take away again the apostrophes that `guard_formulas` has put into a text."""
     text = _GUARDED_INSIDE.sub("", text)
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA_STARTS) else text
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA_STARTS) else text

@@ -5,11 +5,24 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.record import Record
 from worker.batches.loading import RecordRows
 from worker.intake.files import Encoding, Hints
-from worker.intake.rows import CANONICAL, COLUMNS, PLAIN, Row, RowError, RowRefused, canonical_column, names_secret
+from worker.intake.rows import (
+    CANONICAL,
+    COLUMNS,
+    PLAIN,
+    Row,
+    RowError,
+    RowRefused,
+    canonical_column,
+    drop_guards,
+    guard_formulas,
+    names_secret,
+)
 from worker.intake.tokens import Token, decode_secret, looks_like_secret, make_rows, make_secret
 from worker.reports.export import _READERS
 from worker.vault.otps import Secret
@@ -278,3 +291,9 @@ def test_a_secret_that_cannot_be_is_refused_without_a_digit_of_it(
 @pytest.mark.parametrize("cell", ["serial", "MADE0000001", "1000130000002", "", "308714", "2026-03-01"])
 def test_other_cells_do_not_look_like_a_secret(cell: str) -> None:
     assert not looks_like_secret(cell)
+
+
+@given(st.text(alphabet="=+@'\";\t\r\na\uff1d"))
+def test_a_guard_against_formulas_is_taken_away_and_nothing_else(text: str) -> None:
+    assert drop_guards(guard_formulas(text)) == text
+    assert not guard_formulas(text).startswith(("=", "+", "@", "\t", "\r", "\uff1d"))
