@@ -29,7 +29,7 @@ from worker.simulator.shipment import Box, MadeShipment
 from worker.vault.keys import load_keyring
 
 BATCH = "shipment"
-TIMEOUT = 90.0
+TIMEOUT = 300.0
 LOOK = 0.2
 
 # Seconds: all that takes a minute in production takes a few of them here.

@@ -29,7 +29,7 @@ Process = Forked | subprocess.Popen[bytes]
 # A program, its arguments and variables, the folder that it runs in, and the files for what it prints.
 Start = Callable[[str, list[str], Mapping[str, str], Path, Path, Path], Process]
 # Seconds; a command's work takes a few, and a machine at its limits many times as long.
-TIMEOUT = 120.0
+TIMEOUT = 400.0
 
 
 @dataclass(frozen=True)

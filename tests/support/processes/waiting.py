@@ -8,19 +8,23 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Seconds between two looks: at first, and at the most. Looking costs those who work, so each pause is this much longer.
+# Seconds between two looks: at first, and at the most. Looking costs those who work, so each pause is this much longer,
+# and none is shorter than the look before it.
 FIRST_PAUSE, LONGEST_PAUSE, LONGER = 0.01, 0.1, 1.1
 
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
     """The condition's first true value. Raises TimeoutError when `timeout` seconds have brought none."""
     give_up_at, pause = time.monotonic() + timeout, FIRST_PAUSE
-    while not (value := condition()):
-        if time.monotonic() > give_up_at:
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
+        now = time.monotonic()
+        if now > give_up_at:
             raise TimeoutError(f"not within {timeout:g} s: {what}")
-        time.sleep(pause)
+        time.sleep(max(pause, now - began))
         pause = min(pause * LONGER, LONGEST_PAUSE)
-    return value
 
 
 def is_running(pid: int) -> bool:
