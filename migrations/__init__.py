@@ -3,4 +3,4 @@ that they can be run from an installed wheel."""
 
 # The last revision: the one that this version of the code works with. It is repeated here, so that a command can
 # compare it with the database's revision without loading Alembic.
-HEAD = "0015"
+HEAD = "0016"

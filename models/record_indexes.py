@@ -5,6 +5,8 @@ from sqlalchemy import Index, text
 
 # No final status yet.
 NOT_FINAL = "status IN ('pending', 'queued', 'activating')"
+# Its device is known.
+HAS_DEVICE = "device_id <> ''"
 # In the window: on the queue or in work.
 IN_WINDOW = "status IN ('queued', 'activating')"
 # Nothing has to be found out before its first call: its user is known, and that PingOne's inventory has its token.
@@ -34,9 +36,7 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 INDEXES = (
     # A token or a device is worked on in one place at a time.
     _partial("uq_record_serial_number", "environment_id", "serial_number", where=NOT_FINAL, unique=True),
-    _partial(
-        "uq_record_device_id", "environment_id", "device_id", where=f"{NOT_FINAL} AND device_id <> ''", unique=True
-    ),
+    _partial("uq_record_device_id", "environment_id", "device_id", where=f"{NOT_FINAL} AND {HAS_DEVICE}", unique=True),
     # What is due, in the order in which it goes: those that lack only OTP 2, OTPs that expire, the rest.
     _partial("ix_record_half_done", "batch_id", "scheduled_at", where=HALF_DONE),
     _partial("ix_record_expiring", "batch_id", "otp_expires_at", where=EXPIRING),
@@ -55,6 +55,7 @@ INDEXES = (
     Index("uq_record_batch_id_row_number", "batch_id", "row_number", unique=True),
     # Which records go first where some have dates, for a canary.
     _partial("ix_record_dates", "batch_id", "not_before", "row_number", where="not_before IS NOT NULL"),
-    # The history of a token: has it been here before, and how did it end?
+    # The history of a token and of a device: has it been here before, and how did it end?
     Index("ix_record_history", "environment_id", "serial_number"),
+    _partial("ix_record_device_history", "environment_id", "device_id", where=HAS_DEVICE),
 )

@@ -13,7 +13,7 @@ from shlex import quote
 from typing import Any
 from unicodedata import normalize
 
-from sqlalchemy import Connection, Row, case, delete, exists, func, null, or_, select, text, update
+from sqlalchemy import Connection, Row, case, delete, func, null, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from models.attempt import AttemptLine
@@ -29,7 +29,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import LOAD_LOCK, Database
-from worker.leases.replay import went_again_in
+from worker.leases.replay import went_again
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
 from worker.reports.facts import RecordCounts, count_records
@@ -194,14 +194,8 @@ class Purging:
 
 def _count_waiting(connection: Connection, batch_id: int) -> int:
     """Count the dead letters of a batch whose tokens did not go again in another since."""
-    other = aliased(Record, name="other")
-    came_back = exists().where(
-        other.environment_id == Record.environment_id,
-        other.serial_number == Record.serial_number,
-        went_again_in(other),
-    )
     waiting = select(func.count()).where(
-        Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, ~came_back.correlate(Record)
+        Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, ~went_again()
     )
     return connection.scalar(waiting) or 0
 
@@ -213,14 +207,8 @@ def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int
     needing = (
         select(Batch.name)
         .join(first, first.batch_id == Batch.id)
-        .join(
-            Record,
-            (Record.environment_id == first.environment_id)
-            & (Record.serial_number == first.serial_number)
-            & went_again_in(Record, first),
-        )
-        .where(Record.batch_id == batch_id, Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
-        .where(first.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
+        .where(Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
+        .where(first.status.in_((Status.DEAD_LETTER, Status.CANCELLED)), went_again(first, batch_id))
     )
     return connection.scalar(needing.limit(1))
 

@@ -345,9 +345,12 @@ def test_a_replay_takes_a_cancel_back_and_never_touches_what_is_active_or_on_its
     assert statuses(database, other) == on_its_way
 
 
-def test_a_token_that_was_loaded_again_is_replayed_there_only(database: MovingDatabase, batches: Batches) -> None:
+@pytest.mark.parametrize("column", ["serial_number", "device_id"])
+def test_a_token_that_was_loaded_again_is_replayed_there_only(
+    database: MovingDatabase, batches: Batches, column: str
+) -> None:
     first = make_batch(database, [*dead(*[Reason.ATTEMPTS_SPENT] * 5), {"status": Status.CANCELLED}], name="first")
-    serials = [{"serial_number": look(database, record_id).serial_number} for record_id in first.ids]
+    serials = [{column: getattr(look(database, record_id), column)} for record_id in first.ids]
     elsewhere = [status for status in Status if status != Status.QUEUED] + [Status.ACTIVE]
     again = [serial | {"status": status} for serial, status in zip(serials, elsewhere, strict=True)]
     make_batch(database, again, name="second")

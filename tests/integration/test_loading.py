@@ -272,6 +272,19 @@ def test_a_token_that_is_active_on_this_device_is_refused_or_left_out_on_purpose
     assert desk.load([token(0, device_id=str(uuid.UUID(int=99)))], "anew").total == 1
 
 
+def test_a_serial_number_beside_the_active_device_of_another_is_refused_also_where_the_active_are_left_out(
+    desk: LoadingDesk,
+) -> None:
+    """What it brings may be the OTPs that were answered there, and these are erased."""
+    earlier(desk.database, desk.keyring, status=Status.ACTIVE)
+
+    loaded = desk.load([token(0, serial="OTHER1"), token(1)], only_new=True)
+
+    assert (loaded.total, loaded.rows_refused, loaded.left_out) == (1, 1, 0)
+    serial, (refused,) = token(0)["serial"], desk.refused
+    assert f"its device is that of token {serial}, which is active in batch 'earlier'" in refused.reason
+
+
 ANSWERED = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
 SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
 
@@ -287,6 +300,8 @@ SENT_BOTH = ANSWERED | {"otp2_state": OtpState.ANSWERED, "otp2_posts": 1}
         ({"otp1_state": OtpState.UNSENT, "otp1_posts": 1}, {}),
         # PingOne takes capitals and small letters for the same.
         (ANSWERED, {"serial": token(0)["serial"].lower()}),
+        # A slip in the serial number: the device is the same.
+        (ANSWERED, {"serial": "OTHER1"}),
     ],
 )
 def test_an_otp_that_was_sent_before_is_refused(desk: LoadingDesk, past: dict[str, Any], row: Token) -> None:

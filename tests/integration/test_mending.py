@@ -176,6 +176,9 @@ def test_an_otp_that_was_sent_never_goes_again_however_many_pairs_came_between(m
 
     assert mends.refuses(old, SENT_BEFORE)
     assert mends.refuses(row | FRESH, SENT_BEFORE)
+    # A slip in the serial number does not hide the device.
+    assert mends.mend([token(0, serial="OTHER1")]).refused == 1
+    assert "was sent already, in batch 'box'" in mends.refused[-1].reason
     # Its second OTP never went out.
     assert mends.mend([row | {"otp1": "222222", "otp2": "333333"}]).again == 1
 

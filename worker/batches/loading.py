@@ -20,7 +20,7 @@ from models.batch import LONGEST_NAME, Batch, BatchState
 from models.encrypted import DecryptionError, Keyring, identify_row
 from models.person import NAMES, PERSON
 from models.record import Record
-from models.record_indexes import NOT_FINAL
+from models.record_indexes import HAS_DEVICE
 from models.record_states import FINAL, PairingState, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
@@ -95,25 +95,23 @@ class Conflicts:
         """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
         count as records."""
         serials = self.find_by_serial_number(rows)
-        # In the words of the partial unique index, without which the whole table is read.
-        known = [row.device_id for row in rows if row.device_id]
-        in_progress = self._look_up(Record.device_id, known, text(NOT_FINAL), text("device_id <> ''"))
-        devices = {found.device_id: found for found in in_progress}
+        devices = self._find_by_device(rows)
         good: list[NewRecord] = []
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {} if self._is_written else self._not_written
         for row in rows:
-            earlier = serials.get(row.serial_number.lower(), ())
+            tokens = serials.get(row.serial_number.lower(), [])
+            earlier = [*tokens, *devices.get(row.device_id or "", [])]
             refusal = (
                 self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
-                or self._explain_conflict(row, serials, devices)
+                or self._explain_conflict(row, earlier)
             )
             if refusal:
                 reason, fault = refusal
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
-                good.append(NewRecord(row, self._choose_counter(row, earlier)))
+                good.append(NewRecord(row, self._choose_counter(row, tokens)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
@@ -124,6 +122,15 @@ class Conflicts:
         for found in self._look_up(Record.serial_number, spelled):
             by_serial.setdefault(found.serial_number.lower(), []).append(found)
         return by_serial
+
+    def _find_by_device(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
+        """Find the records with the devices of these rows, by them."""
+        by_device: dict[str, list[Found]] = {}
+        known = [row.device_id for row in rows if row.device_id]
+        # In the words of the partial index, without which the whole table is read.
+        for found in self._look_up(Record.device_id, known, text(HAS_DEVICE)):
+            by_device.setdefault(found.device_id, []).append(found)
+        return by_device
 
     def open(self, found: Found) -> OtpSource | None:
         """Decrypt the pair or the seed of an earlier record; None if it was erased, or its key is gone."""
@@ -150,13 +157,16 @@ class Conflicts:
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
     def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
-        """Why nothing is left to do for a row: another batch made its token active, on the row's device, or with its
-        person where it names none; None if none did."""
+        """Why nothing is left to do for a row: its token was made active, on the row's device, or with its person where
+        it names none; or why the row is wrong: its device is another token's. None if neither is so."""
         active = [found for found in earlier if found.status == Status.ACTIVE]
         same = [found for found in active if _is_same_device_or_person(found, row)]
         if not same:
             return None
-        batch = self._name_batch(same[0])
+        batch, active_serial = self._name_batch(same[0]), same[0].serial_number
+        if not _is_same_token(same[0], row):
+            what = f"its device is that of token {active_serial}, which is active in batch {batch!r}"
+            return f"{what}: correct serial or device_id", RowFault.PERSON_UNFIT
         return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
@@ -168,21 +178,20 @@ class Conflicts:
                 return _refuse_repeated(what, in_chunk[value])
         return None
 
-    def _explain_conflict(self, row: Row, serials: dict[str, list[Found]], devices: dict[str, Found]) -> Refusal | None:
-        """Why an earlier record stands in the way of this row; None if none does."""
-        for found in serials.get(row.serial_number.lower(), ()):
-            if refusal := self._explain_by_serial_number(row, found):
-                return refusal
-        elsewhere = devices.get(row.device_id or "")
-        return self._explain_in_progress("device", elsewhere) if elsewhere else None
+    def _explain_conflict(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
+        """Why an earlier record of its token or device stands in the way of this row; None if none does."""
+        return next(filter(None, (self._explain_earlier(row, found) for found in earlier)), None)
 
-    def _explain_by_serial_number(self, row: Row, found: Found) -> Refusal | None:
-        """Why an earlier record of the same serial number stands in the way; None if it does not."""
+    def _explain_earlier(self, row: Row, found: Found) -> Refusal | None:
+        """Why this record stands in the way of a row; None if it does not."""
+        is_same_token = _is_same_token(found, row)
         if found.status not in FINAL:
-            return self._explain_in_progress("serial number", found)
+            return self._explain_in_progress("serial number" if is_same_token else "device", found)
+        # A mend looks at the record's own OTPs by itself.
+        is_itself = is_same_token and found.batch_id == self._batch_id
         # OTPs that were meant for another device may go to this one.
         is_other_device = row.device_id and found.device_id != row.device_id
-        if found.batch_id == self._batch_id or is_other_device or not isinstance(row.otps, OtpPair):
+        if is_itself or is_other_device or not isinstance(row.otps, OtpPair):
             return None
         if find_used_otps(found, self.open(found)) & {row.otps.first, row.otps.second}:
             return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
@@ -230,6 +239,10 @@ def find_used_otps(found: Any, source: OtpSource | None) -> frozenset[Otp]:
 def _refuse_repeated(what: str, row_number: int) -> Refusal:
     """Refuse a row whose serial number or device stands on an earlier row of its file."""
     return f"the {what} stands on row {row_number} already: keep one of the two rows", RowFault.REPEATED
+
+
+def _is_same_token(found: Found, row: Row) -> bool:
+    return bool(found.serial_number.lower() == row.serial_number.lower())
 
 
 def _is_same_device_or_person(found: Found, row: Row) -> bool:

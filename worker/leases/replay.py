@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    ScalarSelect,
     Select,
     TextClause,
     and_,
@@ -30,7 +29,7 @@ from sqlalchemy.orm import aliased
 from models.batch import Batch, BatchState
 from models.reason import TRANSIENT, Reason
 from models.record import Record, all_posts
-from models.record_indexes import NOT_FINAL
+from models.record_indexes import HAS_DEVICE, NOT_FINAL
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import had_device, had_token, is_batch_in, move, put_off
@@ -75,7 +74,7 @@ def replay(
     mine = and_(
         Record.batch_id == batch_id,
         Record.otps.is_not(None),
-        ~_went_again(),
+        ~went_again(),
         ~_is_in_progress_elsewhere(),
         true() if chosen is None else chosen,
     )
@@ -156,39 +155,34 @@ def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     }
 
 
-def went_again_in(other: type[Record], first: type[Record] = Record) -> ColumnElement[bool]:
-    """Whether another record of the same token is of a later batch than the first, or ended later, since a replay or a
-    mend let it go again. Its OTPs go, or went: those of the first would be wasted, or are the same, and were
-    answered."""
+def went_again(first: type[Record] = Record, batch_id: int | None = None) -> ColumnElement[bool]:
+    """Whether another record of the same token or device is of a later batch than the first, or ended later, since a
+    replay or a mend let it go again: its OTPs go, or went, and those of the first would be wasted, or are the same, and
+    were answered. `batch_id`: only if it is in this batch."""
+    other = aliased(Record, name="other")
+    # The sum keeps SQLite from the index of the batch's records.
+    is_in_batch = true() if batch_id is None else other.batch_id + 0 == batch_id
+    return or_(*(exists().where(same, _is_later(other, first), is_in_batch) for same in _is_same(other, first)))
+
+
+def _is_later(other: type[Record], first: type[Record]) -> ColumnElement[bool]:
     return or_(other.id > first.id, other.finalized_at > first.finalized_at)
 
 
-def _went_again() -> ColumnElement[bool]:
-    """Whether another record of the token went again since."""
-    other = aliased(Record, name="other")
-    is_same_token = other.environment_id == Record.environment_id, other.serial_number == Record.serial_number
-    return exists().where(*is_same_token, went_again_in(other))
+def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Whether another record, named other, is of the same token; and whether it is of the same device: two questions,
+    so that the database has an index for each."""
+    is_here = other.environment_id == first.environment_id
+    # In the words of the partial indexes: what has no device yet has none in common.
+    is_same_device = and_(other.device_id == first.device_id, text(f"other.{HAS_DEVICE}"))
+    return and_(is_here, other.serial_number == first.serial_number), and_(is_here, is_same_device)
 
 
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:
     """Whether a record of the same token or device, loaded meanwhile, has no final status yet."""
     other = aliased(Record, name="other")
     # In the words of the partial unique indexes, so that the database can use them.
-    in_progress = text(f"other.{NOT_FINAL}")
-    return or_(
-        exists().where(
-            other.environment_id == Record.environment_id,
-            other.serial_number == Record.serial_number,
-            in_progress,
-        ),
-        exists().where(
-            other.environment_id == Record.environment_id,
-            other.device_id == Record.device_id,
-            # In the words of the index: what has no device yet has none in common.
-            text("other.device_id <> ''"),
-            in_progress,
-        ),
-    )
+    return or_(*(exists().where(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
 
 
 def is_replayable() -> ColumnElement[bool]:
@@ -247,14 +241,8 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
     dead = Record.status == Status.DEAD_LETTER
     left = or_(dead, Record.status == Status.CANCELLED) if reasons is None else and_(dead, Record.reason.in_(reasons))
     other = aliased(Record, name="other")
-    is_same_token = other.serial_number == Record.serial_number
-    # In the words of the partial unique indexes, and as two questions, so that the database has an index for each.
-    is_in_progress = text(f"other.{NOT_FINAL}")
-    in_progress = func.coalesce(
-        _latest_batch(other, is_same_token, is_in_progress),
-        _latest_batch(other, other.device_id == Record.device_id, text("other.device_id <> ''"), is_in_progress),
-    )
-    later = _latest_batch(other, is_same_token, went_again_in(other))
+    in_progress = _latest_batch(other, text(f"other.{NOT_FINAL}"))
+    later = _latest_batch(other, _is_later(other, Record))
     had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
     is_undone = and_(Record.status == Status.CANCELLED, ~is_batch_in(BatchState.CANCELLED))
     why = case(
@@ -271,14 +259,8 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
     )
 
 
-def _latest_batch(other: type[Record], *conditions: ColumnElement[bool] | TextClause) -> ScalarSelect[str]:
-    """The name of the batch of the latest such record in the same environment."""
-    return (
-        select(Batch.name)
-        .join(other, other.batch_id == Batch.id)
-        .where(other.environment_id == Record.environment_id, *conditions)
-        .order_by(other.id.desc())
-        .limit(1)
-        .correlate(Record)
-        .scalar_subquery()
-    )
+def _latest_batch(other: type[Record], condition: ColumnElement[bool] | TextClause) -> ColumnElement[str]:
+    """The name of the batch of the latest such record of the same token, or of the same device."""
+    named = select(Batch.name).join(other, other.batch_id == Batch.id).order_by(other.id.desc()).limit(1)
+    each = (named.where(same, condition).correlate(Record).scalar_subquery() for same in _is_same(other))
+    return func.coalesce(*each)
