@@ -106,6 +106,7 @@ def test_heads_that_were_noted_are_looked_for_and_what_is_gone_or_was_changed_is
     tamper(desk, "UPDATE audit SET at = 'once upon a time', facts = '[1]' WHERE id = 1")
     changed = desk.oathbulk("audit")
     assert (changed.code, "broken at line 1: the line cannot be read." in changed.stderr) == (1, True), changed.stderr
+    assert "authenticated" not in changed.stdout
 
 
 def test_a_database_of_ones_own_without_a_key_is_told_and_with_one_its_lines_are_told_apart(desk):
@@ -128,3 +129,17 @@ def test_a_database_of_ones_own_without_a_key_is_told_and_with_one_its_lines_are
     assert "an authentication that was not checked" in desk.oathbulk("audit").stdout
     refused = desk.oathbulk("resume", "shipment")
     assert (refused.code, "OATHBULK_AUDIT_KEY is not set, but line 2" in refused.stderr) == (3, True)
+
+    # Doctor says the same before a command fails, and tells a wrong key from the right one.
+    other = desk.oathbulk("keygen").stdout.strip()
+    for settings, check, found in (
+        (key, None, ""),
+        ({}, "audit", "line 2 is authenticated, and OATHBULK_AUDIT_KEY is not set"),
+        ({"OATHBULK_AUDIT_KEY": other}, "audit", "line 2: it was authenticated under a key that is not among"),
+        (key | {"OATHBULK_AUDIT_HEAD": str(desk.folder / "no" / "heads")}, "audit", "heads cannot be noted"),
+        (key | {"OATHBULK_ENCRYPTION_KEYS": other}, "keys", "the key that encrypted this record is not among"),
+    ):
+        checks = desk.oathbulk("doctor", "--json", **settings).json["checks"]
+        looked_at = [each for each in checks if each["check"] in ("keys", "audit")]
+        faults = {each["check"]: each["detail"] for each in looked_at if not each["is_well"]}
+        assert (list(faults), found in "".join(faults.values())) == ([check] if check else [], True), faults

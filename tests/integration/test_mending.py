@@ -242,11 +242,33 @@ def test_no_counter_is_used_twice_over_many_rounds_whichever_file_comes(mends: M
     # A pair might be one of those that were minted and answered.
     assert mends.refuses(oldest | FRESH, HAS_SEED)
     assert mends.refuses(oldest, KEY_IS_GONE, keyring=Keyring([generate_key()]))
+    assert mends.refuses(oldest | FRESH, KEY_IS_GONE, keyring=Keyring([generate_key()]))
     for number in (2, 4):
         assert (mends.mend([oldest]).again, mends.records(box)[0].next_counter) == (1, number)
         mends.end(box, REFUSED)
 
     assert (mends.mend_by(mends.vendor).again, mends.records(box)[0].next_counter) == (1, 6)
+
+
+def test_a_record_whose_key_is_lost_goes_with_the_vendors_seed_beyond_what_went_out(mends: Mends) -> None:
+    box = mends.load_seeds(1, REFUSED)
+    before, other = mends.opened(box), Keyring([generate_key()])
+
+    assert mends.mend_by(mends.vendor, keyring=other).again == 1
+
+    (record,) = mends.records(box)
+    assert (record.next_counter, [opened(record, other)]) == (2, before)
+
+
+def test_a_pair_whose_key_is_lost_goes_only_if_nothing_went_out(mends: Mends) -> None:
+    mends.load([token(0), token(1)], "box", REFUSED)
+    Batches(mends.database, TESTER).cancel("box")
+    other = Keyring([generate_key()])
+
+    posted, unposted = (each | FRESH for each in mends.export(None))
+
+    assert mends.refuses(posted, KEY_IS_GONE, keyring=other)
+    assert mends.mend([unposted], keyring=other) == Mended(again=1)
 
 
 @pytest.mark.parametrize("deleted", [(), ("otp_type",)])

@@ -88,7 +88,10 @@ NO_OTPS = (
     "the batch has nothing of this token: write two fresh, consecutive OTPs into otp1 and otp2, or give the vendor's"
     " file; or the serial is not as it was loaded, such as without its zeros"
 )
-KEY_IS_GONE = "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first"
+KEY_IS_GONE = (
+    "the key that encrypted its OTPs or seed is not among OATHBULK_ENCRYPTION_KEYS: add it behind the first; if it is"
+    " lost, give the vendor's file where the batch had a seed, or load fresh OTPs as a batch of its own"
+)
 DEVICE_OF_ANOTHER = (
     "the batch made a device of this token for another person, or for one who is named otherwise there: name the "
     "person as the batch does, or take the device away first, by `oathbulk undo BATCH --only FILE`"
@@ -252,7 +255,9 @@ class Corrections:
         try:
             source = record.otps and open_otps(self._keyring, record.otps, record.batch_id, record.row_number)
         except DecryptionError:
-            return refuse(KEY_IS_GONE)
+            if not _goes_without_knowing(row, record):
+                return refuse(KEY_IS_GONE)
+            source = None
         # Its device is this person's, whatever further names the row brings.
         keeps_person = is_same_person or has_device
         otps = _choose_otps(row, record, source, is_other_device=is_other_device or not keeps_person)
@@ -352,6 +357,13 @@ def _names_same_person(row: Row, record: Found) -> bool:
     named = [(getattr(row, name), getattr(record, name)) for name in PERSON if getattr(row, name)]
     both = [(ours, theirs) for ours, theirs in named if theirs]
     return (bool(both) or not named) and all(fold_case(ours) == fold_case(theirs) for ours, theirs in both)
+
+
+def _goes_without_knowing(row: Row, record: Found) -> bool:
+    """Whether what a row brings can go although nobody can read what its record had: nothing went out, or both have a
+    seed, and the record's counter tells what went out."""
+    was_posted = record.otp1_posts + record.otp2_posts + record.posts_forgiven
+    return row.otps is not None and (not was_posted or (isinstance(row.otps, Seed) and record.next_counter is not None))
 
 
 def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_device: bool) -> OtpSource | str:

@@ -141,6 +141,8 @@ def _format_fact(value: object) -> str:
 def _describe_authentication(checked: CheckResult) -> Iterator[str]:
     """Say how far the lines are authenticated, and what would authenticate the others."""
     first, last = checked.authenticated_from, checked.lines
+    if first is None and checked.broken:
+        return
     if first is None:
         none_yet = "No line is authenticated yet: the next one will be."
         yield none_yet if checked.has_keys else f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."

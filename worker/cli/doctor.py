@@ -27,8 +27,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from migrations import HEAD
 from models.batch import BatchState
 from models.encrypted import DecryptionError
-from worker import __version__
-from worker.audit import NO_KEY_CURE, find_heads_file
+from models.record import Record
+from worker import __version__, audit
 from worker.cli.console import console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, UNUSABLE_SETUP
 from worker.cli.failures import explain_server
@@ -52,6 +52,7 @@ from worker.reports.facts import BatchStatus
 from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
 from worker.vault.keys import load_audit_keys
+from worker.vault.otps import open_otps
 
 # Seconds after which a check is left alone: more than PostgreSQL is given to connect, and four calls to PingOne.
 LONGEST_CHECK = 20.0
@@ -150,12 +151,13 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
     yield "home", examine(lambda: check_home(installation))
     yield "configuration", examine(lambda: _check_configuration(installation, name), "`oathbulk config` lists each")
     if not installation.is_empty:
-        yield "keys", examine(lambda: _check_keys(installation))
         url = "check OATHBULK_DATABASE_URL and the server"
-        yield "database", (database := examine(lambda: _check_database(installation), url))
+        database = examine(lambda: _check_database(installation), url)
         is_read = database.is_well
+        yield "keys", examine(lambda: _check_keys(installation, opens=is_read))
+        yield "database", database
         cure = "check OATHBULK_AUDIT_KEY and OATHBULK_AUDIT_HEAD"
-        yield "audit", examine(lambda: _describe_audit(installation), cure)
+        yield "audit", examine(lambda: _check_audit(installation, reads=is_read), cure)
         if is_read:
             yield "workers", examine(lambda: check_workers(_read_fleet(installation), __version__), url)
             yield "batches", examine(lambda: check_batches(read_statuses(installation)), url)
@@ -241,9 +243,16 @@ def check_home(installation: Installation) -> CheckOutcome:
     return CheckOutcome(detail) if free >= SPARE_BYTES else fault(detail, FREE_SPACE)
 
 
-def _check_keys(installation: Installation) -> CheckOutcome:
-    """Check that the encryption keys can be used. Raises ConfigError where others can read them too, EmbeddedError."""
-    _ = installation.keyring
+def _check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
+    """Check that the encryption keys can be used; `opens`: for the OTPs or the seed that were stored last, too. Raises
+    ConfigError where others can read them too, DecryptionError, EmbeddedError."""
+    keyring = installation.keyring
+    if opens:
+        stored = select(Record.otps, Record.batch_id, Record.row_number).where(Record.otps.is_not(None))
+        with installation.database.reading() as connection:
+            last = connection.execute(stored.order_by(Record.id.desc()).limit(1)).one_or_none()
+        if last and last.otps:
+            open_otps(keyring, last.otps, last.batch_id, last.row_number)
     return CheckOutcome("the encryption keys can be used")
 
 
@@ -273,11 +282,23 @@ def _check_database(installation: Installation) -> CheckOutcome:
     return fault(told, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
 
 
-def _describe_audit(installation: Installation) -> CheckOutcome:
+def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
+    """Say how lines of the audit are protected; `reads`: check that those that are there are sound under the audit key,
+    too. Raises ConfigError."""
     settings = installation.settings
-    has_key = load_audit_keys(settings) is not None
-    lines = "new lines are authenticated" if has_key else f"lines are chained but not authenticated: {NO_KEY_CURE}"
-    path = find_heads_file(settings)
+    keys = load_audit_keys(settings)
+    if reads:
+        with installation.database.reading() as connection:
+            checked = audit.check(connection, keys)
+        if checked.broken:
+            return fault(f"line {checked.broken.line}: {checked.broken.why}", "see `oathbulk audit`")
+        if checked.authenticated_from and keys is None:
+            detail = f"line {checked.authenticated_from} is authenticated, and OATHBULK_AUDIT_KEY is not set"
+            return fault(detail, "set it to the key of the other commands and workers")
+    path = audit.find_heads_file(settings)
+    if path and not os.access(path if path.exists() else path.parent, os.W_OK):
+        return fault(f"heads cannot be noted in {path}", "mend that, or set OATHBULK_AUDIT_HEAD to another file")
+    lines = "new lines are authenticated" if keys else f"lines are chained but not authenticated: {audit.NO_KEY_CURE}"
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"{lines}; {heads}")
 

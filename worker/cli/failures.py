@@ -108,7 +108,8 @@ def explain_server(error: Exception) -> Explanation:
             return Explanation(
                 f"PingOne refused the worker application's credentials ({error})",
                 "check PINGONE_CLIENT_ID, PINGONE_CLIENT_SECRET (or PINGONE_PRIVATE_KEY, PINGONE_KEY_ID and the "
-                "clock), PINGONE_CLIENT_AUTH and PINGONE_AUTH_ENVIRONMENT_ID",
+                "clock), of an application that imports those of PINGONE_IMPORT_…, PINGONE_CLIENT_AUTH and "
+                "PINGONE_AUTH_ENVIRONMENT_ID",
             )
         case NotDelivered():
             urls = "PINGONE_REGION, PINGONE_API_URL and PINGONE_TOKEN_URL"

@@ -231,6 +231,9 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
         sections = found.get(TABLE, {})
         if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
             raise UnusableSettings(f"{path}: add a section [{TABLE}.NAME] for each environment, with its settings")
+        if DEFAULT_ENVIRONMENT in sections:
+            cure = "set the PINGONE_… variables instead, or give the section another name"
+            raise UnusableSettings(f"{path}, section [{TABLE}.{DEFAULT_ENVIRONMENT}]: {cure}")
         if any(SECRETS & section.keys() for section in sections.values()):
             refuse_open_secrets(path)
         for name, section in sections.items():

@@ -185,12 +185,17 @@ _POOLERS = {
         "take it out, and set it with ALTER ROLE oathbulk SET instead",
     ),
 }
+_SQLITE = Explanation(
+    "the database failed",
+    "see which other program has its file open; put a damaged one back from a backup (docs/operating.md)",
+)
 _ANY_OTHER = Explanation("the database failed", "check OATHBULK_DATABASE_URL and the server")
 
 
 def explain(error: DBAPIError) -> Explanation:
     """Say what is the matter with the database, and what to do about it."""
     line = find_line(error.orig)
-    by_words = next((explanation for words, explanation in _POOLERS.items() if words in line), _ANY_OTHER)
+    any_other = _SQLITE if isinstance(error.orig, sqlite3.Error) else _ANY_OTHER
+    by_words = next((explanation for words, explanation in _POOLERS.items() if words in line), any_other)
     found = _EXPLANATIONS.get(sqlstate_of(error.orig) or "", by_words)
     return replace(found, fault=f"{found.fault} ({line})")

@@ -92,7 +92,7 @@ class Installation:
 
     def reencrypt(self, ticket: str | None = None, on_progress: OnProgress = tell_nobody) -> int:
         """Encrypt every stored pair of OTPs with the first encryption key; how many records were encrypted again.
-        Raises DecryptionError at the first record whose key is not among ours, ConfigError, EmbeddedError."""
+        Raises DecryptionError once all others are, if records cannot be decrypted; ConfigError, EmbeddedError."""
         actor = audit.this_person(self.settings, ticket)
 
         def write_down(connection: Connection, records: int) -> None:

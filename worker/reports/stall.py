@@ -173,6 +173,7 @@ def _explain_ticks(fleet: Fleet) -> Stall:
         )
     if age is None or age > LATE_TICK:
         since = "ever came" if age is None else f"came for {age:.0f} s"
-        return Stall(Cause.TICK, f"No tick {since}.", "Start beat, once: celery -A worker beat")
+        cure = "Start beat, once: celery -A worker beat; if it runs, a worker that takes its queue, oathbulk.dispatch"
+        return Stall(Cause.TICK, f"No tick {since}.", cure)
     detail = "Workers run and ticks come, but nothing is settled."
     return Stall(Cause.UNKNOWN, detail, "The workers' logs tell more; begin with: oathbulk doctor")

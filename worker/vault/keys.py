@@ -64,7 +64,10 @@ def load_keyring(settings: Settings) -> Keyring:
     if keyring is None:
         # The URL may be none at all.
         _ = settings.database
-        raise ConfigError("OATHBULK_ENCRYPTION_KEYS is not set: PostgreSQL needs it; make a key with `oathbulk keygen`")
+        raise ConfigError(
+            "OATHBULK_ENCRYPTION_KEYS is not set: a database that is not in the home needs it; make a key with "
+            "`oathbulk keygen`"
+        )
     return keyring
 
 

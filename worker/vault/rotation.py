@@ -1,13 +1,15 @@
 """Rotates the encryption key: every stored pair of OTPs is decrypted, and encrypted again with the first key."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from sqlalchemy import ColumnElement, Connection, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
-from models.encrypted import Keyring, identify_row
+from models.batch import Batch
+from models.encrypted import DecryptionError, Keyring, identify_row
 from models.record import Record
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
+from worker.observability.wording import agree, count_things
 
 # Records that one transaction encrypts again.
 CHUNK = 1000
@@ -23,25 +25,38 @@ def reencrypt(
     Works beside running workers, and continues where it stopped if run again. `write_down` is called first, unless
     there is nothing to do: a rotation that fails half-way was asked for as well.
 
-    Raises DecryptionError at the first record whose key is not in the ring.
+    Raises DecryptionError once all others are done, if records cannot be decrypted.
     """
     with database.writing() as connection:
-        left = connection.scalar(select(func.count()).where(*_is_under_other_key(keyring)))
+        left = _count_left(connection, keyring)
         if left:
             write_down(connection, left)
-    count = 0
-    while _is_any_left(database, keyring):
-        before = count
-        for resealed in _reseal(database, keyring):
+    count, closed = 0, dict[int, DecryptionError]()
+    while left > len(closed):
+        before, closed = count, {}
+        for resealed in _reseal(database, keyring, closed):
             count = before + resealed
-            on_progress("Encrypting records", count, max(left or 0, count))
+            on_progress("Encrypting records", count, max(left, count))
+        with database.reading() as connection:
+            left = _count_left(connection, keyring)
     database.empty_log()
+    if closed:
+        raise _tell_of_closed(database, closed)
     return count
 
 
-def _is_any_left(database: Database, keyring: Keyring) -> bool:
+def _count_left(connection: Connection, keyring: Keyring) -> int:
+    return connection.scalar(select(func.count()).where(*_is_under_other_key(keyring))) or 0
+
+
+def _tell_of_closed(database: Database, closed: Mapping[int, DecryptionError]) -> DecryptionError:
+    """Say which records could not be decrypted, and why: how many, and the first."""
+    record_id, error = next(iter(closed.items()))
     with database.reading() as connection:
-        return bool(connection.scalar(select(exists().where(*_is_under_other_key(keyring)))))
+        named = select(Record.serial_number, Batch.name).join(Batch, Batch.id == Record.batch_id)
+        serial_number, batch = connection.execute(named.where(Record.id == record_id)).one()
+    stay = f"{count_things(len(closed), 'record')} {agree(len(closed), 'stays as it was', 'stay as they were')}"
+    return DecryptionError(f"{stay}, at first token {serial_number} of batch {batch!r}: {error}")
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
@@ -50,9 +65,9 @@ def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
     return Record.otps.is_not(None), other_key
 
 
-def _reseal(database: Database, keyring: Keyring) -> Iterator[int]:
+def _reseal(database: Database, keyring: Keyring, closed: dict[int, DecryptionError]) -> Iterator[int]:
     """Encrypt again from the first record to the last, except for those that another transaction has locked. Yields
-    after each transaction how many that are so far.
+    after each transaction how many that are so far. Those that cannot be decrypted are put into `closed`, by their ids.
 
     To wait for a locked record while holding others could lead to a deadlock with a tick of the dispatcher, which does
     the same.
@@ -68,11 +83,16 @@ def _reseal(database: Database, keyring: Keyring) -> Iterator[int]:
                 .with_for_update(skip_locked=True)
             ).all()
             for row in rows:
-                if not keyring.is_sealed_by_first_key(row.otps):
-                    identity = identify_row(row.batch_id, row.row_number)
+                if keyring.is_sealed_by_first_key(row.otps):
+                    continue
+                identity = identify_row(row.batch_id, row.row_number)
+                try:
                     sealed = keyring.seal(keyring.open(row.otps, identity), identity)
-                    connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
-                    count += 1
+                except DecryptionError as error:
+                    closed[row.id] = error
+                    continue
+                connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
+                count += 1
         if not rows:
             return
         last_id = rows[-1].id

@@ -371,6 +371,10 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_let_be(
             "[environments.prod]\nOATHBULK_ACTOR = 3\n",
             ", section [environments.prod]: OATHBULK_ACTOR is no setting; remove it (docs/deployment.md lists all)",
         ),
+        (
+            "[environments.default]\nPINGONE_RATE = 3\n",
+            ", section [environments.default]: set the PINGONE_… variables instead, or give the section another name",
+        ),
         ("environments = [\n", " cannot be read: Invalid value (at end of document)"),
     ],
 )
