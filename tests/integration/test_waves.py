@@ -36,6 +36,7 @@ from worker.rules.hours import format_time
 from worker.rules.steps import Active
 
 A_WEEK = timedelta(days=7)
+WAVE = datetime(2026, 10, 25, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -100,6 +101,13 @@ def test_what_has_begun_goes_on(database: MovingDatabase, begun: dict[str, objec
     made = make_batch(database, [begun | {"not_before": UNTIL_LET_GO}])
     assert enqueue(database, made.batch_id) == [made.id]
     assert Leases(database).claim(made.id, ENVIRONMENT_ID) is not None
+
+
+def test_what_became_active_is_kept_back_no_more_and_has_its_own_date(database: MovingDatabase) -> None:
+    """It was in hand when the others were kept back; an undo and a mend may let it go again."""
+    made = make_batch(database, [{"not_before": UNTIL_LET_GO}, {"not_before": WAVE}], status=Status.ACTIVE, lot="L-7")
+    assert Batches(database, TESTER).let_begin("shipment", ["lot=L-7"]) == 0
+    assert [look(database, each).not_before for each in made.ids] == [None, WAVE]
 
 
 def test_a_worker_that_holds_a_fresh_record_marks_nothing_once_it_is_kept_back(database: MovingDatabase) -> None:

@@ -28,7 +28,7 @@ from models.base import LONGEST_DETAIL
 from models.batch import Batch, BatchState
 from models.reason import Reason, find_cure
 from models.record import Record, has_begun, needs_read
-from models.record_states import FINAL, NOBODY, TRANSITIONS, OtpState, PairingState, Status
+from models.record_states import FINAL, NOBODY, TRANSITIONS, UNTIL_LET_GO, OtpState, PairingState, Status
 from worker.database.engine import Database
 
 # Seconds before its hours end from which on a batch begins no further record and no further import: a token that is out
@@ -283,8 +283,10 @@ def set_date(
 ) -> int:
     """Let these records of a batch begin at another date, UNTIL_LET_GO or at once (None). What has begun goes on
     whatever its date, unless it turns out that nothing went out; and what was given up has it for when it goes again.
+    What is active keeps its date, but is not kept back either: it was in hand then, and an undo may bring it back.
     Returns for how many that changes when they begin."""
-    mine = and_(Record.batch_id == batch_id, mine, Record.status != Status.ACTIVE)
+    is_settled = and_(Record.status == Status.ACTIVE, Record.not_before.is_distinct_from(UNTIL_LET_GO))
+    mine = and_(Record.batch_id == batch_id, mine, ~is_settled)
     fresh = and_(mine, ~has_begun(), Record.status.not_in(FINAL))
     is_other = ~may_begin(database) if date is None else Record.not_before.is_distinct_from(date)
     count = connection.scalar(select(func.count()).where(fresh, is_other)) or 0
