@@ -196,12 +196,13 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
     """Say what was taken away, or would be, what that means for people, what stays and why, and what to do next.
     `is_partial`: only a list of its tokens was asked for."""
     devices, tokens = undone.devices, undone.tokens
-    yield from _describe_devices(batch, undone, is_done=is_done)
+    of_these = " of these tokens" if is_partial else ""
+    yield from _describe_devices(batch, undone, of_these, is_done=is_done)
     if number := len(undone.cancelled):
         cancelled = agree(number, "was", "were") if is_done else "would be"
         yield f"{count_things(number, 'record')} without a device {cancelled} cancelled: nothing goes out any more."
     if tokens:
-        yield from _describe_tokens(batch, tokens, is_done=is_done)
+        yield from _describe_tokens(batch, tokens, of_these, is_done=is_done)
     is_found = len(undone.cancelled) + devices.ends.total() + devices.unknown_pairings or (
         tokens and tokens.own + tokens.open_imports
     )
@@ -219,10 +220,10 @@ def describe(batch: str, undone: Undone, command: str, *, is_done: bool, is_part
         yield f"  and {len(kept) - MOST_LINES} more: --json names them"
 
 
-def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[str]:
+def _describe_devices(batch: str, undone: Undone, of_these: str, *, is_done: bool) -> Iterator[str]:
     devices, ends = undone.devices, undone.devices.ends
     if not (devices.made or devices.unknown_pairings or devices.earlier):
-        yield f"{batch} has made no device, so there is none to remove."
+        yield f"{batch} has made no device{of_these}, so there is none to remove."
         return
     removed, gone = ends[End.REMOVED], ends[End.GONE]
     if is_done:
@@ -245,9 +246,9 @@ def _describe_devices(batch: str, undone: Undone, *, is_done: bool) -> Iterator[
         )
 
 
-def _describe_tokens(batch: str, tokens: TokenCounts, *, is_done: bool) -> Iterator[str]:
+def _describe_tokens(batch: str, tokens: TokenCounts, of_these: str, *, is_done: bool) -> Iterator[str]:
     if tokens == TokenCounts():
-        yield f"{batch} has imported no token, so there is none to revoke."
+        yield f"{batch} has imported {f'none{of_these}' if of_these else 'no token'}, so there is none to revoke."
         return
     if is_done:
         yield _tell_done("token", batch, "revoked", tokens.revoked, tokens.earlier, tokens.gone)

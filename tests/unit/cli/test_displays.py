@@ -310,7 +310,10 @@ def test_what_was_undone_is_told(undone: Undone, is_done: bool, said: list[str])
 
 def test_serial_numbers_of_the_list_that_are_nothing_to_the_batch_are_named() -> None:
     kept = {f"A{number}": Kept(None, f"A{number}", "no row of this batch has it") for number in range(21)}
-    _, *lines = describe("box", Undone(kept=kept), "oathbulk undo box", is_done=False, is_partial=True)
+    undone = Undone(tokens=TokenCounts(), kept=kept)
+    devices, tokens, *lines = describe("box", undone, "oathbulk undo box", is_done=False, is_partial=True)
+    assert devices == "box has made no device of these tokens, so there is none to remove."
+    assert tokens == "box has imported none of these tokens, so there is none to revoke."
     assert lines[:2] == ["21 are left alone:", "  A0: no row of this batch has it"]
     assert lines[-1] == "  and 1 more: --json names them"
 
