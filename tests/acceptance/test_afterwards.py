@@ -11,8 +11,6 @@ from support.processes.waiting import wait_until
 
 from worker.simulator.shipment import a_few_of_each, make_box
 
-# Seconds.
-PATIENCE = 120
 TOKENS = 130
 BOX = make_box(TOKENS, seed=3, special=a_few_of_each(TOKENS))
 RUN = ("run", "box.pskc", "--key-file", "box.key", "--assign", "who.csv", "--import", "--pair", "--batch", "box")
@@ -31,9 +29,9 @@ LOST = {"reset_after": 0.15, "error_after": 0.1}
 def kill_once(desk, words, has_begun):
     """Type a command, and end all of it by kill -9 when it has done something."""
     running = desk.start(*words)
-    wait_until(lambda: not running.is_alive or has_begun(), PATIENCE, "something is done")
+    wait_until(lambda: not running.is_alive or has_begun(), "something is done")
     assert running.is_alive, running.stderr
-    wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), PATIENCE, "all are dead")
+    wait_until(lambda: desk.kill(*desk.processes()) or not desk.processes(), "all are dead")
 
 
 def stands(simulator):
@@ -56,7 +54,7 @@ def undo(desk, *options):
         results.append(desk.oathbulk("undo", "box", *options))
         return "in hand: wait" not in results[-1].stderr
 
-    wait_until(is_done, PATIENCE, "nothing is in hand")
+    wait_until(is_done, "nothing is in hand")
     return results[-1]
 
 
@@ -134,7 +132,7 @@ def test_what_is_long_done_is_purged_with_yes_while_another_batch_is_at_work_and
     assert "Nothing was changed." in desk.oathbulk(*command).stdout
     pingone.hold_after(0)
     running = desk.start("run", "new.csv")
-    wait_until(lambda: pingone.held or not running.is_alive, 60, "calls are under way")
+    wait_until(lambda: pingone.held or not running.is_alive, "calls are under way")
     purged = desk.oathbulk(*command, "--yes", "--ticket", "CHG-4711")
     pingone.let_go()
     assert "shipment: purged, 4 records (3 active, 1 dead_letter)" in purged.stdout, purged.stderr

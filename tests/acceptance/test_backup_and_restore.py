@@ -57,7 +57,7 @@ class Site:
         self._wait_for_posts(2 * posts, running)
         self.desk.kill(running.pid, *self.desk.processes())
         running.wait()
-        wait_until(lambda: not self.simulator.open_calls(), 60, "the calls are over")
+        wait_until(lambda: not self.simulator.open_calls(), "the calls are over")
         self.put_back()
 
     def distrust(self) -> Result:
@@ -69,7 +69,7 @@ class Site:
             assert told[-1].code == 0 or "worker process" in told[-1].stderr, told[-1].stderr
             return told[-1].code == 0
 
-        wait_until(is_done, 90, "no worker lives any more")
+        wait_until(is_done, "no worker lives any more")
         return told[-1]
 
     def finish(self, *words: str, code: int = 1) -> tuple[list[LoggedCall], list[LoggedCall], Tenant]:
@@ -83,7 +83,7 @@ class Site:
         return before, calls[len(before) :], tenant
 
     def _wait_for_posts(self, posts: int, running) -> None:
-        wait_until(lambda: self.simulator.posts() >= posts or not running.is_alive, 120, f"{posts} are posted")
+        wait_until(lambda: self.simulator.posts() >= posts or not running.is_alive, f"{posts} are posted")
         assert running.is_alive, running.stderr
 
 

@@ -43,9 +43,9 @@ def test_a_gateway_that_answers_in_pingones_place_is_an_outage_and_no_verdict_on
     few = {"_OATHBULK_TUNING__breaker__unanswered": "6", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
     desk, pingone = set_up(make_tokens(60), **few)
     run = desk.start("run", "shipment.csv")
-    wait_until(lambda: len(pingone.posts) >= 12, PATIENCE, "a part of the tokens went")
+    wait_until(lambda: len(pingone.posts) >= 12, "a part of the tokens went")
     pingone.gateway_answers = status
-    wait_until(lambda: desk.status()["reason"] == "outage", PATIENCE, "the batch pauses")
+    wait_until(lambda: desk.status()["reason"] == "outage", "the batch pauses")
     pingone.gateway_answers = None
     result = run.wait(PATIENCE)
     assert (result.code, "total active 60 60 " in " ".join(result.stdout.split())) == (0, True), result.stderr
@@ -82,9 +82,7 @@ def test_a_run_whose_quota_is_used_up_goes_on_by_itself_when_that_resets(set_out
     desk, simulator = set_out(shipment, {"_OATHBULK_TUNING__longest_hold": "2"}, quota=40, quota_resets_after=20)
     run = desk.start("run", "shipment.csv", "--offline")
 
-    wait_until(
-        lambda: "Paused (quota): PingOne's quota is used up until " in said(run), PATIENCE, "it says what it waits for"
-    )
+    wait_until(lambda: "Paused (quota): PingOne's quota is used up until " in said(run), "it says what it waits for")
     status = desk.status()
     assert (status["state"], status["reason"]) == ("paused", "quota")
     assert datetime.fromisoformat(status["resumes_at"]) <= datetime.now(UTC) + timedelta(seconds=20)

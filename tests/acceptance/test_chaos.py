@@ -95,7 +95,7 @@ def test_where_no_room_is_left_a_run_says_so_and_goes_on_when_there_is_room(tmp_
         limit = () if is_disk else ("prlimit", f"--fsize={FILE_LIMIT}")
         run = desk.start_program(*limit, *OATHBULK, "run", "shipment.csv")
         if is_disk:
-            wait_until(lambda: simulator.posts() >= 40, 60, "a part of the tokens went")
+            wait_until(lambda: simulator.posts() >= 40, "a part of the tokens went")
             fill(disk / "ballast")
         result = run.wait()
         assert (result.code, CURE in result.stderr, "Traceback" in result.stderr) == (3, True, False), result.stderr

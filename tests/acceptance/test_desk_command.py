@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 from support.data.tokens import make_tokens, write_shipment
-from support.processes.command_desk import TIMEOUT, Running
+from support.processes.command_desk import Running
 from support.processes.waiting import wait_until
 
 from worker.embedded.valkey import find_free_port
@@ -22,7 +22,7 @@ def read_link(running):
         assert running.is_alive, running.stderr
         return _LINK.findall(running.stderr)
 
-    return wait_until(find, TIMEOUT, "the desk prints a link")[-1]
+    return wait_until(find, "the desk prints a link")[-1]
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def test_the_link_lets_one_browser_in_and_the_next_stands_there(loaded):
     address = link.partition("/enter")[0]
     for path in ("/", "/enter?key=x", link.removeprefix(address)):
         assert httpx.get(address + path, trust_env=False).status_code == 401
-    wait_until(lambda: read_link(running) != link, TIMEOUT, "the next link is printed")
+    wait_until(lambda: read_link(running) != link, "the next link is printed")
     with browse(read_link(running)) as browser:
         assert browser.get("/").status_code == 200
     assert running.stdout == ""
@@ -99,7 +99,7 @@ def test_behind_a_proxy_the_header_names_who_comes(loaded):
     port = find_free_port()
     proxied = ("--user-header", "X-Forwarded-User", "--origin", "HTTPS://Desk.example.com:443/")
     running = loaded.start("desk", "--port", str(port), *proxied)
-    wait_until(lambda: "The desk is at" in running.stderr, TIMEOUT, "the desk serves")
+    wait_until(lambda: "The desk is at" in running.stderr, "the desk serves")
     assert "The desk is at https://desk.example.com, until Ctrl-C." in running.stderr
     assert "key=" not in running.stderr
     headers = {"Host": "desk.example.com", "X-Forwarded-User": "bob"}
@@ -114,9 +114,9 @@ def test_behind_a_proxy_the_header_names_who_comes(loaded):
 def test_what_serves_until_it_is_told_to_end_ends_well(loaded, command, end):
     running = loaded.start(command, "--port", "0")
     # It serves from now on, or will in a moment: what is printed comes last before that.
-    wait_until(lambda: "until Ctrl-C" in running.stderr, TIMEOUT, "it says where it serves")
+    wait_until(lambda: "until Ctrl-C" in running.stderr, "it says where it serves")
     (address,) = set(re.findall(r"http://127\.0\.0\.1:\d+", running.stderr))
-    wait_until(lambda: is_served(address), TIMEOUT, "it serves")
+    wait_until(lambda: is_served(address), "it serves")
     end(running)
     result = running.wait()
     assert (result.code, "Traceback" in result.stderr) == (0, False)

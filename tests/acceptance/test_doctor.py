@@ -129,7 +129,7 @@ def test_a_broker_whose_user_may_not_do_what_workers_do_is_found_with_the_cure(s
         assert ("broker" in faults, named in told["broker"]) == (bool(less), True), told["broker"]
         assert less == "" or f"ACL SETUSER name {RULES}" in told["broker"]
     with redis.Redis.from_url(own_valkey.url) as client:
-        wait_until(lambda: not client.keys("oathbulk:doctor:*"), 10, "nothing is left of it")
+        wait_until(lambda: not client.keys("oathbulk:doctor:*"), "nothing is left of it")
 
 
 def test_postgresql_is_examined_as_oathbulk_uses_it_and_its_limit_of_connections_told(

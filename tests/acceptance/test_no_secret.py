@@ -100,7 +100,7 @@ def work(fleet, restart):
 def start_desk(fleet):
     """The link of a desk that serves."""
     desk = fleet.command("desk", "desk", "--port", "0")
-    return wait_until(lambda: LINK.search(desk.read_log()), 20, "the desk prints its link")[0]
+    return wait_until(lambda: LINK.search(desk.read_log()), "the desk prints its link")[0]
 
 
 def secrets_of(fleet, access_tokens):
@@ -149,7 +149,7 @@ def assert_nothing_is_found(fleet, valkey, wanted, collect, database_file):
     assert any(b"DecryptionError" in page for name, page in texts.items() if name.startswith("Flower /task/"))
     plant(fleet, valkey.url, fleet.shipment.rows[6].otp2)
     # The monitor hears a message a moment after it was sent.
-    wait_until(lambda: "MONITOR" in search(wanted, *collect()), 20, "the planted message was heard")
+    wait_until(lambda: "MONITOR" in search(wanted, *collect()), "the planted message was heard")
     found = search(wanted, *collect())
     assert {"OTP of row 7"} == set.union(*found.values())
     assert {"broker", fleet.programs[0].name} <= set(found)

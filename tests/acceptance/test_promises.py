@@ -59,7 +59,7 @@ def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_u
     worker = fleet.worker("worker")
     beat = fleet.beat()
     fleet.wait_until_posted(20)
-    wait_until(worker.keeps_together, 30, "its threads are kept on one processor")
+    wait_until(worker.keeps_together, "its threads are kept on one processor")
     beat.kill()
     fleet.wait_until(lambda: not fleet.records.in_window(), "what was queued is worked off")
     assert fleet.status().left
@@ -97,7 +97,7 @@ def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, da
     fleet.beat()
     for posts, name in ((20, "first"), (50, "second"), (80, "first"), (110, "second")):
         fleet.wait_until_posted(posts)
-        wait_until(lambda: fleet.simulator.open_calls() >= 4, 30, "calls are in flight")
+        wait_until(lambda: fleet.simulator.open_calls() >= 4, "calls are in flight")
         assert workers[name].stop() == 0
         workers[name] = fleet.worker(name)
     assert fleet.status().left

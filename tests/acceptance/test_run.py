@@ -24,8 +24,6 @@ from models.reason import PAUSE_CURES, PauseReason
 from worker.simulator.shipment import make_shipment
 
 CELERY = Path(sysconfig.get_path("scripts")) / "celery"
-# Seconds.
-PATIENCE = 60
 NOTHING = {"pending": 0, "queued": 0, "activating": 0, "active": 0, "dead_letter": 0, "cancelled": 0}
 
 
@@ -33,7 +31,7 @@ def start_and_hold(desk, pingone, posts, *options):
     """A run whose calls are answered up to so many, and four that wait for their answer."""
     pingone.hold_after(posts)
     run = desk.start("run", "shipment.csv", *options)
-    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight")
+    wait_until(lambda: pingone.held == 4, "four calls are in flight")
     return run
 
 
@@ -120,10 +118,10 @@ def test_a_run_of_one_batch_leaves_the_others_of_the_home_alone_and_a_run_withou
         assert desk.oathbulk("load", f"wave-{number}.csv", "--offline").code == 0
     run = start_and_hold(desk, pingone, 4)
     line = r"shipment: (?=.*4 activating)(?=.*4 active).*; \d+\.\d records/s; .*\."
-    wait_until(lambda: re.search(line, run.stderr), PATIENCE, "a line tells the counts, the pace and the outlook")
+    wait_until(lambda: re.search(line, run.stderr), "a line tells the counts, the pace and the outlook")
     drawn, written = desk.start_on_terminal("status", "shipment", "--watch"), desk.start("status", "--watch")
-    wait_until(lambda: "4 of 8" in drawn.picture(), PATIENCE, "one watches the batch")
-    wait_until(lambda: "shipment: " in written.stdout, PATIENCE, "one watches all")
+    wait_until(lambda: "4 of 8" in drawn.picture(), "one watches the batch")
+    wait_until(lambda: "shipment: " in written.stdout, "one watches all")
     # Nobody works on the others, whatever lives here.
     assert "shipment alone" in " ".join(desk.oathbulk("status", "wave-1").stdout.split())
     pingone.let_go()
@@ -154,7 +152,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
     pingone.hold_after(36)
     terminal = desk.start_on_terminal("run", "shipment.csv")
 
-    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are held")
+    wait_until(lambda: pingone.held == 4, "four calls are held")
     active = len(pingone.active)
     counts = f"total queued activating active 60 {60 - active - 4} 4 {active} "
 
@@ -164,7 +162,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
         is_full = counts in picture and "left at this pace" in picture
         return picture if is_full else None
 
-    picture = wait_until(full_picture, PATIENCE, "the picture shows a batch in full swing")
+    picture = wait_until(full_picture, "the picture shows a batch in full swing")
     for told in (
         rf"^shipment running .* {active} of 60 ",
         r"(?<![\d.])(?!0\.0 )[\d.]+ records/s",
@@ -175,7 +173,7 @@ def test_a_terminal_shows_counts_pace_time_left_resyncs_and_429s(set_up):
         assert re.search(told, picture), picture
 
     terminal.press_ctrl_c()
-    wait_until(lambda: "calls in flight are answered" in terminal.read(), PATIENCE, "it says what it waits for")
+    wait_until(lambda: "calls in flight are answered" in terminal.read(), "it says what it waits for")
     pingone.let_go()
     assert terminal.wait() == 130
     # The cursor, which a live picture hides, is there again.
@@ -214,12 +212,12 @@ def test_the_replay_schedule_replays_what_time_may_mend_and_nothing_else(set_up,
     # Workers as in production, started by hand.
     for part in ("worker", "beat"):
         desk.start_program(CELERY, "-A", "worker", part, "-l", "WARNING")
-    wait_until(lambda: desk.status()["state"] == "finished", PATIENCE, "an end")
+    wait_until(lambda: desk.status()["state"] == "finished", "an end")
     assert desk.status()["dead_letters"] == {"device_not_found": 1, "invalid_otp": 1, "stale_otp": 2}
     pingone.tokens[missing.device_id] = missing
 
     assert desk.start_program(CELERY, "-A", "worker", "call", "oathbulk.replay").wait().code == 0
-    wait_until(lambda: desk.status()["counts"]["active"] == 3, PATIENCE, "the missing is active")
+    wait_until(lambda: desk.status()["counts"]["active"] == 3, "the missing is active")
     assert desk.status()["dead_letters"] == {"invalid_otp": 1, "stale_otp": 2}
     # A refused OTP never goes again, whatever is replayed.
     assert pingone.times_posted()[tokens[5].device_id, tokens[5].otps[0]] == 1
@@ -281,7 +279,7 @@ def test_ctrl_c_settles_what_is_in_hand_and_tells_what_goes_on(set_up):
     desk, pingone = set_up(make_tokens(30, out_of_step=6))
     run = start_and_hold(desk, pingone, 10, "--batch", "pallet 7")
     run.interrupt()
-    wait_until(lambda: "calls in flight are answered" in run.stderr, PATIENCE, "it says what it waits for")
+    wait_until(lambda: "calls in flight are answered" in run.stderr, "it says what it waits for")
     # An impatient person's second one changes nothing, nor does a supervisor's SIGTERM.
     run.interrupt()
     run.terminate()
@@ -311,10 +309,10 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes_and_leaves_oth
     assert desk.oathbulk("load", "wave.csv", "--offline").code == 0
     pingone.hold_after(0)
     everything = desk.start("run")
-    wait_until(lambda: pingone.held == 4, PATIENCE, "four calls are in flight, and others are queued")
+    wait_until(lambda: pingone.held == 4, "four calls are in flight, and others are queued")
     everything.kill()
     pingone.let_go()
-    wait_until(lambda: not desk.processes("worker", "beat"), PATIENCE, "worker and beat end by themselves")
+    wait_until(lambda: not desk.processes("worker", "beat"), "worker and beat end by themselves")
     assert desk.status("wave")["counts"]["queued"] > 0
     assert desk.oathbulk("run", "shipment.csv").code == 0
     assert desk.status("wave")["counts"]["queued"] == 0
@@ -345,7 +343,7 @@ def test_a_run_waits_through_a_pause_from_beside_and_goes_on_with_the_resume(set
     assert desk.oathbulk("pause", "shipment").code == 0
     pingone.let_go()
     waits = "Paused by alice; waits for `oathbulk resume shipment`."
-    wait_until(lambda: f"16 pending; 0.0 records/s; {waits}" in run.stderr, PATIENCE, "it says what it waits for")
+    wait_until(lambda: f"16 pending; 0.0 records/s; {waits}" in run.stderr, "it says what it waits for")
     # The four in flight were answered and settled; not even the second OTP that the answers ask for went out.
     assert [post.answer for post in pingone.posts] == ["EXTRA_OTP_REQUIRED"] * 4
     status = desk.status()
@@ -356,14 +354,14 @@ def test_a_run_waits_through_a_pause_from_beside_and_goes_on_with_the_resume(set
     how = "This run has ended. Go on with: oathbulk resume shipment, then oathbulk run shipment"
     assert (result.code, how in " ".join(result.stdout.split())) == (130, True)
     again = desk.start("run", "shipment")
-    wait_until(lambda: waits in again.stderr, PATIENCE, "it waits again")
+    wait_until(lambda: waits in again.stderr, "it waits again")
     assert len(pingone.posts) == 4
 
-    wait_until(lambda: list_workers(desk), PATIENCE, "its worker gives a sign of life")
+    wait_until(lambda: list_workers(desk), "its worker gives a sign of life")
     # Celery would start one in its place, of the same pid, that does not end with a killed run.
     (worker,) = desk.processes("worker")
     os.kill(worker, signal.SIGHUP)
-    wait_until(lambda: desk.processes("worker") not in ([], [worker]), PATIENCE, "there is another worker")
+    wait_until(lambda: desk.processes("worker") not in ([], [worker]), "there is another worker")
     assert desk.oathbulk("resume", "shipment").code == 0
     assert (again.wait().code, len(pingone.active)) == (0, 16)
     assert set(pingone.times_posted().values()) == {1}
@@ -435,7 +433,7 @@ def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone
         words = ("box.csv", "--assign", "who.csv", "--import", "--pair", "--offline")
         run = desk.start("run", *words, PINGONE_API_URL=f"{proxy.url}/v1")
         # Each call is tried for up to ten seconds, and the second comes five later.
-        wait_until(lambda: "Paused (outage)" in run.stderr, 90, "the run tells the outage")
+        wait_until(lambda: "Paused (outage)" in run.stderr, "the run tells the outage")
         line = next(line for line in run.stderr.splitlines() if "Paused (outage)" in line)
         said = (
             "3 wait until their person is found. Paused (outage): PingOne has not answered; the next try",
@@ -444,7 +442,7 @@ def test_a_run_whose_people_cannot_be_looked_up_says_so_and_goes_on_when_pingone
         )
         assert [words for words in said if words not in line] == []
         assert desk.oathbulk("status", "box", "--check").code == 5
-        wait_until(lambda: read_notices(webhook), 90, "the webhook is told")
+        wait_until(lambda: read_notices(webhook), "the webhook is told")
         assert [notice["event"] for notice in read_notices(webhook)] == ["paused_for_now"]
         run.interrupt()
         assert run.wait().code == 130

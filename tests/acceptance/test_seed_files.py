@@ -84,7 +84,7 @@ def test_a_key_is_asked_for_only_where_the_file_was_not_loaded_yet(box):
 def test_who_has_no_key_leaves_the_question_and_gets_no_traceback(box, key):
     terminal = box.start_on_terminal("check", "box.xml", "--offline")
     # The blank comes last, once what was typed before has been thrown away.
-    wait_until(lambda: "Key of the file (hexadecimal): " in terminal.read(), 60, "the key is asked for")
+    wait_until(lambda: "Key of the file (hexadecimal): " in terminal.read(), "the key is asked for")
     terminal.press(key)
     assert terminal.wait() == 130
     assert terminal.read().split("(hexadecimal):")[1].replace("^C", "").strip() == ""

@@ -10,7 +10,7 @@ import pytest
 from support.data.shipments import OPTIONS
 from support.fleets.real_fleet import plain_env
 from support.judges.call_log import ProvisioningCall
-from support.processes.command_desk import OATHBULK, TIMEOUT, CommandDesk
+from support.processes.command_desk import OATHBULK, CommandDesk
 from support.processes.waiting import wait_until
 from support.servers.simulator import Simulator
 from support.servers.unsteady_clock import find_libfaketime
@@ -46,11 +46,11 @@ def test_each_wave_begins_at_its_date_or_when_it_is_let_go(tmp_path: Path) -> No
         assert desk.oathbulk("pause", "box", "--where", "site=Porto").code == 0
 
         first = desk.start("run", "box")
-        wait_until(lambda: count_active(desk)["Oslo"] == 10, TIMEOUT, "Oslo is live")
+        wait_until(lambda: count_active(desk)["Oslo"] == 10, "Oslo is live")
         first.kill()
         desk.kill(*desk.processes())
         second = desk.start("run", "box")
-        wait_until(lambda: count_active(desk)["Riga"] == 10, TIMEOUT, "Riga is live")
+        wait_until(lambda: count_active(desk)["Riga"] == 10, "Riga is live")
         assert count_active(desk) == {"Oslo": 10, "Porto": 0, "Riga": 10}
         let_go_at = time.time() + ahead - BEGIN
         assert desk.oathbulk("resume", "box", "--where", "site=Porto").code == 0

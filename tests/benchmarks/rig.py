@@ -111,7 +111,7 @@ class Rig:
         world.write_text(json.dumps(self.shipment.world_json() | {"settings": settings}))
         files = ("--world", str(world), "--ready-file", str(ready))
         self.start("simulator", "support.simulator", *files, PYTHONPATH=str(HERE.parent))
-        wait_until(ready.exists, 30, "the simulator listens")
+        wait_until(ready.exists, "the simulator listens")
         # It stands for a service elsewhere, which does not wait for this machine's processors.
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, self.processes["simulator"].pid, -15)

@@ -114,7 +114,7 @@ class Stack(Worked, abc.ABC):
     def stop_worker(self, name: str) -> None:
         pids = self.find_pids(name)
         self.send(name, signal.SIGTERM)
-        wait_until(lambda: not any(map(is_running, pids)), TIMEOUT, f"{name} ends in good order")
+        wait_until(lambda: not any(map(is_running, pids)), f"{name} ends in good order")
 
     def flush_queue(self) -> None:
         with redis.Redis.from_url(self.find_queue()) as client:
@@ -274,7 +274,7 @@ class SingleMachine(Stack):
             self._running[BESIDE] = self._desk.start_program(*CELERY, *arguments, **variables)
         else:
             is_there = lambda: self.find_pids(name) or not self._running[RUN].is_alive  # noqa: E731
-            wait_until(is_there, TIMEOUT, f"{name} is there, or run is not")
+            wait_until(is_there, f"{name} is there, or run is not")
 
     def find_pids(self, name: str) -> list[int]:
         """The worker beside run is Celery's command."""

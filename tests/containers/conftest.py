@@ -104,9 +104,9 @@ class ComposeProject:
         status: dict[str, Any] = json.loads(self.oathbulk("status", batch, "--json"))
         return status
 
-    def wait_until_finished(self, batch: str, timeout: float = 180) -> dict[str, Any]:
+    def wait_until_finished(self, batch: str) -> dict[str, Any]:
         """The batch's status, once it is finished."""
-        wait_until(lambda: self.status(batch)["state"] == "finished", timeout, f"{batch} is finished")
+        wait_until(lambda: self.status(batch)["state"] == "finished", f"{batch} is finished")
         return self.status(batch)
 
     def write_pairs(self, name: str, rows: Sequence[PairRow]) -> None:
@@ -123,7 +123,7 @@ class ComposeProject:
         return {service: services.count(service) for service in set(services)}
 
     def wait_until_healthy(self, services: Mapping[str, int] = HEALTHY) -> None:
-        wait_until(lambda: self.healthy() == services, START_TIMEOUT, f"well are {services}")
+        wait_until(lambda: self.healthy() == services, f"well are {services}")
 
     def secret(self, name: str) -> str:
         return (self.folder / "secrets" / name).read_text().strip()
@@ -140,8 +140,8 @@ class ComposeProject:
         """The ids of the devices that the simulator has made ACTIVE."""
         return {call.device_id for call in self.calls() if call.outcome == "ACTIVE"}
 
-    def wait_until_active(self, count: int, timeout: float = 120) -> None:
-        wait_until(lambda: len(self.active()) >= count, timeout, f"{count} tokens are active")
+    def wait_until_active(self, count: int) -> None:
+        wait_until(lambda: len(self.active()) >= count, f"{count} tokens are active")
 
     def judge(self, unwritten: Collection[str] = ()) -> list[str]:
         """What breaks the promises about OTPs, a sentence each; empty if nothing does."""
@@ -305,7 +305,7 @@ class Podman(Engine):
         self.variables["DOCKER_HOST"] = f"unix://{socket}"
         clock.start()
         try:
-            wait_until(socket.exists, 30, "podman listens")
+            wait_until(socket.exists, "podman listens")
             yield
         finally:
             self._over.set()

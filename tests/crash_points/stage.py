@@ -63,7 +63,7 @@ class Stage:
         processes do what is left."""
         for _ in range(ROUNDS):
             # The call of a process that was killed may still run at PingOne.
-            wait_until(lambda: self.fleet.simulator.open_calls() == 0, 30, "every call is over")
+            wait_until(lambda: self.fleet.simulator.open_calls() == 0, "every call is over")
             self._ahead += LATER
             self.live("prepare")
             if ids := self.enqueue():

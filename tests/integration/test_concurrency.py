@@ -155,7 +155,7 @@ def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: Movin
             names = [] if command == "hand_back" else [made.name]
             interference = threads.submit(getattr(Batches(database, TESTER), command), *names)
             if not database.is_sqlite:
-                wait_until(lambda: is_somebody_waiting(database), 10, "the command waits for the tick")
+                wait_until(lambda: is_somebody_waiting(database), "the command waits for the tick")
             queue.unqueue(connection, [first])
         interference.result(timeout=30)
 
@@ -182,7 +182,7 @@ def test_a_rotation_of_keys_waits_for_no_record(database: MovingDatabase) -> Non
         with database.changing_many() as connection:
             queue.unqueue(connection, [second])
             rotation = threads.submit(reencrypt, database, Keyring([new, old]), lambda *_: None)
-            wait_until(lambda: look(database, first).otps != sealed, 10, "the first record has its new seal")
+            wait_until(lambda: look(database, first).otps != sealed, "the first record has its new seal")
             queue.unqueue(connection, [first])
             assert not rotation.done()
         assert rotation.result(timeout=30) == 2

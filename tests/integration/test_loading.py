@@ -388,7 +388,7 @@ def test_a_replay_during_a_load_of_the_same_token_leaves_it_to_that(desk: Loadin
 
         def meanwhile(_: RowError) -> None:
             replayed.append(person.submit(REPLAYS[whose], batches))
-            wait_until(lambda: replayed[0].done() or somebody_waits(desk.database), 30, "the replay waits for the load")
+            wait_until(lambda: replayed[0].done() or somebody_waits(desk.database), "the replay waits for the load")
             assert may_tick(desk.database)
 
         desk.load([again, token(1, otp1="12")], refused=meanwhile)
@@ -453,7 +453,7 @@ def test_a_record_that_was_written_is_not_read_again_for_each_chunk(desk: Loadin
     def count_reads() -> list[int]:
         return [read for written, read in desk.database.rows(counted) if written >= rows]
 
-    assert wait_until(count_reads, 30, "the statistics tell of the load")[0] < rows
+    assert wait_until(count_reads, "the statistics tell of the load")[0] < rows
 
 
 def test_it_is_told_how_far_a_load_and_its_preflight_are(desk: LoadingDesk) -> None:

@@ -149,13 +149,13 @@ def test_no_connection_to_a_former_primary_stays(own_postgres: PostgresServer, m
     with opened(own_postgres.url()) as database:
         before = connected()
         make_read_only(own_postgres, True)
-        wait_until(lambda: is_read_only(database), 30, "the sessions have heard of it")
+        wait_until(lambda: is_read_only(database), "the sessions have heard of it")
         assert not takes_writes(database)
         # Nor is a new one opened there, not even to read: a stale answer would pass for the truth.
         with pytest.raises(OperationalError, match="read-only"):
             is_read_only(database)
         make_read_only(own_postgres, False)
-        wait_until(lambda: takes_writes(database), 30, "the primary takes writes again")
+        wait_until(lambda: takes_writes(database), "the primary takes writes again")
         assert not before & connected()
 
 
@@ -414,7 +414,7 @@ def outlast(server: PostgresServer, connection: Connection, name: str) -> None:
     """Do what takes longer than this limit allows."""
     if name.startswith("idle"):
         pid = read_pid(connection)
-        wait_until(lambda: is_ended(server, pid), 30, "its session is ended")
+        wait_until(lambda: is_ended(server, pid), "its session is ended")
     connection.execute(RENAME, {"name": HEAD})
     connection.exec_driver_sql("SELECT pg_sleep(60)")
 
@@ -440,7 +440,7 @@ def test_a_limit_that_ends_a_statement_is_named_and_waited_out(
         assert told in str(explain(ended.value))
         assert is_away(ended.value)
         held.close()
-        wait_until(lambda: takes_writes(database), 30, "it takes writes again")
+        wait_until(lambda: takes_writes(database), "it takes writes again")
 
 
 def test_a_session_that_is_ended_between_two_uses_is_one_that_is_away(
@@ -450,9 +450,9 @@ def test_a_session_that_is_ended_between_two_uses_is_one_that_is_away(
     with opened(postgres_url, connections=1) as database:
         with database.reading() as connection:
             pid = read_pid(connection)
-        wait_until(lambda: is_ended(postgres_server, pid), 30, "its session is ended")
+        wait_until(lambda: is_ended(postgres_server, pid), "its session is ended")
         assert not takes_writes(database)
-        wait_until(lambda: takes_writes(database), 30, "it takes writes again")
+        wait_until(lambda: takes_writes(database), "it takes writes again")
 
 
 def test_a_worker_that_starts_needs_the_schema_of_its_version_or_a_later_one_and_waits_for_a_server(

@@ -70,7 +70,6 @@ def test_what_is_missing_is_named_in_one_line_before_a_message_is_taken(
 
 # Flower: who gets in where nothing was said, and where something was.
 
-START_TIMEOUT = 90.0
 MADE_UP = re.compile(
     r"^oathbulk: Flower asks for user (\S+) and password (\S+), made up for this start\. ", re.MULTILINE
 )
@@ -91,7 +90,7 @@ def flower(
         argv = [*CELERY, "flower", f"--port={port}", *options]
         process = subprocess.Popen(argv, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
-        wait_until(lambda: listens("127.0.0.1", port) or process.poll() is not None, START_TIMEOUT, "Flower listens")
+        wait_until(lambda: listens("127.0.0.1", port) or process.poll() is not None, "Flower listens")
         assert process.poll() is None, log.read_text()
         yield port, log
     finally:

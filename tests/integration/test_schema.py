@@ -295,7 +295,7 @@ def test_a_command_that_is_about_to_write_its_line_and_an_upgrade_do_not_wait_fo
             if not empty.is_sqlite:
                 # Until the upgrade waits for something.
                 waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-                wait_until(lambda: connection.exec_driver_sql(waits).scalar_one() > 0, 30, "the upgrade waits")
+                wait_until(lambda: connection.exec_driver_sql(waits).scalar_one() > 0, "the upgrade waits")
             connection.exec_driver_sql("SELECT count(*) FROM audit")
         assert upgraded.result(timeout=60) == HEAD
 

@@ -271,7 +271,6 @@ def test_a_row_that_was_renumbered_does_not_open_any_more_and_what_was_not_moved
 
 # Messages that whoever gets at the broker has written.
 
-PATIENCE = 60.0
 ACTIVATE, DISPATCH, REPLAY = "oathbulk.activate", "oathbulk.dispatch", "oathbulk.replay"
 # Stands in messages, and in no log.
 QUOTED = "cafe-quoted-cafe"
@@ -354,7 +353,7 @@ def worker(place: Place, app: Celery, tmp_path: Path) -> Iterator[Program]:
     """The worker for the place's token, which answers."""
     arguments = ["-A", "worker", "worker", "-l", "INFO", "--without-gossip", "--without-mingle"]
     with closing(Program("worker", "celery", arguments, plain_env() | place.variables, tmp_path)) as worker:
-        wait_until(lambda: app.control.ping(timeout=0.5), PATIENCE, "the worker answers")
+        wait_until(lambda: app.control.ping(timeout=0.5), "the worker answers")
         yield worker
 
 
@@ -365,7 +364,7 @@ def status(place: Place) -> str:
 def dispatch(place: Place, app: Celery) -> None:
     """Send what is meant to come, after all else."""
     app.send_task(DISPATCH, queue=DISPATCH)
-    wait_until(lambda: status(place) == "active", PATIENCE, "the token is active")
+    wait_until(lambda: status(place) == "active", "the token is active")
     assert len(place.pingone.posts) == 1
 
 
@@ -400,7 +399,7 @@ def send_strange_envelopes(broker_url: str) -> None:
             # kombu quotes what is said to all workers and cannot be read, if it hears it between two connections.
             if isinstance(envelope, bytes) or QUOTED not in envelope:
                 client.publish("/0.celery.pidbox", envelope)
-        wait_until(lambda: not client.llen(ACTIVATE), PATIENCE, "all were taken")
+        wait_until(lambda: not client.llen(ACTIVATE), "all were taken")
 
 
 def test_a_worker_does_nothing_but_a_task_of_ours_with_an_id_and_works_on_whatever_else_is_on_its_queues(
@@ -409,14 +408,14 @@ def test_a_worker_does_nothing_but_a_task_of_ours_with_an_id_and_works_on_whatev
     # A replay that is forged, where no person has set a schedule.
     place.database.change(update(Record).values(status="dead_letter", reason="attempts_spent"))
     app.send_task(REPLAY, queue=DISPATCH)
-    wait_until(lambda: re.search(rf"{REPLAY}\[.*succeeded", worker.read_log()), PATIENCE, "it was taken")
+    wait_until(lambda: re.search(rf"{REPLAY}\[.*succeeded", worker.read_log()), "it was taken")
     assert status(place) == "dead_letter"
     place.database.change(update(Record).values(status="pending", reason=None))
 
     trap = Trap(tmp_path / "trap")
     send_pickles(valkey_url, trap)
     send_strange_tasks(app)
-    wait_until(lambda: worker.read_log().count("os.system"), PATIENCE, "the last of them was read")
+    wait_until(lambda: worker.read_log().count("os.system"), "the last of them was read")
     send_strange_envelopes(valkey_url)
     assert (status(place), place.pingone.posts) == ("pending", [])
     dispatch(place, app)
@@ -428,7 +427,7 @@ def test_a_worker_does_nothing_but_a_task_of_ours_with_an_id_and_works_on_whatev
     assert [(each.state, each.reason) for each in read_statuses(place.database)] == [("finished", None)]
     assert {"batch", "record", "attempt"} <= set(inspect(place.database.engine).get_table_names())
     assert worker.is_running
-    wait_until(lambda: app.control.ping(timeout=0.5), PATIENCE, "the worker answers")
+    wait_until(lambda: app.control.ping(timeout=0.5), "the worker answers")
     for told in ("ContentDisallowed", "Connection to broker lost"):
         assert told in worker.read_log()
     assert QUOTED not in worker.read_log()

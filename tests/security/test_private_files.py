@@ -19,7 +19,6 @@ from worker.cli.output_files import write_output
 from worker.embedded.home import EmbeddedError, make_home
 from worker.embedded.valkey import ValkeyConfig
 
-PATIENCE = 60.0
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 # Modules that the libraries look for and do without where they are not installed; and some that there are.
 LOOKED_FOR = ("brotli", "msgpack", "setproctitle", "tblib", "zstandard", "models", "worker", "redis")
@@ -54,7 +53,7 @@ def test_a_run_is_closed_to_others_and_hands_secrets_to_those_who_need_them(
 ) -> None:
     """Started by somebody whose files are open to everybody."""
     running = desk.start_program("/bin/sh", "-c", 'umask 0; exec "$0" run shipment.csv', *OATHBULK)
-    wait_until(lambda: pingone.held == 3 or not running.is_alive, PATIENCE, "calls are in flight")
+    wait_until(lambda: pingone.held == 3 or not running.is_alive, "calls are in flight")
     check_modes(desk.home)
     config = ValkeyConfig.read(desk.home / "valkey" / "valkey.conf")
     secrets = {CLIENT_SECRET, config.password}

@@ -118,15 +118,15 @@ _READERS: dict[bytes, Callable[[Any, bytes], Iterable[bytes]]] = {
 def wait_until_flower_listens(broker_url: str) -> None:
     """It is told of events only from then on. It must be the first that listens there."""
     with closing(redis.Redis.from_url(broker_url)) as client:
-        wait_until(client.pubsub_numpat, TIMEOUT, "Flower listens for events")
+        wait_until(client.pubsub_numpat, "Flower listens for events")
 
 
 def look_through_flower(url: str, auth: tuple[str, str]) -> dict[str, bytes]:
     """Every page and API answer that shows tasks, workers or the broker; and each failed task's page, of which there
     must be one: that it failed is told a moment after it did."""
     with httpx.Client(base_url=url, auth=auth, trust_env=False, verify=False, timeout=20) as browser:
-        wait_until(lambda: _is_up(browser), TIMEOUT, "Flower is up")
-        wait_until(lambda: browser.get(_FAILED).raise_for_status().json(), TIMEOUT, "Flower shows a failed task")
+        wait_until(lambda: _is_up(browser), "Flower is up")
+        wait_until(lambda: browser.get(_FAILED).raise_for_status().json(), "Flower shows a failed task")
         tasks = browser.get(_ALL_TASKS).raise_for_status()
         failed_first = sorted(tasks.json().items(), key=lambda item: item[1]["state"] != "FAILURE")
         ids = [task_id for task_id, _ in failed_first[:TASK_PAGES]]

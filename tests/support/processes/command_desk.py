@@ -153,9 +153,9 @@ class Terminal:
     def press(self, key: bytes) -> None:
         os.write(self._master, key)
 
-    def wait(self, timeout: float = TIMEOUT) -> int:
+    def wait(self) -> int:
         """The exit code."""
-        wait_until(lambda: (self.read(), self._process.poll())[1] is not None, timeout, f"{self._process.args} ends")
+        wait_until(lambda: (self.read(), self._process.poll())[1] is not None, f"{self._process.args} ends")
         self.read()
         return int(self._process.returncode)
 
@@ -213,7 +213,7 @@ class CommandDesk:
 
     def __exit__(self, *_: object) -> None:
         # Whoever dies last may have started another meanwhile.
-        wait_until(lambda: self.kill(*self.processes()) or not self.processes(), TIMEOUT, "no process is left")
+        wait_until(lambda: self.kill(*self.processes()) or not self.processes(), "no process is left")
         for running in self._started:
             running.wait()
         for terminal in self._terminals:
@@ -318,7 +318,7 @@ _LINK = re.compile(r"http://\S+/enter\?key=\S+")
 def enter_desk(browser: httpx.Client, read_output: Callable[[], str]) -> str:
     """Go in by the link that the desk prints, and stay at its address: the first page. `browser` follows
     redirections."""
-    found = wait_until(lambda: _LINK.search(read_output()), TIMEOUT, "the desk prints its link")
+    found = wait_until(lambda: _LINK.search(read_output()), "the desk prints its link")
     answer = browser.get(found[0])
     assert answer.status_code == 200, answer.text
     browser.base_url = found[0].partition("/enter")[0]

@@ -11,18 +11,20 @@ T = TypeVar("T")
 # Seconds between two looks: at first, and at the most. Looking costs those who work, so each pause is this much longer,
 # and none is shorter than the look before it.
 FIRST_PAUSE, LONGEST_PAUSE, LONGER = 0.01, 0.1, 1.1
+# Seconds after which a condition is taken for one that never comes, however busy the machine is.
+PATIENCE = 600.0
 
 
-def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
-    """The condition's first true value. Raises TimeoutError when `timeout` seconds have brought none."""
-    give_up_at, pause = time.monotonic() + timeout, FIRST_PAUSE
+def wait_until(condition: Callable[[], T], what: str) -> T:
+    """The condition's first true value. Raises TimeoutError where none comes."""
+    give_up_at, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
         began = time.monotonic()
         if value := condition():
             return value
         now = time.monotonic()
         if now > give_up_at:
-            raise TimeoutError(f"not within {timeout:g} s: {what}")
+            raise TimeoutError(f"never came true: {what}")
         time.sleep(max(pause, now - began))
         pause = min(pause * LONGER, LONGEST_PAUSE)
 

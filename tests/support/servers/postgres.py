@@ -175,10 +175,10 @@ class Standby(PostgresServer):
         self._primary.execute("ALTER SYSTEM SET synchronous_commit = on")
         self._primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
         self._primary.execute("SELECT pg_reload_conf()")
-        wait_until(lambda: self._is("sync_state = 'sync'"), 30, "the primary waits for its standby")
+        wait_until(lambda: self._is("sync_state = 'sync'"), "the primary waits for its standby")
 
     def wait_until_it_follows(self) -> None:
-        wait_until(lambda: self._is("state = 'streaming'"), 30, "the standby follows the primary")
+        wait_until(lambda: self._is("state = 'streaming'"), "the standby follows the primary")
 
     def promote(self) -> None:
         """Make it the primary, and wait until it is one."""

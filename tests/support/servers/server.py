@@ -53,7 +53,7 @@ class Server(abc.ABC):
     def start(self) -> None:
         """Start it and wait until it answers; after a stop or a kill, on the same port and data."""
         try:
-            wait_until(self._try_to_start, TIMEOUT, f"{type(self).__name__} starts")
+            wait_until(self._try_to_start, f"{type(self).__name__} starts")
         except TimeoutError as error:
             error.add_note(self.log.read_text(errors="replace")[-2000:])
             raise
@@ -87,7 +87,7 @@ class Server(abc.ABC):
         if not self._has_started:
             self.port = find_free_port()
         self._spawn()
-        wait_until(lambda: not self.is_running or self.answers(), TIMEOUT, f"{type(self).__name__} answers")
+        wait_until(lambda: not self.is_running or self.answers(), f"{type(self).__name__} answers")
         if not self.is_running:
             self.stop()
             return False

@@ -27,7 +27,6 @@ from support.processes.waiting import wait_until
 from worker.simulator.shipment import MadeShipment, MadeToken
 
 SALT = "salted"
-START_TIMEOUT = 30.0
 
 
 class Simulator:
@@ -41,7 +40,7 @@ class Simulator:
         arguments = ["--ready-file", str(ready), "--world", str(world)]
         arguments += ["--journal", str(self._journal), "--journal-salt", SALT]
         self.program = Program("simulator", "support.simulator", arguments, {**env, "PYTHONPATH": TESTS}, directory)
-        wait_until(lambda: ready.exists() or not self.program.is_running, START_TIMEOUT, "the simulator listens")
+        wait_until(lambda: ready.exists() or not self.program.is_running, "the simulator listens")
         assert self.program.is_running, self.program.read_log()
         self.url = f"http://127.0.0.1:{json.loads(ready.read_text())['port']}"
         # From which moment on (monotonic seconds) its clock was so far ahead: the call log has the machine's time.

@@ -247,7 +247,7 @@ def children() -> Iterator[Children]:
 def read_told(name: str) -> list[Any]:
     log = Path(f"{name}.log")
     return json.loads(
-        wait_until(lambda: log.exists() and "\n" in log.read_text() and log.read_text(), 15, f"{name} speaks")
+        wait_until(lambda: log.exists() and "\n" in log.read_text() and log.read_text(), f"{name} speaks")
     )
 
 
@@ -282,9 +282,9 @@ def test_stopping_kills_a_child_that_does_not_end(children: Children, env: dict[
 
 def test_a_child_that_ended_is_named_and_ends_no_other(children: Children, env: dict[str, str]) -> None:
     first, second, _ = start(children, env, "first", "second", "brief")
-    assert wait_until(children.find_ended, 15, "the brief child ends") == ["brief"]
+    assert wait_until(children.find_ended, "the brief child ends") == ["brief"]
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: "first" in children.find_ended(), 15, "the first child ends")
+    wait_until(lambda: "first" in children.find_ended(), "the first child ends")
     assert is_running(second)
 
 
@@ -293,7 +293,7 @@ def test_children_end_with_their_parent(env: dict[str, str], end: int) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, env=env) as parent:
         pids = [read_told(name)[1] for name in ("polite", "stubborn")]
         parent.send_signal(end)
-    wait_until(lambda: not any(map(is_running, pids)), 15, "children end with their parent")
+    wait_until(lambda: not any(map(is_running, pids)), "children end with their parent")
     assert Path("polite.log").read_text().endswith("goodbye\n")
 
 

@@ -60,7 +60,7 @@ def kill(url: str) -> None:
     """Kill the server as a power cut would, and leave no zombie behind."""
     pid = pid_of(url)
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_running(pid), 15, "Valkey is killed")
+    wait_until(lambda: not is_running(pid), "Valkey is killed")
 
 
 def only_file(directory: Path, pattern: str) -> Path:
@@ -124,7 +124,7 @@ def test_a_killed_server_starts_again_with_its_data_at_the_same_url(
     ask(url, "SET", "cut", "2")
     commands = only_file(home / "valkey" / "appendonlydir", "*.incr.aof")
     # While it syncs what came before, it answers and writes later.
-    wait_until(lambda: b"cut" in commands.read_bytes(), 15, "it is written")
+    wait_until(lambda: b"cut" in commands.read_bytes(), "it is written")
     kill(url)
     if damage == "of commands":
         os.truncate(commands, commands.stat().st_size - 3)

@@ -59,7 +59,7 @@ class Site:
         if is_first:
             assert self.begun.acquire(timeout=PATIENCE)
         else:
-            wait_until(lambda: len(self.combiner._waiting) == waiting + 1, PATIENCE, "it waits")
+            wait_until(lambda: len(self.combiner._waiting) == waiting + 1, "it waits")
         return future
 
     def end(self, count: int, futures: Sequence[Future[int]]) -> list[int | type[BaseException]]:

@@ -405,7 +405,7 @@ def test_who_is_first_asks_for_those_behind_it_and_for_nobody_else(
     asked = note_reservations(monkeypatch, pace, lambda: len(asked) > 1 or is_full.wait(30))
     with ThreadPoolExecutor(THREADS) as threads:
         asking = [threads.submit(pace.wait) for _ in range(THREADS)]
-        wait_until(lambda: pace._reservations._waiting == THREADS, 30, "all are in the queue")
+        wait_until(lambda: pace._reservations._waiting == THREADS, "all are in the queue")
         is_full.set()
         assert len({future.result().at for future in asking}) == THREADS
     # The first asked for those who were there by then, the second for the others.

@@ -70,7 +70,7 @@ def call_at_once(call: Callable[[], str], name: str, go: threading.Event) -> lis
 
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(call) for _ in range(4)]
-        wait_until(lambda: count_inside() == 4, 10, "all are inside")
+        wait_until(lambda: count_inside() == 4, "all are inside")
         go.set()
         return [each.exception(10) or each.result() for each in calls]
 
@@ -149,7 +149,7 @@ def test_while_the_old_access_token_is_good_nobody_waits_for_the_new_one(ask: An
     clock.now += 90
     with ThreadPoolExecutor(1) as threads:
         asking = threads.submit(access_tokens.get)
-        wait_until(lambda: len(endpoint.received) == 2, 10, "the endpoint is asked")
+        wait_until(lambda: len(endpoint.received) == 2, "the endpoint is asked")
         assert access_tokens.get() == "old"
         go.set()
         assert asking.result(10) == "new"

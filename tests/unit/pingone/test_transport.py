@@ -160,7 +160,7 @@ def test_a_connection_by_which_something_comes_while_it_is_idle_is_not_used_agai
     assert call()[2] == b"1"
     has_answered.set()
     connection = call.transport._connection
-    wait_until(lambda: select.select([connection], [], [], 0)[0], SLACK, "it has arrived")
+    wait_until(lambda: select.select([connection], [], [], 0)[0], "it has arrived")
     assert call()[2] == b"2"
 
 
@@ -179,7 +179,7 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced_before_anything_is_s
     call()
     connection = call.transport._connection
     # httpx may have closed it by now.
-    wait_until(lambda: connection.fileno() < 0 or select.select([connection], [], [], 0)[0], SLACK, "it has ended")
+    wait_until(lambda: connection.fileno() < 0 or select.select([connection], [], [], 0)[0], "it has ended")
     call()
     call.transport.drop_connection()
     call()
@@ -227,7 +227,7 @@ def test_a_call_that_was_given_up_takes_along_what_was_not_delivered_yet(connect
 
     connect(serve(talk=talk).url, 1).fail(content=HUGE)
     is_over.set()
-    wait_until(lambda: ends == ["ConnectionResetError"], SLACK, "the connection is reset")
+    wait_until(lambda: ends == ["ConnectionResetError"], "the connection is reset")
 
 
 SENDER = """
@@ -256,11 +256,11 @@ def test_what_a_frozen_process_could_not_deliver_is_dropped_all_the_same(serve: 
 
     with subprocess.Popen([sys.executable, "-c", SENDER, serve(talk=talk).url]) as sender:
         try:
-            wait_until(lambda: connections and is_stuck(), SLACK, "the kernels hold all that they can")
+            wait_until(lambda: connections and is_stuck(), "the kernels hold all that they can")
             sender.send_signal(signal.SIGSTOP)
-            wait_until(lambda: undelivered(connections[0]) is None, SLACK, "the kernel gives it up")
+            wait_until(lambda: undelivered(connections[0]) is None, "the kernel gives it up")
             may_read.set()
-            wait_until(lambda: ends == ["ConnectionResetError"], SLACK, "the rest never arrives")
+            wait_until(lambda: ends == ["ConnectionResetError"], "the rest never arrives")
         finally:
             sender.kill()
 
@@ -317,7 +317,7 @@ def test_a_deadline_is_kept_while_an_earlier_call_has_a_later_one(connect: Conne
     patient = serve(lambda _: http(200, b"late") if go.wait(10) else None)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(connect(patient.url))
-        wait_until(lambda: patient.received, 10, "the earlier call is under way")
+        wait_until(lambda: patient.received, "the earlier call is under way")
         connect(serve(drip(HEADS["body"])).url, 1).fail(match="within 1 s")
         go.set()
     assert waiting.result()[2] == b"late"

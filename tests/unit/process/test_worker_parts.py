@@ -159,6 +159,6 @@ def test_whoever_is_refused_asks_no_more_unless_that_passes(monkeypatch: pytest.
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     with capture_logs() as told:
         affinity.start()
-        wait_until(lambda: told, 30, "it says so")
+        wait_until(lambda: told, "it says so")
     assert [line["event"] for line in told] == ["affinity_refused"]
     assert list(answers) == []

@@ -115,7 +115,7 @@ def regular():
 def visitor(regular):
     """A visitor to an empty world whose jobs are done at once, with an access token."""
     # A call that is open is counted when it ends, which may be after its client has the answer.
-    wait_until(lambda: not regular.simulation.call_log.counts()["open"], 10, "the calls before are over, and counted")
+    wait_until(lambda: not regular.simulation.call_log.counts()["open"], "the calls before are over, and counted")
     regular.simulation.reset()
     regular.simulation.change({"job_takes": 0})
     form = {"grant_type": "client_credentials"}
@@ -585,7 +585,7 @@ def test_a_fault_hides_what_the_call_log_knows(visitor, monkeypatch, kind):
         else:
             with pytest.raises(seen):
                 visitor.activate("755224")
-    wait_until(lambda: visitor.entries()[-1].ended_at, 10, "the call has ended")
+    wait_until(lambda: visitor.entries()[-1].ended_at, "the call has ended")
     entry = visitor.entries()[-1]
     assert (entry.fault, entry.took_effect, entry.outcome) == (kind, is_active, "ACTIVE" if is_active else None)
     assert entry.status == (seen if isinstance(seen, int) else None)
@@ -602,7 +602,7 @@ def test_the_call_log_tells_what_was_sent_done_answered_and_made(visitor):
     del visitor.http.headers["X-Ping-External-Transaction-Id"]
     visitor.import_tokens(TOTP)
     visitor.pair("MADE2")
-    wait_until(lambda: visitor.entries()[-1].ended_at, 10, "the last call is over, and counted")
+    wait_until(lambda: visitor.entries()[-1].ended_at, "the last call is over, and counted")
     one, two, job, pairing = visitor.entries()
     assert (one.method, one.path, one.user_id, one.device_id) == ("POST", visitor.path(), "user", "device")
     assert (one.operation, one.detail_code, one.transaction_id) == ("activate", "EXTRA_OTP_REQUIRED", "record")

@@ -247,7 +247,7 @@ def serving(tmp_path, *arguments):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
-            wait_until(lambda: ready.exists() or process.poll() is not None, 30, "it listens or has failed")
+            wait_until(lambda: ready.exists() or process.poll() is not None, "it listens or has failed")
             yield process, json.loads(ready.read_text())["port"]
         finally:
             process.kill()
