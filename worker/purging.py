@@ -29,7 +29,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.finding import is_of_kept_batch
 from worker.database.engine import LOAD_LOCK, Database
-from worker.leases.replay import went_again
+from worker.leases.replay import went_again, went_again_in
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
 from worker.reports.facts import RecordCounts, count_records
@@ -203,14 +203,15 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
     """Find a batch that stays, and whose unfinished tokens went again in this one. While it is there, a replay of it
     looks for these."""
-    first = aliased(Record, name="first")
+    first = aliased(Record)
     needing = (
         select(Batch.name)
         .join(first, first.batch_id == Batch.id)
         .where(Batch.id != batch_id, Batch.id.not_in(going), Batch.purged_at.is_(None))
-        .where(first.status.in_((Status.DEAD_LETTER, Status.CANCELLED)), went_again(first, batch_id))
+        .where(first.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
     )
-    return connection.scalar(needing.limit(1))
+    each = (needing.join(Record, went).where(Record.batch_id == batch_id) for went in went_again_in(Record, first))
+    return next(filter(None, (connection.scalar(batch.limit(1)) for batch in each)), None)
 
 
 def _remove_records(database: Database, batch_id: int) -> Iterator[int]:

@@ -137,6 +137,7 @@ def test_a_database_of_ones_own_without_a_key_is_told_and_with_one_its_lines_are
         ({}, "audit", "line 2 is authenticated, and OATHBULK_AUDIT_KEY is not set"),
         ({"OATHBULK_AUDIT_KEY": other}, "audit", "line 2: it was authenticated under a key that is not among"),
         (key | {"OATHBULK_AUDIT_HEAD": str(desk.folder / "no" / "heads")}, "audit", "heads cannot be noted"),
+        (key | {"OATHBULK_AUDIT_HEAD": str(desk.folder)}, "audit", "heads cannot be noted"),
         (key | {"OATHBULK_ENCRYPTION_KEYS": other}, "keys", "the key that encrypted this record is not among"),
     ):
         checks = desk.oathbulk("doctor", "--json", **settings).json["checks"]

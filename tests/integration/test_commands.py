@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import Connection, update
@@ -41,6 +42,7 @@ from worker.batches import commands
 from worker.batches.commands import Batches, NotPossible, Replayed, WorkersLive, distrust_all
 from worker.batches.finding import UnknownBatch
 from worker.batches.upkeep import Upkeep
+from worker.cli.doctor import check_keys
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
 from worker.leases.lease import CallSummary, Claim, Leases
@@ -353,7 +355,7 @@ def test_a_token_that_was_loaded_again_is_replayed_there_only(
     serials = [{column: getattr(look(database, record_id), column)} for record_id in first.ids]
     elsewhere = [status for status in Status if status != Status.QUEUED] + [Status.ACTIVE]
     again = [serial | {"status": status} for serial, status in zip(serials, elsewhere, strict=True)]
-    make_batch(database, again, name="second")
+    make_batch(database, again, name="second", otp1_posts=1)
 
     assert batches.replay("first") == Replayed(
         0,
@@ -364,6 +366,15 @@ def test_a_token_that_was_loaded_again_is_replayed_there_only(
         ),
     )
     assert statuses(database, first) == [Status.DEAD_LETTER] * 5 + [Status.CANCELLED]
+
+
+def test_a_device_that_a_slip_gave_to_another_token_is_replayed_where_nothing_went_out_for_that(
+    database: MovingDatabase, batches: Batches
+) -> None:
+    first = make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="first")
+    make_batch(database, [{"device_id": look(database, first.id).device_id}], name="slip")
+    batches.cancel("slip")
+    assert batches.replay_transient() == 1
 
 
 def test_a_token_that_went_again_in_an_earlier_batch_is_not_replayed_in_a_later_one(
@@ -675,6 +686,25 @@ def test_a_key_that_is_missing_is_told_at_the_end_and_the_rest_is_done_once_that
 
     assert reencrypt(database, Keyring([NEW, OLD, THIRD])) == 1
     assert opened(look(database, lost.id), AFTER) == pair_of(0)
+
+
+@ON_SQLITE
+def test_what_was_erased_meanwhile_is_not_told_as_lost(database: MovingDatabase) -> None:
+    lost = make_batch(database, name="lost", keyring=Keyring([THIRD]))
+    make_batch(database, 2, name="known", keyring=BEFORE)
+
+    def erase(*_: object) -> None:
+        database.change(update(Record).where(Record.id == lost.id).values(otps=None))
+
+    assert reencrypt(database, ROTATING, erase) == 2
+
+
+def test_doctor_tries_the_keys_on_what_each_of_them_has_encrypted(database: MovingDatabase) -> None:
+    for name, keyring in (("first", BEFORE), ("later", AFTER)):
+        make_batch(database, 2, name=name, keyring=keyring)
+    assert check_keys(Mock(keyring=ROTATING, database=database), opens=True).is_well
+    with pytest.raises(DecryptionError):
+        check_keys(Mock(keyring=AFTER, database=database), opens=True)
 
 
 @ON_SQLITE

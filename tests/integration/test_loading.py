@@ -704,6 +704,14 @@ def test_a_pair_that_a_seed_of_ours_contradicts_is_asked_about(desk: LoadingDesk
 
 
 @ON_SQLITE
+def test_a_pair_that_a_seed_of_ours_has_sent_is_refused(desk: LoadingDesk) -> None:
+    make_earlier_seed(desk, device_id=token(0)["device_id"])
+    assert desk.load([with_pair(SEED, 3, 4), token(1)]).rows_refused == 1
+    assert "was sent already, in batch 'box'" in desk.refused[0].reason
+    assert desk.load([with_pair(SEED, 4, 5)], "fresh").total == 1
+
+
+@ON_SQLITE
 def test_a_totp_pair_is_compared_by_the_time_at_which_it_was_made(desk: LoadingDesk) -> None:
     seed, now = Seed(secret=SEED.secret, otp_type="totp", time_step=30), datetime.now(UTC)
     make_earlier_seed(desk, seed, otp_type="totp", next_counter=None)

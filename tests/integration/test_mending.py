@@ -16,7 +16,7 @@ from support.data.loading import ACTIVE, GONE, REFUSED, LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.audit import Action
-from models.batch import BatchState
+from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
 from models.record import Record
@@ -93,12 +93,18 @@ class Mends(LoadingDesk):
         return self.mend_by(self.write_rows(rows), **parts)
 
     def mend_by(
-        self, path: Path, *, who: Path | None = None, keyring: Keyring | None = None, switches: Switches | None = None
+        self,
+        path: Path,
+        *,
+        who: Path | None = None,
+        keyring: Keyring | None = None,
+        switches: Switches | None = None,
+        hints: Hints = MENDS,
     ) -> Mended:
         self.refused = []
         shipment = open_shipment(
             path,
-            hints=MENDS,
+            hints=hints,
             assignment=open_assignment(who) if who else None,
             only_assigned=True,
             switches=switches or Switches(),
@@ -269,6 +275,30 @@ def test_a_pair_whose_key_is_lost_goes_only_if_nothing_went_out(mends: Mends) ->
 
     assert mends.refuses(posted, KEY_IS_GONE, keyring=other)
     assert mends.mend([unposted], keyring=other) == Mended(again=1)
+
+
+def test_a_seed_is_loaded_beyond_what_a_pair_of_another_batch_has_used(mends: Mends) -> None:
+    seed = Seed(secret=Secret(bytes.fromhex(SECRETS[0])))
+    mends.load([token(0, otp1=seed.mint(5).reveal(), otp2=seed.mint(6).reveal())], "pairs", REFUSED)
+
+    assert mends.records(mends.load_seeds(1))[0].next_counter == 6
+
+
+def test_a_seed_is_loaded_beyond_what_its_device_was_sent_under_another_serial_number(mends: Mends) -> None:
+    """As where a spreadsheet took the zeros."""
+    mends.load_seeds(1, REFUSED)
+    mends.database.change(update(Record).values(serial_number="12"))
+    mends.database.change(update(Batch).values(name="slip", file_sha256="0" * 64))
+
+    assert mends.records(mends.load_seeds(1))[0].next_counter == 1
+
+
+def test_a_seed_of_another_type_counts_by_itself(mends: Mends) -> None:
+    box = mends.load_seeds(1, REFUSED, otp_type="totp")
+
+    assert mends.mend_by(mends.vendor, hints=Hints(mends=True, otp_type="hotp")).again == 1
+
+    assert mends.records(box)[0].next_counter == 0
 
 
 @pytest.mark.parametrize("deleted", [(), ("otp_type",)])

@@ -53,6 +53,8 @@ _COLUMNS = (
     Record.otps,
     Record.otp1_posts,
     Record.otp2_posts,
+    Record.otp_type,
+    Record.first_counter,
     Record.next_counter,
 )
 
@@ -100,8 +102,7 @@ class Conflicts:
         errors: list[RowError] = []
         in_chunk: dict[str, int] = {} if self._is_written else self._not_written
         for row in rows:
-            tokens = serials.get(row.serial_number.lower(), [])
-            earlier = [*tokens, *devices.get(row.device_id or "", [])]
+            earlier = [*serials.get(row.serial_number.lower(), []), *devices.get(row.device_id or "", [])]
             refusal = (
                 self._explain_active(row, earlier)
                 or self._explain_duplicate(row, in_chunk)
@@ -111,7 +112,7 @@ class Conflicts:
                 reason, fault = refusal
                 errors.append(RowError(row.row_number, reason, row.serial_number, fault))
             else:
-                good.append(NewRecord(row, self._choose_counter(row, tokens)))
+                good.append(NewRecord(row, self._choose_counter(row, earlier)))
                 in_chunk |= {value: row.row_number for _, value in _identities(row)}
         return good, errors
 
@@ -166,7 +167,8 @@ class Conflicts:
         batch, active_serial = self._name_batch(same[0]), same[0].serial_number
         if not _is_same_token(same[0], row):
             what = f"its device is that of token {active_serial}, which is active in batch {batch!r}"
-            return f"{what}: correct serial or device_id", RowFault.PERSON_UNFIT
+            cure = "correct serial or device_id; if the slip was there, nothing is left to do"
+            return f"{what}: {cure}", RowFault.PERSON_UNFIT
         return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
@@ -199,18 +201,13 @@ class Conflicts:
 
     def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
         """Choose the counter that a seed begins with; None for a pair. It goes on where earlier records of the same
-        token ended: no counter is used twice."""
+        token ended, or its pairs: no counter is used twice."""
         if not isinstance(row.otps, Seed):
             return None
-        used: list[int] = [
-            found.next_counter for found in earlier if found.next_counter and self._is_same_seed(row.otps, found)
-        ]
-        return max([row.otps.counter, *used])
-
-    def _is_same_seed(self, seed: Seed, found: Found) -> bool:
-        """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
-        earlier = self.open(found)
-        return not isinstance(earlier, Seed) or earlier.secret == seed.secret
+        sources = [(found, self.open(found)) for found in earlier]
+        used: list[int] = [found.next_counter for found, source in sources if _is_same_seed(row.otps, found, source)]
+        pairs = [find_used_otps(found, source) for found, source in sources if isinstance(source, OtpPair)]
+        return max([skip_used_otps(row.otps, frozenset().union(*pairs)), *used])
 
     def _explain_in_progress(self, what: str, found: Found) -> Refusal:
         if found.batch_id == self._batch_id:
@@ -225,9 +222,28 @@ class Conflicts:
         return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
 
+# Counters of a HOTP seed among which OTPs are looked for that were sent.
+_LOOKED_THROUGH = 100
+
+
+def _is_same_seed(seed: Seed, found: Found, source: OtpSource | None) -> bool:
+    """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
+    had_seed = found.next_counter and found.otp_type == seed.otp_type
+    return bool(had_seed) and (not isinstance(source, Seed) or source.secret == seed.secret)
+
+
+def skip_used_otps(seed: Seed, used: frozenset[Otp]) -> int:
+    """Choose the first counter of a seed: its own, or for HOTP the one behind the last of these OTPs that it makes."""
+    counters = range(seed.counter, seed.counter + _LOOKED_THROUGH) if used and seed.otp_type == "hotp" else ()
+    return max((counter + 1 for counter in counters if seed.mint(counter) in used), default=seed.counter)
+
+
 def find_used_otps(found: Any, source: OtpSource | None) -> frozenset[Otp]:
-    """Find the OTPs of a record's pairs that were sent, or may have been. `source`: what the record has now; where it
-    was erased nobody can tell, and PingOne's answer will; a seed makes other OTPs for each post."""
+    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now; where it was
+    erased nobody can tell, and PingOne's answer will; of a TOTP seed each OTP is another one."""
+    if isinstance(source, Seed) and source.otp_type == "hotp":
+        end = found.next_counter or 0
+        return frozenset(map(source.mint, range(max(found.first_counter or 0, end - _LOOKED_THROUGH), end)))
     if not isinstance(source, OtpPair):
         return frozenset()
     # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once more,

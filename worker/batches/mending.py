@@ -36,6 +36,7 @@ from worker.batches.loading import (
     describe_files,
     find_used_otps,
     make_record_writer,
+    skip_used_otps,
 )
 from worker.database.engine import LOAD_LOCK, Database
 from worker.intake.rows import (
@@ -53,9 +54,6 @@ from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
 from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
-
-# Counters of a HOTP seed among which the OTPs of an earlier pair are looked for.
-_LOOKED_THROUGH = 100
 
 OTHER_TOKEN = (
     f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted or"
@@ -396,10 +394,9 @@ def _skip_counters(record: Found, source: OtpSource | None, seed: Seed) -> int:
     """Choose the first counter of a seed beyond all that were sent: those that the record's own seed has used, if it is
     the same, and after an OTP 1 one more, since PingOne may wait for its second; or those of the pair that it had."""
     if isinstance(source, OtpPair):
-        used = find_used_otps(record, source)
-        counters = range(seed.counter, seed.counter + _LOOKED_THROUGH) if used and seed.otp_type == "hotp" else ()
-        return max((counter + 1 for counter in counters if seed.mint(counter) in used), default=seed.counter)
-    if record.next_counter is None or (isinstance(source, Seed) and source.secret != seed.secret):
+        return skip_used_otps(seed, find_used_otps(record, source))
+    is_other = record.otp_type != seed.otp_type or (isinstance(source, Seed) and source.secret != seed.secret)
+    if record.next_counter is None or is_other:
         return seed.counter
     is_second_waited_for = record.otp1_state != OtpState.UNSENT and record.otp2_state == OtpState.UNSENT
     return max(seed.counter, int(record.next_counter + is_second_waited_for))

@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from migrations import HEAD
 from models.batch import BatchState
-from models.encrypted import DecryptionError
+from models.encrypted import DecryptionError, identify_row
 from models.record import Record
 from worker import __version__, audit
 from worker.cli.console import console, label_text, measure_room, print_json
@@ -52,7 +52,6 @@ from worker.reports.facts import BatchStatus
 from worker.reports.stall import STILL_AFTER, Fleet, describe_sick
 from worker.tenants import LEARNT, describe_pairing_answer, read_resync
 from worker.vault.keys import load_audit_keys
-from worker.vault.otps import open_otps
 
 # Seconds after which a check is left alone: more than PostgreSQL is given to connect, and four calls to PingOne.
 LONGEST_CHECK = 20.0
@@ -154,7 +153,7 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
         url = "check OATHBULK_DATABASE_URL and the server"
         database = examine(lambda: _check_database(installation), url)
         is_read = database.is_well
-        yield "keys", examine(lambda: _check_keys(installation, opens=is_read))
+        yield "keys", examine(lambda: check_keys(installation, opens=is_read))
         yield "database", database
         cure = "check OATHBULK_AUDIT_KEY and OATHBULK_AUDIT_HEAD"
         yield "audit", examine(lambda: _check_audit(installation, reads=is_read), cure)
@@ -243,16 +242,19 @@ def check_home(installation: Installation) -> CheckOutcome:
     return CheckOutcome(detail) if free >= SPARE_BYTES else fault(detail, FREE_SPACE)
 
 
-def _check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
-    """Check that the encryption keys can be used; `opens`: for the OTPs or the seed that were stored last, too. Raises
+def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
+    """Check that the encryption keys can be used; `opens`: for what each key has encrypted last, too. Raises
     ConfigError where others can read them too, DecryptionError, EmbeddedError."""
     keyring = installation.keyring
     if opens:
-        stored = select(Record.otps, Record.batch_id, Record.row_number).where(Record.otps.is_not(None))
+        key_id = func.substr(Record.otps, 1, len(keyring.sealing_id))
+        last = select(func.max(Record.id)).where(Record.otps.is_not(None)).group_by(key_id)
         with installation.database.reading() as connection:
-            last = connection.execute(stored.order_by(Record.id.desc()).limit(1)).one_or_none()
-        if last and last.otps:
-            open_otps(keyring, last.otps, last.batch_id, last.row_number)
+            stored = connection.execute(
+                select(Record.otps, Record.batch_id, Record.row_number).where(Record.id.in_(last))
+            )
+            for otps, batch_id, row_number in stored:
+                keyring.open(otps or b"", identify_row(batch_id, row_number))
     return CheckOutcome("the encryption keys can be used")
 
 
@@ -296,11 +298,22 @@ def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
             detail = f"line {checked.authenticated_from} is authenticated, and OATHBULK_AUDIT_KEY is not set"
             return fault(detail, "set it to the key of the other commands and workers")
     path = audit.find_heads_file(settings)
-    if path and not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path and not _can_append(path):
         return fault(f"heads cannot be noted in {path}", "mend that, or set OATHBULK_AUDIT_HEAD to another file")
     lines = "new lines are authenticated" if keys else f"lines are chained but not authenticated: {audit.NO_KEY_CURE}"
     heads = f"heads go to {path}" if path else "heads go nowhere: name a file with OATHBULK_AUDIT_HEAD"
     return CheckOutcome(f"{lines}; {heads}")
+
+
+def _can_append(path: Path) -> bool:
+    """Whether a line can be written to the end of the file, or the file be made."""
+    if not os.path.lexists(path):
+        return path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
 
 
 def _read_fleet(installation: Installation) -> Fleet:

@@ -10,13 +10,13 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    TextClause,
     and_,
     bindparam,
     case,
     exists,
     false,
     func,
+    literal_column,
     null,
     or_,
     select,
@@ -29,7 +29,7 @@ from sqlalchemy.orm import aliased
 from models.batch import Batch, BatchState
 from models.reason import TRANSIENT, Reason
 from models.record import Record, all_posts
-from models.record_indexes import HAS_DEVICE, NOT_FINAL
+from models.record_indexes import NOT_FINAL
 from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import had_device, had_token, is_batch_in, move, put_off
@@ -155,26 +155,31 @@ def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     }
 
 
-def went_again(first: type[Record] = Record, batch_id: int | None = None) -> ColumnElement[bool]:
-    """Whether another record of the same token or device is of a later batch than the first, or ended later, since a
-    replay or a mend let it go again: its OTPs go, or went, and those of the first would be wasted, or are the same, and
-    were answered. `batch_id`: only if it is in this batch."""
-    other = aliased(Record, name="other")
-    # The sum keeps SQLite from the index of the batch's records.
-    is_in_batch = true() if batch_id is None else other.batch_id + 0 == batch_id
-    return or_(*(exists().where(same, _is_later(other, first), is_in_batch) for same in _is_same(other, first)))
+def went_again() -> ColumnElement[bool]:
+    """Whether another record of the token or of its device went again since."""
+    other = aliased(Record)
+    return or_(*(exists().where(condition) for condition in went_again_in(other)))
 
 
-def _is_later(other: type[Record], first: type[Record]) -> ColumnElement[bool]:
-    return or_(other.id > first.id, other.finalized_at > first.finalized_at)
+def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Whether another record of the same token is of a later batch than the first, or ended later, since a replay or a
+    mend let it go again: its OTPs go, or went, and those of the first would be wasted, or are the same, and were
+    answered. And whether that is so of the same device, which a slip in a file may give to another token: only if
+    something went out for it there."""
+    is_later = or_(other.id > first.id, other.finalized_at > first.finalized_at)
+    posts = other.otp1_posts + other.otp2_posts + other.posts_forgiven
+    is_same_token, is_same_device = _is_same(other, first)
+    was_used = or_(other.status == Status.ACTIVE, posts > 0)
+    return and_(is_same_token, is_later), and_(is_same_device, is_later, was_used)
 
 
 def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Whether another record, named other, is of the same token; and whether it is of the same device: two questions,
-    so that the database has an index for each."""
+    """Whether another record is of the same token; and whether it is of the same device: two questions, so that the
+    database has an index for each."""
     is_here = other.environment_id == first.environment_id
-    # In the words of the partial indexes: what has no device yet has none in common.
-    is_same_device = and_(other.device_id == first.device_id, text(f"other.{HAS_DEVICE}"))
+    # In the words of the partial index: what has no device yet has none in common.
+    have_devices = (each.device_id != literal_column("''") for each in (other, first))
+    is_same_device = and_(other.device_id == first.device_id, *have_devices)
     return and_(is_here, other.serial_number == first.serial_number), and_(is_here, is_same_device)
 
 
@@ -241,8 +246,8 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
     dead = Record.status == Status.DEAD_LETTER
     left = or_(dead, Record.status == Status.CANCELLED) if reasons is None else and_(dead, Record.reason.in_(reasons))
     other = aliased(Record, name="other")
-    in_progress = _latest_batch(other, text(f"other.{NOT_FINAL}"))
-    later = _latest_batch(other, _is_later(other, Record))
+    in_progress = _latest_batch(other, *(and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
+    later = _latest_batch(other, *went_again_in(other))
     had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
     is_undone = and_(Record.status == Status.CANCELLED, ~is_batch_in(BatchState.CANCELLED))
     why = case(
@@ -259,8 +264,7 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
     )
 
 
-def _latest_batch(other: type[Record], condition: ColumnElement[bool] | TextClause) -> ColumnElement[str]:
-    """The name of the batch of the latest such record of the same token, or of the same device."""
+def _latest_batch(other: type[Record], *conditions: ColumnElement[bool]) -> ColumnElement[str]:
+    """The name of the batch of the latest record of which the first of these conditions holds, or else the next."""
     named = select(Batch.name).join(other, other.batch_id == Batch.id).order_by(other.id.desc()).limit(1)
-    each = (named.where(same, condition).correlate(Record).scalar_subquery() for same in _is_same(other))
-    return func.coalesce(*each)
+    return func.coalesce(*(named.where(each).correlate(Record).scalar_subquery() for each in conditions))

@@ -1,6 +1,6 @@
 """Rotates the encryption key: every stored pair of OTPs is decrypted, and encrypted again with the first key."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
@@ -28,35 +28,24 @@ def reencrypt(
     Raises DecryptionError once all others are done, if records cannot be decrypted.
     """
     with database.writing() as connection:
-        left = _count_left(connection, keyring)
+        left = connection.scalar(select(func.count()).where(*_is_under_other_key(keyring)))
         if left:
             write_down(connection, left)
-    count, closed = 0, dict[int, DecryptionError]()
-    while left > len(closed):
+    count, closed, is_done = 0, dict[int, str](), not left
+    while not is_done:
         before, closed = count, {}
         for resealed in _reseal(database, keyring, closed):
             count = before + resealed
-            on_progress("Encrypting records", count, max(left, count))
+            on_progress("Encrypting records", count, max(left or 0, count))
         with database.reading() as connection:
-            left = _count_left(connection, keyring)
+            found = connection.scalars(select(Record.id).where(*_is_under_other_key(keyring))).all()
+        is_done = closed.keys() >= set(found)
+        closed = {record_id: closed[record_id] for record_id in found} if is_done else closed
     database.empty_log()
     if closed:
-        raise _tell_of_closed(database, closed)
+        stay = f"{count_things(len(closed), 'record')} {agree(len(closed), 'stays as it was', 'stay as they were')}"
+        raise DecryptionError(f"{stay}, at first {next(iter(closed.values()))}")
     return count
-
-
-def _count_left(connection: Connection, keyring: Keyring) -> int:
-    return connection.scalar(select(func.count()).where(*_is_under_other_key(keyring))) or 0
-
-
-def _tell_of_closed(database: Database, closed: Mapping[int, DecryptionError]) -> DecryptionError:
-    """Say which records could not be decrypted, and why: how many, and the first."""
-    record_id, error = next(iter(closed.items()))
-    with database.reading() as connection:
-        named = select(Record.serial_number, Batch.name).join(Batch, Batch.id == Record.batch_id)
-        serial_number, batch = connection.execute(named.where(Record.id == record_id)).one()
-    stay = f"{count_things(len(closed), 'record')} {agree(len(closed), 'stays as it was', 'stay as they were')}"
-    return DecryptionError(f"{stay}, at first token {serial_number} of batch {batch!r}: {error}")
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
@@ -65,9 +54,10 @@ def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
     return Record.otps.is_not(None), other_key
 
 
-def _reseal(database: Database, keyring: Keyring, closed: dict[int, DecryptionError]) -> Iterator[int]:
+def _reseal(database: Database, keyring: Keyring, closed: dict[int, str]) -> Iterator[int]:
     """Encrypt again from the first record to the last, except for those that another transaction has locked. Yields
-    after each transaction how many that are so far. Those that cannot be decrypted are put into `closed`, by their ids.
+    after each transaction how many that are so far. Those that cannot be decrypted are put into `closed`, each
+    by its id with its token and the reason.
 
     To wait for a locked record while holding others could lead to a deadlock with a tick of the dispatcher, which does
     the same.
@@ -76,11 +66,12 @@ def _reseal(database: Database, keyring: Keyring, closed: dict[int, DecryptionEr
     while True:
         with database.writing() as connection:
             rows = connection.execute(
-                select(Record.id, Record.batch_id, Record.row_number, Record.otps)
+                select(Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps, Batch.name)
+                .join(Batch, Batch.id == Record.batch_id)
                 .where(Record.id > last_id, Record.otps.is_not(None))
                 .order_by(Record.id)
                 .limit(CHUNK)
-                .with_for_update(skip_locked=True)
+                .with_for_update(of=Record, skip_locked=True)
             ).all()
             for row in rows:
                 if keyring.is_sealed_by_first_key(row.otps):
@@ -89,7 +80,7 @@ def _reseal(database: Database, keyring: Keyring, closed: dict[int, DecryptionEr
                 try:
                     sealed = keyring.seal(keyring.open(row.otps, identity), identity)
                 except DecryptionError as error:
-                    closed[row.id] = error
+                    closed[row.id] = f"token {row.serial_number} of batch {row.name!r}: {error}"
                     continue
                 connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
                 count += 1
