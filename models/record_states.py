@@ -24,6 +24,9 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+# The `reason` of a cancelled record that an undo took back: only a mend or a person who chooses it lets it go again.
+TAKEN_BACK = "taken_back"
+
 # The statuses in which a record is not worked on any more.
 FINAL = frozenset({Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED})
 

@@ -36,7 +36,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.reason import PAUSE_CURES, PauseReason, Reason
 from models.record import Record
-from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
+from models.record_states import NOBODY, TAKEN_BACK, OtpState, OtpType, PairingState, Status
 from worker import audit
 from worker.batches import commands
 from worker.batches.commands import Batches, NotPossible, Replayed, WorkersLive, distrust_all
@@ -375,6 +375,16 @@ def test_a_device_that_a_slip_gave_to_another_token_is_replayed_where_nothing_we
     make_batch(database, [{"device_id": look(database, first.id).device_id}], name="slip")
     batches.cancel("slip")
     assert batches.replay_transient() == 1
+
+
+def test_a_token_goes_again_once_an_undo_took_it_from_another_batch(database: MovingDatabase, batches: Batches) -> None:
+    now = database.read_clock()
+    undone = {"status": Status.CANCELLED, "reason": TAKEN_BACK, "finalized_at": now}
+    earlier = make_batch(database, [undone], name="earlier")
+    before = {"finalized_at": now - timedelta(minutes=1)}
+    same = {"serial_number": look(database, earlier.id).serial_number} | before
+    later = make_batch(database, dead(Reason.TOKEN_TAKEN, **same), name="later")
+    assert batches.replay(later.name).records == 1
 
 
 def test_a_token_that_went_again_in_an_earlier_batch_is_not_replayed_in_a_later_one(

@@ -210,6 +210,9 @@ def test_dead_letters_of_one_reason_go_again(database: MovingDatabase, desk: Web
     assert said.startswith("2 records of shipment go again.")
     assert statuses(database, shipment).count(Status.DEAD_LETTER) == 1
     assert (last_line(database).facts["reasons"], last_line(database).ticket) == (["locked"], "CHG-8")
+    # A form that was shown before somebody cancelled the batch lets nothing of that go.
+    answer = desk.command("replay", "shipment", cancelled="3")
+    assert (answer.status_code, "since this form was shown" in read_text(answer.text)) == (409, True)
     # What stays is told line by line.
     assert "1 stays as it is:\n" in desk.command_well("replay", "shipment")
 

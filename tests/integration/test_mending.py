@@ -20,7 +20,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
 from models.record import Record
-from models.record_states import OtpState, Status
+from models.record_states import TAKEN_BACK, OtpState, Status
 from models.refused_row import RefusedRow
 from worker.batches import mending
 from worker.batches.commands import Batches
@@ -34,6 +34,7 @@ from worker.batches.mending import (
     NO_OTPS,
     NO_ROW,
     NO_SEED,
+    OLD_NAME,
     OLD_TIME,
     OTHER_SEED,
     OTHER_TOKEN,
@@ -326,13 +327,20 @@ def test_a_seed_in_place_of_a_pair_leaves_out_what_the_pair_has_used(mends: Mend
 
 def test_the_seed_of_a_token_that_was_undone_comes_from_the_vendors_file(mends: Mends) -> None:
     box = mends.load_seeds(1, ACTIVE)
-    undone = {"status": Status.CANCELLED, "device_id": "", "is_device_made": True, "otp1_state": OtpState.UNSENT}
+    undone = {
+        "status": Status.CANCELLED,
+        "reason": TAKEN_BACK,
+        "device_id": "",
+        "is_device_made": True,
+        "otp1_state": OtpState.UNSENT,
+    }
     mends.database.change(update(Record).values(undone))
     (row,) = mends.export(None)
     may_pair = Switches(may_pair=True)
 
-    # Who has left gets no token by a list of before.
+    # Who has left gets no token by a list of before, nor by one that names them otherwise.
     assert mends.mend([row], switches=may_pair).taken_back == 1
+    assert mends.mend([row | {"user_id": "", "username": "anna"}], switches=may_pair).taken_back == 1
     assert mends.refuses(row | {"user_id": OTHER_PERSON}, NO_SEED, switches=may_pair)
     who = mends.directory / "anew.csv"
     who.write_text(f"serial,user_id\n{row['serial']},{OTHER_PERSON}\n")
@@ -372,6 +380,14 @@ def test_another_person_takes_the_token_and_what_was_looked_up_is_forgotten(
 
     (record,) = mends.records(box)
     assert (record.username, record.user_id) == ends
+
+
+def test_a_person_who_is_corrected_by_a_name_that_counts_less_is_told(mends: Mends) -> None:
+    """The token would go to the one of before."""
+    mends.load([token(0, email="anna@x.test")], "box", DeadLetter(Reason.USER_NOT_FOUND))
+    (row,) = mends.export()
+    assert mends.refuses(row | {"email": "beat@x.test"} | FRESH, OLD_NAME)
+    assert mends.mend([row | {"email": "beat@x.test", "user_id": ""} | FRESH]).again == 1
 
 
 @pytest.mark.parametrize("is_found", [True, False])

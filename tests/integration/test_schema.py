@@ -480,6 +480,20 @@ def test_0014_counts_the_posts_of_a_new_budget_from_0_and_back(empty: MovingData
         assert (record["otp1_posts"], record["otp2_posts"], record["posts_forgiven"]) == posts
 
 
+def test_0016_tells_what_an_undo_took_back_and_back(empty: MovingDatabase) -> None:
+    schema.upgrade(empty, "0015")
+    make_before(empty)
+    execute(
+        empty,
+        "UPDATE record SET status = 'cancelled', lease_id = NULL, reason = NULL, detail = 'An undo took it back. It'",
+    )
+
+    for change, reason in ((lambda: schema.upgrade(empty), "taken_back"), (lambda: downgrade(empty, "0015"), None)):
+        change()
+        (record,) = rows(empty, "record")
+        assert record["reason"] == reason
+
+
 # Workers of the version before.
 
 REVISIONS = sorted(path.name.partition("_")[0] for path in SAMPLES.glob("*_sqlite.json"))

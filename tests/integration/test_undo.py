@@ -11,7 +11,7 @@ from unittest.mock import Mock, patch
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Update, select, update
+from sqlalchemy import Update, select, true, update
 from support.data.batches import TESTER, Made, look, make_batch, note_job, statuses
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.undo_desk import OPEN, OURS, TOKEN, Desk, PingOne, actions, make, make_tokens
@@ -260,6 +260,19 @@ def test_who_leaves_is_found_in_every_batch_and_gets_nothing_at_a_later_date(
     commands = Batches(database, TESTER)
     assert commands.replay("shipment") == Replayed(0, (NotReplayed(3, Status.CANCELLED, Why.TAKEN_BACK),))
     assert commands.replay("shipment", where=["email=bob@x.test"]).records == 1
+
+
+def test_who_leaves_a_cancelled_batch_does_not_come_back_with_it(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    waiting = [{"email": "bob@x.test"}, {"email": "eve@x.test"}, {"email": "dora@x.test"}]
+    make(database, pingone, waiting, state=BatchState.PAUSED)
+    commands = Batches(database, TESTER)
+    desk.command.undo("shipment", TokenList(("bob@x.test",), "digest", "email"))
+    commands.cancel("shipment")
+    # Also who leaves only then.
+    assert len(desk.command.undo("shipment", TokenList(("eve@x.test",), "digest", "email")).cancelled) == 1
+    assert commands.replay("shipment") == Replayed(1, (NotReplayed(2, Status.CANCELLED, Why.TAKEN_BACK),))
 
 
 @ON_SQLITE
@@ -773,8 +786,10 @@ def test_a_replay_begins_the_count_anew(database: MovingDatabase, pingone: PingO
     assert desk.command.examine("shipment").devices.earlier == 2
 
     with database.writing() as connection:
+        # Whoever leaves gets no token by a replay of all.
+        assert replay(database, connection, made.batch_id) == 0
         # An active record's OTPs are erased, so that it stays.
-        assert replay(database, connection, made.batch_id) == 1
+        assert replay(database, connection, made.batch_id, chosen=true()) == 1
 
     assert [look(database, record_id).is_device_made for record_id in made.ids] == [False, True]
 

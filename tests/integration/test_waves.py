@@ -17,7 +17,7 @@ from models.encrypted import Keyring
 from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_states import UNTIL_LET_GO, OtpState, PairingState, Status
-from worker.batches.commands import Batches, distrust_all
+from worker.batches.commands import Batches, NotPossible, distrust_all
 from worker.batches.finding import UnknownColumn
 from worker.batches.loading import Loader
 from worker.batches.mending import Mended, Mender
@@ -78,6 +78,14 @@ def test_what_has_not_begun_is_kept_back_by_a_column_until_it_is_let_go(desk: Lo
     assert enqueue(desk.database, batch_id) == ids[2:]
     assert commands.let_begin("shipment", ["site=Basel"]) == 2
     assert enqueue(desk.database, batch_id) == ids[:2]
+
+
+def test_of_a_cancelled_batch_nothing_is_let_go(desk: LoadingDesk) -> None:
+    load_two_waves(desk)
+    commands = Batches(desk.database, TESTER)
+    commands.cancel("shipment")
+    with pytest.raises(NotPossible, match="oathbulk replay shipment"):
+        commands.let_begin("shipment", ["site=Zürich"])
 
 
 def test_a_wave_is_let_go_before_its_date(desk: LoadingDesk) -> None:

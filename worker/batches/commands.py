@@ -44,6 +44,10 @@ _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary, PauseR
 LicenseOf = Callable[[str, str], str]
 
 
+# Why nothing of a cancelled batch is let go, and what does so.
+CANCELLED = "batch {name} is cancelled: `oathbulk replay {batch}` makes it run again"
+
+
 class NotPossible(Exception):
     """The batch is in a state that does not allow the command; the message says what does."""
 
@@ -107,7 +111,7 @@ class Batches:
         with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
-                raise NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
+                raise NotPossible(CANCELLED.format(name=repr(name), batch=quote(name)))
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it is left to run")
             if batch.state == BatchState.RUNNING and change is None and lift_in is None:
@@ -131,9 +135,11 @@ class Batches:
 
     def let_begin(self, name: str, where: Sequence[str]) -> int:
         """Let those records of a batch go of which all of `where` hold, before their date, or that were kept back.
-        Returns how many waited. Raises UnknownBatch, UnknownColumn."""
+        Returns how many waited. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
+            if batch.state == BatchState.CANCELLED:
+                raise NotPossible(CANCELLED.format(name=repr(name), batch=quote(name)))
             count = moves.set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count

@@ -18,7 +18,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
 from models.person import PERSON
 from models.record import Record, has_begun
-from models.record_states import FINAL, OtpState, OtpType, Status
+from models.record_states import FINAL, TAKEN_BACK, OtpState, OtpType, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
@@ -67,6 +67,10 @@ TWICE = "the token stands on row {row} of this file already, which names it othe
 OTHER_TYPE = (
     "otp_type is missing or says hotp, and the token was loaded as totp: put the column back, with totp and the"
     " generated_at of the fresh OTPs"
+)
+OLD_NAME = (
+    "the row names another person, but also the one of before, by a name that counts first (user_id, username, email,"
+    " external_id): empty what is not true any more"
 )
 OLD_TIME = "generated_at is that of the earlier pair: write down when the fresh OTPs were produced"
 SENT_BEFORE = "an OTP of this row was sent already: press the token for two fresh, consecutive OTPs"
@@ -147,7 +151,6 @@ class MendedBatch:
     environment_id: str
     may_pair: bool
     only_new: bool = False
-    is_cancelled: bool = False
     spelled: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -244,10 +247,13 @@ class Corrections:
             fold_case(getattr(row, name) or "") in ("", fold_case(getattr(record, name) or "")) for name in PERSON
         )
         is_other_device = row.device_id not in (None, record.device_id)
-        was_taken_back = record.status == Status.CANCELLED and not self._batch.is_cancelled
-        if was_taken_back and is_same_person and not is_other_device and row.otps is None:
+        names = [(getattr(row, name), getattr(record, name)) for name in PERSON]
+        differs = [fold_case(ours) != fold_case(theirs) for ours, theirs in names if ours and theirs]
+        if record.reason == TAKEN_BACK and not any(differs) and not is_other_device and row.otps is None:
             self.counts.taken_back += 1
             return None
+        if not has_device and any(differs) and not differs[0]:
+            return refuse(OLD_NAME, RowFault.PERSON_UNFIT)
         if has_device and (is_other_device or not _names_same_person(row, record)):
             return refuse(DEVICE_OF_ANOTHER, RowFault.PERSON_UNFIT)
         try:
@@ -495,7 +501,6 @@ def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> M
         batch.environment_id,
         may_pair=shipment.switches.may_pair,
         only_new=shipment.only_new,
-        is_cancelled=batch.state == BatchState.CANCELLED,
         spelled=spell_columns(batch.columns, shipment.columns),
     )
 

@@ -245,6 +245,9 @@ def replay(order: Order) -> str:
     chosen = order.fields.get("reason", "")
     if chosen and chosen not in [*Reason]:
         raise Unfit("There is no such reason.")
+    cancelled = str(order.status.counts[Status.CANCELLED])
+    if not chosen and order.fields.get("cancelled", cancelled) != cancelled:
+        raise NotPossible("Tokens were cancelled, or went again, since this form was shown: look at the batch first.")
     reasons = [Reason(chosen)] if chosen else None
     replayed = order.batches.replay(order.status.name, reasons)
     return describe_replayed(order.status.name, replayed, reasons, order.status.fleet)

@@ -49,7 +49,7 @@ VALUES = ("secret", *NUMBERS, "timedrift")
 # Values of a key that may be encrypted, by what python-pskc calls them.
 ENCRYPTABLE = ("secret", "counter", "time_offset", "time_interval", "time_drift")
 # What a row keeps of a key, by what python-pskc calls it.
-KEPT = ("manufacturer", "model", "userid")
+KEPT = {"manufacturer": "manufacturer", "model": "model", "pskc_userid": "userid"}
 # Names of the RFC, of the standards that it stands on, and of the drafts before it, by their small letters: privacyIDEA
 # exports all names in small letters (`export_pskc` there), and a name with letters of the wrong case, which nobody
 # would find, may say how a value is encrypted.
@@ -494,7 +494,7 @@ def _make_token(found: FoundKey, now: datetime) -> Token:
         time_step=key.time_interval,
         hash_algorithm=key.algorithm_suite,
         counter=key.counter,
-        extra={name: str(value) for name in KEPT if (value := getattr(key, name))},
+        extra={name: str(value) for name, field in KEPT.items() if (value := getattr(key, field))},
     )
 
 

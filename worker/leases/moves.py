@@ -28,7 +28,7 @@ from models.base import LONGEST_DETAIL
 from models.batch import Batch, BatchState
 from models.reason import Reason, find_cure
 from models.record import Record, has_begun, needs_read
-from models.record_states import FINAL, NOBODY, TRANSITIONS, UNTIL_LET_GO, OtpState, PairingState, Status
+from models.record_states import FINAL, NOBODY, TAKEN_BACK, TRANSITIONS, UNTIL_LET_GO, OtpState, PairingState, Status
 from worker.database.engine import Database
 
 # Seconds before its hours end from which on a batch begins no further record and no further import: a token that is out
@@ -134,7 +134,7 @@ _CHUNK = 1000
 _SOURCES = (Status.ACTIVE, Status.DEAD_LETTER, Status.PENDING)
 # What is told of a record of which an undo took something back.
 _TAKEN_BACK: dict[str, Any] = {
-    "reason": None,
+    "reason": TAKEN_BACK,
     "detail": "An undo took it back. It goes again by a mend that names another person, or brings OTPs or the seed; or"
     " by a replay that chooses it (--where).",
 }
@@ -170,16 +170,24 @@ def note_device_gone(
 
 
 def has_nothing_open() -> ColumnElement[bool]:
-    """Whether a record waits, and nothing went out for it; or is a dead letter without a device of ours."""
+    """Whether a record waits, and nothing went out for it; or is a dead letter without a device of ours, or was
+    cancelled so with its batch."""
     is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
     has_device = and_(Record.is_device_made, Record.device_id != "")
-    return or_(is_fresh, and_(Record.status == Status.DEAD_LETTER, ~has_device))
+    return or_(is_fresh, and_(or_(Record.status == Status.DEAD_LETTER, was_cancelled()), ~has_device))
+
+
+def was_cancelled() -> ColumnElement[bool]:
+    """Whether a record was cancelled with its batch, and no undo took it back."""
+    return and_(Record.status == Status.CANCELLED, Record.reason.is_distinct_from(TAKEN_BACK))
 
 
 def take_back(database: Database, connection: Connection, record_ids: Sequence[int]) -> None:
-    """Cancel those of these records of which nothing is open."""
+    """Cancel those of these records of which nothing is open, and keep them from a replay of all."""
+    mine = Record.id.in_(record_ids)
+    connection.execute(update(Record).where(mine, was_cancelled(), has_nothing_open()).values(_TAKEN_BACK))
     for source in (Status.PENDING, Status.DEAD_LETTER):
-        cancelled = move(database, source, Status.CANCELLED).where(Record.id.in_(record_ids), has_nothing_open())
+        cancelled = move(database, source, Status.CANCELLED).where(mine, has_nothing_open())
         connection.execute(cancelled.values(_TAKEN_BACK))
 
 

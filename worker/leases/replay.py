@@ -26,13 +26,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from models.batch import Batch, BatchState
+from models.batch import Batch
 from models.reason import TRANSIENT, Reason
 from models.record import Record, all_posts
 from models.record_indexes import NOT_FINAL
-from models.record_states import OtpState, PairingState, Status
+from models.record_states import TAKEN_BACK, OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import had_device, had_token, is_batch_in, move, put_off
+from worker.leases.moves import had_device, had_token, move, put_off, was_cancelled
 
 # Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
@@ -86,7 +86,7 @@ def replay(
     if reasons is None:
         cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
         if chosen is None:
-            cancelled = cancelled.where(is_batch_in(BatchState.CANCELLED))
+            cancelled = cancelled.where(was_cancelled())
         count += connection.execute(cancelled.values(again | cleared | forgotten)).rowcount
     put_off(connection, batch_id)
     if count:
@@ -166,7 +166,9 @@ def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[Co
     mend let it go again: its OTPs go, or went, and those of the first would be wasted, or are the same, and were
     answered. And whether that is so of the same device, which a slip in a file may give to another token: only if
     something went out for it there."""
-    is_later = or_(other.id > first.id, other.finalized_at > first.finalized_at)
+    # An undo ends a record, and lets nothing go.
+    ended_later = and_(other.finalized_at > first.finalized_at, other.reason.is_distinct_from(TAKEN_BACK))
+    is_later = or_(other.id > first.id, ended_later)
     posts = other.otp1_posts + other.otp2_posts + other.posts_forgiven
     is_same_token, is_same_device = _is_same(other, first)
     was_used = or_(other.status == Status.ACTIVE, posts > 0)
@@ -249,15 +251,14 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
     in_progress = _latest_batch(other, *(and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
     later = _latest_batch(other, *went_again_in(other))
     had_seed = and_(Record.next_counter.is_not(None), Record.otps.is_(None))
-    is_undone = and_(Record.status == Status.CANCELLED, ~is_batch_in(BatchState.CANCELLED))
     why = case(
         (in_progress.is_not(None), Why.IN_PROGRESS),
         (later.is_not(None), Why.LOADED_AGAIN),
         (had_seed, Why.SEED_ERASED),
-        (false() if is_chosen else is_undone, Why.TAKEN_BACK),
+        (false() if is_chosen else Record.reason == TAKEN_BACK, Why.TAKEN_BACK),
         else_=Why.FRESH_OTPS,
     )
-    reason = func.coalesce(Record.reason, Record.status)
+    reason = case((dead, Record.reason), else_=Record.status)
     batch = func.coalesce(in_progress, later)
     return select(reason.label("reason"), why.label("why"), batch.label("batch")).where(
         Record.batch_id == batch_id, left

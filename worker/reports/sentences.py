@@ -83,8 +83,8 @@ def write_mend(batch: str, ending: str) -> str:
 
 
 def name_export(batch: str, ending: str) -> str:
-    """Name the file of an export."""
-    return f"{batch}-{ending}.csv"
+    """Name the file of an export. A batch of a name with a slash has none in another folder."""
+    return f"{batch.replace('/', '-')}-{ending}.csv"
 
 
 # The outlook of a batch that runs while no record is in work.

@@ -30,7 +30,7 @@ from worker.pace.known_pace import Hold, KnownPace
 from worker.reports import sentences
 from worker.reports.facts import BatchStatus, Outage, Wave
 from worker.reports.search import Sought
-from worker.reports.sentences import WAITING, describe_outlook
+from worker.reports.sentences import WAITING, describe_outlook, write_mend
 from worker.reports.stall import UNPREPARED_AFTER, Fleet, Rehearsal, explain_stall
 
 AT = datetime(2026, 11, 28, 14, 2, 10, tzinfo=UTC)
@@ -215,6 +215,12 @@ HELPED = replace(
 LEFT = "Those that are left, with their reasons: oathbulk export july --left -o july-left.csv"
 MEND = "Corrected, they go again: oathbulk mend july july-left.csv"
 REPLAY = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
+
+
+def test_a_batch_of_a_name_with_a_slash_has_no_file_in_another_folder() -> None:
+    assert write_mend("2026/12", "left") == "oathbulk mend 2026/12 2026-12-left.csv"
+
+
 REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
 
 
