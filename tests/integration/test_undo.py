@@ -377,6 +377,17 @@ def test_it_says_for_whom_the_default_device_changes(database: MovingDatabase, p
     assert {user_id: change.heir for user_id, change in changes.items()} == {alone: Heir.NONE, other: Heir.NEXT}
 
 
+@ON_SQLITE
+def test_a_dry_run_over_batches_says_who_loses_the_last_device_with_the_last_of_them(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    user = look(database, make(database, pingone, [ACTIVE]).id).user_id
+    make(database, pingone, [ACTIVE | {"user_id": user}], name="later")
+    first = desk.command.examine("shipment")
+    later = desk.command.examine("later", gone=first.going)
+    assert [each.defaults[user].heir for each in (first, later)] == [Heir.NEXT, Heir.NONE]
+
+
 def test_otps_that_a_new_device_would_refuse_are_erased_and_a_seed_is_kept(
     database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:

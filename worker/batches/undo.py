@@ -158,13 +158,15 @@ class TokenCounts:
 class Undone:
     """What was found and done. `tokens` is None where they were not asked for; `defaults`: whose default device
     changes, by user; `kept`: what is left alone, by serial number as it is written there; `cancelled`: the ids of
-    chosen records of which nothing is open, which are cancelled."""
+    chosen records of which nothing is open, which are cancelled; `going`: the devices that would go, in small
+    letters."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
     defaults: dict[str, DefaultChange] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
+    going: frozenset[str] = frozenset()
 
     @property
     def is_whole(self) -> bool:
@@ -223,13 +225,21 @@ class Undo:
         self._on_progress = on_progress
 
     def examine(
-        self, name: str, only: TokenList | None = None, where: Sequence[str] = (), *, devices_only: bool = False
+        self,
+        name: str,
+        only: TokenList | None = None,
+        where: Sequence[str] = (),
+        *,
+        devices_only: bool = False,
+        gone: frozenset[str] = frozenset(),
     ) -> Undone:
         """Find out what `undo` would do, and change nothing. Pairings of unknown fate, and imports that have not ended,
-        are counted only, with whatever they made. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        are counted only, with whatever they made. `gone`: devices that would be gone by then, in small letters. Raises
+        UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
-        going = self._remove_devices(batch, made, undone, [], is_real=False)
+        going = self._remove_devices(batch, made, undone, [], gone)
+        undone.going = frozenset(going.values())
         if undone.tokens is not None:
             with self._noting_obstacle(undone.tokens):
                 ids = {row.id for row in made if not row.has_open_pairing}
@@ -252,7 +262,7 @@ class Undo:
                 facts |= {"cancelled": len(undone.cancelled)} if undone.cancelled else {}
                 self._write_down(Action.UNPAIR, name, facts | of_list)
             self._take_back(batch, undone.cancelled)
-            removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
+            removed = self._remove_devices(batch, made, undone, kept_from_work)
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):
                     self._revoke_tokens(batch, {row.id for row in made}, removed, undone, undone.tokens, of_list)
@@ -334,10 +344,17 @@ class Undo:
     # Devices
 
     def _remove_devices(
-        self, batch: UndoneBatch, made: _Rows, undone: Undone, kept: list[KeptRecord], *, is_real: bool
+        self,
+        batch: UndoneBatch,
+        made: _Rows,
+        undone: Undone,
+        kept: list[KeptRecord],
+        others_gone: frozenset[str] | None = None,
     ) -> Mapping[int, str]:
-        """Remove the devices of these records, or only read them back; `kept`: the records that workers are kept from
-        meanwhile. Returns the devices that go or are gone, in small letters, by record."""
+        """Remove the devices of these records; or only read them back, as if these `others_gone` were gone. `kept`: the
+        records that workers are kept from meanwhile. Returns the devices that go or are gone, in small letters, by
+        record."""
+        is_real = others_gone is None
         ids = [row.id for row in made if row.has_device or (is_real and row.has_open_pairing)]
         gone = dict[int, str]()
         if not ids:
@@ -350,7 +367,7 @@ class Undo:
             self._clients,
             self._environment,
             batch.id,
-            frozenset(row.device_id for row in made if row.has_device),
+            frozenset(row.device_id for row in made if row.has_device) | (others_gone or frozenset()),
             self._wait,
             self._count_ago,
             timedelta(seconds=self._settings.tuning.over_after),

@@ -125,8 +125,15 @@ def undo(
     if tokens and not batch:
         lists = find_batches_of(installation.database, tokens)
 
+    gone = frozenset[str]()
+
     def undo_batch(work: Undo, name: str) -> Undone:
-        return (work.undo if yes else work.examine)(name, lists[name], where or (), devices_only=devices_only)
+        nonlocal gone
+        if yes:
+            return work.undo(name, lists[name], where or (), devices_only=devices_only)
+        found = work.examine(name, lists[name], where or (), devices_only=devices_only, gone=gone)
+        gone |= found.going
+        return found
 
     actor = this_person(installation.settings, ticket)
     showing = partial(showing_progress, interrupted, is_quiet=as_json)
