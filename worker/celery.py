@@ -68,9 +68,10 @@ app.conf.update(
         "oathbulk.replay": DISPATCH_QUEUE,
         "oathbulk.prepare": PREPARE_QUEUE,
     },
-    # Flower sees a task from the moment that a worker takes it. An event for its sending would be a third of what
-    # publishing costs, and say what the database says anyway: how many are queued.
-    worker_send_task_events=True,
+    # Flower asks each worker for its events while it runs, every five seconds, and nobody else reads them. It sees a
+    # task from the moment that a worker takes it: an event for its sending would be a third of what publishing costs,
+    # and say what the database says anyway, how many are queued.
+    worker_send_task_events=False,
     task_send_sent_event=False,
     # Celery by itself would accept any certificate of a rediss:// server. What the URL itself says has precedence.
     broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss://") else None,

