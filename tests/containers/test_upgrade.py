@@ -126,6 +126,6 @@ def clear_files(folder: Path) -> None:
 def find_version_before(project: Path) -> str:
     """The commit before the one that brought the newest migration of this checkout. Raises CalledProcessError where the
     history is not here, or does not reach back so far."""
-    newest = max((project / MIGRATIONS).glob("[0-9]*.py")).relative_to(project)
-    *_, added = run(["git", "log", "--diff-filter=A", "--format=%H", "--", str(newest)], project).splitlines() or [""]
+    newest = f"{MIGRATIONS}/{HEAD}_*"
+    *_, added = run(["git", "log", "--diff-filter=A", "--format=%H", "--", newest], project).splitlines() or [""]
     return run(["git", "rev-parse", "--verify", f"{added}^"], project).strip()
