@@ -1,6 +1,6 @@
 """The history of a device can be read, as that of a serial number can: a load and a replay look for what another batch
-sent to it. And what an undo took back is told from what was cancelled with its batch; the version before does not tell
-it, so undo nothing with that one beside the new schema."""
+sent to it. And what an undo took back is told from what was cancelled with its batch: undo is a command, and one of the
+version before refuses the new schema."""
 
 import sqlalchemy as sa
 from alembic import op

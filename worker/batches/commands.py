@@ -44,10 +44,6 @@ _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary, PauseR
 LicenseOf = Callable[[str, str], str]
 
 
-# Why nothing of a cancelled batch is let go, and what does so.
-CANCELLED = "batch {name} is cancelled: `oathbulk replay {batch}` makes it run again"
-
-
 class NotPossible(Exception):
     """The batch is in a state that does not allow the command; the message says what does."""
 
@@ -67,6 +63,10 @@ class HoursChange:
     """The hours that a batch gets; None takes away those that it has."""
 
     hours: DailyHours | None
+
+
+def _refuse_cancelled(name: str) -> NotPossible:
+    return NotPossible(f"batch {name!r} is cancelled: `oathbulk replay {quote(name)}` makes it run again")
 
 
 class Batches:
@@ -111,7 +111,7 @@ class Batches:
         with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
-                raise NotPossible(CANCELLED.format(name=repr(name), batch=quote(name)))
+                raise _refuse_cancelled(name)
             if not has_unfinished(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it is left to run")
             if batch.state == BatchState.RUNNING and change is None and lift_in is None:
@@ -139,7 +139,7 @@ class Batches:
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
             if batch.state == BatchState.CANCELLED:
-                raise NotPossible(CANCELLED.format(name=repr(name), batch=quote(name)))
+                raise _refuse_cancelled(name)
             count = moves.set_date(self._database, connection, batch.id, chosen, None)
             self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
             return count

@@ -238,7 +238,7 @@ class Undo:
         UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
-        going = self._remove_devices(batch, made, undone, [], gone)
+        going = self._remove_devices(batch, made, undone, [], gone, is_real=False)
         undone.going = frozenset(going.values())
         if undone.tokens is not None:
             with self._noting_obstacle(undone.tokens):
@@ -262,7 +262,7 @@ class Undo:
                 facts |= {"cancelled": len(undone.cancelled)} if undone.cancelled else {}
                 self._write_down(Action.UNPAIR, name, facts | of_list)
             self._take_back(batch, undone.cancelled)
-            removed = self._remove_devices(batch, made, undone, kept_from_work)
+            removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):
                     self._revoke_tokens(batch, {row.id for row in made}, removed, undone, undone.tokens, of_list)
@@ -349,12 +349,13 @@ class Undo:
         made: _Rows,
         undone: Undone,
         kept: list[KeptRecord],
-        others_gone: frozenset[str] | None = None,
+        gone_before: frozenset[str] = frozenset(),
+        *,
+        is_real: bool,
     ) -> Mapping[int, str]:
-        """Remove the devices of these records; or only read them back, as if these `others_gone` were gone. `kept`: the
-        records that workers are kept from meanwhile. Returns the devices that go or are gone, in small letters, by
+        """Remove the devices of these records, or only read them back, as if those of `gone_before` were gone; `kept`:
+        the records that workers are kept from meanwhile. Returns the devices that go or are gone, in small letters, by
         record."""
-        is_real = others_gone is None
         ids = [row.id for row in made if row.has_device or (is_real and row.has_open_pairing)]
         gone = dict[int, str]()
         if not ids:
@@ -367,7 +368,7 @@ class Undo:
             self._clients,
             self._environment,
             batch.id,
-            frozenset(row.device_id for row in made if row.has_device) | (others_gone or frozenset()),
+            frozenset(row.device_id for row in made if row.has_device) | gone_before,
             self._wait,
             self._count_ago,
             timedelta(seconds=self._settings.tuning.over_after),
