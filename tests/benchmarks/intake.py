@@ -2,7 +2,7 @@
 
     python tests/benchmarks/intake.py [--rows N] [--rounds N]
 
-The start of Python, of the library that a `status` imports longest, and of `oathbulk --help`, ten times a round.
+The start of Python, of the libraries that a `status` imports, and of `oathbulk --help`, ten times a round.
 `load`, `status` and `export` of N rows of OTP pairs and of a tenth, on PostgreSQL and SQLite, which sync their commits
 to the disk; `check --offline` of half as many seeds and their list; and half as many keys of PSKC, encrypted with a
 pre-shared key and with MACs, beside python-pskc's own parser of the whole document. Ours opens a file and then reads
@@ -44,9 +44,10 @@ finally:
     open(told, "w").write(peak.split()[1])
 """
 COMMAND = "from worker.cli import main; main()"
+LIBRARIES = "import sqlalchemy.orm, sqlalchemy.dialects.sqlite, pydantic_settings, typer, rich.console"
 STARTS = {
     "python -c pass": ("pass",),
-    "import sqlalchemy.orm": ("import sqlalchemy.orm",),
+    LIBRARIES: (LIBRARIES,),
     "oathbulk --help": (COMMAND, "--help"),
 }
 OURS = (
