@@ -65,6 +65,15 @@ _NO_KEY = "is no private key: it must be an RSA key, or an EC key of P-256, P-38
 _ENCRYPTED = "is a private key that needs a passphrase: keep it without one, in a file that only its owner may read"
 
 
+class License(Described):
+    """What tells the license of an environment: no credential, for a desk has none."""
+
+    model_config = name_with(OF_PINGONE)
+
+    environment_id: str = ""
+    license: str = ""
+
+
 class Environment(Described):
     """One PingOne environment and the worker application that acts in it: the `PINGONE_*` settings.
 

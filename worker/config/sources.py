@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-from worker.config.environment import DEFAULT_ENVIRONMENT, Environment
+from worker.config.environment import DEFAULT_ENVIRONMENT, Environment, License
 from worker.config.home import find_home
 from worker.config.settings import (
     ENV_FILE,
@@ -134,17 +134,31 @@ def load_environment(
     return _validate(open_source(settings, name, variables, file), Environment, {"name": name})
 
 
-def open_source(
+def find_license(
     settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None
+) -> str | None:
+    """Find the license of the environment of this name, by its id if it names none; None where neither is set. Needs no
+    credential. Raises ConfigError."""
+    found = _validate(open_source(settings, name, variables, file, License), License, {})
+    return found.license or found.environment_id or None
+
+
+def open_source(
+    settings: Settings,
+    name: str,
+    variables: Mapping[str, str],
+    file: SettingsFile | None,
+    model: type[Described] = Environment,
 ) -> VariableSource:
-    """Open what the settings of the environment of this name are read from. Raises ConfigError."""
+    """Open what the settings of the environment of this name are read from, or those of them that another model has.
+    Raises ConfigError."""
     credentials = find_credentials(variables, name)
     if name == DEFAULT_ENVIRONMENT:
-        return VariableSource(Environment, variables, credentials, file)
+        return VariableSource(model, variables, credentials, file)
     path, section = config_path(settings), _read_sections(settings).get(name)
     if section is None:
         raise ConfigError(f"environment {name!r} is not configured: add a section [environments.{name}] to {path}")
-    return VariableSource(Environment, section, credentials, SettingsFile(path, section))
+    return VariableSource(model, section, credentials, SettingsFile(path, section))
 
 
 def read_variables(file: SettingsFile | None = None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from worker.batches.finding import find_batch
 from worker.config.environment import Environment
 from worker.config.home import DATABASE
 from worker.config.settings import ConfigError, Settings
-from worker.config.sources import load_environment, load_settings, read_env_file, read_variables
+from worker.config.sources import find_license, load_environment, load_settings, read_env_file, read_variables
 from worker.database import schema
 from worker.database.engine import Database
 from worker.embedded.home import EmbeddedError, find_run_alone, home_key, make_home, make_private_file
@@ -61,9 +61,10 @@ class Installation:
         return load_environment(self.settings, name, self.variables, self.env_file)
 
     def license_of(self, name: str, environment_id: str) -> str:
-        """Find the license of an environment by its name; its id, if it names none or is not configured here."""
+        """Find the license of an environment by its name; its id, if it names none or is not configured here. So also
+        in a process that has none of its credentials."""
         try:
-            return self.environment(name).license
+            return find_license(self.settings, name, self.variables, self.env_file) or environment_id
         except ConfigError:
             return environment_id
 

@@ -11,6 +11,7 @@ import pytest
 from worker.config import sources
 from worker.config.settings import ConfigError, Settings, UnusableSettings
 from worker.config.sources import VARIABLES, load_environment, load_settings, read_env_file, read_variables
+from worker.installation.installation import Installation
 
 PROJECT = Path(__file__).parents[3]
 # Where settings are read, set or explained.
@@ -287,6 +288,14 @@ def test_a_section_may_name_a_file_with_the_secret(tmp_path: Path) -> None:
     section = f"[environments.s]\n{toml(IDS)}PINGONE_CLIENT_SECRET_FILE = '{file}'\n"
     settings = load_settings({"OATHBULK_CONFIG": str(write(tmp_path / "elsewhere.toml", section))})
     assert secret_of({}, "s", settings) == SECRET
+
+
+def test_the_license_is_known_where_no_credential_is_as_at_a_desk(tmp_path: Path) -> None:
+    section = f"[environments.s]\nPINGONE_ENVIRONMENT_ID = 'env-2'\nPINGONE_CLIENT_SECRET_FILE = '{tmp_path / 'none'}'\n"
+    write(tmp_path / "oathbulk.toml", section)
+    desk = Installation({"OATHBULK_HOME": str(tmp_path), "PINGONE_ENVIRONMENT_ID": "env-1", "PINGONE_LICENSE": "corp"})
+    known = {name: desk.license_of(name, "id of the batch") for name in ("default", "s", "none")}
+    assert known == {"default": "corp", "s": "env-2", "none": "id of the batch"}
 
 
 @pytest.mark.parametrize(
