@@ -164,6 +164,32 @@ def test_lines_are_numbered_from_one_and_each_covers_the_one_before_in_any_langu
     assert check(database).broken is None
 
 
+@ON_SQLITE
+def test_a_condition_is_kept_without_the_name_of_a_person_which_could_not_be_erased_from_it(
+    database: MovingDatabase, batches: Batches
+) -> None:
+    made = make_batch(database, [{"email": "ada@example.com", "lot": "L7"}, {}])
+    where = ["Email=ada@example.com", "lot=L7"]
+    batches.pause(made.name, where)
+    batches.let_begin(made.name, where)
+    batches.replay(made.name, where=where)
+    assert [line.facts["where"] for line in read(database)] == 3 * [["Email=…", "lot=L7"]]
+
+
+@ON_SQLITE
+def test_who_works_on_one_batch_replays_that_one_alone_by_the_schedule(
+    database: MovingDatabase, database_url: str
+) -> None:
+    others, mine = (make_batch(database, dead(Reason.ATTEMPTS_SPENT), name=name) for name in ("others", "mine"))
+    settings = Settings(database_url=SecretStr(database_url), audit_key=SecretStr(KEY), replay_cron="0 * * * *")
+    parts = WorkerParts(settings, broker=None, only_batch=mine.batch_id)
+
+    parts.replay_by_schedule()
+
+    parts.database.close()
+    assert [statuses(database, made) for made in (others, mine)] == [["dead_letter"], ["pending"]]
+
+
 # Nothing where the command fails, or nobody commanded.
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, or_, select, true, update
 
 from models.audit import Action, AuditLine
 from models.batch import Batch, BatchState
@@ -21,7 +21,7 @@ from models.record_states import UNTIL_LET_GO, Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches import hours, state
-from worker.batches.finding import choose_records, find_batch, has_unfinished
+from worker.batches.finding import choose_records, find_batch, has_unfinished, leave_out_names
 from worker.batches.hours import OutOfHours
 from worker.config.settings import Settings
 from worker.database.engine import LOAD_LOCK, Database
@@ -89,7 +89,7 @@ class Batches:
             if where:
                 chosen = choose_records(connection, name, where)
                 count = moves.set_date(self._database, connection, batch.id, chosen, UNTIL_LET_GO)
-                self._write_down(connection, Action.PAUSE, name, where=list(where), records=count)
+                self._write_down(connection, Action.PAUSE, name, where=leave_out_names(where), records=count)
                 return count
             self._set_paused(connection, batch.id, f"Paused by {self._actor.name}.")
             count = moves.hand_back_queued(self._database, connection, batch.id)
@@ -141,7 +141,7 @@ class Batches:
             if batch.state == BatchState.CANCELLED:
                 raise _refuse_cancelled(name)
             count = moves.set_date(self._database, connection, batch.id, chosen, None)
-            self._write_down(connection, Action.RESUME, name, where=list(where), records=count)
+            self._write_down(connection, Action.RESUME, name, where=leave_out_names(where), records=count)
             return count
 
     def cancel(self, name: str) -> int:
@@ -167,15 +167,16 @@ class Batches:
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
-            facts = {"reasons": sorted(reasons or ()), "records": count} | ({"where": list(where)} if where else {})
+            facts = {"reasons": sorted(reasons or ()), "records": count} | ({"where": leave_out_names(where)} if where else {})
             self._write_down(connection, Action.REPLAY, name, **facts)
             return Replayed(count, not_replayed, out_of_hours)
 
-    def replay_transient(self) -> int:
-        """Replay the dead letters that time alone may mend, of every batch that runs. The replay schedule does this.
-        Returns how many records."""
+    def replay_transient(self, only_batch: int | None = None) -> int:
+        """Replay the dead letters that time alone may mend, of every batch that runs, or of the one of this id. The
+        replay schedule does this. Returns how many records."""
+        worked_on = Batch.state == BatchState.RUNNING, Batch.id == only_batch if only_batch is not None else true()
         with self._database.changing_many(LOAD_LOCK) as connection:
-            running = connection.execute(select(Batch.id, Batch.name).where(Batch.state == BatchState.RUNNING)).all()
+            running = connection.execute(select(Batch.id, Batch.name).where(*worked_on)).all()
             counts = {
                 batch.name: replay(self._database, connection, batch.id, TRANSIENT, is_scheduled=True)
                 for batch in running

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
 from models.base import UtcDateTime
 from models.batch import Batch, BatchState
+from models.person import PERSON
 from models.record import Record
 from models.record_indexes import IN_WINDOW, LACKS_TOKEN, LACKS_USER
 from models.record_states import KEPT_BACK, UNTIL_LET_GO
@@ -100,6 +101,18 @@ def _hold(columns: Sequence[str], text: str) -> ColumnElement[bool]:
     if isinstance(column.type, UtcDateTime):
         return _hold_date(column, value)
     return column == value if value else or_(column.is_(None), column == "")
+
+
+def leave_out_names(where: Sequence[str]) -> list[str]:
+    """What the audit keeps of conditions: not the values of columns that name a person, for they could not be erased
+    from it again."""
+    ours = {column.name: column.attribute for column in COLUMNS}
+
+    def shorten(text: str) -> str:
+        name, _, _ = text.partition("=")
+        return f"{name}=…" if ours.get(canonical_column(name.strip()) or "") in PERSON else text
+
+    return [shorten(text) for text in where]
 
 
 def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:

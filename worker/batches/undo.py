@@ -22,7 +22,7 @@ from models.record_states import Status
 from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import NotPossible
-from worker.batches.finding import choose_records, find_batch, has_unfinished, is_of_kept_batch
+from worker.batches.finding import choose_records, find_batch, has_unfinished, is_of_kept_batch, leave_out_names
 from worker.batches.long_list import LongList, Superseded, taking
 from worker.batches.removal import (
     HAS_DEVICE,
@@ -254,7 +254,7 @@ class Undo:
         It may end at any moment, and be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
-        of_list = ({"only": only.digest} if only else {}) | ({"where": list(where)} if where else {})
+        of_list = ({"only": only.digest} if only else {}) | ({"where": leave_out_names(where)} if where else {})
         kept_from_work = list[KeptRecord]()
         try:
             if undone.devices.made or undone.devices.unknown_pairings or undone.cancelled:

@@ -128,7 +128,7 @@ class WorkerParts(Parts):
         """Replay the dead letters that time alone may mend. Without a schedule nothing is: the message is not beat's
         then, and whoever can write to the broker is not a person who commands."""
         if self.settings.replay_cron:
-            self.replays.replay_transient()
+            self.replays.replay_transient(self._only_batch)
 
     @part
     def activations(self) -> Activations:
