@@ -227,7 +227,11 @@ def _find_reason(event: Event, status: BatchStatus, stall: Stall | None) -> tupl
         return stall.cause, stall.cure.replace("BATCH", quote(status.name))
     if event == Event.FINISHED or status.state != BatchState.PAUSED or status.reason is None:
         return None, None
-    return status.reason, PAUSE_CURES[PauseReason(status.reason)]
+    reason = PauseReason(status.reason)
+    cure = PAUSE_CURES[reason]
+    # Where another cause than usual has paused it, the detail has another cure. It may name people, and is not told.
+    is_usual = reason in (PauseReason.PERSON, *PASSING) or cure in (status.detail or cure)
+    return reason, cure if is_usual else "Its cause and cure stand in its status."
 
 
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.

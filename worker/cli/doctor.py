@@ -363,7 +363,7 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
 
 def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
     """Say which webhook is told, and how the last deliveries went."""
-    signed = "signed" if installation.settings.webhook_secret else "not signed: set OATHBULK_WEBHOOK_SECRET"
+    signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
     with installation.database.reading() as connection:
         deliveries = read_deliveries(connection)
     detail = f"{redact_url(url)}, {signed}; {deliveries}"

@@ -51,7 +51,7 @@ SHORT_CURES = {
     Reason.USER_NOT_FOUND: "mend the name; or the role, then replay",
     Reason.USER_AMBIGUOUS: "mend the row with the right user_id",
     Reason.TOKEN_NOT_IN_INVENTORY: "import the token, then replay",
-    Reason.TOKEN_DIFFERS: "revoke the token in PingOne, then replay",
+    Reason.TOKEN_DIFFERS: "revoke it; mend with --import --pair",
     Reason.TOKEN_TAKEN: "mend the person; or unpair it, then replay",
     Reason.TOKEN_REFUSED: "ask the vendor for a corrected file",
     Reason.TOO_MANY_DEVICES: "remove a device or raise the limit; then replay",

@@ -96,6 +96,14 @@ def test_a_pause_that_passes_by_itself_has_another_name_than_one_for_a_person_an
         assert describe(event, paused(reason), NOW)["cure"] == PAUSE_CURES[reason]
 
 
+def test_a_pause_with_another_cause_than_usual_is_not_told_the_usual_cure() -> None:
+    reason = PauseReason.PERMISSIONS
+    usual = replace(paused(reason), detail=f"25 records ended as forbidden. {PAUSE_CURES[reason]}")
+    other = replace(paused(reason), detail="None of the first people was found by name: ada@example.com, …")
+    cures = [describe(Event.PAUSED, status, NOW)["cure"] for status in (usual, other)]
+    assert cures == [PAUSE_CURES[reason], "Its cause and cure stand in its status."]
+
+
 JULY = replace(batch(active=2959, dead_letter=41), name="july")
 LEFT = "2,959 of 3,000 tokens are active, 41 are not."
 TICK = Stall(Cause.TICK, "No tick ever came.", "Start beat, once: celery -A worker beat")
