@@ -167,7 +167,9 @@ class Batches:
             count = replay(self._database, connection, batch.id, reasons, chosen)
             not_replayed = find_not_replayed(connection, batch.id, reasons, chosen)
             out_of_hours = self._let_run(connection, batch.id) if count else None
-            facts = {"reasons": sorted(reasons or ()), "records": count} | ({"where": leave_out_names(where)} if where else {})
+            facts: dict[str, Any] = {"reasons": sorted(reasons or ()), "records": count}
+            if where:
+                facts["where"] = leave_out_names(where)
             self._write_down(connection, Action.REPLAY, name, **facts)
             return Replayed(count, not_replayed, out_of_hours)
 

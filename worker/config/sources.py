@@ -134,9 +134,7 @@ def load_environment(
     return _validate(open_source(settings, name, variables, file), Environment, {"name": name})
 
 
-def find_license(
-    settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None
-) -> str | None:
+def find_license(settings: Settings, name: str, variables: Mapping[str, str], file: SettingsFile | None) -> str | None:
     """Find the license of the environment of this name, by its id if it names none; None where neither is set. Needs no
     credential. Raises ConfigError."""
     found = _validate(open_source(settings, name, variables, file, License), License, {})
@@ -214,7 +212,8 @@ def _refuse_broken_lines(path: Path, text: str) -> None:
             # Empty lines before it belong to it.
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")
-            raise UnusableSettings(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
+            cure = "quote the value, or put # in front of a remark"
+            raise UnusableSettings(f"{path}: line {line} is no NAME=value: {cure}")
         if "\0" in binding.original.string:
             raise UnusableSettings(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it anew, as text")
 

@@ -291,8 +291,8 @@ def test_a_section_may_name_a_file_with_the_secret(tmp_path: Path) -> None:
 
 
 def test_the_license_is_known_where_no_credential_is_as_at_a_desk(tmp_path: Path) -> None:
-    section = f"[environments.s]\nPINGONE_ENVIRONMENT_ID = 'env-2'\nPINGONE_CLIENT_SECRET_FILE = '{tmp_path / 'none'}'\n"
-    write(tmp_path / "oathbulk.toml", section)
+    of_s = {"PINGONE_ENVIRONMENT_ID": "env-2", "PINGONE_CLIENT_SECRET_FILE": str(tmp_path / "none")}
+    write(tmp_path / "oathbulk.toml", f"[environments.s]\n{toml(of_s)}")
     desk = Installation({"OATHBULK_HOME": str(tmp_path), "PINGONE_ENVIRONMENT_ID": "env-1", "PINGONE_LICENSE": "corp"})
     known = {name: desk.license_of(name, "id of the batch") for name in ("default", "s", "none")}
     assert known == {"default": "corp", "s": "env-2", "none": "id of the batch"}
