@@ -263,7 +263,7 @@ class Erasure:
 
     def erase(self, person: str) -> Erased:
         """Erase the names of the person from the records that are in a final status."""
-        with self._database.writing() as connection:
+        with self._database.changing_many(LOAD_LOCK) as connection:
             erased = _sort(rows := _find(connection, person, is_locking=True))
             if not erased.batches:
                 return erased
@@ -286,7 +286,7 @@ def _fold(name: str) -> str:
 def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[*tuple[Any, ...]]]:
     """Find the records that name this person."""
     name, user_id = _fold(person), person.lower()
-    like = (func.lower(column).like(_make_pattern(name), escape="\\") for column in _NAMES)
+    like = (func.lower(column).like(_make_pattern(person), escape="\\") for column in _NAMES)
     records = select(*_COLUMNS).join(Batch, Batch.id == Record.batch_id).where(is_of_kept_batch())
     records = records.where(or_(Record.user_id == user_id, *like)).order_by(Record.id)
     found = connection.execute(records.with_for_update(of=Record) if is_locking else records)
@@ -301,8 +301,10 @@ def _find(connection: Connection, person: str, *, is_locking: bool) -> list[Row[
 def _make_pattern(name: str) -> str:
     """Make a pattern that every way to write this name fits, and a few others. SQLite, and PostgreSQL in some locales,
     know small letters of English alone, so all others are left open; so is `ss`, which is the large `ß`."""
-    escaped = re.sub(r"([\\%_])", r"\\\1", name)
-    return re.sub(r"[^\x00-\x7f]+|ss", "%", escaped)
+    # Before it is folded, which makes an English letter of some others, such as of the Turkish capital İ.
+    opened = re.sub(r"[^\x00-\x7f]+", "\0", normalize("NFC", name)).lower()
+    escaped = re.sub(r"([\\%_])", r"\\\1", opened)
+    return re.sub("\0|ss", "%", escaped)
 
 
 def _sort(rows: Sequence[Row[*tuple[Any, ...]]]) -> Erased:

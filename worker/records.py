@@ -408,9 +408,10 @@ class Attempt:
         has_flag = ordinal == 2 or self.progress.verdict is not None or self._tools.resync.sends_flag()
         user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
         answer = self._perform(lambda: client.activate(user_id, device_id, otp, resync=has_flag, call=self._call))
+        following = self._write_before(*decisions.decide_after_post(self.progress, ordinal, answer, self._tools.limits))
         if ordinal == 1 and (seen := _SEEN.get(type(answer))):
             self._tools.resync.learn(seen, had_flag=has_flag, record_id=self._claim.record_id)
-        return self._write_before(*decisions.decide_after_post(self.progress, ordinal, answer, self._tools.limits))
+        return following
 
     def _take_back(self, marked: Marked) -> None:
         """Count an OTP or a pairing that did not go out as unsent again."""

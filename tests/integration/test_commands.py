@@ -30,6 +30,7 @@ from support.data.batches import (
 from support.data.loading import file_bytes
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
+from support.fleets.scripted_fleet import ScriptedFleet
 
 from models.audit import Action
 from models.batch import Batch, BatchState
@@ -563,6 +564,30 @@ def test_what_is_final_stays_and_so_do_the_state_of_a_batch_and_what_is_due_late
     record = look(database, made.ids[3])
     assert (record.scheduled_at, record.pairing) == (later, PairingState.UNSENT)
     assert look_at_batch(database, made.batch_id).state == state
+
+
+NOT_LOOKED_UP = unpaired() | {"is_in_inventory": False, "owner_id": None, "user_id": ""}
+
+
+def test_whose_user_was_not_looked_up_waits_for_that_before_anything_is_read(
+    database: MovingDatabase, scripted_fleet: ScriptedFleet
+) -> None:
+    made = make_batch(database, [NOT_LOOKED_UP, {}])
+    let_pair(database)
+    distrust(database)
+    database.ahead += OVER_AFTER + 1
+    assert scripted_fleet.tick() == [made.ids[1]]
+
+
+def test_what_was_not_prepared_is_read_and_ends_where_its_batch_is_cancelled(
+    database: MovingDatabase, batches: Batches, scripted_fleet: ScriptedFleet
+) -> None:
+    made = make_batch(database, [NOT_LOOKED_UP, NOT_LOOKED_UP | {"user_id": "user-1"}])
+    let_pair(database)
+    distrust(database)
+    batches.cancel(made.name)
+    database.ahead += OVER_AFTER + 1
+    assert sorted(scripted_fleet.tick()) == sorted(made.ids)
 
 
 @ON_SQLITE

@@ -50,9 +50,11 @@ from worker.batches.long_list import LEASE, Turns
 from worker.batches.preparation import Superseded
 from worker.batches.tokens import Tokens
 from worker.config.tuning import Tuning
+from worker.database.engine import LOAD_LOCK
 from worker.leases.group_commit import Values
 from worker.leases.lease import CallSummary, Claim, Leases, _name_lease, pairing_parameters, progress_parameters
 from worker.leases.queue import Queue
+from worker.purging import Erasure
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 from worker.vault.rotation import reencrypt
 
@@ -165,6 +167,17 @@ def test_whoever_changes_many_records_waits_for_a_tick_that_does(database: Movin
 def is_somebody_waiting(database: MovingDatabase) -> bool:
     statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return bool(database.values(text(statement))[0])
+
+
+# On SQLite there is one writer at a time.
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_who_erases_a_person_waits_for_a_mend_which_would_write_the_names_again(database: MovingDatabase) -> None:
+    make_batch(database, [{"username": "lea.santos", "status": Status.ACTIVE}])
+    with ThreadPoolExecutor(1) as threads:
+        with database.changing_many(LOAD_LOCK):
+            erasing = threads.submit(Erasure(database, TESTER).erase, "lea.santos")
+            wait_until(lambda: is_somebody_waiting(database), "the erasure waits for the mend")
+        assert erasing.result(timeout=30).batches == {"shipment": 1}
 
 
 # On SQLite there is one writer at a time.

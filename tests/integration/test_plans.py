@@ -224,11 +224,11 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
         {"ix_record_finalized_at"},
         lambda c: queue.count_settled_lately(c, [large.batch_id], 10.0),
     )
-    write("sweep_cancelled", PENDING | {KEY}, queue.sweep_cancelled)
+    write("sweep_cancelled", DUE | {KEY}, queue.sweep_cancelled)
     write("enqueue_reads", {"ix_record_unsettled", KEY}, lambda c: queue.enqueue_reads(c, large.batch_id, 50, 60.0))
     ids = write("enqueue", DUE | {KEY}, lambda c: queue.enqueue(c, large.batch_id, 5000, 600.0))
     write("unqueue", {KEY}, lambda c: queue.unqueue(c, ids[3000:]))
-    note("tick", PENDING | {"ix_record_window"}, lambda _: tick(database, queue))
+    note("tick", DUE | {"ix_record_window"}, lambda _: tick(database, queue))
     note("worker", {KEY}, lambda _: work(leases, ids[0]))
     if not database.is_sqlite:
         note("workers together", {KEY}, lambda queries: work_together(leases, ids[1:3000], queries))

@@ -288,6 +288,12 @@ def test_a_few_people_who_are_not_found_and_many_beside_one_who_is_shown_pause_n
         ({}, {"digits": 8}, (Reason.TOKEN_DIFFERS, None, "")),
         ({}, {"hash_name": "sha256"}, (Reason.TOKEN_DIFFERS, None, "")),
         ({}, {"user_id": ALICE.upper(), "device_id": "DEVICE-1"}, (None, ALICE, "device-1")),
+        # Another device than the file named may be ACTIVE, and is read before an OTP goes.
+        (
+            {"device_id": "device-1", "pairing": PairingState.PAIRED},
+            {"user_id": ALICE, "device_id": "device-2"},
+            (None, ALICE, "device-2"),
+        ),
         ({}, {"user_id": BOB, "device_id": "device-1"}, (Reason.TOKEN_TAKEN, None, "")),
         # A device whose user is not told is not nobody's.
         ({}, {"device_id": "device-1"}, (None, None, "")),

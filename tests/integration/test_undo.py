@@ -388,7 +388,7 @@ def test_a_dry_run_over_batches_says_who_loses_the_last_device_with_the_last_of_
     assert [each.defaults[user].heir for each in (first, later)] == [Heir.NEXT, Heir.NONE]
 
 
-def test_otps_that_a_new_device_would_refuse_are_erased_and_a_seed_is_kept(
+def test_otps_that_a_new_device_would_refuse_go_by_no_replay_and_a_seed_begins_another_pair(
     database: MovingDatabase, pingone: PingOne, desk: Desk
 ) -> None:
     answered, sent = ({"otp1_state": state, "otp1_posts": 1} for state in (OtpState.ANSWERED, OtpState.SENT))
@@ -399,11 +399,14 @@ def test_otps_that_a_new_device_would_refuse_are_erased_and_a_seed_is_kept(
     desk.command.undo("shipment")
 
     left = [look(database, record_id) for record_id in made.ids]
+    # They stay, so that they are known if a file brings them again.
     assert [(record.otps is None, record.otp1_state) for record in left] == [
-        (True, "answered"),
+        (False, "answered"),
         (False, "unsent"),
         (False, "unsent"),
     ]
+    replayed = Batches(database, TESTER).replay("shipment", where=[f"serial={left[0].serial_number}"])
+    assert replayed == Replayed(0, (NotReplayed(1, Status.CANCELLED, Why.FRESH_OTPS),))
     # One counter is left out: PingOne may have asked for the second OTP.
     assert left[2].next_counter == 9
 
@@ -551,6 +554,16 @@ def test_a_token_of_an_import_of_unknown_fate_is_revoked_if_it_was_made_then(
     assert is_ours or "was not made then" in next(iter(result.kept.values())).why
     # The other's import made nothing.
     assert [look(database, record_id).import_job_id for record_id in made.ids] == [None if is_ours else job, None]
+
+
+def test_a_token_that_somebody_revoked_and_imported_anew_is_theirs(
+    database: MovingDatabase, pingone: PingOne, desk: Desk
+) -> None:
+    made = make_tokens(database, pingone, [TOKEN])
+    note_job(database, made, JobState.DONE, made.id, sent_ago=86_400.0)
+    result = desk.command.undo("shipment")
+    assert (result.tokens.revoked, pingone.tokens()) == (0, {look(database, made.id).serial_number})
+    assert "was not made then" in next(iter(result.kept.values())).why
 
 
 @pytest.mark.parametrize("state", [JobState.SENT, JobState.RUNNING])

@@ -21,7 +21,7 @@ from models.encrypted import DecryptionError, Keyring, identify_row
 from models.person import NAMES, PERSON
 from models.record import Record
 from models.record_indexes import HAS_DEVICE
-from models.record_states import FINAL, PairingState, Status
+from models.record_states import FINAL, OtpState, PairingState, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
@@ -51,7 +51,9 @@ _COLUMNS = (
     Record.row_number,
     Record.batch_id,
     Record.otps,
+    Record.otp1_state,
     Record.otp1_posts,
+    Record.otp2_state,
     Record.otp2_posts,
     Record.otp_type,
     Record.first_counter,
@@ -205,7 +207,7 @@ class Conflicts:
         if not isinstance(row.otps, Seed):
             return None
         sources = [(found, self.open(found)) for found in earlier]
-        used: list[int] = [found.next_counter for found, source in sources if _is_same_seed(row.otps, found, source)]
+        used = [count_used(found) for found, source in sources if _is_same_seed(row.otps, found, source)]
         pairs = [find_used_otps(found, source) for found, source in sources if isinstance(source, OtpPair)]
         return max([skip_used_otps(row.otps, frozenset().union(*pairs)), *used])
 
@@ -230,6 +232,13 @@ def _is_same_seed(seed: Seed, found: Found, source: OtpSource | None) -> bool:
     """Whether an earlier record had this seed. One that was erased, or whose key is gone, counts as the same."""
     had_seed = found.next_counter and found.otp_type == seed.otp_type
     return bool(had_seed) and (not isinstance(source, Seed) or source.secret == seed.secret)
+
+
+def count_used(found: Any) -> int:
+    """Count the counters that the seed of a record has used; after an OTP 1 one more, since PingOne may wait for its
+    second."""
+    is_second_waited_for = found.otp1_state != OtpState.UNSENT and found.otp2_state == OtpState.UNSENT
+    return int(found.next_counter + is_second_waited_for)
 
 
 def skip_used_otps(seed: Seed, used: frozenset[Otp]) -> int:

@@ -33,6 +33,7 @@ from worker.batches.loading import (
     NewRecord,
     RecordRows,
     close_refused_rows,
+    count_used,
     describe_files,
     find_used_otps,
     make_record_writer,
@@ -71,6 +72,13 @@ OTHER_TYPE = (
 OLD_NAME = (
     "the row names another person, but also the one of before, by a name that counts first (user_id, username, email,"
     " external_id): empty what is not true any more"
+)
+FOR_ANOTHER = (
+    "the row names another person than its record, which is still to go for the one of before: take that back first, by"
+    " `oathbulk undo BATCH --only FILE`, and mend then"
+)
+OTHER_ZEROS = (
+    "the batch has this token as {serial}: write it so, with its zeros, or name it by {file_row} as its export does"
 )
 OLD_TIME = "generated_at is that of the earlier pair: write down when the fresh OTPs were produced"
 SENT_BEFORE = "an OTP of this row was sent already: press the token for two fresh, consecutive OTPs"
@@ -219,6 +227,8 @@ class Corrections:
         if record.status not in FINAL:
             if row.not_before in (None, record.not_before) or record.has_begun:
                 self.counts.in_work += 1
+            elif any(_find_differences(row, record)):
+                return RowError(row.row_number, FOR_ANOTHER, row.serial_number, RowFault.PERSON_UNFIT)
             else:
                 self.counts.dated += 1
                 dates[record.id] = row.not_before
@@ -247,8 +257,7 @@ class Corrections:
             fold_case(getattr(row, name) or "") in ("", fold_case(getattr(record, name) or "")) for name in PERSON
         )
         is_other_device = row.device_id not in (None, record.device_id)
-        names = [(getattr(row, name), getattr(record, name)) for name in PERSON]
-        differs = [fold_case(ours) != fold_case(theirs) for ours, theirs in names if ours and theirs]
+        differs = _find_differences(row, record)
         if record.reason == TAKEN_BACK and not any(differs) and not is_other_device and row.otps is None:
             self.counts.taken_back += 1
             return None
@@ -316,6 +325,15 @@ class _Places:
         self._refused_by_serial: dict[str, set[int]] = {}
         for each in refused:
             self._refused_by_serial.setdefault((each.serial_number or "").lower(), set()).add(each.row_number)
+        known = self._by_serial.keys() | self._refused_by_serial.keys()
+        new = {row.serial_number.lower() for row in rows if not row.file_row} - known
+        bare = func.lower(func.ltrim(Record.serial_number, "0"))
+        alike = select(bare.label("bare"), Record.serial_number).where(
+            Record.batch_id == batch.id, bare.in_({serial.lstrip("0") for serial in new})
+        )
+        # Serial numbers as the batch has them, by what a spreadsheet leaves of them.
+        found = connection.execute(alike).all() if new else []
+        self._alike: dict[str, str] = {each.bare: each.serial_number for each in found}
 
     def refused_with(self, row: Row) -> frozenset[int]:
         """The refused rows that a row is, and others with its serial number."""
@@ -334,6 +352,9 @@ class _Places:
         if record := self._by_serial.get(row.serial_number.lower()):
             return _Place(record, record.row_number, record.serial_number)
         number = row.file_row or min(self.refused_with(row), default=None)
+        if number is None and (serial := self._alike.get(row.serial_number.lstrip("0").lower())):
+            reason = OTHER_ZEROS.format(serial=serial, file_row=FILE_ROW)
+            return RowError(row.row_number, reason, row.serial_number, RowFault.SERIAL_UNFIT)
         refused = self._refused.get(number) if number else None
         is_same = refused and row.serial_number.lower() in _spellings(refused)
         return _Place(None, number, refused if refused and is_same else row.serial_number)
@@ -353,6 +374,12 @@ def _read(
 def _spellings(serial_number: str) -> tuple[str, str]:
     """A serial number in small letters, as it is and without the zeros before it."""
     return serial_number.lower(), serial_number.lstrip("0").lower()
+
+
+def _find_differences(row: Row, record: Found) -> list[bool]:
+    """Find of each name that both have, the most certain first, whether it differs."""
+    names = [(getattr(row, name), getattr(record, name)) for name in PERSON]
+    return [fold_case(ours) != fold_case(theirs) for ours, theirs in names if ours and theirs]
 
 
 def _names_same_person(row: Row, record: Found) -> bool:
@@ -375,12 +402,11 @@ def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_
     (`source`); or say why there are none. Another device never gets a pair that has been sent to this one."""
     if row.otps is None:
         is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
-        may_go = record.status == Status.CANCELLED or record.is_replayable
-        if source is not None and may_go and not (is_sent and is_other_device):
+        if source is not None and record.is_replayable and not (is_sent and is_other_device):
             return source
         return NO_SEED if record.next_counter is not None else NO_FRESH_OTPS
     if isinstance(row.otps, Seed):
-        is_imported = record.is_token_made and record.is_in_inventory
+        is_imported = record.import_job_id is not None or (record.is_token_made and record.is_in_inventory)
         if is_imported and isinstance(source, Seed) and source.secret != row.otps.secret:
             return OTHER_SEED
         return row.otps
@@ -397,15 +423,14 @@ def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_
 
 
 def _skip_counters(record: Found, source: OtpSource | None, seed: Seed) -> int:
-    """Choose the first counter of a seed beyond all that were sent: those that the record's own seed has used, if it is
-    the same, and after an OTP 1 one more, since PingOne may wait for its second; or those of the pair that it had."""
+    """Choose the first counter of a seed beyond all that were sent: those that the record's seeds have used, and after
+    an OTP 1 one more, since PingOne may wait for its second; or those of the pair that it had. Another secret begins
+    there too: it may be one that the record had before."""
     if isinstance(source, OtpPair):
         return skip_used_otps(seed, find_used_otps(record, source))
-    is_other = record.otp_type != seed.otp_type or (isinstance(source, Seed) and source.secret != seed.secret)
-    if record.next_counter is None or is_other:
+    if record.next_counter is None or record.otp_type != seed.otp_type:
         return seed.counter
-    is_second_waited_for = record.otp1_state != OtpState.UNSENT and record.otp2_state == OtpState.UNSENT
-    return max(seed.counter, int(record.next_counter + is_second_waited_for))
+    return max(seed.counter, count_used(record))
 
 
 _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch.columns)

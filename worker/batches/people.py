@@ -162,11 +162,11 @@ def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
 
 
 def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
-    """Group users by their names, as `fold_case` makes them."""
-    by_name: dict[str, list[User]] = {}
+    """Group users by their names, as `fold_case` makes them; each once, who may be found by two spellings."""
+    by_name: dict[str, dict[str, User]] = {}
     for user in users:
-        by_name.setdefault(fold_case(user.find(attribute) or ""), []).append(user)
-    return by_name
+        by_name.setdefault(fold_case(user.find(attribute) or ""), {})[user.id] = user
+    return {name: list(found.values()) for name, found in by_name.items()}
 
 
 def _leave_out_renamed(connection: Connection, named: _Named) -> list[Row[*tuple[Any, ...]]]:

@@ -578,7 +578,7 @@ class Revocation:
             return explain_other_batch(row.other_batch)
         if not row.is_token_made and not self._is_alike(row, token):
             return _DIFFERS
-        if not row.is_token_made and not _is_of_that_time(row, token):
+        if not _is_of_that_time(row, token):
             return _OTHER_IMPORT
         return None
 

@@ -82,7 +82,10 @@ _WRITE = (
         device_id=bindparam("found_device_id"),
         # A device that a file named, and that is gone, is to be made.
         pairing=case(
-            (and_(Record.pairing == PairingState.PAIRED, bindparam("found_device_id") == ""), PairingState.UNSENT),
+            (
+                and_(Record.pairing == PairingState.PAIRED, bindparam("found_device_id") != Record.device_id),
+                PairingState.UNSENT,
+            ),
             else_=Record.pairing,
         ),
     )

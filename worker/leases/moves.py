@@ -251,10 +251,9 @@ def _without_device() -> dict[str, Any]:
     """The columns of a record whose device is gone, and whose token is free.
 
     No OTP made the next device ACTIVE: a seed begins another pair, and leaves a counter out where OTP 1 was of unknown
-    fate. A pair of which PingOne has answered an OTP is of no use to another device, so it is erased: a replay leaves
-    such a record, and says that it needs fresh OTPs."""
+    fate. A pair of which PingOne has answered an OTP stays, so that it is known if a file brings it again: no replay
+    sends it."""
     has_seed = Record.next_counter.is_not(None)
-    is_answered = or_(Record.otp1_state == OtpState.ANSWERED, Record.otp2_state == OtpState.ANSWERED)
     return {
         "device_id": "",
         "pairing": PairingState.UNSENT,
@@ -262,7 +261,6 @@ def _without_device() -> dict[str, Any]:
         "otp1_state": _forget_fate(Record.otp1_state, has_seed),
         "otp2_state": _forget_fate(Record.otp2_state, has_seed),
         "next_counter": case((Record.otp1_state == OtpState.SENT, Record.next_counter + 1), else_=Record.next_counter),
-        "otps": case((and_(~has_seed, is_answered), null()), else_=Record.otps),
         "verdict": null(),
         "not_found": 0,
         "resynced": false(),

@@ -45,7 +45,7 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
 # The order in which the records of a running batch go. One that needs a read comes before fresh records: its
 # scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
 # queued from here, it is not pending any more.
-DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (UNSETTLED, Record.scheduled_at), PENDING_IN_ORDER[-1])
+DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (f"{UNSETTLED} AND user_id <> ''", Record.scheduled_at), PENDING_IN_ORDER[-1])
 
 
 # Of its batch, a record is among so many that go first.
@@ -56,7 +56,7 @@ def has_pending() -> ColumnElement[bool]:
     """Whether some record of a batch is pending."""
     first = [
         select(Record.id).where(Record.batch_id == Batch.id, text(condition)).order_by(order).limit(1)
-        for condition, order in PENDING_IN_ORDER
+        for condition, order in (*PENDING_IN_ORDER, (UNSETTLED, Record.scheduled_at))
     ]
     return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
 

@@ -84,7 +84,7 @@ def replay(
     _look_for_tokens_again(connection, and_(mine, is_replayable()), reasons)
     count = connection.execute(dead.values(again | cleared)).rowcount
     if reasons is None:
-        cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine)
+        cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine, is_replayable())
         if chosen is None:
             cancelled = cancelled.where(was_cancelled())
         count += connection.execute(cancelled.values(again | cleared | forgotten)).rowcount
@@ -193,12 +193,14 @@ def _is_in_progress_elsewhere() -> ColumnElement[bool]:
 
 
 def is_replayable() -> ColumnElement[bool]:
-    """Whether a dead letter has OTPs that may still be sent, or a seed that makes others."""
+    """Whether what was given up or cancelled has OTPs that may still be sent, or a seed that makes others. What an undo
+    took back may have been a dead letter."""
     is_untouched = and_(Record.otp1_state != OtpState.ANSWERED, Record.otp2_state != OtpState.ANSWERED)
     return or_(
         Record.next_counter.is_not(None),
         Record.reason.in_(_REASONS_THAT_KEEP_OTPS),
-        and_(Record.reason.in_(_REASONS_BESIDE_OTPS), is_untouched),
+        and_(or_(Record.reason.in_(_REASONS_BESIDE_OTPS), Record.status == Status.CANCELLED), is_untouched),
+        was_cancelled(),
     )
 
 

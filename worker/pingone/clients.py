@@ -38,7 +38,7 @@ from worker.pingone.devices import (
     parse_user_devices,
     parse_users,
 )
-from worker.pingone.errors import ExpandRefused, Forbidden, OutcomeUnknown, StatusRefused
+from worker.pingone.errors import ExpandRefused, Forbidden, NotFound, OutcomeUnknown, StatusRefused
 from worker.pingone.inventory import (
     EXPAND_DEVICES,
     ImportJob,
@@ -279,7 +279,11 @@ class Pairings(Reads):
         return self.find_token(serial_number, with_devices=False, call=call)
 
     def _find_among_devices(self, serial_number: str, user_id: str, forbidden: Forbidden, call: Call) -> Pairing | None:
-        tokens = [each for each in self.list_devices(user_id, call=call) if each.type == OATH_TOKEN]
+        try:
+            tokens = [each for each in self.list_devices(user_id, call=call) if each.type == OATH_TOKEN]
+        except NotFound:
+            # Who is not there has no device.
+            return None
         for device in tokens:
             if device.serial_number is not None and device.serial_number.lower() == serial_number.lower():
                 return Pairing(device.id, user_id)

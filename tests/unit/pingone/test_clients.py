@@ -454,6 +454,8 @@ INSIDE = {"id": DEVICE_ID, "type": "OATH_TOKEN", "oathToken": {"serialNumber": S
             [WITH_DEVICES, DEVICES],
         ),
         ([FORBIDDEN, page("devices", *OTHERS)], [None], [WITH_DEVICES, DEVICES]),
+        # Who is not there any more has no device.
+        ([FORBIDDEN, answer("activation/not_found")], [None], [WITH_DEVICES, DEVICES]),
         # A device whose serial number is not told may be the token.
         ([FORBIDDEN, page("devices", UNTOLD)], [Forbidden], [WITH_DEVICES, DEVICES]),
     ],

@@ -17,7 +17,7 @@ from models.record_states import OtpState, PairingState
 from worker import records
 from worker.clocks import boot_time
 from worker.config.environment import Environment
-from worker.config.settings import Settings
+from worker.config.settings import ConfigError, Settings
 from worker.config.tuning import Tuning
 from worker.leases.lease import CallSummary, Claim
 from worker.observability.logs import add_context
@@ -584,6 +584,19 @@ def test_an_otp_goes_out_soon_after_its_mark_or_not_at_all_and_a_read_while_enou
     read, post = left
     assert 0 < post <= SETTINGS.tuning.send_within < read
     assert read <= SETTINGS.tuning.lease - SETTINGS.tuning.lease_left_for_post
+
+
+class UnlearntResync(Resync):
+    def learn(self, seen: Any, *, had_flag: bool, record_id: int) -> None:
+        raise ConfigError("the audit cannot be written")
+
+
+def test_what_is_learnt_is_learnt_after_the_answer_was_written_down():
+    """Otherwise what fails there would leave an answered OTP as one of unknown fate, and it would go again."""
+    world = World(RESYNC, resync=UnlearntResync(False))
+    with pytest.raises(ConfigError):
+        world.run()
+    assert world.committed.first == ANSWERED
 
 
 def test_the_audit_log_of_pingone_learns_batch_and_record():
