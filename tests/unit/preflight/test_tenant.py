@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from support.data.progress import Heard
 
-from worker.batches.people import find_all
+from worker.batches.people import find_all, group_by_name
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake.rows import Row
@@ -180,6 +180,12 @@ class Directory:
         if len(names) > self.most:
             raise TooManyTerms(Answer(status=400))
         return [user for user in self.users if user.find(attribute) in names]
+
+
+def test_a_person_who_is_found_by_two_spellings_is_one() -> None:
+    users = [User("1", username="Alice"), User("1", username="Alice"), User("2", username="bob")]
+    found = group_by_name(UserAttribute.USERNAME, users)
+    assert {name: [user.id for user in each] for name, each in found.items()} == {"alice": ["1"], "bob": ["2"]}
 
 
 def test_a_name_that_pingone_cannot_be_asked_for_finds_nobody_and_keeps_no_other_name_waiting() -> None:
