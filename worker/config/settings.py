@@ -45,7 +45,7 @@ class ConfigError(Exception):
 
 
 class UnusableSettings(ConfigError):
-    """What settings are written in cannot be used as it is: a name that is none, a file that is broken or missing."""
+    """What settings are written in cannot be used as it is: a name that is none, or a broken `oathbulk.toml`."""
 
 
 def _check_path(path: Path) -> Path:

@@ -185,7 +185,7 @@ def read_env_file() -> SettingsFile:
     try:
         text = read_trusted(path)
     except FileNotFoundError as error:
-        raise UnusableSettings(f"{path} does not exist: name another with --env-file or {ENV_FILE}, or none") from error
+        raise ConfigError(f"{path} does not exist: name another with --env-file or {ENV_FILE}, or none") from error
     _refuse_broken_lines(path, text)
     values = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
     if any(values.get(name) for name in SECRETS):
@@ -205,17 +205,16 @@ def read_env_file() -> SettingsFile:
 
 def _refuse_broken_lines(path: Path, text: str) -> None:
     """Refuse a file with a line that sets nothing: whoever wrote it meant a setting. So with a NUL byte, which no
-    variable of a process can hold. Raises UnusableSettings."""
+    variable of a process can hold. Raises ConfigError."""
     for binding in parse_stream(StringIO(text)):
         # A remark has no name, and a name without = has no value.
         if binding.error or (binding.key is not None and binding.value is None):
             # Empty lines before it belong to it.
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")
-            cure = "quote the value, or put # in front of a remark"
-            raise UnusableSettings(f"{path}: line {line} is no NAME=value: {cure}")
+            raise ConfigError(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
         if "\0" in binding.original.string:
-            raise UnusableSettings(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it anew, as text")
+            raise ConfigError(f"{path}: {binding.key or 'a remark'} holds a NUL byte: write it anew, as text")
 
 
 def config_path(settings: Settings) -> Path:
@@ -233,7 +232,7 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
     except FileNotFoundError as error:
         if settings.config is None:
             return {}
-        raise UnusableSettings(
+        raise ConfigError(
             f"OATHBULK_CONFIG names {path}, which does not exist: make that file, or remove the setting"
         ) from error
     except ConfigError as error:
@@ -333,7 +332,7 @@ def _read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
     try:
         return _read_checked(path, check).strip()
     except FileNotFoundError as error:
-        raise UnusableSettings(f"{named_by}: {path} cannot be read: {error}") from error
+        raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{named_by}: {error}") from error
 
