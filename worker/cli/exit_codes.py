@@ -4,9 +4,9 @@
 ALL_ACTIVE = 0
 # The batch ended with dead letters or refused rows; a mend refused rows; or a person should look at what was found.
 SOME_LEFT = 1
-# The arguments or the file are of no use, or what is written as settings is none or cannot be read.
+# The arguments or the file are of no use, a setting's name is none, or `oathbulk.toml` cannot be read.
 WRONG_USAGE = 2
-# Configuration or credentials are wrong, a server is out of reach, or another run uses the home.
+# Configuration, its files or credentials are wrong, a server is out of reach, or another run uses the home.
 UNUSABLE_SETUP = 3
 # The batch is paused, and only a person lets it go on.
 WAITING_FOR_A_PERSON = 4
