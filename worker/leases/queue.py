@@ -44,7 +44,8 @@ PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
 )
 # The order in which the records of a running batch go. One that needs a read comes before fresh records: its
 # scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
-# queued from here, it is not pending any more.
+# queued from here, it is not pending any more. Whose user was not looked up yet, as after a restore, waits for that:
+# nobody could tell whether a device is theirs.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (f"{UNSETTLED} AND user_id <> ''", Record.scheduled_at), PENDING_IN_ORDER[-1])
 
 
