@@ -2,16 +2,17 @@
 
 from alembic import context
 
+from migrations import VERSION_TABLE
 from models import (  # noqa: F401  (their tables join the metadata)
     attempt,
     audit,
     batch,
     inventory_job,
-    leftover,
     notice,
     pace,
     process,
     record,
+    refused_row,
     tenant_fact,
 )
 from models.base import Base
@@ -20,6 +21,7 @@ connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
     target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
     # SQLite changes a table by copying it. With this, revisions that Alembic writes work on both databases.
     render_as_batch=True,
     compare_type=True,

@@ -83,8 +83,8 @@ class AttemptLine(Base):
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     record_id: Mapped[int] = mapped_column(ForeignKey("record.id"))
-    # The record's batch, so that a batch can be judged by its own attempts. Empty in lines of versions before 0004.
-    batch_id: Mapped[int | None] = mapped_column(BigKey)
+    # The record's batch, so that a batch can be judged by its own attempts.
+    batch_id: Mapped[int] = mapped_column(BigKey)
     # From 1. An attempt that was handed back does not count, so the next one has the same number.
     number: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
@@ -98,11 +98,11 @@ class AttemptLine(Base):
     # Requests to PingOne.
     requests: Mapped[int] = mapped_column(default=0)
     # Milliseconds between sending these requests and having their answers, summed; without the waits before them. Empty
-    # if none went out, and in lines of versions before 0009.
+    # if none went out.
     call_milliseconds: Mapped[int | None]
     # OTPs that it spent: posted, so that they may have reached PingOne. An OTP 1 after which PingOne asked for OTP 2 is
     # counted by the attempt that posts that one.
-    otp_posts: Mapped[int] = mapped_column(default=0, server_default="0")
+    otp_posts: Mapped[int] = mapped_column(default=0)
     # The last answer of PingOne, by which its audit log can be searched.
     http_status: Mapped[int | None]
     code: Mapped[str | None] = mapped_column(String(100))

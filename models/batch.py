@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, false, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
@@ -76,8 +76,8 @@ class Batch(Base):
     environment: Mapped[str] = mapped_column(String(100))
     environment_id: Mapped[str] = mapped_column(String(100))
     # Whether a person allowed us to create tokens in the inventory, and to make devices, at the load or at a mend.
-    may_import: Mapped[bool] = mapped_column(default=False, server_default=false())
-    may_pair: Mapped[bool] = mapped_column(default=False, server_default=false())
+    may_import: Mapped[bool] = mapped_column(default=False)
+    may_pair: Mapped[bool] = mapped_column(default=False)
     # When PingOne's inventory was last read to its end for this batch; empty: it has to be read.
     inventory_read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # While a worker prepares the batch: when it is taken for dead. Otherwise, until when nothing is to be prepared.
@@ -98,14 +98,14 @@ class Batch(Base):
     rows_refused: Mapped[int] = mapped_column(default=0)
     # While set, only so many first records go, and the batch pauses when they are final. The resume after that pause
     # empties it.
-    canary: Mapped[int | None] = mapped_column("canary_row")
+    canary: Mapped[int | None]
     # While set, only so many first records go: in an environment where no token became active yet. Emptied as soon as
     # one of them is active, or by a person's resume.
-    trial: Mapped[int | None] = mapped_column("trial_row")
+    trial: Mapped[int | None]
     # Paused for an outage: when a few records are sent to see whether it is over.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # How many outages in a row made it pause, without an answered attempt between them.
-    outages: Mapped[int] = mapped_column(default=0, server_default="0")
+    outages: Mapped[int] = mapped_column(default=0)
     # The hours of a day in which it may run, as 22:00-05:30, and the IANA name of their time zone; both or neither.
     daily_window: Mapped[str | None] = mapped_column(String(11))
     zone: Mapped[str | None] = mapped_column(String(64))
@@ -119,13 +119,9 @@ class Batch(Base):
     # The breaker judges a batch by the attempts whose ids are above these marks, whatever a clock says. A person's
     # command moves `judged_after`. `running_after` moves whenever the batch goes on by itself as well; only attempts
     # after it show whether PingOne is out.
-    judged_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    running_after: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    judged_after: Mapped[int] = mapped_column(BigInteger, default=0)
+    running_after: Mapped[int] = mapped_column(BigInteger, default=0)
     # When its records were purged, and how it had ended, as worker.reports.facts reads it: counts, and no token and
     # nobody. Both are empty while its records are here, or may be.
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-
-    # What versions before 0014 wrote, whose workers may still run: the next version drops both.
-    parent_id: Mapped[int | None] = mapped_column(BigKey)
-    already_active: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -57,7 +57,7 @@ class Notice(Base):
     # or given up.
     next_try_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # How often it was claimed to be sent.
-    tries: Mapped[int] = mapped_column(default=0, server_default="0")
+    tries: Mapped[int] = mapped_column(default=0)
     # When the webhook answered 2xx; empty in a notice without `next_try_at`: it was given up.
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # What went wrong with the last try, in one short line.

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Double, String, false
+from sqlalchemy import CheckConstraint, Double, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, UtcDateTime
@@ -21,7 +21,7 @@ class LicensePace(Base):
     ceiling: Mapped[float | None] = mapped_column(Double)
     found_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # The part of the ceiling that is ours, above 0 up to 1.
-    share: Mapped[float] = mapped_column(Double, default=1.0, server_default="1")
+    share: Mapped[float] = mapped_column(Double, default=1.0)
     # A rate that a person has set, and that does not adapt; empty unless one did.
     fixed_rate: Mapped[float | None] = mapped_column(Double)
     # While the whole fleet holds: since when, until when, and why, in one sentence. The dispatcher copies them from
@@ -30,7 +30,7 @@ class LicensePace(Base):
     held_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     held_why: Mapped[str | None] = mapped_column(String(200))
     # A person wants the hold to end now. The next tick of a dispatcher ends it, and sets this to false.
-    is_to_be_lifted: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_to_be_lifted: Mapped[bool] = mapped_column(default=False)
     # Who set share or rate last, when, and on which ticket.
     set_by: Mapped[str | None] = mapped_column(String(200))
     set_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -10,10 +10,8 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     String,
-    false,
     or_,
     select,
-    true,
     union_all,
 )
 from sqlalchemy.orm import Mapped, aliased, mapped_column
@@ -42,7 +40,7 @@ class Record(Base):
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
 
     # What is known of the token in PingOne: from the file, or found by the preparation or by a pairing. An id that is
-    # not known is the empty text: versions before 0007 send nothing for a record without an id.
+    # not known is the empty text.
     user_id: Mapped[str] = mapped_column(String(36))
     device_id: Mapped[str] = mapped_column(String(36))
     # By PingOne, the user whose device the token was when it was looked up last; NOBODY if it was free. Empty: it was
@@ -50,14 +48,14 @@ class Record(Base):
     owner_id: Mapped[str | None] = mapped_column(String(36))
     # Whether PingOne's inventory has the token, with the parameters of its seed. True too where the file names the
     # device.
-    is_in_inventory: Mapped[bool] = mapped_column(default=True, server_default=true())
+    is_in_inventory: Mapped[bool] = mapped_column(default=True)
     # The job that imports the token, or did; empty once that came to nothing.
     import_job_id: Mapped[int | None] = mapped_column(BigKey)
     # Whether this record put the token into the inventory, and whether it made the device. Only these may be undone.
     # They stay true, until a replay, of what an undo took away: then the token is not in the inventory, or the device
     # has no id.
-    is_token_made: Mapped[bool] = mapped_column(default=False, server_default=false())
-    is_device_made: Mapped[bool] = mapped_column(default=False, server_default=false())
+    is_token_made: Mapped[bool] = mapped_column(default=False)
+    is_device_made: Mapped[bool] = mapped_column(default=False)
 
     # From the file; never changed after load.
     row_number: Mapped[int]
@@ -101,13 +99,11 @@ class Record(Base):
     otp2_state: Mapped[str] = mapped_column(String(8), default=OtpState.UNSENT)
     otp2_posts: Mapped[int] = mapped_column(default=0)
     # How many posts were made before the last replay or mend that began a new budget; the two counts then begin at 0.
-    posts_forgiven: Mapped[int] = mapped_column(default=0, server_default="0")
+    posts_forgiven: Mapped[int] = mapped_column(default=0)
     # `sent` is committed before a request to pair goes out; `pairings` counts those that may have reached PingOne since
     # the last replay.
-    pairing: Mapped[str] = mapped_column(
-        String(8), default=PairingState.UNSENT, server_default=str(PairingState.UNSENT)
-    )
-    pairings: Mapped[int] = mapped_column(default=0, server_default="0")
+    pairing: Mapped[str] = mapped_column(String(8), default=PairingState.UNSENT)
+    pairings: Mapped[int] = mapped_column(default=0)
     # When the first of these was marked as sent.
     pairing_began_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # When an OTP or the pairing was last marked as sent; a rescue counts from it when PingOne may be asked about it.

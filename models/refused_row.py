@@ -11,7 +11,7 @@ REFUSED = "refused"
 
 
 class RefusedRow(Base):
-    """One row for each refused row of a batch's file; none in batches that versions before 0011 loaded."""
+    """One row for each refused row of a batch's file."""
 
     __tablename__ = "refused_rows"
     __table_args__ = (

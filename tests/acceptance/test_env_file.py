@@ -52,11 +52,10 @@ def test_a_command_that_loads_nothing_makes_no_home(persons_desk, words: str, co
 
 def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk, pingone) -> None:
     desk = persons_desk
-    earlier = desk.folder / ".oathbulk"
     settings = {name: desk.settings.pop(name) for name in pingone.settings if name != "PINGONE_CLIENT_SECRET"}
     write(desk.folder / "test.env", settings)
     # The worker that it starts reads the file, too.
-    first = desk.oathbulk("--env-file", "test.env", "run", "shipment.csv", OATHBULK_HOME=str(earlier))
+    first = desk.oathbulk("--env-file", "test.env", "run", "shipment.csv")
     mixed = (
         f"PINGONE_API_URL and PINGONE_TOKEN_URL stand in {desk.folder / 'test.env'}, "
         "PINGONE_CLIENT_SECRET in the process environment"
@@ -64,14 +63,6 @@ def test_a_shipment_is_known_from_every_directory_and_goes_out_once(persons_desk
     assert [line.partition(":")[0] for line in first.stderr.splitlines()[1:3]] == [HERE, mixed]
     assert (first.code, CLIENT_SECRET in first.stderr) == (0, False)
     desk.settings |= settings
-
-    # A home of an earlier version is used, and named with the way to move it.
-    result = desk.oathbulk("status")
-    (note,) = [line for line in result.stderr.splitlines() if line.startswith("The home is")]
-    assert ("shipment" in result.stdout, str(earlier) in note) == (True, True)
-    assert desk.start_program("sh", "-c", note.rpartition(": ")[2]).wait().code == 0
-    moved = desk.oathbulk("status")
-    assert ("The home is" in moved.stderr, f"Home: {desk.home}" in moved.stdout) == (False, True)
 
     (desk.folder / "elsewhere").mkdir()
     again = desk.start_program("sh", "-c", f"cd elsewhere && exec {OATHBULK[0]} run ../shipment.csv").wait()

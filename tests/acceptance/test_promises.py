@@ -15,10 +15,12 @@ import pytest
 import redis
 from chaos.links import Link, Network
 from sqlalchemy import func, select, update
+from support.data.next_version import NEXT, move_schema, start_upgrade, write_next_version
 from support.fleets.real_fleet import BATCH, PATIENT, Fleet
 from support.processes.waiting import wait_until
 from support.servers.valkey import ValkeyServer, copy_every_message, count_waiting
 
+from migrations import HEAD
 from models.attempt import Outcome
 from models.batch import Batch
 from models.encrypted import generate_key
@@ -109,6 +111,31 @@ def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, da
     posts = [(call.device_id, call.otp) for call in fleet.simulator.calls() if call.otp is not None]
     assert len(posts) == len(set(posts)) == status.otp_posts
     assert (fleet.simulator_counts["operations"].get("read", 0), fleet.simulator_counts["client_gone"]) == (0, 0)
+
+
+@pytest.mark.faults
+def test_a_migration_beside_working_workers_and_back_costs_no_attempt_and_no_otp(
+    make_fleet, database_url, valkey_url, tmp_path
+):
+    shipment = make_shipment(200, out_of_step=0.4)
+    load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
+    fleet = make_fleet(database_url, valkey_url, shipment, latency=0.3, settings=load)
+    workers = {name: fleet.worker(name) for name in ("first", "second")}
+    fleet.beat()
+    write_next_version(tmp_path / "next")
+    fleet.wait_until_posted(40)
+    out, error = start_upgrade(tmp_path / "next", fleet.database_url).communicate(timeout=60)
+    assert out.strip() == NEXT, error
+    # A worker of this version that starts now works with the later schema.
+    fleet.wait_until_posted(80)
+    assert workers["first"].stop() == 0
+    fleet.worker("third")
+    fleet.wait_until_posted(120)
+    move_schema(fleet.database, HEAD)
+    assert fleet.status().left
+    fleet.wait_until_finished()
+    assert fleet.records.attempts(Outcome.LOST) == 0
+    assert fleet.judge_as_made().attempts == 200
 
 
 # What passes by itself: a rate limit, refused access tokens, a server that is gone for a while.

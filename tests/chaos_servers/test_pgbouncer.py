@@ -25,7 +25,7 @@ SERVER_CONNECTIONS = 5
 ENOUGH = 30
 # Slow enough for a pause in the middle.
 STEADY = PATIENT | {"PINGONE_RATE": "40", "PINGONE_RATE_MAX": "40"}
-RENAME = text("UPDATE alembic_version SET version_num = version_num")
+RENAME = text("UPDATE schema_revision SET version_num = version_num")
 
 
 @pytest.fixture(params=[0, 200], ids=["without prepared statements", "with prepared statements"])

@@ -139,7 +139,6 @@ SAID = {
     "db/reencrypt": "db reencrypt",
     "oathbulk/no_command": "",
     "oathbulk/unknown_command": "stauts",
-    "oathbulk/replaced_command": "inspect pairs.csv",
     "oathbulk/unknown_option": "status --jsn",
 }
 # Files that are written to stdout.

@@ -28,7 +28,7 @@ from worker.installation.installation import Installation
 from worker.process.parts import Parts
 from worker.process.worker_parts import find_fault
 
-RENAME = text("UPDATE alembic_version SET version_num = :name")
+RENAME = text("UPDATE schema_revision SET version_num = :name")
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def shown(connection: Connection, name: str) -> str:
 
 
 def read_name(connection: Connection) -> str:
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+    return str(connection.execute(text("SELECT version_num FROM schema_revision")).scalar_one())
 
 
 def set_for_database(server: PostgresServer, url: str, name: str, value: str) -> None:
@@ -403,7 +403,7 @@ def test_a_role_that_may_make_or_read_no_table_is_told_which_right_it_lacks(
     assert "GRANT USAGE, CREATE ON SCHEMA public" in told
     with role(postgres_server, postgres_url) as guest, opened(guest) as database:
         told = find_fault(database)
-    assert told.startswith("the database refuses its role a right (permission denied for table alembic_version)")
+    assert told.startswith("the database refuses its role a right (permission denied for table schema_revision)")
 
 
 def read_pid(connection: Connection) -> int:
@@ -463,8 +463,8 @@ def test_a_worker_that_starts_needs_the_schema_of_its_version_or_a_later_one_and
     with made_database(postgres_server) as url, opened(url) as database:
         assert find_fault(database) == "the database is empty: run `oathbulk db upgrade`"
         schema.upgrade(database)
-        older = f"the database is at revision 0001, not {HEAD}: run `oathbulk db upgrade`"
-        for revision, told in (("0001", older), ("9999", None)):
+        older = f"the database is at revision 0000, not {HEAD}: run `oathbulk db upgrade`"
+        for revision, told in (("0000", older), ("9999", None)):
             with database.writing() as connection:
                 connection.execute(RENAME, {"name": revision})
             assert find_fault(database) == told

@@ -16,17 +16,6 @@ from worker.cli.exit_codes import WRONG_USAGE
 
 # The class of all that typer finds wrong with arguments. Typer itself names only the one that commands raise.
 UsageError: Any = typer.BadParameter.__base__
-# Commands of before, which somebody may type by habit: what is typed now.
-REPLACED = {
-    "inspect": "check FILE",
-    "plan": "check FILE",
-    "search": "show TEXT",
-    "unpair": "undo BATCH",
-    "revoke": "undo BATCH",
-    "reconcile": "db restored",
-}
-# Commands that read and make no home.
-_WITHOUT_HOME = ("simulator", "keygen", "formats")
 
 
 class LazyGroup(TyperGroup):
@@ -38,10 +27,7 @@ class LazyGroup(TyperGroup):
         super().__init__(**attributes | {"commands": commands})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that was typed, and import it. Raises UsageError, which names what took the place of one of
-        before."""
-        if not ctx.resilient_parsing and (now := REPLACED.get(args[0])):
-            raise UsageError(f"'{args[0]}' is `oathbulk {now}` now")
+        """Find the command that was typed, and import it. Raises UsageError."""
         name, _, others = super().resolve_command(ctx, args)
         return name, make_command(name) if name else None, others
 
@@ -80,20 +66,16 @@ def _tell_version(is_asked: bool) -> None:
 
 @app.callback(help=SUMMARY)
 def name_env_file(
-    context: typer.Context,
     env_file: Annotated[Path | None, typer.Option(metavar="FILE", help=OPTIONS["--env-file FILE"])] = None,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_tell_version, help=OPTIONS["--version"])
     ] = False,
 ) -> None:
-    """Note which file the settings are read from, and say where a home of an earlier version is used."""
-    # Not at the top: whoever asks for help, a completion or the version waits for neither rich nor dotenv.
-    from worker.cli.homes import print_earlier_home
-    from worker.config.settings import ENV_FILE
-
-    if context.invoked_subcommand not in _WITHOUT_HOME:
-        print_earlier_home()
+    """Note which file the settings are read from."""
     if env_file is not None:
+        # Not at the top: whoever asks for help, a completion or the version does not wait for dotenv.
+        from worker.config.settings import ENV_FILE
+
         # Every part of this process looks for it there, and so do the processes that it starts.
         os.environ[ENV_FILE] = str(env_file.absolute())
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from worker.cli.console import error_console, name_program
 from worker.config.environment import Environment
-from worker.config.home import DATABASE, find_earlier_home, user_home
+from worker.config.home import DATABASE
 from worker.config.sources import CREDENTIALS_DIRECTORY, open_source
 from worker.installation.installation import Installation
 from worker.reports.facts import has_batch
@@ -37,21 +37,6 @@ _LEADING_OUT = (
 )
 # The settings that name PingOne's hosts.
 _URLS = ("PINGONE_API_URL", "PINGONE_TOKEN_URL")
-
-
-def print_earlier_home() -> None:
-    """Print a note where the home of an earlier version in the working directory is used, with the way to move it."""
-    earlier = None if os.environ.get("OATHBULK_HOME") else find_earlier_home()
-    if earlier is None:
-        return
-    home = user_home(os.environ)
-    note = f"The home is {earlier}, as in earlier versions. "
-    if home.exists():
-        note += f"There is another in {home}. To choose: OATHBULK_HOME={quote(str(home))} oathbulk …"
-    else:
-        move = f"mkdir -p {quote(str(home.parent))} && mv {quote(str(earlier))} {quote(str(home))}"
-        note += f"To find it from everywhere: {move}"
-    error_console.print(note, soft_wrap=True)
 
 
 def print_home(installation: Installation) -> None:

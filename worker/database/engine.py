@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
+from migrations import VERSION_TABLE
 from models.base import UtcDateTime
 from worker.database import postgresql
 from worker.database.errors import is_refused_by_disk
@@ -112,7 +113,7 @@ class Database:
         """
         try:
             with self.writing() as connection:
-                connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+                connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = version_num")  # noqa: S608
         except OperationalError as error:
             if not is_refused_by_disk(error):
                 return

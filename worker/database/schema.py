@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect
 
-from migrations import HEAD
-from worker.database.engine import Database
+from migrations import HEAD, VERSION_TABLE
+from worker.database.engine import AUDIT_LOCK, Database
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -27,12 +27,19 @@ def current(database: Database) -> str | None:
 
 
 def read_revision(connection: Connection) -> str | None:
-    """Read the revision within a transaction; None if the database is empty."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-    revision: str | None = found.scalar_one_or_none()
-    return revision
+    """Read the revision within a transaction; None if the database is empty. Raises SchemaOutdated if an unreleased
+    version made the schema."""
+    tables = inspect(connection)
+    if tables.has_table(VERSION_TABLE):
+        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+        revision: str | None = found.scalar_one_or_none()
+        return revision
+    if tables.has_table("batch"):
+        raise SchemaOutdated(
+            "an unreleased version of oathbulk made this database, and no released one works with it: name another "
+            "OATHBULK_HOME or OATHBULK_DATABASE_URL; a new database begins empty"
+        )
+    return None
 
 
 def ensure_current(database: Database) -> None:
@@ -73,6 +80,9 @@ def upgrade(
     from alembic import command
 
     with database.migrating() as connection:
+        # Otherwise a command that is about to write its line, and a migration that changes the audit, could each wait
+        # for the other.
+        database.lock(connection, AUDIT_LOCK)
         before = read_revision(connection)
         refuse_newer(before)
         command.upgrade(configure(connection), revision)

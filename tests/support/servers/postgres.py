@@ -279,7 +279,7 @@ _SHAPE = """
            (SELECT array_agg((proname, md5(prosrc)) ORDER BY oid) FROM pg_proc WHERE oid >= 16384),
            (SELECT count(*) FROM pg_db_role_setting JOIN pg_database ON setdatabase = pg_database.oid
             WHERE datname = current_database()),
-           (SELECT array_agg(version_num) FROM alembic_version)
+           (SELECT array_agg(version_num) FROM schema_revision)
 """
 _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -290,7 +290,7 @@ _END_OTHERS = """
 EMPTY = """
     DO $$ DECLARE each record; BEGIN
         FOR each IN SELECT relname, pg_relation_size(oid) AS bytes FROM pg_class
-                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+                    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'schema_revision'
         LOOP
             IF each.bytes > 131072 THEN EXECUTE format('TRUNCATE %I CASCADE', each.relname);
             ELSIF each.bytes > 0 THEN EXECUTE format('DELETE FROM %I', each.relname);

@@ -6,7 +6,6 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from sqlalchemy import make_url
 
 from worker.config.environment import Environment, Environments, find_algorithm, read_private_key
-from worker.config.home import find_earlier_home, find_home, user_home
+from worker.config.home import find_home
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import load_environment, load_settings
 from worker.config.tuning import Tuning
@@ -360,57 +359,30 @@ def test_a_secret_that_cannot_be_read_now_leaves_the_one_of_before(environments:
 # The home.
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory in which there is a home of an earlier version; and a process environment without any of our
-    settings."""
+def test_a_user_has_one_home_from_wherever_a_command_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("PINGONE_", "OATHBULK_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "person"))
-    (tmp_path / "here" / ".oathbulk").mkdir(parents=True)
-    (tmp_path / "here" / ".oathbulk" / "oathbulk.db").touch()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
-
-
-def test_a_user_has_one_home_from_wherever_a_command_is_called(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     usual = tmp_path / "person" / ".local" / "state" / "oathbulk"
-    assert find_home({}) == find_earlier_home() == here / ".oathbulk"
     assert find_home({"OATHBULK_HOME": "/srv/oathbulk"}) == Path("/srv/oathbulk")
-    monkeypatch.chdir(tmp_path)
-    assert find_home({}) == user_home({}) == usual
-    assert user_home({"XDG_STATE_HOME": "/srv/state"}) == Path("/srv/state/oathbulk")
+    assert find_home({}) == usual
+    assert find_home({"XDG_STATE_HOME": "/srv/state"}) == Path("/srv/state/oathbulk")
     # The specification says that a relative one counts for nothing.
-    assert user_home({"XDG_STATE_HOME": "state"}) == usual
+    assert find_home({"XDG_STATE_HOME": "state"}) == usual
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert load_settings().database == f"sqlite:///{tmp_path / 'state' / 'oathbulk' / 'oathbulk.db'}"
     assert load_settings() == Settings()
 
 
-@pytest.mark.parametrize("why", ["nothing was loaded", "it is a link", "another user has put it there"])
-def test_what_is_no_home_of_an_earlier_version_of_ours_is_none(
-    why: str, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other: Any = os.geteuid() + 1
-    if why == "nothing was loaded":
-        (here / ".oathbulk" / "oathbulk.db").unlink()
-    elif why == "it is a link":
-        (here / ".oathbulk").symlink_to((here / ".oathbulk").rename(here / "real"))
-    else:
-        monkeypatch.setattr(os, "geteuid", lambda: other)
-    assert find_earlier_home() is None
-
-
 def test_a_user_id_without_a_home_directory_has_its_home_in_the_working_directory(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", refuse)
-    assert user_home({}) == here / ".oathbulk"
+    monkeypatch.chdir(tmp_path)
+    assert find_home({}) == tmp_path / ".oathbulk"
 
 
 @pytest.mark.parametrize("name", ["a?b", "a%41b", "ä b"])

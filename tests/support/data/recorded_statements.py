@@ -1,23 +1,29 @@
-"""Records what the code of a revision says to its database: `python record.py REVISION DATABASE_URL`, with the checkout
-of that code, and its tests, first on the path. Do it for both databases before a migration is added, for the test that
-old code goes on working beside the new schema."""
+"""What workers and people of one version say to the database, as statements that can be said again to a later schema:
+old workers go on beside it.
+
+    PYTHONPATH=.:tests .venv/bin/python -m support.data.recorded_statements
+
+writes what this version says, on both databases, into tests/samples/old_workers: before a migration is added."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from psycopg.types.json import Json
 from sqlalchemy import event
 from support.fleets.scripted_fleet import make_dispatcher
+from support.servers.postgres import PostgresServer
 
+from migrations import HEAD
 from models.encrypted import Keyring, generate_key
 from models.reason import PauseReason, Reason
 from worker.audit import Actor
@@ -36,6 +42,10 @@ from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Retry
 from worker.simulator.shipment import make_shipment
 
+# A statement, its parameters, whether it was executed for many rows, and how many rows it touched.
+Statement = dict[str, Any]
+
+SAMPLES = Path(__file__).parents[2] / "samples" / "old_workers"
 RECORDS = 9
 
 
@@ -54,19 +64,34 @@ class Nowhere:
         return None
 
 
-def main(revision: str, url: str) -> None:
+def record(database: Database) -> list[Statement]:
+    """Live the life of a small batch on this database, and return what was said to it."""
+    statements = list[Statement]()
+    event.listen(database.engine, "after_cursor_execute", lambda *about: statements.append(_describe(*about)))
     # Nothing of this machine goes into the record.
-    socket.gethostname, os.getpid = lambda: "host", lambda: 1
-    RowWriter._copy = insert_instead
-    database = Database(url)
-    schema.upgrade(database, revision)
-    said = list[dict[str, Any]]()
-    event.listen(database.engine, "after_cursor_execute", lambda *about: said.append(_statement(*about)))
-    live(database)
-    kind = "sqlite" if database.is_sqlite else "postgresql"
-    database.close()
-    lines = ",\n".join(json.dumps(statement) for statement in said)
-    Path(__file__).resolve().with_name(f"{revision}_{kind}.json").write_text(f"[\n{lines}\n]\n")
+    with (
+        patch.object(socket, "gethostname", lambda: "host"),
+        patch.object(os, "getpid", lambda: 1),
+        patch.object(RowWriter, "_copy", _insert_instead),
+    ):
+        live(database)
+    return [statement for statement in statements if not statement["sql"].startswith("BEGIN")]
+
+
+def say(database: Database, statements: list[Statement]) -> None:
+    """Say them again. Each must touch as many rows as it did for those who said it first."""
+    is_sqlite = database.is_sqlite
+    for statement in statements:
+        parameters = _revive(statement["parameters"])
+        if isinstance(parameters, list):
+            by_place = [tuple(each) if isinstance(each, list) else each for each in parameters]
+            parameters = by_place if statement["many"] else tuple(by_place)
+        with database.writing() as connection:
+            found = connection.exec_driver_sql(statement["sql"], parameters or None)
+            rows = len(found.all()) if found.returns_rows else found.rowcount
+            # SQLite counts none before it has fetched them, and recorded none.
+            if statement["rows"] > 0 or not is_sqlite:
+                assert rows == statement["rows"], statement["sql"]
 
 
 def live(database: Database) -> None:
@@ -91,7 +116,7 @@ def live(database: Database) -> None:
         make_shipment(RECORDS).write_pairs(file)
         Loader(database, Keyring([generate_key()]), environment, actor).load(open_shipment(file), "shipment")
     dispatcher.tick()
-    work(leases)
+    _work(leases)
     lost = Leases(database, lease=-1)
     assert lost.claim(8, "environment")
     dispatcher.tick()
@@ -110,7 +135,7 @@ def live(database: Database) -> None:
 
 
 @contextmanager
-def insert_instead(writer: RowWriter, names: str) -> Iterator[Any]:
+def _insert_instead(writer: RowWriter, names: str) -> Iterator[Any]:
     """What a COPY brings does not come by as a statement: the same rows as one that does."""
     rows: list[Any] = []
     yield rows.append
@@ -118,7 +143,7 @@ def insert_instead(writer: RowWriter, names: str) -> Iterator[Any]:
     writer._connection.exec_driver_sql(f"INSERT INTO {writer._table} ({names}) VALUES ({marks})", rows)
 
 
-def work(leases: Leases) -> None:
+def _work(leases: Leases) -> None:
     """Each record ends, or goes back, in a way of its own; the last is left in the queue."""
     claims = [leases.claim(number, "environment") for number in range(1, 7)]
     active, resynced, refused, unknown, spent, back = claims
@@ -138,9 +163,7 @@ def work(leases: Leases) -> None:
     leases.hand_back_stopped(9)
 
 
-def _statement(
-    _connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, is_many: bool
-) -> dict[str, Any]:
+def _describe(_connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, is_many: bool) -> Statement:
     rows = -1
     with suppress(Exception):
         rows = cursor.rowcount
@@ -162,5 +185,32 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else {"json": obj}
 
 
+def _revive(value: Any) -> Any:
+    """Turn what `_plain` made back into what the driver takes."""
+    match value:
+        case {"bytes": content}:
+            return bytes.fromhex(content)
+        case {"time": moment}:
+            return datetime.fromisoformat(moment)
+        case {"json": content}:
+            return Json(content)
+        case dict():
+            return {name: _revive(inner) for name, inner in value.items()}
+        case list():
+            return [_revive(inner) for inner in value]
+    return value
+
+
+def write_samples() -> None:
+    """Write what this version says to each kind of database."""
+    SAMPLES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, PostgresServer(durable=False) as server, server.database() as url:
+        for kind, each in (("sqlite", f"sqlite:///{folder}/old.db"), ("postgresql", url)):
+            with closing(Database(each)) as database:
+                schema.upgrade(database)
+                lines = ",\n".join(map(json.dumps, record(database)))
+            (SAMPLES / f"{HEAD}_{kind}.json").write_text(f"[\n{lines}\n]\n")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    write_samples()
