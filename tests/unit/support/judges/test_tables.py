@@ -51,7 +51,7 @@ def keep(database: MovingDatabase, outcome: Outcome, reason: str | None, **colum
     made = make_batch(database, [{"device_id": DEVICE, "otp1_posts": 1} | columns])
     line = {"number": 1, "outcome": outcome, "reason": reason, "lease_id": LEASE, "ended_at": database.read_clock()}
     with database.writing() as connection:
-        connection.execute(insert(AttemptLine).values(record_id=made.id, **line))
+        connection.execute(insert(AttemptLine).values(record_id=made.id, batch_id=made.batch_id, **line))
 
 
 def log(*entries: dict[str, Any]) -> list[LoggedCall]:
