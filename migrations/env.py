@@ -8,7 +8,6 @@ from models import (  # noqa: F401  (their tables join the metadata)
     audit,
     batch,
     inventory_job,
-    notice,
     pace,
     process,
     record,

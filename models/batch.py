@@ -125,3 +125,8 @@ class Batch(Base):
     # nobody. Both are empty while its records are here, or may be.
     purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # What the webhook was told last of the batch, as in `paused credentials`, and when; empty: nothing yet.
+    notice: Mapped[str | None] = mapped_column(String(60))
+    notice_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    # Why that notice was not taken, in a few words; empty: it was, or it is on its way.
+    notice_error: Mapped[str | None] = mapped_column(String(200))

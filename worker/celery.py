@@ -104,7 +104,7 @@ app.conf.update(
         "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tuning.tick},
         "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tuning.tick},
         # Sent in any case: beat does not know whether a webhook is set, since it gets no secrets.
-        "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tuning.tick},
+        "notify": {"task": "oathbulk.notify", "schedule": 30 * settings.tuning.tick},
     },
 )
 app.steps["consumer"].add(broker.EventBatches)

@@ -20,7 +20,6 @@ from models.attempt import AttemptLine
 from models.audit import Action
 from models.batch import Batch, BatchState
 from models.inventory_job import UNFINISHED, InventoryJob
-from models.notice import Notice
 from models.person import NAMES
 from models.record import Record
 from models.record_states import FINAL, Status
@@ -139,7 +138,7 @@ class Purging:
             if not found:
                 return None
             # What it keeps beside its records.
-            for table in (RefusedRow, InventoryJob, Notice):
+            for table in (RefusedRow, InventoryJob):
                 connection.execute(delete(table).where(table.batch_id == found.id))
             values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
             connection.execute(update(Batch).where(Batch.id == found.id).values(values))

@@ -22,7 +22,6 @@ def upgrade() -> None:
     _create_refused_rows()
     _create_attempt()
     _create_inventory_job()
-    _create_notice()
     _create_audit()
     _create_pace()
     _create_process()
@@ -35,7 +34,6 @@ def downgrade() -> None:
         "process",
         "pace",
         "audit",
-        "notice",
         "inventory_job",
         "attempt",
         "refused_rows",
@@ -80,6 +78,9 @@ def _create_batch() -> None:
         sa.Column("running_after", sa.BigInteger(), nullable=False),
         sa.Column("purged_at", TIME),
         sa.Column("outcome", sa.JSON(none_as_null=True)),
+        sa.Column("notice", sa.String(60)),
+        sa.Column("notice_at", TIME),
+        sa.Column("notice_error", sa.String(200)),
         sa.CheckConstraint("state IN ('running', 'paused', 'cancelled')", name="state"),
     )
     _index("batch", "uq_batch_file", "environment_id", "file_sha256", where="state <> 'cancelled'", unique=True)
@@ -279,26 +280,6 @@ def _create_inventory_job() -> None:
     )
     _index("inventory_job", "ix_inventory_job_batch_id", "batch_id", "id")
     _index("inventory_job", "ix_inventory_job_unfinished", "batch_id", where="state IN ('sent', 'running')")
-
-
-def _create_notice() -> None:
-    op.create_table(
-        "notice",
-        sa.Column("id", KEY, primary_key=True),
-        sa.Column("batch_id", KEY, sa.ForeignKey("batch.id"), nullable=False),
-        sa.Column("batch", sa.String(200), nullable=False),
-        sa.Column("event", sa.String(20), nullable=False),
-        sa.Column("occurrence", sa.Integer(), nullable=False),
-        sa.Column("facts", sa.JSON(), nullable=False),
-        sa.Column("created_at", TIME, nullable=False),
-        sa.Column("next_try_at", TIME),
-        sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("delivered_at", TIME),
-        sa.Column("last_error", sa.String(200)),
-        sa.CheckConstraint("event IN ('finished', 'paused', 'paused_for_now', 'resumed', 'stalled')", name="event"),
-    )
-    _index("notice", "ix_notice_waits", "next_try_at", where="next_try_at IS NOT NULL")
-    _index("notice", "uq_notice_occurrence", "batch_id", "occurrence", unique=True)
 
 
 def _create_audit() -> None:

@@ -398,7 +398,7 @@ def webhook():
 
 def read_notices(webhook):
     """What came, each notice signed; how, unit/notices/ checks."""
-    assert all(b"X-Oathbulk-Signature: t=" in request for request in webhook.requests)
+    assert all(b"X-Oathbulk-Signature: sha256=" in request for request in webhook.requests)
     return [json.loads(request.partition(b"\r\n\r\n")[2]) for request in webhook.requests]
 
 
@@ -414,7 +414,7 @@ def test_a_run_tells_once_that_its_batch_is_finished(set_up, webhook):
     assert not [part for part in hidden if part.encode() in webhook.requests[0]]
     doctor = desk.oathbulk("doctor").stdout
     (line,) = [line for line in doctor.splitlines() if line.startswith("✓ webhook ")]
-    assert f"{webhook.url}, signed; 1 notice delivered, the last one at " in line
+    assert f"{webhook.url}, signed; the last notice of 1 batch was taken" in line
     logs = "".join(path.read_text() for path in desk.folder.rglob("*.log"))
     assert not [part for part in (SECRET, "/hook/path") if part in doctor + logs + told[0].stdout + told[0].stderr]
 

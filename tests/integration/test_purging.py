@@ -26,7 +26,7 @@ from worker import purging as module
 from worker.batches.commands import Batches
 from worker.batches.finding import BatchPurged
 from worker.leases.lease import Leases
-from worker.notices import Recorder
+from worker.notices import Notifier
 from worker.pingone.devices import UserAttribute
 from worker.purging import Erasure, Plan, Purging
 from worker.reports.export import write_hand_out
@@ -54,7 +54,7 @@ class PurgeDesk(LoadingDesk):
 
     def read_everything(self) -> str:
         """All rows of all tables but the audit, as text."""
-        tables = ("batch", "record", "attempt", "notice", "inventory_job", "process")
+        tables = ("batch", "record", "attempt", "inventory_job", "process")
         return str([self.database.rows(text(f"SELECT * FROM {table}")) for table in tables])
 
 
@@ -75,7 +75,8 @@ def tokens(count: int) -> list[Token]:
 def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_or_people(desk: PurgeDesk) -> None:
     rows = tokens(2)
     loaded = desk.load(rows, "july", ACTIVE, ACTIVE, ACTIVE)
-    Recorder(desk.database, take_environment_for_license).record()
+    webhook = Mock()
+    Notifier(desk.database, take_environment_for_license, webhook).send_notices()
     (before,) = read_statuses(desk.database, "july")
     ids = [record.id for record in desk.records(loaded)]
 
@@ -97,7 +98,8 @@ def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_
             command("july")
     with pytest.raises(BatchPurged):
         search(desk.database, Sought(batch="july"), 10)
-    assert Recorder(desk.database, take_environment_for_license).record() == 0
+    Notifier(desk.database, take_environment_for_license, webhook).send_notices()
+    assert webhook.post.call_count == 1
     # And the environment is known still: the next batch needs no trial.
     following = desk.load([token(number) for number in range(11, 19)], "next", first_records=3)
     assert look_at_batch(desk.database, following.batch_id).trial is None

@@ -42,7 +42,6 @@ from worker.rules.steps import Active
 
 TABLES = {
     *("batch", "record", "refused_rows", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"),
-    "notice",
 }
 # Those that workers and people write into all the time.
 BUSY = ("batch", "record", "attempt", "audit")

@@ -43,7 +43,7 @@ from worker.embedded.home import FREE_SPACE, EmbeddedError
 from worker.fleet import read_processes
 from worker.installation import broker_check
 from worker.installation.installation import Installation, read_statuses
-from worker.notices import read_deliveries, redact_url
+from worker.notices import explain_deliveries, redact_url
 from worker.observability.wording import count_things, format_duration
 from worker.pingone.auth import AccessTokens
 from worker.pingone.diagnosis import RoleReads, measure_drift, reach_proxy, read_certificate_end
@@ -362,12 +362,12 @@ def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
 
 
 def _check_webhook(installation: Installation, url: SecretStr) -> CheckOutcome:
-    """Say which webhook is told, and how the last deliveries went."""
+    """Say which webhook is told, and whether it took the last notices."""
     signed = "signed" if installation.settings.webhook_secret else "no OATHBULK_WEBHOOK_SECRET here to sign with"
     with installation.database.reading() as connection:
-        deliveries = read_deliveries(connection)
+        deliveries, is_well = explain_deliveries(connection)
     detail = f"{redact_url(url)}, {signed}; {deliveries}"
-    if deliveries.is_well:
+    if is_well:
         return CheckOutcome(detail)
     return fault(detail, "see whether the URL is right and its server takes the notices")
 
