@@ -375,7 +375,7 @@ def publishes_before_it_commits() -> list[Patch]:
 
 @mutant("attempts are written down, and its history has")
 def counts_no_attempt() -> list[Patch]:
-    return [around(lease, "_parameters", lambda real, *given: {**real(*given), "uncounted": 1})]
+    return [around(lease, "_read_ending", lambda real, *given: {**real(*given), "new_attempts": -1})]
 
 
 @mutant("it is active and keeps its OTPs")

@@ -199,7 +199,7 @@ def test_a_device_that_the_inventory_showed_is_read_before_an_otp_is_spent_on_it
 ) -> None:
     """It may be ACTIVE already. One that the file names, or that was read, is not read again."""
     claimed = claim_new(database, leases, device_id="device-1", **columns)
-    assert (claimed.progress.pairing.state == SENT) is is_read_first
+    assert claimed.progress.pairing.is_open is is_read_first
     assert claimed.is_otp1_marked is is_marked
 
 

@@ -67,8 +67,10 @@ class PairingProgress:
     @property
     def is_open(self) -> bool:
         """Whether there may be a device that we do not know, or do not know to be waiting: after a request to pair of
-        unknown fate, until a look-up has told and what it found was read."""
-        return self.state in (PairingState.SENT, PairingState.MISSED)
+        unknown fate, until a look-up has told and what it found was read; and where only the inventory has shown the
+        device."""
+        is_unread = self.state == PairingState.UNSENT and bool(self.device_id)
+        return is_unread or self.state in (PairingState.SENT, PairingState.MISSED)
 
     @property
     def was_paired_by_others(self) -> bool:
