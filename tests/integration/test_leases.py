@@ -429,7 +429,7 @@ def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases,
     [
         ({}, DeadLetter(Reason.INVALID_OTP), CURES[Reason.INVALID_OTP]),
         ({"next_counter": 7}, DeadLetter(Reason.INVALID_OTP), SEED_CURES[Reason.INVALID_OTP]),
-        ({}, DeadLetter(Reason.TOKEN_TAKEN, told="It is A's."), f"{CURES[Reason.TOKEN_TAKEN]} It is A's."),
+        ({}, DeadLetter(Reason.TOKEN_TAKEN, evidence="It is A's."), f"{CURES[Reason.TOKEN_TAKEN]} It is A's."),
     ],
     ids=["pair", "seed", "what PingOne showed"],
 )

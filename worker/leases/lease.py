@@ -93,8 +93,8 @@ class Claim:
         return progress.posts - int(leaves_pending and progress.is_half_done) - before
 
 
-# The columns that a claim needs of a fresh record: one of which nothing is known but its file's row, and whose first
-# OTP is marked as sent with the claim. No more of them, since each column costs as much as a parameter does.
+# The columns that the claim of a fresh record returns. It has sent no OTP yet, so the claim marks OTP 1 as sent, and
+# needs no other column; each costs processor time.
 _FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
@@ -110,7 +110,7 @@ _FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.pairings,
     Record.is_device_made,
 )
-# The columns that a claim needs of any other record.
+# The columns that the claim of any other record returns.
 _ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     *_FRESH_COLUMNS,
     Record.otp1_state,
@@ -186,27 +186,19 @@ _MAY_PAIR = select(Batch.may_pair).where(Batch.id == Record.batch_id).scalar_sub
 def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
-    """Build the statements that claim queued records, in the order in which they are tried, each with what makes a
-    claim of its row. `lease` in seconds.
+    """Build the statements that claim a queued record, in the order in which they are tried, each with the function
+    that makes a claim of its row. `lease` in seconds.
 
-    Nothing needs to be decided between the claim of a fresh record and its first call, so one statement does both: it
-    claims the record and marks OTP 1 as sent, or the pairing of a record that has no device."""
-    is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-    is_fresh = and_(_is_fresh(database, max_attempts), ~is_stale)
+    Nothing has to be decided between the claim of a fresh record and its first call. So one statement does both: it
+    claims the record and marks OTP 1 as sent, or its pairing if it has no device."""
+    is_fresh = _is_fresh(database, max_attempts)
     all_columns = (
         *_ALL_COLUMNS,
-        is_stale.label("is_stale"),
+        _is_stale(database).label("is_stale"),
         _MAY_PAIR.label("may_pair"),
         database.now().label("claimed_at"),
     )
-
-    def take(given: Given) -> Update:
-        return (
-            move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
-            .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
-            .where(may_work(database, LAST_START))
-            .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
-        )
+    take = partial(_take, database, lease)
 
     def take_fresh(given: Given) -> Executable:
         is_paired = and_(Record.device_id != "", Record.pairing == PairingState.PAIRED)
@@ -231,6 +223,16 @@ def _build_claims(
     )
 
 
+def _take(database: Database, lease: float, given: Given) -> Update:
+    """The update that takes the lease of a queued record."""
+    return (
+        move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
+        .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
+        .where(may_work(database, LAST_START))
+        .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
+    )
+
+
 def mark_otp(
     database: Database, ordinal: int, counter: ColumnElement[Any] | InstrumentedAttribute[Any]
 ) -> dict[Any, Any]:
@@ -252,10 +254,16 @@ def mark_pairing(database: Database) -> dict[Any, Any]:
     }
 
 
+def _is_stale(database: Database) -> ColumnElement[bool]:
+    """Whether the OTPs of a record are too old to be sent."""
+    return and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
+
+
 def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
     """Whether no OTP of a record was sent, and nothing stands against its first call."""
     return and_(
         may_call(database),
+        ~_is_stale(database),
         Record.otp1_state == OtpState.UNSENT,
         Record.otp1_posts == 0,
         Record.otp2_posts == 0,
@@ -398,7 +406,7 @@ def _reason(decision: Decision) -> str | None:
 def _read_detail(ending: _Ending) -> str:
     assert isinstance(ending.decision, DeadLetter), "only a dead letter has a cure"  # noqa: S101
     has_seed = ending.progress.next_counter is not None
-    return write_detail(ending.decision.reason, ending.decision.told, has_seed=has_seed)
+    return write_detail(ending.decision.reason, ending.decision.evidence, has_seed=has_seed)
 
 
 def _read_delay(ending: _Ending) -> float:
@@ -425,7 +433,7 @@ _KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
     "pending": _ENDING | {"scheduled_at": _read_delay},
 }
 
-# Columns of the attempt's line that share a parameter with the record: a second one would cost as much as the first.
+# Columns of the attempt's line that take a parameter of the record, since every parameter costs processor time.
 _LINE_SHARED = {
     "record_id": "this_id",
     "lease_id": "this_lease",
@@ -526,7 +534,7 @@ def _settle(database: Database, kind: str, given: Given) -> Update:
 
 _THIS_RECORD = Record.id == bindparam("this_id")
 _THIS_LEASE = Record.lease_id == bindparam("this_lease")
-# A query of no table.
+# A query that reads no table.
 _NOTHING = select(true())
 # The line of the attempt under this lease, unless a rescue wrote it.
 _OWN_LINE = select(AttemptLine.id).where(
@@ -552,9 +560,8 @@ class Leases:
     def __init__(self, database: Database, *, lease: float = 60.0, max_attempts: int = 8) -> None:
         self._database = database
         self._lease = lease
-        is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
         self._claims = _build_claims(database, lease=lease, max_attempts=max_attempts)
-        may_send = and_(may_call(database), ~is_stale)
+        may_send = and_(may_call(database), ~_is_stale(database))
         self._mark_sent = {
             ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
             for ordinal in (1, 2)
@@ -596,13 +603,12 @@ class Leases:
             connection.execute(_NOTHING)
 
     def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
-        """Write down, durably, that this OTP is about to go out, and in the same statement that the counter is used up
-        from which it is made, if a seed makes it. False: it must not go, since the batch was paused, the OTP is too
-        old, or the lease was lost."""
+        """Write down durably that this OTP is about to go out, and that the counter is used up if a seed makes it.
+        False: it must not go, since the batch was paused, the OTP is too old, or the lease was lost."""
         return self._mark_sent[ordinal].execute(_name_lease(claim) | {"counter": counter}) is not None
 
     def mark_pairing(self, claim: Claim) -> bool:
-        """Write down, durably, that the request to pair is about to go out. False: it must not go, since the batch was
+        """Write down durably that the request to pair is about to go out. False: it must not go, since the batch was
         paused or the lease was lost."""
         return self._mark_pairing.execute(_name_lease(claim)) is not None
 
@@ -611,7 +617,7 @@ class Leases:
         lost. Raises DeviceInProgress."""
         values = _name_lease(claim) | read_progress(progress)
         try:
-            # Written twice under the same lease, the second write finds the lease again.
+            # The lease stays, so a second write of the same finds it.
             return write_until(
                 self._ends_at(claim), lambda: self._write_progress.execute(values) is not None, lambda: False
             )
@@ -620,18 +626,18 @@ class Leases:
 
     def renew_mark(self, claim: Claim) -> bool:
         """Mark an OTP or a pairing that did not go out as sent anew, before it is tried again. False: it must not go
-        (paused, too old, lease lost). A rescue counts from the new time: it lets PingOne be asked only when a call that
-        begins now is over for certain."""
+        (paused, too old, lease lost). A rescue counts from the new time, so that PingOne is asked only when a call that
+        begins now is certainly over."""
         return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:
-        """Whether a read may start: the lease stands, and the batch was not paused. A record of a cancelled batch may
-        still be read where that is needed."""
+        """Whether a read may start: the lease stands, and the batch runs, or was cancelled and the record needs a
+        read."""
         with self._database.reading() as connection:
             return connection.scalar(self._may_read, _name_lease(claim)) is not None
 
     def ran(self, claim: Claim, ago: timedelta) -> bool:
-        """Whether the record's batch ran so long ago, and has run ever since, or waited to go on by itself."""
+        """Whether the record's batch has run for so long by now, with no pause but those that end by themselves."""
         with self._database.reading() as connection:
             return (
                 connection.scalar(self._ran, {"of_batch": claim.batch_id, "seconds": -ago.total_seconds()}) is not None
@@ -686,8 +692,8 @@ def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[A
 
 
 def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], given: Given) -> ReturningUpdate[Any]:
-    """The statement that marks an OTP as sent, and its counter as used up, from which no OTP was made yet; without a
-    seed both counters are NULL."""
+    """The statement that marks an OTP as sent, if no OTP was made from its counter yet, and the counter as used up;
+    without a seed both counters are NULL."""
     is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
     is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
     return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))
@@ -695,8 +701,8 @@ def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], 
 
 def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable[[], bool]) -> bool:
     """Call `write` until it succeeds, and return whether it found its lease. A call that failed may have been committed
-    all the same, and would not find the lease a second time: then `was_written` is asked. After `ends_at` (by
-    `boot_time`) no try begins; raises what the last one raised."""
+    all the same; then the next one finds no lease, and `was_written` tells whether the first one did. No try begins
+    after `ends_at` (by `boot_time`). Raises what the last try raised."""
     try:
         return write()
     except Exception as failure:
@@ -713,6 +719,6 @@ def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the database may be back in a moment. A full disk counts as no, so that whoever can make room hears of it
-    at once."""
+    """Whether the database may be back in a moment. After a refusal for a full disk it is not: a person has to hear of
+    that at once, and make room."""
     return is_away(error) and not (isinstance(error, DBAPIError) and is_refused_by_disk(error))

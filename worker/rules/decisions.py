@@ -409,8 +409,8 @@ def _refuse(progress: Progress, reason: Reason) -> Next:
     return _give_up(progress, reason)
 
 
-def _give_up(progress: Progress, reason: Reason, told: str = "") -> Next:
-    return replace(progress, verdict=None), DeadLetter(reason, told=told)
+def _give_up(progress: Progress, reason: Reason, evidence: str = "") -> Next:
+    return replace(progress, verdict=None), DeadLetter(reason, evidence=evidence)
 
 
 # Which OTP goes next

@@ -352,8 +352,8 @@ class DeadLetter:
     reason: Reason
     # False where PingOne did nothing with the request, so that the attempt does not count.
     is_counted: bool = True
-    # What PingOne showed, in a sentence for a person that stands behind the reason's cure: ids and no names.
-    told: str = ""
+    # What PingOne showed, in a sentence with ids and no names: a person reads it behind the cure of the reason.
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
