@@ -566,10 +566,8 @@ class Leases:
             ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
             for ordinal in (1, 2)
         }
-        mark = mark_pairing(database)
-        self._mark_pairing = GroupCommit(
-            database, {}, lambda given: _update(given, may_send, Record.pairing == PairingState.UNSENT).values(mark)
-        )
+        mark, is_unsent = mark_pairing(database), Record.pairing == PairingState.UNSENT
+        self._mark_pairing = GroupCommit(database, {}, lambda given: _update(given, may_send, is_unsent).values(mark))
         self._write_progress = GroupCommit(
             database,
             _list_types(_PROGRESS),
@@ -578,8 +576,8 @@ class Leases:
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, has_status(Status.ACTIVATING))
         self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
-        ran_then = Batch.running_since < database.now(bindparam("seconds", type_=Float()))
-        self._ran = select(true()).where(Batch.id == bindparam("of_batch"), ran_then)
+        ran_before = Batch.running_since < database.now(bindparam("seconds", type_=Float()))
+        self._ran = select(true()).where(Batch.id == bindparam("of_batch"), ran_before)
         self._find_foreign_batch = select(Record.batch_id).where(
             _THIS_RECORD, has_status(Status.QUEUED), Record.environment_id != bindparam("for_environment_id")
         )
