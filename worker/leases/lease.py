@@ -358,18 +358,6 @@ class _Ending:
     def answer(self) -> Answer:
         return self.summary.answer or NO_ANSWER
 
-    @property
-    def is_resynced(self) -> bool:
-        return self.progress.second is not None and self.progress.second.posts > 0
-
-    @property
-    def spent_posts(self) -> int:
-        return self.claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(self.decision))
-
-    @property
-    def milliseconds(self) -> int | None:
-        return round(self.summary.call_seconds * 1000) if self.summary.requests else None
-
 
 def leaves_pending(decision: Decision) -> bool:
     """Whether the record goes back to pending with this decision, and not to a final status (unless its batch was
@@ -425,7 +413,7 @@ _ENDING: dict[str, Callable[[_Ending], Any]] = {
     "correlation_id": lambda ending: ending.answer.correlation_id,
 }
 _KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
-    "active": _ENDING | {"resynced": lambda ending: ending.is_resynced},
+    "active": _ENDING | {"resynced": lambda ending: bool(ending.progress.second and ending.progress.second.posts)},
     "dead_letter": _ENDING | {"reason": lambda ending: _reason(ending.decision), "detail": _read_detail},
     # A read is owed, so not even a cancelled batch makes the record final.
     "unread": _ENDING | {"scheduled_at": _read_delay},
@@ -447,8 +435,10 @@ _LINE: dict[str, Callable[[_Ending], Any]] = {
     "number": lambda ending: ending.claim.progress.attempts,
     "outcome": lambda ending: _outcome(ending.decision),
     "reason": lambda ending: _reason(ending.decision),
-    "otp_posts": lambda ending: ending.spent_posts,
-    "call_milliseconds": lambda ending: ending.milliseconds,
+    "otp_posts": lambda ending: ending.claim.count_spent_posts(
+        ending.progress, leaves_pending=leaves_pending(ending.decision)
+    ),
+    "call_milliseconds": lambda ending: round(ending.summary.call_seconds * 1000) if ending.summary.requests else None,
     "http_status": lambda ending: ending.answer.status,
     "code": lambda ending: ending.answer.code,
     "detail_code": lambda ending: ending.answer.detail_code,
