@@ -4,6 +4,7 @@ those whose lease ran out. The window is the most records that may be queued or 
 May import batches, fleet, leases, rules, pace, database and everything below them; not records or reports."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,10 +37,10 @@ log = structlog.get_logger()
 SMALLEST_WINDOW = 64
 # Seconds whose records the window holds: at most what the pace allows in them.
 WINDOW_SECONDS = 10.0
-# Records in the window at most before anything was settled: enough to begin with.
+# Records that the window may hold however few were settled lately: enough to begin with.
 FIRST_WINDOW = 512
-# Where the workers are slower than the pace, the window is so many times what they settled in WINDOW_SECONDS: room to
-# grow, but no record waits in the queue for so long that its message seems lost.
+# If the workers are slower than the pace, the window is this many times what they settled in WINDOW_SECONDS: room to
+# grow, but no record waits on the queue for so long that its message seems lost.
 ROOM_TO_GROW = 1.5
 
 
@@ -67,9 +68,9 @@ _UNFINISHED = (
 
 @dataclass(frozen=True, slots=True)
 class BatchWork:
-    """A batch with pending records, and how much of it may go: only its `first` so many during a canary or a trial; no
-    more than `most` records at once while it probes whether an outage is over, or while it is not known whether its
-    environment wants `oathResync` with OTP 1."""
+    """A batch with pending records, and how many of them may go. `first`: only the first so many, during a canary or a
+    trial. `most`: no more than so many at once, while an outage is probed, or until it is known whether the environment
+    wants `oathResync` with OTP 1."""
 
     batch_id: int
     environment: str
@@ -79,7 +80,7 @@ class BatchWork:
 
 @dataclass(slots=True)
 class LicenseWork:
-    """The batches with work whose environments belong to one license, and so share its pace."""
+    """The batches with work of one license, which share its pace."""
 
     pace: Pace
     # All batches that have records pending, queued or in work, by id.
@@ -92,8 +93,8 @@ class LicenseWork:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Record ids of one environment that are to be published together; `is_ahead`: to be taken up before what waits
-    already."""
+    """Record ids of one environment that are published together. `is_ahead`: workers take them before the messages that
+    wait already."""
 
     environment: str
     ids: Sequence[int]
@@ -110,14 +111,14 @@ class Broker(Protocol):
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
-        """Publish all of these record ids, or raise an error. `labels`: what people call them; `is_ahead`: before all
-        that wait already."""
+        """Publish all of these record ids, or raise an error. `labels`: what people call the records. `is_ahead`:
+        workers take them before all that wait already."""
         ...
 
 
 class Dispatcher:
-    """Does the work of the ticks. Several dispatchers may tick at once: a database lock lets one of them work, and the
-    others find nothing to do. `only_batch`: the id of the one that is looked at; None: all are."""
+    """Does the work of a tick. Several dispatchers may tick at once: a database lock lets one of them work, and the
+    others do nothing. `only_batch`: the id of the only batch to work on; None: all batches."""
 
     def __init__(
         self,
@@ -150,8 +151,8 @@ class Dispatcher:
         self._batches = _UNFINISHED.add_columns(ends_soon.label("ends_soon"))
         if only_batch is not None:
             self._batches = self._batches.where(Batch.id == only_batch)
-        # Held by the tick that is at work. Without it, ticks that come faster than a database far away answers would
-        # take all of its connections.
+        # Held during a tick. Without it, ticks that come faster than a slow database answers would take all of its
+        # connections.
         self._ticking = threading.Lock()
 
     def tick(self) -> int:
@@ -285,41 +286,42 @@ class Dispatcher:
 
     def _publish(self, due: list[Messages], labels: Mapping[int, str]) -> None:
         """Publish all ids. If that fails, make pending again what was not published, and raise the error."""
-        left = [messages for messages in due if messages.ids]
+        unpublished = deque(messages for messages in due if messages.ids)
         try:
-            while left:
-                self._broker.publish(left[0].ids, left[0].environment, labels=labels, is_ahead=left[0].is_ahead)
-                del left[0]
+            while unpublished:
+                messages = unpublished[0]
+                self._broker.publish(messages.ids, messages.environment, labels=labels, is_ahead=messages.is_ahead)
+                unpublished.popleft()
         except Exception:
             with self._database.changing_many() as connection:
-                self._queue.unqueue(connection, [record_id for messages in left for record_id in messages.ids])
+                self._queue.unqueue(connection, [record_id for messages in unpublished for record_id in messages.ids])
             raise
 
 
 def share_room(
     room: int, batches: Sequence[BatchWork], counts: Mapping[int, int], enqueue: Callable[[BatchWork, int], int]
 ) -> None:
-    """Let each batch enqueue an equal part of the room, and share again what some leave: those go first that have the
-    least in the window. `counts`: records in the window by batch; `enqueue` queues up to so many records of a batch,
-    counts them there, and returns how many they were."""
-    left = sorted(batches, key=lambda batch: counts.get(batch.batch_id, 0))
-    while left and room > 0:
-        hungry = []
-        equal, rest = divmod(room, len(left))
-        for place, batch in enumerate(left):
-            # What cannot be divided goes to the first.
+    """Let each batch enqueue an equal part of the room, and share out again what some batches do not use. The batch
+    with the fewest records in the window comes first. `counts`: records in the window by batch. `enqueue` queues up to
+    so many records of a batch, adds them to `counts`, and returns how many there were."""
+    sharing = sorted(batches, key=lambda batch: counts.get(batch.batch_id, 0))
+    while sharing and room > 0:
+        used_their_part = []
+        equal, rest = divmod(room, len(sharing))
+        for place, batch in enumerate(sharing):
+            # The rest of the division goes to the first ones.
             part = equal + (place < rest)
             if batch.most is not None:
                 part = min(part, batch.most - counts.get(batch.batch_id, 0))
             taken = enqueue(batch, part) if part > 0 else 0
             room -= taken
             if part and taken == part:
-                hungry.append(batch)
-        left = hungry
+                used_their_part.append(batch)
+        sharing = used_their_part
 
 
-# Messages that are sent to the broker in one piece. A thousand would keep the other threads of this process from their
-# calls for as long as it takes to write them, and all calls that waited would then go out at once.
+# Messages that are sent to the broker in one piece. A thousand would hold up the other threads of this process while
+# they are written, and all calls that waited would then go out at once.
 MESSAGES_TOGETHER = 64
 
 # Priorities of messages. Celery's consumers on Redis take the lower number first.
@@ -339,13 +341,13 @@ class CeleryBroker:
         """Count the messages in the queue. kombu keeps a list for each priority; that of 0 has the queue's own name."""
         lists = (self._queue, f"{self._queue}{Channel.sep}{USUAL}")
         with self._app.connection_or_acquire() as connection:
-            return sum(int(connection.default_channel.client.llen(each)) for each in lists)
+            return sum(int(connection.default_channel.client.llen(name)) for name in lists)
 
     def publish(
         self, ids: Sequence[int], environment: str, *, labels: Mapping[int, str], is_ahead: bool = False
     ) -> None:
-        """Publish a message for each id; with `is_ahead` they are taken up before all that wait without it. Flower
-        shows a record by its label, by its id where it has none."""
+        """Publish a message for each id. With `is_ahead`, workers take them before all messages without it. Flower
+        shows a record by its label, or by its id if it has none."""
         with self._app.producer_or_acquire() as producer, producer.batch(MESSAGES_TOGETHER):
             for record_id in ids:
                 self._app.send_task(
@@ -357,8 +359,8 @@ class CeleryBroker:
                     argsrepr=labels.get(record_id, f"record {record_id}"),
                     kwargsrepr="{}",
                     ignore_result=True,
-                    # What follows would be done anew for each message: declaring a queue, which Redis does not need;
-                    # trying again, which the next tick does; and noting what this task has sent.
+                    # Work that Celery would do for each message: to declare the queue, which Redis does not need; to
+                    # try again, which the next tick does; and to note what this task has sent.
                     declare=(),
                     retry=False,
                     add_to_parent=False,

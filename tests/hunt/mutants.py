@@ -375,7 +375,7 @@ def publishes_before_it_commits() -> list[Patch]:
 
 @mutant("attempts are written down, and its history has")
 def counts_no_attempt() -> list[Patch]:
-    return [around(lease, "_parameters", lambda real, *given: {**real(*given), "uncounted": 1})]
+    return [around(lease, "_read_ending", lambda real, *given: {**real(*given), "new_attempts": -1})]
 
 
 @mutant("it is active and keeps its OTPs")
@@ -433,10 +433,10 @@ def lets_nobody_lead_next() -> list[Patch]:
     def lead(_: Any, self: Any, me: Any) -> None:
         taken = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         self._perform_all(taken)
-        self._is_led = bool(self._waiting)
+        self._has_leader = bool(self._waiting)
         for each in taken:
             if each is not me:
-                each.call()
+                each.wake()
 
     return [around(Combiner, "_lead", lead)]
 

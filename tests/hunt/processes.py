@@ -185,13 +185,13 @@ def make_waiter(strands: Strands) -> type[_Waiter[Any, Any]]:
     class ModelWaiter(_Waiter[T, R]):
         def __init__(self, request: T) -> None:
             super().__init__(request)
-            self._is_called = False
+            self._is_awake = False
 
-        def wait(self) -> None:
-            strands.wait_for(lambda: self._is_called)
+        def sleep(self) -> None:
+            strands.wait_for(lambda: self._is_awake)
 
-        def call(self) -> None:
-            self._is_called = True
+        def wake(self) -> None:
+            self._is_awake = True
 
     return ModelWaiter
 

@@ -52,7 +52,7 @@ from worker.batches.tokens import Tokens
 from worker.config.tuning import Tuning
 from worker.database.engine import LOAD_LOCK
 from worker.leases.group_commit import Values
-from worker.leases.lease import CallSummary, Claim, Leases, _name_lease, pairing_parameters, progress_parameters
+from worker.leases.lease import CallSummary, Claim, Leases, _name_lease, read_progress
 from worker.leases.queue import Queue
 from worker.purging import Erasure
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
@@ -361,7 +361,7 @@ def test_settlements_of_several_records_have_a_line_each(
     made = queued(database, 3)
     claims = claim_together(leases, made.ids)
     take_lease(database, made.ids[1])
-    statement, asked = leases._settlement._statements["active", False], list[Values]()
+    statement, asked = leases._settlement._statements["active"], list[Values]()
     with monkeypatch.context() as patch:
         patch.setattr(statement, "execute", asked.append)
         for number, claim in enumerate(claims, start=1):
@@ -380,11 +380,11 @@ def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases
     for record_id, device_id in zip(made.ids, ("1", "2"), strict=False):
         claim = leases.claim(record_id, ENVIRONMENT_ID)
         progress = replace(claim.progress, pairing=claim.progress.pairing.paired(device_id, is_made=True))
-        asked.append(_name_lease(claim) | progress_parameters(progress) | pairing_parameters(progress))
+        asked.append(_name_lease(claim) | read_progress(progress))
     with pytest.raises(IntegrityError):
-        leases._write_pairing._commit(asked)
+        leases._write_progress._commit(asked)
     assert look(database, made.ids[0]).device_id == "", "half of it was committed"
-    assert leases._write_pairing._commit(asked[:1]) != [None]
+    assert leases._write_progress._commit(asked[:1]) != [None]
     assert look(database, made.ids[0]).device_id == "1"
 
 

@@ -199,7 +199,7 @@ def test_a_device_that_the_inventory_showed_is_read_before_an_otp_is_spent_on_it
 ) -> None:
     """It may be ACTIVE already. One that the file names, or that was read, is not read again."""
     claimed = claim_new(database, leases, device_id="device-1", **columns)
-    assert (claimed.progress.pairing.state == SENT) is is_read_first
+    assert claimed.progress.pairing.is_open is is_read_first
     assert claimed.is_otp1_marked is is_marked
 
 
@@ -349,6 +349,25 @@ def test_a_device_is_written_down_before_its_first_otp_and_one_that_is_gone_is_f
     assert (record.device_id, record.is_device_made, record.pairing) == ("", False, UNSENT)
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"pairing": PAIRED, "pairings": 1, "is_device_made": True, "owner_id": "somebody"},
+        {"pairing": UNSENT, "pairings": 0, "is_device_made": False, "owner_id": "user-1"},
+        {"pairing": SENT, "pairings": 2, "is_device_made": True, "owner_id": NOBODY},
+    ],
+)
+def test_what_is_known_of_a_device_outlives_an_attempt_that_learns_nothing_of_it(
+    database: MovingDatabase, leases: Leases, known: dict[str, Any]
+) -> None:
+    """Also that of the first attempt, whose claim returns little, and of a device that only the inventory has shown."""
+    claimed = claim_new(database, leases, device_id="device-1", **known)
+    assert leases.write_progress(claimed, claimed.progress)
+    assert leases.settle(claimed, claimed.progress, LATER, CallSummary())
+    record = look(database, claimed.record_id)
+    assert (record.device_id, {name: getattr(record, name) for name in known}) == ("device-1", known)
+
+
 @pytest.mark.parametrize(("was_free", "owner"), [(True, NOBODY), (False, "somebody")])
 def test_what_a_look_up_finds_free_is_written_down_and_an_owner_is_kept_otherwise(
     database: MovingDatabase, leases: Leases, was_free: bool, owner: str
@@ -429,7 +448,7 @@ def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases,
     [
         ({}, DeadLetter(Reason.INVALID_OTP), CURES[Reason.INVALID_OTP]),
         ({"next_counter": 7}, DeadLetter(Reason.INVALID_OTP), SEED_CURES[Reason.INVALID_OTP]),
-        ({}, DeadLetter(Reason.TOKEN_TAKEN, told="It is A's."), f"{CURES[Reason.TOKEN_TAKEN]} It is A's."),
+        ({}, DeadLetter(Reason.TOKEN_TAKEN, evidence="It is A's."), f"{CURES[Reason.TOKEN_TAKEN]} It is A's."),
     ],
     ids=["pair", "seed", "what PingOne showed"],
 )

@@ -417,7 +417,7 @@ def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
     since: datetime | None = None
     for row in rows:
         failure = _build_failure(row, batch.running_after)
-        if row.id < last_active or breaker.is_answer(failure):
+        if row.id < last_active or breaker.has_answer(failure):
             break
         if failure.is_unanswered:
             since = row.ended_at
@@ -453,7 +453,7 @@ def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int
         outcome=row.outcome,
         reason=row.reason or "",
         otp_posts=row.otp_posts,
-        said=" ".join(filter(None, (status, row.code, row.detail_code))),
+        codes=" ".join(filter(None, (status, row.code, row.detail_code))),
         has_asked=row.requests > 0 or row.reason in WATCHED_FAILURES,
         is_answered=is_own_answer(row.http_status, row.correlation_id),
         is_recent=row.id > running_after,

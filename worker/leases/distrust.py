@@ -1,5 +1,5 @@
-"""A restored database: nobody knows what went out since its backup, so its records are marked as sent, fate unknown.
-They are read before anything is sent, by the rules for a worker that died. Every function works in the caller's
+"""Distrust of a restored database: nobody knows what went out since its backup. So its records are marked as sent, fate
+unknown, and are read before anything else is sent, as after the death of a worker. Every function works in the caller's
 transaction."""
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from worker.leases.moves import may_begin
 from worker.leases.queue import Queue
 
 _HAS_SEED = Record.next_counter.is_not(None)
-# No pair of OTPs has both of unknown fate, so these two together say that a seed was marked before.
+# A record never has two OTPs of unknown fate in its life, so both together are the mark of a seed that is distrusted.
 _IS_SEED_TRUSTED = and_(_HAS_SEED, or_(Record.otp1_state != OtpState.SENT, Record.otp2_state != OtpState.SENT))
 _IS_FIRST_UNSENT = Record.otp1_state == OtpState.UNSENT
 _MAY_SECOND_GO = and_(
@@ -37,7 +37,7 @@ _MAY_SECOND_GO = and_(
     Record.otp2_state == OtpState.UNSENT,
     Record.verdict.is_(None),
 )
-# It may have been paired since, by one of its batch's requests.
+# A request to pair it may have gone out since the backup.
 _MAY_BE_PAIRED = and_(
     Record.device_id == "",
     Record.pairing != PairingState.SENT,
@@ -50,26 +50,26 @@ _IS_TRUSTED = and_(
 
 
 def take_all_back(database: Database, connection: Connection) -> None:
-    """Take every lease away: who held it worked on the database that was lost. What was queued or in work is pending
-    then, with the lines of lost attempts."""
-    held = update(Record).where(text(IN_WINDOW))
-    connection.execute(held.values(lease_until=database.now(-1.0)))
+    """Make every record that was queued or in work pending again, with the lines of lost attempts: the workers that had
+    them worked on the database that was lost."""
+    in_window = update(Record).where(text(IN_WINDOW))
+    connection.execute(in_window.values(lease_until=database.now(-1.0)))
     queue = Queue(database)
     while queue.rescue(connection):
         pass
 
 
 def count_trusted(database: Database, connection: Connection) -> tuple[int, int]:
-    """Count the pending records that may have gone out since the backup, and are not marked; and those that wait for a
-    date, for which nothing has gone out."""
-    begins = may_begin(database)
-    trusted, waiting = (func.count().filter(_IS_TRUSTED, begins), func.count().filter(~begins))
+    """Count the pending records for which something may have gone out since the backup, and which are not marked yet;
+    and those that wait for their date, for which nothing has."""
+    has_come = may_begin(database)
+    trusted, waiting = (func.count().filter(_IS_TRUSTED, has_come), func.count().filter(~has_come))
     counts = connection.execute(select(trusted, waiting).where(Record.status == Status.PENDING)).one()
     return counts[0], counts[1]
 
 
 def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[int]:
-    """Find the next pending records by their ids, from the one behind `after_id` on."""
+    """Find the ids of the next pending records: at most so many, in order, above `after_id`."""
     pending = select(Record.id).where(Record.status == Status.PENDING, Record.id > after_id)
     return connection.scalars(pending.order_by(Record.id).limit(most)).all()
 
@@ -77,22 +77,22 @@ def find_pending(connection: Connection, after_id: int, most: int) -> Sequence[i
 def distrust(
     database: Database, connection: Connection, record_ids: Sequence[int], *, post_budget: int, over_after: float
 ) -> int:
-    """Mark what may have gone out for these pending records as sent; for those that wait for a date, nothing has.
-    Returns how many were not marked before.
+    """Mark as sent what may have gone out for these pending records since the backup; for those that wait for their
+    date, nothing has. Returns how many were not marked before.
 
-    The OTP of a pair that comes next counts as posted once more. A seed leaves out every counter that the posts of a
-    budget can have used. Without a device, where its batch pairs, a request to pair counts as sent. None is due before
-    `over_after` seconds from now: a call that went out before the database was lost may still be running."""
-    mine = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
+    The next OTP of a pair counts as posted once more. A seed skips every counter that the posts of a budget can have
+    used. A request to pair counts as sent for a record without a device, if its batch may pair. No record is due sooner
+    than `over_after` seconds from now: a call that went out before the database was lost may still be running."""
+    pending = update(Record).where(Record.id.in_(record_ids), Record.status == Status.PENDING, may_begin(database))
     soonest = database.now(over_after)
-    connection.execute(mine.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
-    # A post takes one counter, and after an OTP 1 of unknown fate another one is left out.
+    connection.execute(pending.where(Record.scheduled_at < soonest).values(scheduled_at=soonest))
+    # A post uses one counter, and after an OTP 1 of unknown fate another one is skipped.
     skipped = 2 * post_budget - 1
     is_hotp_trusted = and_(_IS_SEED_TRUSTED, Record.otp_type == OtpType.HOTP)
     is_never_paired = and_(_MAY_BE_PAIRED, Record.pairings == 0)
-    # No request since the backup is older than that.
+    # No request since the backup is older than the run of the batch.
     ran_since = select(Batch.running_since).where(Batch.id == Record.batch_id).scalar_subquery()
-    marked = mine.where(_IS_TRUSTED).values(
+    marked = pending.where(_IS_TRUSTED).values(
         otp1_state=case((or_(_IS_SEED_TRUSTED, _IS_FIRST_UNSENT), OtpState.SENT), else_=Record.otp1_state),
         otp1_posts=_count_one_more(Record.otp1_posts, _IS_FIRST_UNSENT),
         otp2_state=case((or_(_IS_SEED_TRUSTED, _MAY_SECOND_GO), OtpState.SENT), else_=Record.otp2_state),

@@ -23,39 +23,39 @@ MOST_TOGETHER = 64
 
 
 class LeaderLost(Exception):
-    """The thread that made a request for others was ended in it: whether it took effect is not known."""
+    """The leader's thread was ended while it made the request: nobody knows whether the request took effect."""
 
 
 class _Waiter(Generic[T, R]):
-    """One thread's request. It is called when the request is done, or when it has to make the next ones."""
+    """A thread and its request. The thread sleeps until its request is done, or until it becomes the leader, who makes
+    the requests of all that wait."""
 
-    __slots__ = ("_called", "failure", "leads", "request", "result")
+    __slots__ = ("_wake", "failure", "is_leader", "request", "result")
 
     def __init__(self, request: T) -> None:
         self.request = request
-        self.leads = False
+        self.is_leader = False
         self.result: R | None = None
         self.failure: Exception | None = LeaderLost()
-        self._called = threading.Lock()
-        self._called.acquire()
+        self._wake = threading.Lock()
+        self._wake.acquire()
 
-    def wait(self) -> None:
-        self._called.acquire()
+    def sleep(self) -> None:
+        self._wake.acquire()
 
-    def call(self) -> None:
-        self._called.release()
+    def wake(self) -> None:
+        self._wake.release()
 
     def succeed(self, result: R) -> None:
         self.result, self.failure = result, None
 
 
 class Combiner(Generic[T, R]):
-    """Combines requests of the threads of one process. `perform` makes many requests at once, and returns a result for
-    each, in their order: all of them take effect, or none. After a failure of which `is_unclear` says that it may have
-    taken effect all the same, each thread hears of it; after any other, each request is made by itself, so that only
-    the one at fault fails.
+    """Combines requests of the threads of one process. `perform` makes many requests at once, and returns their results
+    in order: all of them take effect, or none. After a failure, each request is made by itself, so that only the one at
+    fault fails; unless `is_unclear` says that the requests may have taken effect all the same: then all of them fail.
 
-    Nobody returns before the request has taken effect."""
+    No call returns before its request has taken effect."""
 
     def __init__(
         self,
@@ -70,98 +70,98 @@ class Combiner(Generic[T, R]):
         _COMBINERS.add(self)
 
     def _begin(self) -> None:
-        """Begin with nothing waiting. After a fork the child has none of the threads that waited in its parent."""
+        """Begin with an empty queue. After a fork, the threads that waited in the parent do not exist in the child."""
         self._lock = threading.Lock()
         self._waiting = deque[_Waiter[T, R]]()
-        self._is_led = False
+        self._has_leader = False
 
     def submit(self, request: T) -> R:
         """Make a request, together with those of other threads. Raises what it failed with, or LeaderLost."""
         # Not _Waiter[T, R](request), which looks the types up each time.
-        me: _Waiter[T, R] = _Waiter(request)
+        waiter: _Waiter[T, R] = _Waiter(request)
         with self._lock:
-            self._waiting.append(me)
-            me.leads = not self._is_led
-            self._is_led = True
-        if not me.leads:
-            me.wait()
-        if me.leads:
-            self._lead(me)
-        if me.failure is not None:
-            raise me.failure
-        return me.result  # type: ignore[return-value]
+            self._waiting.append(waiter)
+            waiter.is_leader = not self._has_leader
+            self._has_leader = True
+        if not waiter.is_leader:
+            waiter.sleep()
+        if waiter.is_leader:
+            self._lead(waiter)
+        if waiter.failure is not None:
+            raise waiter.failure
+        return waiter.result  # type: ignore[return-value]
 
-    def _lead(self, me: _Waiter[T, R]) -> None:
-        """Make all requests that wait, one's own among them; then let the next thread lead, and the others go."""
+    def _lead(self, leader: _Waiter[T, R]) -> None:
+        """Make all requests that wait, the leader's among them; then wake the next leader, and those that are done."""
         with self._lock:
-            taken = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            waiters = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         try:
-            self._perform_all(taken)
+            self._perform_all(waiters)
         finally:
             with self._lock:
-                following = self._waiting[0] if self._waiting else None
-                self._is_led = following is not None
-            if following is not None:
-                following.leads = True
-                following.call()
-            for each in taken:
-                if each is not me:
-                    each.call()
+                next_leader = self._waiting[0] if self._waiting else None
+                self._has_leader = next_leader is not None
+            if next_leader is not None:
+                next_leader.is_leader = True
+                next_leader.wake()
+            for waiter in waiters:
+                if waiter is not leader:
+                    waiter.wake()
 
-    def _perform_all(self, taken: Sequence[_Waiter[T, R]]) -> None:
+    def _perform_all(self, waiters: Sequence[_Waiter[T, R]]) -> None:
         try:
-            results = self._perform([each.request for each in taken])
+            results = self._perform([waiter.request for waiter in waiters])
         except Exception as failure:
-            if len(taken) == 1 or self._is_unclear(failure):
-                for each in taken:
-                    each.failure = failure
+            if len(waiters) == 1 or self._is_unclear(failure):
+                for waiter in waiters:
+                    waiter.failure = failure
                 return
-            for each in taken:
-                self._perform_all([each])
+            for waiter in waiters:
+                self._perform_all([waiter])
             return
-        for each, result in zip(taken, results, strict=True):
-            each.succeed(result)
+        for waiter, result in zip(waiters, results, strict=True):
+            waiter.succeed(result)
 
 
 # All combiners of this process.
 _COMBINERS = weakref.WeakSet[Combiner[Any, Any]]()
 
 
-def _begin_anew() -> None:
+def _begin_after_fork() -> None:
     for combiner in list(_COMBINERS):
         combiner._begin()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_begin_after_fork)
 
 
-# The values of one record's statement, by name; and those of its columns that it returns, None where it found nothing.
+# The values of the parameters of one record's statement, by name; and the row that it returns, or None where it changed
+# nothing.
 Values: TypeAlias = Mapping[str, Any]
 Found: TypeAlias = Row[Any] | None
 # The SQL types of the values, by name.
 Types: TypeAlias = Mapping[str, TypeEngine[Any]]
-# What a statement is built of: an expression for each of its values, by name.
+# The parameters that a statement is built of, as expressions, by name.
 Given: TypeAlias = Mapping[str, ColumnElement[Any]]
 Build: TypeAlias = Callable[[Given], Executable]
 
-# Every statement has these two. By the lease, which is one thread's, results are told apart. No value may have the name
-# of a column: SQLAlchemy would write it there.
+# Parameters of every statement. Results are assigned to threads by the lease, since no two threads have the same. No
+# parameter may have the name of a column: SQLAlchemy would write its value there.
 THIS: dict[str, TypeEngine[Any]] = {"this_id": BigInteger(), "this_lease": String()}
 
 
 def bind(types: Types) -> Given:
-    """Parameters of these names and types, of which the statement for one record is built."""
+    """The parameters of a statement for one record."""
     return {name: bindparam(name, type_=kind) for name, kind in types.items()}
 
 
 class GroupCommit:
-    """A statement about one record, which is executed for the records of several threads together. `build` makes it of
-    an expression for each of its values, which are those of THIS and of `types`, with their SQL types; the lease is the
-    first column that it returns.
+    """A statement about one record that runs for the records of several threads together. `build` makes the statement
+    of its parameters, which are THIS and `types`, each with its SQL type; it must return the lease first.
 
-    On PostgreSQL it is one statement for all records, whose values go in arrays, and commits by itself. On SQLite it
-    runs for one record after the other, in one transaction, each time with `then` after it where it found its record:
-    for what SQLite has no single statement."""
+    PostgreSQL runs one statement for all records, with the values in arrays, which commits by itself. SQLite runs the
+    statement for one record after the other in one transaction; where it has found the record, `then` follows, for what
+    SQLite cannot do in a single statement."""
 
     def __init__(self, database: Database, types: Types, build: Build, then: Executable | None = None) -> None:
         self._database = database
@@ -175,8 +175,8 @@ class GroupCommit:
         self._combiner = Combiner[Values, Found](self._commit, is_away)
 
     def execute(self, values: Values) -> Found:
-        """Execute the statement for one record, beside those of other threads. Returns what it returned, or None where
-        it changed nothing. It is committed, durably, when this returns. Raises DBAPIError."""
+        """Execute the statement for one record, together with those of other threads, and commit it durably. Returns
+        its row, or None where it changed nothing. Raises DBAPIError."""
         return self._combiner.submit(values)
 
     def _commit(self, requests: Sequence[Values]) -> Sequence[Found]:
@@ -186,11 +186,11 @@ class GroupCommit:
 
     def _run(self, connection: Connection, requests: Sequence[Values]) -> Sequence[Found]:
         """Run the statement for these records. Returns what it returned for each, in their order."""
-        # A record that is alone goes without arrays: a plan that is kept for any array expects ten records, so that
-        # PostgreSQL would make one anew for each record.
+        # A single record goes without arrays: for these, PostgreSQL's generic plan expects ten records, so it would not
+        # be used, and every execution would be planned anew.
         if self._database.is_sqlite or len(requests) == 1:
             return [self._run_one(connection, values) for values in requests]
-        # By record, so that two processes that concern the same records do not lock them in different orders.
+        # In the order of their ids, so that two processes cannot lock the same records in different orders.
         in_order = sorted(requests, key=lambda values: values["this_id"])
         arrays = {name: [values[name] for values in in_order] for name in self._names}
         found = {row[0]: row for row in connection.execute(self._many, arrays)}

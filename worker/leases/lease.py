@@ -6,7 +6,7 @@ moment."""
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -16,10 +16,8 @@ from typing import Any
 import tenacity
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     ColumnElement,
     Float,
-    Integer,
     Row,
     String,
     Update,
@@ -42,7 +40,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.types import TypeEngine
 
 from models.attempt import AttemptLine, Outcome
-from models.base import LONGEST_DETAIL
+from models.base import Base
 from models.batch import Batch, BatchState
 from models.reason import Reason
 from models.record import Record
@@ -52,7 +50,7 @@ from worker.database.engine import Database
 from worker.database.errors import is_away, is_refused_by_disk
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
 from worker.leases.moves import LAST_START, has_status, is_batch_in, may_call, may_work, move, write_detail
-from worker.pingone.errors import Answer
+from worker.pingone.errors import NO_ANSWER, Answer
 from worker.rules.steps import (
     Active,
     DeadLetter,
@@ -88,10 +86,6 @@ class Claim:
     # Whether the claim has marked the pairing as sent.
     is_pairing_marked: bool = False
 
-    def may_have_changed(self, pairing: PairingProgress) -> bool:
-        """Whether the database may have something else of the pairing: where it may be made, it may be marked too."""
-        return pairing.is_allowed or pairing != self.progress.pairing
-
     def count_spent_posts(self, progress: Progress, *, leaves_pending: bool) -> int:
         """How many OTPs this attempt has spent, if it ends with this progress. An OTP 1 after which PingOne asked for
         OTP 2 is counted together with that one, or when the record becomes final."""
@@ -99,8 +93,8 @@ class Claim:
         return progress.posts - int(leaves_pending and progress.is_half_done) - before
 
 
-# The columns that a claim needs of a fresh record: one of which nothing is known but its file's row, and whose first
-# OTP is marked as sent with the claim. No more of them, since each column costs as much as a parameter does.
+# The columns that the claim of a fresh record returns. It has sent no OTP yet, so the claim marks OTP 1 as sent, and
+# needs no other column; each costs processor time.
 _FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.id,
     Record.batch_id,
@@ -113,8 +107,10 @@ _FRESH_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.next_counter,
     Record.attempts,
     Record.attempts_forgiven,
+    Record.pairings,
+    Record.is_device_made,
 )
-# The columns that a claim needs of any other record.
+# The columns that the claim of any other record returns.
 _ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     *_FRESH_COLUMNS,
     Record.otp1_state,
@@ -124,8 +120,6 @@ _ALL_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = (
     Record.verdict,
     Record.not_found,
     Record.pairing,
-    Record.pairings,
-    Record.is_device_made,
     Record.owner_id,
     Record.pairing_began_at,
     Record.otp_sent_at,
@@ -136,7 +130,7 @@ def _claim_fresh_row(row: Row[Any], lease_id: str, started: float, jitter: float
     """The claim of a fresh record, from a row with _FRESH_COLUMNS."""
     second = OtpProgress() if row.has_second_otp else None
     first = OtpProgress(OtpState.SENT, 1)
-    pairing = PairingProgress(device_id=row.device_id)
+    pairing = PairingProgress(device_id=row.device_id, pairings=row.pairings, is_made=row.is_device_made)
     attempts = row.attempts - row.attempts_forgiven
     progress = Progress(first, second, attempts, next_counter=row.next_counter, pairing=pairing, jitter=jitter)
     return _claim(row, lease_id, started, progress, is_otp1_marked=True)
@@ -156,10 +150,7 @@ def _claim_any_row(
         is_stale=row.is_stale,
         next_counter=row.next_counter,
         pairing=PairingProgress(
-            # A device that only the inventory has shown may be ACTIVE already: it is read before an OTP is spent on it.
-            state=PairingState(
-                PairingState.SENT if row.device_id and row.pairing == PairingState.UNSENT else row.pairing
-            ),
+            state=PairingState(row.pairing),
             device_id=row.device_id,
             pairings=row.pairings,
             is_made=row.is_device_made,
@@ -195,27 +186,19 @@ _MAY_PAIR = select(Batch.may_pair).where(Batch.id == Record.batch_id).scalar_sub
 def _build_claims(
     database: Database, *, lease: float, max_attempts: int
 ) -> tuple[tuple[GroupCommit, Callable[..., Claim]], ...]:
-    """Build the statements that claim queued records, in the order in which they are tried, each with what makes a
-    claim of its row. `lease` in seconds.
+    """Build the statements that claim a queued record, in the order in which they are tried, each with the function
+    that makes a claim of its row. `lease` in seconds.
 
-    Nothing needs to be decided between the claim of a fresh record and its first call, so one statement does both: it
-    claims the record and marks OTP 1 as sent, or the pairing of a record that has no device."""
-    is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
-    is_fresh = and_(_is_fresh(database, max_attempts), ~is_stale)
+    Nothing has to be decided between the claim of a fresh record and its first call. So one statement does both: it
+    claims the record and marks OTP 1 as sent, or its pairing if it has no device."""
+    is_fresh = _is_fresh(database, max_attempts)
     all_columns = (
         *_ALL_COLUMNS,
-        is_stale.label("is_stale"),
+        _is_stale(database).label("is_stale"),
         _MAY_PAIR.label("may_pair"),
         database.now().label("claimed_at"),
     )
-
-    def take(given: Given) -> Update:
-        return (
-            move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
-            .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
-            .where(may_work(database, LAST_START))
-            .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
-        )
+    take = partial(_take, database, lease)
 
     def take_fresh(given: Given) -> Executable:
         is_paired = and_(Record.device_id != "", Record.pairing == PairingState.PAIRED)
@@ -240,6 +223,16 @@ def _build_claims(
     )
 
 
+def _take(database: Database, lease: float, given: Given) -> Update:
+    """The update that takes the lease of a queued record."""
+    return (
+        move(database, Status.QUEUED, Status.ACTIVATING, is_by_key=True)
+        .where(Record.id == given["this_id"], Record.environment_id == given["for_environment_id"])
+        .where(may_work(database, LAST_START))
+        .values(lease_id=given["this_lease"], lease_until=database.now(lease), attempts=Record.attempts + 1)
+    )
+
+
 def mark_otp(
     database: Database, ordinal: int, counter: ColumnElement[Any] | InstrumentedAttribute[Any]
 ) -> dict[Any, Any]:
@@ -261,10 +254,16 @@ def mark_pairing(database: Database) -> dict[Any, Any]:
     }
 
 
+def _is_stale(database: Database) -> ColumnElement[bool]:
+    """Whether the OTPs of a record are too old to be sent."""
+    return and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
+
+
 def _is_fresh(database: Database, max_attempts: int) -> ColumnElement[bool]:
     """Whether no OTP of a record was sent, and nothing stands against its first call."""
     return and_(
         may_call(database),
+        ~_is_stale(database),
         Record.otp1_state == OtpState.UNSENT,
         Record.otp1_posts == 0,
         Record.otp2_posts == 0,
@@ -280,97 +279,59 @@ def _may_mint_now() -> ColumnElement[bool]:
     return or_(Record.next_counter.is_(None), Record.otp_type == OtpType.HOTP)
 
 
-_PROGRESS_TYPES: dict[str, TypeEngine[Any]] = {
-    "first_state": String(),
-    "first_posts": Integer(),
-    "second_state": String(),
-    "second_posts": Integer(),
-    "new_verdict": String(),
-    "new_next_counter": BigInteger(),
+# What an attempt writes down: tables of columns, and of how the value of each is read. The columns of the statements,
+# the types of their parameters and the values all come from these.
+
+_NO_OTP = OtpProgress()
+# What is known of a record's OTPs and of its device. A second OTP that a record does not have is unsent.
+_PROGRESS: dict[str, Callable[[Progress], Any]] = {
+    "otp1_state": lambda progress: progress.first.state,
+    "otp1_posts": lambda progress: progress.first.posts,
+    "otp2_state": lambda progress: (progress.second or _NO_OTP).state,
+    "otp2_posts": lambda progress: (progress.second or _NO_OTP).posts,
+    "verdict": lambda progress: progress.verdict,
+    "next_counter": lambda progress: progress.next_counter,
+    "pairing": lambda progress: progress.pairing.state,
+    "pairings": lambda progress: progress.pairing.pairings,
+    "device_id": lambda progress: progress.pairing.device_id,
+    "is_device_made": lambda progress: progress.pairing.is_made,
+    "owner_id": lambda progress: NOBODY if progress.pairing.was_free else None,
 }
-_PAIRING_TYPES: dict[str, TypeEngine[Any]] = {
-    "new_pairing": String(),
-    "new_pairings": Integer(),
-    "new_device_id": String(),
-    "new_is_device_made": Boolean(),
-    "new_was_free": Boolean(),
-}
+# Columns to which the value is added, and columns that stay as they are where the value is None. Every other column
+# takes the value.
+_ADDED = frozenset({"attempts", "requests", "rate_limited"})
+_KEPT = frozenset({"owner_id", "pingone_error_id", "correlation_id"})
 
 
-def _progress_columns(given: Given) -> dict[str, Any]:
-    """The columns that keep what is known of a record's OTPs, by name, and expressions for them."""
-    return {
-        "otp1_state": given["first_state"],
-        "otp1_posts": given["first_posts"],
-        "otp2_state": given["second_state"],
-        "otp2_posts": given["second_posts"],
-        "verdict": given["new_verdict"],
-        "next_counter": given["new_next_counter"],
-    }
+def _build_columns(database: Database, names: Iterable[str], given: Given) -> dict[str, ColumnElement[Any]]:
+    """The columns of a record with these names, and what they are set to."""
+    return {name: _combine(database, name, given[f"new_{name}"]) for name in names}
 
 
-def _pairing_columns(given: Given) -> dict[str, Any]:
-    """The columns that keep what is known of a record's device. They are written only where that has changed."""
-    return {
-        "pairing": given["new_pairing"],
-        "pairings": given["new_pairings"],
-        "device_id": given["new_device_id"],
-        "is_device_made": given["new_is_device_made"],
-        "owner_id": case((given["new_was_free"], NOBODY), else_=Record.owner_id),
-    }
+def _combine(database: Database, name: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What a column holds once the value is written, by what it holds now."""
+    column = Record.__table__.c[name]
+    if name in _ADDED:
+        return column + value
+    if name in _KEPT:
+        return func.coalesce(value, column)
+    return database.now(value) if name == "scheduled_at" else value
 
 
-def progress_parameters(progress: Progress) -> dict[str, Any]:
-    """The values of _PROGRESS_TYPES. A second OTP that a record does not have is unsent."""
-    second = progress.second or OtpProgress()
-    return {
-        "first_state": progress.first.state,
-        "first_posts": progress.first.posts,
-        "second_state": second.state,
-        "second_posts": second.posts,
-        "new_verdict": progress.verdict,
-        "new_next_counter": progress.next_counter,
-    }
+def _list_types(names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
+    """The types of the values of these columns, by their parameters."""
+    return {f"new_{name}": Float() if name == "scheduled_at" else _find_type(Record, name) for name in names}
 
 
-def pairing_parameters(progress: Progress) -> dict[str, Any]:
-    """The values of _PAIRING_TYPES."""
-    pairing = progress.pairing
-    return {
-        "new_pairing": pairing.state,
-        "new_pairings": pairing.pairings,
-        "new_device_id": pairing.device_id,
-        "new_is_device_made": pairing.is_made,
-        "new_was_free": pairing.was_free,
-    }
+def _find_type(table: type[Base], name: str) -> TypeEngine[Any]:
+    """The type of a column. Texts have no length, since a cast to one would cut them."""
+    kind = table.__table__.c[name].type
+    return String() if isinstance(kind, String) else kind
 
 
-# The columns of a line that come from what the settlement of the record has as well, and the names of these values.
-# Each value costs as much as a column does.
-_SHARED = {
-    "record_id": "this_id",
-    "lease_id": "this_lease",
-    "requests": "new_requests",
-    "pingone_error_id": "error_id",
-    "correlation_id": "new_correlation_id",
-}
-# The other columns that differ from one attempt to the next, and the names of their values.
-_OWN = {
-    "batch_id": "line_batch_id",
-    "number": "line_number",
-    "outcome": "line_outcome",
-    "reason": "line_reason",
-    "otp_posts": "line_otp_posts",
-    "call_milliseconds": "line_call_milliseconds",
-    "http_status": "line_http_status",
-    "code": "line_code",
-    "detail_code": "line_detail_code",
-}
-# The SQL types of the values that only the line has. Texts have no length, since a cast to one would cut them.
-_LINE_TYPES: dict[str, TypeEngine[Any]] = {
-    name: String() if isinstance(kind := AttemptLine.__table__.c[column].type, String) else kind
-    for column, name in _OWN.items()
-}
+def read_progress(progress: Progress) -> dict[str, Any]:
+    """The values of _PROGRESS, by their parameters."""
+    return {f"new_{name}": read(progress) for name, read in _PROGRESS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,26 +345,18 @@ class CallSummary:
     call_seconds: float = 0.0
 
 
-def _build_line(worker: str, database: Database, given: Given) -> dict[str, ColumnElement[Any]]:
-    """The columns of a line and the expressions for them."""
-    varying = {column: given[name] for column, name in (_SHARED | _OWN).items()}
-    return varying | {"worker": literal(worker), "ended_at": database.now()}
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How an attempt ends: all that its settlement is made of."""
 
+    claim: Claim
+    progress: Progress
+    decision: Decision
+    summary: CallSummary
 
-def _line_parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
-    """The values of _LINE_TYPES for this attempt."""
-    answer = summary.answer or Answer()
-    return {
-        "line_batch_id": claim.batch_id,
-        "line_otp_posts": claim.count_spent_posts(progress, leaves_pending=leaves_pending(decision)),
-        "line_call_milliseconds": round(summary.call_seconds * 1000) if summary.requests else None,
-        "line_number": claim.progress.attempts,
-        "line_outcome": _outcome(decision),
-        "line_reason": _reason(decision),
-        "line_http_status": answer.status,
-        "line_code": answer.code,
-        "line_detail_code": answer.detail_code,
-    }
+    @property
+    def answer(self) -> Answer:
+        return self.summary.answer or NO_ANSWER
 
 
 def leaves_pending(decision: Decision) -> bool:
@@ -438,24 +391,65 @@ def _reason(decision: Decision) -> str | None:
     return None
 
 
-# What every settlement has, beside the record's progress and the line of the attempt.
-_TYPES: dict[str, TypeEngine[Any]] = {
-    "new_not_found": Integer(),
-    "uncounted": Integer(),
-    "new_requests": Integer(),
-    "new_rate_limited": Integer(),
-    "error_id": String(),
-    "new_correlation_id": String(),
+def _read_detail(ending: _Ending) -> str:
+    assert isinstance(ending.decision, DeadLetter), "only a dead letter has a cure"  # noqa: S101
+    has_seed = ending.progress.next_counter is not None
+    return write_detail(ending.decision.reason, ending.decision.evidence, has_seed=has_seed)
+
+
+def _read_delay(ending: _Ending) -> float:
+    assert isinstance(ending.decision, Retry | Pause), "only what is pending is due again"  # noqa: S101
+    return ending.decision.delay
+
+
+# What a settlement writes into the record beside its progress: always, and by what becomes of the record.
+_ENDING: dict[str, Callable[[_Ending], Any]] = {
+    "not_found": lambda ending: ending.progress.not_found,
+    # The claim has counted the attempt already.
+    "attempts": lambda ending: 0 if is_counted(ending.decision) else -1,
+    "requests": lambda ending: ending.summary.requests,
+    "rate_limited": lambda ending: ending.summary.rate_limited,
+    "pingone_error_id": lambda ending: ending.answer.error_id,
+    "correlation_id": lambda ending: ending.answer.correlation_id,
 }
-# What a settlement has by what becomes of the record.
-_KINDS: dict[str, dict[str, TypeEngine[Any]]] = {
-    "active": {"is_resynced": Boolean()},
-    "dead_letter": {"new_reason": String(), "new_detail": String(LONGEST_DETAIL)},
+_KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
+    "active": _ENDING | {"resynced": lambda ending: bool(ending.progress.second and ending.progress.second.posts)},
+    "dead_letter": _ENDING | {"reason": lambda ending: _reason(ending.decision), "detail": _read_detail},
     # A read is owed, so not even a cancelled batch makes the record final.
-    "unread": {"delay": Float()},
+    "unread": _ENDING | {"scheduled_at": _read_delay},
     # The batch may have been cancelled meanwhile.
-    "pending": {"delay": Float()},
+    "pending": _ENDING | {"scheduled_at": _read_delay},
 }
+
+# Columns of the attempt's line that take a parameter of the record, since every parameter costs processor time.
+_LINE_SHARED = {
+    "record_id": "this_id",
+    "lease_id": "this_lease",
+    "requests": "new_requests",
+    "pingone_error_id": "new_pingone_error_id",
+    "correlation_id": "new_correlation_id",
+}
+# The other columns of the line that differ from one attempt to the next.
+_LINE: dict[str, Callable[[_Ending], Any]] = {
+    "batch_id": lambda ending: ending.claim.batch_id,
+    "number": lambda ending: ending.claim.progress.attempts,
+    "outcome": lambda ending: _outcome(ending.decision),
+    "reason": lambda ending: _reason(ending.decision),
+    "otp_posts": lambda ending: ending.claim.count_spent_posts(
+        ending.progress, leaves_pending=leaves_pending(ending.decision)
+    ),
+    "call_milliseconds": lambda ending: round(ending.summary.call_seconds * 1000) if ending.summary.requests else None,
+    "http_status": lambda ending: ending.answer.status,
+    "code": lambda ending: ending.answer.code,
+    "detail_code": lambda ending: ending.answer.detail_code,
+}
+
+
+def _read_ending(ending: _Ending, kind: str) -> dict[str, Any]:
+    """The values of a settlement, by their parameters."""
+    record = {f"new_{name}": read(ending) for name, read in _KINDS[kind].items()}
+    line = {f"line_{name}": read(ending) for name, read in _LINE.items()}
+    return _name_lease(ending.claim) | read_progress(ending.progress) | record | line
 
 
 class Settlement:
@@ -465,41 +459,40 @@ class Settlement:
     def __init__(self, database: Database, worker: str) -> None:
         self._database = database
         self._worker = worker
-        # By what becomes of the record, and whether what is known of its device has changed.
-        self._statements = {
-            (kind, has_changed): self._make_statement(kind, types, has_changed=has_changed)
-            for kind, types in _KINDS.items()
-            for has_changed in (False, True)
-        }
+        self._statements = {kind: self._make_statement(kind) for kind in _KINDS}
 
-    def _make_statement(self, kind: str, types: dict[str, TypeEngine[Any]], *, has_changed: bool) -> GroupCommit:
-        types = _PROGRESS_TYPES | _TYPES | _LINE_TYPES | types | (_PAIRING_TYPES if has_changed else {})
+    def _make_statement(self, kind: str) -> GroupCommit:
+        types = _list_types(_PROGRESS | _KINDS[kind])
+        types |= {f"line_{name}": _find_type(AttemptLine, name) for name in _LINE}
         settle = partial(_settle, self._database, kind)
         if not self._database.is_sqlite:
             # PostgreSQL writes both in one statement: the line goes in if the record was updated.
             return GroupCommit(self._database, types, partial(self._settle_with_line, settle))
-        line = _build_line(self._worker, self._database, bind(THIS | types))
         return GroupCommit(
             self._database,
             types,
             lambda given: settle(given).returning(given["this_lease"]),
-            then=insert(AttemptLine).inline().values(line),
+            then=insert(AttemptLine).inline().values(self._build_line(bind(THIS | types))),
         )
 
     def _settle_with_line(self, settle: Callable[[Given], Update], given: Given) -> Executable:
-        line = _build_line(self._worker, self._database, given)
+        line = self._build_line(given)
         settled = settle(given).returning(*(value.label(name) for name, value in line.items())).cte("settled")
         lines = insert(AttemptLine).from_select(list(line), select(*(settled.c[name] for name in line)))
         return lines.returning(AttemptLine.lease_id)
 
+    def _build_line(self, given: Given) -> dict[str, ColumnElement[Any]]:
+        """The columns of the attempt's line, and what they are set to."""
+        shared = {name: given[parameter] for name, parameter in _LINE_SHARED.items()}
+        own = {name: given[f"line_{name}"] for name in _LINE}
+        return shared | own | {"worker": literal(self._worker), "ended_at": self._database.now()}
+
     def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
         """Write the record and the line of its attempt in one transaction. False: a rescue took the lease away, and
         nothing was written."""
-        has_changed = claim.may_have_changed(progress.pairing)
-        values = _parameters(claim, progress, decision, summary) | _line_parameters(claim, progress, decision, summary)
-        if has_changed:
-            values |= pairing_parameters(progress)
-        return self._statements[_choose_kind(progress, decision), has_changed].execute(values) is not None
+        kind = _choose_kind(progress, decision)
+        values = _read_ending(_Ending(claim, progress, decision, summary), kind)
+        return self._statements[kind].execute(values) is not None
 
 
 def _choose_kind(progress: Progress, decision: Decision) -> str:
@@ -514,63 +507,24 @@ def _choose_kind(progress: Progress, decision: Decision) -> str:
 
 def _settle(database: Database, kind: str, given: Given) -> Update:
     """The update of a record that takes it out of `activating`, where its lease still stands."""
-    columns: dict[str, Any] = {
-        **_progress_columns(given),
-        "not_found": given["new_not_found"],
-        "attempts": Record.attempts - given["uncounted"],
-        "requests": Record.requests + given["new_requests"],
-        "rate_limited": Record.rate_limited + given["new_rate_limited"],
-        "pingone_error_id": func.coalesce(given["error_id"], Record.pingone_error_id),
-        "correlation_id": func.coalesce(given["new_correlation_id"], Record.correlation_id),
-    }
-    is_cancelled = is_batch_in(BatchState.CANCELLED)
-    match kind:
-        case "active":
-            # What is done needs no OTP any more, so none is kept.
-            told = {"reason": null(), "detail": null(), "pingone_error_id": null(), "otps": null()}
-            columns |= told | {"resynced": given["is_resynced"]}
-        case "dead_letter":
-            columns |= {"reason": given["new_reason"], "detail": given["new_detail"]}
-        case "unread":
-            columns |= {"scheduled_at": database.now(given["delay"])}
-        case "pending":
-            columns |= {
-                "scheduled_at": database.now(given["delay"]),
-                "status": case((is_cancelled, Status.CANCELLED), else_=Status.PENDING),
-                "finalized_at": case((is_cancelled, database.now()), else_=null()),
-            }
+    columns: dict[str, Any] = _build_columns(database, _PROGRESS | _KINDS[kind], given)
+    if kind == "active":
+        # What is done needs no OTP any more, so none is kept.
+        columns |= dict.fromkeys(("reason", "detail", "pingone_error_id", "otps"), null())
+    elif kind == "pending":
+        is_cancelled = is_batch_in(BatchState.CANCELLED)
+        columns |= {
+            "status": case((is_cancelled, Status.CANCELLED), else_=Status.PENDING),
+            "finalized_at": case((is_cancelled, database.now()), else_=null()),
+        }
     target = {"active": Status.ACTIVE, "dead_letter": Status.DEAD_LETTER}.get(kind, Status.PENDING)
     held = Record.id == given["this_id"], Record.lease_id == given["this_lease"]
-    changed = _pairing_columns(given) if "new_pairing" in given else {}
-    return move(database, Status.ACTIVATING, target, is_by_key=True).where(*held).values(columns | changed)
-
-
-def _parameters(claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> dict[str, Any]:
-    """The values of the settlement that the decision takes."""
-    answer = summary.answer or Answer()
-    values = progress_parameters(progress) | {
-        "this_id": claim.record_id,
-        "this_lease": claim.lease_id,
-        "new_not_found": progress.not_found,
-        "uncounted": 0 if is_counted(decision) else 1,
-        "new_requests": summary.requests,
-        "new_rate_limited": summary.rate_limited,
-        "error_id": answer.error_id,
-        "new_correlation_id": answer.correlation_id,
-    }
-    match decision:
-        case Active():
-            return values | {"is_resynced": progress.second is not None and progress.second.posts > 0}
-        case DeadLetter(reason=reason, told=told):
-            detail = write_detail(reason, told, has_seed=progress.next_counter is not None)
-            return values | {"new_reason": reason, "new_detail": detail}
-        case Retry(delay=delay) | Pause(delay=delay):
-            return values | {"delay": delay}
+    return move(database, Status.ACTIVATING, target, is_by_key=True).where(*held).values(columns)
 
 
 _THIS_RECORD = Record.id == bindparam("this_id")
 _THIS_LEASE = Record.lease_id == bindparam("this_lease")
-# A query of no table.
+# A query that reads no table.
 _NOTHING = select(true())
 # The line of the attempt under this lease, unless a rescue wrote it.
 _OWN_LINE = select(AttemptLine.id).where(
@@ -596,30 +550,24 @@ class Leases:
     def __init__(self, database: Database, *, lease: float = 60.0, max_attempts: int = 8) -> None:
         self._database = database
         self._lease = lease
-        is_stale = and_(Record.otp_expires_at.is_not(None), Record.otp_expires_at <= database.now())
         self._claims = _build_claims(database, lease=lease, max_attempts=max_attempts)
-        may_send = and_(may_call(database), ~is_stale)
+        may_send = and_(may_call(database), ~_is_stale(database))
         self._mark_sent = {
             ordinal: GroupCommit(database, {"counter": BigInteger()}, partial(_mark_sent, database, ordinal, may_send))
             for ordinal in (1, 2)
         }
-        mark = mark_pairing(database)
-        self._mark_pairing = GroupCommit(
-            database, {}, lambda given: _update(given, may_send, Record.pairing == PairingState.UNSENT).values(mark)
-        )
+        mark, is_unsent = mark_pairing(database), Record.pairing == PairingState.UNSENT
+        self._mark_pairing = GroupCommit(database, {}, lambda given: _update(given, may_send, is_unsent).values(mark))
         self._write_progress = GroupCommit(
-            database, _PROGRESS_TYPES, lambda given: _update(given).values(_progress_columns(given))
-        )
-        self._write_pairing = GroupCommit(
             database,
-            _PROGRESS_TYPES | _PAIRING_TYPES,
-            lambda given: _update(given).values(_progress_columns(given) | _pairing_columns(given)),
+            _list_types(_PROGRESS),
+            lambda given: _update(given).values(_build_columns(database, _PROGRESS, given)),
         )
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, has_status(Status.ACTIVATING))
         self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
         self._may_read = select(true()).where(_THIS_RECORD, _THIS_LEASE, may_work(database))
-        ran_then = Batch.running_since < database.now(bindparam("seconds", type_=Float()))
-        self._ran = select(true()).where(Batch.id == bindparam("of_batch"), ran_then)
+        ran_before = Batch.running_since < database.now(bindparam("seconds", type_=Float()))
+        self._ran = select(true()).where(Batch.id == bindparam("of_batch"), ran_before)
         self._find_foreign_batch = select(Record.batch_id).where(
             _THIS_RECORD, has_status(Status.QUEUED), Record.environment_id != bindparam("for_environment_id")
         )
@@ -643,43 +591,41 @@ class Leases:
             connection.execute(_NOTHING)
 
     def mark_sent(self, claim: Claim, ordinal: int, counter: int | None = None) -> bool:
-        """Write down, durably, that this OTP is about to go out, and in the same statement that the counter is used up
-        from which it is made, if a seed makes it. False: it must not go, since the batch was paused, the OTP is too
-        old, or the lease was lost."""
+        """Write down durably that this OTP is about to go out, and that the counter is used up if a seed makes it.
+        False: it must not go, since the batch was paused, the OTP is too old, or the lease was lost."""
         return self._mark_sent[ordinal].execute(_name_lease(claim) | {"counter": counter}) is not None
 
     def mark_pairing(self, claim: Claim) -> bool:
-        """Write down, durably, that the request to pair is about to go out. False: it must not go, since the batch was
+        """Write down durably that the request to pair is about to go out. False: it must not go, since the batch was
         paused or the lease was lost."""
         return self._mark_pairing.execute(_name_lease(claim)) is not None
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
-        """Write down in the middle of an attempt what is known of the OTPs, and of the device if that has changed since
-        the claim. False: the lease was lost. Raises DeviceInProgress."""
-        values = _name_lease(claim) | progress_parameters(progress)
-        statement = self._write_progress
-        if claim.may_have_changed(progress.pairing):
-            statement, values = self._write_pairing, values | pairing_parameters(progress)
+        """Write down in the middle of an attempt what is known of the OTPs and of the device. False: the lease was
+        lost. Raises DeviceInProgress."""
+        values = _name_lease(claim) | read_progress(progress)
         try:
-            # Written twice under the same lease, the second write finds the lease again.
-            return write_until(self._ends_at(claim), lambda: statement.execute(values) is not None, lambda: False)
+            # The lease stays, so a second write of the same finds it.
+            return write_until(
+                self._ends_at(claim), lambda: self._write_progress.execute(values) is not None, lambda: False
+            )
         except IntegrityError as error:
             raise DeviceInProgress from error
 
     def renew_mark(self, claim: Claim) -> bool:
         """Mark an OTP or a pairing that did not go out as sent anew, before it is tried again. False: it must not go
-        (paused, too old, lease lost). A rescue counts from the new time: it lets PingOne be asked only when a call that
-        begins now is over for certain."""
+        (paused, too old, lease lost). A rescue counts from the new time, so that PingOne is asked only when a call that
+        begins now is certainly over."""
         return self._update_one(self._renew_mark, _name_lease(claim))
 
     def may_read(self, claim: Claim) -> bool:
-        """Whether a read may start: the lease stands, and the batch was not paused. A record of a cancelled batch may
-        still be read where that is needed."""
+        """Whether a read may start: the lease stands, and the batch runs, or was cancelled and the record needs a
+        read."""
         with self._database.reading() as connection:
             return connection.scalar(self._may_read, _name_lease(claim)) is not None
 
     def ran(self, claim: Claim, ago: timedelta) -> bool:
-        """Whether the record's batch ran so long ago, and has run ever since, or waited to go on by itself."""
+        """Whether the record's batch has run for so long by now, with no pause but those that end by themselves."""
         with self._database.reading() as connection:
             return (
                 connection.scalar(self._ran, {"of_batch": claim.batch_id, "seconds": -ago.total_seconds()}) is not None
@@ -734,8 +680,8 @@ def _update(given: Given, *conditions: ColumnElement[bool]) -> ReturningUpdate[A
 
 
 def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], given: Given) -> ReturningUpdate[Any]:
-    """The statement that marks an OTP as sent, and its counter as used up, from which no OTP was made yet; without a
-    seed both counters are NULL."""
+    """The statement that marks an OTP as sent, if no OTP was made from its counter yet, and the counter as used up;
+    without a seed both counters are NULL."""
     is_unsent = (Record.otp1_state if ordinal == 1 else Record.otp2_state) == OtpState.UNSENT
     is_unused = or_(Record.next_counter.is_(None), Record.next_counter <= given["counter"])
     return _update(given, may_send, is_unsent, is_unused).values(mark_otp(database, ordinal, given["counter"]))
@@ -743,8 +689,8 @@ def _mark_sent(database: Database, ordinal: int, may_send: ColumnElement[bool], 
 
 def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable[[], bool]) -> bool:
     """Call `write` until it succeeds, and return whether it found its lease. A call that failed may have been committed
-    all the same, and would not find the lease a second time: then `was_written` is asked. After `ends_at` (by
-    `boot_time`) no try begins; raises what the last one raised."""
+    all the same; then the next one finds no lease, and `was_written` tells whether the first one did. No try begins
+    after `ends_at` (by `boot_time`). Raises what the last try raised."""
     try:
         return write()
     except Exception as failure:
@@ -761,6 +707,6 @@ def write_until(ends_at: float, write: Callable[[], bool], was_written: Callable
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the database may be back in a moment. A full disk counts as no, so that whoever can make room hears of it
-    at once."""
+    """Whether the database may be back in a moment. After a refusal for a full disk it is not: a person has to hear of
+    that at once, and make room."""
     return is_away(error) and not (isinstance(error, DBAPIError) and is_refused_by_disk(error))

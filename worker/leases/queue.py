@@ -1,5 +1,5 @@
-"""What the dispatcher does with many records: queue what is due, in its order, rescue those whose lease ran out, and
-set times anew after a jump of the database's clock."""
+"""What the dispatcher does with many records: queue those that are due, in their order; rescue those whose lease ran
+out; and set times anew after a jump of the database's clock."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,23 +33,20 @@ from models.record_states import Status
 from worker.database.engine import Database
 from worker.leases.moves import may_begin, move
 
-# What is pending, in three parts, and the order in which each part goes: records that lack only OTP 2, those whose OTPs
-# expire, the rest. Each part has a partial index, which a planner takes only for a query that asks for this order.
-# Without it, SQLite looks at every record of the batch, and PostgreSQL at every record there is, until it meets enough
-# of these.
+# The pending records of a batch in three parts, each with the order in which it goes: those that lack only OTP 2, those
+# whose OTPs expire, and the rest. Each part has a partial index, which the database uses only for a query that asks for
+# this order. Without the index, SQLite reads every record of the batch, and PostgreSQL every record of the table.
 PENDING_IN_ORDER: tuple[tuple[str, InstrumentedAttribute[Any]], ...] = (
     (HALF_DONE, Record.scheduled_at),
     (EXPIRING, Record.otp_expires_at),
     (LASTING, Record.scheduled_at),
 )
-# The order in which the records of a running batch go. One that needs a read comes before fresh records: its
-# scheduled_at has moved on, so it would wait behind all of them. It belongs to the last part as well, but once it is
-# queued from here, it is not pending any more. Whose user was not looked up yet, as after a restore, waits for that:
-# nobody could tell whether a device is theirs.
+# The order in which the records of a running batch go. Records that need a read come before the rest, to which they
+# belong as well: their scheduled_at has moved on, so they would wait behind all fresh records. Those whose user was not
+# looked up yet, as after a restore, wait until that is done: nobody could tell whether a device is their user's.
 DUE_IN_ORDER = (*PENDING_IN_ORDER[:-1], (f"{UNSETTLED} AND user_id <> ''", Record.scheduled_at), PENDING_IN_ORDER[-1])
 
-
-# Of its batch, a record is among so many that go first.
+# Whether a record is among the first so many of its batch.
 _IS_FIRST = is_among_first(bindparam("of_batch"), bindparam("first", type_=Integer()))
 
 
@@ -62,12 +59,10 @@ def has_pending() -> ColumnElement[bool]:
     return or_(*[probe.correlate(Batch).scalar_subquery().is_not(None) for probe in first])
 
 
-# Seconds after which a pending record is due that waits for no read. Whatever it waited for (a backoff, a slot), the
-# jump may have made hours of it, and a little too soon does no harm.
+# Seconds from a jump of the clock until a pending record is due that needs no read. The jump may have made hours of its
+# backoff, and a try that comes a little too soon does no harm.
 SOON = 10.0
-
-
-# Records that one statement names by id: well below SQLite's bound of 32,766 parameters.
+# Records that one statement names by id: well below SQLite's limit of 32,766 parameters.
 CHUNK = 1000
 # The records whose ids are in the parameter `ids`.
 _NAMED = Record.id.in_(bindparam("ids", expanding=True))
@@ -77,8 +72,8 @@ _LABELS = (
     .join(Batch, Batch.id == Record.batch_id)
     .where(_NAMED)
 )
-# How many records of each batch are in the window. Asked for some batches only, or grouped by the bare column, SQLite
-# would look at all records.
+# How many records of each batch are in the window. The expression keeps SQLite from the index of the batch, by which it
+# would read all records.
 _BATCH = Record.batch_id + literal_column("0")
 _IN_WINDOW = select(_BATCH, func.count()).where(text(IN_WINDOW)).group_by(_BATCH)
 # Cancelled batches that have pending records.
@@ -100,16 +95,16 @@ class Queue:
         self._due = [_select_due(condition, order, database) for condition, order in DUE_IN_ORDER]
         self._due_in_canary = [due.where(_IS_FIRST) for due in self._due]
         self._due_reads = _select_due(UNSETTLED, Record.scheduled_at, database)
-        onto = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
-        self._onto = onto.values(lease_until=database.now(seconds))
-        back = move(database, Status.QUEUED, Status.PENDING, is_by_key=True)
-        self._unqueue = back.where(_NAMED).values(scheduled_at=database.now(seconds))
+        queued = move(database, Status.PENDING, Status.QUEUED).where(_NAMED)
+        self._put_onto_queue = queued.values(lease_until=database.now(seconds))
+        unqueued = move(database, Status.QUEUED, Status.PENDING, is_by_key=True).where(_NAMED)
+        self._unqueue = unqueued.values(scheduled_at=database.now(seconds))
         self._count_settled_lately = select(func.count()).where(
             Record.batch_id.in_(bindparam("batch_ids", expanding=True)), Record.finalized_at > database.now(seconds)
         )
         self._build_rescue(database)
         pending = [_select_pending(condition, order) for condition, order in PENDING_IN_ORDER]
-        self._to_cancel = [mine.where(~needs_read()).limit(CHUNK) for mine in pending]
+        self._find_cancelled = [part.where(~needs_read()).limit(CHUNK) for part in pending]
         self._cancel = move(database, Status.PENDING, Status.CANCELLED).where(_NAMED)
 
     def enqueue(
@@ -120,8 +115,8 @@ class Queue:
         lease: float,
         first: int | None = None,
     ) -> list[int]:
-        """Queue up to `room` due records of a running batch, of its `first` so many, under a queue lease of `lease`
-        seconds. Returns their ids, in the order in which they go."""
+        """Queue up to `room` due records of a running batch, under a queue lease of `lease` seconds; with `first`, only
+        among its first so many. Returns their ids, in the order in which they go."""
         ids: list[int] = []
         for due in self._due if first is None else self._due_in_canary:
             if len(ids) < room:
@@ -139,7 +134,7 @@ class Queue:
         return {record_id: f"{batch}, row {row}, {serial_number}" for record_id, batch, row, serial_number in rows}
 
     def unqueue(self, connection: Connection, ids: Sequence[int], delay: float = 0.0) -> None:
-        """Make queued records pending again whose ids could not be published; they are due after `delay` seconds."""
+        """Make queued records that could not be published pending again; they are due after `delay` seconds."""
         _execute_in_chunks(connection, self._unqueue, ids, seconds=delay)
 
     def count_window(self, connection: Connection) -> Counter[int]:
@@ -147,40 +142,40 @@ class Queue:
         return Counter(dict(connection.execute(_IN_WINDOW).all()))
 
     def count_settled_lately(self, connection: Connection, batch_ids: Sequence[int], seconds: float) -> int:
-        """Count the records of these batches that took a final status in the last so many seconds."""
+        """Count the records of these batches that became final in the last so many seconds."""
         return connection.scalar(self._count_settled_lately, {"batch_ids": batch_ids, "seconds": -seconds}) or 0
 
     def rescue(self, connection: Connection) -> int:
-        """Make records pending again whose lease ran out, since their message was lost or their worker died. Returns
-        how many."""
+        """Make records whose lease ran out pending again: their message was lost, or their worker died. Returns how
+        many."""
         return self._rescue_queued(connection) + self._rescue_activating(connection)
 
     def sweep_cancelled(self, connection: Connection) -> None:
-        """Cancel the pending records of cancelled batches: those that came back after the command, and need no read."""
+        """Cancel the pending records of cancelled batches, which came back after the command, and need no read."""
         for batch_id in connection.scalars(_CANCELLED).all():
-            for mine in self._to_cancel:
-                ids = connection.scalars(mine, {"of_batch": batch_id}).all()
+            for find in self._find_cancelled:
+                ids = connection.scalars(find, {"of_batch": batch_id}).all()
                 _execute_in_chunks(connection, self._cancel, ids)
 
     def restart_times(self, connection: Connection, queue_lease: float) -> None:
-        """Set the leases and due times of records anew after a jump of the clock: all of them count from now on.
-        `queue_lease`: how long a record may stay on the queue, in seconds."""
+        """Let all leases and due times count from now on, after a jump of the clock. `queue_lease`: how long a record
+        may stay on the queue, in seconds."""
         now = self._database.now()
         in_work = update(Record).where(Record.status == Status.ACTIVATING)
         queued = update(Record).where(Record.status == Status.QUEUED)
         soon = self._database.now(SOON)
         for statement in (
-            # A worker that lives ends its attempt within a whole lease from now, since it counts by a clock of its own.
+            # A living worker counts by a clock that does not jump, and so ends its attempt within a lease from now.
             in_work.values(lease_until=self._database.now(self._lease)),
-            # What was sent before stays so: by that time it is told who made what PingOne shows.
+            # A time that is past is right, and needed: by it one tells who made a device.
             in_work.where(Record.otp_sent_at > now).values(otp_sent_at=now),
             queued.values(lease_until=self._database.now(queue_lease)),
-            # What waits for a date does so still.
+            # Records that wait for their date go on waiting.
             update(Record)
             .where(Record.status == Status.PENDING, Record.scheduled_at > soon, may_begin(self._database))
             .values(scheduled_at=soon),
-            # Must come last, since it moves what the one before has set: whatever is written down, an answer may have
-            # been lost a moment ago.
+            # Must come last, since it overrides the one before: records that need a read wait until the request, which
+            # may have gone out a moment ago, is over.
             update(Record).where(text(UNSETTLED)).values(scheduled_at=self._database.now(self._over_after)),
         ):
             connection.execute(statement)
@@ -201,9 +196,9 @@ class Queue:
             .limit(CHUNK)
             .with_for_update(skip_locked=True)
         )
-        # After a jump of the clock, leases begin anew, and something may have been sent as late as that.
+        # When the lease began, or began anew after a jump of the clock.
         leased_at = database.later(Record.lease_until, -self._lease)
-        # Where no request of its own was marked, only the lease tells when something may have gone out.
+        # A mark from before is an earlier attempt's, or was set before the jump: a request may have gone out since.
         sent_at = case((Record.otp_sent_at >= leased_at, Record.otp_sent_at), else_=leased_at)
         may_be_read_at = database.later(sent_at, self._over_after)
         self._take_back = (
@@ -211,7 +206,7 @@ class Queue:
             .where(_NAMED)
             .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
         )
-        self._line = insert(AttemptLine).values(outcome=Outcome.LOST, reason=Failure.LEASE_RAN_OUT, ended_at=now)
+        self._insert_line = insert(AttemptLine).values(outcome=Outcome.LOST, reason=Failure.LEASE_RAN_OUT, ended_at=now)
 
     def _enqueue(
         self,
@@ -221,7 +216,7 @@ class Queue:
         lease: float,
     ) -> list[int]:
         ids = list(connection.scalars(due, values))
-        _execute_in_chunks(connection, self._onto, ids, seconds=lease)
+        _execute_in_chunks(connection, self._put_onto_queue, ids, seconds=lease)
         return ids
 
     def _rescue_queued(self, connection: Connection) -> int:
@@ -236,17 +231,17 @@ class Queue:
             {"record_id": row.id, "batch_id": row.batch_id, "number": row.number, "lease_id": row.lease_id}
             for row in rows
         ]
-        connection.execute(self._line, lines)
+        connection.execute(self._insert_line, lines)
         return len(rows)
 
 
 def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int]:
-    """The records of a batch that belong to one part of what is pending, in that part's order."""
+    """Select one part of the pending records of a batch, in the part's order."""
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
 
 
 def _select_due(condition: str, order: InstrumentedAttribute[Any], database: Database) -> Select[int]:
-    """Those among them that are due, locked; what another transaction has locked is left out."""
+    """Select and lock the due records of one part, except those that another transaction has locked."""
     now = database.now()
     due = _select_pending(condition, order).where(Record.scheduled_at <= now, may_begin(database))
     return due.limit(bindparam("room", type_=Integer())).with_for_update(skip_locked=True)

@@ -1,5 +1,6 @@
-"""How dead letters and what was cancelled go again. By a replay: which of them, which keep their OTPs, and which stay
-as they are, and why; or by a mend, with what a person brought. Every function works in the caller's transaction."""
+"""How records that failed or were cancelled go again: by a replay with what they have, or by a mend with what a person
+brought. A replay leaves some of them as they are; this module says which, and why. Every function works in the caller's
+transaction."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,13 +35,13 @@ from models.record_states import TAKEN_BACK, OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import had_device, had_token, move, put_off, was_cancelled
 
-# Reasons of dead letters whose OTPs were not refused, so that these may go on where they were.
+# Reasons of dead letters that go on where they were, since their OTPs were not refused.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
-# Reasons of dead letters whose token has to be looked for in PingOne's inventory again.
+# Reasons of dead letters whose token is looked for in PingOne's inventory again.
 REASONS_OF_THE_INVENTORY = frozenset(
     {Reason.TOKEN_NOT_IN_INVENTORY, Reason.TOKEN_DIFFERS, Reason.TOKEN_TAKEN, Reason.TOKEN_REFUSED}
 )
-# Reasons of dead letters where something stood in the way of the OTPs: these are good only if none was answered.
+# Reasons of dead letters that something else than their OTPs made fail: these are good unless PingOne answered one.
 _REASONS_BESIDE_OTPS = REASONS_OF_THE_INVENTORY | {
     *(Reason.LOCKED, Reason.BLOCKED, Reason.ACCOUNT_NOT_USABLE, Reason.USER_NOT_FOUND, Reason.USER_AMBIGUOUS),
     *(Reason.TOO_MANY_DEVICES, Reason.METHOD_OFF, Reason.LICENSE, Reason.PAIRING_FAILED, Reason.DEVICE_IN_PROGRESS),
@@ -56,61 +57,62 @@ def replay(
     *,
     is_scheduled: bool = False,
 ) -> int:
-    """Make dead letters of these reasons pending again; without reasons, all dead letters and what was cancelled with
-    the batch; of the batch's records those that are `chosen`, by default all. What an undo took back is left alone,
-    since people leave, unless records are chosen. Returns how many records.
+    """Make dead letters of a batch with these reasons pending again; without reasons, all of its dead letters and what
+    was cancelled with it. `chosen`: only these records. What an undo took back goes again only if records are chosen,
+    since most of it belongs to people who have left. Returns how many records go again.
 
-    Records with a refused OTP stay as they are: they need fresh OTPs, by a mend; but a seed makes them by itself,
-    under a new budget unless the schedule replays it. Those whose token went again in another batch stay as well."""
+    A record with a refused OTP needs fresh OTPs, by a mend. A seed makes them by itself, under a new budget unless
+    this is the replay by schedule. A record whose token went again in another batch stays as it is."""
     again = _begin_again(database)
     if not is_scheduled:
         again |= _begin_new_budget()
-    cleared = {"reason": None, "detail": None}
-    # What an undo has taken away is made anew.
-    forgotten = {
-        "is_device_made": and_(Record.is_device_made, ~had_device()),
-        "is_token_made": and_(Record.is_token_made, ~had_token()),
-    }
-    mine = and_(
+    may_go = _may_go_again(batch_id, chosen)
+    dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(may_go)
+    if reasons is not None:
+        dead = dead.where(Record.reason.in_(reasons))
+    _look_for_tokens_again(connection, may_go, reasons)
+    count = connection.execute(dead.values(again)).rowcount
+    if reasons is None:
+        cancelled = move(database, Status.CANCELLED, Status.PENDING).where(may_go)
+        if chosen is None:
+            cancelled = cancelled.where(was_cancelled())
+        count += connection.execute(cancelled.values(again | _forget_removed())).rowcount
+    put_off(connection, batch_id)
+    if count:
+        # The preparation of the batch begins anew: it has not looked for these records in the inventory.
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(prepared_until=null()))
+    return count
+
+
+def _may_go_again(batch_id: int, chosen: ColumnElement[bool] | None) -> ColumnElement[bool]:
+    return and_(
         Record.batch_id == batch_id,
         Record.otps.is_not(None),
         ~went_again(),
         ~_is_in_progress_elsewhere(),
         true() if chosen is None else chosen,
+        is_replayable(),
     )
-    dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(mine, is_replayable())
-    if reasons is not None:
-        dead = dead.where(Record.reason.in_(reasons))
-    _look_for_tokens_again(connection, and_(mine, is_replayable()), reasons)
-    count = connection.execute(dead.values(again | cleared)).rowcount
-    if reasons is None:
-        cancelled = move(database, Status.CANCELLED, Status.PENDING).where(mine, is_replayable())
-        if chosen is None:
-            cancelled = cancelled.where(was_cancelled())
-        count += connection.execute(cancelled.values(again | cleared | forgotten)).rowcount
-    put_off(connection, batch_id)
-    if count:
-        # Who prepares the batch begins anew: what was read of the inventory so far does not tell of these.
-        connection.execute(update(Batch).where(Batch.id == batch_id).values(prepared_until=null()))
-    return count
 
 
 def mend(database: Database, connection: Connection, source: Status, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Make records pending again that have the status `source`, with these values: of each its id as `this_id`, and of
-    all the same columns. Returns how many still had that status."""
+    """Make records with the status `source` pending again, with new values. A row has the record's id as `this_id`, and
+    every row has the same columns. Returns how many records still had that status."""
     if not rows:
         return 0
     names = [name for name in rows[0] if name != "this_id"]
     named = {name: bindparam(f"new_{name}", type_=Record.__table__.c[name].type) for name in names}
-    cleared = {"reason": None, "detail": None, "verdict": None, "resynced": False}
+    cleared = {"verdict": None, "resynced": False}
     again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"))
     values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
     return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
 
 
 def _begin_again(database: Database) -> dict[str, Any]:
-    """The columns of a record that goes again, whatever made it end."""
+    """The columns that every record gets that goes again."""
     return {
+        "reason": None,
+        "detail": None,
         "scheduled_at": database.now(),
         "attempts_forgiven": Record.attempts,
         "not_found": 0,
@@ -118,35 +120,45 @@ def _begin_again(database: Database) -> dict[str, Any]:
     }
 
 
+def _forget_removed() -> dict[str, ColumnElement[bool]]:
+    """The columns of what an undo took back: a device or a token that it has removed is made anew."""
+    return {
+        "is_device_made": and_(Record.is_device_made, ~had_device()),
+        "is_token_made": and_(Record.is_token_made, ~had_token()),
+    }
+
+
 def _look_for_tokens_again(
     connection: Connection, condition: ColumnElement[bool], reasons: Collection[str] | None
 ) -> None:
-    """Forget what the inventory said of the tokens of dead letters that it stood in the way of: a person has changed it
-    since. A device that we made stays theirs."""
+    """Forget what the inventory said of the tokens of dead letters that failed for it: a person has changed it since. A
+    device that we made stays known."""
     wanted = REASONS_OF_THE_INVENTORY & set(reasons) if reasons is not None else REASONS_OF_THE_INVENTORY
-    lacking = update(Record).where(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
-    was_found = and_(Record.owner_id.is_not(None), ~Record.is_device_made)
-    forgotten = lacking.where(Record.pairing != PairingState.PAIRED).values(
-        is_in_inventory=Record.is_token_made,
-        import_job_id=null(),
-        device_id=case((was_found, ""), else_=Record.device_id),
-        owner_id=null(),
-    )
-    batches = select(Record.batch_id).where(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
+    failed = and_(Record.status == Status.DEAD_LETTER, Record.reason.in_(wanted), condition)
+    batches = select(Record.batch_id).where(failed)
     connection.execute(update(Batch).where(Batch.id.in_(batches)).values(inventory_read_at=null()))
-    connection.execute(forgotten)
+    was_found = and_(Record.owner_id.is_not(None), ~Record.is_device_made)
+    forgotten = update(Record).where(failed, Record.pairing != PairingState.PAIRED)
+    connection.execute(
+        forgotten.values(
+            is_in_inventory=Record.is_token_made,
+            import_job_id=null(),
+            device_id=case((was_found, ""), else_=Record.device_id),
+            owner_id=null(),
+        )
+    )
 
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
-    """The columns with which a record with a seed begins a new pair and a new budget; without a seed they stay as they
-    are.
+    """The columns by which a record with a seed begins a new pair and a new budget. They stay as they are without a
+    seed.
 
-    After an OTP 1 one counter is left out: if PingOne waits for the second OTP, the next one would be taken for it, and
-    refused since it comes without `oathResync`."""
+    After an OTP 1, one counter is skipped: if PingOne still waits for the second OTP, it would take the next OTP 1 for
+    it, and refuse it since it comes without `oathResync`."""
     has_seed = Record.next_counter.is_not(None)
-    may_be_waited_for = and_(Record.otp1_state != OtpState.UNSENT, Record.otp2_state == OtpState.UNSENT)
+    may_wait_for_second = and_(Record.otp1_state != OtpState.UNSENT, Record.otp2_state == OtpState.UNSENT)
     return {
-        "next_counter": case((may_be_waited_for, Record.next_counter + 1), else_=Record.next_counter),
+        "next_counter": case((may_wait_for_second, Record.next_counter + 1), else_=Record.next_counter),
         "otp1_state": case((has_seed, OtpState.UNSENT), else_=Record.otp1_state),
         "otp2_state": case((has_seed, OtpState.UNSENT), else_=Record.otp2_state),
         "otp1_posts": case((has_seed, 0), else_=Record.otp1_posts),
@@ -156,17 +168,17 @@ def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
 
 
 def went_again() -> ColumnElement[bool]:
-    """Whether another record of the token or of its device went again since."""
+    """Whether another record of the same token or device was loaded, replayed or mended since."""
     other = aliased(Record)
     return or_(*(exists().where(condition) for condition in went_again_in(other)))
 
 
 def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Whether another record of the same token is of a later batch than the first, or ended later, since a replay or a
-    mend let it go again: its OTPs go, or went, and those of the first would be wasted, or are the same, and were
-    answered. And whether that is so of the same device, which a slip in a file may give to another token: only if
-    something went out for it there."""
-    # An undo ends a record, and lets nothing go.
+    """Two conditions under which the OTPs of the first record must not go again, since those of another one go or went.
+    The other is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the
+    same device, which a slip in a file may give to another token, is later in the same sense, and something went out
+    for it."""
+    # An undo ends a record as well, but sends nothing.
     ended_later = and_(other.finalized_at > first.finalized_at, other.reason.is_distinct_from(TAKEN_BACK))
     is_later = or_(other.id > first.id, ended_later)
     posts = other.otp1_posts + other.otp2_posts + other.posts_forgiven
@@ -176,11 +188,11 @@ def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[Co
 
 
 def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Whether another record is of the same token; and whether it is of the same device: two questions, so that the
-    database has an index for each."""
+    """Two conditions: another record is of the same token, and it is of the same device. The database has an index for
+    each of them, and none for both."""
     is_here = other.environment_id == first.environment_id
-    # In the words of the partial index: what has no device yet has none in common.
-    have_devices = (each.device_id != literal_column("''") for each in (other, first))
+    # Written as in the partial index. Two records without a device do not have the same one.
+    have_devices = (record.device_id != literal_column("''") for record in (other, first))
     is_same_device = and_(other.device_id == first.device_id, *have_devices)
     return and_(is_here, other.serial_number == first.serial_number), and_(is_here, is_same_device)
 
@@ -188,13 +200,13 @@ def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnE
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:
     """Whether a record of the same token or device, loaded meanwhile, has no final status yet."""
     other = aliased(Record, name="other")
-    # In the words of the partial unique indexes, so that the database can use them.
+    # Written as in the partial unique indexes, so that the database can use them.
     return or_(*(exists().where(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
 
 
 def is_replayable() -> ColumnElement[bool]:
-    """Whether what was given up or cancelled has OTPs that may still be sent, or a seed that makes others. What an undo
-    took back may have been a dead letter."""
+    """Whether a record that failed or was cancelled has OTPs that may still be sent, or a seed that makes others. One
+    that an undo took back may have failed before, so PingOne must have answered none of its OTPs."""
     is_untouched = and_(Record.otp1_state != OtpState.ANSWERED, Record.otp2_state != OtpState.ANSWERED)
     return or_(
         Record.next_counter.is_not(None),
@@ -205,7 +217,7 @@ def is_replayable() -> ColumnElement[bool]:
 
 
 class Why(StrEnum):
-    """Why a record cannot go again."""
+    """Why a replay leaves a record as it is."""
 
     # One of its OTPs was refused: it needs fresh OTPs, by a mend.
     FRESH_OTPS = "fresh_otps"
@@ -221,8 +233,8 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotReplayed:
-    """How many records a replay left for the same cause. `reason` is that of the dead letters, or "cancelled"; `batch`
-    is the other batch that has the tokens; None where no other has them."""
+    """How many records a replay left for the same cause. `reason`: that of the dead letters, or "cancelled". `batch`:
+    the other batch that has their tokens; None if no other has them."""
 
     records: int
     reason: str
@@ -233,22 +245,26 @@ class NotReplayed:
 def find_not_replayed(
     connection: Connection, batch_id: int, reasons: Collection[str] | None, chosen: ColumnElement[bool] | None
 ) -> tuple[NotReplayed, ...]:
-    """Count what a replay of these reasons (None: of all reasons, and of what was cancelled) of the `chosen` records
-    (None: of all) has left, the largest group first."""
-    left = _select_left(batch_id, reasons, is_chosen=chosen is not None)
-    each = (left if chosen is None else left.where(chosen)).subquery()
+    """Count the records that a replay has left, by cause, the largest group first. `reasons` and `chosen` are those of
+    the replay."""
+    not_replayed = _select_not_replayed(batch_id, reasons, is_chosen=chosen is not None)
+    cause = (not_replayed if chosen is None else not_replayed.where(chosen)).subquery().c
     counted = (
-        select(func.count().label("records"), each.c.reason, each.c.why, each.c.batch)
-        .group_by(each.c.reason, each.c.why, each.c.batch)
-        .order_by(func.count().desc(), each.c.reason, each.c.why, each.c.batch)
+        select(func.count().label("records"), cause.reason, cause.why, cause.batch)
+        .group_by(cause.reason, cause.why, cause.batch)
+        .order_by(func.count().desc(), cause.reason, cause.why, cause.batch)
     )
     return tuple(NotReplayed(row.records, row.reason, Why(row.why), row.batch) for row in connection.execute(counted))
 
 
-def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool) -> Select[str, str, str | None]:
-    """Each record that was left: its reason, why it stays, and the other batch."""
-    dead = Record.status == Status.DEAD_LETTER
-    left = or_(dead, Record.status == Status.CANCELLED) if reasons is None else and_(dead, Record.reason.in_(reasons))
+def _select_not_replayed(
+    batch_id: int, reasons: Collection[str] | None, *, is_chosen: bool
+) -> Select[str, str, str | None]:
+    """Select the records that a replay has left: the reason of each, why it stays, and the other batch."""
+    is_dead = Record.status == Status.DEAD_LETTER
+    is_asked = or_(is_dead, Record.status == Status.CANCELLED)
+    if reasons is not None:
+        is_asked = and_(is_dead, Record.reason.in_(reasons))
     other = aliased(Record, name="other")
     in_progress = _latest_batch(other, *(and_(same, text(f"other.{NOT_FINAL}")) for same in _is_same(other)))
     later = _latest_batch(other, *went_again_in(other))
@@ -260,14 +276,13 @@ def _select_left(batch_id: int, reasons: Collection[str] | None, *, is_chosen: b
         (false() if is_chosen else Record.reason == TAKEN_BACK, Why.TAKEN_BACK),
         else_=Why.FRESH_OTPS,
     )
-    reason = case((dead, Record.reason), else_=Record.status)
+    reason = case((is_dead, Record.reason), else_=Record.status)
     batch = func.coalesce(in_progress, later)
-    return select(reason.label("reason"), why.label("why"), batch.label("batch")).where(
-        Record.batch_id == batch_id, left
-    )
+    columns = reason.label("reason"), why.label("why"), batch.label("batch")
+    return select(*columns).where(Record.batch_id == batch_id, is_asked)
 
 
 def _latest_batch(other: type[Record], *conditions: ColumnElement[bool]) -> ColumnElement[str]:
-    """The name of the batch of the latest record of which the first of these conditions holds, or else the next."""
-    named = select(Batch.name).join(other, other.batch_id == Batch.id).order_by(other.id.desc()).limit(1)
-    return func.coalesce(*(named.where(each).correlate(Record).scalar_subquery() for each in conditions))
+    """The name of the batch of the latest record that meets the first of these conditions that any record meets."""
+    names = select(Batch.name).join(other, other.batch_id == Batch.id).order_by(other.id.desc()).limit(1)
+    return func.coalesce(*(names.where(condition).correlate(Record).scalar_subquery() for condition in conditions))

@@ -1,11 +1,13 @@
-"""The circuit breaker: says when a batch must stop by itself, since its latest failures are more than single records
-that go wrong. Pure.
+"""The circuit breaker: when a batch must pause by itself, since its latest failures are more than single records that
+go wrong; and when a batch that paused for an outage is tried again. Pure.
 
-Whether PingOne answers at all is judged by the attempts that ended last. Whether the batch is worth going on with is
-judged by the records that were begun last: what takes long to fail ends last, so that by the order of ends every pause
-and every batch's end would look like a bad batch. A pause protects records that were not tried; where fewer of them are
-left than the breaker lets fail, there is nothing to protect. What one worker process alone has no answer to is held
-against that process, and not against the batch or PingOne."""
+The attempts that ended last show whether PingOne answers at all. The records that were begun last show whether the
+batch is worth going on with: records that take long to fail end last, so by the order of ends every pause and the end
+of every batch would look like a bad batch. A pause protects the records that were not tried; if fewer of them are left
+than the breaker lets fail, there is nothing to protect. Attempts that only one worker process gets no answer to count
+against that process, and not against the batch or PingOne.
+
+https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker"""
 
 from bisect import bisect_right
 from collections import Counter
@@ -19,36 +21,35 @@ from models.reason import PAUSE_CURES, PauseReason, Reason
 REFUSED_OTP = frozenset({Reason.INVALID_OTP, Reason.RESYNC_FAILED})
 # Failures of calls without an answer.
 NO_ANSWER = frozenset({Failure.OUTCOME_UNKNOWN, Failure.NOT_DELIVERED})
-# Why a record went back, where that says nothing of PingOne or the batch. A token of TOTP that waits for its time step
-# is among them: PingOne asked for OTP 2, and when a step begins, many such records end an attempt at once.
+# Why a record went back to pending, for causes that say nothing of PingOne or the batch. TIME_STEP is among them:
+# PingOne asked for OTP 2, and when a time step begins, many such records end an attempt at once.
 IGNORED_FAILURES = frozenset(
     {Failure.HOLD, Failure.NOT_PERMITTED, Failure.DATABASE, Failure.LEASE_RAN_OUT, Failure.TIME_STEP}
 )
-# Why a record went back, where the breaker is to judge the batch. After a dead letter it always does.
+# Why a record went back to pending, for causes after which the breaker judges the batch. It does so after every dead
+# letter, too.
 WATCHED_FAILURES = NO_ANSWER | {Failure.UNAUTHORIZED, Failure.OTHER_DEVICE}
 
 
 def is_own_answer(http_status: int | None, correlation_id: str | None) -> bool:
-    """Whether a failed call shows that PingOne is there: it answered, and with less than a 5xx, even if it leaves open
-    what became of the OTP, as with a tenant whose successes name no status. The Correlation-Id tells PingOne's answer
-    from a proxy's page."""
+    """Whether the answer to a failed call came from PingOne itself, and is no 5xx. A Correlation-Id tells it from the
+    page of a proxy. It may leave open what became of the OTP, as with a tenant whose successes name no status."""
     return (http_status or 500) < 500 and correlation_id is not None
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt that did not make its device ACTIVE, as the history has it. `said`: PingOne's codes in its last
-    answer. `has_asked`: PingOne was asked anything. `is_answered`: it answered itself, whatever it said. `is_recent`:
-    the attempt ended after the batch last went on by itself. `first_id`: the first attempt at this record that asked
-    PingOne, since the batch is judged; None if it is this one. `worker`: the process that made it; None where that is
-    not known."""
+    """An attempt that did not make its device ACTIVE, as the history has it. `codes`: those of PingOne's last answer.
+    `has_asked`: a request went out. `is_answered`: PingOne itself answered, whatever it said. `is_recent`: the attempt
+    ended after the batch last went on by itself. `first_id`: the first attempt at this record that asked PingOne, since
+    the batch is judged; None if it is this one. `worker`: the process that made the attempt, if it is known."""
 
     id: int
     record_id: int
     outcome: str
     reason: str
     otp_posts: int = 0
-    said: str = ""
+    codes: str = ""
     has_asked: bool = True
     is_answered: bool = False
     is_recent: bool = True
@@ -57,20 +58,19 @@ class FailedAttempt:
 
     @property
     def begun(self) -> int:
-        """When its record was begun, told by an attempt's id: whatever a clock shows, what came later has the larger
-        one."""
+        """When its record was begun, as the id of an attempt: ids grow with time, whatever a clock shows."""
         return self.id if self.first_id is None else self.first_id
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether PingOne was called and nothing came back that PingOne itself had said."""
+        """Whether PingOne was called, and no answer of its own came back."""
         return self.reason in NO_ANSWER and not self.is_answered
 
     @property
     def cost(self) -> int:
-        """How many OTPs it spent; a dead letter costs at least 1, for a person's work. Lost calls from before the end
-        of an earlier outage cost nothing: their devices were read since, or will be. Nor does an OTP 1 whose follower
-        is still to be made."""
+        """How many OTPs the attempt spent; a dead letter costs at least 1, for a person's work. Calls that got lost in
+        an earlier outage cost nothing, since their devices are read after it. An OTP 1 whose OTP 2 waits for its time
+        step costs nothing yet."""
         if self.reason == Failure.TIME_STEP or (self.is_unanswered and not self.is_recent):
             return 0
         return max(self.otp_posts, int(self.outcome == Outcome.DEAD_LETTER))
@@ -78,7 +78,7 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ActiveAttempt:
-    """An attempt that made its device ACTIVE. `begun` and `worker`: as of a failed one."""
+    """An attempt that made its device ACTIVE. `begun` and `worker` mean the same as for a failed one."""
 
     id: int
     begun: int
@@ -87,38 +87,31 @@ class ActiveAttempt:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the breaker asks of a batch beside its failed attempts, since the batch is judged. `read_active` reads the
-    attempts that made their device ACTIVE, the newest first; some hundreds of them are enough. `count_untried` counts
-    the records that are left and of which no OTP went out; no further than it is told."""
+    """What the breaker may ask about a batch beside its failed attempts. `read_active` reads the attempts since the
+    batch is judged that made their device ACTIVE, the newest first; some hundreds are enough. `count_untried` counts
+    the remaining records that have sent no OTP, up to a number."""
 
     read_active: Callable[[], Sequence[ActiveAttempt]]
     count_untried: Callable[[int], int]
 
 
-# Attempts in a row without an answer after which, while probing, the outage counts as not over.
-UNANSWERED_WHILE_PROBING = 2
-# Attempts of one worker process that PingOne did not answer while it answered another's, after which the process is at
-# fault: more than a few connections that broke at one moment.
+# Unanswered attempts of one worker process, while PingOne answers another's, after which the process is at fault: more
+# than a few connections that broke at one moment.
 UNANSWERED_ALONE = 5
-# So many failures of one record weigh as much as the failure of another record.
+# Failures of the same few records that weigh as much as the failure of one more record.
 FAILURES_PER_RECORD = 4
-# How many times its threshold failures may cost until their excess reaches that; a slower drift is not worth a pause.
+# The excess of failures over successes must reach its threshold before the failures have cost this many thresholds; a
+# slower drift is not worth a pause.
 EXCESS_WITHIN = 4
-# Records that may be in the window while probing.
-PROBES = 2
-# Seconds from the first pause for an outage until a few records are tried.
-FIRST_PROBE = 15.0
-# Seconds until the next try at most, after further outages in a row.
-LONGEST_PROBE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How many failures are too many. `spent`: so many more OTPs and dead letters that brought no active device than
-    devices that became ACTIVE; or so many such records, if they are the share `refused_share` of those that were tried
-    meanwhile. `refused`: so many records whose OTP was refused, if they are this share. The others count attempts of
-    different records: `forbidden`, `devices_gone`, `unauthorized` and `unanswered` in a row, `other_device`
-    altogether."""
+    """How many failures are too many. `refused`: records whose OTP was refused, if they are at least the share
+    `refused_share` of the records that were tried meanwhile. `spent`: records that spent OTPs or failed, if they are
+    this share; or the number of OTPs and dead letters by which the failures outweigh the devices that became ACTIVE.
+    The others count attempts of different records: `forbidden`, `devices_gone`, `unauthorized` and `unanswered` in a
+    row, `other_device` altogether."""
 
     forbidden: int = 10
     devices_gone: int = 10
@@ -128,15 +121,15 @@ class Thresholds:
     refused_share: float = 0.5
     spent: int = 25
     unanswered: int = 20
-    # So many, among so many of the latest attempts, show the work of somebody else. One alone is a person who pairs a
-    # token by hand, or signs on with it.
+    # Attempts that met somebody else's work, among the `latest` ones. A single one is a person who pairs a token by
+    # hand, or signs on with it.
     by_others: int = 5
     latest: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """The breaker trips: why the batch is to pause, in a word and in a sentence with the cure."""
+    """Why a batch must pause, in a word and in a sentence with the cure."""
 
     reason: PauseReason
     detail: str
@@ -150,9 +143,8 @@ def find_trip(
     is_probing: bool = False,
     has_others: bool = False,
 ) -> Trip | None:
-    """Find out whether a batch must pause; None if not. `failures` are its failed attempts, the newest first, since a
-    person let it run. `has_others`: whether several worker processes live, so that one alone cannot say for all that
-    an outage lasts."""
+    """Find out whether a batch must pause; None if not. `failures`: its failed attempts since a person let it run, the
+    newest first. `has_others`: several worker processes live, so that a single one cannot tell that an outage lasts."""
     alone = set(find_alone(failures, history))
     failures = [failure for failure in failures if failure not in alone]
     return _judge_service(failures, history, thresholds, is_probing, has_others) or _judge_records(
@@ -161,26 +153,22 @@ def find_trip(
 
 
 def find_alone(failures: Sequence[FailedAttempt], history: History) -> list[FailedAttempt]:
-    """Find the attempts that PingOne did not answer where it answered another worker process since, and not the one
-    that made them."""
+    """Find the unanswered attempts of worker processes that are alone with that: PingOne has answered another process
+    since then, and not theirs."""
     unanswered = [failure for failure in failures if failure.is_unanswered]
     if not unanswered:
         return []
-    answered: dict[str | None, int] = {}
-    of_workers = [(each.worker, each.id) for each in history.read_active()]
-    of_workers += [(failure.worker, failure.id) for failure in failures if is_answer(failure)]
-    for worker, attempt_id in of_workers:
-        answered[worker] = max(attempt_id, answered.get(worker, 0))
-    return [
-        failure
-        for failure in unanswered
-        if answered.get(failure.worker, 0) < failure.id < max(answered.values(), default=0)
-    ]
+    answered: list[ActiveAttempt | FailedAttempt] = [*history.read_active(), *filter(has_answer, failures)]
+    last_answers: dict[str | None, int] = {}
+    for attempt in answered:
+        last_answers[attempt.worker] = max(attempt.id, last_answers.get(attempt.worker, 0))
+    latest = max(last_answers.values(), default=0)
+    return [failure for failure in unanswered if last_answers.get(failure.worker, 0) < failure.id < latest]
 
 
 def find_others(reasons: Sequence[str | None], thresholds: Thresholds) -> Trip | None:
     """Find out whether a batch must pause since somebody else works on its devices; None if not. `reasons`: those of
-    its latest attempts, since a person let it run."""
+    its latest attempts since a person let it run."""
     by_others = sum(reason == SOMEBODY_ELSE for reason in reasons)
     if by_others < thresholds.by_others:
         return None
@@ -191,16 +179,11 @@ def find_others(reasons: Sequence[str | None], thresholds: Thresholds) -> Trip |
 
 def was_answered_since(failures: Sequence[FailedAttempt], history: History, since: int) -> bool:
     """Whether PingOne answered any attempt with a larger id than `since`."""
-    answered = (failure.id > since and is_answer(failure) for failure in failures)
+    answered = (failure.id > since and has_answer(failure) for failure in failures)
     return any(answered) or _has_active_after(since, history)
 
 
-def choose_probe_delay(outages: int) -> float:
-    """Seconds until the next probe, after so many outages in a row."""
-    return float(min(LONGEST_PROBE, FIRST_PROBE * 2 ** min(outages, 10)))
-
-
-def is_answer(failure: FailedAttempt) -> bool:
+def has_answer(failure: FailedAttempt) -> bool:
     """Whether PingOne answered this attempt."""
     return failure.has_asked and failure.reason not in IGNORED_FAILURES and not failure.is_unanswered
 
@@ -208,15 +191,15 @@ def is_answer(failure: FailedAttempt) -> bool:
 def _judge_service(
     failures: Sequence[FailedAttempt], history: History, thresholds: Thresholds, is_probing: bool, has_others: bool
 ) -> Trip | None:
-    """Judge by the attempts that ended last whether PingOne answers, about the right devices, and takes our access
-    tokens."""
+    """Judge by the attempts that ended last whether PingOne answers, takes our access tokens, and answers about the
+    right devices."""
     meaningful = [failure for failure in failures if failure.reason not in IGNORED_FAILURES]
     asked = [failure for failure in meaningful if failure.has_asked]
-    silent = _take_unanswered(asked, thresholds.unanswered)
-    if is_probing and not silent:
-        silent = _take_unanswered(asked, UNANSWERED_WHILE_PROBING)
-        silent = () if has_others and len({failure.worker for failure in silent}) == 1 else silent
-    if silent and not _has_active_after(silent[-1].id, history):
+    unanswered = _take_unanswered(asked, thresholds.unanswered)
+    if is_probing and not unanswered:
+        unanswered = _take_unanswered(asked, UNANSWERED_WHILE_PROBING)
+        unanswered = () if has_others and len({failure.worker for failure in unanswered}) == 1 else unanswered
+    if unanswered and not _has_active_after(unanswered[-1].id, history):
         return Trip(PauseReason.OUTAGE, PAUSE_CURES[PauseReason.OUTAGE])
     unauthorized = _take_of_records(asked, thresholds.unauthorized, Failure.UNAUTHORIZED)
     if unauthorized and not _has_active_after(unauthorized[-1].id, history):
@@ -227,7 +210,8 @@ def _judge_service(
 
 
 def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds: Thresholds) -> Trip | None:
-    """Judge by the records that were begun last, `begun` in this order, whether those to come are worth their OTPs."""
+    """Judge by the records that were begun last whether those to come are worth their OTPs. `begun`: failed attempts,
+    in the order in which their records were begun, the newest first."""
     dead_letters = [failure for failure in begun if failure.outcome == Outcome.DEAD_LETTER]
     for pause, count, reason in (
         (PauseReason.PERMISSIONS, thresholds.forbidden, Reason.FORBIDDEN),
@@ -237,7 +221,10 @@ def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds:
         if found and not _count_after(found[-1].begun, _sort_begun(history)) and _can_protect(history, count):
             return _trip(pause, found)
     spent = [failure for failure in begun if failure.cost]
-    if len(spent) < min(thresholds.refused, thresholds.spent) and sum(each.cost for each in spent) < thresholds.spent:
+    if (
+        len(spent) < min(thresholds.refused, thresholds.spent)
+        and sum(failure.cost for failure in spent) < thresholds.spent
+    ):
         return None
     refused, active = [failure for failure in spent if failure.reason in REFUSED_OTP], _sort_begun(history)
     for costly, threshold in (
@@ -251,21 +238,21 @@ def _judge_records(begun: Sequence[FailedAttempt], history: History, thresholds:
 
 
 def _can_protect(history: History, threshold: int) -> bool:
-    """Whether a pause saves more than it cost to find out: as many untried records are left, or nothing became active
-    so far."""
+    """Whether a pause saves as much as it cost to find out: as many untried records are left as have failed, or no
+    device became ACTIVE so far."""
     return history.count_untried(threshold) >= threshold or not history.read_active()
 
 
 def _has_active_after(attempt_id: int, history: History) -> bool:
-    return any(each.id > attempt_id for each in history.read_active()[:1])
+    return any(attempt.id > attempt_id for attempt in history.read_active()[:1])
 
 
 def _sort_begun(history: History) -> list[int]:
-    return sorted(each.begun for each in history.read_active())
+    return sorted(attempt.begun for attempt in history.read_active())
 
 
 def _count_after(begun: int, active: Sequence[int]) -> int:
-    """Count the active records that were begun later; `active`: when each was, sorted."""
+    """Count the active records that were begun later; `active`: when each of them was begun, sorted."""
     return len(active) - bisect_right(active, begun)
 
 
@@ -276,9 +263,8 @@ def _take_unanswered(asked: Sequence[FailedAttempt], count: int) -> Sequence[Fai
 
 
 def _take_of_records(meaningful: Sequence[FailedAttempt], count: int, reason: str) -> Sequence[FailedAttempt]:
-    """The newest failures of `count` records, if all have this reason. One record that comes back again and again
-    counts once; but FAILURES_PER_RECORD times as many failures are enough, whichever records they are of: there may
-    be no others."""
+    """The newest failures of `count` records, if all have this reason. A record that comes back again and again counts
+    once. But FAILURES_PER_RECORD times as many failures are enough, since a batch may have no other records left."""
     records = set[int]()
     for place, failure in enumerate(meaningful, start=1):
         if failure.reason != reason:
@@ -290,8 +276,9 @@ def _take_of_records(meaningful: Sequence[FailedAttempt], count: int, reason: st
 
 
 def _take_excess(failures: Sequence[FailedAttempt], active: Sequence[int], threshold: int) -> Sequence[FailedAttempt]:
-    """The newest of these failures whose cost is by `threshold` more than the devices that became ACTIVE among the
-    records begun since: a cumulative sum (CUSUM), looked at as far as EXCESS_WITHIN goes. None if there are no such."""
+    """The newest failures that cost `threshold` more than devices became ACTIVE among the records begun since; empty if
+    the excess is smaller. A cumulative sum over the newest failures, as many as EXCESS_WITHIN allows.
+    https://en.wikipedia.org/wiki/CUSUM"""
     cost = 0
     for place, failure in enumerate(failures, start=1):
         cost += failure.cost
@@ -315,7 +302,7 @@ def _take_dominant(
     for place, failure in enumerate(failures, start=1):
         records.add(failure.record_id)
         if len(records) == threshold:
-            failed = {each.record_id for each in spent if each.begun >= failure.begun}
+            failed = {later.record_id for later in spent if later.begun >= failure.begun}
             tried = len(failed) + _count_after(failure.begun, active)
             return failures[:place] if threshold >= share * tried else ()
     return ()
@@ -325,7 +312,7 @@ def _name_cost(costly: Sequence[FailedAttempt]) -> PauseReason:
     """Name the pause by what most of these failures have in common."""
     if all(failure.reason in REFUSED_OTP for failure in costly):
         return PauseReason.INVALID_OTPS
-    if 2 * sum(failure.cost for failure in costly if failure.is_unanswered) > sum(each.cost for each in costly):
+    if 2 * sum(failure.cost for failure in costly if failure.is_unanswered) > sum(failure.cost for failure in costly):
         return PauseReason.OUTAGE
     return PauseReason.REFUSED
 
@@ -337,6 +324,26 @@ def _trip(reason: PauseReason, failures: Sequence[FailedAttempt]) -> Trip:
 def _describe(failures: Sequence[FailedAttempt], cure: str) -> str:
     """A sentence for a person: how many failed, what they cost, what PingOne said most often, and the cure."""
     posts = sum(failure.otp_posts for failure in failures)
-    kinds = Counter(f"{failure.reason} ({failure.said})" if failure.said else failure.reason for failure in failures)
+    kinds = Counter(f"{failure.reason} ({failure.codes})" if failure.codes else failure.reason for failure in failures)
     most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
     return f"{posts} OTPs were spent on {len(failures)} attempts that made no device ACTIVE: {most}. {cure}"
+
+
+# Probes: a batch that paused for an outage is tried again with a few records, after a delay that doubles with every
+# further outage. `worker.batches.upkeep` lets it run when the delay is over, and ends the outage with the first answer;
+# until then `worker.dispatch` queues no more than PROBES of its records at once.
+
+# Records that may be queued or in work at once during an outage.
+PROBES = 2
+# Attempts in a row without an answer by which a probe shows that the outage lasts.
+UNANSWERED_WHILE_PROBING = 2
+# Seconds from the first pause for an outage until the batch is tried again.
+FIRST_PROBE = 15.0
+# Seconds until it is tried again at most, after further outages in a row.
+LONGEST_PROBE = 300.0
+
+
+def choose_probe_delay(outages: int) -> float:
+    """Seconds until a batch that pauses for an outage is tried again: 15, 30, 60 … 300. `outages`: how many in a row
+    came before."""
+    return float(min(LONGEST_PROBE, FIRST_PROBE * 2 ** min(outages, 10)))

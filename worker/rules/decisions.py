@@ -131,20 +131,8 @@ def decide_after_read(
     """What follows a read of the device. `is_flag_open`: it is not known yet whether PingOne wants `oathResync` with
     OTP 1 (see `resync`)."""
     if isinstance(answer, Device):
-        over_after = timedelta(seconds=limits.over_after)
-        progress = replace(progress, pairing=progress.pairing.with_age(answer.age, over_after))
+        return _decide_for_device(progress, answer, limits, is_flag_open)
     match answer:
-        case Device() if answer.is_active:
-            # Whatever was refused before: the device is what it should be.
-            return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
-        case Device() if progress.is_open and progress.is_just_posted:
-            # What a post did is not seen everywhere at once.
-            return replace(progress, is_just_posted=False), _read_later(progress, limits, Failure.OUTCOME_UNKNOWN)
-        case Device() if progress.is_open and not answer.is_waiting and not _find_obstacle(answer):
-            # In a word that we do not know, PingOne may say that it took the OTP.
-            return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.OUTCOME_UNKNOWN)
-        case Device():
-            return _decide_for_waiting_device(progress, answer, limits, is_flag_open)
         case errors.NotFound() if may_be_deleted(progress):
             # PingOne may have deleted it for its age.
             return replace(progress, not_found=progress.not_found + 1), FindDevice()
@@ -169,6 +157,22 @@ def decide_after_read(
             # None of these tells how the device stands.
             return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=name_failure(answer))
     return decide_after_no_effect(progress, answer, limits)
+
+
+def _decide_for_device(progress: Progress, device: Device, limits: Limits, is_flag_open: bool) -> Next:
+    """What follows a read that found the device."""
+    over_after = timedelta(seconds=limits.over_after)
+    progress = replace(progress, pairing=progress.pairing.with_age(device.age, over_after))
+    if device.is_active:
+        # Whatever was refused before: the device is what it should be.
+        return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
+    if progress.is_open and progress.is_just_posted:
+        # The effect of a post is not seen everywhere at once.
+        return replace(progress, is_just_posted=False), _read_later(progress, limits, Failure.OUTCOME_UNKNOWN)
+    if progress.is_open and not device.is_waiting and not _find_obstacle(device):
+        # A status that we do not know may mean that PingOne took the OTP.
+        return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.OUTCOME_UNKNOWN)
+    return _decide_for_waiting_device(progress, device, limits, is_flag_open)
 
 
 def find_age_of_others_work(progress: Progress, device: Device, since_claim: timedelta) -> timedelta | None:
@@ -409,8 +413,8 @@ def _refuse(progress: Progress, reason: Reason) -> Next:
     return _give_up(progress, reason)
 
 
-def _give_up(progress: Progress, reason: Reason, told: str = "") -> Next:
-    return replace(progress, verdict=None), DeadLetter(reason, told=told)
+def _give_up(progress: Progress, reason: Reason, evidence: str = "") -> Next:
+    return replace(progress, verdict=None), DeadLetter(reason, evidence=evidence)
 
 
 # Which OTP goes next

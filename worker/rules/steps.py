@@ -14,28 +14,28 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.rules.quota import Quota
 
-# How much older than its request a thing may seem, and how much younger: a request counts as being as old as it was
-# when the attempt or the page began, and these last a minute or so.
+# By how much the age of a device may differ from the age of the request that made it: ages of requests are taken when
+# the attempt or the page begins, and these last a minute or so.
 TOLERANCE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
 class SentAgo:
-    """How long ago requests went out of which each may have made a thing: the first of them, and the last."""
+    """Ages of the requests that may have made a device or a token: the first one and the last one."""
 
     first: timedelta
     last: timedelta
 
 
 def count_ago(now: datetime, last_at: datetime | None, first_at: datetime | None = None) -> SentAgo | None:
-    """Count how long ago requests went out, of which the only or last one was marked as sent at `last_at`; None: none
-    was."""
+    """The ages of requests, the last of which was marked as sent at `last_at`, and the first at `first_at` if there
+    were several. None: no request was marked."""
     return SentAgo(now - (first_at or last_at), now - last_at) if last_at else None
 
 
 def may_be_made_by(sent_ago: SentAgo | None, age: timedelta | None, lasts: timedelta) -> bool:
-    """Whether a thing of this age may have been made by requests that went out so long ago. None: that is not known, or
-    PingOne does not tell the age. `lasts`: for how long PingOne may be at work on a request."""
+    """Whether one of our requests may have made a device or a token of this age. It may if either is unknown (None).
+    `lasts`: for how long PingOne may work on a request."""
     if sent_ago is None or age is None:
         return True
     return sent_ago.last - lasts - TOLERANCE <= age <= sent_ago.first + TOLERANCE
@@ -51,10 +51,10 @@ class OtpProgress:
 
 @dataclass(frozen=True, slots=True)
 class PairingProgress:
-    """What is known of the pairing that makes a record's device. `device_id` is empty until there is one; `pairings`
-    counts the requests to pair that may have made one since the last replay; `is_made`: one of them did. `was_free`: a
-    look-up found the token free before the latest of them. `is_allowed`: a device may be made, now or again.
-    `sent_ago`: how long before this attempt the first and the last of them were marked as sent; zero within it."""
+    """What is known of the pairing that makes a record's device. `device_id` is empty until there is a device.
+    `pairings` counts the requests to pair since the last replay that may have made one; `is_made`: one of them did.
+    `was_free`: a look-up found the token free before the latest request. `is_allowed`: the record may be paired, now or
+    again. `sent_ago`: the ages of the requests at the beginning of this attempt; zero for one that it has made."""
 
     state: PairingState = PairingState.PAIRED
     device_id: str = ""
@@ -66,17 +66,19 @@ class PairingProgress:
 
     @property
     def is_open(self) -> bool:
-        """Whether there may be a device that we do not know, or do not know to be waiting: after a request to pair of
-        unknown fate, until a look-up has told and what it found was read."""
-        return self.state in (PairingState.SENT, PairingState.MISSED)
+        """Whether a device may exist that we do not know, or that may be ACTIVE already: after a request to pair of
+        unknown fate, until a look-up has found the device and a read has shown its status; and as long as only the
+        inventory has shown the device."""
+        is_unread = self.state == PairingState.UNSENT and bool(self.device_id)
+        return is_unread or self.state in (PairingState.SENT, PairingState.MISSED)
 
     @property
     def was_paired_by_others(self) -> bool:
-        """Whether PingOne showed the device, which has to be read now, and no request of ours can have made it."""
+        """Whether PingOne has shown a device that is not read yet, and no request of ours can have made it."""
         return self.is_open and bool(self.device_id) and not self.is_made and not self.pairings
 
     def sent(self) -> PairingProgress:
-        """A request to pair is about to go out: what becomes of it is unknown until an answer was read."""
+        """A request to pair is about to go out, and its fate is unknown until its answer comes."""
         first = self.sent_ago.first if self.sent_ago and self.pairings else timedelta(0)
         sent_ago = SentAgo(first, last=timedelta(0))
         return replace(self, state=PairingState.SENT, pairings=self.pairings + 1, sent_ago=sent_ago)
@@ -90,9 +92,8 @@ class PairingProgress:
         return replace(self, state=PairingState.SENT, device_id=device_id, is_made=is_made)
 
     def with_age(self, age: timedelta | None, lasts: timedelta) -> PairingProgress:
-        """PingOne says how old the device is. One that was found is somebody else's if it was made before the first
-        request went out, or once PingOne was done with the last, `lasts` later: the token may have been looked up days
-        before the one, and days after the other."""
+        """PingOne says how old the device is. A device that a look-up found is somebody else's if it was made before
+        our first request, or more than `lasts` after our last one: days may lie between these and the look-ups."""
         if not self.is_open or not self.is_made:
             return self
         return replace(self, is_made=may_be_made_by(self.sent_ago, age, lasts))
@@ -118,11 +119,12 @@ class PairingProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All that decides what a record does next. `attempts` are those since the last replay, with this one; `not_found`
-    are its 404s; `is_stale`: its OTPs are too old to be sent. The other fields are as in the table `record`.
+    """All that decides what a record does next. `attempts` counts those since the last replay, with this one;
+    `not_found` counts its 404s; `is_stale`: its OTPs are too old to be sent. The other fields are as in the table
+    `record`.
 
-    A record with a seed has a `next_counter`, and makes another OTP for every post: no counter is used twice. OTP 1 and
-    OTP 2 are then the two of its latest pair, and their `posts` are those of all pairs together."""
+    A record with a seed has a `next_counter`, and makes another OTP for every post, so that no counter is used twice.
+    `first` and `second` are then the OTPs of its latest pair, and their `posts` are those of all pairs together."""
 
     first: OtpProgress = OtpProgress()
     second: OtpProgress | None = OtpProgress()
@@ -276,7 +278,7 @@ def choose_time_step(
 
 
 def _unused(progress: Progress) -> int:
-    """The lowest counter or time step of which no OTP was sent."""
+    """The lowest counter or time step from which no OTP was made."""
     assert progress.next_counter is not None, "only a record with a seed makes OTPs"  # noqa: S101
     return progress.next_counter
 
@@ -350,8 +352,8 @@ class DeadLetter:
     reason: Reason
     # False where PingOne did nothing with the request, so that the attempt does not count.
     is_counted: bool = True
-    # What PingOne showed, in a sentence for a person that stands behind the reason's cure: ids and no names.
-    told: str = ""
+    # What PingOne showed, in a sentence with ids and no names: a person reads it behind the cure of the reason.
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Site:
         return [self._submit(number) for number in numbers]
 
     def _submit(self, number: int) -> Future[int]:
-        waiting, is_first = len(self.combiner._waiting), not self.combiner._is_led
+        waiting, is_first = len(self.combiner._waiting), not self.combiner._has_leader
         future = self.pool.submit(self.combiner.submit, number)
         if is_first:
             assert self.begun.acquire(timeout=PATIENCE)

@@ -134,7 +134,7 @@ class World:
 
     def write_progress(self, claim: Claim, progress: Progress) -> bool:
         if not self.is_lease_lost:
-            self.committed = replace(progress, pairing=self._choose_pairing(claim, progress))
+            self.committed = progress
         self._write("answered")
         return not self.is_lease_lost
 
@@ -159,12 +159,8 @@ class World:
         self.journal.append(f"settle {type(decision).__name__}")
         self.settled = progress, decision, summary
         if not self.is_lease_lost:
-            self.committed = replace(self.committed, pairing=self._choose_pairing(claim, progress))
+            self.committed = replace(self.committed, pairing=progress.pairing)
         return not self.is_lease_lost
-
-    def _choose_pairing(self, claim: Claim, progress: Progress) -> PairingProgress:
-        """What is known of the device is written only where the database may have something else."""
-        return progress.pairing if claim.may_have_changed(progress.pairing) else self.committed.pairing
 
     def _goes_on_sending(self) -> bool:
         """The lease stands, the batch runs, and the OTPs are good."""

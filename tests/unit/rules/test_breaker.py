@@ -242,7 +242,7 @@ def test_the_share_of_refused_otps_and_how_many_devices_are_gone_are_settings(th
 
 
 def test_a_pause_tells_what_it_cost_and_what_pingone_said():
-    said = alike(25, "rejected", said="HTTP 400 INVALID_DATA NEW_CODE")
+    said = alike(25, "rejected", codes="HTTP 400 INVALID_DATA NEW_CODE")
     trip = breaker.find_trip(said, NOTHING_ACTIVE, THRESHOLDS)
     assert trip is not None
     assert trip.detail == (

@@ -167,7 +167,7 @@ def test_what_follows_a_request_to_pair(before, answer, progress, step):
 
 
 # What follows a look-up of whose device the token is.
-TAKEN = DeadLetter(Reason.TOKEN_TAKEN, told=f"It is the device of user {OTHER}.")
+TAKEN = DeadLetter(Reason.TOKEN_TAKEN, evidence=f"It is the device of user {OTHER}.")
 AFTER_SEARCH: list[tuple[Progress, Any, Progress, Step | Decision]] = [
     # A device of this user is taken and read; it is ours if a request of ours may have made it, and the token was free.
     *(
