@@ -40,8 +40,7 @@ from worker.observability.wording import agree, count_things, escape_line
 from worker.pingone.errors import PingOneError
 from worker.pingone.transport import Transport
 from worker.pingone.wire import Request, open_envelope
-from worker.reports.facts import LONGEST_REST, REST, BatchStatus, read_in
-from worker.reports.sentences import count_active
+from worker.reports.facts import LONGEST_REST, REST, BatchStatus, count_active, read_in
 from worker.reports.stall import Cause, Stall
 from worker.rules.hours import format_time
 

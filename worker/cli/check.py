@@ -51,7 +51,7 @@ from worker.preflight.files import RowReader, check_shipment, note_loaded, readi
 from worker.preflight.findings import ExpectedWork, Finding, Level, NotPingOne, NotReady, Report, expect_work
 from worker.preflight.tenant import TenantCheck
 from worker.reports.export import format_cell
-from worker.reports.sentences import describe_dates
+from worker.reports.outlook import describe_dates
 from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 from worker.vault.otps import Seed

@@ -14,8 +14,9 @@ import typer
 
 from worker import audit
 from worker.cli.console import error_console
-from worker.cli.failures import explain_server_failure, turning_signals_into_interrupts
+from worker.cli.failures import explain_server_failure
 from worker.cli.homes import is_own_home, open_installation_with, print_home
+from worker.cli.signals import turning_signals_into_interrupts
 from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
 from worker.embedded import can_serve, name_cure

@@ -20,7 +20,7 @@ from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.batch_history import read_batch_history
-from worker.reports.sentences import describe_outcome
+from worker.reports.facts import describe_outcome
 
 
 def export(

@@ -17,8 +17,15 @@ from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, RowStatus, Where, complete_batch
 from worker.installation.installation import Installation, Told, look_up
 from worker.observability.wording import agree, count_things, escape_line, format_moment
-from worker.reports.search import Read, SearchResult, Sought, name_user, search
-from worker.reports.sentences import describe_nothing_found, describe_refused
+from worker.reports.search import (
+    Read,
+    SearchResult,
+    Sought,
+    describe_nothing_found,
+    describe_refused,
+    name_user,
+    search,
+)
 from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts
 
 # Records that are listed unless --limit says otherwise: more than a screen is seldom read.

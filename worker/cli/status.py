@@ -37,20 +37,14 @@ from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson, By, Where, complete_batch
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, escape, write_share
-from worker.reports.facts import BatchStatus, PartStatus, read_parts
-from worker.reports.sentences import (
-    SHORT_CURES,
-    SHORT_SEED_CURES,
-    describe_costs,
+from worker.reports.cures import SHORT_CURES, SHORT_SEED_CURES, describe_tokens, list_dead_letters, list_refused
+from worker.reports.facts import BatchStatus, PartStatus, describe_costs, describe_made, read_parts
+from worker.reports.outlook import (
     describe_date,
-    describe_made,
     describe_outlook,
     describe_outlook_after_run,
-    describe_tokens,
     explain_fleet,
     format_log_line,
-    list_dead_letters,
-    list_refused,
     put_waiting_first,
 )
 from worker.rules.resync import NeedsFlag

@@ -18,10 +18,10 @@ from worker.batches.removal import End, Heir
 from worker.batches.undo import TokenCounts, Undo, Undone, find_batches_of
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
 from worker.cli.progress_line import showing_progress
+from worker.cli.signals import turning_signals_into_interrupts
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation

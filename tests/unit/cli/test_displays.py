@@ -39,9 +39,9 @@ from worker.cli.progress_line import ProgressLine, describe_step, showing_progre
 from worker.cli.show import draw_findings, draw_history
 from worker.cli.status import draw_batch, draw_batches, draw_dead_letters
 from worker.cli.undo import describe
+from worker.reports.cures import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 from worker.reports.facts import BatchStatus
 from worker.reports.search import SearchResult, Sought
-from worker.reports.sentences import LONGEST, SHORT_CURES, SHORT_SEED_CURES
 from worker.reports.token_history import NextStep
 
 NARROW = Room(width=80, height=23)
