@@ -28,7 +28,7 @@ from worker.cli.console import console, error_console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import explain_server_failure
 from worker.cli.homes import print_hosts
-from worker.cli.options import AsJson, File, parse_zone
+from worker.cli.options import AsJson, File, Overwrite, parse_zone
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import LoadOptions, takes_option_sets, write_listing_command
@@ -315,13 +315,14 @@ def check(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict, as a CSV.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a shipment is, what a run would do, and everything that can be found before a call is spent; change
     nothing."""
     if output is not None:
-        refuse_unfit(output)
         asked.source.refuse_to_replace(file, output)
+        refuse_unfit(output, overwrite=overwrite)
     installation, shipment = Installation(), asked.source.open(file)
     try:
         installation.environment(asked.environment)
