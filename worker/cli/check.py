@@ -19,12 +19,12 @@ from typing import Annotated, Any, TextIO
 
 import redis
 import typer
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
-from worker.cli.console import console, error_console, print_json
+from worker.cli.console import GAP, console, error_console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import explain_server_failure
 from worker.cli.homes import print_hosts
@@ -276,9 +276,9 @@ def print_findings(report: Report, accepted: frozenset[str], told: Collection[st
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
         serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
-        console.print(Text(*MARKS[finding.level]), f"{finding.name}{note}: {finding.text}{serials}")
+        console.print(Text.assemble(MARKS[finding.level], f" {finding.name}{note}: {finding.text}{serials}"))
     for unknown in report.unknown:
-        console.print(Text(*MARKS[Level.NOTE]), f"not known: {unknown}")
+        console.print(Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"))
 
 
 def write_accepting_command(names: Sequence[str]) -> str:
@@ -471,7 +471,7 @@ def formats(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"formats": [{"name": each.name, "title": each.title} for each in FORMATS.values()]})
         return
-    table = Table("format", "what it is, and who writes such files", box=None, pad_edge=False)
-    for each in FORMATS.values():
-        table.add_row(each.name, each.title)
-    console.print(table)
+    titles = {"format": "what it is, and who writes such files"} | {each.name: each.title for each in FORMATS.values()}
+    width, room = max(map(len, titles)) + len(GAP), measure_room(console)
+    for name, title in titles.items():
+        console.print(Group(*label_text(name, title, room, width=width, style="not dim")))
