@@ -56,10 +56,8 @@ def takes_option_sets(command: Callable[..., None]) -> Callable[..., None]:
         for name, each in declared.items()
         for parameter in _make_parameters(name, each.annotation, each.default)
     ]
-    # Typer reads the options of a command from these two.
+    # Typer reads the options of a command from it.
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del with_options.__wrapped__
     return with_options
 
 

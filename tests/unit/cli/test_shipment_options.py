@@ -4,9 +4,9 @@ that are refused; and files that are read, and not written over."""
 import io
 import sys
 import tempfile
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -20,7 +20,14 @@ from worker.cli.export import describe_way_back
 from worker.cli.output_files import refuse_unfit
 from worker.cli.rehearse import running_simulator
 from worker.cli.run import describe_interruption
-from worker.cli.shipment_options import LoadOptions, SourceOptions, write_command, write_listing_command, write_words
+from worker.cli.shipment_options import (
+    LoadOptions,
+    SourceOptions,
+    takes_option_sets,
+    write_command,
+    write_listing_command,
+    write_words,
+)
 from worker.embedded.home import EmbeddedError
 from worker.installation.installation import Installation
 from worker.intake.rows import RowError, SecretMissing, UnusableFile
@@ -43,6 +50,37 @@ VALUES: dict[str, Any] = {
     "may_import": True,
     "may_pair": True,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerOptions:
+    lot: Annotated[str | None, typer.Option("--of-lot", "-l")] = None
+    is_late: Annotated[bool, typer.Option("--late")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterOptions:
+    number: Annotated[int, typer.Option(min=1)] = 1
+    inner: InnerOptions = field(default_factory=InnerOptions)
+
+
+def test_typer_takes_the_options_of_a_set_and_they_are_written_as_typer_names_them() -> None:
+    """Typer reads them from the signature of a function, and keeps the first name of an option that stands in an
+    annotation as its default: this fails where a version of Typer does otherwise."""
+    taken = list[tuple[str, OuterOptions]]()
+
+    @takes_option_sets
+    def command(file: Annotated[str, typer.Argument()], asked: OuterOptions) -> None:
+        taken.append((file, asked))
+
+    app = typer.Typer()
+    app.command()(command)
+    asked = OuterOptions(number=2, inner=InnerOptions(lot="L-1", is_late=True))
+    assert write_words(asked) == ["--number", "2", "--of-lot", "L-1", "--late"]
+    for words, options in ((write_words(asked), asked), ([], OuterOptions())):
+        ended = CliRunner().invoke(app, ["box.csv", *words])
+        assert (ended.exit_code, taken.pop()) == (0, ("box.csv", options)), ended.output
+    assert CliRunner().invoke(app, ["box.csv", "--number", "0"]).exit_code == 2
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(SourceOptions)])
