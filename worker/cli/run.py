@@ -207,17 +207,6 @@ def _run_stack(
     of the stack that kept failing, if one did."""
     batches, stack = installation.batches(), Stack(installation, only_batch)
     is_interrupted, failing_part, began = False, None, time.monotonic()
-
-    def read_since() -> list[BatchStatus]:
-        """Read how the batches stand; what stood still before this run began is no stall of it."""
-        statuses, lasts = read(), time.monotonic() - began
-        for name in ("still_for", "unprepared_for"):
-            statuses = [
-                each if (seconds := getattr(each, name)) is None else replace(each, **{name: min(seconds, lasts)})
-                for each in statuses
-            ]
-        return statuses
-
     # Queued records are pending again before it starts, since messages of a run that was killed may still wait, also of
     # batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
     # leases run out.
@@ -228,7 +217,7 @@ def _run_stack(
                 stack.start()
                 failing_part = watch(
                     error_console,
-                    read_since,
+                    lambda: [_limit_standstill(status, time.monotonic() - began) for status in read()],
                     lambda statuses: draw_any(statuses, measure_room(error_console)),
                     is_over,
                     look_every=LOOK_EVERY,
@@ -251,6 +240,12 @@ def _run_stack(
         raise
     batches.hand_back()
     return is_interrupted, failing_part
+
+
+def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
+    """Limit how long a batch has stood still to the seconds that this run lasts: what was before is no stall of it."""
+    limited = {name: getattr(status, name) for name in ("still_for", "unprepared_for")}
+    return replace(status, **{name: min(still, seconds) for name, still in limited.items() if still is not None})
 
 
 def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:

@@ -32,20 +32,31 @@ def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
             return _describe_finished(status)
         case "cancelled":
             return f"Cancelled.{_describe_still_read(status)}"
-        case "paused" if status.outage:
-            return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
-        case "paused" if status.reason in PASSING:
-            return f"Paused ({status.reason}): {status.detail}"
-        case "paused" if status.reason == PauseReason.PERSON:
-            awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
-            return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{_describe_in_work(status)}"
         case "paused":
-            resume = "It waits for a person." if has_buttons else f"{_GO_ON}oathbulk resume {quote(status.name)}"
-            return f"Paused ({status.reason}): {status.detail}{_describe_in_work(status)} {resume}"
+            return _describe_paused(status, has_buttons=has_buttons)
     if status.hold:
         return describe_hold(status.hold, None if has_buttons else quote(status.name))
     if status.outage:
         return describe_outage(status.outage)
+    return _describe_running(status)
+
+
+def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
+    """Say why a batch is paused, and what it waits for."""
+    if status.outage:
+        return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
+    if status.reason in PASSING:
+        return f"Paused ({status.reason}): {status.detail}"
+    in_work = _describe_in_work(status)
+    if status.reason == PauseReason.PERSON:
+        awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
+        return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{in_work}"
+    resume = "It waits for a person." if has_buttons else f"{_GO_ON}oathbulk resume {quote(status.name)}"
+    return f"Paused ({status.reason}): {status.detail}{in_work} {resume}"
+
+
+def _describe_running(status: BatchStatus) -> str:
+    """Say what a batch that runs waits for, or how long it still takes."""
     if status.dated and status.dated == status.left:
         unattended = "" if status.fleet.alive or not status.coming else f" {explain_stall(status.fleet)}"
         return describe_waves(status) + unattended
