@@ -35,8 +35,7 @@ from worker.observability.wording import agree
 from worker.pingone.errors import PingOneError
 from worker.pingone.transport import Transport
 from worker.pingone.wire import Request
-from worker.reports.facts import BatchStatus, read_in
-from worker.reports.sentences import count_active
+from worker.reports.facts import BatchStatus, count_active, read_in
 from worker.reports.stall import Cause, Stall
 from worker.rules.hours import format_time
 

@@ -211,7 +211,7 @@ def test_without_a_key_a_restored_database_says_which_is_missing(desk, lost: str
     assert desk.oathbulk("load", "shipment.csv", "--offline").code == 0
     # It takes the place of an earlier one.
     (desk.folder / "copy.db").write_text("an earlier one")
-    assert desk.oathbulk("db", "backup", "copy.db").code == 0
+    assert desk.oathbulk("db", "backup", "copy.db", "--overwrite").code == 0
     old, desk.home = desk.home, desk.folder / "restored"
     move_into(desk, old, *({"encryption.key", "audit.key"} - {lost}))
     elsewhere = {"OATHBULK_HOME": str(desk.home)}

@@ -133,7 +133,7 @@ def test_a_check_gives_each_row_the_verdict_that_the_load_then_acts_on(set_up):
     write_shipment(desk.folder / "shipment.csv", [*tokens, tokens[4]])
     age_devices(pingone, tokens[3:4])
     for options, verdict in ((), "refused"), (("--only-new",), "left_out"):
-        checked = desk.oathbulk("check", "shipment.csv", *options, "--json", "-o", "verdicts.csv")
+        checked = desk.oathbulk("check", "shipment.csv", *options, "--json", "-o", "verdicts.csv", "--overwrite")
         counts = [checked.json[name] for name in ("rows", "rows_refused", "left_out", "doubtful")]
         assert (checked.code, counts) == (1, [2, 2, 2, 1] if options else [2, 4, 0, 1])
         with (desk.folder / "verdicts.csv").open(newline="") as file:

@@ -1,5 +1,7 @@
 """`oathbulk pause`, `resume`, `cancel` and `replay`: the commands that change what a batch does."""
 
+from collections.abc import Sequence
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -10,17 +12,10 @@ from worker.batches.commands import HoursChange
 from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
 from worker.installation.installation import Installation, read_fleet
+from worker.observability.wording import agree, count_things
+from worker.reports.command_results import describe_cancelled, describe_replayed, describe_resumed
 from worker.reports.facts import read_statuses
-from worker.reports.sentences import (
-    describe_cancelled,
-    describe_kept_back,
-    describe_let_go,
-    describe_outlook,
-    describe_paused,
-    describe_replayed,
-    describe_resumed,
-    describe_waves,
-)
+from worker.reports.outlook import describe_outlook, describe_waves
 
 
 def pause(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
@@ -93,3 +88,30 @@ def print_waves(installation: Installation, batch: str) -> None:
     (status,) = read_statuses(installation.database, batch)
     if waves := describe_waves(status):
         console.print(waves, soft_wrap=True)
+
+
+def describe_paused(batch: str) -> str:
+    """Say that a batch is paused, and how it goes on."""
+    return f"{batch} is paused. Go on with: oathbulk resume {quote(batch)}"
+
+
+def describe_kept_back(batch: str, where: Sequence[str], records: int) -> str:
+    """Say how many records were kept back that have not begun, and how they are let go."""
+    given_up = "What was given up there waits too, should it go again."
+    if not records:
+        begun = f"Nothing of {batch} with {' and '.join(where)} is left to keep back: it has begun, or was so before."
+        return f"{begun} {given_up}"
+    words = " ".join(f"--where {quote(each)}" for each in where)
+    it, waits = agree(records, "it", "them"), agree(records, "waits", "wait")
+    return (
+        f"{count_things(records, 'record')} of {batch} {waits} for you, whatever date the file gave {it}. {given_up}"
+        f" Let {it} go now with: oathbulk resume {quote(batch)} {words}\nOr mend {it} with a date, to go then."
+    )
+
+
+def describe_let_go(batch: str, where: Sequence[str], records: int) -> str:
+    """Say how many records wait for no date any more."""
+    if not records:
+        return f"None of {batch} with {' and '.join(where)} waited for a date."
+    it = agree(records, "it", "them")
+    return f"{count_things(records, 'record')} of {batch} may go now, whatever date the file gave {it}."

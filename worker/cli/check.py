@@ -19,16 +19,16 @@ from typing import Annotated, Any, TextIO
 
 import redis
 import typer
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from worker.batches.loading import Loaded, find_loaded
 from worker.batches.mending import read_mended_batch
-from worker.cli.console import console, error_console, print_json
+from worker.cli.console import GAP, console, error_console, label_text, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.failures import explain_server_failure
 from worker.cli.homes import print_hosts
-from worker.cli.options import AsJson, File, parse_zone
+from worker.cli.options import AsJson, File, Overwrite, parse_zone
 from worker.cli.output_files import refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
 from worker.cli.shipment_options import LoadOptions, takes_option_sets, write_listing_command
@@ -51,7 +51,7 @@ from worker.preflight.files import RowReader, check_shipment, note_loaded, readi
 from worker.preflight.findings import ExpectedWork, Finding, Level, NotPingOne, NotReady, Report, expect_work
 from worker.preflight.tenant import TenantCheck
 from worker.reports.export import format_cell
-from worker.reports.sentences import describe_dates
+from worker.reports.outlook import describe_dates
 from worker.rules.resync import ResyncKnowledge
 from worker.tenants import read_resync
 from worker.vault.otps import Seed
@@ -276,9 +276,9 @@ def print_findings(report: Report, accepted: frozenset[str], told: Collection[st
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
         serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
-        console.print(Text(*MARKS[finding.level]), f"{finding.name}{note}: {finding.text}{serials}")
+        console.print(Text.assemble(MARKS[finding.level], f" {finding.name}{note}: {finding.text}{serials}"))
     for unknown in report.unknown:
-        console.print(Text(*MARKS[Level.NOTE]), f"not known: {unknown}")
+        console.print(Text.assemble(MARKS[Level.NOTE], f" not known: {unknown}"))
 
 
 def write_accepting_command(names: Sequence[str]) -> str:
@@ -315,13 +315,14 @@ def check(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write every row with its verdict, as a CSV.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a shipment is, what a run would do, and everything that can be found before a call is spent; change
     nothing."""
     if output is not None:
-        refuse_unfit(output)
         asked.source.refuse_to_replace(file, output)
+        refuse_unfit(output, overwrite=overwrite)
     installation, shipment = Installation(), asked.source.open(file)
     try:
         installation.environment(asked.environment)
@@ -470,7 +471,7 @@ def formats(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"formats": [{"name": each.name, "title": each.title} for each in FORMATS.values()]})
         return
-    table = Table("format", "what it is, and who writes such files", box=None, pad_edge=False)
-    for each in FORMATS.values():
-        table.add_row(each.name, each.title)
-    console.print(table)
+    titles = {"format": "what it is, and who writes such files"} | {each.name: each.title for each in FORMATS.values()}
+    width, room = max(map(len, titles)) + len(GAP), measure_room(console)
+    for name, title in titles.items():
+        console.print(Group(*label_text(name, title, room, width=width, style="not dim")))

@@ -53,9 +53,9 @@ HEADINGS: dict[str, dict[str, Place]] = {
         ),
     },
     "Batches": {
-        "load": Place("run", "load", "Load a shipment into the database, for workers that run elsewhere."),
+        "load": Place("loading", "load", "Load a shipment into the database, for workers that run elsewhere."),
         "mend": Place(
-            "run",
+            "loading",
             "mend",
             "Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list"
             " once more.",

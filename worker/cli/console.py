@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from worker.cli.command_list import COMMANDS
 from worker.observability.wording import escape, escape_line
 
 # A cell of a table: its text, alone or with its style.
@@ -25,11 +24,8 @@ Cell: TypeAlias = "str | tuple[str, str]"
 GAP = "  "
 # Columns that are left for a text behind its label, however narrow the terminal is.
 _NARROWEST = 20
-# How a command begins: with its program. Settings may stand before that.
-_PROGRAM = rf"(?:[A-Z_]+=(?:'[^']*'|\S+) )*(?:\S*/)?(?:oathbulk (?:{'|'.join(COMMANDS)})|celery -A)\b"
-# What no line is broken in, with the blanks behind it: what stands between backticks; a command, up to a mark behind a
-# word that is not within quotation marks; or a word.
-_PART = re.compile(rf"(?:^\s*)?(?:`[^`]*`\S*|{_PROGRAM}(?:'[^']*'|.)*?(?:[,;:.)](?=\s|$)|$)|\S+)\s*|\s+")
+# A command at the end of a line, with what stands before its program.
+_COMMAND = re.compile(r"(?:^|(?<=: ))(?:[A-Z_]+=.*?)?(?:\S*oathbulk|celery) .*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +47,17 @@ def measure_room(drawn_on: Console) -> Room:
     return Room(width, max(height - 1, 1), drawn_on.options.ascii_only) if drawn_on.is_terminal else PIPE
 
 
-def wrap(text: Text, width: int) -> list[Text]:
-    """Break a text into lines of at most so many columns: between words, but never within a command, which is there to
-    be copied and pasted. A command that is longer stays one line, which the terminal then folds as it shows it, and so
-    does a single word."""
-    lines: list[Text] = []
-    for paragraph in text.split("\n", allow_blank=True):
-        breaks, used, at = [], 0, 0
-        for part in _PART.findall(paragraph.plain):
-            if used and used + cell_len(part.rstrip()) > width:
-                breaks.append(at)
-                used = 0
-            used += cell_len(part)
-            at += len(part)
-        lines += paragraph.divide(breaks)
+def break_lines(text: Text | str, room: Room, indent: int = 0) -> list[Text]:
+    """Break a text between words into lines that are no longer than the room is wide, each behind so many blanks. A
+    command at the end of a line stays whole, since it is there to be copied: the terminal folds it."""
+    width, lines = max(room.width - indent, _NARROWEST), list[Text]()
+    for line in _show_controls(text).split("\n", allow_blank=True):
+        command = _COMMAND.search(line.plain) if line.cell_len > width else None
+        prose = line[: command.start()] if command else line
+        lines += prose.wrap(console, width) if prose or not command else []
+        lines += [line[command.start() :]] if command else []
     for line in lines:
         line.rstrip()
-    return lines
-
-
-def break_lines(text: Text | str, room: Room, indent: int = 0) -> list[Text]:
-    """Break a text into lines that are no longer than the room is wide, each behind so many blanks."""
-    lines = wrap(_show_controls(text), max(room.width - indent, _NARROWEST))
     return [Text(" " * indent) + line for line in lines] if indent else lines
 
 
@@ -97,81 +82,61 @@ def label_text(label: str, text: str, room: Room, *, indent: int = 0, width: int
     return [Text(head, style="dim") + first[cell_len(head) :], *others]
 
 
-def align(rows: Sequence[Sequence[Cell]], right: Collection[int] = ()) -> list[Text]:
+def align(rows: Sequence[Sequence[Cell]], right: Collection[int] = (), width: int = PIPE.width) -> list[Text]:
     """Put the cells of each row beside each other, each as wide as its column; those in the columns `right` at the
-    right."""
+    right. What is behind the `width` of a line is cut off."""
     styled = [[(cell, "") if isinstance(cell, str) else cell for cell in row] for row in rows]
     widths = [max(cell_len(text) for text, _ in column) for column in zip(*styled, strict=True)]
     lines = []
     for row in styled:
         line = Text(no_wrap=True, overflow="ignore")
-        for place, ((text, style), width) in enumerate(zip(row, widths, strict=True)):
-            blanks = " " * (width - cell_len(text))
+        for place, ((text, style), column) in enumerate(zip(row, widths, strict=True)):
+            blanks = " " * (column - cell_len(text))
             line.append(blanks + text if place in right else text + blanks, style).append(GAP)
         line.rstrip()
+        line.truncate(width, overflow="ellipsis")
         lines.append(line)
     return lines
 
 
 def _show_controls(text: Text | str) -> Text:
     """Show control characters now: to show one takes several columns, which have to be counted."""
-    return Text(escape(text)) if isinstance(text, str) else Text(escape(text.plain), style=text.style)
+    shown = escape(str(text))
+    if isinstance(text, Text):
+        return text if shown == text.plain else Text(shown, style=text.style)
+    return Text(shown)
 
 
 class _SafeConsole(Console):
-    """A console that shows control characters instead of sending them to the terminal, and keeps commands whole.
+    """A console that shows control characters instead of sending them to the terminal, and breaks texts by
+    `break_lines`.
 
-    rich lets escape sequences through: the name of a vendor's file could paint over what a person reads. And it breaks
-    lines wherever there is a blank: a command that was copied would end there."""
+    rich lets escape sequences through: the name of a vendor's file could paint over what a person reads."""
 
     def print(self, *objects: Any, **named: Any) -> None:
-        """Print as rich does, but cut nothing: the terminal folds a command that is longer than it is wide."""
-        super().print(*objects, **{"crop": False} | named)
+        """Print a text in lines as long as the terminal is wide, unless `soft_wrap` leaves them to the terminal; and
+        anything else, which is laid out already, as it is."""
+        if not named.get("soft_wrap"):
+            room = measure_room(self)
+            objects = tuple(
+                Text("\n").join(break_lines(each, room)) if isinstance(each, str | Text) else each for each in objects
+            )
+        super().print(*objects, **named | {"soft_wrap": True})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        room = options or self.options
-        # In a column of a table, rich cuts.
-        if isinstance(renderable, Text) and room.max_width == self.width and not room.no_wrap:
-            renderable = _wrap(renderable, room.max_width)
         for segment in super().render(renderable, options):
             # A control segment is made by rich itself, to move the cursor of a live display.
             yield segment if segment.control else Segment(escape(segment.text), segment.style)
 
 
-def _wrap(text: Text, width: int) -> Text:
-    """Break a text into lines that rich leaves as they are; one that is meant to be cut stays."""
-    if text.no_wrap or text.overflow:
-        return text
-    return Text("\n", end=text.end, no_wrap=True, overflow="ignore").join(wrap(text, width))
-
-
 def _open_console(*, stderr: bool) -> Console:
     """Make a console that prints text as it is, without rich's markup: a file may be named `lot [7].csv`, and a message
     may quote a section of a TOML file."""
-    opened = _SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
-    # On a terminal, long lines are broken between words; a log or a pipe gets them whole.
-    opened.soft_wrap = not opened.is_terminal
-    return opened
+    return _SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 console = _open_console(stderr=False)
 error_console = _open_console(stderr=True)
-
-
-class Folded:
-    """A drawing in a live display, of which a line that is longer than the terminal is wide goes on below, as the
-    terminal itself shows what is printed: rich would cut off the end of a command."""
-
-    def __init__(self, drawing: RenderableType) -> None:
-        self._drawing = drawing
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        for line in Segment.split_lines(console.render(self._drawing, options)):
-            ends = range(width, max(Segment.get_line_length(line), 1) + width, width)
-            for part in Segment.divide(line, ends):
-                yield from part
-                yield Segment.line()
 
 
 def can_redraw(drawn_on: Console) -> bool:

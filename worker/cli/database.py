@@ -11,7 +11,7 @@ from models.encrypted import generate_key
 from worker import audit
 from worker.batches.commands import distrust_all
 from worker.cli.console import console, error_console
-from worker.cli.options import Ticket
+from worker.cli.options import Overwrite, Ticket
 from worker.cli.output_files import STDOUT, put_in_place, refuse_unfit
 from worker.cli.progress_line import showing_progress
 from worker.config.settings import Settings
@@ -43,11 +43,12 @@ def reencrypt_command(ticket: Ticket = None) -> None:
 @app.command()
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a copy of the SQLite database, also while others work with it. The keys are not in it."""
     if file == STDOUT:
         raise typer.BadParameter("name a file: SQLite writes no database to standard output", param_hint="FILE")
-    refuse_unfit(file)
+    refuse_unfit(file, overwrite=overwrite)
     installation = Installation()
     put_in_place(file, partial(back_up, installation.database))
     console.print(f"Wrote a backup of the database to {file}. {_name_keys(installation.settings)}", soft_wrap=True)

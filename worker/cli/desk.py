@@ -14,15 +14,16 @@ import typer
 
 from worker import audit
 from worker.cli.console import error_console
-from worker.cli.failures import explain_server_failure, turning_signals_into_interrupts
+from worker.cli.failures import explain_server_failure
 from worker.cli.homes import is_own_home, open_installation_with, print_home
+from worker.cli.signals import turning_signals_into_interrupts
 from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
 from worker.embedded import can_serve, name_cure
 from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
-    from worker.desk.security import Network
+    from worker.desk.security import LinkLogin, Login, Network
 
 # Seconds after Ctrl-C. Who has not sent a request to its end by then, or takes an answer slowly, is cut off.
 GRACE = 1
@@ -133,7 +134,7 @@ def _serve(
     import uvicorn
 
     from worker.desk.app import Desk, make_app
-    from worker.desk.security import Forms, LinkLogin, Login, ProxyLogin
+    from worker.desk.security import Forms, ProxyLogin
     from worker.observability.logs import configure_logs
 
     configure_logs("WARNING", installation.settings.log_format)
@@ -141,21 +142,11 @@ def _serve(
     own = list_own_names(listener.getsockname())
     if is_own_home(installation):
         print_home(installation)
-    login: Login
     if user_header and origin:
-        login = ProxyLogin(user_header, networks)
+        login: Login = ProxyLogin(user_header, networks)
         error_console.print(f"The desk is at {origin}, until Ctrl-C.", soft_wrap=True)
     else:
-        # Its links are shown to the person at this terminal.
-        place = origin or f"http://{own[0]}"
-        login = LinkLogin(
-            audit.name_this_person(installation.settings),
-            # A browser sends a cookie to every port of a host: two desks must not have the same.
-            f"oathbulk-desk-{urlsplit(place).port or 'web'}",
-            lambda path: error_console.print(
-                f"The desk, until Ctrl-C; this link works once: {place}{path}", soft_wrap=True
-            ),
-        )
+        login = _make_link_login(installation, origin or f"http://{own[0]}")
     origins = [f"http://{name}" for name in own] + ([origin] if origin else [])
     hosts = [*own, urlsplit(origin).netloc] if origin else own
     app = make_app(Desk(installation, login, Forms(origins), explain_server_failure, is_read_only), hosts)
@@ -170,6 +161,20 @@ def _serve(
         timeout_graceful_shutdown=GRACE,
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _make_link_login(installation: Installation, place: str) -> LinkLogin:
+    """Make a login by links to this place, which are shown to the person at this terminal."""
+    from worker.desk.security import LinkLogin
+
+    return LinkLogin(
+        audit.name_this_person(installation.settings),
+        # A browser sends a cookie to every port of a host: two desks must not have the same.
+        f"oathbulk-desk-{urlsplit(place).port or 'web'}",
+        lambda path: error_console.print(
+            f"The desk, until Ctrl-C; this link works once: {place}{path}", soft_wrap=True
+        ),
+    )
 
 
 def list_own_names(address: tuple[Any, ...]) -> list[str]:

@@ -41,7 +41,7 @@ from worker.database.postgresql import DURABLE, READ_COMMITTED, OtherEncoding
 from worker.database.schema import SchemaOutdated
 from worker.embedded.home import FREE_SPACE, EmbeddedError
 from worker.fleet import read_processes
-from worker.installation import broker_check
+from worker.installation.broker_check import describe_broker
 from worker.installation.installation import Installation, read_statuses
 from worker.notices import explain_deliveries, redact_url
 from worker.observability.wording import count_things, format_duration
@@ -163,7 +163,8 @@ def _run_checks(installation: Installation, name: str) -> Iterator[tuple[str, Ch
             if (webhook := settings.webhook_url) is not None:
                 yield "webhook", examine(lambda: _check_webhook(installation, webhook), url)
         yield "backup", examine(lambda: check_backup(settings.backup_stamp))
-    yield "broker", examine(lambda: _describe_broker(installation), "check OATHBULK_REDIS_URL and the server")
+    cure = "check OATHBULK_REDIS_URL and the server"
+    yield "broker", examine(lambda: CheckOutcome(describe_broker(settings)), cure)
     try:
         environment = installation.environment(name)
     except ConfigError:
@@ -385,13 +386,6 @@ def check_backup(stamp: Path | None) -> CheckOutcome:
     if age > LONGEST_WITHOUT_BACKUP:
         return fault(detail, "make one: a restored database knows nothing of what was sent since")
     return CheckOutcome(detail)
-
-
-def _describe_broker(installation: Installation) -> CheckOutcome:
-    """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError."""
-    if installation.settings.redis_url is None:
-        return CheckOutcome("`oathbulk run` brings its own Valkey")
-    return CheckOutcome(broker_check.describe_broker(installation.settings))
 
 
 def _describe_learnt(installation: Installation, environment_id: str) -> CheckOutcome:

@@ -1,5 +1,6 @@
 """`oathbulk export` writes a batch as a CSV file, `oathbulk report` the desk's page of it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,14 @@ from models.record_states import Status
 from models.refused_row import REFUSED
 from worker.cli.console import console, error_console
 from worker.cli.homes import find_rehearsal, open_installation_with
-from worker.cli.options import BatchName, By, RowStatus, Ticket, Where
+from worker.cli.options import BatchName, By, Overwrite, RowStatus, Ticket, Where
 from worker.cli.output_files import STDOUT, refuse_unfit, write_output
 from worker.cli.progress_line import showing_progress
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, count_things
 from worker.reports import export as reports
 from worker.reports.batch_history import read_batch_history
-from worker.reports.sentences import describe_outcome
+from worker.reports.facts import describe_outcome
 
 
 def export(
@@ -44,21 +45,12 @@ def export(
     hand_out: Annotated[
         bool, typer.Option("--hand-out", help="Who has which active token, and how often to press it first.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace FILE even if it holds OTPs or seeds.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a batch as CSV: its own columns, and how each row ended. Corrected, the file mends the batch."""
-    given = {"--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None, "--reason": bool(reason)}
-    given["--where"] = bool(where)
-    for option, is_given, excluded, why in (
-        ("--left", left, ("--hand-out", "--status", "--reason"), "it has all tokens that are left"),
-        ("--hand-out", hand_out, ("--with-otps", "--status", "--reason"), "it has all active tokens, and no OTPs"),
-        ("--status", status == REFUSED, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons"),
-        ("--status", status == REFUSED, ("--where",), "of refused rows only the serial number is kept"),
-    ):
-        if is_given and (other := next((name for name in excluded if given[name]), None)):
-            raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
+    given = {"--left": left, "--hand-out": hand_out, "--with-otps": with_otps, "--status": status is not None}
+    given |= {"--reason": bool(reason), "--where": bool(where)}
+    _refuse_contradictions(given, is_of_refused=status == REFUSED)
     refuse_unfit(output, overwrite=overwrite)
     installation = open_installation_with(batch)
     keyring = None
@@ -68,35 +60,50 @@ def export(
         installation.batches(ticket).note_export(batch, str(output))
     with showing_progress("No file was written.") as progress:
         if hand_out:
-            write = partial(
-                reports.write_hand_out, installation.database, batch, on_progress=progress, where=where or ()
-            )
+            write = partial(reports.write_hand_out, installation.database, batch, where=where or ())
         else:
             write = partial(
                 reports.export,
-                installation.database,
-                batch,
+                *(installation.database, batch),
                 status=status,
                 reasons=reason,
                 is_left=left,
                 where=where or (),
                 keyring=keyring,
-                on_progress=progress,
             )
-        count = write_output(output, write)
+        count = write_output(output, partial(write, on_progress=progress))
     kind = "active token" if hand_out else "token" if left else "refused row" if status == REFUSED else "record"
     which = f" that {agree(count, 'is', 'are')} left" if left else ""
     done = f"Wrote {count_things(count, kind)}{which} of {batch}"
-    # Beside a CSV on standard output, it is said on stderr.
     if output == STDOUT:
+        # Beside the CSV on standard output.
         error_console.print(f"{done}.")
-    else:
-        console.print(f"{done} to {output}.")
-    (standing,) = read_statuses(installation, batch) if left else (None,)
-    if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)) and output != STDOUT:
-        refused = count if status == REFUSED else sum(standing.refused.values()) if standing else 0
+        return
+    console.print(f"{done} to {output}.")
+    if count and (left or reason or status in (REFUSED, Status.DEAD_LETTER)):
+        refused = count if status == REFUSED else _count_refused(installation, batch) if left else 0
         for line in describe_way_back(installation, batch, output, refused):
             console.print(line, soft_wrap=True)
+
+
+def _refuse_contradictions(given: Mapping[str, bool], *, is_of_refused: bool) -> None:
+    """Refuse options of an export that exclude each other. `given`: which of them were typed; `is_of_refused`: whether
+    the refused rows are asked for. Raises typer.BadParameter."""
+    hand_out = "it has all active tokens, and no OTPs"
+    for option, is_given, excluded, why in (
+        ("--left", given["--left"], ("--hand-out", "--status", "--reason"), "it has all tokens that are left"),
+        ("--hand-out", given["--hand-out"], ("--with-otps", "--status", "--reason"), hand_out),
+        ("--status", is_of_refused, ("--with-otps", "--reason"), "refused rows have no OTPs, and other reasons"),
+        ("--status", is_of_refused, ("--where",), "of refused rows only the serial number is kept"),
+    ):
+        if is_given and (other := next((name for name in excluded if given[name]), None)):
+            raise typer.BadParameter(f"leave out {other}: {why}", param_hint=option)
+
+
+def _count_refused(installation: Installation, batch: str) -> int:
+    """Count the refused rows of a batch that are still kept."""
+    (status,) = read_statuses(installation, batch)
+    return sum(status.refused.values())
 
 
 def describe_way_back(installation: Installation, batch: str, file: Path, refused: int = 0) -> list[str]:
@@ -118,12 +125,13 @@ def report(
         Path, typer.Option("-o", "--output", metavar="FILE", help="The file to write; - is standard output.")
     ],
     by: By = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the desk's page of a batch, as of now, as one file of HTML for those who ask. It holds no OTP."""
     # Not at the top: importing Jinja takes longer than to say what was typed wrongly.
     from worker.desk.batch_page import write_file
 
-    refuse_unfit(output)
+    refuse_unfit(output, overwrite=overwrite)
     installation = open_installation_with(batch)
     (status,) = read_statuses(installation, batch)
     status = replace(status, rehearsal=find_rehearsal(installation))

@@ -1,13 +1,9 @@
 """How a command ends that fails in a way that a person can mend: with one line on stderr and an exit code, instead of a
-traceback. And how it ends at a signal: in the same good order as at Ctrl-C."""
+traceback."""
 
 import errno
 import re
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import NoReturn
 
 import redis
@@ -35,8 +31,6 @@ from worker.preflight.findings import NotPingOne, NotReady
 from worker.reports.token_history import UnknownToken
 from worker.rules.hours import UnfitHours
 
-# Ctrl-C, a service manager, a terminal that was closed.
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Failures whose own message is all that a person needs, by their exit code.
 _USAGE = (
     UnusableFile,
@@ -129,28 +123,3 @@ def _fail(message: str, code: int) -> NoReturn:
     """Print the message on stderr and end the process."""
     print_failure(message)
     sys.exit(code)
-
-
-@contextmanager
-def turning_signals_into_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt at SIGTERM or SIGHUP too, so that they end a run in the same good order as Ctrl-C.
-    Further signals are ignored meanwhile, since what is in hand must be settled, however impatient somebody is. Signals
-    that are ignored already, as under nohup, stay ignored."""
-    numbers = [number for number in ENDING_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    former = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, unless one is being handled. Where Python has lost the first, as it does in the callback
-    of a weak reference, the next one is not ignored."""
-    error = sys.exception()
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return
-        error = error.__context__
-    raise KeyboardInterrupt

@@ -26,7 +26,8 @@ from models.attempt import Outcome
 from models.batch import BatchState
 from models.record_states import Status
 from worker.cli.console import console, error_console
-from worker.cli.failures import explain_server_failure, turning_signals_into_interrupts
+from worker.cli.failures import explain_server_failure
+from worker.cli.signals import turning_signals_into_interrupts
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.logs import configure_logs
 from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Scrape

@@ -126,6 +126,9 @@ Where = Annotated[
     ),
 ]
 
+# Of commands that write a file.
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")]
+
 # Ticket: of every command that changes something. AsJson: of every listing.
 Ticket = Annotated[
     str | None, typer.Option(metavar="TEXT", help="What you act on; kept in the audit.", callback=_check_ticket)

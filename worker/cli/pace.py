@@ -18,7 +18,7 @@ from worker.pace.license_paces import GroupPace, PaceMemory, describe_known, rea
 from worker.pace.rate_groups import PURPOSES, RateGroup
 from worker.pace.slots import Pace
 from worker.process.parts import Parts
-from worker.reports.sentences import describe_pace
+from worker.reports.outlook import describe_pace
 
 # What is said where the embedded Redis does not run, which ends with each run.
 NO_RUN = (

@@ -1,246 +1,48 @@
-"""`oathbulk load` makes a batch of a file of tokens, `oathbulk mend` brings corrected rows into one, and `oathbulk run`
-loads and works on it here, with the single-machine stack, until nothing more will happen; or works on a batch that was
-loaded, or on all that run."""
+"""`oathbulk run` loads a file of tokens and works on its batch here, with the single-machine stack, until nothing more
+will happen; or works on a batch that was loaded, or on all that run."""
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from datetime import tzinfo
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from models.batch import Batch
-from models.refused_row import REFUSED
-from worker.audit import this_person
 from worker.batches.finding import (
     UnknownBatch,
     find_batch,
-    find_environment,
     find_near_name,
     read_latest_names,
     read_running,
 )
-from worker.batches.loading import AllActive, Loaded, Loader, NameTaken, describe_known
-from worker.batches.mending import Mender, allow_as_before
-from worker.cli.batches import print_waves
-from worker.cli.check import (
-    describe_all_active,
-    examine,
-    find_loaded_as,
-    findings_to_json,
-    print_refused_rows,
-    refused_to_json,
-)
 from worker.cli.console import can_redraw, console, error_console, measure_room, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, INTERRUPTED, SOME_LEFT, UNUSABLE_SETUP, WAITING_FOR_A_PERSON
-from worker.cli.failures import turning_signals_into_interrupts
-from worker.cli.homes import find_rehearsal, open_installation_with, print_home, print_hosts, print_unread_env_file
-from worker.cli.options import AsJson, BatchName, File, Offline, Ticket, parse_zone
-from worker.cli.progress_line import showing_progress
+from worker.cli.homes import find_rehearsal, print_home, print_hosts, print_unread_env_file
+from worker.cli.loading import load_shipment, open_examined, print_loaded, print_refused
+from worker.cli.options import AsJson, parse_zone
 from worker.cli.shipment_options import (
-    Accept,
     LoadOptions,
-    SourceOptions,
     takes_option_sets,
-    write_command,
-    write_listing_command,
-    write_words,
 )
+from worker.cli.signals import turning_signals_into_interrupts
 from worker.cli.status import draw_any, is_over, watch
 from worker.embedded.home import EmbeddedError, lock_home, note_run
 from worker.installation.installation import Installation, read_fleet, read_statuses
 from worker.installation.stack import Stack
-from worker.intake.rows import RowError, UnusableFile
 from worker.intake.shipment import Shipment
 from worker.notices import make_notifier
-from worker.observability.wording import agree, count_things
 from worker.pingone.auth import AccessTokens
 from worker.preflight.findings import Report
 from worker.reports import facts
 from worker.reports.facts import BatchStatus
-from worker.reports.sentences import describe_dates, describe_going_on, describe_mended, format_log_line, write_export
+from worker.reports.outlook import describe_going_on, format_log_line
 from worker.reports.stall import write_run
-
-
-@takes_option_sets
-def load(
-    file: File,
-    asked: LoadOptions,
-    as_json: AsJson = False,
-) -> None:
-    """Load a shipment into the database, for workers that run elsewhere."""
-    installation = Installation(makes_home=True)
-    shipment, found = open_examined(installation, file, asked, as_json=as_json)
-    if (done := load_shipment(installation, shipment, asked, found, as_json=as_json)) is None:
-        raise typer.Exit(ALL_ACTIVE)
-    loaded, refused = done
-    if as_json:
-        told = findings_to_json(found) if found else {}
-        print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | told)
-    else:
-        print_loaded(loaded, parse_zone(asked.source.zone))
-        print_refused(installation, loaded, refused)
-    raise typer.Exit(SOME_LEFT if loaded.rows_refused else ALL_ACTIVE)
-
-
-@takes_option_sets
-def mend(
-    batch: BatchName,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="An export of the batch, corrected; or the vendor's file, or the list of who gets what, once more.",
-            show_default=False,
-        ),
-    ],
-    source: SourceOptions,
-    offline: Offline = False,
-    accept: Accept = None,
-    ticket: Ticket = None,
-    as_json: AsJson = False,
-) -> None:
-    """Bring corrected rows into the batch that they belong to: an export of it, the vendor's file or the list once
-    more."""
-    installation = open_installation_with(batch)
-    environment = find_environment(installation.database, batch, installation.environment).name
-    with installation.database.reading() as connection:
-        shipment = allow_as_before(connection, batch, source.open(file, mends=True))
-    asked = LoadOptions(environment=environment, offline=offline, accept=accept)
-    found, refused = examine(installation, shipment, asked, as_json=as_json, mends=batch), list[RowError]()
-    with showing_progress("Nothing was mended.", is_quiet=as_json) as progress:
-        mender = Mender(
-            installation.database,
-            installation.keyring,
-            this_person(installation.settings, ticket),
-            totp_max_age=installation.settings.tuning.totp_max_age,
-            on_refused=refused.append,
-            on_progress=progress,
-        )
-        mended = mender.mend(shipment, batch, found.choose_accepted(asked.accepted))
-    if as_json:
-        rows = {"refused": refused_to_json(refused), "rows_refused": mended.refused}
-        print_json({"batch": batch} | asdict(mended) | rows | findings_to_json(found))
-    else:
-        # A second time it changes nothing, and lists these rows one by one.
-        print_refused_rows(refused, shlex.join(["oathbulk", "mend", batch, str(file), *write_words(source), "--json"]))
-        console.print(describe_mended(batch, mended, read_fleet(installation, batch)), soft_wrap=True)
-        print_waves(installation, batch)
-    raise typer.Exit(SOME_LEFT if mended.refused else ALL_ACTIVE)
-
-
-def open_examined(
-    installation: Installation, file: Path, asked: LoadOptions, *, as_json: bool, needs_pingone: bool = False
-) -> tuple[Shipment, Report | None]:
-    """Open a shipment's file, and examine it as `examine` does; None if it is a batch already. Raises what `examine`
-    raises."""
-
-    def is_loaded(shipment: Shipment) -> bool:
-        return find_loaded_as(installation, shipment, asked.environment) is not None
-
-    shipment = asked.source.open(file, is_loaded)
-    if is_loaded(shipment):
-        return shipment, None
-    return shipment, examine(installation, shipment, asked, as_json=as_json, needs_pingone=needs_pingone)
-
-
-def load_shipment(
-    installation: Installation,
-    shipment: Shipment,
-    asked: LoadOptions,
-    found: Report | None,
-    *,
-    as_json: bool = False,
-    command: str = "load",
-) -> tuple[Loaded, list[RowError]] | None:
-    """Load the shipment as a batch, unless it is one already; returns it with the rows that were refused, or None where
-    nothing was left to load, which is said here. `found`: its preflight; `command`: the one that was typed. Raises
-    UnusableFile, NameTaken, OtherHours."""
-    environment, settings = installation.environment(asked.environment), installation.settings
-    refused = list[RowError]()
-    rows = found.verdicts.rows if found else None
-    try:
-        with showing_progress("Nothing was loaded.", is_quiet=as_json) as progress:
-            loaded = Loader(
-                installation.database,
-                installation.keyring,
-                environment,
-                this_person(settings, asked.ticket),
-                totp_max_age=settings.tuning.totp_max_age,
-                first_records=settings.tuning.first_records,
-                on_refused=refused.append,
-                on_progress=lambda what, done, _=None: progress(what, done, rows),
-            ).load(
-                shipment,
-                asked.name_batch(shipment.path),
-                asked.canary,
-                asked.hours,
-                found.choose_accepted(asked.accepted) if found else [],
-            )
-    except AllActive as nothing_left:
-        _print_all_active(shipment.path, nothing_left.rows, as_json=as_json)
-        return None
-    except UnusableFile:
-        # The error says that not one row is left; the refused rows say why.
-        print_refused_rows(refused, write_listing_command(shipment.path, asked))
-        raise
-    except NameTaken as taken:
-        renamed = write_command(command, shipment.path, write_words(replace(asked, batch=taken.free)))
-        raise NameTaken(taken.name, taken.free, renamed) from taken
-    # Last, so that a load that was refused does not change the pace.
-    if asked.share is not None:
-        installation.pace_commands(asked.ticket).set_share(environment.license, asked.share)
-    return loaded, refused
-
-
-def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
-    """Say in a sentence or two what was loaded. `zone`: by which dates without an offset were read."""
-    if not loaded.is_new:
-        console.print(f"{describe_known(loaded)} Nothing was loaded again.")
-        return
-    refused, left_out = loaded.rows_refused, loaded.left_out
-    rows = f"{count_things(refused, 'row')} {agree(refused, 'was', 'were')} refused"
-    console.print(f"Loaded {count_things(loaded.total, 'record')} as batch {loaded.name}; {rows}.")
-    if left_out:
-        whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
-        console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
-    if told := describe_dates(loaded.dates, zone):
-        console.print(told)
-    if loaded.out_of_hours is not None:
-        console.print(f"It is {loaded.out_of_hours}.")
-
-
-def print_refused(installation: Installation, loaded: Loaded, refused: Sequence[RowError]) -> None:
-    """Print the refused rows, and the command that lists each of them."""
-    listing, rehearsal = write_export(loaded.name, f"--status {REFUSED}", REFUSED), find_rehearsal(installation)
-    print_refused_rows(refused, rehearsal.write(listing) if rehearsal else listing)
-
-
-def _to_json(loaded: Loaded) -> dict[str, Any]:
-    return {
-        "batch": loaded.name,
-        "total": loaded.total,
-        "rows_refused": loaded.rows_refused,
-        "left_out": loaded.left_out,
-        "is_new": loaded.is_new,
-    }
-
-
-def _print_all_active(file: Path, rows: int, *, as_json: bool) -> None:
-    """Say that a file has nothing to load; as JSON with the keys of a load, and no batch."""
-    if as_json:
-        nothing = Loaded(0, "", 0, 0, is_new=False, left_out=rows)
-        print_json(_to_json(nothing) | {"batch": None, "refused": []})
-    else:
-        console.print(f"{describe_all_active(file, rows)} No batch was made of it.", soft_wrap=True)
-
 
 # Seconds between two looks at the batches.
 LOOK_EVERY = 0.5
@@ -405,17 +207,6 @@ def _run_stack(
     of the stack that kept failing, if one did."""
     batches, stack = installation.batches(), Stack(installation, only_batch)
     is_interrupted, failing_part, began = False, None, time.monotonic()
-
-    def read_since() -> list[BatchStatus]:
-        """Read how the batches stand; what stood still before this run began is no stall of it."""
-        statuses, lasts = read(), time.monotonic() - began
-        for name in ("still_for", "unprepared_for"):
-            statuses = [
-                each if (seconds := getattr(each, name)) is None else replace(each, **{name: min(seconds, lasts)})
-                for each in statuses
-            ]
-        return statuses
-
     # Queued records are pending again before it starts, since messages of a run that was killed may still wait, also of
     # batches on which this one does not work; and when it ends, so that the next run does not wait until their queue
     # leases run out.
@@ -426,7 +217,7 @@ def _run_stack(
                 stack.start()
                 failing_part = watch(
                     error_console,
-                    read_since,
+                    lambda: [_limit_standstill(status, time.monotonic() - began) for status in read()],
                     lambda statuses: draw_any(statuses, measure_room(error_console)),
                     is_over,
                     look_every=LOOK_EVERY,
@@ -449,6 +240,12 @@ def _run_stack(
         raise
     batches.hand_back()
     return is_interrupted, failing_part
+
+
+def _limit_standstill(status: BatchStatus, seconds: float) -> BatchStatus:
+    """Limit how long a batch has stood still to the seconds that this run lasts: what was before is no stall of it."""
+    limited = {name: getattr(status, name) for name in ("still_for", "unprepared_for")}
+    return replace(status, **{name: min(still, seconds) for name, still in limited.items() if still is not None})
 
 
 def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_json: bool) -> None:

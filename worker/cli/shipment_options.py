@@ -56,10 +56,8 @@ def takes_option_sets(command: Callable[..., None]) -> Callable[..., None]:
         for name, each in declared.items()
         for parameter in _make_parameters(name, each.annotation, each.default)
     ]
-    # Typer reads the options of a command from these two.
+    # Typer reads the options of a command from it.
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del with_options.__wrapped__
     return with_options
 
 
@@ -146,18 +144,9 @@ class SourceOptions:
         """Open a shipment's file; in a terminal, ask for the key or the password that it needs. One that `is_loaded`
         needs none, and comes without its rows. `mends`: its rows belong to a batch that is loaded; those whom the list
         does not name are left out. Raises UnusableFile, typer.BadParameter."""
-        lacks_pair = self.may_import and not self.may_pair
-        lacks_list = self.only_assigned and not self.assign
-        for option, is_unfit, problem in (
-            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
-            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
-            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
-            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
-        ):
-            if is_unfit:
-                raise typer.BadParameter(problem, param_hint=option)
+        self._refuse_unfit()
         zone = parse_zone(self.zone)
-        said: dict[str, Any] = {
+        options: dict[str, Any] = {
             "format_name": self.format_name,
             "assignment": open_assignment(self.assign, zone) if self.assign else None,
             "only_assigned": self.only_assigned or mends,
@@ -177,14 +166,27 @@ class SourceOptions:
         )
         while True:
             try:
-                return open_shipment(file, hints=hints, **said)
+                return open_shipment(file, hints=hints, **options)
             except SecretMissing as missing:
-                if is_loaded(unread := open_shipment(file, hints=hints, must_read=False, **said)):
+                if is_loaded(unread := open_shipment(file, hints=hints, must_read=False, **options)):
                     return unread
                 # None: standard input is closed.
                 if sys.stdin is None or not sys.stdin.isatty():
                     raise
                 hints = _ask_for(missing.kind, hints)
+
+    def _refuse_unfit(self) -> None:
+        """Refuse options that can lead to nothing. Raises typer.BadParameter."""
+        lacks_pair = self.may_import and not self.may_pair
+        lacks_list = self.only_assigned and not self.assign
+        for option, is_unfit, problem in (
+            ("--import", lacks_pair, "a token that is imported has no device yet: give --pair too"),
+            ("--only-assigned", lacks_list, "no list says who gets what: give --assign too"),
+            ("--digits", self.digits not in (None, *DIGITS), "PingOne takes 6 or 8, and no others"),
+            ("--time-step", self.time_step not in (None, *TIME_STEPS), "PingOne takes 30 or 60 seconds, and no others"),
+        ):
+            if is_unfit:
+                raise typer.BadParameter(problem, param_hint=option)
 
     def refuse_to_replace(self, file: Path, output: Path) -> None:
         """Refuse to write over the shipment's file, or over another that is read beside it. Raises

@@ -1,7 +1,7 @@
-"""`oathbulk show`: prints the whole history of one token and what happens next; or lists the tokens that begin so, as a
-table if it fits, else each in two lines with labels."""
+"""`oathbulk show`: prints the whole history of one token and what happens next; or lists the tokens that begin so, in a
+table that has fewer columns on a narrow terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -12,13 +12,20 @@ from rich.text import Text
 
 from models.reason import Reason
 from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
-from worker.cli.console import GAP, Room, align, console, label_text, measure_room, print_json
+from worker.cli.console import GAP, Cell, Room, align, console, cut_line, label_text, measure_room, print_json
 from worker.cli.homes import find_rehearsal, open_installation_with
 from worker.cli.options import AsJson, RowStatus, Where, complete_batch
 from worker.installation.installation import Installation, Told, look_up
 from worker.observability.wording import agree, count_things, escape_line, format_moment
-from worker.reports.search import Read, SearchResult, Sought, name_user, search
-from worker.reports.sentences import describe_nothing_found, describe_refused
+from worker.reports.search import (
+    Read,
+    SearchResult,
+    Sought,
+    describe_nothing_found,
+    describe_refused,
+    name_user,
+    search,
+)
 from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts
 
 # Records that are listed unless --limit says otherwise: more than a screen is seldom read.
@@ -31,6 +38,8 @@ _NARROWEST, _WIDEST = 10, 26
 _COLUMNS = ("token", "batch", "row", "user", "status", "reason", "when (UTC)")
 # The place of the row's number, which stands at the right of its column.
 _ROW = 2
+# Places of the columns that are shown: all of them; on a narrow terminal without batch and row; and without the time.
+_SHOWN_COLUMNS = ((0, 1, 2, 3, 4, 5, 6), (0, 3, 4, 5, 6), (0, 3, 4, 5))
 
 
 def show(
@@ -118,7 +127,7 @@ def draw_findings(findings: SearchResult, sought: Sought, room: Room) -> Rendera
     """Draw the records that were found, and say how many more there are; or that there is none like what was sought."""
     if not findings.found and not findings.refused:
         return Text(escape_line(describe_nothing_found(sought)))
-    lines = [*_draw_found(findings.found, room)] if findings.found else []
+    lines = _draw_found(findings.found, room) if findings.found else []
     for line in findings.refused:
         lines += label_text(line.serial_number or "no serial", describe_refused(line), room)
     if findings.more:
@@ -128,22 +137,21 @@ def draw_findings(findings: SearchResult, sought: Sought, room: Room) -> Rendera
     return Group(*lines)
 
 
-def _draw_found(found: Sequence[Read], room: Room) -> Iterator[Text]:
-    rows = [_describe(each) for each in found]
-    head, *lines = align([_COLUMNS, *rows], right=(_ROW,))
-    if max(line.cell_len for line in (head, *lines)) <= room.width:
-        head.stylize("bold")
-        yield from (head, *lines)
-        return
-    width = max(len(each.serial_number) for each in found) + len(GAP)
-    for token, batch, row, user, (status, style), reason, when in rows:
-        at = f"{when} UTC" if when[-1:].isdigit() else when
-        said = ", ".join(filter(None, (status, reason, at)))
-        yield from label_text(token, said, room, width=width, style=style)
-        yield from label_text("", f"user {user}, batch {batch}, row {row}", room, width=width)
+def _draw_found(found: Sequence[Read], room: Room) -> list[Text]:
+    """Draw a line for each record, with as many columns as there is room for."""
+    rows: list[Sequence[Cell]] = [_COLUMNS, *map(_describe, found)]
+    lines = list[Text]()
+    for places in _SHOWN_COLUMNS:
+        lines = align(
+            [[row[place] for place in places] for row in rows], right=[places.index(_ROW)] if _ROW in places else ()
+        )
+        if max(line.cell_len for line in lines) <= room.width:
+            break
+    lines[0].stylize("bold")
+    return [cut_line(line, room.width) for line in lines]
 
 
-def _describe(found: Read) -> tuple[str, str, str, str, tuple[str, str], str, str]:
+def _describe(found: Read) -> list[Cell]:
     """The cells of a record's line."""
     when = format_moment(found.finalized_at)
     if not when and found.status == Status.PENDING:
@@ -151,4 +159,4 @@ def _describe(found: Read) -> tuple[str, str, str, str, tuple[str, str], str, st
         when = KEPT_BACK if is_kept_back else f"due {format_moment(found.scheduled_at)}"
     status = (found.status, STATUS_STYLES.get(found.status, ""))
     token, batch, user = map(escape_line, (found.serial_number, found.batch, name_user(found)))
-    return token, batch, str(found.row), user, status, found.reason or "", when
+    return [token, batch, str(found.row), user, status, found.reason or "", when]

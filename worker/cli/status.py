@@ -21,7 +21,6 @@ from worker.cli.console import (
     GAP,
     PIPE,
     Cell,
-    Folded,
     Room,
     align,
     break_lines,
@@ -37,20 +36,14 @@ from worker.cli.homes import find_rehearsal, is_own_home, open_installation_with
 from worker.cli.options import AsJson, By, Where, complete_batch
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.wording import agree, escape, write_share
-from worker.reports.facts import BatchStatus, PartStatus, read_parts
-from worker.reports.sentences import (
-    SHORT_CURES,
-    SHORT_SEED_CURES,
-    describe_costs,
+from worker.reports.cures import SHORT_CURES, SHORT_SEED_CURES, describe_tokens, list_dead_letters, list_refused
+from worker.reports.facts import BatchStatus, PartStatus, describe_costs, describe_made, read_parts
+from worker.reports.outlook import (
     describe_date,
-    describe_made,
     describe_outlook,
     describe_outlook_after_run,
-    describe_tokens,
     explain_fleet,
     format_log_line,
-    list_dead_letters,
-    list_refused,
     put_waiting_first,
 )
 from worker.rules.resync import NeedsFlag
@@ -155,7 +148,7 @@ def _draw(
     # That of a rehearsal was named on stderr.
     is_named = settings.is_embedded_database and is_own_home(installation)
     home = [Text(f"Home: {settings.home}", style="dim")] if is_named else []
-    return Group(draw_batches(statuses, room), *map(Text, notes), *home)
+    return Group(draw_batches(statuses, room), *(line for note in notes for line in break_lines(note, room)), *home)
 
 
 def watch(
@@ -181,7 +174,7 @@ def watch(
             if are_over and not stays:
                 return None
             if is_live:
-                display.update(Folded(draw(statuses)), refresh=True)
+                display.update(draw(statuses), refresh=True)
             elif not is_quiet and (are_over or time.monotonic() >= next_line_at):
                 for status in statuses:
                     shown_on.print(format_log_line(status))
@@ -276,10 +269,8 @@ def draw_parts(by: str, parts: Sequence[PartStatus], room: Room = PIPE) -> Rende
         ]
         for part in parts
     ]
-    head, *lines = align([(by, *_PARTS_HEAD), *rows], right=range(2, 7))
+    head, *lines = align([(by, *_PARTS_HEAD), *rows], range(2, 7), room.width)
     head.stylize("bold")
-    for line in (head, *lines):
-        line.truncate(room.width, overflow="ellipsis")
     return Group(head, *lines)
 
 
@@ -299,12 +290,9 @@ def draw_dead_letters(status: BatchStatus, room: Room, left: int, *, with_cures:
     fitting = len(letters) if room is PIPE else max(min(len(letters), left - 1 - below), 0)
     cures = SHORT_SEED_CURES if status.has_seeds else SHORT_CURES
     rows = [(str(number), reason, cures[Reason(reason)]) for reason, number, _ in letters]
-    head, *lines = align([_LETTERS_HEAD, *rows], right=(0,))
+    head, *lines = align([_LETTERS_HEAD, *rows], (0,), room.width)
     head.stylize("dim")
-    # The command is not cut: it is there to be pasted.
     rest = Text(_describe_rest(len(letters) - fitting, command), style="dim")
-    for line in (head, *lines):
-        line.truncate(room.width, overflow="ellipsis")
     return [*([head, *lines[:fitting]] if fitting else []), *break_lines(rest, room)]
 
 

@@ -1,7 +1,7 @@
 """`oathbulk verify` reads what a batch has in PingOne back and names each difference, `oathbulk undo` takes away again
 what it made there."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
@@ -18,10 +18,10 @@ from worker.batches.removal import End, Heir
 from worker.batches.undo import TokenCounts, Undo, Undone, find_batches_of
 from worker.cli.console import console, print_json
 from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
-from worker.cli.failures import turning_signals_into_interrupts
 from worker.cli.homes import print_hosts
 from worker.cli.options import AsJson, BatchName, Ticket, Where, complete_batch
 from worker.cli.progress_line import showing_progress
+from worker.cli.signals import turning_signals_into_interrupts
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError
 from worker.installation.installation import Installation
@@ -30,7 +30,7 @@ from worker.intake.lists import TokenList, open_token_list
 from worker.observability.progress import OnProgress
 from worker.observability.wording import agree, count_things
 from worker.pingone.devices import fold_case
-from worker.reports.facts import read_statuses
+from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.verification import Difference, TokenCheck, make_device_reader, verify
 
 # Lines of the same kind that are printed; --json has all of them.
@@ -61,26 +61,31 @@ def verify_command(
                 "batch": batch,
                 "total": status.total,
                 "devices_active": len(active),
-                "differences": [asdict(found) for found in differences],
+                "differences": [asdict(difference) for difference in differences],
                 "inventory_failure": str(tokens.failure) if tokens.failure else None,
                 "tokens_unread": tokens.unread,
             }
         )
     else:
-        for found in differences:
-            console.print(_describe_difference(found))
-        if tokens.failure:
-            console.print(
-                f"The inventory could not be read ({tokens.failure}): "
-                f"nothing is known of the tokens of {count_things(tokens.unread, 'record')}."
-            )
-        unread = sum(not found.is_known for found in differences)
-        differ = f"{len(differences) - unread} {agree(len(differences) - unread, 'differs', 'differ')}"
-        console.print(
-            f"{batch} has {count_things(status.total, 'record')}: {differ}, {unread} could not be read."
-            f" {count_things(len(active), 'device')} {agree(len(active), 'is', 'are')} ACTIVE in PingOne."
-        )
+        for line in _describe_verification(status, differences, tokens, len(active)):
+            console.print(line)
     raise typer.Exit(SOME_LEFT if differences or tokens.failure else ALL_ACTIVE)
+
+
+def _describe_verification(
+    status: BatchStatus, differences: Sequence[Difference], tokens: TokenCheck, active: int
+) -> Iterator[str]:
+    """Say what differs, what could not be read, and how many devices are ACTIVE in PingOne."""
+    yield from map(_describe_difference, differences)
+    if tokens.failure:
+        records = count_things(tokens.unread, "record")
+        yield f"The inventory could not be read ({tokens.failure}): nothing is known of the tokens of {records}."
+    unread = sum(not difference.is_known for difference in differences)
+    differ = f"{len(differences) - unread} {agree(len(differences) - unread, 'differs', 'differ')}"
+    yield (
+        f"{status.name} has {count_things(status.total, 'record')}: {differ}, {unread} could not be read."
+        f" {count_things(active, 'device')} {agree(active, 'is', 'are')} ACTIVE in PingOne."
+    )
 
 
 def _describe_difference(found: Difference) -> str:
@@ -117,9 +122,7 @@ def undo(
     installation = Installation()
     # An embedded stack has made its key by now, if it had none: the tokens' seeds are compared with the inventory.
     _ = installation.keyring
-    words = [*(["--only", str(only)] if only else []), *["--devices-only"] * devices_only]
-    words += [word for each in where or () for word in ("--where", each)]
-    command = join(["oathbulk", "undo", batch or "--all", *words])
+    command = _write_command(batch, only, where or (), devices_only=devices_only)
     interrupted = f"What was taken away is written down. Go on with: {command} --yes" if yes else "Nothing was changed."
     lists: Mapping[str, TokenList | None] = {batch: tokens} if batch else {}
     if tokens and not batch:
@@ -140,12 +143,11 @@ def undo(
     done, impossible = _undo_batches(installation, lists, undo_batch, actor, showing)
     if batch and impossible:
         raise impossible[0]
-    found = {fold_case(name) for part in lists.values() if part for name in part.names}
-    unknown = [name for name in tokens.names if fold_case(name) not in found] if tokens and not batch else []
+    unknown = _find_unknown(tokens, lists.values()) if tokens and not batch else []
     if as_json:
-        told = [to_json(name, undone, is_done=yes) for name, undone in done.items()]
+        batches = [to_json(name, undone, is_done=yes) for name, undone in done.items()]
         others = {"impossible": list(map(str, impossible)), "unknown": unknown}
-        print_json(told[0] if batch else {"batches": told} | others)
+        print_json(batches[0] if batch else {"batches": batches} | others)
     else:
         is_partial = only is not None or bool(where)
         for name, undone in done.items():
@@ -155,6 +157,19 @@ def undo(
             console.print(line)
     is_whole = not (impossible or unknown) and all(undone.is_whole for undone in done.values())
     raise typer.Exit(ALL_ACTIVE if is_whole else SOME_LEFT)
+
+
+def _write_command(batch: str | None, only: Path | None, where: Sequence[str], *, devices_only: bool) -> str:
+    """Write the undo that was typed, without --yes."""
+    words = [*(["--only", str(only)] if only else []), *["--devices-only"] * devices_only]
+    words += [word for condition in where for word in ("--where", condition)]
+    return join(["oathbulk", "undo", batch or "--all", *words])
+
+
+def _find_unknown(tokens: TokenList, parts: Iterable[TokenList | None]) -> list[str]:
+    """Find the names of a list that no batch has. `parts`: what each batch has of the list."""
+    known = {fold_case(name) for part in parts if part for name in part.names}
+    return [name for name in tokens.names if fold_case(name) not in known]
 
 
 def _undo_batches(
@@ -171,8 +186,8 @@ def _undo_batches(
             environments[name] = find_environment(installation.database, name, installation.environment)
         except ConfigError as failure:
             impossible.append(failure)
-    for each in {environment.name for environment in environments.values()}:
-        print_hosts(installation, each)
+    for environment_name in {environment.name for environment in environments.values()}:
+        print_hosts(installation, environment_name)
     # Threads in a call need Redis and the database until it ends, however impatient somebody is.
     with turning_signals_into_interrupts(), parts_with_redis(installation) as parts:
         for name, environment in environments.items():

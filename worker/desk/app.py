@@ -36,10 +36,12 @@ from worker.desk.batch_page import describe_batch, make_environment, write_file
 from worker.desk.security import FORM_KEY, Forms, Guard, LinkLogin, Login, Visitor
 from worker.installation.installation import Installation, NothingLoaded, read_histories, read_statuses
 from worker.reports.batch_history import read_batch_history
+from worker.reports.command_results import describe_cancelled, describe_replayed, describe_resumed
+from worker.reports.cures import name_export
 from worker.reports.export import export
 from worker.reports.facts import BatchStatus
+from worker.reports.outlook import explain_fleet
 from worker.reports.search import SearchResult, Sought, name_user, search
-from worker.reports.sentences import describe_cancelled, describe_replayed, describe_resumed, explain_fleet, name_export
 from worker.reports.token_history import UnknownToken
 
 # Status codes of a form that was refused, or whose command was not possible.

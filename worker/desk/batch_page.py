@@ -15,9 +15,9 @@ from markupsafe import Markup, escape
 
 from worker import __version__
 from worker.observability.wording import count_things, escape_line, format_moment
-from worker.reports import sentences, token_history
-from worker.reports.batch_history import BatchHistory, Timeline
-from worker.reports.facts import BatchStatus
+from worker.reports import cures, outlook, search, token_history
+from worker.reports.batch_history import BatchHistory, Timeline, describe_command, describe_timeline
+from worker.reports.facts import BatchStatus, describe_costs, describe_made, describe_outcome
 
 # Values of a column that a page lists.
 MOST_PARTS = 200
@@ -29,7 +29,7 @@ def describe_batch(status: BatchStatus, history: BatchHistory) -> dict[str, Any]
         "status": status,
         "history": history,
         "chart": draw_chart(history.timeline),
-        "notes": sentences.explain_fleet([status]),
+        "notes": outlook.explain_fleet([status]),
     }
 
 
@@ -57,7 +57,9 @@ def make_environment() -> Environment:
         "time": format_moment,
     }
     # A page of the desk says that it is none.
-    environment.globals |= {"say": sentences, "of_token": token_history, "count_things": count_things, "quote": quote}
+    environment.globals |= {"outlook": outlook, "cures": cures, "search": search, "of_token": token_history}
+    said = (describe_command, describe_costs, describe_made, describe_outcome, describe_timeline, count_things, quote)
+    environment.globals |= {function.__name__: function for function in said}
     environment.globals |= {"is_file": True, "MOST_PARTS": MOST_PARTS}
     return environment
 

@@ -58,8 +58,6 @@ def check_permissions(client: redis.Redis) -> None:
 
 def find_broker_fault(settings: Settings) -> str | None:
     """Say in one line why workers cannot use the broker; None if they can, or if `oathbulk run` brings its own."""
-    if settings.redis_url is None:
-        return None
     try:
         describe_broker(settings)
     except redis.RedisError as error:
@@ -68,7 +66,10 @@ def find_broker_fault(settings: Settings) -> str | None:
 
 
 def describe_broker(settings: Settings) -> str:
-    """Check the broker, and name its program and version. Raises ConfigError, redis.RedisError, RightsLacking."""
+    """Check the broker, and name its program and version; or say that `oathbulk run` brings its own. Raises
+    ConfigError, redis.RedisError, RightsLacking."""
+    if settings.redis_url is None:
+        return "`oathbulk run` brings its own Valkey"
     with redis.Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5) as client:
         check_permissions(client)
         facts = client.info("server")

@@ -6,7 +6,7 @@ command of a person. A batch that paused by itself leaves none; but the command 
 Then the pause began at some moment after the last token that was settled before."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from worker import audit
 from worker.batches.finding import find_batch
 from worker.database.engine import Database
 from worker.intake.rows import canonical_column
+from worker.observability.wording import format_duration, format_moment
 from worker.reports.facts import BatchStatus, PartStatus, read_parts
 
 # When a record was settled.
@@ -209,3 +210,37 @@ def describe_origin(batch: Row[*tuple[Any, ...]], commands: Iterable[Command]) -
         list_file=facts.get("list_file"),
         list_sha256=facts.get("list_sha256"),
     )
+
+
+def describe_timeline(timeline: Timeline) -> str:
+    """Say in words what the chart shows."""
+    if not timeline.moments:
+        return "No token is active."
+    total = timeline.moments[-1][1]
+    (first, _), (last, _) = timeline.moments[0], timeline.moments[-1]
+    half = next(at for at, count in timeline.moments if 2 * count >= total)
+    if total == 1:
+        return f"The only active token became so at {format_moment(first)} UTC."
+    seconds = (last - first).total_seconds()
+    span = format_duration(seconds) if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+    return (
+        f"The first token became active at {format_moment(first)} UTC, half of the {total:,} were active by "
+        f"{format_moment(half)}, and the last became so at {format_moment(last)}, {span} after the first."
+    )
+
+
+def describe_command(command: Command) -> str:
+    """Write the facts of a command as `name: value; …`, without those that are empty."""
+    return "; ".join(
+        f"{name.replace('_', ' ')}: {_write_fact(value)}"
+        for name, value in command.facts.items()
+        if value not in (None, [], {}, "")
+    )
+
+
+def _write_fact(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {each}" for name, each in value.items())
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,5 +1,5 @@
 """How the batches stand: read in one place, as one value that the terminal, the desk, the report, the metrics, the
-webhook and `doctor` are given.
+webhook and `doctor` are given; and what is said of these numbers.
 
 One SELECT reads the batches, and one goes through their records and counts all that is asked of them."""
 
@@ -29,6 +29,7 @@ from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.leases.moves import may_begin
 from worker.leases.replay import is_replayable
+from worker.observability.wording import agree, count_things
 from worker.pace.known_pace import Hold, KnownPace, read_pace
 from worker.reports.stall import Fleet, Rehearsal, Stall, find_stall
 from worker.rules.breaker import Thresholds
@@ -374,6 +375,57 @@ class BatchStatus:
             "finished_at": _iso_or_none(self.finished_at),
             "purged_at": _iso_or_none(self.purged_at),
         }
+
+
+def count_active(active: int, rows: int) -> str:
+    """Say how many tokens of a file of so many rows are active: `2,959 of 3,000 tokens are active`."""
+    return f"{active:,} of {count_things(rows, 'token')} {'is' if 1 in (active, rows) else 'are'} active"
+
+
+def describe_outcome(status: BatchStatus) -> str:
+    """Say in one sentence how many tokens are active, and what became of the others."""
+    others, dead, cancelled = status.tokens_left, status.counts[Status.DEAD_LETTER], status.counts[Status.CANCELLED]
+    if not status.rows:
+        return "The batch has no tokens."
+    if not others:
+        return "The only token is active." if status.rows == 1 else f"All {status.rows:,} tokens are active."
+    ends = (
+        (dead, f"{agree(dead, 'was', 'were')} given up"),
+        (status.rows_refused, f"{agree(status.rows_refused, 'was', 'were')} refused at loading"),
+        (cancelled, f"{agree(cancelled, 'was', 'were')} cancelled"),
+        (status.left, f"{agree(status.left, 'is', 'are')} still to do"),
+    )
+    told = [(number, how) for number, how in ends if number]
+    begin = count_active(status.tokens_active, status.rows)
+    if status.rows == 1:
+        return f"{begin}; it {told[0][1]}."
+    if len(told) == 1:
+        return f"{begin}; {'the other one' if others == 1 else f'the other {others:,}'} {told[0][1]}."
+    *first, last = (f"{number:,} {how}" for number, how in told)
+    return f"{begin}; {others:,} are not: {', '.join(first)} and {last}."
+
+
+def describe_costs(status: BatchStatus) -> str:
+    """Say how many OTPs, requests and attempts the records of a batch took."""
+    return (
+        f"{count_things(status.otp_posts, 'OTP')} posted · {status.resynced:,} resynced by a second OTP · "
+        f"{count_things(status.requests, 'request')}, {status.rate_limited:,} of them answered 429 · "
+        f"{count_things(status.attempts, 'attempt')}"
+    )
+
+
+def describe_made(status: BatchStatus) -> str:
+    """Say what the batch has made in PingOne, and how many tokens are active without an OTP; empty if nothing of the
+    kind."""
+    parts = []
+    if status.imported or status.paired:
+        parts += [
+            f"{count_things(status.imported, 'token')} imported",
+            f"{count_things(status.paired, 'device')} paired",
+        ]
+    if status.unproved:
+        parts.append(f"{status.unproved} active unproved (PingOne wanted no OTP)")
+    return " · ".join(parts)
 
 
 def take_environment_for_license(_: str, environment_id: str) -> str:

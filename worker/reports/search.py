@@ -15,6 +15,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from models.batch import Batch
 from models.person import NAMES, PERSON
 from models.record import Record
+from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
@@ -311,3 +312,26 @@ def sorts_by_code(connection: Connection) -> bool:
     facts: dict[str, Any] = connection.exec_driver_sql(asked).scalar_one()
     provider = facts.get("datlocprovider", "c")
     return provider == "b" or (provider == "c" and str(facts["datcollate"]).lower() in _BY_CODE)
+
+
+def describe_refused(line: Read) -> str:
+    """Say which row was refused, and why, with the cure."""
+    return f"Row {line.row_number} of {line.batch} was refused: {line.detail}"
+
+
+def describe_nothing_found(sought: Sought) -> str:
+    """Say that there is no such record; where something was typed of which nothing may begin so, how that is read."""
+    if sought.text is not None or sought.user is not None:
+        return "No record is like that. What is searched for has to be the beginning of a value."
+    of = f" of {sought.batch}" if sought.batch else ""
+    having = f" has the reason {sought.reason}" if sought.reason else ""
+    match sought.status:
+        case None:
+            return f"No record{of}{having}." if having else f"There is no record{of}."
+        case _ if sought.status == REFUSED and not having:
+            return f"No row{of} was refused."
+        case Status.DEAD_LETTER:
+            status = "is a dead letter"
+        case _:
+            status = f"is {sought.status}"
+    return f"No record{of} {status}{' and' + having if having else ''}."

@@ -28,9 +28,10 @@ from worker.leases.replay import is_replayable
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
 from worker.pingone.wire import EXTRA_OTP_REQUIRED
+from worker.reports.cures import write_export, write_mend
 from worker.reports.facts import take_environment_for_license
+from worker.reports.outlook import describe_date
 from worker.reports.search import Read, Token, find_tokens, read_refused, refused_to_json, row_to_json
-from worker.reports.sentences import describe_date, write_export, write_mend
 from worker.reports.stall import Cause, Fleet, explain_stall
 from worker.rules.hours import format_time
 

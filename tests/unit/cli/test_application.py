@@ -1,15 +1,12 @@
 """The command `oathbulk`: its list of commands, what is completed, how quickly one starts, and how it ends that was
-typed wrongly, failed in a way that a person can mend, or got a signal."""
+typed wrongly, or failed in a way that a person can mend."""
 
 import errno
 import gc
 import os
-import signal
 import socket
 import subprocess
 import sys
-import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ import worker.cli
 from worker.cli.application import app, make_command
 from worker.cli.command_list import COMMANDS, OPTIONS, answer
 from worker.cli.exit_codes import WRONG_USAGE
-from worker.cli.failures import ENDING_SIGNALS, exit_for, turning_signals_into_interrupts
+from worker.cli.failures import exit_for
 
 OATHBULK: Any = typer.main.get_command(app)
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("OATHBULK_", "PINGONE_"))}
@@ -217,64 +214,3 @@ def test_a_path_in_a_directory_that_is_closed_to_us_is_named_and_a_failure_witho
     assert f"{tmp_path / 'out.csv'} is out of reach (Permission denied): see whether" in capsys.readouterr().err
     with pytest.raises(PermissionError):
         exit_for(PermissionError(errno.EACCES, "Permission denied"))
-
-
-def send(number: int) -> None:
-    os.kill(os.getpid(), number)
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Those from before stand again afterwards."""
-    before = [signal.getsignal(number) for number in ENDING_SIGNALS]
-    yield
-    assert [signal.getsignal(number) for number in ENDING_SIGNALS] == before
-
-
-@pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("number", ENDING_SIGNALS)
-def test_each_signal_interrupts_and_a_further_one_changes_nothing_of_an_end_in_good_order(number: int) -> None:
-    steps = []
-
-    def work() -> None:
-        try:
-            send(number)
-        finally:
-            send(number)
-            try:
-                raise OSError
-            except OSError:
-                send(number)
-            steps.append("in good order")
-
-    with pytest.raises(KeyboardInterrupt), turning_signals_into_interrupts():
-        work()
-    assert steps == ["in good order"]
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_signal_that_was_lost_is_made_good_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
-
-    def work() -> None:
-        watched = set[int]()
-        watching = weakref.ref(watched, lambda _: send(signal.SIGTERM))
-        del watched
-        assert watching() is None
-        assert lost == [KeyboardInterrupt]
-        send(signal.SIGTERM)
-
-    with pytest.raises(KeyboardInterrupt), turning_signals_into_interrupts():
-        work()
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_signal_that_was_ignored_stays_so() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with turning_signals_into_interrupts():
-            send(signal.SIGHUP)
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)

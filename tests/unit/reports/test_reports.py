@@ -1,5 +1,5 @@
 """Why work does not move, what the hand-out advises, when a batch was paused, what a verification finds; and what is
-said of one token, beyond what the golden files show of it."""
+said of one token, of a batch and of a search, beyond what the golden files show of it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,16 +7,29 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.data.facts import FINISHED, NOW, PAUSED, history_of, make_command, minutes, past_attempt, past_record
+from support.data.facts import (
+    FINISHED,
+    NOW,
+    PAUSED,
+    RUNNING,
+    batch,
+    history_of,
+    make_command,
+    make_timeline,
+    minutes,
+    past_attempt,
+    past_record,
+)
 
 from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.fleet import KnownProcess
 from worker.pingone.inventory import InventoryToken
-from worker.reports.batch_history import Command, PauseSpan, find_pauses
+from worker.reports.batch_history import Command, PauseSpan, describe_command, describe_timeline, find_pauses
 from worker.reports.export import IF_REFUSED, advise, count_presses
-from worker.reports.facts import BatchStatus
-from worker.reports.search import Read
+from worker.reports.facts import BatchStatus, describe_made, describe_outcome
+from worker.reports.outlook import describe_waiting
+from worker.reports.search import Read, Sought, describe_nothing_found
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
 from worker.reports.token_history import NextStep, describe_next, list_attempts, sum_up, tell_attempts
 from worker.reports.verification import describe_token
@@ -351,3 +364,82 @@ def test_it_is_told_what_became_of_the_otps(fields: dict[str, Any], part: str, s
 def test_the_meaning_of_a_reason_is_what_was_written_down_else_its_cure() -> None:
     told = [{"reason": "locked", "detail": "Code 17."}, {"reason": "locked"}, {"reason": "of_a_later_version"}]
     assert [past_record(**each).meaning for each in told] == ["Code 17.", CURES[Reason.LOCKED], None]
+
+
+# How a batch stands, and what was searched for.
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"active": 3000}, "All 3,000 tokens are active."),
+        ({"active": 1}, "The only token is active."),
+        ({}, "The batch has no tokens."),
+        ({"active": 1, "dead_letter": 1}, "1 of 2 tokens is active; the other one was given up."),
+        ({"dead_letter": 1}, "0 of 1 token is active; it was given up."),
+        ({"active": 5, "pending": 2}, "5 of 7 tokens are active; the other 2 are still to do."),
+        (
+            {"active": 2959, "dead_letter": 33, "refused": 5, "cancelled": 3},
+            "2,959 of 3,000 tokens are active; 41 are not: 33 were given up, 5 were refused at loading "
+            "and 3 were cancelled.",
+        ),
+    ],
+)
+def test_the_outcome_is_one_sentence(counts: dict[str, int], said: str) -> None:
+    rows = {name: number for name, number in counts.items() if name != "refused"}
+    assert describe_outcome(replace(batch(**rows), rows_refused=counts.get("refused", 0))) == said
+
+
+@pytest.mark.parametrize(
+    ("fields", "waits", "made"),
+    [
+        ({"waiting": {"user": 0, "token": 0}}, "", ""),
+        ({"waiting": {"user": 1, "token": 0}}, "1 waits until its person is found.", ""),
+        (
+            {"waiting": {"user": 12, "token": 7}, "may_import": False},
+            "12 wait until their person is found, 7 wait until their token is found in the inventory.",
+            "",
+        ),
+        ({"unproved": 1}, "", "1 active unproved (PingOne wanted no OTP)"),
+        (
+            {"imported": 74, "paired": 1, "unproved": 2},
+            "",
+            "74 tokens imported · 1 device paired · 2 active unproved (PingOne wanted no OTP)",
+        ),
+    ],
+)
+def test_what_a_batch_waits_for_and_what_it_has_made_is_counted(fields: dict[str, Any], waits: str, made: str) -> None:
+    status = replace(RUNNING, **fields)
+    assert (describe_waiting(status), describe_made(status)) == (waits, made)
+
+
+def test_chart_and_commands_are_told_in_words() -> None:
+    only = "The only active token became so at 2026-03-01 21:31:00 UTC."
+    assert describe_timeline(make_timeline((1,))) == only
+    assert describe_timeline(make_timeline((1, 1.01))).endswith("21:31:00, 600 ms after the first.")
+    facts = {"reasons": ["locked", "blocked"], "canary": None, "may_import": True, "rows_refused": 0}
+    said = describe_command(make_command(minutes(0), "alice", "replay", None, facts))
+    assert said == "reasons: locked, blocked; may import: yes; rows refused: 0"
+
+
+BEGINNING = "No record is like that. What is searched for has to be the beginning of a value."
+
+
+@pytest.mark.parametrize(
+    ("sought", "said"),
+    [
+        (Sought(user="lea", status="activating"), BEGINNING),
+        (Sought(status="activating"), "No record is activating."),
+        (Sought(status="dead_letter", batch="july"), "No record of july is a dead letter."),
+        (Sought(status="cancelled", reason="locked"), "No record is cancelled and has the reason locked."),
+        (Sought(status="refused", batch="july"), "No row of july was refused."),
+        (Sought(status="refused", reason="locked"), "No record is refused and has the reason locked."),
+        (Sought(reason="locked"), "No record has the reason locked."),
+        (Sought(batch="july"), "There is no record of july."),
+        (Sought(), "There is no record."),
+    ],
+)
+def test_it_is_said_that_there_is_none_and_how_a_text_is_read_only_where_there_was_one(
+    sought: Sought, said: str
+) -> None:
+    assert describe_nothing_found(sought) == said

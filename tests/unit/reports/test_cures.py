@@ -1,0 +1,64 @@
+"""What a person can do about tokens that are not active, beyond what the golden files show of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.data.facts import (
+    FINISHED,
+    batch,
+)
+
+from models.row_fault import FAULT_CURES, RowFault
+from worker.reports.cures import describe_tokens, write_mend
+from worker.reports.facts import BatchStatus
+from worker.reports.stall import Rehearsal
+
+JULY = replace(batch("finished", dead_letter=4), name="july")
+# One of the four reasons needs fresh OTPs.
+HELPED = replace(
+    JULY,
+    dead_letters={"locked": 2, "invalid_otp": 1, "forbidden": 1},
+    replayable={"locked": 1, "forbidden": 1, "blocked": 1},
+)
+LEFT = "Those that are left, with their reasons: oathbulk export july --left -o july-left.csv"
+MEND = "Corrected, they go again: oathbulk mend july july-left.csv"
+REPLAY = "Without fresh OTPs, once their cause is gone (forbidden, locked): oathbulk replay july"
+
+
+def test_a_batch_of_a_name_with_a_slash_has_no_file_in_another_folder() -> None:
+    assert write_mend("2026/12", "left") == "oathbulk mend 2026/12 2026-12-left.csv"
+
+
+REHEARSED = Rehearsal(Path("/my home"), "/venv/oathbulk")
+
+
+@pytest.mark.parametrize(
+    ("status", "lines"),
+    [
+        (FINISHED, []),
+        (replace(HELPED, replayable={}), [LEFT, MEND]),
+        (HELPED, [LEFT, MEND, REPLAY]),
+        # A replay without a reason would take back what was cancelled, too.
+        (
+            replace(HELPED, total=5, counts=HELPED.counts | {"cancelled": 1}),
+            [LEFT, MEND, f"{REPLAY} --reason forbidden --reason locked"],
+        ),
+        (replace(HELPED, total=5, counts=HELPED.counts | {"pending": 1}, state="running"), [LEFT, MEND]),
+        (
+            replace(HELPED, rehearsal=REHEARSED),
+            [
+                LEFT.replace("oathbulk export", "OATHBULK_HOME='/my home' /venv/oathbulk export"),
+                "The PingOne of this rehearsal ended with it. To practise how tokens come back: "
+                "/venv/oathbulk simulator --tokens 12 --pairs pairs.csv --troubles 1",
+            ],
+        ),
+        (replace(FINISHED, rehearsal=REHEARSED), []),
+    ],
+)
+def test_a_batch_names_the_commands_that_help_those_that_are_left(status: BatchStatus, lines: list[str]) -> None:
+    assert describe_tokens(status) == lines
+
+
+def test_every_fault_of_a_row_has_a_cure() -> None:
+    assert FAULT_CURES.keys() == set(RowFault)

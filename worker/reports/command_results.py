@@ -1,0 +1,93 @@
+"""What a command of a person did to a batch, in sentences: whether it runs, whether anything works on it, and which
+records go again. Terminal and desk say the same."""
+
+from collections.abc import Iterator, Sequence
+from shlex import quote
+
+from models.reason import Reason
+from models.record_states import Status
+from worker.batches.commands import Replayed
+from worker.batches.hours import OutOfHours
+from worker.leases.replay import NotReplayed, Why
+from worker.observability.wording import agree, count_things
+from worker.reports.cures import write_export
+from worker.reports.stall import Fleet, explain_stall
+
+
+def describe_resumed(batch: str, outside: OutOfHours | None, fleet: Fleet, *, lifts_hold: bool) -> str:
+    """Say whether a resumed batch runs: outside its hours it waits, and without workers nothing works on it."""
+    if outside is not None:
+        return _describe_waiting(batch, outside)
+    hold = " A hold of its workers ends within seconds." if lifts_hold else ""
+    return (f"{batch} runs." if fleet.alive else describe_unattended(batch, fleet)) + hold
+
+
+def describe_cancelled(batch: str, records: int) -> str:
+    """Say how much was cancelled, and how that is taken back."""
+    return f"{batch} is cancelled: {count_things(records, 'record')}. Take it back with: oathbulk replay {quote(batch)}"
+
+
+def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
+    """Say how many records go again, whether anything works on them, and which stay and why; a line each."""
+    go = agree(replayed.records, "goes", "go")
+    lines = [f"{count_things(replayed.records, 'record')} of {batch} {go} again."]
+    if replayed.out_of_hours is not None:
+        lines.append(_describe_waiting(batch, replayed.out_of_hours))
+    elif replayed.records and not fleet.alive:
+        lines.append(describe_unattended(batch, fleet))
+    if replayed.not_replayed:
+        lines.append(describe_staying(batch, replayed.not_replayed))
+    elif reasons and not replayed.records:
+        lines.append(f"No dead letter of {batch} has the reason {' or '.join(reasons)}.")
+    return "\n".join(lines)
+
+
+def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
+    """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
+    records = sum(group.records for group in stay)
+    lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
+    lines += [f"  {group.records} {group.reason}: {_explain_staying(batch, group)}" for group in stay]
+    lines += [
+        f"As a file, to write fresh OTPs into and mend: {write_export(batch, chosen, ending)}"
+        for chosen, ending in _choose_for_export(stay)
+    ]
+    return "\n".join(lines)
+
+
+def _choose_for_export(stay: Sequence[NotReplayed]) -> Iterator[tuple[str, str]]:
+    """Write the options of `oathbulk export` that choose the records which need fresh OTPs, each with the ending of a
+    file's name."""
+    lacking = {group.reason for group in stay if group.why == Why.FRESH_OTPS}
+    if reasons := sorted(lacking - {Status.CANCELLED}):
+        yield " ".join(f"--reason {reason}" for reason in reasons), "fresh"
+    if Status.CANCELLED in lacking:
+        yield f"--status {Status.CANCELLED}", str(Status.CANCELLED)
+
+
+def _explain_staying(batch: str, group: NotReplayed) -> str:
+    """Say why these records of a batch cannot go again."""
+    match group.why:
+        case Why.FRESH_OTPS:
+            return "fresh OTPs are needed, since those that they have were refused, used or too old."
+        case Why.SEED_ERASED:
+            return (
+                "the seed was erased when the token became active. Give the vendor's file, and a list of those who get"
+                f" theirs anew: oathbulk mend {quote(batch)} FILE --assign LIST"
+            )
+        case Why.TAKEN_BACK:
+            again = f"oathbulk replay {quote(batch)} --where …"
+            return f"an undo took them back. Mend them for other persons; or to let some go all the same: {again}"
+        case Why.LOADED_AGAIN:
+            return f"loaded again since, in batch {group.batch}."
+        case Why.IN_PROGRESS:
+            return f"in progress in batch {group.batch}."
+
+
+def describe_unattended(batch: str, fleet: Fleet) -> str:
+    """Say that no worker comes to a batch that may run, and what brings one."""
+    return f"{batch} may run, but nothing works on it. {explain_stall(fleet)}"
+
+
+def _describe_waiting(batch: str, outside: OutOfHours) -> str:
+    """Say that the batch waits for its hours, and how it runs at once."""
+    return f"{batch} is {outside}. To let it run now, and all day: oathbulk resume {quote(batch)} --no-window"

@@ -1,0 +1,295 @@
+"""What will become of a batch if nobody does anything: how long it still takes and at which pace, what it waits for,
+and which command goes on. Terminal, desk, report and log say the same. Pure, but for the time that passes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
+from shlex import quote
+
+from models.reason import OUTAGE_CURE, PASSING, PAUSE_CURES, PauseReason
+from models.record_states import KEPT_BACK, UNTIL_LET_GO, Status
+from worker.observability.wording import agree, count_things, format_duration, write_share
+from worker.pace.known_pace import Hold, KnownPace
+from worker.reports.facts import BatchStatus, Outage
+from worker.reports.stall import Cause, describe_sick, explain_stall, write_run
+from worker.rules.hours import format_time
+
+# Dates that are told one by one.
+MOST_WAVES = 4
+# The outlook of a batch that runs while no record is in work.
+WAITING = "Waiting for a worker."
+# What stands before the command that goes on with a batch.
+_GO_ON = "Go on with: "
+
+
+def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
+    """Say what will happen to the batch if nobody does anything, and which command goes on; in words where it
+    `has_buttons`."""
+    if status.purged_at:
+        return _describe_purged(status)
+    match status.state:
+        case "finished":
+            return _describe_finished(status)
+        case "cancelled":
+            return f"Cancelled.{_describe_still_read(status)}"
+        case "paused":
+            return _describe_paused(status, has_buttons=has_buttons)
+    if status.hold:
+        return describe_hold(status.hold, None if has_buttons else quote(status.name))
+    if status.outage:
+        return describe_outage(status.outage)
+    return _describe_running(status)
+
+
+def _describe_paused(status: BatchStatus, *, has_buttons: bool) -> str:
+    """Say why a batch is paused, and what it waits for."""
+    if status.outage:
+        return f"Paused ({status.reason}): {describe_outage(status.outage, status.detail)}"
+    if status.reason in PASSING:
+        return f"Paused ({status.reason}): {status.detail}"
+    in_work = _describe_in_work(status)
+    if status.reason == PauseReason.PERSON:
+        awaited = "a person to resume it" if has_buttons else f"`oathbulk resume {quote(status.name)}`"
+        return f"{str(status.detail).removesuffix('.')}; waits for {awaited}.{in_work}"
+    resume = "It waits for a person." if has_buttons else f"{_GO_ON}oathbulk resume {quote(status.name)}"
+    return f"Paused ({status.reason}): {status.detail}{in_work} {resume}"
+
+
+def _describe_running(status: BatchStatus) -> str:
+    """Say what a batch that runs waits for, or how long it still takes."""
+    if status.dated and status.dated == status.left:
+        unattended = "" if status.fleet.alive or not status.coming else f" {explain_stall(status.fleet)}"
+        return describe_waves(status) + unattended
+    waits = (status.next_due_at - datetime.now(UTC)).total_seconds() if status.next_due_at else 0.0
+    is_waiting = not (status.counts[Status.QUEUED] or status.counts[Status.ACTIVATING])
+    if is_waiting and waits > 1 and not status.preparing:
+        going = status.left - status.dated
+        wait = agree(going, "waits for its time", "wait for their time")
+        told = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
+        return told + describe_waves(status, " ")
+    if status.stall:
+        return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
+    # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
+    if status.eta_seconds and status.fleet.alive:
+        left = f"{format_duration(status.eta_seconds)} left at this pace."
+        return left + _explain_time_left(status) + _describe_end_of_hours(status) + describe_waves(status, " Then ")
+    if status.fleet.alive and (status.preparing or not is_waiting):
+        return "The time left is not known yet."
+    return WAITING
+
+
+def describe_outlook_after_run(status: BatchStatus, stopped: str) -> str:
+    """Say what will happen to a batch after the run that worked on it has ended, and how to go on (`stopped`). Workers
+    elsewhere may go on with it."""
+    if not status.left:
+        return describe_outlook(status)
+    if status.waits_for_a_person:
+        resume = f"{_GO_ON}oathbulk resume {quote(status.name)}, then {stopped.removeprefix(_GO_ON)}"
+        return f"Paused ({status.reason}): {status.detail} This run has ended. {resume}"
+    nothing_runs = f"Nothing works on it here any more; {_count_left(status)} left. {stopped}"
+    return nothing_runs if status.state == "running" else f"{describe_outlook(status)} {nothing_runs}"
+
+
+def describe_going_on(batch: str) -> str:
+    """Say how a batch goes on here after the run that worked on it has ended."""
+    return f"{_GO_ON}{write_run(batch)}"
+
+
+def format_log_line(status: BatchStatus, *, stopped: str | None = None) -> str:
+    """Describe the batch in one line, for a log. `stopped` is given if the run that worked on it has ended before the
+    batch was finished: a sentence that says how to go on."""
+    future = describe_outlook(status) if stopped is None else describe_outlook_after_run(status, stopped)
+    outlook = put_waiting_first(status, future)
+    counts = ", ".join(f"{number} {name}" for name, number in status.counts.items() if number)
+    return f"{status.name}: {counts}; {status.pace:.1f} records/s; {outlook}"
+
+
+def describe_waiting(status: BatchStatus) -> str:
+    """Say in a sentence how many records wait for what before their first call; empty if none does."""
+    token = "is imported" if status.may_import else "is found in the inventory"
+    waits = {"person is found": status.waiting.get("user", 0), f"token {token}": status.waiting.get("token", 0)}
+    parts = [
+        f"{number:,} {agree(number, 'waits until its', 'wait until their')} {event}"
+        for event, number in waits.items()
+        if number
+    ]
+    return f"{', '.join(parts)}." if parts else ""
+
+
+def put_waiting_first(status: BatchStatus, outlook: str) -> str:
+    """Say how many records wait for what, and then what will become of the batch."""
+    return f"{describe_waiting(status)} {outlook}".lstrip()
+
+
+def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
+    """Say why no worker comes to a batch that waits for one, and which workers ended since they fail alone."""
+    notes = []
+    if any(describe_outlook(status) == WAITING for status in statuses):
+        fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
+        stall = explain_stall(fleet if len(statuses) == 1 else replace(fleet, batch=None))
+        notes += [] if stall.cause == Cause.UNKNOWN else [str(stall)]
+    if statuses and statuses[0].fleet.sick:
+        notes.append(f"These ended, since they fail where others do not: {describe_sick(statuses[0].fleet)}")
+    return notes
+
+
+def describe_waves(status: BatchStatus, begin: str = "") -> str:
+    """Say how many records wait for a date, when the next wave begins and the last, and how many a person keeps back;
+    empty where none waits."""
+    told, waits, coming = list[str](), status.dated - status.kept_back, status.coming
+    if coming:
+        begins = f"the next wave, of {coming[0].records:,}, begins on {format_time(coming[0].at)}"
+        last = f", the last on {format_time(coming[-1].at)}" if len(coming) > 1 else ""
+        ends = f"; all are done in about {format_duration(status.eta_all_seconds)}" if status.eta_all_seconds else ""
+        told.append(f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: {begins}{last}{ends}.")
+    if kept := status.kept_back:
+        told.append(
+            f"{kept:,} {agree(kept, 'is', 'are')} kept back until `oathbulk resume {quote(status.name)} --where …`"
+            f" lets {agree(kept, 'it', 'them')} go."
+        )
+    return f"{begin}{' '.join(told)}" if told else ""
+
+
+def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) -> str:
+    """Say how many rows may begin at once, and how many at which dates; and by which clocks dates without an offset
+    were read: those of `zone`, None for this machine's. Empty where no row has a date."""
+    if not (waves := sorted(date for date in dates if date)):
+        return ""
+    told = [f"{dates[None]:,} at once"] if dates.get(None) else []
+    if len(waves) > MOST_WAVES:
+        later = sum(dates[date] for date in waves)
+        told.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
+    else:
+        told += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
+    clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
+    return f"Tokens may begin: {', '.join(told)}. Dates without an offset were read by the clocks {clocks}."
+
+
+def describe_date(not_before: datetime | None) -> str:
+    """Say from when on records may go that wait for it; empty where they wait for nothing."""
+    if not_before is None:
+        return ""
+    return KEPT_BACK if not_before >= UNTIL_LET_GO else format_time(not_before)
+
+
+def describe_hold(hold: Hold, batch: str | None = "BATCH") -> str:
+    """Say until and since when all workers hold, why, and how a person ends that: by a command on this batch, or by a
+    button (None)."""
+    go_on = "resume it, and end the hold too." if batch is None else f"oathbulk resume {batch} --now"
+    return (
+        f"All workers hold until {hold.until:%H:%M:%S} UTC ({format_duration(hold.left)}), since "
+        f"{_format_clock(hold.since, hold.until)}: {hold.why}. To go on now: {go_on}"
+    )
+
+
+def describe_outage(outage: Outage, detail: str | None = None) -> str:
+    """Say since when PingOne has not answered, and when it is tried again. `detail`: what the batch's pause says."""
+    at = outage.next_try_at
+    next_try = "it is tried again now"
+    if at is not None:
+        next_try = f"the next try {'was due' if outage.is_overdue else 'is'} at {at:%H:%M:%S} UTC"
+    since = f" since {_format_clock(outage.since, at or datetime.now(UTC))}" if outage.since else ""
+    said = f"PingOne has not answered{since}; {next_try}."
+    if detail in (None, PAUSE_CURES[PauseReason.OUTAGE]):
+        return f"{said} {OUTAGE_CURE}"
+    return f"{said} {detail}"
+
+
+def _format_clock(at: datetime, beside: datetime) -> str:
+    """Write a time by the clock, in UTC; with its date if that is not the one of the time that stands beside it."""
+    return f"{at:%H:%M:%S}" if at.date() == beside.date() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
+    """Say what is known of a license's pace: the rate, a hold unless that is told elsewhere, whether it adapts, the
+    ceiling, the share, and who set what holds now; a line each."""
+    lines = [
+        f"License {known.license}: " + (f"{known.rate:.1f} requests/s lately." if known.rate else "no request yet.")
+    ]
+    if known.hold and tells_hold:
+        lines.append(describe_hold(known.hold))
+    if known.fixed_rate:
+        lines.append(f"It stays at {known.fixed_rate:g} requests/s. Let it adapt again with: oathbulk pace --adapt")
+    else:
+        lines.append("No rate is set: it adapts to what PingOne permits.")
+    if known.ceiling and known.found_at:
+        found_at = f"{known.found_at:%Y-%m-%d %H:%M} UTC"
+        lines.append(f"PingOne refuses from about {known.ceiling:.1f} requests/s on (found {found_at}).")
+    else:
+        lines.append("PingOne has refused none yet, so the limit is not known.")
+    if known.share < 1:
+        lines.append(f"Ours are {write_share(known.share)} of that; the rest is left to people who sign on.")
+    if known.set_by and known.set_at:
+        why = f" ({known.ticket})" if known.ticket else ""
+        lines.append(f"Set by {known.set_by} on {known.set_at:%Y-%m-%d %H:%M} UTC{why}.")
+    return lines
+
+
+def _explain_time_left(status: BatchStatus) -> str:
+    """Say what makes the batch take so long, and what could be done about it; empty unless that is the license's
+    pace."""
+    known = status.license_pace
+    if known is None:
+        return ""
+    if known.fixed_rate:
+        return f" It stays at {known.fixed_rate:g} requests/s, as {known.set_by} set it."
+    if status.eta_if_listed_seconds is None:
+        return ""
+    if known.share < 1:
+        return f" That is {write_share(known.share)} of the {known.ceiling:.0f} requests/s that PingOne permits."
+    return (
+        f" PingOne permits {known.ceiling:.0f} requests/s. If this address is not listed under Rate Limits and "
+        f"Allowed IPs, listing it would bring that down to about {format_duration(status.eta_if_listed_seconds)}."
+    )
+
+
+def _describe_end_of_hours(status: BatchStatus) -> str:
+    """Say when the batch's hours (`--window`) end, which may be before the batch is finished; empty if it has none."""
+    if status.closes_at is None:
+        return ""
+    return f" Its window {status.hours} {status.zone} closes at {format_time(status.closes_at)}."
+
+
+def _describe_purged(status: BatchStatus) -> str:
+    """Say when a batch was purged, and how it had ended."""
+    words = {Status.DEAD_LETTER: agree(status.counts[Status.DEAD_LETTER], "dead letter", "dead letters")}
+    ended = [f"{number:,} {words.get(Status(name), name)}" for name, number in status.counts.items() if number]
+    return f"Purged on {status.purged_at:%Y-%m-%d}; {', '.join(ended) or 'it had no record'}."
+
+
+def _describe_finished(status: BatchStatus) -> str:
+    """Say how long a finished batch took, and how many of its tokens are not active."""
+    took = (
+        format_duration((status.finished_at - status.created_at).total_seconds()) if status.finished_at else "no time"
+    )
+    left = status.tokens_left
+    if not left:
+        return f"Finished after {took}: every token is active."
+    are, them = agree(left, "is", "are"), agree(left, "it", "them")
+    told = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
+    return f"Finished after {took}: {told}"
+
+
+def _describe_still_read(status: BatchStatus) -> str:
+    """Say how many records of a cancelled batch PingOne is asked about once more; empty if none is left."""
+    if not status.left:
+        return ""
+    return f" {_count_left(status)} read once more before {agree(status.left, 'it ends', 'they end')}."
+
+
+def _describe_in_work(status: BatchStatus) -> str:
+    """Say how many records of a paused batch are still in work, and when the wait for a worker that died ends; empty if
+    none is."""
+    if status.in_work_until is None:
+        return ""
+    number, until = status.counts[Status.ACTIVATING], f"{status.in_work_until:%H:%M:%S} UTC"
+    are, their = agree(number, "is", "are"), agree(number, "its", "their")
+    still = f" {count_things(number, 'record')} {are} still in work"
+    if status.in_work_until <= datetime.now(UTC):
+        return f"{still}, though the time of {their} worker ran out at {until}; the next worker that runs takes over."
+    return f"{still}; if {their} worker died, the wait for it ends at {until}."
+
+
+def _count_left(status: BatchStatus) -> str:
+    """Write how many records are left, with the verb of the sentence."""
+    return f"{count_things(status.left, 'record')} {agree(status.left, 'is', 'are')}"
