@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus, urlencode
@@ -167,14 +168,12 @@ class AccessTokens:
         """Return an access token from the token endpoint, and the seconds that it lives."""
         # This happens once an hour or so: a connection that was kept for it would be closed by the other side
         # meanwhile.
-        transport = Transport(self._environment.token_url, deadline=self._deadline)
-        try:
-            answer = transport.exchange(build_access_token_request(self._environment))
-            return parse_access_token(open_envelope(*answer))
-        except OutcomeUnknown as error:
-            raise NotDelivered(error.answer) from error
-        finally:
-            transport.close()
+        with closing(Transport(self._environment.token_url, deadline=self._deadline)) as transport:
+            try:
+                answer = transport.exchange(build_access_token_request(self._environment))
+            except OutcomeUnknown as error:
+                raise NotDelivered(error.answer) from error
+        return parse_access_token(open_envelope(*answer))
 
 
 # Seconds that an access token is taken to live where the token endpoint does not say: it is renewed often.

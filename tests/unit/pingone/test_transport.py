@@ -470,7 +470,7 @@ def test_a_redirect_is_an_answer_and_the_other_host_hears_nothing(connect: Conne
 
 
 @pytest.mark.parametrize(
-    "location", ["/elsewhere", "http://[bad", "https://\u2603.example.test", "x" * 5000, "//:7e4", ""]
+    "location", ["/elsewhere", "http://[bad", "http://xn--", "https://\u2603.example.test", "x" * 5000, "//:7e4", ""]
 )
 def test_a_senseless_redirect_is_an_answer_or_leaves_the_outcome_unknown(
     connect: Connect, serve: Serve, location: str
