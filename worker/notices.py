@@ -28,7 +28,6 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from sqlalchemy import Connection, and_, case, func, insert, null, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
-from tenacity import RetryCallState, Retrying, wait_exponential
 
 from models.batch import Batch, BatchState
 from models.notice import LONGEST_ERROR, WAITS, Event, Notice
@@ -237,11 +236,6 @@ def _find_reason(event: Event, status: BatchStatus, stall: Stall | None) -> tupl
 # The standard library's logger, which writes warnings to stderr if no log is configured, as in a command.
 log = logging.getLogger(__name__)
 
-# Seconds until the next try where the webhook could not be reached, or failed; not longer, so that one that is back is
-# told soon.
-_PASSES = wait_exponential(multiplier=5.0, max=300.0, exp_base=2.0)
-# Seconds until the next try where the webhook refuses the notice: a person has to mend its URL or its receiver first.
-_REFUSES = wait_exponential(multiplier=300.0, max=3600.0, exp_base=2.0)
 # Refusals that pass by themselves: Request Timeout and Too Many Requests.
 _PASSING = (408, 429)
 # Seconds after which a notice that was not delivered is given up.
@@ -257,9 +251,10 @@ def choose_delay(tries: int, status: int | None, retry_after: float | None) -> f
     seconds for which the webhook asked."""
     # A redirect, which is not followed, or such as 401, 404 or 410: the same notice is not taken later either.
     is_refusal = status is not None and 300 <= status < 500 and status not in _PASSING
-    state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = tries
-    return max((_REFUSES if is_refusal else _PASSES)(state), retry_after or 0.0)
+    # After a refusal a person has to mend its URL or its receiver first; a webhook that is back is told soon.
+    first, longest = (300, 3600) if is_refusal else (5, 300)
+    delay: int = min(longest, first * 2 ** (tries - 1))
+    return max(delay, retry_after or 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,9 @@ from worker.leases.lease import CallSummary, Claim, DeviceInProgress, Leases, le
 from worker.observability.logs import begin_work, end_work
 from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
-from worker.pingone.client import Call, Client, PingOneClock
+from worker.pingone.client import Call, Client
 from worker.pingone.clients import Pairings
+from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import Device, PairedDevice
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
 from worker.rules import decisions, resync

@@ -30,7 +30,8 @@ from worker.leases.group_commit import Combiner, GroupCommit
 from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
-from worker.pingone.client import Client, PingOneClock
+from worker.pingone.client import Client
+from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.wire import Envelope
 from worker.records import Attempt

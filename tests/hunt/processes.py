@@ -29,6 +29,7 @@ import worker.leases.lease
 import worker.pace.license_paces
 import worker.pingone.auth
 import worker.pingone.client
+import worker.pingone.clock
 import worker.records
 from hunt import initial_state
 from hunt.database import DatabaseLost
@@ -48,7 +49,7 @@ from worker.intake.rows import UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
 from worker.leases.lease import Leases, Settlement
-from worker.pingone.client import RetryPolicy
+from worker.pingone.retry_policy import RetryPolicy
 from worker.process.worker_parts import WorkerParts
 from worker.reports.export import export
 from worker.rules.breaker import Thresholds
@@ -221,6 +222,7 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.records, "sleep", strands.sleep),
         (worker.records, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
+        (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.leases.group_commit, "_Waiter", make_waiter(strands)),
         (worker.leases.lease, "boot_time", clock.monotonic),
         (worker.leases.lease, "sleep", strands.sleep),

@@ -14,7 +14,8 @@ from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
-from worker.pingone.client import Call, Client, Parse, PingOneClock
+from worker.pingone.client import Call, Client, Parse
+from worker.pingone.clock import PingOneClock
 from worker.pingone.configuration import (
     Capabilities,
     MfaSettings,

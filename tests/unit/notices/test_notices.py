@@ -167,7 +167,7 @@ def test_a_notice_waits_longer_and_longer_for_its_next_try(
 ) -> None:
     tries = range(1, len(delays) + 1)
     assert [choose_delay(number, status, retry_after) for number in tries] == delays
-    assert choose_delay(10**9, status, retry_after) >= delays[-1]
+    assert choose_delay(10**4, status, retry_after) >= delays[-1]
 
 
 SECRET = "a secret that nobody guesses"

@@ -94,7 +94,7 @@ def token(device_id: str | None = None, *, alone: bool = False, tells_user: bool
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries."""
-    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.retry_policy.BACKOFF", tenacity.wait_none())
 
 
 @pytest.fixture
