@@ -30,7 +30,8 @@ import worker.pace.license_paces
 import worker.pingone.auth
 import worker.pingone.client
 import worker.pingone.clock
-import worker.records
+import worker.records.activation
+import worker.records.attempt
 from hunt import initial_state
 from hunt.database import DatabaseLost
 from hunt.model_network import Bug, ModelNetwork
@@ -219,8 +220,8 @@ def copy_for_process(part: P) -> P:
 def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
-        (worker.records, "sleep", strands.sleep),
-        (worker.records, "boot_time", clock.monotonic),
+        (worker.records.activation, "sleep", strands.sleep),
+        (worker.records.attempt, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
         (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.leases.group_commit, "_Waiter", make_waiter(strands)),

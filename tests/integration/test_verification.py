@@ -52,7 +52,7 @@ def seed_devices(pingone: PingOne, database: MovingDatabase, made: Made, devices
 
 
 def verify_all(desk: Desk, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
-    read = make_device_reader(lambda: desk.clients.of(desk.environment))
+    read = make_device_reader(lambda: desk.clients.client(desk.environment))
     return list(verify(desk.database, name, read, check, threads=THREADS))
 
 

@@ -37,8 +37,8 @@ class Call:
     transaction_id: str
     # A slot that the caller has waited for already; the first try takes it.
     slot: Slot | None = None
-    # In `boot_time` seconds: no first byte goes out later. None: no lease ends meanwhile, and nobody is there to hand a
-    # lost read back to, so that it is made again at once.
+    # No first byte goes out after this time, in `boot_time` seconds. None: the call belongs to no lease, so that a read
+    # whose answer is lost is made again at once.
     send_before: float | None = None
     # Called before every try of a call but its first, and whenever a try has waited for its slot. It raises to end the
     # call.
@@ -61,7 +61,7 @@ class Client:
 
     One exchange ends within `deadline` seconds; a call begins tries for `retry_for` seconds at the most, and lets the
     last one end. The fleet holds for `outage_hold` seconds where nothing could be delivered, unless PingOne says for
-    how long. An answer above `largest_body` bytes is none."""
+    how long. An answer above `largest_body` bytes counts as none."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ _DEPRECATED: set[str] = set()
 
 
 def report_deprecation(request: Request, envelope: Envelope) -> None:
-    """Write a log line if an answer says that its kind of call is deprecated, once however often it is made."""
+    """Write a log line if an answer says that its kind of call is deprecated; one line for each kind in a process."""
     date, message = (make_printable(envelope.headers.get(f"api-deprecation-{name}")) for name in ("date", "message"))
     if not (date or message) or (call := name_call(request)) in _DEPRECATED:
         return

@@ -1,5 +1,5 @@
-"""What a person who looks for a fault asks of PingOne and of the way there: which roles a worker application has, how
-far our clock is from PingOne's, which proxy and certificates are in use. All of it goes outside any pace.
+"""Looks for faults of the connection to PingOne: which roles a worker application has, how far our clock is from
+PingOne's, which proxy and certificates are in use. None of its requests waits for a slot of the pace.
 
 https://docs.pingidentity.com/pingone/directory/p1_roles.html
 """
@@ -87,8 +87,8 @@ class RoleReads:
 
 def _has_permission(role: Mapping[str, Any], word: str) -> bool:
     permissions = role.get("permissions")
-    ids = [find_part(each, "id") for each in permissions] if isinstance(permissions, list) else []
-    return any(isinstance(each, str) and word.lower() in each.lower() for each in ids)
+    ids = [find_part(permission, "id") for permission in permissions] if isinstance(permissions, list) else []
+    return any(isinstance(id_, str) and word.lower() in id_.lower() for id_ in ids)
 
 
 def measure_drift(environment: Environment, *, deadline: float) -> float:

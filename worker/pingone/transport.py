@@ -55,8 +55,8 @@ _PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
 # up, its device read and the OTP sent again.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 
-# The socket option after how many milliseconds the kernel itself drops what it could not deliver: a worker that stands
-# still closes nothing. Linux alone has this.
+# The socket option that lets the kernel drop what it could not deliver, after so many milliseconds: a frozen worker
+# closes nothing by itself. Linux alone has this.
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # How a body in chunks ends (RFC 9112, section 7.1), after the line end of the chunk or header before it.
@@ -231,10 +231,10 @@ class Watchdog:
         with self._changed:
             while True:
                 now = boot_time()
-                for exchange in [each for each in self._exchanges if each.ends_at <= now]:
+                for exchange in [exchange for exchange in self._exchanges if exchange.ends_at <= now]:
                     exchange.cut_connection()
                     self._exchanges.discard(exchange)
-                self._wakes_at = min((each.ends_at for each in self._exchanges), default=math.inf)
+                self._wakes_at = min((exchange.ends_at for exchange in self._exchanges), default=math.inf)
                 self._changed.wait(None if self._wakes_at == math.inf else min(self._wakes_at - now, LONGEST_WAIT))
 
 
