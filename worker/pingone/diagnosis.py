@@ -17,7 +17,7 @@ import httpx
 
 from worker.config.environment import Environment
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, PingOneError
-from worker.pingone.transport import LARGEST_PAGE, Transport, find_proxy, open_http
+from worker.pingone.transport import HTTP_ERRORS, LARGEST_PAGE, Transport, find_proxy, open_http
 from worker.pingone.wire import (
     Request,
     authorize,
@@ -115,7 +115,7 @@ def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
     try:
         with open_http(url, httpx.Timeout(deadline)) as http, http.stream("GET", url) as response:
             certificate = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
-    except httpx.TransportError as error:
+    except HTTP_ERRORS as error:
         raise NotDelivered(Answer(message=f"{type(error).__name__}: {error}")) from error
     return datetime.fromtimestamp(cert_time_to_seconds(certificate["notAfter"]), UTC)
 

@@ -107,13 +107,14 @@ class RetryPolicy:
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         """Whether no try is left, or the time is over before the next one."""
-        seconds = max(self.seconds, LOST_READ_FOR) if _find_call(state).repeats_lost else self.seconds
+        seconds = max(self.seconds, LOST_READ_FOR) if state.args[0].repeats_lost else self.seconds
         return state.attempt_number >= self.tries or tenacity.stop_before_delay(seconds)(state)
 
 
 def _may_succeed_later(state: tenacity.RetryCallState) -> bool:
     """Whether the call failed, and may be made again."""
-    call, error = _find_call(state), _find_error(state)
+    call: RetriedCall[Any] = state.args[0]
+    error = _find_error(state)
     if isinstance(error, TooLateToSend | LicenseExceeded):
         return False
     if isinstance(error, OutcomeUnknown):
@@ -126,11 +127,6 @@ def _choose_wait(state: tenacity.RetryCallState) -> float:
     the call ends here."""
     error = _find_error(state)
     return max(BACKOFF(state), error.retry_after or 0 if isinstance(error, PingOneError) else 0)
-
-
-def _find_call(state: tenacity.RetryCallState) -> RetriedCall[Any]:
-    call: RetriedCall[Any] = state.args[0]
-    return call
 
 
 def _find_error(state: tenacity.RetryCallState) -> BaseException | None:

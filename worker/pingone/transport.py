@@ -44,6 +44,10 @@ KEEPALIVE_EXPIRY = 4.0
 # and deadlines do not.
 LONGEST_WAIT = 1.0
 
+# What a request of httpx's may raise. It parses the address of a redirect, although it does not follow it: that raises
+# the last two where an answer has no proper address.
+HTTP_ERRORS = (httpx.TransportError, httpx.InvalidURL, UnicodeError)
+
 # Not compressed: a small body could unfold into a huge one.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "oathbulk"}
 
@@ -91,8 +95,7 @@ class Transport:
         with WATCHDOG.watch(exchange):
             try:
                 answer = self._send(request, exchange)
-            except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
-                # httpx reads the address of a redirect, although it does not follow it, and that may be no address.
+            except HTTP_ERRORS as error:
                 raise exchange.make_failure(f"{type(error).__name__}: {error}") from error
             finally:
                 self._connection = exchange.connection
