@@ -1,8 +1,8 @@
 """The audit: who commanded what for which batch, when, and on which ticket; a line that is changed later is found.
 
-May import config, database and vault. Each line has the hash of the one before, and an HMAC under the audit key. Who
-controls the database and that key can rewrite all of it. So its head, which is the hash of the last line, is noted in a
-file outside, which is shipped like any log: where they cannot write, it shows that they did. Nothing secret is in it.
+Each line has the hash of the one before, and an HMAC under the audit key. Who controls the database and that key can
+rewrite all of it. So its head, which is the hash of the last line, is noted in a file outside, which is shipped like
+any log: where they cannot write, it shows that they did. Nothing secret is in it.
 """
 
 import getpass

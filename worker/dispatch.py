@@ -1,7 +1,5 @@
 """The dispatcher: at each tick it puts due records onto the queue, as many as the window has room for, and rescues
-those whose lease ran out. The window is the most records that may be queued or in work at once.
-
-May import batches, fleet, leases, rules, pace, database and everything below them; not records or reports."""
+those whose lease ran out. The window is the most records that may be queued or in work at once."""
 
 import threading
 from collections import deque

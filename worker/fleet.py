@@ -1,7 +1,7 @@
 """The worker processes of an installation: which are alive, and which ended since they failed where others do not.
 
 A process that fails alone (no way to PingOne, a wrong key, a missing secret) costs the fleet its own share only: it
-ends, says why, and its supervisor starts it again. May import database."""
+ends, says why, and its supervisor starts it again."""
 
 import os
 import signal

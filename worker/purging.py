@@ -1,8 +1,7 @@
 """What is kept about tokens and people ends: batches that ended long ago are purged, and a person's names are erased.
 
 A batch is marked first, with its outcome, in one transaction: from then on nobody is shown a record of it. Its records
-go after that, chunk by chunk, and a purge that was interrupted goes on with them. May import what `reports` may, and
-`reports`."""
+go after that, chunk by chunk, and a purge that was interrupted goes on with them."""
 
 import re
 from collections import Counter

@@ -15,7 +15,7 @@ from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
 from worker.process import affinity, broker
 from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable
-from worker.records import DeadLettered
+from worker.records.activation import DeadLettered
 
 # The batch on which this process works alone, since it belongs to `run BATCH`; None: it works on all.
 only_batch = int(os.environ[ONLY_BATCH]) if ONLY_BATCH in os.environ else None

@@ -1,8 +1,6 @@
 """What a PingOne environment teaches while it is worked with: facts that are published nowhere, and differ by tenant.
 Whether OTP 1 has to go with `oathResync` is kept in the database, for all workers; what a device is when it is paired,
-the records show.
-
-May import rules, audit, database and everything below them; knows neither records' stories nor batches'."""
+the records show."""
 
 from collections.abc import Callable
 from contextlib import suppress

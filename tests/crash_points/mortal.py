@@ -12,7 +12,7 @@ from contextlib import suppress
 from crash_points import steps
 from support.data.moving_clock import MovingDatabase
 
-from worker.records import DeadLettered
+from worker.records.activation import DeadLettered
 
 
 def main(task: str, records: list[int], ahead: float, step: str, time: int) -> None:

@@ -19,7 +19,6 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import PairingState
-from worker import records
 from worker.batches import mending, tokens
 from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
@@ -30,10 +29,12 @@ from worker.leases.group_commit import Combiner, GroupCommit
 from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
-from worker.pingone.client import Client, PingOneClock
+from worker.pingone.client import Client
+from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.wire import Envelope
-from worker.records import Attempt
+from worker.records import activation, otp_source
+from worker.records.attempt import Attempt
 from worker.rules import decisions
 from worker.rules.steps import Mint, OtpProgress, PairingProgress, Progress, Retry, SendOtp, StepMissed, WaitForStep
 
@@ -115,7 +116,7 @@ def has_no_budget() -> list[Patch]:
     def tools(real: Any, **given: Any) -> Any:
         return real(**given | {"limits": replace(given["limits"], posts=99)})
 
-    return [around(records, "AttemptTools", tools)]
+    return [around(activation, "AttemptTools", tools)]
 
 
 @mutant("goes out, and PingOne has not asked for OTP 2")
@@ -239,7 +240,7 @@ def sends_otp_2_in_the_time_step_of_otp_1() -> list[Patch]:
         chosen = real(progress, ordinal, *rest)
         return Mint(progress.next_counter or 0) if isinstance(chosen, WaitForStep) and ordinal == 2 else chosen
 
-    return [around(records, "choose_time_step", choose)]
+    return [around(otp_source, "choose_time_step", choose)]
 
 
 @mutant("brings an OTP that its seed did not make for now")
@@ -248,7 +249,7 @@ def sends_otp_2_after_its_time_step() -> list[Patch]:
         chosen = real(progress, *rest)
         return Mint(progress.next_counter or 0) if isinstance(chosen, StepMissed) else chosen
 
-    return [around(records, "choose_time_step", choose)]
+    return [around(otp_source, "choose_time_step", choose)]
 
 
 @mutant("brings an OTP outside its time step")
@@ -286,7 +287,7 @@ def shares_one_lease_id() -> list[Patch]:
 @mutant("goes out without a lease")
 def sends_however_late_it_is() -> list[Patch]:
     late = {"send_within": 1e9, "last_send": 1e9}
-    return [around(records, "AttemptTools", lambda real, **given: real(**given | late))]
+    return [around(activation, "AttemptTools", lambda real, **given: real(**given | late))]
 
 
 @mutant("is final, and nobody asked for pending")

@@ -29,7 +29,9 @@ import worker.leases.lease
 import worker.pace.license_paces
 import worker.pingone.auth
 import worker.pingone.client
-import worker.records
+import worker.pingone.clock
+import worker.records.activation
+import worker.records.attempt
 from hunt import initial_state
 from hunt.database import DatabaseLost
 from hunt.model_network import Bug, ModelNetwork
@@ -48,7 +50,7 @@ from worker.intake.rows import UnusableFile
 from worker.intake.shipment import Shipment, open_shipment
 from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
 from worker.leases.lease import Leases, Settlement
-from worker.pingone.client import RetryPolicy
+from worker.pingone.retry_policy import RetryPolicy
 from worker.process.worker_parts import WorkerParts
 from worker.reports.export import export
 from worker.rules.breaker import Thresholds
@@ -218,9 +220,10 @@ def copy_for_process(part: P) -> P:
 def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, broker: ModelBroker) -> Iterator[None]:
     """The models take their places; and chance, which the real code asks as well, is the seed's."""
     names: list[tuple[Any, str, object]] = [
-        (worker.records, "sleep", strands.sleep),
-        (worker.records, "boot_time", clock.monotonic),
+        (worker.records.activation, "sleep", strands.sleep),
+        (worker.records.attempt, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
+        (worker.pingone.clock, "boot_time", clock.monotonic),
         (worker.leases.group_commit, "_Waiter", make_waiter(strands)),
         (worker.leases.lease, "boot_time", clock.monotonic),
         (worker.leases.lease, "sleep", strands.sleep),

@@ -52,7 +52,7 @@ def seed_devices(pingone: PingOne, database: MovingDatabase, made: Made, devices
 
 
 def verify_all(desk: Desk, name: str = "shipment", check: TokenCheck | None = None) -> list[Difference]:
-    read = make_device_reader(lambda: desk.clients.of(desk.environment))
+    read = make_device_reader(lambda: desk.clients.client(desk.environment))
     return list(verify(desk.database, name, read, check, threads=THREADS))
 
 
@@ -129,7 +129,7 @@ def test_every_difference_is_told_in_the_order_of_the_file(
 def test_a_lost_read_is_made_again_and_one_that_fails_is_no_known_difference(
     database: MovingDatabase, pingone: PingOne, desk: Desk, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.retry_policy.BACKOFF", tenacity.wait_none())
     made = make_batch(database, 4, status=Status.ACTIVE)
     seed_devices(pingone, database, made, ["ACTIVE"] * 4)
     pingone.simulation.change({"error_statuses": [503], "error_html_share": 0})
@@ -303,7 +303,7 @@ CALL = Call("check-1", "reads")
 def reads(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Reads:
     """At paces that are faster than any test, so that nothing but holds delays a request."""
     monkeypatch.setattr("worker.pace.license_paces.choose_rates", lambda *_: (100_000.0, 100_000.0))
-    monkeypatch.setattr("worker.pingone.client.BACKOFF", lambda _: 0.0)
+    monkeypatch.setattr("worker.pingone.retry_policy.BACKOFF", lambda _: 0.0)
     return desk.clients.reads(desk.environment)
 
 

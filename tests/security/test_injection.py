@@ -234,7 +234,7 @@ def two_batches(sqlite_url: str, valkey_url: str, tmp_path: Path) -> Iterator[Pl
 def parts(two_batches: Place) -> Iterator[WorkerParts]:
     parts = WorkerParts(two_batches.settings, broker=None, load=lambda _: two_batches.environment)
     yield parts
-    for opened in (parts.clients.of(two_batches.environment), parts.redis, parts.database):
+    for opened in (parts.clients.client(two_batches.environment), parts.redis, parts.database):
         opened.close()
 
 

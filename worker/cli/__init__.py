@@ -1,6 +1,5 @@
 """The commands of `oathbulk`: arguments in, printing out; one module a command, or a few that belong together.
 
-May import every other room; nothing but `__main__` imports it.
 Begin with `command_list`, which lists the commands, and `application`, which imports a command's module when the
 command is called, so that nobody waits for the others. `options` has what several commands share, `failures` says which
 failure has which exit code.

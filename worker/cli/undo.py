@@ -51,7 +51,7 @@ def verify_command(
         # Asked for once, so that wrong credentials are one failure, and not one for each device.
         clients.access_tokens(environment).get()
         active = set[str]()
-        read = make_device_reader(lambda: clients.of(environment), active)
+        read = make_device_reader(lambda: clients.client(environment), active)
         importer = environment.as_importer()
         tokens = TokenCheck(lambda: clients.reads(importer), installation.keyring, progress)
         differences = verify(installation.database, batch, read, tokens, progress)

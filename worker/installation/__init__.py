@@ -1,5 +1,5 @@
 """What one machine's installation consists of: its settings, home, keys and database, and the stack of `run`.
 
-May import process, and with cli is the only one to import embedded. Prints nothing.
+It prints nothing.
 Begin with `installation`; `stack` starts the processes of `run`, `broker_check` is what `doctor` asks of a broker.
 """

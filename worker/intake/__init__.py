@@ -1,6 +1,5 @@
 """Files in: a shipment's file becomes rows, and errors of the rows that are refused.
 
-May import vault (OTPs); knows no database, no network and no PingOne.
 Begin with `shipment` (a file is opened and read) or `rows` (what comes out of it); `formats` is the table of what is
 read, `files` and `other_formats` take files apart, `tokens` checks what they hold.
 """

@@ -1,5 +1,4 @@
 """How fast the fleet may go: slots that all worker processes share through Redis, and the search for the limit.
 
-May import config, database, clocks and observability; knows nothing of PingOne's answers.
 Begin with `slots` (a worker waits for one); `search` finds the limit, `license_paces` keeps it in the database.
 """

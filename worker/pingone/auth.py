@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus, urlencode
@@ -51,8 +52,8 @@ class AccessTokens:
     call without an access token has not gone out. No outcome is unknown here, for asking twice does no harm. A token
     endpoint that asks for a pause is asked again after `longest_hold` seconds at the latest.
 
-    `reread` returns the environment with the credentials that are configured now: after a refusal they are tried once,
-    if they are others, since a person may have changed them."""
+    `reread` returns the environment with the credentials that are configured now: after a refusal they are tried once
+    if they differ, since a person may have changed them."""
 
     def __init__(
         self,
@@ -102,7 +103,8 @@ class AccessTokens:
         self._asks_again_at = -math.inf
 
     def _share_or_ask(self, seen: int) -> str:
-        """Return what another thread has been told meanwhile, or raise its failure; otherwise ask the token endpoint.
+        """Return the access token that another thread has fetched meanwhile, or raise its failure; otherwise ask the
+        token endpoint.
 
         Call with the lock held; `seen` is the number of requests that were made before waiting for it."""
         grant, now = self._grant, self._clock()
@@ -148,8 +150,8 @@ class AccessTokens:
             self._rounds += 1
 
     def _request_with_newest(self) -> tuple[str, float]:
-        """Return an access token and the seconds that it lives; if the credentials are refused, and others are
-        configured by now, with those."""
+        """Request an access token; if the credentials are refused, and others are configured by now, request it with
+        those. Returns the access token and the seconds that it lives."""
         try:
             return self._request_access_token()
         except CredentialsRefused:
@@ -167,14 +169,12 @@ class AccessTokens:
         """Return an access token from the token endpoint, and the seconds that it lives."""
         # This happens once an hour or so: a connection that was kept for it would be closed by the other side
         # meanwhile.
-        transport = Transport(self._environment.token_url, deadline=self._deadline)
-        try:
-            answer = transport.exchange(build_access_token_request(self._environment))
-            return parse_access_token(open_envelope(*answer))
-        except OutcomeUnknown as error:
-            raise NotDelivered(error.answer) from error
-        finally:
-            transport.close()
+        with closing(Transport(self._environment.token_url, deadline=self._deadline)) as transport:
+            try:
+                answer = transport.exchange(build_access_token_request(self._environment))
+            except OutcomeUnknown as error:
+                raise NotDelivered(error.answer) from error
+        return parse_access_token(open_envelope(*answer))
 
 
 # Seconds that an access token is taken to live where the token endpoint does not say: it is renewed often.

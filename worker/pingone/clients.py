@@ -1,6 +1,6 @@
-"""What may be asked of an environment, and done in it: reads before a batch begins, jobs on the inventory, pairings;
-and the clients of one process that make these calls, one for each thread, environment and rate group, with access
-tokens that all threads share."""
+"""The calls to an environment by their purpose: reads before a batch begins, jobs on the inventory, pairings; and the
+clients of one process that make these calls, one for each thread, environment and rate group, with access tokens that
+all threads share."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,8 @@ from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.auth import AccessTokens
-from worker.pingone.client import Call, Client, Parse, PingOneClock
+from worker.pingone.client import Call, Client, Parse
+from worker.pingone.clock import PingOneClock
 from worker.pingone.configuration import (
     Capabilities,
     MfaSettings,
@@ -131,7 +132,8 @@ class Reads(Calls):
     def list_devices(self, user_id: str, *, call: Call) -> list[UserDevice]:
         """List the devices of a user, of every type."""
         url = build_url(self._environment, "users", user_id, "devices")
-        return [each for page in self._read_pages(RateGroup.MFA, url, parse_user_devices, call) for each in page.items]
+        pages = self._read_pages(RateGroup.MFA, url, parse_user_devices, call)
+        return [device for page in pages for device in page.items]
 
     def _read_pages(
         self,
@@ -189,8 +191,8 @@ class InventoryJobs(Calls):
 
 @dataclass
 class PairingHabits:
-    """What an environment takes, as its answers have shown; one object a process, for every thread. It only ever goes
-    from True to False, so that no lock is needed."""
+    """Which kinds of requests an environment takes, as its answers have shown; one object a process, for every thread.
+    Each only ever goes from True to False, so that no lock is needed."""
 
     takes_status: bool = True
     # Whether a filter by serial number shows the token's device too.
@@ -280,7 +282,7 @@ class Pairings(Reads):
 
     def _find_among_devices(self, serial_number: str, user_id: str, forbidden: Forbidden, call: Call) -> Pairing | None:
         try:
-            tokens = [each for each in self.list_devices(user_id, call=call) if each.type == OATH_TOKEN]
+            tokens = [device for device in self.list_devices(user_id, call=call) if device.type == OATH_TOKEN]
         except NotFound:
             # Who is not there has no device.
             return None
@@ -310,7 +312,8 @@ READ_RETRY_FOR = 10.0
 
 
 class Clients:
-    """Thread-safe. `reread` returns an environment with the credentials that are configured now."""
+    """The clients of one process, one for each thread, environment and rate group. Thread-safe. `reread` returns an
+    environment with the credentials that are configured now."""
 
     def __init__(
         self, settings: Settings, paces: Paces, reread: Callable[[Environment], Environment] | None = None
@@ -324,13 +327,13 @@ class Clients:
         self._habits: dict[str, PairingHabits] = {}
         self._thread = threading.local()
 
-    def of(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
-        """The calling thread's own client, at the pace of this rate group: one that threads share would make them wait
-        for each other."""
-        mine: dict[tuple[str, RateGroup], Client] = self._thread.__dict__.setdefault("clients", {})
-        if (environment.name, group) not in mine:
+    def client(self, environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
+        """The calling thread's own client, at the pace of this rate group: threads that shared one would wait for each
+        other."""
+        clients: dict[tuple[str, RateGroup], Client] = self._thread.__dict__.setdefault("clients", {})
+        if (environment.name, group) not in clients:
             tuning, is_activating = self._settings.tuning, group is RateGroup.MFA
-            mine[environment.name, group] = Client(
+            clients[environment.name, group] = Client(
                 environment,
                 self.access_tokens(environment),
                 self._paces.of(environment, group),
@@ -340,23 +343,23 @@ class Clients:
                 retry_for=RETRY_FOR if is_activating else tuning.longest_hold + READ_RETRY_FOR,
                 largest_body=LARGEST_BODY if is_activating else LARGEST_PAGE,
             )
-        return mine[environment.name, group]
+        return clients[environment.name, group]
 
     def reads(self, environment: Environment) -> Reads:
         """What the calling thread may ask an environment before a batch begins."""
-        return Reads(environment, partial(self.of, environment))
+        return Reads(environment, partial(self.client, environment))
 
     def jobs(self, environment: Environment) -> InventoryJobs:
         """The calling thread's jobs on the inventory, which import and revoke many tokens at a time."""
-        return InventoryJobs(environment, partial(self.of, environment))
+        return InventoryJobs(environment, partial(self.client, environment))
 
     def pairings(self, environment: Environment) -> Pairings:
-        """The calling thread's way to pair and unpair. What an environment turned out not to take, no thread tries
-        again."""
+        """The calling thread's way to pair and unpair. Once an environment has refused a kind of request, no thread
+        tries it again."""
         status = None if environment.pairing_status == "omit" else environment.pairing_status
         with self._lock:
             habits = self._habits.setdefault(environment.name, PairingHabits())
-        return Pairings(environment, partial(self.of, environment), status=status, habits=habits)
+        return Pairings(environment, partial(self.client, environment), status=status, habits=habits)
 
     def clock(self, environment: Environment) -> PingOneClock:
         """The environment's clock, one object a process: every thread's answers tell the time to all of them."""

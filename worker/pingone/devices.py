@@ -88,8 +88,8 @@ class User:
 
 
 def fold_case(name: str) -> str:
-    """What a name has in common with all that differ from it in capitals alone: PingOne's user of one is that of all.
-    `casefold` would go further, and take Weiss for Weiß, who is another person."""
+    """Fold the capitals of a name: PingOne takes names that differ in nothing else for the same user. `casefold` would
+    go further, and take Weiss for Weiß, who is another person."""
     return name.lower()
 
 
@@ -223,9 +223,9 @@ def _find_device(envelope: Envelope, user_id: str, device_id: str) -> Device | N
     )
 
 
-def _differs(told: object, expected: str) -> bool:
-    """Whether another id than expected is told, in whichever case. An answer may leave ids out."""
-    return isinstance(told, str) and told.lower() != expected.lower()
+def _differs(value: object, expected: str) -> bool:
+    """Whether an answer has another value than expected, capitals aside. It may leave ids out."""
+    return isinstance(value, str) and value.lower() != expected.lower()
 
 
 def _has_status(part: object, status: str) -> bool:
@@ -288,7 +288,7 @@ class Pairing:
     """A token that is paired, as PingOne shows it."""
 
     device_id: str
-    # None: not told.
+    # None: not known.
     user_id: str | None
     # None where the inventory may not be read.
     token_id: str | None = None
@@ -341,7 +341,7 @@ def parse_unpaired(envelope: Envelope) -> bool:
 
 
 def _check_subject(envelope: Envelope, fields: Mapping[str, Any], serial_number: str, user_id: str) -> None:
-    """Raise OtherDevice if the answer names another type of device, another token or another user, in whichever case.
+    """Raise OtherDevice if the answer names another type of device, another token or another user.
     It may leave all of them out."""
     expected = (
         (fields.get("type"), OATH_TOKEN),
@@ -349,13 +349,13 @@ def _check_subject(envelope: Envelope, fields: Mapping[str, Any], serial_number:
         (find_part(fields, "oathToken", "serialNumber"), serial_number),
         (find_part(fields, "user", "id"), user_id),
     )
-    if any(isinstance(told, str) and told.lower() != wanted.lower() for told, wanted in expected):
+    if any(_differs(value, wanted) for value, wanted in expected):
         raise OtherDevice(replace(envelope.answer, message="the answer is about another device"))
 
 
 def _choose_pairing_error(envelope: Envelope) -> PingOneError:
-    """Choose the error for an answer that made no device. Which refusal has which status is not published for all of
-    them, so that codes and targets decide; what is no refusal of PingOne's stays what it is elsewhere."""
+    """Choose the error for an answer that made no device. The statuses of some refusals are not published,
+    so that codes and targets decide. Any other error is the one that `choose_error` chooses."""
     error, answer = choose_error(envelope), envelope.answer
     targets = {_read_target(detail) for detail in envelope.details}
     if isinstance(error, Forbidden):

@@ -1,5 +1,5 @@
-"""What a person who looks for a fault asks of PingOne and of the way there: which roles a worker application has, how
-far our clock is from PingOne's, which proxy and certificates are in use. All of it goes outside any pace.
+"""Looks for faults of the connection to PingOne: which roles a worker application has, how far our clock is from
+PingOne's, which proxy and certificates are in use. None of its requests waits for a slot of the pace.
 
 https://docs.pingidentity.com/pingone/directory/p1_roles.html
 """
@@ -17,7 +17,7 @@ import httpx
 
 from worker.config.environment import Environment
 from worker.pingone.errors import Answer, NotDelivered, OutcomeUnknown, PingOneError
-from worker.pingone.transport import LARGEST_PAGE, Transport, find_proxy, open_route
+from worker.pingone.transport import HTTP_ERRORS, LARGEST_PAGE, Transport, find_proxy, open_http
 from worker.pingone.wire import (
     Request,
     authorize,
@@ -87,8 +87,8 @@ class RoleReads:
 
 def _has_permission(role: Mapping[str, Any], word: str) -> bool:
     permissions = role.get("permissions")
-    ids = [find_part(each, "id") for each in permissions] if isinstance(permissions, list) else []
-    return any(isinstance(each, str) and word.lower() in each.lower() for each in ids)
+    ids = [find_part(permission, "id") for permission in permissions] if isinstance(permissions, list) else []
+    return any(isinstance(id_, str) and word.lower() in id_.lower() for id_ in ids)
 
 
 def measure_drift(environment: Environment, *, deadline: float) -> float:
@@ -113,12 +113,9 @@ def read_certificate_end(url: str, *, deadline: float) -> datetime | None:
     if urlsplit(url).scheme != "https":
         return None
     try:
-        timeouts = {"timeout": httpx.Timeout(deadline).as_dict()}
-        with open_route(url) as http:
-            response = http.handle_request(httpx.Request("GET", url, extensions=timeouts))
+        with open_http(url, httpx.Timeout(deadline)) as http, http.stream("GET", url) as response:
             certificate = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
-            response.close()
-    except httpx.TransportError as error:
+    except HTTP_ERRORS as error:
         raise NotDelivered(Answer(message=f"{type(error).__name__}: {error}")) from error
     return datetime.fromtimestamp(cert_time_to_seconds(certificate["notAfter"]), UTC)
 

@@ -51,9 +51,9 @@ class Answer:
     message: str | None = None
 
     def __str__(self) -> str:
-        said = [f"HTTP {self.status}" if self.status else None, self.code, self.detail_code, self.message]
+        parts = [f"HTTP {self.status}" if self.status else None, self.code, self.detail_code, self.message]
         ids = {"error id": self.error_id, "correlation id": self.correlation_id}
-        return ", ".join([*filter(None, said), *(f"{name} {value}" for name, value in ids.items() if value)])
+        return ", ".join([*filter(None, parts), *(f"{name} {value}" for name, value in ids.items() if value)])
 
 
 NO_ANSWER = Answer()

@@ -78,20 +78,20 @@ def parse_tokens(
     environment: Environment,
     is_filtered_with_devices: bool = False,
 ) -> Page[InventoryToken]:
-    """Read a page of tokens from an answer. Where both a filter and `expand` were asked for, a refusal may mean just
-    that: then ExpandRefused."""
+    """Read a page of tokens from an answer. Where both a filter and `expand` were asked for, PingOne may refuse
+    the two together: raises ExpandRefused then."""
     choose = _choose_error_with_expand if is_filtered_with_devices else choose_error
     read = partial(_read_token, now=envelope.date)
     return parse_page(envelope, environment=environment, name="oathTokens", read_item=read, choose=choose)
 
 
 def parse_token(envelope: Envelope, *, token_id: str) -> InventoryToken:
-    """Read the token with this id from an answer. Raises OtherDevice if it is another one's: what that is paired as
-    says nothing of this one."""
-    told = read_id(envelope.fields.get("id"))
-    if told is None or not envelope.is_success:
+    """Read the token with this id from an answer. Raises OtherDevice if it is about another one, whose
+    pairing tells nothing of this one."""
+    answered_id = read_id(envelope.fields.get("id"))
+    if answered_id is None or not envelope.is_success:
         raise choose_error(envelope)
-    if told.lower() != token_id.lower():
+    if answered_id.lower() != token_id.lower():
         raise OtherDevice(replace(envelope.answer, message="the answer is about another token"))
     return _read_token(envelope.fields, now=envelope.date)
 
@@ -118,7 +118,7 @@ def _read_token(fields: Mapping[str, Any], now: datetime | None) -> InventoryTok
 
 def _find_device(fields: Mapping[str, Any]) -> object:
     """Find the device that the token is paired as. The form is not published: a list of one device is looked for in the
-    token itself, and where PingOne puts what was expanded otherwise, in `_embedded`."""
+    token itself, and in `_embedded`, where PingOne puts what other calls expand."""
     for devices in (fields.get("devices"), find_part(fields, "_embedded", "devices")):
         if isinstance(devices, list) and devices:
             return devices[0]
@@ -136,7 +136,7 @@ _JOB_PATH = re.compile(r"/(?:oathJobs|jobs)/([^/]+)\Z", re.IGNORECASE)
 
 
 class JobStatus(StrEnum):
-    """How far a job is. Every word that we do not know stands for a job that runs: a time cap is the caller's."""
+    """How far a job is. A word that we do not know stands for a job that runs: its caller waits for a limited time."""
 
     RUNNING = "running"
     DONE = "done"
@@ -158,7 +158,7 @@ class NewToken:
 
 @dataclass(frozen=True)
 class ImportJob:
-    """A job on the inventory, of either kind. None: not told.
+    """A job on the inventory, of either kind. None: not known.
 
     DONE does not say that all tokens were made. Those that the inventory had already are left as they are there, and
     named in `duplicates`; what cannot be read there is missing, and `created` and `duplicates` do not add up."""
@@ -204,8 +204,8 @@ def parse_started_job(envelope: Envelope, *, count: int) -> str:
     Whether it is answered with 201 or 202 is not published."""
     if not envelope.is_success:
         raise choose_list_error(envelope, count)
-    told = envelope.fields.get("id")
-    job_id = read_plain_id(told) if told else _find_id_in_location(envelope)
+    answered_id = envelope.fields.get("id")
+    job_id = read_plain_id(answered_id) if answered_id else _find_id_in_location(envelope)
     if job_id is None:
         raise OutcomeUnknown(replace(envelope.answer, message="no readable id of a job in the answer"))
     return job_id
@@ -215,10 +215,10 @@ def parse_job(envelope: Envelope, *, job_id: str) -> ImportJob:
     """Read from an answer how far the job with this id is. Raises NotFound for a job that PingOne has cleaned up, as it
     does with those that ended."""
     fields = envelope.fields
-    told, word = fields.get("id"), read_word(fields.get("status"))
-    if not envelope.is_success or (word is None and not isinstance(told, str)):
+    answered_id, word = fields.get("id"), read_word(fields.get("status"))
+    if not envelope.is_success or (word is None and not isinstance(answered_id, str)):
         raise choose_error(envelope)
-    if isinstance(told, str) and told.lower() != job_id.lower():
+    if isinstance(answered_id, str) and answered_id.lower() != job_id.lower():
         raise OtherDevice(replace(envelope.answer, message="the answer is about another job"))
     return ImportJob(
         id=job_id,
@@ -270,7 +270,7 @@ def _find_id_in_location(envelope: Envelope) -> str | None:
 def _read_duplicates(value: object) -> tuple[str, ...]:
     """Read the serial numbers of duplicates. What PingOne shows of their secrets is left where it is."""
     listed = value if isinstance(value, list) else []
-    return tuple(filter(None, (read_id(find_part(each, "serialNumber")) for each in listed)))
+    return tuple(filter(None, (read_id(find_part(token, "serialNumber")) for token in listed)))
 
 
 # What a refusal is about: a place in the list that was sent, a field there, or both, such as `tokens[7].secret`.
@@ -292,7 +292,7 @@ def choose_list_error(envelope: Envelope, count: int) -> PingOneError:
         return InventoryFull(answer)
     if "UNIQUENESS_VIOLATION" in envelope.codes:
         return AlreadyImported(answer)
-    targets = [target for each in envelope.details if isinstance(target := each.get("target"), str)]
+    targets = [target for detail in envelope.details if isinstance(target := detail.get("target"), str)]
     matches = [match for target in targets if (match := _TARGET.fullmatch(target))]
     found = next((match for match in matches if match[1]), matches[0] if matches else None)
     index, field = (found[1], found[2] or found[3]) if found else (None, None)

@@ -1,7 +1,7 @@
 """Sends one request and receives its answer; where no answer comes, tells whether the first byte went out.
 
 What matters is the moment when the first byte is about to go: before it, nothing was delivered; after it, the outcome
-is unknown until the device was read. httpx's `trace` extension tells that moment, and the socket:
+is unknown until the device was read. httpx tells that moment, and the socket, to the `trace` function of a request:
 https://www.python-httpx.org/advanced/extensions/#trace"""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -43,6 +44,10 @@ KEEPALIVE_EXPIRY = 4.0
 # and deadlines do not.
 LONGEST_WAIT = 1.0
 
+# What a request of httpx's may raise. It parses the address of a redirect, although it does not follow it: that raises
+# the last two where an answer has no proper address.
+HTTP_ERRORS = (httpx.TransportError, httpx.InvalidURL, UnicodeError)
+
 # Not compressed: a small body could unfold into a huge one.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "oathbulk"}
 
@@ -54,8 +59,8 @@ _PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
 # up, its device read and the OTP sent again.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 
-# The socket option after how many milliseconds the kernel itself drops what it could not deliver: a worker that stands
-# still closes nothing. Linux alone has this.
+# The socket option that lets the kernel drop what it could not deliver, after so many milliseconds: a frozen worker
+# closes nothing by itself. Linux alone has this.
 _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # How a body in chunks ends (RFC 9112, section 7.1), after the line end of the chunk or header before it.
@@ -67,16 +72,13 @@ class Transport:
 
     `deadline`, in seconds, bounds a whole exchange but for the look-up of a host name, which nothing can interrupt: a
     look-up that took too long ends in NotDelivered when it returns. Bodies above `largest_body` bytes are not read.
-    Raises ConfigError if the environment's proxy or CA settings cannot be used.
-
-    An `httpx.Client` would take 0.2 ms more for each call, for cookies, redirects and logins that PingOne's API does
-    not have."""
+    Redirects are not followed, and cookies not kept. Raises ConfigError if the environment's proxy or CA settings
+    cannot be used."""
 
     def __init__(self, url: str, *, deadline: float = 20.0, largest_body: int = LARGEST_BODY) -> None:
         self._deadline = deadline
         self._largest_body = largest_body
-        self._http = open_route(url)
-        self._timeouts = httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)).as_dict()
+        self._http = open_http(url, httpx.Timeout(deadline, connect=min(CONNECT_TIMEOUT, deadline / 2)))
         # The latest one, which may be closed by now.
         self._connection: socket.socket | None = None
 
@@ -93,7 +95,7 @@ class Transport:
         with WATCHDOG.watch(exchange):
             try:
                 answer = self._send(request, exchange)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
+            except HTTP_ERRORS as error:
                 raise exchange.make_failure(f"{type(error).__name__}: {error}") from error
             finally:
                 self._connection = exchange.connection
@@ -108,19 +110,18 @@ class Transport:
 
     def _send(self, request: Request, exchange: Exchange) -> tuple[int, Mapping[str, str], bytes]:
         """Send the request and read the whole answer."""
-        headers, extensions = {**_HEADERS, **request.headers}, {"timeout": self._timeouts, "trace": exchange.trace}
-        sent = httpx.Request(
-            request.method, request.url, headers=headers, content=request.content, extensions=extensions
-        )
-        response = self._http.handle_request(sent)
-        try:
-            body = bytearray()
+        body = bytearray()
+        with self._http.stream(
+            request.method,
+            request.url,
+            headers=request.headers,
+            content=request.content,
+            extensions={"trace": exchange.trace},
+        ) as response:
             for chunk in response.iter_raw():
                 body += chunk
                 if len(body) > self._largest_body:
                     raise OutcomeUnknown(Answer(status=response.status_code, message="an oversized body"))
-        finally:
-            response.close()
         if exchange.has_rest(len(body), is_chunked="transfer-encoding" in response.headers):
             # Bytes that nobody asked for would be read as the answer to the next request.
             shut(exchange.connection)
@@ -233,10 +234,10 @@ class Watchdog:
         with self._changed:
             while True:
                 now = boot_time()
-                for exchange in [each for each in self._exchanges if each.ends_at <= now]:
+                for exchange in [exchange for exchange in self._exchanges if exchange.ends_at <= now]:
                     exchange.cut_connection()
                     self._exchanges.discard(exchange)
-                self._wakes_at = min((each.ends_at for each in self._exchanges), default=math.inf)
+                self._wakes_at = min((exchange.ends_at for exchange in self._exchanges), default=math.inf)
                 self._changed.wait(None if self._wakes_at == math.inf else min(self._wakes_at - now, LONGEST_WAIT))
 
 
@@ -262,14 +263,19 @@ def _drop_undelivered(connection: socket.socket, seconds: float) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, math.ceil(seconds * 1000))
 
 
-def open_route(url: str) -> httpx.HTTPTransport:
-    """Open the way to the server of a URL, through the proxy and with the certificate authorities that the environment
-    names. Nothing is connected yet. Raises ConfigError if those settings cannot be used."""
+def open_http(url: str, timeout: httpx.Timeout) -> httpx.Client:
+    """Open an HTTP client for the server of a URL, through the proxy and with the certificate authorities that the
+    environment names. Nothing is connected yet. Raises ConfigError if those settings cannot be used."""
     try:
-        return httpx.HTTPTransport(
+        return httpx.Client(
+            headers=_HEADERS,
+            timeout=timeout,
+            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             verify=_build_tls_context(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))),
             proxy=find_proxy(url),
-            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
+            # `find_proxy` reads the environment, for it lets no plain http:// leave this machine.
+            trust_env=False,
         )
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
         raise ConfigError(f"{_PROXIES}, SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error}") from error
@@ -290,7 +296,7 @@ class _KeepingSocket(ssl.SSLSocket):
 @cache
 def _build_tls_context(*_settings: str | None) -> ssl.SSLContext:
     """Build the TLS context that trusts the authorities which these settings name; httpx reads them by itself. All
-    threads of a process share it, for the certificates of all authorities take most of a megabyte."""
+    threads of a process share it, since the certificates of all authorities take most of a megabyte."""
     context = httpx.create_ssl_context()
     context.sslsocket_class = _KeepingSocket
     context.set_alpn_protocols(["http/1.1"])

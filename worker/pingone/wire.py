@@ -130,7 +130,7 @@ LONGEST_RETRY_AFTER = 86_400.0
 # Characters of a text that an answer may add to a log line or a record.
 LONGEST_LINE = 300
 
-# Said of a body that cannot be read since it is compressed, which is not asked for: nothing is unpacked.
+# The message where a body cannot be read since it is compressed: nothing is unpacked.
 _COMPRESSED = "the body is compressed, perhaps by a proxy, although PingOne is asked not to"
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -165,7 +165,7 @@ class Envelope:
 
     @property
     def is_from_pingone(self) -> bool:
-        """Whether PingOne itself answered, as `is_from_pingone` says it; what it has made has an id as well."""
+        """Whether PingOne itself answered: as `is_from_pingone` tells, or by the id of an object in the answer."""
         return is_from_pingone(self.answer) or read_id(self.fields.get("id")) is not None
 
     @property
@@ -203,7 +203,7 @@ def open_envelope(status: int, headers: Mapping[str, str], body: bytes) -> Envel
             or make_printable(known.get("error_description"))
             or (_COMPRESSED if parsed is None and not is_plain else None),
         ),
-        codes=frozenset(filter(None, [code, *(read_word(each.get("code")) for each in details)])),
+        codes=frozenset(filter(None, [code, *(read_word(detail.get("code")) for detail in details)])),
         headers=headers,
         fields=known,
         is_object=parsed is not None,
@@ -371,10 +371,10 @@ def read_count(value: object) -> int | None:
 
 
 def read_number(value: object) -> float | None:
-    """Read a number from 0 on; None for one that has no end."""
+    """Read a finite number from 0 on."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         return None
-    # Larger ones fit into no float, and are no limits and no times.
+    # No limit and no time is larger; an integer that is may not fit into a float.
     return float(value) if value < 1e15 else None
 
 
@@ -412,8 +412,8 @@ class Page(Generic[T]):
 
 
 def check_onward(page: Page[T], before: Page[T] | None, known: Collection[str]) -> None:
-    """Raise OutcomeUnknown where a list does not come to its end: the page leads to an address in `known`, which was
-    read, or it has the very items of the page before it, and leads on."""
+    """Raise OutcomeUnknown if the pages of a list form a loop: the page leads to one of the addresses that were read
+    (`known`), or has the same items as the page before it, and leads on."""
     is_repeated = before is not None and page.items == before.items and bool(page.items and page.next_url)
     if is_repeated or page.next_url in known:
         raise OutcomeUnknown(replace(page.answer, message="the pages of a list lead back to one of them"))
@@ -441,7 +441,7 @@ def parse_page(
     listed = _find_list(envelope, name)
     if listed is None:
         raise choose(envelope)
-    if not all(read_id(find_part(each, "id")) for each in listed):
+    if not all(read_id(find_part(item, "id")) for item in listed):
         # Left out, it would look as if it did not exist.
         raise OutcomeUnknown(replace(envelope.answer, message="a list with an item that cannot be read"))
     return Page(tuple(map(read_item, listed)), _find_next_url(envelope, environment), envelope.answer)
@@ -462,7 +462,7 @@ def _find_list(envelope: Envelope, name: str) -> list[Any] | None:
 
 
 def _is_empty(fields: Mapping[str, Any]) -> bool:
-    """Whether an answer without items is a list all the same, and says of no count that there are any."""
+    """Whether an answer without items is an empty list: it has what lists have, and each count in it is 0."""
     counts = [count for name in ("count", "size") if (count := fields.get(name)) is not None]
     return all(count == 0 for count in counts) and ("_links" in fields or "_embedded" in fields or bool(counts))
 

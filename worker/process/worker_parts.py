@@ -33,12 +33,12 @@ from worker.fleet import FAILS_ALONE, GONE_AFTER, NETWORK, Fitness, Processes, S
 from worker.leases.lease import Leases
 from worker.leases.queue import Queue, has_pending
 from worker.notices import Notifier, make_notifier
-from worker.pingone.client import explain_hold
 from worker.pingone.clients import Clients
 from worker.pingone.diagnosis import measure_drift
 from worker.pingone.errors import CredentialsRefused, NotDelivered, OutcomeUnknown
+from worker.pingone.retry_policy import explain_hold
 from worker.process.parts import Parts, part
-from worker.records import WORKER_ENDS, Activation, fail_if_dead_letter
+from worker.records.activation import WORKER_ENDS, Activation, fail_if_dead_letter
 from worker.rules.breaker import Thresholds
 from worker.tenants import LearntResync, Resync
 
@@ -139,7 +139,7 @@ class WorkerParts(Parts):
             environment,
             self.settings,
             self.leases,
-            self.clients.of(environment),
+            self.clients.client(environment),
             self.clients.pairings(environment),
             self.paces.of(environment),
             self.keyring,

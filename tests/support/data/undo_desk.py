@@ -94,13 +94,13 @@ class Desk(Parts):
         self.told = Heard()
         # Of every thread, to be closed in the end.
         self._made = list[Client]()
-        client_of = self.clients.of
+        client_of = self.clients.client
 
         def find_and_keep(environment: Environment, group: RateGroup = RateGroup.MFA) -> Client:
             self._made.append(client := client_of(environment, group))
             return client
 
-        self.clients.of = find_and_keep  # type: ignore[method-assign]
+        self.clients.client = find_and_keep  # type: ignore[method-assign]
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)

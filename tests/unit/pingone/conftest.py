@@ -233,7 +233,7 @@ def connect_clients(serve: Serve, paces: Paces) -> Iterator[Callable[..., Connec
             environment = make_environment(api.url, token_url=f"{serve(granted()).url}/as/token")
             clients = Clients(Settings(), paces)
             for group in RateGroup:
-                stack.callback(clients.of(environment, group).close)
+                stack.callback(clients.client(environment, group).close)
             return clients, environment, api
 
         yield make

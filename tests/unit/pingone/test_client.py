@@ -1,16 +1,13 @@
-"""One call, from the wait for its slot to its answer: what is tried again, what holds the fleet, and what is learnt by
-the way of PingOne's clock and of calls that are deprecated."""
+"""One call, from the wait for its slot to its answer: what is sent again, what holds the fleet, and which calls are
+logged as deprecated."""
 
 import json
 import logging
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
-from email.utils import formatdate
-from itertools import chain, count, repeat
-from types import SimpleNamespace
+from itertools import count
 from typing import Any
 from unittest.mock import Mock
 
@@ -28,26 +25,17 @@ from worker.pingone.auth import AccessTokens
 from worker.pingone.client import (
     Call,
     Client,
-    PingOneClock,
-    RetryPolicy,
-    explain_hold,
     name_call,
     report_deprecation,
 )
 from worker.pingone.errors import (
-    Answer,
-    CredentialsRefused,
-    Forbidden,
     InvalidOtp,
-    LicenseExceeded,
     NotDelivered,
     NotFound,
     OtherDevice,
     OutcomeUnknown,
     PingOneError,
-    ProtocolFault,
     RateLimited,
-    Rejected,
     ResyncRequired,
     TooLateToSend,
     Unauthorized,
@@ -97,7 +85,7 @@ def connect(serve: Any, pace: Pace) -> Iterator[Any]:
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries."""
-    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.retry_policy.BACKOFF", tenacity.wait_none())
 
 
 def activate(client: Client, call: Call | None = None, *, resync: bool = False, device_id: str = "0f0b7a52") -> Any:
@@ -332,176 +320,6 @@ def test_nothing_that_is_printed_or_logged_shows_an_otp_or_an_access_token(
     texts = [caplog.text, str(caught.value), repr(caught.value), repr(call), repr(client)]
     texts += traceback.format_exception(caught.value)
     assert not any(word in text for text in texts for word in ("000634", "access-token-"))
-
-
-# How often and for how long a call is tried.
-
-
-class Recorder:
-    """Stands for the pace, the caller and the service: each try ends as the next of `endings` says, the last of them
-    for ever."""
-
-    def __init__(self, *endings: Exception | str, **policy: Any) -> None:
-        self.pace, self.sleeps, self.story = Mock(), list[float](), list[str]()
-        self.endings = chain(endings, repeat(endings[-1]))
-        self.policy = RetryPolicy(self.pace, sleep=self.sleeps.append, **policy)
-
-    def run(self, **named: bool) -> str:
-        attempt = Mock(side_effect=self.endings)
-        tell = {word: lambda word=word: self.story.append(word) for word in ("permit", "renew")}
-        return self.policy.run(lambda: self.story.append("try") or attempt(), **tell, **named)
-
-    def fail(self, kind: type[Exception], **named: bool) -> list[str]:
-        """Fail with this very kind of error; what was done until then."""
-        with pytest.raises(kind) as caught:
-            self.run(**named)
-        assert type(caught.value) is kind
-        return self.story
-
-
-# Errors, and what else the policy is told.
-PASSING = [
-    (NotDelivered(), {}),
-    (RateLimited(), {}),
-    (RateLimited(), {"repeats_forbidden": False}),
-    (Forbidden(), {}),
-    (OutcomeUnknown(), {"repeats_lost": True}),
-    (OutcomeUnknown(Answer(503)), {"repeats_lost": True}),
-    (OtherDevice(Answer(200, correlation_id="3f0c8a52")), {"repeats_lost": True}),
-]
-LASTING = [
-    (OutcomeUnknown(), {}),
-    (ResyncRequired(), {}),
-    (InvalidOtp(), {}),
-    (Rejected(), {}),
-    (NotFound(), {}),
-    (LicenseExceeded(), {}),
-    (ProtocolFault(), {}),
-    (CredentialsRefused(), {}),
-    (SlotTooFar(3), {}),
-    (TooLateToSend(), {}),
-    (Forbidden(), {"repeats_forbidden": False}),
-]
-
-
-@pytest.mark.parametrize(("error", "named"), PASSING)
-def test_what_may_pass_is_tried_again_and_bounded_in_tries(error: PingOneError, named: dict[str, bool]) -> None:
-    recorder = Recorder(error, error, "done")
-    assert recorder.run(**named) == "done"
-    assert (recorder.story, len(recorder.sleeps)) == (["try", "permit", "try", "permit", "try"], 2)
-    assert Recorder(error).fail(type(error), **named).count("try") == 4
-
-
-@pytest.mark.parametrize(("error", "named"), LASTING)
-def test_everything_else_is_raised_at_once(error: Exception, named: dict[str, bool]) -> None:
-    recorder = Recorder(error)
-    assert (recorder.fail(type(error), **named), recorder.sleeps) == (["try"], [])
-
-
-@pytest.mark.parametrize(
-    ("error", "policy"),
-    [
-        # No time is left, or not as much as the service asks for.
-        *((error, {"seconds": 0}) for error in (NotDelivered(), RateLimited(), Forbidden())),
-        (RateLimited(retry_after=60.0), {}),
-    ],
-)
-def test_time_is_bounded(error: PingOneError, policy: dict[str, Any]) -> None:
-    assert Recorder(error, **policy).fail(type(error)) == ["try"]
-
-
-def test_a_lost_read_is_bounded_in_time_beyond_a_time_out_of_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Recorder(OutcomeUnknown())
-    # Each answer is waited for as long as a call may take.
-    clock = SimpleNamespace(monotonic=lambda: 20.0 * recorder.story.count("try"))
-    monkeypatch.setattr(tenacity, "time", clock)
-    assert recorder.fail(OutcomeUnknown, repeats_lost=True).count("try") == 3
-
-
-@pytest.mark.parametrize("error", [RateLimited(retry_after=7.0), OutcomeUnknown(Answer(503), retry_after=7.0)])
-def test_the_same_call_is_not_made_sooner_than_the_service_asks(error: PingOneError) -> None:
-    recorder = Recorder(error, "done")
-    assert (recorder.run(repeats_lost=True), recorder.sleeps) == ("done", [7.0])
-
-
-def test_pauses_grow_and_are_jittered() -> None:
-    recorders = [Recorder(Forbidden()) for _ in range(50)]
-    for recorder in recorders:
-        recorder.fail(Forbidden)
-    first, _, third = zip(*(recorder.sleeps for recorder in recorders), strict=True)
-    assert len(set(first)) > 10
-    assert max(first) <= 0.5 < max(third) <= 2
-
-
-@pytest.mark.parametrize(
-    ("endings", "undelivered"),
-    [
-        ([NotDelivered(), "done"], []),
-        ([NotDelivered()], [(7.0, "PingOne cannot be reached")]),
-        (
-            [NotDelivered(Answer(429), retry_after=30.0)],
-            [(30.0, "the token endpoint answered 429 and asks for 30 s")],
-        ),
-    ],
-)
-def test_an_outage_is_told_after_the_last_try_only_and_lasts_as_long_as_the_token_endpoint_says(
-    endings: list[Exception | str], undelivered: list[tuple[float, str]]
-) -> None:
-    recorder = Recorder(*endings, outage_hold=7.0)
-    with suppress(NotDelivered):
-        recorder.run()
-    told = [(name, arguments) for name, arguments, _ in recorder.pace.mock_calls]
-    assert told == [("report_undelivered", each) for each in undelivered]
-
-
-def test_a_refused_access_token_is_renewed_at_once_and_once_in_all_tries() -> None:
-    recorder = Recorder(Unauthorized(), Forbidden(), Unauthorized(), "never reached")
-    assert recorder.fail(Unauthorized) == ["try", "renew", "permit", "try", "permit", "try"]
-    assert len(recorder.sleeps) == 1
-
-
-def test_a_hold_says_who_asked_for_it() -> None:
-    assert explain_hold(OutcomeUnknown(Answer(503), 119.2)) == "PingOne answered 503 and asks for 120 s"
-
-
-# PingOne's clock: between which two moments its time lies, by the `Date` of its answers.
-
-# Unix time of PingOne's clock when ours stands at 0.
-AHEAD = 1_800_000_000.4
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> PingOneClock:
-    monkeypatch.setattr(module, "boot_time", lambda: 100.0)
-    return PingOneClock()
-
-
-def date(at: float, *, ahead: float = AHEAD) -> datetime | None:
-    """The date of an answer that PingOne gave when our clock stood at this time."""
-    return open_envelope(200, {"Date": formatdate(int(at + ahead), usegmt=True)}, b"").date
-
-
-def test_an_answer_leaves_a_second_and_the_time_that_it_took_and_several_leave_less(clock: PingOneClock) -> None:
-    with pytest.raises(ValueError, match="no answer"):
-        clock.now()
-    for wrong in ({}, {"date": ""}, {"date": "yesterday"}, {"date": "Thu, 99 Foo 2026"}):
-        clock.learn(open_envelope(200, wrong, b"").date, sent=1.0, received=2.0)
-    assert not clock.is_known
-    clock.learn(date(10.1), sent=10.0, received=10.2)
-    earliest, latest = clock.now()
-    assert (clock.is_known, latest - earliest) == (True, pytest.approx(1.2))
-    assert earliest <= 100.0 + AHEAD <= latest
-    for at in (10.0 + hundredth * 1.01 for hundredth in range(100)):
-        clock.learn(date(at), sent=at - 0.05, received=at + 0.05)
-    earliest, latest = clock.now()
-    assert earliest <= 100.0 + AHEAD <= latest < earliest + 0.15
-
-
-def test_a_clock_that_was_set_is_learnt_anew(clock: PingOneClock) -> None:
-    clock.learn(date(10.1), sent=10.0, received=10.2)
-    clock.learn(date(20.1, ahead=AHEAD - 3600), sent=20.0, received=20.2)
-    earliest, latest = clock.now()
-    assert earliest <= 100.0 + AHEAD - 3600 <= latest
 
 
 # Calls that are deprecated.

@@ -94,7 +94,7 @@ def token(device_id: str | None = None, *, alone: bool = False, tells_user: bool
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two tries."""
-    monkeypatch.setattr("worker.pingone.client.BACKOFF", tenacity.wait_none())
+    monkeypatch.setattr("worker.pingone.retry_policy.BACKOFF", tenacity.wait_none())
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_calls_but_for_activations_wait_for_a_limit_by_the_minute(connect_client
         waits.append(seconds)
         paces.of(environment, RateGroup.INVENTORY).lift()
 
-    client = clients.of(environment, RateGroup.INVENTORY)
+    client = clients.client(environment, RateGroup.INVENTORY)
     client._policy = replace(client._policy, sleep=end_hold)
     (only,) = clients.reads(environment).list_tokens(call=new_call())
     assert [each.id for each in only.items] == ["1"]

@@ -27,7 +27,7 @@ from unit.pingone.conftest import Conversation, LocalServer, Serve, hang, hang_u
 from worker.clocks import boot_time
 from worker.config.settings import ConfigError
 from worker.pingone import transport as module
-from worker.pingone.diagnosis import measure_drift
+from worker.pingone.diagnosis import measure_drift, read_certificate_end
 from worker.pingone.errors import NotDelivered, OutcomeUnknown, TooLateToSend
 from worker.pingone.transport import LARGEST_BODY, Exchange, Transport, Watchdog
 from worker.pingone.wire import Request
@@ -470,13 +470,20 @@ def test_a_redirect_is_an_answer_and_the_other_host_hears_nothing(connect: Conne
 
 
 @pytest.mark.parametrize(
-    "location", ["/elsewhere", "http://[bad", "https://\u2603.example.test", "x" * 5000, "//:7e4", ""]
+    "location", ["/elsewhere", "http://[bad", "http://xn--", "https://\u2603.example.test", "x" * 5000, "//:7e4", ""]
 )
 def test_a_senseless_redirect_is_an_answer_or_leaves_the_outcome_unknown(
     connect: Connect, serve: Serve, location: str
 ) -> None:
     with suppress(OutcomeUnknown):
         assert connect(serve(http(302, Location=location)).url)()[0] == 302
+
+
+def test_a_senseless_redirect_is_no_fault_of_the_certificates_reader(serve: Serve, tls: ssl.SSLContext) -> None:
+    server = serve(http(302, Location="http://xn--"), tls=tls)
+    with suppress(NotDelivered):
+        read_certificate_end(server.url, deadline=SLACK)
+    assert len(server.received) == 1
 
 
 def test_the_environments_ca_is_trusted_and_no_other(

@@ -25,7 +25,7 @@ from worker.process import affinity
 from worker.process.affinity import move_to_this_processor
 from worker.process.parts import Parts, part
 from worker.process.worker_parts import Activations, AwayLines
-from worker.records import NOTHING_TO_DO, DeadLettered
+from worker.records.activation import NOTHING_TO_DO, DeadLettered
 
 
 @pytest.fixture

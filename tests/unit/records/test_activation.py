@@ -14,7 +14,6 @@ from support.data.progress import progress_with_device
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
-from worker import records
 from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.settings import ConfigError, Settings
@@ -27,7 +26,8 @@ from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.devices import Device
 from worker.pingone.errors import Answer
-from worker.records import Activation, describe_outcome
+from worker.records import activation as module
+from worker.records.activation import Activation, describe_outcome
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
 from worker.tenants import Resync
 from worker.vault.otps import Otp, OtpPair, OtpSource, Seed
@@ -531,7 +531,7 @@ def test_an_attempt_is_settled_with_what_its_calls_cost_and_the_last_answer(worl
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds of each sleep before a claim, which takes no time."""
     seconds: list[float] = []
-    monkeypatch.setattr(records, "sleep", seconds.append)
+    monkeypatch.setattr(module, "sleep", seconds.append)
     return seconds
 
 
@@ -554,7 +554,7 @@ def test_a_database_that_stays_away_is_given_up_after_about_a_minute(slept):
 
 def test_a_worker_that_stops_does_not_wait_for_the_database(monkeypatch):
     world = World(away=1000)
-    monkeypatch.setattr(records, "sleep", lambda _: setattr(world, "is_stopping", True))
+    monkeypatch.setattr(module, "sleep", lambda _: setattr(world, "is_stopping", True))
     with pytest.raises(exc.OperationalError):
         world.run()
     assert world.journal == ["slot", "claim", "reach", "reach"]

@@ -1,49 +1,36 @@
-"""What a worker does with one record. An activation waits for a slot of the pace, claims the record and makes an
-attempt: under one lease the calls that its decisions ask for, each with a slot, a permit and a time until which it may
-go out; and a settlement.
-
-May import batches (for what a settled record means for its batch), leases, rules, pingone, pace, fleet, vault and
-everything below them; not dispatch or reports. `Activation` is what a task calls."""
+"""One attempt at a record, under one lease: decisions say the next step, until one of them ends the attempt and settles
+the record. Each call of a step has a slot, a permit, and a time until which it may go out."""
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
-from time import sleep
 from typing import Any, Final, Literal, TypeVar
-
-import structlog
-import tenacity
 
 from models.attempt import SOMEBODY_ELSE, Failure
 from models.encrypted import DecryptionError, Keyring
 from models.reason import PauseReason
-from worker.batches.upkeep import Consequences, explain_decryption_failure
+from worker.batches.upkeep import explain_decryption_failure
 from worker.clocks import boot_time
-from worker.config.environment import Environment
-from worker.config.settings import Settings
 from worker.database.errors import is_away
 from worker.leases.lease import CallSummary, Claim, DeviceInProgress, Leases, leaves_pending
-from worker.observability.logs import begin_work, end_work
 from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
-from worker.pingone.client import Call, Client, PingOneClock
+from worker.pingone.client import Call, Client
 from worker.pingone.clients import Pairings
+from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import Device, PairedDevice
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
+from worker.records.otp_source import Otps
 from worker.rules import decisions, resync
-from worker.rules.decisions import CallFailure, choose_hand_back_delay
+from worker.rules.decisions import CallFailure
 from worker.rules.steps import (
     Active,
-    DeadLetter,
     Decision,
     FindDevice,
     Limits,
     Mint,
     Next,
-    Now,
     Pair,
     Pause,
     Progress,
@@ -52,149 +39,14 @@ from worker.rules.steps import (
     Step,
     StepMissed,
     WaitForStep,
-    choose_hotp_counter,
-    choose_time_step,
 )
 from worker.tenants import Resync
-from worker.vault.otps import Otp, OtpPair, OtpSource, open_otps
-
-log = structlog.get_logger()
-
-# How often the database is tried while it is away: for about a minute.
-LOOKS = 60
-# Seconds between two tries: one, and at random up to half a second more or less, so that the workers of a fleet do not
-# all try at the same time.
-APART = tenacity.wait_random(0.5, 1.5)
-
-
-class Activation:
-    """Activates records of one environment. Each thread has one of its own, as its HTTP client is for one thread."""
-
-    def __init__(
-        self,
-        environment: Environment,
-        settings: Settings,
-        leases: Leases,
-        client: Client,
-        pairings: Pairings,
-        pace: Pace,
-        keyring: Keyring,
-        consequences: Consequences,
-        is_stopping: Callable[[], bool] = lambda: False,
-        clock: PingOneClock | None = None,
-        resync: Resync | None = None,
-    ) -> None:
-        self._environment_id = environment.environment_id
-        self._leases = leases
-        self._pace = pace
-        self._is_stopping = is_stopping
-        self._consequences = consequences
-        self._tools = AttemptTools(
-            leases=leases,
-            client=client,
-            pairings=pairings,
-            pace=pace,
-            keyring=keyring,
-            clock=clock or PingOneClock(),
-            step_margin=settings.tuning.step_margin,
-            limits=_read_limits(settings),
-            send_within=settings.tuning.send_within,
-            last_send=settings.tuning.lease - settings.tuning.lease_left_for_post,
-            resync=resync or Resync(bool(environment.resync_on_first_call)),
-            on_settled=partial(consequences.apply_decision, environment),
-            is_stopping=is_stopping,
-        )
-
-    def activate_record(self, record_id: int) -> str:
-        """Make an attempt at this record, and say how it ended. A message that comes twice changes nothing.
-
-        While the database is away, this waits for it: the messages behind could not be claimed either, and each that
-        was taken off the queue in vain would wait for its queue lease to run out."""
-        try:
-            taken = self._take_up(record_id)
-        except Exception as failure:
-            if not is_away(failure):
-                raise
-            self._wait_for_database()
-            taken = self._take_up(record_id)
-        return taken if isinstance(taken, str) else self._make_attempt(*taken)
-
-    def _wait_for_database(self) -> None:
-        """Wait until the database answers, or this process is stopping, and try it LOOKS times at most. That takes
-        about a minute, or longer if each try has to time out. Raises its last error."""
-        tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_away),
-            wait=APART,
-            stop=lambda state: state.attempt_number >= LOOKS or self._is_stopping(),
-            before_sleep=_warn_once,
-            sleep=lambda seconds: sleep(seconds),
-            reraise=True,
-        )(self._leases.check_database)
-
-    def _make_attempt(self, claim: Claim, slot: Slot) -> str:
-        """Make an attempt, and say how it ended; what this thread logs meanwhile names the record."""
-        attempt = Attempt(self._tools, claim, slot)
-        begin_work(attempt.describe)
-        try:
-            return attempt.make()
-        except Exception as failure:
-            # Only its kind, since its text may quote anything. Celery logs the traceback.
-            log.error("attempt_failed", failure=type(failure).__name__)
-            raise
-        finally:
-            end_work()
-
-    def _take_up(self, record_id: int) -> tuple[Claim, Slot] | str:
-        """Wait for a slot and claim the record; or say why this worker may not work on it now. Nothing has gone to
-        PingOne so far."""
-        try:
-            slot = self._pace.wait()
-        except SlotTooFar as far:
-            self._leases.hand_back(record_id, choose_hand_back_delay(far))
-            return NO_SLOT
-        if self._is_stopping():
-            self._leases.hand_back(record_id, 0.0)
-            return WORKER_ENDS
-        claim = self._leases.claim(record_id, self._environment_id, random.random())  # noqa: S311
-        if claim is None:
-            # Thousands of copies of a message must not use up the pace.
-            self._pace.give_back(slot)
-            self._find_out_why_not(record_id)
-            return NOTHING_TO_DO
-        return claim, slot
-
-    def _find_out_why_not(self, record_id: int) -> None:
-        """Do what follows from a claim that found nothing: a message that came twice needs nothing, a record whose
-        batch was stopped goes back, and if this worker is configured for another tenant than the batch, it must
-        stop."""
-        self._leases.hand_back_stopped(record_id)
-        foreign_batch = self._leases.find_foreign_batch(record_id, self._environment_id)
-        if foreign_batch is not None:
-            self._consequences.stop_process_or_batch(foreign_batch, PauseReason.ENVIRONMENT)
-
-
-def _warn_once(state: tenacity.RetryCallState) -> None:
-    if state.attempt_number == 1:
-        log.warning("database_away", looks=LOOKS, meanwhile="the message is kept in hand")
-
-
-def _read_limits(settings: Settings) -> Limits:
-    return Limits(
-        posts=settings.otp_post_budget,
-        attempts=settings.max_attempts,
-        read_delay=settings.tuning.read_delay,
-        over_after=settings.tuning.over_after,
-        not_found_delay=settings.tuning.not_found_delay,
-        longest_hold=settings.tuning.longest_hold,
-    )
-
-
-# One attempt
+from worker.vault.otps import open_otps
 
 # An answer tells its time in whole seconds, so that what it shows may be older by up to one.
 _DATE_IS_CUT = timedelta(seconds=1)
 # What an answer to OTP 1 says of `oathResync`; others say nothing.
-_SEEN = {
+_FIRST_OTP_ANSWERS = {
     Device: resync.FirstOtpAnswer.TAKEN,
     ResyncRequired: resync.FirstOtpAnswer.ASKED_FOR_SECOND,
     InvalidOtp: resync.FirstOtpAnswer.REFUSED,
@@ -205,14 +57,13 @@ PAIRING: Final = "pairing"
 # What a call brings that succeeds.
 T = TypeVar("T")
 
-
 # Called with a settled attempt: its claim, how it ended, and how many OTPs it spent.
 OnSettled = Callable[[Claim, Decision, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptTools:
-    """The same for all attempts of one thread. Times in seconds."""
+    """What all attempts of one thread share. Times in seconds."""
 
     leases: Leases
     client: Client
@@ -221,7 +72,7 @@ class AttemptTools:
     keyring: Keyring
     # PingOne's time, by which the OTPs of TOTP seeds are made.
     clock: PingOneClock
-    # No OTP of a TOTP seed goes out in so many last seconds of its time step.
+    # No OTP of a TOTP seed goes out in these last seconds of its time step.
     step_margin: float
     limits: Limits
     # An OTP goes out within this time after it was marked as sent, or not at all.
@@ -232,43 +83,6 @@ class AttemptTools:
     resync: Resync
     on_settled: OnSettled
     is_stopping: Callable[[], bool]
-
-
-class Otps:
-    """Where the OTPs of one attempt come from. No OTP of a TOTP seed goes out in the last `margin` seconds of its time
-    step, by PingOne's clock."""
-
-    def __init__(self, source: OtpSource, clock: PingOneClock, margin: float) -> None:
-        self._source = source
-        self._clock = clock
-        self._margin = margin
-
-    @property
-    def lack_clock(self) -> bool:
-        """Whether PingOne's time is needed, and no answer has told it yet."""
-        return not isinstance(self._source, OtpPair) and self._source.otp_type == "totp" and not self._clock.is_known
-
-    def choose(self, progress: Progress, ordinal: int) -> Mint | WaitForStep | StepMissed:
-        """Choose where OTP `ordinal` comes from now, or say why it cannot go now."""
-        if isinstance(self._source, OtpPair):
-            return Mint(None)
-        if self._source.time_step is None:
-            return choose_hotp_counter(progress)
-        return choose_time_step(progress, ordinal, self._source.time_step, Now(*self._clock.now()), self._margin)
-
-    def seconds_left(self, chosen: Mint) -> float:
-        """Seconds until an OTP that was chosen must not go out any more; infinity if it lasts, as all do that were
-        chosen before the time is known."""
-        return chosen.until - self._clock.now()[1] if self._clock.is_known else math.inf
-
-    def take(self, ordinal: int, counter: int | None) -> Otp:
-        """Take OTP `ordinal` of the pair, or make the one of this counter."""
-        if not isinstance(self._source, OtpPair):
-            assert counter is not None, "the OTPs of a seed are made from a counter"  # noqa: S101
-            return self._source.mint(counter)
-        otp = self._source.first if ordinal == 1 else self._source.second
-        assert otp is not None, "decisions asks for a second OTP only if the record brought one"  # noqa: S101
-        return otp
 
 
 class NotPermitted(Exception):
@@ -306,12 +120,16 @@ class Attempt:
     def describe(self) -> dict[str, Any]:
         """Describe the attempt for the log: our ids, and PingOne's id of its last answer, None before there is one."""
         claim, answer = self._claim, self._answer
-        ids = {"batch_id": claim.batch_id, "record_id": claim.record_id, "attempt": claim.progress.attempts}
-        return ids | {"correlation_id": answer and answer.correlation_id}
+        return {
+            "batch_id": claim.batch_id,
+            "record_id": claim.record_id,
+            "attempt": claim.progress.attempts,
+            "correlation_id": answer and answer.correlation_id,
+        }
 
-    def make(self) -> str:
-        """Make the calls, and settle the record however they end; say how that was. Raises what failed on our side,
-        after settling."""
+    def make(self) -> Decision | None:
+        """Make the calls, and settle the record however they end. Returns the decision that ended the attempt, None if
+        the lease was lost meanwhile. Raises what failed on our side, after settling."""
         try:
             decision = self._run_steps()
         except Exception as failure:
@@ -354,10 +172,10 @@ class Attempt:
             case FindDevice():
                 return self._find_device()
             # Any answer tells the time; so where that is not known yet and an OTP needs it, the device is read.
-            case SendOtp() if not otps.lack_clock:
+            case SendOtp() if not otps.lacks_time:
                 return self._send_otp(step.ordinal, otps)
         progress, following = self._read_device()
-        return progress, decisions.NO_TIME if isinstance(following, SendOtp) and otps.lack_clock else following
+        return progress, decisions.NO_TIME if isinstance(following, SendOtp) and otps.lacks_time else following
 
     def _pair(self) -> Next:
         """Mark the pairing as sent, pair the token, and decide what follows. The device's id is written down before an
@@ -376,7 +194,7 @@ class Attempt:
     def _find_device(self) -> Next:
         """Look up whose device the token is, and decide what follows."""
         self._begin_read()
-        # It has a pace of its own, and may have to wait for that.
+        # The search has a pace of its own, and may have to wait for that.
         self._give_back_slot()
         claim, pairings = self._claim, self._tools.pairings
         answer = self._perform(lambda: pairings.find_pairing(claim.serial_number, claim.user_id, call=self._call))
@@ -391,8 +209,8 @@ class Attempt:
         answer = self._perform(lambda: client.read_device(user_id, device_id, call=self._call))
         if isinstance(answer, Device):
             since_claim = timedelta(seconds=boot_time() - self._claim.started)
-            found = decisions.find_age_of_others_work(self.progress, answer, since_claim)
-            self._others_ago = found if self._others_ago is None else self._others_ago
+            others_ago = decisions.find_age_of_others_work(self.progress, answer, since_claim)
+            self._others_ago = others_ago if self._others_ago is None else self._others_ago
         # An OTP may be marked as sent again only after it is written down that the first post was not taken.
         is_flag_open = self._tools.resync.is_open
         return self._write_before(
@@ -401,16 +219,16 @@ class Attempt:
 
     def _send_otp(self, ordinal: Literal[1, 2], otps: Otps) -> Next:
         """Mark an OTP as sent, post it, write down what is known then, and decide what follows."""
-        if self._marked != ordinal and (otherwise := self._mark_sent(ordinal, otps)):
-            return otherwise
+        if self._marked != ordinal and (instead := self._mark_sent(ordinal, otps)):
+            return instead
         otp = otps.take(ordinal, self.progress.last_counter)
         # A verdict that waits is a refusal without the flag.
         has_flag = ordinal == 2 or self.progress.verdict is not None or self._tools.resync.sends_flag()
         user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
         answer = self._perform(lambda: client.activate(user_id, device_id, otp, resync=has_flag, call=self._call))
         following = self._write_before(*decisions.decide_after_post(self.progress, ordinal, answer, self._tools.limits))
-        if ordinal == 1 and (seen := _SEEN.get(type(answer))):
-            self._tools.resync.learn(seen, had_flag=has_flag, record_id=self._claim.record_id)
+        if ordinal == 1 and (first_answer := _FIRST_OTP_ANSWERS.get(type(answer))):
+            self._tools.resync.learn(first_answer, had_flag=has_flag, record_id=self._claim.record_id)
         return following
 
     def _take_back(self, marked: Marked) -> None:
@@ -421,7 +239,7 @@ class Attempt:
         self.progress = self.progress.with_otp_unsent(marked)
 
     def _mark_sent(self, ordinal: Literal[1, 2], otps: Otps) -> Next | None:
-        """Wait for a slot, then mark the OTP as sent. Returns what comes instead, or None if it may go out."""
+        """Wait for a slot, then mark the OTP as sent. Returns None if it may go out, or what follows instead."""
         chosen = otps.choose(self.progress, ordinal)
         if isinstance(chosen, Mint):
             self._wait_for_slot()
@@ -452,20 +270,20 @@ class Attempt:
             return decisions.give_up_device(progress)
         return progress, step
 
-    def _settle(self, decision: Decision) -> str:
-        """End the attempt in the database, and let its batch follow from that; nothing if the lease was lost. Say how
-        it ended."""
+    def _settle(self, decision: Decision) -> Decision | None:
+        """End the attempt in the database, and let its batch follow from that. Returns the decision, None if the lease
+        was lost: then nothing is written."""
         if isinstance(decision, Active) and self._is_others_work():
             decision = Active(SOMEBODY_ELSE)
         if not self._tools.leases.settle(self._claim, self.progress, decision, self._summary):
-            return LEASE_LOST
+            return None
         posts = self._claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
         self._tools.on_settled(self._claim, decision, posts)
-        return describe_outcome(decision, self.progress)
+        return decision
 
     def _is_others_work(self) -> bool:
-        """Whether somebody else made the device, or made it ACTIVE, since the batch began to run. What is older may be
-        that of an earlier batch, of this installation or another, or a person's."""
+        """Whether somebody else made the device, or made it ACTIVE, since the batch began to run. Older work
+        may be that of an earlier batch, of this installation or another, or of a person."""
         return self._others_ago is not None and self._tools.leases.ran(self._claim, self._others_ago + _DATE_IS_CUT)
 
     @property
@@ -493,7 +311,7 @@ class Attempt:
         self._set_send_deadline(marked_after)
 
     def _begin_read(self) -> None:
-        """Prepare for a call that sends nothing which is marked, and may go out as long as the lease permits."""
+        """Prepare for a read: nothing is marked, and it may go out as long as the lease permits."""
         self._marked = None
         self._call.send_before = self._last_send
 
@@ -502,8 +320,7 @@ class Attempt:
         try:
             answer: T | CallFailure = call()
         except (PingOneError, SlotTooFar) as failure:
-            # Its traceback refers to tenacity, which keeps the failure: a circle that holds all that the call had in
-            # hand.
+            # Its traceback refers to tenacity's state, which keeps the failure: a cycle that would hold on to OTPs.
             answer = failure.with_traceback(None)
         self._remember_answer(_read_answer(answer))
         return answer
@@ -546,57 +363,3 @@ def _decide_after_own_failure(failure: Exception, limits: Limits) -> Decision:
         detail = explain_decryption_failure(failure)
         return Pause(PauseReason.INTERNAL, delay=limits.read_delay, is_own=True, detail=detail)
     return Pause(PauseReason.INTERNAL, delay=limits.read_delay)
-
-
-# How an attempt ended, in a word or two for whoever watches tasks in Flower
-
-# The message came twice, or its record may not be worked on now.
-NOTHING_TO_DO = "nothing to do"
-NO_SLOT = "handed back: no slot"
-WORKER_ENDS = "handed back: the worker ends"
-LEASE_LOST = "nothing: the lease was lost"
-
-_DEAD_LETTER = "dead letter: "
-
-
-class DeadLettered(Exception):
-    """An attempt ended with a dead letter, so that Celery shows a failed task. The text is `dead letter: REASON`."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-# Why a record was handed back, where the word in its history says little by itself.
-_WHY = {
-    Failure.HOLD: "no slot",
-    Failure.NOT_PERMITTED: "not permitted now",
-    Failure.TIME_STEP: "until the next time step",
-}
-
-
-def describe_outcome(decision: Decision, progress: Progress) -> str:
-    """Describe the decision that ended an attempt."""
-    match decision:
-        case Active():
-            return _describe_active(progress)
-        case DeadLetter(reason=reason):
-            return f"{_DEAD_LETTER}{reason}"
-        case Pause(reason=reason):
-            return f"handed back: batch paused, {reason}"
-        case Retry(is_counted=False, why=why):
-            return f"handed back: {_WHY.get(why, why.replace('_', ' '))}"
-        case Retry(delay=delay, why=why):
-            return f"again in {delay:.0f} s: {why.replace('_', ' ')}"
-
-
-def fail_if_dead_letter(outcome: str) -> str:
-    """Return how an attempt ended. Raises DeadLettered if that is with a dead letter, which is written down by then."""
-    if outcome.startswith(_DEAD_LETTER):
-        raise DeadLettered(outcome)
-    return outcome
-
-
-def _describe_active(progress: Progress) -> str:
-    if progress.second is not None and progress.second.posts:
-        return "active after resync"
-    return "active" if progress.first.posts else "active, unproved"
