@@ -53,6 +53,8 @@ app.conf.update(
     result_backend=None,
     # Acknowledged before it runs. A message lost with its worker is noticed by its lease.
     task_acks_late=False,
+    # Threads begin and end tasks while it cleans up after a lost connection.
+    worker_consumer="worker.process.broker:LastingConsumer",
     # A thread waits for the network most of its time; a client per thread is what makes httpx cheap.
     worker_pool="threads",
     worker_concurrency=settings.concurrency,
@@ -107,7 +109,6 @@ app.conf.update(
         "notify": {"task": "oathbulk.notify", "schedule": 5 * settings.tuning.tick},
     },
 )
-app.steps["consumer"].add(broker.EventBatches)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",

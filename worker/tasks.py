@@ -13,7 +13,6 @@ from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
 from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
-from worker.process import affinity, broker
 from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable
 from worker.records import DeadLettered
 
@@ -33,15 +32,12 @@ def begin(**_signal: object) -> None:
     end_if_unfit(parts.database, parts.processes, parts.environments, parts.clients, settings.tuning.call_deadline)
     # Where Celery writes that a task has failed: one line a minute, while the database is away later on.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())
-    broker.mend_request_sets()
 
 
 @worker_ready.connect
 def show_life(**_: object) -> None:
-    """Say every few seconds that this process lives, and keep its threads on one processor, if the settings say so."""
+    """Say every few seconds that this process lives."""
     parts.fitness.start_watching()
-    if settings.one_processor:
-        affinity.start()
 
 
 @worker_shutting_down.connect

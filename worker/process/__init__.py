@@ -1,8 +1,4 @@
-"""Puts a process together: the parts that work in it, its threads and its processor, and where Celery's own behaviour
-is mended.
+"""Builds the parts of a process, and changes Celery where it would end a worker or stop beat.
 
-May import every package but cli, installation, the simulator and the embedded stack, and neither `celery` nor `tasks`.
-Only these two, installation and cli import it.
-Begin with `parts` (what commands and workers have in common) and `worker_parts` (what only workers have): nothing is
-put together elsewhere.
+Begin with `parts` (for commands and workers) and `worker_parts` (for workers): nothing is put together elsewhere.
 """
