@@ -240,6 +240,13 @@ class Queue:
         return len(rows)
 
 
+def forget_messages(database: Database) -> None:
+    """End the leases of all queued records, since their messages are lost: the next tick queues them again."""
+    with database.changing_many() as connection:
+        lost = update(Record).where(text(IN_WINDOW), Record.status == Status.QUEUED)
+        connection.execute(lost.values(lease_until=database.now()))
+
+
 def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int]:
     """The records of a batch that belong to one part of what is pending, in that part's order."""
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)
