@@ -28,7 +28,8 @@ from worker.cli.failures import explain_server_failure, turning_signals_into_int
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.logs import configure_logs
 from worker.pace.known_pace import KnownPace
-from worker.reports.metrics import BOUNDS, AttemptGroup, MetricsReader, Scrape
+from worker.reports.facts import BatchStatus
+from worker.reports.metrics import BOUNDS, AttemptGroup, MetricsReader
 from worker.reports.stall import Fleet
 
 log = structlog.get_logger()
@@ -82,7 +83,9 @@ class MetricsCollector(Collector):
         """Read the database and make the metrics. Raises DBAPIError."""
         with self._lock:
             reading = self._reader.read()
-        yield from _make_batches(reading)
+        named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
+        yield from _make_counts(named)
+        yield from _make_states(named)
         yield from _make_attempts(reading.attempts)
         yield from _make_paces(reading.paces)
         yield from _make_fleet(reading.fleet)
@@ -121,9 +124,11 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Samp
     return family
 
 
-def _make_batches(reading: Scrape) -> Iterator[Metric]:
-    named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
-    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
+# Of a batch: the values of _BATCH, and how it stands.
+NamedBatch: TypeAlias = "tuple[tuple[str, str], BatchStatus]"
+
+
+def _make_counts(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     yield _gauge(
         "records",
         "Records by status.",
@@ -148,14 +153,15 @@ def _make_batches(reading: Scrape) -> Iterator[Metric]:
         _BATCH,
         ((name, batch.old_devices) for name, batch in named),
     )
+
+
+def _make_states(named: Sequence[NamedBatch]) -> Iterator[Metric]:
+    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
     yield _gauge(
         "batches",
         "Batches by state.",
         ("state",),
-        (
-            ((state,), sum(batch.state == state for batch in reading.statuses))
-            for state in (*map(str, BatchState), "finished")
-        ),
+        (((state,), sum(batch.state == state for _, batch in named)) for state in (*map(str, BatchState), "finished")),
     )
     yield _gauge(
         "batch_paused",

@@ -5,8 +5,8 @@ Begin with `home`, `valkey` or `children`.
 
 from importlib.util import find_spec
 
-# How an installation gets the packages of the extra. Without a command of pip: oathbulk is on no package index, so a name
-# there may be that of somebody else's package.
+# How an installation gets the packages of the extra. It names no command of pip: oathbulk is on no package index, so a
+# name there may be that of somebody else's package.
 INSTALL_LOCAL = "install oathbulk again, as docs/deployment.md says, with the extra `local`"
 
 

@@ -60,7 +60,7 @@ _UNQUOTED = string.ascii_letters + string.digits + "/._-"
 
 
 class EmbeddedValkey:
-    """The Valkey server of a home. It holds a lock on its pid file while it runs, which tells reliably whether it does.
+    """The Valkey server of a home. It runs if, and only if, its pid file is locked: it holds that lock itself.
 
     The caller must hold `lock_home`: a second process would adopt the same server, and stop it.
     """
@@ -129,7 +129,7 @@ class EmbeddedValkey:
         binary = find_valkey_binary()
         config = ValkeyConfig.read(self._config_file)
         for _ in range(TRIES):
-            # A process that has taken our port may have been sent our password by a client: so both are replaced.
+            # If another process took our port, a client may have sent it our password: so both are replaced.
             if config is None or not is_free(config.port):
                 config = ValkeyConfig.generate()
             config.write(self._config_file, self._directory)
@@ -177,16 +177,15 @@ class EmbeddedValkey:
                 os.kill(pid, number)
 
     def _reap(self) -> None:
-        """Collect the exit status of a server that this process started and that has ended: until then it stays a
-        zombie."""
+        """Collect the exit status of a server that this process started, since it stays a zombie until then."""
         if self._process is not None:
-            # Where its directory was removed under it, nobody could ask it to end.
+            # If its directory was removed, `stop` could not ask it to end.
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def _wait_until_gone(self, *, within: float) -> bool:
-        """Wait up to so many seconds until no server holds the lock; whether that is so."""
+        """Wait up to `within` seconds until no server holds the lock, and say whether that is so."""
         give_up_at = time.monotonic() + within
         while (lock := take_lock(self._pid_file)) is None:
             if time.monotonic() > give_up_at:
