@@ -3,7 +3,7 @@ ARG BASE=python:3.13-slim-trixie
 
 # Built in a stage of its own, so that neither pip nor a build tool of ours is left in the image.
 FROM ${BASE} AS build
-# Which packages, by the name of a lock: `demo` makes an image in which `oathbulk rehearse` works too.
+# Which packages, by the name of a lock: `local` makes an image in which `oathbulk run` and `rehearse` work too.
 ARG NEED=run
 WORKDIR /build
 RUN python3 -m venv /opt/builder && python3 -m venv --without-pip /opt/oathbulk

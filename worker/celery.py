@@ -1,7 +1,7 @@
 """The Celery app, every setting with its reason.
 
-The database decides what runs and when; Celery carries ids and shows the work. So whatever Celery does to a message
-(lose it, double it, bring it late), the worst that happens is a no-op or a queue lease that runs out.
+The database decides what runs and when; Celery carries ids and shows the work. So a message that is lost, doubled or
+late costs at worst a no-op or a queue lease that runs out.
 """
 
 import os
@@ -53,6 +53,8 @@ app.conf.update(
     result_backend=None,
     # Acknowledged before it runs. A message lost with its worker is noticed by its lease.
     task_acks_late=False,
+    # Threads begin and end tasks while it cleans up after a lost connection.
+    worker_consumer="worker.process.broker:LastingConsumer",
     # A thread waits for the network most of its time; a client per thread is what makes httpx cheap.
     worker_pool="threads",
     worker_concurrency=settings.concurrency,
@@ -68,9 +70,8 @@ app.conf.update(
         "oathbulk.replay": DISPATCH_QUEUE,
         "oathbulk.prepare": PREPARE_QUEUE,
     },
-    # Flower asks each worker for its events while it runs, every five seconds, and nobody else reads them. It sees a
-    # task from the moment that a worker takes it: an event for its sending would be a third of what publishing costs,
-    # and say what the database says anyway, how many are queued.
+    # Only Flower reads events, and it asks each worker for them every five seconds. An event for the sending of a task
+    # would be a third of the cost of publishing, and the database says how many are queued.
     worker_send_task_events=False,
     task_send_sent_event=False,
     # Celery by itself would accept any certificate of a rediss:// server. What the URL itself says has precedence.
@@ -96,18 +97,17 @@ app.conf.update(
     # Logs are ours (see observability/logs.py).
     worker_hijack_root_logger=False,
     # It ticks even if the wall clock is set back, and sends no ticks where nobody takes them. So no message needs an
-    # expiry, which is a time by beat's clock and would stop everything where that clock is behind. Beat need not
-    # remember when it last ran, since the database says what is due; so there is no file that could be damaged.
+    # expiry, a time by beat's clock that would stop everything if that clock is behind. It keeps no file of its last
+    # runs, since the database says what is due.
     beat_scheduler="worker.process.beat:SteadyScheduler",
     beat_max_loop_interval=5,
     beat_schedule={
         "dispatch": {"task": "oathbulk.dispatch", "schedule": settings.tuning.tick},
         "prepare": {"task": "oathbulk.prepare", "schedule": 2 * settings.tuning.tick},
-        # Sent in any case: beat does not know whether a webhook is set, since it gets no secrets.
+        # Always sent: beat gets no secrets, and so does not know whether a webhook is set.
         "notify": {"task": "oathbulk.notify", "schedule": 30 * settings.tuning.tick},
     },
 )
-app.steps["consumer"].add(broker.EventBatches)
 if settings.replay_cron:
     app.conf.beat_schedule["replay"] = {
         "task": "oathbulk.replay",
@@ -115,10 +115,9 @@ if settings.replay_cron:
     }
 
 
-# What Flower does where nobody configured it: it changes nothing, and shows tokens. By itself it lets everybody stop
-# workers, and lists tasks by numbers of its own. These are its own variables, which it reads before a person's
-# flowerconfig.py and command line. Of the list of tasks: `args` are batch, row and serial number, `result` is how the
-# attempt ended, and `exception` why, if that is with a dead letter.
+# Flower's defaults here: it changes nothing, and lists tasks by token. By itself it lets everybody stop workers. These
+# are Flower's variables, which a person's flowerconfig.py and command line override. In the list of tasks `args` are
+# batch, row and serial number, `result` is how the attempt ended, and `exception` the reason of a dead letter.
 FLOWERS_VARIABLES = {
     "FLOWER_READ_ONLY": "true",
     "FLOWER_TASKS_COLUMNS": "args,state,result,exception,received,runtime,worker,uuid",
@@ -129,9 +128,8 @@ if "flower" in sys.argv:
 
 @celery.signals.import_modules.connect
 def _close_flower(**_: object) -> None:
-    """Let Flower listen to this machine alone, and ask for a password, where a person set address and password in none
-    of its ways (command line, FLOWER_… variables, flowerconfig.py). By itself it listens on every interface, and lets
-    everybody in.
+    """Let Flower listen on loopback only and ask for a password, unless a person set address and password (by command
+    line, FLOWER_… variables or flowerconfig.py). By itself it listens on every interface, and lets everybody in.
 
     Flower sends this signal when it has read its options, before it listens; workers send it too. An exception here
     ends the process that sent it, so Flower never starts unrestricted."""

@@ -13,7 +13,6 @@ from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
 from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
-from worker.process import affinity, broker
 from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable
 from worker.records.activation import DeadLettered
 
@@ -24,24 +23,21 @@ parts = WorkerParts(settings, CeleryBroker(app, "oathbulk.activate", ACTIVATE_QU
 
 @worker_init.connect
 def begin(**_signal: object) -> None:
-    """End the process where it could do no work: it would take up message after message in vain, beside other workers
-    that could. So where settings are missing; where the database is a standby, lacks the schema, or can't be worked
-    with for another lasting reason; and where others work and it could not."""
+    """End a process that could do no work, since it would take messages from workers that could: if settings are
+    missing; if the database is a standby, lacks the schema, or is of no use for another lasting reason; and if this
+    process fails where others work."""
     with exit_on_config_error():
         _ = parts.keyring, parts.leases, parts.replays
     end_if_unusable(parts.database)
     end_if_unfit(parts.database, parts.processes, parts.environments, parts.clients, settings.tuning.call_deadline)
-    # Where Celery writes that a task has failed: one line a minute, while the database is away later on.
+    # The logger in which Celery says that a task has failed.
     logging.getLogger("celery.app.trace").addFilter(AwayLines())
-    broker.mend_request_sets()
 
 
 @worker_ready.connect
 def show_life(**_: object) -> None:
-    """Say every few seconds that this process lives, and keep its threads on one processor, if the settings say so."""
+    """Say every few seconds that this process lives."""
     parts.fitness.start_watching()
-    if settings.one_processor:
-        affinity.start()
 
 
 @worker_shutting_down.connect
@@ -52,8 +48,8 @@ def stop(**_: object) -> None:
 
 @worker_shutdown.connect
 def sign_off(sender: Any, **_: object) -> None:
-    """Write down that this process has ended; one that failed alone is named, and ends with a code of its own. Where
-    the database is away, others notice it after a while by themselves."""
+    """Write down that this process has ended. One that failed alone stays named, and ends with an exit code of its own.
+    If the database is away, others notice the end after a while."""
     if parts.fitness.is_sick:
         sender.exitcode = FAILS_ALONE
         return
@@ -61,11 +57,11 @@ def sign_off(sender: Any, **_: object) -> None:
         parts.processes.leave()
 
 
-# A dead letter is a failed task, and no fault of the worker; of a wrong key the batch's pause, or the end of this
-# process, says what to do. Celery logs no traceback of these.
+# Celery logs no traceback of `throws`: a dead letter is no fault of the worker, and after a wrong key the pause of the
+# batch, or the end of this process, says what to do.
 @app.task(name="oathbulk.activate", throws=(DeadLettered, DecryptionError))
 def activate(record_id: int, environment: str) -> str:
-    """Make an attempt at one record of the environment of this name. How it ended is kept nowhere: Flower shows it."""
+    """Make an attempt at one record of the environment of this name, and say how it ended, for Flower."""
     return parts.activations.activate_record(record_id, environment)
 
 
@@ -84,7 +80,7 @@ def prepare() -> None:
 
 @app.task(name="oathbulk.notify", send_events=False)
 def notify() -> None:
-    """Tell people what became of their batches, by the webhook that the settings name."""
+    """Send due notices about batches to the webhook of the settings."""
     parts.notifier.send_notices()
 
 

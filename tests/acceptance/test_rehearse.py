@@ -165,7 +165,7 @@ def make_wheel(clone: Path, umask: int) -> str:
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
-    for installed in (python.with_name("pip"), clone / ".venv" / ".demo"):
+    for installed in (python.with_name("pip"), clone / ".venv" / ".local"):
         installed.touch()
     # What the make that runs these tests tells its children is not for this one.
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SOURCE_DATE"))}

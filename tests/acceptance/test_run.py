@@ -322,7 +322,8 @@ def test_after_a_kill_9_the_workers_end_and_the_next_run_finishes_and_leaves_oth
 
 
 def test_a_run_outlives_a_killed_worker_and_a_killed_valkey(set_up):
-    desk, pingone = set_up(make_tokens(24), **SHORT_LEASES)
+    # What waited in the Valkey that was killed does not wait for its queue leases.
+    desk, pingone = set_up(make_tokens(24), **SHORT_LEASES | {"_OATHBULK_TUNING__queue_lease": "600"})
     run = start_and_hold(desk, pingone, 8)
     victims = desk.processes("worker", "beat", "valkey-server")
     assert len(victims) == 3

@@ -370,5 +370,5 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         checkout = folder / "checkout"
         copy_files(PROJECT, checkout)
         engine.variables["OATHBULK_IMAGE"] = engine.build("oathbulk:test", checkout)
-        engine.variables["SIMULATOR_IMAGE"] = engine.build("oathbulk-simulator", checkout, "--build-arg", "NEED=demo")
+        engine.variables["SIMULATOR_IMAGE"] = engine.build("oathbulk-simulator", checkout, "--build-arg", "NEED=local")
         yield engine

@@ -54,7 +54,7 @@ from worker.fleet import (
     read_processes,
 )
 from worker.leases.lease import CallSummary, Leases
-from worker.leases.queue import CHUNK, SOON, Queue
+from worker.leases.queue import CHUNK, SOON, Queue, forget_messages
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
 from worker.rules.hours import DailyHours
@@ -384,6 +384,18 @@ def test_a_lost_message_makes_its_record_due_again_and_a_dead_worker_leaves_a_lo
     assert (line.outcome, line.reason) == ("lost", "lease_ran_out")
     assert (line.lease_id, line.worker) == (claimed.lease_id, None)
     assert enqueue(database, made) == [dead.id, lost.id]
+
+
+def test_records_whose_messages_were_lost_with_their_server_are_due_at_once_and_a_worker_keeps_its_own(
+    database: MovingDatabase, leases: Leases
+) -> None:
+    made = make_batch(database, 2)
+    enqueue(database, made, lease=600)
+    leases.claim(made.ids[0], ENVIRONMENT_ID)
+    forget_messages(database)
+    database.ahead = 1
+    assert rescue(database) == 1
+    assert statuses(database, made) == [Status.ACTIVATING, Status.PENDING]
 
 
 PAIRING = {"device_id": "", "pairings": 1}

@@ -20,7 +20,7 @@ from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
 from support.judges.secret_search import Secrets
 
-from models.attempt import AttemptLine, Outcome
+from models.attempt import AttemptLine
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring, generate_key
 from models.inventory_job import JobState
@@ -38,11 +38,10 @@ from worker.intake.files import Hints
 from worker.intake.shipment import open_shipment
 from worker.leases.lease import CallSummary
 from worker.pingone.errors import Answer
-from worker.reports import metrics
 from worker.reports.batch_history import SPANS, BatchHistory, read_batch_history
 from worker.reports.export import RESULT_COLUMNS, export
 from worker.reports.facts import FEWEST_SETTLED, LONGEST_REST, BatchStatus, read_statuses
-from worker.reports.metrics import AttemptCounter, AttemptTotals, MetricsReader, Scrape
+from worker.reports.metrics import MetricsReader, Scrape
 from worker.reports.stall import STILL_AFTER, UNPREPARED_AFTER, Cause
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
 
@@ -544,39 +543,15 @@ def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(
         (Retry(60.0, is_counted=False, why="hold"), CallSummary(0)),
     ]
     settle(desk, made, *((*end, False) for end in ends))
-    totals, batch = scrape(database).attempts, made.batch_id
-
-    assert totals.attempts == {(batch, "active"): 2, (batch, "dead_letter"): 1, (batch, "handed_back"): 1}
-    assert totals.durations == {("active", 0): 1, ("active", 1): 1, ("dead_letter", 13): 1}
-    assert totals.milliseconds == {"active": 101, "dead_letter": 99_500}
-
-
-@ON_SQLITE
-def test_what_was_counted_is_not_read_again_and_what_came_late_is_not_lost(
-    database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(metrics, "OVERLAP", 10)
-    make_batch(database, 1)
-    line = {"record_id": 1, "batch_id": 1, "number": 1, "outcome": Outcome.ACTIVE, "lease_id": "lease", "requests": 1}
-    line |= {"call_milliseconds": 100, "ended_at": database.read_clock()}
-    counter = AttemptCounter()
-
-    def count_all() -> AttemptTotals:
-        with database.reading() as connection:
-            return counter.read(connection)
-
-    # The second ones took their ids before the last of the first, and were committed after it.
-    for numbers, total in (((*range(1, 31), 35), 31), ((33, 34), 33), ((), 33), (range(36, 100), 97)):
-        database.change(*(insert(AttemptLine).values(line | {"id": number}) for number in numbers))
-        totals = count_all()
-        assert (totals.attempts[1, "active"], totals.durations["active", 1]) == (total, total)
-
-    # This is far below the last ids: it would be seen if the history were read from its beginning.
-    database.change(update(AttemptLine).where(AttemptLine.id <= 30).values(call_milliseconds=0))
-    assert count_all().milliseconds["active"] == 9700
-    # After a restored backup it is.
-    database.change(delete(AttemptLine).where(AttemptLine.id > 20))
-    assert (count_all().attempts[1, "active"], count_all().milliseconds["active"]) == (20, 0)
+    of_batch = ("shipment", "default")
+    assert scrape(database).attempts == [
+        (*of_batch, "active", 2, 101, (1, *13 * [2])),
+        (*of_batch, "dead_letter", 1, 99_500, (*13 * [0], 1)),
+        (*of_batch, "handed_back", 1, 0, (*14 * [0],)),
+    ]
+    # A purge takes them away bit by bit.
+    database.change(update(Batch).values(purged_at=database.read_clock(), outcome={"groups": [], "refused": {}}))
+    assert scrape(database).attempts == []
 
 
 def list_texts(database: MovingDatabase, table: Table, *left_out: str) -> set[str]:

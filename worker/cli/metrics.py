@@ -5,20 +5,18 @@ to open a port.
 No label holds a serial number, a user or an id: they are names of batches, environments and licenses, and words of
 ours."""
 
-import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, TypeAlias
-from wsgiref import simple_server
+from wsgiref.simple_server import WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 import typer
-from prometheus_client import CollectorRegistry, Metric, generate_latest, make_wsgi_app
+from prometheus_client import CollectorRegistry, Metric, generate_latest, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import DBAPIError
 
@@ -30,13 +28,13 @@ from worker.cli.failures import explain_server_failure
 from worker.cli.signals import turning_signals_into_interrupts
 from worker.installation.installation import Installation, read_statuses
 from worker.observability.logs import configure_logs
-from worker.reports.metrics import BOUNDS, AttemptTotals, MetricsReader, Scrape
+from worker.pace.known_pace import KnownPace
+from worker.reports.facts import BatchStatus
+from worker.reports.metrics import BOUNDS, AttemptGroup, MetricsReader
 from worker.reports.stall import Fleet
 
 log = structlog.get_logger()
 
-# Seconds after which a connection that sends no request is closed.
-_LONGEST_REQUEST = 10
 # The labels of all metrics of a batch.
 _BATCH = ("batch", "environment")
 # Milliseconds a second.
@@ -60,19 +58,19 @@ def metrics(
     registry.register(MetricsCollector(reader))
     if not once:
         configure_logs("WARNING", installation.settings.log_format)
-    # The first read goes through the whole history, which no scrape should have to wait for.
+    # A database that cannot be read ends the command here, with its cure.
     text = generate_latest(registry)
     if once:
         console.print(text.decode(), end="", soft_wrap=True)
         return
     try:
-        server = make_server(bind, port, registry)
+        server, thread = serve(bind, port, registry)
     except OSError as error:
         raise typer.BadParameter(f"cannot listen on {bind}:{port}: {error.strerror}. Give another --port") from error
     host = f"[{bind}]" if ":" in bind else bind
     error_console.print(f"Metrics at http://{host}:{server.server_port}/metrics, until Ctrl-C.")
-    with suppress(KeyboardInterrupt), turning_signals_into_interrupts(), server:
-        server.serve_forever()
+    with suppress(KeyboardInterrupt), turning_signals_into_interrupts():
+        thread.join()
 
 
 class MetricsCollector(Collector):
@@ -86,9 +84,11 @@ class MetricsCollector(Collector):
         """Read the database and make the metrics. Raises DBAPIError."""
         with self._lock:
             reading = self._reader.read()
-        yield from _make_batches(reading)
-        yield from _make_attempts(reading)
-        yield from _make_paces(reading)
+        named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
+        yield from _make_counts(named)
+        yield from _make_states(named)
+        yield from _make_attempts(reading.attempts)
+        yield from _make_paces(reading.paces)
         yield from _make_fleet(reading.fleet)
         yield _gauge("database_read_seconds", "How long reading all this took.", (), [((), reading.took)])
         yield _gauge(
@@ -99,36 +99,23 @@ class MetricsCollector(Collector):
         )
 
 
-def make_server(bind: str, port: int, registry: CollectorRegistry) -> simple_server.WSGIServer:
-    """Make a server that listens on this address and serves these metrics, each connection in a thread of its own, so
-    that one which sends nothing keeps no scrape waiting. Where the database fails, it answers 503, so that Prometheus
+def serve(bind: str, port: int, registry: CollectorRegistry) -> tuple[WSGIServer, threading.Thread]:
+    """Serve these metrics on this address, in a thread. Where the database fails, it answers 503, so that Prometheus
     counts the exporter as down. Raises OSError."""
-    answer: WSGIApplication = make_wsgi_app(registry)
+    server, thread = start_http_server(port, bind, registry)
+    app: WSGIApplication = make_wsgi_app(registry)
 
-    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            return answer(environ, start_response)
+            return app(environ, start_response)
         except DBAPIError as error:
             why = explain_server_failure(error)
             log.warning("metrics_not_read", why=why)
             start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"{why}\n".encode()]
 
-    kind = _ServerOnV6 if ":" in bind else ThreadingWSGIServer
-    return simple_server.make_server(bind, port, serve, kind, _QuietHandler)
-
-
-class _ServerOnV6(ThreadingWSGIServer):
-    address_family = socket.AF_INET6
-
-
-class _QuietHandler(simple_server.WSGIRequestHandler):
-    """Reads requests without a line in the log for each."""
-
-    timeout = _LONGEST_REQUEST
-
-    def log_message(self, format: str, *_: object) -> None:
-        """Log nothing."""
+    server.set_app(answer)
+    return server, thread
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Sample]) -> GaugeMetricFamily:
@@ -138,9 +125,11 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[Samp
     return family
 
 
-def _make_batches(reading: Scrape) -> Iterator[Metric]:
-    named = [((batch.name, batch.environment), batch) for batch in reading.statuses]
-    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
+# Of a batch: the values of _BATCH, and how it stands.
+NamedBatch: TypeAlias = "tuple[tuple[str, str], BatchStatus]"
+
+
+def _make_counts(named: Sequence[NamedBatch]) -> Iterator[Metric]:
     yield _gauge(
         "records",
         "Records by status.",
@@ -165,14 +154,15 @@ def _make_batches(reading: Scrape) -> Iterator[Metric]:
         _BATCH,
         ((name, batch.old_devices) for name, batch in named),
     )
+
+
+def _make_states(named: Sequence[NamedBatch]) -> Iterator[Metric]:
+    running = [(name, batch) for name, batch in named if batch.state == BatchState.RUNNING]
     yield _gauge(
         "batches",
         "Batches by state.",
         ("state",),
-        (
-            ((state,), sum(batch.state == state for batch in reading.statuses))
-            for state in (*map(str, BatchState), "finished")
-        ),
+        (((state,), sum(batch.state == state for _, batch in named)) for state in (*map(str, BatchState), "finished")),
     )
     yield _gauge(
         "batch_paused",
@@ -197,54 +187,51 @@ def _make_batches(reading: Scrape) -> Iterator[Metric]:
     )
 
 
-def _make_attempts(reading: Scrape) -> Iterator[Metric]:
+def _make_attempts(groups: Sequence[AttemptGroup]) -> Iterator[Metric]:
     ended = CounterMetricFamily("oathbulk_attempts", "Attempts that ended, by outcome.", labels=(*_BATCH, "outcome"))
-    totals = reading.attempts
-    for (batch_id, outcome), count in sorted(totals.attempts.items(), key=lambda item: (item[0][0] or 0, item[0][1])):
-        ended.add_metric((*reading.batch_names.get(batch_id or 0, ("", "")), outcome), count)
+    for group in groups:
+        ended.add_metric((group.batch, group.environment, group.outcome), group.attempts)
     took = HistogramMetricFamily(
         "oathbulk_attempt_call_seconds",
         "How long PingOne took for the calls of an attempt together, without waits before them.",
         labels=("outcome",),
     )
+    bounds = (*(str(bound / _MS) for bound in BOUNDS), "+Inf")
     for outcome in map(str, Outcome):
-        took.add_metric((outcome,), _make_buckets(totals, outcome), totals.milliseconds[outcome] / _MS)
+        same = [group for group in groups if group.outcome == outcome]
+        counts = [sum(group.buckets[number] for group in same) for number in range(len(bounds))]
+        seconds = sum(group.milliseconds for group in same) / _MS
+        took.add_metric((outcome,), list(zip(bounds, counts, strict=True)), seconds)
     yield from (ended, took)
 
 
-def _make_buckets(totals: AttemptTotals, outcome: str) -> list[tuple[str, float]]:
-    """Make the buckets of Prometheus, each of which counts what is in those below as well."""
-    buckets, count = list[tuple[str, float]](), 0
-    for number, bound in enumerate((*BOUNDS, None)):
-        count += totals.durations[outcome, number]
-        buckets.append(("+Inf" if bound is None else str(bound / _MS), count))
-    return buckets
-
-
-def _make_paces(reading: Scrape) -> Iterator[Metric]:
-    def make(name: str, text: str, values: Iterable[float | None]) -> Metric:
-        known = zip(reading.paces, values, strict=True)
-        samples = (((license,), value) for license, value in known if value is not None)
-        return _gauge(f"pace_{name}", text, ("license",), samples)
-
-    paces = reading.paces.values()
-    yield make(
+# Of the pace of a license: the metric's name, its HELP, and its value; None where it is not known.
+_PACES: tuple[tuple[str, str, Callable[[KnownPace], float | None]], ...] = (
+    (
         "requests_per_second",
         "The rate of requests to PingOne that the workers keep to.",
-        (pace.fixed_rate or pace.rate for pace in paces),
-    )
-    yield make(
+        lambda pace: pace.fixed_rate or pace.rate,
+    ),
+    (
         "ceiling_requests_per_second",
         "The rate at which PingOne refuses; missing until it refused.",
-        (pace.ceiling for pace in paces),
-    )
-    yield make("share_ratio", "The part of the ceiling that is ours.", (pace.share for pace in paces))
-    yield make("held", "1 while all workers hold, otherwise 0.", (pace.hold is not None for pace in paces))
-    yield make(
+        lambda pace: pace.ceiling,
+    ),
+    ("share_ratio", "The part of the ceiling that is ours.", lambda pace: pace.share),
+    ("held", "1 while all workers hold, otherwise 0.", lambda pace: pace.hold is not None),
+    (
         "hold_left_seconds",
         "How long all workers still hold; 0 while they do not.",
-        (pace.hold.left if pace.hold else 0 for pace in paces),
-    )
+        lambda pace: pace.hold.left if pace.hold else 0,
+    ),
+)
+
+
+def _make_paces(paces: Mapping[str, KnownPace]) -> Iterator[Metric]:
+    for name, text, read in _PACES:
+        values = ((license, read(pace)) for license, pace in paces.items())
+        known = (((license,), value) for license, value in values if value is not None)
+        yield _gauge(f"pace_{name}", text, ("license",), known)
 
 
 def _make_fleet(fleet: Fleet) -> Iterator[Metric]:

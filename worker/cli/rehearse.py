@@ -21,7 +21,7 @@ from worker.cli.homes import find_rehearsals_home, lead_into_rehearsal
 from worker.cli.run import run_shipment
 from worker.cli.shipment_options import LoadOptions
 from worker.config.settings import TUNING
-from worker.embedded import can_serve, name_cure
+from worker.embedded import INSTALL_LOCAL, can_serve
 from worker.embedded.children import Children
 from worker.embedded.home import EmbeddedError, lock_home
 from worker.embedded.valkey import EmbeddedValkey
@@ -77,7 +77,7 @@ def rehearse(
 ) -> None:
     """Rehearse the whole job against the built-in simulator: no accounts, no servers."""
     if not can_serve():
-        raise EmbeddedError(f"the simulator is not installed: {name_cure('rehearsal')}")
+        raise EmbeddedError(f"the simulator is not installed: {INSTALL_LOCAL}")
     here = Installation()
     homes = find_rehearsals_home(here.settings.home)
     with lock_home(homes):

@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from worker.cli.exit_codes import UNUSABLE_SETUP, WRONG_USAGE
-from worker.embedded import can_serve, name_cure
+from worker.embedded import INSTALL_LOCAL, can_serve
 from worker.simulator.shipment import (
     KEY,
     LIST,
@@ -57,7 +57,7 @@ def simulator(
 ) -> None:
     """Serve a simulated PingOne over HTTP, until Ctrl-C."""
     if not can_serve():
-        _fail(f"the simulator is not installed: {name_cure('rehearsal')}", UNUSABLE_SETUP)
+        _fail(f"the simulator is not installed: {INSTALL_LOCAL}", UNUSABLE_SETUP)
     from worker.simulator import server
 
     first = _read_world(world)

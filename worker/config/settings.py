@@ -118,7 +118,6 @@ class Settings(Described):
     max_attempts: int = Field(default=8, ge=1, le=MOST)
     # Threads that wait for PingOne most of their time: 100 requests a second that take 0.6 s each.
     concurrency: int = Field(default=64, ge=1, le=2000)
-    one_processor: bool = True
     database_connections: int = Field(default=4, ge=1, le=1000)
     replay_cron: str | None = None
     log_format: Literal["auto", "json", "text"] = "auto"

@@ -1,4 +1,4 @@
-"""The program of a child process: it runs a module as `__main__`, and ends when its parent has ended.
+"""The program of a child process: runs a module as `__main__`, and ends with its parent.
 
 Only `children` starts it, as `python -m worker.embedded.child FD GRACE MODULE ARGUMENT…`. FD is the reading end of a
 pipe whose only writing end the parent holds: however the parent ends, the kernel closes that end, and the read returns.

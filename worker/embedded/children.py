@@ -17,15 +17,15 @@ class Child:
     """A running child process."""
 
     process: subprocess.Popen[bytes]
-    # The writing end of the pipe on which the child notices that its parent has ended. Nothing is ever written to it.
+    # The writing end of the pipe by which the child notices the end of its parent. Nothing is ever written to it.
     lifeline: int
 
 
 class Children:
     """The child processes of this process, by name; each runs a Python module.
 
-    `orphan_grace`: seconds that a child has for ending by itself once its parent has ended; long enough for a call in
-    flight to be answered and written down.
+    `orphan_grace`: seconds that a child has to end by itself after its parent; long enough for a call in flight to be
+    answered and written down.
     """
 
     def __init__(self, *, orphan_grace: float = 30.0) -> None:
@@ -74,7 +74,7 @@ class Children:
 
     @staticmethod
     def _end(child: Child) -> None:
-        """Kill the child and its whole group if it still runs, and clear up after it."""
+        """Kill the child and its process group if it still runs, and free what it used."""
         if child.process.poll() is None:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()

@@ -1,5 +1,5 @@
-"""The home of a single-machine installation: a private directory in which one `run` works at a time, with its lock, its
-keys and its private files."""
+"""The home of a single-machine installation: a private directory with a lock, so that one `run` works in it at a time,
+and with keys."""
 
 import fcntl
 import os
@@ -14,17 +14,17 @@ from shlex import quote
 from models.encrypted import generate_key
 from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
 
-# The file whose lock means that a process works in the home; it holds the pid of that process. Below it stands, while a
-# `run` works, the name of the batch on which it works alone, or an empty line if it works on all.
+# The file that a process locks while it works in the home. Its first line is the pid; its second line, of a `run`, is
+# the name of the only batch on which it works, or empty if it works on all.
 LOCK = "lock"
-# A directory with one of these files is a home, whoever made it, and may be closed to others without asking.
+# A directory with one of these files is a home, and may be closed to others without asking.
 HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
-# Seconds for which taking the lock is tried again while its file names no live process: its holder is just about to
-# write its pid, or to end.
+# Seconds for which a lock is tried again whose file names no live process: its holder is about to write its pid, or to
+# end.
 RETRY_FOR = 0.5
 
 
-# The cure for a full disk, with which every message about one ends.
+# The end of every message about a full disk.
 FREE_SPACE = "free some space; nothing is lost, and the same command goes on where it was"
 
 
@@ -33,7 +33,7 @@ class EmbeddedError(Exception):
 
 
 class HomeInUse(Exception):
-    """Another process works in this home. `work`: what is written of it below its pid."""
+    """Another process works in this home. `work`: the lines below its pid in the lock's file."""
 
     def __init__(self, home: Path, pid: int, work: Sequence[str] = ()) -> None:
         super().__init__(f"{home} is in use by process {pid}{_describe_work(work)}")
@@ -70,9 +70,9 @@ def make_home(home: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file that its owner alone may read, if there is none: SQLite would make its database for everybody,
-    and its log beside it with the same mode."""
-    # What hinders this hinders SQLite too, which says it better.
+    """Make an empty file that only its owner may read, if there is none: SQLite would let everybody read its database,
+    and gives its log the same mode."""
+    # SQLite fails for the same reason, with a better message.
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
@@ -94,13 +94,12 @@ def lock_home(home: Path) -> Iterator[None]:
 
 
 def note_run(home: Path, batch: str | None) -> None:
-    """Note that the `run` which holds the lock works on this batch alone, or on all if None, for those who want to know
-    meanwhile."""
+    """Write into the lock's file on which batch alone this `run` works, or that it works on all if None."""
     write_pid(home / LOCK, os.getpid(), batch or "")
 
 
 def find_run_alone(home: Path) -> str | None:
-    """Find the batch on which a `run` works alone in this home; None if none runs, or one that works on all."""
+    """Find the only batch on which a `run` works in this home; None if no `run` works, or one that works on all."""
     match read_holder(home / LOCK):
         case pid, [batch] if pid and batch and _is_alive(pid):
             return batch
@@ -160,8 +159,7 @@ def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:
 
 
 def _create(path: Path) -> None:
-    """Write a new key to a draft and link that to its path, so that of two processes the second one finds the key of
-    the first, and never half a key."""
+    """Write a new key to a draft and link the draft to its path, so that a second process finds a whole key or none."""
     draft = write_draft(path, generate_key().encode() + b"\n")
     try:
         with suppress(FileExistsError):
@@ -172,7 +170,7 @@ def _create(path: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the key's name in its directory survive a power cut: what is encrypted with it is lost without it."""
+    """Make the key's name survive a power cut: without the key, what it encrypted is lost."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -203,8 +201,8 @@ def take_lock(path: Path) -> int | None:
 
 
 def write_pid(path: Path, pid: int, *more: str) -> None:
-    """Write the pid of the lock's holder into its file, and what else is to be known of it, a line each. The file is
-    changed in place, since the lock belongs to its inode, and is not empty at any moment."""
+    """Write the pid of the lock's holder into its file, and further lines. The file is changed in place, since the lock
+    belongs to its inode, and is never empty meanwhile."""
     lines = "".join(f"{line}\n" for line in (pid, *more)).encode()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
         file.write(lines)
@@ -212,8 +210,8 @@ def write_pid(path: Path, pid: int, *more: str) -> None:
 
 
 def read_holder(path: Path) -> tuple[int | None, list[str]]:
-    """Read the pid that was written last, whether or not that process still holds the lock, and what else was written
-    of it, a line each; None and nothing if there is none."""
+    """Read the pid and the further lines that `write_pid` wrote last, whether or not that process still holds the lock;
+    None and no lines if there is no pid."""
     try:
         first, *more = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         return int(first), more
@@ -222,8 +220,8 @@ def read_holder(path: Path) -> tuple[int | None, list[str]]:
 
 
 def write_draft(path: Path, content: bytes) -> Path:
-    """Write the content to a draft beside `path`, and sync it to the disk. The caller then links or renames the draft,
-    so that nobody ever reads half a file."""
+    """Write the content to a draft beside `path`, and sync it to the disk. The caller links or renames the draft, so
+    that nobody reads half a file."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -236,10 +234,10 @@ def write_draft(path: Path, content: bytes) -> Path:
 def spawn(
     argv: Sequence[str | Path], env: Mapping[str, str], log: Path, descriptor: int, directory: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process that inherits this descriptor and the variables of `env`, and no others. Raises OSError.
+    """Start a process that inherits this descriptor, and no variables but `env`. Raises OSError.
 
     It has a session of its own and no terminal, so that Ctrl-C reaches only this process. Its output is appended to the
-    log, which only its owner may read, so that one that is started again does not delete why it ended before."""
+    log, which only its owner may read, so that the log of an earlier process stays."""
     opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.fchmod(opened, 0o600)
     with os.fdopen(opened, "ab") as output:

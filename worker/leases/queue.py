@@ -235,6 +235,13 @@ class Queue:
         return len(rows)
 
 
+def forget_messages(database: Database) -> None:
+    """End the leases of all queued records, since their messages are lost: the next tick queues them again."""
+    with database.changing_many() as connection:
+        lost = update(Record).where(text(IN_WINDOW), Record.status == Status.QUEUED)
+        connection.execute(lost.values(lease_until=database.now()))
+
+
 def _select_pending(condition: str, order: InstrumentedAttribute[Any]) -> Select[int]:
     """Select one part of the pending records of a batch, in the part's order."""
     return select(Record.id).where(text(condition), Record.batch_id == bindparam("of_batch")).order_by(order)

@@ -1,6 +1,4 @@
-"""Puts a process together: the parts that work in it, its threads and its processor, and where Celery's own behaviour
-is mended.
+"""Builds the parts of a process, and changes Celery where it would end a worker or stop beat.
 
-Begin with `parts` (what commands and workers have in common) and `worker_parts` (what only workers have): nothing is
-put together elsewhere.
+Begin with `parts` (for commands and workers) and `worker_parts` (for workers): nothing is put together elsewhere.
 """

@@ -69,10 +69,10 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         return max(self._due_at[entry.name] - self._clock(), 0.0)
 
     def _is_taken(self, entry: ScheduleEntry) -> bool:
-        """Whether workers take what is sent; without this check, an hour without workers would fill Redis with ticks.
-        False too where the broker cannot be asked, since it would not accept a tick either."""
+        """Whether workers take what is sent: otherwise an hour without workers would fill Redis with ticks. False also
+        if the broker is out of reach, since it would not accept a tick either."""
         queue = self.app.amqp.router.route(entry.options, entry.task)["queue"].name
-        # Waits until there is a broker, without end.
+        # Waits for a broker without end.
         connection = self.producer.connection
         try:
             return int(connection.default_channel.client.llen(queue)) < MOST_WAITING

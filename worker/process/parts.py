@@ -1,5 +1,4 @@
-"""The parts that commands and workers have in common. All parts of a process are put together
-here and in `worker_parts`, and nowhere else.
+"""The parts that commands and workers have in common.
 
 Each part is built when it is first asked for, so that importing the tasks opens no connection and a command builds only
 what it needs.
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
 else:
 
     class part(cached_property):  # noqa: N801 - a decorator
-        """A `cached_property` that is built once, however many threads ask at the same time. From Python 3.12 on the
-        original takes no lock: two threads of a worker that has just started would each build, say, access tokens or a
-        dispatcher of their own. The lock `building` of its owner is held meanwhile, and may be taken again."""
+        """A `cached_property` that is built once, however many threads ask for it at the same time. Python's own takes
+        no lock since 3.12: two threads of a worker that has just started would each build a dispatcher. The owner's
+        lock `building` is reentrant, since parts are built of parts."""
 
         def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
             if instance is None:
@@ -44,7 +43,7 @@ else:
 
 class Parts:
     """Builds the parts of a process. `load` reads an environment by its name and raises ConfigError; by default from
-    the process' own configuration. `database`, if another has opened it; by default it is opened here."""
+    this process' configuration. `database`: one that is open already; by default it is opened here."""
 
     def __init__(
         self,
@@ -70,8 +69,7 @@ class Parts:
             socket_timeout=5,
             socket_connect_timeout=2,
             health_check_interval=25,
-            # Redis out of reach counts as a slot that is far away, at once; the client's own tries would take seconds
-            # first.
+            # If Redis is out of reach, that is known at once; the client's own tries would take seconds.
             retry=None,
         )
 
@@ -85,10 +83,13 @@ class Parts:
 
     @part
     def paces(self) -> Paces:
-        def lifted(license: str) -> None:
+        def end_pauses(license: str) -> None:
+            # Clients are built of paces, so this must wait until it is called.
             self.clients.end_pauses(license)
 
-        return Paces(self.redis, self.pace_memory, self.settings, on_alone=self.handle_failing_alone, on_lifted=lifted)
+        return Paces(
+            self.redis, self.pace_memory, self.settings, on_alone=self.handle_failing_alone, on_lifted=end_pauses
+        )
 
     @part
     def clients(self) -> Clients:

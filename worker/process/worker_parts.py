@@ -1,8 +1,8 @@
-"""The parts that only a worker and its ticks have: leases, activations, the dispatcher, and the upkeep of batches.
+"""The parts of a worker and of its ticks: leases, activations, the dispatcher, and the upkeep of batches.
 
-A worker that is being started and could do no work ends, with one line that names the cure: where its database takes
-nothing from it, and where others work and it could not, which each new attempt would cost an OTP to find out. Where the
-database is away later, a line a minute says so."""
+A worker that could do no work ends when it starts, with one line that names the cure: where its database refuses it,
+and where it fails while others work. Otherwise each of its attempts could cost an OTP. While the database is away later
+on, a line a minute says so."""
 
 import logging
 import sys
@@ -57,11 +57,11 @@ class Activations:
         self._thread = threading.local()
 
     def activate_record(self, record_id: int, name: str) -> str:
-        """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered if
-        that is with a dead letter. Where the environment is not configured here, and another process is well, the
-        record goes back and this process ends; otherwise raises ConfigError."""
+        """Make an attempt at one record of the environment of this name, and say how it ended. Raises DeadLettered for
+        a dead letter. If the environment is not configured here, raises ConfigError, or, if another process is well,
+        hands the record back and ends this process."""
         try:
-            activation = self.of(name)
+            activation = self._find_activation(name)
         except ConfigError as error:
             if not self._fitness.fall_sick(Sickness(PauseReason.ENVIRONMENT, str(error))):
                 raise
@@ -69,12 +69,12 @@ class Activations:
             return WORKER_ENDS
         return fail_if_dead_letter(activation.activate_record(record_id))
 
-    def of(self, name: str) -> Activation:
-        """The calling thread's activation for the environment of this name. Raises ConfigError."""
-        mine: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})
-        if name not in mine:
-            mine[name] = self._make(self._environments.get(name))
-        return mine[name]
+    def _find_activation(self, name: str) -> Activation:
+        """Find the calling thread's activation for the environment of this name. Raises ConfigError."""
+        activations: dict[str, Activation] = self._thread.__dict__.setdefault("activations", {})
+        if name not in activations:
+            activations[name] = self._make(self._environments.get(name))
+        return activations[name]
 
 
 class WorkerParts(Parts):
@@ -125,8 +125,8 @@ class WorkerParts(Parts):
         return Batches(self.database, this_person(self.settings, name="schedule"))
 
     def replay_by_schedule(self) -> None:
-        """Replay the dead letters that time alone may mend. Without a schedule nothing is: the message is not beat's
-        then, and whoever can write to the broker is not a person who commands."""
+        """Replay the dead letters that time alone may mend. Without a schedule replay nothing: then the message does
+        not come from beat, and who can write to the broker may not command a replay."""
         if self.settings.replay_cron:
             self.replays.replay_transient(self._only_batch)
 
@@ -212,17 +212,17 @@ class WorkerParts(Parts):
         )
 
 
-# Errors that no waiting mends where a worker is being started: its URL or its role is the wrong one.
+# Errors of a database whose URL or role is wrong: waiting does not help.
 _LASTING = (READ_ONLY, INSUFFICIENT_PRIVILEGE)
-# The setting is `on` in a standby, too.
+# `on` also in a standby.
 _SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"
-# Attempts among which one is looked for that PingOne answered another process.
+# The latest attempts of all processes that are searched for an answer of PingOne.
 _LATEST = 200
 
 
 def end_if_unusable(database: Database) -> None:
-    """End the process if PostgreSQL answers, and can't be worked with: a standby, another encoding than UTF8, a role
-    without rights, no schema or an older one. With a later one a worker of the version before goes on."""
+    """End the process if PostgreSQL answers but is of no use: a standby, an encoding other than UTF8, a role without
+    rights, no schema or an older one. A later schema is fine: workers go on beside an upgrade."""
     if not database.is_sqlite and (fault := find_fault(database)):
         # Celery has no console of ours, and its log may go elsewhere.
         print(f"oathbulk: {fault}", file=sys.stderr, flush=True)  # noqa: T201
@@ -230,7 +230,7 @@ def end_if_unusable(database: Database) -> None:
 
 
 def find_fault(database: Database) -> str | None:
-    """Say why this PostgreSQL can't be worked with; None if it can, or if it is out of reach for now."""
+    """Say why this PostgreSQL is of no use; None if nothing is wrong, or if it is out of reach for now."""
     try:
         with database.reading() as connection:
             # A table is read: the role may have no right to it.
@@ -248,9 +248,9 @@ def find_fault(database: Database) -> str | None:
 def end_if_unfit(
     database: Database, processes: Processes, environments: Environments, clients: Clients, deadline: float
 ) -> None:
-    """Ask PingOne with the credentials and the network of this process, before it takes a message, and write down that
-    it lives; end it with one line if others are well and it is not. `deadline` of each request in seconds. Where the
-    database is away, or no other process is well, it begins as it is."""
+    """Ask PingOne with the credentials and the network of this process before it takes a message, and write down that
+    it lives. End the process with one line if it fails and others are well. If the database is away, or no other
+    process is well, let it begin. `deadline` of each request in seconds."""
     try:
         processes.show_life()
         sickness = _find_sickness(database, processes.name, environments, clients, deadline)
@@ -266,10 +266,10 @@ def end_if_unfit(
 
 
 def _find_sickness(
-    database: Database, me: str, environments: Environments, clients: Clients, deadline: float
+    database: Database, this_process: str, environments: Environments, clients: Clients, deadline: float
 ) -> Sickness | None:
-    """Try what a first record would need, in each environment with work; None if all goes well, or not for others
-    either."""
+    """Try what a first record needs, in each environment with work. Returns None if that goes well, or if it goes wrong
+    for other processes too."""
     with database.reading() as connection:
         if count_well(database, connection) < 2:
             return None
@@ -286,22 +286,21 @@ def _find_sickness(
             return Sickness(PauseReason.CREDENTIALS, PAUSE_CURES[PauseReason.CREDENTIALS])
         except (NotDelivered, OutcomeUnknown) as error:
             with database.reading() as connection:
-                if _are_others_answered(database, connection, me):
+                if _are_others_answered(database, connection, this_process):
                     return Sickness(NETWORK, explain_hold(error))
     return None
 
 
-def _are_others_answered(database: Database, connection: Connection, me: str) -> bool:
+def _are_others_answered(database: Database, connection: Connection, this_process: str) -> bool:
     """Whether PingOne has answered another process in the last half minute."""
     lately = AttemptLine.ended_at > database.now(-GONE_AFTER)
     lines = select(AttemptLine.worker, AttemptLine.correlation_id, lately.label("is_late"))
     latest = connection.execute(lines.order_by(AttemptLine.id.desc()).limit(_LATEST)).all()
-    return any(line.is_late and line.correlation_id and line.worker not in (None, me) for line in latest)
+    return any(line.is_late and line.correlation_id and line.worker not in (None, this_process) for line in latest)
 
 
 class AwayLines(logging.Filter):
-    """Makes one line, once a minute, of the tasks that fail while the database is away. Celery would write a traceback
-    for each tick."""
+    """Logs one line a minute for the tasks that fail while the database is away, in place of a traceback for each."""
 
     def __init__(self) -> None:
         super().__init__()

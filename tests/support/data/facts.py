@@ -1,7 +1,6 @@
 """How batches stand, a token's history, the page of a batch, and what its metrics are made of: as values, without a
 database. Each test changes what it is about."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,7 @@ from worker.fleet import KnownProcess
 from worker.pace.known_pace import Hold, KnownPace
 from worker.reports.batch_history import BatchHistory, BatchOrigin, Command, PauseSpan, Timeline
 from worker.reports.facts import BatchStatus
-from worker.reports.metrics import AttemptTotals, Scrape
+from worker.reports.metrics import AttemptGroup, Scrape
 from worker.reports.search import Read
 from worker.reports.stall import Fleet
 from worker.reports.token_history import PastRecord, TokenHistory
@@ -177,15 +176,14 @@ def make_reading() -> Scrape:
     paused = replace(
         batch(str(BatchState.PAUSED), pending=3), name="august", environment="second", reason=PauseReason.CREDENTIALS
     )
-    attempts = AttemptTotals(
-        Counter({(1, "active"): 15, (None, "retry"): 4}),
-        Counter({("active", 1): 14, ("active", 13): 1}),
-        Counter(active=91_000),
-    )
+    attempts = [
+        AttemptGroup("july", "default", "active", 15, 91_000, (0, *12 * [14], 15)),
+        AttemptGroup("july", "default", "retry", 4, 0, (*14 * [0],)),
+    ]
     hold = Hold(READ_AT, READ_AT, "PingOne asked for it", 12.5)
     paces = {"default": KnownPace("license", 40.0, 50.0, share=0.6, hold=hold), "second": KnownPace("other")}
     fleet = Fleet([make_process("a", tick=3.0), make_process("b", sick="network"), make_process("c", tick=8.0)])
-    return Scrape([running, paused], attempts, {1: ("july", "default")}, paces, fleet, took=0.02, counts_age=7.0)
+    return Scrape([running, paused], attempts, paces, fleet, took=0.02, counts_age=7.0)
 
 
 def write_metrics(reading: Scrape) -> str:

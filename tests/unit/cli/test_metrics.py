@@ -3,9 +3,8 @@
 
 import math
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from sqlalchemy.exc import OperationalError
 from support.data.facts import MadeUp, make_process, make_reading, parse_metrics, write_metrics
 
-from worker.cli.metrics import MetricsCollector, make_server
+from worker.cli.metrics import MetricsCollector, serve
 from worker.reports.metrics import Scrape
 from worker.reports.stall import Fleet
 
@@ -36,9 +35,8 @@ def serving(reader: Any) -> Iterator[str]:
     """Serve what is read, until the block ends; yields the URL."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MetricsCollector(reader))
-    with make_server("127.0.0.1", 0, registry) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server, thread = serve("127.0.0.1", 0, registry)
+    with closing(server.socket):
         yield f"http://127.0.0.1:{server.server_port}/metrics"
         server.shutdown()
         thread.join()

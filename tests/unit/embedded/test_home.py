@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from worker.cli.desk import desk
 from worker.cli.rehearse import rehearse
 from worker.config.settings import ConfigError
-from worker.embedded import can_serve, name_cure
+from worker.embedded import INSTALL_LOCAL, can_serve
 from worker.embedded.children import Children
 from worker.embedded.home import EmbeddedError, HomeInUse, find_run_alone, home_key, lock_home, make_home, note_run
 from worker.fleet import FAILS_ALONE
@@ -316,21 +316,15 @@ def test_the_extras_that_are_named_are_there_and_nobody_is_told_to_fetch_the_nam
     paths = [path for folder in ("docs", "worker") for path in (CHECKOUT / folder).rglob("*.*")]
     texts = [path.read_text(encoding="utf-8") for path in paths if path.suffix in {".md", ".py"}]
     texts.append((CHECKOUT / "README.md").read_text(encoding="utf-8"))
-    named = set(re.findall(r"name_cure\('(\w+)'\)", "\n".join(texts)))
-    assert named == {"desk", "embedded", "rehearsal"}
-    named |= set(re.findall(r"\boathbulk\[(\w+)\]", "\n".join(texts)))
-    assert named <= set(project["optional-dependencies"])
-    assert name_cure("desk").endswith("with the extra `desk`")
+    named = {*re.findall(r"\boathbulk\[(\w+)\]|install '\.\[(\w+)\]'|the extra `(\w+)`", "\n".join(texts))}
+    assert {name for names in named for name in names if name} == {"local"} < {*project["optional-dependencies"]}
+    assert INSTALL_LOCAL.endswith("with the extra `local`")
     assert FROM_AN_INDEX.findall("\n".join(texts)) == []
 
 
 @pytest.mark.parametrize(
-    ("command", "missing", "failure", "extra"),
-    [
-        (desk, "uvicorn", ConfigError, "desk"),
-        (desk, "starlette", ConfigError, "desk"),
-        (rehearse, "uvicorn", EmbeddedError, "rehearsal"),
-    ],
+    ("command", "missing", "failure"),
+    [(desk, "uvicorn", ConfigError), (desk, "starlette", ConfigError), (rehearse, "uvicorn", EmbeddedError)],
 )
 def test_a_command_that_lacks_its_extra_names_it_and_touches_nothing(
     monkeypatch: pytest.MonkeyPatch,
@@ -338,7 +332,6 @@ def test_a_command_that_lacks_its_extra_names_it_and_touches_nothing(
     command: Callable[[], None],
     missing: str,
     failure: type[Exception],
-    extra: str,
 ) -> None:
     earlier = tmp_path / "home-rehearsals" / "rehearsal" / "oathbulk.db"
     earlier.parent.mkdir(parents=True)
@@ -350,7 +343,7 @@ def test_a_command_that_lacks_its_extra_names_it_and_touches_nothing(
     app.command()(command)
     raised = CliRunner().invoke(app, []).exception
     assert (type(raised), earlier.exists()) == (failure, True)
-    assert re.search(f"is not installed: .* with the extra `{extra}`", str(raised))
+    assert re.search("is not installed: .* with the extra `local`", str(raised))
 
 
 # The stack of a run.

@@ -1,11 +1,12 @@
 """What we changed of Celery, on a real server: the broker's transport, which loses connections and fetches several
-messages at once; its sets of requests, the events of tasks, and beat's scheduler."""
+messages at once; the worker's consumer, and beat's scheduler."""
 
 import json
 import os
 import subprocess
 import sys
 import threading
+import tomllib
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,21 +20,21 @@ import redis
 from celery import Celery
 from celery.schedules import crontab
 from celery.worker import state
+from celery.worker.consumer import Consumer
 from kombu import Connection, Queue
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
-from kombu.asynchronous.timer import Timer
 from kombu.exceptions import OperationalError
+from packaging.specifiers import SpecifierSet
 from structlog.testing import capture_logs
 from support.servers.valkey import ValkeyServer
 
 from worker.process import broker
 from worker.process.beat import MOST_WAITING, SteadyScheduler
-from worker.process.broker import EVENTS_TOGETHER, FLUSH_INTERVAL, LONGEST_DELAY, EventBatches, FetchingRoom
+from worker.process.broker import LONGEST_DELAY, FetchingRoom
 
 QUEUE = Queue("some", routing_key="some")
 # What a worker of four threads may have in reserve.
 PREFETCH = 4
-_BOUND_BEFORE = state.active_requests.add, state.active_requests.discard
 
 
 @pytest.fixture(autouse=True)
@@ -191,83 +192,67 @@ def test_the_thread_that_makes_enough_room_wakes_the_loop() -> None:
     assert woken == [False, True]
 
 
-# Celery's sets of requests, mended.
+# Celery's consumer, whose sets of tasks in hand threads change.
 
 
 class Request:
     """As far as a set of them is concerned."""
 
-
-@pytest.fixture(params=["reserved_requests", "active_requests", "scheduled_requests"])
-def requests(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One of the sets, mended, and afterwards as it was."""
-    broker.mend_request_sets()
-    yield getattr(state, request.param)
-    for each in (state.reserved_requests, state.active_requests, state.scheduled_requests):
-        each.clear()
-        each.__class__ = weakref.WeakSet
+    id = "id"
 
 
-def test_what_threads_do_to_a_set_meanwhile_does_not_stop_who_goes_through_it(requests: Any) -> None:
-    first, second, third = Request(), Request(), Request()
-    requests.update([first, second])
-    going_through = iter(requests)
-    seen = [next(going_through)]
-    requests.add(third)
-    requests.discard(first)
-    seen += going_through
-    assert ({*seen}, {*requests}) == ({first, second}, {second, third})
+class ChangingSet(set[Any]):
+    """The references in a WeakSet, to which a thread adds one when somebody goes through them for the first time."""
+
+    late: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        for reference in super().__iter__():
+            yield reference
+            if self.late is None:
+                self.late = Request()
+                self.add(weakref.ref(self.late))
 
 
-def test_a_request_that_is_gone_is_in_no_set_and_methods_that_celery_has_bound_before_go_on_working(
-    requests: Any,
-) -> None:
-    kept, gone, (add, discard) = Request(), Request(), _BOUND_BEFORE
-    requests.update([kept, gone])
-    del gone
-    assert ([*requests], len(requests)) == ([kept], 1)
-    requests.clear()
-    for change, there in ((add, [kept]), (discard, [])):
-        change(kept)
-        assert [*state.active_requests] == there
+@pytest.fixture(params=["reserved_requests", "active_requests"])
+def in_hand(request: pytest.FixtureRequest) -> Iterator[list[Request]]:
+    """Two requests of a worker, in one of Celery's sets; a third comes while Celery goes through it."""
+    requests, in_set = [Request(), Request()], getattr(state, request.param)
+    in_set.data = ChangingSet(map(weakref.ref, requests))
+    yield requests
+    in_set.data = set()
+    state.reserved_requests.clear()
 
 
-# The events of tasks.
+def make_consumer(kind: type[Consumer]) -> Any:
+    """As much of a consumer as drops what it has when a connection is lost."""
+    consumer = object.__new__(kind)
+    consumer.controller, consumer.pool, consumer.task_buckets = None, None, {}
+    return consumer
 
 
-def start_events(**loop: Any) -> tuple[EventBatches, Any, list[int]]:
-    """The step of a worker that has started, its consumer, and how many events went out in each message."""
-    app, sent = Celery(broker="memory://"), list[int]()
-    dispatcher = app.events.Dispatcher(app.connection(), **loop)
-    dispatcher._publish = lambda events, *_, **__: sent.append(len(events) if loop else 1)
-    step, consumer = EventBatches(None), SimpleNamespace(event_dispatcher=dispatcher, timer=Timer())
-    consumer.on_send_event_buffered = loop.get("on_send_buffered")
-    step.start(consumer)
-    return step, consumer, sent
+@pytest.mark.usefixtures("in_hand")
+def test_a_connection_that_is_lost_while_threads_begin_and_end_tasks_ends_no_worker() -> None:
+    make_consumer(broker.LastingConsumer).on_close()
+    assert {*state.reserved_requests} == {*state.active_requests}
 
 
-def test_the_loop_is_woken_once_for_many_events_and_a_few_go_in_one_message_a_moment_later() -> None:
-    woken = list[None]()
-    step, consumer, sent = start_events(buffer_group=["task"], on_send_buffered=lambda: woken.append(None))
-    for _ in range(EVENTS_TOGETHER - 1):
-        consumer.event_dispatcher.send("task-started")
-    assert (woken, sent) == ([], [])
-    [due] = consumer.timer.queue
-    due.entry()
-    assert sent == [EVENTS_TOGETHER - 1]
-    consumer.event_dispatcher.send("task-started")
-    assert woken == [None]
-    # A connection that ended leaves no timer.
-    step.stop(consumer)
-    assert all(due.entry.canceled for due in consumer.timer.queue)
-    assert FLUSH_INTERVAL < 1
+@pytest.mark.usefixtures("in_hand")
+def test_celery_s_own_consumer_needs_that_as_long_as_a_python_before_3_14_may_run_it() -> None:
+    """Once it fails, LastingConsumer may go, with `worker_consumer` in worker/celery.py."""
+    try:
+        make_consumer(Consumer).on_close()
+        is_raised = False
+    except RuntimeError:
+        is_raised = True
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert "3.13" in SpecifierSet(project["requires-python"])
+    assert is_raised is (sys.version_info < (3, 14))
 
 
-def test_without_an_event_loop_each_event_goes_at_once() -> None:
-    step, consumer, sent = start_events()
-    consumer.event_dispatcher.send("task-started")
-    assert (sent, [*consumer.timer.queue]) == ([1], [])
-    step.stop(consumer)
+def test_an_error_that_a_new_connection_mends_counts_as_a_lost_connection() -> None:
+    """Celery goes through the same sets when it connects again."""
+    assert issubclass(RuntimeError, Connection("redis://").connection_errors)
 
 
 # Beat's scheduler, with clocks that tests move.
@@ -351,20 +336,26 @@ def test_ticks_go_on_whatever_the_wall_clock_does(beat: Beat, jump: timedelta) -
     assert beat.ticks(5) == 5
 
 
-# What beat ticks by in an installation, and the expiries that its messages carry.
-OUR_BEAT = """
+# What beat ticks by in an installation, the expiries that its messages carry, and a worker's consumer.
+OUR_PROGRAMS = """
+from celery.utils.imports import symbol_by_name
 from worker.celery import app
 beat = app.Beat()
 made = beat.Service(app=app, scheduler_cls=beat.scheduler_cls).scheduler
 print(type(made).__name__, made._clock.__name__, *{each.options.get("expires") for each in made.schedule.values()})
+print(symbol_by_name(app.conf.worker_consumer).__name__)
 """
 
 
-def test_every_beat_of_ours_has_that_scheduler_with_a_clock_that_nobody_can_set(tmp_path: Path) -> None:
-    """`celery -A worker beat` and the one that `run` starts are both made of the app's settings."""
+def test_every_beat_of_ours_has_that_scheduler_with_a_clock_that_nobody_can_set_and_every_worker_that_consumer(
+    tmp_path: Path,
+) -> None:
+    """Those of `celery -A worker` and those that `run` starts are made of the app's settings."""
     variables = os.environ | {"OATHBULK_HOME": str(tmp_path), "OATHBULK_REDIS_URL": "redis://127.0.0.1:1/0"}
-    told = subprocess.run([sys.executable, "-c", OUR_BEAT], env=variables, capture_output=True, text=True, check=True)
-    assert told.stdout == "SteadyScheduler boot_time None\n"
+    told = subprocess.run(
+        [sys.executable, "-c", OUR_PROGRAMS], env=variables, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "SteadyScheduler boot_time None\nLastingConsumer\n"
 
 
 def test_without_workers_no_more_than_a_few_ticks_wait(beat: Beat) -> None:

@@ -370,4 +370,4 @@ def test_without_its_extra_the_cure_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, printed = refused("--port", "0")
     assert code == 3
-    assert "install oathbulk again, as docs/deployment.md says, with the extra `rehearsal`" in printed
+    assert "install oathbulk again, as docs/deployment.md says, with the extra `local`" in printed
