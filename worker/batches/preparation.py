@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, exists, or_, select, text, update
@@ -47,8 +46,6 @@ from worker.pingone.errors import (
 from worker.rules.breaker import is_own_answer
 from worker.rules.quota import read_quota
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
 
 # Seconds that a preparation goes on before another batch has its turn.
@@ -58,12 +55,8 @@ TURN = 15.0
 BELIEVED_FOR = 600.0
 # Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
 WAIT_AFTER_FAILURE = 5.0
-# Refusals of a batch, or answers that cannot be used, in a row until time will hardly mend it.
+# Calls of a batch's preparation in a row that may be refused, or get no answer, before the batch pauses.
 MOST_REFUSALS = 5
-# Seconds that PingOne may ask for a pause, and be asked again in the same turn; after a longer one it is an outage.
-LONGEST_PAUSE = 15.0
-# Seconds from the first call without an answer until a turn ends that has still not found out whether it is an outage.
-LONGEST_DOUBT = 30.0
 
 _IMPORTER = (
     "PingOne refused the credentials of the application that imports. Check PINGONE_IMPORT_CLIENT_ID and"
@@ -72,7 +65,7 @@ _IMPORTER = (
 
 
 class Preparation:
-    """Prepares the batches of all environments; thread-safe. `wait` waits so many seconds, unless the process ends."""
+    """Prepares the batches of all environments; thread-safe."""
 
     def __init__(
         self,
@@ -83,8 +76,6 @@ class Preparation:
         people: People,
         tokens: Tokens,
         failures: Failures,
-        upkeep: Upkeep,
-        wait: Callable[[float], object],
         *,
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -95,8 +86,6 @@ class Preparation:
         self._people = people
         self._tokens = tokens
         self._failures = failures
-        self._upkeep = upkeep
-        self._wait = wait
         self._is_stopping = is_stopping
 
     def prepare_next(self) -> bool:
@@ -128,53 +117,39 @@ class Preparation:
             self._turns.check(turn.batch_id)
 
         call = Call(f"oathbulk-batch-{turn.batch_id}", f"oathbulk-preparation-{turn.batch_id}", permit=permit)
-        silence = Silence(turn, self._upkeep, boot_time)
         people, tokens = _Part("people", environment), _Part("tokens", environment.as_importer())
-        presence = _Part("presence", environment)
         reads = self._clients.reads(environment)
         unknown = self._people.list_unknown(
             turn, lambda attribute, names: reads.find_users(attribute, names, call=call)
         )
-        ends_at = boot_time() + TURN
+        ends_at, is_left = boot_time() + TURN, True
         with suppress(Superseded):
-            while boot_time() < ends_at or silence.is_to_be_settled:
+            while is_left and boot_time() < ends_at:
                 permit()
-                calls = silence.calls
-                is_busy = self._do(turn, people, unknown.advance, call, silence)
-                advance = partial(self._advance_tokens, turn, tokens.environment, call, silence, is_busy=is_busy)
-                is_left = self._do(turn, tokens, advance, call, silence) or is_busy
-                if silence.is_in_doubt and silence.calls == calls:
-                    # A job whose answer got lost is not asked about for minutes.
-                    self._do(turn, presence, partial(self._ask_anything, environment, call), call, silence)
-                if not is_left:
-                    if not silence.is_to_be_settled:
-                        break
-                    self._wait(WAIT_AFTER_FAILURE)
+                is_busy = self._do(turn, people, unknown.advance, call)
+                advance = partial(self._advance_tokens, turn, tokens.environment, call, is_busy=is_busy)
+                is_left = self._do(turn, tokens, advance, call) or is_busy
         return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
-    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call, silence: Silence) -> bool:
+    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call) -> bool:
         """Do a request's worth of a part, unless it has to wait after a failure: the other goes on meanwhile. False:
-        nothing of it is left to do now. Whether PingOne answers is noted by `silence`."""
+        nothing of it is left to do now."""
         if boot_time() < part.resumes_at:
             return False
         requests = call.requests
         try:
             is_left = do()
         except (Obstacle, PingOneError, SlotTooFar) as failure:
-            silence.note_failure(failure)
-            wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
-            part.resumes_at = boot_time() + wait
+            part.resumes_at = boot_time() + self._failures.handle(turn, part.name, part.environment, failure)
             # The other part must do nothing more for a batch that was paused for this.
             self._turns.check(turn.batch_id)
             return False
         self._failures.forget(turn.batch_id, part.name)
         if call.requests > requests:
-            silence.note_answer()
+            self._failures.note_answer(turn)
         return is_left
 
-    def _advance_tokens(
-        self, turn: Turn, environment: Environment, call: Call, silence: Silence, *, is_busy: bool
-    ) -> bool:
+    def _advance_tokens(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
         """Do the next part about tokens: follow an import, read the inventory, or start an import. False: nothing is
         left to do. `is_busy`: there is other work, so that nothing need be waited for."""
         if job := self._tokens.jobs.find_unfinished(turn.batch_id):
@@ -184,7 +159,7 @@ class Preparation:
         if not lacks:
             return False
         if not was_read_lately:
-            self._tokens.read_inventory(turn, environment, call, silence.listen, self._turns.renew)
+            self._tokens.read_inventory(turn, environment, call, self._turns.renew)
             return True
         if turn.may_import:
             return self._tokens.start_next(turn, environment, call, is_busy=is_busy)
@@ -202,12 +177,6 @@ class Preparation:
                 select(was_read_lately, or_(*lacks)).where(Batch.id == turn.batch_id)
             ).one()
         return bool(lately), has_some
-
-    def _ask_anything(self, environment: Environment, call: Call) -> bool:
-        """Read something small: whatever PingOne answers, it is there."""
-        with suppress(NotActedOn, Rejected):
-            self._clients.reads(environment).read_mfa_settings(call=call)
-        return False
 
     def _find_environment(self, turn: Turn) -> Environment | None:
         """The environment that a batch was loaded for; None if it is not configured so here: in another tenant, nothing
@@ -233,22 +202,35 @@ class Failures:
     """Handles the failures of preparations; thread-safe. `longest_hold`: seconds for which the fleet waits at most when
     PingOne asks it to."""
 
-    def __init__(self, consequences: Consequences, *, longest_hold: float) -> None:
+    def __init__(self, consequences: Consequences, upkeep: Upkeep, *, longest_hold: float) -> None:
         self._consequences = consequences
+        self._upkeep = upkeep
         self._longest_hold = longest_hold
         # Refusals of one kind in a row, by batch, part and kind, as this process has seen them.
         self._refusals = Counter[tuple[int, str, type[PingOneError]]]()
+        # By batch: calls in a row that PingOne did not answer, and the newest attempt before the first of them.
+        self._silences: dict[int, tuple[int, int]] = {}
 
     def forget(self, batch_id: int, part: str) -> None:
         """Count refusals anew: this part of the batch's preparation went well."""
         for key in [key for key in list(self._refusals) if key[:2] == (batch_id, part)]:
             self._refusals.pop(key, None)
 
+    def note_answer(self, turn: Turn) -> None:
+        """Note that PingOne answered a call, whatever it said; an outage that the batch was paused for is over."""
+        self._silences.pop(turn.batch_id, None)
+        if turn.is_probing:
+            self._upkeep.end_outage(turn.batch_id)
+
     def handle(
-        self, batch_id: int, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
+        self, turn: Turn, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
     ) -> float:
-        """Pause the batch for what only a person can mend, or the whole license for a used-up quota. `environment`: the
-        one with the application that made the call. Returns for how many seconds nothing is tried."""
+        """Pause the batch for what only a person can mend, or for an outage; or the whole license for a used-up quota.
+        `environment`: the one with the application that made the call. Returns for how many seconds nothing is
+        tried."""
+        batch_id, is_answer = turn.batch_id, _is_answer(failure)
+        if is_answer:
+            self.note_answer(turn)
         match failure:
             case SlotTooFar():
                 return min(failure.wait, WAIT_AFTER_FAILURE)
@@ -268,6 +250,8 @@ class Failures:
             case OutcomeUnknown() if failure.is_over:
                 # PingOne itself answers so: no outage, which would pass.
                 self._count_refusal(batch_id, part, environment, failure)
+            case NotDelivered() | OutcomeUnknown() if not is_answer and not isinstance(failure, TooLateToSend):
+                self._count_silence(batch_id, failure)
             case _:
                 log.warning("preparation_failed", batch_id=batch_id, error=str(failure), cure="it is tried again")
         return WAIT_AFTER_FAILURE
@@ -302,69 +286,23 @@ class Failures:
             detail = f"PingOne {did} what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
 
-
-class Silence:
-    """Whether PingOne answers the calls of one turn. Where it answers none of them for WAIT_AFTER_FAILURE seconds after
-    the first that got no answer, and no attempt either, the batch is paused for an outage. `clock` counts seconds."""
-
-    def __init__(self, turn: Turn, upkeep: Upkeep, clock: Callable[[], float]) -> None:
-        self._batch_id = turn.batch_id
-        self._is_probing = turn.is_probing
-        self._upkeep = upkeep
-        self._clock = clock
-        # Calls of which it was noted how they ended.
-        self.calls = 0
-        # Whether it was found out in this turn.
-        self._is_settled = False
-        # When the first call without an answer ended, and the newest attempt then.
-        self._since: float | None = None
-        self._latest_attempt = 0
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether the next call decides if this is an outage, or if one is over."""
-        return self._is_probing or (self._since is not None and self._clock() >= self._since + WAIT_AFTER_FAILURE)
-
-    @property
-    def is_to_be_settled(self) -> bool:
-        """Whether the turn has to last until another call tells an outage from one answer that got lost."""
-        return self._since is not None and self._clock() < self._since + LONGEST_DOUBT
-
-    def listen(self, read: Callable[[], T]) -> T:
-        """Make a read, and note whether it is answered. Raises what the read raises."""
-        try:
-            result = read()
-        except PingOneError as failure:
-            self.note_failure(failure)
-            raise
-        self.note_answer()
-        return result
-
-    def note_answer(self) -> None:
-        """Note that PingOne answered, whatever it said; the outage of a batch that probes is over."""
-        self.calls += 1
-        self._since = None
-        if self._is_probing:
-            self._is_probing = False
-            self._upkeep.end_outage(self._batch_id)
-
-    def note_failure(self, failure: Obstacle | PingOneError | SlotTooFar) -> None:
-        """Note how a call failed, and pause the batch if that shows an outage."""
-        self.calls += 1
-        if self._is_settled or isinstance(failure, SlotTooFar | TooLateToSend):
-            return
-        if not isinstance(failure, NotDelivered | OutcomeUnknown) or is_own_answer(
-            failure.answer.status, failure.answer.correlation_id
-        ):
-            self.note_answer()
-            return
-        if self._since is None:
-            self._since, self._latest_attempt = self._clock(), self._upkeep.read_latest_attempt()
-        asks_for_long = (failure.retry_after or 0.0) > LONGEST_PAUSE
-        if asks_for_long or self._clock() >= self._since + WAIT_AFTER_FAILURE:
+    def _count_silence(self, batch_id: int, failure: PingOneError) -> None:
+        """Pause the batch for an outage where PingOne answers one call after the other not at all, and no attempt
+        either: it goes on by itself."""
+        calls, latest_attempt = self._silences.get(batch_id) or (0, self._upkeep.read_latest_attempt())
+        self._silences[batch_id] = calls + 1, latest_attempt
+        log.warning("preparation_failed", batch_id=batch_id, error=str(failure), times=calls + 1)
+        if calls + 1 == MOST_REFUSALS:
+            del self._silences[batch_id]
             detail = f"The last call ended with: {failure}. {OUTAGE_CURE}"
-            self._upkeep.pause_for_outage(self._batch_id, detail, after=self._latest_attempt)
-            self._since, self._is_settled = None, True
+            self._upkeep.pause_for_outage(batch_id, detail, after=latest_attempt)
+
+
+def _is_answer(failure: Obstacle | PingOneError | SlotTooFar) -> bool:
+    """Whether a failed call shows that PingOne is there."""
+    if isinstance(failure, NotDelivered | OutcomeUnknown):
+        return is_own_answer(failure.answer.status, failure.answer.correlation_id)
+    return not isinstance(failure, SlotTooFar)
 
 
 def restart_times(database: Database, connection: Connection) -> None:

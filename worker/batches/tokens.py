@@ -277,15 +277,13 @@ class Tokens:
         # Near their end, its result would hardly be asked for before the hours begin again.
         self._may_begin = is_running(database, LAST_START)
 
-    def read_inventory(
-        self, turn: Turn, environment: Environment, call: Call, make_read: MakeRead, renew: Callable[[int], bool]
-    ) -> None:
+    def read_inventory(self, turn: Turn, environment: Environment, call: Call, renew: Callable[[int], bool]) -> None:
         """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
         anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
         PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
         lost = self.begin_reading(turn.batch_id)
         try:
-            for page in self._clients.reads(environment).list_tokens(make_read, call=call):
+            for page in self._clients.reads(environment).list_tokens(call=call):
                 self.take_in(turn.batch_id, page.items, turn.first)
                 if not renew(turn.batch_id):
                     return
