@@ -135,6 +135,9 @@ class Guard:
     """Answers requests for one of `hosts` only, and adds HEADERS to each answer. Another name may be that of a
     stranger's site that resolves to this address, so that its scripts could read our pages."""
 
+    # Not Starlette's TrustedHostMiddleware: it compares names without their ports, so that an address of another
+    # program on this machine would do, and its refusal does not say what was wrong.
+
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self._app = app
         self._hosts = hosts
