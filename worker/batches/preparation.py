@@ -1,5 +1,5 @@
-"""Prepares batches, one part of the work after the other: people are looked up, the inventory is read, tokens are
-imported. Each part is written down before the next, so that it may end at any moment.
+"""Prepares batches: people are looked up, the inventory is read, tokens are imported. Each part is written down before
+the next begins, so the work may stop at any moment.
 
 One worker at a time prepares a batch, for some seconds: its turn is a lease on the batch."""
 
@@ -50,8 +50,8 @@ log = structlog.get_logger()
 
 # Seconds that a preparation goes on before another batch has its turn.
 TURN = 15.0
-# Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
-# an answer of ours got lost.
+# Seconds for which a reading of the inventory counts as current: a token that somebody else imports later would count
+# as ours, if the answer to our import got lost.
 BELIEVED_FOR = 600.0
 # Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
 WAIT_AFTER_FAILURE = 5.0
@@ -105,10 +105,10 @@ class Preparation:
         return True
 
     def _prepare(self, turn: Turn) -> float:
-        """Do parts of the work for one turn. Returns for how many seconds nothing is to be done for this batch."""
+        """Work on a batch for one turn. Returns the seconds until there is something to do for it again."""
         environment = self._find_environment(turn)
         if environment is None:
-            # The dispatcher finds this out as well, and pauses the batch or ends this process.
+            # The dispatcher notices too, and pauses the batch or ends this process.
             return WAIT_AFTER_FAILURE
 
         def permit() -> None:
@@ -132,7 +132,7 @@ class Preparation:
         return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
     def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call) -> bool:
-        """Do a request's worth of a part, unless it has to wait after a failure: the other goes on meanwhile. False:
+        """Do one request of a part, unless it has to wait after a failure; the other part goes on meanwhile. False:
         nothing of it is left to do now."""
         if boot_time() < part.resumes_at:
             return False
@@ -150,8 +150,8 @@ class Preparation:
         return is_left
 
     def _advance_tokens(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
-        """Do the next part about tokens: follow an import, read the inventory, or start an import. False: nothing is
-        left to do. `is_busy`: there is other work, so that nothing need be waited for."""
+        """Do the next step about tokens: follow an import, read the inventory, or start an import. False: nothing is
+        left to do. `is_busy`: there is other work, so this need not wait."""
         if job := self._tokens.jobs.find_unfinished(turn.batch_id):
             self._tokens.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
             return True
@@ -168,9 +168,9 @@ class Preparation:
     def _read_state(self, turn: Turn) -> tuple[bool, bool]:
         """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
         found or imported."""
-        # Two questions, since each has an index of its own.
-        mine = may_go(turn.batch_id, turn.first)
-        lacks = [exists().where(*mine, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
+        # Two conditions, since each has an index of its own.
+        going = may_go(turn.batch_id, turn.first)
+        lacks = [exists().where(*going, text(condition)) for condition in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
             was_read_lately = Batch.inventory_read_at > self._database.now(-BELIEVED_FOR)
             lately, has_some = connection.execute(
@@ -179,7 +179,7 @@ class Preparation:
         return bool(lately), has_some
 
     def _find_environment(self, turn: Turn) -> Environment | None:
-        """The environment that a batch was loaded for; None if it is not configured so here: in another tenant, nothing
+        """Find the environment that a batch was loaded for; None if its name means another tenant here, where nothing
         may be created for it."""
         try:
             environment = self._environments.get(turn.environment)
@@ -190,8 +190,8 @@ class Preparation:
 
 @dataclass(slots=True)
 class _Part:
-    """A part of the work on a batch: the environment with the application that does it, and until when, in `boot_time`
-    seconds, it waits after a failure."""
+    """A part of the work on a batch: the environment with the application that does it, and when it goes on after a
+    failure, in `boot_time` seconds."""
 
     name: str
     environment: Environment
@@ -206,7 +206,7 @@ class Failures:
         self._consequences = consequences
         self._upkeep = upkeep
         self._longest_hold = longest_hold
-        # Refusals of one kind in a row, by batch, part and kind, as this process has seen them.
+        # Refusals in a row that this process has seen, by batch, part and kind.
         self._refusals = Counter[tuple[int, str, type[PingOneError]]]()
         # By batch: calls in a row that PingOne did not answer, and the newest attempt before the first of them.
         self._silences: dict[int, tuple[int, int]] = {}
@@ -239,7 +239,7 @@ class Failures:
             case Obstacle():
                 self._consequences.pause(batch_id, failure.reason, failure.cure)
             case CredentialsRefused() if environment.is_importer:
-                # What makes a process well again are the other application's credentials, so these are not its own.
+                # Not a reason to end this process: its fitness depends on the other application's credentials.
                 self._pause_for_credentials(batch_id, environment)
             case CredentialsRefused():
                 self._consequences.stop_process_or_batch(batch_id, PauseReason.CREDENTIALS)
@@ -248,7 +248,7 @@ class Failures:
             case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
                 self._count_refusal(batch_id, part, environment, failure)
             case OutcomeUnknown() if failure.is_over:
-                # PingOne itself answers so: no outage, which would pass.
+                # PingOne itself answers so: this is no outage, and does not pass by itself.
                 self._count_refusal(batch_id, part, environment, failure)
             case NotDelivered() | OutcomeUnknown() if not is_answer and not isinstance(failure, TooLateToSend):
                 self._count_silence(batch_id, failure)
@@ -257,7 +257,7 @@ class Failures:
         return WAIT_AFTER_FAILURE
 
     def handle_own(self, batch_id: int, failure: Exception) -> None:
-        """Pause the batch after a failure of our own. A database that is away mends itself."""
+        """Pause the batch after a failure of our own. A database that is away comes back by itself."""
         if is_away(failure):
             return
         if isinstance(failure, DecryptionError):
@@ -271,7 +271,7 @@ class Failures:
         self._consequences.pause(batch_id, PauseReason.CREDENTIALS, _IMPORTER if environment.is_importer else None)
 
     def _count_refusal(self, batch_id: int, part: str, environment: Environment, failure: PingOneError) -> None:
-        """Pause the batch where one call after the other is refused in the same way."""
+        """Count a refusal, and pause the batch after MOST_REFUSALS of the same kind in a row."""
         key = batch_id, part, type(failure)
         self._refusals[key] += 1
         times = self._refusals[key]
@@ -287,8 +287,8 @@ class Failures:
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
 
     def _count_silence(self, batch_id: int, failure: PingOneError) -> None:
-        """Pause the batch for an outage where PingOne answers one call after the other not at all, and no attempt
-        either: it goes on by itself."""
+        """Count a call without an answer, and pause the batch for an outage after MOST_REFUSALS in a row, unless
+        PingOne answered an attempt meanwhile. Such a batch goes on by itself."""
         calls, latest_attempt = self._silences.get(batch_id) or (0, self._upkeep.read_latest_attempt())
         self._silences[batch_id] = calls + 1, latest_attempt
         log.warning("preparation_failed", batch_id=batch_id, error=str(failure), times=calls + 1)
@@ -306,8 +306,8 @@ def _is_answer(failure: Obstacle | PingOneError | SlotTooFar) -> bool:
 
 
 def restart_times(database: Database, connection: Connection) -> None:
-    """Let no turn last longer than from now on, believe no reading of the inventory of a time to come, and count from
-    now how long a job has been out. In the caller's transaction."""
+    """Reset times after a jump of the clock, in the caller's transaction: no turn lasts longer than a lease from now,
+    no reading of the inventory is dated in the future, and jobs are counted from now."""
     is_too_far = Batch.prepared_until > database.now(LEASE)
     connection.execute(update(Batch).where(is_too_far).values(prepared_until=database.now(LEASE)))
     read_later = update(Batch).where(Batch.inventory_read_at > database.now())
