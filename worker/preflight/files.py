@@ -170,7 +170,7 @@ class RowReader:
         """Part good rows of the file into those that go, those that are refused, and those that are left out."""
         if self._corrections:
             corrected = self._corrections.judge(rows)
-            records, conflicting = [each.new for each in corrected.corrections], corrected.errors
+            records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
         else:
             records, conflicting = self._conflicts.split(rows)
         left_out, refused = part_left_out(shipment, conflicting)

@@ -148,7 +148,7 @@ def check_policies(
 ) -> Iterator[Finding]:
     """What the policy in force says: the environment's default, since a device's own is told nowhere. `makes_devices`:
     whether the load will pair tokens, or the rows bring the ids of devices that are there already."""
-    policy = next((each for each in policies if each.is_default), None)
+    policy = next((policy for policy in policies if policy.is_default), None)
     if policy is None:
         text = "No policy is the environment's default, so it is not known which rules are in force."
         yield Finding("policy_unknown", Level.NOTE, text)
@@ -167,25 +167,29 @@ def check_policies(
             f"The policy {name} locks a device after {count_things(policy.failure_count, 'wrong OTP')}, and up to"
             f" {post_budget} are sent to one: {cure}.",
         )
-    # Whom PingOne will write to of a new device: a question only if devices will be made.
-    notification = policy.new_device_notification
+    if (policy.new_device_notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION:
+        yield _tell_of_notification(policy, persons, makes_devices=makes_devices)
+
+
+def _tell_of_notification(policy: Policy, persons: int, *, makes_devices: bool) -> Finding:
+    """Say that PingOne writes to people about a new device: a question only if devices will be made."""
+    name, notification = policy.name or policy.id, policy.new_device_notification
     says = "says nothing of it" if notification is None else f"says {notification}"
-    if (notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION and makes_devices:
+    if makes_devices:
         write_to = "1 person" if persons == 1 else f"{persons} people"
-        yield Finding(
+        return Finding(
             "notification",
             Level.ASK,
             f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}."
             " Set newDeviceNotification to NONE for the time of the batch, or tell people.",
         )
-    elif (notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION:
-        yield Finding(
-            "notification",
-            Level.NOTE,
-            f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of"
-            f" these {persons} tokens are there already; whether it writes again when they become active is published"
-            " nowhere.",
-        )
+    return Finding(
+        "notification",
+        Level.NOTE,
+        f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of"
+        f" these {persons} tokens are there already; whether it writes again when they become active is published"
+        " nowhere.",
+    )
 
 
 def check_settings(settings: MfaSettings) -> Iterator[Finding]:
@@ -252,8 +256,8 @@ def check_persons(
     find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
     for attribute, rows in named.items():
         found = group_by_name(attribute, find_all(attribute, list(rows), find_users, names_per_request))
-        for name, mine in rows.items():
-            for row in mine:
+        for name, named_rows in rows.items():
+            for row in named_rows:
                 _judge_person(verdicts, row, found.get(fold_case(name), []))
     return verdicts.ask_about(PERSON_TEXTS)
 
@@ -290,16 +294,18 @@ def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
     if users and row.user_id and not meant:
         verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
     elif judged := judge_person(meant or users):
-        reason, told = judged
-        verdicts.doubt(row, reason, f"{SAYS[reason]}{told and f'. {told}'}")
-    elif any(_differ(getattr(row, each.column), (meant or users)[0].find(each)) for each in UserAttribute):
+        reason, detail = judged
+        verdicts.doubt(row, reason, f"{SAYS[reason]}{detail and f'. {detail}'}")
+    elif any(
+        _differ(getattr(row, attribute.column), (meant or users)[0].find(attribute)) for attribute in UserAttribute
+    ):
         verdicts.doubt(row, "other_person", "one of its names is another person's, or an old one")
     else:
         verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()
 
 
-def _differ(ours: str | None, theirs: str | None) -> bool:
-    return ours is not None and theirs is not None and fold_case(ours) != fold_case(theirs)
+def _differ(written: str | None, shown: str | None) -> bool:
+    return written is not None and shown is not None and fold_case(written) != fold_case(shown)
 
 
 # Tokens that an environment may have:
@@ -329,10 +335,6 @@ def check_inventory(
 ) -> list[Finding]:
     """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
     raises."""
-    does = {
-        "token_not_in_inventory": switches.may_import,
-        "token_not_paired": switches.may_pair,
-    }
     # PingOne may write a serial number in other letters than the file.
     rows = defaultdict[str, list[Row]](list)
     for row in verdicts.good:
@@ -346,21 +348,27 @@ def check_inventory(
             if switches.may_pair and _is_free(token):
                 free.append(row.serial_number)
             _judge_token(verdicts, row, token, may_pair=switches.may_pair)
-    missing = [row for serial, mine in rows.items() if serial not in found for row in mine]
+    missing = [row for serial, of_token in rows.items() if serial not in found for row in of_token]
     if not switches.may_import:
         for row in missing:
             verdicts.doubt(row, "token_not_in_inventory", "the inventory has no token of this serial number")
-    findings = verdicts.ask_about(TOKEN_TEXTS)
-    lacking = [row.serial_number for row in missing]
-    for name, serials in (("token_not_in_inventory", lacking), ("token_not_paired", free)):
-        findings += name_tokens(name, Level.NOTE, DOES[name], serials if does[name] else ())
-    if len(missing) + count > MOST_TOKENS and switches.may_import:
-        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {len(missing)} more have no room in it."
-        findings.append(Finding("inventory_full", Level.STOP, text))
+    imported = [row.serial_number for row in missing] if switches.may_import else []
+    return [
+        *verdicts.ask_about(TOKEN_TEXTS),
+        *name_tokens("token_not_in_inventory", Level.NOTE, DOES["token_not_in_inventory"], imported),
+        *name_tokens("token_not_paired", Level.NOTE, DOES["token_not_paired"], free),
+        *_check_room(count, len(imported)),
+    ]
+
+
+def _check_room(count: int, imported: int) -> Iterator[Finding]:
+    """Say whether the inventory, which has `count` tokens, has room for those that will be imported."""
+    if imported and count + imported > MOST_TOKENS:
+        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {imported} more have no room in it."
+        yield Finding("inventory_full", Level.STOP, text)
     elif count > NEARLY_FULL * MOST_TOKENS:
         text = f"The inventory has {count} of the {MOST_TOKENS} tokens that an environment may have."
-        findings.append(Finding("inventory_nearly_full", Level.NOTE, text))
-    return findings
+        yield Finding("inventory_nearly_full", Level.NOTE, text)
 
 
 def _judge_token(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pair: bool) -> None:
@@ -370,16 +378,12 @@ def _judge_token(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pai
     elif _is_free(token):
         if not may_pair:
             verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
-    elif _differs(token.device_id, row.device_id) or _differs(token.user_id, verdicts.find_user_id(row)):
+    elif _differ(token.device_id, row.device_id) or _differ(token.user_id, verdicts.find_user_id(row)):
         verdicts.doubt(row, "token_taken", "it is paired with another person or device")
 
 
 def _is_free(token: InventoryToken) -> bool:
     return token.device_id is None and token.user_id is None
-
-
-def _differs(theirs: str | None, ours: str | None) -> bool:
-    return theirs is not None and ours is not None and theirs.lower() != ours.lower()
 
 
 # Lists the devices of the user with this id.
