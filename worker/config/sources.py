@@ -40,7 +40,7 @@ M = TypeVar("M", bound=Described)
 
 
 def _find_named(model: type[Described]) -> dict[str, FieldInfo]:
-    """Find the settings of a model by their names; not what only code or a test sets."""
+    """Find the settings of a model by their names; fields that only code or tests set are left out."""
     names = {str(facts.validation_alias): facts for facts in model.model_fields.values()}
     return {name: facts for name, facts in names.items() if name.startswith((OWN, OF_PINGONE))}
 
@@ -69,17 +69,17 @@ TABLE = "environments"
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A file, or a section of one, and the settings in it that hold. What the process environment sets, itself or by a
-    `…_FILE` variable, takes precedence over those of a `.env` file, and is not among them."""
+    """A file, or a section of one, and those of its settings that are in force. What the process environment sets,
+    itself or by a `…_FILE` variable, overrides a `.env` file, and is not among them."""
 
     path: Path
     values: Mapping[str, str] = field(repr=False)
 
 
 class VariableSource(EnvSettingsSource):
-    """Finds each setting of a model in variables, or in the file that NAME_FILE names there; a secret after these among
-    the credentials of systemd. `file` is the one that some of the variables come from. `places` are the files that
-    values stand in, for messages."""
+    """Finds each setting of a model in the variables, or in the file that NAME_FILE names there; a secret also among
+    the credentials of systemd. `file`: where some of the variables come from. `places`: the files that hold values, for
+    messages."""
 
     def __init__(
         self,
@@ -107,8 +107,8 @@ class VariableSource(EnvSettingsSource):
 
 
 def load_settings(variables: Mapping[str, str] | None = None, file: SettingsFile | None = None) -> Settings:
-    """Read the `OATHBULK_*` settings from the process environment and the `.env` file; or from these variables, of
-    which some may come from this file. Raises ConfigError."""
+    """Read the `OATHBULK_*` settings from the process environment and the `.env` file; or from these variables, some of
+    which come from `file`. Raises ConfigError."""
     if variables is None:
         file = read_env_file()
         variables = read_variables(file)
@@ -147,8 +147,7 @@ def open_source(
     file: SettingsFile | None,
     model: type[Described] = Environment,
 ) -> VariableSource:
-    """Open what the settings of the environment of this name are read from, or those of them that another model has.
-    Raises ConfigError."""
+    """Open the source of the settings of this environment; `model` says which of them are read. Raises ConfigError."""
     credentials = find_credentials(variables, name)
     if name == DEFAULT_ENVIRONMENT:
         return VariableSource(model, variables, credentials, file)
@@ -189,7 +188,7 @@ def read_env_file() -> SettingsFile:
     values = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
     if any(values.get(name) for name in SECRETS):
         refuse_open_secrets(path)
-    # Otherwise it would depend on where a program begins to read which settings hold.
+    # Otherwise the settings in force would depend on where a program begins to read.
     if values.get(ENV_FILE):
         raise ConfigError(f"{path} sets {ENV_FILE}, which only the process environment can: remove that line")
     other = values.get("OATHBULK_HOME")
@@ -203,12 +202,12 @@ def read_env_file() -> SettingsFile:
 
 
 def _refuse_broken_lines(path: Path, text: str) -> None:
-    """Refuse a file with a line that sets nothing: whoever wrote it meant a setting. So with a NUL byte, which no
-    variable of a process can hold. Raises ConfigError."""
+    """Refuse a file with a line that sets nothing, since it was meant to be a setting; or with a NUL byte, which no
+    variable can hold. Raises ConfigError."""
     for binding in parse_stream(StringIO(text)):
-        # A remark has no name, and a name without = has no value.
+        # A comment has no name; a name without = has no value, and is refused.
         if binding.error or (binding.key is not None and binding.value is None):
-            # Empty lines before it belong to it.
+            # The parser counts empty lines before a line as part of it.
             text, line = binding.original.string, binding.original.line
             line += text[: len(text) - len(text.lstrip())].count("\n")
             raise ConfigError(f"{path}: line {line} is no NAME=value: quote the value, or put # in front of a remark")
@@ -222,9 +221,9 @@ def config_path(settings: Settings) -> Path:
 
 
 def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
-    """Read the settings of each environment by its name; none where no file is named, and there is none in the home.
-    Raises ConfigError if the file cannot be read, other users may change it, or read a secret in it; UnusableSettings
-    for what is written in it."""
+    """Read the settings of each environment by its name; none if no file is named and the home has none. Raises
+    ConfigError if the file cannot be read, other users may change it, or read a secret in it; UnusableSettings for what
+    is written in it."""
     path = config_path(settings)
     try:
         text = read_trusted(path)
@@ -249,7 +248,7 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
             refuse_open_secrets(path)
         for name, section in sections.items():
             _refuse_unknown(section, ENVIRONMENT_SETTINGS, f"{path}, section [{TABLE}.{name}]: ")
-        # Python refuses to write a number of thousands of digits as text: a ValueError.
+        # Python refuses to convert a number of thousands of digits into text: a ValueError.
         return {name: {key: str(value) for key, value in each.items()} for name, each in sections.items()}
     except (ValueError, RecursionError) as error:
         named_by = "OATHBULK_CONFIG: " if settings.config else ""
@@ -257,12 +256,12 @@ def _read_sections(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def find_credentials(variables: Mapping[str, str], environment: str = DEFAULT_ENVIRONMENT) -> dict[str, Path]:
-    """Find the credentials of systemd by the settings whose values they have: `encryption_keys`,
-    `pingone_client_secret`; for another environment than `default`, `pingone_client_secret.NAME`."""
+    """Find the credentials of systemd for secret settings: `encryption_keys`, `pingone_client_secret`; for another
+    environment than `default`, `pingone_client_secret.NAME`."""
     directory = Path(variables.get(CREDENTIALS_DIRECTORY, ""))
     end = "" if environment == DEFAULT_ENVIRONMENT else f".{environment}"
     paths = {name: directory / f"{name.removeprefix(OWN).lower()}{end}" for name in SECRETS}
-    # A name with a slash would lead elsewhere; and where this user may not look, `is_file` raises PermissionError.
+    # A name with a slash would lead elsewhere; and `is_file` raises PermissionError if this user may not look there.
     return {
         name: path
         for name, path in paths.items()
@@ -274,15 +273,15 @@ def find_credentials(variables: Mapping[str, str], environment: str = DEFAULT_EN
 
 
 def _refuse_unknown_variables(names: Iterable[str], where: str = "") -> None:
-    """Raise UnusableSettings for variables that begin like ours and are none: mistyped, they would change nothing, and
+    """Raise UnusableSettings for unknown variables that begin like ours: a mistyped one would change nothing, and
     nobody would notice."""
-    ours = (name for name in names if name.startswith((OWN, OF_PINGONE)) and not _OF_A_SERVICE.search(name))
-    _refuse_unknown(ours, VARIABLES, where)
+    suspects = (name for name in names if name.startswith((OWN, OF_PINGONE)) and not _OF_A_SERVICE.search(name))
+    _refuse_unknown(suspects, VARIABLES, where)
 
 
 def _refuse_unknown(names: Iterable[str], known: Collection[str], where: str) -> None:
-    """Raise UnusableSettings for names that are not among the known ones, and name the nearest. A known name and _FILE
-    names a file with the value. The message begins with `where`."""
+    """Raise UnusableSettings for unknown names, and suggest the nearest. A known name with _FILE, for a file with the
+    value, is known too. The message begins with `where`."""
     wrong = sorted(name for name in names if name not in known and name.removesuffix("_FILE") not in known)
     if wrong:
         raise UnusableSettings(where + "; ".join(_name_nearest(name, known) for name in wrong))
@@ -297,13 +296,13 @@ def _name_nearest(name: str, known: Collection[str]) -> str:
 
 
 def _cut_beginning(name: str) -> str:
-    """What makes a name differ from the others: the beginning that many share would make all of them near."""
+    """Cut off the prefix that many names share: with it, every name would seem similar."""
     return name.removeprefix(OWN).removeprefix(OF_PINGONE)
 
 
 def _check_home(home: Path) -> None:
-    """Raise ConfigError if the home is the root directory, which has no place beside it for the homes of rehearsals; or
-    if something else is there than a directory, or it is out of this user's reach."""
+    """Raise ConfigError if the home is the root directory, since the homes of rehearsals lie beside it; if it is no
+    directory; or if this user cannot reach it."""
     if not home.absolute().name:
         raise ConfigError(f"OATHBULK_HOME names {home}: name a directory of its own")
     try:
@@ -319,8 +318,8 @@ def _check_home(home: Path) -> None:
 
 
 def _validate(source: VariableSource, model: type[M], more: dict[str, Any]) -> M:
-    """Make a model of what a source finds, and of more where it finds nothing. Raises ConfigError, which names every
-    setting that is wrong, and the file that it stands in, and quotes no value."""
+    """Make a model of what a source finds; `more` are values for what it does not find. Raises ConfigError, which names
+    every wrong setting and its file, and quotes no value."""
     try:
         return model(**more | source())
     except ValidationError as error:
@@ -340,5 +339,5 @@ def _complain(kind: str, message: str) -> str:
     if kind == "missing":
         return "is not set"
     # pydantic: "Input should be a valid number, unable to parse string as a number".
-    said = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-    return said.partition(", unable to parse")[0]
+    complaint = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    return complaint.partition(", unable to parse")[0]

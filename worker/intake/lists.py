@@ -93,8 +93,8 @@ class Assignment:
 
     @property
     def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ in
-        capitals alone are one person's."""
+        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ only
+        in case are the same person's."""
         seen = Counter[tuple[str, str]]()
         twice = []
         for serial, line in self.lines.items():
@@ -105,8 +105,8 @@ class Assignment:
         return twice
 
     def assign(self, row: Row) -> Row | RowError:
-        """Fill in the person, and the columns of the list's own. What the file says itself stays; if the list says
-        something else, the row is refused."""
+        """Fill in a row's person and the list's own columns. The row is refused if file and list contradict each
+        other."""
         if fault := self.faults.get(row.serial_number):
             return replace(fault, row_number=row.row_number)
         line, problem = self.lines.get(row.serial_number), ""
@@ -216,8 +216,8 @@ class TokenList:
 
 def open_token_list(path: Path) -> TokenList:
     """Read a list of tokens: a CSV with a column for their serial numbers, or else for the persons who have them; or
-    serial numbers alone, one on each line. One row that cannot be used refuses all of it, since a token that is left
-    out, or taken for another, would be noticed by nobody. Raises UnusableFile."""
+    serial numbers alone, one on each line. One unusable row refuses the whole list, since nobody would notice a token
+    that is left out, or confused with another. Raises UnusableFile."""
     names: dict[str, str] = {}
     with _open_list(path, GIVE_TOKENS) as (head, file):
         column, pick, rows = _open_names(file, head)
@@ -231,8 +231,8 @@ def open_token_list(path: Path) -> TokenList:
 
 
 def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str], Iterator[tuple[int, Cells]]]:
-    """Open the rows below the header, or all where none names a token; and say which field of a Row has the names, and
-    how one is picked from a row."""
+    """Open the rows below the header, or all rows if there is no header. Returns also the field of a Row that the names
+    belong to, and how to pick a name from a row."""
     found = find_names(head, MEANINGS)
     named = {MEANINGS[name] for name in found & MEANINGS.keys()}
     if "serial" not in named and len(named & set(PERSON)) > 1:
@@ -242,7 +242,7 @@ def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str
             "Keep the one that your own lists have",
         )
     for column in ("serial_number", *PERSON):
-        # Whatever names a token stands for its serial number.
+        # Any column that identifies a token is read as its serial number.
         meanings = dict.fromkeys(name_columns(tuple(each for each in COLUMNS if each.attribute == column)), "serial")
         if found & meanings.keys():
             header, rows = read_table(file, meanings, GIVE_TOKENS)
@@ -265,7 +265,7 @@ def _read_name(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells]
     except RowRefused as refused:
         raise UnusableFile(path, str(refused), GIVE_TOKENS, row_number=row_number) from None
     unfit = {
-        # With one character less, it may be another's.
+        # A name that lost a character may be another token's.
         CUT_OFF: isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name,
         explain_serial(name): column == "serial_number" and not SERIAL.fullmatch(name),
         f"{column} is empty": not name,

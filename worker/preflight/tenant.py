@@ -1,5 +1,5 @@
-"""What PingOne tells of a shipment: the environment's own rules, the persons, their devices, and the inventory; and who
-asks for it, without a word being lost where a read is refused."""
+"""Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A read that
+is refused stops nothing: it is reported as unknown."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ _WAITING_FOR_SLOTS = tenacity.Retrying(
     stop=lambda state: state.idle_for + state.upcoming_sleep > LONGEST_WAIT,
     reraise=True,
 )
-# What PingOne sends for a new device where a policy says nothing of it.
+# What PingOne sends for a new device if the policy does not say.
 NOTIFIES_BY_DEFAULT = "EMAIL_THEN_SMS"
 NO_NOTIFICATION = "NONE"
 # Seconds by which our clock may differ from PingOne's before a person has to accept it.
@@ -50,8 +50,8 @@ FEWEST_POSTS = 2
 
 
 class TenantCheck:
-    """Asks PingOne about a shipment. What a read does not tell is not known, and stops nothing. `switches`: what may be
-    created in the tenant."""
+    """Asks PingOne about a shipment. A refused read is reported, and stops nothing. `switches`: what may be created in
+    the tenant."""
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class TenantCheck:
         self._switches = switches
         self._on_progress = on_progress
         self._max_devices: int | None = None
-        # Whether PingOne itself answered any read, and what came instead, last.
+        # Whether PingOne itself answered any read, and the last answer that came from something else.
         self._was_answered = False
         self._foreign: PingOneError | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
 
     def add_to(self, report: Report, known: ResyncKnowledge, measure_clock: Callable[[], float]) -> None:
-        """Add what PingOne tells to a report. Raises NotDelivered, CredentialsRefused, PaceOutOfReach: then nothing can
-        be asked; and NotPingOne where reads were answered, and none of them by PingOne itself."""
+        """Add PingOne's findings to a report. Raises NotDelivered, CredentialsRefused and PaceOutOfReach, since nothing
+        can be asked then; and NotPingOne if none of the answers came from PingOne itself."""
         reads, verdicts, tell = self._reads, report.verdicts, self._on_progress
         report.findings += check_learnt(known, is_fixed=self._environment.resync_on_first_call is not None)
         checks: dict[str, Callable[[], Iterable[Finding]]] = {
@@ -87,7 +87,7 @@ class TenantCheck:
                 makes_devices=self._switches.may_pair,
             ),
             "the MFA settings": self._check_settings,
-            # Before the others, since a token may be another person's, and a person have too many devices.
+            # Before inventory and devices, which compare tokens with the people found here.
             "the users": lambda: check_persons(
                 verdicts, partial(self._read, reads.find_users), self._settings.tuning.names_per_request, tell
             ),
@@ -107,8 +107,7 @@ class TenantCheck:
             raise NotPingOne(f"PINGONE_API_URL={self._environment.api_url}", self._foreign)
 
     def _ask(self, report: Report, what: str, check: Callable[[], Iterable[Finding]]) -> None:
-        """Add the findings of a check; if its read is refused or gets no readable answer, say that this is not
-        known."""
+        """Add the findings of a check; if its read is refused or gets no readable answer, report it as unknown."""
         try:
             report.findings += check()
         except (CredentialsRefused, NotDelivered, PaceOutOfReach):
@@ -146,8 +145,9 @@ class TenantCheck:
 def check_policies(
     policies: list[Policy], *, persons: int, post_budget: int, makes_devices: bool = False
 ) -> Iterator[Finding]:
-    """What the policy in force says: the environment's default, since a device's own is told nowhere. `makes_devices`:
-    whether the load will pair tokens, or the rows bring the ids of devices that are there already."""
+    """Check the policy in force. It is taken to be the environment's default, since PingOne does not show a device's
+    own. `makes_devices`: whether the load will pair tokens, or the rows bring the ids of devices that are there
+    already."""
     policy = next((policy for policy in policies if policy.is_default), None)
     if policy is None:
         text = "No policy is the environment's default, so it is not known which rules are in force."
@@ -193,7 +193,7 @@ def _tell_of_notification(policy: Policy, persons: int, *, makes_devices: bool) 
 
 
 def check_settings(settings: MfaSettings) -> Iterator[Finding]:
-    """What the MFA settings say: a lock of the whole account."""
+    """Check the MFA settings: they may lock the whole account."""
     if settings.has_account_lock and settings.lockout_failures is not None:
         seconds = "" if settings.lockout_seconds is None else f" for {settings.lockout_seconds:.0f} s"
         text = f"After {settings.lockout_failures} wrong OTPs PingOne locks the person's whole account{seconds}."
@@ -201,7 +201,7 @@ def check_settings(settings: MfaSettings) -> Iterator[Finding]:
 
 
 def check_capabilities(capabilities: Capabilities) -> Iterator[Finding]:
-    """What the license permits, as far as PingOne tells."""
+    """Check what the license permits, as far as PingOne shows it."""
     if capabilities.can_use_oath_token is False:
         text = "The license does not include OATH tokens: no device would become ACTIVE."
         yield Finding("license", Level.STOP, text)
@@ -263,7 +263,7 @@ def check_persons(
 
 
 def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -> FindUsers:
-    """Make a function that finds users, and tells after each request how many of all names were asked for."""
+    """Wrap `find_users` so that it reports after each request how many names were looked up."""
     done = 0
 
     def find(attribute: UserAttribute, names: Sequence[str]) -> Sequence[User]:
@@ -278,7 +278,7 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
 
 
 def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row]]]:
-    """The rows by the name of their person: the first that they have, in the order of the attributes."""
+    """Group rows by the name of their person: the first name that they have, in the order of the attributes."""
     named: dict[UserAttribute, dict[str, list[Row]]] = {attribute: defaultdict(list) for attribute in UserAttribute}
     for row in rows:
         names = [(attribute, name) for attribute in named if (name := getattr(row, attribute.column))]
@@ -288,8 +288,8 @@ def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row
 
 
 def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
-    """Note what is wrong with the person of a row, if anything is; or who it is. Of several persons of one name, a user
-    id beside it says which is meant."""
+    """Note what is wrong with the person of a row; if nothing is, who it is. A user id beside the name chooses between
+    several people."""
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
         verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
@@ -311,7 +311,7 @@ def _differ(written: str | None, shown: str | None) -> bool:
 # Tokens that an environment may have:
 # https://docs.pingidentity.com/pingone/strong_authentication_mfa/p1_pid_oath_tokens.html
 MOST_TOKENS = 100_000
-# The part of them from which a person is told.
+# From this share of them on, a finding says so.
 NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
@@ -323,7 +323,7 @@ TOKEN_TEXTS = {
 }
 
 
-# What a load does with such tokens where it may, instead of asking.
+# What a load does with such tokens if it may, instead of asking.
 DOES = {
     "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They will be imported.",
     "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They will be paired.",
@@ -393,7 +393,7 @@ ListDevices = Callable[[str], Sequence[UserDevice]]
 OLD = timedelta(hours=20)
 # Persons whose devices are read, at one request each.
 SAMPLE = 50
-# Persons after whom it is told how many were read.
+# Progress is reported after so many people.
 EACH = 25
 
 DEVICE_TEXTS = {
