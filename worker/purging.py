@@ -32,11 +32,11 @@ from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things
 from worker.reports.facts import RecordCounts, count_records
 
-# What is told of the work.
+# Words for the progress.
 REMOVING = "Removing records"
 # Records that one transaction removes: they are locked for some hundredths of a second.
 CHUNK = 1000
-# The purged batches of which records are left, since a purge was interrupted, and how many.
+# Purged batches that still have records, since a purge was interrupted, and how many.
 _LEFT = (
     select(Batch.id, Batch.name, func.count(Record.id))
     .join(Record, Record.batch_id == Batch.id)
@@ -74,8 +74,8 @@ class LeftBatch:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a purge does: batches that ended long ago, of which those with an obstacle stay, and batches whose purge was
-    interrupted."""
+    """What a purge does: it removes batches that ended long ago, unless they have an obstacle, and the rest of
+    interrupted purges."""
 
     candidates: Sequence[Candidate]
     left: Sequence[LeftBatch]
@@ -108,11 +108,11 @@ class Purging:
             return Plan(list(self._find_candidates(connection)), left)
 
     def purge(self, plan: Plan, on_progress: OnProgress = tell_nobody) -> Plan:
-        """Do what the plan says, but for batches that a person has put to work again meanwhile. Returns what was
+        """Do what the plan says, except for batches that a person has put to work again meanwhile. Returns what was
         done."""
         removed = 0
         for left in plan.left:
-            # Somebody goes on with a purge that was interrupted.
+            # An interrupted purge goes on.
             with self._database.writing() as connection:
                 facts = {"records": left.records, "is_continued": True}
                 audit.append(self._database, connection, self._actor, Action.PURGE, left.name, facts)
@@ -128,15 +128,15 @@ class Purging:
         return Plan(done, plan.left)
 
     def _mark(self, candidate: Candidate) -> Candidate | None:
-        """Write down that a batch is purged, how it ended, and who wanted that; None if it is at work again. Beside no
-        load and no replay, which look at earlier records."""
+        """Write down that a batch is purged, how it ended, and who asked for that; None if it is at work again. Not
+        while a load or replay runs, since they look at earlier records."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             mine = select(Batch.__table__).where(Batch.id == candidate.id, Batch.purged_at.is_(None))
             batch = connection.execute(mine.with_for_update()).one_or_none()
             found = batch and self._count(connection, batch, self._read_limit(connection))
             if not found:
                 return None
-            # What it keeps beside its records.
+            # Other rows of the batch, besides its records.
             for table in (RefusedRow, InventoryJob):
                 connection.execute(delete(table).where(table.batch_id == found.id))
             values = {"purged_at": self._database.now(), "outcome": found.counted.to_json()}
@@ -148,7 +148,7 @@ class Purging:
         return found
 
     def _find_candidates(self, connection: Connection) -> Iterator[Candidate]:
-        """Find the batches that ended long ago, the earliest first, each with what stands in its way."""
+        """Find the batches that ended long ago, the earliest first, each with its obstacle."""
         before = self._read_limit(connection)
         loaded = select(Batch.__table__).where(Batch.purged_at.is_(None), Batch.created_at < before).order_by(Batch.id)
         going = set[int]()
@@ -168,7 +168,7 @@ class Purging:
         return Candidate(batch.id, batch.name, ended_at, counted)
 
     def _find_obstacle(self, connection: Connection, batch: Row[*tuple[Any, ...]], going: set[int]) -> str | None:
-        """Say why a batch stays that ended long ago; None if nothing speaks for it."""
+        """Explain why a batch that ended long ago stays; None if it may go."""
         open_jobs = select(InventoryJob.id).where(InventoryJob.batch_id == batch.id, text(UNFINISHED)).limit(1)
         if connection.scalar(open_jobs) is not None:
             undo = f"`oathbulk undo {quote(batch.name)} --yes`"
@@ -191,7 +191,7 @@ class Purging:
 
 
 def _count_waiting(connection: Connection, batch_id: int) -> int:
-    """Count the dead letters of a batch whose tokens did not go again in another since."""
+    """Count the dead letters of a batch whose tokens no later batch has."""
     waiting = select(func.count()).where(
         Record.batch_id == batch_id, Record.status == Status.DEAD_LETTER, ~went_again()
     )
@@ -199,8 +199,8 @@ def _count_waiting(connection: Connection, batch_id: int) -> int:
 
 
 def _find_batch_that_needs(connection: Connection, batch_id: int, going: set[int]) -> str | None:
-    """Find a batch that stays, and whose unfinished tokens went again in this one. While it is there, a replay of it
-    looks for these."""
+    """Find a batch that stays and whose unfinished tokens went again in this one: a replay of it looks for the records
+    here."""
     first = aliased(Record)
     needing = (
         select(Batch.name)

@@ -40,7 +40,7 @@ LEARNT = {
 
 
 class Resync:
-    """Whether OTP 1 goes with `oathResync`, as a person has said it, so that there is nothing to learn."""
+    """Whether OTP 1 goes with `oathResync`, as a person has set it: there is nothing to learn."""
 
     def __init__(self, sends_flag: bool) -> None:
         self._sends_flag = sends_flag
@@ -78,7 +78,7 @@ class LearntResync(Resync):
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not known for good, as far as this process has heard."""
+        """Whether this is still open, as far as this process knows."""
         return not self._known.is_for_good
 
     def sends_flag(self) -> bool:

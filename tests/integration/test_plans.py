@@ -238,9 +238,7 @@ def note_queries(database: Database, large: Made) -> dict[str, tuple[set[str], l
     absent: Any = None
     turns, people = Turns(database), People(database, 40)
     tokens = Tokens(database, Keyring([generate_key()]), absent, absent, Tuning())
-    preparation = Preparation(
-        database, absent, absent, turns, people, tokens, absent, absent, absent, is_stopping=absent
-    )
+    preparation = Preparation(database, absent, absent, turns, people, tokens, absent, is_stopping=absent)
     turn = Turn(large.batch_id, "default", "", may_import=True)
     note("turns", lacks, lambda _: turns.begin())
     note("people", {"ix_record_lacks_user"}, lambda _: people.list_unknown(turn, lambda *_: []).advance())

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from sqlalchemy import update
@@ -36,10 +35,10 @@ from models.inventory_job import JobState as Written
 from models.reason import CURES, OUTAGE_CURE, PauseReason, Reason, find_cure
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
-from worker.batches import hours, preparation, tokens
+from worker.batches import hours, preparation
 from worker.batches.commands import Batches
 from worker.batches.long_list import Turns
-from worker.batches.preparation import LONGEST_PAUSE, MOST_REFUSALS, WAIT_AFTER_FAILURE
+from worker.batches.preparation import MOST_REFUSALS
 from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
@@ -58,6 +57,7 @@ from worker.pingone.errors import (
     ProtocolFault,
     RateLimited,
     Rejected,
+    TooLateToSend,
     TooManyTokens,
     Unauthorized,
 )
@@ -761,14 +761,6 @@ def test_a_part_that_had_to_wait_goes_on_in_the_same_turn(site: Site) -> None:
     assert site.pingone.log.index("list") < site.pingone.log.index("find username 40", 5)
 
 
-def test_while_people_wait_after_a_failure_nothing_turns_in_a_circle(site: Site) -> None:
-    make(site, people(1), may_import=False)
-    site.pingone.instead["find username"] = [LOST] * 9
-    # A tenth turn fails.
-    with patch.object(Turns, "renew", side_effect=[True] * 9):
-        site.prepare()
-
-
 # Turns, and what is held back.
 
 
@@ -882,28 +874,6 @@ NOT_THERE = [
 PREPARED = {"device_id": "device-1", "is_in_inventory": True}
 
 
-@dataclass
-class Clock:
-    """Seconds of the machine; whoever waits lets them pass."""
-
-    now: float = 1000.0
-    waits: list[float] = field(default_factory=list)
-
-    def wait(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(site: Site, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Waits pass at once, and the turn goes on."""
-    clock = Clock()
-    for module in (preparation, tokens):
-        monkeypatch.setattr(module, "boot_time", lambda: clock.now)
-    site.wait = clock.wait
-    return clock
-
-
 def make_people(site: Site, count: int = 1) -> Made:
     """A batch of which only people are to be looked up, whom PingOne has."""
     site.pingone.people = [User(f"{ALICE[:-3]}{number:03}", username=f"person{number}") for number in range(count)]
@@ -917,105 +887,79 @@ def lose(site: Site, *names: str, failure: PingOneError = NOT_THERE[0], times: i
     site.pingone.instead.update({name: [failure] * times for name in names})
 
 
+def prepare_again(site: Site, times: int) -> None:
+    """So many turns, with some seconds between two of them."""
+    for _ in range(times):
+        site.prepare()
+        site.database.ahead += 6.0
+
+
 @pytest.mark.parametrize(
     ("call", "failure"),
     [
         *(("find username", failure) for failure in NOT_THERE),
-        *((call, NOT_THERE[0]) for call in ("list", "start", "job")),
+        *((call, NOT_THERE[0]) for call in ("list", "start")),
     ],
     ids=str,
 )
-def test_a_call_that_gets_no_answer_twice_is_an_outage_whatever_call_it_is(
-    site: Site, clock: Clock, call: str, failure: PingOneError
+def test_calls_in_a_row_that_get_no_answer_are_an_outage_whatever_calls_they_are(
+    site: Site, call: str, failure: PingOneError
 ) -> None:
     made = make_people(site) if call == "find username" else make(site)
-    lose(site, call, "settings", failure=failure)
+    # An import whose answer got lost is not sent again before the inventory was read.
+    lose(site, call, *(["list"] if call == "start" else []), failure=failure)
+    prepare_again(site, MOST_REFUSALS - 1)
+    assert state(site, made) == RUNNING
     site.prepare()
-    assert (state(site, made), clock.now <= 1000.0 + 2 * WAIT_AFTER_FAILURE) == (OUTAGE, True)
+    assert state(site, made) == OUTAGE
     detail = look_at_batch(site.database, made.batch_id).detail
     assert detail == f"The last call ended with: {failure}. {OUTAGE_CURE}"
 
 
-def test_one_answer_that_gets_lost_is_none_and_neither_are_two_at_the_same_moment(site: Site, clock: Clock) -> None:
-    made = make_people(site)
-    lose(site, "find username", failure=LOST, times=1)
-    site.prepare()
-    assert clock.waits == [WAIT_AFTER_FAILURE]
-    assert (state(site, made), of(site, made).user_id) == (RUNNING, f"{ALICE[:-3]}000")
-    other = make(site, [{"user_id": "", "username": "alice"}], name="other")
-    lose(site, "find username", "list", failure=LOST, times=1)
-    site.prepare()
-    assert state(site, other) == RUNNING
-
-
 @pytest.mark.parametrize(
-    ("failures", "ends"),
+    "failure",
     [
-        # What PingOne answers itself is none, and neither is a slot that is far.
-        ([NotFound(Answer(status=404, code="NOT_FOUND", correlation_id="3f0c"))] * 2, RUNNING),
-        ([UNREADABLE] * 2, RUNNING),
-        ([SlotTooFar(1.0)] * 2, RUNNING),
-        ([OutcomeUnknown(Answer(status=503), 8.0), SlotTooFar(3.0)], RUNNING),
-        ([OutcomeUnknown(Answer(status=503), LONGEST_PAUSE + 1.0)], OUTAGE),
+        NotFound(Answer(status=404, code="NOT_FOUND", correlation_id="3f0c")),
+        UNREADABLE,
+        OutcomeUnknown(Answer(status=408, correlation_id="3f0c")),
+        SlotTooFar(1.0),
+        TooLateToSend(),
     ],
-    ids=["refused", "unreadable", "no slot", "PingOne asks for a short pause", "for one that is longer than a turn"],
+    ids=["refused", "unreadable", "time-out of PingOne's own", "no slot", "too late to send"],
 )
-def test_what_pingone_says_itself_is_an_outage_only_if_it_asks_for_a_long_pause_and_then_at_once(
-    site: Site, clock: Clock, failures: list[PingOneError], ends: tuple[str, str | None]
+def test_what_pingone_answers_itself_is_no_outage_and_neither_is_what_never_went_to_it(
+    site: Site, failure: PingOneError
 ) -> None:
     made = make_people(site)
-    site.pingone.instead["find username"] = list(failures)
-    site.prepare()
-    assert state(site, made) == ends
-    assert ends == RUNNING or clock.waits == []
+    silent, others = [LOST] * (MOST_REFUSALS - 1), [failure] * 2
+    is_answer = not isinstance(failure, SlotTooFar | TooLateToSend)
+    site.pingone.instead["find username"] = [*silent, *others, *(silent if is_answer else ())]
+    finish(site)
+    assert (state(site, made), of(site, made).user_id) == (RUNNING, f"{ALICE[:-3]}000")
 
 
-@pytest.mark.usefixtures("clock")
-def test_while_imports_are_answered_it_is_none_and_then_people_alone_are_told(site: Site) -> None:
-    made = make(site, [{"user_id": "", "username": "alice"}, {}])
+def test_while_imports_are_answered_it_is_none(site: Site) -> None:
+    made = make(site, [{"user_id": "", "username": "alice"}, *[{}] * 9])
+    site.most_tokens = 1
     lose(site, "find username", failure=LOST)
-    site.prepare()
-    assert (look(site.database, made.ids[1]).is_token_made, state(site, made)) == (True, RUNNING)
-    site.database.ahead += 6.0
-    site.prepare()
+    while not look(site.database, made.ids[-1]).is_token_made:
+        prepare_again(site, 1)
+        assert state(site, made) == RUNNING
+    prepare_again(site, MOST_REFUSALS)
     assert state(site, made) == OUTAGE
 
 
-def test_while_attempts_are_answered_it_is_none(site: Site, clock: Clock, scripted_fleet: ScriptedFleet) -> None:
-    made = make(site, [{"user_id": "", "username": "alice"}, PREPARED, PREPARED | {"device_id": "device-2"}])
+def test_while_attempts_are_answered_it_is_none(site: Site, scripted_fleet: ScriptedFleet) -> None:
+    made = make(site, [PREPARED | {"user_id": "", "username": "alice"}, PREPARED | {"device_id": "device-2"}])
+    change(site, inventory_read_at=site.database.now())
+    lose(site, "find username", failure=LOST)
+    prepare_again(site, MOST_REFUSALS - 1)
     scripted_fleet.fail(made, 1, Active())
-    lose(site, "find username", "list", failure=LOST)
-
-    def wait(seconds: float) -> None:
-        clock.wait(seconds)
-        if len(clock.waits) == 1:
-            scripted_fleet.fail(made, 1, Active())
-
-    site.wait = wait
-    # And nobody is active in the next turn.
-    for expected in (RUNNING, OUTAGE):
-        site.prepare()
-        assert state(site, made) == expected
-        site.database.ahead += 6.0
-
-
-@pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("is_there", [True, False])
-def test_where_the_answer_to_an_import_got_lost_something_else_is_asked(site: Site, is_there: bool) -> None:
-    made = make(site)
-    lose(site, "start", failure=LOST, times=1)
-    lose(site, "settings", failure=LOST, times=0 if is_there else 99)
-    site.prepare()
-    assert (state(site, made), site.pingone.log.count("settings")) == (RUNNING if is_there else OUTAGE, 1)
-    assert [each for each, _ in site.jobs(made)] == [Written.SENT]
-
-
-def test_a_list_that_dies_in_the_middle_is_told_before_all_its_tries_are_over(site: Site, clock: Clock) -> None:
-    made = make(site)
-    lose(site, "list", "settings", failure=NOT_THERE[1])
-    look_first(site, lambda _: clock.wait(20.0))
-    site.prepare()
-    assert (state(site, made), clock.now) == (OUTAGE, 1045.0)
+    prepare_again(site, MOST_REFUSALS)
+    assert state(site, made) == RUNNING
+    # And nobody is active after that.
+    prepare_again(site, 1)
+    assert state(site, made) == OUTAGE
 
 
 # Who is told of it, and how it goes on.
@@ -1026,14 +970,13 @@ def read_status(site: Site) -> BatchStatus:
     return status
 
 
-@pytest.mark.usefixtures("clock")
 def test_an_outage_is_told_until_it_is_over_and_tried_again_ever_more_seldom(
     site: Site, scripted_fleet: ScriptedFleet
 ) -> None:
     """The displays are golden files; what a webhook is told stands in test_notices.py."""
     made = make_people(site, 3)
     lose(site, "find username", "list")
-    site.prepare()
+    prepare_again(site, MOST_REFUSALS)
 
     status = read_status(site)
     assert (status.outage is not None, status.waiting["user"], choose_check_code(status)) == (True, 3, STALLED)
@@ -1043,6 +986,8 @@ def test_an_outage_is_told_until_it_is_over_and_tried_again_ever_more_seldom(
     scripted_fleet.pass_time(FIRST_PROBE + 1)
     scripted_fleet.tick()
     assert choose_check_code(read_status(site)) == STALLED
+    prepare_again(site, MOST_REFUSALS - 1)
+    assert state(site, made) == RUNNING
     site.prepare()
     assert state(site, made) == OUTAGE
     assert scripted_fleet.seconds_to_probe(made) == pytest.approx(2 * FIRST_PROBE, abs=2)
@@ -1056,7 +1001,6 @@ def test_an_outage_is_told_until_it_is_over_and_tried_again_ever_more_seldom(
     assert (status.outage, status.waiting["user"], choose_check_code(status)) == (None, 0, ALL_ACTIVE)
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_batch_whose_attempts_are_not_answered_goes_on_probing_whatever_its_preparation_is_answered(
     site: Site, scripted_fleet: ScriptedFleet
 ) -> None:

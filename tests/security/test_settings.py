@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from models.encrypted import Keyring
 from worker.cli import main
 from worker.cli.command_list import COMMANDS
-from worker.config import sources
+from worker.config import trusted_files
 from worker.config.settings import ConfigError, Settings
 from worker.config.sources import (
     ENVIRONMENT_SETTINGS,
@@ -424,7 +424,7 @@ def test_a_file_of_another_user_is_refused_with_the_cure(file: Path, monkeypatch
         assert read(file).startswith(f"{file} belongs to {name}")
         assert f"chown root {file}" in read(file)
     # What a container's engine mounts belongs to a user of the host.
-    monkeypatch.setattr(sources, "CONTAINER_SECRETS", file.parent)
+    monkeypatch.setattr(trusted_files, "CONTAINER_SECRETS", file.parent)
     assert read(file) == ""
 
 

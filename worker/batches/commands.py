@@ -1,8 +1,8 @@
 """The commands that a person gives on batches, on the pace of a license and on a restored database; and what the replay
 schedule does.
 
-Of a pace, workers obey at the dispatcher's next tick, within a second or two; a command on one rate group beside that
-of activations goes to Redis at once."""
+Workers follow a new pace from the dispatcher's next tick on, within a second or two; a command on one rate group
+(`--group`) goes to Redis at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from worker.rules.hours import DailyHours
 if TYPE_CHECKING:
     from worker.pace.slots import Pace
 
-# The column that holds the rest of a batch back, by the reason of the pause after which a person lets it go.
+# A resume from a pause for this reason empties this column, so that the rest of the batch goes.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary, PauseReason.TRIAL: Batch.trial}
 # Finds the license of an environment by the environment's name and id.
 LicenseOf = Callable[[str, str], str]
@@ -77,9 +77,9 @@ class Batches:
         self._actor = actor
 
     def pause(self, name: str, where: Sequence[str] = ()) -> int:
-        """Pause a batch, so that no new call starts; or keep back those of its records that have not begun and of which
-        all of `where` hold, each written as COLUMN=VALUE. Returns how many records went back from the queue, or are
-        kept back. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Pause a batch, so that no new call starts; or, with `where`, keep back the records that have not begun and
+        meet all of these conditions, each written as COLUMN=VALUE. Returns how many records went back from the queue,
+        or are kept back. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -106,8 +106,8 @@ class Batches:
         self, name: str, change: HoursChange | None = None, *, lift_in: LicenseOf | None = None
     ) -> OutOfHours | None:
         """Let a batch run, or wait for its hours to begin; returns when they do. A canary or trial ends only if the
-        batch was paused for it, since then a person has looked at it. `lift_in`: the hold of the license that this
-        finds is lifted, whether the batch ran or not. Raises UnknownBatch, NotPossible."""
+        batch was paused for it, since then a person has looked at it. `lift_in` finds the license of an environment,
+        whose hold is lifted, whether the batch ran or not. Raises UnknownBatch, NotPossible."""
         with self._database.changing_many() if lift_in else self._database.writing() as connection:
             batch = self._find(connection, name)
             if batch.state == BatchState.CANCELLED:
@@ -134,8 +134,8 @@ class Batches:
             return out_of_hours
 
     def let_begin(self, name: str, where: Sequence[str]) -> int:
-        """Let those records of a batch go of which all of `where` hold, before their date, or that were kept back.
-        Returns how many waited. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Let the records of a batch that meet all of `where` begin now, whether they wait for a date or were kept
+        back. Returns how many waited. Raises UnknownBatch, UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch, chosen = self._find(connection, name), choose_records(connection, name, where)
             if batch.state == BatchState.CANCELLED:
@@ -158,9 +158,9 @@ class Batches:
 
     def replay(self, name: str, reasons: Collection[Reason] | None = None, where: Sequence[str] = ()) -> Replayed:
         """Let dead letters of these reasons go again; without reasons, all dead letters and what was cancelled with the
-        batch; with `where`, those of which all of it holds, also what an undo took back. Raises UnknownBatch,
+        batch; with `where`, the records that meet all of it, also those that an undo took back. Raises UnknownBatch,
         UnknownColumn."""
-        # Beside no load, which may bring the same tokens: nobody sees them before its commit.
+        # Not while a load runs: it may bring the same tokens, and nobody sees them before it commits.
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = self._find(connection, name)
             chosen = choose_records(connection, name, where) if where else None
@@ -183,8 +183,8 @@ class Batches:
                 batch.name: replay(self._database, connection, batch.id, TRANSIENT, is_scheduled=True)
                 for batch in running
             }
-            # Must come last: who holds the audit's lock must not wait for a load of the same tokens, as that load waits
-            # for the lock.
+            # Must come last: a load of the same tokens waits for the audit's lock, so nobody who holds it may wait for
+            # the load.
             for name, count in counts.items():
                 if count:
                     self._write_down(connection, Action.REPLAY, name, reasons=sorted(TRANSIENT), records=count)
@@ -201,8 +201,8 @@ class Batches:
         return find_batch(connection, name, *columns, is_locking=True)
 
     def _has_given_up(self, connection: Connection, batch_id: int) -> bool:
-        """Whether the batch has dead letters, which a cancel lets a purge remove; or what was cancelled or undone, of
-        which a cancel lets the file be loaded again."""
+        """Whether a cancel would still change something: a purge may then remove dead letters, and the file of
+        cancelled or undone records may be loaded again."""
         is_given_up = Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED))
         return connection.scalar(select(Record.id).where(Record.batch_id == batch_id, is_given_up).limit(1)) is not None
 
@@ -224,9 +224,9 @@ class Batches:
         return hours.let_run(self._database, connection, batch_id)
 
 
-# Requests a second that a person may fix at least: a slot comes within two minutes, so that a mistake is noticed.
+# The lowest rate that a person may fix, in requests a second: a slot comes within two minutes, so a mistake is noticed.
 LOWEST_RATE = 0.01
-# And at most: more than any license has. Without it, `inf` would be no pace at all.
+# The highest: more than any license has. Without a bound, `inf` would be no pace at all.
 HIGHEST_RATE = 100_000.0
 
 
@@ -248,8 +248,8 @@ class PaceCommands:
             self._write(connection, license, {"fixed_rate": rate}, self._who())
 
     def adapt(self, license: str) -> None:
-        """Look for the limit again. Where a share stays, and this has no ticket, the license's line names who set the
-        share; the audit tells who did this."""
+        """Look for the limit again. If a share stays and this command has no ticket, the license's line keeps the name
+        of who set the share; the audit names who gave this command."""
         with self._database.changing_many() as connection:
             of_share = None if self._actor.ticket else self._find_who_set_share(connection, license)
             self._write(connection, license, {"fixed_rate": None}, of_share or self._who())
@@ -276,8 +276,8 @@ class PaceCommands:
         pace.lift()
 
     def _note(self, pace: Pace, action: Action, **facts: Any) -> None:
-        """Write down what is about to be done to one group. What cannot be written down is not done, nor is written
-        down where Redis is out of reach."""
+        """Write into the audit what is about to be done to one group; nothing is written, and nothing done, while Redis
+        is out of reach."""
         pace.read()
         with self._database.writing() as connection:
             named = {"license": pace.license, "group": pace.group} | facts
@@ -314,14 +314,14 @@ class WorkersLive(Exception):
 def distrust_all(
     database: Database, settings: Settings, actor: Actor, on_progress: OnProgress = tell_nobody
 ) -> tuple[int, int]:
-    """Mark every record that is not final as sent, fate unknown, but for those that wait for a date; and have the
+    """Mark every record that is not final as sent, fate unknown, except those that wait for a date; and have the
     inventory of every batch read again. Returns how many records were not marked yet, and how many wait for a date.
 
     Goes chunk by chunk, each in a transaction of its own; run again, it does what is left. Raises WorkersLive."""
     with database.changing_many() as connection:
         _refuse_beside_workers(database, connection)
         take_all_back(database, connection)
-        # A token that was imported since must not be imported again.
+        # A token that was imported after the backup must not be imported again.
         connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
         total, waiting = count_trusted(database, connection)
         audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
@@ -341,7 +341,7 @@ def distrust_all(
 
 
 def _refuse_beside_workers(database: Database, connection: Connection) -> None:
-    """Raise WorkersLive if a worker process lives: what it is doing, no mark here would tell."""
+    """Raise WorkersLive if a worker process lives: no mark covers what it is doing at this moment."""
     alive = [process.name for process in read_processes(database, connection) if process.is_alive]
     if alive:
         live, it = agree(len(alive), "process lives", "processes live"), agree(len(alive), "it", "them")

@@ -62,17 +62,17 @@ def find_batch(
 
 
 class UnknownColumn(Exception):
-    """A batch has no such column, and the message names those that it has; or no record with such values in them."""
+    """A batch has no such column, and the message names its columns; or no record of it has these values."""
 
 
 def choose_records(connection: Connection, name: str, where: Sequence[str]) -> ColumnElement[bool]:
-    """Make the condition that records of this batch fulfil of which all of these hold, each written as COLUMN=VALUE; an
-    empty value stands for a row without one. Raises UnknownBatch; UnknownColumn also where no record fulfils it, since
-    a value may be misspelt."""
+    """Make one SQL condition of conditions on the records of this batch, each written as COLUMN=VALUE; an empty value
+    matches a row without one. Raises UnknownBatch; UnknownColumn also if no record matches, since a value may be
+    misspelt."""
     batch = find_batch(connection, name, Batch.id, Batch.columns)
     chosen = and_(true(), *(_hold(batch.columns, text) for text in where))
-    mine = select(Record.id).where(Record.batch_id == batch.id, chosen)
-    if where and connection.scalar(mine.limit(1)) is None:
+    matching = select(Record.id).where(Record.batch_id == batch.id, chosen)
+    if where and connection.scalar(matching.limit(1)) is None:
         raise UnknownColumn(f"no row of batch {name!r} has {' and '.join(where)}: `oathbulk status --by` lists values")
     return chosen
 
@@ -80,21 +80,21 @@ def choose_records(connection: Connection, name: str, where: Sequence[str]) -> C
 def find_column(columns: Sequence[str], name: str) -> ColumnElement[Any]:
     """Find the column of records that a person names: one of ours, or one of a file's own `columns`. Raises
     UnknownColumn."""
-    ours = {column.name: column.attribute for column in COLUMNS}
-    if attribute := ours.get(canonical_column(name) or ""):
+    attributes = {column.name: column.attribute for column in COLUMNS}
+    if attribute := attributes.get(canonical_column(name) or ""):
         found: ColumnElement[Any] = getattr(Record, attribute)
         return found
-    own = {normalise(each): each for each in columns if not canonical_column(each)}
-    if written := own.get(normalise(name)):
+    of_file = {normalise(column): column for column in columns if not canonical_column(column)}
+    if written := of_file.get(normalise(name)):
         if set(written) & set('"\\'):
             raise UnknownColumn(f"column {written!r} cannot be asked for: its name has a quotation mark or a backslash")
         return cast("ColumnElement[Any]", Record.extra[written].as_string())
-    raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*ours, *own.values()])}")
+    raise UnknownColumn(f"there is no column {name!r}: the batch has {', '.join([*attributes, *of_file.values()])}")
 
 
-def _hold(columns: Sequence[str], text: str) -> ColumnElement[bool]:
-    """The condition that one COLUMN=VALUE says. Raises UnknownColumn."""
-    name, is_compared, value = text.partition("=")
+def _hold(columns: Sequence[str], condition: str) -> ColumnElement[bool]:
+    """Translate one COLUMN=VALUE into SQL. Raises UnknownColumn."""
+    name, is_compared, value = condition.partition("=")
     if not is_compared:
         raise UnknownColumn(f"{text!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
     column = find_column(columns, name.strip())
@@ -104,19 +104,19 @@ def _hold(columns: Sequence[str], text: str) -> ColumnElement[bool]:
 
 
 def leave_out_names(where: Sequence[str]) -> list[str]:
-    """What the audit keeps of conditions: not the values of columns that name a person, for they could not be erased
-    from it again."""
-    ours = {column.name: column.attribute for column in COLUMNS}
+    """Shorten conditions for the audit: the value of a column that names a person is left out, since nothing can be
+    erased from the audit."""
+    attributes = {column.name: column.attribute for column in COLUMNS}
 
-    def shorten(text: str) -> str:
-        name, _, _ = text.partition("=")
-        return f"{name}=…" if ours.get(canonical_column(name.strip()) or "") in PERSON else text
+    def shorten(condition: str) -> str:
+        name, _, _ = condition.partition("=")
+        return f"{name}=…" if attributes.get(canonical_column(name.strip()) or "") in PERSON else condition
 
-    return [shorten(text) for text in where]
+    return [shorten(condition) for condition in where]
 
 
 def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
-    """The condition that a time is in this minute, as a file or `status --by` writes it. Raises UnknownColumn."""
+    """Match times within this minute, written as in a file or by `status --by`. Raises UnknownColumn."""
     if not value or value == KEPT_BACK:
         return column == UNTIL_LET_GO if value else column.is_(None)
     try:
@@ -128,8 +128,8 @@ def _hold_date(column: ColumnElement[Any], value: str) -> ColumnElement[bool]:
 
 
 def find_environment(database: Database, name: str, load: Callable[[str], Environment]) -> Environment:
-    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is not configured any
-    more, or has another id now: in another one, none of the batch's devices would be found."""
+    """Load the environment that the batch was loaded for. Raises UnknownBatch; ConfigError if it is no longer
+    configured, or has another id now: none of the batch's devices would be found there."""
     with database.reading() as connection:
         batch = find_batch(connection, name, Batch.environment, Batch.environment_id)
     environment = load(batch.environment)
@@ -142,8 +142,8 @@ def find_environment(database: Database, name: str, load: Callable[[str], Enviro
 
 
 def is_of_kept_batch() -> ColumnElement[bool]:
-    """Whether the batch of a record was not purged. A purge takes the records of a batch away bit by bit, and nobody is
-    shown half of them."""
+    """Whether the batch of a record was not purged. A purge deletes the records of a batch bit by bit, so none is shown
+    once it has begun."""
     return Record.batch_id.not_in(select(Batch.id).where(Batch.purged_at.is_not(None)))
 
 
@@ -157,7 +157,7 @@ def explain_purged(name: str, purged_at: datetime) -> str:
 
 
 def find_near_name(name: str, names: Sequence[str]) -> str | None:
-    """Find the name that is spelt most like this one; None if none is spelt nearly so."""
+    """Find the name that is spelled most like this one; None if none is close."""
     return next(iter(get_close_matches(name, names, n=1)), None)
 
 
@@ -168,8 +168,8 @@ def _name_others(name: str, names: Sequence[str]) -> str:
     return f"the latest are {', '.join(names[:LATEST])}" if names else "nothing was loaded yet"
 
 
-# Batches with records in the window, read once from the index of the window. Asked batch by batch, SQLite would look at
-# all records of each.
+# Ids of the batches with records in the window, read once from its index. Asked batch by batch, SQLite would look at
+# all records of each batch.
 _IN_WINDOW = select(Record.batch_id).where(text(f"record.{IN_WINDOW}"))
 
 

@@ -36,8 +36,8 @@ class OutOfHours:
 def let_run(
     database: Database, connection: Connection, batch_id: int, sources: Collection[BatchState] = tuple(BatchState)
 ) -> OutOfHours | None:
-    """Let a batch that is in one of these states run; or pause it until its hours begin, and return when. Whether
-    PingOne is out is judged by the attempts that end from now on."""
+    """Let a batch in one of these states run; or pause it until its hours begin, and return when. From now on only
+    attempts that end later count as signs of an outage."""
     now, daily_hours = _now(database, connection), read_hours(connection, batch_id)
     out_of_hours = _find_out_of_hours(daily_hours, now)
     if out_of_hours:
@@ -63,7 +63,7 @@ def check_hours(database: Database, connection: Connection, batch_id: int) -> Ou
 
 
 def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: DailyHours | None) -> None:
-    """Refuse hours that differ from those of a batch that was loaded before; with none given, it keeps what it has.
+    """Refuse hours that differ from those of a batch that was loaded before. None given: the batch keeps its own.
     Raises OtherHours."""
     has = read_hours(connection, batch_id)
     if wanted is None or wanted == has:
@@ -74,8 +74,8 @@ def check_same_hours(connection: Connection, batch_id: int, name: str, wanted: D
 
 
 def set_hours(connection: Connection, batch_id: int, daily_hours: DailyHours | None) -> None:
-    """Give a batch these hours; None: it may run all day. Whether it may run now is up to `let_run` or
-    `check_hours`."""
+    """Give a batch these hours; None: it may run all day. `let_run` or `check_hours` then decides whether it may run
+    now."""
     values = {"daily_window": daily_hours and daily_hours.hours, "zone": daily_hours and daily_hours.zone}
     connection.execute(update(Batch).where(Batch.id == batch_id).values(values))
 
@@ -92,8 +92,8 @@ def parse_columns(hours: str | None, zone: str | None) -> DailyHours | None:
 
 
 def restart_times(database: Database, connection: Connection) -> None:
-    """Set the times of batches anew after a jump of the clock: hours are looked at again, no probe is further away than
-    the first, and no batch runs only from a time to come."""
+    """Reset the times of batches after a jump of the clock: hours are checked again, the next probe comes no later than
+    a first one would, and no batch starts in the future."""
     paused = update(Batch).where(Batch.state == BatchState.PAUSED)
     now, soon = database.now(), database.now(FIRST_PROBE)
     connection.execute(paused.where(Batch.reason == PauseReason.WINDOW).values(resumes_at=now))
@@ -114,7 +114,7 @@ def _now(database: Database, connection: Connection) -> datetime:
 
 
 def _find_out_of_hours(daily_hours: DailyHours | None, now: datetime) -> OutOfHours | None:
-    """When the hours begin, if `now` is outside of them; None if it is not."""
+    """Say when the hours begin, if `now` is outside of them; None if it is within."""
     if daily_hours is None or daily_hours.contains(now):
         return None
     return OutOfHours(daily_hours, daily_hours.find_next_change(now))

@@ -1,5 +1,5 @@
-"""Loads a shipment: it becomes a batch in one transaction, and each of its rows is written, or refused, also where its
-token or device is in the database already."""
+"""Loads a shipment: it becomes a batch in one transaction, and each row becomes a record or is refused, also because
+its token or device is in the database already."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -67,8 +67,8 @@ Refusal: TypeAlias = tuple[str, RowFault]
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It lies beyond the
-    file's where earlier records of the token have used some up. None for a pair of OTPs."""
+    """A row that may be loaded. `next_counter`: the first counter that its seed makes an OTP from. It is higher than
+    the file's if earlier records of the token have used counters. None for a pair of OTPs."""
 
     row: Row
     next_counter: int | None = None
@@ -76,7 +76,8 @@ class NewRecord:
 
 class Conflicts:
     """Looks up the records of one environment, and compares rows with them, within a transaction. `batch_id`: the batch
-    of the rows; None where it is none yet. Unless they are written (`is_written`), they are remembered here instead."""
+    of the rows; None if it does not exist yet. `is_written`: the caller writes the rows that may be loaded, so that
+    later chunks find them in the database; otherwise they are remembered here."""
 
     def __init__(
         self,
@@ -92,12 +93,12 @@ class Conflicts:
         self._environment_id = environment_id
         self._batch_id = batch_id
         self._is_written = is_written
-        # Row numbers by serial number or device, of rows that may be loaded and are not written.
+        # Row numbers of good rows that are not written, by serial number or device.
         self._not_written: dict[str, int] = {}
 
     def split(self, rows: Sequence[Row]) -> tuple[list[NewRecord], list[RowError]]:
-        """Part these rows into those that may become records, and the reasons why others may not. Rows of earlier calls
-        count as records."""
+        """Split these rows into those that may become records, and errors for the others. Rows of earlier calls count
+        as records."""
         serials = self.find_by_serial_number(rows)
         devices = self._find_by_device(rows)
         good: list[NewRecord] = []
@@ -119,15 +120,15 @@ class Conflicts:
         return good, errors
 
     def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
-        """Find the records with the serial numbers of these rows, by them in small letters."""
+        """Find the records with the serial numbers of these rows, by serial number in lowercase."""
         by_serial: dict[str, list[Found]] = {}
-        spelled = [each for row in rows for each in spell_serial_number(row.serial_number)]
+        spelled = [serial_number for row in rows for serial_number in spell_serial_number(row.serial_number)]
         for found in self._look_up(Record.serial_number, spelled):
             by_serial.setdefault(found.serial_number.lower(), []).append(found)
         return by_serial
 
     def _find_by_device(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
-        """Find the records with the devices of these rows, by them."""
+        """Find the records with the devices of these rows, by device id."""
         by_device: dict[str, list[Found]] = {}
         known = [row.device_id for row in rows if row.device_id]
         # In the words of the partial index, without which the whole table is read.
@@ -160,8 +161,8 @@ class Conflicts:
         return self._connection.execute(select(found).select_from(sought.join(found, true())))
 
     def _explain_active(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
-        """Why nothing is left to do for a row: its token was made active, on the row's device, or with its person where
-        it names none; or why the row is wrong: its device is another token's. None if neither is so."""
+        """Explain why a row has nothing left to do, since its token is active on its device, or with its person if it
+        names no device; or that its device belongs to another token. None if neither is so."""
         active = [found for found in earlier if found.status == Status.ACTIVE]
         same = [found for found in active if _is_same_device_or_person(found, row)]
         if not same:
@@ -174,8 +175,8 @@ class Conflicts:
         return f"its token is active already, in batch {batch!r}: nothing is left to do", RowFault.ACTIVE_ELSEWHERE
 
     def _explain_duplicate(self, row: Row, in_chunk: dict[str, int]) -> Refusal | None:
-        """Why a row repeats one that was split before and is not written yet; None if it does not. The file's own
-        repeats are refused when it is read; here are those that rows of an export become once they are completed.
+        """Explain that a row repeats one that was split before and is not written yet; None if it does not. Repeats
+        within a file are refused when it is read; this finds rows of an export that become equal once completed.
         `in_chunk`: row numbers by serial number or device."""
         for what, value in _identities(row):
             if value in in_chunk:
@@ -183,15 +184,15 @@ class Conflicts:
         return None
 
     def _explain_conflict(self, row: Row, earlier: Iterable[Found]) -> Refusal | None:
-        """Why an earlier record of its token or device stands in the way of this row; None if none does."""
+        """Explain which earlier record of its token or device blocks this row; None if none does."""
         return next(filter(None, (self._explain_earlier(row, found) for found in earlier)), None)
 
     def _explain_earlier(self, row: Row, found: Found) -> Refusal | None:
-        """Why this record stands in the way of a row; None if it does not."""
+        """Explain why this record blocks a row; None if it does not."""
         is_same_token = _is_same_token(found, row)
         if found.status not in FINAL:
             return self._explain_in_progress("serial number" if is_same_token else "device", found)
-        # A mend looks at the record's own OTPs by itself.
+        # A mend checks the OTPs of the record itself.
         is_itself = is_same_token and found.batch_id == self._batch_id
         # OTPs that were meant for another device may go to this one.
         is_other_device = row.device_id and found.device_id != row.device_id
@@ -202,8 +203,8 @@ class Conflicts:
         return None
 
     def _choose_counter(self, row: Row, earlier: Iterable[Found]) -> int | None:
-        """Choose the counter that a seed begins with; None for a pair. It goes on where earlier records of the same
-        token ended, or its pairs: no counter is used twice."""
+        """Choose the counter that a seed begins with; None for a pair. It continues behind the counters that earlier
+        records of the same token used, or their pairs: no counter is used twice."""
         if not isinstance(row.otps, Seed):
             return None
         sources = [(found, self.open(found)) for found in earlier]
@@ -224,7 +225,7 @@ class Conflicts:
         return self._connection.scalars(select(Batch.name).where(Batch.id == found.batch_id)).one()
 
 
-# Counters of a HOTP seed among which OTPs are looked for that were sent.
+# How many counters of a HOTP seed are searched for OTPs that were sent.
 _LOOKED_THROUGH = 100
 
 
@@ -242,27 +243,28 @@ def count_used(found: Any) -> int:
 
 
 def skip_used_otps(seed: Seed, used: frozenset[Otp]) -> int:
-    """Choose the first counter of a seed: its own, or for HOTP the one behind the last of these OTPs that it makes."""
+    """Choose the first counter of a seed: its own; for HOTP, the one behind the last of these OTPs, if the seed makes
+    one of them."""
     counters = range(seed.counter, seed.counter + _LOOKED_THROUGH) if used and seed.otp_type == "hotp" else ()
     return max((counter + 1 for counter in counters if seed.mint(counter) in used), default=seed.counter)
 
 
 def find_used_otps(found: Any, source: OtpSource | None) -> frozenset[Otp]:
-    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now; where it was
-    erased nobody can tell, and PingOne's answer will; of a TOTP seed each OTP is another one."""
+    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now. Nothing is found
+    if that was erased, since only PingOne can tell then, or if it is a TOTP seed, which makes no OTP twice."""
     if isinstance(source, Seed) and source.otp_type == "hotp":
         end = found.next_counter or 0
         return frozenset(map(source.mint, range(max(found.first_counter or 0, end - _LOOKED_THROUGH), end)))
     if not isinstance(source, OtpPair):
         return frozenset()
-    # By its posts and not by its state: an OTP that a read found unused is unsent again, but it may go only once more,
-    # and with that record.
+    # By its posts and not by its state: an OTP that a read found unused counts as unsent again, but only that record
+    # may send it once more.
     posted = ((source.first, found.otp1_posts), (source.second, found.otp2_posts))
     return source.spent | {otp for otp, posts in posted if otp and posts}
 
 
 def _refuse_repeated(what: str, row_number: int) -> Refusal:
-    """Refuse a row whose serial number or device stands on an earlier row of its file."""
+    """Refuse a row whose serial number or device an earlier row of its file has."""
     return f"the {what} stands on row {row_number} already: keep one of the two rows", RowFault.REPEATED
 
 
@@ -271,34 +273,34 @@ def _is_same_token(found: Found, row: Row) -> bool:
 
 
 def _is_same_device_or_person(found: Found, row: Row) -> bool:
-    """Whether an earlier record was for the device of a row, or for its person where the row names no device."""
+    """Whether an earlier record was for the device of a row, or for its person if the row names no device."""
     return found.device_id == row.device_id if row.device_id else _is_same_person(found, row)
 
 
 def _refuse_used_otp(batch: str) -> Refusal:
-    """Refuse a row one of whose OTPs was sent before. `batch`: where, in words."""
+    """Refuse a row with an OTP that was sent before. `batch`: in which batch, in words."""
     reason = f"an OTP of this row was sent already, in batch {batch}: press the token for two fresh, consecutive OTPs"
     return reason, RowFault.OTPS_USED
 
 
 def _is_same_person(found: Found, row: Row) -> bool:
-    """Whether an earlier record was for the person of a row: the first name that both have decides."""
+    """Whether an earlier record was for the person of a row, by the first kind of name that both have."""
     for name in PERSON:
-        theirs, ours = getattr(found, name), getattr(row, name)
-        if theirs and ours:
-            return fold_case(theirs) == fold_case(ours)
+        earlier, new = getattr(found, name), getattr(row, name)
+        if earlier and new:
+            return fold_case(earlier) == fold_case(new)
     return False
 
 
 def _identities(row: Row) -> list[tuple[str, str]]:
-    """What only one record in progress may have: the serial number, and the device if it is known."""
+    """What no two records in progress may share: the serial number, and the device if it is known."""
     device = [("device", row.device_id)] if row.device_id else []
     return [("serial number", row.serial_number.lower()), *device]
 
 
 class NameTaken(Exception):
-    """Another batch has this name already; `free` is one that no batch has. The message says what to type: to mend that
-    batch; or `cure`, by default the option with the free name."""
+    """Another batch has this name already; `free` is a name that no batch has. The message says what to type: the
+    command that mends that batch; or `cure`, by default the option with the free name."""
 
     def __init__(self, name: str, free: str, cure: str | None = None) -> None:
         cure = cure or f"--batch {quote(free)}"
@@ -315,9 +317,8 @@ class NameUnfit(Exception):
 
 
 def check_name(connection: Connection, name: str) -> None:
-    """Refuse a name that cannot be used. It may come from the name of a file that a stranger made, and it is printed
-    again and again, also in commands, where one that begins with - would be taken for an option. Raises NameTaken,
-    NameUnfit."""
+    """Refuse a name that cannot be used. It may come from a stranger's file name, and is printed within commands, where
+    a name that begins with - would be read as an option. Raises NameTaken, NameUnfit."""
     is_bare = name == name.strip() and not name.startswith("-")
     if not (is_bare and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
         raise NameUnfit(
@@ -341,10 +342,10 @@ def read_names_like(connection: Connection, beginning: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: where a
-    new batch is outside its hours, when these begin. `left_out`: rows that were left out on purpose, since their tokens
+    """A batch that is in the database. `is_new` is False when the file had been loaded before. `out_of_hours`: when its
+    hours begin, if a new batch is outside of them. `left_out`: rows that were left out on purpose, since their tokens
     are active in other batches. `purged_at`: when the records of a batch that was loaded before were purged. `dates`:
-    how many records of a new one may not begin before each date, or at once (None)."""
+    how many records of a new batch begin at each date, or at once (None)."""
 
     batch_id: int
     name: str
@@ -380,7 +381,7 @@ def find_loaded(connection: Connection, environment_id: str, fingerprint: str) -
 
 
 def describe_known(loaded: Loaded) -> str:
-    """Say which batch a file is already."""
+    """Say which batch this file became when it was loaded before."""
     purged = f", and was purged on {loaded.purged_at:%Y-%m-%d}" if loaded.purged_at else ""
     return f"This file is batch {loaded.name} already: {count_things(loaded.total, 'record')}{purged}."
 
@@ -388,7 +389,7 @@ def describe_known(loaded: Loaded) -> str:
 @dataclass(slots=True)
 class LoadCounts:
     """Counts the rows of a load, chunk by chunk. `left_out`: rows that are left out on purpose, since their tokens are
-    active elsewhere. `dates`: how many may not begin before each date, or at once (None)."""
+    active elsewhere. `dates`: how many begin at each date, or at once (None)."""
 
     total: int = 0
     rows_refused: int = 0
@@ -409,7 +410,7 @@ class LoadCounts:
 
     @property
     def sums(self) -> dict[str, int]:
-        """What the batch keeps of this, by the names of its columns."""
+        """The counts that the batch keeps, by the names of its columns."""
         return {"total": self.total, "rows_refused": self.rows_refused}
 
     def explain_nothing_left(self) -> str | None:
@@ -424,11 +425,11 @@ class LoadCounts:
 
 
 def explain_none_good(rows: int) -> str:
-    """Say that all the rows of a file, so many, are refused."""
+    """Say that all `rows` of a file are refused."""
     return "its only row cannot be loaded" if rows == 1 else f"not one of its {rows:,} rows can be loaded"
 
 
-# Ids that may have to be found yet.
+# Ids that may still be unknown.
 _IDS = ("user_id", "device_id")
 # Columns that are written as the file has them.
 _SAME = ("row_number", *(column.attribute for column in COLUMNS if column.attribute not in _IDS))
@@ -442,12 +443,12 @@ class RecordRows:
         self._batch_id = batch_id
         self._max_age = totp_max_age
         self._pick: Callable[[Row], tuple[Any, ...]] = attrgetter(*_SAME)
-        # What else is written, by column, and how it follows from the row.
+        # Columns that are derived from the row, and how.
         self._derived: dict[str, Callable[[Row], Any]] = {
             "user_id": lambda row: row.user_id or "",
             "device_id": lambda row: row.device_id or "",
             "pairing": lambda row: (PairingState.PAIRED if row.device_id else PairingState.UNSENT).value,
-            # A device is made of a token that is there.
+            # A device exists only for a token that is in the inventory.
             "is_in_inventory": lambda row: row.device_id is not None,
             "extra": lambda row: row.extra or None,
             "otp_expires_at": self._expires_at,
@@ -464,7 +465,7 @@ class RecordRows:
         return (record.next_counter, *self._pick(row), *(derive(row) for derive in self._derived.values()))
 
     def _expires_at(self, row: Row) -> datetime | None:
-        """When a TOTP pair is too old to be sent; None for HOTP, which lasts."""
+        """When a TOTP pair becomes too old to be sent; None for HOTP, which does not age."""
         return row.generated_at + self._max_age if row.otp_type == "totp" and row.generated_at else None
 
     def _seal(self, row: Row) -> bytes:
@@ -473,7 +474,7 @@ class RecordRows:
 
 
 def _find_first_counter(row: Row) -> int | None:
-    """The counter at which the token itself stands; None for a pair, which was read off the token, and for TOTP."""
+    """The counter that the token itself is at; None for a pair, which was read off the token, and for TOTP."""
     return row.otps.counter if isinstance(row.otps, Seed) and row.otp_type == "hotp" else None
 
 
@@ -489,7 +490,7 @@ class RefusedRows:
         self._writer = RowWriter(connection, table, _REFUSED_COLUMNS, same)
 
     def write(self, errors: Sequence[RowError]) -> None:
-        """Write these rows; nothing secret is in the reason of a RowError."""
+        """Write these rows. The reason of a RowError holds nothing secret."""
         if not errors:
             return
         with self._writer.writing() as write:
@@ -498,9 +499,9 @@ class RefusedRows:
 
 
 def close_refused_rows(connection: Connection, batch_id: int, row_numbers: Collection[int]) -> int:
-    """Forget the refused rows of a batch with these numbers, since their tokens have records now. Returns how many."""
-    mine = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
-    return connection.execute(mine).rowcount if row_numbers else 0
+    """Delete the refused rows of a batch with these numbers, since their tokens have records now. Returns how many."""
+    closed = delete(RefusedRow).where(RefusedRow.batch_id == batch_id, RefusedRow.row_number.in_(row_numbers))
+    return connection.execute(closed).rowcount if row_numbers else 0
 
 
 def needs_trial(connection: Connection, environment_id: str) -> bool:
@@ -548,10 +549,10 @@ class Loader:
         daily_hours: DailyHours | None = None,
         accepted: Sequence[str] = (),
     ) -> Loaded:
-        """Write the batch and its records, all or nothing; with a canary, the batch pauses after so many of them, if
-        that leaves any; with hours, it runs only within them. For the audit is `accepted`, what of the preflight a
-        person accepted. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left; AllActive if all were
-        left out."""
+        """Write the batch and its records, all or nothing. With a `canary`, the batch pauses after so many records, if
+        others are left; with hours, it runs only within them. `accepted`: findings of the preflight that a person
+        accepted, for the audit. Raises NameTaken, NameUnfit, OtherHours; UnusableFile if no row is left; AllActive if
+        all were left out."""
         with self._database.writing() as connection:
             self._database.lock(connection, LOAD_LOCK)
             if found := find_loaded(connection, self._environment.environment_id, shipment.fingerprint):
@@ -567,12 +568,7 @@ class Loader:
             hours.set_hours(connection, batch_id, daily_hours)
             if counts.dates.keys() - {None}:
                 put_off(connection, batch_id)
-            trial = self._first_records
-            if trial and not needs_trial(connection, self._environment.environment_id):
-                trial = 0
-            # Of no more records than these, none is held back.
-            first = {"canary": canary, "trial": trial}
-            held_back = {name: number for name, number in first.items() if number and number < counts.total}
+            held_back = self._choose_first(connection, canary, counts.total)
             connection.execute(update(Batch).where(Batch.id == batch_id).values(counts.sums | held_back))
             facts = describe_files(shipment) | {"canary": canary, "window": daily_hours and str(daily_hours)}
             facts |= {"environment": self._environment.name} | counts.sums
@@ -591,6 +587,15 @@ class Loader:
                 left_out=counts.left_out,
                 dates=counts.dates,
             )
+
+    def _choose_first(self, connection: Connection, canary: int | None, total: int) -> dict[str, int]:
+        """Choose how many records go before all others, as columns of a batch: a canary, a trial. One of the whole
+        batch holds nothing back."""
+        trial = self._first_records
+        if trial and not needs_trial(connection, self._environment.environment_id):
+            trial = 0
+        first = {"canary": canary, "trial": trial}
+        return {name: number for name, number in first.items() if number and number < total}
 
     def _insert_batch(self, connection: Connection, shipment: Shipment, name: str) -> int:
         values = {
@@ -628,7 +633,7 @@ class Loader:
             with writer.writing() as write:
                 for record in good:
                     write(record_rows.values(record))
-                # Read while PostgreSQL is busy with this one.
+                # Read the next chunk while PostgreSQL is busy with this one.
                 chunk = list(islice(rows, CHUNK))
             errors.sort(key=lambda error: error.row_number)
             refused_rows.write(errors)
@@ -645,14 +650,14 @@ class Loader:
 
 
 def part_left_out(shipment: Shipment, errors: Sequence[RowError]) -> tuple[list[RowError], list[RowError]]:
-    """Part the rows that a shipment leaves out on purpose from those that are refused."""
+    """Separate the rows that a shipment leaves out on purpose from those that are refused."""
     left_out = [error for error in errors if shipment.only_new and error.fault == RowFault.ACTIVE_ELSEWHERE]
     return left_out, [error for error in errors if error not in left_out]
 
 
 def describe_files(shipment: Shipment) -> dict[str, Any]:
-    """Describe the files of a shipment for the audit, by their names and SHA-256. Not those of key and password, which
-    could be guessed from their digests."""
+    """Describe the files of a shipment for the audit, by their names and SHA-256. Files of a key or a password are left
+    out: they could be guessed from their digests."""
     about = {"file": escape_line(shipment.path.name), "sha256": shipment.digest}
     if listed := shipment.assignment:
         about |= {"list_file": escape_line(listed.path.name), "list_sha256": listed.digest}

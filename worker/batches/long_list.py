@@ -1,8 +1,8 @@
 """One way through a long list with PingOne: take a chunk, ask, write down, go on.
 
 People who are looked up, tokens that are imported or revoked, devices that are removed or read back: each list goes
-chunk by chunk, and what is written down is not asked again. So a list may end at any moment, and whoever gives the
-command again, or has the next turn, goes on with it."""
+chunk by chunk, and what is written down is not asked again. So the work may stop at any moment, and the next command or
+turn goes on where it stopped."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -27,29 +27,29 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-# Seconds after which a worker that prepares a batch is taken for dead. Each try of a call renews it; whoever waits for
-# longer, for the end of a hold, may lose the turn meanwhile and then sends nothing.
+# Seconds after which a worker that prepares a batch counts as dead. Each try of a call renews the lease; a worker that
+# waits longer for the end of a hold may lose its turn, and then sends nothing.
 LEASE = 60.0
 
 
 class Superseded(Exception):
-    """No further call may start: the batch does not run any more, or somebody else goes on with its list."""
+    """No further call may start: the batch no longer runs, or another worker has taken over its list."""
 
 
 class Obstacle(Exception):
-    """Something is in the way of the whole list. Its batch pauses for `reason`, and `cure` says what a person can do.
-    `said`: PingOne's words."""
+    """Something blocks the whole list. Its batch pauses for `reason`, and `cure` says what a person can do. `answer`:
+    PingOne's words."""
 
-    def __init__(self, reason: PauseReason, cure: str, said: object = None) -> None:
+    def __init__(self, reason: PauseReason, cure: str, answer: object = None) -> None:
         self.reason = reason
-        self.cure = f"{cure} PingOne said: {said}" if said else cure
+        self.cure = f"{cure} PingOne said: {answer}" if answer else cure
         super().__init__(self.cure)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The batch that a worker prepares for a while: only its `first` so many records, during a canary or a trial.
-    `is_probing`: PingOne did not answer lately, and the batch runs to see whether it is back."""
+    """The batch that a worker prepares for a while. `first`: during a canary or a trial, only so many first records are
+    prepared. `is_probing`: the batch runs to find out whether an outage is over."""
 
     batch_id: int
     environment: str
@@ -61,23 +61,23 @@ class Turn:
 
 @dataclass(slots=True)
 class Findings:
-    """What PingOne told of some records: what is to be written of each, and those that are given up, by the reason and
-    by what PingOne showed."""
+    """What PingOne's answers mean for some records: the columns to write (`found`), and the ids of those to give up, by
+    reason and detail."""
 
     found: list[dict[str, Any]] = field(default_factory=list)
     given_up: dict[tuple[Reason, str], list[int]] = field(default_factory=dict)
 
     def give_up(self, database: Database, connection: Connection) -> None:
-        """Give up the records that PingOne showed a reason against."""
-        for (reason, told), ids in self.given_up.items():
-            give_up(database, connection, ids, reason, told)
+        """Make dead letters of the records that PingOne gave a reason to give up."""
+        for (reason, detail), ids in self.given_up.items():
+            give_up(database, connection, ids, reason, detail)
 
 
 @dataclass(frozen=True, slots=True)
 class LongList(Generic[T, A]):
-    """A list that PingOne is asked about. `take` takes the next chunk of it, an empty one if nothing is left; `ask`
-    asks about one thing, and `write_down` writes down what came of that, at once. `threads`: things that are asked
-    about at the same time. `size` counts what one thing stands for; `auditing` surrounds each chunk."""
+    """A list of items that PingOne is asked about. `take` takes the next chunk, which is empty at the end; `ask` asks
+    about one item, and `write_down` commits its answer at once. `threads`: items asked about at the same time. `size`
+    says how many records or tokens an item covers; `auditing` surrounds each chunk."""
 
     take: Callable[[], Sequence[T]]
     ask: Callable[[T], A]
@@ -87,9 +87,9 @@ class LongList(Generic[T, A]):
     auditing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def advance(self, on_done: Callable[[int], object] = lambda _: None) -> bool:
-        """Work on the next chunk; `on_done` hears of each thing for how many it stands. False: nothing was left. After
-        a failure, or Ctrl-C, nothing further is asked; what is under way is waited for, and written down. Raises what
-        asking and writing down raise."""
+        """Work on the next chunk; `on_done` gets the size of each item that is done. False: nothing was left. After a
+        failure, or Ctrl-C, no further call starts; answers under way are waited for and written down. Raises what `ask`
+        and `write_down` raise."""
         if not (chunk := self.take()):
             return False
 
@@ -106,7 +106,7 @@ class LongList(Generic[T, A]):
         return True
 
     def finish(self, on_progress: OnProgress = tell_nobody, what: str = "", total: int | None = None) -> None:
-        """Work on the list to its end, and tell how far it is, unless there is nothing in it."""
+        """Work through the list to its end, and report progress unless the list is empty."""
         if total == 0:
             return
         done = 0
@@ -131,8 +131,8 @@ class LongList(Generic[T, A]):
             for answer in [each for each in asked if not each.cancelled() and each.exception() is None]:
                 note_answer(answer)
 
-        # In a thread of its own: Ctrl-C interrupts the main thread only, and would come between what is written down
-        # and its count.
+        # In a thread of its own: Ctrl-C interrupts only the main thread, which might write an answer down and not count
+        # it.
         with ThreadPoolExecutor(1) as noting:
             try:
                 for answer in as_completed(list(asked)):
@@ -143,14 +143,14 @@ class LongList(Generic[T, A]):
 
 
 def taking(things: Iterable[T], size: int) -> Callable[[], Sequence[T]]:
-    """Make what takes chunk by chunk from things that are known already."""
+    """Make a `take` for items that are all known already."""
     left = iter(things)
     return lambda: list(islice(left, size))
 
 
 class Turns:
     """The turns of all batches, in the database; thread-safe. A thread has one turn at a time. `only_batch`: the id of
-    the one whose turns begin here; None: all have theirs."""
+    the only batch that this process prepares; None: all."""
 
     def __init__(self, database: Database, only_batch: int | None = None) -> None:
         self._database = database
@@ -168,7 +168,7 @@ class Turns:
             self._next = self._next.where(Batch.id == only_batch)
 
     def begin(self) -> Turn | None:
-        """Take the batch that has waited longest, of those that have something to prepare; None: there is none."""
+        """Take the batch that has waited longest to be prepared; None: no batch has anything to prepare."""
         columns = (Batch.id, Batch.environment, Batch.environment_id, Batch.may_import)
         with self._database.reading() as connection:
             waiting = connection.execute(self._next).all()
@@ -187,7 +187,7 @@ class Turns:
         return Turn(row.id, row.environment, row.environment_id, row.may_import, find_first(row), row.is_probing)
 
     def renew(self, batch_id: int) -> bool:
-        """Keep the batch for this worker. False: the batch does not run any more, or another worker prepares it."""
+        """Keep the batch for this worker. False: the batch no longer runs, or another worker prepares it."""
         with self._database.writing() as connection:
             mine = update(Batch).where(self._is_held(batch_id), self._is_running)
             renewed = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until)
@@ -202,36 +202,37 @@ class Turns:
             raise Superseded
 
     def end(self, batch_id: int, wait: float) -> None:
-        """Let others prepare the batch, in `wait` seconds, unless one does already."""
+        """End the turn: the batch may be prepared again in `wait` seconds. Does nothing if another worker has the turn
+        already."""
         with self._database.writing() as connection:
             until = self._database.now(wait)
             connection.execute(update(Batch).where(self._is_held(batch_id)).values(prepared_until=until))
 
     def end_all(self) -> None:
-        """End every turn, whose workers have all ended or lose it now."""
+        """End every turn: no worker prepares anything by now, or it loses its turn."""
         with self._database.writing() as connection:
             connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 
     def _is_held(self, batch_id: int) -> ColumnElement[bool]:
-        """Whether this thread has the turn of a batch. Another takes it only when its time is over, or was ended, and
-        then has it for longer than this one had."""
+        """Whether this thread has the turn of a batch. Another thread takes a turn only once it is over, so its turn
+        always ends later than this one."""
         held_until: datetime = self._thread.held_until
         return and_(Batch.id == batch_id, Batch.prepared_until <= held_until)
 
 
 def find_first(batch: Row[*tuple[Any, ...]]) -> int | None:
-    """How many first records of a batch its canary and its trial let go, by the columns of its table; None: all."""
+    """How many first records of a batch may go during its canary or trial, by its columns; None: all."""
     return min(filter(None, (batch.canary, batch.trial)), default=None)
 
 
 def may_go(batch_id: int, first: int | None) -> tuple[ColumnElement[bool], ...]:
-    """The conditions on records of a batch, of which only the `first` so many go; None: all."""
+    """SQL conditions for the records of a batch that may go: its `first` so many; None: all."""
     mine = Record.batch_id == batch_id
     return (mine,) if first is None else (mine, is_among_first(batch_id, first))
 
 
 def is_lacking(connection: Connection, batch: Row[*tuple[Any, ...]]) -> bool:
-    """Whether a batch of which some record lacks its user or token has one among those that may go."""
+    """Whether some record that may go lacks its user or token. The batch is known to have such a record."""
     first = find_first(batch)
     if first is None:
         return True

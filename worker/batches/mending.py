@@ -111,9 +111,9 @@ OTHER_SEED = "the batch imported this token with another seed: take it away firs
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A row that goes: a record of the batch with what the row brings, or a new one. `record`: that record as it is,
-    None if it is new. `is_fresh`: the row brought its OTPs or its seed. `is_sought`: what PingOne showed of the token
-    says nothing any more."""
+    """A row that is taken: it changes a record of the batch, or becomes a new one. `record`: that record as it is; None
+    if it is new. `is_fresh`: the row brought its OTPs or its seed. `is_sought`: the token must be looked up in the
+    inventory again."""
 
     new: NewRecord
     record: Found | None = None
@@ -123,8 +123,8 @@ class Correction:
 
 @dataclass(slots=True)
 class Corrected:
-    """What becomes of some rows: those that go, and those that are refused. `closed`: numbers of refused rows that are
-    refused no more. `dates`: other dates of records that go in any case, by the records' ids."""
+    """What becomes of some rows: `corrections` are taken, `errors` are refused. `closed`: numbers of rows that had been
+    refused and now are good. `dates`: new dates of records that only wait, by record id."""
 
     corrections: list[Correction] = field(default_factory=list)
     errors: list[RowError] = field(default_factory=list)
@@ -134,10 +134,10 @@ class Corrected:
 
 @dataclass(slots=True)
 class Mended:
-    """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: rows that became
-    records, which had been refused or are new; `dated`: records that only begin at another date; `active` and `in_work`
-    were left as they are, `taken_back` by an undo, and `left_out`, which another batch made active; `refused` are told
-    one by one, and change nothing. `is_paused`: the batch is paused, so that none of them goes yet."""
+    """What a mend did, in rows of its file. `again`: records of the batch that go again; `added`: new records, of rows
+    that are new or had been refused; `dated`: records that only begin at another date. Left as they are: `active`,
+    `in_work`, `taken_back` by an undo, and `left_out`, since another batch made the token active. `refused`: rows that
+    are reported one by one and change nothing. `is_paused`: the batch is paused, so nothing goes yet."""
 
     again: int = 0
     added: int = 0
@@ -153,7 +153,7 @@ class Mended:
 @dataclass(frozen=True, slots=True)
 class MendedBatch:
     """The batch that is mended. `may_pair`: a record needs no device. `only_new`: rows whose tokens another batch made
-    active are left out, and refused no more. `spelled`: how the batch writes the columns of the file."""
+    active are left out instead of refused. `spelled`: the file's column names, as the batch spells them."""
 
     id: int
     environment_id: str
@@ -163,8 +163,8 @@ class MendedBatch:
 
 
 class Corrections:
-    """Compares rows with one batch, within a transaction, and counts what becomes of them. Unless the rows are written
-    (`is_written`), they are remembered here."""
+    """Compares rows with one batch, within a transaction, and counts what becomes of them. `is_written`: the caller
+    writes good rows at once; otherwise they are remembered here."""
 
     def __init__(
         self, connection: Connection, keyring: Keyring, batch: MendedBatch, *, is_written: bool = False
@@ -175,16 +175,17 @@ class Corrections:
         self.counts = Mended()
         self._conflicts = Conflicts(connection, keyring, batch.environment_id, batch.id, is_written=is_written)
         self._next_row = 1 + max(self._find_last_row(Record), self._find_last_row(RefusedRow))
-        # Rows of the file by the row of the batch that they are.
+        # Row numbers in this file, by the row number in the batch.
         self._seen: dict[int, int] = {}
 
     def judge(self, rows: Sequence[Row]) -> Corrected:
-        """Say what becomes of these rows."""
+        """Decide what becomes of these rows."""
         places = _Places(self._connection, self._batch, rows)
         done = Corrected()
         candidates: dict[int, tuple[Row, Correction]] = {}
-        for told in rows:
-            row = replace(told, extra={self._batch.spelled.get(name, name): said for name, said in told.extra.items()})
+        for written in rows:
+            extra = {self._batch.spelled.get(name, name): value for name, value in written.extra.items()}
+            row = replace(written, extra=extra)
             place = places.find(row)
             outcome = self._judge(row, place, done.dates) if isinstance(place, _Place) else place
             if isinstance(outcome, RowError):
@@ -193,7 +194,7 @@ class Corrections:
             done.closed |= places.refused_with(row)
             if outcome is not None:
                 candidates[outcome.new.row.row_number] = (row, outcome)
-        good, conflicting = self._conflicts.split([each.new.row for _, each in candidates.values()])
+        good, conflicting = self._conflicts.split([correction.new.row for _, correction in candidates.values()])
         for new in good:
             _, correction = candidates[new.row.row_number]
             counter = max(new.next_counter, correction.new.next_counter or 0) if new.next_counter is not None else None
@@ -210,11 +211,11 @@ class Corrections:
         return done
 
     def _find_last_row(self, table: type[Record | RefusedRow]) -> int:
-        mine = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
-        return self._connection.scalar(mine) or 0
+        last = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
+        return self._connection.scalar(last) or 0
 
     def _judge(self, row: Row, place: _Place, dates: dict[int, datetime]) -> Correction | RowError | None:
-        """Say what becomes of a row; None if its record is left as it is, but for its date."""
+        """Decide what becomes of a row; None if its record stays as it is, or only gets another date."""
         number = place.row_number
         if number is not None and (first := self._seen.setdefault(number, row.row_number)) != row.row_number:
             return RowError(row.row_number, TWICE.format(row=first), row.serial_number, RowFault.REPEATED)
@@ -236,7 +237,7 @@ class Corrections:
         return self._correct(row, record)
 
     def _add(self, row: Row, number: int | None) -> Correction | RowError:
-        """Make a new record of a row: of one that had been refused, under its number, or of a further one."""
+        """Make a new record of a row: under its old number if it had been refused, else under the next one."""
         if missing := explain_missing_ids(row, may_pair=self._batch.may_pair):
             return RowError(row.row_number, missing, row.serial_number, RowFault.PERSON_UNFIT)
         if row.otps is None:
@@ -246,22 +247,19 @@ class Corrections:
         return Correction(NewRecord(replace(row, row_number=number)))
 
     def _correct(self, row: Row, record: Found) -> Correction | RowError | None:
-        """Complete a row by its record, which was given up or cancelled; None if an undo took the record back, and the
-        row brings neither another person nor OTPs or a seed: who left gets no token by a list of before."""
+        """Complete a row with what its record knows, which was given up or cancelled. None if an undo took the record
+        back and the row brings nothing new: an old list must not give a leaver the token again."""
 
         def refuse(reason: str, fault: RowFault = RowFault.OTPS_USED) -> RowError:
             return RowError(row.row_number, reason, record.serial_number, fault)
 
-        has_device = record.is_device_made and record.device_id
-        is_same_person = all(
-            fold_case(getattr(row, name) or "") in ("", fold_case(getattr(record, name) or "")) for name in PERSON
-        )
+        has_device = bool(record.is_device_made and record.device_id)
         is_other_device = row.device_id not in (None, record.device_id)
-        differs = _find_differences(row, record)
-        if record.reason == TAKEN_BACK and not any(differs) and not is_other_device and row.otps is None:
+        differences = _find_differences(row, record)
+        if record.reason == TAKEN_BACK and not any(differences) and not is_other_device and row.otps is None:
             self.counts.taken_back += 1
             return None
-        if not has_device and any(differs) and not differs[0]:
+        if not has_device and any(differences) and not differences[0]:
             return refuse(OLD_NAME, RowFault.PERSON_UNFIT)
         if has_device and (is_other_device or not _names_same_person(row, record)):
             return refuse(DEVICE_OF_ANOTHER, RowFault.PERSON_UNFIT)
@@ -271,39 +269,44 @@ class Corrections:
             if not _goes_without_knowing(row, record):
                 return refuse(KEY_IS_GONE)
             source = None
-        # Its device is this person's, whatever further names the row brings.
-        keeps_person = is_same_person or has_device
+        # A device that was made for this person keeps its person, whatever further names the row brings.
+        keeps_person = has_device or _adds_no_name(row, record)
         otps = _choose_otps(row, record, source, is_other_device=is_other_device or not keeps_person)
         if isinstance(otps, str):
             return refuse(otps)
         is_sought = not has_device and (not keeps_person or record.reason in REASONS_OF_THE_INVENTORY)
-        was_shown = is_sought and record.owner_id is not None
-        complete = replace(
-            row,
-            row_number=record.row_number,
-            serial_number=record.serial_number,
-            device_id=row.device_id or (record.device_id if not was_shown else None) or None,
-            lot=row.lot or record.lot,
-            not_before=row.not_before or record.not_before,
-            extra=(record.extra or {}) | {name: value for name, value in row.extra.items() if value},
-            otps=otps,
-        )
-        if keeps_person:
-            persons = {name: getattr(row, name) or getattr(record, name) or None for name in PERSON}
-            # The names are those of the fields.
-            complete = replace(complete, **persons)  # type: ignore[arg-type]
-        if row.otps is None:
-            complete = replace(complete, otp_type=record.otp_type, generated_at=record.generated_at)
+        keeps_device = not is_sought or record.owner_id is None
+        complete = _complete(row, record, otps, keeps_person=keeps_person, keeps_device=keeps_device)
         if missing := explain_missing_ids(complete, may_pair=self._batch.may_pair):
             return refuse(missing, RowFault.PERSON_UNFIT)
         counter = _skip_counters(record, source, otps) if isinstance(otps, Seed) else None
         return Correction(NewRecord(complete, counter), record, row.otps is not None, is_sought)
 
 
+def _complete(row: Row, record: Found, otps: OtpSource, *, keeps_person: bool, keeps_device: bool) -> Row:
+    """Fill in from a record what its row leaves open. `otps`: those that the record goes on with."""
+    known: dict[str, Any] = {}
+    if keeps_person:
+        known = {name: getattr(row, name) or getattr(record, name) or None for name in PERSON}
+    if row.otps is None:
+        known |= {"otp_type": record.otp_type, "generated_at": record.generated_at}
+    return replace(
+        row,
+        row_number=record.row_number,
+        serial_number=record.serial_number,
+        device_id=row.device_id or (record.device_id if keeps_device else None) or None,
+        lot=row.lot or record.lot,
+        not_before=row.not_before or record.not_before,
+        extra=(record.extra or {}) | {name: value for name, value in row.extra.items() if value},
+        otps=otps,
+        **known,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a row belongs in its batch: the `row_number` of its `record`, or of the row that was refused; None for a
-    further one. `serial_number`: as the batch has it."""
+    """Where a row belongs in its batch: the `row_number` of its `record`, or of the refused row; None if the row is
+    new. `serial_number`: as the batch spells it."""
 
     record: Found | None
     row_number: int | None
@@ -311,13 +314,13 @@ class _Place:
 
 
 class _Places:
-    """The records and refused rows of a batch that some rows may be."""
+    """The records and refused rows of a batch that some rows of a file may mean."""
 
     def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
         serials = {each for row in rows for each in spell_serial_number(row.serial_number)}
         numbers = {row.file_row for row in rows if row.file_row}
-        told = is_replayable().label("is_replayable"), has_begun().label("has_begun")
-        records = _read(connection, Record, batch, serials, numbers, *told)
+        states = is_replayable().label("is_replayable"), has_begun().label("has_begun")
+        records = _read(connection, Record, batch, serials, numbers, *states)
         self._records = {record.row_number: record for record in records}
         self._by_serial = {record.serial_number.lower(): record for record in records}
         refused = _read(connection, RefusedRow, batch, serials, numbers)
@@ -331,19 +334,19 @@ class _Places:
         alike = select(bare.label("bare"), Record.serial_number).where(
             Record.batch_id == batch.id, bare.in_({serial.lstrip("0") for serial in new})
         )
-        # Serial numbers as the batch has them, by what a spreadsheet leaves of them.
+        # Serial numbers as the batch has them, by the same without leading zeros, which spreadsheets drop.
         found = connection.execute(alike).all() if new else []
         self._alike: dict[str, str] = {each.bare: each.serial_number for each in found}
 
     def refused_with(self, row: Row) -> frozenset[int]:
-        """The refused rows that a row is, and others with its serial number."""
+        """Find the numbers of the refused rows that a row corrects: its own, and others with its serial number."""
         named = {row.file_row} if row.file_row and row.file_row in self._refused else set[int]()
         return frozenset(named | self._refused_by_serial.get(row.serial_number.lower(), set()))
 
     def find(self, row: Row) -> _Place | RowError:
-        """Find where a row belongs: by its number if it has one, or else by its serial number."""
+        """Find where a row belongs, by its row number if it has one, else by its serial number."""
         if row.file_row and (record := self._records.get(row.file_row)):
-            # A spreadsheet may have taken the zeros before it.
+            # A spreadsheet may have dropped its leading zeros.
             if row.serial_number.lower() not in _spellings(record.serial_number):
                 return RowError(row.row_number, OTHER_TOKEN, row.serial_number, RowFault.FILE_ROW_UNFIT)
             return _Place(record, record.row_number, record.serial_number)
@@ -363,43 +366,49 @@ class _Places:
 def _read(
     connection: Connection, table: Any, batch: MendedBatch, serials: set[str], numbers: set[int], *others: Any
 ) -> Sequence[Found]:
-    """Read the rows of the table with these serial numbers or these row numbers, all of their columns and others."""
-    mine = select(table.__table__, *others).where(table.batch_id == batch.id)
-    # Each of the two by an index of its own, which begins with the environment or with the batch.
+    """Read the rows of a table with one of these serial numbers or row numbers: all of its columns, and others."""
+    of_batch = select(table.__table__, *others).where(table.batch_id == batch.id)
+    # Each half has an index, which begins with the environment or with the batch.
     by_serial = and_(table.environment_id == batch.environment_id, table.serial_number.in_(serials))
     which = or_(by_serial, and_(table.batch_id == batch.id, table.row_number.in_(numbers)))
-    return connection.execute(mine.where(which)).all()
+    return connection.execute(of_batch.where(which)).all()
 
 
 def _spellings(serial_number: str) -> tuple[str, str]:
-    """A serial number in small letters, as it is and without the zeros before it."""
+    """A serial number in lowercase, as it is and without its leading zeros."""
     return serial_number.lower(), serial_number.lstrip("0").lower()
 
 
 def _find_differences(row: Row, record: Found) -> list[bool]:
-    """Find of each name that both have, the most certain first, whether it differs."""
+    """Whether each name that both have differs, the most certain name first."""
     names = [(getattr(row, name), getattr(record, name)) for name in PERSON]
-    return [fold_case(ours) != fold_case(theirs) for ours, theirs in names if ours and theirs]
+    return [fold_case(new) != fold_case(known) for new, known in names if new and known]
+
+
+def _adds_no_name(row: Row, record: Found) -> bool:
+    """Whether every name of a row is one that its record has."""
+    names = [(getattr(row, name), getattr(record, name)) for name in PERSON if getattr(row, name)]
+    return all(fold_case(new) == fold_case(known or "") for new, known in names)
 
 
 def _names_same_person(row: Row, record: Found) -> bool:
-    """Whether a row names the person of its record, or nobody: by one name at least that the record has too. Who is
-    named in another way may be another."""
+    """Whether a row names nobody, or the person of its record: they share at least one kind of name, and all shared
+    names agree."""
     named = [(getattr(row, name), getattr(record, name)) for name in PERSON if getattr(row, name)]
-    both = [(ours, theirs) for ours, theirs in named if theirs]
-    return (bool(both) or not named) and all(fold_case(ours) == fold_case(theirs) for ours, theirs in both)
+    both = [(new, known) for new, known in named if known]
+    return (bool(both) or not named) and all(fold_case(new) == fold_case(known) for new, known in both)
 
 
 def _goes_without_knowing(row: Row, record: Found) -> bool:
-    """Whether what a row brings can go although nobody can read what its record had: nothing went out, or both have a
-    seed, and the record's counter tells what went out."""
+    """Whether a row can be taken although the OTPs of its record cannot be decrypted: nothing of them was sent, or both
+    have a seed, and the record's counter shows how far it was used."""
     was_posted = record.otp1_posts + record.otp2_posts + record.posts_forgiven
     return row.otps is not None and (not was_posted or (isinstance(row.otps, Seed) and record.next_counter is not None))
 
 
 def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_device: bool) -> OtpSource | str:
-    """Choose the OTPs or the seed that a record goes with: the row's, if it brings some, or else those that it has
-    (`source`); or say why there are none. Another device never gets a pair that has been sent to this one."""
+    """Choose the OTPs or the seed that a record goes on with: the row's, else its own (`source`). Returns why not, if
+    there are none. Another device never gets a pair that was sent to this one."""
     if row.otps is None:
         is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
         if source is not None and record.is_replayable and not (is_sent and is_other_device):
@@ -423,9 +432,9 @@ def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_
 
 
 def _skip_counters(record: Found, source: OtpSource | None, seed: Seed) -> int:
-    """Choose the first counter of a seed beyond all that were sent: those that the record's seeds have used, and after
-    an OTP 1 one more, since PingOne may wait for its second; or those of the pair that it had. Another secret begins
-    there too: it may be one that the record had before."""
+    """Choose the first counter of a seed behind all that were sent: by the record's seeds, and one more after an OTP 1,
+    since PingOne may wait for its second; or by the pair that it had. Even another secret begins there: the record may
+    have had it before."""
     if isinstance(source, OtpPair):
         return skip_used_otps(seed, find_used_otps(record, source))
     if record.next_counter is None or record.otp_type != seed.otp_type:
@@ -437,7 +446,7 @@ _BATCH_COLUMNS = (Batch.id, Batch.name, Batch.environment_id, Batch.state, Batch
 
 
 class Mender:
-    """Brings corrected rows into batches. `totp_max_age` in seconds."""
+    """Mends batches with corrected rows. `totp_max_age` in seconds."""
 
     def __init__(
         self,
@@ -457,8 +466,8 @@ class Mender:
         self._on_progress = on_progress
 
     def mend(self, shipment: Shipment, name: str, accepted: Sequence[str] = ()) -> Mended:
-        """Bring the rows of a file into the batch of this name, all or nothing. A batch that was cancelled runs again;
-        one that is paused stays so. `accepted`, what of the preflight a person accepted, is for the audit. Raises
+        """Bring the rows of a file into the batch of this name, all or nothing. A cancelled batch runs again; a paused
+        one stays paused. `accepted`: findings of the preflight that a person accepted, for the audit. Raises
         UnknownBatch, NotPossible, UnusableFile."""
         with self._database.changing_many(LOAD_LOCK) as connection:
             batch = find_batch(connection, name, *_BATCH_COLUMNS, is_locking=True)
@@ -500,8 +509,8 @@ class Mender:
         return mended
 
     def _let_go(self, connection: Connection, shipment: Shipment, batch: ResultRow[*tuple[Any, ...]]) -> None:
-        """Let the batch work on what was mended: it is judged by its attempts from now on, and what PingOne's inventory
-        has is read anew, also by who is at it now."""
+        """Let the batch work on what was mended. It is judged by its attempts from now on, and PingOne's inventory is
+        read again, even if somebody is just reading it."""
         switches = shipment.switches
         values = {
             "may_import": switches.may_import,
@@ -516,7 +525,7 @@ class Mender:
 
 
 def read_mended_batch(connection: Connection, name: str, shipment: Shipment) -> MendedBatch:
-    """Read what the rows of a file are compared with that mends the batch of this name. Raises UnknownBatch."""
+    """Read the batch of this name, to compare the rows of a file with it. Raises UnknownBatch."""
     return _describe_batch(find_batch(connection, name, *_BATCH_COLUMNS), shipment)
 
 
@@ -531,7 +540,7 @@ def _describe_batch(batch: ResultRow[*tuple[Any, ...]], shipment: Shipment) -> M
 
 
 def allow_as_before(connection: Connection, name: str, shipment: Shipment) -> Shipment:
-    """Allow a file to create in the tenant what its batch may create already, too. Raises UnknownBatch."""
+    """Give a file the switches (`--import`, `--pair`) that its batch has already. Raises UnknownBatch."""
     batch, typed = find_batch(connection, name, Batch.may_import, Batch.may_pair), shipment.switches
     return replace(shipment, switches=Switches(typed.may_import or batch.may_import, typed.may_pair or batch.may_pair))
 
@@ -553,25 +562,26 @@ class _Writer:
         self._new = make_record_writer(database, connection, record_rows.columns, batch.id, batch.environment_id)
 
     def write(self, corrected: Corrected) -> int:
-        """Write what becomes of some rows. Returns how many refused rows are refused no more."""
-        again = [each for each in corrected.corrections if each.record is not None]
+        """Write corrections. Returns how many rows that had been refused are good now."""
+        again = [correction for correction in corrected.corrections if correction.record is not None]
         for status in (Status.DEAD_LETTER, Status.CANCELLED):
-            mine = [self._change(each) for each in again if each.record and each.record.status == status]
-            if mend(self._database, self._connection, status, mine) != len(mine):
+            chosen = [correction for correction in again if correction.record and correction.record.status == status]
+            changes = [self._change(correction) for correction in chosen]
+            if mend(self._database, self._connection, status, changes) != len(changes):
                 raise NotPossible(
                     "another command changed the same records at this moment: nothing was done, try again"
                 )
-        new = [each for each in corrected.corrections if each.record is None]
+        new = [correction for correction in corrected.corrections if correction.record is None]
         with self._new.writing() as write:
-            for each in new:
-                write(self._record_rows.values(each.new))
+            for correction in new:
+                write(self._record_rows.values(correction.new))
         for date in set(corrected.dates.values()):
             ids = [record_id for record_id, other in corrected.dates.items() if other == date]
             set_date(self._database, self._connection, self._batch_id, Record.id.in_(ids), date)
         return close_refused_rows(self._connection, self._batch_id, corrected.closed)
 
     def _change(self, correction: Correction) -> dict[str, Any]:
-        """The columns of a record that goes again, with its id."""
+        """Compute the columns of a record that goes again, with its id."""
         record = correction.record
         assert record is not None, "only a record is changed"  # noqa: S101
         columns = dict(zip(self._record_rows.columns, self._record_rows.values(correction.new), strict=True))

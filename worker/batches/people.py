@@ -19,13 +19,13 @@ from worker.pingone.devices import User, UserAttribute, fold_case
 from worker.pingone.errors import Forbidden, TooManyTerms
 from worker.rules.decisions import tell_owner
 
-# What PingOne answers to a filter that it does not take.
+# PingOne's refusals of a filter.
 INVALID_FILTER = "INVALID_FILTER"
-# People from whom on it is no chance that none of them is found.
+# If none of so many people is found, that is no coincidence.
 MANY = 10
-# Ids that are told of several persons of one name.
+# Ids that the detail lists at most, of several persons with one name.
 _CANDIDATES = 5
-# Why a person is given up whom PingOne shows.
+# Why a person who was found gets no token.
 _FOUND_BUT_GIVEN_UP = (Reason.ACCOUNT_NOT_USABLE, Reason.USER_AMBIGUOUS)
 _NOT_READABLE = (
     "The worker application may not read users, so nobody is found by name. Give it the role Identity Data Read Only or"
@@ -39,7 +39,7 @@ _NOBODY = (
 # Finds the users with one of these names, all in one request.
 FindUsers = Callable[[UserAttribute, Sequence[str]], Sequence[User]]
 
-# The attributes by which a person is looked up, in this order, and the column that has the name.
+# The attributes by which a person is looked up, in this order, and the column of the name.
 _COLUMNS: dict[UserAttribute, InstrumentedAttribute[str | None]] = {
     attribute: getattr(Record, attribute.column) for attribute in UserAttribute
 }
@@ -67,9 +67,9 @@ class People:
         self._most_names = most_names
 
     def list_unknown(self, turn: Turn, find_users: FindUsers) -> LongList[_Named, Sequence[User]]:
-        """The records of a batch whose person is still to be looked up, as many to a chunk as go into one request. The
-        batch is paused, once, when none of the first MANY is found: PingOne shows no user to an application without a
-        role. Asking raises what the read raises, and Obstacle where no users may be read."""
+        """List the records whose person is still to be looked up, a request to a chunk. The batch pauses, once, if none
+        of its first MANY people is found: PingOne shows no user to an application without a role. Asking raises what
+        the read raises, and Obstacle if no users may be read."""
 
         def take() -> Sequence[_Named]:
             named = (_Named(attribute, self._read_rows(turn, attribute)) for attribute in _COLUMNS)
@@ -86,7 +86,7 @@ class People:
         return LongList(take, ask, lambda named, users: self._write(turn.batch_id, named, users))
 
     def _read_rows(self, turn: Turn, attribute: UserAttribute) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the next records whose person is named by this attribute, and by none that comes before it."""
+        """Read the next records whose person is named by this attribute, and by no earlier one."""
         column = _COLUMNS[attribute]
         earlier = [_COLUMNS[each] for each in list(_COLUMNS)[: list(_COLUMNS).index(attribute)]]
         lacking = (
@@ -100,13 +100,13 @@ class People:
             return connection.execute(lacking).all()
 
     def _write(self, batch_id: int, named: _Named, users: Sequence[User]) -> None:
-        """Write down who was found; a token that the inventory shows as another person's is given up."""
+        """Write down who was found. A record whose token belongs to another person by the inventory is given up."""
         with self._database.changing_many() as connection:
             findings = _sort(_leave_out_renamed(connection, named), named.attribute, users)
             if not users and self._is_nobody_found_so_far(connection, batch_id, findings):
                 paused = state.pause((BatchState.RUNNING,), PauseReason.PERMISSIONS, _NOBODY)
                 if not connection.execute(paused.where(Batch.id == batch_id)).rowcount:
-                    # It does not run any more: these people are looked up again when it does.
+                    # The batch no longer runs: these people are looked up again once it does.
                     return
             if findings.found:
                 connection.execute(_WRITE_USER, findings.found)
@@ -118,7 +118,7 @@ class People:
             findings.give_up(self._database, connection)
 
     def _is_nobody_found_so_far(self, connection: Connection, batch_id: int, findings: Findings) -> bool:
-        """Whether MANY people of the batch are looked up with these, were not before, and none of them was found."""
+        """Whether the batch has looked up MANY people by now, and did not before these, and found none."""
         named = select(Record.id).where(Record.batch_id == batch_id, or_(*(each.is_not(None) for each in _NAMES)))
         was_found = named.where(or_(Record.user_id != "", Record.reason.in_(_FOUND_BUT_GIVEN_UP)))
         if connection.scalar(select(was_found.exists())):
@@ -129,8 +129,8 @@ class People:
 
 
 def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUsers, most_names: int) -> Iterator[User]:
-    """Find all users with these names, in as few requests as PingOne takes: where a filter is too long, half of it goes
-    at a time. Raises what the reads raise."""
+    """Find all users with these names, in as few requests as PingOne takes: a filter that is too long goes in halves.
+    Raises what the reads raise."""
     size, left = most_names, list(names)
     while left:
         try:
@@ -141,13 +141,13 @@ def find_all(attribute: UserAttribute, names: Sequence[str], find_users: FindUse
                 continue
             if INVALID_FILTER not in (refusal.answer.code, refusal.answer.detail_code):
                 raise
-            # PingOne cannot be asked for this name, so nobody is found by it.
+            # PingOne does not take a filter with this name, so nobody can be found by it.
         left = left[size:]
 
 
 def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
-    """Say why nobody among the users of one name can get a token, and what PingOne shows of them: the state of the
-    account, or the first ids. None if the only one can get it."""
+    """Say why no user of this name can get a token, with the account's state or the first ids. None if there is one
+    user, and they can."""
     if not users:
         return Reason.USER_NOT_FOUND, ""
     if len(users) > 1:
@@ -162,7 +162,7 @@ def judge_person(users: Sequence[User]) -> tuple[Reason, str] | None:
 
 
 def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, list[User]]:
-    """Group users by their names, as `fold_case` makes them; each once, who may be found by two spellings."""
+    """Group users by their folded names (`fold_case`); each once, although two spellings may find them."""
     by_name: dict[str, dict[str, User]] = {}
     for user in users:
         by_name.setdefault(fold_case(user.find(attribute) or ""), {})[user.id] = user
@@ -170,7 +170,7 @@ def group_by_name(attribute: UserAttribute, users: Iterable[User]) -> dict[str, 
 
 
 def _leave_out_renamed(connection: Connection, named: _Named) -> list[Row[*tuple[Any, ...]]]:
-    """Leave out the records for which a mend has named another person since they were read."""
+    """Leave out records for which a mend has named another person meanwhile."""
     ids = [row.id for row in named.rows]
     now = select(Record.id, _COLUMNS[named.attribute].label("name")).where(Record.id.in_(ids), Record.user_id == "")
     names = {row.id: row.name for row in connection.execute(now)}

@@ -1,5 +1,5 @@
-"""Prepares batches, one part of the work after the other: people are looked up, the inventory is read, tokens are
-imported. Each part is written down before the next, so that it may end at any moment.
+"""Prepares batches: people are looked up, the inventory is read, tokens are imported. Each part is written down before
+the next begins, so the work may stop at any moment.
 
 One worker at a time prepares a batch, for some seconds: its turn is a lease on the batch."""
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection, exists, or_, select, text, update
@@ -47,23 +46,17 @@ from worker.pingone.errors import (
 from worker.rules.breaker import is_own_answer
 from worker.rules.quota import read_quota
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
 
 # Seconds that a preparation goes on before another batch has its turn.
 TURN = 15.0
-# Seconds for which a reading of the inventory is believed: what somebody else imports after it would count as ours, if
-# an answer of ours got lost.
+# Seconds for which a reading of the inventory counts as current: a token that somebody else imports later would count
+# as ours, if the answer to our import got lost.
 BELIEVED_FOR = 600.0
 # Seconds until a preparation is tried again after PingOne did not answer, or had no slot.
 WAIT_AFTER_FAILURE = 5.0
-# Refusals of a batch, or answers that cannot be used, in a row until time will hardly mend it.
+# Calls of a batch's preparation in a row that may be refused, or get no answer, before the batch pauses.
 MOST_REFUSALS = 5
-# Seconds that PingOne may ask for a pause, and be asked again in the same turn; after a longer one it is an outage.
-LONGEST_PAUSE = 15.0
-# Seconds from the first call without an answer until a turn ends that has still not found out whether it is an outage.
-LONGEST_DOUBT = 30.0
 
 _IMPORTER = (
     "PingOne refused the credentials of the application that imports. Check PINGONE_IMPORT_CLIENT_ID and"
@@ -72,7 +65,7 @@ _IMPORTER = (
 
 
 class Preparation:
-    """Prepares the batches of all environments; thread-safe. `wait` waits so many seconds, unless the process ends."""
+    """Prepares the batches of all environments; thread-safe."""
 
     def __init__(
         self,
@@ -83,8 +76,6 @@ class Preparation:
         people: People,
         tokens: Tokens,
         failures: Failures,
-        upkeep: Upkeep,
-        wait: Callable[[float], object],
         *,
         is_stopping: Callable[[], bool],
     ) -> None:
@@ -95,8 +86,6 @@ class Preparation:
         self._people = people
         self._tokens = tokens
         self._failures = failures
-        self._upkeep = upkeep
-        self._wait = wait
         self._is_stopping = is_stopping
 
     def prepare_next(self) -> bool:
@@ -116,10 +105,10 @@ class Preparation:
         return True
 
     def _prepare(self, turn: Turn) -> float:
-        """Do parts of the work for one turn. Returns for how many seconds nothing is to be done for this batch."""
+        """Work on a batch for one turn. Returns the seconds until there is something to do for it again."""
         environment = self._find_environment(turn)
         if environment is None:
-            # The dispatcher finds this out as well, and pauses the batch or ends this process.
+            # The dispatcher notices too, and pauses the batch or ends this process.
             return WAIT_AFTER_FAILURE
 
         def permit() -> None:
@@ -128,55 +117,41 @@ class Preparation:
             self._turns.check(turn.batch_id)
 
         call = Call(f"oathbulk-batch-{turn.batch_id}", f"oathbulk-preparation-{turn.batch_id}", permit=permit)
-        silence = Silence(turn, self._upkeep, boot_time)
         people, tokens = _Part("people", environment), _Part("tokens", environment.as_importer())
-        presence = _Part("presence", environment)
         reads = self._clients.reads(environment)
         unknown = self._people.list_unknown(
             turn, lambda attribute, names: reads.find_users(attribute, names, call=call)
         )
-        ends_at = boot_time() + TURN
+        ends_at, is_left = boot_time() + TURN, True
         with suppress(Superseded):
-            while boot_time() < ends_at or silence.is_to_be_settled:
+            while is_left and boot_time() < ends_at:
                 permit()
-                calls = silence.calls
-                is_busy = self._do(turn, people, unknown.advance, call, silence)
-                advance = partial(self._advance_tokens, turn, tokens.environment, call, silence, is_busy=is_busy)
-                is_left = self._do(turn, tokens, advance, call, silence) or is_busy
-                if silence.is_in_doubt and silence.calls == calls:
-                    # A job whose answer got lost is not asked about for minutes.
-                    self._do(turn, presence, partial(self._ask_anything, environment, call), call, silence)
-                if not is_left:
-                    if not silence.is_to_be_settled:
-                        break
-                    self._wait(WAIT_AFTER_FAILURE)
+                is_busy = self._do(turn, people, unknown.advance, call)
+                advance = partial(self._advance_tokens, turn, tokens.environment, call, is_busy=is_busy)
+                is_left = self._do(turn, tokens, advance, call) or is_busy
         return max(people.resumes_at, tokens.resumes_at, boot_time()) - boot_time()
 
-    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call, silence: Silence) -> bool:
-        """Do a request's worth of a part, unless it has to wait after a failure: the other goes on meanwhile. False:
-        nothing of it is left to do now. Whether PingOne answers is noted by `silence`."""
+    def _do(self, turn: Turn, part: _Part, do: Callable[[], bool], call: Call) -> bool:
+        """Do one request of a part, unless it has to wait after a failure; the other part goes on meanwhile. False:
+        nothing of it is left to do now."""
         if boot_time() < part.resumes_at:
             return False
         requests = call.requests
         try:
             is_left = do()
         except (Obstacle, PingOneError, SlotTooFar) as failure:
-            silence.note_failure(failure)
-            wait = self._failures.handle(turn.batch_id, part.name, part.environment, failure)
-            part.resumes_at = boot_time() + wait
+            part.resumes_at = boot_time() + self._failures.handle(turn, part.name, part.environment, failure)
             # The other part must do nothing more for a batch that was paused for this.
             self._turns.check(turn.batch_id)
             return False
         self._failures.forget(turn.batch_id, part.name)
         if call.requests > requests:
-            silence.note_answer()
+            self._failures.note_answer(turn)
         return is_left
 
-    def _advance_tokens(
-        self, turn: Turn, environment: Environment, call: Call, silence: Silence, *, is_busy: bool
-    ) -> bool:
-        """Do the next part about tokens: follow an import, read the inventory, or start an import. False: nothing is
-        left to do. `is_busy`: there is other work, so that nothing need be waited for."""
+    def _advance_tokens(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
+        """Do the next step about tokens: follow an import, read the inventory, or start an import. False: nothing is
+        left to do. `is_busy`: there is other work, so this need not wait."""
         if job := self._tokens.jobs.find_unfinished(turn.batch_id):
             self._tokens.follow(turn.batch_id, job, environment, call, is_busy=is_busy)
             return True
@@ -184,7 +159,7 @@ class Preparation:
         if not lacks:
             return False
         if not was_read_lately:
-            self._tokens.read_inventory(turn, environment, call, silence.listen, self._turns.renew)
+            self._tokens.read_inventory(turn, environment, call, self._turns.renew)
             return True
         if turn.may_import:
             return self._tokens.start_next(turn, environment, call, is_busy=is_busy)
@@ -193,9 +168,9 @@ class Preparation:
     def _read_state(self, turn: Turn) -> tuple[bool, bool]:
         """Whether the inventory was read to its end for this batch lately, and whether a record's token is still to be
         found or imported."""
-        # Two questions, since each has an index of its own.
-        mine = may_go(turn.batch_id, turn.first)
-        lacks = [exists().where(*mine, text(each)) for each in (LACKS_TOKEN, LACKS_USER)]
+        # Two conditions, since each has an index of its own.
+        going = may_go(turn.batch_id, turn.first)
+        lacks = [exists().where(*going, text(condition)) for condition in (LACKS_TOKEN, LACKS_USER)]
         with self._database.reading() as connection:
             was_read_lately = Batch.inventory_read_at > self._database.now(-BELIEVED_FOR)
             lately, has_some = connection.execute(
@@ -203,14 +178,8 @@ class Preparation:
             ).one()
         return bool(lately), has_some
 
-    def _ask_anything(self, environment: Environment, call: Call) -> bool:
-        """Read something small: whatever PingOne answers, it is there."""
-        with suppress(NotActedOn, Rejected):
-            self._clients.reads(environment).read_mfa_settings(call=call)
-        return False
-
     def _find_environment(self, turn: Turn) -> Environment | None:
-        """The environment that a batch was loaded for; None if it is not configured so here: in another tenant, nothing
+        """Find the environment that a batch was loaded for; None if its name means another tenant here, where nothing
         may be created for it."""
         try:
             environment = self._environments.get(turn.environment)
@@ -221,8 +190,8 @@ class Preparation:
 
 @dataclass(slots=True)
 class _Part:
-    """A part of the work on a batch: the environment with the application that does it, and until when, in `boot_time`
-    seconds, it waits after a failure."""
+    """A part of the work on a batch: the environment with the application that does it, and when it goes on after a
+    failure, in `boot_time` seconds."""
 
     name: str
     environment: Environment
@@ -233,22 +202,35 @@ class Failures:
     """Handles the failures of preparations; thread-safe. `longest_hold`: seconds for which the fleet waits at most when
     PingOne asks it to."""
 
-    def __init__(self, consequences: Consequences, *, longest_hold: float) -> None:
+    def __init__(self, consequences: Consequences, upkeep: Upkeep, *, longest_hold: float) -> None:
         self._consequences = consequences
+        self._upkeep = upkeep
         self._longest_hold = longest_hold
-        # Refusals of one kind in a row, by batch, part and kind, as this process has seen them.
+        # Refusals in a row that this process has seen, by batch, part and kind.
         self._refusals = Counter[tuple[int, str, type[PingOneError]]]()
+        # By batch: calls in a row that PingOne did not answer, and the newest attempt before the first of them.
+        self._silences: dict[int, tuple[int, int]] = {}
 
     def forget(self, batch_id: int, part: str) -> None:
         """Count refusals anew: this part of the batch's preparation went well."""
         for key in [key for key in list(self._refusals) if key[:2] == (batch_id, part)]:
             self._refusals.pop(key, None)
 
+    def note_answer(self, turn: Turn) -> None:
+        """Note that PingOne answered a call, whatever it said; an outage that the batch was paused for is over."""
+        self._silences.pop(turn.batch_id, None)
+        if turn.is_probing:
+            self._upkeep.end_outage(turn.batch_id)
+
     def handle(
-        self, batch_id: int, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
+        self, turn: Turn, part: str, environment: Environment, failure: Obstacle | PingOneError | SlotTooFar
     ) -> float:
-        """Pause the batch for what only a person can mend, or the whole license for a used-up quota. `environment`: the
-        one with the application that made the call. Returns for how many seconds nothing is tried."""
+        """Pause the batch for what only a person can mend, or for an outage; or the whole license for a used-up quota.
+        `environment`: the one with the application that made the call. Returns for how many seconds nothing is
+        tried."""
+        batch_id, is_answer = turn.batch_id, _is_answer(failure)
+        if is_answer:
+            self.note_answer(turn)
         match failure:
             case SlotTooFar():
                 return min(failure.wait, WAIT_AFTER_FAILURE)
@@ -257,7 +239,7 @@ class Failures:
             case Obstacle():
                 self._consequences.pause(batch_id, failure.reason, failure.cure)
             case CredentialsRefused() if environment.is_importer:
-                # What makes a process well again are the other application's credentials, so these are not its own.
+                # Not a reason to end this process: its fitness depends on the other application's credentials.
                 self._pause_for_credentials(batch_id, environment)
             case CredentialsRefused():
                 self._consequences.stop_process_or_batch(batch_id, PauseReason.CREDENTIALS)
@@ -266,14 +248,16 @@ class Failures:
             case NotActedOn() | Rejected() if not isinstance(failure, RateLimited):
                 self._count_refusal(batch_id, part, environment, failure)
             case OutcomeUnknown() if failure.is_over:
-                # PingOne itself answers so: no outage, which would pass.
+                # PingOne itself answers so: this is no outage, and does not pass by itself.
                 self._count_refusal(batch_id, part, environment, failure)
+            case NotDelivered() | OutcomeUnknown() if not is_answer and not isinstance(failure, TooLateToSend):
+                self._count_silence(batch_id, failure)
             case _:
                 log.warning("preparation_failed", batch_id=batch_id, error=str(failure), cure="it is tried again")
         return WAIT_AFTER_FAILURE
 
     def handle_own(self, batch_id: int, failure: Exception) -> None:
-        """Pause the batch after a failure of our own. A database that is away mends itself."""
+        """Pause the batch after a failure of our own. A database that is away comes back by itself."""
         if is_away(failure):
             return
         if isinstance(failure, DecryptionError):
@@ -287,7 +271,7 @@ class Failures:
         self._consequences.pause(batch_id, PauseReason.CREDENTIALS, _IMPORTER if environment.is_importer else None)
 
     def _count_refusal(self, batch_id: int, part: str, environment: Environment, failure: PingOneError) -> None:
-        """Pause the batch where one call after the other is refused in the same way."""
+        """Count a refusal, and pause the batch after MOST_REFUSALS of the same kind in a row."""
         key = batch_id, part, type(failure)
         self._refusals[key] += 1
         times = self._refusals[key]
@@ -302,74 +286,28 @@ class Failures:
             detail = f"PingOne {did} what prepares the batch: {failure}. Mend the cause, then resume, or cancel."
             self._consequences.pause(batch_id, PauseReason.REFUSED, detail)
 
-
-class Silence:
-    """Whether PingOne answers the calls of one turn. Where it answers none of them for WAIT_AFTER_FAILURE seconds after
-    the first that got no answer, and no attempt either, the batch is paused for an outage. `clock` counts seconds."""
-
-    def __init__(self, turn: Turn, upkeep: Upkeep, clock: Callable[[], float]) -> None:
-        self._batch_id = turn.batch_id
-        self._is_probing = turn.is_probing
-        self._upkeep = upkeep
-        self._clock = clock
-        # Calls of which it was noted how they ended.
-        self.calls = 0
-        # Whether it was found out in this turn.
-        self._is_settled = False
-        # When the first call without an answer ended, and the newest attempt then.
-        self._since: float | None = None
-        self._latest_attempt = 0
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether the next call decides if this is an outage, or if one is over."""
-        return self._is_probing or (self._since is not None and self._clock() >= self._since + WAIT_AFTER_FAILURE)
-
-    @property
-    def is_to_be_settled(self) -> bool:
-        """Whether the turn has to last until another call tells an outage from one answer that got lost."""
-        return self._since is not None and self._clock() < self._since + LONGEST_DOUBT
-
-    def listen(self, read: Callable[[], T]) -> T:
-        """Make a read, and note whether it is answered. Raises what the read raises."""
-        try:
-            result = read()
-        except PingOneError as failure:
-            self.note_failure(failure)
-            raise
-        self.note_answer()
-        return result
-
-    def note_answer(self) -> None:
-        """Note that PingOne answered, whatever it said; the outage of a batch that probes is over."""
-        self.calls += 1
-        self._since = None
-        if self._is_probing:
-            self._is_probing = False
-            self._upkeep.end_outage(self._batch_id)
-
-    def note_failure(self, failure: Obstacle | PingOneError | SlotTooFar) -> None:
-        """Note how a call failed, and pause the batch if that shows an outage."""
-        self.calls += 1
-        if self._is_settled or isinstance(failure, SlotTooFar | TooLateToSend):
-            return
-        if not isinstance(failure, NotDelivered | OutcomeUnknown) or is_own_answer(
-            failure.answer.status, failure.answer.correlation_id
-        ):
-            self.note_answer()
-            return
-        if self._since is None:
-            self._since, self._latest_attempt = self._clock(), self._upkeep.read_latest_attempt()
-        asks_for_long = (failure.retry_after or 0.0) > LONGEST_PAUSE
-        if asks_for_long or self._clock() >= self._since + WAIT_AFTER_FAILURE:
+    def _count_silence(self, batch_id: int, failure: PingOneError) -> None:
+        """Count a call without an answer, and pause the batch for an outage after MOST_REFUSALS in a row, unless
+        PingOne answered an attempt meanwhile. Such a batch goes on by itself."""
+        calls, latest_attempt = self._silences.get(batch_id) or (0, self._upkeep.read_latest_attempt())
+        self._silences[batch_id] = calls + 1, latest_attempt
+        log.warning("preparation_failed", batch_id=batch_id, error=str(failure), times=calls + 1)
+        if calls + 1 == MOST_REFUSALS:
+            del self._silences[batch_id]
             detail = f"The last call ended with: {failure}. {OUTAGE_CURE}"
-            self._upkeep.pause_for_outage(self._batch_id, detail, after=self._latest_attempt)
-            self._since, self._is_settled = None, True
+            self._upkeep.pause_for_outage(batch_id, detail, after=latest_attempt)
+
+
+def _is_answer(failure: Obstacle | PingOneError | SlotTooFar) -> bool:
+    """Whether a failed call shows that PingOne is there."""
+    if isinstance(failure, NotDelivered | OutcomeUnknown):
+        return is_own_answer(failure.answer.status, failure.answer.correlation_id)
+    return not isinstance(failure, SlotTooFar)
 
 
 def restart_times(database: Database, connection: Connection) -> None:
-    """Let no turn last longer than from now on, believe no reading of the inventory of a time to come, and count from
-    now how long a job has been out. In the caller's transaction."""
+    """Reset times after a jump of the clock, in the caller's transaction: no turn lasts longer than a lease from now,
+    no reading of the inventory is dated in the future, and jobs are counted from now."""
     is_too_far = Batch.prepared_until > database.now(LEASE)
     connection.execute(update(Batch).where(is_too_far).values(prepared_until=database.now(LEASE)))
     read_later = update(Batch).where(Batch.inventory_read_at > database.now())

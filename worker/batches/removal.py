@@ -1,6 +1,6 @@
-"""Takes away what a batch made. Devices: each is read back, and deleted if it is the record's own; what another batch
-goes on with stays, whoever made it. Then the tokens that the batch imported and that nobody has, by its records and by
-PingOne's inventory."""
+"""Removes what a batch made. First its devices: each is read back, and deleted if it is the record's own, unless
+another batch works with it. Then the tokens that the batch imported, if nobody has them by our records and PingOne's
+inventory."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ from worker.vault.otps import Seed, open_otps
 
 # This batch made a device, and knows its id.
 HAS_DEVICE = and_(Record.is_device_made, Record.device_id != "", Record.user_id != "")
-# A request to pair may have made one. A final record's token was looked up, so that nothing is open.
+# A request to pair may have made a device. If the record is final, its token was looked up, so nothing is open.
 HAS_OPEN_PAIRING = and_(
     Record.status == Status.PENDING,
     Record.pairing.in_((PairingState.SENT, PairingState.MISSED)),
@@ -67,14 +67,14 @@ _OTHER = aliased(Record, name="other")
 # PingOne may write a serial number in other letters than a file. Compared as `lower(...)`, no index would be used.
 _SPELLINGS = (Record.serial_number, func.lower(Record.serial_number), func.upper(Record.serial_number))
 
-# How often a device is deleted whose answer gets lost, each time after it was read back.
+# How often a deletion is tried whose answer gets lost, each time after the device was read back.
 TRIES = 3
-# Seconds between two look-ups that find a token free whose pairing is of unknown fate, and between two tries to delete.
+# Seconds between two looks at a free token whose pairing is of unknown fate, and between two tries to delete.
 LOOK_AGAIN = 5.0
 
 
 class Sight(StrEnum):
-    """What the list of a user's devices says of one of them."""
+    """What the list of a user's devices shows of one device."""
 
     # It is there, and it is this token's.
     OURS = "ours"
@@ -89,7 +89,7 @@ class Sight(StrEnum):
 
 
 class Heir(StrEnum):
-    """What PingOne asks a person for first once our devices are removed."""
+    """What PingOne asks a person for first after our devices are removed."""
 
     # The next of their devices.
     NEXT = "next"
@@ -99,7 +99,7 @@ class Heir(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DefaultChange:
-    """A person whose default device goes away, by one of the records whose device it is."""
+    """A person whose default device goes, with one of their records."""
 
     row_number: int
     serial_number: str
@@ -110,21 +110,21 @@ class DefaultChange:
 class End(StrEnum):
     """What became of a record's device."""
 
-    # It is there and ours; it was to be shown only.
+    # It is there and ours, and was only to be shown.
     THERE = "there"
     REMOVED = "removed"
     # It was gone already.
     GONE = "gone"
     # A pairing of unknown fate has made no device.
     NEVER_MADE = "never_made"
-    # It stays, or it is not known whether it does.
+    # It stays, or may have stayed.
     LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceOutcome:
-    """How the removal of a record's device ended; `why` it was left, and what it means for its user's default.
-    `device_id`, in small letters: that of a device that is there and goes, or is gone."""
+    """How the removal of a record's device ended: `why` it was left, and what its user is asked for next (`heir`).
+    `device_id`, in lowercase: a device that goes or is gone."""
 
     end: End
     why: str = ""
@@ -132,7 +132,7 @@ class DeviceOutcome:
     device_id: str = ""
 
 
-# Why a device is left that was seen in this way.
+# Why a device that looks so is left.
 _WHY = {
     Sight.FOREIGN: "this id is another token's device, or no token's, in PingOne: it stays",
     Sight.UNNAMED: "PingOne shows the device in one place and not in another: give the command again",
@@ -144,9 +144,9 @@ _TAKEN = "the token is another person's device now: it stays"
 
 
 class Removal:
-    """Removes devices of one environment; thread-safe. `removed`: the ids, in small letters, of all devices that go.
-    `is_real`: they are removed, and not only read back. `wait` waits so many seconds; `count_ago` tells how long ago
-    the requests to pair of a record went out, each of which is over after `lasts`."""
+    """Removes devices of one environment; thread-safe. `removed`: the ids, in lowercase, of all devices that go.
+    `is_real`: they are deleted, not only read back. `wait` waits so many seconds; `count_ago` counts how long ago a
+    record's requests to pair went out, and `lasts` is how long one may take."""
 
     def __init__(
         self,
@@ -170,8 +170,8 @@ class Removal:
         self._is_real = is_real
 
     def remove(self, record: Row[*tuple[Any, ...]]) -> DeviceOutcome:
-        """Remove the device that the record's row names, or that came of its pairing of unknown fate. Raises what means
-        that no other record will fare better: NotDelivered, CredentialsRefused."""
+        """Remove the device of a record, or what its pairing of unknown fate made. Raises what would stop every other
+        record too: NotDelivered, CredentialsRefused."""
         call = Call(f"oathbulk-batch-{self._batch_id}", f"oathbulk-record-{record.id}")
         try:
             if record.other_batch:
@@ -185,8 +185,8 @@ class Removal:
             return DeviceOutcome(End.LEFT, f"not known: {failure}")
 
     def _settle(self, record: Row[*tuple[Any, ...]], call: Call) -> DeviceOutcome:
-        """Find out what came of a pairing of unknown fate, and remove what it made. A token that is found free is
-        looked up once more: what was made moments ago is not seen everywhere at once."""
+        """Find out what a pairing of unknown fate made, and remove it. A free token is looked up once more, since
+        PingOne does not show a new device everywhere at once."""
         if (found := self._find_pairing(record, call)) is None:
             self._wait(LOOK_AGAIN)
             found = self._find_pairing(record, call)
@@ -207,7 +207,7 @@ class Removal:
             sight, now_heir = self._read_back(record, device_id, call)
             heir = heir or now_heir
             if sight is Sight.MISSING:
-                # After a lost answer, it was that request that removed it.
+                # The earlier request, whose answer got lost, has removed it.
                 end = End.REMOVED if left < TRIES - 1 else End.GONE
                 return DeviceOutcome(end, heir=heir, device_id=device_id.lower())
             if sight is not Sight.OURS:
@@ -221,12 +221,12 @@ class Removal:
             except OutcomeUnknown:
                 if not left:
                     raise
-            # What was removed may be shown for a while.
+            # PingOne may show a removed device for a while.
             self._wait(LOOK_AGAIN)
         raise AssertionError("the last try returns or raises")
 
     def _read_back(self, record: Row[*tuple[Any, ...]], device_id: str, call: Call) -> tuple[Sight, Heir | None]:
-        """Look at a device, in the list of its user's and, where that leaves something open, by its token."""
+        """Look a device up in its user's list and, if that leaves something open, by its token."""
         devices = self._list_devices(record.user_id, call) or []
         sight = see(devices, device_id, record.serial_number)
         if sight in (Sight.UNNAMED, Sight.MISSING):
@@ -250,7 +250,7 @@ class Removal:
         return next((device.age for device in devices if device.id.lower() == device_id.lower()), None)
 
     def _find_pairing(self, record: Row[*tuple[Any, ...]], call: Call) -> Pairing | None:
-        """Look up whom the token is paired with; None if it is with nobody, or its user is gone."""
+        """Look up whom the token is paired with; None if with nobody, or if its user is gone."""
         pairings = self._clients.pairings(self._environment)
         try:
             return call_patiently(partial(pairings.find_pairing, record.serial_number, record.user_id, call=call))
@@ -262,8 +262,8 @@ class Removal:
 
 
 def see(devices: Sequence[UserDevice], device_id: str, serial_number: str) -> Sight:
-    """Find a device in the list of its user's, and compare it with the record's token."""
-    device = next((each for each in devices if each.id.lower() == device_id.lower()), None)
+    """Find a device in its user's list, and compare it with the record's token."""
+    device = next((device for device in devices if device.id.lower() == device_id.lower()), None)
     if device is None:
         return Sight.MISSING
     if device.type not in (OATH_TOKEN, None):
@@ -274,8 +274,8 @@ def see(devices: Sequence[UserDevice], device_id: str, serial_number: str) -> Si
 
 
 def see_by_token(found: Pairing | None, sight: Sight, device_id: str) -> Sight:
-    """Decide by what the token is paired as, where the list of devices leaves it open. A device that the list does not
-    have, and the token has, is one that PingOne does not show everywhere yet: then nothing is known."""
+    """Decide by the token's pairing, if the list of devices leaves it open. Nothing is known if the token shows the
+    device and the list does not: PingOne does not show it everywhere yet."""
     is_the_same = found is not None and found.device_id.lower() == device_id.lower()
     if sight is Sight.UNNAMED:
         return Sight.OURS if is_the_same else Sight.FOREIGN
@@ -283,8 +283,8 @@ def see_by_token(found: Pairing | None, sight: Sight, device_id: str) -> Sight:
 
 
 def find_heir(devices: Sequence[UserDevice], removed: Collection[str]) -> Heir | None:
-    """Say what a person is asked for first once the devices of these ids (in small letters) are removed, where that
-    changes. By PingOne's default it is the first active device of the list."""
+    """Say what a person is asked for first once the devices with these ids (lowercase) are removed; None if that does
+    not change. PingOne asks for the first active device of the list."""
     active = [device.id.lower() for device in devices if device.status == ACTIVE]
     if not active or active[0] not in removed:
         return None
@@ -292,20 +292,20 @@ def find_heir(devices: Sequence[UserDevice], removed: Collection[str]) -> Heir |
 
 
 def find_batch_with_token() -> Label[str]:
-    """The column `other_batch`: the name of a batch whose record of the same token is active or not final; None if
-    there is none."""
+    """Build the column `other_batch`: the name of another batch whose record of the same token is active or not final,
+    or None."""
     return _find_batch(true())
 
 
 def find_batch_with_device() -> Label[str]:
-    """The column `other_batch`: the name of a batch whose record of the same token is not final, or is active on the
-    same device, or may be since the record's own device is not known; None if there is none."""
+    """Build the column `other_batch`: the name of another batch whose record of the same token is not final, or is
+    active on the same device, or may be, since the record's own device is unknown. Else None."""
     is_same = or_(Record.device_id == "", func.lower(_OTHER.device_id) == func.lower(Record.device_id))
     return _find_batch(or_(_OTHER.status != Status.ACTIVE, is_same))
 
 
 def explain_other_batch(name: str) -> str:
-    """Say why something stays that another batch uses, and what ends that."""
+    """Explain that something stays because another batch uses it, and what would change that."""
     named = quote(name)
     return (
         f"batch {name} goes on with this token, so it stays: `oathbulk cancel {named}` ends that; where it is active "
@@ -338,7 +338,7 @@ _DIFFERS = "its import is of unknown fate, and the inventory has another token o
 
 # Ids that one statement names.
 _CHUNK = 1000
-# Tokens from which on it is told how far their look-up is: fewer take a second.
+# Fewer tokens are looked up within a second, without a word about progress.
 _TOLD_FROM = 10
 
 
@@ -354,7 +354,7 @@ class OwnToken:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A job that is written down: its row, and the tokens that it is to revoke."""
+    """A job that is written down: the id of its row, and the tokens to revoke."""
 
     id: int
     tokens: Sequence[OwnToken]
@@ -362,8 +362,8 @@ class _Job:
 
 @dataclass(slots=True)
 class SortedTokens:
-    """The tokens of a batch, sorted by what the list of the inventory has: `own` may be revoked, `kept` stay, each with
-    why. Not listed are `absent`, which were imported, and `unmade`, whose import is of unknown fate."""
+    """The tokens of a batch, sorted by PingOne's inventory: `own` may be revoked, `kept` stay, each with the reason.
+    The inventory lists neither `absent`, which were imported, nor `unmade`, whose import is of unknown fate."""
 
     own: list[OwnToken] = field(default_factory=list)
     kept: list[tuple[Row[*tuple[Any, ...]], str]] = field(default_factory=list)
@@ -376,8 +376,8 @@ T = TypeVar("T", bound="Row[*tuple[Any, ...]] | OwnToken")
 
 
 class Revocation:
-    """The tokens that batches of one environment imported, beside what its inventory has. `importer`: the environment
-    as the application that imports; `wait` waits so many seconds."""
+    """Revokes tokens that batches of one environment imported, after a look at PingOne's inventory. `importer`: the
+    environment as the application that imports; `wait` waits so many seconds."""
 
     def __init__(
         self,
@@ -401,7 +401,7 @@ class Revocation:
         self, batch_id: int, record_ids: Collection[int], removed: Mapping[int, str], call: Call
     ) -> SortedTokens:
         """Read the inventory, and sort the tokens of these records by it. `removed`: the devices that go or are gone,
-        in small letters, by record; the list may show them for a while."""
+        in lowercase, by record; the list may show them for a while."""
         rows = [row for row in self._read(batch_id) if row.id in record_ids]
         found = self._list({row.serial_number.lower() for row in rows}, call)
         result = SortedTokens()
@@ -416,8 +416,8 @@ class Revocation:
         return result
 
     def find_absent(self, tokens: Sequence[T], call: Call) -> tuple[list[T], list[T]]:
-        """Look tokens up one by one that the list does not have, since what was imported moments ago may not be listed
-        yet. Returns those that the inventory does not have, and those that it has."""
+        """Look up one by one the tokens that the list lacks, since a new import may not be listed yet. Returns those
+        that the inventory lacks, and those that it has."""
         reads = self._clients.reads(self._importer)
         absent, there = list[T](), list[T]()
 
@@ -434,11 +434,13 @@ class Revocation:
         return absent, there
 
     def find_revoked(self, tokens: Sequence[OwnToken], call: Call) -> tuple[list[OwnToken], list[OwnToken]]:
-        """Find out which tokens were revoked, where no answer told it. Returns those, and those that are still
-        there."""
+        """Find out by the inventory which tokens were revoked, if no answer said so. Returns those, and those that are
+        still there."""
         listed = self._list({token.serial_number.lower() for token in tokens}, call)
-        revoked, shown = self.find_absent([each for each in tokens if each.serial_number.lower() not in listed], call)
-        return revoked, [each for each in tokens if each.serial_number.lower() in listed] + shown
+        revoked, shown = self.find_absent(
+            [token for token in tokens if token.serial_number.lower() not in listed], call
+        )
+        return revoked, [token for token in tokens if token.serial_number.lower() in listed] + shown
 
     def list_own(
         self,
@@ -449,10 +451,10 @@ class Revocation:
         note: Callable[[Sequence[OwnToken], str | None], object],
         auditing: Callable[[], AbstractContextManager[None]],
     ) -> LongList[_Job, ImportJob | str | None]:
-        """These tokens, a job to a chunk. Where PingOne refuses a job, its tokens go again, fewer at a time. `note`
-        hears of tokens that were revoked, and where it is told why of one that PingOne refuses to revoke; of the others
-        no answer tells whether they were revoked. Asking raises any PingOneError, what `require` raises, and Superseded
-        where another command ends the jobs."""
+        """List the revocation of these tokens, a job to a chunk. The tokens of a refused job go again, fewer at a time.
+        `note` is called with revoked tokens and None, or with one that PingOne refuses to revoke and the reason; for
+        the others no answer says whether they were revoked. Asking raises any PingOneError, what `require` raises, and
+        Superseded if another command ends the jobs."""
         left = deque(own)
 
         def take() -> Sequence[_Job]:
@@ -464,21 +466,6 @@ class Revocation:
                 tokens = [left.popleft() for _ in range(min(size, len(left)))]
                 return [_Job(self._jobs.begin(connection, batch_id, len(tokens)), tokens)]
 
-        def revoke(job: _Job) -> ImportJob | str | None:
-            start = partial(self._clients.jobs(self._importer).start_revocation, [token.id for token in job.tokens])
-            try:
-                self._jobs.send(job.id, lambda call: call_patiently(partial(start, call=call)), call, require)
-            except OutcomeUnknown:
-                # It stays written down as sent: it may still be done.
-                return None
-            except Rejected as refusal:
-                self._end(job.id, JobState.FAILED, detail=str(refusal))
-                return str(refusal)
-            except (PingOneError, SlotTooFar, NotPossible, Superseded):
-                self._end(job.id, JobState.LOST, done=0)
-                raise
-            return self.end_jobs(batch_id, call, job.id)
-
         def write_down(job: _Job, result: ImportJob | str | None) -> None:
             if isinstance(result, ImportJob) and result.state is JobStatus.FAILED:
                 result = result.reason or "the job failed"
@@ -489,11 +476,29 @@ class Revocation:
             elif result is not None and result.revoked == len(job.tokens):
                 note(job.tokens, None)
 
+        revoke = partial(self._revoke, batch_id=batch_id, require=require, call=call)
         return LongList(take, revoke, write_down, size=lambda job: len(job.tokens), auditing=auditing)
 
+    def _revoke(self, job: _Job, batch_id: int, require: Require, call: Call) -> ImportJob | str | None:
+        """Send a job, and wait for its end. Returns its result, or PingOne's refusal in words; None: it is not known
+        what came of it."""
+        start = partial(self._clients.jobs(self._importer).start_revocation, [token.id for token in job.tokens])
+        try:
+            self._jobs.send(job.id, lambda call: call_patiently(partial(start, call=call)), call, require)
+        except OutcomeUnknown:
+            # It stays written down as sent: it may still be done.
+            return None
+        except Rejected as refusal:
+            self._end(job.id, JobState.FAILED, detail=str(refusal))
+            return str(refusal)
+        except (PingOneError, SlotTooFar, NotPossible, Superseded):
+            self._end(job.id, JobState.LOST, done=0)
+            raise
+        return self.end_jobs(batch_id, call, job.id)
+
     def end_jobs(self, batch_id: int, call: Call, job: int | None = None) -> ImportJob | None:
-        """Wait for the end of this job of the batch, or of all that an earlier command, or a lost answer, left open,
-        and write it down. Returns how the last one ended; None: that is not known, and the inventory shows it."""
+        """Wait for the end of this job of the batch, or of all that an earlier command or a lost answer left open, and
+        write it down. Returns the last result; None: only the inventory shows it."""
         result: ImportJob | None = None
         while unfinished := self._jobs.find_unfinished(batch_id, job):
             try:
@@ -511,7 +516,7 @@ class Revocation:
 
     def note_findings(self, batch_id: int, found: SortedTokens, require: Require) -> int:
         """Write down which tokens are gone, and what came of imports of unknown fate. Returns how many are gone. Raises
-        what `require` raises if the batch goes on meanwhile, for then it may import the tokens again."""
+        what `require` raises if the batch runs again, since it may import the tokens again."""
         made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
         with self._database.changing_many() as connection:
             require(connection)
@@ -524,7 +529,7 @@ class Revocation:
             return note_tokens_gone(self._database, connection, [token.record_id for token in tokens])
 
     def count_open_imports(self, batch_id: int) -> int:
-        """Count the imports of a batch whose end is not written down: they may make tokens still."""
+        """Count the imports of a batch whose end is not written down: they may still make tokens."""
         is_open = and_(text(UNFINISHED), InventoryJob.kind == JobKind.IMPORT)
         counted = select(func.count()).where(InventoryJob.batch_id == batch_id, is_open)
         with self._database.reading() as connection:
@@ -533,17 +538,17 @@ class Revocation:
     def note_fates(
         self, connection: Connection, batch_id: int, *, made: Sequence[int], never_made: Sequence[int]
     ) -> None:
-        """Write down of imports of unknown fate, by record id, which tokens came of them, as it turned out, and which
-        did not. A record whose token has been imported again meanwhile is left as it is."""
+        """Write down which imports of unknown fate made their token, by record id. A record whose token was imported
+        again meanwhile is left as it is."""
         fates: tuple[tuple[Sequence[int], dict[str, Any]], ...] = (
             (made, {"is_token_made": True, "is_in_inventory": True, "owner_id": NOBODY}),
             (never_made, {"import_job_id": None}),
         )
         for record_ids, values in fates:
             for start in range(0, len(record_ids), _CHUNK):
-                mine = update(Record).where(Record.id.in_(record_ids[start : start + _CHUNK]))
+                records = update(Record).where(Record.id.in_(record_ids[start : start + _CHUNK]))
                 connection.execute(
-                    mine.where(is_import_of_unknown_fate(batch_id), ~Record.is_token_made).values(values)
+                    records.where(is_import_of_unknown_fate(batch_id), ~Record.is_token_made).values(values)
                 )
 
     def _end(self, job: int, state: JobState, **values: Any) -> None:
@@ -551,26 +556,26 @@ class Revocation:
             self._jobs.end(connection, job, state, **values)
 
     def _read(self, batch_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the records of a batch whose token it imported and has not revoked, and those of imports of unknown fate
-        (`is_token_made` is False)."""
+        """Read the records of a batch with tokens that it imported and has not revoked, or whose import is of unknown
+        fate (`is_token_made` is False)."""
         columns = (Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.is_token_made)
         sent_at = select(InventoryJob.sent_at).where(InventoryJob.id == Record.import_job_id).scalar_subquery()
         ages = (sent_at.label("sent_at"), self._database.now().label("read_at"))
-        mine = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
+        imported = select(*columns, *ages, Record.otps, find_batch_with_token()).where(
             Record.batch_id == batch_id,
             or_(and_(Record.is_token_made, Record.is_in_inventory), is_import_of_unknown_fate(batch_id)),
         )
         with self._database.reading() as connection:
-            return connection.execute(mine.order_by(Record.row_number)).all()
+            return connection.execute(imported.order_by(Record.row_number)).all()
 
     def _list(self, serial_numbers: Collection[str], call: Call) -> dict[str, InventoryToken]:
-        """Read the inventory's list for tokens with these serial numbers, in small letters."""
+        """Read the inventory's list for tokens with these serial numbers, in lowercase."""
         if not serial_numbers:
             return {}
         return find_tokens(self._clients.reads(self._importer), serial_numbers, call, self._on_progress)
 
     def _find_obstacle(self, row: Row[*tuple[Any, ...]], token: InventoryToken, removed: str | None) -> str | None:
-        """Why a token that the inventory lists stays; None if it may be revoked."""
+        """Explain why a token that the inventory lists stays; None if it may be revoked."""
         is_paired = token.device_id is not None or token.user_id is not None
         if is_paired and (removed is None or (token.device_id or removed).lower() != removed):
             return _PAIRED
@@ -596,7 +601,7 @@ def _is_of_that_time(row: Row[*tuple[Any, ...]], token: InventoryToken) -> bool:
 
 
 def is_import_of_unknown_fate(batch_id: int) -> ColumnElement[bool]:
-    """Whether nobody heard what came of the import of a record's token."""
+    """Whether it is unknown if the import of a record's token made it."""
     lost = select(InventoryJob.id).where(
         InventoryJob.batch_id == batch_id,
         InventoryJob.kind == JobKind.IMPORT,

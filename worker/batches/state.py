@@ -1,7 +1,8 @@
-"""The only writer of Batch.state: one arrow of its table of transitions, with every column that follows from the state.
+"""The only writer of Batch.state: each function follows an arrow of the table of transitions, and sets every column
+that depends on the state.
 
-Each function gives the statement; the caller names the batch with `.where(...)` and executes it in a transaction of its
-own. A batch that is in none of the named states is left alone, so that whoever comes late changes nothing.
+Each function returns the statement; the caller adds `.where(...)` for the batch and executes it in its transaction. A
+batch that is in none of the `sources` is left alone, so a late caller changes nothing.
 """
 
 from collections.abc import Collection
@@ -17,10 +18,10 @@ from models.reason import PAUSE_CURES, PauseReason
 # A database's time: known already, or an expression by its clock.
 Moment = datetime | ColumnElement[Any]
 
-# Columns of a batch whose held-back rows go from now on: the inventory is read again, since a reading gives up no
-# record that does not go yet.
+# Columns to set when rows that were held back go: the inventory is read again, since no reading gives up a record that
+# does not go yet.
 READ_ANEW: dict[str, Any] = {"inventory_read_at": None}
-# What depends on the state; each statement sets all of it, so that nothing of the state before is left.
+# Columns that depend on the state; each statement sets them all, so nothing of the old state is left.
 _EMPTY = {"reason": None, "detail": None, "probe_at": None, "resumes_at": None, "closes_at": None}
 
 
@@ -39,8 +40,8 @@ def pause(
 ) -> Update:
     """Pause a batch. `detail`: a sentence for a person, by default the reason's cure. It goes on by itself at
     `resumes_at`, or tries a few records at `probe_at`; with neither, a person has to resume it."""
-    said = (detail or PAUSE_CURES[reason])[:LONGEST_DETAIL]
-    return _move(sources, BatchState.PAUSED, reason=reason, detail=said, resumes_at=resumes_at, probe_at=probe_at)
+    sentence = (detail or PAUSE_CURES[reason])[:LONGEST_DETAIL]
+    return _move(sources, BatchState.PAUSED, reason=reason, detail=sentence, resumes_at=resumes_at, probe_at=probe_at)
 
 
 def cancel(sources: Collection[BatchState]) -> Update:

@@ -1,6 +1,5 @@
-"""The tokens of a batch in PingOne's inventory: which are there, with their seed's parameters, and whose device each of
-them is; and the import of those that are not, many to a job. What is written down of every job, so that nothing is made
-twice, is here as well."""
+"""Finds the tokens of a batch in PingOne's inventory, compares them with their seeds and owners, and imports those that
+are missing, many to a job. Every job is written down, so that nothing is made twice (`JobLog`)."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -55,7 +54,7 @@ from worker.rules.decisions import tell_owner
 from worker.rules.steps import SentAgo, count_ago, may_be_made_by
 from worker.vault.otps import Seed, open_otps
 
-# After which a job that still runs counts as lost: its tokens are looked for in the inventory.
+# A job that still runs after this time counts as lost: its tokens are looked for in the inventory.
 LONGEST_JOB = timedelta(minutes=10)
 NOT_READABLE = (
     "The worker application may not read or import tokens (GET oathTokens, POST oathJobs). Give it a role that may,"
@@ -80,7 +79,7 @@ _WRITE = (
         is_token_made=bindparam("made"),
         owner_id=bindparam("found_owner_id"),
         device_id=bindparam("found_device_id"),
-        # A device that a file named, and that is gone, is to be made.
+        # A device that a file named and that is gone has to be made.
         pairing=case(
             (
                 and_(Record.pairing == PairingState.PAIRED, bindparam("found_device_id") != Record.device_id),
@@ -90,7 +89,7 @@ _WRITE = (
         ),
     )
 )
-# Jobs with a single token that PingOne refuses in a row until it is not the tokens' fault.
+# If PingOne refuses so many single tokens in a row, it is not the tokens' fault.
 MOST_REFUSED = 5
 # Seconds between two questions about a job that runs.
 ASK_AGAIN = 1.0
@@ -105,20 +104,20 @@ _FULL = (
 )
 # A row of the table of jobs.
 Job = Row[*tuple[Any, ...]]
-# Raises what it likes where no request of a batch's job may go out any more.
+# Raises an exception of its own if the batch's jobs may send no further request.
 Require = Callable[[Connection], object]
 
 
 def list_tokens(
     reads: Reads, call: Call, make_read: MakeRead, on_progress: OnProgress = tell_nobody
 ) -> Iterator[InventoryToken]:
-    """Go through the whole inventory, and tell how much of it was read. `make_read` makes the read of each page. Raises
-    any PingOneError, and SlotTooFar."""
+    """Go through the whole inventory, and report how much of it was read. `make_read` makes the read of each page.
+    Raises any PingOneError, and SlotTooFar."""
     count = 0
     for page in reads.list_tokens(make_read, call=call):
         count += len(page.items)
         if page.next_url:
-            # PingOne does not tell how many there are.
+            # PingOne does not say how many there are.
             on_progress("Reading the inventory", count)
         yield from page.items
 
@@ -126,7 +125,7 @@ def list_tokens(
 def find_tokens(
     reads: Reads, serial_numbers: Collection[str], call: Call, on_progress: OnProgress = tell_nobody
 ) -> dict[str, InventoryToken]:
-    """Read the whole list, and keep the tokens with these serial numbers (in small letters), by serial number. It waits
+    """Read the whole inventory, and keep the tokens with these serial numbers (lowercase), by serial number. It waits
     for its slots however long that takes. Raises any PingOneError, and PaceOutOfReach."""
     return {
         token.serial_number.lower(): token
@@ -136,31 +135,31 @@ def find_tokens(
 
 
 def find_difference(seed: Seed, token: InventoryToken) -> str | None:
-    """Find the parameter that PingOne has otherwise, so that every OTP would be refused; None if all that it tells are
-    the seed's."""
-    ours = {
+    """Find a parameter of the token that differs from the seed's, so that PingOne would refuse every OTP; None if all
+    that PingOne shows agree."""
+    wanted = {
         "type": seed.otp_type,
         "number of digits": seed.digits,
         "hash": seed.hash_algorithm,
         "time step": seed.time_step,
     }
-    theirs = {
+    shown = {
         "type": token.type and token.type.lower(),
         "number of digits": token.digits,
         "hash": token.hash_name and token.hash_name.lower().removeprefix("hmac"),
         "time step": token.time_step if seed.time_step else None,
     }
-    return next((name for name, value in theirs.items() if value is not None and value != ours[name]), None)
+    return next((name for name, value in shown.items() if value is not None and value != wanted[name]), None)
 
 
 class JobLost(Exception):
-    """Nobody will hear of the result of a job any more: the inventory has to be read to see what came of it."""
+    """The result of a job will never be known: only the inventory shows which tokens it made."""
 
 
 class JobLog:
-    """Jobs of one kind: each is written down before its request goes out, then with PingOne's id of it, then with its
-    result, since PingOne forgets jobs that have ended. A request goes out no later than `send_within` seconds after its
-    job was marked as sent; `over_after` seconds after that no answer comes any more, and PingOne is done with it."""
+    """Jobs of one kind. Each is written down before its request goes out, again with PingOne's id, and again with its
+    result, since PingOne forgets jobs that have ended. A request goes out within `send_within` seconds after its job
+    was marked as sent; `over_after` seconds later no answer comes any more, and PingOne is done with it."""
 
     def __init__(self, database: Database, clients: Clients, kind: JobKind, tuning: Tuning) -> None:
         self._database = database
@@ -174,25 +173,25 @@ class JobLog:
         )
 
     def find_unfinished(self, batch_id: int, job: int | None = None) -> Job | None:
-        """Find the first job of a batch whose result is not written down, or this one if it is one of them."""
-        mine = select(*self._columns).where(text(UNFINISHED), *self._are_of(batch_id))
+        """Find the first job of a batch without a result; with `job`, only this one."""
+        unfinished = select(*self._columns).where(text(UNFINISHED), *self._are_of(batch_id))
         if job is not None:
-            mine = mine.where(InventoryJob.id == job)
+            unfinished = unfinished.where(InventoryJob.id == job)
         with self._database.reading() as connection:
-            return connection.execute(mine.order_by(InventoryJob.id)).first()
+            return connection.execute(unfinished.order_by(InventoryJob.id)).first()
 
     def choose_size(self, connection: Connection, batch_id: int) -> int:
-        """Choose for how many tokens the next job of a batch is, by how the last one ended."""
+        """Choose the number of tokens for the next job of a batch, by how the last one ended."""
         last, most = self.read_ended(connection, batch_id, 1), self._tuning.tokens_per_import
         return choose_size(last[0].state, last[0].size, most) if last else most
 
     def read_ended(
         self, connection: Connection, batch_id: int, most: int, *conditions: ColumnElement[bool]
     ) -> list[Job]:
-        """Read state, size and detail of the last jobs of a batch, so many at most, but for those that are lost."""
+        """Read state, size and detail of a batch's last jobs, except lost ones."""
         jobs = select(InventoryJob.state, InventoryJob.size, InventoryJob.detail)
-        mine = jobs.where(*self._are_of(batch_id), InventoryJob.state != JobState.LOST, *conditions)
-        return list(connection.execute(mine.order_by(InventoryJob.id.desc()).limit(most)))
+        ended = jobs.where(*self._are_of(batch_id), InventoryJob.state != JobState.LOST, *conditions)
+        return list(connection.execute(ended.order_by(InventoryJob.id.desc()).limit(most)))
 
     def begin(self, connection: Connection, batch_id: int, size: int) -> int:
         """Write a job down, as sent. Returns the id of its row."""
@@ -201,9 +200,9 @@ class JobLog:
         return connection.scalars(written).one()
 
     def send(self, job: int, request: Callable[[Call], str], call: Call, require: Require) -> None:
-        """Make the request of a job, and write down the id that PingOne gives it. Each try marks the job as sent anew,
-        since PingOne may ask to wait for minutes before the next. Raises any PingOneError, SlotTooFar, what `require`
-        raises; and Superseded where somebody else called the job lost."""
+        """Send the request of a job, and write down the id that PingOne gives it. Each try marks the job as sent again,
+        since PingOne may ask for a wait of minutes in between. Raises any PingOneError, SlotTooFar, what `require`
+        raises; and Superseded if another worker called the job lost."""
 
         def mark_again() -> None:
             call.permit()
@@ -215,22 +214,22 @@ class JobLog:
         self.note_started(job, request(marking))
 
     def mark_sent_again(self, job: int, require: Require) -> None:
-        """Write down that the request of a job goes out now: an answer to it may come later than was thought."""
+        """Write down that the request of a job goes out only now, so its answer may come later."""
         with self._database.changing_many() as connection:
             require(connection)
-            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
-            if not connection.execute(mine.values(sent_at=self._database.now())).rowcount:
+            sent = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            if not connection.execute(sent.values(sent_at=self._database.now())).rowcount:
                 raise Superseded
 
     def note_started(self, job: int, pingone_id: str) -> None:
-        """Write down the id that PingOne gave to a job, unless somebody called it lost meanwhile."""
+        """Write down the id that PingOne gave to a job, unless another worker called it lost meanwhile."""
         with self._database.writing() as connection:
-            mine = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
-            connection.execute(mine.values({"job_id": pingone_id, "state": JobState.RUNNING}))
+            sent = update(InventoryJob).where(InventoryJob.id == job, InventoryJob.state == JobState.SENT)
+            connection.execute(sent.values({"job_id": pingone_id, "state": JobState.RUNNING}))
 
     def ask(self, job: Job, environment: Environment, call: Call) -> ImportJob | None:
-        """Ask how a job ended; None: it has not, or its answer may still come. Raises JobLost, and what the read
-        raises."""
+        """Ask how a job ended; None: it still runs, or the answer to its request may still come. Raises JobLost, and
+        what the read raises."""
         try:
             result = self._clients.jobs(environment).read_job(job.job_id, call=call) if job.job_id else None
         except NotFound:
@@ -245,8 +244,7 @@ class JobLog:
     def end(
         self, connection: Connection, job: int, state: JobState, *, detail: str | None = None, **values: Any
     ) -> bool:
-        """Write down how a job ended. False: it has ended before, since somebody else took over; then nothing
-        follows."""
+        """Write down how a job ended. False: another worker has written an end already, so nothing follows."""
         ended = update(InventoryJob).where(InventoryJob.id == job, text(UNFINISHED))
         values |= {"state": state, "detail": detail and detail[:LONGEST_DETAIL], "ended_at": self._database.now()}
         return connection.execute(ended.values(values)).rowcount == 1
@@ -274,18 +272,16 @@ class Tokens:
         # When a job was last asked about, in `boot_time` seconds.
         self._asked_at: dict[int, float] = {}
         self._is_running = is_running(database)
-        # Near their end, its result would hardly be asked for before the hours begin again.
+        # Near the end of the hours no job begins: its result would be read only when they begin again.
         self._may_begin = is_running(database, LAST_START)
 
-    def read_inventory(
-        self, turn: Turn, environment: Environment, call: Call, make_read: MakeRead, renew: Callable[[int], bool]
-    ) -> None:
-        """Read the whole list, and take in what it says of this batch; a reading that does not come to its end begins
-        anew. `renew` keeps the batch for this worker, and is False when it does not run any more. Raises any
-        PingOneError, SlotTooFar, and Obstacle where tokens are to be imported and none may be read."""
+    def read_inventory(self, turn: Turn, environment: Environment, call: Call, renew: Callable[[int], bool]) -> None:
+        """Read the whole inventory, and take in what it shows of this batch; a reading that breaks off begins anew.
+        `renew` keeps the batch for this worker, and returns False once it no longer runs. Raises any PingOneError,
+        SlotTooFar, and Obstacle if tokens are to be imported and none may be read."""
         lost = self.begin_reading(turn.batch_id)
         try:
-            for page in self._clients.reads(environment).list_tokens(make_read, call=call):
+            for page in self._clients.reads(environment).list_tokens(call=call):
                 self.take_in(turn.batch_id, page.items, turn.first)
                 if not renew(turn.batch_id):
                     return
@@ -296,11 +292,11 @@ class Tokens:
         self.end_reading(turn.batch_id, lost)
 
     def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
-        """Read back a token that was in the inventory before its import, and take in what it says."""
+        """Read back a token that was in the inventory before its import, and take in what PingOne shows."""
         reads = self._clients.reads(environment)
         token = reads.find_token(serial_number, with_devices=False, call=call)
         if token is None:
-            # PingOne said that it is there, but does not show it.
+            # PingOne called it a duplicate, but does not show it.
             self.assume(batch_id, serial_number)
             return
         # PingOne may write its serial number in other letters than the file.
@@ -308,18 +304,17 @@ class Tokens:
         self.take_in(batch_id, [read_back])
 
     def take_in(self, batch_id: int, tokens: Sequence[InventoryToken], first: int | None = None) -> None:
-        """Take in some tokens of the inventory: those of pending records of the batch are there, or differ. A record
-        that is not among the `first` so many, and does not go yet, is not given up: a canary of five ends five, and
-        when the rest goes, the inventory is read again."""
+        """Note which pending records of the batch have these tokens of the inventory, and give up those whose token
+        differs. Records beyond the `first` so many are not given up yet: the inventory is read again before they go."""
         by_serial = {token.serial_number.lower(): token for token in tokens if token.serial_number}
         with self._database.changing_many() as connection:
             lost = self._read_lost(connection, batch_id)
             findings = Findings()
-            mine = may_go(batch_id, first)
-            going = None if first is None else frozenset(connection.scalars(select(Record.id).where(*mine)))
+            may_go_now = may_go(batch_id, first)
+            going = None if first is None else frozenset(connection.scalars(select(Record.id).where(*may_go_now)))
             for row in self._read_rows(connection, batch_id, [token.serial_number for token in tokens]):
                 token = by_serial[row.serial_number.lower()]
-                # Made by the job, and by nobody else before or after it.
+                # The token's age shows that the lost job made it, and nobody before or after.
                 is_made = row.import_job_id in lost and may_be_made_by(lost[row.import_job_id], token.age, LONGEST_JOB)
                 judged = self._judge(row, token, is_made=is_made)
                 if isinstance(judged, dict):
@@ -330,14 +325,14 @@ class Tokens:
             findings.give_up(self._database, connection)
 
     def begin_reading(self, batch_id: int) -> frozenset[int]:
-        """Read the import jobs of unknown fate of which a reading that begins now will tell."""
+        """Read which import jobs of unknown fate a reading of the inventory, begun now, will settle."""
         with self._database.reading() as connection:
             return frozenset(self._read_lost(connection, batch_id))
 
     def end_reading(self, batch_id: int, lost: frozenset[int]) -> None:
-        """Note that the inventory was read to its end. Tokens of these jobs of unknown fate that were not found are not
-        there, and go again. Of a job that was lost since the reading began, another reading has to tell; and of all
-        where a person has let records go again since then, which ends the turn of who prepares the batch."""
+        """Note that the inventory was read to its end. Tokens of these `lost` jobs that were not found are not there,
+        and go again. If another job was lost since the reading began, or a command let records go again (which ends the
+        turn), the inventory has to be read once more."""
         with self._database.changing_many() as connection:
             if lost >= self._read_lost(connection, batch_id).keys():
                 read = update(Batch).where(Batch.id == batch_id, Batch.prepared_until.is_not(None))
@@ -348,13 +343,13 @@ class Tokens:
             connection.execute(not_there.values(import_job_id=None))
 
     def assume(self, batch_id: int, serial_number: str | None = None) -> None:
-        """Take all tokens of the batch to be in the inventory, or the one with this serial number, since they cannot be
-        read there: their pairing will show it."""
+        """Assume that all tokens of the batch, or the one with this serial number, are in the inventory, which cannot
+        be read: their pairing will show it."""
         with self._database.changing_many() as connection:
-            mine = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
+            assumed = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
             if serial_number is not None:
-                mine = mine.where(Record.serial_number == serial_number)
-            connection.execute(mine.where(~Record.is_in_inventory).values(is_in_inventory=True))
+                assumed = assumed.where(Record.serial_number == serial_number)
+            connection.execute(assumed.where(~Record.is_in_inventory).values(is_in_inventory=True))
 
     def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, SentAgo | None]:
         """Read the import jobs of a batch that are of unknown fate, and how long ago the request of each was sent."""
@@ -365,27 +360,27 @@ class Tokens:
     def _read_rows(
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Read the records of the batch that have one of these serial numbers, and whose token was not found yet."""
+        """Read the batch's records with these serial numbers whose token was not found yet."""
         # PingOne may write a serial number in other letters than the file.
         named = {form for serial in serial_numbers if serial for form in (serial, serial.lower(), serial.upper())}
         environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
-        mine = select(*_COLUMNS).where(
-            # Together with the serial number, this is what the index of tokens has.
+        rows = select(*_COLUMNS).where(
+            # With the serial number, the columns of the index of tokens.
             Record.environment_id == environment_id,
             Record.serial_number.in_(named),
             Record.status == Status.PENDING,
             ~Record.is_in_inventory,
         )
-        # Asked for the batch too, SQLite would go through all of its records.
-        return [row for row in connection.execute(mine) if row.batch_id == batch_id]
+        # With the batch as a condition, SQLite would read all of its records.
+        return [row for row in connection.execute(rows) if row.batch_id == batch_id]
 
     def _judge(
         self, row: Row[*tuple[Any, ...]], token: InventoryToken, *, is_made: bool
     ) -> tuple[Reason, str] | dict[str, Any]:
-        """Say what is to be written of a record by what the inventory says of its token; or why it is given up, and
-        what PingOne showed."""
+        """Compare a token with its record. Returns the columns to write; or why the record is given up, and what
+        PingOne showed."""
         source = open_otps(self._keyring, row.otps, row.batch_id, row.row_number)
-        # A device whose user is not told is somebody's.
+        # A device without a user in the answer is somebody's.
         owner = token.user_id.lower() if token.user_id else (None if token.device_id else NOBODY)
         if isinstance(source, Seed) and find_difference(source, token):
             return Reason.TOKEN_DIFFERS, ""
@@ -396,10 +391,10 @@ class Tokens:
 
     def begin(self, turn: Turn, *, is_whole: bool) -> tuple[int, list[NewToken]] | None:
         """Write the next job down, as sent. Returns the id of its row, and its tokens; None if no token is to be
-        imported, or with `is_whole` not yet as many as a job may have, or if the batch does not run any more. Records
-        that bring no seed are given up, since nothing of theirs can be imported."""
+        imported, if with `is_whole` they do not fill a job, or if the batch no longer runs. Records without a seed are
+        given up, since they bring nothing to import."""
         with self._database.changing_many() as connection:
-            # Asked in this transaction, so that no job begins once a pause is committed: an undo relies on it.
+            # Within this transaction, so that no job begins once a pause is committed: an undo relies on it.
             if connection.scalar(select(Batch.id).where(Batch.id == turn.batch_id, self._may_begin)) is None:
                 return None
             size = self.jobs.choose_size(connection, turn.batch_id)
@@ -418,8 +413,8 @@ class Tokens:
             return job, list(tokens.values())
 
     def start_next(self, turn: Turn, environment: Environment, call: Call, *, is_busy: bool) -> bool:
-        """Start the next job. False: no token is left to be imported; or, while there is other work (`is_busy`), not
-        yet enough for a whole job. Raises Obstacle, any PingOneError, SlotTooFar, Superseded."""
+        """Start the next job. False: no token is left to import; or, while there is other work (`is_busy`), too few for
+        a whole job. Raises Obstacle, any PingOneError, SlotTooFar, Superseded."""
         if (begun := self.begin(turn, is_whole=is_busy)) is None:
             return False
         job, tokens = begun
@@ -455,8 +450,8 @@ class Tokens:
             raise Superseded
 
     def follow(self, batch_id: int, job: Job, environment: Environment, call: Call, *, is_busy: bool = False) -> None:
-        """Find out what became of a job, and write it down. `is_busy`: there is other work, so that nothing need be
-        waited for. Raises Obstacle, any PingOneError, SlotTooFar."""
+        """Find out how a job ended, and write it down. `is_busy`: there is other work, so this need not wait. Raises
+        Obstacle, any PingOneError, SlotTooFar."""
         if is_busy and boot_time() < self._asked_at.get(job.id, -ASK_AGAIN) + ASK_AGAIN:
             return
         self._asked_at = {job.id: boot_time()}
@@ -476,48 +471,49 @@ class Tokens:
                 self.compare_duplicate(batch_id, serial_number, environment, call)
 
     def take_back(self, job: int) -> None:
-        """Forget a job whose request did not go out, or on which PingOne did not act: its tokens go again."""
+        """Close a job whose request did not go out, or on which PingOne did not act: its tokens go again."""
         with self._database.changing_many() as connection:
-            # Not deleted, since a later one is chosen by how the last one ended.
+            # Not deleted, since the size of the next job depends on how the last one ended.
             if self.jobs.end(connection, job, JobState.LOST, done=0):
                 _release(connection, job)
 
-    def note_refused(self, job: int, said: str) -> None:
-        """Write down that PingOne refused a job, and what it said: its tokens go again, fewer at a time; one that stood
-        alone is given up."""
+    def note_refused(self, job: int, answer: str) -> None:
+        """Write down that PingOne refused a job, and why (`answer`). Its tokens go again, fewer at a time; a single
+        token is given up."""
         with self._database.changing_many() as connection:
-            if not self.jobs.end(connection, job, JobState.FAILED, detail=said):
+            if not self.jobs.end(connection, job, JobState.FAILED, detail=answer):
                 return
-            mine = connection.scalars(select(Record.id).where(Record.import_job_id == job)).all()
-            if len(mine) == 1:
-                give_up(self._database, connection, mine, Reason.TOKEN_REFUSED, f"PingOne said: {said}")
+            ids = connection.scalars(select(Record.id).where(Record.import_job_id == job)).all()
+            if len(ids) == 1:
+                give_up(self._database, connection, ids, Reason.TOKEN_REFUSED, f"PingOne said: {answer}")
             _release(connection, job)
 
     def note_lost(self, batch_id: int, job: int) -> None:
-        """Write down that nobody will hear of a job's result: the inventory has to be read to see what came of it."""
+        """Write down that a job's result will never be known: the inventory has to be read to see which tokens it
+        made."""
         with self._database.changing_many() as connection:
             if self.jobs.end(connection, job, JobState.LOST):
                 connection.execute(update(Batch).where(Batch.id == batch_id).values(inventory_read_at=None))
 
     def note_done(self, batch_id: int, job: int, result: ImportJob) -> Sequence[str]:
-        """Write down the result of a job that PingOne has done. Its tokens are there, and ours, but for those that were
-        there before; returns the serial numbers of these, as our records have them: they have to be compared. The
-        inventory is read again before the next job, and at once where the counts do not add up."""
+        """Write down the result of a job that is done. Its tokens are there, and ours, except duplicates, which were
+        there before: returns their serial numbers, as our records spell them, to be compared. The inventory is read
+        again before the next job, and at once if the counts do not add up."""
         duplicates = {serial.lower() for serial in result.duplicates}
         with self._database.changing_many() as connection:
             unfinished = select(InventoryJob.size).where(InventoryJob.id == job, text(UNFINISHED))
             size = connection.scalar(unfinished)
             if size is None:
                 return ()
-            mine = update(Record).where(Record.import_job_id == job)
+            of_job = update(Record).where(Record.import_job_id == job)
             is_duplicate = func.lower(Record.serial_number).in_(duplicates)
             there_before = select(Record.serial_number).where(Record.import_job_id == job, is_duplicate)
             serial_numbers = connection.scalars(there_before).all()
-            # What was there before is not ours, whatever else the result says. One that is not compared, since this
-            # process dies, must be found before it goes into a job again, of which the answer might get lost.
-            connection.execute(mine.where(is_duplicate).values(import_job_id=None))
+            # A duplicate is not ours, whatever else the result says. If this process dies before it is compared, the
+            # inventory must show it before it goes into a job again, whose answer might get lost.
+            connection.execute(of_job.where(is_duplicate).values(import_job_id=None))
             if result.created == 0:
-                connection.execute(mine.values(import_job_id=None))
+                connection.execute(of_job.values(import_job_id=None))
             are_all_named = len(serial_numbers) == len(duplicates)
             adds_up = are_all_named and result.created is not None and result.created + len(duplicates) == size
             if duplicates or not adds_up:
@@ -525,12 +521,12 @@ class Tokens:
             if not adds_up:
                 self.jobs.end(connection, job, JobState.LOST, detail="created and duplicates do not add up")
                 return ()
-            connection.execute(mine.values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY))
+            connection.execute(of_job.values(is_in_inventory=True, is_token_made=True, owner_id=NOBODY))
             self.jobs.end(connection, job, JobState.DONE, done=result.created, duplicates=len(duplicates))
             return serial_numbers
 
     def give_up_all(self, turn: Turn) -> int:
-        """Give up the records whose token is not in the inventory, where nothing may be imported. Returns how many."""
+        """Give up the records whose token is not in the inventory, since nothing may be imported. Returns how many."""
         count = 0
         with self._database.changing_many() as connection:
             lacking = select(Record.id).where(*lacks_token(turn)).limit(1000)
@@ -539,8 +535,8 @@ class Tokens:
         return count
 
     def _check_refusals(self, batch_id: int, size: int) -> None:
-        """Raise Obstacle where a job of `size` tokens was one of many refusals, each of one token by itself since the
-        batch began to run, which are hardly the tokens' fault."""
+        """Raise Obstacle if this refused job, of `size` tokens, is the last of MOST_REFUSED single tokens in a row
+        since the batch began to run: hardly the tokens' fault."""
         if size > 1:
             return
         runs_since = select(Batch.running_since).where(Batch.id == batch_id).scalar_subquery()
@@ -551,8 +547,8 @@ class Tokens:
 
 
 def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
-    """Write down which tokens are there. A device that another record has is left out: its owner is looked up when the
-    token is paired."""
+    """Write down which tokens are there. A device that another record has already is not written: its owner is looked
+    up when the token is paired."""
     if not there:
         return
     try:
@@ -563,9 +559,9 @@ def _write(connection: Connection, there: list[dict[str, Any]]) -> None:
 
 
 def choose_size(last_state: str, last_size: int, most: int) -> int:
-    """Choose the size of the next job after one of `last_size` tokens that ended in `last_state`. A job is refused as a
-    whole, for its length or for a single token. So fewer tokens go after a failure, until a token that is refused
-    stands alone, and more again after a success."""
+    """Choose the size of the next job after one of `last_size` tokens that ended in `last_state`. PingOne refuses a job
+    as a whole, for its length or one token. So fewer tokens go after a failure, until the refused one stands alone, and
+    more again after a success."""
     if last_state == JobState.FAILED:
         return max(1, min(last_size, most) // 2)
     return min(most, 2 * last_size)
@@ -586,5 +582,5 @@ def make_token(keyring: Keyring, row: Row[*tuple[Any, ...]]) -> NewToken | None:
 
 def _release(connection: Connection, job: int) -> None:
     """Let the tokens of a job go again that are not in the inventory."""
-    mine = update(Record).where(Record.import_job_id == job, ~Record.is_in_inventory)
-    connection.execute(mine.values(import_job_id=None))
+    of_job = update(Record).where(Record.import_job_id == job, ~Record.is_in_inventory)
+    connection.execute(of_job.values(import_job_id=None))

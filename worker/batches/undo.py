@@ -1,5 +1,5 @@
 """Undoes a batch chunk by chunk, at the pace of its license: first the devices that the batch made, then the tokens
-that it imported and that nobody has. Nobody may be at work on the batch meanwhile."""
+that it imported and that nobody has. No worker may work on the batch meanwhile."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -63,15 +63,15 @@ from worker.pingone.devices import fold_case
 from worker.pingone.errors import CredentialsRefused, Forbidden, NotDelivered, PingOneError
 from worker.rules.steps import SentAgo, count_ago
 
-# Records that are worked on before the batch is looked at again.
+# Records in a chunk; before each, the command checks again that nobody works on the batch.
 CHUNK = 200
 # Devices that are worked on at once.
 THREADS = 32
-# Seconds after which workers take records again that a killed command kept: many times what a chunk takes.
+# Seconds for which workers leave a chunk's records alone, should this command be killed: many times what a chunk takes.
 KEPT_FOR = 600.0
 # Seconds between two questions whether PingOne may be asked about the last pairing of unknown fate.
 ASK_AGAIN = 1.0
-# What is told of each step.
+# Words for the progress of each step.
 WAITING = "Waiting until the last requests to pair are over"
 READING = "Reading devices"
 REMOVING = "Removing devices"
@@ -105,14 +105,14 @@ _COLUMNS = (
 _Rows = Sequence[Row[*tuple[Any, ...]]]
 # The inventory had the token before this batch.
 _HAD_TOKEN_BEFORE = and_(Record.is_in_inventory, ~Record.is_token_made)
-# An import of this batch made the token, or may have: it is not known, or the import has not ended.
+# An import of this batch made the token, or may have: its result is unknown, or still to come.
 _MAY_HAVE_TOKEN = or_(Record.is_token_made, and_(Record.import_job_id.is_not(None), ~Record.is_in_inventory))
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is left alone, and why: a record's device or token that stays in PingOne, or of which that is not known; or
-    a name of a person's list that is nothing to the batch. `row_number` is None where it has no such row."""
+    """What is left alone, and why: a device or token that stays in PingOne, or may stay; or a name on a person's list
+    that no row of the batch has (`row_number` is None)."""
 
     row_number: int | None
     serial_number: str
@@ -121,8 +121,8 @@ class Kept:
 
 @dataclass(slots=True)
 class DeviceCounts:
-    """Devices: `made` by the batch's records; pairings of unknown fate; `earlier`: those that earlier runs wrote down
-    as gone; and how each of the others ended."""
+    """Counts of devices: `made` by the batch's records; pairings of unknown fate; `earlier`: gone since an earlier
+    undo; and how many of the others ended in each way."""
 
     made: int = 0
     unknown_pairings: int = 0
@@ -136,9 +136,9 @@ class DeviceCounts:
 
 @dataclass(slots=True)
 class TokenCounts:
-    """Tokens: `own` may be revoked, `revoked` were, `gone` were revoked before, `left` stay; `not_ours` were in the
-    inventory before the batch; `earlier` were written down as gone by earlier runs. `open_imports` have not ended, and
-    may make tokens still. `obstacle`: what kept all, or the rest, from being revoked, and its cure."""
+    """Counts of tokens: `own` may be revoked, `revoked` were, `gone` were revoked before, `left` stay; `not_ours` were
+    in the inventory before the batch; `earlier` are gone since an earlier undo. `open_imports` have not ended, and may
+    still make tokens. `obstacle`: what blocked the revocation of all, or of the rest, and its cure."""
 
     own: int = 0
     revoked: int = 0
@@ -156,10 +156,9 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class Undone:
-    """What was found and done. `tokens` is None where they were not asked for; `defaults`: whose default device
-    changes, by user; `kept`: what is left alone, by serial number as it is written there; `cancelled`: the ids of
-    chosen records of which nothing is open, which are cancelled; `going`: the devices that would go, in small
-    letters."""
+    """What was found and done. `tokens` is None if only devices were asked for; `defaults`: people whose default device
+    changes, by user id; `kept`: what is left alone, by serial number; `cancelled`: ids of chosen records that are
+    cancelled, since nothing of them is open; `going`: the devices that would go, in lowercase."""
 
     devices: DeviceCounts = field(default_factory=DeviceCounts)
     tokens: TokenCounts | None = None
@@ -174,21 +173,21 @@ class Undone:
         return not (self.kept or (self.tokens and self.tokens.obstacle))
 
     def list_kept(self) -> list[Kept]:
-        """What is left alone, in the order of the batch's rows; last what is nothing to the batch."""
+        """List what is left alone, in the order of the batch's rows; names that no row has come last."""
         return sorted(self.kept.values(), key=lambda each: (each.row_number is None, each.row_number or 0))
 
     def list_default_changes(self) -> list[DefaultChange]:
-        """Whose default device changes, in the order of the batch's rows."""
+        """List the people whose default device changes, in the order of the batch's rows."""
         return sorted(self.defaults.values(), key=lambda change: change.row_number)
 
     def keep(self, serial_number: str, row_number: int | None, why: str) -> None:
-        """Note that something is left alone. Of a device and its token that stay, the device says why."""
+        """Note that something is left alone. If both a device and its token stay, the device's reason is kept."""
         self.kept.setdefault(serial_number, Kept(row_number, serial_number, why))
 
 
 @dataclass(frozen=True, slots=True)
 class UndoneBatch:
-    """A batch that may be undone. `stop`: the command that ends the work on it, where there is some."""
+    """A batch that may be undone. `stop`: the command that would end the work on it, if it is not finished."""
 
     id: int
     name: str
@@ -196,8 +195,8 @@ class UndoneBatch:
 
 
 class Undo:
-    """Undoes batches of one environment. `settings`: those of the workers, which say when a call of a worker that died
-    is over; `tokens` follows import jobs whose end is not written down; `wait` waits so many seconds."""
+    """Undoes batches of one environment. `settings`: the workers', which say when a dead worker's call is over;
+    `tokens` follows import jobs that have not ended; `wait` waits so many seconds."""
 
     def __init__(
         self,
@@ -234,8 +233,8 @@ class Undo:
         gone: frozenset[str] = frozenset(),
     ) -> Undone:
         """Find out what `undo` would do, and change nothing. Pairings of unknown fate, and imports that have not ended,
-        are counted only, with whatever they made. `gone`: devices that would be gone by then, in small letters. Raises
-        UnknownBatch, UnknownColumn, NotPossible."""
+        are only counted. `gone`: devices that would be gone by then, in lowercase. Raises UnknownBatch, UnknownColumn,
+        NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         going = self._remove_devices(batch, made, undone, [], gone, is_real=False)
@@ -249,9 +248,9 @@ class Undo:
     def undo(
         self, name: str, only: TokenList | None = None, where: Sequence[str] = (), *, devices_only: bool = False
     ) -> Undone:
-        """Take away what the batch made: of all its records, or `only` of those in a list, and of which all of `where`
-        hold, each written as COLUMN=VALUE. Each chunk has a line in the audit; so has what is about to be done, before.
-        It may end at any moment, and be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
+        """Remove what the batch made: of all its records, or `only` of those in a list, and that meet all of `where`,
+        each written as COLUMN=VALUE. The audit gets a line with the plan, then one for each chunk. It may stop at any
+        moment, and be called again. Raises UnknownBatch, UnknownColumn, NotPossible."""
         batch = self._require_rest(name, is_whole=only is None and not where)
         made, undone = self._choose(batch, only, where, devices_only=devices_only)
         of_list = ({"only": only.digest} if only else {}) | ({"where": leave_out_names(where)} if where else {})
@@ -292,7 +291,7 @@ class Undo:
             for name in named.values():
                 undone.keep(name, None, _NOT_OF_BATCH)
         if only is not None or where:
-            # Who leaves gets no token at a later date, nor by a replay.
+            # A leaver must get no token at a later date, nor by a replay.
             undone.cancelled = [row.id for row in made if row.has_nothing_open]
         undone.devices = DeviceCounts(
             made=sum(row.has_device for row in made),
@@ -305,7 +304,7 @@ class Undo:
         return made, undone
 
     def _take_back(self, batch: UndoneBatch, record_ids: Sequence[int]) -> None:
-        """Cancel the chosen records of which nothing is open. Raises NotPossible."""
+        """Cancel the chosen records that have nothing open. Raises NotPossible."""
         chunks = taking(record_ids, CHUNK)
         while chunk := chunks():
             with self._database.changing_many() as connection:
@@ -313,16 +312,15 @@ class Undo:
                 take_back(self._database, connection, chunk)
 
     def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
-        """Find the batch if nobody works on it; records of workers that died are taken from them before. `is_whole`:
-        all of it is to be undone, so that nothing of it need go on. Raises UnknownBatch; NotPossible, whose message
-        says what to do."""
+        """Find the batch, and require that nobody works on it; records of dead workers are taken back first.
+        `is_whole`: all of it is to be undone. Raises UnknownBatch; NotPossible, whose message says what to do."""
         with self._database.changing_many() as connection:
-            # Where no worker is left, nobody else does it.
+            # If no worker is left, nobody else takes them back.
             self._queue.rescue(connection)
             return self._find_at_rest(connection, name, "cancel" if is_whole else "pause")
 
     def _require_rest_within(self, connection: Connection, batch: UndoneBatch) -> None:
-        """Find out, within a transaction, whether still nobody works on the batch. Raises NotPossible."""
+        """Require, within a transaction, that still nobody works on the batch. Raises NotPossible."""
         self._find_at_rest(connection, batch.name, batch.stop)
 
     def _find_at_rest(self, connection: Connection, name: str, stop: str) -> UndoneBatch:
@@ -353,27 +351,19 @@ class Undo:
         *,
         is_real: bool,
     ) -> Mapping[int, str]:
-        """Remove the devices of these records, or only read them back, as if those of `gone_before` were gone; `kept`:
-        the records that workers are kept from meanwhile. Returns the devices that go or are gone, in small letters, by
-        record."""
+        """Remove the devices of these records, or only read them back, as if those of `gone_before` were gone. `kept`
+        collects the records that workers must leave alone meanwhile. Returns the devices that go or are gone, in
+        lowercase, by record."""
         ids = [row.id for row in made if row.has_device or (is_real and row.has_open_pairing)]
         gone = dict[int, str]()
         if not ids:
             return gone
-        # Before threads ask: wrong credentials are one failure, and not one for each of them.
+        # Before threads ask: wrong credentials fail once, and not in each thread.
         self._clients.access_tokens(self._environment).get()
         if is_real:
             self._wait_for_pairings(batch)
-        removal = Removal(
-            self._clients,
-            self._environment,
-            batch.id,
-            frozenset(row.device_id for row in made if row.has_device) | gone_before,
-            self._wait,
-            self._count_ago,
-            timedelta(seconds=self._settings.tuning.over_after),
-            is_real=is_real,
-        )
+        going = frozenset(row.device_id for row in made if row.has_device) | gone_before
+        removal = self._make_removal(batch, going, is_real=is_real)
 
         def take() -> _Rows:
             while chunk := next_ids():
@@ -392,19 +382,25 @@ class Undo:
         devices.finish(self._on_progress, REMOVING if is_real else READING, len(ids))
         return gone
 
+    def _make_removal(self, batch: UndoneBatch, going: frozenset[str], *, is_real: bool) -> Removal:
+        lasts = timedelta(seconds=self._settings.tuning.over_after)
+        return Removal(
+            self._clients, self._environment, batch.id, going, self._wait, self._count_ago, lasts, is_real=is_real
+        )
+
     def _take(self, batch: UndoneBatch, ids: Collection[int], kept: list[KeptRecord], *, is_real: bool) -> _Rows:
-        """Take a chunk of records. Where they are to be changed, workers are kept from those that are pending. Raises
-        NotPossible where somebody works on the batch by now: a person may have resumed it."""
-        # Since they were counted, a worker may have found out what came of a pairing.
+        """Take a chunk of records. If they are to be changed, workers leave those that are pending alone. Raises
+        NotPossible if somebody works on the batch by now, since a person may have resumed it."""
+        # After the count, a worker may have found out what a pairing made.
         is_concerned = or_(HAS_DEVICE, HAS_OPEN_PAIRING) if is_real else HAS_DEVICE
-        mine = select(*_COLUMNS, find_batch_with_device()).where(Record.id.in_(ids), is_concerned)
-        mine = mine.order_by(Record.row_number)
+        chosen = select(*_COLUMNS, find_batch_with_device()).where(Record.id.in_(ids), is_concerned)
+        chosen = chosen.order_by(Record.row_number)
         if not is_real:
             with self._database.reading() as connection:
-                return connection.execute(mine).all()
+                return connection.execute(chosen).all()
         with self._database.changing_many() as connection:
             self._require_rest_within(connection, batch)
-            chunk = connection.execute(mine).all()
+            chunk = connection.execute(chosen).all()
             now_kept = keep_from_work(self._database, connection, [row.id for row in chunk], KEPT_FOR)
         kept += now_kept
         return chunk
@@ -429,8 +425,8 @@ class Undo:
             undone.keep(record.serial_number, record.row_number, why)
 
     def _wait_for_pairings(self, batch: UndoneBatch) -> None:
-        """Wait until no request to pair of the batch can be under way any more: what it makes could not be seen yet."""
-        # After a jump of the clock the request's time does not show it; but the record's look-up was put off as long.
+        """Wait until no request to pair of the batch can be under way: what it makes could not be seen yet."""
+        # After a jump of the clock the request's time is no guide; the date of the record's look-up is.
         over_after = self._settings.tuning.over_after
         is_put_off = Record.scheduled_at.between(self._database.now(0.001), self._database.now(over_after))
         was_sent_lately = Record.otp_sent_at > self._database.now(-over_after)
@@ -459,8 +455,8 @@ class Undo:
         counts: TokenCounts,
         of_list: Mapping[str, Any],
     ) -> None:
-        """Revoke the tokens of these records that the batch imported and that nobody has. Those of which no answer
-        tells whether they were revoked are looked up in the end."""
+        """Revoke the tokens of these records that the batch imported and nobody has. If no answer says whether a token
+        was revoked, it is looked up at the end."""
         call = _make_call(batch)
         self._end_imports(batch, call)
         self._revocation.end_jobs(batch.id, call)
@@ -485,14 +481,20 @@ class Undo:
         own.finish(self._on_progress, REVOKING, len(found.own))
         if unsure:
             with auditing():
-                self._revocation.end_jobs(batch.id, call)
-                revoked, there = self._revocation.find_revoked(list(unsure.values()), call)
-                counts.revoked += self._revocation.note_revoked(revoked)
-                for token in there:
-                    _keep_token(undone, counts, token, _NOT_REVOKED)
+                self._look_up_unsure(batch, list(unsure.values()), undone, counts, call)
+
+    def _look_up_unsure(
+        self, batch: UndoneBatch, unsure: Sequence[OwnToken], undone: Undone, counts: TokenCounts, call: Call
+    ) -> None:
+        """Find out by the inventory which tokens were revoked, if no answer said so."""
+        self._revocation.end_jobs(batch.id, call)
+        revoked, there = self._revocation.find_revoked(unsure, call)
+        counts.revoked += self._revocation.note_revoked(revoked)
+        for token in there:
+            _keep_token(undone, counts, token, _NOT_REVOKED)
 
     def _end_imports(self, batch: UndoneBatch, call: Call) -> None:
-        """Wait for the end of import jobs of the batch, and write it down: they may have made tokens."""
+        """Wait for the batch's import jobs to end, and write their results down: they may have made tokens."""
         importer = self._environment.as_importer()
         while job := self._tokens.jobs.find_unfinished(batch.id):
             self._on_progress(FOLLOWING, 0)
@@ -516,8 +518,8 @@ class Undo:
     def _note_findings(
         self, batch: UndoneBatch, found: SortedTokens, undone: Undone, counts: TokenCounts, call: Call
     ) -> None:
-        """Write down which tokens are gone, and what came of imports of unknown fate; but for those that the list does
-        not have, and the inventory has."""
+        """Write down which tokens are gone, and which imports of unknown fate made theirs; not for tokens that the list
+        lacks although the inventory has them."""
         found.absent, shown = self._revocation.find_absent(found.absent, call)
         found.unmade, appeared = self._revocation.find_absent(found.unmade, call)
         for row in (*shown, *appeared):
@@ -527,8 +529,8 @@ class Undo:
 
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:
-        """Note what keeps tokens from being revoked that only a person can mend: what was done of the devices is told
-        all the same. Raises NotDelivered, and CredentialsRefused where those of the devices are meant."""
+        """Note an obstacle to the revocation that only a person can remove, so that the devices' result is still
+        reported. Raises NotDelivered, and CredentialsRefused if the application of the devices is refused."""
         try:
             yield
         except NotDelivered:
@@ -551,7 +553,7 @@ class Undo:
 
     @contextmanager
     def _auditing_chunk(self, action: Action, name: str, count: Callable[[], dict[str, int]]) -> Iterator[None]:
-        """Write a line in the audit of what a chunk did, however it ended, if it did anything."""
+        """Write a line in the audit about what a chunk did, however it ended; none if it did nothing."""
         before = count()
         try:
             yield
@@ -580,8 +582,8 @@ def _make_call(batch: UndoneBatch) -> Call:
 
 
 def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ()) -> _Rows:
-    """Read of every record of a batch, or of those of which all of `where` hold, what it made, or may have made, and
-    what earlier undos took away of that."""
+    """Read what each record of a batch made or may have made, and what earlier undos removed of that; with `where`,
+    only the records that meet all of it."""
     columns = (Record.id, Record.row_number, func.lower(Record.device_id).label("device_id"))
     names = (getattr(Record, name) for name in ("serial_number", *PERSON))
     kinds = {
@@ -596,25 +598,25 @@ def read_made(database: Database, batch: UndoneBatch, where: Sequence[str] = ())
     }
     made = select(*columns, *names, *(kind.label(name) for name, kind in kinds.items()))
     with database.reading() as connection:
-        mine = made.where(Record.batch_id == batch.id, choose_records(connection, batch.name, where))
-        return connection.execute(mine.order_by(Record.row_number)).all()
+        chosen = made.where(Record.batch_id == batch.id, choose_records(connection, batch.name, where))
+        return connection.execute(chosen.order_by(Record.row_number)).all()
 
 
 def find_batches_of(database: Database, only: TokenList) -> dict[str, TokenList]:
-    """Find the batches that have tokens of a list, the one that was loaded first in front; and for each the part of the
-    list that it has. Raises NotPossible where the list names persons in a way that no batch does."""
+    """Find the batches that have tokens of a list, the oldest first, each with its part of the list. Raises NotPossible
+    if the list names people in a way that no batch does."""
     column, parts, chunks = getattr(Record, only.column), dict[str, set[str]](), taking(only.names, CHUNK)
     with database.reading() as connection:
         if connection.scalar(select(Record.id).where(column.is_not(None), column != "").limit(1)) is None:
             raise NotPossible(_NAMES_NOBODY.format(where="any batch", column=only.column))
         while chunk := chunks():
             folded = set(map(fold_case, chunk))
-            # SQLite folds no others.
+            # SQLite's `lower` changes ASCII letters only.
             is_ascii = all(map(str.isascii, chunk))
             is_named = or_(column.in_(chunk), func.lower(column).in_(folded)) if is_ascii else column.is_not(None)
             of_batches = select(Batch.id, Batch.name, column.label("named")).join(Batch, Batch.id == Record.batch_id)
-            mine = of_batches.where(is_named, is_of_kept_batch()).distinct().order_by(Batch.id)
-            for row in connection.execute(mine):
+            named = of_batches.where(is_named, is_of_kept_batch()).distinct().order_by(Batch.id)
+            for row in connection.execute(named):
                 if fold_case(row.named) in folded:
                     parts.setdefault(row.name, set()).add(fold_case(row.named))
     return {

@@ -1,55 +1,36 @@
 """Pauses batches when their canary is done, their hours end, the license's quota is used up or PingOne is out, or what
-a settled record or a failure of this process asks for it; and lets them go on when that is over. What the breaker needs
-to know of a batch, its failed attempts and what became ACTIVE since, is read here."""
+a settled record or a failure of this process asks for it; and lets them go on when that is over. Which attempts the
+breaker judges a batch by: `evidence`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Integer,
-    Row,
-    and_,
-    bindparam,
-    func,
-    literal_column,
-    or_,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, text, update
 
-from models.attempt import FAILED, AttemptLine, Failure, Outcome
 from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError
 from models.reason import PAUSE_CURES, PauseReason
 from models.record import Record
-from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING, NOT_FINAL
-from models.record_states import OtpState, Status
+from models.record_indexes import NOT_FINAL
+from models.record_states import Status
 from worker.batches import hours, state
+from worker.batches.evidence import (
+    JUDGED_COLUMNS,
+    JudgedBatch,
+    find_silence,
+    read_evidence,
+    read_latest_reasons,
+    was_answered,
+)
 from worker.batches.long_list import may_go
 from worker.config.environment import Environment, Environments
 from worker.database.engine import Database
 from worker.fleet import NETWORK, Fitness, Sickness, count_well
 from worker.rules import breaker, quota
-from worker.rules.breaker import (
-    IGNORED_FAILURES,
-    NO_ANSWER,
-    WATCHED_FAILURES,
-    ActiveAttempt,
-    FailedAttempt,
-    History,
-    Thresholds,
-    Trip,
-    is_own_answer,
-)
+from worker.rules.breaker import NO_ANSWER, WATCHED_FAILURES, Thresholds, Trip
 from worker.rules.hours import UnfitHours
 from worker.rules.quota import Quota
 from worker.rules.steps import Active, Decision, Pause, Retry
@@ -61,80 +42,6 @@ if TYPE_CHECKING:
 _WAITS = (PauseReason.WINDOW, PauseReason.QUOTA)
 # States in which a batch may be paused for what its attempts showed.
 _STOPPABLE = (BatchState.RUNNING, BatchState.PAUSED)
-
-# Columns of a batch that say from which attempts on it is judged.
-JUDGED_COLUMNS = (Batch.id, Batch.judged_after, Batch.running_after, Batch.outages)
-# A row with these columns; it may have others too.
-JudgedBatch = Row[*tuple[Any, ...]]
-
-# Failed attempts that are looked through for the first one without an answer, at most: some days of probes.
-_LONGEST_SILENCE = 2000
-
-_BATCH, _AFTER = bindparam("of_batch", type_=Integer()), bindparam("after", type_=Integer())
-_JUDGED_AFTER, _MOST = bindparam("judged_after", type_=Integer()), bindparam("most", type_=Integer())
-# In the words of the partial index: successes, which are most attempts, are not looked at.
-_FAILED = (
-    select(AttemptLine.__table__)
-    .where(AttemptLine.batch_id == _BATCH, text(FAILED), AttemptLine.id > _AFTER)
-    .order_by(AttemptLine.id.desc())
-    .limit(_MOST)
-)
-# The first attempt at the same record that asked PingOne, since its batch is judged.
-_Earlier = aliased(AttemptLine)
-_FIRST_ID = (
-    select(func.min(_Earlier.id))
-    .where(
-        _Earlier.record_id == AttemptLine.record_id,
-        _Earlier.id > _JUDGED_AFTER,
-        _Earlier.id <= AttemptLine.id,
-        or_(_Earlier.requests > 0, _Earlier.reason.in_(sorted(WATCHED_FAILURES))),
-    )
-    .scalar_subquery()
-)
-_JUDGED = _FAILED.add_columns(_FIRST_ID.label("first_id"))
-# Those that called PingOne.
-_ASKED = _JUDGED.where(
-    or_(AttemptLine.requests > 0, AttemptLine.reason.in_(sorted(WATCHED_FAILURES))),
-    AttemptLine.reason.not_in(sorted(IGNORED_FAILURES)),
-)
-# Those that spent OTPs, or made a dead letter.
-_COSTLY = _JUDGED.where(
-    or_(AttemptLine.outcome == Outcome.DEAD_LETTER, AttemptLine.otp_posts > 0),
-    AttemptLine.reason.is_distinct_from(Failure.TIME_STEP),
-)
-_IS_ACTIVE = (AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH, AttemptLine.outcome == Outcome.ACTIVE)
-_LAST_ACTIVE = select(func.max(AttemptLine.id)).where(*_IS_ACTIVE)
-_ACTIVE = (
-    select(AttemptLine.id, func.coalesce(_FIRST_ID, AttemptLine.id), AttemptLine.worker)
-    .where(*_IS_ACTIVE)
-    .order_by(AttemptLine.id.desc())
-    .limit(_MOST)
-)
-# The newest attempts, however they ended. Their number is small, so that no index is needed.
-_LATEST = (
-    select(AttemptLine.reason)
-    .where(AttemptLine.id > _AFTER, AttemptLine.batch_id == _BATCH)
-    .order_by(AttemptLine.id.desc())
-    .limit(_MOST)
-)
-# Where records are whose OTPs have not gone, each place with an index of its own, which a planner takes for this order
-# alone. Those of the window are asked for by an expression: SQLite would look at every record of the batch.
-_UNTRIED = [
-    select(func.count()).select_from(
-        select(Record.id)
-        .where(of_batch == _BATCH, text(condition), Record.otp1_state == OtpState.UNSENT)
-        .order_by(order)
-        .limit(_MOST)
-        .subquery()
-    )
-    for of_batch, condition, order in (
-        (Record.batch_id, LASTING, Record.scheduled_at),
-        (Record.batch_id, EXPIRING, Record.otp_expires_at),
-        (Record.batch_id, LACKS_USER, Record.row_number),
-        (Record.batch_id, LACKS_TOKEN, Record.row_number),
-        (Record.batch_id + literal_column("0"), IN_WINDOW, Record.lease_until),
-    )
-]
 
 
 class Upkeep:
@@ -149,15 +56,14 @@ class Upkeep:
             and_(Batch.reason.in_(_WAITS), Batch.resumes_at <= now),
         )
         due_again = select(Batch.id).where(Batch.state == BatchState.PAUSED, is_over)
-        # Locked, and a batch that a person's command has locked is left out: one that is cancelled meanwhile must not
-        # run.
+        # Locked, since a batch that is being cancelled must not run again; one that a command has locked is left out.
         self._due_again = due_again.with_for_update(skip_locked=True)
         has_ended = or_(Batch.closes_at <= now, and_(Batch.daily_window.is_not(None), Batch.closes_at.is_(None)))
         due_to_pause = select(Batch.id).where(Batch.state == BatchState.RUNNING, has_ended)
         self._due_to_pause = due_to_pause.with_for_update(skip_locked=True)
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """Pause a batch for what only a person can mend. False if it did not run any more."""
+        """Pause a batch for what only a person can mend. False if the batch no longer runs."""
         with self._database.writing() as connection:
             return self._pause(connection, batch_id, reason, detail)
 
@@ -181,7 +87,7 @@ class Upkeep:
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
             is_probing = batch.outages > 0
             has_others = is_probing and count_well(self._database, connection) > 1
-            failures, history = _read_evidence(connection, batch, self._thresholds)
+            failures, history = read_evidence(connection, batch, self._thresholds)
             return breaker.find_trip(failures, history, self._thresholds, is_probing=is_probing, has_others=has_others)
 
         return self._judge(batch_id, judge)
@@ -190,18 +96,18 @@ class Upkeep:
         """Pause a batch if its latest attempts show that somebody else works on its devices; returns why."""
 
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
-            values = {"of_batch": batch.id, "after": batch.judged_after, "most": self._thresholds.latest}
-            return breaker.find_others(connection.scalars(_LATEST, values).all(), self._thresholds)
+            reasons = read_latest_reasons(connection, batch, self._thresholds.latest)
+            return breaker.find_others(reasons, self._thresholds)
 
         return self._judge(batch_id, judge)
 
     def fails_alone(self, batch_id: int, worker: str) -> bool:
-        """Whether PingOne does not answer this worker process, by a batch's latest attempts, and answers others."""
+        """Whether a batch's latest attempts show that PingOne answers other worker processes and not this one."""
         with self._database.reading() as connection:
             batch = self._read_judged(connection, batch_id)
             if batch is None:
                 return False
-            alone = breaker.find_alone(*_read_evidence(connection, batch, self._thresholds))
+            alone = breaker.find_alone(*read_evidence(connection, batch, self._thresholds))
         return sum(failure.worker == worker for failure in alone) >= breaker.UNANSWERED_ALONE
 
     def read_latest_attempt(self) -> int:
@@ -210,8 +116,8 @@ class Upkeep:
             return connection.scalar(select(hours.latest_attempt())) or 0
 
     def pause_for_outage(self, batch_id: int, detail: str, *, after: int) -> None:
-        """Pause a batch whose preparation PingOne does not answer, as the breaker does where it answers no attempt. Not
-        if it answered an attempt with a larger id than `after`: then the records that are prepared go on."""
+        """Pause a batch for an outage, since PingOne does not answer its preparation. If PingOne answered an attempt
+        with a larger id than `after`, the batch runs on: records that are prepared still get through."""
 
         def judge(connection: Connection, batch: JudgedBatch) -> Trip | None:
             is_there = was_answered(connection, batch, self._thresholds, after)
@@ -220,8 +126,8 @@ class Upkeep:
         self._judge(batch_id, judge)
 
     def end_outage(self, batch_id: int) -> None:
-        """Let all records of a batch go again whose preparation PingOne answers, unless it leaves attempts
-        unanswered."""
+        """End the probing of a batch, since PingOne answers its preparation; unless its attempts still get no
+        answer."""
         with self._database.writing() as connection:
             batch = self._read_judged(connection, batch_id)
             if batch is not None and find_silence(connection, batch) is None:
@@ -233,8 +139,8 @@ class Upkeep:
         return connection.execute(of_batch).one_or_none()
 
     def _judge(self, batch_id: int, judge: Callable[[Connection, JudgedBatch], Trip | None]) -> PauseReason | None:
-        """Judge a batch, and pause it if it must; returns why. Not if it did not run any more, or began to run again
-        since it was judged."""
+        """Judge a batch, and pause it if the verdict says so; returns why. A batch that stopped, or began to run again,
+        while it was judged is left alone."""
         with self._database.reading() as connection:
             judged = self._read_judged(connection, batch_id)
             if judged is None or (trip := judge(connection, judged)) is None:
@@ -255,7 +161,7 @@ class Upkeep:
         """Pause and resume batches as time and their records ask for: hours that begin and end, quotas that reset,
         probes, the end of an outage, canaries and trials that are done. Called at every tick."""
         with self._database.writing() as connection:
-            # Among them those whose outage may be over: the dispatcher lets only a few records of these go at first.
+            # A batch that was paused for an outage runs with a few records at first; the dispatcher sees to that.
             for batch_id in connection.scalars(self._due_again).all():
                 self._apply_hours(connection, batch_id, partial(hours.let_run, sources=(BatchState.PAUSED,)))
             for batch in connection.execute(_WATCHED).all():
@@ -270,11 +176,11 @@ class Upkeep:
                 self._apply_hours(connection, batch_id, hours.check_hours)
 
     def end_trials(self, environment_id: str) -> None:
-        """Let batches of this environment go on whose first records have failed: the cause was found, and from here on
-        the breaker counts."""
+        """End the trials of this environment's batches, since the cause of their failures was found; from now on the
+        breaker judges them."""
         with self._database.writing() as connection:
-            mine = update(Batch).where(Batch.environment_id == environment_id, Batch.trial.is_not(None))
-            connection.execute(mine.values(trial=None, **state.READ_ANEW))
+            in_trial = update(Batch).where(Batch.environment_id == environment_id, Batch.trial.is_not(None))
+            connection.execute(in_trial.values(trial=None, **state.READ_ANEW))
 
     def _check_trial(self, connection: Connection, batch_id: int, trial: int) -> None:
         """Let the rest of a batch go once one of its first records is active; pause it when all of these are final and
@@ -288,8 +194,8 @@ class Upkeep:
     def _apply_hours(
         self, connection: Connection, batch_id: int, step: Callable[[Database, Connection, int], object]
     ) -> None:
-        """Do something that depends on the hours of a batch. Where this machine's time zones are older than those of
-        the machine that loaded the batch, they cannot be read; then only this batch is paused."""
+        """Do a step that reads the hours of a batch. If they cannot be read, since this machine's time zones are older
+        than those of the machine that loaded the batch, only this batch is paused."""
         try:
             step(self._database, connection, batch_id)
         except UnfitHours as error:
@@ -298,25 +204,25 @@ class Upkeep:
             connection.execute(stopped.where(Batch.id == batch_id))
 
     def _are_first_done(self, connection: Connection, batch_id: int, first: int) -> bool:
-        """Whether so many first records are all final."""
+        """Whether the `first` so many records are all final."""
         left = select(Record.id).where(*may_go(batch_id, first), text(f"record.{NOT_FINAL}")).limit(1)
         return connection.scalar(left) is None
 
     def _pause(
         self, connection: Connection, batch_id: int, reason: PauseReason, detail: str | None = None, **times: Any
     ) -> bool:
-        """Pause a batch; False if it did not run any more."""
+        """Pause a batch; False if the batch no longer runs."""
         paused = state.pause(_STOPPABLE, reason, detail, **times)
         return connection.execute(paused.where(Batch.id == batch_id, _is_worked_on())).rowcount == 1
 
 
 def _is_worked_on() -> ColumnElement[bool]:
-    """Whether a batch runs, or did until its hours ended or its quota was used up. What its last calls show must be
-    known then, and not only when it would go on."""
+    """Whether a batch runs, or waits only for its hours or a quota: calls of it may still be under way then, and what
+    they show counts."""
     return or_(Batch.state == BatchState.RUNNING, and_(Batch.state == BatchState.PAUSED, Batch.reason.in_(_WAITS)))
 
 
-# Batches of which only a part may go.
+# Batches that let only some of their records go: a canary, a trial, or a probe after an outage.
 _WATCHED = select(*JUDGED_COLUMNS, Batch.canary, Batch.trial).where(
     _is_worked_on(), or_(Batch.canary.is_not(None), Batch.trial.is_not(None), Batch.outages > 0)
 )
@@ -352,7 +258,7 @@ class Consequences:
                 self._upkeep.apply_breaker(claim.batch_id)
 
     def pause(self, batch_id: int, reason: PauseReason, detail: str | None = None) -> bool:
-        """Pause a batch for what only a person can mend. False if it did not run any more."""
+        """Pause a batch for what only a person can mend. False if the batch no longer runs."""
         return self._upkeep.pause(batch_id, reason, detail)
 
     def pause_for_quota(self, environment: Environment, quota: Quota) -> None:
@@ -378,85 +284,3 @@ class Consequences:
 def explain_decryption_failure(failure: DecryptionError) -> str:
     """Say what keeps OTPs from being decrypted, in a sentence for a person."""
     return f"An OTP or seed cannot be decrypted: {failure}. Nothing is lost: mend it, then resume."
-
-
-def _open_history(connection: Connection, batch: JudgedBatch, thresholds: Thresholds) -> History:
-    """The breaker's questions, to be asked of the tables; what became active is read once."""
-    # As many as may speak for a batch, and as many again whose records were begun earlier.
-    most = math.ceil(
-        2 * breaker.EXCESS_WITHIN * max(thresholds.spent, thresholds.refused) / min(1, 2 * thresholds.refused_share)
-    )
-
-    @cache
-    def read_active() -> Sequence[ActiveAttempt]:
-        judged_after = batch.judged_after
-        values = {"of_batch": batch.id, "after": judged_after, "judged_after": judged_after, "most": most}
-        return [ActiveAttempt(*row) for row in connection.execute(_ACTIVE, values)]
-
-    def count_untried(most: int) -> int:
-        values = {"of_batch": batch.id, "most": most}
-        return sum(connection.scalar(statement, values) or 0 for statement in _UNTRIED)
-
-    return History(read_active, count_untried)
-
-
-def was_answered(connection: Connection, batch: JudgedBatch, thresholds: Thresholds, after: int | None = None) -> bool:
-    """Whether PingOne answered any attempt whose id is larger than `after`; by default, any since the batch last began
-    to run."""
-    failures, history = _read_evidence(connection, batch, thresholds)
-    return breaker.was_answered_since(failures, history, batch.running_after if after is None else after)
-
-
-def find_silence(connection: Connection, batch: JudgedBatch) -> datetime | None:
-    """Find out when the first attempt of a batch ended that PingOne did not answer, with none answered since; None if
-    it answered the latest."""
-    values = {"of_batch": batch.id, "after": 0, "most": _LONGEST_SILENCE}
-    rows = connection.execute(_FAILED, values).all()
-    oldest = rows[-1].id if rows else 0
-    last_active = connection.scalar(_LAST_ACTIVE, {"of_batch": batch.id, "after": oldest}) or 0
-    since: datetime | None = None
-    for row in rows:
-        failure = _build_failure(row, batch.running_after)
-        if row.id < last_active or breaker.has_answer(failure):
-            break
-        if failure.is_unanswered:
-            since = row.ended_at
-    return since
-
-
-def _read_evidence(
-    connection: Connection, batch: JudgedBatch, thresholds: Thresholds
-) -> tuple[list[FailedAttempt], History]:
-    """Read failed attempts of a batch, the newest first: of those that called PingOne and of those that cost something,
-    as many as the breaker may need; and open its history for further questions."""
-    in_a_row = 2 * max(
-        thresholds.unanswered, thresholds.forbidden, breaker.FAILURES_PER_RECORD * thresholds.unauthorized
-    )
-    most = max(thresholds.spent, thresholds.refused, thresholds.other_device, thresholds.devices_gone)
-    costly = breaker.FAILURES_PER_RECORD * most
-    values = {"of_batch": batch.id, "after": batch.judged_after, "judged_after": batch.judged_after}
-    asked = connection.execute(_ASKED, values | {"most": in_a_row}).all()
-    spent = connection.execute(_COSTLY, values | {"most": costly}).all()
-    rows = {row.id: row for row in (*asked, *spent)}
-    failures = [
-        _build_failure(rows[number], batch.running_after, rows[number].first_id)
-        for number in sorted(rows, reverse=True)
-    ]
-    return failures, _open_history(connection, batch, thresholds)
-
-
-def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int | None = None) -> FailedAttempt:
-    status = f"HTTP {row.http_status}" if row.http_status else None
-    return FailedAttempt(
-        id=row.id,
-        record_id=row.record_id,
-        outcome=row.outcome,
-        reason=row.reason or "",
-        otp_posts=row.otp_posts,
-        codes=" ".join(filter(None, (status, row.code, row.detail_code))),
-        has_asked=row.requests > 0 or row.reason in WATCHED_FAILURES,
-        is_answered=is_own_answer(row.http_status, row.correlation_id),
-        is_recent=row.id > running_after,
-        first_id=first_id,
-        worker=row.worker,
-    )

@@ -24,7 +24,7 @@ from worker.cli.options import (
 )
 from worker.config.environment import DEFAULT_ENVIRONMENT
 from worker.config.settings import ConfigError
-from worker.config.sources import refuse_open_secrets
+from worker.config.trusted_files import refuse_open_secrets
 from worker.intake.files import BYTE_ORDER_MARK, Encoding, Hints
 from worker.intake.lists import open_assignment
 from worker.intake.rows import SecretMissing, UnusableFile

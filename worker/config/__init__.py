@@ -1,5 +1,6 @@
 """Settings: what can be set, which values are valid, and from where they are read.
 
 Imports nothing of ours.
-Begin with `settings`; `sources` reads them from environment, `.env`, `*_FILE`, oathbulk.toml and systemd's credentials.
+Begin with `settings`; `sources` reads them from environment, `.env`, `*_FILE`, oathbulk.toml and systemd's credentials,
+and `trusted_files` refuses a file that other users may change.
 """

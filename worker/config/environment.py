@@ -1,4 +1,4 @@
-"""PingOne environments: what can be set of one, which values are valid, and those that a process works for.
+"""PingOne environments: their settings, which values are valid, and the environments that a process works for.
 
 A worker application may sign its requests for access tokens with a private key. PingOne takes RS256, RS384 and RS512;
 by some of its pages, ES256, ES384 and ES512 as well:
@@ -45,10 +45,10 @@ ClientAuth = Literal["basic", "post", "secret_jwt", "private_key_jwt"]
 # Requests a second: from one in 100 seconds to more than any server takes.
 Rate = Annotated[float, Field(ge=0.01, le=100_000, allow_inf_nan=False)]
 
-# Part of URLs: of their characters those that are never encoded (RFC 3986, section 2.3); a UUID has no others.
+# Part of URLs: only characters that are never encoded (RFC 3986, section 2.3), as in a UUID.
 EnvironmentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]*$")]
 
-# What stands behind the name of an environment whose worker application is the one that imports.
+# Appended to the name of an environment that acts as the application that imports.
 _IMPORTER = " (import)"
 
 # Bits of an RSA key that PingOne asks for at least.
@@ -66,7 +66,7 @@ _ENCRYPTED = "is a private key that needs a passphrase: keep it without one, in 
 
 
 class License(Described):
-    """What tells the license of an environment: no credential, for a desk has none."""
+    """The settings that name the license of an environment. They need no credential, since a desk has none."""
 
     model_config = name_with(OF_PINGONE)
 
@@ -97,9 +97,9 @@ class Environment(Described):
     license: str = ""
     rate: Rate = 30
     rate_max: Rate = 500
-    # None: learnt from what the environment answers.
+    # None: learned from the environment's answers.
     resync_on_first_call: bool | None = None
-    # Those of another worker application, which alone may import tokens; empty: the same.
+    # Of another worker application, which alone may import tokens; empty: the same application.
     import_client_id: str = ""
     import_client_secret: SecretStr | None = None
     import_private_key: SecretStr | None = None
@@ -115,10 +115,10 @@ class Environment(Described):
     @field_validator("client_secret", "private_key")
     @classmethod
     def _require_credential(cls, value: SecretStr | None, facts: ValidationInfo) -> SecretStr | None:
-        """Require the one that the client authenticates with."""
+        """Require the secret or the key that `client_auth` needs."""
         needed = "private_key" if facts.data.get("client_auth") == "private_key_jwt" else "client_secret"
         if not value and facts.field_name == needed:
-            # The type by which a setting that is not set is told from one that is wrong.
+            # With this type, the message says `is not set` instead of what is wrong.
             raise PydanticCustomError("missing", "is not set")
         return value
 
@@ -188,7 +188,7 @@ class Environment(Described):
         return self.model_copy(update=other | {"name": f"{self.name}{_IMPORTER}"})
 
     def with_credentials_of(self, newer: Environment) -> Environment:
-        """This environment with the secret or key that a newer reading of its configuration has."""
+        """This environment with the secret or key of a newer reading of its configuration."""
         read = newer.as_importer() if self.name != self.configured_name else newer
         fields = ("client_secret", "private_key", "key_id")
         return self.model_copy(update={field: getattr(read, field) for field in fields})
@@ -210,8 +210,8 @@ class Environments:
             return self._known[name]
 
     def reread(self, environment: Environment) -> Environment:
-        """Read the credentials of an environment anew, since they may have been changed while this process runs. The
-        environment as it is where that cannot be read."""
+        """Read the credentials of an environment again, since a person may have changed them while this process runs.
+        Returns the environment as it is if they cannot be read."""
         try:
             newer = self._load(environment.configured_name)
         except ConfigError as error:
@@ -237,10 +237,10 @@ def read_private_key(text: str) -> RSAKey | ECKey:
 
     try:
         with warnings.catch_warnings():
-            # A warning about the length, which is checked here.
+            # joserfc warns of short keys, which are refused below.
             warnings.simplefilter("ignore")
             key = _parse_key(text)
-        # A JWK is computed with only now.
+        # Only this computes the key of a JWK, and may fail.
         bits, is_private = key.private_key.key_size if key.private_key else 0, key.is_private
         find_algorithm(key)
     except TypeError as error:

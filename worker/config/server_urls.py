@@ -23,7 +23,7 @@ _NO_FILE = "names no file: write sqlite:////path/of/the/file, or leave it away f
 _NO_REDIS = f"is not a URL such as redis://:password@host:6379/0 or rediss://…; {_ENCODE}"
 _SHOWN = "has its password among the parameters, where it is printed: write it in front of the host, as user:password@"
 
-# Arguments of psycopg itself that no text can be. All others go to libpq, which says what it does not know.
+# Arguments of psycopg itself that cannot be text. All others go to libpq, which names those that it does not know.
 _OF_PSYCOPG = {"autocommit", "conninfo", "context", "cursor_factory", "row_factory"}
 # A name in DNS (RFC 1123; also with _, which containers have), or an address of IPv6.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -33,7 +33,7 @@ _UNFIT = re.compile(r"[^!-~]")
 
 
 def _is_host(host: str) -> bool:
-    """Whether a host can be looked for: of other texts, some make the libraries fail that look."""
+    """Whether a host name can be looked up: some other texts make the libraries fail."""
     if "xn--" in host:
         # Not at the top: hardly any host has such a name.
         import idna

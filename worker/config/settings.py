@@ -25,7 +25,7 @@ ONLY_BATCH = "_OATHBULK_ONLY_BATCH"
 # The variable by which tests give processes another `Tuning`: its name, __, and that of a field.
 TUNING = "_OATHBULK_TUNING"
 
-# Far above any sensible number, and below those that a database has no column for.
+# Far above any sensible number, and small enough for a column of the database.
 MOST = 1_000_000
 # Bytes of a path and of a name in it. The system permits 4,096 and 255; what is made inside needs some of them.
 LONGEST_PATH = 3000
@@ -45,7 +45,7 @@ class ConfigError(Exception):
 
 
 class UnusableSettings(ConfigError):
-    """What settings are written in cannot be used as it is: a name that is none, or a broken `oathbulk.toml`."""
+    """Settings are written wrongly: an unknown name, or a broken `oathbulk.toml`."""
 
 
 def _check_path(path: Path) -> Path:
@@ -67,7 +67,7 @@ def name_with(prefix: str) -> SettingsConfigDict:
 
 
 class Described(BaseSettings):
-    """Settings as texts describe them: variables, files. Each of these texts must be one that other programs take."""
+    """Settings that are read from text, in variables and files. Each text must be fit for other programs too."""
 
     model_config = SettingsConfigDict(
         frozen=True,

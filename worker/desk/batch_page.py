@@ -24,7 +24,7 @@ MOST_PARTS = 200
 
 
 def describe_batch(status: BatchStatus, history: BatchHistory) -> dict[str, Any]:
-    """What the template of the page tells."""
+    """Collect what the template of the page shows."""
     return {
         "status": status,
         "history": history,
@@ -56,7 +56,7 @@ def make_environment() -> Environment:
         "share": write_exact_share,
         "time": format_moment,
     }
-    # A page of the desk says that it is none.
+    # Pages are files by default; the desk sets this to False.
     environment.globals |= {"outlook": outlook, "cures": cures, "search": search, "of_token": token_history}
     said = (describe_command, describe_costs, describe_made, describe_outcome, describe_timeline, count_things, quote)
     environment.globals |= {function.__name__: function for function in said}

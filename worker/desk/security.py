@@ -24,8 +24,8 @@ _SECRET_BYTES = 32
 
 Network = IPv4Network | IPv6Network
 
-# Of every answer. Nothing is fetched from elsewhere, nothing runs that is not a file of the desk, and no other page may
-# frame it. See https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
+# Headers of every answer. Nothing is fetched from elsewhere, nothing runs that is not a file of the desk, and no other
+# page may frame it. See https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Content-Security-Policy
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
@@ -34,14 +34,14 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # With `no-referrer` a browser would not say either from which site a form comes.
+    # With `no-referrer`, browsers would not send a form's origin either.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# Bytes of what stands in an address behind the path.
+# Bytes of an address's query, at most.
 LONGEST_QUERY = 8192
-# The field of a form that shows that the form is one of our pages.
+# The field that shows that a form came from our pages.
 FORM_KEY = "form_key"
 
 
@@ -54,8 +54,8 @@ class Visitor:
 
 
 class LinkLogin:
-    """Lets in who has the link, which works once: its first use begins a session, by a cookie of that browser. Who
-    comes in is the person who started the desk. `on_new_link` gets the path of each new link."""
+    """Lets in whoever has the link, which works once: its first use begins a session, by a cookie of that browser. The
+    visitor counts as the person who started the desk. `on_new_link` gets the path of each new link."""
 
     how_to_enter = (
         "The terminal in which `oathbulk desk` runs shows a link that opens the desk. A link works once; after it was "
@@ -72,7 +72,7 @@ class LinkLogin:
         self._make_link()
 
     def enter(self, key: str) -> str | None:
-        """Use the link up, and begin a session; None if this is not the key of the link."""
+        """Use the link up, and return a new session; None if this is not the key of the link."""
         with self._entering:
             if not hmac.compare_digest(key.encode(), self._key.encode()):
                 return None
@@ -82,7 +82,7 @@ class LinkLogin:
         return session
 
     def recognise(self, request: Request) -> Visitor | None:
-        """Who makes this request; None for somebody who may not come in."""
+        """Find out who makes this request; None for somebody who may not come in."""
         session = request.cookies.get(self.cookie)
         return Visitor(self._name, session) if session in self._sessions else None
 
@@ -119,7 +119,7 @@ class ProxyLogin:
         return any(address in network for network in self._networks)
 
 
-# Tells who makes a request, and a person who may not come in what to do.
+# Finds out who makes a request, and says how to enter.
 Login: TypeAlias = LinkLogin | ProxyLogin
 
 
@@ -134,6 +134,9 @@ def _read_name(header: str) -> str:
 class Guard:
     """Answers requests for one of `hosts` only, and adds HEADERS to each answer. Another name may be that of a
     stranger's site that resolves to this address, so that its scripts could read our pages."""
+
+    # Not Starlette's TrustedHostMiddleware: it compares names without their ports, so that an address of another
+    # program on this machine would do, and its refusal does not say what was wrong.
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self._app = app

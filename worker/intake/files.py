@@ -1,6 +1,6 @@
-"""From a path to bytes, lines and rows: opens a file, bounds the memory that its lines take, computes its digest
-meanwhile, and knows the kinds of files that no format reads; of a CSV, a header becomes names, lines become rows of
-cells, and a last row that may be cut off is refused.
+"""Reads files as bytes, lines and rows. It bounds the memory of lines, computes the digest meanwhile, and recognizes
+kinds of files that no format reads. Of a CSV it reads the header and splits rows into cells, and refuses a last row
+that may be cut off.
 
 csv.reader does the splitting; it is kept from swallowing good rows after a quotation mark that is never closed.
 """
@@ -35,18 +35,19 @@ from worker.intake.rows import (
 from worker.vault.otps import HashAlgorithm, OtpType, Seed
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# How the characters of a secret are to be read.
+# The encodings of a secret's characters.
 Encoding = Literal["hex", "base32", "base64"]
-# How a line begins that is a comment.
+# The beginning of a comment.
 COMMENT = re.compile(r"\s*#")
-# Bytes from which a file's format is told: enough to find the names that tell a workbook from another zip archive.
+# How many first bytes a file's format is recognized by: enough to find the names that tell a workbook from another zip
+# archive.
 HEAD = 4096
 # Bytes of a line, at most. A row of pairs has some 150; a longer line is no CSV, and to read on would fill the memory.
 MAX_LINE = 64 * 1024
 # Bytes that are read at once.
 CHUNK = 64 * 1024
 
-# The cures of a file that no format reads.
+# Cures for files that no format reads.
 SAVE_AS = "Save it as UTF-8; in Excel: File > Save As > 'CSV UTF-8 (Comma delimited)'"
 UNPACK = "Unpack or decrypt it and give the file inside"
 EXPORT_CSV = "Export a CSV with a header line such as: serial,otp1,otp2,user_id,device_id"
@@ -57,8 +58,8 @@ UTF_16 = ("is UTF-16, which Excel calls 'Unicode Text'", SAVE_AS)
 XML = ("is XML or HTML", GIVE_ANOTHER)
 JSON = ("is JSON", GIVE_ANOTHER)
 ZIP = ("is a zip archive", UNPACK)
-# The bytes that a file of a kind begins with. Zip is looked at more closely; XML and JSON are refused if no format
-# takes them for its own.
+# The first bytes of each kind of file. Zip archives are checked more closely; XML and JSON are refused only if no
+# format reads them.
 SIGNATURES = {
     b"\xff\xfe": UTF_16,
     b"\xfe\xff": UTF_16,
@@ -81,9 +82,9 @@ class Hints:
     What the file says itself is not replaced by a hint.
     """
 
-    # `--encoding`: of the secrets, where their characters may be read in two ways.
+    # `--encoding`: of secrets whose characters can be read in two ways.
     encoding: Encoding | None = None
-    # `--otp-type`, `--digits`, `--time-step` (seconds), `--hash`: of all tokens, where the file does not say it.
+    # `--otp-type`, `--digits`, `--time-step` (seconds), `--hash`: of all tokens, if the file does not say it.
     otp_type: OtpType | None = None
     digits: int | None = None
     time_step: int | None = None
@@ -94,7 +95,7 @@ class Hints:
     key: bytes | None = field(default=None, repr=False)
     # `--password-file`: the password that the vendor sent apart from the file.
     password: bytes | None = field(default=None, repr=False)
-    # `oathbulk mend`: the rows belong to a batch that is loaded, whose records have what the file lacks.
+    # `oathbulk mend`: the rows belong to a loaded batch, whose records have what the file lacks.
     mends: bool = False
 
 
@@ -102,7 +103,7 @@ NO_HINTS = Hints()
 
 
 class OpenFile:
-    """A file that is being read from its beginning, and what a person says of it; every byte that is read goes into its
+    """A file that is read from its beginning, and what a person says about it. Every byte that is read goes into its
     digest."""
 
     def __init__(self, path: Path, stream: BinaryIO, hints: Hints = NO_HINTS) -> None:
@@ -126,8 +127,8 @@ class OpenFile:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file. Raises UnusableFile, for a pipe too: it cannot be read twice, and to open it may take for
-    ever."""
+    """Open a regular file. Raises UnusableFile, also for a pipe: it cannot be read twice, and may block for ever when
+    opened."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UnusableFile(path, "is not a regular file", "Give the path of a file")
@@ -142,8 +143,8 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
 def read_lines(file: OpenFile) -> Iterator[str]:
     """Yield the lines with their ends (CRLF, LF or CR), without the byte order mark.
 
-    Lines are split at these ends alone: `str.splitlines` would split at characters, too, that may stand in a name.
-    Raises UnusableFile for a line beyond MAX_LINE bytes, a NUL, or what is not UTF-8.
+    Lines are split at these ends alone: `str.splitlines` would also split at characters that may be part of a name.
+    Raises UnusableFile for a line longer than MAX_LINE bytes, a NUL, or bytes that are not UTF-8.
     """
     number, tail = 0, b""
     while chunk := file.read():
@@ -187,7 +188,7 @@ def _refuse_too_long(path: Path, line: bytes, number: int) -> None:
 
 
 def find_foreign(head: bytes) -> tuple[str, str] | None:
-    """Find problem and cure of a file that begins with these bytes, some kilobytes; None if it is text."""
+    """Find the problem and the cure of a file that begins with these bytes (some kilobytes); None if it is text."""
     start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     found = next((kind for signature, kind in SIGNATURES.items() if start.startswith(signature)), None)
     if found is ZIP and (b"xl/" in head or b"[Content_Types].xml" in head or b"opendocument" in head):
@@ -209,13 +210,13 @@ def make_refusal(path: Path, head: bytes, what: str, cure: str = GIVE_ANOTHER) -
 
 
 def is_blank(line: str) -> bool:
-    """Tell whether a line is empty or has separators alone, with which Excel ends many a file."""
+    """Whether a line is empty or holds only separators, as Excel writes at the end of many files."""
     return not line.strip(' ,;\t\r\n"')
 
 
 def read_first_lines(head: bytes) -> list[str]:
-    """Read the first lines of a file that begins with these bytes, HEAD of them at most; without lines that are cut
-    off, blank, or separators alone; none if the file is something else than text."""
+    """Read the first lines among these bytes, HEAD of them at most. Lines that are cut off or blank are left out; none
+    if the file is not text."""
     if find_foreign(head):
         return []
     lines = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", errors="replace").splitlines()
@@ -225,8 +226,8 @@ def read_first_lines(head: bytes) -> list[str]:
 
 
 def split_first_lines(head: bytes, delimiter: str) -> list[list[str]]:
-    """Split the first lines at a delimiter, without regard to quotation marks; comments, and the empty cells with which
-    Excel ends a line, are left out."""
+    """Split the first lines at a delimiter, regardless of quotation marks. Comments, and the empty cells that Excel
+    puts at the end of a line, are left out."""
     lines = (line.rstrip(f"{delimiter} \t") for line in read_first_lines(head) if not line.startswith("#"))
     return [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]
 
@@ -238,18 +239,18 @@ def drop_comments(head: bytes) -> bytes:
 
 # CSVs
 
-# Lines that a row may have. A quoted value, such as an address, may hold line breaks; more of them than this, and its
-# quotation mark was never closed.
+# Lines of a row, at most. A quoted value, such as an address, may hold line breaks; after more lines its quotation mark
+# was never closed.
 MAX_ROW_LINES = 20
-# What may separate the fields below a header.
+# Delimiters that a header may have.
 DELIMITERS = (",", ";", "\t")
-# Columns that a header may have; a file with more of them is no shipment.
+# Columns of a header, at most; a file with more of them is no shipment.
 MAX_COLUMNS = 200
-# What a file must have a column for, if the format knows it.
+# Meanings that need a column, if the format knows them.
 REQUIRED = {"serial", "secret", "data"}
-# Lines among which the header is, if the ones above it are comments.
+# How many lines are searched for a header below comments.
 MOST_ABOVE = 1000
-# The line with which Excel is told the separator, and problem and cure of a file that begins with it.
+# The line that tells Excel the separator, and the problem and cure of a file that begins with it.
 SEPARATOR_LINE = re.compile(r"\s*\"?sep=")
 HAS_SEPARATOR_LINE = ("begins with a 'sep=' line for Excel", "Delete that line: the separator is told from the header")
 # The problem of a file whose first line looks like a row.
@@ -265,16 +266,15 @@ CONTINUATIONS = ("0", "00", "AAAAAAAA", ":30", "MA==", ",TokenState=OA==")
 # Cells that may have followed: type, digits, time step, hash, and a counter in decimals or in Base64.
 FURTHER_CELLS = ("totp", "8", "60", "sha1", "sha256", "7", "MA==")
 
-# The cells of a row, without blanks around them and without empty ones at the end; None if the quotation marks of the
-# row make no sense.
+# The cells of a row, stripped, without empty ones at the end; None if the quotation marks of the row make no sense.
 Cells = list[str] | None
 # Of rows that have so many cells and this type: length and ending of their last cells, None if these differ.
 OtherRows = dict[tuple[int, OtpType], tuple[int | None, str | None]]
 
 
 class OpenRow(list[str]):
-    """The cells of a last row without a line break at its end. `columns`: those of the header, 0 without one;
-    `is_quoted`: quotation marks close the last cell."""
+    """The cells of a last row without a line break at its end. `columns`: how many the header has, 0 without one;
+    `is_quoted`: the last cell ends with a quotation mark."""
 
     def __init__(self, cells: Iterable[str], columns: int = 0, *, is_quoted: bool = False) -> None:
         super().__init__(cells)
@@ -291,13 +291,13 @@ def split_rows(
     is_one_row: Callable[[list[str]], bool] | None = None,
     skips_blanks: bool = False,
 ) -> Iterator[tuple[int, Cells]]:
-    """Yield the number of its first line and the fields of every row; None for fields if the quotation marks of the row
-    make no sense. A last row without a line break at its end is an OpenRow.
+    """Yield the fields of every row, with the number of its first line. The fields are None if the quotation marks of
+    the row make no sense. A last row without a line break at its end is an OpenRow.
 
-    `lines` begins behind line `row_number`, which is the header with so many `columns`, if there is one. `is_one_row`
-    tells whether fields, some of which hold line breaks, are one row, and not several behind a quotation mark that was
-    never closed: then the first line alone is at fault, and the others are read again, each for itself. None: no row
-    has several lines. `skips_blanks`: blanks before a value, and before its quotation marks, are none of it.
+    `lines` begins behind line `row_number`, the header with so many `columns`, if there is one. `is_one_row` decides
+    whether fields with line breaks are one row; if not, a quotation mark was never closed, so the first line is at
+    fault and the others are read again by themselves. None: no row has several lines. `skips_blanks`: blanks before a
+    value, and before its quotation marks, are dropped.
     """
     given_back: deque[str] = deque()
 
@@ -305,8 +305,7 @@ def split_rows(
         return given_back.popleft() if given_back else next(lines, "")
 
     def split(row: list[str]) -> Cells:
-        # Unless it is strict, csv.reader makes 123 of `"12"3`, and takes a file that was cut off inside quotes for
-        # complete.
+        # Strict, since csv.reader otherwise reads `"12"3` as 123, and accepts a file that was cut off inside quotes.
         try:
             return next(csv.reader(row, delimiter=delimiter, strict=True, skipinitialspace=skips_blanks), [])
         except csv.Error:
@@ -331,7 +330,7 @@ def split_rows(
 def split_cells(
     lines: Iterator[str], delimiter: str, row_number: int = 0, columns: int = 0
 ) -> Iterator[tuple[int, Cells]]:
-    """Yield the line and the cells of every row that is not blank, and in which no value holds a line break."""
+    """Yield the line number and the cells of every row that is not blank. Values hold no line breaks."""
     for number, cells in split_rows(lines, delimiter, row_number, columns, skips_blanks=True):
         if cells is not None:
             cells[:] = map(str.strip, cells)
@@ -342,13 +341,13 @@ def split_cells(
 
 
 def blank_comments(lines: Iterable[str], comment: re.Pattern[str] = COMMENT) -> Iterator[str]:
-    """Make blank lines of the comments, so that they still count."""
+    """Replace comments by blank lines, so that line numbers stay right."""
     return ("\n" if comment.match(line) else line for line in lines)
 
 
 def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> list[str]:
-    """Return the cells of a row, filled up with empty ones to `most`. Raises RowRefused if there are fewer than
-    `fewest` or more than `most`. `serial_at`: the place of the serial number, counted from 0."""
+    """Return the cells of a row, padded with empty ones to `most`. Raises RowRefused if there are fewer than `fewest`
+    or more than `most`. `serial_at`: the index of the serial number."""
     if cells is None:
         raise RowRefused(
             "a quotation mark is never closed, or stands inside a quoted value: remove it, or double it there; "
@@ -372,8 +371,8 @@ def check_cells(cells: Cells, fewest: int, most: int, serial_at: int = 0) -> lis
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a vendor's file or of a list: its line and its delimiter, the names of its columns as written, and
-    what each means to the format; empty for a column of the file's own."""
+    """The header of a vendor's file or of a list: its line, its delimiter, the names of its columns as written, and
+    what each means to the format (empty for the file's own columns)."""
 
     row_number: int
     delimiter: str
@@ -381,36 +380,37 @@ class Header:
     meanings: list[str]
 
     def pick(self, row: Cells) -> tuple[dict[str, str], dict[str, str]]:
-        """Split a row into the values that mean something to the format, by what they mean, and the file's own values,
-        by their names as written; of these, none that holds a secret or a result of ours. Raises RowRefused."""
+        """Split a row into the values that the format knows, by their meaning, and the file's own values, by column
+        name as written. Own columns with secrets, or with results of an earlier export, are left out. Raises
+        RowRefused."""
         cells = check_cells(row, 1, len(self.names), self.meanings.index("serial"))
         known = {meaning: cell for meaning, cell in zip(self.meanings, cells, strict=True) if meaning}
         return known, {name: cells[place] for name, place in self.own_names.items()}
 
     def name_column(self, reason: str) -> str:
-        """Let a reason that begins with our name of a column begin with the one that this file has for it."""
+        """Replace our name of a column at the beginning of a reason by the file's name for it."""
         ours, _, rest = reason.partition(" ")
         written = self.names[self.meanings.index(ours)].strip() if ours in self.meanings else ""
         return f"{written} {rest}" if written.isprintable() and 0 < len(written) <= 40 else reason
 
     @cached_property
     def own_names(self) -> dict[str, int]:
-        """The names, as written, of the columns that mean nothing to the format and are kept, and where they stand."""
+        """The file's own columns that are kept: their names as written, and their places."""
         columns = enumerate(zip(self.names, self.meanings, strict=True))
         return {name: place for place, (name, meaning) in columns if not meaning and is_own(name)}
 
     @property
     def kept_names(self) -> list[str]:
-        """The names, as written, of the columns that hold no secret and no result of an earlier export."""
+        """The names, as written, of columns without a secret or a result of an earlier export."""
         return [name for name in self.names if is_own(name)]
 
 
 def split_header(
     line: str, is_known: Callable[[str], object] = canonical_column, *, is_strict: bool = False
 ) -> tuple[str, list[str]]:
-    """Split a header with that delimiter which gives the most columns that are known, or if these are as many, the most
-    columns; empty names at the end are dropped. `is_strict`: blanks belong to the names, and the delimiter is empty
-    if the quotation marks make no sense."""
+    """Split a header with the delimiter that yields the most known columns, then the most columns. Empty names at the
+    end are dropped. `is_strict`: blanks belong to names, and the delimiter is empty if the quotation marks make no
+    sense."""
     rows = []
     for delimiter in DELIMITERS:
         reader = csv.reader([line], delimiter=delimiter, strict=is_strict, skipinitialspace=not is_strict)
@@ -427,14 +427,14 @@ def split_header(
 
 
 def find_names(head: bytes, meanings: Mapping[str, str]) -> set[str]:
-    """Find the normalised names in the header of a file that begins with these bytes."""
+    """Find the normalized names in the header of a file that begins with these bytes."""
     _, line = _find_header(read_first_lines(head), meanings)
     return set(map(normalise, _split(line, meanings)[1]))
 
 
 def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[Header, Iterator[tuple[int, Cells]]]:
-    """Read the header, in which a normalised name has a meaning, and yield line and cells of the rows below it. Raises
-    UnusableFile, with `cure` where one of its columns is missing."""
+    """Read the header, by the meanings of normalized names, and yield the line number and the cells of each row below
+    it. Raises UnusableFile, with `cure` if a required column is missing."""
     lines = read_lines(file)
     above = [*islice(lines, MOST_ABOVE)]
     row_number, line = _find_header(above, meanings)
@@ -442,17 +442,17 @@ def read_table(file: OpenFile, meanings: Mapping[str, str], cure: str) -> tuple[
     header = Header(row_number, delimiter, names, [meanings.get(normalise(name), "") for name in names])
     if fault := _find_fault(line, header, meanings, cure):
         raise UnusableFile(file.path, *fault, row_number=row_number or None)
-    # A header in a comment was found only at the first row. Where the header begins with `#`, a row may do so too: then
-    # whatever has a delimiter is one.
+    # A header in a comment was found only at the first row. If the header begins with `#`, rows may too: then every
+    # line with a delimiter is a row.
     below = chain(above[row_number:], lines)
     rows = ("\n" if COMMENT.match(text) and not (COMMENT.match(line) and delimiter in text) else text for text in below)
     return header, split_cells(rows, delimiter, row_number, len(names))
 
 
 def _find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int, str]:
-    """Find the header among the first lines of a file, and how many it is from the top; 0 if there is none. It is the
-    first line that is no comment, unless that lacks a column that is required, and a comment above it has all of them:
-    the name of a header's first column may begin with `#`."""
+    """Find the header among the first lines of a file, and its line number; 0 if there is none. It is the first line
+    that is no comment; unless that lacks a required column which a comment above has, since the name of the first
+    column may begin with `#`."""
     in_comment = 0, ""
     for row_number, line in enumerate(lines, 1):
         if is_blank(line):
@@ -466,7 +466,7 @@ def _find_header(lines: Iterable[str], meanings: Mapping[str, str]) -> tuple[int
 
 
 def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: str) -> tuple[str, str] | None:
-    """Find problem and cure of a header that will not do; None if it will."""
+    """Find the problem and the cure of a header; None if it is usable."""
     if SEPARATOR_LINE.match(line):
         return HAS_SEPARATOR_LINE
     if len(header.names) > MAX_COLUMNS:
@@ -476,7 +476,7 @@ def _find_fault(line: str, header: Header, meanings: Mapping[str, str], cure: st
             return HEADER_MISSING, cure
         return f"the header has no column for the {' and the '.join(missing)}", cure
     if twice := find_twice(
-        # Apart from the meanings, since a column of the file's own may be called what another one means.
+        # Checked apart from the meanings, since a file's own column may have the name of another column's meaning.
         (meaning, "" if meaning or not is_own(name) else normalise(name))
         for meaning, name in zip(header.meanings, header.names, strict=True)
     ):
@@ -517,9 +517,9 @@ def _split(line: str, meanings: Mapping[str, str]) -> tuple[str, list[str]]:
 def read_whole_rows(
     numbered: Iterable[tuple[int, Any]], read: Callable[[int, Any], Row | RowError]
 ) -> Iterator[Row | RowError]:
-    """Read every row of a file by `read`, from its number and its cells, and refuse an OpenRow that may be cut off: it
-    would load with a shorter secret, or without what its last cells say. What is no list of cells, as in a format that
-    is a tree, is read alone."""
+    """Read every row with `read`, from its number and its cells, and refuse an OpenRow that may be cut off: it would
+    load with a shorter secret, or without its last cells. Rows that are no lists of cells, as in a tree, are only
+    read."""
     others: OtherRows = {}
     for number, raw in numbered:
         row = read(number, raw)
@@ -534,7 +534,7 @@ def read_whole_rows(
 
 
 def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:
-    """Note what a row has in common with the others of its type that have as many cells."""
+    """Note what the last cells of rows of a type with as many cells have in common."""
     kind, cell = (len(cells), row.otp_type), cells[-1].strip()
     found = len(cell), _find_ending(cell)
     length, ending = others.get(kind, found)
@@ -542,12 +542,12 @@ def _note_last_cell(others: OtherRows, row: Row, cells: list[str]) -> None:
 
 
 def _find_ending(cell: str) -> str:
-    """Find the domain of an e-mail address, with its @; of any other text, all of it."""
+    """Return the domain of an email address, with its @; any other text as it is."""
     return "".join(cell.rpartition("@")[1:])
 
 
 def _is_whole(row: Row, cells: OpenRow, others: OtherRows, read: Callable[[int, list[str]], Row | RowError]) -> bool:
-    """Tell whether a row without a line break at its end is not cut off, by the rule above."""
+    """Whether a row without a line break at its end is complete, by the rule above."""
     longest = max((length for length, _ in others), default=0)
     like_it = others.get((len(cells), row.otp_type))
     if len(cells) < max(cells.columns, longest):
@@ -565,13 +565,14 @@ def _is_whole(row: Row, cells: OpenRow, others: OtherRows, read: Callable[[int, 
 
 
 def _find_others(row: Row, longer: Iterable[list[str]], read: Callable[[int, list[str]], Row | RowError]) -> list[Row]:
-    """Find what a row may have been that went on: the longer ones that are read, and are other tokens."""
+    """List what this row may have been before it was cut off: longer rows that can be read, and would be other
+    tokens."""
     read_again = [read(row.row_number, cells) for cells in longer]
     return [each for each in read_again if isinstance(each, Row) and each != row]
 
 
 def _is_same_but_for_end(row: Row, longer: Row, cell: str, *, is_as_long: bool, is_alike: bool) -> bool:
-    """Tell whether the cell that makes the difference between a row and a longer one is like that of the others."""
+    """Whether the cell in which a row and a longer one differ is like that cell of the other rows."""
     if isinstance(row.otps, Seed) and isinstance(longer.otps, Seed) and row.otps.counter != longer.otps.counter:
         return False
     if replace(longer, otps=row.otps, generated_at=row.generated_at) == row:

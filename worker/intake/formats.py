@@ -67,19 +67,19 @@ from worker.intake.tokens import (
     read_number,
 )
 
-# The columns that an export repeats, and the rows, good or refused, in the file's order.
+# A table: the columns that an export repeats, and the rows, good or refused, in the file's order.
 Table = tuple[list[str], Iterator[Row | RowError]]
-# The form of a secret, as a part of a regular expression.
+# A secret, as part of a regular expression.
 SECRET = f"(?:{LIKELY_SECRET.pattern})"
 _FIELDS = frozenset(each.name for each in fields(Token))
-# Problem and cure of a file without tokens.
+# The problem and the cure of a file without tokens.
 HOLDS_NONE = ("holds no tokens", "Ask for the file again, with the tokens in it")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the cells of a row mean, where no header says it: fields of a Token, names of the format's own, or nothing
-    where empty. `fewest`: cells of a row at least."""
+    """What the cells of a row mean, if there is no header: fields of a Token, names that only this format uses, or
+    empty for cells that are ignored. `fewest`: a row has at least so many cells."""
 
     cells: tuple[str, ...]
     fewest: int = 2
@@ -93,39 +93,39 @@ class CsvFormat:
     name: str
     # What it is and who writes such files, in a few words, for `oathbulk formats`.
     title: str
-    # What stands between the cells; below a header, that is told from it.
+    # The delimiter; below a header, the header decides it.
     delimiter: str = ","
-    # How the secrets are written, where `--encoding` does not say it; None: that is told by their characters.
+    # The encoding of the secrets, unless `--encoding` gives one; None: their characters decide.
     encoding: Encoding | None = None
-    # What holds for all tokens: fields of a Token.
+    # Fields of a Token that hold for all tokens.
     says: Mapping[str, Any] = field(default_factory=dict)
-    # What the columns mean, by their normalised names: fields of a Token, or names of the format's own.
+    # What the columns mean, by their normalized names: fields of a Token, or names that only this format uses.
     header: Mapping[str, str] = field(default_factory=dict)
-    # Of these names, the ones by which the header is told from another.
+    # The names among these that identify the header.
     told_by: frozenset[str] = frozenset()
-    # Whether an export repeats the header; otherwise it begins with serial and otp_type.
+    # Whether an export repeats the header; if not, it begins with serial and otp_type.
     is_repeated: bool = False
-    # How a line begins that is no row.
+    # The beginning of lines that are no rows.
     comment: re.Pattern[str] = COMMENT
-    # The cells of a row; or a function that tells them from the row.
+    # The layout of a row; or a function that chooses it by the row.
     layout: Layout | Callable[[list[str]], Layout] = Layout(())
-    # A regular expression of a row, without blanks and quotation marks around its cells: one such row among the first
-    # lines tells the format.
+    # A regular expression for a row, without blanks and quotation marks around its cells: one match among the first
+    # lines identifies the format.
     looks_like: str = ""
-    # Tells the format where no single row does.
+    # Recognizes the format by several rows, if one row is not enough.
     told: Callable[[bytes], bool] | None = None
-    # What stands before the cells of the layout, told from a file's path and its first line that is not blank. Raises
+    # Finds the columns before those of the layout, by a file's path and its first line that is not blank. Raises
     # UnusableFile.
     before: Callable[[Path, int, str], tuple[str, ...]] = lambda path, number, line: ()
-    # Refuses the file for what its rows and the hints say together. Raises UnusableFile.
+    # Refuses a file whose rows and hints together leave something open. Raises UnusableFile.
     check: Callable[[Path, Cells, Hints], None] = lambda path, row, hints: None
     empty: tuple[str, str] = HOLDS_NONE
-    # Completes what a row says: takes the cells by what they mean, "" where its header lacks the column, and gives
-    # fields of its Token, which go before what the row says. Raises RowRefused.
+    # Completes a row: takes its cells by their meaning ("" if the header lacks the column), and returns fields of its
+    # Token, which replace those of the row. Raises RowRefused.
     complete: Callable[[dict[str, Any], Hints], dict[str, Any]] = lambda said, hints: {}
 
     def is_format_of(self, head: bytes) -> bool:
-        """Tell whether a file that begins with these bytes is to be read as this format."""
+        """Whether a file that begins with these bytes is read as this format."""
         if self.told:
             return self.told(head)
         if self.looks_like:
@@ -170,22 +170,22 @@ class CsvFormat:
 
 # OATH CSV
 
-# The first line of version 2, in which three columns stand before the serial. Excel adds commas to it.
+# The first line of version 2, which has three columns before the serial. Excel adds commas to it.
 VERSION = re.compile(r"#\s*version\s*:\s*([^\s,;]+)", re.IGNORECASE)
 OATH_ROW = re.compile(rf"[^,]*,{SECRET},(?:-*[^\W\d_])+-*(?:,.*)?")
-# A row that names its type, though its secret is shorter than any that is read.
+# A row that names its type; its secret may be shorter than any that is read.
 OATH_ROW_OF_TYPE = re.compile(rf"[^,]*,{HEX.pattern},(?i:hotp|totp)(?:,.*)?")
 
 
 def is_oath_csv(head: bytes) -> bool:
-    """Tell OATH CSV by its first line, if that names a version, or by a type in a row's third cell."""
+    """Recognize OATH CSV by a version in its first line, or by a type in a row's third cell."""
     first = read_first_lines(head)[:1]
     rows = list(map(",".join, split_first_lines(head, ",")))
     return any([*map(VERSION.match, first), *map(OATH_ROW.fullmatch, rows), *map(OATH_ROW_OF_TYPE.fullmatch, rows[:1])])
 
 
 def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...]:
-    """Find the columns that stand before the serial in OATH CSV. Raises UnusableFile."""
+    """Find the columns before the serial in OATH CSV. Raises UnusableFile."""
     found = VERSION.match(first)
     version = found.group(1) if found else "1"
     if version not in ("1", "2"):
@@ -199,7 +199,7 @@ def find_user_columns(path: Path, row_number: int, first: str) -> tuple[str, ...
 
 
 def complete_oath(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Take the fifth cell for counter and time step, and guess the hash as privacyIDEA does."""
+    """Read the fifth cell as counter or time step, and infer the hash as privacyIDEA does."""
     usual_hash = {64: "sha256", 128: "sha512"}.get(len(said["secret"]), "sha1")
     return {"counter": said["counter_or_step"], "time_step": said["counter_or_step"], "usual_hash": usual_hash}
 
@@ -208,7 +208,7 @@ def complete_oath(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 
 def is_serial_secret(head: bytes) -> bool:
-    """Tell rows of a serial number, a secret and maybe a counter, and of nothing else."""
+    """Recognize rows of a serial number, a secret and perhaps a counter."""
     rows = split_first_lines(head, ",")
     if rows and len(rows[0]) > 1 and not looks_like_secret(rows[0][1]) and names_secret(rows[0][1]):
         return False
@@ -217,7 +217,7 @@ def is_serial_secret(head: bytes) -> bool:
 
 
 def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
-    """Refuse a file that says neither type nor time step, where no hint does. Raises UnusableFile."""
+    """Refuse a file if neither it nor a hint gives the type or the time step. Raises UnusableFile."""
     if hints.otp_type is None and len(row or ()) == 2:
         raise UnusableFile(
             path,
@@ -231,7 +231,7 @@ def refuse_untold(path: Path, row: Cells, hints: Hints) -> None:
 
 
 def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Take a token for HOTP that has a counter. With --otp-type totp, a third column is none."""
+    """Read a token with a counter as HOTP. With --otp-type totp, a third column is no counter."""
     return {"usual_type": "hotp" if said["counter"] else None}
 
 
@@ -239,7 +239,7 @@ def complete_serial_secret(said: dict[str, Any], hints: Hints) -> dict[str, Any]
 
 
 def refuse_hotp(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Refuse a token that is called HOTP, in a column that vendors add, or by a hint. Raises RowRefused."""
+    """Refuse a token that a column of some vendors, or a hint, calls HOTP. Raises RowRefused."""
     types = [value for name, value in said["extra"].items() if normalise(name) in ("type", "otptype", "tokentype")]
     if hints.otp_type == "hotp" or any("hotp" in value.lower() for value in types):
         raise RowRefused(
@@ -251,20 +251,19 @@ def refuse_hotp(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 
 # Yubico
 
-# How the first cell of a row in the traditional format begins; only the first are OATH tokens.
+# The beginnings of a row's first cell in the traditional format; only the first one is an OATH token.
 KINDS = ("oath-hotp", "static password", "yubico otp", "challenge-response", "configuration")
 LOGGING = "logging start"
-# A comment, or a line that says that the tool was started, and nothing behind the time.
+# A comment, or a line that only logs the start of the tool.
 YUBICO_COMMENT = re.compile(rf'\s*(?:#|"?(?i:{LOGGING})"?\s*(?:,[^,]*)?[,\s]*$)')
-# A line that says that the tool was started; a row of the traditional format, which has the time in any language; and
-# one of the Yubico format, which has an access code and a time.
+# A line that logs the start of the tool; a row of the traditional format, with the time in any language; and a row of
+# the Yubico format, with an access code and a time.
 YUBICO_ROW = (
     rf"(?i:{LOGGING})(?:,.*)?"
     rf"|(?i:{'|'.join(KINDS)})[^,]*,\d[^,]*\d:\d\d.*"
     r"|(?:[^,]*,){4}(?:[0-9A-Fa-f]{12})?,\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?(?:,.*)?"
 )
-# The public id takes the place of a serial number. One cell stands at least behind the counter, and shows that it is
-# whole.
+# The public id serves as the serial number. At least one cell follows the counter, and shows that it is complete.
 TRADITIONAL = Layout(
     ("kind", "", "", "serial", "", "secret", *[""] * 5, "digits", "counter", *[""] * 27),
     fewest=14,
@@ -288,7 +287,7 @@ def complete_yubico(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
     """Refuse what is no OATH-HOTP. Raises RowRefused."""
     kind = said.get("kind", "oath-hotp").lower()
     if kind.startswith("static"):
-        # The cell that is a public id elsewhere holds a part of the password.
+        # The cell of the public id holds a part of the password here.
         said["serial"] = ""
     # A private id is longer than a moving factor.
     is_moving_factor = "kind" in said or re.fullmatch(r"[0-9]{1,7}", said["counter"])
@@ -313,7 +312,7 @@ def choose_phenixid(cells: list[str]) -> Layout:
 
 
 def complete_phenixid(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    """Take a token without a type for HOTP, and refuse one whose time does not begin in 1970. Raises RowRefused."""
+    """Read a token without a type as HOTP, and refuse one whose time does not begin in 1970. Raises RowRefused."""
     if read_number(said.get("epoch"), "the epoch"):
         raise RowRefused(
             "the token counts its time from another moment than 1970-01-01 (its epoch is not 0), and PingOne has no "
@@ -328,7 +327,7 @@ NEXUS_ROW = re.compile(r"[^\s:,;]+:[A-Za-z0-9+/]{14,}=*:[A-Za-z0-9+/]*=*")
 
 
 def is_nexus(head: bytes) -> bool:
-    """Tell rows of a serial number, a secret and a counter, which may be empty."""
+    """Recognize rows of a serial number, a secret and a counter, which may be empty."""
     return any(map(NEXUS_ROW.fullmatch, read_first_lines(head)))
 
 
@@ -380,11 +379,11 @@ def decode_data(said: dict[str, Any], hints: Hints) -> dict[str, Any]:
 class OtherFormat:
     """A format that is no vendor's CSV.
 
-    `name`: what `--format` calls it. `title`: what it is and who writes such files. `is_format_of`: whether a file that
-    begins with these bytes, some kilobytes, is to be read as this format. `read`: returns the columns that an export
-    repeats, and the rows, good or refused, in the file's order; the time has a zone. It raises UnusableFile if the file
-    is of no use as a whole, or if a hint is missing; so may the rows, up to the last one. `empty`: problem and cure of
-    a file without any.
+    `name`: its name for `--format`. `title`: what it is and who writes such files. `is_format_of`: whether a file that
+    begins with these bytes (some kilobytes) is read as this format. `read` takes the file and the time, with its zone,
+    and returns the columns that an export repeats, and the rows. It raises UnusableFile if the file is unusable as a
+    whole or a hint is missing; so may the rows, up to the last one. `empty`: the problem and the cure of a file without
+    rows.
     """
 
     name: str
@@ -396,8 +395,8 @@ class OtherFormat:
 
 Format = CsvFormat | OtherFormat
 
-# A CSV whose header has a column of an OTP, and every text that is none of the others: then it is said what is wrong
-# with its header.
+# A CSV whose header has a column for an OTP; and any text that is no other format, so that the fault of its header is
+# explained.
 OTP_PAIRS = OtherFormat(
     "otp-pairs",
     "OTP pairs: a CSV of our own, with a serial number and two consecutive OTPs a row; or an export",
@@ -405,7 +404,7 @@ OTP_PAIRS = OtherFormat(
     read_otp_pairs,
     empty=("has a header and no rows", "Export it again, with one row a token"),
 )
-# The formats that are told by what is in them, in the order in which they are listed. No file should look like two of
+# The formats that are recognized by their content, in the order of `oathbulk formats`. No file may look like two of
 # them.
 _TOLD_BY_CONTENT: tuple[Format, ...] = (
     OtherFormat(
@@ -519,24 +518,24 @@ _TOLD_BY_CONTENT: tuple[Format, ...] = (
     ),
 )
 _CSVS = [each for each in _TOLD_BY_CONTENT if isinstance(each, CsvFormat)]
-# Those of them that are told by their header, which says more than what the rows below it look like, unless it may be
-# a comment.
+# The formats that are recognized by their header. A header counts more than the rows below it, unless it may be a
+# comment.
 _WITH_HEADER = [each for each in _CSVS if each.header]
-# The formats that have commas between their values, and nothing else.
+# The formats that have only commas as delimiters.
 _WITH_COMMAS = [each for each in _CSVS if not each.header and each.delimiter == ","]
-# What people and programs put there instead.
+# What people and programs write instead of commas.
 _OTHER_SEPARATORS = {b";": "semicolons", b"\t": "tabs", b" ": "blanks", b"|": "bars"}
-# What a header of pairs has that begins with `#`, and a comment has not.
+# Names that tell a header of pairs that begins with `#` from a comment.
 _REQUIRED_OF_PAIRS = {column.name for column in KNOWN if column.is_required}
 
-# The formats by their names, in the order in which they are listed.
+# The formats by name, in the order of `oathbulk formats`.
 FORMATS: dict[str, Format] = {each.name: each for each in (OTP_PAIRS, *_TOLD_BY_CONTENT)}
 
 
 def choose_format(path: Path, head: bytes) -> Format:
-    """Choose the format of a file that begins with these bytes. Raises UnusableFile, which names what the file is
-    instead, if that is known, or the formats between which a person has to choose."""
-    # In columns of the vendor's own, of pairs or of an export, anything may stand.
+    """Choose the format of a file that begins with these bytes. Raises UnusableFile, which says what the file is
+    instead, if that is known, or between which formats a person has to choose."""
+    # The own columns of a file of pairs, or of an export, may hold anything.
     if _has_header_of_pairs(head):
         return OTP_PAIRS
     found: list[Format] = [each for each in _WITH_HEADER if each.is_format_of(drop_comments(head))]
@@ -560,7 +559,7 @@ def choose_format(path: Path, head: bytes) -> Format:
 
 
 def _has_header_of_pairs(head: bytes) -> bool:
-    """Tell whether the first line is the header of a file of pairs, or of an export."""
+    """Whether the first line is the header of a file of pairs, or of an export."""
     first = "".join(read_first_lines(head)[:1])
     columns = set(map(canonical_column, split_header(first)[1]))
     return FILE_ROW in columns or (columns >= _REQUIRED_OF_PAIRS if first.startswith("#") else OTP1.name in columns)

@@ -2,7 +2,7 @@
 somebody names, such as those of people who leave."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
@@ -50,7 +50,7 @@ from worker.vault.otps import OtpPair
 # may go, and its lot.
 ASSIGNED = (*PERSON, "device_id", "not_before", "lot")
 # What the names in the header of a list mean.
-MEANINGS = name_columns(tuple(each for each in COLUMNS if each.attribute in ("serial_number", *ASSIGNED)))
+MEANINGS = name_columns(tuple(column for column in COLUMNS if column.attribute in ("serial_number", *ASSIGNED)))
 
 _PERSON = f"{', '.join(PERSON[:-1])} or {PERSON[-1]}"
 GIVE_TOKENS = (
@@ -93,8 +93,8 @@ class Assignment:
 
     @property
     def persons_twice(self) -> list[str]:
-        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ in
-        capitals alone are one person's."""
+        """The persons who get more than one token, by the serial numbers of all but the first. Names that differ only
+        in case are the same person's."""
         seen = Counter[tuple[str, str]]()
         twice = []
         for serial, line in self.lines.items():
@@ -105,25 +105,25 @@ class Assignment:
         return twice
 
     def assign(self, row: Row) -> Row | RowError:
-        """Fill in the person, and the columns of the list's own. What the file says itself stays; if the list says
-        something else, the row is refused."""
+        """Fill in a row's person and the list's own columns. The row is refused if file and list contradict each
+        other."""
         if fault := self.faults.get(row.serial_number):
             return replace(fault, row_number=row.row_number)
         line, problem = self.lines.get(row.serial_number), ""
-        told = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
+        assigned = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
         if line is None and not any(getattr(row, name) for name in PERSON):
             problem = NO_PERSON
-        if any(str(getattr(row, name) or value).lower() != str(value).lower() for name, value in told.items()):
+        if any(str(getattr(row, name) or value).lower() != str(value).lower() for name, value in assigned.items()):
             named = "persons, devices, dates or lots"
             problem = f"the file and the list name different {named} for this token: correct one of the two"
-        if "not_before" in told and row.otp_type == "totp" and isinstance(row.otps, OtpPair):
+        if "not_before" in assigned and row.otp_type == "totp" and isinstance(row.otps, OtpPair):
             return RowError(row.row_number, TOO_SOON, row.serial_number, RowFault.DATE_UNFIT)
         if problem:
             return RowError(row.row_number, problem, row.serial_number, RowFault.PERSON_UNFIT)
         if line is None:
             return row
         own = {name if name not in row.extra else f"{name} (list)": value for name, value in line.extra.items()}
-        filled = {name: value for name, value in told.items() if not getattr(row, name)}
+        filled = {name: value for name, value in assigned.items() if not getattr(row, name)}
         return replace(row, extra=row.extra | own, **filled)
 
 
@@ -131,8 +131,6 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
     """Read a list of who gets what: a CSV with a header that has a column for the serial number and one for the person.
     `zone`: of its dates without an offset; None for that of this machine. Raises UnusableFile."""
     cure = f"See whether list and shipment are interchanged: --assign takes a CSV with columns serial, and {_PERSON}"
-    lines, faults = dict[str, Row](), dict[str, RowError]()
-    nameless: list[RowError] = []
     with _open_list(path, cure) as (_, file):
         cure = f"Let the list begin with a header of its columns: serial, and one of {_PERSON}; comments begin with #"
         header, rows = read_table(file, MEANINGS, cure)
@@ -141,23 +139,7 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
             raise UnusableFile(
                 path, "the list has no column for the person", f"Add one, named {_PERSON}", row_number=header.row_number
             )
-        for line in read_whole_rows(rows, read):
-            serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
-            if isinstance(line, RowError) and not fault:
-                continue
-            fault = LIST_CUT_OFF if fault == CUT_OFF else fault
-            if not SERIAL.fullmatch(serial):
-                reason = fault or explain_serial(serial)
-                nameless.append(RowError(line.row_number, reason, None, RowFault.SERIAL_UNFIT))
-                continue
-            if serial in lines:
-                numbers = f"{lines[serial].row_number} and {line.row_number}"
-                fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
-            if fault:
-                kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
-                faults[serial] = RowError(line.row_number, fault, serial, kind)
-            nobodys = Row(row_number=line.row_number, serial_number=serial, otps=None)
-            lines.setdefault(serial, line if isinstance(line, Row) else nobodys)
+        lines, faults, nameless = _sort_lines(read_whole_rows(rows, read))
         digest = file.digest()
     if nameless and not lines:
         raise UnusableFile(
@@ -170,6 +152,30 @@ def open_assignment(path: Path, zone: tzinfo | None = None) -> Assignment:
         raise UnusableFile(path, "assigns no token", "Write one line a token below the header")
     columns = [name for name in header.kept_names if canonical_column(name) != "serial"]
     return Assignment(path, columns, digest, lines, faults, tuple(nameless))
+
+
+def _sort_lines(read: Iterable[Row | RowError]) -> tuple[dict[str, Row], dict[str, RowError], list[RowError]]:
+    """Sort the lines of a list by serial number, and collect their faults, and lines without a usable serial number."""
+    lines, faults = dict[str, Row](), dict[str, RowError]()
+    nameless: list[RowError] = []
+    for line in read:
+        serial, fault = line.serial_number or "", "" if isinstance(line, Row) else line.reason
+        if isinstance(line, RowError) and not fault:
+            continue
+        fault = LIST_CUT_OFF if fault == CUT_OFF else fault
+        if not SERIAL.fullmatch(serial):
+            reason = fault or explain_serial(serial)
+            nameless.append(RowError(line.row_number, reason, None, RowFault.SERIAL_UNFIT))
+            continue
+        if serial in lines:
+            numbers = f"{lines[serial].row_number} and {line.row_number}"
+            fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
+        if fault:
+            kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
+            faults[serial] = RowError(line.row_number, fault, serial, kind)
+        without_person = Row(row_number=line.row_number, serial_number=serial, otps=None)
+        lines.setdefault(serial, line if isinstance(line, Row) else without_person)
+    return lines, faults, nameless
 
 
 def _read_line(header: Header, zone: tzinfo | None, row_number: int, cells: Cells) -> Row | RowError:
@@ -210,8 +216,8 @@ class TokenList:
 
 def open_token_list(path: Path) -> TokenList:
     """Read a list of tokens: a CSV with a column for their serial numbers, or else for the persons who have them; or
-    serial numbers alone, one on each line. One row that cannot be used refuses all of it, since a token that is left
-    out, or taken for another, would be noticed by nobody. Raises UnusableFile."""
+    serial numbers alone, one on each line. One unusable row refuses the whole list, since nobody would notice a token
+    that is left out, or confused with another. Raises UnusableFile."""
     names: dict[str, str] = {}
     with _open_list(path, GIVE_TOKENS) as (head, file):
         column, pick, rows = _open_names(file, head)
@@ -225,8 +231,8 @@ def open_token_list(path: Path) -> TokenList:
 
 
 def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str], Iterator[tuple[int, Cells]]]:
-    """Open the rows below the header, or all where none names a token; and say which field of a Row has the names, and
-    how one is picked from a row."""
+    """Open the rows below the header, or all rows if there is no header. Returns also the field of a Row that the names
+    belong to, and how to pick a name from a row."""
     found = find_names(head, MEANINGS)
     named = {MEANINGS[name] for name in found & MEANINGS.keys()}
     if "serial" not in named and len(named & set(PERSON)) > 1:
@@ -236,7 +242,7 @@ def _open_names(file: OpenFile, head: bytes) -> tuple[str, Callable[[Cells], str
             "Keep the one that your own lists have",
         )
     for column in ("serial_number", *PERSON):
-        # Whatever names a token stands for its serial number.
+        # Any column that identifies a token is read as its serial number.
         meanings = dict.fromkeys(name_columns(tuple(each for each in COLUMNS if each.attribute == column)), "serial")
         if found & meanings.keys():
             header, rows = read_table(file, meanings, GIVE_TOKENS)
@@ -259,7 +265,7 @@ def _read_name(path: Path, row_number: int, cells: Cells, pick: Callable[[Cells]
     except RowRefused as refused:
         raise UnusableFile(path, str(refused), GIVE_TOKENS, row_number=row_number) from None
     unfit = {
-        # With one character less, it may be another's.
+        # A name that lost a character may be another token's.
         CUT_OFF: isinstance(cells, OpenRow) and not cells.is_quoted and cells[-1] == name,
         explain_serial(name): column == "serial_number" and not SERIAL.fullmatch(name),
         f"{column} is empty": not name,

@@ -176,17 +176,7 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
     header = next(parts, None)
     if header is None or header.tag != "header":
         raise UnusableFile(file.path, "has no header before its tokens", "Export it again from DualShield")
-    names = ("encrypt", "encode", "productCode", "digits", "timeWindow", "crypto")
-    try:
-        said = {name: read_text(header, name) for name in names}
-    except RowRefused:
-        raise UnusableFile(file.path, "has a header that says something twice, or more than text", CURE) from None
-    if said["encrypt"].upper() not in ("", "NONE"):
-        raise UnusableFile(
-            file.path,
-            "is encrypted in Deepnet's own way, which is not read",
-            "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file",
-        )
+    common = _read_deepnet_header(file, header)
 
     def read(element: Element) -> Token:
         if element.tag == "header":
@@ -199,14 +189,30 @@ def read_deepnet_xml(file: OpenFile, now: datetime) -> tuple[list[str], Iterator
         return Token(
             serial=serial,
             secret=read_text(element, "seed", serial),
-            encoding=DEEPNET_ENCODINGS.get(said["encode"].upper()) or file.hints.encoding,
-            otp_type=DEEPNET_TYPES.get(said["productCode"].upper()[-1:]),
-            digits=said["digits"],
-            time_step=said["timeWindow"],
-            hash_algorithm=said["crypto"],
+            encoding=DEEPNET_ENCODINGS.get(common["encode"].upper()) or file.hints.encoding,
+            otp_type=DEEPNET_TYPES.get(common["productCode"].upper()[-1:]),
+            digits=common["digits"],
+            time_step=common["timeWindow"],
+            hash_algorithm=common["crypto"],
         )
 
     return ["serial", "otp_type"], make_rows(enumerate(parts, 1), read, file.hints, counted="token")
+
+
+def _read_deepnet_header(file: OpenFile, header: Element) -> dict[str, str]:
+    """Read what holds for all tokens. Raises UnusableFile."""
+    names = ("encrypt", "encode", "productCode", "digits", "timeWindow", "crypto")
+    try:
+        common = {name: read_text(header, name) for name in names}
+    except RowRefused:
+        raise UnusableFile(file.path, "has a header that says something twice, or more than text", CURE) from None
+    if common["encrypt"].upper() not in ("", "NONE"):
+        raise UnusableFile(
+            file.path,
+            "is encrypted in Deepnet's own way, which is not read",
+            "Export it without encryption (encrypt NONE), or ask Deepnet for a PSKC file",
+        )
+    return common
 
 
 # Graph JSON: the hardware tokens of Microsoft Graph, and uniQuk's inventory, which is like it: a list, an object with

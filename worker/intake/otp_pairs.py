@@ -105,7 +105,7 @@ def read_header(path: Path, lines: Iterator[str], *, mends: bool = False) -> Hea
 
 
 def _find_unreadable(line: str, delimiter: str, names: list[str], below: Iterator[str]) -> Fault | None:
-    """Find what says that this line is no header of OTP pairs. `below`: the lines that follow it."""
+    """Find a reason why this line is no header of OTP pairs. `below`: the lines that follow it."""
     if SEPARATOR_LINE.match(line):
         return HAS_SEPARATOR_LINE
     if not delimiter:
@@ -137,7 +137,7 @@ def _looks_like_header(line: str) -> bool:
 
 
 def _find_secret(names: list[str]) -> Fault | None:
-    """Find a column that says that it holds a secret: what is none of ours is not kept encrypted."""
+    """Find a column whose name says that it holds a secret: foreign columns are not encrypted."""
     is_of_pairs = bool({OTP1.name, FILE_ROW} & set(map(canonical_column, names)))
     for place, name in enumerate(names, 1):
         if canonical_column(name) is None and not is_result(name) and names_secret(name):
@@ -203,7 +203,7 @@ class PairReader:
         self._width = len(header.names)
         self._latest = now + CLOCK_TOLERANCE
         self._places = {meaning: place for place, meaning in enumerate(header.meanings) if meaning}
-        # A column that the file does not have is read from the blank that is put behind every row.
+        # A missing column is read from the blank cell that is appended to every row.
         self._pick = itemgetter(*(self._places.get(name, self._width) for name in CHECKED))
         self._plain = [(column.attribute, self._places.get(column.name, self._width)) for column in PLAIN]
 
@@ -234,7 +234,7 @@ class PairReader:
             return RowError(row_number, reason, _find_nameable_serial(serial, otp1=""), RowFault.ROW_UNREADABLE)
         whole = [*fields[: self._width], ""]
         if FILE_ROW in self._places:
-            # An export wrote the file, and has guarded what a spreadsheet would take for a formula.
+            # An export wrote the file, and put an apostrophe before what a spreadsheet would run as a formula.
             whole = [*map(drop_guards, whole)]
         cells = [*map(str.strip, self._pick(whole))]
         try:
@@ -275,7 +275,8 @@ class PairReader:
         )
 
     def _check_date(self, text: str, *, is_soon: bool) -> datetime | None:
-        """Read from when on a row may go; `is_soon`: its OTPs do not last until another day. Raises RowRefused."""
+        """Read the date before which a row may not go; `is_soon`: its OTPs expire before another day. Raises
+        RowRefused."""
         date = read_not_before(text, self._zone)
         if is_soon and date:
             raise RowRefused(TOO_SOON, fault=RowFault.DATE_UNFIT)

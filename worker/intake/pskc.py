@@ -461,10 +461,29 @@ def _find_dates(element: Element) -> tuple[str, ...]:
 
 def _make_token(found: FoundKey, now: datetime) -> Token:
     """Make the token of a key, once its MACs are checked. `now` has a zone. Raises RowRefused."""
+    if reason := _find_unfit(found, now):
+        raise RowRefused(reason, found.serial)
+    key = found.key
+    return Token(
+        serial=found.serial,
+        secret=key.secret or b"",
+        # The end of the algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
+        otp_type=re.split(r"[:#/]", key.algorithm.strip())[-1] if key.algorithm else None,
+        digits=key.response_length,
+        time_step=key.time_interval,
+        hash_algorithm=key.algorithm_suite,
+        counter=key.counter,
+        extra={name: str(value) for name, field in KEPT.items() if (value := getattr(key, field))},
+    )
+
+
+def _find_unfit(found: FoundKey, now: datetime) -> str | None:
+    """Find what keeps PingOne from taking a key's token; None if nothing does."""
     key, policy = found.key, found.key.policy
-    # Of the first date that is not to come: whether it is past, in the ways in which it can be read, which may be none.
+    # An expiry date is past (True) or not (False), in each way in which it can be read; in none if it is no date. The
+    # first date that may be past counts.
     dates = ({date < now for date in _read_dates(text)} for text in found.expires)
-    past = next((each for each in dates if each != {False}), {False})
+    past = next((readings for readings in dates if readings != {False}), {False})
     unfit = {
         "the token shows other characters than digits, and PingOne takes digits alone: leave it out": (
             (key.response_encoding or "DECIMAL").upper() != "DECIMAL"
@@ -483,19 +502,7 @@ def _make_token(found: FoundKey, now: datetime) -> Token:
             past != {False}
         ),
     }
-    if reason := find_reason(unfit):
-        raise RowRefused(reason, found.serial)
-    return Token(
-        serial=found.serial,
-        secret=key.secret or b"",
-        # The end of the algorithm's URI, in the RFC (`…:pskc:hotp`) and in drafts (`…/pskc#totp`, `HOTP`).
-        otp_type=re.split(r"[:#/]", key.algorithm.strip())[-1] if key.algorithm else None,
-        digits=key.response_length,
-        time_step=key.time_interval,
-        hash_algorithm=key.algorithm_suite,
-        counter=key.counter,
-        extra={name: str(value) for name, field in KEPT.items() if (value := getattr(key, field))},
-    )
+    return find_reason(unfit)
 
 
 @lru_cache(maxsize=64)

@@ -16,8 +16,8 @@ from models.record_states import KEPT_BACK
 from models.row_fault import RowFault
 from worker.vault.otps import OtpSource, OtpType, Seed
 
-# The column that says which row of its batch a row is, by its number in the file that was loaded. A row that was
-# refused is found by nothing else, since its serial number may have been what was wrong.
+# The column with a row's number in the file that was loaded. A refused row is found only by it, since its serial number
+# may have been wrong.
 FILE_ROW = "file_row"
 # The columns that an export adds, in their order: how each row ended, and which row of its batch it is. When the file
 # comes back to mend its batch, only the last of them is read. That one is never empty, so that no spreadsheet takes the
@@ -75,7 +75,7 @@ class Row:
     extra: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-# The columns of a row but for its OTPs, which each format brings in a way of its own.
+# The columns of a row except its OTPs, which each format brings in its own way.
 COLUMNS = tuple(
     replace(column, attribute=name)
     for name, hint in get_type_hints(Row, include_extras=True).items()
@@ -133,8 +133,8 @@ def canonical_column(name: str) -> str | None:
 
 
 def spell_columns(known: Sequence[str], names: Iterable[str]) -> dict[str, str]:
-    """Find for each of these names of columns how a known column that means the same is written; its own spelling where
-    none does."""
+    """Map each of these column names to the spelling of a known column with the same meaning; to itself if there is
+    none."""
     spelled = {canonical_column(name) or normalise(name): name for name in known}
     return {
         name: name if name in known else spelled.get(canonical_column(name) or normalise(name), name) for name in names
@@ -142,25 +142,23 @@ def spell_columns(known: Sequence[str], names: Iterable[str]) -> dict[str, str]:
 
 
 def is_result(name: str) -> bool:
-    """Tell whether a column of this name is one that an export adds, and so none of the file's own."""
+    """Whether a column of this name is one that an export adds, and not the file's own."""
     return normalise(name) in _RESULTS
 
 
 def names_secret(name: str) -> bool:
-    """Tell whether the name of a column that is none of ours says that it holds a seed, key, PIN, PUK, password or
-    OTP."""
+    """Whether the name of a foreign column says that it holds a seed, key, PIN, PUK, password or OTP."""
     words = {word.lower() for word in WORD.findall(name)}
     return bool(words & SECRET_WORDS or SECRET_PART.search(normalise(name)))
 
 
 def is_own(name: str) -> bool:
-    """Tell whether a column that is none of ours is kept: it has a name, no secret, and no result of an earlier
-    export."""
+    """Whether a foreign column is kept: it has a name, and holds no secret and no result of an earlier export."""
     return bool(name) and not is_result(name) and not names_secret(name)
 
 
 def looks_like_data(name: str) -> bool:
-    """Tell whether what stands in the place of a name is the value of a cell: then the file has no header."""
+    """Whether a column's name looks like the value of a cell: then the file has no header."""
     return DATA.fullmatch(name.strip()) is not None
 
 
@@ -189,7 +187,7 @@ class RowRefused(Exception):
 
 
 def find_reason(reasons: Mapping[str, object]) -> str | None:
-    """Find the first of these reasons that applies; each stands beside what makes it apply."""
+    """Find the first reason whose condition is true."""
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 
@@ -220,13 +218,13 @@ class SecretMissing(UnusableFile):
 COLUMN_NAME = re.compile(r"\ufeff?serial[\s_-]*(?:number)?", re.IGNORECASE)
 # What PingOne allows for a serial number, but for the name of the column.
 SERIAL = re.compile(rf"(?!(?i:{COLUMN_NAME.pattern})\Z)[A-Za-z0-9]{{1,50}}")
-# What Excel makes of a long number, such as 1.00013E+12.
+# A long number as Excel writes it, such as 1.00013E+12.
 EXCEL_NUMBER = re.compile(r"\d+(?:[.,]\d+)?E[+-]\d+", re.IGNORECASE)
-# The beginning of a value that somebody wrote so that Excel leaves it alone.
+# The beginning of a value that was quoted so that Excel does not change it.
 EXCEL_QUOTED = re.compile(r"'|=?\"")
-# Characters from which a seed cannot be told from a serial number: 10 bytes are 16 characters of Base32.
+# A text of so many characters may be a seed instead of a serial number: 10 bytes are 16 characters of Base32.
 LENGTH_OF_SEED = 16
-# The cures of a value that a spreadsheet spoilt: in a person's own CSV, and in a vendor's file of any kind.
+# Cures of a value that a spreadsheet spoiled: in a person's own CSV, and in a vendor's file.
 AS_TEXT = "format the column as Text and export again"
 AS_SENT = "use the file as the vendor sent it, not as a spreadsheet saved it"
 # The form of the ids of users and devices in PingOne.
@@ -244,7 +242,7 @@ INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-
 
 
 def spell_serial_number(text: str) -> list[str]:
-    """The spellings in which a serial number may be stored that somebody writes: PingOne takes them for one."""
+    """List the spellings in which a serial number may be stored: PingOne treats them as the same."""
     return list(dict.fromkeys((text, text.upper(), text.lower())))
 
 
@@ -295,7 +293,7 @@ def read_not_before(text: str, zone: tzinfo | None) -> datetime | None:
         time = datetime.fromisoformat(text)
         if time.tzinfo is not None:
             return time.astimezone(UTC)
-        # An hour that clocks skip or show twice is another moment before and after they are set.
+        # Where clocks skip or repeat an hour, the time is ambiguous.
         moments = {time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
     except (ValueError, OverflowError):
         raise RowRefused(f"not_before is a date that does not exist: {WRITE_DATE}", fault=RowFault.DATE_UNFIT) from None

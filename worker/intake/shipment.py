@@ -22,13 +22,13 @@ from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, explain_mis
 
 # Bytes of the digest by which the facts of two rows are compared, and of its key.
 _DIGEST = 16
-# What two rows of one token have to say alike, beside their OTPs or seed: all that we act on. The lot, like columns of
-# a person's own, changes nothing in PingOne.
+# Fields in which two rows of one token must agree, like their OTPs or seed: all that we act on. The lot, like a
+# person's own columns, changes nothing in PingOne.
 _FACTS = attrgetter(*(each.attribute for each in COLUMNS if each.attribute != "lot"))
-# What only one row of a file may have: what it is, and its value.
+# An identity that only one row of a file may have: its kind and its value.
 Identity: TypeAlias = "tuple[str, str]"
-# An identity that stands on several rows: the number of the first of them, and of the first one that does not say the
-# same; None if all say the same.
+# For an identity on several rows: the number of the first row, and of the first one that disagrees with it; None if all
+# agree.
 Repeat: TypeAlias = "tuple[int, int | None]"
 
 
@@ -38,7 +38,7 @@ def read_clock() -> datetime:
 
 @dataclass(slots=True)
 class Leftovers:
-    """What a shipment and its list do not have in common, found while the rows are read. `unassigned`: tokens of the
+    """What only the shipment or only its list has, counted while the rows are read. `unassigned`: tokens of the
     shipment without a person, `not_in_box`: serial numbers of the list that the shipment does not have."""
 
     unassigned: int = 0
@@ -72,17 +72,17 @@ class Shipment:
     only_new: bool = False
     switches: Switches = NO_SWITCHES
     clock: Callable[[], datetime] = field(default=read_clock, repr=False)
-    # What stands on several rows of the file.
+    # Identities that several rows of the file have.
     repeats: Mapping[Identity, Repeat] = field(default_factory=dict, repr=False)
 
     @property
     def fingerprint(self) -> str:
-        """What a shipment is recognised by when it is loaded again: a SHA-256 of file, list and switches together, and
-        the file's own where it is alone. It says nothing to a person, who is told each file's own digest."""
+        """Identifies a shipment that is loaded again: a SHA-256 over file, list and switches, or the file's own if it
+        is alone. People are shown each file's own digest instead."""
         parts = [self.digest]
         if self.assignment is not None:
             parts.append(self.assignment.digest)
-        # Rows that were refused for want of a switch make another batch with it.
+        # With another switch, rows that were refused for lack of it make another batch.
         parts += ["pair"] * self.switches.may_pair + ["import"] * self.switches.may_import
         return hashlib.sha256(" ".join(parts).encode()).hexdigest() if len(parts) > 1 else self.digest
 
@@ -92,8 +92,8 @@ class Shipment:
         return map(self.require_ids, self.tokens(leftovers))
 
     def require_ids(self, row: Row | RowError) -> Row | RowError:
-        """The row as `tokens` reads it, or its error if it does not say whose the token is, or on which device. A row
-        that mends a batch need not: its record may."""
+        """Return the row, or an error if it lacks its person or device. A row that mends a batch may lack them: its
+        record may have them."""
         missing = None
         if isinstance(row, Row) and not self.hints.mends:
             missing = explain_missing_ids(row, may_pair=self.switches.may_pair)
@@ -185,13 +185,13 @@ def open_shipment(
 
 
 def _find_known(row: Row | RowError, joined: Row | RowError) -> Row | None:
-    """Find what is known of a row: with its line of the list, without it, or nothing where it cannot be read."""
+    """Find what is known of a row: with its line of the list, without it, or nothing if it cannot be read."""
     return next((each for each in (joined, row) if isinstance(each, Row)), None)
 
 
 def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
-    """Find what stands on several rows. Of each row a digest of its facts is kept meanwhile, and no secret; its key
-    goes with this call."""
+    """Find the identities that several rows have. Only a keyed digest of each row's facts is kept meanwhile, and the
+    key is forgotten afterwards."""
     key = os.urandom(_DIGEST)
     seen = defaultdict[str, dict[str, tuple[int, bytes]]](dict)
     repeats: dict[Identity, Repeat] = {}
@@ -208,8 +208,8 @@ def _find_repeats(rows: Iterable[Row]) -> dict[Identity, Repeat]:
 
 
 def _identify(row: Row) -> Iterator[Identity]:
-    """What only this row may have. PingOne may write a serial number in other letters than the file; an export that
-    comes back may have lost the zeros before one."""
+    """List the identities that only this row may have. PingOne may change the case of a serial number; an export that
+    comes back may have lost its leading zeros."""
     yield "serial number", row.serial_number.lower()
     if row.device_id:
         yield "device", row.device_id
@@ -218,7 +218,7 @@ def _identify(row: Row) -> Iterator[Identity]:
 
 
 def _digest_facts(row: Row, key: bytes) -> bytes:
-    """Make a digest of all that we act on. Names that differ in capitals alone are one person's."""
+    """Make a digest of all that we act on. Names that differ only in case are the same person's."""
     facts = [each.lower() if isinstance(each, str) else each for each in _FACTS(row)]
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=_DIGEST, key=key)
     digest.update(row.otps.to_plaintext() if row.otps else b"")

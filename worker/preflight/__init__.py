@@ -1,5 +1,5 @@
-"""Everything that can be known of a shipment before an OTP is spent: from its files, from the database, from PingOne.
+"""Finds everything that can be known about a shipment before an OTP is spent: from its files, from the database, from
+PingOne.
 
-It changes nothing anywhere.
-Begin with `findings` (what comes out), `files` and `tenant` (what the one and the other tell).
+It changes nothing anywhere. Begin with `findings` (the result), then `files` and `tenant` (the checks).
 """

@@ -1,5 +1,5 @@
-"""What the files of a shipment and our own records tell: rows that the load will refuse or leave out, pairs that do not
-follow each other, stale OTPs, and presses on the first morning. Rows are read as the load will; nothing is written."""
+"""Checks a shipment by its files and our own records: rows that the load will refuse or leave out, OTPs that are not
+consecutive or too old, and presses on the first morning. Rows are read as by the load; nothing is written."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ DEVICE_WAITS = timedelta(hours=24)
 def check_files(
     shipment: Shipment, verdicts: Verdicts, leftovers: Leftovers, *, totp_max_age: float, now: datetime | None = None
 ) -> list[Finding]:
-    """Find what rows and list tell. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
+    """Check the rows and the list. `totp_max_age` in seconds: how long after its generation a TOTP pair is sent."""
     text = (
         "With two OTPs that do not follow each other, by the seed that an earlier batch has of the token: {n} of the"
         " pairs. See whether rows were mixed up, or press these tokens again."
@@ -53,7 +53,7 @@ def note_loaded(loaded: Loaded) -> Finding:
 
 
 def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
-    """Say which rows will be refused or left out. `mends`: they belong to a batch, which may need none of them."""
+    """Say which rows will be refused or left out. `mends`: they belong to a batch, so none need be good."""
     reason = ""
     if verdicts.refused:
         reasons = Counter(error.reason for error in verdicts.refused)
@@ -64,7 +64,7 @@ def _check_rows(verdicts: Verdicts, *, mends: bool) -> Iterator[Finding]:
         yield _name_rows("rows_refused", text, verdicts.refused)
     if verdicts.refused_by_database:
         first, number = verdicts.refused_by_database[0], len(verdicts.refused_by_database)
-        # Once is enough where it is the reason of above.
+        # Not repeated if it is the reason above.
         why = f" Row {first.row_number}: {first.reason}" if first.reason != reason else ""
         text = f"Refused for what our own database holds: {count_things(number, 'row')}.{why}"
         yield _name_rows("in_database", text, verdicts.refused_by_database)
@@ -83,7 +83,7 @@ def _name_rows(name: str, text: str, errors: Sequence[RowError]) -> Finding:
 
 
 def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
-    """What list and box do not have in common, and who gets more than one token."""
+    """Say which tokens only the list or only the box has, and who gets more than one token."""
     if shipment.assignment is None:
         return
     if leftovers.unassigned:
@@ -101,7 +101,7 @@ def _check_list(shipment: Shipment, leftovers: Leftovers) -> Iterator[Finding]:
 
 
 def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Finding]:
-    """TOTP pairs that are too old to be sent."""
+    """Find TOTP pairs that are too old to be sent."""
     oldest = now - timedelta(seconds=max_age)
     for row in verdicts.good:
         if row.otp_type == "totp" and row.generated_at is not None and row.generated_at < oldest:
@@ -114,7 +114,7 @@ def _check_stale(verdicts: Verdicts, max_age: float, now: datetime) -> list[Find
 
 
 def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
-    """Devices that wait for their activation and will not be there any more on their date."""
+    """Find devices that PingOne will have deleted before their date."""
     gone_from = now + DEVICE_WAITS
     for row in verdicts.good:
         if row.device_id and row.not_before and row.not_before > gone_from:
@@ -127,7 +127,7 @@ def _check_dates(verdicts: Verdicts, now: datetime) -> list[Finding]:
 
 
 def _count_presses(verdicts: Verdicts) -> Iterator[Finding]:
-    """How many tokens will be behind PingOne's counter on the first morning."""
+    """Count the tokens that will be behind PingOne's counter on the first morning."""
     if behind := sum(isinstance(row.otps, Seed) and row.otp_type == "hotp" for row in verdicts.good):
         yield Finding(
             "presses_to_discard",
@@ -167,10 +167,10 @@ class RowReader:
         return verdicts, leftovers
 
     def _judge(self, shipment: Shipment, rows: Sequence[Row], verdicts: Verdicts) -> None:
-        """Part good rows of the file into those that go, those that are refused, and those that are left out."""
+        """Split good rows of the file into those that are taken, refused, and left out."""
         if self._corrections:
             corrected = self._corrections.judge(rows)
-            records, conflicting = [each.new for each in corrected.corrections], corrected.errors
+            records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
         else:
             records, conflicting = self._conflicts.split(rows)
         left_out, refused = part_left_out(shipment, conflicting)
@@ -182,7 +182,7 @@ class RowReader:
         self._compare_with_seeds(good, verdicts)
 
     def _compare_with_seeds(self, rows: Sequence[Row], verdicts: Verdicts) -> None:
-        """Note which pairs are not consecutive OTPs of a seed that we still have of their token."""
+        """Note which pairs are not consecutive OTPs, by a seed of their token that we still have."""
         pairs = [row for row in rows if isinstance(row.otps, OtpPair) and row.otps.second]
         earlier = self._conflicts.find_by_serial_number(pairs)
         for row in pairs:
@@ -204,9 +204,9 @@ def reading_without_records() -> Iterator[RowReader]:
         engine.dispose()
 
 
-# Requests that a record takes: one post where the token is in step, two where it is not, which a fifth usually is.
+# Requests of a record: one post if the token is in step, two if not, as usually a fifth of them.
 REQUESTS_PER_RECORD = 1.2
-# And those that it takes before that if it has no device.
+# Requests before that, if it has no device.
 REQUESTS_PER_PAIRING = 1.0
 
 
@@ -227,8 +227,7 @@ def check_shipment(
     return report
 
 
-# OTPs of a HOTP seed, beyond the last counter that we know of, among which a pair is looked for: as far as PingOne
-# itself may look for it.
+# A pair is looked for among so many OTPs of a HOTP seed behind the last known counter: as far as PingOne may look.
 HOTP_WINDOW = 100
 # Time steps before and after that of `generated_at`: a token's clock may be some minutes off.
 TOTP_WINDOW = 20

@@ -1,5 +1,5 @@
-"""What PingOne tells of a shipment: the environment's own rules, the persons, their devices, and the inventory; and who
-asks for it, without a word being lost where a read is refused."""
+"""Checks a shipment against PingOne: the environment's rules, the people, their devices, and the inventory. A read that
+is refused stops nothing: it is reported as unknown."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ _WAITING_FOR_SLOTS = tenacity.Retrying(
     stop=lambda state: state.idle_for + state.upcoming_sleep > LONGEST_WAIT,
     reraise=True,
 )
-# What PingOne sends for a new device where a policy says nothing of it.
+# What PingOne sends for a new device if the policy does not say.
 NOTIFIES_BY_DEFAULT = "EMAIL_THEN_SMS"
 NO_NOTIFICATION = "NONE"
 # Seconds by which our clock may differ from PingOne's before a person has to accept it.
@@ -50,8 +50,8 @@ FEWEST_POSTS = 2
 
 
 class TenantCheck:
-    """Asks PingOne about a shipment. What a read does not tell is not known, and stops nothing. `switches`: what may be
-    created in the tenant."""
+    """Asks PingOne about a shipment. A refused read is reported, and stops nothing. `switches`: what may be created in
+    the tenant."""
 
     def __init__(
         self,
@@ -67,14 +67,14 @@ class TenantCheck:
         self._switches = switches
         self._on_progress = on_progress
         self._max_devices: int | None = None
-        # Whether PingOne itself answered any read, and what came instead, last.
+        # Whether PingOne itself answered any read, and the last answer that came from something else.
         self._was_answered = False
         self._foreign: PingOneError | None = None
         self._call = Call(session_id="oathbulk-check", transaction_id="oathbulk-check")
 
     def add_to(self, report: Report, known: ResyncKnowledge, measure_clock: Callable[[], float]) -> None:
-        """Add what PingOne tells to a report. Raises NotDelivered, CredentialsRefused, PaceOutOfReach: then nothing can
-        be asked; and NotPingOne where reads were answered, and none of them by PingOne itself."""
+        """Add PingOne's findings to a report. Raises NotDelivered, CredentialsRefused and PaceOutOfReach, since nothing
+        can be asked then; and NotPingOne if none of the answers came from PingOne itself."""
         reads, verdicts, tell = self._reads, report.verdicts, self._on_progress
         report.findings += check_learnt(known, is_fixed=self._environment.resync_on_first_call is not None)
         checks: dict[str, Callable[[], Iterable[Finding]]] = {
@@ -87,7 +87,7 @@ class TenantCheck:
                 makes_devices=self._switches.may_pair,
             ),
             "the MFA settings": self._check_settings,
-            # Before the others, since a token may be another person's, and a person have too many devices.
+            # Before inventory and devices, which compare tokens with the people found here.
             "the users": lambda: check_persons(
                 verdicts, partial(self._read, reads.find_users), self._settings.tuning.names_per_request, tell
             ),
@@ -107,8 +107,7 @@ class TenantCheck:
             raise NotPingOne(f"PINGONE_API_URL={self._environment.api_url}", self._foreign)
 
     def _ask(self, report: Report, what: str, check: Callable[[], Iterable[Finding]]) -> None:
-        """Add the findings of a check; if its read is refused or gets no readable answer, say that this is not
-        known."""
+        """Add the findings of a check; if its read is refused or gets no readable answer, report it as unknown."""
         try:
             report.findings += check()
         except (CredentialsRefused, NotDelivered, PaceOutOfReach):
@@ -146,9 +145,10 @@ class TenantCheck:
 def check_policies(
     policies: list[Policy], *, persons: int, post_budget: int, makes_devices: bool = False
 ) -> Iterator[Finding]:
-    """What the policy in force says: the environment's default, since a device's own is told nowhere. `makes_devices`:
-    whether the load will pair tokens, or the rows bring the ids of devices that are there already."""
-    policy = next((each for each in policies if each.is_default), None)
+    """Check the policy in force. It is taken to be the environment's default, since PingOne does not show a device's
+    own. `makes_devices`: whether the load will pair tokens, or the rows bring the ids of devices that are there
+    already."""
+    policy = next((policy for policy in policies if policy.is_default), None)
     if policy is None:
         text = "No policy is the environment's default, so it is not known which rules are in force."
         yield Finding("policy_unknown", Level.NOTE, text)
@@ -167,29 +167,33 @@ def check_policies(
             f"The policy {name} locks a device after {count_things(policy.failure_count, 'wrong OTP')}, and up to"
             f" {post_budget} are sent to one: {cure}.",
         )
-    # Whom PingOne will write to of a new device: a question only if devices will be made.
-    notification = policy.new_device_notification
+    if (policy.new_device_notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION:
+        yield _tell_of_notification(policy, persons, makes_devices=makes_devices)
+
+
+def _tell_of_notification(policy: Policy, persons: int, *, makes_devices: bool) -> Finding:
+    """Say that PingOne writes to people about a new device: a question only if devices will be made."""
+    name, notification = policy.name or policy.id, policy.new_device_notification
     says = "says nothing of it" if notification is None else f"says {notification}"
-    if (notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION and makes_devices:
+    if makes_devices:
         write_to = "1 person" if persons == 1 else f"{persons} people"
-        yield Finding(
+        return Finding(
             "notification",
             Level.ASK,
             f"PingOne may write to {write_to} when their token becomes a device: the policy {name} {says}."
             " Set newDeviceNotification to NONE for the time of the batch, or tell people.",
         )
-    elif (notification or NOTIFIES_BY_DEFAULT) != NO_NOTIFICATION:
-        yield Finding(
-            "notification",
-            Level.NOTE,
-            f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of"
-            f" these {persons} tokens are there already; whether it writes again when they become active is published"
-            " nowhere.",
-        )
+    return Finding(
+        "notification",
+        Level.NOTE,
+        f"PingOne writes to people when their token becomes a device: the policy {name} {says}. The devices of"
+        f" these {persons} tokens are there already; whether it writes again when they become active is published"
+        " nowhere.",
+    )
 
 
 def check_settings(settings: MfaSettings) -> Iterator[Finding]:
-    """What the MFA settings say: a lock of the whole account."""
+    """Check the MFA settings: they may lock the whole account."""
     if settings.has_account_lock and settings.lockout_failures is not None:
         seconds = "" if settings.lockout_seconds is None else f" for {settings.lockout_seconds:.0f} s"
         text = f"After {settings.lockout_failures} wrong OTPs PingOne locks the person's whole account{seconds}."
@@ -197,7 +201,7 @@ def check_settings(settings: MfaSettings) -> Iterator[Finding]:
 
 
 def check_capabilities(capabilities: Capabilities) -> Iterator[Finding]:
-    """What the license permits, as far as PingOne tells."""
+    """Check what the license permits, as far as PingOne shows it."""
     if capabilities.can_use_oath_token is False:
         text = "The license does not include OATH tokens: no device would become ACTIVE."
         yield Finding("license", Level.STOP, text)
@@ -252,14 +256,14 @@ def check_persons(
     find_users = _tell_progress(find_users, sum(map(len, named.values())), on_progress)
     for attribute, rows in named.items():
         found = group_by_name(attribute, find_all(attribute, list(rows), find_users, names_per_request))
-        for name, mine in rows.items():
-            for row in mine:
+        for name, named_rows in rows.items():
+            for row in named_rows:
                 _judge_person(verdicts, row, found.get(fold_case(name), []))
     return verdicts.ask_about(PERSON_TEXTS)
 
 
 def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -> FindUsers:
-    """Make a function that finds users, and tells after each request how many of all names were asked for."""
+    """Wrap `find_users` so that it reports after each request how many names were looked up."""
     done = 0
 
     def find(attribute: UserAttribute, names: Sequence[str]) -> Sequence[User]:
@@ -274,7 +278,7 @@ def _tell_progress(find_users: FindUsers, total: int, on_progress: OnProgress) -
 
 
 def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row]]]:
-    """The rows by the name of their person: the first that they have, in the order of the attributes."""
+    """Group rows by the name of their person: the first name that they have, in the order of the attributes."""
     named: dict[UserAttribute, dict[str, list[Row]]] = {attribute: defaultdict(list) for attribute in UserAttribute}
     for row in rows:
         names = [(attribute, name) for attribute in named if (name := getattr(row, attribute.column))]
@@ -284,28 +288,30 @@ def _rows_by_name(rows: Sequence[Row]) -> dict[UserAttribute, dict[str, list[Row
 
 
 def _judge_person(verdicts: Verdicts, row: Row, users: Sequence[User]) -> None:
-    """Note what is wrong with the person of a row, if anything is; or who it is. Of several persons of one name, a user
-    id beside it says which is meant."""
+    """Note what is wrong with the person of a row; if nothing is, who it is. A user id beside the name chooses between
+    several people."""
     meant = [user for user in users if user.id.lower() == row.user_id]
     if users and row.user_id and not meant:
         verdicts.doubt(row, "other_person", "the user id is not that of the name beside it")
     elif judged := judge_person(meant or users):
-        reason, told = judged
-        verdicts.doubt(row, reason, f"{SAYS[reason]}{told and f'. {told}'}")
-    elif any(_differ(getattr(row, each.column), (meant or users)[0].find(each)) for each in UserAttribute):
+        reason, detail = judged
+        verdicts.doubt(row, reason, f"{SAYS[reason]}{detail and f'. {detail}'}")
+    elif any(
+        _differ(getattr(row, attribute.column), (meant or users)[0].find(attribute)) for attribute in UserAttribute
+    ):
         verdicts.doubt(row, "other_person", "one of its names is another person's, or an old one")
     else:
         verdicts.found_users[row.row_number] = (meant or users)[0].id.lower()
 
 
-def _differ(ours: str | None, theirs: str | None) -> bool:
-    return ours is not None and theirs is not None and fold_case(ours) != fold_case(theirs)
+def _differ(written: str | None, shown: str | None) -> bool:
+    return written is not None and shown is not None and fold_case(written) != fold_case(shown)
 
 
 # Tokens that an environment may have:
 # https://docs.pingidentity.com/pingone/strong_authentication_mfa/p1_pid_oath_tokens.html
 MOST_TOKENS = 100_000
-# The part of them from which a person is told.
+# From this share of them on, a finding says so.
 NEARLY_FULL = 0.9
 
 TOKEN_TEXTS = {
@@ -317,7 +323,7 @@ TOKEN_TEXTS = {
 }
 
 
-# What a load does with such tokens where it may, instead of asking.
+# What a load does with such tokens if it may, instead of asking.
 DOES = {
     "token_not_in_inventory": "Not in PingOne's inventory yet: {n} of the tokens. They will be imported.",
     "token_not_paired": "In the inventory, and paired with nobody: {n} of the tokens. They will be paired.",
@@ -329,10 +335,6 @@ def check_inventory(
 ) -> list[Finding]:
     """Compare the whole inventory with the rows. `switches`: what the load may create. Raises what reading it
     raises."""
-    does = {
-        "token_not_in_inventory": switches.may_import,
-        "token_not_paired": switches.may_pair,
-    }
     # PingOne may write a serial number in other letters than the file.
     rows = defaultdict[str, list[Row]](list)
     for row in verdicts.good:
@@ -346,21 +348,27 @@ def check_inventory(
             if switches.may_pair and _is_free(token):
                 free.append(row.serial_number)
             _judge_token(verdicts, row, token, may_pair=switches.may_pair)
-    missing = [row for serial, mine in rows.items() if serial not in found for row in mine]
+    missing = [row for serial, of_token in rows.items() if serial not in found for row in of_token]
     if not switches.may_import:
         for row in missing:
             verdicts.doubt(row, "token_not_in_inventory", "the inventory has no token of this serial number")
-    findings = verdicts.ask_about(TOKEN_TEXTS)
-    lacking = [row.serial_number for row in missing]
-    for name, serials in (("token_not_in_inventory", lacking), ("token_not_paired", free)):
-        findings += name_tokens(name, Level.NOTE, DOES[name], serials if does[name] else ())
-    if len(missing) + count > MOST_TOKENS and switches.may_import:
-        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {len(missing)} more have no room in it."
-        findings.append(Finding("inventory_full", Level.STOP, text))
+    imported = [row.serial_number for row in missing] if switches.may_import else []
+    return [
+        *verdicts.ask_about(TOKEN_TEXTS),
+        *name_tokens("token_not_in_inventory", Level.NOTE, DOES["token_not_in_inventory"], imported),
+        *name_tokens("token_not_paired", Level.NOTE, DOES["token_not_paired"], free),
+        *_check_room(count, len(imported)),
+    ]
+
+
+def _check_room(count: int, imported: int) -> Iterator[Finding]:
+    """Say whether the inventory, which has `count` tokens, has room for those that will be imported."""
+    if imported and count + imported > MOST_TOKENS:
+        text = f"The inventory has {count} tokens and may have {MOST_TOKENS}: {imported} more have no room in it."
+        yield Finding("inventory_full", Level.STOP, text)
     elif count > NEARLY_FULL * MOST_TOKENS:
         text = f"The inventory has {count} of the {MOST_TOKENS} tokens that an environment may have."
-        findings.append(Finding("inventory_nearly_full", Level.NOTE, text))
-    return findings
+        yield Finding("inventory_nearly_full", Level.NOTE, text)
 
 
 def _judge_token(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pair: bool) -> None:
@@ -370,16 +378,12 @@ def _judge_token(verdicts: Verdicts, row: Row, token: InventoryToken, *, may_pai
     elif _is_free(token):
         if not may_pair:
             verdicts.doubt(row, "token_not_paired", "it is paired with nobody")
-    elif _differs(token.device_id, row.device_id) or _differs(token.user_id, verdicts.find_user_id(row)):
+    elif _differ(token.device_id, row.device_id) or _differ(token.user_id, verdicts.find_user_id(row)):
         verdicts.doubt(row, "token_taken", "it is paired with another person or device")
 
 
 def _is_free(token: InventoryToken) -> bool:
     return token.device_id is None and token.user_id is None
-
-
-def _differs(theirs: str | None, ours: str | None) -> bool:
-    return theirs is not None and ours is not None and theirs.lower() != ours.lower()
 
 
 # Lists the devices of the user with this id.
@@ -389,7 +393,7 @@ ListDevices = Callable[[str], Sequence[UserDevice]]
 OLD = timedelta(hours=20)
 # Persons whose devices are read, at one request each.
 SAMPLE = 50
-# Persons after whom it is told how many were read.
+# Progress is reported after so many people.
 EACH = 25
 
 DEVICE_TEXTS = {

@@ -165,9 +165,7 @@ class WorkerParts(Parts):
             Turns(self.database, self._only_batch),
             People(self.database, self.settings.tuning.names_per_request),
             self.tokens,
-            Failures(self.consequences, longest_hold=self.settings.tuning.longest_hold),
-            self.upkeep,
-            self.wait,
+            Failures(self.consequences, self.upkeep, longest_hold=self.settings.tuning.longest_hold),
             is_stopping=lambda: self.stopping.is_set() or self.fitness.is_sick,
         )
 

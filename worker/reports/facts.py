@@ -22,9 +22,9 @@ from models.record_indexes import IS_PREPARED, LACKS_TOKEN, LACKS_USER
 from models.record_states import FINAL, KEPT_BACK, UNTIL_LET_GO, Status
 from models.refused_row import RefusedRow
 from worker.batches.commands import LicenseOf
+from worker.batches.evidence import find_silence, was_answered
 from worker.batches.finding import choose_records, find_batch, find_column
 from worker.batches.long_list import is_lacking
-from worker.batches.upkeep import find_silence, was_answered
 from worker.database.engine import Database
 from worker.fleet import read_processes
 from worker.leases.moves import may_begin

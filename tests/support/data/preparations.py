@@ -92,7 +92,7 @@ class ScriptedInventory:
         known = {name.casefold() for name in names}
         return [user for user in self.people if (user.find(attribute) or "").casefold() in known]
 
-    def list_tokens(self, make_read: MakeRead, *, call: Call) -> Iterator[Page[InventoryToken]]:
+    def list_tokens(self, make_read: MakeRead = lambda read: read(), *, call: Call) -> Iterator[Page[InventoryToken]]:
         """The addresses of pages are the places in the list at which they begin."""
         tokens, size = list(self.tokens.values()), self.page_size
 
@@ -176,8 +176,6 @@ class Site:
     environment: Environment = field(default_factory=make_environment)
     pingone: ScriptedInventory = field(default_factory=ScriptedInventory)
     waited: list[float] = field(default_factory=list)
-    # What waits in the place of a turn that ends.
-    wait: Callable[[float], object] | None = None
     on_renew: Callable[[], object] = lambda: None
     # Why this process takes no more work.
     sick: list[Sickness] = field(default_factory=list)
@@ -188,7 +186,7 @@ class Site:
         self.upkeep = Upkeep(self.database, Thresholds())
         fitness = cast(Fitness, SimpleNamespace(fall_sick=self.fall_sick))
         licenses = cast(Environments, SimpleNamespace(license_of=lambda _: self.environment.license))
-        self.failures = Failures(Consequences(self.upkeep, fitness, licenses), longest_hold=120.0)
+        self.failures = Failures(Consequences(self.upkeep, fitness, licenses), self.upkeep, longest_hold=120.0)
 
     def fall_sick(self, sickness: Sickness) -> bool:
         self.sick.append(sickness)
@@ -204,7 +202,7 @@ class Site:
             self.database,
             self.keyring,
             clients,
-            self.wait or self.waited.append,
+            self.waited.append,
             Tuning(
                 tokens_per_import=self.most_tokens,
                 send_within=SEND_WITHIN,
@@ -220,8 +218,6 @@ class Site:
             People(self.database, 40),
             tokens,
             self.failures,
-            self.upkeep,
-            self.wait or self.waited.append,
             is_stopping=lambda: bool(self.waited),
         ).prepare_next()
 

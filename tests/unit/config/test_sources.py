@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import sources
+from worker.config import trusted_files
 from worker.config.settings import ConfigError, Settings, UnusableSettings
 from worker.config.sources import VARIABLES, load_environment, load_settings, read_env_file, read_variables
 from worker.installation.installation import Installation
@@ -199,9 +199,9 @@ def test_a_containers_secrets_are_open_within_the_container_only_and_what_is_no_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docker mounts secrets there, readable by every user of the container."""
-    assert Path("/run/secrets") == sources.CONTAINER_SECRETS
+    assert Path("/run/secrets") == trusted_files.CONTAINER_SECRETS
     mounted = tmp_path / "run" / "secrets"
-    monkeypatch.setattr(sources, "CONTAINER_SECRETS", mounted)
+    monkeypatch.setattr(trusted_files, "CONTAINER_SECRETS", mounted)
     mounted.mkdir(parents=True)
     assert load("PINGONE_CLIENT_SECRET", write(mounted / "pingone_client_secret", SECRET, 0o444)) == SECRET
     beside = write(tmp_path / "run" / "secret", SECRET, 0o444)

@@ -1,0 +1,124 @@
+"""Reads files of settings, after a look at who else may read, change or replace them.
+
+A file of settings says where the client secret and OTPs are sent, or holds a secret itself. So another user must
+neither be able to change it nor, if it holds a secret, to read it. A container's engine mounts secrets with owners of
+the host; those files are not checked.
+"""
+
+import os
+import pwd
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from worker.config.settings import ConfigError
+
+# Where a container's engine mounts secrets. Nobody but the container's own user can read them there, and the owner that
+# the file system names is a user of the host: so owner and mode are not checked.
+CONTAINER_SECRETS = Path("/run/secrets")
+
+# Characters; files of settings have some thousands.
+LARGEST = 1_000_000
+
+
+def read_trusted(path: Path) -> str:
+    """Read a file that says where secrets are sent, and that no other user may therefore be able to change or replace.
+    Raises ConfigError if one can, or if it cannot be read; FileNotFoundError."""
+
+    def check(facts: os.stat_result) -> None:
+        _refuse_foreign(path, facts)
+        _refuse_replaceable(path)
+
+    return _read_checked(path, check)
+
+
+def read_value(named_by: str, path: Path, *, is_secret: bool) -> str:
+    """Read the file with the value of one setting, which others may not read if it is secret, and may not change if it
+    is not: it may be a URL that secrets are sent to. `named_by`: what leads there. Raises ConfigError."""
+
+    def check(facts: os.stat_result) -> None:
+        if not is_secret:
+            _refuse_foreign(path, facts)
+        elif facts.st_mode & stat.S_IROTH:
+            raise ConfigError(f"{path} can be read by every user: chmod 600 {path}, or 640 for a group")
+
+    try:
+        return _read_checked(path, check).strip()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{named_by}: {path} cannot be read: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{named_by}: {error}") from error
+
+
+def refuse_open_secrets(path: Path) -> None:
+    """Raise ConfigError if every user can read this file, which holds a secret.
+
+    A file is safe in a directory that is closed to others, such as the home, whatever its own mode.
+    """
+    is_readable = path.stat().st_mode & stat.S_IROTH and not _is_container_secret(path)
+    if is_readable and all(each.stat().st_mode & stat.S_IXOTH for each in path.resolve().parents):
+        raise ConfigError(f"{path} holds a secret and can be read by every user: chmod 600 {path}")
+
+
+def _read_checked(path: Path, check: Callable[[os.stat_result], None]) -> str:
+    """Read a file of settings, which passes the check unless a container's engine mounted it. Every file that a setting
+    names is opened here. Raises ConfigError, FileNotFoundError."""
+    try:
+        with open(path, encoding="utf-8", opener=_open_without_waiting) as file:
+            # The opened file is checked, and not the path, under which another file may lie by now.
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise ConfigError(f"{path} is a pipe or a device: settings are read from a regular file")
+            if not _is_container_secret(path):
+                check(facts)
+            text = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise
+    # A path or a text that is no UTF-8, and a path with a NUL byte, are ValueErrors.
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if len(text) > LARGEST:
+        raise ConfigError(f"{path} is no file of settings, but a larger one: name another")
+    return text
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; if it is a pipe, without waiting for somebody to write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _is_container_secret(path: Path) -> bool:
+    return path.resolve().is_relative_to(CONTAINER_SECRETS)
+
+
+def _refuse_foreign(path: Path, facts: os.stat_result) -> None:
+    """Raise ConfigError if another user than root or this one owns the file, or may write to it."""
+    if facts.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{path} belongs to {_find_user_name(facts.st_uid)}, who may change where secrets are sent: "
+            f"chown {_find_user_name(os.geteuid())} {path}, or use a copy of your own"
+        )
+    if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"{path} can be changed by other users, and with it where secrets are sent: chmod go-w {path}"
+        )
+
+
+def _refuse_replaceable(path: Path) -> None:
+    """Raise ConfigError if every user may put another file in this one's place.
+
+    In a sticky directory, such as /tmp, only the owner of the file may.
+    """
+    for directory in {path.absolute().parent, path.resolve().parent}:
+        mode = directory.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise ConfigError(
+                f"{path} can be replaced by every user, and with it where secrets are sent: chmod o-w {directory}"
+            )
+
+
+def _find_user_name(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return str(user_id)
