@@ -58,8 +58,8 @@ from worker.vault.otps import Seed
 
 # Requests a second with which a batch begins where no environment is configured.
 USUAL_RATE: float = Environment.model_fields["rate"].default
-# Why PingOne cannot be asked from here, while workers elsewhere may well reach it: a server's failure, which needs
-# words of ours, or another.
+# Failures for which PingOne cannot be asked from here, although workers elsewhere may reach it. Those of a server are
+# explained in our words.
 _SERVER_FAILED = (CredentialsRefused, NotDelivered, redis.RedisError)
 _OUT_OF_REACH = (*_SERVER_FAILED, EmbeddedError, HomeInUse, SlotTooFar)
 # Findings that the refused rows tell themselves, where these are printed.
@@ -70,13 +70,13 @@ MARKS = {Level.STOP: ("âœ—", "red"), Level.ASK: ("?", "yellow"), Level.NOTE: ("Â
 SHOWN = 20
 # Refused rows that are told of at most, by `--json` too: what is printed stays short, whatever the file's size.
 KEPT = 10_000
-# What differs in reasons that are otherwise the same: the row that another batch has of the token.
+# The part in which reasons of the same kind differ: which row another batch has of the token.
 _OF_ROW = re.compile(r" \(row \d+\)")
 
 
 def find_loaded_as(installation: Installation, shipment: Shipment, environment: str) -> Loaded | None:
-    """Find the batch that this very file became in the environment of this name; None if it became none. No home is
-    made for it. Raises ConfigError, SchemaOutdated, EmbeddedError."""
+    """Find the batch that this very file was loaded as, in the environment of this name; None if it was not loaded.
+    Makes no home. Raises ConfigError, SchemaOutdated, EmbeddedError."""
     if installation.is_empty:
         return None
     environment_id = installation.environment(environment).environment_id
@@ -112,8 +112,8 @@ def examine(
     stops = [finding.text for finding in blocking if finding.level == Level.STOP]
     if not as_json:
         # Of rows that are printed, and where nothing of the file is left to load, this is said in other words.
-        told = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
-        print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else told)
+        elsewhere = TOLD_BY_ROWS | {"nothing_to_load"} if stops or not blocking else set[str]()
+        print_findings(report, asked.accepted, {"left_out"} if report.verdicts.are_all_left_out else elsewhere)
     elif blocking:
         print_json(report_to_json(shipment.path, report, blocking))
     if stops:
@@ -269,10 +269,10 @@ def report_to_json(file: Path, report: Report, blocking: Sequence[Finding]) -> d
     }
 
 
-def print_findings(report: Report, accepted: frozenset[str], told: Collection[str] = ()) -> None:
-    """Print the findings, the gravest first and each on a line, and then what is not known. `told`: findings that are
-    said otherwise, and left out."""
-    findings = [finding for finding in report.findings if finding.name not in told]
+def print_findings(report: Report, accepted: frozenset[str], elsewhere: Collection[str] = ()) -> None:
+    """Print the findings, the gravest first and each on a line, and then what is not known. `elsewhere`: findings
+    that are left out, since they are said in other words."""
+    findings = [finding for finding in report.findings if finding.name not in elsewhere]
     for finding in sorted(findings, key=lambda finding: list(Level).index(finding.level)):
         note = " (accepted)" if finding.level == Level.ASK and finding.name in accepted else ""
         serials = f" Such as {', '.join(finding.serials)}." if finding.serials else ""
@@ -408,8 +408,8 @@ def _print_work(
         console.print(describe_all_active(shipment.path, verdicts.rows))
         return
     ready, refused = work.tokens, len(verdicts.refused)
-    told = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
-    console.print(f"{told}, {refused:,} refused." if refused else f"{told}.")
+    readiness = f"{ready:,} of {count_things(verdicts.rows, 'row')} {agree(ready, 'is', 'are')} ready"
+    console.print(f"{readiness}, {refused:,} refused." if refused else f"{readiness}.")
     if verdicts.good:
         console.print(_describe_changes(work, shipment, asked))
         console.print(_describe_time(report, work, asked))
@@ -436,17 +436,17 @@ def _describe_changes(work: ExpectedWork, shipment: Shipment, asked: LoadOptions
 def _describe_time(report: Report, work: ExpectedWork, asked: LoadOptions) -> str:
     """Say how many requests that are, and how long they take at which pace and in which hours."""
     pace = "that the license has" if report.is_rate_bought else "with which it begins"
-    told = (
+    sentences = (
         f"About {count_things(work.requests, 'request')}: {format_duration(report.seconds)} at the"
         f" {report.rate:g} a second {pace}."
     )
     if asked.share is not None:
-        told += f" It keeps to {write_share(asked.share)} of what the license permits."
+        sentences += f" It keeps to {write_share(asked.share)} of what the license permits."
     if asked.hours is not None and work.days is not None:
-        told += f" It works from {asked.hours} only: on {count_things(work.days, 'day')}."
+        sentences += f" It works from {asked.hours} only: on {count_things(work.days, 'day')}."
     if asked.canary is not None:
-        told += f" It pauses after {count_things(asked.canary, 'record')}."
-    return told
+        sentences += f" It pauses after {count_things(asked.canary, 'record')}."
+    return sentences
 
 
 def _print_findings(shipment: Shipment, asked: LoadOptions, report: Report) -> None:

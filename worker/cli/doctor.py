@@ -226,9 +226,9 @@ def _print_findings(findings: Mapping[str, CheckOutcome]) -> None:
         console.print(Group(*lines))
     counts = Counter(finding.state for finding in findings.values())
     faults, unknown = counts[State.FAULT], counts[State.NOT_KNOWN]
-    told = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "All is well"
+    result = f"{faults} of {count_things(len(findings), 'check')} found a fault" if faults else "All is well"
     of_all = "" if faults else f" of {len(findings)} checks"
-    console.print(f"{told}; {unknown}{of_all} could not be made." if unknown else f"{told}.")
+    console.print(f"{result}; {unknown}{of_all} could not be made." if unknown else f"{result}.")
 
 
 def check_home(installation: Installation) -> CheckOutcome:
@@ -262,8 +262,10 @@ def check_keys(installation: Installation, *, opens: bool) -> CheckOutcome:
 def _check_configuration(installation: Installation, name: str) -> CheckOutcome:
     """Say which environment this is, and which hosts get the client secret and OTPs. Raises ConfigError."""
     environment = installation.environment(name)
-    told = f"environment {name} is {environment.environment_id}, {environment.rate:g} requests a second to begin with."
-    return CheckOutcome(" ".join([told, *describe_hosts(installation, name)]))
+    requests = (
+        f"environment {name} is {environment.environment_id}, {environment.rate:g} requests a second to begin with."
+    )
+    return CheckOutcome(" ".join([requests, *describe_hosts(installation, name)]))
 
 
 def _check_database(installation: Installation) -> CheckOutcome:
@@ -279,10 +281,10 @@ def _check_database(installation: Installation) -> CheckOutcome:
     note = (
         f"synchronous standbys: {standbys}" if standbys else "no synchronous standby: a failover loses the last commits"
     )
-    told = f"postgresql, at revision {HEAD}; synchronous_commit is {commits}, isolation is {isolation}; {note}"
+    detail = f"postgresql, at revision {HEAD}; synchronous_commit is {commits}, isolation is {isolation}; {note}"
     if commits in DURABLE and isolation == READ_COMMITTED:
-        return CheckOutcome(told)
-    return fault(told, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
+        return CheckOutcome(detail)
+    return fault(detail, "leave both to oathbulk: take them out of the URL (docs/deployment.md)")
 
 
 def _check_audit(installation: Installation, *, reads: bool) -> CheckOutcome:
@@ -335,13 +337,13 @@ def check_workers(fleet: Fleet, version: str) -> CheckOutcome:
         cure = "end and start them, one by one: docs/operating.md"
         return fault(f"of another version than this command, {version}: {named}", cure)
     tick = fleet.seconds_since_tick
-    told = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
+    last_tick = "no tick ever came" if tick is None else f"the last tick came {tick:.0f} s ago"
     # Threads that all wait for PingOne let ticks wait for as long as a call may take, and that is no fault.
     if tick is None or tick > STILL_AFTER:
-        return fault(told, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
+        return fault(last_tick, "start celery -A worker beat, and see whether a worker takes the queue of ticks")
     if tick < 0:
         return fault("the last tick lies in the future", "set the clock of the database's server, with NTP")
-    return CheckOutcome(f"{len(fleet.alive)} at work, of version {version}; {told}")
+    return CheckOutcome(f"{len(fleet.alive)} at work, of version {version}; {last_tick}")
 
 
 def check_batches(statuses: Sequence[BatchStatus]) -> CheckOutcome:
@@ -403,20 +405,20 @@ def check_network(environment: Environment) -> CheckOutcome:
         proxy = reach_proxy(environment.api_url, deadline=DEADLINE)
     except NotDelivered as error:
         return fault(f"the proxy cannot be reached: {error}", "check HTTPS_PROXY, NO_PROXY and that server")
-    told = f"through the proxy {proxy}, which can be reached" if proxy else "without a proxy"
+    route = f"through the proxy {proxy}, which can be reached" if proxy else "without a proxy"
     urls = {urlsplit(url).netloc: url for url in (environment.api_url, environment.token_url)}
     if all(url.startswith("http://") for url in urls.values()):
-        return CheckOutcome(f"{told}, and without TLS: PingOne is simulated on this machine")
+        return CheckOutcome(f"{route}, and without TLS: PingOne is simulated on this machine")
     named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-    told += f"; certificates are checked, by the authorities of {named or 'the package certifi'}"
+    route += f"; certificates are checked, by the authorities of {named or 'the package certifi'}"
     try:
         ends = {host: end for host, url in urls.items() if (end := read_certificate_end(url, deadline=DEADLINE))}
     except NotDelivered as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             cure = "if a proxy shows certificates of its own, name its authority with SSL_CERT_FILE"
-            return fault(f"{told}; refused: {error}", cure)
-        return not_known(f"{told}; PingOne's cannot be read: {error}")
-    detail = f"{told}; " + ", ".join(f"{host}'s is good until {end:%Y-%m-%d}" for host, end in ends.items())
+            return fault(f"{route}; refused: {error}", cure)
+        return not_known(f"{route}; PingOne's cannot be read: {error}")
+    detail = f"{route}; " + ", ".join(f"{host}'s is good until {end:%Y-%m-%d}" for host, end in ends.items())
     if min(ends.values()) - datetime.now(UTC) < SHORTEST_CERTIFICATE:
         return fault(detail, "tell whoever runs that server or proxy to replace it")
     return CheckOutcome(detail)
@@ -432,8 +434,8 @@ def _ask_for_access(environment: Environment, granted: dict[str, str]) -> CheckO
         except (CredentialsRefused, NotDelivered) as error:
             explanation = explain_server(error)
             return fault(f"{client_id}: {explanation.fault}", explanation.cure)
-    told = [f"granted to {each.client_id}, authenticated by {each.client_auth}" for each in applications.values()]
-    return CheckOutcome("; ".join(told))
+    grants = [f"granted to {each.client_id}, authenticated by {each.client_auth}" for each in applications.values()]
+    return CheckOutcome("; ".join(grants))
 
 
 def _check_roles(environment: Environment, granted: Mapping[str, str]) -> CheckOutcome:

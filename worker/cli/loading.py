@@ -63,8 +63,8 @@ def load(
         raise typer.Exit(ALL_ACTIVE)
     loaded, refused = done
     if as_json:
-        told = findings_to_json(found) if found else {}
-        print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | told)
+        findings = findings_to_json(found) if found else {}
+        print_json(_to_json(loaded) | {"refused": refused_to_json(refused)} | findings)
     else:
         print_loaded(loaded, parse_zone(asked.source.zone))
         print_refused(installation, loaded, refused)
@@ -141,8 +141,8 @@ def load_shipment(
     as_json: bool = False,
     command: str = "load",
 ) -> tuple[Loaded, list[RowError]] | None:
-    """Load the shipment as a batch, unless it is one already; returns it with the rows that were refused, or None where
-    nothing was left to load, which is said here. `found`: its preflight; `command`: the one that was typed. Raises
+    """Load the shipment as a batch, unless it is one already. Returns the batch and the refused rows; or None, after
+    saying so, where every token is active already. `found`: its preflight; `command`: the one that was typed. Raises
     UnusableFile, NameTaken, OtherHours."""
     environment, settings = installation.environment(asked.environment), installation.settings
     refused = list[RowError]()
@@ -182,7 +182,7 @@ def load_shipment(
 
 
 def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
-    """Say in a sentence or two what was loaded. `zone`: by which dates without an offset were read."""
+    """Say in a sentence or two what was loaded. `zone`: that of dates without an offset, None for this machine's."""
     if not loaded.is_new:
         console.print(f"{describe_known(loaded)} Nothing was loaded again.")
         return
@@ -192,8 +192,8 @@ def print_loaded(loaded: Loaded, zone: tzinfo | None = None) -> None:
     if left_out:
         whose, was = agree(left_out, "its token is", "their tokens are"), agree(left_out, "was", "were")
         console.print(f"{count_things(left_out, 'row')} {was} left out: {whose} active already.")
-    if told := describe_dates(loaded.dates, zone):
-        console.print(told)
+    if dates := describe_dates(loaded.dates, zone):
+        console.print(dates)
     if loaded.out_of_hours is not None:
         console.print(f"It is {loaded.out_of_hours}.")
 
@@ -237,8 +237,8 @@ def describe_mended(batch: str, mended: Mended, fleet: Fleet) -> str:
         (mended.taken_back, "taken back by an undo, and the file names no other person"),
         (mended.left_out, "active in other batches"),
     ]
-    told, left = (", ".join(f"{number:,} {what}" for number, what in said if number) for said in (going, staying))
-    lines = [f"{batch}, tokens of the file: {told or 'none goes again'}."]
+    changed, left = (", ".join(f"{number:,} {what}" for number, what in ends if number) for ends in (going, staying))
+    lines = [f"{batch}, tokens of the file: {changed or 'none goes again'}."]
     if left:
         lines.append(f"Left as they are: {left}.")
     if not (mended.again or mended.added or mended.dated):

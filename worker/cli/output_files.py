@@ -71,9 +71,9 @@ def _drafting(output: Path) -> Iterator[tuple[Path, int]]:
 
 
 def refuse_unfit(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file, unless `overwrite` is given, and to replace the installation's own database and keys at
-    all. Refuse to write where no plain file is: a rename puts the file in its place, and would replace a link or a
-    device, such as /dev/stdout. Raises typer.BadParameter."""
+    """Refuse to replace a file unless `overwrite` is given; and in any case the installation's own database and keys,
+    and a link or a device such as /dev/stdout, which the rename that puts a file in place would replace. Raises
+    typer.BadParameter."""
     if output == STDOUT:
         return
     if output.is_symlink() or (output.exists() and not output.is_file()):

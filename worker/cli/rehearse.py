@@ -121,8 +121,8 @@ def running_simulator(home: Path) -> Iterator[int]:
         give_up_at = time.monotonic() + START_TIMEOUT
         while not ready.exists():
             if children.find_ended() or time.monotonic() > give_up_at:
-                said = (home / "simulator.log").read_text(errors="replace").strip() or "it says nothing"
-                raise EmbeddedError(f"the simulator does not start: {said.splitlines()[-1]}")
+                last_words = (home / "simulator.log").read_text(errors="replace").strip() or "it says nothing"
+                raise EmbeddedError(f"the simulator does not start: {last_words.splitlines()[-1]}")
             time.sleep(0.05)
         yield int(json.loads(ready.read_text())["port"])
     finally:

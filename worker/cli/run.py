@@ -109,8 +109,8 @@ def run_shipment(
     *,
     as_json: bool = False,
 ) -> int:
-    """Load a shipment whose preflight has `found` nothing against it, and work on it; the exit code. `how_to_go_on`:
-    the sentence that is printed if it ends before the batch is finished, if that is not by another run."""
+    """Load a shipment that passed its preflight (`found`), and work on it; returns the exit code. `how_to_go_on`: the
+    sentence that is printed if the run ends before the batch is finished; None: it names the next run."""
     with lock_home(installation.settings.home):
         if (done := load_shipment(installation, shipment, asked, found, as_json=as_json, command="run")) is None:
             return ALL_ACTIVE
@@ -126,9 +126,9 @@ def run_shipment(
 def work_on(
     installation: Installation, batch: str | None, how_to_go_on: str, *, as_json: bool, names_hosts: bool = True
 ) -> int:
-    """Work on a batch, and on no other, until it is finished, waits for a person or is interrupted; on all that run if
-    it is None. The exit code. The home is locked. `names_hosts`: whether it prints which hosts it calls, unless that
-    was done before."""
+    """Work on a batch and on no other, or on all that run if it is None, until it is finished, waits for a person or is
+    interrupted; returns the exit code. The caller has locked the home. `names_hosts`: whether the hosts that it calls
+    are printed, which the preflight may have done."""
     if batch is None:
         statuses, only_batch = read_statuses(installation), None
         names = [each.name for each in reversed(statuses) if each.left and not each.waits_for_a_person]
@@ -254,8 +254,8 @@ def _print_summary(statuses: Sequence[BatchStatus], stopped: str | None, *, as_j
         # Nothing works on them here any more, so how quick they were lately says nothing about the time left.
         statuses = [replace(status, pace=0.0) for status in statuses]
     if as_json:
-        told = [status.to_json() for status in statuses]
-        print_json(told[0] if len(told) == 1 else {"batches": told})
+        batches = [status.to_json() for status in statuses]
+        print_json(batches[0] if len(batches) == 1 else {"batches": batches})
         return
     if stopped is not None and not can_redraw(error_console):
         # The last line of the log claims a time left.

@@ -83,22 +83,24 @@ def show(
         _print_tokens(installation, found, as_json=as_json)
 
 
-def _print_tokens(installation: Installation, told: Told, *, as_json: bool) -> None:
+def _print_tokens(installation: Installation, looked_up: Told, *, as_json: bool) -> None:
     """Print the whole history of a token, in each environment that has it."""
-    tokens = told.tokens
+    tokens = looked_up.tokens
     if rehearsal := find_rehearsal(installation):
         ended = rehearsal.describe_end()
         tokens = [(each, replace(step, why=ended, command=None) if step.command else step) for each, step in tokens]
     if as_json:
         histories = [history.to_json() | {"next": step.to_json()} for history, step in tokens]
-        print_json({"tokens": histories, "others": told.others})
+        print_json({"tokens": histories, "others": looked_up.others})
         return
     for place, (history, step) in enumerate(tokens):
         if place:
             console.print(Text(""))
         console.print(draw_history(history, step, measure_room(console)))
-    if told.others:
-        begin = f"{count_things(told.others, 'other serial number')} {agree(told.others, 'begins', 'begin')} so"
+    if looked_up.others:
+        begin = (
+            f"{count_things(looked_up.others, 'other serial number')} {agree(looked_up.others, 'begins', 'begin')} so"
+        )
         console.print(Text(f"{begin}: --batch, --status, --reason or --user lists them.", style="dim"))
 
 

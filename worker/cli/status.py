@@ -223,7 +223,7 @@ def draw_batch(
     texts += [f"{reason}: {cure}" for reason, _, cure in list_refused(status) if with_cures]
     lesson = LEARNT[status.needs_flag] if status.needs_flag in (NeedsFlag.TRIED, NeedsFlag.YES) else ""
     costs = f"{_choose_pace(status):.1f} records/s · {describe_costs(status)}"
-    texts += [Text(said, style="dim") for said in (costs, describe_made(status), lesson) if said]
+    texts += [Text(note, style="dim") for note in (costs, describe_made(status), lesson) if note]
     lines = [*_draw_counts(status), *(line for text in [*texts, *notes] for line in break_lines(text, room))]
     left = max(room.height - 1 - count_lines(lines, room), 0)
     return Group(_draw_head(status, room), *lines, *draw_dead_letters(status, room, left, with_cures=with_cures))
@@ -241,8 +241,8 @@ def draw_batches(statuses: Sequence[BatchStatus], room: Room = PIPE) -> Renderab
         to_do = f"{status.left} still to do. " if status.left else ""
         futures.append(to_do + put_waiting_first(status, describe_outlook(status)))
     if room is PIPE:
-        told = [(*row, escape(future)) for row, future in zip(rows, futures, strict=True)]
-        head, *lines = align([(*_BATCHES_HEAD, "outlook"), *told], _NUMBERS)
+        whole = [(*row, escape(future)) for row, future in zip(rows, futures, strict=True)]
+        head, *lines = align([(*_BATCHES_HEAD, "outlook"), *whole], _NUMBERS)
     else:
         beside = max(line.cell_len for line in align([_BATCHES_HEAD[1:], *(row[1:] for row in rows)]))
         # A batch's name may be longer than the terminal is wide.

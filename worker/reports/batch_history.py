@@ -119,8 +119,8 @@ def read_curve(
 ) -> tuple[tuple[tuple[datetime, int], ...], list[float]]:
     """Read the curve of a batch: times in ascending order, each with the number of tokens that were active by then; and
     when the last token of each span was settled, as seconds since 1970. Both are empty while no token is settled."""
-    mine = (Record.batch_id == batch_id, _AT.is_not(None))
-    first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*mine)).one()
+    is_settled_here = (Record.batch_id == batch_id, _AT.is_not(None))
+    first, last = connection.execute(select(func.min(_AT), func.max(_AT)).where(*is_settled_here)).one()
     if first is None:
         return (), []
     width = max((last - first).total_seconds(), 1e-3) / SPANS
@@ -131,7 +131,7 @@ def read_curve(
             func.max(_AT).filter(Record.status == Status.ACTIVE),
             func.count().filter(Record.status == Status.ACTIVE),
         )
-        .where(*mine)
+        .where(*is_settled_here)
         .group_by(span)
         .order_by(func.max(_AT))
     )

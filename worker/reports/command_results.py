@@ -43,7 +43,7 @@ def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] 
 
 
 def describe_staying(batch: str, stay: Sequence[NotReplayed]) -> str:
-    """Say which records a replay has left as they are: for each reason how many, why, and what to do."""
+    """Say which records a replay left as they are: for each reason how many, why, and what to do."""
     records = sum(group.records for group in stay)
     lines = [f"{records} {agree(records, 'stays as it is', 'stay as they are')}:"]
     lines += [f"  {group.records} {group.reason}: {_explain_staying(batch, group)}" for group in stay]

@@ -54,13 +54,13 @@ def list_dead_letters(status: BatchStatus) -> list[tuple[str, int, str]]:
 
 
 def list_refused(status: BatchStatus) -> list[tuple[str, int, str]]:
-    """List the same of the refused rows."""
+    """List the refused rows by reason, in the same way."""
     return [(reason, number, FAULT_CURES[RowFault(reason)]) for reason, number in status.refused.items()]
 
 
 def describe_tokens(status: BatchStatus, *, has_buttons: bool = False) -> list[str]:
-    """Say which rows of the batch are refused, which command lists all that is left for a person, and which lets those
-    go again for which that is enough; in words where it `has_buttons`."""
+    """Say how many rows are refused and why, and name the commands that list the tokens which wait for a person, and
+    that let those go again which need no correction; where the page `has_buttons`, in words."""
     return [
         *_describe_refused(status),
         *_name_export_of_left(status, has_buttons=has_buttons),
@@ -77,8 +77,8 @@ def _describe_refused(status: BatchStatus) -> list[str]:
 
 
 def _name_export_of_left(status: BatchStatus, *, has_buttons: bool) -> list[str]:
-    """Name the commands that list the tokens that are left for a person, and let them go again; nothing where there is
-    none, or none is known any more."""
+    """Name the commands that list the tokens which wait for a person, and that bring them back corrected; nothing where
+    there are none, or their rows are purged."""
     if not status.is_left_known:
         return []
     command = status.write_command(write_export(status.name, "--left", "left"))
@@ -88,8 +88,8 @@ def _name_export_of_left(status: BatchStatus, *, has_buttons: bool) -> list[str]
 
 
 def _name_replay(status: BatchStatus, *, has_buttons: bool) -> list[str]:
-    """Name the command that lets those dead letters go again that need no fresh OTPs; nothing before the batch is
-    finished, or where all need them. Of a rehearsal none can: how that is practised instead."""
+    """Name the replay of the dead letters that need no fresh OTPs; nothing before the batch is finished, or where all
+    need some. A rehearsal cannot be replayed: say how to practise that."""
     if status.rehearsal and status.tokens_left and not status.left:
         return [status.rehearsal.describe_end()]
     reasons = sorted(reason for reason in status.dead_letters if status.replayable.get(reason))

@@ -60,9 +60,9 @@ def write_hand_out(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*PERSON_COLUMNS, *map(format_cell, own), *ADVICE_COLUMNS])
         chosen = choose_records(connection, name, where)
-        mine = (Record.batch_id == batch.id, Record.status == Status.ACTIVE, chosen)
-        total = connection.scalar(select(func.count()).where(*mine))
-        records = select(Record.__table__).where(*mine).order_by(Record.row_number)
+        conditions = (Record.batch_id == batch.id, Record.status == Status.ACTIVE, chosen)
+        total = connection.scalar(select(func.count()).where(*conditions))
+        records = select(Record.__table__).where(*conditions).order_by(Record.row_number)
         with connection.execution_options(yield_per=1000).execute(records) as found:
             lines = (map(format_cell, _make_line(record, own)) for record in found)
             return sum(1 for line in telling(lines, on_progress, WRITING, total) if writer.writerow(line))
@@ -135,14 +135,14 @@ def export(
         if status == REFUSED:
             refused = _make_refused_rows(connection, batch, columns)
             return sum(1 for row in telling(refused, on_progress, WRITING, batch.rows_refused) if writer.writerow(row))
-        mine = [Record.batch_id == batch.id, choose_records(connection, name, where), *_choose(status, reasons)]
+        conditions = [Record.batch_id == batch.id, choose_records(connection, name, where), *_choose(status, reasons)]
         rows_left: Iterator[list[str]] = iter(())
         if is_left:
-            mine.append(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
+            conditions.append(Record.status.in_((Status.DEAD_LETTER, Status.CANCELLED)))
             if status is None and not where:
                 rows_left = _make_refused_rows(connection, batch, columns)
-        records = select(Record.__table__).where(*mine).order_by(Record.row_number)
-        total = connection.scalar(select(func.count()).where(*mine))
+        records = select(Record.__table__).where(*conditions).order_by(Record.row_number)
+        total = connection.scalar(select(func.count()).where(*conditions))
         with connection.execution_options(yield_per=1000).execute(records) as found:
             rows = telling(_make_rows(found, columns, keyring), on_progress, WRITING, total)
             return sum(1 for row in chain(rows, rows_left) if writer.writerow(row))
@@ -201,9 +201,9 @@ def _read_result(record: FoundRecord) -> tuple[Any, ...]:
 def format_cell(value: object) -> str:
     """Write a value so that no spreadsheet takes it for a formula and no terminal is steered by it."""
     # Control characters are shown, but a value may have several lines.
-    said = value.isoformat() if isinstance(value, datetime) else str(value)
-    said = KEPT_BACK if value == UNTIL_LET_GO else said
-    text = "" if value is None else "\r\n".join(map(escape, said.split("\r\n")))
+    written = value.isoformat() if isinstance(value, datetime) else str(value)
+    written = KEPT_BACK if value == UNTIL_LET_GO else written
+    text = "" if value is None else "\r\n".join(map(escape, written.split("\r\n")))
     return guard_formulas(text)
 
 

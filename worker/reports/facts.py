@@ -43,16 +43,16 @@ PACE_SECONDS = 30.0
 FEWEST_SETTLED = 5
 # Seconds after the load in which a batch is still as it was loaded: it has not been paused and resumed.
 AT_LOAD = 1.0
-# Hours. PingOne deletes a device that waits longer than the second for its activation; from the first on, it is near.
+# Hours. PingOne deletes a device that waits for its activation longer than GONE_AFTER; from OLD_AFTER on, that is near.
 OLD_AFTER, GONE_AFTER = 20, 24
 # The part of the license's rate that an address gets unless it is listed under Rate Limits and Allowed IPs:
 # https://developer.pingidentity.com/pingone-api/platform/rate-limiting.html
 UNLISTED_PART = 0.35
-# From this part of the license's rate on, a batch is held back by that rate and by nothing else.
+# A batch that makes at least this part of the license's requests is held back by the license alone.
 AT_CEILING_FROM = 0.8
 
-# Who reads again and again how all batches stand rests for so many times as long as it took: that takes a hundredth of
-# the time.
+# After reading how all batches stand, a process that reads again and again waits for so many times as long as that
+# took, so that it takes a hundredth of the time.
 REST = 100.0
 # Seconds of such a rest at most.
 LONGEST_REST = 60.0
@@ -395,13 +395,13 @@ def describe_outcome(status: BatchStatus) -> str:
         (cancelled, f"{agree(cancelled, 'was', 'were')} cancelled"),
         (status.left, f"{agree(status.left, 'is', 'are')} still to do"),
     )
-    told = [(number, how) for number, how in ends if number]
+    outcomes = [(number, how) for number, how in ends if number]
     begin = count_active(status.tokens_active, status.rows)
     if status.rows == 1:
-        return f"{begin}; it {told[0][1]}."
-    if len(told) == 1:
-        return f"{begin}; {'the other one' if others == 1 else f'the other {others:,}'} {told[0][1]}."
-    *first, last = (f"{number:,} {how}" for number, how in told)
+        return f"{begin}; it {outcomes[0][1]}."
+    if len(outcomes) == 1:
+        return f"{begin}; {'the other one' if others == 1 else f'the other {others:,}'} {outcomes[0][1]}."
+    *first, last = (f"{number:,} {how}" for number, how in outcomes)
     return f"{begin}; {others:,} are not: {', '.join(first)} and {last}."
 
 
@@ -471,8 +471,8 @@ class PartStatus:
     def to_json(self) -> dict[str, Any]:
         """The part as `oathbulk status --by --json` prints it."""
         plain = ("value", "tokens", "active", "given_up", "left")
-        told = {name: getattr(self, name) for name in plain} | {"not_before": _iso_or_none(self.not_before)}
-        return told | {"otps_refused": self.refused and round(self.refused, 4)}
+        counts = {name: getattr(self, name) for name in plain} | {"not_before": _iso_or_none(self.not_before)}
+        return counts | {"otps_refused": self.refused and round(self.refused, 4)}
 
 
 def read_parts(database: Database, name: str, column: str, where: Sequence[str] = ()) -> list[PartStatus]:
@@ -492,9 +492,9 @@ def read_parts(database: Database, name: str, column: str, where: Sequence[str] 
             "refused": func.count().filter(tried, refused),
             "not_before": func.min(Record.not_before).filter(Record.status.not_in(FINAL), ~may_begin(database)),
         }
-        mine = select(*(of.label(name) for name, of in counted.items())).group_by("value")
+        values = select(*(column.label(name) for name, column in counted.items())).group_by("value")
         rows = connection.execute(
-            mine.where(Record.batch_id == batch.id, choose_records(connection, name, where))
+            values.where(Record.batch_id == batch.id, choose_records(connection, name, where))
         ).all()
     parts = [
         PartStatus(
@@ -541,8 +541,8 @@ def count_records(database: Database, connection: Connection, batches: Sequence[
     waits_until = case((and_(Record.status.not_in(FINAL), ~may_begin(database)), Record.not_before)).label(
         "waits_until"
     )
-    mine = select(*by, waits_until, *columns).where(Record.batch_id.in_(groups)).group_by(*by, "waits_until")
-    for row in connection.execute(mine):
+    counts = select(*by, waits_until, *columns).where(Record.batch_id.in_(groups)).group_by(*by, "waits_until")
+    for row in connection.execute(counts):
         groups[row.batch_id].append(dict(row._mapping))
     refused = _count_refused(connection, [batch.id for batch in batches if batch.rows_refused and batch.id in groups])
     return {
@@ -591,7 +591,7 @@ def _list_counted(database: Database) -> dict[str, ColumnElement[Any]]:
     }
     return {
         "records": func.count(),
-        **{name: func.count().filter(*of) for name, of in conditions.items()},
+        **{name: func.count().filter(*holding) for name, holding in conditions.items()},
         "attempts": func.sum(Record.attempts),
         "otp_posts": func.sum(all_posts()),
         "requests": func.sum(Record.requests),
@@ -609,8 +609,8 @@ def _count_refused(connection: Connection, ids: Sequence[int]) -> dict[int, dict
     counts: dict[int, dict[str, int]] = {batch_id: {} for batch_id in ids}
     if ids:
         by, rows = (RefusedRow.batch_id, RefusedRow.reason), func.count().label("rows")
-        mine = select(*by, rows).where(RefusedRow.batch_id.in_(ids)).group_by(*by)
-        for row in connection.execute(mine.order_by(rows.desc(), RefusedRow.reason)):
+        counted = select(*by, rows).where(RefusedRow.batch_id.in_(ids)).group_by(*by)
+        for row in connection.execute(counted.order_by(rows.desc(), RefusedRow.reason)):
             counts[row.batch_id][row.reason] = row.rows
     return counts
 

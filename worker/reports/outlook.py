@@ -23,8 +23,8 @@ _GO_ON = "Go on with: "
 
 
 def describe_outlook(status: BatchStatus, *, has_buttons: bool = False) -> str:
-    """Say what will happen to the batch if nobody does anything, and which command goes on; in words where it
-    `has_buttons`."""
+    """Say what will happen to the batch if nobody does anything, and which command goes on; where the page
+    `has_buttons`, in words."""
     if status.purged_at:
         return _describe_purged(status)
     match status.state:
@@ -65,8 +65,8 @@ def _describe_running(status: BatchStatus) -> str:
     if is_waiting and waits > 1 and not status.preparing:
         going = status.left - status.dated
         wait = agree(going, "waits for its time", "wait for their time")
-        told = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
-        return told + describe_waves(status, " ")
+        due = f"{going:,} {wait}; the next is due in {format_duration(waits)}."
+        return due + describe_waves(status, " ")
     if status.stall:
         return f"Nothing has moved for {format_duration(status.standstill)}. {status.stall}"
     # The pace is that of the last half minute: where no worker is left, it says nothing of what is to come.
@@ -122,7 +122,7 @@ def put_waiting_first(status: BatchStatus, outlook: str) -> str:
 
 
 def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
-    """Say why no worker comes to a batch that waits for one, and which workers ended since they fail alone."""
+    """Say why no worker takes a batch that waits for one, and which workers ended because they alone fail."""
     notes = []
     if any(describe_outlook(status) == WAITING for status in statuses):
         fleet = replace(statuses[0].fleet, rehearsal=statuses[0].rehearsal)
@@ -136,18 +136,18 @@ def explain_fleet(statuses: Sequence[BatchStatus]) -> list[str]:
 def describe_waves(status: BatchStatus, begin: str = "") -> str:
     """Say how many records wait for a date, when the next wave begins and the last, and how many a person keeps back;
     empty where none waits."""
-    told, waits, coming = list[str](), status.dated - status.kept_back, status.coming
+    sentences, waits, coming = list[str](), status.dated - status.kept_back, status.coming
     if coming:
         begins = f"the next wave, of {coming[0].records:,}, begins on {format_time(coming[0].at)}"
         last = f", the last on {format_time(coming[-1].at)}" if len(coming) > 1 else ""
         ends = f"; all are done in about {format_duration(status.eta_all_seconds)}" if status.eta_all_seconds else ""
-        told.append(f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: {begins}{last}{ends}.")
+        sentences.append(f"{waits:,} {agree(waits, 'waits', 'wait')} for a date: {begins}{last}{ends}.")
     if kept := status.kept_back:
-        told.append(
+        sentences.append(
             f"{kept:,} {agree(kept, 'is', 'are')} kept back until `oathbulk resume {quote(status.name)} --where …`"
             f" lets {agree(kept, 'it', 'them')} go."
         )
-    return f"{begin}{' '.join(told)}" if told else ""
+    return f"{begin}{' '.join(sentences)}" if sentences else ""
 
 
 def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) -> str:
@@ -155,18 +155,18 @@ def describe_dates(dates: Mapping[datetime | None, int], zone: tzinfo | None) ->
     were read: those of `zone`, None for this machine's. Empty where no row has a date."""
     if not (waves := sorted(date for date in dates if date)):
         return ""
-    told = [f"{dates[None]:,} at once"] if dates.get(None) else []
+    parts = [f"{dates[None]:,} at once"] if dates.get(None) else []
     if len(waves) > MOST_WAVES:
         later = sum(dates[date] for date in waves)
-        told.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
+        parts.append(f"{later:,} at {len(waves):,} dates from {format_time(waves[0])} to {format_time(waves[-1])}")
     else:
-        told += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
+        parts += [f"{dates[date]:,} from {format_time(date)} on" for date in waves]
     clocks = f"of {zone} (--zone)" if zone else f"of this machine ({datetime.now().astimezone():%Z})"
-    return f"Tokens may begin: {', '.join(told)}. Dates without an offset were read by the clocks {clocks}."
+    return f"Tokens may begin: {', '.join(parts)}. Dates without an offset were read by the clocks {clocks}."
 
 
 def describe_date(not_before: datetime | None) -> str:
-    """Say from when on records may go that wait for it; empty where they wait for nothing."""
+    """Write the date that records wait for; empty where they wait for none."""
     if not_before is None:
         return ""
     return KEPT_BACK if not_before >= UNTIL_LET_GO else format_time(not_before)
@@ -189,10 +189,10 @@ def describe_outage(outage: Outage, detail: str | None = None) -> str:
     if at is not None:
         next_try = f"the next try {'was due' if outage.is_overdue else 'is'} at {at:%H:%M:%S} UTC"
     since = f" since {_format_clock(outage.since, at or datetime.now(UTC))}" if outage.since else ""
-    said = f"PingOne has not answered{since}; {next_try}."
+    silence = f"PingOne has not answered{since}; {next_try}."
     if detail in (None, PAUSE_CURES[PauseReason.OUTAGE]):
-        return f"{said} {OUTAGE_CURE}"
-    return f"{said} {detail}"
+        return f"{silence} {OUTAGE_CURE}"
+    return f"{silence} {detail}"
 
 
 def _format_clock(at: datetime, beside: datetime) -> str:
@@ -226,8 +226,8 @@ def describe_pace(known: KnownPace, *, tells_hold: bool = True) -> list[str]:
 
 
 def _explain_time_left(status: BatchStatus) -> str:
-    """Say what makes the batch take so long, and what could be done about it; empty unless that is the license's
-    pace."""
+    """Say that the license's pace decides how long the batch takes, and what could be done about it; empty where
+    something else does."""
     known = status.license_pace
     if known is None:
         return ""
@@ -266,8 +266,8 @@ def _describe_finished(status: BatchStatus) -> str:
     if not left:
         return f"Finished after {took}: every token is active."
     are, them = agree(left, "is", "are"), agree(left, "it", "them")
-    told = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
-    return f"Finished after {took}: {told}"
+    remaining = f"{count_things(left, 'token')} {are} not active; nothing happens to {them} until a person acts."
+    return f"Finished after {took}: {remaining}"
 
 
 def _describe_still_read(status: BatchStatus) -> str:

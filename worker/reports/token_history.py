@@ -123,7 +123,7 @@ class TokenHistory:
 
 
 def _describe_otp(state: str, posts: int, *, is_kept: bool) -> str:
-    """Say what became of one OTP, which is not kept any more or may be sent again."""
+    """Say what became of one OTP. `is_kept`: it may be sent again."""
     posted = "posted once" if posts == 1 else f"posted {posts} times"
     match state:
         case OtpState.ANSWERED:
@@ -181,8 +181,8 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     """Read the history of one token, with what decides when it goes on."""
     environment_id, serial_number = token
     records = _read_records(connection, environment_id, serial_number)
-    mine = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
-    refused = read_refused(connection, *mine)
+    of_token = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
+    refused = read_refused(connection, *of_token)
     environment = records[-1].batch.environment if records else refused[0].environment
     return TokenHistory(
         environment=environment,
@@ -208,17 +208,19 @@ def _count_before(connection: Connection, record: PastRecord) -> int | None:
 
 def _read_records(connection: Connection, environment_id: str, serial_number: str) -> list[PastRecord]:
     """Read the records of a token, in the order in which they ended, each with its batch and its attempts."""
-    mine = (
+    of_token = (
         select(*_RECORD)
         .where(Record.environment_id == environment_id, Record.serial_number == serial_number, is_of_kept_batch())
         .order_by(Record.finalized_at.is_(None), Record.finalized_at, Record.id)
     )
-    rows = connection.execute(mine).all()
+    rows = connection.execute(of_token).all()
     found = connection.execute(select(Batch.__table__).where(Batch.id.in_({row.batch_id for row in rows})))
     batches = {batch.id: batch for batch in found}
     lines = select(*_ATTEMPT).where(AttemptLine.record_id.in_([row.id for row in rows]))
     ordered = connection.execute(lines.order_by(AttemptLine.record_id, AttemptLine.id))
-    attempts = {record_id: list(mine) for record_id, mine in groupby(ordered, key=lambda line: line.record_id)}
+    attempts = {
+        record_id: list(of_record) for record_id, of_record in groupby(ordered, key=lambda line: line.record_id)
+    }
     return [PastRecord(row, batches[row.batch_id], attempts.get(row.id, ())) for row in rows]
 
 
@@ -270,15 +272,15 @@ def list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:
     if not record.attempts:
         yield "attempts", "none yet"
         return
-    for told in tell_attempts(record):
-        yield "attempts" if told.place == 1 else "", describe_attempt(told)
+    for attempt in tell_attempts(record):
+        yield "attempts" if attempt.place == 1 else "", describe_attempt(attempt)
     yield "in all", sum_up(record)
 
 
 def tell_attempts(record: PastRecord) -> list[ToldAttempt]:
-    """Tell of each attempt what it sent and what came back. A line counts an OTP 1 after which PingOne asked for OTP 2
-    only in the attempt that posts that one: here it is told where it was posted."""
-    told = []
+    """Tell of each attempt what it sent and what came back. Where PingOne asked for OTP 2, OTP 1 stands in the line of
+    the attempt that posts OTP 2; here it is counted where it was posted."""
+    attempts = []
     is_half_done = is_first_answered = False
     for place, line in enumerate(record.attempts, 1):
         was_half_done, has_asked = is_half_done, EXTRA_OTP_REQUIRED in (line.code, line.detail_code)
@@ -286,19 +288,19 @@ def tell_attempts(record: PastRecord) -> list[ToldAttempt]:
         posts = line.otp_posts + int(is_half_done) - int(was_half_done and line.otp_posts > 0)
         ordinal = 2 if was_half_done or (is_first_answered and not record.has_seed) else 1
         is_counted = line.outcome != Outcome.HANDED_BACK and line.reason not in _UNCOUNTED
-        told.append(ToldAttempt(place, line, is_counted, posts, _describe_calls(line, posts, ordinal)))
+        attempts.append(ToldAttempt(place, line, is_counted, posts, _describe_calls(line, posts, ordinal)))
         is_final = line.outcome in (Outcome.ACTIVE, Outcome.DEAD_LETTER)
         is_half_done |= was_half_done and line.otp_posts == 0 and not is_final
         # A record that goes again after its end has fresh OTPs, unless none was answered.
         is_first_answered = not is_final and (is_first_answered or has_asked)
-    return told
+    return attempts
 
 
 def sum_up(record: PastRecord) -> str:
     """Sum the attempts of a record up, from its own totals."""
     counted = record.counted_attempts - int(record.status == Status.ACTIVATING)
     posts = record.otp1_posts + record.otp2_posts + record.posts_forgiven
-    missing = posts - sum(told.posts for told in tell_attempts(record))
+    missing = posts - sum(attempt.posts for attempt in tell_attempts(record))
     rest = f" ({missing} of them by attempts that were lost or still go on)" if missing > 0 else ""
     parts = [
         count_things(len(record.attempts), "attempt"),
@@ -309,14 +311,14 @@ def sum_up(record: PastRecord) -> str:
     return ", ".join(filter(None, parts))
 
 
-def describe_attempt(told: ToldAttempt) -> str:
+def describe_attempt(attempt: ToldAttempt) -> str:
     """Describe an attempt in one line: its place, time and outcome, what it sent, what came back, and what it cost."""
-    line = told.line
+    line = attempt.line
     parts = [
-        f"{told.place}. {format_moment(line.ended_at)} UTC",
+        f"{attempt.place}. {format_moment(line.ended_at)} UTC",
         line.outcome + (f" ({line.reason})" if line.reason else ""),
-        "" if told.is_counted else "not counted",
-        told.calls,
+        "" if attempt.is_counted else "not counted",
+        attempt.calls,
         count_things(line.requests, "request") if line.requests else "",
         # Without a space, so that no line ends between the name and the id.
         line.pingone_error_id and f"error_id={line.pingone_error_id}",

@@ -146,12 +146,12 @@ class TokenCheck:
 
     def read(self, database: Database, batch_id: int) -> None:
         """Read what the inventory has of the tokens of a batch; nothing, if each record brought its device with it."""
-        mine = Record.batch_id == batch_id
+        is_of_batch = Record.batch_id == batch_id
         with database.reading() as connection:
-            needing = connection.scalar(select(func.count()).where(mine, _needs_inventory()))
+            needing = connection.scalar(select(func.count()).where(is_of_batch, _needs_inventory()))
             if not needing:
                 return
-            serial_numbers = frozenset(connection.scalars(select(func.lower(Record.serial_number)).where(mine)))
+            serial_numbers = frozenset(connection.scalars(select(func.lower(Record.serial_number)).where(is_of_batch)))
         call = Call("oathbulk-verify", "oathbulk-verify-inventory")
         try:
             self._tokens = find_tokens(self._reads(), serial_numbers, call, self._on_progress)
