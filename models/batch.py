@@ -98,10 +98,10 @@ class Batch(Base):
     rows_refused: Mapped[int] = mapped_column(default=0)
     # While set, only so many first records go, and the batch pauses when they are final. The resume after that pause
     # empties it.
-    canary: Mapped[int | None] = mapped_column("canary_row")
+    canary: Mapped[int | None]
     # While set, only so many first records go: in an environment where no token became active yet. Emptied as soon as
     # one of them is active, or by a person's resume.
-    trial: Mapped[int | None] = mapped_column("trial_row")
+    trial: Mapped[int | None]
     # Paused for an outage: when a few records are sent to see whether it is over.
     probe_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # How many outages in a row made it pause, without an answered attempt between them.

@@ -217,7 +217,7 @@ def _make_paused(database: MovingDatabase) -> None:
             {"daily_window": "22:00-05:30", "zone": "Europe/Berlin", "resumes_at": NOW + timedelta(hours=9)},
         ),
         "quota": (PauseReason.QUOTA, {"resumes_at": NOW + timedelta(hours=12)}),
-        "spring's canary": (PauseReason.CANARY, {"canary_row": 2}),
+        "spring's canary": (PauseReason.CANARY, {"canary": 2}),
     }
     for name, (reason, columns) in paused.items():
         with at(ago(hours=2)):

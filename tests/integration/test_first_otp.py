@@ -223,7 +223,7 @@ def test_first_records_that_all_failed_hold_nothing_back_once_the_cause_is_found
     resync = LearntResync(database, ENVIRONMENT_ID, TESTER, Upkeep(database, Thresholds()).end_trials)
     for record_id in made.ids[:REFUSALS]:
         resync.learn(FirstOtpAnswer.REFUSED, had_flag=False, record_id=record_id)
-    assert look_at_batch(database, made.batch_id).trial_row is None
+    assert look_at_batch(database, made.batch_id).trial is None
 
 
 def test_where_nothing_is_learnt_any_more_nothing_is_written(database: MovingDatabase, resync: LearntResync) -> None:

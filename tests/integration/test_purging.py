@@ -100,7 +100,7 @@ def test_a_batch_that_ended_long_ago_leaves_its_counts_and_nothing_about_tokens_
     assert Recorder(desk.database, take_environment_for_license).record() == 0
     # And the environment is known still: the next batch needs no trial.
     following = desk.load([token(number) for number in range(11, 19)], "next", first_records=3)
-    assert look_at_batch(desk.database, following.batch_id).trial_row is None
+    assert look_at_batch(desk.database, following.batch_id).trial is None
 
 
 @ON_SQLITE

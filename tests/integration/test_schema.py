@@ -194,7 +194,7 @@ def test_data_goes_through_all_revisions_down_and_up(empty: MovingDatabase) -> N
     kept = {table: rows(empty, table) for table in ("batch", "record", "attempt")}
     assert [len(lines) for lines in kept.values()] == [1, 4, 1]
     now = empty.now()
-    waits = {"state": "paused", "canary_row": 3, "probe_at": now, "outages": 2}
+    waits = {"state": "paused", "canary": 3, "probe_at": now, "outages": 2}
     waits |= {"daily_window": "22:00-05:30", "zone": "UTC", "closes_at": now, "resumes_at": now}
 
     for reason in ("outage", "window", "quota"):

@@ -244,7 +244,7 @@ def test_what_holds_a_record_back_is_read_with_it_and_no_otp_and_no_seed(databas
     (token,) = read_histories(database, "MADE7", lambda *_: "gold")
 
     assert (token.hold and token.hold.why, token.fleet.alive) == ("PingOne answered 503", [])
-    assert (token.latest.batch.canary_row, token.latest.batch.trial_row) == (5, 3)
+    assert (token.latest.batch.canary, token.latest.batch.trial) == (5, 3)
     assert timedelta() <= token.now - now < timedelta(minutes=5)
     for serial_number in ("MADE7", "MADE8"):
         (elsewhere,) = read_histories(database, serial_number)

@@ -58,7 +58,7 @@ def test_exactly_the_canarys_records_go_and_the_rest_after_a_resume(
     assert look_at_batch(database, made.batch_id).detail == PAUSE_CURES[PauseReason.CANARY]
 
     fleet.batches.resume(made.name)
-    assert (look_at_batch(database, made.batch_id).canary_row, fleet.tick()) == (None, made.ids[3:])
+    assert (look_at_batch(database, made.batch_id).canary, fleet.tick()) == (None, made.ids[3:])
     fleet.end_all(made.ids[3:], Active())
     assert (fleet.tick(), fleet.state(made)) == ([], RUNNING)
 
@@ -606,4 +606,4 @@ def test_a_load_counts_the_records_of_its_canary_and_those_that_go_first_where_n
     loaded = desk.load(rows, "july", first_records=first_records, canary=canary)
 
     batch = look_at_batch(database, loaded.batch_id)
-    assert (batch.canary_row, batch.trial_row) == held_back
+    assert (batch.canary, batch.trial) == held_back

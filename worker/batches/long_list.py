@@ -221,7 +221,7 @@ class Turns:
 
 def find_first(batch: Row[*tuple[Any, ...]]) -> int | None:
     """How many first records of a batch its canary and its trial let go, by the columns of its table; None: all."""
-    return min(filter(None, (batch.canary_row, batch.trial_row)), default=None)
+    return min(filter(None, (batch.canary, batch.trial)), default=None)
 
 
 def may_go(batch_id: int, first: int | None) -> tuple[ColumnElement[bool], ...]:

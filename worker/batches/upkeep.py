@@ -261,9 +261,9 @@ class Upkeep:
             for batch in connection.execute(_WATCHED).all():
                 if batch.outages and was_answered(connection, batch, self._thresholds):
                     connection.execute(update(Batch).where(Batch.id == batch.id).values(outages=0))
-                if batch.trial_row is not None:
-                    self._check_trial(connection, batch.id, batch.trial_row)
-                if batch.canary_row is not None and self._are_first_done(connection, batch.id, batch.canary_row):
+                if batch.trial is not None:
+                    self._check_trial(connection, batch.id, batch.trial)
+                if batch.canary is not None and self._are_first_done(connection, batch.id, batch.canary):
                     self._pause(connection, batch.id, PauseReason.CANARY)
             # After a jump of the clock, nobody has written down yet when their hours end; that is done here.
             for batch_id in connection.scalars(self._due_to_pause).all():
