@@ -11,7 +11,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -52,6 +52,7 @@ from worker.leases.group_commit import Combiner, GroupCommit, R, T, _Waiter
 from worker.leases.lease import Leases, Settlement
 from worker.pingone.retry_policy import RetryPolicy
 from worker.process.worker_parts import WorkerParts
+from worker.records.activation import DeadLettered
 from worker.reports.export import export
 from worker.rules.breaker import Thresholds
 
@@ -147,8 +148,8 @@ class Worker(ModelParts):
                 continue
             self.message = message = scenario.broker.take()
             scenario.note(f"takes record {message.record_id}")
-            with excused(scenario):
-                self.activations.of(message.environment).activate_record(message.record_id)
+            with excused(scenario), suppress(DeadLettered):
+                self.activations.activate_record(message.record_id, message.environment)
             self.message = None
 
 
