@@ -21,7 +21,7 @@ _BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_time() -> float:
-    """Seconds since the machine was started, the time in which it was suspended included."""
+    """Return the seconds since the machine was started, including the time in which it was suspended."""
     return time.clock_gettime(_BOOT_CLOCK)
 
 

@@ -28,8 +28,8 @@ SIGN_OF_LIFE_EVERY = 5.0
 GONE_AFTER = 30.0
 # Seconds for which the row of a process that is gone is kept and shown.
 KEPT_FOR = 24 * 60 * 60.0
-# Seconds for which a process that ended since it failed alone is named: longer than a supervisor waits before it starts
-# it again, after which it ended once more, or is well.
+# Seconds for which a process that failed alone is still listed: longer than a supervisor takes to start it again, so
+# that it either is well by then or has ended once more.
 NAMED_FOR = 600.0
 # Characters of the detail: as many as the column has room for.
 LONGEST_DETAIL = 1000
@@ -130,7 +130,7 @@ class Processes:
 class Fitness:
     """Whether this process works, and why it ends. Thread-safe.
 
-    It goes on working where no other process is well: then the trouble is everybody's, and it cannot be spared."""
+    It goes on working if no other process is well: then the trouble is everybody's."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -185,8 +185,8 @@ class Fitness:
 
 
 def forget_all(database: Database) -> None:
-    """Delete the rows of all processes, of which none lives any more. One that was killed could not do that itself, and
-    would count as alive for a while."""
+    """Delete the rows of all processes, once none lives any more. A process that was killed could not delete its own,
+    and would count as alive for a while."""
     with database.writing() as connection:
         connection.execute(delete(WorkerProcess))
 

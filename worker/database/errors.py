@@ -20,8 +20,8 @@ class Lost(Enum):
     SERVER = "every connection to this server: the pool is emptied"
 
 
-# None of these is a fault of ours: they pass by themselves, or an administrator removes their cause while a batch
-# waits. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# These are no faults of ours: they pass by themselves, or an administrator removes their cause while a batch waits.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 AWAY: dict[str, Lost] = {
     # connection_exception, in general: the network, or a server that ended.
     "08000": Lost.CONNECTION,
@@ -107,7 +107,8 @@ def sqlstate_of(error: BaseException | None) -> str | None:
 
 
 def find_line(error: BaseException | None) -> str:
-    """The line of a driver's error that tells what is the matter. Of several hosts, each may have said something."""
+    """Find the line of a driver's error that says what is wrong. With several hosts, each may have reported
+    something."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line.strip() for line in lines if any(words in line for words in _TOLD_BY)), lines[0])
 
@@ -193,7 +194,7 @@ _ANY_OTHER = Explanation("the database failed", "check OATHBULK_DATABASE_URL and
 
 
 def explain(error: DBAPIError) -> Explanation:
-    """Say what is the matter with the database, and what to do about it."""
+    """Say what is wrong with the database, and what to do about it."""
     line = find_line(error.orig)
     any_other = _SQLITE if isinstance(error.orig, sqlite3.Error) else _ANY_OTHER
     by_words = next((explanation for words, explanation in _POOLERS.items() if words in line), any_other)

@@ -107,7 +107,7 @@ def make_engine(url: str, connections: int, connect_within: float, *, checks_con
 def needs_transaction(connection: Connection) -> bool:
     """Whether even a single statement has to be in a transaction, which sets `synchronous_commit` first.
 
-    So it is where a pooler stands before a server whose own settings are not safe enough.
+    This is so behind a pooler, if the server's own settings are not safe enough.
     """
     return _SET_EACH_TIME in connection.info
 
@@ -155,7 +155,7 @@ def _check_encoding(connection: psycopg.Connection[Any]) -> None:
 
 
 def _configure_transactions(engine: Engine) -> None:
-    """Set in each writing transaction what could not be set on its connection, because a pooler stands in between."""
+    """Set in each writing transaction what cannot be set on its connection, since a pooler is in between."""
 
     @event.listens_for(engine, "begin")
     def set_in_transaction(connection: Connection) -> None:

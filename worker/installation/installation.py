@@ -61,8 +61,8 @@ class Installation:
         return load_environment(self.settings, name, self.variables, self.env_file)
 
     def license_of(self, name: str, environment_id: str) -> str:
-        """Find the license of an environment by its name; its id, if it names none or is not configured here. So also
-        in a process that has none of its credentials."""
+        """Find the license of an environment by its name; its id, if it names none or is not configured here. This
+        works in a process without its credentials too."""
         try:
             return find_license(self.settings, name, self.variables, self.env_file) or environment_id
         except ConfigError:
@@ -204,8 +204,8 @@ def _find_only_batch(installation: Installation) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A token that is told whole, once for each environment that has it. `others`: serial numbers that begin with its
-    own, and are longer."""
+    """A token's whole history, once for each environment that has it. `others`: longer serial numbers that begin with
+    its own."""
 
     tokens: list[tuple[TokenHistory, NextStep]]
     others: int = 0

@@ -1,8 +1,8 @@
 """The format "PSKC": documents of the RFC and of drafts before it. A row's number is the place of the key in the
 document, counted from 1.
 
-python-pskc reads a package of keys at a time. What it takes for granted is looked at here first: whether a value is
-encrypted, and whether anything proves that it is decrypted rightly.
+python-pskc reads a package of keys at a time. Two things that it does not check are checked here first: whether a value
+is encrypted, and whether a MAC proves that it is decrypted rightly.
 
 https://www.rfc-editor.org/rfc/rfc6030
 """
@@ -105,7 +105,7 @@ def read_pskc(file: OpenFile, now: datetime) -> tuple[list[str], Iterator[Row | 
     """Return the columns that an export repeats, and the rows, which end with UnusableFile if the key opened nothing.
     Raises UnusableFile."""
     container, packages = _read_container(file)
-    # Whether values were opened, and whether some were not: one that was proves that the key is right.
+    # Whether some values could be decrypted, and some could not: one success proves that the key is right.
     opened: set[bool] = set()
 
     def read(found: FoundKey) -> Token:
@@ -148,8 +148,8 @@ class Container:
             raise UnusableFile(
                 path, "is PSKC with a head that cannot be read, or of another version than 1.0", ASK_AGAIN
             ) from None
-        # The cipher of the values that do not name one themselves. python-pskc would take that of the first value that
-        # does for it, from then on.
+        # The cipher of values that name none. python-pskc would use the cipher of the first value that names one for
+        # all later values.
         self.cipher = self.pskc.encryption.algorithm
         # Drafts write a value, its digest, and a head with the cipher NONE: nothing is encrypted then.
         # https://datatracker.ietf.org/doc/html/draft-hoyer-keyprov-portable-symmetric-key-container-01#section-10.1
@@ -180,7 +180,7 @@ class Container:
 
     @property
     def _cure(self) -> str:
-        """What to do about a key or password that is wrong."""
+        """Say what to do about a wrong key or password."""
         if self.pskc.encryption.derivation.algorithm:
             return "Give the password that the vendor sent apart from it, by --password-file"
         return "Give the key that the vendor sent apart from it, by --key-file, in hexadecimal or as its bytes alone"
@@ -349,7 +349,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     device = Device(container.pskc)
     try:
         PSKCParser.parse_key_package(device, package)
-    # What is wrong with the values comes out as whatever int, base64 and setattr raise.
+    # Faulty values raise whatever int, base64 and setattr raise.
     except Exception:
         device.keys.clear()
     if len(device.keys) != len(elements) or not elements:
@@ -359,7 +359,7 @@ def find_keys(container: Container, package: Element) -> Iterator[FoundKey]:
     for element in elements:
         package.remove(element)
     for key, element, is_encrypted in zip(device.keys, elements, encrypted, strict=True):
-        # What is left of the package holds for all of its keys.
+        # The rest of the package holds for all of its keys.
         expires = _find_dates(package) + _find_dates(element)
         fault = _find_fault(container, element)
         yield FoundKey(serial or (key.id or "").strip(), key, expires, is_encrypted, fault)
@@ -434,7 +434,7 @@ def _find_fault_of_plain(name: str, value: Element) -> str:
         is_right = name not in NUMBERS or not text or re.fullmatch(r"[0-9]{1,19}", text) is not None
         is_right = is_right or (decoded is not None and (len(decoded) in (4, 8) or decoded.isdigit()))
         problem = "the counter or a time is not a whole number"
-    # What stands in pieces has its beginning as its text, which may pass for the whole.
+    # The text of a value in pieces is only its beginning, which may look complete.
     return "" if is_right and not any(map(len, plain)) else f"{problem}: ask the vendor for the file again"
 
 

@@ -31,9 +31,9 @@ from worker.vault.otps import HashAlgorithm, OtpType, Secret, Seed
 DIGITS = (6, 8)
 # Time steps that PingOne takes, in seconds.
 TIME_STEPS = (30, 60)
-# The highest counter: PostgreSQL's bigint, in which it is kept, must have room for those that follow.
+# The highest counter: it is kept in PostgreSQL's bigint, with room for the counters that follow.
 MAX_COUNTER = 2**62
-# Digits of a number at most. A longer one is none of a token's.
+# Digits of a number at most. No parameter of a token is longer.
 MAX_NUMBER_LENGTH = 19
 # Names of the types, in lower case and without an "oath-" before them.
 OTP_TYPES: dict[str, OtpType] = {"hotp": "hotp", "totp": "totp"}
@@ -45,7 +45,7 @@ HASHES: dict[str, HashAlgorithm] = {
 MIN_BYTES = 10
 # Bytes of a secret at most: PingOne takes 200 hexadecimal digits.
 MAX_BYTES = 100
-# A cell that a secret may stand in: by this a file of seeds is told from others.
+# A cell that may hold a secret: this identifies a file of seeds.
 LIKELY_SECRET = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}|[A-Za-z2-7]{16,}=*")
 # Hexadecimal digits without anything else, two a byte.
 HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
@@ -217,7 +217,7 @@ def looks_like_secret(cell: str) -> bool:
 
 
 def decode_secret(text: str, encoding: Encoding | None) -> Secret:
-    """Decode a secret; without an encoding it is told by its characters. Raises RowRefused."""
+    """Decode a secret; without an encoding, its characters decide it. Raises RowRefused."""
     text = text.strip()
     if EXCEL_NUMBER.fullmatch(text):
         raise RowRefused(f"the secret was turned into a number (as in 1.23E+20) and lost digits: {AS_SENT}")

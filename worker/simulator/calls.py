@@ -1,4 +1,4 @@
-"""One call: what a request asks for, and what it is answered.
+"""One call: what a request asks for, and its answer.
 
 https://developer.pingidentity.com/pingone-api (MFA devices, users, OATH tokens, device authentication policies)
 """
