@@ -524,18 +524,25 @@ def test_a_job_that_was_called_lost_does_not_go_out_and_does_not_begin_again(
 def test_a_reading_tells_nothing_of_what_was_lost_or_let_go_again_since_it_began(
     database: MovingDatabase, waiting: Made, tokens: Tokens, job: int
 ) -> None:
-    turns, commands = Turns(database), Batches(database, TESTER)
+    turns, others, commands = Turns(database), Turns(database), Batches(database, TESTER)
+
+    def let_go_and_turn_elsewhere() -> None:
+        commands.cancel(waiting.name)
+        commands.replay(waiting.name)
+        assert others.begin()
+        others.end(waiting.batch_id, 0.0)
 
     def read_while(change: Callable[[], object]) -> tuple[Any, Any]:
         """What is known of the token's job and of the inventory once that was read while this happened."""
         turns.begin()
         before = tokens.begin_reading(waiting.batch_id)
         change()
-        tokens.end_reading(waiting.batch_id, before)
+        tokens.end_reading(waiting.batch_id, before, turns.is_held(waiting.batch_id))
         return look(database, waiting.id).import_job_id, look_at_batch(database, waiting.batch_id).inventory_read_at
 
     assert read_while(lambda: tokens.note_lost(waiting.batch_id, job)) == (job, None)
     assert read_while(lambda: (commands.cancel(waiting.name), commands.replay(waiting.name))) == (None, None)
     with pytest.raises(Superseded):
         turns.check(waiting.batch_id)
+    assert read_while(let_go_and_turn_elsewhere) == (None, None)
     assert read_while(lambda: None)[1] is not None

@@ -189,7 +189,7 @@ class Turns:
     def renew(self, batch_id: int) -> bool:
         """Keep the batch for this worker. False: the batch no longer runs, or another worker prepares it."""
         with self._database.writing() as connection:
-            mine = update(Batch).where(self._is_held(batch_id), self._is_running)
+            mine = update(Batch).where(self.is_held(batch_id), self._is_running)
             renewed = mine.values(prepared_until=self._database.now(LEASE)).returning(Batch.prepared_until)
             held_until = connection.scalar(renewed)
         if held_until is not None:
@@ -206,18 +206,18 @@ class Turns:
         already."""
         with self._database.writing() as connection:
             until = self._database.now(wait)
-            connection.execute(update(Batch).where(self._is_held(batch_id)).values(prepared_until=until))
+            connection.execute(update(Batch).where(self.is_held(batch_id)).values(prepared_until=until))
 
     def end_all(self) -> None:
         """End every turn: no worker prepares anything by now, or it loses its turn."""
         with self._database.writing() as connection:
             connection.execute(update(Batch).where(Batch.prepared_until.is_not(None)).values(prepared_until=None))
 
-    def _is_held(self, batch_id: int) -> ColumnElement[bool]:
-        """Whether this thread has the turn of a batch. Another thread takes a turn only once it is over, so its turn
-        always ends later than this one."""
+    def is_held(self, batch_id: int) -> ColumnElement[bool]:
+        """Whether this thread has the turn of a batch still. A command that lets records go again takes it away, and
+        another worker may have had a whole turn since."""
         held_until: datetime = self._thread.held_until
-        return and_(Batch.id == batch_id, Batch.prepared_until <= held_until)
+        return and_(Batch.id == batch_id, Batch.prepared_until == held_until)
 
 
 def find_first(batch: Row[*tuple[Any, ...]]) -> int | None:

@@ -159,7 +159,7 @@ class Preparation:
         if not lacks:
             return False
         if not was_read_lately:
-            self._tokens.read_inventory(turn, environment, call, self._turns.renew)
+            self._tokens.read_inventory(turn, environment, call, self._turns)
             return True
         if turn.may_import:
             return self._tokens.start_next(turn, environment, call, is_busy=is_busy)

@@ -29,7 +29,7 @@ from models.reason import PauseReason, Reason
 from models.record import Record
 from models.record_indexes import LACKS_TOKEN
 from models.record_states import NOBODY, PairingState, Status
-from worker.batches.long_list import Findings, Obstacle, Superseded, Turn, may_go
+from worker.batches.long_list import Findings, Obstacle, Superseded, Turn, Turns, may_go
 from worker.clocks import boot_time
 from worker.config.environment import Environment
 from worker.config.tuning import Tuning
@@ -275,21 +275,20 @@ class Tokens:
         # Near the end of the hours no job begins: its result would be read only when they begin again.
         self._may_begin = is_running(database, LAST_START)
 
-    def read_inventory(self, turn: Turn, environment: Environment, call: Call, renew: Callable[[int], bool]) -> None:
+    def read_inventory(self, turn: Turn, environment: Environment, call: Call, turns: Turns) -> None:
         """Read the whole inventory, and take in what it shows of this batch; a reading that breaks off begins anew.
-        `renew` keeps the batch for this worker, and returns False once it no longer runs. Raises any PingOneError,
-        SlotTooFar, and Obstacle if tokens are to be imported and none may be read."""
+        Raises any PingOneError, SlotTooFar, and Obstacle if tokens are to be imported and none may be read."""
         lost = self.begin_reading(turn.batch_id)
         try:
             for page in self._clients.reads(environment).list_tokens(call=call):
                 self.take_in(turn.batch_id, page.items, turn.first)
-                if not renew(turn.batch_id):
+                if not turns.renew(turn.batch_id):
                     return
         except Forbidden as failure:
             if turn.may_import:
                 raise Obstacle(PauseReason.PERMISSIONS, NOT_READABLE) from failure
             self.assume(turn.batch_id)
-        self.end_reading(turn.batch_id, lost)
+        self.end_reading(turn.batch_id, lost, turns.is_held(turn.batch_id))
 
     def compare_duplicate(self, batch_id: int, serial_number: str, environment: Environment, call: Call) -> None:
         """Read back a token that was in the inventory before its import, and take in what PingOne shows."""
@@ -329,13 +328,14 @@ class Tokens:
         with self._database.reading() as connection:
             return frozenset(self._read_lost(connection, batch_id))
 
-    def end_reading(self, batch_id: int, lost: frozenset[int]) -> None:
+    def end_reading(self, batch_id: int, lost: frozenset[int], is_held: ColumnElement[bool]) -> None:
         """Note that the inventory was read to its end. Tokens of these `lost` jobs that were not found are not there,
-        and go again. If another job was lost since the reading began, or a command let records go again (which ends the
-        turn), the inventory has to be read once more."""
+        and go again. A reading judges only records that waited when it began: if another job was lost since then, or a
+        command let records go again (then `is_held` is false, and another worker may have the turn), the inventory has
+        to be read once more."""
         with self._database.changing_many() as connection:
             if lost >= self._read_lost(connection, batch_id).keys():
-                read = update(Batch).where(Batch.id == batch_id, Batch.prepared_until.is_not(None))
+                read = update(Batch).where(is_held)
                 connection.execute(read.values(inventory_read_at=self._database.now()))
             not_there = update(Record).where(
                 Record.batch_id == batch_id, Record.import_job_id.in_(lost), ~Record.is_in_inventory
