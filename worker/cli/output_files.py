@@ -21,13 +21,12 @@ from worker.intake.files import Hints, split_header
 from worker.intake.formats import OTP_PAIRS
 from worker.intake.rows import Row, SecretMissing, UnusableFile, canonical_column
 from worker.intake.shipment import open_shipment
-from worker.vault.keys import AUDIT
 from worker.vault.otps import Seed
 
 T = TypeVar("T")
 
 # Files of an installation in its home, beside its database.
-OWN_FILES = (*HOME_FILES, AUDIT.file, HEADS_FILE, ".env")
+OWN_FILES = (*HOME_FILES, HEADS_FILE, ".env")
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
 # Columns whose cells are OTPs.

@@ -256,7 +256,7 @@ def test_a_file_with_otps_or_seeds_is_refused_by_name_with_the_cure(what: str, t
         assert str(refused.value) == said + cure
 
 
-@pytest.mark.parametrize("name", ["oathbulk.db", "oathbulk.db-wal", "encryption.key", "audit.key", "oathbulk.toml"])
+@pytest.mark.parametrize("name", ["oathbulk.db", "oathbulk.db-wal", "encryption.key", "audit.heads", "oathbulk.toml"])
 def test_no_file_of_the_installation_is_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OATHBULK_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
