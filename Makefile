@@ -196,7 +196,7 @@ secrets: ## passwords and keys for docker-compose.yml, into secrets/
 	random | keep webhook_secret; \
 	printf 'postgresql+psycopg://oathbulk:%s@postgres:5432/oathbulk' "$$(cat postgres_password)" | keep database_url; \
 	printf 'redis://:%s@valkey:6379/0' "$$(cat redis_password)" | keep redis_url; \
-	for key in encryption_keys audit_key; do head -c 32 /dev/urandom | base64 | tr '+/' '-_' | keep "$$key"; done; \
+	head -c 32 /dev/urandom | base64 | tr '+/' '-_' | keep encryption_keys; \
 	printf 'oathbulk:%s' "$$(random)" | keep flower_basic_auth; \
 	for empty in pingone_client_secret oathbulk.toml ca.pem; do keep "$$empty" < /dev/null; done; \
 	[ -s pingone_client_secret ] || echo "Now write PingOne's client secret into secrets/pingone_client_secret."

@@ -58,6 +58,3 @@ class AuditLine(Base):
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     # SHA-256 (hexadecimal) over the hash of the line before and all of the above.
     hash: Mapped[str] = mapped_column(String(64))
-    # The id of an audit key, a colon, and the HMAC-SHA256 under that key (both hexadecimal) over what the hash covers.
-    # Empty in lines that were written before there was an audit key.
-    mac: Mapped[str | None] = mapped_column(String(73))

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import LargeBinary
 
-# Length of a key in bytes, for AES-256 and for HMAC-SHA256.
+# Length of a key in bytes, for AES-256.
 KEY_BYTES = 32
 # Length of a key's id, in bytes.
 _ID_BYTES = 4
@@ -33,7 +33,7 @@ class DecryptionError(Exception):
 
 
 def generate_key() -> str:
-    """Make a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY: 32 random bytes, base64url."""
+    """Make a new key for OATHBULK_ENCRYPTION_KEYS: 32 random bytes, base64url."""
     return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 

@@ -1,8 +1,8 @@
-"""The audit: who commanded what for which batch, when, and on which ticket; a line that is changed later is found.
+"""The audit: who commanded what for which batch, when, and on which ticket. A line that is changed later is found.
 
-Each line has the hash of the one before, and an HMAC under the audit key. Who controls the database and that key can
-rewrite all of it. So its head, which is the hash of the last line, is noted in a file outside, which is shipped like
-any log: where they cannot write, it shows that they did. Nothing secret is in it.
+The lines are a hash chain: each line's hash covers the hash of the line before. Whoever controls the database can
+rewrite the whole chain. So the hash of each new line, the audit's head, is also noted in a file outside, which is
+shipped like any log to a place where they cannot write: that shows what they rewrote. Nothing in the file is secret.
 """
 
 import getpass
@@ -20,14 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from models.audit import Action, AuditLine
-from models.authenticated import AuditKeys, UnknownKey
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import Settings
 from worker.database.engine import AUDIT_LOCK, Database
 from worker.observability.wording import escape_line
-from worker.vault.keys import load_audit_keys
 
 # The file in the home of the embedded stack, in which heads are noted by default.
 HEADS_FILE = "audit.heads"
@@ -76,48 +74,21 @@ def note_head(path: Path, head: Head) -> None:
         )
 
 
-# What a person can do if lines are not authenticated.
-NO_KEY_CURE = "set OATHBULK_AUDIT_KEY to a key made with `oathbulk keygen`, for every command and worker"
-
-
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who gives a command, the ticket that it refers to, and how the line about it is protected from being rewritten:
-    by the audit keys, and by the file in which heads are noted."""
+    """Who gives a command, the ticket that it refers to, and where the head of the line about it is noted."""
 
     name: str
     ticket: str | None = None
-    # Called for each line, because the key file of a home is made only when its database is first opened.
-    load_keys: Callable[[], AuditKeys | None] = field(default=lambda: None, compare=False, repr=False)
     # Called with the head of each line, once that is committed.
     note_head: Callable[[Head], None] = field(default=lambda _: None, compare=False, repr=False)
-
-    def sign(self, content: bytes, *, authenticated_line: int | None) -> str | None:
-        """The HMAC of a new line; None if there is no audit key.
-
-        `authenticated_line`: the number of the line before, if it has an HMAC. Then a line without one would break the
-        audit for good, and ConfigError is raised if there is no key.
-        """
-        keys = self.load_keys()
-        if keys is not None:
-            return keys.sign(content)
-        if authenticated_line is not None:
-            raise ConfigError(
-                f"OATHBULK_AUDIT_KEY is not set, but line {authenticated_line} of the audit is authenticated: set "
-                "it to the key of the other commands and workers, or nothing can be written down"
-            )
-        return None
 
 
 def this_person(settings: Settings, ticket: str | None = None, name: str | None = None) -> Actor:
     """The actor who gives this command: who is named, such as a visitor of the desk, or `schedule` for what the replay
-    schedule does, or `worker` for what a worker learns of an environment; without a name, the person at this terminal.
-
-    Raises ConfigError if the audit key cannot be used.
-    """
-    if settings.audit_key is not None:
-        load_audit_keys(settings)
-    actor = Actor(name or name_this_person(settings), ticket, partial(load_audit_keys, settings))
+    schedule does, or `worker` for what a worker learns of an environment; without a name, the person at this
+    terminal."""
+    actor = Actor(name or name_this_person(settings), ticket)
     path = find_heads_file(settings)
     return replace(actor, note_head=partial(note_head, path)) if path else actor
 
@@ -142,17 +113,12 @@ GENESIS = "0" * 64
 FIELDS = ("id", "at", "actor", "action", "batch", "ticket", "facts")
 
 
-def encode_content(former: str, line: Mapping[str, Any]) -> bytes:
-    """Encode what hash and HMAC of a line cover: the hash of the line before (`former`), and the line, which has the
-    FIELDS and no others."""
+def hash_line(former: str, line: Mapping[str, Any]) -> str:
+    """Compute the hash of a line, in hexadecimal: over the hash of the line before (`former`), and the line, which has
+    the FIELDS and no others."""
     fields = dict(line) | {"at": line["at"].astimezone(UTC).isoformat(timespec="microseconds")}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return f"{former}\n{text}".encode()
-
-
-def hash_content(content: bytes) -> str:
-    """The hash of a line, in hexadecimal, by what `encode_content` returned."""
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(f"{former}\n{text}".encode()).hexdigest()
 
 
 def append(
@@ -166,10 +132,10 @@ def append(
     """Write a line, in the transaction of the command that it describes, so that neither is committed without the
     other.
 
-    Its head is noted outside after the commit. Raises ConfigError if the audit key cannot be used.
+    Its head is noted outside after the commit.
     """
     database.lock(connection, AUDIT_LOCK)
-    newest = select(AuditLine.id, AuditLine.hash, AuditLine.mac).order_by(AuditLine.id.desc()).limit(1)
+    newest = select(AuditLine.id, AuditLine.hash).order_by(AuditLine.id.desc()).limit(1)
     last = connection.execute(newest).one_or_none()
     at = _read_time(database, connection)
     line: dict[str, Any] = {
@@ -181,11 +147,8 @@ def append(
         "ticket": actor.ticket,
         "facts": dict(facts),
     }
-    content = encode_content(last.hash if last else GENESIS, line)
-    authenticated_line = last.id if last and last.mac is not None else None
-    mac = actor.sign(content, authenticated_line=authenticated_line)
-    head = Head(line["id"], hash_content(content), at)
-    connection.execute(insert(AuditLine).values(line | {"hash": head.hash, "mac": mac}))
+    head = Head(line["id"], hash_line(last.hash if last else GENESIS, line), at)
+    connection.execute(insert(AuditLine).values(line | {"hash": head.hash}))
     database.after_commit(connection, partial(actor.note_head, head))
 
 
@@ -196,11 +159,6 @@ def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tup
         lines = lines.where(AuditLine.batch == batch)
     with connection.execute(lines.execution_options(yield_per=1000)) as found:
         yield from found
-
-
-def has_authenticated_line(connection: Connection) -> bool:
-    """Whether any line has an HMAC."""
-    return bool(connection.scalar(select(exists().where(AuditLine.mac.is_not(None)))))
 
 
 def _read_time(database: Database, connection: Connection) -> datetime:
@@ -219,56 +177,37 @@ class BrokenLine:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check of the audit came to. `lines`: how many are unchanged, from the first on. `authenticated_from`: the
-    first of them that has an HMAC, if any has. `has_keys`: whether there were audit keys to check the HMACs with."""
+    """What a check of the audit came to. `lines`: how many are unchanged, from the first on."""
 
     lines: int
-    authenticated_from: int | None
-    broken: BrokenLine | None
-    has_keys: bool
+    broken: BrokenLine | None = None
 
 
-def check(connection: Connection, keys: AuditKeys | None = None) -> CheckResult:
-    """Compute every hash and HMAC again, up to the first that does not match.
+def check(connection: Connection) -> CheckResult:
+    """Compute every hash again, up to the first that does not match.
 
-    This does not notice that lines were cut off at the end: `find_missing` compares with what was noted elsewhere.
+    This does not notice a chain that was rewritten whole, or cut off at its end: `find_missing` compares with the heads
+    that were noted outside.
     """
-    former, sound, authenticated_from, broken = GENESIS, 0, None, None
+    former, sound = GENESIS, 0
     try:
         with closing(read(connection)) as lines:
             for line in lines:
-                why = _find_fault(line, sound + 1, former, keys, must_be_authenticated=authenticated_from is not None)
-                if why is not None:
-                    broken = BrokenLine(sound + 1, why)
-                    break
-                if line.mac is not None and authenticated_from is None:
-                    authenticated_from = line.id
+                if (why := _find_fault(line, sound + 1, former)) is not None:
+                    return CheckResult(sound, BrokenLine(sound + 1, why))
                 former, sound = line.hash, line.id
     except (ValueError, TypeError):
         # SQLite stores any value in any column: a time may be no time, and facts no JSON.
-        broken = BrokenLine(sound + 1, "the line cannot be read")
-    return CheckResult(sound, authenticated_from, broken, has_keys=keys is not None)
+        return CheckResult(sound, BrokenLine(sound + 1, "the line cannot be read"))
+    return CheckResult(sound)
 
 
-def _find_fault(
-    line: Row[*tuple[Any, ...]], expected_id: int, former: str, keys: AuditKeys | None, *, must_be_authenticated: bool
-) -> str | None:
+def _find_fault(line: Row[*tuple[Any, ...]], expected_id: int, former: str) -> str | None:
     """What is wrong with a line; None if nothing is."""
     if line.id != expected_id:
         return "the line is missing"
-    content = encode_content(former, {name: getattr(line, name) for name in FIELDS})
-    if hash_content(content) != line.hash:
+    if hash_line(former, {name: getattr(line, name) for name in FIELDS}) != line.hash:
         return "the line, or the one before it, was changed"
-    if line.mac is None:
-        return "it is not authenticated, although an earlier line is" if must_be_authenticated else None
-    try:
-        if keys is not None and not keys.is_genuine(str(line.mac), content):
-            return "it was not written under the audit key"
-    except UnknownKey:
-        return (
-            "it was authenticated under a key that is not among the audit keys: "
-            "add that key to OATHBULK_AUDIT_KEY behind the first, unless it is a forger's"
-        )
     return None
 
 

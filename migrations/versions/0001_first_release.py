@@ -293,7 +293,6 @@ def _create_audit() -> None:
         sa.Column("ticket", sa.String(200)),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
-        sa.Column("mac", sa.String(73)),
     )
     _refuse_changes_of_audit()
 

@@ -95,7 +95,7 @@ def find_unwritten(project: ComposeProject) -> set[str]:
 
 def test_flower_answers_to_its_password_alone(project: ComposeProject) -> None:
     user, password = project.secret("flower_basic_auth").split(":")
-    names = ("postgres_password", "redis_password", "encryption_keys", "audit_key", "pingone_client_secret")
+    names = ("postgres_password", "redis_password", "encryption_keys", "pingone_client_secret")
     secrets = [password, *(project.secret(name) for name in names)]
     with httpx.Client(base_url=f"http://127.0.0.1:{project.flower_port}", trust_env=False, timeout=20) as http:
         for page in ("/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1"):
@@ -164,7 +164,7 @@ def test_our_image_has_a_user_of_its_own_and_no_tools_to_build_with(project: Com
 
 
 def test_no_containers_settings_show_a_secret(project: ComposeProject) -> None:
-    secrets = [project.secret(name) for name in ("postgres_password", "redis_password", "encryption_keys", "audit_key")]
+    secrets = [project.secret(name) for name in ("postgres_password", "redis_password", "encryption_keys")]
     for container in project.containers():
         settings = project.compose("config")
         if container["State"] == "running":

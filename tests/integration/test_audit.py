@@ -1,6 +1,5 @@
 """Who did what: one line a person's command, in its transaction; and whoever changes a line later is found out. Whoever
-owns the tables can write hashes that fit; without the audit key, no HMACs. And what was noted outside shows what even
-the key's owner rewrote."""
+owns the tables can write hashes that fit: the heads that were noted outside show it."""
 
 import json
 import os
@@ -20,18 +19,17 @@ from pydantic import SecretStr
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from support.data.audit_lines import hash_of, read, refuse_lines
-from support.data.batches import TESTER, enqueue, look_at_batch, make_batch, statuses
+from support.data.batches import enqueue, look_at_batch, make_batch, statuses
 from support.data.loading import LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.audit import Action, AuditLine
-from models.authenticated import AuditKeys
 from models.batch import BatchState
-from models.encrypted import Keyring, generate_key
+from models.encrypted import Keyring
 from models.reason import TRANSIENT, PauseReason, Reason
 from models.record_states import Status
 from worker import audit
-from worker.audit import FIELDS, GENESIS, Actor, CheckResult, Head, NotedHead, encode_content, this_person
+from worker.audit import FIELDS, GENESIS, Actor, CheckResult, Head, NotedHead, this_person
 from worker.batches.commands import Batches, NotPossible, PaceCommands
 from worker.batches.finding import UnknownBatch
 from worker.batches.loading import NameTaken
@@ -43,8 +41,6 @@ from worker.process.worker_parts import WorkerParts
 from worker.rules.breaker import Thresholds
 
 ALICE = Actor("alice", "CHG-4711")
-KEY, OTHER = generate_key(), generate_key()
-KEYS = AuditKeys([KEY])
 
 Command = Callable[[Batches], object]
 
@@ -54,9 +50,9 @@ def batches(database: MovingDatabase) -> Batches:
     return Batches(database, ALICE)
 
 
-def check(database: MovingDatabase, keys: AuditKeys | None = None) -> CheckResult:
+def check(database: MovingDatabase) -> CheckResult:
     with database.reading() as connection:
-        return audit.check(connection, keys)
+        return audit.check(connection)
 
 
 def dead(*reasons: Reason) -> list[dict[str, Any]]:
@@ -181,7 +177,7 @@ def test_who_works_on_one_batch_replays_that_one_alone_by_the_schedule(
     database: MovingDatabase, database_url: str
 ) -> None:
     others, mine = (make_batch(database, dead(Reason.ATTEMPTS_SPENT), name=name) for name in ("others", "mine"))
-    settings = Settings(database_url=SecretStr(database_url), audit_key=SecretStr(KEY), replay_cron="0 * * * *")
+    settings = Settings(database_url=SecretStr(database_url), replay_cron="0 * * * *")
     parts = WorkerParts(settings, broker=None, only_batch=mine.batch_id)
 
     parts.replay_by_schedule()
@@ -242,7 +238,7 @@ def test_the_schedule_is_an_actor_of_its_own_and_replays_what_time_may_mend_in_r
     for state in (BatchState.PAUSED, BatchState.CANCELLED):
         make_batch(database, dead(Reason.ATTEMPTS_SPENT), name=state, state=state)
     make_batch(database, dead(Reason.ATTEMPTS_SPENT), name="last")
-    parts = WorkerParts(Settings(database_url=SecretStr(database_url), audit_key=SecretStr(KEY)), broker=None)
+    parts = WorkerParts(Settings(database_url=SecretStr(database_url)), broker=None)
 
     assert [parts.replays.replay_transient(), parts.replays.replay_transient()] == [3, 0]
 
@@ -252,7 +248,7 @@ def test_the_schedule_is_an_actor_of_its_own_and_replays_what_time_may_mend_in_r
         ("schedule", name, "replay", {"reasons": sorted(TRANSIENT), "records": records})
         for name, records in (("first", 2), ("last", 1))
     ]
-    assert check(database, KEYS) == CheckResult(2, 1, None, has_keys=True)
+    assert check(database) == CheckResult(2)
 
 
 # The chain.
@@ -292,7 +288,7 @@ def copied(database: MovingDatabase) -> MovingDatabase:
     """An SQLite file of which somebody took away the triggers."""
     write_lines(database, LINES, ALICE)
     take_triggers_away(database)
-    assert check(database) == CheckResult(LINES, None, None, has_keys=False)
+    assert check(database) == CheckResult(LINES)
     return database
 
 
@@ -384,86 +380,29 @@ def test_commands_at_the_same_time_keep_the_chain_without_gaps(database: MovingD
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(command, range(threads)))
 
-    assert check(database) == CheckResult(threads * rounds * 3, None, None, has_keys=False)
+    assert check(database) == CheckResult(threads * rounds * 3)
     for number in range(threads):
         mine = [line.action for line in read(database) if line.actor == f"person {number}"]
         assert mine == ["pause", "export_with_otps", "replay"] * rounds
 
 
-# HMACs.
+# Heads outside.
 
 
-def person(key: str | None = KEY, head: Path | None = None) -> Actor:
-    """Somebody at a machine with this audit key, and this place for heads."""
-    variables = {"OATHBULK_DATABASE_URL": "postgresql+psycopg://db/oathbulk", "OATHBULK_ACTOR": "alice"}
-    variables |= {"OATHBULK_AUDIT_KEY": key} if key else {}
-    variables |= {"OATHBULK_AUDIT_HEAD": str(head)} if head else {}
-    return this_person(load_settings(variables))
+def person(head: Path) -> Actor:
+    """Somebody at a machine with this place for heads."""
+    return this_person(load_settings({"OATHBULK_ACTOR": "alice", "OATHBULK_AUDIT_HEAD": str(head)}))
 
 
-def why(database: MovingDatabase, keys: AuditKeys | None = KEYS) -> str:
-    broken = check(database, keys).broken
-    return f"{broken.line}: {broken.why}"
-
-
-def rewrite(database: MovingDatabase, first: int, sign: Callable[[bytes], str | None] | None = None) -> None:
-    """Name somebody else in line `first`, with hashes that fit there and in all lines after it. `sign` makes new HMACs;
-    by default the old ones stay."""
+def rewrite(database: MovingDatabase, first: int) -> None:
+    """Name somebody else in line `first`, with hashes that fit there and in all lines after it."""
     take_triggers_away(database)
     former, lines = GENESIS, read(database)
     with database.writing() as connection:
         for line in lines:
             values = {"actor": "somebody else"} if line.id == first else {}
-            fields = {name: getattr(line, name) for name in FIELDS} | values
-            values |= {"mac": sign(encode_content(former, fields))} if sign and line.id >= first else {}
-            former = hash_of(fields, former)
+            former = hash_of({name: getattr(line, name) for name in FIELDS} | values, former)
             connection.execute(update(AuditLine).where(AuditLine.id == line.id).values(values | {"hash": former}))
-
-
-@pytest.mark.parametrize("first", [1, 2], ids=["from before the key", "under the key"])
-def test_who_rewrites_the_chain_with_fitting_hashes_and_without_the_key_is_found(
-    database: MovingDatabase, first: int
-) -> None:
-    """The first line under the key covers those from before it."""
-    write_lines(database, 1, TESTER)
-    write_lines(database, 3, person())
-    assert check(database, KEYS) == CheckResult(4, 2, None, has_keys=True)
-    before, second, *_ = read(database)
-    fields = {name: getattr(second, name) for name in FIELDS}
-    assert (second.mac, second.hash) == (KEYS.sign(encode_content(before.hash, fields)), hash_of(fields, before.hash))
-
-    rewrite(database, first)
-
-    # Without HMACs nobody would know.
-    assert check(database).broken is None
-    assert why(database) == "2: it was not written under the audit key"
-
-
-@ON_SQLITE
-def test_who_takes_the_hmacs_away_or_makes_them_under_a_key_of_their_own_is_found(database: MovingDatabase) -> None:
-    write_lines(database, 4, person())
-
-    rewrite(database, 2, AuditKeys([OTHER]).sign)
-    assert why(database).startswith("2: it was authenticated under a key that is not among the audit keys")
-
-    database.change(update(AuditLine).where(AuditLine.id >= 2).values(mac=None))
-    told = "2: it is not authenticated, although an earlier line is"
-    assert [why(database, keys) for keys in (KEYS, None)] == [told] * 2
-
-
-@ON_SQLITE
-def test_a_command_without_the_key_does_not_break_an_authenticated_audit(database: MovingDatabase) -> None:
-    """It would be broken for good, since no line can be taken back."""
-    write_lines(database, 1, person(f"{OTHER},{KEY}"))
-    assert "add that key to OATHBULK_AUDIT_KEY behind the first" in why(database)
-    made = make_batch(database, dead(Reason.FORBIDDEN))
-    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_KEY is not set, but line 1 of the audit is authenticated"):
-        Batches(database, person(None)).replay(made.name)
-    assert statuses(database, made) == [Status.DEAD_LETTER]
-    assert check(database) == CheckResult(1, 1, None, has_keys=False)
-
-
-# Heads outside.
 
 
 def find_missing(database: MovingDatabase, heads: list[NotedHead]) -> list[tuple[int | None, str]]:
@@ -476,12 +415,12 @@ def test_each_lines_head_is_noted_outside_and_a_place_that_takes_none_undoes_not
     database: MovingDatabase, tmp_path: Path
 ) -> None:
     path = tmp_path / "later" / "heads"
-    write_lines(database, 1, person(head=path))
+    write_lines(database, 1, person(path))
     path.parent.mkdir()
     for name in ("second", "third"):
         make_batch(database, dead(Reason.ATTEMPTS_SPENT), name=name)
     # Two lines in one transaction.
-    Batches(database, person(head=path)).replay_transient()
+    Batches(database, person(path)).replay_transient()
 
     _, *lines = read(database)
     assert audit.read_heads(str(path)) == [NotedHead(line.hash, line.id) for line in lines]
@@ -497,7 +436,7 @@ def test_a_head_is_noted_after_the_commit_and_not_without_it(database: MovingDat
         with closing(MovingDatabase(database_url)) as other:
             seen.append((head.hash, [line.hash for line in read(other)]))
 
-    actor = replace(person(), note_head=look)
+    actor = replace(ALICE, note_head=look)
     write_lines(database, 1, actor)
     refuse_lines(database)
     with pytest.raises(DBAPIError, match="no room"):
@@ -507,16 +446,19 @@ def test_a_head_is_noted_after_the_commit_and_not_without_it(database: MovingDat
     assert [noted_hash] == hashes
 
 
-@ON_SQLITE
-def test_heads_show_what_who_has_the_key_too_cut_off_or_rewrote(database: MovingDatabase, tmp_path: Path) -> None:
+def test_heads_show_what_was_cut_off_or_rewritten_with_hashes_that_fit(
+    database: MovingDatabase, tmp_path: Path
+) -> None:
     path = tmp_path / "heads"
-    write_lines(database, 4, person(head=path))
+    write_lines(database, 4, person(path))
 
-    rewrite(database, 3, KEYS.sign)
+    rewrite(database, 2)
     database.change(text("DELETE FROM audit WHERE id > 3"))
 
-    assert check(database, KEYS).broken is None
+    # The chain alone does not show it.
+    assert check(database) == CheckResult(3)
     assert find_missing(database, [*audit.read_heads(str(path)), NotedHead("0" * 64)]) == [
+        (2, "line 2 was rewritten after its head was noted"),
         (3, "line 3 was rewritten after its head was noted"),
         (4, "line 4 was cut off: the audit ends with line 3"),
         (None, "no line has this hash: the line was cut off or rewritten"),

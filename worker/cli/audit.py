@@ -19,7 +19,6 @@ from worker.cli.exit_codes import ALL_ACTIVE, SOME_LEFT
 from worker.cli.options import AsJson, complete_batch
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, escape_line
-from worker.vault.keys import load_audit_keys
 
 
 def audit_command(
@@ -42,7 +41,7 @@ def audit_command(
     # Before the lines, so that no head is there of a line that is not yet.
     heads, unread = _read_heads(installation, verify)
     with installation.database.reading() as connection:
-        checked = audit.check(connection, load_audit_keys(installation.settings))
+        checked = audit.check(connection)
         missing = audit.find_missing(connection, heads)
         if batch is not None:
             _ensure_known(connection, batch)
@@ -50,7 +49,7 @@ def audit_command(
     if as_json:
         print_json({"lines": [_line_to_json(line) for line in lines]} | _to_json_findings(checked, len(heads), missing))
     else:
-        for text in (*_draw_table(lines, measure_room(console)), *_describe_authentication(checked)):
+        for text in _draw_table(lines, measure_room(console)):
             console.print(text)
         if heads and not missing:
             console.print(
@@ -96,8 +95,6 @@ def _to_json_findings(checked: CheckResult, heads: int, missing: Sequence[Missin
     broken = checked.broken
     return {
         "broken": {"line": broken.line, "why": broken.why} if broken else None,
-        "authenticated_from": checked.authenticated_from,
-        "is_authenticity_checked": checked.has_keys,
         "heads": heads,
         "missing_heads": [{"line": each.head.line, "hash": each.head.hash, "why": each.why} for each in missing],
     }
@@ -136,26 +133,6 @@ def _format_fact(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return ", ".join(f"{name}: {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _describe_authentication(checked: CheckResult) -> Iterator[str]:
-    """Say how far the lines are authenticated, and what would authenticate the others."""
-    first, last = checked.authenticated_from, checked.lines
-    if first is None and checked.broken:
-        return
-    if first is None:
-        none_yet = "No line is authenticated yet: the next one will be."
-        yield none_yet if checked.has_keys else f"Lines are chained but not authenticated: {audit.NO_KEY_CURE}."
-        return
-    if first > 1:
-        yield f"Lines 1 to {first - 1} were written before there was an audit key: they are chained, not authenticated."
-    if checked.has_keys:
-        yield f"Lines {first} to {last} are authenticated."
-    else:
-        yield (
-            f"Lines {first} to {last} carry an authentication that was not checked, since there is no audit key here: "
-            "set OATHBULK_AUDIT_KEY."
-        )
 
 
 def _print_faults(checked: CheckResult, heads: int, missing: Sequence[MissingHead]) -> None:

@@ -145,7 +145,7 @@ HEADINGS: dict[str, dict[str, Place]] = {
         "keygen": Place(
             "database",
             "keygen",
-            "Print a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY, alone on stdout.",
+            "Print a new key for OATHBULK_ENCRYPTION_KEYS, alone on stdout.",
         ),
         "purge": Place(
             "purge",

@@ -18,7 +18,7 @@ from worker.config.settings import Settings
 from worker.database.backup import back_up
 from worker.installation.installation import Installation
 from worker.observability.wording import agree, count_things, format_duration
-from worker.vault.keys import AUDIT, ENCRYPTION
+from worker.vault.keys import KEY_FILE
 
 app = typer.Typer(
     help="The database: its schema, its keys, a backup, and what follows a restore.", add_completion=False
@@ -106,11 +106,10 @@ def _describe_lacking_heads(installation: Installation) -> str:
 
 def _name_keys(settings: Settings) -> str:
     """Say where the keys are, without which a backup is of no use, and which are not in it."""
-    keys = (ENCRYPTION, settings.encryption_keys), (AUDIT, settings.audit_key)
-    places = [each.variable if setting else str(settings.home / each.file) for each, setting in keys]
-    return f"Keep the keys elsewhere, they are not in it: {' and '.join(places)}."
+    place = "OATHBULK_ENCRYPTION_KEYS" if settings.encryption_keys else settings.home / KEY_FILE
+    return f"Keep the keys elsewhere, they are not in it: {place}."
 
 
 def keygen() -> None:
-    """Print a new key for OATHBULK_ENCRYPTION_KEYS or OATHBULK_AUDIT_KEY, alone on stdout."""
+    """Print a new key for OATHBULK_ENCRYPTION_KEYS, alone on stdout."""
     typer.echo(generate_key())

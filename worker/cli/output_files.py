@@ -15,12 +15,11 @@ import typer
 from worker.audit import HEADS_FILE
 from worker.config.home import DATABASE, find_home
 from worker.embedded.home import HOME_FILES
-from worker.vault.keys import AUDIT
 
 T = TypeVar("T")
 
 # Files of an installation in its home, beside its database.
-OWN_FILES = (*HOME_FILES, AUDIT.file, HEADS_FILE, ".env")
+OWN_FILES = (*HOME_FILES, HEADS_FILE, ".env")
 # What stands for standard output in `-o`.
 STDOUT = Path("-")
 

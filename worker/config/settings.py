@@ -108,7 +108,6 @@ class Settings(Described):
     database_url: SecretStr | None = None
     redis_url: SecretStr | None = None
     encryption_keys: SecretStr | None = None
-    audit_key: SecretStr | None = None
     audit_head: str | None = None
     webhook_url: SecretStr | None = None
     webhook_secret: SecretStr | None = None

@@ -12,13 +12,13 @@ from pathlib import Path
 from shlex import quote
 
 from models.encrypted import generate_key
-from worker.vault.keys import ENCRYPTION, KeySource, read_key_file
+from worker.vault.keys import KEY_FILE, read_key_file
 
 # The file that a process locks while it works in the home. Its first line is the pid; its second line, of a `run`, is
 # the name of the only batch on which it works, or empty if it works on all.
 LOCK = "lock"
 # A directory with one of these files is a home, and may be closed to others without asking.
-HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", "encryption.key")
+HOME_FILES = (LOCK, "oathbulk.toml", "oathbulk.db", KEY_FILE)
 # Seconds for which a lock is tried again whose file names no live process: its holder is about to write its pid, or to
 # end.
 RETRY_FOR = 0.5
@@ -145,17 +145,18 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def home_key(home: Path, source: KeySource = ENCRYPTION) -> str:
-    """Read the key of this kind, and make it first if there is none. Raises ConfigError where the file is of
-    no use, EmbeddedError where it cannot be made."""
+def home_key(home: Path) -> str:
+    """Read the encryption key, and make it first if there is none. Raises ConfigError where the file is of no use,
+    EmbeddedError where it cannot be made."""
     make_home(home)
-    path = home / source.file
+    path = home / KEY_FILE
     try:
         if not path.exists():
             _create(path)
-        return read_key_file(home, source)
+        return read_key_file(home)
     except OSError as error:
-        raise EmbeddedError(f"{path} cannot be made ({error.strerror}): mend that, or set {source.variable}") from error
+        cure = "mend that, or set OATHBULK_ENCRYPTION_KEYS"
+        raise EmbeddedError(f"{path} cannot be made ({error.strerror}): {cure}") from error
 
 
 def _create(path: Path) -> None:

@@ -31,7 +31,7 @@ from worker.reports.facts import BatchStatus
 from worker.reports.search import SearchResult, Sought, count_others, search
 from worker.reports.stall import Fleet
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
-from worker.vault.keys import AUDIT, ENCRYPTION, load_keyring
+from worker.vault.keys import KEY_FILE, load_keyring
 from worker.vault.rotation import reencrypt
 
 # Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
@@ -75,18 +75,14 @@ class Installation:
         if self.settings.is_embedded_database and schema.current(self._opened_database) != HEAD:
             self.upgrade_database()
         schema.ensure_current(self._opened_database)
-        with self._opened_database.reading() as connection:
-            self._make_audit_key(connection)
         return self._opened_database
 
     def upgrade_database(self, ticket: str | None = None) -> str:
-        """Bring the database's schema up to date; the revision that it has then. Raises EmbeddedError; ConfigError if
-        the audit cannot be written."""
+        """Bring the database's schema up to date; the revision that it has then. Raises EmbeddedError."""
         actor = audit.this_person(self.settings, ticket)
 
         def write_down(connection: Connection, before: str, after: str) -> None:
             facts = {"before": before, "after": after}
-            self._make_audit_key(connection)
             audit.append(self._opened_database, connection, actor, Action.UPGRADE, None, facts)
 
         return schema.upgrade(self._opened_database, on_change=write_down)
@@ -123,7 +119,7 @@ class Installation:
             if self.settings.is_embedded_database:
                 raise EmbeddedError(f"{home} belongs to another user: set OATHBULK_HOME to a directory of your own")
             return False
-        return any((home / name).exists() for name in (DATABASE, ENCRYPTION.file))
+        return any((home / name).exists() for name in (DATABASE, KEY_FILE))
 
     @property
     def is_empty(self) -> bool:
@@ -142,22 +138,13 @@ class Installation:
     def _refuse_to_replace_key(self) -> None:
         """Raise ConfigError if the encryption key of the embedded stack was lost while the database holds what it
         encrypted: under a new one that would never open again. The database is opened only where there is no key."""
-        path = self.settings.home / ENCRYPTION.file
+        path = self.settings.home / KEY_FILE
         if path.exists():
             return
         with self.database.reading() as connection:
             has_otps = connection.scalar(select(Record.id).where(Record.otps.is_not(None)).limit(1)) is not None
         if has_otps:
             raise ConfigError(f"{path} is missing, and the database holds OTPs that it encrypted: put it back")
-
-    def _make_audit_key(self, connection: Connection) -> None:
-        """Make the audit key of the embedded stack, if the home has none yet. One that was lost is not replaced:
-        without it the lines that it authenticated cannot be checked."""
-        settings = self.settings
-        if not settings.is_embedded_database or settings.audit_key or (settings.home / AUDIT.file).exists():
-            return
-        if not audit.has_authenticated_line(connection):
-            home_key(settings.home, AUDIT)
 
     def batches(self, ticket: str | None = None, person: str | None = None) -> Batches:
         """The commands on batches, in the name of this person; by default, of the one at this terminal. Raises what

@@ -60,10 +60,10 @@ def test_every_setting_is_there_once_and_each_place_of_a_value_is_told(
     env = write(
         home / ".env",
         f"PINGONE_CLIENT_SECRET={SECRET}\nOATHBULK_REDIS_URL_FILE={key}\nPINGONE_RATE=12\n"
-        f"OATHBULK_AUDIT_KEY_FILE={key}\n",
+        f"OATHBULK_DATABASE_URL_FILE={key}\n",
     )
     credential = write(home / "webhook_secret", SECRET)
-    of_process = {"OATHBULK_MAX_ATTEMPTS": "5", "OATHBULK_AUDIT_KEY": SECRET, "CREDENTIALS_DIRECTORY": str(home)}
+    of_process = {"OATHBULK_MAX_ATTEMPTS": "5", "OATHBULK_DATABASE_URL": SECRET, "CREDENTIALS_DIRECTORY": str(home)}
     set_all(monkeypatch, **of_process, OATHBULK_ENCRYPTION_KEYS_FILE=str(key))
     settings = read(capsys)
     assert list(settings) == [*ENVIRONMENT_SETTINGS, *OWN_SETTINGS]
@@ -75,7 +75,7 @@ def test_every_setting_is_there_once_and_each_place_of_a_value_is_told(
         "OATHBULK_REDIS_URL": ("set", "secret file", str(key), None),
         "OATHBULK_ENCRYPTION_KEYS": ("set", "secret file", str(key), None),
         # A value of the process goes before a file that the settings file names.
-        "OATHBULK_AUDIT_KEY": ("set", "environment", None, None),
+        "OATHBULK_DATABASE_URL": ("set", "environment", None, None),
         "OATHBULK_WEBHOOK_SECRET": ("set", "systemd credential", str(credential), None),
         "OATHBULK_LOG_FORMAT": ("auto", "default", None, "auto"),
     }

@@ -271,7 +271,7 @@ def test_a_file_that_exists_is_replaced_with_overwrite_alone_whatever_is_in_it(c
     refuse_unfit(file, overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["oathbulk.db", "oathbulk.db-wal", "encryption.key", "audit.key", "oathbulk.toml"])
+@pytest.mark.parametrize("name", ["oathbulk.db", "oathbulk.db-wal", "encryption.key", "audit.heads", "oathbulk.toml"])
 def test_no_file_of_the_installation_is_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OATHBULK_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

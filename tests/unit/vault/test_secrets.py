@@ -1,11 +1,10 @@
-"""What is kept secret. The encrypted column: what is encrypted, and what cannot be decrypted. The audit's keys, and how
-both kinds of keys are loaded, from settings or from files in the home. One-time passwords and seeds: their form, the
-OTPs of the RFCs' own tables, and that nothing prints them."""
+"""What is kept secret. The encrypted column: what is encrypted, and what cannot be decrypted. How its keys are loaded,
+from the settings or from the file in the home. One-time passwords and seeds: their form, the OTPs of the RFCs' own
+tables, and that nothing prints them."""
 
 import base64
 import copy
 import hashlib
-import hmac
 import json
 import pickle
 import traceback
@@ -18,11 +17,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.authenticated import AuditKeys, UnknownKey
-from models.encrypted import DecryptionError, Keyring, decode_key, generate_key, identify_row
+from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from worker.config.settings import ConfigError, Settings
 from worker.embedded.home import home_key
-from worker.vault.keys import AUDIT, ENCRYPTION, load_audit_keys, load_keyring
+from worker.vault.keys import KEY_FILE, load_keyring
 from worker.vault.otps import MASK, Otp, OtpPair, Secret, Seed, read_otp_source
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
@@ -124,11 +122,10 @@ def test_a_new_key_is_32_random_bytes():
 WRONG_KEYS = ("", "short", KEY[:-4], KEY + OTHER, "ü" * 44, KEY[:-1], f"'{KEY}'")
 
 
-@pytest.mark.parametrize("make", [Keyring, AuditKeys])
 @pytest.mark.parametrize("keys", [[], *([KEY, key] for key in WRONG_KEYS)])
-def test_a_key_of_the_wrong_form_or_none_is_refused_without_being_quoted(make, keys):
+def test_a_key_of_the_wrong_form_or_none_is_refused_without_being_quoted(keys):
     with pytest.raises(ValueError, match=r"oathbulk keygen|at least one key") as refusal:
-        make(keys)
+        Keyring(keys)
     assert not [key for key in keys[1:] if key and key in str(refusal.value)]
 
 
@@ -138,35 +135,6 @@ def test_neither_a_ring_nor_its_failures_show_a_key():
         keyring.open(b"", ROW)
     told = f"{keyring!r} {failure.value}"
     assert not [each for each in (KEY, bytes(range(32)).hex()) if each in told]
-
-
-# The audit's keys: the first signs, each checks what it signed, and no other key is trusted.
-
-CONTENT = b"the former hash\nthe fields"
-
-
-def test_a_value_is_the_keys_id_and_the_hmac_of_the_content() -> None:
-    key = generate_key()
-
-    key_id, _, mac = AuditKeys([key]).sign(CONTENT).partition(":")
-
-    assert len(key_id) == 8
-    assert mac == hmac.new(decode_key(key), CONTENT, hashlib.sha256).hexdigest()
-
-
-def test_another_content_or_a_changed_value_is_not_genuine() -> None:
-    keys = AuditKeys([generate_key()])
-    mac = keys.sign(CONTENT)
-    assert keys.is_genuine(mac, CONTENT)
-    for changed in (mac[:-1], mac[:9], mac[:-1] + "é", mac + "0"):
-        assert not keys.is_genuine(changed, CONTENT), changed
-    assert not keys.is_genuine(mac, CONTENT + b" ")
-
-
-@pytest.mark.parametrize("mac", ["", ":", "00000000:" + "0" * 64, "ééé"])
-def test_a_value_of_a_key_that_is_not_there_is_told_from_a_wrong_one(mac: str) -> None:
-    with pytest.raises(UnknownKey):
-        AuditKeys([generate_key()]).is_genuine(mac, CONTENT)
 
 
 # How they are loaded.
@@ -188,7 +156,7 @@ def test_the_first_key_of_the_setting_seals_and_every_key_opens():
 
 def test_the_embedded_stack_uses_the_key_file_of_its_home_where_the_setting_has_no_key(tmp_path):
     key, other = home_key(tmp_path), generate_key()
-    assert (tmp_path / ENCRYPTION.file).is_file()
+    assert (tmp_path / KEY_FILE).is_file()
     assert is_first(load_keyring(Settings(home=tmp_path)), key)
     assert is_first(load_keyring(Settings(home=tmp_path, encryption_keys=other)), other)
 
@@ -198,10 +166,10 @@ def test_the_embedded_stack_uses_the_key_file_of_its_home_where_the_setting_has_
     [
         # PostgreSQL needs the setting, even if a home has a key.
         (KEY.encode(), {"database_url": POSTGRESQL}, ("OATHBULK_ENCRYPTION_KEYS is not set", "oathbulk keygen")),
-        (None, {}, (ENCRYPTION.file,)),
-        (b"", {}, (ENCRYPTION.file,)),
-        (b"c2hvcnQ=", {}, (ENCRYPTION.file,)),
-        (b"\xff" * 40, {}, (ENCRYPTION.file,)),
+        (None, {}, (KEY_FILE,)),
+        (b"", {}, (KEY_FILE,)),
+        (b"c2hvcnQ=", {}, (KEY_FILE,)),
+        (b"\xff" * 40, {}, (KEY_FILE,)),
         (None, {"encryption_keys": f"{KEY},made-up-key"}, ("OATHBULK_ENCRYPTION_KEYS", "oathbulk keygen")),
         (None, {"encryption_keys": "", "database_url": POSTGRESQL}, ("at least one key is needed",)),
         (None, {"encryption_keys": " , ,", "database_url": POSTGRESQL}, ("at least one key is needed",)),
@@ -209,8 +177,8 @@ def test_the_embedded_stack_uses_the_key_file_of_its_home_where_the_setting_has_
 )
 def test_keys_that_cannot_be_used_are_named_and_not_quoted(tmp_path, content, settings, told):
     if content is not None:
-        (tmp_path / ENCRYPTION.file).write_bytes(content)
-        (tmp_path / ENCRYPTION.file).chmod(0o600)
+        (tmp_path / KEY_FILE).write_bytes(content)
+        (tmp_path / KEY_FILE).chmod(0o600)
     with pytest.raises(ConfigError) as refusal:
         load_keyring(Settings(home=tmp_path, **settings))
     assert all(each in str(refusal.value) for each in told)
@@ -218,40 +186,12 @@ def test_keys_that_cannot_be_used_are_named_and_not_quoted(tmp_path, content, se
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o611])
-@pytest.mark.parametrize(("file", "load"), [(ENCRYPTION, load_keyring), (AUDIT, load_audit_keys)])
-def test_a_key_file_that_is_open_to_others_is_refused_with_the_cure(tmp_path, file, load, mode):
-    key, path = home_key(tmp_path, file), tmp_path / file.file
+def test_a_key_file_that_is_open_to_others_is_refused_with_the_cure(tmp_path, mode):
+    key, path = home_key(tmp_path), tmp_path / KEY_FILE
     path.chmod(mode)
     with pytest.raises(ConfigError, match=f"chmod 600 {path}") as refusal:
-        load(Settings(home=tmp_path))
+        load_keyring(Settings(home=tmp_path))
     assert key not in str(refusal.value)
-
-
-def test_the_first_audit_key_of_the_setting_signs_and_every_key_checks():
-    new, old = generate_key(), generate_key()
-    keys = load_audit_keys(Settings(audit_key=f"{new},{old}", database_url=POSTGRESQL))
-    assert keys.sign(b"line") == AuditKeys([new]).sign(b"line")
-    assert keys.is_genuine(AuditKeys([old]).sign(b"line"), b"line")
-
-
-def test_the_embedded_stack_has_an_audit_key_in_its_home_which_is_not_that_of_the_otps(tmp_path):
-    key = home_key(tmp_path, AUDIT)
-    assert key != home_key(tmp_path)
-    assert (tmp_path / "audit.key").read_text().strip() == key
-    assert load_audit_keys(Settings(home=tmp_path)).sign(b"line") == AuditKeys([key]).sign(b"line")
-
-
-def test_postgresql_needs_no_audit_key_and_takes_none_from_a_home(tmp_path):
-    home_key(tmp_path, AUDIT)
-    assert load_audit_keys(Settings(home=tmp_path, database_url=POSTGRESQL)) is None
-
-
-def test_an_audit_key_that_cannot_be_used_is_named_and_not_quoted(tmp_path):
-    with pytest.raises(ConfigError, match=r"audit\.key is missing: put it back"):
-        load_audit_keys(Settings(home=tmp_path))
-    with pytest.raises(ConfigError, match=r"^OATHBULK_AUDIT_KEY: .*oathbulk keygen") as error:
-        load_audit_keys(Settings(audit_key="made-up-key"))
-    assert "made-up-key" not in str(error.value)
 
 
 # One-time passwords.
