@@ -96,7 +96,7 @@ def _hold(columns: Sequence[str], condition: str) -> ColumnElement[bool]:
     """Translate one COLUMN=VALUE into SQL. Raises UnknownColumn."""
     name, is_compared, value = condition.partition("=")
     if not is_compared:
-        raise UnknownColumn(f"{text!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
+        raise UnknownColumn(f"{condition!r} compares nothing: write COLUMN=VALUE, such as site=Basel")
     column = find_column(columns, name.strip())
     if isinstance(column.type, UtcDateTime):
         return _hold_date(column, value)
