@@ -96,6 +96,18 @@ ONCE_BROKEN: tuple[tuple[int, set[str], int | None], ...] = (
     ),
     # A person kept a record back, and a mend let it go again while the inventory was read.
     (115000000082, {"account_disabled", "clock_set", "clock_stepped", "handed_back", "redis_wiped"}, None),
+    # A mend let records go again while the inventory was read, and another worker had a whole turn meanwhile.
+    (
+        910000000000380,
+        {"answers_doubled", "clock_set", "prepared_twice", "replayed_some", "replayed_transient"},
+        None,
+    ),
+    (
+        920000000003607,
+        {"account_disabled", "clock_drifts", "device_locked", "handed_back", "kept_back", "process_stops"}
+        | {"replayed_some", "token_given_away"},
+        252,
+    ),
 )
 # Schedules that are told twice.
 TOLD = range(3000, 3002)

@@ -123,7 +123,7 @@ def test_a_migration_beside_working_workers_and_back_costs_no_attempt_and_no_otp
     fleet.beat()
     write_next_version(tmp_path / "next")
     fleet.wait_until_posted(40)
-    out, error = start_upgrade(tmp_path / "next", fleet.database_url).communicate(timeout=60)
+    out, error = start_upgrade(tmp_path / "next", fleet.settings.database).communicate(timeout=60)
     assert out.strip() == NEXT, error
     # A worker of this version that starts now works with the later schema.
     fleet.wait_until_posted(80)

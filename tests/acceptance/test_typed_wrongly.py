@@ -151,10 +151,10 @@ SETTINGS: list[Typed] = [
     ("status", {"OATHBULK_MAX_ATTEMPTS": "few"}, SETUP, "oathbulk: OATHBULK_MAX_ATTEMPTS should be a valid integer"),
     ("status", {"OATHBULK_DATABASE_URL": "mysql://me:hidden@host/x"}, SETUP, "postgresql+psycopg:// or sqlite:///"),
     (
-        "pace --adapt --group directory",
+        "undo shipment --yes",
         {"OATHBULK_REDIS_URL": "http://hidden"},
         SETUP,
-        "OATHBULK_REDIS_URL is not a URL such as redis://",
+        "OATHBULK_REDIS_URL is not a URL such as redis",
     ),
     ("check shipment.csv", {"PINGONE_API_URL": "ftp://x"}, SETUP, "PINGONE_API_URL must be an https:// URL"),
     ("load shipment.csv --environment prod", {}, SETUP, "environment 'prod' is not configured"),

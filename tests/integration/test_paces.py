@@ -13,7 +13,7 @@ from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
-from worker.pace.license_paces import GroupPace, PaceMemory, read_group
+from worker.pace.license_paces import PaceMemory
 from worker.pace.rate_groups import RateGroup, SlotTooFar
 from worker.pace.search import PART_OF_CEILING
 from worker.pace.slots import Pace
@@ -178,7 +178,7 @@ def test_a_hold_is_written_again_only_when_it_has_changed(
     pace = make_pace()
     pace.hold(60, WHY)
     # It began long ago, so that a beginning of now is told from its own.
-    client.hincrby(f"oathbulk:pace-3:{LICENSE}", "held_since", -1_000_000_000)
+    client.hincrby(f"oathbulk:pace-4:{LICENSE}", "held_since", -1_000_000_000)
     paces.synchronize(pace)
     before = paces.read(LICENSE).hold
     paces.synchronize(pace)
@@ -231,24 +231,19 @@ def test_a_hold_that_nobody_has_written_down_is_lifted_when_redis_is_back(
 
 
 @ON_SQLITE
-def test_a_person_ends_the_holds_of_all_groups_with_the_next_tick_or_that_of_one_at_once(
+def test_a_person_ends_the_holds_of_all_groups_with_the_next_tick(
     database: MovingDatabase, paces: PaceMemory, make_pace: MakePace, make_group: MakeGroup
 ) -> None:
     workers, dispatcher = [make_group(group) for group in OTHERS], make_pace()
     for worker in workers:
         worker.hold(60, WHY)
     paces.synchronize(dispatcher)
-    known, commands = read_group(workers[0]), PaceCommands(database, EVE)
-    assert (known.held_why, 50 < (known.held_left or 0) <= 60) == (WHY, True)
-    assert known.to_json()["hold"] == {"until": known.held_until.isoformat(), "why": WHY}
-    commands.lift_group(workers[0])
-    assert [worker.read_hold_left() > 50 for worker in workers] == [False, True, True]
-    commands.lift(LICENSE)
+    assert [worker.read_hold_left() > 50 for worker in workers] == [True, True, True]
+    PaceCommands(database, EVE).lift(LICENSE)
     paces.synchronize(dispatcher)
     assert [worker.read_hold_left() for worker in workers] == [0, 0, 0]
     assert not paces.read(LICENSE).is_to_be_lifted
     assert [(line.action, line.facts) for line in read(database)] == [
-        ("lift_hold", {"license": LICENSE, "group": OTHERS[0]}),
         ("lift_hold", {"license": LICENSE}),
     ]
 
@@ -267,46 +262,6 @@ def test_a_share_of_the_license_is_a_share_of_every_group_used_or_not(
     before = [worker.read().version for worker in used]
     paces.synchronize(make_pace())
     assert [worker.read().version for worker in used] == before
-    assert read_group(unused) == GroupPace(unused.group)
+    assert unused.read().search is None
     unused.wait()
     assert unused.read().search.share == 0.5
-
-
-@ON_SQLITE
-def test_a_rate_is_set_for_one_group_alone_and_a_share_leaves_it(
-    database: MovingDatabase, paces: PaceMemory, make_pace: MakePace, make_group: MakeGroup
-) -> None:
-    directory, inventory, activations = make_group(RateGroup.DIRECTORY), make_group(RateGroup.INVENTORY), make_pace()
-    for pace in (directory, inventory, activations):
-        find(pace, 8.0)
-    commands = PaceCommands(database, EVE)
-    commands.fix_group(directory, 2.0)
-    commands.set_share(LICENSE, 0.5)
-    paces.synchronize(activations)
-    assert [pace.read().search.is_fixed for pace in (directory, inventory, activations)] == [True, False, False]
-    known = read_group(directory)
-    assert (known.rate, known.ceiling, known.fixed_rate, known.to_json()["group"]) == (2, 8, 2, "directory")
-    commands.adapt_group(directory)
-    assert (directory.read().search.is_fixed, directory.read().search.share) == (False, 0.5)
-    assert [line.facts for line in read(database)] == [
-        {"license": LICENSE, "group": "directory", "fixed_rate": 2.0},
-        {"license": LICENSE, "share": 0.5},
-        {"license": LICENSE, "group": "directory", "fixed_rate": None},
-    ]
-
-
-@ON_SQLITE
-def test_what_cannot_be_written_down_or_reach_redis_is_not_done_to_a_group(
-    database: MovingDatabase, make_group: MakeGroup
-) -> None:
-    away, commands = Pace(redis.Redis(port=1), LICENSE, 5.0, RateGroup.DIRECTORY), PaceCommands(database, EVE)
-    for command in (commands.lift_group, commands.adapt_group):
-        with pytest.raises(redis.ConnectionError):
-            command(away)
-    assert read(database) == []
-    refuse_lines(database)
-    directory = make_group(RateGroup.DIRECTORY)
-    find(directory, 8.0)
-    with pytest.raises(DBAPIError, match="no room"):
-        commands.fix_group(directory, 2.0)
-    assert not directory.read().search.is_fixed

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, true, update
 
@@ -32,11 +32,7 @@ from worker.leases.replay import NotReplayed, find_not_replayed, replay
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree
 from worker.pace.known_pace import lift_hold, read_pace, write_pace
-from worker.pace.search import fix_rate, free_rate
 from worker.rules.hours import DailyHours
-
-if TYPE_CHECKING:
-    from worker.pace.slots import Pace
 
 # A resume from a pause for this reason empties this column, so that the rest of the batch goes.
 _HELD_BACK_BY: dict[str | None, Any] = {PauseReason.CANARY: Batch.canary, PauseReason.TRIAL: Batch.trial}
@@ -259,29 +255,6 @@ class PaceCommands:
         with self._database.changing_many() as connection:
             lift_hold(connection, license)
             audit.append(self._database, connection, self._actor, Action.LIFT_HOLD, None, {"license": license})
-
-    def fix_group(self, pace: Pace, rate: float) -> None:
-        """Let one group stay at this rate, in requests a second. Raises redis.RedisError."""
-        self._note(pace, Action.PACE, fixed_rate=rate)
-        pace.change(lambda search, reading: fix_rate(search, rate, reading.now))
-
-    def adapt_group(self, pace: Pace) -> None:
-        """Let one group look for its limit again. Raises redis.RedisError."""
-        self._note(pace, Action.PACE, fixed_rate=None)
-        pace.change(lambda search, reading: free_rate(search, reading.now))
-
-    def lift_group(self, pace: Pace) -> None:
-        """End the hold of one group. Raises redis.RedisError."""
-        self._note(pace, Action.LIFT_HOLD)
-        pace.lift()
-
-    def _note(self, pace: Pace, action: Action, **facts: Any) -> None:
-        """Write into the audit what is about to be done to one group; nothing is written, and nothing done, while Redis
-        is out of reach."""
-        pace.read()
-        with self._database.writing() as connection:
-            named = {"license": pace.license, "group": pace.group} | facts
-            audit.append(self._database, connection, self._actor, action, None, named)
 
     def _who(self) -> dict[str, Any]:
         return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}

@@ -1,5 +1,4 @@
-"""The paces of licenses: those of one process, one for each rate group; what the database remembers of them; and what a
-person is told.
+"""The paces of licenses: those of one process, one for each rate group; and what the database remembers of them.
 
 Redis may forget what was found of a limit, so the dispatcher writes it to the database, and takes to Redis what a
 person has set. Of the groups beside that of activations Redis alone knows, for a day after the last change: what is
@@ -10,8 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -22,7 +19,7 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.pace.known_pace import KnownPace, read_pace, write_pace
-from worker.pace.rate_groups import PURPOSES, START_RATES, RateGroup, choose_rates
+from worker.pace.rate_groups import START_RATES, RateGroup, choose_rates
 from worker.pace.redis_state import Reading
 from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
 from worker.pace.slots import Pace
@@ -160,62 +157,6 @@ class PaceMemory:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class GroupPace:
-    """What is known of the pace of one rate group; rates are in requests a second."""
-
-    group: RateGroup
-    # Whether Redis could be asked: if not, nothing is known of a group beside that of activations.
-    is_read: bool = True
-    # None where nothing went out for a day.
-    rate: float | None = None
-    # None until PingOne has refused a request.
-    ceiling: float | None = None
-    # None unless a person has set a rate.
-    fixed_rate: float | None = None
-    # Until when its calls are held, why, in a sentence, and for how many seconds more; None while they are not.
-    held_until: datetime | None = None
-    held_why: str | None = None
-    held_left: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        hold = {"until": self.held_until.isoformat(), "why": self.held_why} if self.held_until else None
-        names = ("is_read", "rate", "ceiling", "fixed_rate")
-        return (
-            {"group": self.group, "for": PURPOSES[self.group]}
-            | {name: getattr(self, name) for name in names}
-            | {"hold": hold}
-        )
-
-
-def read_group(pace: Pace) -> GroupPace:
-    """Read what Redis knows of the pace of a group. Raises redis.RedisError."""
-    reading = pace.read()
-    search, left = reading.search, reading.hold_left
-    known = GroupPace(pace.group)
-    if search is not None:
-        fixed_rate = search.rate if search.is_fixed else None
-        known = replace(known, rate=search.rate, ceiling=search.ceiling or None, fixed_rate=fixed_rate)
-    if left:
-        until = datetime.fromtimestamp(reading.held_until, UTC)
-        known = replace(known, held_until=until, held_why=reading.held_why, held_left=left)
-    return known
-
-
-def describe_known(known: KnownPace) -> GroupPace:
-    """Make of what the database knows of the pace of activations what is said of every group."""
-    hold = known.hold
-    return GroupPace(
-        RateGroup.MFA,
-        rate=known.rate,
-        ceiling=known.ceiling,
-        fixed_rate=known.fixed_rate,
-        held_until=hold.until if hold else None,
-        held_why=hold.why if hold else None,
-        held_left=hold.left if hold else None,
-    )
-
-
 def make_other_groups(pace: Pace) -> list[Pace]:
     """Make paces of the other rate groups of this license, to read and change what Redis keeps of them."""
     return [
@@ -225,15 +166,11 @@ def make_other_groups(pace: Pace) -> list[Pace]:
 
 
 def apply_share(pace: Pace, share: float) -> None:
-    """Let the pace of a group keep to this share of the license, where Redis has one that does not. A rate that a
-    person has set stays. Raises redis.RedisError."""
-
-    def change(search: Search, reading: Reading) -> Search:
-        return replace(search, share=share) if search.is_fixed else set_share(search, share, reading.now)
-
+    """Let the pace of a group keep to this share of the license, where Redis has one that does not. Raises
+    redis.RedisError."""
     search = pace.read().search
     if search is not None and search.share != share:
-        pace.change(change)
+        pace.change(lambda search, reading: set_share(search, share, reading.now))
 
 
 def _apply_settings(search: Search, known: KnownPace, now: float) -> Search:

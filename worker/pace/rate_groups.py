@@ -23,14 +23,6 @@ class RateGroup(StrEnum):
     CONFIGURATION = "configuration"
 
 
-# What a person is told that the calls of a group are for.
-PURPOSES = {
-    RateGroup.MFA: "devices: activations, reads, lists",
-    RateGroup.DIRECTORY: "people by their names",
-    RateGroup.INVENTORY: "tokens of the environment",
-    RateGroup.CONFIGURATION: "policies, settings, the license",
-}
-
 # Requests a second to begin with; MFA begins with PINGONE_RATE.
 START_RATES = {
     # No base figure is published; 10 requests find 400 users, so that nothing waits for more.

@@ -314,7 +314,7 @@ class PaceState:
     ) -> None:
         # Its number is that of the fields: workers of the version before, which know others, have a state of their own
         # during an update. A license may have any name, so the keys of groups do not begin like this one.
-        prefix = "oathbulk:pace-3" if group is RateGroup.MFA else f"oathbulk:pace-3-of-{group}"
+        prefix = "oathbulk:pace-4" if group is RateGroup.MFA else f"oathbulk:pace-4-of-{group}"
         self._keys = [f"{prefix}:{license}"]
         self._redis = redis
         self._delivery_told_at = -math.inf

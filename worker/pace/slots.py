@@ -487,7 +487,7 @@ class Rate:
             return replace(changed, rate=min(changed.rate, max(self._highest, search.rate)))
 
         search = self.change(learn)
-        return max(search.knock_at - now, 0.0) if search.closed_since else 0.0
+        return max(search.begun_at - now, 0.0) if search.open_rate else 0.0
 
     def review(self) -> None:
         """Move the rate by what was answered so far. One thread does that at a time; the others go on without."""

@@ -2,51 +2,26 @@
 requests a second.
 
 For each limit that may be, the *level* of a bucket is walked along the path: a request raises it, the limit drains it.
-A limit is possible while the highest level that was let through is not above the lowest that was refused. What was
-refused tells the burst: it is the level of that moment. A count that begins anew each second explains refusals
-differently; where it explains them better than any bucket, it is believed.
-https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter"""
+A limit is possible while the highest level that was let through is not above the lowest that was refused; that level is
+the burst. https://en.wikipedia.org/wiki/Leaky_bucket#As_a_meter"""
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import floor, inf, log, sqrt
+from math import inf, sqrt
 from typing import NamedTuple
 
-# Legs that are kept: more tell hardly more of the limit as it is now.
+# Legs that are kept, so that Redis keeps little: more tell hardly more of the limit as it is now.
 KEPT_LEGS = 80
-# Legs whose rates differ by less than this part are one.
-SAME_RATE = 0.02
-# Seconds. No leg is shorter.
-LEAST_SECONDS = 0.001
-# Requests. No limit is taken to forgive fewer: they arrive in twos and threes.
+# Refusals that are kept. Of those before them only the burst is known.
+KEPT_REFUSALS = 3
+# Rates, and limits, that differ by less than this part are the same.
+SAME = 0.02
+# Limits that are tried, twice: down from the highest, then more finely among those that agree.
+TRIED = 160
+# Seconds of the limit by which a limit contradicts what was seen no worse than the best.
+AS_GOOD = 0.005
+# Requests. No limit is taken to forgive fewer, and by as many levels may differ: requests arrive in twos and threes.
 LEAST_BURST = 4.0
-# Seconds of the limit that a burst is worth at the most.
-LARGEST_BURST = 13.0
-# A limit may have refused what was sent at this part of it: requests come in bunches.
-BUNCHED = 1.02
-# Limits that are tried, twice: over all that may be, then over those that agree.
-TRIED = 80
-# Halvings in which a limit is looked for.
-STEPS = 24
-# Halvings in which the beginning of a window is looked for.
-WINDOW_STEPS = 12
-# Seconds of the limit, and requests beside them, by which a limit contradicts what was seen no worse than the best.
-AS_GOOD, AS_GOOD_REQUESTS = 0.01, 0.5
-# The part of a burst, and requests beside it, by which levels may differ by chance. Where they differ by more, they are
-# not of one limit.
-CHANCE, CHANCE_REQUESTS = 0.1, 3.0
-# After a limit has changed it may forgive more or fewer requests, by this factor.
-UNSURE = 1.25
-# Refusals without which no limit is taken for a count: any two that are bounds only may agree.
-COUNT_REFUSALS = 3
 # Seconds. A limit that asks to wait for longer is no count that begins anew each second.
 COUNT_HOLD = 4.0
-# A count is a whole number, and found a little too low or too high.
-ROUNDING = 0.2
-# Seconds of the limit by which a count must explain the refusals better than a bucket, for its bounds are wide; …
-COUNT_NOISE = 0.012
-# … and by which it may explain them worse and still be possible, with one request beside them.
-COUNT_POSSIBLE = 0.04
 
 
 class Leg(NamedTuple):
@@ -57,42 +32,14 @@ class Leg(NamedTuple):
     is_refused: bool = False
 
 
-class Refusal(NamedTuple):
-    """The end of a span, in which so many requests were sent in so many seconds; then nothing for `hold` seconds."""
-
-    lasted: float
-    sent: float
-    hold: float
-
-
 Path = tuple[Leg, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The limit is `limit`, and hardly less than `low` or more than `high`. A bucket of it forgives `burst` requests;
-    it may be a count that begins anew each second instead. `contradiction` is by how many seconds of the limit what was
-    let through contradicts what was refused."""
-
-    limit: float
-    low: float
-    high: float
-    burst: float
-    is_count: bool
-    contradiction: float
-
-    @property
-    def is_contradicted(self) -> bool:
-        """Whether one limit cannot have refused and let through all that was."""
-        return self.contradiction * self.limit > CHANCE * self.burst + CHANCE_REQUESTS
 
 
 def add_leg(path: Path, leg: Leg) -> Path:
     """Lengthen the path by a leg, which becomes one with the last where their rates hardly differ."""
     if leg.seconds <= 0:
         return path
-    # A hold, in which nothing is sent, is a leg of its own.
-    if path and path[-1].sent and not (leg.is_refused or path[-1].is_refused) and _is_same_rate(path[-1], leg):
+    if path and not (leg.is_refused or path[-1].is_refused) and _is_same_rate(path[-1], leg):
         path, last = path[:-1], path[-1]
         leg = Leg(last.seconds + leg.seconds, last.sent + leg.sent)
     return (*path, leg)[-KEPT_LEGS:]
@@ -108,90 +55,9 @@ def add_refusal(path: Path, seconds: float, rate: float) -> Path:
         seconds = min(seconds + last.seconds, 0.0)
     if not seconds and path and path[-1].sent:
         return (*path[:-1], path[-1]._replace(is_refused=True))
-    seconds = max(seconds, LEAST_SECONDS)
-    return add_leg(path, Leg(seconds, max(rate * seconds, 1.0), is_refused=True))
-
-
-def split_spans(path: Path) -> list[Path]:
-    """Cut the path behind each refusal. Each span begins with the hold after the refusal before, the first one as soon
-    as anything was sent; the last one has not been refused yet."""
-    ends = [number + 1 for number, leg in enumerate(path) if leg.is_refused]
-    return [path[start:end] for start, end in zip([0, *ends], [*ends, len(path)], strict=True)]
-
-
-def read_refusals(path: Path) -> list[Refusal]:
-    """Read what is known of each refusal of the path."""
-    spans = split_spans(path)
-    return [
-        Refusal(sum(leg.seconds for leg in span if leg.sent), count_sent(span), after[0].seconds if after else 0.0)
-        for span, after in pairwise(spans)
-    ]
-
-
-def forget_before(path: Path) -> Path:
-    """Return the last span of the path that was refused, and what came after it."""
-    *_, refused, latest = split_spans(path)
-    return (*refused, *latest)
-
-
-def count_sent(path: Path, seconds: float = inf) -> float:
-    """Count the requests in the last so many seconds of the path."""
-    sent = 0.0
-    for leg in reversed(path):
-        sent += leg.sent * min(seconds / leg.seconds, 1.0)
-        seconds -= leg.seconds
-        if seconds <= 0:
-            break
-    return sent
-
-
-def find_level(path: Path, limit: float, burst: float) -> float:
-    """Find to which level a bucket of this limit is filled at the end of the path, if it forgives `burst` requests."""
-    level = 0.0
-    for seconds, sent, is_refused in path:
-        level = burst if is_refused else min(max(level + sent - limit * seconds, 0.0), burst)
-    return level
-
-
-def find_limit(path: Path, burst: float, worth: float = 0.0) -> float:
-    """Find the limit of a bucket that has refused the last request of a path with one refusal, and forgives so many
-    requests and what the limit is in so many seconds."""
-    low, high = _bound_limit(path)
-    for _ in range(STEPS):
-        middle = sqrt(low * high)
-        low, high = (middle, high) if _walk(path, middle)[1] > burst + worth * middle else (low, middle)
-    return sqrt(low * high)
-
-
-def estimate_limit(path: Path) -> Estimate:
-    """Estimate the limit that explains all refusals of the path. There is one at the least."""
-    low, high = _bound_limit(path)
-    if low >= high:
-        return Estimate(sqrt(low * high), high, low, 0.0, is_count=False, contradiction=inf)
-    for _ in range(2):
-        tried = [low * (high / low) ** (number / TRIED) for number in range(TRIED + 1)]
-        contradictions = [(let - refused) / limit for limit in tried for let, refused in [_walk(path, limit)]]
-        least = min(contradictions)
-        good = [n for n, found in enumerate(contradictions) if found <= least + AS_GOOD + AS_GOOD_REQUESTS / tried[n]]
-        low, high = tried[max(good[0] - 1, 0)], tried[min(good[-1] + 1, TRIED)]
-    low, high = tried[good[0]], tried[good[-1]]
-    limit = sqrt(low * high)
-    _, burst = _walk(path, limit if count_refusals(path) > 1 else high)
-    bucket = Estimate(limit, low, high, burst, is_count=False, contradiction=least)
-    return _compare_with_count(path, bucket)
-
-
-def explain(path: Path, burst: float) -> tuple[Path, Estimate]:
-    """Estimate the limit, without the spans from before it has changed; return the path without them too. `burst`: how
-    many requests the limit was known to forgive, 0 where that is not known."""
-    estimate = estimate_limit(path)
-    while estimate.is_contradicted and count_refusals(path) > 1:
-        path = path[len(split_spans(path)[0]) :]
-        estimate = estimate_limit(path)
-    if burst and count_refusals(path) == 1:
-        low, limit, high = (find_limit(path, burst * part) for part in (UNSURE, 1.0, 1 / UNSURE))
-        estimate = Estimate(limit, low, high, burst, is_count=False, contradiction=0.0)
-    return path, estimate
+    # One request at the least.
+    seconds = max(seconds, 1 / rate)
+    return add_leg(path, Leg(seconds, rate * seconds, is_refused=True))
 
 
 def count_refusals(path: Path) -> int:
@@ -199,27 +65,62 @@ def count_refusals(path: Path) -> int:
     return sum(leg.is_refused for leg in path)
 
 
-def _is_same_rate(one: Leg, other: Leg) -> bool:
-    rates = one.sent / one.seconds, other.sent / other.seconds
-    return max(rates) <= min(rates) * (1 + SAME_RATE)
+def count_sent(path: Path, seconds: float = inf) -> float:
+    """Count the requests in the last so many seconds of the path."""
+    sent = 0.0
+    for leg in reversed(path):
+        sent += leg.sent * min(max(seconds / leg.seconds, 0.0), 1.0)
+        seconds -= leg.seconds
+    return sent
 
 
-def _bound_limit(path: Path) -> tuple[float, float]:
-    """Bound the limit that explains all refusals: none was for sending less than the limit all the time, and no more
-    was sent than the limit and all that it forgives."""
-    lows, highs = zip(*map(_bound_limit_of_span, split_spans(path)[:-1]), strict=True)
-    return max(lows), min(highs) * BUNCHED
+def explain(path: Path, known: float) -> tuple[Path, float, float]:
+    """Find the limit that explains the refusals of the path, and how many requests it forgives; return the path without
+    those from before it has changed too. There is a refusal at the least. `known`: where the limit was found before, 0
+    where it is not known."""
+    limit = estimate_limit(path, known)
+    count = find_count(path)
+    while not count and count_refusals(path) > 1 and find_excess(path, limit) > 1:
+        path = _forget_first(path)
+        limit, count = estimate_limit(path, known), find_count(path)
+    let, burst = walk(path, limit)
+    if count_refusals(path) > KEPT_REFUSALS:
+        # A bucket that has just refused is empty: so the next span begins.
+        path = (Leg(1 / limit, max(burst, 1.0), is_refused=True), *_forget_first(_forget_first(path)))
+    if count and (not known or let > burst):
+        limit = count
+    return path, limit, burst
 
 
-def _bound_limit_of_span(span: Path) -> tuple[float, float]:
-    # Where nothing was sent at first, a bucket was filled for no longer than that.
-    seconds = sum(leg.seconds for leg in span) + (LARGEST_BURST if span[0].sent else 0.0)
-    # A leg of one request has no rate.
-    rates = [leg.sent / leg.seconds for leg in span if leg.seconds > LEAST_SECONDS]
-    return count_sent(span) / seconds, max(rates) if any(rates) else 1 / LEAST_SECONDS
+def estimate_limit(path: Path, known: float = 0.0) -> float:
+    """Find the bucket that explains all refusals of the path best: of those as good as the best the known one, or the
+    nearest to it; the middle where none is known."""
+    highest = high = _find_highest(path)
+    step = 1 + SAME
+    for _ in range(2):
+        tried = [high / step**number for number in range(TRIED)]
+        contradictions = [(let - refused) / limit for limit in tried for let, refused in [walk(path, limit)]]
+        enough = min(contradictions) + AS_GOOD
+        good = [limit for limit, found in zip(tried, contradictions, strict=True) if found <= enough]
+        high = min(good[0] * step, highest)
+        step = (high * step / good[-1]) ** (1 / TRIED)
+    return min(max(known, good[-1]), good[0]) if known else sqrt(good[0] * good[-1])
 
 
-def _walk(path: Path, limit: float) -> tuple[float, float]:
+def find_limit(path: Path, seconds: float) -> float:
+    """Find the limit of a bucket that has refused the last request of a path with one refusal, and forgives what the
+    limit is in so many seconds."""
+    tried = [_find_highest(path) / (1 + SAME) ** number for number in range(TRIED)]
+    return next((limit for limit in tried if walk(path, limit)[1] > seconds * limit), tried[-1])
+
+
+def find_excess(path: Path, limit: float) -> float:
+    """Find how many times as much as a limit can explain was let through; 1 is just what chance explains."""
+    let, refused = walk(path, limit)
+    return let / (refused * (1 + 2 * SAME) + LEAST_BURST)
+
+
+def walk(path: Path, limit: float) -> tuple[float, float]:
     """Find the highest level that was let through, and the lowest that was refused, of a bucket of this limit."""
     level, let, refused = 0.0, LEAST_BURST, inf
     for seconds, sent, is_refused in path:
@@ -230,31 +131,40 @@ def _walk(path: Path, limit: float) -> tuple[float, float]:
     return let, refused
 
 
-def _compare_with_count(path: Path, bucket: Estimate) -> Estimate:
-    """Believe in a count that begins anew each second, or widen the bounds, where it explains the refusals as well."""
-    if max(refusal.hold for refusal in read_refusals(path)) > COUNT_HOLD:
-        return bucket
-    bounds = [_bound_count(span) for span in split_spans(path)[:-1]]
-    low, high = max(low for low, _ in bounds), min(high for _, high in bounds)
-    contradiction = max(log(low / high), 0.0) + COUNT_NOISE
-    if contradiction > bucket.contradiction + COUNT_POSSIBLE + 1 / bucket.limit:
-        return bucket
-    low, high = min(low, high), max(low, high)
-    widened = replace(bucket, low=min(bucket.low, low), high=max(bucket.high, high))
-    if len(bounds) < COUNT_REFUSALS or contradiction >= bucket.contradiction:
-        return widened
-    return replace(widened, limit=max(floor(low + ROUNDING), 1.0), is_count=True, contradiction=contradiction)
+def find_count(path: Path) -> float:
+    """Find the least limit that explains all refusals as a count that begins anew each second; 0 where none does, or
+    there is one refusal only."""
+    if count_refusals(path) == 1 or max(leg.seconds for leg in path if not leg.sent) > COUNT_HOLD:
+        return 0.0
+    ends = [number + 1 for number, leg in enumerate(path) if number and leg.is_refused]
+    bounds = [_bound_count(path[:end]) for end in ends]
+    lowest, highest = max(low for low, _ in bounds), min(high for _, high in bounds)
+    return lowest if lowest <= highest else 0.0
 
 
-def _bound_count(span: Path) -> tuple[float, float]:
-    """Bound the limit, if it is a count that begins anew each second.
+def _bound_count(path: Path) -> tuple[float, float]:
+    """Bound a count that has refused the last request of the path. Its last second began at some time within the last
+    one, and brought as many requests as are permitted; the second before did not bring more."""
+    begins = [number / TRIED for number in range(TRIED + 1)]
+    sent = [(count_sent(path, begun), count_sent(path, begun + 1)) for begun in begins]
+    return min(max(last, both - last) for last, both in sent), sent[-1][0]
 
-    Its last window began within the last second, and brought as many requests as are permitted; the window before did
-    not bring more."""
-    shortest, longest = 0.0, 1.0
-    for _ in range(WINDOW_STEPS):
-        middle = (shortest + longest) / 2
-        last = count_sent(span, middle)
-        former = count_sent(span, middle + 1) - last
-        shortest, longest = (shortest, middle) if last > former else (middle, longest)
-    return max(count_sent(span, longest), 0.001), max(count_sent(span, 1.0), 0.001)
+
+def _forget_first(path: Path) -> Path:
+    """Return the path without what came up to its first refusal."""
+    return path[next(number for number, leg in enumerate(path) if leg.is_refused) + 1 :]
+
+
+def _find_highest(path: Path) -> float:
+    """Find the highest limit that may be: before each refusal a leg was faster."""
+    fastest, highest = 0.0, inf
+    for seconds, sent, is_refused in path:
+        fastest = max(fastest, sent / seconds)
+        if is_refused:
+            highest, fastest = min(highest, fastest), 0.0
+    return highest * (1 + SAME)
+
+
+def _is_same_rate(one: Leg, other: Leg) -> bool:
+    rates = one.sent / one.seconds, other.sent / other.seconds
+    return max(rates) <= min(rates) * (1 + SAME)

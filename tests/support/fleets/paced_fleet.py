@@ -195,7 +195,7 @@ class Searching:
 
     @property
     def held_until(self) -> float:
-        return self.search.knock_at if self.search.closed_since else 0.0
+        return self.search.begun_at if self.search.open_rate else 0.0
 
     def learn_from_answers(self, slots: int, last: float, now: float, next_slot: float) -> bool:
         before = self.search

@@ -20,7 +20,7 @@ from worker.pace.search import Search
 from worker.pace.slots import MOST_KEPT, RECENT, USABLE_FOR, Holds, Pace, Slot, SpareSlots
 from worker.pace.token_bucket import Leg
 
-KEY = "oathbulk:pace-3:made-up-license"
+KEY = "oathbulk:pace-4:made-up-license"
 WHY, UNREACHABLE = "PingOne answered 503 and asks for 60 s", "PingOne cannot be reached"
 HOUR = 3600 * 1_000_000
 TIMES = ("next_at", "held_until", "counted_since", "look_from")
@@ -126,7 +126,7 @@ def test_a_search_or_a_path_that_is_none_is_begun_anew(
         client.hdel(KEY, field)
     else:
         client.hset(KEY, field, value)
-    pace.change(lambda search, _: replace(search, drop=0.0))
+    pace.change(lambda search, _: replace(search, refused_at=0.0))
     assert_whole(pace)
 
 
@@ -206,10 +206,10 @@ def test_each_group_begins_at_its_own_rate_and_has_a_key_of_its_own(
     rates = {group: paces.of(environment(rate=40), group).wait().rate for group in RateGroup}
     assert rates == pytest.approx({RateGroup.MFA: 40.0, **START_RATES}, rel=0.01)
     assert sorted(client.keys()) == [
-        b"oathbulk:pace-3-of-configuration:made-up",
-        b"oathbulk:pace-3-of-directory:made-up",
-        b"oathbulk:pace-3-of-inventory:made-up",
-        b"oathbulk:pace-3:made-up",
+        b"oathbulk:pace-4-of-configuration:made-up",
+        b"oathbulk:pace-4-of-directory:made-up",
+        b"oathbulk:pace-4-of-inventory:made-up",
+        b"oathbulk:pace-4:made-up",
     ]
 
 

@@ -19,11 +19,10 @@ from support.servers.valkey import ValkeyServer
 
 from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar
 from worker.pace.redis_state import KEPT_MILLISECONDS, MICROSECONDS, Reading
-from worker.pace.search import SPRINT, Search, restart_counting
+from worker.pace.search import Search, restart_counting
 from worker.pace.slots import AT_ONCE, USABLE_FOR, Pace, Slot, Spacing, call_patiently
-from worker.pace.token_bucket import Leg
 
-KEY = "oathbulk:pace-3:made-up-license"
+KEY = "oathbulk:pace-4:made-up-license"
 
 # Slots so far apart that a test ends before the second of them: nobody sleeps, the waits tell the slots.
 INTERVAL = 100.0
@@ -335,20 +334,6 @@ def test_what_is_remembered_from_elsewhere_is_where_a_fleet_begins(
     assert pace.wait().rate == pytest.approx(rate, rel=0.01)
     # Whoever comes later begins with the fleet.
     assert make_pace(rate=30).wait().rate == pytest.approx(rate, rel=0.01)
-
-
-def test_a_sprint_goes_no_faster_than_the_highest_rate(make_pace: MakePace) -> None:
-    pace = make_pace(**QUICK, highest=100)
-    use(pace, 20)
-    stay = {"climb": 0.0, "ceiling": 100.0, "burst": 300.0, "path": (Leg(20.0, 2280.0),)}
-    begin = {"begun_at": pace.read().next_slot - 20, "since": pace.read().next_slot}
-    pace.change(lambda search, _: replace(search, **begin, **stay))
-    slot = pace.wait()
-    # Nothing goes out in the next seconds, in which the bucket fills.
-    pace.redis.hset(KEY, "next_at", slot.at + 5 * MICROSECONDS)
-    pace.report_refusal(slot, 1.0)
-    assert search_of(pace).ceiling * SPRINT > 100
-    assert rate_of(pace) == 100
 
 
 def test_a_fleet_that_is_let_nothing_through_asks_rarely_and_goes_on_at_the_rate_from_before(
