@@ -25,7 +25,7 @@ FOUND_BY = {
     "tells_the_result_of_one_thread_to_another": 1175,
     "forgets_a_thread_that_waits": 1069,
     "does_not_pair_a_deleted_device_again": 1038,
-    "repeats_a_lost_import_without_reading_the_inventory": 1321,
+    "repeats_a_lost_import_without_reading_the_inventory": 1614,
     "takes_a_fault_of_its_own_for_not_delivered": 1181,
     "has_no_budget": 1069,
     "claims_although_the_batch_is_paused": 1063,
