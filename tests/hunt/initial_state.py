@@ -17,8 +17,7 @@ from models.record import Record
 from worker.batches import hours
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.config.settings import Settings
-from worker.config.tuning import Tuning
+from worker.config.settings import Settings, Tuning
 from worker.leases.lease import Leases
 from worker.leases.moves import set_date
 from worker.leases.queue import Queue

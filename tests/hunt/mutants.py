@@ -19,10 +19,11 @@ from models.batch import BatchState
 from models.encrypted import Keyring
 from models.record import Record
 from models.record_states import PairingState
-from worker.batches import mending, tokens
+from worker.batches import imports, mending
+from worker.batches.imports import Tokens
 from worker.batches.long_list import Turns
 from worker.batches.mending import Mender, _Writer
-from worker.batches.tokens import Tokens
+from worker.clocks import PingOneClock
 from worker.dispatch import Dispatcher, Messages
 from worker.leases import lease, moves, queue, replay
 from worker.leases.group_commit import Combiner, GroupCommit
@@ -30,7 +31,6 @@ from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
 from worker.pingone.client import Client
-from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import PairedDevice, Pairing
 from worker.pingone.wire import Envelope
 from worker.records import activation, otp_source
@@ -455,7 +455,7 @@ def repeats_an_import_with_another_hash() -> list[Patch]:
             return token
         return replace(token, seed=replace(token.seed, hash_algorithm="sha256"))
 
-    return [around(tokens, "make_token", make_token)]
+    return [around(imports, "make_token", make_token)]
 
 
 @mutant("goes out while nothing has told what became of", amid=("reset",))

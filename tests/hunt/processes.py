@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+import worker.batches.imports
 import worker.batches.preparation
-import worker.batches.tokens
+import worker.clocks
 import worker.leases.group_commit
 import worker.leases.lease
 import worker.pace.license_paces
 import worker.pingone.auth
 import worker.pingone.client
-import worker.pingone.clock
 import worker.records.activation
 import worker.records.attempt
 from hunt import initial_state
@@ -224,12 +224,12 @@ def in_place(seed: int, clock: Clock, strands: Strands, network: ModelNetwork, b
         (worker.records.activation, "sleep", strands.sleep),
         (worker.records.attempt, "boot_time", clock.monotonic),
         (worker.pingone.client, "boot_time", clock.monotonic),
-        (worker.pingone.clock, "boot_time", clock.monotonic),
+        (worker.clocks, "boot_time", clock.monotonic),
         (worker.leases.group_commit, "_Waiter", make_waiter(strands)),
         (worker.leases.lease, "boot_time", clock.monotonic),
         (worker.leases.lease, "sleep", strands.sleep),
         (worker.batches.preparation, "boot_time", clock.monotonic),
-        (worker.batches.tokens, "boot_time", clock.monotonic),
+        (worker.batches.imports, "boot_time", clock.monotonic),
         # All rate groups have one pace here.
         (worker.pace.license_paces, "make_other_groups", lambda _: ()),
         (worker.pingone.client, "Transport", network.transport),

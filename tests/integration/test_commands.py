@@ -52,7 +52,7 @@ from worker.pace.license_paces import PaceMemory
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.steps import Active, Decision, FindDevice, Limits, Progress, ReadDevice, Retry
-from worker.vault import rotation
+from worker.vault import keys
 
 AGAIN, HELD = Retry(0.0, is_counted=True, why="outcome_unknown"), Retry(0.0, is_counted=False, why="hold")
 UNSENT, SENT, ANSWERED = OtpState
@@ -654,7 +654,7 @@ def reencrypt(database: MovingDatabase, keyring: Keyring, *heard: Any) -> int:
     def write_down(connection: Connection, records: int) -> None:
         audit.append(database, connection, TESTER, Action.REENCRYPT, None, {"records": records})
 
-    return rotation.reencrypt(database, keyring, write_down, *heard)
+    return keys.reencrypt(database, keyring, write_down, *heard)
 
 
 def read_records(database: MovingDatabase, made: Made) -> list[Any]:
@@ -664,7 +664,7 @@ def read_records(database: MovingDatabase, made: Made) -> list[Any]:
 def test_every_pair_opens_with_the_new_key_alone_and_nothing_but_the_seal_changes(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "CHUNK", 2)
+    monkeypatch.setattr(keys, "CHUNK", 2)
     made, heard = make_batch(database, EVERY_STATUS, keyring=BEFORE), Heard()
     before = read_records(database, made)
 
@@ -709,7 +709,7 @@ def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_
 def test_a_key_that_is_missing_is_told_at_the_end_and_the_rest_is_done_once_that_is_there(
     database: MovingDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "CHUNK", 2)
+    monkeypatch.setattr(keys, "CHUNK", 2)
     lost = make_batch(database, name="lost", keyring=Keyring([THIRD]))
     known = make_batch(database, 2, name="known", keyring=BEFORE)
 

@@ -46,17 +46,17 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import FINAL, OtpState, Status
 from worker.batches.commands import Batches, NotPossible
+from worker.batches.imports import Tokens
 from worker.batches.long_list import LEASE, Turns
 from worker.batches.preparation import Superseded
-from worker.batches.tokens import Tokens
-from worker.config.tuning import Tuning
+from worker.config.settings import Tuning
 from worker.database.engine import LOAD_LOCK
 from worker.leases.group_commit import Values
 from worker.leases.lease import CallSummary, Claim, Leases, _name_lease, read_progress
 from worker.leases.queue import Queue
 from worker.purging import Erasure
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
-from worker.vault.rotation import reencrypt
+from worker.vault.keys import reencrypt
 
 ACTIVE, AGAIN = Active(), Retry(600.0, is_counted=True, why="outcome_unknown")
 WAY = (Status.PENDING, Status.QUEUED, Status.ACTIVATING, Status.ACTIVE)

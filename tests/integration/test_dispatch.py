@@ -39,8 +39,7 @@ from models.record_states import OtpState, PairingState, Status
 from worker.batches.commands import Batches, HoursChange
 from worker.clocks import ClockWatch, boot_time
 from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings
-from worker.config.tuning import Tuning
+from worker.config.settings import ConfigError, Settings, Tuning
 from worker.database.engine import DISPATCH_LOCK
 from worker.dispatch import FIRST_WINDOW, MESSAGES_TOGETHER, SMALLEST_WINDOW, USUAL, CeleryBroker, Dispatcher
 from worker.fleet import (

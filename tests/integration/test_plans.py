@@ -17,14 +17,13 @@ from support.fleets.scripted_fleet import make_dispatcher
 
 from models.base import UtcDateTime
 from models.encrypted import Keyring, generate_key
+from worker.batches.imports import Tokens
 from worker.batches.long_list import Turn, Turns
 from worker.batches.people import People
 from worker.batches.preparation import Preparation
-from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
-from worker.config.settings import Settings
-from worker.config.tuning import Tuning
+from worker.config.settings import Settings, Tuning
 from worker.database.engine import Database
 from worker.leases.lease import CallSummary, Leases
 from worker.leases.queue import Queue

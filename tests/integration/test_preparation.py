@@ -37,12 +37,12 @@ from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
 from worker.batches import hours, preparation
 from worker.batches.commands import Batches
+from worker.batches.imports import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.batches.long_list import Turns
 from worker.batches.preparation import MOST_REFUSALS
-from worker.batches.tokens import LONGEST_JOB, MOST_REFUSED, Tokens, find_difference
 from worker.cli.exit_codes import ALL_ACTIVE, STALLED
 from worker.cli.status import choose_check_code
-from worker.config.tuning import Tuning
+from worker.config.settings import Tuning
 from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.devices import User
 from worker.pingone.errors import (

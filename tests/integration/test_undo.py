@@ -24,8 +24,8 @@ from models.record import Record
 from models.record_states import UNTIL_LET_GO, OtpState, PairingState, Status
 from worker.batches import removal, undo
 from worker.batches.commands import Batches, NotPossible, Replayed
+from worker.batches.imports import JobLog
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
-from worker.batches.tokens import JobLog
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
 from worker.leases.moves import note_tokens_gone

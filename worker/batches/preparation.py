@@ -19,9 +19,9 @@ from models.encrypted import DecryptionError
 from models.inventory_job import UNFINISHED, InventoryJob
 from models.reason import OUTAGE_CURE, PauseReason
 from models.record_indexes import LACKS_TOKEN, LACKS_USER
+from worker.batches.imports import Tokens
 from worker.batches.long_list import LEASE, Obstacle, Superseded, Turn, Turns, may_go
 from worker.batches.people import People
-from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep, explain_decryption_failure
 from worker.clocks import boot_time
 from worker.config.environment import Environment, Environments

@@ -21,8 +21,7 @@ from models.inventory_job import UNFINISHED, InventoryJob, JobKind, JobState
 from models.record import Record
 from models.record_states import NOBODY, PairingState, Status
 from worker.batches.commands import NotPossible
-from worker.batches.long_list import LongList, Superseded, taking
-from worker.batches.tokens import (
+from worker.batches.imports import (
     ASK_AGAIN,
     LONGEST_JOB,
     JobLog,
@@ -31,8 +30,9 @@ from worker.batches.tokens import (
     find_difference,
     find_tokens,
 )
+from worker.batches.long_list import LongList, Superseded, taking
 from worker.config.environment import Environment
-from worker.config.tuning import Tuning
+from worker.config.settings import Tuning
 from worker.database.engine import Database
 from worker.leases.moves import note_tokens_gone
 from worker.observability.progress import OnProgress, tell_nobody

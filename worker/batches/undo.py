@@ -23,6 +23,7 @@ from worker import audit
 from worker.audit import Actor
 from worker.batches.commands import NotPossible
 from worker.batches.finding import choose_records, find_batch, has_unfinished, is_of_kept_batch, leave_out_names
+from worker.batches.imports import Tokens
 from worker.batches.long_list import LongList, Superseded, taking
 from worker.batches.removal import (
     HAS_DEVICE,
@@ -36,7 +37,6 @@ from worker.batches.removal import (
     SortedTokens,
     find_batch_with_device,
 )
-from worker.batches.tokens import Tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database

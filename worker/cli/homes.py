@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from worker.cli.console import error_console, name_program
 from worker.config.environment import Environment
-from worker.config.home import DATABASE
+from worker.config.settings import DATABASE
 from worker.config.sources import CREDENTIALS_DIRECTORY, open_source
 from worker.installation.installation import Installation
 from worker.reports.facts import has_batch

@@ -13,7 +13,7 @@ from typing import TextIO, TypeVar
 import typer
 
 from worker.audit import HEADS_FILE
-from worker.config.home import DATABASE, find_home
+from worker.config.settings import DATABASE, find_home
 from worker.embedded.home import HOME_FILES
 
 T = TypeVar("T")

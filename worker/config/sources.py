@@ -23,7 +23,6 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from worker.config.environment import DEFAULT_ENVIRONMENT, Environment, License
-from worker.config.home import find_home
 from worker.config.settings import (
     ENV_FILE,
     OF_PINGONE,
@@ -33,6 +32,7 @@ from worker.config.settings import (
     Described,
     Settings,
     UnusableSettings,
+    find_home,
 )
 from worker.config.trusted_files import read_trusted, read_value, refuse_open_secrets
 

@@ -18,8 +18,7 @@ from worker import audit
 from worker.batches.commands import Batches, PaceCommands
 from worker.batches.finding import find_batch
 from worker.config.environment import Environment
-from worker.config.home import DATABASE
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import DATABASE, ConfigError, Settings
 from worker.config.sources import find_license, load_environment, load_settings, read_env_file, read_variables
 from worker.database import schema
 from worker.database.engine import Database
@@ -31,8 +30,7 @@ from worker.reports.facts import BatchStatus
 from worker.reports.search import SearchResult, Sought, count_others, search
 from worker.reports.stall import Fleet
 from worker.reports.token_history import NextStep, TokenHistory, UnknownToken, describe_next
-from worker.vault.keys import KEY_FILE, load_keyring
-from worker.vault.rotation import reencrypt
+from worker.vault.keys import KEY_FILE, load_keyring, reencrypt
 
 # Seconds that a command waits for a connection while workers have taken all that PostgreSQL gives.
 CONNECT_WITHIN = 10.0

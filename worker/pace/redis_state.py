@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import redis
 
 from worker.pace.rate_groups import RateGroup
-from worker.pace.search import Search
-from worker.pace.token_bucket import Leg, Path
+from worker.pace.search import Leg, Path, Search
 
 # In a second.
 MICROSECONDS = 1_000_000

@@ -7,11 +7,10 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from worker.clocks import boot_time
+from worker.clocks import PingOneClock, boot_time
 from worker.config.environment import Environment
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
-from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
 from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
 from worker.pingone.retry_policy import RetriedCall, RetryPolicy, explain_hold

@@ -10,8 +10,8 @@ from typing import TypeVar
 import tenacity
 
 from models.reason import Reason
+from worker.batches.imports import find_difference, list_tokens
 from worker.batches.people import FindUsers, find_all, group_by_name, judge_person
-from worker.batches.tokens import find_difference, list_tokens
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.intake.rows import Row

@@ -14,7 +14,7 @@ import redis
 
 from models.encrypted import Keyring
 from worker.audit import Actor
-from worker.batches.tokens import Tokens
+from worker.batches.imports import Tokens
 from worker.batches.undo import Undo
 from worker.config.environment import Environment, Environments
 from worker.config.settings import Settings

@@ -13,6 +13,7 @@ from models.attempt import Failure
 from models.encrypted import Keyring
 from models.reason import PauseReason
 from worker.batches.upkeep import Consequences
+from worker.clocks import PingOneClock
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.errors import is_away
@@ -22,7 +23,6 @@ from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Client
 from worker.pingone.clients import Pairings
-from worker.pingone.clock import PingOneClock
 from worker.records.attempt import Attempt, AttemptTools
 from worker.rules.decisions import choose_hand_back_delay
 from worker.rules.steps import Active, DeadLetter, Decision, Limits, Pause, Progress, Retry

@@ -11,14 +11,13 @@ from models.attempt import SOMEBODY_ELSE, Failure
 from models.encrypted import DecryptionError, Keyring
 from models.reason import PauseReason
 from worker.batches.upkeep import explain_decryption_failure
-from worker.clocks import boot_time
+from worker.clocks import PingOneClock, boot_time
 from worker.database.errors import is_away
 from worker.leases.lease import CallSummary, Claim, DeviceInProgress, Leases, leaves_pending
 from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client
 from worker.pingone.clients import Pairings
-from worker.pingone.clock import PingOneClock
 from worker.pingone.devices import Device, PairedDevice
 from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
 from worker.records.otp_source import Otps

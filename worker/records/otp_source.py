@@ -2,7 +2,7 @@
 
 import math
 
-from worker.pingone.clock import PingOneClock
+from worker.clocks import PingOneClock
 from worker.rules.steps import Mint, Now, Progress, StepMissed, WaitForStep, choose_hotp_counter, choose_time_step
 from worker.vault.otps import Otp, OtpPair, OtpSource
 

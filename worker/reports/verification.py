@@ -14,8 +14,8 @@ from models.reason import Reason
 from models.record import Record
 from models.record_states import Status
 from worker.batches.finding import find_batch
+from worker.batches.imports import find_difference, find_tokens
 from worker.batches.long_list import LongList, taking
-from worker.batches.tokens import find_difference, find_tokens
 from worker.database.engine import Database
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pace.rate_groups import PaceOutOfReach, SlotTooFar

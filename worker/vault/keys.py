@@ -1,11 +1,19 @@
-"""The encryption keys of this installation: from its settings, or from the key file in the home of the embedded stack,
-which only its owner may read and which holds one key."""
+"""The encryption keys of this installation: where they come from, which is the settings, or the key file in the home of
+the embedded stack; and their rotation, which encrypts all that is stored again with the first key."""
 
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from models.encrypted import Keyring, decode_key
+from sqlalchemy import ColumnElement, Connection, func, select, update
+
+from models.batch import Batch
+from models.encrypted import DecryptionError, Keyring, decode_key, identify_row
+from models.record import Record
 from worker.config.settings import ConfigError, Settings
+from worker.database.engine import Database
+from worker.observability.progress import OnProgress, tell_nobody
+from worker.observability.wording import agree, count_things
 
 # The key file in the home.
 KEY_FILE = "encryption.key"
@@ -54,3 +62,82 @@ def load_keyring(settings: Settings) -> Keyring:
         return Keyring([key.strip() for key in keys if key.strip()])
     except ValueError as error:
         raise ConfigError(f"OATHBULK_ENCRYPTION_KEYS: {error}") from None
+
+
+# Records that one transaction encrypts again.
+CHUNK = 1000
+# Writes a line of the audit, in this transaction: so many records are to be encrypted again.
+WriteDown = Callable[[Connection, int], None]
+
+
+def reencrypt(
+    database: Database, keyring: Keyring, write_down: WriteDown, on_progress: OnProgress = tell_nobody
+) -> int:
+    """Encrypt with the first key every pair of OTPs that is encrypted with another one; how many records that were.
+
+    Works beside running workers, and continues where it stopped if run again. `write_down` is called first, unless
+    there is nothing to do: a rotation that fails half-way was asked for as well.
+
+    Raises DecryptionError once all others are done, if records cannot be decrypted.
+    """
+    with database.writing() as connection:
+        left = connection.scalar(select(func.count()).where(*_is_under_other_key(keyring)))
+        if left:
+            write_down(connection, left)
+    count, closed, is_done = 0, dict[int, str](), not left
+    while not is_done:
+        before, closed = count, {}
+        for resealed in _reseal(database, keyring, closed):
+            count = before + resealed
+            on_progress("Encrypting records", count, max(left or 0, count))
+        with database.reading() as connection:
+            found = connection.scalars(select(Record.id).where(*_is_under_other_key(keyring))).all()
+        is_done = closed.keys() >= set(found)
+        closed = {record_id: closed[record_id] for record_id in found} if is_done else closed
+    database.empty_log()
+    if closed:
+        stay = f"{count_things(len(closed), 'record')} {agree(len(closed), 'stays as it was', 'stay as they were')}"
+        raise DecryptionError(f"{stay}, at first {next(iter(closed.values()))}")
+    return count
+
+
+def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
+    """SQL conditions: a record has OTPs, and they are encrypted with another key than the first."""
+    other_key = func.substr(Record.otps, 1, len(keyring.sealing_id)) != keyring.sealing_id
+    return Record.otps.is_not(None), other_key
+
+
+def _reseal(database: Database, keyring: Keyring, closed: dict[int, str]) -> Iterator[int]:
+    """Encrypt again from the first record to the last, except for those that another transaction has locked. Yields
+    after each transaction how many that are so far. Those that cannot be decrypted are put into `closed`, each
+    by its id with its token and the reason.
+
+    To wait for a locked record while holding others could lead to a deadlock with a tick of the dispatcher, which does
+    the same.
+    """
+    count, last_id = 0, 0
+    while True:
+        with database.writing() as connection:
+            rows = connection.execute(
+                select(Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps, Batch.name)
+                .join(Batch, Batch.id == Record.batch_id)
+                .where(Record.id > last_id, Record.otps.is_not(None))
+                .order_by(Record.id)
+                .limit(CHUNK)
+                .with_for_update(of=Record, skip_locked=True)
+            ).all()
+            for row in rows:
+                if keyring.is_sealed_by_first_key(row.otps):
+                    continue
+                identity = identify_row(row.batch_id, row.row_number)
+                try:
+                    sealed = keyring.seal(keyring.open(row.otps, identity), identity)
+                except DecryptionError as error:
+                    closed[row.id] = f"token {row.serial_number} of batch {row.name!r}: {error}"
+                    continue
+                connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
+                count += 1
+        if not rows:
+            return
+        last_id = rows[-1].id
+        yield count

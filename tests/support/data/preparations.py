@@ -18,13 +18,13 @@ from models.batch import Batch
 from models.encrypted import Keyring, identify_row
 from models.inventory_job import InventoryJob
 from models.record import Record
+from worker.batches.imports import Tokens
 from worker.batches.long_list import Superseded, Turns
 from worker.batches.people import People
 from worker.batches.preparation import Failures, Preparation
-from worker.batches.tokens import Tokens
 from worker.batches.upkeep import Consequences, Upkeep
 from worker.config.environment import Environment, Environments
-from worker.config.tuning import Tuning
+from worker.config.settings import Tuning
 from worker.fleet import Fitness, Sickness
 from worker.pingone.client import Call
 from worker.pingone.clients import Clients, MakeRead

@@ -16,8 +16,7 @@ from models.encrypted import Keyring
 from models.record_states import NOBODY, PairingState, Status
 from worker.batches.undo import Undo
 from worker.config.environment import Environment
-from worker.config.settings import Settings
-from worker.config.tuning import Tuning
+from worker.config.settings import Settings, Tuning
 from worker.pace.rate_groups import RateGroup
 from worker.pingone.client import Client
 from worker.process.parts import Parts

@@ -17,9 +17,8 @@ from support.processes.program import Program
 from support.servers.simulator import Simulator
 from worker.batches.commands import Batches
 from worker.batches.loading import Loader
-from worker.config.settings import TUNING
+from worker.config.settings import TUNING, Tuning
 from worker.config.sources import load_environment, load_settings
-from worker.config.tuning import Tuning
 from worker.database.engine import Database
 from worker.embedded.home import home_key
 from worker.intake.lists import open_assignment

@@ -10,9 +10,9 @@ import pytest
 
 from models.inventory_job import JobState
 from worker.batches import long_list
+from worker.batches.imports import choose_size, find_tokens
 from worker.batches.long_list import LongList, taking
 from worker.batches.removal import Heir, Sight, find_heir, see, see_by_token
-from worker.batches.tokens import choose_size, find_tokens
 from worker.config.environment import Environment
 from worker.pace.rate_groups import SlotTooFar
 from worker.pingone.client import Call

@@ -14,10 +14,8 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from sqlalchemy import make_url
 
 from worker.config.environment import Environment, Environments, find_algorithm, read_private_key
-from worker.config.home import find_home
-from worker.config.settings import ConfigError, Settings
+from worker.config.settings import ConfigError, Settings, Tuning, find_home
 from worker.config.sources import load_environment, load_settings
-from worker.config.tuning import Tuning
 
 SECRET = "made-up-client-secret"
 VARIABLES = {

@@ -16,9 +16,8 @@ from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
 from worker.pace.rate_groups import HIGHEST_RATES, START_RATES, RateGroup, SlotTooFar, choose_rates
 from worker.pace.redis_state import Reservation
-from worker.pace.search import Search
+from worker.pace.search import Leg, Search
 from worker.pace.slots import MOST_KEPT, RECENT, USABLE_FOR, Holds, Pace, Slot, SpareSlots
-from worker.pace.token_bucket import Leg
 
 KEY = "oathbulk:pace-4:made-up-license"
 WHY, UNREACHABLE = "PingOne answered 503 and asks for 60 s", "PingOne cannot be reached"

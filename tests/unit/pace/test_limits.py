@@ -29,6 +29,7 @@ from worker.pace.search import (
     LOWEST_RATE,
     PART_OF_CEILING,
     PROBE_AFTER,
+    Leg,
     Search,
     fix_rate,
     free_rate,
@@ -37,7 +38,6 @@ from worker.pace.search import (
     resume_below_ceiling,
     set_share,
 )
-from worker.pace.token_bucket import Leg
 
 
 def meet(limit: Limit, search: Search | None = None, highest: float = 1000.0, **options: Any) -> PacedFleet:

@@ -11,7 +11,7 @@ from support.data.recorded_answers import opened
 from unit.pingone.conftest import make_environment
 
 from worker.config.environment import Environment
-from worker.config.tuning import Tuning
+from worker.config.settings import Tuning
 from worker.pingone.devices import (
     UserAttribute,
     build_activation_request,

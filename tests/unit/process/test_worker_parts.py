@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from worker.config.environment import Environment
-from worker.config.settings import Settings
-from worker.config.tuning import Tuning
+from worker.config.settings import Settings, Tuning
 from worker.pingone.auth import AccessTokens
 from worker.process.parts import Parts, part
 from worker.process.worker_parts import Activations, AwayLines

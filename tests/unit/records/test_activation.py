@@ -16,8 +16,7 @@ from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
 from worker.clocks import boot_time
 from worker.config.environment import Environment
-from worker.config.settings import ConfigError, Settings
-from worker.config.tuning import Tuning
+from worker.config.settings import ConfigError, Settings, Tuning
 from worker.leases.lease import CallSummary, Claim
 from worker.observability.logs import add_context
 from worker.pace.rate_groups import SlotTooFar

@@ -5,8 +5,8 @@ from email.utils import formatdate
 
 import pytest
 
-from worker.pingone import clock as module
-from worker.pingone.clock import PingOneClock
+from worker import clocks as module
+from worker.clocks import PingOneClock
 from worker.pingone.wire import open_envelope
 
 # Unix time of PingOne's clock when ours stands at 0.

@@ -32,7 +32,7 @@ from models.record_states import NOBODY, PairingState, Status
 from worker.batches.long_list import Findings, Obstacle, Superseded, Turn, Turns, may_go
 from worker.clocks import boot_time
 from worker.config.environment import Environment
-from worker.config.tuning import Tuning
+from worker.config.settings import Tuning
 from worker.database.engine import Database
 from worker.leases.moves import LAST_START, give_up, is_running
 from worker.observability.progress import OnProgress, tell_nobody
