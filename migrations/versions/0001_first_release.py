@@ -14,6 +14,7 @@ depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = UtcDateTime(timezone=True)
+SERIAL_KEY = sa.String(50).with_variant(sa.String(50, collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -101,6 +102,7 @@ def _create_record() -> None:
         sa.Column("row_number", sa.Integer(), nullable=False),
         sa.Column("environment_id", sa.String(100), nullable=False),
         sa.Column("serial_number", sa.String(50), nullable=False),
+        sa.Column("serial_key", SERIAL_KEY, sa.Computed("lower(serial_number)", persisted=True), nullable=False),
         sa.Column("username", sa.String(320)),
         sa.Column("email", sa.String(320)),
         sa.Column("external_id", sa.String(1024)),
@@ -112,6 +114,7 @@ def _create_record() -> None:
         sa.Column("not_before", TIME),
         sa.Column("has_second_otp", sa.Boolean(), nullable=False),
         sa.Column("otps", sa.LargeBinary()),
+        sa.Column("spent", sa.LargeBinary()),
         sa.Column("next_counter", sa.BigInteger()),
         sa.Column("first_counter", sa.BigInteger()),
         sa.Column("status", sa.String(16), nullable=False),
@@ -168,7 +171,7 @@ def _create_record() -> None:
         "scheduled_at",
         where="status = 'pending' AND otp1_state = 'answered'",
     )
-    _index("record", "ix_record_history", "environment_id", "serial_number")
+    _index("record", "ix_record_history", "environment_id", "serial_key")
     _index("record", "ix_record_import_job", "import_job_id", where="import_job_id IS NOT NULL")
     _index(
         "record",
@@ -211,9 +214,9 @@ def _create_record() -> None:
     )
     _index(
         "record",
-        "uq_record_serial_number",
+        "uq_record_serial_key",
         "environment_id",
-        "serial_number",
+        "serial_key",
         where="status IN ('pending', 'queued', 'activating')",
         unique=True,
     )
@@ -227,10 +230,11 @@ def _create_refused_rows() -> None:
         sa.Column("row_number", sa.Integer(), nullable=False),
         sa.Column("environment_id", sa.String(100), nullable=False),
         sa.Column("serial_number", sa.String(50)),
+        sa.Column("serial_key", SERIAL_KEY, sa.Computed("lower(serial_number)", persisted=True)),
         sa.Column("reason", sa.String(40), nullable=False),
         sa.Column("detail", sa.String(1000), nullable=False),
     )
-    _index("refused_rows", "ix_refused_rows_serial_number", "environment_id", "serial_number")
+    _index("refused_rows", "ix_refused_rows_serial_key", "environment_id", "serial_key")
     _index("refused_rows", "uq_refused_rows_batch_id_row_number", "batch_id", "row_number", unique=True)
 
 

@@ -194,7 +194,7 @@ def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnE
     # Written as in the partial index. Two records without a device do not have the same one.
     have_devices = (record.device_id != literal_column("''") for record in (other, first))
     is_same_device = and_(other.device_id == first.device_id, *have_devices)
-    return and_(is_here, other.serial_number == first.serial_number), and_(is_here, is_same_device)
+    return and_(is_here, other.serial_key == first.serial_key), and_(is_here, is_same_device)
 
 
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:
