@@ -151,6 +151,9 @@ def _create_record() -> None:
             "status IN ('pending', 'queued', 'activating', 'active', 'dead_letter', 'cancelled')", name="status"
         ),
     )
+    # Where two would do, SQLite takes the one that was created last: those of fewer rows.
+    _index("record", "ix_record_history", "environment_id", "serial_key")
+    _index("record", "uq_record_batch_id_row_number", "batch_id", "row_number", unique=True)
     _index("record", "ix_record_dates", "batch_id", "not_before", "row_number", where="not_before IS NOT NULL")
     _index("record", "ix_record_device_history", "environment_id", "device_id", where="device_id <> ''")
     _index(
@@ -171,7 +174,6 @@ def _create_record() -> None:
         "scheduled_at",
         where="status = 'pending' AND otp1_state = 'answered'",
     )
-    _index("record", "ix_record_history", "environment_id", "serial_key")
     _index("record", "ix_record_import_job", "import_job_id", where="import_job_id IS NOT NULL")
     _index(
         "record",
@@ -203,7 +205,6 @@ def _create_record() -> None:
         ),
     )
     _index("record", "ix_record_window", "lease_until", "batch_id", where="status IN ('queued', 'activating')")
-    _index("record", "uq_record_batch_id_row_number", "batch_id", "row_number", unique=True)
     _index(
         "record",
         "uq_record_device_id",
@@ -260,8 +261,8 @@ def _create_attempt() -> None:
         sa.Column("ended_at", TIME, nullable=False),
         sa.CheckConstraint("outcome IN ('active', 'dead_letter', 'retry', 'handed_back', 'lost')", name="outcome"),
     )
-    _index("attempt", "ix_attempt_failed", "batch_id", "id", where="outcome <> 'active'")
     _index("attempt", "ix_attempt_record_id", "record_id")
+    _index("attempt", "ix_attempt_failed", "batch_id", "id", where="outcome <> 'active'")
 
 
 def _create_inventory_job() -> None:

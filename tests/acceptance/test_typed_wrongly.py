@@ -34,7 +34,6 @@ OPTIONS: list[Typed] = [
     ("run --canary 5", {}, USAGE, "name the FILE"),
     ("pause", {}, USAGE, "Missing argument 'BATCH'"),
     ("export shipment --left", {}, USAGE, "Missing option '--output' / '-o'"),
-    ("inspect shipment.csv", {}, USAGE, "oathbulk: 'inspect' is `oathbulk check FILE` now"),
     ("pause shipment more", {}, USAGE, "unexpected extra argument (more)"),
     ("status --cures", {}, USAGE, "--cures name a batch"),
     ("run shipment.csv --accept clock --accept nonsense", {}, USAGE, "'--accept': 'nonsense' is not one of 'clock'"),

@@ -54,7 +54,8 @@ FILL = """
     INSERT INTO record (
         batch_id, row_number, environment_id, serial_number, user_id, device_id, otp_type, has_second_otp, otps,
         status, reason, scheduled_at, lease_id, lease_until, finalized_at, otp_sent_at, otp1_state, otp1_posts,
-        otp2_state, otp2_posts, not_found, attempts, attempts_forgiven, requests, rate_limited, resynced
+        otp2_state, otp2_posts, not_found, attempts, attempts_forgiven, requests, rate_limited, resynced,
+        is_in_inventory, is_token_made, is_device_made, posts_forgiven, pairing, pairings
     )
     SELECT :batch_id, n + 2, :environment_id, 'LARGE' || n, md5('u' || n) || 'abcd', md5('d' || n) || 'abcd', 'hotp',
         TRUE, CASE WHEN n % 10 < 6 THEN NULL ELSE decode(md5('a' || n) || md5('b' || n) || md5('c' || n), 'hex') END,
@@ -63,7 +64,7 @@ FILL = """
         CASE WHEN n >= 32 AND n % 10 = 6 THEN (ARRAY['invalid_otp', 'locked', 'rejected'])[1 + n % 3] END,
         now(), CASE WHEN n < 32 THEN 'lease' END, CASE WHEN n < 32 THEN now() END,
         CASE WHEN n >= 32 AND n % 10 < 7 THEN now() - n * interval '1 ms' END, now(), 'unsent', 0,
-        'unsent', 0, 0, 1, 0, 1, 0, FALSE
+        'unsent', 0, 0, 1, 0, 1, 0, FALSE, TRUE, FALSE, FALSE, 0, 'unsent', 0
     FROM generate_series(0, :records - 1) AS numbers(n)
 """
 HISTORY = """

@@ -90,6 +90,8 @@ class MetricsCollector(Collector):
         yield from _make_attempts(reading.attempts)
         yield from _make_paces(reading.paces)
         yield from _make_fleet(reading.fleet)
+        lost = "Batches whose last notice the webhook did not take."
+        yield _gauge("notices_lost", lost, (), [((), reading.lost_notices)])
         yield _gauge("database_read_seconds", "How long reading all this took.", (), [((), reading.took)])
         yield _gauge(
             "record_counts_age_seconds",

@@ -27,8 +27,8 @@ def current(database: Database) -> str | None:
 
 
 def read_revision(connection: Connection) -> str | None:
-    """Read the revision within a transaction; None if the database is empty. Raises SchemaOutdated if an unreleased
-    version made the schema."""
+    """Read the revision within a transaction; None if the database is empty. Raises SchemaOutdated if the schema
+    is older than the first release."""
     tables = inspect(connection)
     if tables.has_table(VERSION_TABLE):
         found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
@@ -36,7 +36,7 @@ def read_revision(connection: Connection) -> str | None:
         return revision
     if tables.has_table("batch"):
         raise SchemaOutdated(
-            "an unreleased version of oathbulk made this database, and no released one works with it: name another "
+            "this database was made before the first release, and no released version works with it: name another "
             "OATHBULK_HOME or OATHBULK_DATABASE_URL; a new database begins empty"
         )
     return None

@@ -47,6 +47,8 @@ class Scrape:
     # By what a license is called: its name, or the environment's if it has none.
     paces: Mapping[str, KnownPace]
     fleet: Fleet
+    # Batches whose last notice the webhook did not take.
+    lost_notices: int
     # Seconds that reading took, and since records and attempts were counted.
     took: float
     counts_age: float
@@ -78,8 +80,10 @@ class MetricsReader:
         with self._database.reading() as connection:
             paces = _read_paces(self._database, connection)
             fleet = Fleet(read_processes(self._database, connection))
+            lost_notices = connection.scalar(select(func.count(Batch.notice_error))) or 0
         now = self._clock()
-        return Scrape(self._statuses, self._attempts, paces, fleet, took=now - began, counts_age=now - self._counted_at)
+        ages = {"took": now - began, "counts_age": now - self._counted_at}
+        return Scrape(self._statuses, self._attempts, paces, fleet, lost_notices, **ages)
 
     def _count(self) -> None:
         began = self._clock()

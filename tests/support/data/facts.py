@@ -183,7 +183,7 @@ def make_reading() -> Scrape:
     hold = Hold(READ_AT, READ_AT, "PingOne asked for it", 12.5)
     paces = {"default": KnownPace("license", 40.0, 50.0, share=0.6, hold=hold), "second": KnownPace("other")}
     fleet = Fleet([make_process("a", tick=3.0), make_process("b", sick="network"), make_process("c", tick=8.0)])
-    return Scrape([running, paused], attempts, paces, fleet, took=0.02, counts_age=7.0)
+    return Scrape([running, paused], attempts, paces, fleet, 1, took=0.02, counts_age=7.0)
 
 
 def write_metrics(reading: Scrape) -> str:
