@@ -79,8 +79,8 @@ class Record(Base):
     # Both OTPs, or the seed that makes them, encrypted and bound to (batch, row); erased when the record becomes
     # active. Then `spent` keeps what went out.
     otps: Mapped[bytes | None] = mapped_column(Encrypted)
-    # Of a pair that made its device ACTIVE: which OTPs went out, those of earlier pairs too, encrypted as `otps` are. No
-    # pair goes twice, whatever file comes after whatever undo. Of a seed `next_counter` says it.
+    # Of a pair that made its device ACTIVE: the OTPs that went out, those of earlier pairs too; encrypted as `otps`. So
+    # no pair goes twice, whatever file comes after whatever undo. Of a seed `next_counter` says it.
     spent: Mapped[bytes | None] = mapped_column(Encrypted)
     # With a seed: the lowest counter (for TOTP, the lowest number of a time step) of which no OTP was sent. It moves in
     # the statement that marks an OTP as sent. Empty: the OTPs are a pair.

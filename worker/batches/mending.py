@@ -209,6 +209,21 @@ class Corrections:
             done.closed -= places.refused_with(row)
         return done
 
+    def find_second_tokens(self, corrections: Sequence[Correction]) -> list[Row]:
+        """Find the rows whose person has another token of the batch already, active or on its way."""
+        owned: dict[tuple[str, str], set[str]] = {}
+        may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
+        columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
+        for owner in self._connection.execute(columns.where(Record.batch_id == self._batch.id, may_have_two)):
+            for name in _list_names(owner):
+                owned.setdefault(name, set()).add(owner.serial_key)
+        rows = [correction.new.row for correction in corrections]
+        return [
+            row
+            for row in rows
+            if any(owned.get(name, set()) - {row.serial_number.lower()} for name in _list_names(row))
+        ]
+
     def _find_last_row(self, table: type[Record | RefusedRow]) -> int:
         last = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
         return self._connection.scalar(last) or 0
@@ -377,6 +392,11 @@ def _read(
 def _spellings(serial_number: str) -> tuple[str, str]:
     """A serial number in lowercase, as it is and without its leading zeros."""
     return serial_number.lower(), serial_number.lstrip("0").lower()
+
+
+def _list_names(person: Any) -> list[tuple[str, str]]:
+    """List what names a person, in folded case, each with its kind."""
+    return [(name, fold_case(value)) for name in PERSON if (value := getattr(person, name))]
 
 
 def _find_differences(row: Row, record: Found) -> list[bool]:
@@ -602,8 +622,11 @@ class _Writer:
         # A seed makes another pair under a new budget; a pair that is kept goes on where it was.
         is_renewed = correction.is_fresh or columns["next_counter"] is not None
         posts = record.otp1_posts + record.otp2_posts
+        # Fresh OTPs do not make an unknown fate known: the device is read first.
+        is_open = OtpState.SENT in (record.otp1_state, record.otp2_state)
+        renewed = OtpState.SENT if is_open else OtpState.UNSENT
         columns |= {
-            "otp1_state": OtpState.UNSENT if is_renewed else record.otp1_state,
+            "otp1_state": renewed if is_renewed else record.otp1_state,
             "otp2_state": OtpState.UNSENT if is_renewed else record.otp2_state,
             "otp1_posts": 0 if is_renewed else record.otp1_posts,
             "otp2_posts": 0 if is_renewed else record.otp2_posts,

@@ -82,8 +82,8 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 class Assignment:
     """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
     `digest` is the SHA-256 of its bytes. By serial number in lowercase, `lines` has each token's line, as a row
-    without OTPs, and `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial number,
-    and why."""
+    without OTPs, and `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial
+    number, and why."""
 
     path: Path
     columns: list[str]

@@ -337,8 +337,8 @@ def read_progress(progress: Progress) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class CallSummary:
     """What the calls of an attempt cost, and PingOne's last answer if there was one. `requests` counts what went out,
-    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together. `spent`:
-    of a pair that made its device ACTIVE, the OTPs that went out, encrypted."""
+    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together.
+    `spent`: of a pair that made its device ACTIVE, the OTPs that went out, encrypted."""
 
     requests: int = 0
     rate_limited: int = 0
