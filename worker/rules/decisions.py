@@ -176,9 +176,10 @@ def _decide_for_device(progress: Progress, device: Device, limits: Limits, is_fl
 
 
 def _was_just_posted(progress: Progress, limits: Limits) -> bool:
-    """Whether an OTP went out in this attempt, or in one that ended before the read delay was over."""
-    sent_ago = progress.pairing.sent_ago
-    return progress.is_just_posted or (sent_ago is not None and sent_ago.last < timedelta(seconds=limits.read_delay))
+    """Whether an OTP went out in this attempt, or in one before it that ended sooner than the read delay. If the
+    database's clock was set back since, it went out in the future: nothing is known then."""
+    sent_ago, read_delay = progress.pairing.sent_ago, timedelta(seconds=limits.read_delay)
+    return progress.is_just_posted or (sent_ago is not None and timedelta(0) <= sent_ago.last < read_delay)
 
 
 def find_age_of_others_work(progress: Progress, device: Device, since_claim: timedelta) -> timedelta | None:
