@@ -1,9 +1,10 @@
 """The base of every table: names of constraints, the type of keys, and the type of times, which are in UTC."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import BigInteger, Computed, DateTime, Dialect, Integer, MetaData, String
+from sqlalchemy.orm import DeclarativeBase, MappedColumn, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 # Characters that the column `detail` of a batch or a record has room for.
@@ -40,6 +41,13 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def lower_case_of(column: str, length: int) -> MappedColumn[Any]:
+    """A column that the database fills with another column in lowercase. It sorts by the characters' codes, so that an
+    index of it finds what begins with a text."""
+    kind = String(length).with_variant(String(length, collation="C"), "postgresql")
+    return mapped_column(kind, Computed(f"lower({column})", persisted=True))
 
 
 class Base(DeclarativeBase):

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
-from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, one_of
+from models.base import LONGEST_DETAIL, Base, BigKey, UtcDateTime, lower_case_of, one_of
 from models.encrypted import Encrypted
 from models.record_indexes import INDEXES
 from models.record_states import OtpState, OtpType, PairingState, Status
@@ -61,6 +61,8 @@ class Record(Base):
     row_number: Mapped[int]
     environment_id: Mapped[str] = mapped_column(String(100))
     serial_number: Mapped[str] = mapped_column(String(50))
+    # By this all serial numbers are compared: AbC1 and aBc1 are one token. Zeros stay: 0012 and 12 may be two.
+    serial_key: Mapped[str] = lower_case_of("serial_number", 50)
     username: Mapped[str | None] = mapped_column(String(320))
     email: Mapped[str | None] = mapped_column(String(320))
     external_id: Mapped[str | None] = mapped_column(String(1024))
@@ -75,8 +77,11 @@ class Record(Base):
     has_second_otp: Mapped[bool]
 
     # Both OTPs, or the seed that makes them, encrypted and bound to (batch, row); erased when the record becomes
-    # active.
+    # active. Then `spent` keeps what went out.
     otps: Mapped[bytes | None] = mapped_column(Encrypted)
+    # Of a pair that made its device ACTIVE: the OTPs that went out, those of earlier pairs too; encrypted as `otps`. So
+    # no pair goes twice, whatever file comes after whatever undo. Of a seed `next_counter` says it.
+    spent: Mapped[bytes | None] = mapped_column(Encrypted)
     # With a seed: the lowest counter (for TOTP, the lowest number of a time step) of which no OTP was sent. It moves in
     # the statement that marks an OTP as sent. Empty: the OTPs are a pair.
     next_counter: Mapped[int | None] = mapped_column(BigInteger)

@@ -35,7 +35,7 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
 
 INDEXES = (
     # A token or a device is worked on in one place at a time.
-    _partial("uq_record_serial_number", "environment_id", "serial_number", where=NOT_FINAL, unique=True),
+    _partial("uq_record_serial_key", "environment_id", "serial_key", where=NOT_FINAL, unique=True),
     _partial("uq_record_device_id", "environment_id", "device_id", where=f"{NOT_FINAL} AND {HAS_DEVICE}", unique=True),
     # What is due, in the order in which it goes: those that lack only OTP 2, OTPs that expire, the rest.
     _partial("ix_record_half_done", "batch_id", "scheduled_at", where=HALF_DONE),
@@ -56,6 +56,6 @@ INDEXES = (
     # Which records go first where some have dates, for a canary.
     _partial("ix_record_dates", "batch_id", "not_before", "row_number", where="not_before IS NOT NULL"),
     # The history of a token and of a device: has it been here before, and how did it end?
-    Index("ix_record_history", "environment_id", "serial_number"),
+    Index("ix_record_history", "environment_id", "serial_key"),
     _partial("ix_record_device_history", "environment_id", "device_id", where=HAS_DEVICE),
 )

@@ -4,7 +4,7 @@ is kept, since any of its cells may hold an OTP or a seed."""
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import LONGEST_DETAIL, Base, BigKey
+from models.base import LONGEST_DETAIL, Base, BigKey, lower_case_of
 
 # What stands for its status, which it has not, wherever rows are listed beside records.
 REFUSED = "refused"
@@ -17,7 +17,7 @@ class RefusedRow(Base):
     __table_args__ = (
         Index("uq_refused_rows_batch_id_row_number", "batch_id", "row_number", unique=True),
         # Was this token ever refused?
-        Index("ix_refused_rows_serial_number", "environment_id", "serial_number"),
+        Index("ix_refused_rows_serial_key", "environment_id", "serial_key"),
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
@@ -26,6 +26,7 @@ class RefusedRow(Base):
     environment_id: Mapped[str] = mapped_column(String(100))
     # Empty where the row has none, or one that cannot be told from an OTP or a seed in the wrong column.
     serial_number: Mapped[str | None] = mapped_column(String(50))
+    serial_key: Mapped[str | None] = lower_case_of("serial_number", 50)
     # Why it was refused: a word of `models.row_fault.RowFault`, and a sentence with the cure.
     reason: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str] = mapped_column(String(LONGEST_DETAIL))

@@ -102,6 +102,7 @@ def _create_record() -> None:
         sa.Column("row_number", sa.Integer(), nullable=False),
         sa.Column("environment_id", sa.String(100), nullable=False),
         sa.Column("serial_number", sa.String(50), nullable=False),
+        sa.Column("serial_key", SERIAL_KEY, sa.Computed("lower(serial_number)", persisted=True), nullable=False),
         sa.Column("username", sa.String(320)),
         sa.Column("email", sa.String(320)),
         sa.Column("external_id", sa.String(1024)),
@@ -113,6 +114,7 @@ def _create_record() -> None:
         sa.Column("not_before", TIME),
         sa.Column("has_second_otp", sa.Boolean(), nullable=False),
         sa.Column("otps", sa.LargeBinary()),
+        sa.Column("spent", sa.LargeBinary()),
         sa.Column("next_counter", sa.BigInteger()),
         sa.Column("first_counter", sa.BigInteger()),
         sa.Column("status", sa.String(16), nullable=False),
@@ -150,7 +152,7 @@ def _create_record() -> None:
         ),
     )
     # Where two would do, SQLite takes the one that was created last: those of fewer rows.
-    _index("record", "ix_record_history", "environment_id", "serial_number")
+    _index("record", "ix_record_history", "environment_id", "serial_key")
     _index("record", "uq_record_batch_id_row_number", "batch_id", "row_number", unique=True)
     _index("record", "ix_record_dates", "batch_id", "not_before", "row_number", where="not_before IS NOT NULL")
     _index("record", "ix_record_device_history", "environment_id", "device_id", where="device_id <> ''")
@@ -213,9 +215,9 @@ def _create_record() -> None:
     )
     _index(
         "record",
-        "uq_record_serial_number",
+        "uq_record_serial_key",
         "environment_id",
-        "serial_number",
+        "serial_key",
         where="status IN ('pending', 'queued', 'activating')",
         unique=True,
     )
@@ -229,10 +231,11 @@ def _create_refused_rows() -> None:
         sa.Column("row_number", sa.Integer(), nullable=False),
         sa.Column("environment_id", sa.String(100), nullable=False),
         sa.Column("serial_number", sa.String(50)),
+        sa.Column("serial_key", SERIAL_KEY, sa.Computed("lower(serial_number)", persisted=True)),
         sa.Column("reason", sa.String(40), nullable=False),
         sa.Column("detail", sa.String(1000), nullable=False),
     )
-    _index("refused_rows", "ix_refused_rows_serial_number", "environment_id", "serial_number")
+    _index("refused_rows", "ix_refused_rows_serial_key", "environment_id", "serial_key")
     _index("refused_rows", "uq_refused_rows_batch_id_row_number", "batch_id", "row_number", unique=True)
 
 

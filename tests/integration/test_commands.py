@@ -279,6 +279,17 @@ def test_records_with_an_owed_read_are_not_cancelled(database: MovingDatabase, b
 # Replay.
 
 
+def test_a_new_budget_does_not_make_an_unknown_fate_known(
+    database: MovingDatabase, leases: Leases, batches: Batches
+) -> None:
+    """An OTP got lost, and then the device could not be found."""
+    seed = UNKNOWN | {"next_counter": 5, "has_second_otp": True}
+    made = make_batch(database, dead(Reason.DEVICE_NOT_FOUND, **seed))
+    assert batches.replay(made.name) == Replayed(records=1)
+    claimed = claim(database, leases, made)
+    assert (claimed.is_otp1_marked, claimed.progress.needs_read, claimed.progress.next_counter) == (False, True, 5)
+
+
 @pytest.mark.parametrize("columns", [{}, UNKNOWN])
 def test_a_replay_puts_dead_letters_back_with_a_new_budget_and_forgets_nothing_about_their_otps(
     database: MovingDatabase, leases: Leases, batches: Batches, columns: dict[str, Any]

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -27,6 +28,7 @@ from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker.batches import loading
 from worker.batches.commands import Batches
+from worker.batches.finding import choose_records
 from worker.batches.loading import (
     CHUNK,
     AllActive,
@@ -47,6 +49,7 @@ from worker.preflight import files
 from worker.preflight.files import RowReader
 from worker.preflight.findings import Finding, Level, Verdicts
 from worker.reports.facts import read_statuses
+from worker.reports.search import find_tokens, is_in_range
 from worker.vault.otps import OtpPair, Secret, Seed
 
 # What is written.
@@ -283,6 +286,28 @@ def test_a_serial_number_beside_the_active_device_of_another_is_refused_also_whe
     assert (loaded.total, loaded.rows_refused, loaded.left_out) == (1, 1, 0)
     serial, (refused,) = token(0)["serial"], desk.refused
     assert f"its device is that of token {serial}, which is active in batch 'earlier'" in refused.reason
+
+
+def test_serial_numbers_that_differ_in_capitals_are_one_token_wherever_they_are_compared(
+    desk: LoadingDesk, tmp_path: Path
+) -> None:
+    """Neither is in capitals or in small letters alone."""
+    loaded = desk.load([token(0, serial="AbC1")], "july")
+    who = tmp_path / "who.csv"
+    who.write_text("serial,username\nABc1,ada\n")
+    assert desk.load([token(1, serial="aBc1"), token(2)], "august", who=who).total == 1
+    (refused,) = desk.refused
+    assert refused.reason.startswith("the serial number is in progress in batch 'july' (row 2)")
+
+    (record,) = desk.records(loaded)
+    with desk.database.reading() as connection:
+        for condition in (choose_records(connection, "july", ["serial=aBC1"]), is_in_range("aBc")):
+            assert connection.scalars(select(Record.id).where(Record.batch_id == loaded.batch_id, condition)).all()
+        assert find_tokens(connection, "aBC1") == [("tenant-1", "AbC1")]
+    (other,) = desk.records(Loaded(loaded.batch_id + 1, "august", 1, 1, is_new=True))
+    with pytest.raises(IntegrityError):
+        desk.database.change(update(Record).where(Record.id == other.id).values(serial_number="abC1"))
+    assert record.serial_key == "abc1"
 
 
 ANSWERED = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1}
@@ -561,7 +586,17 @@ def test_a_row_is_what_an_insert_makes_of_it(database: MovingDatabase, batch: Ma
     (example,) = make_batch(database, name="example").ids
     write(database, batch, [row(0)])
 
-    differing = {"id", "batch_id", "environment_id", "serial_number", "user_id", "device_id", "otps", "scheduled_at"}
+    differing = {
+        "id",
+        "batch_id",
+        "environment_id",
+        "serial_number",
+        "serial_key",
+        "user_id",
+        "device_id",
+        "otps",
+        "scheduled_at",
+    }
     written, inserted = (
         {name: value for name, value in record._asdict().items() if name not in differing}
         for record in sorted(records(database), key=lambda record: record.id == example)

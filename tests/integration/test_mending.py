@@ -11,13 +11,13 @@ from unittest.mock import Mock
 import pytest
 from sqlalchemy import select, update
 from support.data.audit_lines import read
-from support.data.batches import TESTER, look_at_batch, note_job, opened
+from support.data.batches import TESTER, enqueue, look_at_batch, note_job, opened
 from support.data.loading import ACTIVE, GONE, REFUSED, LoadingDesk, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.audit import Action
 from models.batch import Batch, BatchState
-from models.encrypted import Keyring, generate_key
+from models.encrypted import Keyring, generate_key, identify_row
 from models.inventory_job import JobState
 from models.reason import PauseReason, Reason
 from models.record import Record
@@ -43,20 +43,22 @@ from worker.batches.mending import (
     OTHER_TYPE,
     OTHER_ZEROS,
     SENT_BEFORE,
+    Corrections,
     Mended,
     Mender,
+    read_mended_batch,
 )
 from worker.batches.people import People
 from worker.intake.files import Hints
 from worker.intake.lists import open_assignment
-from worker.intake.rows import UnusableFile
+from worker.intake.rows import Row, UnusableFile
 from worker.intake.shipment import Switches, open_shipment
 from worker.leases.lease import Leases
 from worker.pingone.devices import User
 from worker.reports.export import export
 from worker.reports.facts import read_statuses
-from worker.rules.steps import DeadLetter, Decision
-from worker.vault.otps import OtpPair, OtpSource, Secret, Seed
+from worker.rules.steps import DeadLetter, Decision, OtpProgress
+from worker.vault.otps import Otp, OtpPair, OtpSource, Secret, Seed, write_spent
 
 FRESH = {"otp1": "111111", "otp2": "222222"}
 SECRETS = ("3132333435363738393031323334353637383930", "6b1f85dfcd2763697c6e3d6af46643520fda2d9b")
@@ -338,6 +340,52 @@ def test_a_seed_in_place_of_a_pair_leaves_out_what_the_pair_has_used(mends: Mend
 
     (record,) = mends.records(box)
     assert (record.next_counter, record.has_second_otp, record.otp1_posts) == (5, True, 0)
+
+
+def test_fresh_otps_do_not_make_an_unknown_fate_known(mends: Mends) -> None:
+    box = mends.load([token(0)], "box", REFUSED)
+    lost = {"otp1_state": OtpState.SENT, "reason": Reason.DEVICE_NOT_FOUND}
+    mends.database.change(update(Record).values(lost))
+    assert mends.mend([mends.export()[0] | FRESH]).again == 1
+    (record,) = mends.records(box)
+    assert (record.otp1_state, record.otp1_posts) == (OtpState.SENT, 0)
+    enqueue(mends.database, box)
+    claimed = mends.leases.claim(record.id, "tenant-1")
+    assert (claimed.is_otp1_marked, claimed.progress.needs_read) == (False, True)
+    # The read finds that it waits: both of the fresh OTPs may go.
+    assert claimed.progress.with_device_waiting().first == OtpProgress(OtpState.UNSENT, 0)
+
+
+def test_a_pair_that_made_its_device_active_does_not_go_again_after_an_undo(mends: Mends) -> None:
+    """Its first OTP was enough, so the second one is known to nobody any more."""
+    box = mends.load([token(0)], "box", ACTIVE)
+    (record,) = mends.records(box)
+    spent = mends.keyring.seal(write_spent(frozenset({Otp("000000")})), identify_row(box.batch_id, record.row_number))
+    undone = {"status": Status.CANCELLED, "reason": TAKEN_BACK, "spent": spent}
+    mends.database.change(update(Record).values(undone))
+    old = mends.export(None)[0] | {"otp1": "000000", "otp2": "500000"}
+
+    assert mends.refuses(old, SENT_BEFORE)
+    mends.load([token(0), token(1)], "august")
+    assert "an OTP of this row was sent already, in batch 'box' (row 2)" in mends.refused[0].reason
+    assert mends.mend([old | {"otp1": "111111", "otp2": "222222"}]).again == 1
+    # What went out before stays known with the fresh pair.
+    (pair,) = mends.opened(box)
+    assert pair.spent == {Otp("000000")}
+
+
+def test_a_person_who_has_a_token_of_the_batch_is_asked_about(mends: Mends) -> None:
+    rows = [token(number, username=f"Ada{number}") for number in range(4)]
+    mends.load(rows, "box", ACTIVE, REFUSED)
+    again = [token(number, username=f"ada{number - 10}", user_id="") for number in (10, 11, 12, 13)]
+    again[3]["username"] = "somebody"
+    shipment = open_shipment(mends.write_rows(again), hints=MENDS)
+    with mends.database.reading() as connection:
+        corrections = Corrections(connection, mends.keyring, read_mended_batch(connection, "box", shipment))
+        corrected = corrections.judge([row for row in shipment.tokens() if isinstance(row, Row)])
+        second = corrections.find_second_tokens(corrected.corrections)
+    # Whose token failed may get another, and so may whoever has none.
+    assert [row.serial_number for row in second] == [again[0]["serial"], again[2]["serial"]]
 
 
 def test_the_seed_of_a_token_that_was_undone_comes_from_the_vendors_file(mends: Mends) -> None:

@@ -83,7 +83,7 @@ KEY = "pk_record"
 # These are never a detour: what they lead to is in the window.
 AT_HAND = {KEY, "ix_record_window"}
 # These neither: they lead to one token.
-AT_HAND |= {"ix_record_history", "uq_record_serial_number"}
+AT_HAND |= {"ix_record_history", "uq_record_serial_key"}
 
 
 def fill(database: MovingDatabase) -> Made:

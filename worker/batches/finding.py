@@ -100,6 +100,8 @@ def _hold(columns: Sequence[str], condition: str) -> ColumnElement[bool]:
     column = find_column(columns, name.strip())
     if isinstance(column.type, UtcDateTime):
         return _hold_date(column, value)
+    if canonical_column(name) == "serial":
+        return Record.serial_key == value.lower()
     return column == value if value else or_(column.is_(None), column == "")
 
 

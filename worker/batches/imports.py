@@ -14,7 +14,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    func,
     insert,
     select,
     text,
@@ -348,7 +347,7 @@ class Tokens:
         with self._database.changing_many() as connection:
             assumed = update(Record).where(Record.batch_id == batch_id, Record.status == Status.PENDING)
             if serial_number is not None:
-                assumed = assumed.where(Record.serial_number == serial_number)
+                assumed = assumed.where(Record.serial_key == serial_number.lower())
             connection.execute(assumed.where(~Record.is_in_inventory).values(is_in_inventory=True))
 
     def _read_lost(self, connection: Connection, batch_id: int) -> dict[int, SentAgo | None]:
@@ -361,13 +360,12 @@ class Tokens:
         self, connection: Connection, batch_id: int, serial_numbers: Iterable[str | None]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
         """Read the batch's records with these serial numbers whose token was not found yet."""
-        # PingOne may write a serial number in other letters than the file.
-        named = {form for serial in serial_numbers if serial for form in (serial, serial.lower(), serial.upper())}
+        named = {serial.lower() for serial in serial_numbers if serial}
         environment_id = select(Batch.environment_id).where(Batch.id == batch_id).scalar_subquery()
         rows = select(*_COLUMNS).where(
             # With the serial number, the columns of the index of tokens.
             Record.environment_id == environment_id,
-            Record.serial_number.in_(named),
+            Record.serial_key.in_(named),
             Record.status == Status.PENDING,
             ~Record.is_in_inventory,
         )
@@ -506,7 +504,7 @@ class Tokens:
             if size is None:
                 return ()
             of_job = update(Record).where(Record.import_job_id == job)
-            is_duplicate = func.lower(Record.serial_number).in_(duplicates)
+            is_duplicate = Record.serial_key.in_(duplicates)
             there_before = select(Record.serial_number).where(Record.import_job_id == job, is_duplicate)
             serial_numbers = connection.scalars(there_before).all()
             # A duplicate is not ours, whatever else the result says. If this process dies before it is compared, the

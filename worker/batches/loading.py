@@ -3,6 +3,7 @@ its token or device is in the database already."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count, islice
@@ -31,14 +32,14 @@ from worker.batches.hours import OutOfHours
 from worker.config.environment import Environment
 from worker.database.engine import LOAD_LOCK, Database
 from worker.database.row_writer import RowWriter
-from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile, spell_serial_number
+from worker.intake.rows import COLUMNS, Row, RowError, UnusableFile
 from worker.intake.shipment import Shipment
 from worker.leases.moves import put_off
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.observability.wording import agree, count_things, escape_line
 from worker.pingone.devices import fold_case
 from worker.rules.hours import DailyHours
-from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
+from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps, open_spent
 
 Found: TypeAlias = "ResultRow[*tuple[Any, ...]]"
 
@@ -51,6 +52,7 @@ _COLUMNS = (
     Record.row_number,
     Record.batch_id,
     Record.otps,
+    Record.spent,
     Record.otp1_state,
     Record.otp1_posts,
     Record.otp2_state,
@@ -122,8 +124,7 @@ class Conflicts:
     def find_by_serial_number(self, rows: Sequence[Row]) -> dict[str, list[Found]]:
         """Find the records with the serial numbers of these rows, by serial number in lowercase."""
         by_serial: dict[str, list[Found]] = {}
-        spelled = [serial_number for row in rows for serial_number in spell_serial_number(row.serial_number)]
-        for found in self._look_up(Record.serial_number, spelled):
+        for found in self._look_up(Record.serial_key, [row.serial_number.lower() for row in rows]):
             by_serial.setdefault(found.serial_number.lower(), []).append(found)
         return by_serial
 
@@ -198,7 +199,7 @@ class Conflicts:
         is_other_device = row.device_id and found.device_id != row.device_id
         if is_itself or is_other_device or not isinstance(row.otps, OtpPair):
             return None
-        if find_used_otps(found, self.open(found)) & {row.otps.first, row.otps.second}:
+        if find_used_otps(self._keyring, found, self.open(found)) & {row.otps.first, row.otps.second}:
             return _refuse_used_otp(f"{self._name_batch(found)!r} (row {found.row_number})")
         return None
 
@@ -209,7 +210,7 @@ class Conflicts:
             return None
         sources = [(found, self.open(found)) for found in earlier]
         used = [count_used(found) for found, source in sources if _is_same_seed(row.otps, found, source)]
-        pairs = [find_used_otps(found, source) for found, source in sources if isinstance(source, OtpPair)]
+        pairs = [find_used_otps(self._keyring, *each) for each in sources if each[0].next_counter is None]
         return max([skip_used_otps(row.otps, frozenset().union(*pairs)), *used])
 
     def _explain_in_progress(self, what: str, found: Found) -> Refusal:
@@ -249,18 +250,18 @@ def skip_used_otps(seed: Seed, used: frozenset[Otp]) -> int:
     return max((counter + 1 for counter in counters if seed.mint(counter) in used), default=seed.counter)
 
 
-def find_used_otps(found: Any, source: OtpSource | None) -> frozenset[Otp]:
-    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now. Nothing is found
-    if that was erased, since only PingOne can tell then, or if it is a TOTP seed, which makes no OTP twice."""
+def find_used_otps(keyring: Keyring, found: Any, source: OtpSource | None) -> frozenset[Otp]:
+    """Find the OTPs of a record that were sent, or may have been. `source`: what the record has now; of an erased pair
+    its `spent` tells. Nothing is found of a TOTP seed, which makes no OTP twice, nor where the key is gone."""
+    if source is None and found.spent is not None:
+        with suppress(DecryptionError):
+            return open_spent(keyring, found.spent, found.batch_id, found.row_number)
     if isinstance(source, Seed) and source.otp_type == "hotp":
         end = found.next_counter or 0
         return frozenset(map(source.mint, range(max(found.first_counter or 0, end - _LOOKED_THROUGH), end)))
     if not isinstance(source, OtpPair):
         return frozenset()
-    # By its posts and not by its state: an OTP that a read found unused counts as unsent again, but only that record
-    # may send it once more.
-    posted = ((source.first, found.otp1_posts), (source.second, found.otp2_posts))
-    return source.spent | {otp for otp, posts in posted if otp and posts}
+    return source.list_sent(found.otp1_posts, found.otp2_posts)
 
 
 def _refuse_repeated(what: str, row_number: int) -> Refusal:

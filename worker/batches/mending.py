@@ -47,14 +47,13 @@ from worker.intake.rows import (
     UnusableFile,
     explain_missing_ids,
     spell_columns,
-    spell_serial_number,
 )
 from worker.intake.shipment import Shipment, Switches
 from worker.leases.moves import put_off, set_date
 from worker.leases.replay import REASONS_OF_THE_INVENTORY, is_replayable, mend
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.pingone.devices import fold_case
-from worker.vault.otps import OtpPair, OtpSource, Seed, open_otps
+from worker.vault.otps import Otp, OtpPair, OtpSource, Seed, open_otps
 
 OTHER_TOKEN = (
     f"{FILE_ROW} names another token than serial: the file was exported from another batch, or a column was sorted or"
@@ -210,6 +209,21 @@ class Corrections:
             done.closed -= places.refused_with(row)
         return done
 
+    def find_second_tokens(self, corrections: Sequence[Correction]) -> list[Row]:
+        """Find the rows whose person has another token of the batch already, active or on its way."""
+        owned: dict[tuple[str, str], set[str]] = {}
+        may_have_two = Record.status.not_in((Status.DEAD_LETTER, Status.CANCELLED))
+        columns = select(Record.serial_key, *(getattr(Record, name) for name in PERSON))
+        for owner in self._connection.execute(columns.where(Record.batch_id == self._batch.id, may_have_two)):
+            for name in _list_names(owner):
+                owned.setdefault(name, set()).add(owner.serial_key)
+        rows = [correction.new.row for correction in corrections]
+        return [
+            row
+            for row in rows
+            if any(owned.get(name, set()) - {row.serial_number.lower()} for name in _list_names(row))
+        ]
+
     def _find_last_row(self, table: type[Record | RefusedRow]) -> int:
         last = select(func.max(table.row_number)).where(table.batch_id == self._batch.id)
         return self._connection.scalar(last) or 0
@@ -271,7 +285,8 @@ class Corrections:
             source = None
         # A device that was made for this person keeps its person, whatever further names the row brings.
         keeps_person = has_device or _adds_no_name(row, record)
-        otps = _choose_otps(row, record, source, is_other_device=is_other_device or not keeps_person)
+        used = find_used_otps(self._keyring, record, source)
+        otps = _choose_otps(row, record, source, used, is_other_device=is_other_device or not keeps_person)
         if isinstance(otps, str):
             return refuse(otps)
         is_sought = not has_device and (not keeps_person or record.reason in REASONS_OF_THE_INVENTORY)
@@ -279,7 +294,7 @@ class Corrections:
         complete = _complete(row, record, otps, keeps_person=keeps_person, keeps_device=keeps_device)
         if missing := explain_missing_ids(complete, may_pair=self._batch.may_pair):
             return refuse(missing, RowFault.PERSON_UNFIT)
-        counter = _skip_counters(record, source, otps) if isinstance(otps, Seed) else None
+        counter = _skip_counters(record, used, otps) if isinstance(otps, Seed) else None
         return Correction(NewRecord(complete, counter), record, row.otps is not None, is_sought)
 
 
@@ -317,7 +332,7 @@ class _Places:
     """The records and refused rows of a batch that some rows of a file may mean."""
 
     def __init__(self, connection: Connection, batch: MendedBatch, rows: Sequence[Row]) -> None:
-        serials = {each for row in rows for each in spell_serial_number(row.serial_number)}
+        serials = {row.serial_number.lower() for row in rows}
         numbers = {row.file_row for row in rows if row.file_row}
         states = is_replayable().label("is_replayable"), has_begun().label("has_begun")
         records = _read(connection, Record, batch, serials, numbers, *states)
@@ -330,7 +345,7 @@ class _Places:
             self._refused_by_serial.setdefault((each.serial_number or "").lower(), set()).add(each.row_number)
         known = self._by_serial.keys() | self._refused_by_serial.keys()
         new = {row.serial_number.lower() for row in rows if not row.file_row} - known
-        bare = func.lower(func.ltrim(Record.serial_number, "0"))
+        bare = func.ltrim(Record.serial_key, "0")
         alike = select(bare.label("bare"), Record.serial_number).where(
             Record.batch_id == batch.id, bare.in_({serial.lstrip("0") for serial in new})
         )
@@ -369,7 +384,7 @@ def _read(
     """Read the rows of a table with one of these serial numbers or row numbers: all of its columns, and others."""
     of_batch = select(table.__table__, *others).where(table.batch_id == batch.id)
     # Each half has an index, which begins with the environment or with the batch.
-    by_serial = and_(table.environment_id == batch.environment_id, table.serial_number.in_(serials))
+    by_serial = and_(table.environment_id == batch.environment_id, table.serial_key.in_(serials))
     which = or_(by_serial, and_(table.batch_id == batch.id, table.row_number.in_(numbers)))
     return connection.execute(of_batch.where(which)).all()
 
@@ -377,6 +392,11 @@ def _read(
 def _spellings(serial_number: str) -> tuple[str, str]:
     """A serial number in lowercase, as it is and without its leading zeros."""
     return serial_number.lower(), serial_number.lstrip("0").lower()
+
+
+def _list_names(person: Any) -> list[tuple[str, str]]:
+    """List what names a person, in folded case, each with its kind."""
+    return [(name, fold_case(value)) for name in PERSON if (value := getattr(person, name))]
 
 
 def _find_differences(row: Row, record: Found) -> list[bool]:
@@ -406,9 +426,12 @@ def _goes_without_knowing(row: Row, record: Found) -> bool:
     return row.otps is not None and (not was_posted or (isinstance(row.otps, Seed) and record.next_counter is not None))
 
 
-def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_device: bool) -> OtpSource | str:
+def _choose_otps(
+    row: Row, record: Found, source: OtpSource | None, used: frozenset[Otp], *, is_other_device: bool
+) -> OtpSource | str:
     """Choose the OTPs or the seed that a record goes on with: the row's, else its own (`source`). Returns why not, if
-    there are none. Another device never gets a pair that was sent to this one."""
+    there are none. None of those that it has `used` goes again, and another device never gets a pair that was sent to
+    this one."""
     if row.otps is None:
         is_sent = isinstance(source, OtpPair) and bool(record.otp1_posts + record.otp2_posts)
         if source is not None and record.is_replayable and not (is_sent and is_other_device):
@@ -421,23 +444,22 @@ def _choose_otps(row: Row, record: Found, source: OtpSource | None, *, is_other_
         return row.otps
     if isinstance(source, Seed):
         return HAS_SEED
-    spent = find_used_otps(record, source)
-    if spent & {row.otps.first, row.otps.second}:
+    if used & {row.otps.first, row.otps.second}:
         return SENT_BEFORE
     if record.otp_type == OtpType.TOTP and row.otp_type == "hotp":
         return OTHER_TYPE
     if record.otp_type == OtpType.TOTP and source is not None and row.generated_at == record.generated_at:
         return OLD_TIME
-    return OtpPair(row.otps.first, row.otps.second, spent)
+    return OtpPair(row.otps.first, row.otps.second, used)
 
 
-def _skip_counters(record: Found, source: OtpSource | None, seed: Seed) -> int:
+def _skip_counters(record: Found, used: frozenset[Otp], seed: Seed) -> int:
     """Choose the first counter of a seed behind all that were sent: by the record's seeds, and one more after an OTP 1,
     since PingOne may wait for its second; or by the pair that it had. Even another secret begins there: the record may
     have had it before."""
-    if isinstance(source, OtpPair):
-        return skip_used_otps(seed, find_used_otps(record, source))
-    if record.next_counter is None or record.otp_type != seed.otp_type:
+    if record.next_counter is None:
+        return skip_used_otps(seed, used)
+    if record.otp_type != seed.otp_type:
         return seed.counter
     return max(seed.counter, count_used(record))
 
@@ -600,8 +622,11 @@ class _Writer:
         # A seed makes another pair under a new budget; a pair that is kept goes on where it was.
         is_renewed = correction.is_fresh or columns["next_counter"] is not None
         posts = record.otp1_posts + record.otp2_posts
+        # Fresh OTPs do not make an unknown fate known: the device is read first.
+        is_open = OtpState.SENT in (record.otp1_state, record.otp2_state)
+        renewed = OtpState.SENT if is_open else OtpState.UNSENT
         columns |= {
-            "otp1_state": OtpState.UNSENT if is_renewed else record.otp1_state,
+            "otp1_state": renewed if is_renewed else record.otp1_state,
             "otp2_state": OtpState.UNSENT if is_renewed else record.otp2_state,
             "otp1_posts": 0 if is_renewed else record.otp1_posts,
             "otp2_posts": 0 if is_renewed else record.otp2_posts,

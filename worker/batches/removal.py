@@ -64,8 +64,6 @@ HAS_OPEN_PAIRING = and_(
     Record.user_id != "",
 )
 _OTHER = aliased(Record, name="other")
-# PingOne may write a serial number in other letters than a file. Compared as `lower(...)`, no index would be used.
-_SPELLINGS = (Record.serial_number, func.lower(Record.serial_number), func.upper(Record.serial_number))
 
 # How often a deletion is tried whose answer gets lost, each time after the device was read back.
 TRIES = 3
@@ -319,7 +317,7 @@ def _find_batch(condition: ColumnElement[bool]) -> Label[str]:
         .join(_OTHER, _OTHER.batch_id == Batch.id)
         .where(
             _OTHER.environment_id == Record.environment_id,
-            _OTHER.serial_number.in_(_SPELLINGS),
+            _OTHER.serial_key == Record.serial_key,
             _OTHER.batch_id != Record.batch_id,
             _OTHER.status.not_in((Status.DEAD_LETTER, Status.CANCELLED)),
             condition,

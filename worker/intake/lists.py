@@ -81,8 +81,9 @@ def _open_list(path: Path, cure: str) -> Iterator[tuple[bytes, OpenFile]]:
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A list that can be used. `columns` are the names of its columns but for the serial number, as written;
-    `digest` is the SHA-256 of its bytes. `lines`: each token's line, as a row without OTPs; `faults`: why the tokens of
-    some lines are refused. `nameless`: lines without a usable serial number, and why."""
+    `digest` is the SHA-256 of its bytes. By serial number in lowercase, `lines` has each token's line, as a row
+    without OTPs, and `faults` why the tokens of some lines are refused. `nameless`: lines without a usable serial
+    number, and why."""
 
     path: Path
     columns: list[str]
@@ -97,19 +98,20 @@ class Assignment:
         in case are the same person's."""
         seen = Counter[tuple[str, str]]()
         twice = []
-        for serial, line in self.lines.items():
+        for line in self.lines.values():
             names = [(name, value.lower()) for name in PERSON if (value := getattr(line, name))]
             if any(seen[name] for name in names):
-                twice.append(serial)
+                twice.append(line.serial_number)
             seen.update(names)
         return twice
 
     def assign(self, row: Row) -> Row | RowError:
         """Fill in a row's person and the list's own columns. The row is refused if file and list contradict each
         other."""
-        if fault := self.faults.get(row.serial_number):
+        key = row.serial_number.lower()
+        if fault := self.faults.get(key):
             return replace(fault, row_number=row.row_number)
-        line, problem = self.lines.get(row.serial_number), ""
+        line, problem = self.lines.get(key), ""
         assigned = {name: value for name in ASSIGNED if (value := getattr(line, name, None))}
         if line is None and not any(getattr(row, name) for name in PERSON):
             problem = NO_PERSON
@@ -167,14 +169,15 @@ def _sort_lines(read: Iterable[Row | RowError]) -> tuple[dict[str, Row], dict[st
             reason = fault or explain_serial(serial)
             nameless.append(RowError(line.row_number, reason, None, RowFault.SERIAL_UNFIT))
             continue
-        if serial in lines:
-            numbers = f"{lines[serial].row_number} and {line.row_number}"
+        key = serial.lower()
+        if key in lines:
+            numbers = f"{lines[key].row_number} and {line.row_number}"
             fault = f"the list has this serial number in its lines {numbers}: keep the one of the right person"
         if fault:
             kind = line.fault if isinstance(line, RowError) else RowFault.PERSON_UNFIT
-            faults[serial] = RowError(line.row_number, fault, serial, kind)
+            faults[key] = RowError(line.row_number, fault, serial, kind)
         without_person = Row(row_number=line.row_number, serial_number=serial, otps=None)
-        lines.setdefault(serial, line if isinstance(line, Row) else without_person)
+        lines.setdefault(key, line if isinstance(line, Row) else without_person)
     return lines, faults, nameless
 
 

@@ -241,11 +241,6 @@ WRITE_DATE = "write it as 2026-12-01, or 2026-12-01T08:00, in a column formatted
 INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
-def spell_serial_number(text: str) -> list[str]:
-    """List the spellings in which a serial number may be stored: PingOne treats them as the same."""
-    return list(dict.fromkeys((text, text.upper(), text.lower())))
-
-
 def explain_serial(serial: str, cure: str = AS_TEXT) -> str:
     """Explain what is wrong with a serial number that is not 1 to 50 letters and digits. `cure`: of what a spreadsheet
     spoilt."""

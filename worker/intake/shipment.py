@@ -114,7 +114,7 @@ class Shipment:
         with self._opened() as (file, _, rows):
             for row in rows:
                 if row.serial_number is not None:
-                    in_box.add(row.serial_number)
+                    in_box.add(row.serial_number.lower())
                 joined = self._join(row)
                 is_unassigned = isinstance(joined, RowError) and joined.reason == NO_PERSON
                 leftovers.unassigned += is_unassigned
@@ -129,7 +129,9 @@ class Shipment:
                 "Nothing of it should be kept: let the program that writes it finish, and load it again",
             )
         if self.assignment is not None:
-            leftovers.not_in_box += [serial for serial in self.assignment.lines if serial not in in_box]
+            leftovers.not_in_box += [
+                line.serial_number for key, line in self.assignment.lines.items() if key not in in_box
+            ]
 
     def read_through(self) -> Shipment:
         """Read the file once, to its end, for its columns, its digest, and what stands on several rows. Raises

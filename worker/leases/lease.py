@@ -337,12 +337,14 @@ def read_progress(progress: Progress) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True)
 class CallSummary:
     """What the calls of an attempt cost, and PingOne's last answer if there was one. `requests` counts what went out,
-    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together."""
+    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together.
+    `spent`: of a pair that made its device ACTIVE, the OTPs that went out, encrypted."""
 
     requests: int = 0
     rate_limited: int = 0
     answer: Answer | None = None
     call_seconds: float = 0.0
+    spent: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +415,11 @@ _ENDING: dict[str, Callable[[_Ending], Any]] = {
     "correlation_id": lambda ending: ending.answer.correlation_id,
 }
 _KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
-    "active": _ENDING | {"resynced": lambda ending: bool(ending.progress.second and ending.progress.second.posts)},
+    "active": _ENDING
+    | {
+        "resynced": lambda ending: bool(ending.progress.second and ending.progress.second.posts),
+        "spent": lambda ending: ending.summary.spent,
+    },
     "dead_letter": _ENDING | {"reason": lambda ending: _reason(ending.decision), "detail": _read_detail},
     # A read is owed, so not even a cancelled batch makes the record final.
     "unread": _ENDING | {"scheduled_at": _read_delay},

@@ -25,7 +25,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from models.batch import Batch
 from models.reason import TRANSIENT, Reason
@@ -151,20 +151,25 @@ def _look_for_tokens_again(
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     """The columns by which a record with a seed begins a new pair and a new budget. They stay as they are without a
-    seed.
+    seed. A new budget does not make an unknown fate known: `sent` stays, and the device is read first.
 
-    After an OTP 1, one counter is skipped: if PingOne still waits for the second OTP, it would take the next OTP 1 for
-    it, and refuse it since it comes without `oathResync`."""
+    After an OTP 1 that was answered, one counter is skipped: if PingOne still waits for the second OTP, it would take
+    the next OTP 1 for it, and refuse it since it comes without `oathResync`."""
     has_seed = Record.next_counter.is_not(None)
-    may_wait_for_second = and_(Record.otp1_state != OtpState.UNSENT, Record.otp2_state == OtpState.UNSENT)
+    may_wait_for_second = and_(Record.otp1_state == OtpState.ANSWERED, Record.otp2_state == OtpState.UNSENT)
     return {
         "next_counter": case((may_wait_for_second, Record.next_counter + 1), else_=Record.next_counter),
-        "otp1_state": case((has_seed, OtpState.UNSENT), else_=Record.otp1_state),
-        "otp2_state": case((has_seed, OtpState.UNSENT), else_=Record.otp2_state),
+        "otp1_state": _renew(Record.otp1_state),
+        "otp2_state": _renew(Record.otp2_state),
         "otp1_posts": case((has_seed, 0), else_=Record.otp1_posts),
         "otp2_posts": case((has_seed, 0), else_=Record.otp2_posts),
         "posts_forgiven": case((has_seed, all_posts()), else_=Record.posts_forgiven),
     }
+
+
+def _renew(state: InstrumentedAttribute[str]) -> ColumnElement[Any]:
+    """The state of an OTP under a new budget of a seed."""
+    return case((and_(Record.next_counter.is_not(None), state != OtpState.SENT), OtpState.UNSENT), else_=state)
 
 
 def went_again() -> ColumnElement[bool]:
@@ -194,7 +199,7 @@ def _is_same(other: type[Record], first: type[Record] = Record) -> tuple[ColumnE
     # Written as in the partial index. Two records without a device do not have the same one.
     have_devices = (record.device_id != literal_column("''") for record in (other, first))
     is_same_device = and_(other.device_id == first.device_id, *have_devices)
-    return and_(is_here, other.serial_number == first.serial_number), and_(is_here, is_same_device)
+    return and_(is_here, other.serial_key == first.serial_key), and_(is_here, is_same_device)
 
 
 def _is_in_progress_elsewhere() -> ColumnElement[bool]:

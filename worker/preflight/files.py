@@ -25,6 +25,10 @@ from worker.vault.otps import OtpPair, Seed
 
 # How long PingOne keeps a device that waits for its activation.
 DEVICE_WAITS = timedelta(hours=24)
+# Asked before a mend.
+ANOTHER_FOR_PERSON = (
+    "Of persons who have a token of this batch already: {n} of the tokens. See whether they are to have two."
+)
 
 
 def check_files(
@@ -41,6 +45,7 @@ def check_files(
         *_check_stale(verdicts, totp_max_age, now or datetime.now(UTC)),
         *_check_dates(verdicts, now or datetime.now(UTC)),
         *name_tokens("not_consecutive", Level.ASK, text, verdicts.doubted("not_consecutive")),
+        *name_tokens("person_twice", Level.ASK, ANOTHER_FOR_PERSON, verdicts.doubted("person_twice")),
         *_count_presses(verdicts),
     ]
 
@@ -171,6 +176,8 @@ class RowReader:
         if self._corrections:
             corrected = self._corrections.judge(rows)
             records, conflicting = [correction.new for correction in corrected.corrections], corrected.errors
+            for row in self._corrections.find_second_tokens(corrected.corrections):
+                verdicts.doubt(row, "person_twice", "its person has a token of this batch already")
         else:
             records, conflicting = self._conflicts.split(rows)
         left_out, refused = part_left_out(shipment, conflicting)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, TypeVar
 
 from models.attempt import SOMEBODY_ELSE, Failure
-from models.encrypted import DecryptionError, Keyring
+from models.encrypted import DecryptionError, Keyring, identify_row
 from models.reason import PauseReason
 from worker.batches.upkeep import explain_decryption_failure
 from worker.clocks import PingOneClock, boot_time
@@ -40,7 +40,7 @@ from worker.rules.steps import (
     WaitForStep,
 )
 from worker.tenants import Resync
-from worker.vault.otps import open_otps
+from worker.vault.otps import open_otps, write_spent
 
 # An answer tells its time in whole seconds, so that what it shows may be older by up to one.
 _DATE_IS_CUT = timedelta(seconds=1)
@@ -104,6 +104,8 @@ class Attempt:
         self._until = math.inf
         # PingOne's last answer, for the history.
         self._answer: Answer | None = None
+        # None before they are decrypted.
+        self._otps: Otps | None = None
         # How long ago somebody else made the device, or made it ACTIVE.
         self._others_ago: timedelta | None = None
         # In `boot_time` seconds: nothing goes out later, so that enough of the lease is left for its answer.
@@ -143,7 +145,7 @@ class Attempt:
         """Perform one step after the other until a decision ends the attempt."""
         claim = self._claim
         source = open_otps(self._tools.keyring, claim.otps, claim.batch_id, claim.row_number)
-        otps = Otps(source, self._tools.clock, self._tools.step_margin)
+        self._otps = otps = Otps(source, self._tools.clock, self._tools.step_margin)
         step: Step | Decision
         if claim.is_otp1_marked:
             step = SendOtp(1)
@@ -274,7 +276,7 @@ class Attempt:
         was lost: then nothing is written."""
         if isinstance(decision, Active) and self._is_others_work():
             decision = Active(SOMEBODY_ELSE)
-        if not self._tools.leases.settle(self._claim, self.progress, decision, self._summary):
+        if not self._tools.leases.settle(self._claim, self.progress, decision, self._sum_up(decision)):
             return None
         posts = self._claim.count_spent_posts(self.progress, leaves_pending=leaves_pending(decision))
         self._tools.on_settled(self._claim, decision, posts)
@@ -285,11 +287,13 @@ class Attempt:
         may be that of an earlier batch, of this installation or another, or of a person."""
         return self._others_ago is not None and self._tools.leases.ran(self._claim, self._others_ago + _DATE_IS_CUT)
 
-    @property
-    def _summary(self) -> CallSummary:
-        """What the calls have cost so far, and PingOne's last answer."""
+    def _sum_up(self, decision: Decision) -> CallSummary:
+        """What the calls have cost, PingOne's last answer, and which OTPs of a pair are spent once it is erased."""
         call = self._call
-        return CallSummary(call.requests, call.rate_limited, self._answer, call.seconds)
+        sent = self._otps.list_sent(self.progress) if self._otps and isinstance(decision, Active) else None
+        row = identify_row(self._claim.batch_id, self._claim.row_number)
+        spent = self._tools.keyring.seal(write_spent(sent), row) if sent else None
+        return CallSummary(call.requests, call.rate_limited, self._answer, call.seconds, spent)
 
     def _wait_for_slot(self) -> None:
         """Wait for a slot, unless one is at hand. Raises SlotTooFar."""

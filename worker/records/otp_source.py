@@ -34,6 +34,12 @@ class Otps:
         without a time step, as all are that were chosen before the time is known."""
         return chosen.until - self._clock.now()[1] if self._clock.is_known else math.inf
 
+    def list_sent(self, progress: Progress) -> frozenset[Otp]:
+        """List the OTPs of the pair that went out; of a seed the record's counter tells them."""
+        if not isinstance(self._source, OtpPair):
+            return frozenset()
+        return self._source.list_sent(progress.first.posts, progress.second.posts if progress.second else 0)
+
     def take(self, ordinal: int, counter: int | None) -> Otp:
         """Take OTP `ordinal` of the pair, or make the one of this counter."""
         if not isinstance(self._source, OtpPair):

@@ -19,7 +19,6 @@ from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
-from worker.intake.rows import spell_serial_number
 
 # What names a person beside the id of its user.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
@@ -28,8 +27,6 @@ _SERIAL_START = re.compile(r"[A-Za-z0-9]{1,50}", re.ASCII)
 _BEHIND = "~"
 # The beginning of an id of PingOne, which is kept in small letters.
 _ID = re.compile(r"[0-9a-f-]{1,36}", re.ASCII)
-# Collations of PostgreSQL that sort by the characters' codes, as SQLite does, in small letters.
-_BY_CODE = frozenset({"c", "posix", "c.utf8", "c.utf-8"})
 # The form of PingOne's ids, in lower case. Nothing else is looked for among them: that reads the whole table.
 _WHOLE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # A record's number behind its #, since a bare one may begin a serial number: at most what the key has room for.
@@ -140,21 +137,16 @@ def count_others(database: Database, text: str) -> int:
     """Count the serial numbers that begin with the text and are longer."""
     if not _SERIAL_START.fullmatch(text):
         return 0
-    longer = select(func.count(Record.serial_number.distinct())).where(
-        Record.serial_number.not_in(spell_serial_number(text)), is_of_kept_batch()
+    longer = select(func.count(Record.serial_key.distinct())).where(
+        Record.serial_key != text.lower(), is_of_kept_batch()
     )
     with database.reading() as connection:
         return connection.scalar(longer.where(_serial_begins(connection, text))) or 0
 
 
 def _serial_begins(connection: Connection, text: str) -> ColumnElement[bool]:
-    """Whether the serial number begins with the text, as the database finds that most quickly."""
-    like = (
-        map(is_in_range, spell_serial_number(text))
-        if sorts_by_code(connection)
-        else [begins(Record.serial_number, text)]
-    )
-    return and_(Record.environment_id.in_(list_environment_ids(connection)), or_(*like))
+    """Whether the serial number begins with the text, which its index finds quickly."""
+    return and_(Record.environment_id.in_(list_environment_ids(connection)), is_in_range(text))
 
 
 def _search_records(connection: Connection, sought: Sought, limit: int) -> SearchResult:
@@ -174,7 +166,7 @@ def _add_refused(connection: Connection, findings: SearchResult, sought: Sought,
     if sought.batch is not None:
         conditions.append(RefusedRow.batch_id == find_batch(connection, sought.batch, Batch.id).id)
     if sought.text is not None:
-        conditions.append(RefusedRow.serial_number.istartswith(sought.text, autoescape=True))
+        conditions.append(RefusedRow.serial_key.startswith(sought.text.lower(), autoescape=True))
     total = connection.scalar(select(func.count()).select_from(RefusedRow).where(*conditions)) or 0
     refused = read_refused(connection, *conditions, limit=limit - len(findings.found)) if total else ()
     return replace(findings, refused=refused, more=findings.more + total - len(refused))
@@ -188,10 +180,8 @@ def _search_serial_numbers(
     if not _SERIAL_START.fullmatch(sought):
         return None
     known = and_(Record.environment_id.in_(list_environment_ids(connection)), *conditions)
-    same = select(Record.id).where(known, Record.serial_number.in_(spell_serial_number(sought))).limit(1)
+    same = select(Record.id).where(known, Record.serial_key == sought.lower()).limit(1)
     is_whole = connection.scalar(same) is not None
-    if not is_whole and not sorts_by_code(connection):
-        return None
     findings = _read(connection, and_(_serial_begins(connection, sought), *conditions), limit)
     return replace(findings, is_by_serial_number=True) if is_whole or findings.more else None
 
@@ -242,16 +232,13 @@ def list_environment_ids(connection: Connection) -> list[str]:
 
 def find_tokens(connection: Connection, text: str) -> list[Token]:
     """Find the tokens of this serial number; without one, of this device id, or of the record of this number."""
-    environments, spellings = list_environment_ids(connection), spell_serial_number(text)
-    found = _select_tokens(
-        connection, and_(Record.environment_id.in_(environments), Record.serial_number.in_(spellings))
-    )
+    environments, key = list_environment_ids(connection), text.lower()
+    found = _select_tokens(connection, and_(Record.environment_id.in_(environments), Record.serial_key == key))
     # Those of which nothing but refused rows is there are added.
-    token = (RefusedRow.environment_id, RefusedRow.serial_number)
-    refused = select(*token).where(token[0].in_(environments), token[1].in_(spellings)).distinct()
-    found += [
-        known for row in connection.execute(refused) if (known := (row.environment_id, row.serial_number)) not in found
-    ]
+    is_token = RefusedRow.environment_id.in_(environments), RefusedRow.serial_key == key
+    refused = select(RefusedRow.environment_id).where(*is_token).distinct()
+    known = {environment_id for environment_id, _ in found}
+    found += [(environment_id, text) for environment_id in connection.scalars(refused) if environment_id not in known]
     if found:
         return found
     if _WHOLE_ID.fullmatch(text.lower()):
@@ -263,18 +250,17 @@ def find_tokens(connection: Connection, text: str) -> list[Token]:
 def _select_tokens(connection: Connection, condition: ColumnElement[bool]) -> list[Token]:
     """Find the tokens whose records fulfil the condition, those loaded last at the end."""
     tokens = (
-        select(Record.environment_id, Record.serial_number)
+        select(Record.environment_id, func.max(Record.serial_number).label("serial_number"))
         .where(condition, is_of_kept_batch())
-        .group_by(Record.environment_id, Record.serial_number)
+        .group_by(Record.environment_id, Record.serial_key)
         .order_by(func.max(Record.id))
     )
     return [(row.environment_id, row.serial_number) for row in connection.execute(tokens)]
 
 
 def is_in_range(text: str) -> ColumnElement[bool]:
-    """Whether the serial number begins with the text, as a range that an index serves where texts sort by the codes of
-    their characters."""
-    return and_(Record.serial_number >= text, Record.serial_number < text + _BEHIND)
+    """Whether the serial number begins with the text, as a range that an index serves."""
+    return and_(Record.serial_key >= text.lower(), Record.serial_key < text.lower() + _BEHIND)
 
 
 def begins(column: ColumnElement[str] | InstrumentedAttribute[Any], text: str) -> ColumnElement[bool]:
@@ -297,21 +283,9 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
     # To take the columns apart costs most. It is done where the text stands behind a quotation mark somewhere.
     quoted = '"' + json.dumps(sought)[1:-1]
     is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
-    serial_number = [begins(Record.serial_number, sought)] if _SERIAL_START.fullmatch(sought) else []
+    serial_number = [is_in_range(sought)] if _SERIAL_START.fullmatch(sought) else []
     plain = [begins(column, sought) for column in (*NAME_COLUMNS, Record.lot)]
     return or_(*serial_number, *id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
-
-
-def sorts_by_code(connection: Connection) -> bool:
-    """Whether the database sorts texts by the codes of their characters. Where it sorts as a language does, what begins
-    with the same letters need not stand together."""
-    if connection.dialect.name == "sqlite":
-        return True
-    # As JSON, since PostgreSQL before 15 has no column for the provider.
-    asked = "SELECT to_jsonb(d) FROM pg_database d WHERE datname = current_database()"
-    facts: dict[str, Any] = connection.exec_driver_sql(asked).scalar_one()
-    provider = facts.get("datlocprovider", "c")
-    return provider == "b" or (provider == "c" and str(facts["datcollate"]).lower() in _BY_CODE)
 
 
 def describe_refused(line: Read) -> str:

@@ -181,7 +181,7 @@ def _read_history(database: Database, connection: Connection, token: Token, lice
     """Read the history of one token, with what decides when it goes on."""
     environment_id, serial_number = token
     records = _read_records(connection, environment_id, serial_number)
-    of_token = (RefusedRow.environment_id == environment_id, RefusedRow.serial_number == serial_number)
+    of_token = (RefusedRow.environment_id == environment_id, RefusedRow.serial_key == serial_number.lower())
     refused = read_refused(connection, *of_token)
     environment = records[-1].batch.environment if records else refused[0].environment
     return TokenHistory(
@@ -210,7 +210,7 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
     """Read the records of a token, in the order in which they ended, each with its batch and its attempts."""
     of_token = (
         select(*_RECORD)
-        .where(Record.environment_id == environment_id, Record.serial_number == serial_number, is_of_kept_batch())
+        .where(Record.environment_id == environment_id, Record.serial_key == serial_number.lower(), is_of_kept_batch())
         .order_by(Record.finalized_at.is_(None), Record.finalized_at, Record.id)
     )
     rows = connection.execute(of_token).all()

@@ -151,7 +151,7 @@ class TokenCheck:
             needing = connection.scalar(select(func.count()).where(is_of_batch, _needs_inventory()))
             if not needing:
                 return
-            serial_numbers = frozenset(connection.scalars(select(func.lower(Record.serial_number)).where(is_of_batch)))
+            serial_numbers = frozenset(connection.scalars(select(Record.serial_key).where(is_of_batch)))
         call = Call("oathbulk-verify", "oathbulk-verify-inventory")
         try:
             self._tokens = find_tokens(self._reads(), serial_numbers, call, self._on_progress)

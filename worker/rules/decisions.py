@@ -166,13 +166,20 @@ def _decide_for_device(progress: Progress, device: Device, limits: Limits, is_fl
     if device.is_active:
         # Whatever was refused before: the device is what it should be.
         return replace(progress, verdict=None, pairing=progress.pairing.read()), Active()
-    if progress.is_open and progress.is_just_posted:
+    if progress.is_open and _was_just_posted(progress, limits):
         # The effect of a post is not seen everywhere at once.
         return replace(progress, is_just_posted=False), _read_later(progress, limits, Failure.OUTCOME_UNKNOWN)
     if progress.is_open and not device.is_waiting and not _find_obstacle(device):
         # A status that we do not know may mean that PingOne took the OTP.
         return progress, Retry(choose_read_delay(progress, limits), is_counted=True, why=Failure.OUTCOME_UNKNOWN)
     return _decide_for_waiting_device(progress, device, limits, is_flag_open)
+
+
+def _was_just_posted(progress: Progress, limits: Limits) -> bool:
+    """Whether an OTP went out in this attempt, or in one before it that ended sooner than the read delay. If the
+    database's clock was set back since, it went out in the future: nothing is known then."""
+    sent_ago, read_delay = progress.pairing.sent_ago, timedelta(seconds=limits.read_delay)
+    return progress.is_just_posted or (sent_ago is not None and timedelta(0) <= sent_ago.last < read_delay)
 
 
 def find_age_of_others_work(progress: Progress, device: Device, since_claim: timedelta) -> timedelta | None:

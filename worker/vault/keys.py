@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from models.batch import Batch
 from models.encrypted import DecryptionError, Keyring, decode_key, identify_row
@@ -64,6 +64,8 @@ def load_keyring(settings: Settings) -> Keyring:
         raise ConfigError(f"OATHBULK_ENCRYPTION_KEYS: {error}") from None
 
 
+# What is encrypted of a record.
+_SEALED = (Record.otps, Record.spent)
 # Records that one transaction encrypts again.
 CHUNK = 1000
 # Writes a line of the audit, in this transaction: so many records are to be encrypted again.
@@ -102,9 +104,9 @@ def reencrypt(
 
 
 def _is_under_other_key(keyring: Keyring) -> tuple[ColumnElement[bool], ...]:
-    """SQL conditions: a record has OTPs, and they are encrypted with another key than the first."""
-    other_key = func.substr(Record.otps, 1, len(keyring.sealing_id)) != keyring.sealing_id
-    return Record.otps.is_not(None), other_key
+    """SQL condition: a record has OTPs, or those that it has spent, encrypted with another key than the first."""
+    key_ids = (func.substr(column, 1, len(keyring.sealing_id)) for column in _SEALED)
+    return (or_(*(key_id != keyring.sealing_id for key_id in key_ids)),)
 
 
 def _reseal(database: Database, keyring: Keyring, closed: dict[int, str]) -> Iterator[int]:
@@ -119,23 +121,25 @@ def _reseal(database: Database, keyring: Keyring, closed: dict[int, str]) -> Ite
     while True:
         with database.writing() as connection:
             rows = connection.execute(
-                select(Record.id, Record.batch_id, Record.row_number, Record.serial_number, Record.otps, Batch.name)
+                select(Record.id, Record.batch_id, Record.row_number, Record.serial_number, *_SEALED, Batch.name)
                 .join(Batch, Batch.id == Record.batch_id)
-                .where(Record.id > last_id, Record.otps.is_not(None))
+                .where(Record.id > last_id, or_(*(column.is_not(None) for column in _SEALED)))
                 .order_by(Record.id)
                 .limit(CHUNK)
                 .with_for_update(of=Record, skip_locked=True)
             ).all()
             for row in rows:
-                if keyring.is_sealed_by_first_key(row.otps):
-                    continue
                 identity = identify_row(row.batch_id, row.row_number)
+                kept = {name: value for name in ("otps", "spent") if (value := getattr(row, name))}
+                stale = {name: value for name, value in kept.items() if not keyring.is_sealed_by_first_key(value)}
+                if not stale:
+                    continue
                 try:
-                    sealed = keyring.seal(keyring.open(row.otps, identity), identity)
+                    sealed = {name: keyring.seal(keyring.open(old, identity), identity) for name, old in stale.items()}
                 except DecryptionError as error:
                     closed[row.id] = f"token {row.serial_number} of batch {row.name!r}: {error}"
                     continue
-                connection.execute(update(Record).where(Record.id == row.id).values(otps=sealed))
+                connection.execute(update(Record).where(Record.id == row.id).values(sealed))
                 count += 1
         if not rows:
             return

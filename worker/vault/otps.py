@@ -53,6 +53,13 @@ class OtpPair:
     second: Otp | None
     spent: frozenset[Otp] = frozenset()
 
+    def list_sent(self, first_posts: int, second_posts: int) -> frozenset[Otp]:
+        """List the OTPs that went out: those of earlier pairs, and each of these two that was posted. By its posts and
+        not by its state: an OTP that a read found unused counts as unsent again, but only its record may send it once
+        more."""
+        posted = (self.first, first_posts), (self.second, second_posts)
+        return self.spent | {otp for otp, posts in posted if otp and posts}
+
     def to_plaintext(self) -> bytes:
         """Write the pair as it is encrypted into its record: JSON, `{"otp1": "…", "otp2": "…" or null}`, and `spent` if
         there are any."""
@@ -166,6 +173,16 @@ class Seed:
 
 
 OtpSource: TypeAlias = OtpPair | Seed
+
+
+def write_spent(otps: frozenset[Otp]) -> bytes:
+    """Write OTPs that went out as they are encrypted into their record."""
+    return json.dumps(sorted(otp.reveal() for otp in otps)).encode()
+
+
+def open_spent(keyring: Keyring, sealed: bytes, batch_id: int, row_number: int) -> frozenset[Otp]:
+    """Decrypt the OTPs of a record of this row that went out. Raises DecryptionError."""
+    return frozenset(map(Otp, json.loads(keyring.open(sealed, identify_row(batch_id, row_number)))))
 
 
 def read_otp_source(plaintext: bytes) -> OtpSource:

@@ -882,8 +882,8 @@ def test_the_last_line_of_a_list_of_who_gets_what_is_refused_as_well(tmp_path: P
     path = tmp_path / "who.csv"
     path.write_text(text)
     assignment = open_assignment(path)
-    assert list(assignment.lines) == ["MADE1", "MADE2"]
-    assert {serial: fault.reason for serial, fault in assignment.faults.items()} == (
+    assert [line.serial_number for line in assignment.lines.values()] == ["MADE1", "MADE2"]
+    assert {fault.serial_number: fault.reason for fault in assignment.faults.values()} == (
         {} if loads else {"MADE2": LIST_CUT_OFF}
     )
 

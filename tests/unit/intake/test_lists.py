@@ -79,7 +79,7 @@ def test_a_line_that_names_no_token_is_told_and_the_others_count(
 ) -> None:
     assignment = open_assignment(write(tmp_path, content))
     nameless = assignment.nameless[0]
-    assert (list(assignment.lines), nameless.row_number) == (serials, row_number)
+    assert ([line.serial_number for line in assignment.lines.values()], nameless.row_number) == (serials, row_number)
     assert says in nameless.reason
 
 
@@ -150,10 +150,10 @@ def test_a_date_is_read_by_the_clocks_of_a_zone(tmp_path: Path, written: str, re
     path = write(tmp_path, f"serial,email,not_before\nMADE1,a@x.test,{written}\n".encode())
     assignment = open_assignment(path, ZoneInfo("Europe/Zurich"))
     if isinstance(read, str):
-        fault = assignment.faults["MADE1"]
+        fault = assignment.faults["made1"]
         assert (read in fault.reason, fault.fault) == (True, RowFault.DATE_UNFIT)
     else:
-        assert assignment.lines["MADE1"].not_before == read
+        assert assignment.lines["made1"].not_before == read
 
 
 def test_a_totp_pair_has_no_date_by_a_list_either(tmp_path: Path) -> None:

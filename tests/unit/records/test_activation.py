@@ -29,9 +29,10 @@ from worker.records import activation as module
 from worker.records.activation import Activation, describe_outcome
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
 from worker.tenants import Resync
-from worker.vault.otps import Otp, OtpPair, OtpSource, Seed
+from worker.vault.otps import Otp, OtpPair, OtpSource, Secret, Seed, open_spent
 
 PAIR = OtpPair(Otp("308714"), Otp("367299"))
+SEED = Seed(secret=Secret(b"12345678901234567890"))
 RECORD, BATCH, ROW = 41, 7, 12
 SERIAL_NUMBER, USER = "30870001", "6f1d3c1e-user"
 SETTINGS = Settings(tuning=Tuning(lease=60, lease_left_for_post=25, read_delay=30))
@@ -77,7 +78,7 @@ class World:
     ) -> None:
         self.answers, self.committed, self.source = list(answers), progress, source
         self.journal, self.calls, self.sent, self.told = list[str](), list[Call](), list[Otp](), list[tuple[int, Any]]()
-        keyring = Keyring([generate_key()])
+        self.keyring = keyring = Keyring([generate_key()])
         self.otps = keyring.seal(source.to_plaintext(), identify_row(BATCH, ROW))
         vars(self).update(given)
         environment = Environment(name="default", environment_id="env-1", client_id="c", client_secret="s")
@@ -513,6 +514,23 @@ def test_a_failure_of_our_own_is_logged_by_its_kind_alone():
 
 
 @pytest.mark.parametrize(
+    ("world", "spent"),
+    [
+        (World(ACTIVE), {PAIR.first}),
+        (World(RESYNC, ACTIVE), {PAIR.first, PAIR.second}),
+        # Nothing went out for it: the device was ACTIVE already.
+        (World(ACTIVE, progress=progress_with_device(verdict=Reason.REJECTED)), None),
+        # Its counter tells.
+        (World(ACTIVE, progress=progress_with_device(next_counter=0), source=SEED), None),
+    ],
+)
+def test_what_a_pair_has_spent_is_kept_when_it_is_erased_and_nothing_else_of_it(world, spent):
+    world.run()
+    kept = world.settled[2].spent
+    assert (kept and open_spent(world.keyring, kept, BATCH, ROW)) == spent
+
+
+@pytest.mark.parametrize(
     ("world", "summary"),
     [
         (World(retried()), CallSummary(2, rate_limited=1, answer=ACTIVE.answer, call_seconds=0.75)),
@@ -523,7 +541,7 @@ def test_a_failure_of_our_own_is_logged_by_its_kind_alone():
 )
 def test_an_attempt_is_settled_with_what_its_calls_cost_and_the_last_answer(world, summary):
     world.run()
-    assert world.settled[2] == summary
+    assert replace(world.settled[2], spent=None) == summary
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ from worker.rules.steps import (
     ReadDevice,
     Retry,
     SendOtp,
+    SentAgo,
     Step,
 )
 
@@ -156,6 +157,12 @@ def test_a_second_otp_that_is_asked_for_and_cannot_go_ends_the_record(before, st
     assert decide_after_post(before, 1, RESYNC, LIMITS) == (before.with_otp_answered(1), step)
 
 
+def sent_before(progress: Progress, seconds: float) -> Progress:
+    """The same, marked as sent so many seconds before this attempt."""
+    ago = timedelta(seconds=seconds)
+    return replace(progress, pairing=replace(progress.pairing, sent_ago=SentAgo(ago, ago)))
+
+
 # What follows a read of the device.
 AFTER_READ: list[tuple[Progress, Any, Progress, Step | Decision]] = [
     (SENT_1, ACTIVE, SENT_1, Active()),
@@ -178,6 +185,9 @@ AFTER_READ: list[tuple[Progress, Any, Progress, Step | Decision]] = [
     # Right after its post, the device may not be seen everywhere as it is.
     (replace(SENT_1, is_just_posted=True), WAITING, SENT_1, counted(30.0)),
     (replace(SENT_2, is_just_posted=True), WAITING, SENT_2, counted(30.0)),
+    # Nor if an attempt ended right after the post, since the read failed.
+    (sent_before(SENT_1, 29), WAITING, SENT_1, counted(30.0)),
+    (sent_before(SENT_1, 30), WAITING, ONCE, SendOtp(1)),
     *(
         (before, found, replace(before, verdict=None), DeadLetter(before.verdict))
         for before in (REFUSED_1, REFUSED_2)
