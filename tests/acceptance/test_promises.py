@@ -116,25 +116,23 @@ def test_a_rolling_restart_under_load_costs_no_attempt_and_no_otp(make_fleet, da
 def test_a_migration_beside_working_workers_and_back_costs_no_attempt_and_no_otp(
     make_fleet, database_url, valkey_url, tmp_path
 ):
-    shipment = make_shipment(200, out_of_step=0.4)
+    shipment = make_shipment(300, out_of_step=0.4)
     load = PATIENT | {"OATHBULK_CONCURRENCY": "4", "PINGONE_RATE": "20", "PINGONE_RATE_MAX": "20"}
     fleet = make_fleet(database_url, valkey_url, shipment, latency=0.3, settings=load)
-    workers = {name: fleet.worker(name) for name in ("first", "second")}
+    for name in ("first", "second"):
+        fleet.worker(name)
     fleet.beat()
     write_next_version(tmp_path / "next")
     fleet.wait_until_posted(40)
     out, error = start_upgrade(tmp_path / "next", fleet.settings.database).communicate(timeout=60)
     assert out.strip() == NEXT, error
     # A worker of this version that starts now works with the later schema.
-    fleet.wait_until_posted(80)
-    assert workers["first"].stop() == 0
     fleet.worker("third")
-    fleet.wait_until_posted(120)
+    fleet.wait_until_posted(80)
     move_schema(fleet.database, HEAD)
-    assert fleet.status().left
     fleet.wait_until_finished()
     assert fleet.records.attempts(Outcome.LOST) == 0
-    assert fleet.judge_as_made().attempts == 200
+    assert fleet.judge_as_made().attempts == 300
 
 
 # What passes by itself: a rate limit, refused access tokens, a server that is gone for a while.

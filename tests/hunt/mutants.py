@@ -176,7 +176,9 @@ def reads_at_once_after_a_loss() -> list[Patch]:
     def decide_after_post(real: Any, *known: Any) -> Any:
         return real(*known[:-1], replace(known[-1], read_delay=0.0))
 
-    return [around(decisions, "decide_after_post", decide_after_post)]
+    # The age of an OTP guards it as well.
+    forget_age = around(decisions, "_was_just_posted", lambda *_: False)
+    return [around(decisions, "decide_after_post", decide_after_post), forget_age]
 
 
 @mutant("are written down", amid=("proxy_not_found",))
@@ -563,8 +565,8 @@ def gives_a_token_to_another_person_whose_device_was_made() -> list[Patch]:
 
 @mutant("brings an OTP that was answered", amid=("batch_mended",))
 def begins_a_new_budget_with_the_same_otps() -> list[Patch]:
-    def choose(real: Any, row: Any, record: Any, source: Any, **named: Any) -> Any:
-        return source if row.otps is None and source is not None else real(row, record, source, **named)
+    def choose(real: Any, row: Any, record: Any, source: Any, used: Any, **named: Any) -> Any:
+        return source if row.otps is None and source is not None else real(row, record, source, used, **named)
 
     as_fresh = around(_Writer, "_change", lambda real, self, given: real(self, replace(given, is_fresh=True)))
     return [as_fresh, around(mending, "_choose_otps", choose)]
