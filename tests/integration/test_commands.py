@@ -289,6 +289,11 @@ def test_a_new_budget_does_not_make_an_unknown_fate_known(
     claimed = claim(database, leases, made)
     assert (claimed.is_otp1_marked, claimed.progress.needs_read, claimed.progress.next_counter) == (False, True, 5)
 
+    # Without the device there is nothing to read: another one is made, and gets an OTP.
+    gone = make_batch(database, dead(Reason.DEVICE_NOT_FOUND, device_id="", **seed), name="gone")
+    batches.replay(gone.name)
+    assert look(database, gone.id).otp1_state == OtpState.UNSENT
+
 
 @pytest.mark.parametrize("columns", [{}, UNKNOWN])
 def test_a_replay_puts_dead_letters_back_with_a_new_budget_and_forgets_nothing_about_their_otps(

@@ -356,6 +356,13 @@ def test_fresh_otps_do_not_make_an_unknown_fate_known(mends: Mends) -> None:
     assert claimed.progress.with_device_waiting().first == OtpProgress(OtpState.UNSENT, 0)
 
 
+def test_another_device_has_no_unknown_fate(mends: Mends) -> None:
+    box = mends.load([token(0)], "box", REFUSED)
+    mends.database.change(update(Record).values(otp1_state=OtpState.SENT, reason=Reason.DEVICE_NOT_FOUND))
+    assert mends.mend([mends.export()[0] | FRESH | {"device_id": str(uuid.UUID(int=78))}]).again == 1
+    assert mends.records(box)[0].otp1_state == OtpState.UNSENT
+
+
 def test_a_pair_that_made_its_device_active_does_not_go_again_after_an_undo(mends: Mends) -> None:
     """Its first OTP was enough, so the second one is known to nobody any more."""
     box = mends.load([token(0)], "box", ACTIVE)

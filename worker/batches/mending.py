@@ -622,8 +622,8 @@ class _Writer:
         # A seed makes another pair under a new budget; a pair that is kept goes on where it was.
         is_renewed = correction.is_fresh or columns["next_counter"] is not None
         posts = record.otp1_posts + record.otp2_posts
-        # Fresh OTPs do not make an unknown fate known: the device is read first.
-        is_open = OtpState.SENT in (record.otp1_state, record.otp2_state)
+        # Fresh OTPs do not make an unknown fate known: the same device is read first.
+        is_open = bool(record.device_id) and is_device_kept and OtpState.SENT in (record.otp1_state, record.otp2_state)
         renewed = OtpState.SENT if is_open else OtpState.UNSENT
         columns |= {
             "otp1_state": renewed if is_renewed else record.otp1_state,

@@ -151,7 +151,7 @@ def _look_for_tokens_again(
 
 def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
     """The columns by which a record with a seed begins a new pair and a new budget. They stay as they are without a
-    seed. A new budget does not make an unknown fate known: `sent` stays, and the device is read first.
+    seed. A new budget does not make an unknown fate known: `sent` stays as long as the device is there to be read.
 
     After an OTP 1 that was answered, one counter is skipped: if PingOne still waits for the second OTP, it would take
     the next OTP 1 for it, and refuse it since it comes without `oathResync`."""
@@ -169,7 +169,8 @@ def _begin_new_budget() -> dict[str, ColumnElement[Any]]:
 
 def _renew(state: InstrumentedAttribute[str]) -> ColumnElement[Any]:
     """The state of an OTP under a new budget of a seed."""
-    return case((and_(Record.next_counter.is_not(None), state != OtpState.SENT), OtpState.UNSENT), else_=state)
+    is_open = and_(state == OtpState.SENT, Record.device_id != "")
+    return case((and_(Record.next_counter.is_not(None), ~is_open), OtpState.UNSENT), else_=state)
 
 
 def went_again() -> ColumnElement[bool]:
