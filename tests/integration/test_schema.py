@@ -235,6 +235,22 @@ def test_a_command_that_is_about_to_write_its_line_and_an_upgrade_do_not_wait_fo
 
 
 @pytest.mark.usefixtures("next_version")
+def test_an_upgrade_that_waits_for_a_worker_that_waits_for_it_is_made_again(postgres_url: str) -> None:
+    # PostgreSQL ends the one who has waited for this long and finds that the other waits for it, too.
+    url = f"{postgres_url}?options=-c%20deadlock_timeout%3D3s"
+    with closing(MovingDatabase(url)) as database, ThreadPoolExecutor(1) as threads:
+        with database.reading() as worker:
+            worker.exec_driver_sql("SELECT count(*) FROM record")
+            worker.exec_driver_sql("SET LOCAL deadlock_timeout = '5min'")
+            upgraded = threads.submit(schema.upgrade, database)
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'record'::regclass"
+            wait_until(lambda: worker.exec_driver_sql(waits).scalar_one() > 0, "the upgrade waits")
+            # Answered only once the upgrade has let go of this table.
+            assert worker.exec_driver_sql("SELECT count(*) FROM batch").scalar_one() == 0
+        assert upgraded.result(timeout=60) == NEXT
+
+
+@pytest.mark.usefixtures("next_version")
 def test_an_upgrade_tells_what_it_changed_nothing_where_nothing_changed_and_is_none_if_it_cannot_be_written_down(
     empty: MovingDatabase,
 ) -> None:

@@ -20,6 +20,8 @@ class Lost(Enum):
     SERVER = "every connection to this server: the pool is emptied"
 
 
+# deadlock_detected: PostgreSQL ended this one of two transactions that waited for each other.
+DEADLOCK = "40P01"
 # These are no faults of ours: they pass by themselves, or an administrator removes their cause while a batch waits.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 AWAY: dict[str, Lost] = {
@@ -47,8 +49,7 @@ AWAY: dict[str, Lost] = {
     "40001": Lost.STATEMENT,
     # statement_completion_unknown
     "40003": Lost.CONNECTION,
-    # deadlock_detected: PostgreSQL ended this one of two transactions that waited for each other.
-    "40P01": Lost.STATEMENT,
+    DEADLOCK: Lost.STATEMENT,
     # insufficient_resources, in general.
     "53000": Lost.STATEMENT,
     # disk_full: until an administrator makes room.
@@ -124,6 +125,11 @@ def is_away(error: BaseException) -> bool:
     # An error without a code comes from the driver, which lost its connection or got none; or from SQLite, whose file
     # is locked.
     return state in AWAY if state else error.connection_invalidated or isinstance(error, exc.OperationalError)
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Whether PostgreSQL ended this transaction because it and another one waited for each other."""
+    return isinstance(error, exc.DBAPIError) and sqlstate_of(error.orig) == DEADLOCK
 
 
 def is_refused_by_disk(error: DBAPIError) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, inspect
 
 from migrations import HEAD, VERSION_TABLE
 from worker.database.engine import AUDIT_LOCK, Database
+from worker.database.errors import is_deadlock
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+Result = TypeVar("Result")
 
 
 class SchemaOutdated(Exception):
@@ -79,7 +82,7 @@ def upgrade(
     # Not at the top, and so below: Alembic takes an eighth of a command's start, for what is done once a version.
     from alembic import command
 
-    with database.migrating() as connection:
+    def bring_up(connection: Connection) -> str:
         # Otherwise a command that is about to write its line, and a migration that changes the audit, could each wait
         # for the other.
         database.lock(connection, AUDIT_LOCK)
@@ -89,7 +92,31 @@ def upgrade(
         after = read_revision(connection) or "empty"
         if on_change is not None and before is not None and before != after:
             on_change(connection, before, after)
-    return after
+        return after
+
+    return migrate(database, bring_up)
+
+
+def migrate(database: Database, change: Callable[[Connection], Result]) -> Result:
+    """Change the schema in one transaction, beside workers at work.
+
+    A migration locks one busy table after another, and a worker's transaction may use the same ones in another order.
+    Where each waits for the other, PostgreSQL ends one of the two: a worker repeats its statements by itself, and the
+    change is repeated here. Raises what `change` raises, and DBAPIError if it was ended ten times in a row.
+    """
+    import tenacity
+
+    def change_once() -> Result:
+        with database.migrating() as connection:
+            return change(connection)
+
+    again: tenacity.Retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_deadlock),
+        wait=tenacity.wait_random(0.1, 1),
+        stop=tenacity.stop_after_attempt(10),
+        reraise=True,
+    )
+    return again(change_once)
 
 
 def configure(connection: Connection) -> Config:

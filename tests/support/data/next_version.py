@@ -46,8 +46,7 @@ def move_schema(database: Database, revision: str) -> None:
     """Bring the schema to this revision, up or down: HEAD, NEXT or `base`."""
     before = schema.current(database) or ""
     move = command.upgrade if before < revision <= NEXT else command.downgrade
-    with database.migrating() as connection:
-        move(configure_next(connection), revision)
+    schema.migrate(database, lambda connection: move(configure_next(connection), revision))
 
 
 def write_next_version(folder: Path) -> None:
