@@ -13,6 +13,7 @@ from worker.celery import ACTIVATE_QUEUE, app, exit_on_config_error, settings
 from worker.config.settings import ONLY_BATCH
 from worker.dispatch import CeleryBroker
 from worker.fleet import FAILS_ALONE
+from worker.process import affinity
 from worker.process.worker_parts import AwayLines, WorkerParts, end_if_unfit, end_if_unusable
 from worker.records.activation import DeadLettered
 
@@ -36,8 +37,9 @@ def begin(**_signal: object) -> None:
 
 @worker_ready.connect
 def show_life(**_: object) -> None:
-    """Say every few seconds that this process lives."""
+    """Say every few seconds that this process lives, and keep its threads on one processor."""
     parts.fitness.start_watching()
+    affinity.start()
 
 
 @worker_shutting_down.connect

@@ -58,9 +58,10 @@ def test_every_message_may_come_twice(make_fleet, postgres_url, valkey_url):
 @pytest.mark.usefixtures("sqlite_home")
 def test_a_batch_stands_without_a_beat_and_goes_on_with_two(make_fleet, valkey_url):
     fleet = make_fleet(None, valkey_url, make_shipment(120), settings=PATIENT | {"_OATHBULK_TUNING__window": "40"})
-    fleet.worker("worker")
+    worker = fleet.worker("worker")
     beat = fleet.beat()
     fleet.wait_until_posted(20)
+    wait_until(worker.keeps_together, "its threads are kept on one processor")
     beat.kill()
     fleet.wait_until(lambda: not fleet.records.in_window(), "what was queued is worked off")
     assert fleet.status().left

@@ -97,11 +97,12 @@ class Run:
         file.write_text("serial,otp1,otp2,user_id,device_id\n")
         return self._job(file, timeout=60)
 
-    def work(self, timeout: float) -> float:
-        """Hand it the shipment and wait for the last result: the job's CPU, its start included. Raises TimeoutError."""
-        spent = self._job(self._stack.pairs, timeout)
+    def work(self, timeout: float, file: Path | None = None, rows: int | None = None) -> float:
+        """Hand it the shipment, or a part of it that makes so many rows with those before, and wait for the last
+        result: the job's CPU, its start included. Raises TimeoutError."""
+        spent = self._job(file or self._stack.pairs, timeout)
         if self._contender.worker:
-            rows = len(self._stack.shipment.rows)
+            rows = rows or len(self._stack.shipment.rows)
             with psycopg.connect(self._database_url, autocommit=True) as connection:
                 count = "SELECT count(*) FROM result"
                 follow(lambda: connection.execute(count).fetchone() == (rows,), timeout, f"{rows} results are kept")
@@ -153,13 +154,13 @@ class Ours:
             # On one machine the first load makes the home.
             Installation({"OATHBULK_HOME": str(self._stack.directory)}, makes_home=True).database.close()
 
-    def load(self) -> None:
-        """The whole shipment; what is due goes out at once."""
-        self._stack.run("worker", "load", str(self._stack.pairs), "--offline", timeout=120)
+    def load(self, file: Path | None = None) -> None:
+        """The whole shipment, or a part of it; what is due goes out at once."""
+        self._stack.run("worker", "load", str(file or self._stack.pairs), "--offline", timeout=120)
 
-    def follow(self, timeout: float) -> None:
-        """Wait until all of the shipment is settled. Raises TimeoutError."""
-        total = len(self._stack.shipment.rows)
+    def follow(self, timeout: float, rows: int | None = None) -> None:
+        """Wait until all of the shipment is settled, or so many rows of it. Raises TimeoutError."""
+        total = rows or len(self._stack.shipment.rows)
         settled = select(func.count(Record.finalized_at))
         with closing(Database(self.database_url)) as database:
 

@@ -127,8 +127,12 @@ class Rig:
     def activated(self) -> int:
         return int(self.ask("counts")["devices"].get("ACTIVE", 0))
 
+    def clear_counts(self) -> None:
+        httpx.post(f"{self._url}/simulator/counts/clear", timeout=30, trust_env=False).raise_for_status()
+
     def span(self) -> float:
-        """Seconds from the first activation that the simulator saw to the end of the last call."""
+        """Seconds from the first activation that the simulator saw, since its counts were cleared, to the end of the
+        last call."""
         counts = self.ask("counts")
         return float(counts["ended_at"] - counts["began_at"])
 

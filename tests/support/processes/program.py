@@ -131,6 +131,18 @@ class Program:
     def is_running(self) -> bool:
         return self.exit_code is None
 
+    def keeps_together(self) -> bool:
+        """All its threads but one may run on one processor only, the same for all. Only Linux lets a process choose."""
+        if not hasattr(os, "sched_getaffinity"):
+            return True
+        try:
+            tasks = Path(f"/proc/{self.pid}/task").iterdir()
+            *kept, _ = sorted((os.sched_getaffinity(int(task.name)) for task in tasks), key=len)
+        except (FileNotFoundError, ProcessLookupError):
+            # It, or a thread, ended meanwhile.
+            return False
+        return len(kept[0]) == 1 and kept == [kept[0]] * len(kept)
+
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
 

@@ -329,6 +329,12 @@ def read_counts(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
     return simulation.call_log.counts() | {"devices": statuses}
 
 
+def clear_counts(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
+    """Begin the sums of the call log anew."""
+    simulation.call_log.clear()
+    return {}
+
+
 def read_tally(simulation: WatchedSimulation, _: bytes) -> dict[str, Any]:
     """Requests that the rate limit let through and refused, second by second."""
     return {"seconds": simulation.tally.to_list()}
@@ -360,6 +366,7 @@ ACTIONS: Mapping[tuple[str, str], Callable[[WatchedSimulation, bytes], dict[str,
     ("POST", "age"): age_devices,
     ("POST", "sign-on"): sign_on,
     ("GET", "counts"): read_counts,
+    ("POST", "counts/clear"): clear_counts,
     ("GET", "tally"): read_tally,
     ("POST", "faults"): order_faults,
     ("GET", "access_tokens"): list_access_tokens,

@@ -1,7 +1,9 @@
-"""What a process' threads share, put together; how an attempt shows in Flower; and a task that fails while the database
-is away."""
+"""What a process' threads share, put together; how an attempt shows in Flower; a task that fails while the database is
+away; and the processor on which all threads run."""
 
+import errno
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +14,14 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
+from support.processes.waiting import wait_until
 
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.pingone.auth import AccessTokens
+from worker.process import affinity
+from worker.process.affinity import move_to_this_processor
 from worker.process.parts import Parts, part
 from worker.process.worker_parts import Activations, AwayLines
 from worker.records.activation import NOTHING_TO_DO, DeadLettered
@@ -109,3 +115,49 @@ def test_a_database_that_is_away_is_one_line_with_its_cure_and_said_again_only_a
 def test_any_other_failure_stays_as_it_is(error: Exception) -> None:
     line = failed(error)
     assert (AwayLines().filter(line), line.exc_info is None, line.getMessage()) == (True, False, "Task failed")
+
+
+# The processor.
+
+
+only_linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a process choose")
+
+
+@only_linux
+def test_all_threads_go_to_the_processor_of_whoever_asks_who_stays_free_and_one_that_has_ended_is_no_failure() -> None:
+    gate, allowed = threading.Event(), os.sched_getaffinity(0)
+    waiting, ended = [threading.Thread(target=gate.wait, args=(60,)) for _ in range(3)], threading.Thread()
+    for thread in (ended, *waiting):
+        thread.start()
+    ended.join()
+    others = [thread.native_id or 0 for thread in waiting]
+
+    def gather_at(processor: int) -> list[set[int]]:
+        os.sched_setaffinity(0, {processor})
+        move_to_this_processor([ended.native_id or 0, *others])
+        return [os.sched_getaffinity(thread) for thread in others]
+
+    move_to_this_processor([threading.get_native_id(), *others])
+    assert (len(os.sched_getaffinity(others[0])), os.sched_getaffinity(0)) == (1, allowed)
+    for processor in sorted(allowed):
+        with ThreadPoolExecutor(1) as asking:
+            assert asking.submit(gather_at, processor).result() == [{processor}] * 3
+    gate.set()
+
+
+@only_linux
+def test_whoever_is_refused_asks_no_more_unless_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's processors may change at any time: the next look finds those that are left. A rule of its host's
+    does not change."""
+    answers = iter([OSError(errno.EINVAL, "Invalid argument"), PermissionError(errno.EPERM, "Not permitted")])
+
+    def refuse(*_: object) -> None:
+        raise next(answers)
+
+    monkeypatch.setattr(affinity, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with capture_logs() as told:
+        affinity.start()
+        wait_until(lambda: told, "it says so")
+    assert [line["event"] for line in told] == ["affinity_refused"]
+    assert list(answers) == []
