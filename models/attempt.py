@@ -1,10 +1,12 @@
 """The history of records: one line for each attempt, which is one try under a lease. Lines are written once, and never
 changed."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, TypeAlias
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Base, BigKey, UtcDateTime, one_of
@@ -70,8 +72,44 @@ SOMEBODY_ELSE = "somebody_else"
 FAILED = "outcome <> 'active'"
 
 
+class CallName(StrEnum):
+    """What a request to PingOne was for."""
+
+    # It posts an OTP.
+    OTP1 = "otp1"
+    OTP2 = "otp2"
+    # It pairs a token with its user, which makes a device.
+    PAIR = "pair"
+    # It reads the device.
+    READ = "read"
+    # It looks up whose device a token is.
+    FIND = "find"
+
+
+# The calls that post an OTP.
+OTP_CALLS = frozenset({CallName.OTP1, CallName.OTP2})
+
+# A request of which a byte may have reached PingOne, as the history keeps it: `call` (a CallName), `resync` (of an OTP,
+# whether it went with `oathResync`), `status` (of HTTP), `code`, `detail_code`, `error_id`, `correlation_id`, and
+# `milliseconds`, from the moment before it was sent to its answer, or to the end of the wait for one. What is not known
+# is missing: a call without a `status` is one to which no answer was heard.
+PastCall: TypeAlias = Mapping[str, Any]
+
+
+def find_last_answer(calls: Iterable[PastCall]) -> PastCall:
+    """Find the last call that was answered, which PingOne's audit log has too; an empty one if there is none.
+    A plain answer does not take the place of a refusal before it, since it is that of the read to which the refusal
+    led."""
+    found: PastCall = {}
+    for call in calls:
+        is_plain = "code" not in call and "detail_code" not in call
+        if "status" in call and not (is_plain and ("code" in found or call["call"] == CallName.FIND)):
+            found = call
+    return found
+
+
 class AttemptLine(Base):
-    """What the history says of one attempt: how it ended, what it cost, and PingOne's last answer."""
+    """What the history says of one attempt: how it ended, and each of its calls."""
 
     __tablename__ = "attempt"
     __table_args__ = (
@@ -95,18 +133,14 @@ class AttemptLine(Base):
     lease_id: Mapped[str] = mapped_column(String(32))
     # Host and process of the worker; empty where a rescue wrote this.
     worker: Mapped[str | None] = mapped_column(String(200))
-    # Requests to PingOne.
+    # Its requests to PingOne, in the order in which they went out; NULL if none did. Of an attempt whose worker died,
+    # those that are known: what was written down before a step that builds on it, and what was marked as sent.
+    calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    # How many these are, and the sum of their milliseconds, for sums that the database makes of many attempts. They are
+    # not set where the worker died.
     requests: Mapped[int] = mapped_column(default=0)
-    # Milliseconds between sending these requests and having their answers, summed; without the waits before them. Empty
-    # if none went out.
     call_milliseconds: Mapped[int | None]
     # OTPs that it spent: posted, so that they may have reached PingOne. An OTP 1 after which PingOne asked for OTP 2 is
     # counted by the attempt that posts that one.
     otp_posts: Mapped[int] = mapped_column(default=0)
-    # The last answer of PingOne, by which its audit log can be searched.
-    http_status: Mapped[int | None]
-    code: Mapped[str | None] = mapped_column(String(100))
-    detail_code: Mapped[str | None] = mapped_column(String(100))
-    pingone_error_id: Mapped[str | None] = mapped_column(String(100))
-    correlation_id: Mapped[str | None] = mapped_column(String(100))
     ended_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -123,6 +123,9 @@ class Record(Base):
     # Requests to PingOne and 429s among them, over all attempts.
     requests: Mapped[int] = mapped_column(default=0)
     rate_limited: Mapped[int] = mapped_column(default=0)
+    # What the attempt in work has called so far, as in `attempt.calls`, as far as that is written down before its end.
+    # Empty, and not NULL: nothing yet, and what is marked as sent was so before.
+    calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     # True where the device became ACTIVE after OTP 2 was sent.
     resynced: Mapped[bool] = mapped_column(default=False)
     # Why it is a dead letter, in one word and in a sentence with the cure; PingOne's ids of the last answer.

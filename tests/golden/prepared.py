@@ -79,6 +79,15 @@ DEVICES = [
     ),
     {"serial": "MADE005000001", "user_id": str(UUID(int=1)), "device_id": str(UUID(int=5 << 64 | 1))},
 ]
+UNKNOWN = [
+    {"call": "otp1", "resync": False, "status": 503, "milliseconds": 91},
+    {"call": "read", "milliseconds": 20000},
+]
+THROTTLED = {"call": "otp1", "resync": False, "status": 429, "milliseconds": 12}
+ASKS_FOR_SECOND = {
+    **{"call": "otp1", "resync": False, "status": 400, "code": "INVALID_DATA", "detail_code": "EXTRA_OTP_REQUIRED"},
+    **{"milliseconds": 100, "error_id": "error-2", "correlation_id": "corr-1"},
+}
 UNSURE = {"otp1_state": OtpState.SENT, "otp1_posts": 1}
 IN_WORK = UNSURE | {"status": Status.ACTIVATING, "lease_id": "lease-1", "lease_until": NOW + timedelta(seconds=40)}
 HALF_DONE = {"otp1_state": OtpState.ANSWERED, "otp1_posts": 1, "requests": 1}
@@ -123,8 +132,11 @@ def _make_finished(database: MovingDatabase) -> None:
     _update(database, done.ids[3], resynced=True, **SENT_TWICE)
     _update(database, done.ids[4], requests=3, rate_limited=1, attempts=2)
     for number, record_id in enumerate(done.ids):
-        cost = {"requests": 2, "otp_posts": 2} if number == 3 else {}
-        _add_attempt(database, done, record_id, ago(minutes=170 - number), call_milliseconds=180 + 40 * number, **cost)
+        took = 180 + 40 * number
+        only = {"call": "otp1", "resync": False, "status": 200, "milliseconds": took}
+        second = {"call": "otp2", "resync": True, "status": 200, "milliseconds": took - 100, "correlation_id": "corr-2"}
+        calls = {"calls": [ASKS_FOR_SECOND, second], "otp_posts": 2} if number == 3 else {"calls": [only]}
+        _add_attempt(database, done, record_id, ago(minutes=170 - number), **calls)
     reasons = (
         *(*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED),
         *(Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING),
@@ -194,9 +206,9 @@ def _make_running(database: MovingDatabase) -> None:
             zone="UTC",
         )
     lines: tuple[dict[str, Any], ...] = (
-        {"outcome": "retry", "reason": "outcome_unknown", "http_status": 503, "requests": 2},
-        {"outcome": "lost", "reason": "lease_ran_out", "worker": None, "requests": 0, "otp_posts": 0},
-        {"outcome": "handed_back", "reason": "hold", "http_status": 429, "requests": 2, "otp_posts": 0},
+        {"outcome": "retry", "reason": "outcome_unknown", "calls": UNKNOWN},
+        {"outcome": "lost", "reason": "lease_ran_out", "worker": None, "otp_posts": 0, "calls": [{"call": "otp1"}]},
+        {"outcome": "handed_back", "reason": "hold", "otp_posts": 0, "calls": 2 * [THROTTLED]},
     )
     for number, line in enumerate(lines):
         _add_attempt(database, running, running.ids[17], ago(minutes=8 - number), number=number + 1, **line)
@@ -388,18 +400,23 @@ def _dead(reason: Reason, moment: datetime) -> dict[str, Any]:
 
 def _explain_rejected(database: MovingDatabase, letters: Made) -> None:
     """Give the dead letter that was refused for another cause a history."""
-    answer = {"http_status": 400, "code": "INVALID_DATA", "detail_code": "INVALID_VALUE", "correlation_id": "corr-1"}
-    first = {"number": 1, "outcome": "retry", "reason": "outcome_unknown", "http_status": 503, "requests": 2}
+    answer = {"status": 400, "code": "INVALID_DATA", "detail_code": "INVALID_VALUE", "correlation_id": "corr-1"}
+    first = {"number": 1, "outcome": "retry", "reason": "outcome_unknown", "calls": UNKNOWN}
     _update(database, letters.ids[11], otp1_posts=2, requests=3)
     _add_attempt(database, letters, letters.ids[11], ago(hours=25), **first)
-    last = {"number": 2, "outcome": "dead_letter", "reason": Reason.REJECTED, "pingone_error_id": "error-1"} | answer
+    refused = {"call": "otp1", "resync": False, "milliseconds": 87, "error_id": "error-1"} | answer
+    last = {"number": 2, "outcome": "dead_letter", "reason": Reason.REJECTED, "calls": [refused]}
     _add_attempt(database, letters, letters.ids[11], ago(hours=24, minutes=44), **last)
 
 
 def _add_attempt(database: MovingDatabase, made: Made, record_id: int, moment: datetime, **columns: Any) -> None:
-    usual = {"number": 1, "outcome": "active", "worker": "host-1:4711", "requests": 1, "otp_posts": 1}
+    usual = {"number": 1, "outcome": "active", "worker": "host-1:4711", "otp_posts": 1}
     known = {"record_id": record_id, "batch_id": made.batch_id, "lease_id": "lease-0", "ended_at": moment}
-    _write(database, insert(AttemptLine), [usual | known | columns])
+    calls = columns.get("calls") or ()
+    # Of an attempt whose worker died, the calls are not counted.
+    took = sum(call["milliseconds"] for call in calls) if columns.get("worker", "") is not None and calls else None
+    cost = {"requests": 0 if took is None else len(calls), "call_milliseconds": took}
+    _write(database, insert(AttemptLine), [usual | known | cost | columns])
 
 
 def _update(database: MovingDatabase, record_id: int, **columns: Any) -> None:

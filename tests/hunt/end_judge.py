@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from support.judges.otp_calls import POSTS_PER_OTP
@@ -10,7 +13,7 @@ from support.judges.otp_calls import POSTS_PER_OTP
 from hunt import initial_state
 from hunt.database import Row
 from hunt.schedule import Broken
-from hunt.tenant import EXTRA, INVALID, PAIR, POST, REFUSED, Call, ModelDevice
+from hunt.tenant import EXTRA, FIND, INVALID, PAIR, POST, READ, REFUSED, SETTINGS, Call, ModelDevice
 from models.attempt import Outcome
 from models.reason import Reason
 from models.record_states import OtpState, Status
@@ -28,7 +31,8 @@ def judge_end(scenario: Scenario) -> None:
         raise Broken(charge)
     for row in scenario.step_judge.rows.values():
         device = scenario.pingone.devices[row.serial_number]
-        for charge in (*_activity(row, device), *_history(scenario, row), *_reason(scenario, row, device)):
+        charges = _activity(row, device), _history(scenario, row), _calls(scenario, row), _reason(scenario, row, device)
+        for charge in chain(*charges):
             raise Broken(f"record {row.id}: {charge}")
 
 
@@ -49,6 +53,67 @@ def _history(scenario: Scenario, row: Row) -> Iterator[str]:
     dead_letters = sum(outcome == Outcome.DEAD_LETTER for _, outcome in lines)
     if not counted <= row.attempts <= counted + dead_letters:
         yield f"{row.attempts} attempts are written down, and its history has {counted} that count"
+
+
+def _calls(scenario: Scenario, row: Row) -> Iterator[str]:
+    """Promise 7: each call of an attempt stands in its line as it was. What a worker that died had not written down yet
+    may be missing there, unless it may have changed something."""
+    made = defaultdict[str, list[Call]](list)
+    for call in scenario.pingone.calls:
+        made[call.attempt].append(call)
+    lines = "SELECT lease_id, outcome, calls FROM attempt WHERE record_id = ?"
+    attempts = {attempt for attempt in made if attempt.startswith(f"oathbulk-record-{row.id}-")}
+    for lease_id, outcome, calls in scenario.database.raw.execute(lines, (row.id,)).fetchall():
+        attempt = f"oathbulk-record-{row.id}-{lease_id[:8]}"
+        attempts.discard(attempt)
+        told = [
+            {name: part for name, part in call.items() if name != MILLISECONDS} for call in json.loads(calls or "[]")
+        ]
+        if not (
+            _is_known_of(told, made[attempt]) if outcome == Outcome.LOST else told == list(map(_tell, made[attempt]))
+        ):
+            yield f"its history tells {told} of what was {list(map(_tell, made[attempt]))}"
+    for attempt in attempts:
+        if any(call.is_change for call in made[attempt]):
+            yield f"its history tells nothing of what was {list(map(_tell, made[attempt]))}"
+
+
+MILLISECONDS = "milliseconds"
+NAMES = {READ: "read", PAIR: "pair", FIND: "find", SETTINGS: "find"}
+
+
+def _tell(call: Call) -> dict[str, Any]:
+    """A call as the history has to tell it."""
+    told: dict[str, Any] = {"call": f"otp{call.ordinal}" if call.kind == POST else NAMES[call.kind]}
+    if call.kind == POST:
+        told["resync"] = call.has_flag
+    if call.heard is None:
+        return told
+    status, headers, body = call.heard
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = {}
+    details = said.get("details") or [{}]
+    ids = {"error_id": said.get("id") if status >= 300 else None, "correlation_id": headers.get("correlation-id")}
+    told |= {"status": status, "code": said.get("code"), "detail_code": details[0].get("code")} | ids
+    return {name: part for name, part in told.items() if part is not None}
+
+
+def _is_known_of(told: Sequence[dict[str, Any]], made: Sequence[Call]) -> bool:
+    """Whether each call that is told was made, and each that may have changed something is told. A worker may die when it
+    has marked a call, and before that goes out."""
+    rest = list(made)
+    if told and "status" not in told[-1] and not (rest and told[-1].items() <= _tell(rest[-1]).items()):
+        told = told[:-1]
+    for call in reversed(told):
+        while rest and not call.items() <= _tell(rest[-1]).items():
+            if rest.pop().may_have_changed:
+                return False
+        if not rest:
+            return False
+        rest.pop()
+    return not any(call.may_have_changed for call in rest)
 
 
 def _reason(scenario: Scenario, row: Row, device: ModelDevice) -> Iterator[str]:

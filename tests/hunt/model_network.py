@@ -136,7 +136,8 @@ class ModelNetwork:
         # No switch here: a worker that freezes between this look at the clock and the first byte cannot be fenced.
         call = self.pingone.arrive(request)
         try:
-            return self._conclude(call, deadline)
+            call.heard = self._conclude(call, deadline)
+            return call.heard
         except Died:
             self._abandon(call, deadline)
             raise

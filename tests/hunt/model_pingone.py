@@ -377,6 +377,8 @@ class ModelPingOne:
             kind=kind,
             user_id=find_user(request),
         )
+        if kind == POST:
+            call.has_flag = bool(json.loads(request.content).get("oathResync", False))
         if kind in (READ, POST):
             call.device_id = request.url.rpartition("/")[2]
         else:

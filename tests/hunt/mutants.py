@@ -30,8 +30,9 @@ from worker.leases.group_commit import Combiner, GroupCommit
 from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone import devices, errors
-from worker.pingone.client import Client
+from worker.pingone.client import Call, Client
 from worker.pingone.devices import PairedDevice, Pairing
+from worker.pingone.errors import Answer
 from worker.pingone.wire import Envelope
 from worker.records import activation, otp_source
 from worker.records.attempt import Attempt
@@ -514,8 +515,8 @@ def marks_a_pairing_only_with_its_answer() -> list[Patch]:
 
 @mutant("and no device is written down")
 def writes_its_device_down_only_at_the_end() -> list[Patch]:
-    def write_progress(real: Any, self: Leases, claim: Any, progress: Progress) -> bool:
-        return bool(real(self, claim, replace(progress, pairing=claim.progress.pairing)))
+    def write_progress(real: Any, self: Leases, claim: Any, progress: Progress, calls: Any) -> bool:
+        return bool(real(self, claim, replace(progress, pairing=claim.progress.pairing), calls))
 
     return [around(Leases, "write_progress", write_progress)]
 
@@ -593,3 +594,33 @@ def mends_a_record_that_is_in_work() -> list[Patch]:
         return real(self, connection, shipment, batch)
 
     return [around(Mender, "_mend_rows", mend_rows)]
+
+
+# What the history tells.
+
+
+@mutant("its history tells")
+def guesses_what_was_answered() -> list[Patch]:
+    def keep(real: Any, self: Call, seconds: float, answer: Answer) -> None:
+        real(self, seconds, Answer(200) if answer.status is None else answer)
+
+    return [around(Call, "keep", keep)]
+
+
+@mutant("its history tells")
+def leaves_a_call_out() -> list[Patch]:
+    return [around(lease, "write_calls", lambda real, calls: real(calls[1:] if len(calls) > 2 else calls))]
+
+
+@mutant("its history tells")
+def tells_no_flag() -> list[Patch]:
+    def keep(real: Any, self: Call, seconds: float, answer: Answer) -> None:
+        self.resync = self.resync and None
+        real(self, seconds, answer)
+
+    return [around(Call, "keep", keep)]
+
+
+@mutant("its history tells")
+def tells_nothing_of_what_was_on_its_way() -> list[Patch]:
+    return [around(queue, "list_lost_calls", lambda real, calls, _: real(calls, None))]

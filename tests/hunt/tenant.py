@@ -197,6 +197,10 @@ class Call:
     reply: Reply | None = None
     # When its worker read a whole answer.
     heard_at: float | None = None
+    # What reached its worker, readable or not; None: nothing did.
+    heard: Reply | None = None
+    # Of an OTP: whether it was posted with `oathResync`.
+    has_flag: bool | None = None
     kind: str = READ
     # The device that it is about, or made, and the user in whose name.
     device_id: str = ""
@@ -217,6 +221,11 @@ class Call:
     @property
     def is_change(self) -> bool:
         return self.kind in (POST, PAIR, IMPORT)
+
+    @property
+    def may_have_changed(self) -> bool:
+        """It may have taken effect, as far as anybody can tell."""
+        return self.is_change and not self.did_nothing
 
     @property
     def is_pending(self) -> bool:

@@ -27,6 +27,7 @@ from support.data.batches import (
     rescue,
     statuses,
 )
+from support.data.calls import called
 from support.data.loading import file_bytes
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.data.progress import Heard
@@ -46,7 +47,7 @@ from worker.batches.upkeep import Upkeep
 from worker.cli.doctor import check_keys
 from worker.config.settings import Settings
 from worker.fleet import GONE_AFTER, Processes
-from worker.leases.lease import CallSummary, Claim, Leases
+from worker.leases.lease import Claim, Leases
 from worker.leases.replay import NotReplayed, Why, mend
 from worker.pace.license_paces import PaceMemory
 from worker.rules.breaker import Thresholds
@@ -97,7 +98,7 @@ def test_a_paused_batch_has_nothing_in_the_queue_and_what_is_in_flight_is_settle
     assert (batch.state, batch.reason) == (BatchState.PAUSED, PauseReason.PERSON)
     assert batch.detail == f"Paused by {TESTER.name}."
     assert statuses(database, made) == [Status.PENDING if status == Status.QUEUED else status for status in Status]
-    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), called(1))
     assert statuses(database, in_flight) == [Status.ACTIVE]
 
 
@@ -258,7 +259,7 @@ def test_a_cancelled_record_in_work_ends_active_where_pingone_made_it_so_and_els
     assert (batches.cancel(made.name), statuses(database, made)) == (0, [Status.ACTIVATING])
 
     if decision:
-        leases.settle(claimed, progressed(claimed.progress), decision, CallSummary(1))
+        leases.settle(claimed, progressed(claimed.progress), decision, called(1))
     else:
         database.ahead = 61
         rescue(database)
@@ -415,7 +416,7 @@ def test_a_token_that_went_again_in_an_earlier_batch_is_not_replayed_in_a_later_
     with database.changing_many() as connection:
         mend(database, connection, Status.DEAD_LETTER, [{"this_id": first.id}])
     claimed = claim(database, leases, first)
-    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    assert leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), called(1))
 
     stays = NotReplayed(1, Status.CANCELLED, Why.LOADED_AGAIN, "first")
     assert batches.replay("second") == Replayed(0, (stays,))

@@ -33,6 +33,7 @@ from support.data.batches import (
     rescue,
     statuses,
 )
+from support.data.calls import called
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import ScriptedFleet
 from support.judges.status_moves import seen_moves
@@ -52,7 +53,7 @@ from worker.batches.preparation import Superseded
 from worker.config.settings import Tuning
 from worker.database.engine import LOAD_LOCK
 from worker.leases.group_commit import Values
-from worker.leases.lease import CallSummary, Claim, Leases, _name_lease, read_progress
+from worker.leases.lease import Claim, Leases, _name_lease, read_progress
 from worker.leases.queue import Queue
 from worker.purging import Erasure
 from worker.rules.steps import Active, DeadLetter, Decision, Retry
@@ -243,7 +244,7 @@ class Chaos:
         ends: list[Decision] = [again, Active(), DeadLetter(Reason.ATTEMPTS_SPENT)]
         decision = chance.choice(ends)
         progress = claim.progress if decision is again else claim.progress.with_otp_answered(1)
-        self.leases.settle(claim, progress, decision, CallSummary(1))
+        self.leases.settle(claim, progress, decision, called(1))
 
     def claim(self, record_id: int) -> Claim | None:
         claim = self.leases.claim(record_id, ENVIRONMENT_ID)
@@ -365,7 +366,7 @@ def test_settlements_of_several_records_have_a_line_each(
     with monkeypatch.context() as patch:
         patch.setattr(statement, "execute", asked.append)
         for number, claim in enumerate(claims, start=1):
-            leases._settlement.write(claim, claim.progress.with_otp_answered(1), Active(), CallSummary(number))
+            leases._settlement.write(claim, claim.progress.with_otp_answered(1), Active(), called(number))
     assert [row is not None for row in statement._commit(asked)] == [True, False, True]
     columns = select(AttemptLine.record_id, AttemptLine.lease_id, AttemptLine.requests)
     lines = database.rows(columns.order_by(AttemptLine.record_id))
@@ -380,7 +381,7 @@ def test_only_the_record_at_fault_fails(database: MovingDatabase, leases: Leases
     for record_id, device_id in zip(made.ids, ("1", "2"), strict=False):
         claim = leases.claim(record_id, ENVIRONMENT_ID)
         progress = replace(claim.progress, pairing=claim.progress.pairing.paired(device_id, is_made=True))
-        asked.append(_name_lease(claim) | read_progress(progress))
+        asked.append(_name_lease(claim) | read_progress(progress) | {"calls_so_far": None})
     with pytest.raises(IntegrityError):
         leases._write_progress._commit(asked)
     assert look(database, made.ids[0]).device_id == "", "half of it was committed"
@@ -400,7 +401,7 @@ Write = Callable[[Leases, Claim], bool]
 
 
 def settle(leases: Leases, claim: Claim, decision: Decision = ACTIVE) -> bool:
-    return leases.settle(claim, claim.progress.with_otp_answered(1), decision, CallSummary(1))
+    return leases.settle(claim, claim.progress.with_otp_answered(1), decision, called(1))
 
 
 def put_off(leases: Leases, claim: Claim) -> bool:

@@ -29,6 +29,7 @@ from support.data.batches import (
     rescue,
     statuses,
 )
+from support.data.calls import called
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from support.fleets.scripted_fleet import HELD, UNKNOWN, PublishedIds, ScriptedFleet, StillPace, make_dispatcher
 from support.judges.status_moves import seen_moves
@@ -52,7 +53,7 @@ from worker.fleet import (
     count_well,
     read_processes,
 )
-from worker.leases.lease import CallSummary, Leases
+from worker.leases.lease import Leases
 from worker.leases.queue import CHUNK, SOON, Queue, forget_messages
 from worker.reports.facts import BatchStatus, read_statuses
 from worker.reports.stall import STILL_AFTER, Cause
@@ -295,7 +296,7 @@ def test_two_dispatchers_at_once_never_queue_a_record_twice(stage: Stage, leases
             mine.tick(window=6)
             for record_id in mine.broker.ids[before:]:
                 claimed = leases.claim(record_id, ENVIRONMENT_ID)
-                leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+                leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), called(1))
 
     # The same database, as another process has it.
     with closing(MovingDatabase(database_url)) as second, ThreadPoolExecutor(2) as threads:
@@ -473,7 +474,7 @@ def test_after_a_step_leases_stay_where_they_are_and_nothing_is_read_too_soon(
     # By it a device that somebody else made is known; only what would lie in the future is forgotten.
     assert living_record.otp_sent_at <= sent_at
     assert (living_record.otp_sent_at == sent_at) is (step > 0)
-    assert leases.settle(living, living.progress.with_otp_answered(1), Active(), CallSummary(1))
+    assert leases.settle(living, living.progress.with_otp_answered(1), Active(), called(1))
     # 60 s of lease are more than the 55 s until it may be read.
     unmoved_fleet._dispatcher._clock_watch = ClockWatch(lambda: boot_time() + database.ahead, lambda: 0.0)
     unmoved_fleet.pass_time(61)

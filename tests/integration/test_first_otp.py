@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from support.data.audit_lines import read as read_audit
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, enqueue, look, look_at_batch, make_batch
+from support.data.calls import called
 from support.data.moving_clock import MovingDatabase
 
 from models.audit import Action
@@ -20,7 +21,7 @@ from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from models.tenant_fact import TenantFact
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
-from worker.leases.lease import CallSummary, Claim, Leases
+from worker.leases.lease import Claim, Leases
 from worker.rules.breaker import Thresholds
 from worker.rules.decisions import choose_first_step
 from worker.rules.resync import REFUSALS, TAKEN, FirstOtpAnswer, NeedsFlag
@@ -49,7 +50,7 @@ def test_the_claim_of_a_fresh_hotp_record_uses_up_its_counter_and_gives_it_back_
     assert (claimed.is_otp1_marked, progress.next_counter, progress.last_counter, written) == (True, 8, 7, 8)
 
     progress = claimed.progress.with_otp_answered(1) if is_sent else claimed.progress.with_otp_unsent(1)
-    leases.settle(claimed, progress, Active() if is_sent else BACK, CallSummary(1))
+    leases.settle(claimed, progress, Active() if is_sent else BACK, called(1))
 
     record = look(database, claimed.record_id)
     assert (record.next_counter, record.otp1_posts, record.otps is None) == (left, int(is_sent), is_sent)
@@ -70,7 +71,7 @@ def test_a_counter_is_marked_once_under_the_lease_and_an_older_one_never(
     record = look(database, claimed.record_id)
     assert (record.otp2_state, record.next_counter) == (OtpState.SENT, 60_000_002)
 
-    leases.settle(claimed, answered, BACK, CallSummary())
+    leases.settle(claimed, answered, BACK, called())
     assert not leases.mark_sent(claimed, 2, 60_000_009)
 
 

@@ -20,6 +20,7 @@ from support.data.batches import (
     make_batch,
     rescue,
 )
+from support.data.calls import called, write_answer
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
 
 from models.attempt import Outcome
@@ -28,7 +29,7 @@ from models.reason import CURES, SEED_CURES, PauseReason, Reason
 from models.record import Record
 from models.record_states import FINAL, NOBODY, OtpState, PairingState, Status
 from worker.batches.commands import Batches, Replayed
-from worker.leases.lease import CallSummary, Claim, Leases
+from worker.leases.lease import Claim, Leases
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Retry, SentAgo
@@ -81,7 +82,7 @@ def claim_again(database: MovingDatabase, leases: Leases, former: Claim) -> Clai
 
 
 def settle(leases: Leases, claimed: Claim, decision: Decision) -> bool:
-    return leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, CallSummary(1, 0, ANSWER))
+    return leases.settle(claimed, claimed.progress.with_otp_answered(1), decision, called(1, 0, ANSWER))
 
 
 # Claiming.
@@ -233,7 +234,7 @@ def test_a_cancelled_batch_still_reads_what_it_does_not_know_and_nothing_else(
         assert leases.may_read(claimed)
         told = replace(claimed.progress.pairing, state=PAIRED if claimed.device_id else UNSENT)
         told = replace(claimed.progress.with_device_waiting(), verdict=None, pairing=told)
-        assert leases.settle(claimed, told, LATER, CallSummary())
+        assert leases.settle(claimed, told, LATER, called())
         assert look(database, made.id).status == Status.CANCELLED
 
 
@@ -311,7 +312,7 @@ def test_nothing_is_sent_for_a_batch_that_was_stopped_meanwhile(
         assert [leases.may_read(paired), leases.renew_mark(paired), leases.renew_mark(free)] == [False] * 3
         assert [leases.mark_sent(paired, 2), leases.mark_pairing(free)] == [False] * 2
         if stop == batches.pause:
-            assert leases.settle(lost, lost.progress, LATER, CallSummary(1))
+            assert leases.settle(lost, lost.progress, LATER, called(1))
             record = look(database, lost.record_id)
             assert (record.status, record.pairing) == (Status.PENDING, SENT), "what became of it is not known"
             batches.resume(made.name)
@@ -344,7 +345,7 @@ def test_a_device_is_written_down_before_its_first_otp_and_one_that_is_gone_is_f
     assert leases.mark_sent(claimed, 1)
 
     gone = replace(progress, pairing=progress.pairing.without_device())
-    assert leases.settle(claimed, gone, DeadLetter(Reason.DEVICE_NOT_FOUND), CallSummary())
+    assert leases.settle(claimed, gone, DeadLetter(Reason.DEVICE_NOT_FOUND), called())
     record = look(database, claimed.record_id)
     assert (record.device_id, record.is_device_made, record.pairing) == ("", False, UNSENT)
 
@@ -363,7 +364,7 @@ def test_what_is_known_of_a_device_outlives_an_attempt_that_learns_nothing_of_it
     """Also that of the first attempt, whose claim returns little, and of a device that only the inventory has shown."""
     claimed = claim_new(database, leases, device_id="device-1", **known)
     assert leases.write_progress(claimed, claimed.progress)
-    assert leases.settle(claimed, claimed.progress, LATER, CallSummary())
+    assert leases.settle(claimed, claimed.progress, LATER, called())
     record = look(database, claimed.record_id)
     assert (record.device_id, {name: getattr(record, name) for name in known}) == ("device-1", known)
 
@@ -374,7 +375,7 @@ def test_what_a_look_up_finds_free_is_written_down_and_an_owner_is_kept_otherwis
 ) -> None:
     claimed = claim_new(database, leases, device_id="", owner_id="somebody", pairing=MISSED, pairings=1)
     progress = replace(claimed.progress, pairing=replace(claimed.progress.pairing, state=UNSENT, was_free=was_free))
-    assert leases.settle(claimed, progress, LATER, CallSummary())
+    assert leases.settle(claimed, progress, LATER, called())
     assert look(database, claimed.record_id).owner_id == owner
 
 
@@ -399,7 +400,7 @@ def test_what_is_handed_back_or_tried_again_is_due_after_the_delay(database: Mov
     enqueue(database, made)
     claimed = leases.claim(made.ids[0], ENVIRONMENT_ID)
 
-    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), CallSummary(1))
+    leases.settle(claimed, claimed.progress, Retry(30.0, is_counted=True, why="outcome_unknown"), called(1))
     assert leases.hand_back(made.ids[1], 30.0)
 
     tried, handed_back = (look(database, record_id) for record_id in made.ids)
@@ -435,7 +436,7 @@ def test_an_active_record_keeps_no_otp(database: MovingDatabase, leases: Leases,
     progress = claimed.progress.with_otp_answered(1)
     if is_resynced:
         progress = progress.with_otp_sent(2).with_otp_answered(2)
-    assert leases.settle(claimed, progress, Active(), CallSummary(1, 0, ANSWER))
+    assert leases.settle(claimed, progress, Active(), called(1, 0, ANSWER))
 
     record = look(database, claimed.record_id)
     assert (record.status, record.otps, record.lease_id, record.lease_until) == (Status.ACTIVE, None, None, None)
@@ -471,14 +472,15 @@ def test_every_attempt_leaves_a_line_of_history_and_counts_only_where_pingone_di
 ) -> None:
     claimed = claim_new(database, leases)
 
-    leases.settle(claimed, claimed.progress, decision, CallSummary(3, 1, ANSWER, 0.2504))
+    leases.settle(claimed, claimed.progress, decision, called(3, 1, ANSWER, 0.2504))
 
     assert look(database, claimed.record_id).attempts == counted
     (line,) = attempts(database, claimed.record_id)
     assert (line.number, line.outcome, line.reason, line.lease_id) == (1, outcome, reason, claimed.lease_id)
     assert (line.requests, line.call_milliseconds) == (3, 250)
-    assert (line.http_status, line.code, line.detail_code) == (400, "INVALID_DATA", "INVALID_OTP")
-    assert (line.pingone_error_id, line.correlation_id) == ("error-1", "correlation-1")
+    first, _, last = line.calls
+    assert first == {"call": "otp1", "resync": False, "milliseconds": 250, "status": 429}
+    assert last == {"call": "otp1", "resync": False, "milliseconds": 0, **write_answer(ANSWER)}
     assert None not in (line.worker, line.ended_at)
 
 
@@ -486,7 +488,7 @@ def test_attempts_are_numbered_costs_add_up_and_pingones_last_answer_is_kept(
     database: MovingDatabase, leases: Leases
 ) -> None:
     made = make_batch(database, not_found=1)
-    for is_counted, summary in ((True, CallSummary(2, 1, ANSWER)), (False, CallSummary(2, 1)), (True, CallSummary())):
+    for is_counted, summary in ((True, called(2, 1, ANSWER)), (False, called(2, 1)), (True, called())):
         (claimed,) = claim_all(database, leases, made)
         leases.settle(claimed, claimed.progress, Retry(0.0, is_counted=is_counted, why="not_found"), summary)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, event, text
 from support.data.batches import ENVIRONMENT_ID, Made, make_batch, make_environment
+from support.data.calls import called
 from support.data.moving_clock import MovingDatabase
 from support.fleets.scripted_fleet import make_dispatcher
 
@@ -25,7 +26,7 @@ from worker.batches.upkeep import Upkeep
 from worker.config.environment import Environment
 from worker.config.settings import Settings, Tuning
 from worker.database.engine import Database
-from worker.leases.lease import CallSummary, Leases
+from worker.leases.lease import Leases
 from worker.leases.queue import Queue
 from worker.pingone.inventory import InventoryToken
 from worker.rules.breaker import Thresholds
@@ -179,7 +180,7 @@ def work(leases: Leases, record_id: int) -> None:
     claim = leases.claim(record_id, ENVIRONMENT_ID)
     answered = claim.progress.with_otp_answered(1)
     assert leases.write_progress(claim, answered)
-    assert leases.settle(claim, answered, Active(), CallSummary(1))
+    assert leases.settle(claim, answered, Active(), called(1))
 
 
 def work_together(leases: Leases, ids: Sequence[int], queries: Sequence[Query]) -> None:
@@ -312,7 +313,7 @@ def work_out_of_step(leases: Leases, record_id: int) -> None:
     assert leases.mark_sent(claim, 2)
     assert leases.renew_mark(claim)
     assert leases.may_read(claim)
-    assert leases.settle(claim, answered.with_otp_sent(2).with_otp_answered(2), Active(), CallSummary(2))
+    assert leases.settle(claim, answered.with_otp_sent(2).with_otp_answered(2), Active(), called(2))
 
 
 def hand_back(leases: Leases, ids: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, event, insert, select, update
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, count, enqueue, make_batch, make_environment, note_job
+from support.data.calls import called
 from support.data.facts import write_metrics
 from support.data.loading import ACTIVE, REFUSED, LoadingDesk, earlier, token
 from support.data.moving_clock import ON_SQLITE, MovingDatabase
@@ -80,11 +81,11 @@ def test_counts_and_costs_add_up(database: MovingDatabase, desk: LoadingDesk) ->
     settle(
         desk,
         made,
-        (Active(), CallSummary(1, 0), False),
-        (Active(), CallSummary(3, 1), True),
-        (DeadLetter(Reason.INVALID_OTP), CallSummary(2, 0, ANSWER), False),
-        (DeadLetter(Reason.RESYNC_FAILED), CallSummary(3, 0, ANSWER), True),
-        (UNKNOWN, CallSummary(1, 0), False),
+        (Active(), called(1, 0), False),
+        (Active(), called(3, 1), True),
+        (DeadLetter(Reason.INVALID_OTP), called(2, 0, ANSWER), False),
+        (DeadLetter(Reason.RESYNC_FAILED), called(3, 0, ANSWER), True),
+        (UNKNOWN, called(1, 0), False),
     )
     first = update(Record).where(Record.reason == Reason.INVALID_OTP)
     database.change(update(Batch).values(rows_refused=7), first.values(next_counter=3))
@@ -117,11 +118,11 @@ def test_a_batch_is_finished_when_every_record_is_final_and_runs_again_when_one_
     database: MovingDatabase, desk: LoadingDesk
 ) -> None:
     made, batches = make_batch(database, 2), Batches(database, TESTER)
-    settle(desk, made, (DeadLetter(Reason.FORBIDDEN), CallSummary(1), False))
+    settle(desk, made, (DeadLetter(Reason.FORBIDDEN), called(1), False))
     assert (read(database).state, read(database).finished_at) == ("running", None)
 
     database.ahead = 500
-    settle(desk, made, (Active(), CallSummary(1), False))
+    settle(desk, made, (Active(), called(1), False))
 
     status = read(database)
     assert status.state == "finished"
@@ -137,11 +138,11 @@ def test_a_batch_is_finished_when_every_record_is_final_and_runs_again_when_one_
 @ON_SQLITE
 def test_the_pace_is_what_was_settled_lately(database: MovingDatabase, desk: LoadingDesk) -> None:
     made = make_batch(database, FEWEST_SETTLED + 20)
-    settle(desk, made, *[(Active(), CallSummary(1), False)] * (FEWEST_SETTLED - 1))
+    settle(desk, made, *[(Active(), called(1), False)] * (FEWEST_SETTLED - 1))
     database.ahead = 10
     assert read(database).eta_seconds is None
 
-    settle(desk, made, (Active(), CallSummary(1), False))
+    settle(desk, made, (Active(), called(1), False))
     status = read(database)
     # Ten seconds, and what a busy machine took beside them.
     assert FEWEST_SETTLED / 40 < status.pace <= FEWEST_SETTLED / 9
@@ -366,7 +367,7 @@ def test_no_cell_and_no_header_begins_a_formula_nor_does_what_pingone_answered(d
     rows = [f'"{start}1+1",MADE{n},11111{n},{ids(n)},"{start}1+1"' for n, start in enumerate(FORMULA_STARTS)]
     loaded = load(desk, '"=HYPERLINK(""http://example.test"")",serial,otp1,user_id,device_id,lot', *rows)
     answer = Answer(400, None, None, "=1+1", "@SUM(1)", None)
-    settle(desk, loaded, (DeadLetter(Reason.REJECTED), CallSummary(1, 0, answer), False))
+    settle(desk, loaded, (DeadLetter(Reason.REJECTED), called(1, 0, answer), False))
 
     first, *rest = exported(desk.database)
 
@@ -413,7 +414,7 @@ def test_otps_are_exported_only_with_the_keys_and_then_say_what_the_file_said(de
     # Without the apostrophes against formulas.
     assert row.extra["note"] == "=two\n+lines;@ and a comma, it's '"
     # Those of an active record are gone.
-    settle(desk, loaded, (Active(), CallSummary(1), False))
+    settle(desk, loaded, (Active(), called(1), False))
     assert exported(desk.database, keyring=desk.keyring)[1][1:3] == ["", ""]
 
 
@@ -438,7 +439,7 @@ def test_nothing_secret_is_in_the_page(desk: LoadingDesk) -> None:
     pairs = [token(number, otp1=f"{48_151_623 + number}", otp2=f"{84_610_815 + number}") for number in range(8)]
     loaded = load(desk, *map(",".join, (pairs[0], *(pair.values() for pair in pairs))))
     ends: list[Decision] = [Active(), DeadLetter(Reason.LOCKED), UNKNOWN]
-    settle(desk, loaded, *((decision, CallSummary(1), False) for decision in ends))
+    settle(desk, loaded, *((decision, called(1), False) for decision in ends))
     who = desk.directory / "who.csv"
     who.write_text(f"serial,user_id,device_id\nMADE100,{ids(1)}\n")
     load(desk, f"MADE100, {SECRET}, hotp, 6, 0", name="box", who=who)
@@ -537,10 +538,10 @@ def test_attempts_are_counted_by_outcome_and_by_how_long_pingone_took(
 ) -> None:
     made = make_batch(database, 4)
     ends: list[tuple[Decision, CallSummary]] = [
-        (Active(), CallSummary(1, call_seconds=0.05)),
-        (Active(), CallSummary(1, call_seconds=0.051)),
-        (DeadLetter(Reason.LOCKED), CallSummary(1, call_seconds=99.5)),
-        (Retry(60.0, is_counted=False, why="hold"), CallSummary(0)),
+        (Active(), called(1, seconds=0.05)),
+        (Active(), called(1, seconds=0.051)),
+        (DeadLetter(Reason.LOCKED), called(1, seconds=99.5)),
+        (Retry(60.0, is_counted=False, why="hold"), called(0)),
     ]
     settle(desk, made, *((*end, False) for end in ends))
     of_batch = ("shipment", "default")
@@ -571,7 +572,7 @@ def test_no_secret_serial_number_user_or_id_stands_in_the_text(database: MovingD
     pace = {"license": ENVIRONMENT_ID, "rate": 40.0, "set_by": "alice", "ticket": "CHG-1"}
     database.change(update(Batch).where(Batch.id == paused.batch_id).values(stop), insert(LicensePace).values(pace))
     for decision in (Active(), DeadLetter(Reason.LOCKED), UNKNOWN):
-        settle(desk, made, (decision, CallSummary(1, 0, ANSWER, 0.1), False))
+        settle(desk, made, (decision, called(1, 0, ANSWER, 0.1), False))
     Processes(database, "host-4711:1").show_life()
 
     text = write_metrics(scrape(database))

@@ -19,6 +19,7 @@ from alembic import command
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, count, enqueue, make_batch
+from support.data.calls import called
 from support.data.moving_clock import MovingDatabase
 from support.data.next_version import NEXT, configure_next, move_schema, start_upgrade, write_next_version
 from support.data.recorded_statements import record, say
@@ -36,7 +37,7 @@ from worker.database import schema
 from worker.database.engine import AUDIT_LOCK, Database
 from worker.installation import installation
 from worker.installation.installation import Installation
-from worker.leases.lease import CallSummary, Leases
+from worker.leases.lease import Leases
 from worker.reports.facts import read_statuses
 from worker.rules.steps import Active
 
@@ -167,7 +168,7 @@ def test_data_goes_through_a_migration_and_back_and_the_audit_stays_append_only(
     enqueue(empty, made)
     leases = Leases(empty)
     claimed = leases.claim(made.ids[0], ENVIRONMENT_ID)
-    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), CallSummary(1))
+    leases.settle(claimed, claimed.progress.with_otp_answered(1), Active(), called(1))
     write_down(empty)
     before, kept = definitions(empty) | triggers(empty), {table: rows(empty, table) for table in BUSY}
 
@@ -384,4 +385,4 @@ def finish(database: MovingDatabase) -> None:
     for record_id in left:
         claim = leases.claim(record_id, "environment")
         progress = claim.progress.with_device_waiting().with_otp_sent(1).with_otp_answered(1)
-        assert leases.settle(claim, progress, Active(), CallSummary(requests=1))
+        assert leases.settle(claim, progress, Active(), called(requests=1))

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, Row, bindparam, func, literal_column, or_, select, text
 from sqlalchemy.orm import aliased
 
-from models.attempt import FAILED, AttemptLine, Failure, Outcome
+from models.attempt import FAILED, AttemptLine, Failure, Outcome, find_last_answer
 from models.batch import Batch
 from models.record import Record
 from models.record_indexes import EXPIRING, IN_WINDOW, LACKS_TOKEN, LACKS_USER, LASTING
@@ -115,16 +115,17 @@ def _open_history(connection: Connection, batch: JudgedBatch, thresholds: Thresh
 
 
 def _build_failure(row: Row[*tuple[Any, ...]], running_after: int, first_id: int | None = None) -> FailedAttempt:
-    status = f"HTTP {row.http_status}" if row.http_status else None
+    answer = find_last_answer(row.calls or ())
+    status = f"HTTP {answer['status']}" if answer else None
     return FailedAttempt(
         id=row.id,
         record_id=row.record_id,
         outcome=row.outcome,
         reason=row.reason or "",
         otp_posts=row.otp_posts,
-        codes=" ".join(filter(None, (status, row.code, row.detail_code))),
+        codes=" ".join(filter(None, (status, answer.get("code"), answer.get("detail_code")))),
         has_asked=row.requests > 0 or row.reason in WATCHED_FAILURES,
-        is_answered=is_own_answer(row.http_status, row.correlation_id),
+        is_answered=is_own_answer(answer.get("status"), answer.get("correlation_id")),
         is_recent=row.id > running_after,
         first_id=first_id,
         worker=row.worker,

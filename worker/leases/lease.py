@@ -3,10 +3,11 @@ statement. It writes each OTP down before it goes out. It settles the record wit
 dropped, a line of history. A write under a lease is tried again while the lease lasts, if the database was away for a
 moment."""
 
+import json
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 
 import tenacity
 from sqlalchemy import (
+    JSON,
     BigInteger,
     ColumnElement,
     Float,
@@ -24,6 +26,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     func,
     insert,
     literal,
@@ -39,18 +42,17 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.types import TypeEngine
 
-from models.attempt import AttemptLine, Outcome
+from models.attempt import AttemptLine, Outcome, PastCall, find_last_answer
 from models.base import Base
 from models.batch import Batch, BatchState
 from models.reason import Reason
-from models.record import Record
+from models.record import Record, needs_read
 from models.record_states import NOBODY, OtpState, OtpType, PairingState, Status
 from worker.clocks import boot_time
 from worker.database.engine import Database
 from worker.database.errors import is_away, is_refused_by_disk
 from worker.leases.group_commit import THIS, Given, GroupCommit, bind
 from worker.leases.moves import LAST_START, has_status, is_batch_in, may_call, may_work, move, write_detail
-from worker.pingone.errors import NO_ANSWER, Answer
 from worker.rules.steps import (
     Active,
     DeadLetter,
@@ -213,7 +215,9 @@ def _build_claims(
         return may_pair.values(mark_pairing(database)).returning(given["this_lease"], *all_columns)
 
     def take_any(given: Given) -> Executable:
-        return take(given).returning(given["this_lease"], *all_columns)
+        # What is marked as sent already is a call of an earlier attempt, and not of this one.
+        calls = case((needs_read(), literal([], JSON())), else_=null())
+        return take(given).values(calls=calls).returning(given["this_lease"], *all_columns)
 
     types = {"for_environment_id": String()}
     return (
@@ -279,6 +283,9 @@ def _may_mint_now() -> ColumnElement[bool]:
     return or_(Record.next_counter.is_(None), Record.otp_type == OtpType.HOTP)
 
 
+# The status of an answer to a request that was over the rate limit.
+RATE_LIMITED = 429
+
 # What an attempt writes down: tables of columns, and of how the value of each is read. The columns of the statements,
 # the types of their parameters and the values all come from these.
 
@@ -324,9 +331,10 @@ def _list_types(names: Iterable[str]) -> dict[str, TypeEngine[Any]]:
 
 
 def _find_type(table: type[Base], name: str) -> TypeEngine[Any]:
-    """The type of a column. Texts have no length, since a cast to one would cut them."""
+    """The type of a column. Texts have no length, since a cast to one would cut them;
+    JSON is given as text."""
     kind = table.__table__.c[name].type
-    return String() if isinstance(kind, String) else kind
+    return String() if isinstance(kind, String | JSON) else kind
 
 
 def read_progress(progress: Progress) -> dict[str, Any]:
@@ -334,16 +342,22 @@ def read_progress(progress: Progress) -> dict[str, Any]:
     return {f"new_{name}": read(progress) for name, read in _PROGRESS.items()}
 
 
+def write_calls(calls: Sequence[PastCall]) -> str | None:
+    """Write calls as JSON; None where there are none."""
+    return json.dumps(calls, separators=(",", ":")) if calls else None
+
+
+def _store_calls(database: Database, text: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What a column is set to for calls that are given as JSON. SQLite would make a number of a cast text."""
+    return text if database.is_sqlite else cast(text, JSON)
+
+
 @dataclass(frozen=True, slots=True)
 class CallSummary:
-    """What the calls of an attempt cost, and PingOne's last answer if there was one. `requests` counts what went out,
-    `rate_limited` the 429s among the answers; `call_seconds` is how long PingOne took for all of them together.
-    `spent`: of a pair that made its device ACTIVE, the OTPs that went out, encrypted."""
+    """The calls of an attempt that went out. `spent`: of a pair that made its device ACTIVE, the OTPs that went out,
+    encrypted."""
 
-    requests: int = 0
-    rate_limited: int = 0
-    answer: Answer | None = None
-    call_seconds: float = 0.0
+    calls: Sequence[PastCall] = ()
     spent: bytes | None = None
 
 
@@ -357,8 +371,12 @@ class _Ending:
     summary: CallSummary
 
     @property
-    def answer(self) -> Answer:
-        return self.summary.answer or NO_ANSWER
+    def calls(self) -> Sequence[PastCall]:
+        return self.summary.calls
+
+    @property
+    def answer(self) -> PastCall:
+        return find_last_answer(self.calls)
 
 
 def leaves_pending(decision: Decision) -> bool:
@@ -409,10 +427,10 @@ _ENDING: dict[str, Callable[[_Ending], Any]] = {
     "not_found": lambda ending: ending.progress.not_found,
     # The claim has counted the attempt already.
     "attempts": lambda ending: 0 if is_counted(ending.decision) else -1,
-    "requests": lambda ending: ending.summary.requests,
-    "rate_limited": lambda ending: ending.summary.rate_limited,
-    "pingone_error_id": lambda ending: ending.answer.error_id,
-    "correlation_id": lambda ending: ending.answer.correlation_id,
+    "requests": lambda ending: len(ending.calls),
+    "rate_limited": lambda ending: sum(call.get("status") == RATE_LIMITED for call in ending.calls),
+    "pingone_error_id": lambda ending: ending.answer.get("error_id"),
+    "correlation_id": lambda ending: ending.answer.get("correlation_id"),
 }
 _KINDS: dict[str, dict[str, Callable[[_Ending], Any]]] = {
     "active": _ENDING
@@ -432,8 +450,6 @@ _LINE_SHARED = {
     "record_id": "this_id",
     "lease_id": "this_lease",
     "requests": "new_requests",
-    "pingone_error_id": "new_pingone_error_id",
-    "correlation_id": "new_correlation_id",
 }
 # The other columns of the line that differ from one attempt to the next.
 _LINE: dict[str, Callable[[_Ending], Any]] = {
@@ -444,10 +460,8 @@ _LINE: dict[str, Callable[[_Ending], Any]] = {
     "otp_posts": lambda ending: ending.claim.count_spent_posts(
         ending.progress, leaves_pending=leaves_pending(ending.decision)
     ),
-    "call_milliseconds": lambda ending: round(ending.summary.call_seconds * 1000) if ending.summary.requests else None,
-    "http_status": lambda ending: ending.answer.status,
-    "code": lambda ending: ending.answer.code,
-    "detail_code": lambda ending: ending.answer.detail_code,
+    "call_milliseconds": lambda ending: sum(call["milliseconds"] for call in ending.calls) if ending.calls else None,
+    "calls": lambda ending: write_calls(ending.calls),
 }
 
 
@@ -491,6 +505,7 @@ class Settlement:
         """The columns of the attempt's line, and what they are set to."""
         shared = {name: given[parameter] for name, parameter in _LINE_SHARED.items()}
         own = {name: given[f"line_{name}"] for name in _LINE}
+        own["calls"] = _store_calls(self._database, own["calls"])
         return shared | own | {"worker": literal(self._worker), "ended_at": self._database.now()}
 
     def write(self, claim: Claim, progress: Progress, decision: Decision, summary: CallSummary) -> bool:
@@ -514,6 +529,8 @@ def _choose_kind(progress: Progress, decision: Decision) -> str:
 def _settle(database: Database, kind: str, given: Given) -> Update:
     """The update of a record that takes it out of `activating`, where its lease still stands."""
     columns: dict[str, Any] = _build_columns(database, _PROGRESS | _KINDS[kind], given)
+    # They stand in the line of the attempt now.
+    columns["calls"] = null()
     if kind == "active":
         # What is done needs no OTP any more, so none is kept.
         columns |= dict.fromkeys(("reason", "detail", "pingone_error_id", "otps"), null())
@@ -566,8 +583,10 @@ class Leases:
         self._mark_pairing = GroupCommit(database, {}, lambda given: _update(given, may_send, is_unsent).values(mark))
         self._write_progress = GroupCommit(
             database,
-            _list_types(_PROGRESS),
-            lambda given: _update(given).values(_build_columns(database, _PROGRESS, given)),
+            _list_types(_PROGRESS) | {"calls_so_far": String()},
+            lambda given: _update(given).values(
+                _build_columns(database, _PROGRESS, given) | {"calls": _store_calls(database, given["calls_so_far"])}
+            ),
         )
         held = update(Record).where(_THIS_RECORD, _THIS_LEASE, has_status(Status.ACTIVATING))
         self._renew_mark = held.where(may_send).values(otp_sent_at=database.now())
@@ -606,10 +625,10 @@ class Leases:
         paused or the lease was lost."""
         return self._mark_pairing.execute(_name_lease(claim)) is not None
 
-    def write_progress(self, claim: Claim, progress: Progress) -> bool:
-        """Write down in the middle of an attempt what is known of the OTPs and of the device. False: the lease was
-        lost. Raises DeviceInProgress."""
-        values = _name_lease(claim) | read_progress(progress)
+    def write_progress(self, claim: Claim, progress: Progress, calls: Sequence[PastCall] = ()) -> bool:
+        """Write down in the middle of an attempt what is known of the OTPs and of the device, and the calls so far.
+        False: the lease was lost. Raises DeviceInProgress."""
+        values = _name_lease(claim) | read_progress(progress) | {"calls_so_far": write_calls(calls)}
         try:
             # The lease stays, so a second write of the same finds it.
             return write_until(

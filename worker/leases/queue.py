@@ -17,7 +17,9 @@ from sqlalchemy import (
     case,
     func,
     insert,
+    literal,
     literal_column,
+    null,
     or_,
     select,
     text,
@@ -25,11 +27,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
-from models.attempt import AttemptLine, Failure, Outcome
+from models.attempt import AttemptLine, CallName, Failure, Outcome, PastCall
 from models.batch import Batch, BatchState
 from models.record import Record, is_among_first, needs_read
 from models.record_indexes import EXPIRING, HALF_DONE, IN_WINDOW, LASTING, UNSETTLED
-from models.record_states import Status
+from models.record_states import OtpState, PairingState, Status
 from worker.database.engine import Database
 from worker.leases.moves import may_begin, move
 
@@ -191,6 +193,8 @@ class Queue:
                 Record.batch_id,
                 Record.lease_id,
                 (Record.attempts - Record.attempts_forgiven).label("number"),
+                Record.calls,
+                _find_on_its_way().label("on_its_way"),
             )
             .where(ran_out, Record.status == Status.ACTIVATING)
             .limit(CHUNK)
@@ -204,7 +208,7 @@ class Queue:
         self._take_back = (
             move(database, Status.ACTIVATING, Status.PENDING, is_by_key=True)
             .where(_NAMED)
-            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now))
+            .values(scheduled_at=case((needs_read(), may_be_read_at), else_=now), calls=null())
         )
         self._insert_line = insert(AttemptLine).values(outcome=Outcome.LOST, reason=Failure.LEASE_RAN_OUT, ended_at=now)
 
@@ -227,12 +231,32 @@ class Queue:
         if not rows:
             return 0
         _execute_in_chunks(connection, self._take_back, [row.id for row in rows])
-        lines = [
-            {"record_id": row.id, "batch_id": row.batch_id, "number": row.number, "lease_id": row.lease_id}
-            for row in rows
-        ]
+        lines = []
+        for row in rows:
+            calls = list_lost_calls(row.calls, row.on_its_way)
+            identity = {"record_id": row.id, "batch_id": row.batch_id, "number": row.number, "lease_id": row.lease_id}
+            lines.append(identity | {"calls": calls or None})
         connection.execute(self._insert_line, lines)
         return len(rows)
+
+
+def list_lost_calls(calls: Sequence[PastCall] | None, on_its_way: str | None) -> list[PastCall]:
+    """List what is known of the calls of an attempt whose worker died: those that it wrote down, and the one that is
+    marked as sent, to which no answer was heard. That one is not there twice: where it is the last that was written
+    down, its answer told nothing; and where nothing was written down but that (`calls` is empty, not None), it was
+    marked by an earlier attempt."""
+    if on_its_way is None or calls == [] or (calls and calls[-1]["call"] == on_its_way):
+        return list(calls or ())
+    return [*(calls or ()), {"call": on_its_way}]
+
+
+def _find_on_its_way() -> ColumnElement[str | None]:
+    """The call of a record that is marked as sent and not as answered, as a CallName; NULL if there is none."""
+    return case(
+        (Record.otp2_state == OtpState.SENT, literal(CallName.OTP2)),
+        (Record.otp1_state == OtpState.SENT, literal(CallName.OTP1)),
+        (Record.pairing == PairingState.SENT, literal(CallName.PAIR)),
+    )
 
 
 def forget_messages(database: Database) -> None:

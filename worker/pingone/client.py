@@ -2,17 +2,26 @@
 and reports to the pace what became of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from models.attempt import CallName, PastCall
 from worker.clocks import PingOneClock, boot_time
 from worker.config.environment import Environment
 from worker.pace.slots import Pace, Slot
 from worker.pingone.auth import AccessTokens
 from worker.pingone.devices import Device, build_activation_request, parse_activation, parse_device
-from worker.pingone.errors import NotDelivered, OtherDevice, OutcomeUnknown, PingOneError, RateLimited
+from worker.pingone.errors import (
+    NO_ANSWER,
+    Answer,
+    NotDelivered,
+    OtherDevice,
+    OutcomeUnknown,
+    PingOneError,
+    RateLimited,
+)
 from worker.pingone.retry_policy import RetriedCall, RetryPolicy, explain_hold
 from worker.pingone.transport import LARGEST_BODY, Transport
 from worker.pingone.wire import Envelope, Request, authorize, build_url, make_printable, open_envelope
@@ -29,7 +38,7 @@ SHORTEST_HOLD = 1.0
 
 @dataclass
 class Call:
-    """What goes with the calls of one attempt, and the count of the requests that they made."""
+    """What goes with the calls of one attempt, and what became of them."""
 
     # The batch and the record: both come back in PingOne's audit records.
     session_id: str
@@ -42,17 +51,29 @@ class Call:
     # Called before every try of a call but its first, and whenever a try has waited for its slot. It raises to end the
     # call.
     permit: Callable[[], None] = lambda: None
-    # Requests whose first byte went out.
-    requests: int = 0
-    # Those of them that were answered 429.
-    rate_limited: int = 0
-    # Seconds from the moment before sending these requests to their answers, or to the end of the wait for one.
-    seconds: float = 0.0
+    # What the next request is for, and whether it posts an OTP with `oathResync`; None for a request of another kind.
+    name: CallName = CallName.READ
+    resync: bool | None = None
+    # The requests whose first byte went out.
+    past: list[PastCall] = field(default_factory=list)
 
-    def count_request(self, seconds: float) -> None:
-        """Count a request whose first byte went out, and which took so many seconds."""
-        self.requests += 1
-        self.seconds += seconds
+    @property
+    def requests(self) -> int:
+        """How many requests went out."""
+        return len(self.past)
+
+    def keep(self, seconds: float, answer: Answer) -> None:
+        """Keep a request whose first byte went out, with its answer, or NO_ANSWER; it took so many seconds."""
+        told = {
+            "resync": self.resync,
+            "status": answer.status,
+            "code": answer.code,
+            "detail_code": answer.detail_code,
+            "error_id": answer.error_id,
+            "correlation_id": answer.correlation_id,
+            "milliseconds": round(seconds * 1000),
+        }
+        self.past.append({"call": self.name} | {name: value for name, value in told.items() if value is not None})
 
 
 class Client:
@@ -127,7 +148,6 @@ class Client:
         try:
             result = parse(envelope)
         except RateLimited as error:
-            call.rate_limited += 1
             self._slow_down(slot, error)
             raise
         except OtherDevice:
@@ -144,7 +164,7 @@ class Client:
         return result
 
     def _exchange(self, request: Request, call: Call) -> Envelope:
-        """Send one request, and count it if its first byte went out; return the answer."""
+        """Send one request, and keep it if its first byte went out; return the answer."""
         sent = boot_time()
         try:
             envelope = open_envelope(*self._transport.exchange(request, send_before=call.send_before))
@@ -152,10 +172,10 @@ class Client:
             raise
         except BaseException:
             # Whatever happened, a byte may have gone out.
-            call.count_request(boot_time() - sent)
+            call.keep(boot_time() - sent, NO_ANSWER)
             raise
         answered = boot_time()
-        call.count_request(answered - sent)
+        call.keep(answered - sent, envelope.answer)
         self._clock.learn(envelope.date, sent, answered)
         report_deprecation(request, envelope)
         return envelope

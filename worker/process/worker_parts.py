@@ -292,9 +292,10 @@ def _find_sickness(
 def _are_others_answered(database: Database, connection: Connection, this_process: str) -> bool:
     """Whether PingOne has answered another process in the last half minute."""
     lately = AttemptLine.ended_at > database.now(-GONE_AFTER)
-    lines = select(AttemptLine.worker, AttemptLine.correlation_id, lately.label("is_late"))
+    lines = select(AttemptLine.worker, AttemptLine.calls, lately.label("is_late"))
     latest = connection.execute(lines.order_by(AttemptLine.id.desc()).limit(_LATEST)).all()
-    return any(line.is_late and line.correlation_id and line.worker not in (None, this_process) for line in latest)
+    others = [line.calls or () for line in latest if line.is_late and line.worker not in (None, this_process)]
+    return any("correlation_id" in call for calls in others for call in calls)
 
 
 class AwayLines(logging.Filter):

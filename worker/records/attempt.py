@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from models.attempt import SOMEBODY_ELSE, Failure
+from models.attempt import SOMEBODY_ELSE, CallName, Failure, find_last_answer
 from models.encrypted import DecryptionError, Keyring, identify_row
 from models.reason import PauseReason
 from worker.batches.upkeep import explain_decryption_failure
@@ -18,8 +19,8 @@ from worker.pace.rate_groups import SlotTooFar
 from worker.pace.slots import Pace, Slot
 from worker.pingone.client import Call, Client
 from worker.pingone.clients import Pairings
-from worker.pingone.devices import Device, PairedDevice
-from worker.pingone.errors import NO_ANSWER, Answer, InvalidOtp, PingOneError, ResyncRequired
+from worker.pingone.devices import Device
+from worker.pingone.errors import InvalidOtp, PingOneError, ResyncRequired
 from worker.records.otp_source import Otps
 from worker.rules import decisions, resync
 from worker.rules.decisions import CallFailure
@@ -50,6 +51,7 @@ _FIRST_OTP_ANSWERS = {
     ResyncRequired: resync.FirstOtpAnswer.ASKED_FOR_SECOND,
     InvalidOtp: resync.FirstOtpAnswer.REFUSED,
 }
+_OTP_CALLS: dict[int, CallName] = {1: CallName.OTP1, 2: CallName.OTP2}
 # What may be marked as sent: OTP 1, OTP 2, or the pairing.
 Marked = Literal[1, 2, "pairing"]
 PAIRING: Final = "pairing"
@@ -102,8 +104,6 @@ class Attempt:
         self._requests_before = 0
         # In `boot_time` seconds: an OTP that was made for a time step does not go out later.
         self._until = math.inf
-        # PingOne's last answer, for the history.
-        self._answer: Answer | None = None
         # None before they are decrypted.
         self._otps: Otps | None = None
         # How long ago somebody else made the device, or made it ACTIVE.
@@ -120,12 +120,12 @@ class Attempt:
 
     def describe(self) -> dict[str, Any]:
         """Describe the attempt for the log: our ids, and PingOne's id of its last answer, None before there is one."""
-        claim, answer = self._claim, self._answer
+        claim = self._claim
         return {
             "batch_id": claim.batch_id,
             "record_id": claim.record_id,
             "attempt": claim.progress.attempts,
-            "correlation_id": answer and answer.correlation_id,
+            "correlation_id": find_last_answer(self._call.past).get("correlation_id"),
         }
 
     def make(self) -> Decision | None:
@@ -189,7 +189,7 @@ class Attempt:
                 raise NotPermitted
             self.progress = replace(self.progress, pairing=self.progress.pairing.sent())
             self._set_marked(PAIRING, marked_after)
-        answer = self._perform(lambda: pairings.pair(claim.user_id, claim.serial_number, call=self._call))
+        answer = self._perform(CallName.PAIR, pairings.pair, claim.user_id, claim.serial_number)
         return self._write_before(*decisions.decide_after_pairing(self.progress, answer, self._tools.limits))
 
     def _find_device(self) -> Next:
@@ -198,7 +198,7 @@ class Attempt:
         # The search has a pace of its own, and may have to wait for that.
         self._give_back_slot()
         claim, pairings = self._claim, self._tools.pairings
-        answer = self._perform(lambda: pairings.find_pairing(claim.serial_number, claim.user_id, call=self._call))
+        answer = self._perform(CallName.FIND, pairings.find_pairing, claim.serial_number, claim.user_id)
         return self._write_before(
             *decisions.decide_after_search(self.progress, answer, claim.user_id, self._tools.limits)
         )
@@ -207,7 +207,7 @@ class Attempt:
         """Read the device and decide what follows."""
         self._begin_read()
         user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
-        answer = self._perform(lambda: client.read_device(user_id, device_id, call=self._call))
+        answer = self._perform(CallName.READ, client.read_device, user_id, device_id)
         if isinstance(answer, Device):
             since_claim = timedelta(seconds=boot_time() - self._claim.started)
             others_ago = decisions.find_age_of_others_work(self.progress, answer, since_claim)
@@ -226,7 +226,8 @@ class Attempt:
         # A verdict that waits is a refusal without the flag.
         has_flag = ordinal == 2 or self.progress.verdict is not None or self._tools.resync.sends_flag()
         user_id, device_id, client = self._claim.user_id, self.progress.pairing.device_id, self._tools.client
-        answer = self._perform(lambda: client.activate(user_id, device_id, otp, resync=has_flag, call=self._call))
+        name, activate = _OTP_CALLS[ordinal], partial(client.activate, resync=has_flag)
+        answer = self._perform(name, activate, user_id, device_id, otp, resync=has_flag)
         following = self._write_before(*decisions.decide_after_post(self.progress, ordinal, answer, self._tools.limits))
         if ordinal == 1 and (first_answer := _FIRST_OTP_ANSWERS.get(type(answer))):
             self._tools.resync.learn(first_answer, had_flag=has_flag, record_id=self._claim.record_id)
@@ -265,7 +266,7 @@ class Attempt:
         if not isinstance(step, Step):
             return progress, step
         try:
-            if not self._tools.leases.write_progress(self._claim, progress):
+            if not self._tools.leases.write_progress(self._claim, progress, self._call.past):
                 raise NotPermitted
         except DeviceInProgress:
             return decisions.give_up_device(progress)
@@ -288,12 +289,11 @@ class Attempt:
         return self._others_ago is not None and self._tools.leases.ran(self._claim, self._others_ago + _DATE_IS_CUT)
 
     def _sum_up(self, decision: Decision) -> CallSummary:
-        """What the calls have cost, PingOne's last answer, and which OTPs of a pair are spent once it is erased."""
-        call = self._call
+        """The calls that went out, and which OTPs of a pair are spent once it is erased."""
         sent = self._otps.list_sent(self.progress) if self._otps and isinstance(decision, Active) else None
         row = identify_row(self._claim.batch_id, self._claim.row_number)
         spent = self._tools.keyring.seal(write_spent(sent), row) if sent else None
-        return CallSummary(call.requests, call.rate_limited, self._answer, call.seconds, spent)
+        return CallSummary(self._call.past, spent)
 
     def _wait_for_slot(self) -> None:
         """Wait for a slot, unless one is at hand. Raises SlotTooFar."""
@@ -318,22 +318,18 @@ class Attempt:
         self._marked = None
         self._call.send_before = self._last_send
 
-    def _perform(self, call: Callable[[], T]) -> T | CallFailure:
-        """Make a call, and return its answer or its failure, which is an answer too."""
+    def _perform(
+        self, name: CallName, perform: Callable[..., T], *arguments: object, resync: bool | None = None
+    ) -> T | CallFailure:
+        """Make a call, and return its answer or its failure, which is an answer too. `resync`: whether an OTP goes with
+        the flag."""
+        self._call.name, self._call.resync = name, resync
         try:
-            answer: T | CallFailure = call()
+            answer: T | CallFailure = perform(*arguments, call=self._call)
         except (PingOneError, SlotTooFar) as failure:
             # Its traceback refers to tenacity's state, which keeps the failure: a cycle that would hold on to OTPs.
             answer = failure.with_traceback(None)
-        self._remember_answer(_read_answer(answer))
         return answer
-
-    def _remember_answer(self, answer: Answer) -> None:
-        """Keep the last answer for the history; but a plain answer to a read does not replace the refusal that led to
-        the read."""
-        is_plain = answer.code is None and answer.detail_code is None
-        if answer.status is not None and not (is_plain and self._answer and self._answer.code):
-            self._answer = answer
 
     def _set_send_deadline(self, marked_after: float) -> None:
         """Set the time by which the OTP must go out. It counts from before the OTP was marked, since the worker may
@@ -349,12 +345,6 @@ class Attempt:
             raise NotPermitted
         if self._marked is not None:
             self._set_send_deadline(marked_after)
-
-
-def _read_answer(answer: object) -> Answer:
-    """PingOne's answer as the history keeps it; NO_ANSWER where no slot was near, so that PingOne was not called, and
-    for a look-up, whose answer decides nothing that PingOne's audit would tell."""
-    return answer.answer if isinstance(answer, Device | PairedDevice | PingOneError) else NO_ANSWER
 
 
 def _decide_after_own_failure(failure: Exception, limits: Limits) -> Decision:

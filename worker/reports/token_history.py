@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
-from models.attempt import AttemptLine, Outcome
+from models.attempt import OTP_CALLS, AttemptLine, CallName, Outcome, PastCall
 from models.batch import Batch, BatchState
 from models.person import NAMES, PERSON
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
@@ -27,7 +27,6 @@ from worker.fleet import read_processes
 from worker.leases.replay import is_replayable
 from worker.observability.wording import agree, count_things, escape_line, format_duration, format_moment
 from worker.pace.known_pace import Hold, read_pace
-from worker.pingone.wire import EXTRA_OTP_REQUIRED
 from worker.reports.cures import write_export, write_mend
 from worker.reports.facts import take_environment_for_license
 from worker.reports.outlook import describe_date
@@ -59,7 +58,7 @@ class PastRecord:
         source = f"{self.otp_type.upper()} {'seed' if self.has_seed else 'pair'}"
         kept = "kept encrypted" if self.are_otps_kept else "erased"
         first, second = (
-            _describe_otp(state, posts, is_kept=self.are_otps_kept)
+            _describe_otp(state, is_posted=posts > 0, is_kept=self.are_otps_kept)
             for state, posts in ((self.otp1_state, self.otp1_posts), (self.otp2_state, self.otp2_posts))
         )
         return {
@@ -122,17 +121,16 @@ class TokenHistory:
         }
 
 
-def _describe_otp(state: str, posts: int, *, is_kept: bool) -> str:
+def _describe_otp(state: str, *, is_posted: bool, is_kept: bool) -> str:
     """Say what became of one OTP. `is_kept`: it may be sent again."""
-    posted = "posted once" if posts == 1 else f"posted {posts} times"
     match state:
         case OtpState.ANSWERED:
-            return f"answered by PingOne, {posted}" if posts else "answered by PingOne"
+            return "answered by PingOne"
         case OtpState.SENT:
             return "sent, and no answer is written down; the device is read before anything else is sent"
-    if not posts:
+    if not is_posted:
         return "not sent"
-    return f"{posted} without effect, and may be sent again" if is_kept else posted
+    return "posted, and may be sent again" if is_kept else "posted"
 
 
 # What is read of a record. Its OTPs stay in the database: only whether they are there is asked.
@@ -152,8 +150,7 @@ _PLAIN = (
 _RECORD = [getattr(Record, name) for name in _PLAIN] + [value.label(name) for name, value in _DERIVED.items()]
 _ATTEMPT = (
     *(AttemptLine.record_id, AttemptLine.number, AttemptLine.ended_at, AttemptLine.outcome, AttemptLine.reason),
-    *(AttemptLine.http_status, AttemptLine.code, AttemptLine.detail_code, AttemptLine.pingone_error_id),
-    *(AttemptLine.correlation_id, AttemptLine.requests, AttemptLine.otp_posts),
+    AttemptLine.calls,
 )
 
 
@@ -255,99 +252,63 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
     yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
 
 
-@dataclass(frozen=True, slots=True)
-class ToldAttempt:
-    """An attempt as it is shown. `place`: counted from 1 in the order of the attempts; `posts`: the OTPs that it posted
-    itself; `calls`: what it sent, and what came back."""
-
-    place: int
-    line: Read
-    is_counted: bool
-    posts: int
-    calls: str
-
-
 def list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:
-    """List each attempt in one line, and below them their sum."""
+    """List each attempt in one line, each of its calls in a line below it, and in the end their sum."""
     if not record.attempts:
         yield "attempts", "none yet"
         return
-    for attempt in tell_attempts(record):
-        yield "attempts" if attempt.place == 1 else "", describe_attempt(attempt)
+    for place, line in enumerate(record.attempts, 1):
+        yield "attempts" if place == 1 else "", f"{place}. {format_moment(line.ended_at)} UTC, {describe_attempt(line)}"
+        yield from (("", f"→ {describe_call(call)}") for call in line.calls or ())
     yield "in all", sum_up(record)
 
 
-def tell_attempts(record: PastRecord) -> list[ToldAttempt]:
-    """Tell of each attempt what it sent and what came back. Where PingOne asked for OTP 2, OTP 1 stands in the line of
-    the attempt that posts OTP 2; here it is counted where it was posted."""
-    attempts = []
-    is_half_done = is_first_answered = False
-    for place, line in enumerate(record.attempts, 1):
-        was_half_done, has_asked = is_half_done, EXTRA_OTP_REQUIRED in (line.code, line.detail_code)
-        is_half_done = has_asked and line.outcome == Outcome.HANDED_BACK
-        posts = line.otp_posts + int(is_half_done) - int(was_half_done and line.otp_posts > 0)
-        ordinal = 2 if was_half_done or (is_first_answered and not record.has_seed) else 1
-        is_counted = line.outcome != Outcome.HANDED_BACK and line.reason not in _UNCOUNTED
-        attempts.append(ToldAttempt(place, line, is_counted, posts, _describe_calls(line, posts, ordinal)))
-        is_final = line.outcome in (Outcome.ACTIVE, Outcome.DEAD_LETTER)
-        is_half_done |= was_half_done and line.otp_posts == 0 and not is_final
-        # A record that goes again after its end has fresh OTPs, unless none was answered.
-        is_first_answered = not is_final and (is_first_answered or has_asked)
-    return attempts
+def describe_attempt(line: Read) -> str:
+    """Describe how an attempt ended."""
+    is_counted = line.outcome != Outcome.HANDED_BACK and line.reason not in _UNCOUNTED
+    parts = [
+        line.outcome + (f" ({line.reason})" if line.reason else ""),
+        "" if is_counted else "not counted",
+        "the worker died: what it had not written down yet is not known" if line.outcome == Outcome.LOST else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+_CALLS = {
+    CallName.OTP1: "OTP 1",
+    CallName.OTP2: "OTP 2",
+    CallName.PAIR: "pairing",
+    CallName.READ: "read of the device",
+    CallName.FIND: "look-up of the token",
+}
+
+
+def describe_call(call: PastCall) -> str:
+    """Describe a call in one line: what was sent, what came back, how long that took, and PingOne's ids."""
+    flag = " with oathResync" if call.get("resync") else ""
+    codes = "/".join(filter(None, (call.get("code"), call.get("detail_code"))))
+    answer = " ".join(filter(None, (f"HTTP {call['status']}", codes))) if "status" in call else "no answer was heard"
+    parts = [
+        f"{_CALLS[CallName(call['call'])]}{flag}: {answer}",
+        f"{call['milliseconds']:,} ms" if "milliseconds" in call else "",
+        # Without a space, so that no line ends between the name and the id.
+        *(f"{name}={call[name]}" for name in ("error_id", "correlation_id") if name in call),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def sum_up(record: PastRecord) -> str:
-    """Sum the attempts of a record up, from its own totals."""
+    """Sum the attempts of a record up, from their calls."""
+    calls = [call for line in record.attempts for call in line.calls or ()]
     counted = record.counted_attempts - int(record.status == Status.ACTIVATING)
-    posts = record.otp1_posts + record.otp2_posts + record.posts_forgiven
-    missing = posts - sum(attempt.posts for attempt in tell_attempts(record))
-    rest = f" ({missing} of them by attempts that were lost or still go on)" if missing > 0 else ""
     parts = [
         count_things(len(record.attempts), "attempt"),
         f"{counted} of them counted" if counted < len(record.attempts) else "",
-        count_things(record.requests, "request"),
-        f"{count_things(posts, 'OTP')} posted{rest}",
+        count_things(len(calls), "request"),
+        f"{count_things(sum(call['call'] in OTP_CALLS for call in calls), 'OTP')} posted",
+        "and one attempt goes on" if record.status == Status.ACTIVATING else "",
     ]
     return ", ".join(filter(None, parts))
-
-
-def describe_attempt(attempt: ToldAttempt) -> str:
-    """Describe an attempt in one line: its place, time and outcome, what it sent, what came back, and what it cost."""
-    line = attempt.line
-    parts = [
-        f"{attempt.place}. {format_moment(line.ended_at)} UTC",
-        line.outcome + (f" ({line.reason})" if line.reason else ""),
-        "" if attempt.is_counted else "not counted",
-        attempt.calls,
-        count_things(line.requests, "request") if line.requests else "",
-        # Without a space, so that no line ends between the name and the id.
-        line.pingone_error_id and f"error_id={line.pingone_error_id}",
-        line.correlation_id and f"correlation_id={line.correlation_id}",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _describe_calls(line: Read, posts: int, ordinal: int) -> str:
-    """Say which OTPs an attempt sent, and what came back. `ordinal`: that of the first of them."""
-    if line.outcome == Outcome.LOST:
-        return "what was sent is not known: the worker died"
-    if not posts:
-        return f"no OTP sent → {_describe_answer(line)}" if line.requests else "nothing sent"
-    if posts == 1:
-        return f"OTP {ordinal} → {_describe_answer(line)}"
-    if posts > 2 or ordinal == 2:
-        return f"{posts} OTPs → {_describe_answer(line)}"
-    was_lost = line.outcome == Outcome.RETRY and EXTRA_OTP_REQUIRED in (line.code, line.detail_code)
-    return f"OTP 1 → {EXTRA_OTP_REQUIRED}, OTP 2 → {'no clear answer' if was_lost else _describe_answer(line)}"
-
-
-def _describe_answer(line: Read) -> str:
-    """Describe the last answer to an attempt."""
-    if line.outcome == Outcome.ACTIVE:
-        return "ACTIVE"
-    codes = "/".join(filter(None, (line.code, line.detail_code)))
-    status = f"HTTP {line.http_status}" if line.http_status else ""
-    return " ".join(filter(None, (status, codes))) or "no answer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def make_row(fields: dict[str, Any]) -> Read:
 
 def past_attempt(**fields: Any) -> Read:
     empty = dict.fromkeys(AttemptLine.__table__.columns.keys())
-    usual = {"number": 1, "ended_at": NOW, "outcome": "active", "requests": 1, "otp_posts": 1}
+    usual = {"number": 1, "ended_at": NOW, "outcome": "active"}
     return make_row(empty | usual | fields)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 from support.data.batches import TESTER, Made, count, enqueue, make_batch
+from support.data.calls import called
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine
@@ -23,7 +24,7 @@ from worker.intake.files import Hints
 from worker.intake.lists import open_assignment
 from worker.intake.rows import RowError
 from worker.intake.shipment import NO_HINTS, open_shipment
-from worker.leases.lease import CallSummary, Leases
+from worker.leases.lease import Leases
 from worker.observability.progress import OnProgress, tell_nobody
 from worker.rules.steps import Active, DeadLetter, Decision
 
@@ -127,7 +128,7 @@ class LoadingDesk:
                 assert self.leases.mark_sent(claimed, 1, 60_000_000 if counter == 0 else counter)
                 sent = sent.with_otp_sent(1, 60_000_000 if counter == 0 else counter)
             progress = sent.with_otp_unsent(1) if decision == GONE else sent.with_otp_answered(1)
-            assert self.leases.settle(claimed, progress, decision, CallSummary(1))
+            assert self.leases.settle(claimed, progress, decision, called(1))
 
     def records(self, loaded: Loaded) -> Sequence[Any]:
         mine = select(Record.__table__).where(Record.batch_id == loaded.batch_id).order_by(Record.row_number)

@@ -30,7 +30,7 @@ from worker.pingone.client import Call
 from worker.pingone.clients import Clients, MakeRead
 from worker.pingone.configuration import MfaSettings
 from worker.pingone.devices import User, UserAttribute
-from worker.pingone.errors import Answer, BadToken, Forbidden, NotFound, OutcomeUnknown, TooManyTerms
+from worker.pingone.errors import NO_ANSWER, Answer, BadToken, Forbidden, NotFound, OutcomeUnknown, TooManyTerms
 from worker.pingone.inventory import ImportJob, InventoryToken, JobStatus, NewToken
 from worker.pingone.wire import Page
 from worker.rules.breaker import Thresholds
@@ -74,7 +74,7 @@ class ScriptedInventory:
             self.instead[name].pop(0)
             raise failure
         if call is not None:
-            call.count_request(0.0)
+            call.keep(0.0, NO_ANSWER)
 
     def create(self, tokens: Sequence[NewToken]) -> str:
         duplicates = tuple(token.serial_number for token in tokens if token.serial_number in self.tokens)

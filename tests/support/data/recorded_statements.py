@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from psycopg.types.json import Json
 from sqlalchemy import event
+from support.data.calls import called
 from support.fleets.scripted_fleet import make_dispatcher
 from support.servers.postgres import PostgresServer
 
@@ -36,7 +37,7 @@ from worker.database import schema
 from worker.database.engine import Database
 from worker.database.row_writer import RowWriter
 from worker.intake.shipment import open_shipment
-from worker.leases.lease import CallSummary, Leases
+from worker.leases.lease import Leases
 from worker.reports.facts import read_statuses
 from worker.rules.breaker import Thresholds
 from worker.rules.steps import Active, DeadLetter, Retry
@@ -147,7 +148,7 @@ def _work(leases: Leases) -> None:
     """Each record ends, or goes back, in a way of its own; the last is left in the queue."""
     claims = [leases.claim(number, "environment") for number in range(1, 7)]
     active, resynced, refused, unknown, spent, back = claims
-    tally = CallSummary(requests=1)
+    tally = called(requests=1)
     leases.settle(active, active.progress.with_otp_answered(1), Active(), tally)
     answered = resynced.progress.with_otp_answered(1)
     leases.write_progress(resynced, answered)

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from models.batch import Batch
 from models.reason import PauseReason
 from support.data.batches import ENVIRONMENT_ID, TESTER, Made, look_at_batch, make_environment
+from support.data.calls import called
 from support.data.moving_clock import MovingDatabase
 from worker.batches.commands import Batches
 from worker.batches.upkeep import Upkeep
@@ -21,7 +22,7 @@ from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.dispatch import Broker, Dispatcher
 from worker.fleet import Processes
-from worker.leases.lease import CallSummary, Claim, Leases
+from worker.leases.lease import Claim, Leases
 from worker.leases.queue import Queue
 from worker.pingone.errors import Answer
 from worker.rules.breaker import Thresholds
@@ -151,7 +152,7 @@ class ScriptedFleet:
         self.pass_time(1)
         did_nothing = decision in (UNDELIVERED, HELD) or isinstance(decision, Pause)
         progress = claimed.progress.with_otp_unsent(1) if did_nothing else claimed.progress
-        assert self._leases.settle(claimed, progress, decision, CallSummary(requests, answer=self.answer))
+        assert self._leases.settle(claimed, progress, decision, called(requests, answer=self.answer))
 
     def end(self, record_id: int, decision: Decision, requests: int = 1) -> None:
         self.settle(self.claim(record_id), decision, requests)

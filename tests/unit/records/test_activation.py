@@ -1,7 +1,7 @@
 """The story of one record: which events, in which order, and what is written down when something fails."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import exc
 from structlog.testing import capture_logs
+from support.data.calls import write_answer
 from support.data.progress import progress_with_device
 
+from models.attempt import PastCall
 from models.encrypted import DecryptionError, Keyring, generate_key, identify_row
 from models.reason import PauseReason, Reason
 from models.record_states import OtpState, PairingState
@@ -24,7 +26,7 @@ from worker.pace.slots import Slot
 from worker.pingone import errors
 from worker.pingone.client import Call
 from worker.pingone.devices import Device
-from worker.pingone.errors import Answer
+from worker.pingone.errors import NO_ANSWER, Answer
 from worker.records import activation as module
 from worker.records.activation import Activation, describe_outcome
 from worker.rules.steps import Active, DeadLetter, Decision, OtpProgress, PairingProgress, Pause, Progress, Retry
@@ -132,7 +134,7 @@ class World:
             return True
         return False
 
-    def write_progress(self, claim: Claim, progress: Progress) -> bool:
+    def write_progress(self, claim: Claim, progress: Progress, calls: Sequence[PastCall]) -> bool:
         if not self.is_lease_lost:
             self.committed = progress
         self._write("answered")
@@ -231,7 +233,8 @@ class World:
         answer = self.answers.pop(0)
         if callable(answer):
             return answer(self, call)
-        call.requests += not isinstance(answer, errors.NotDelivered | SlotTooFar)
+        if not isinstance(answer, errors.NotDelivered | SlotTooFar):
+            call.keep(0.0, getattr(answer, "answer", NO_ANSWER))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -249,11 +252,10 @@ def retried(**meanwhile: object) -> Callable[[World, Call], Device]:
     """A call that ends well at its second try, for which it asks as the real client does."""
 
     def answer(world: World, call: Call) -> Device:
-        call.count_request(0.25)
-        call.rate_limited += 1
+        call.keep(0.25, Answer(status=429))
         vars(world).update(meanwhile)
         call.permit()
-        call.count_request(0.5)
+        call.keep(0.5, ACTIVE.answer)
         return ACTIVE
 
     return answer
@@ -531,17 +533,40 @@ def test_what_a_pair_has_spent_is_kept_when_it_is_erased_and_nothing_else_of_it(
 
 
 @pytest.mark.parametrize(
-    ("world", "summary"),
+    ("world", "calls"),
     [
-        (World(retried()), CallSummary(2, rate_limited=1, answer=ACTIVE.answer, call_seconds=0.75)),
-        # The last answer that PingOne gave.
-        (World(WAITING, errors.NotDelivered(), progress=UNKNOWN_FATE), CallSummary(1, 0, WAITING.answer)),
+        (
+            World(retried()),
+            [
+                {"call": "otp1", "resync": False, "status": 429, "milliseconds": 250},
+                {"call": "otp1", "resync": False, "status": 200, "milliseconds": 500},
+            ],
+        ),
+        (
+            World(RESYNC, ACTIVE),
+            [
+                {"call": "otp1", "resync": False, **write_answer(RESYNC.answer), "milliseconds": 0},
+                {"call": "otp2", "resync": True, "status": 200, "milliseconds": 0},
+            ],
+        ),
+        # What was not delivered is no call; and what got no answer has no status.
+        (
+            World(WAITING, errors.NotDelivered(), progress=UNKNOWN_FATE),
+            [{"call": "read", "status": 200, "milliseconds": 0}],
+        ),
+        (
+            World(errors.OutcomeUnknown(), WAITING),
+            [
+                {"call": "otp1", "resync": False, "milliseconds": 0},
+                {"call": "read", "status": 200, "milliseconds": 0},
+            ],
+        ),
     ],
-    ids=["two tries", "a read, and a post that was not delivered"],
+    ids=["two tries", "two OTPs", "a read, and a post that was not delivered", "no answer"],
 )
-def test_an_attempt_is_settled_with_what_its_calls_cost_and_the_last_answer(world, summary):
+def test_an_attempt_is_settled_with_each_of_its_calls_as_it_was(world, calls):
     world.run()
-    assert replace(world.settled[2], spent=None) == summary
+    assert world.settled[2].calls[: len(calls)] == calls
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from support.data.facts import (
     past_record,
 )
 
+from models.attempt import PastCall, find_last_answer
 from models.reason import CURES, Reason
 from models.record_states import Status
 from worker.fleet import KnownProcess
@@ -29,9 +30,9 @@ from worker.reports.batch_history import Command, PauseSpan, describe_command, d
 from worker.reports.export import IF_REFUSED, advise, count_presses
 from worker.reports.facts import BatchStatus, describe_made, describe_outcome
 from worker.reports.outlook import describe_waiting
-from worker.reports.search import Read, Sought, describe_nothing_found
+from worker.reports.search import Sought, describe_nothing_found
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
-from worker.reports.token_history import NextStep, describe_next, list_attempts, sum_up, tell_attempts
+from worker.reports.token_history import NextStep, describe_call, describe_next, list_attempts, sum_up
 from worker.reports.verification import describe_token
 from worker.vault.otps import Secret, Seed
 
@@ -191,72 +192,69 @@ def test_a_verification_tells_what_differs_and_nothing_else(
 
 # One token.
 
-EXTRA = {"http_status": 400, "code": "INVALID_DATA", "detail_code": "EXTRA_OTP_REQUIRED"}
-INVALID = {"http_status": 400, "code": "INVALID_DATA", "detail_code": "INVALID_OTP"}
-SAYS_EXTRA = "HTTP 400 INVALID_DATA/EXTRA_OTP_REQUIRED"
-SAYS_INVALID = "HTTP 400 INVALID_DATA/INVALID_OTP"
-
-
-def attempt(outcome: str, otp_posts: int = 0, requests: int = 1, **fields: Any) -> Read:
-    return past_attempt(outcome=outcome, otp_posts=otp_posts, requests=requests, **fields)
-
-
-# OTP 1 that is followed by no OTP 2 is counted by the attempt that posts that one.
-HALF = attempt("handed_back", 0, reason="hold", **EXTRA)
-HELD = attempt("handed_back", 0, 0, reason="hold")
-LOST_SECOND = attempt("retry", 2, 2, reason="outcome_unknown", **EXTRA)
+EXTRA = {"status": 400, "code": "INVALID_DATA", "detail_code": "EXTRA_OTP_REQUIRED", "milliseconds": 61}
+OTP1 = {"call": "otp1", "resync": False}
+THROTTLED = {"status": 429, "code": "REQUEST_LIMITED"}
 
 
 @pytest.mark.parametrize(
-    ("attempts", "has_seed", "told"),
+    ("call", "told"),
     [
-        ([HALF, attempt("active", 2)], False, [(1, f"OTP 1 → {SAYS_EXTRA}"), (1, "OTP 2 → ACTIVE")]),
+        (OTP1 | EXTRA, "OTP 1: HTTP 400 INVALID_DATA/EXTRA_OTP_REQUIRED, 61 ms"),
+        (OTP1 | {"resync": True, "status": 200, "milliseconds": 1200}, "OTP 1 with oathResync: HTTP 200, 1,200 ms"),
         (
-            [HALF, HELD, attempt("active", 2)],
-            False,
-            [(1, f"OTP 1 → {SAYS_EXTRA}"), (0, "nothing sent"), (1, "OTP 2 → ACTIVE")],
+            {"call": "otp2", "resync": True, "milliseconds": 9},
+            "OTP 2 with oathResync: no answer was heard, 9 ms",
         ),
-        ([HALF, attempt("dead_letter", 1, 0)], False, [(1, f"OTP 1 → {SAYS_EXTRA}"), (0, "nothing sent")]),
-        ([attempt("dead_letter", 2, 3, **EXTRA)], False, [(2, f"OTP 1 → EXTRA_OTP_REQUIRED, OTP 2 → {SAYS_EXTRA}")]),
+        # Of a worker that died.
+        ({"call": "otp1"}, "OTP 1: no answer was heard"),
         (
-            [LOST_SECOND, attempt("active", 1, 2)],
-            False,
-            [(2, "OTP 1 → EXTRA_OTP_REQUIRED, OTP 2 → no clear answer"), (1, "OTP 2 → ACTIVE")],
+            {"call": "pair", "status": 503, "error_id": "e", "correlation_id": "c"},
+            "pairing: HTTP 503, error_id=e, correlation_id=c",
         ),
-        # A seed begins a new pair.
+        ({"call": "read", "status": 404, "code": "NOT_FOUND"}, "read of the device: HTTP 404 NOT_FOUND"),
+        ({"call": "find", "status": 200}, "look-up of the token: HTTP 200"),
+    ],
+)
+def test_a_call_says_what_was_sent_and_what_came_back(call: dict[str, Any], told: str) -> None:
+    assert describe_call(call) == told
+
+
+def test_attempts_are_listed_with_each_call_and_summed_up_and_those_that_do_not_count_say_so() -> None:
+    attempts = [
+        past_attempt(outcome="handed_back", reason="hold", calls=[OTP1 | EXTRA]),
+        past_attempt(outcome="handed_back", reason="hold"),
+        past_attempt(outcome="lost", calls=[OTP1 | EXTRA, {"call": "otp2"}]),
+        past_attempt(outcome="dead_letter", reason="stale_otp", calls=[{"call": "read", "status": 200}]),
+    ]
+    told = list(list_attempts(past_record(attempts=attempts, counted_attempts=1)))
+    lines = [text for _, text in told if not text.startswith("→")]
+    assert ["not counted" in text for text in lines] == [True, True, False, True, False]
+    assert [text for _, text in told].count("→ OTP 1: HTTP 400 INVALID_DATA/EXTRA_OTP_REQUIRED, 61 ms") == 2
+    assert told[-1] == ("in all", "4 attempts, 1 of them counted, 4 requests, 3 OTPs posted")
+    # One that goes on is counted already, and has no line yet.
+    goes_on = past_record(Status.ACTIVATING, attempts=attempts[:1], counted_attempts=1)
+    assert sum_up(goes_on) == "1 attempt, 0 of them counted, 1 request, 1 OTP posted, and one attempt goes on"
+
+
+@pytest.mark.parametrize(
+    ("calls", "found"),
+    [
+        ([], {}),
+        ([OTP1], {}),
+        ([OTP1 | EXTRA, {"call": "otp2"}], OTP1 | EXTRA),
+        # A plain answer is that of the read to which a refusal led.
+        ([OTP1 | EXTRA, {"call": "read", "status": 200}], OTP1 | EXTRA),
+        ([OTP1 | {"status": 503}, {"call": "read", "status": 200}], {"call": "read", "status": 200}),
+        ([OTP1 | {"status": 503}, {"call": "find", "status": 200}], OTP1 | {"status": 503}),
         (
-            [LOST_SECOND, attempt("retry", 1, 2, http_status=503)],
-            True,
-            [(2, "OTP 1 → EXTRA_OTP_REQUIRED, OTP 2 → no clear answer"), (1, "OTP 1 → HTTP 503")],
-        ),
-        ([attempt("retry", 1, reason="outcome_unknown")], False, [(1, "OTP 1 → no answer")]),
-        ([attempt("active", 3, 5)], False, [(3, "3 OTPs → ACTIVE")]),
-        # A mend brought another pair.
-        (
-            [attempt("dead_letter", 2, 3, **INVALID), attempt("active", 1)],
-            False,
-            [(2, f"OTP 1 → EXTRA_OTP_REQUIRED, OTP 2 → {SAYS_INVALID}"), (1, "OTP 1 → ACTIVE")],
+            [OTP1 | EXTRA, OTP1 | THROTTLED],
+            OTP1 | THROTTLED,
         ),
     ],
 )
-def test_an_attempt_says_what_it_sent_and_what_came_back(
-    attempts: list[Read], has_seed: bool, told: list[tuple[int, str]]
-) -> None:
-    record = past_record(attempts=attempts, has_seed=has_seed)
-    assert [(each.posts, each.calls) for each in tell_attempts(record)] == told
-
-
-def test_attempts_are_summed_up_and_those_that_do_not_count_say_so() -> None:
-    attempts = [HALF, HELD, attempt("retry", 1), attempt("dead_letter", 0, 0, reason="stale_otp")]
-    told = list_attempts(past_record(attempts=attempts, requests=2))
-    assert ["not counted" in text for _, text in told] == [True, True, False, True, False]
-    # One that goes on is counted already, and has no line yet.
-    goes_on = {"attempts": [HALF], "counted_attempts": 1, "requests": 1, "otp1_posts": 1, "otp2_posts": 1}
-    assert sum_up(past_record(Status.ACTIVATING, **goes_on)) == (
-        "1 attempt, 0 of them counted, 1 request, 2 OTPs posted (1 of them by attempts that were lost or still go on)"
-    )
-    lost = past_record(attempts=[attempt("lost", 0, 0)], counted_attempts=1, otp1_posts=1, posts_forgiven=1)
-    assert sum_up(lost).endswith("2 OTPs posted (2 of them by attempts that were lost or still go on)")
+def test_the_last_answer_of_an_attempt_is_that_which_decided(calls: list[PastCall], found: PastCall) -> None:
+    assert find_last_answer(calls) == found
 
 
 OF_PAUSED = {"state": "paused", "reason": "permissions", "detail": "Give it the role, then resume."}
@@ -351,10 +349,10 @@ def test_what_no_worker_takes_and_no_schedule_replays_is_said_so() -> None:
 @pytest.mark.parametrize(
     ("fields", "part", "said"),
     [
-        ({"otp1_posts": 1}, "otp1", "posted once without effect, and may be sent again"),
+        ({"otp1_posts": 1}, "otp1", "posted, and may be sent again"),
         ({"otp1_state": "answered"}, "otp1", "answered by PingOne"),
         ({"has_second_otp": False}, "otp2", "the file brought none"),
-        ({"otp2_state": "answered", "otp2_posts": 2}, "otp2", "answered by PingOne, posted 2 times"),
+        ({"otp2_state": "answered", "otp2_posts": 2}, "otp2", "answered by PingOne"),
     ],
 )
 def test_it_is_told_what_became_of_the_otps(fields: dict[str, Any], part: str, said: str) -> None:
