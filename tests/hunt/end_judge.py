@@ -101,8 +101,8 @@ def _tell(call: Call) -> dict[str, Any]:
 
 
 def _is_known_of(told: Sequence[dict[str, Any]], made: Sequence[Call]) -> bool:
-    """Whether each call that is told was made, and each that may have changed something is told. A worker may die when it
-    has marked a call, and before that goes out."""
+    """Whether each call that is told was made, and each that may have changed something is told. A worker may die once
+    it has marked a call, before that goes out."""
     rest = list(made)
     if told and "status" not in told[-1] and not (rest and told[-1].items() <= _tell(rest[-1]).items()):
         told = told[:-1]

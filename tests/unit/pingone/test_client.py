@@ -101,7 +101,8 @@ def test_an_activation_sends_the_otp_and_the_second_one_goes_with_a_resync(conne
     call = new_call()
     with pytest.raises(ResyncRequired):
         activate(client, call)
-    assert (call.requests, call.rate_limited) == (1, 0)
+    (kept,) = call.past
+    assert (kept["status"], kept["detail_code"]) == (400, "EXTRA_OTP_REQUIRED")
     assert activate(client, resync=True).is_active
     assert [(request.method, request.target.partition("/users/")[2]) for request in api.received] == [
         ("POST", "6f1d3c1e/devices/0f0b7a52")
@@ -134,7 +135,9 @@ def test_the_time_of_a_call_is_that_of_its_exchanges(
         assert activate(client, call).is_active
     except OutcomeUnknown:
         assert len(answers) == 1
-    assert (call.requests, call.seconds) == (len(answers), seconds)
+    assert call.requests == len(answers)
+    assert sum(kept["milliseconds"] for kept in call.past) == 1000 * seconds
+    assert [kept.get("status") for kept in call.past] == ([429, 200] if len(answers) > 1 else [None])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_too_many_requests_hold_the_fleet_and_the_same_call_follows(connect: Any
     call, began = new_call(), boot_time()
     assert activate(client, call).is_active
     assert boot_time() - began >= 0.199
-    assert (call.requests, call.rate_limited) == (2, 1)
+    assert [kept["status"] for kept in call.past] == [429, 200]
     assert api.received[0].body == api.received[1].body
 
 
