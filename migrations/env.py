@@ -7,6 +7,7 @@ from models import (  # noqa: F401  (their tables join the metadata)
     attempt,
     audit,
     batch,
+    change,
     inventory_job,
     pace,
     process,

@@ -15,7 +15,7 @@ LONGEST_TICKET = 200
 
 
 class Action(StrEnum):
-    """What was commanded."""
+    """What was commanded, by the name that a person types."""
 
     LOAD = "load"
     PAUSE = "pause"
@@ -23,18 +23,18 @@ class Action(StrEnum):
     CANCEL = "cancel"
     REPLAY = "replay"
     MEND = "mend"
-    EXPORT_WITH_OTPS = "export_with_otps"
-    # `db restored`: a restored database was brought together with what PingOne has.
-    RECONCILE = "reconcile"
-    PACE = "pace"
-    LIFT_HOLD = "lift_hold"
-    REENCRYPT = "reencrypt"
-    UPGRADE = "upgrade"
-    LEARN = "learn"
-    UNPAIR = "unpair"
-    REVOKE = "revoke"
+    EXPORT_WITH_OTPS = "export --with-otps"
+    UNDO = "undo"
     PURGE = "purge"
-    ERASE = "erase"
+    PURGE_PERSON = "purge --person"
+    PACE = "pace"
+    # `pace --lift`, and `resume --now`.
+    LIFT = "pace --lift"
+    RESTORED = "db restored"
+    REENCRYPT = "db reencrypt"
+    UPGRADE = "db upgrade"
+    # Nobody typed it: a worker found out how the environment takes `oathResync`.
+    LEARN = "learn"
 
 
 class AuditLine(Base):

@@ -26,6 +26,10 @@ class Status(StrEnum):
 
 # The `reason` of a cancelled record that an undo took back: only a mend or a person who chooses it lets it go again.
 TAKEN_BACK = "taken_back"
+# The reason of a record that a person closed, since nobody wants its token any more.
+CLOSED = "closed"
+# What ended a record that goes again only if a person chooses it, and for which nothing was sent.
+ENDED_BY_PERSON = (TAKEN_BACK, CLOSED)
 
 # The statuses in which a record is not worked on any more.
 FINAL = frozenset({Status.ACTIVE, Status.DEAD_LETTER, Status.CANCELLED})

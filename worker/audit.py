@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, text, update
 
 from models.audit import Action, AuditLine
+from models.change import UNNAMED, Change
 from worker.config.settings import Settings
 from worker.database.engine import AUDIT_LOCK, Database
 from worker.observability.wording import escape_line
@@ -128,9 +129,9 @@ def append(
     action: Action,
     batch: str | None,
     facts: Mapping[str, Any],
-) -> None:
+) -> int:
     """Write a line, in the transaction of the command that it describes, so that neither is committed without the
-    other.
+    other, and return its number. What the command has changed in records before that becomes part of it.
 
     Its head is noted outside after the commit.
     """
@@ -149,7 +150,9 @@ def append(
     }
     head = Head(line["id"], hash_line(last.hash if last else GENESIS, line), at)
     connection.execute(insert(AuditLine).values(line | {"hash": head.hash}))
+    connection.execute(update(Change).where(text(UNNAMED)).values(audit_id=head.line))
     database.after_commit(connection, partial(actor.note_head, head))
+    return head.line
 
 
 def read(connection: Connection, batch: str | None = None) -> Generator[Row[*tuple[Any, ...]]]:

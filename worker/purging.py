@@ -18,6 +18,7 @@ from sqlalchemy.orm import aliased
 from models.attempt import AttemptLine
 from models.audit import Action
 from models.batch import Batch, BatchState
+from models.change import Change
 from models.inventory_job import UNFINISHED, InventoryJob
 from models.person import NAMES
 from models.record import Record
@@ -224,7 +225,8 @@ def _remove_chunk(database: Database, batch_id: int) -> int:
         mine = select(Record.id).where(Record.batch_id == batch_id).order_by(Record.row_number).limit(CHUNK)
         ids = connection.scalars(mine.with_for_update()).all()
         if ids:
-            connection.execute(delete(AttemptLine).where(AttemptLine.record_id.in_(ids)))
+            for history in (AttemptLine, Change):
+                connection.execute(delete(history).where(history.record_id.in_(ids)))
             connection.execute(delete(Record).where(Record.id.in_(ids)))
     return len(ids)
 
@@ -269,8 +271,9 @@ class Erasure:
             # What is not active has no name any more by which its user could be found, and may not go again.
             otps = case((Record.status == Status.ACTIVE, Record.otps), else_=null())
             connection.execute(update(Record).where(Record.id.in_(ids)).values(_ERASED | {"otps": otps}))
+            connection.execute(update(Change).where(Change.record_id.in_(ids)).values(dict.fromkeys(NAMES, null())))
             facts: dict[str, Any] = {"records": len(ids), "batches": sorted(erased.batches)}
-            audit.append(self._database, connection, self._actor, Action.ERASE, None, facts)
+            audit.append(self._database, connection, self._actor, Action.PURGE_PERSON, None, facts)
         self._database.empty_log()
         return erased
 

@@ -22,6 +22,7 @@ def upgrade() -> None:
     _create_record()
     _create_refused_rows()
     _create_attempt()
+    _create_change()
     _create_inventory_job()
     _create_audit()
     _create_pace()
@@ -36,6 +37,7 @@ def downgrade() -> None:
         "pace",
         "audit",
         "inventory_job",
+        "change",
         "attempt",
         "refused_rows",
         "record",
@@ -260,6 +262,22 @@ def _create_attempt() -> None:
     )
     _index("attempt", "ix_attempt_record_id", "record_id")
     _index("attempt", "ix_attempt_failed", "batch_id", "id", where="outcome <> 'active'")
+
+
+def _create_change() -> None:
+    op.create_table(
+        "change",
+        sa.Column("id", KEY, primary_key=True),
+        sa.Column("record_id", KEY, sa.ForeignKey("record.id"), nullable=False),
+        sa.Column("audit_id", KEY),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("username", sa.String(320)),
+        sa.Column("email", sa.String(320)),
+        sa.Column("external_id", sa.String(1024)),
+        sa.Column("device_id", sa.String(36), nullable=False),
+    )
+    _index("change", "ix_change_record_id", "record_id")
+    _index("change", "ix_change_unnamed", "id", where="audit_id IS NULL")
 
 
 def _create_inventory_job() -> None:

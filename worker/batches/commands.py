@@ -119,7 +119,7 @@ class Batches:
             if lift_in is not None:
                 license_ = lift_in(batch.environment, batch.environment_id)
                 lift_hold(connection, license_)
-                self._write_down(connection, Action.LIFT_HOLD, name, license=license_)
+                self._write_down(connection, Action.LIFT, name, license=license_)
             out_of_hours = self._let_run(connection, batch.id)
             if batch.reason in _HELD_BACK_BY:
                 held_back_by = _HELD_BACK_BY[batch.reason]
@@ -140,11 +140,18 @@ class Batches:
             self._write_down(connection, Action.RESUME, name, where=leave_out_names(where), records=count)
             return count
 
-    def cancel(self, name: str) -> int:
-        """Cancel a batch: what is not active yet is given up, dead letters too. Returns how many records were cancelled
-        at once; those in work follow when their call ends. Raises UnknownBatch, NotPossible."""
+    def cancel(self, name: str, where: Sequence[str] = ()) -> int:
+        """Cancel a batch: what is not active yet is given up, dead letters too. Or, with `where`, only the dead letters
+        and what has not begun that meet all of these conditions, each written as COLUMN=VALUE; the batch goes on.
+        Returns how many records were cancelled at once; those in work follow when their call ends. Raises UnknownBatch,
+        UnknownColumn, NotPossible."""
         with self._database.changing_many() as connection:
             batch = self._find(connection, name)
+            if where:
+                chosen = choose_records(connection, name, where)
+                count = moves.close(self._database, connection, batch.id, chosen)
+                self._write_down(connection, Action.CANCEL, name, where=leave_out_names(where), records=count)
+                return count
             if not has_unfinished(connection, batch.id) and not self._has_given_up(connection, batch.id):
                 raise NotPossible(f"batch {name!r} is finished: nothing of it is left to cancel")
             connection.execute(state.cancel((BatchState.RUNNING, BatchState.PAUSED)).where(Batch.id == batch.id))
@@ -254,7 +261,7 @@ class PaceCommands:
         """End the holds of all rate groups."""
         with self._database.changing_many() as connection:
             lift_hold(connection, license)
-            audit.append(self._database, connection, self._actor, Action.LIFT_HOLD, None, {"license": license})
+            audit.append(self._database, connection, self._actor, Action.LIFT, None, {"license": license})
 
     def _who(self) -> dict[str, Any]:
         return {"set_by": self._actor.name, "set_at": self._database.now(), "ticket": self._actor.ticket}
@@ -297,7 +304,7 @@ def distrust_all(
         # A token that was imported after the backup must not be imported again.
         connection.execute(update(Batch).where(Batch.inventory_read_at.is_not(None)).values(inventory_read_at=None))
         total, waiting = count_trusted(database, connection)
-        audit.append(database, connection, actor, Action.RECONCILE, None, {"records": total})
+        audit.append(database, connection, actor, Action.RESTORED, None, {"records": total})
     done, last_id = 0, 0
     while True:
         with database.changing_many() as connection:

@@ -18,7 +18,7 @@ from models.batch import Batch, BatchState
 from models.encrypted import DecryptionError, Keyring
 from models.person import PERSON
 from models.record import Record, has_begun
-from models.record_states import FINAL, TAKEN_BACK, OtpState, OtpType, Status
+from models.record_states import ENDED_BY_PERSON, FINAL, OtpState, OtpType, Status
 from models.refused_row import RefusedRow
 from models.row_fault import RowFault
 from worker import audit
@@ -270,7 +270,7 @@ class Corrections:
         has_device = bool(record.is_device_made and record.device_id)
         is_other_device = row.device_id not in (None, record.device_id)
         differences = _find_differences(row, record)
-        if record.reason == TAKEN_BACK and not any(differences) and not is_other_device and row.otps is None:
+        if record.reason in ENDED_BY_PERSON and not any(differences) and not is_other_device and row.otps is None:
             self.counts.taken_back += 1
             return None
         if not has_device and any(differences) and not differences[0]:

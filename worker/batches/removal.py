@@ -512,19 +512,20 @@ class Revocation:
                 self._end(unfinished.id, JobState.DONE, done=result.revoked)
         return result
 
-    def note_findings(self, batch_id: int, found: SortedTokens, require: Require) -> int:
-        """Write down which tokens are gone, and what came of imports of unknown fate. Returns how many are gone. Raises
-        what `require` raises if the batch runs again, since it may import the tokens again."""
+    def note_findings(self, batch_id: int, found: SortedTokens, require: Require, line: int) -> int:
+        """Write down which tokens are gone, and what came of imports of unknown fate. `line`: that of the audit about
+        the undo. Returns how many are gone. Raises what `require` raises if the batch runs again, since it may import
+        the tokens again."""
         made, never_made = [token.record_id for token in found.own], [row.id for row in found.unmade]
         with self._database.changing_many() as connection:
             require(connection)
             self.note_fates(connection, batch_id, made=made, never_made=never_made)
-            return note_tokens_gone(self._database, connection, [row.id for row in found.absent])
+            return note_tokens_gone(self._database, connection, [row.id for row in found.absent], line)
 
-    def note_revoked(self, tokens: Iterable[OwnToken]) -> int:
-        """Write down that tokens were revoked. Returns how many."""
+    def note_revoked(self, tokens: Iterable[OwnToken], line: int) -> int:
+        """Write down that tokens were revoked. `line`: that of the audit about the undo. Returns how many."""
         with self._database.changing_many() as connection:
-            return note_tokens_gone(self._database, connection, [token.record_id for token in tokens])
+            return note_tokens_gone(self._database, connection, [token.record_id for token in tokens], line)
 
     def count_open_imports(self, batch_id: int) -> int:
         """Count the imports of a batch whose end is not written down: they may still make tokens."""

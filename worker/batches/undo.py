@@ -166,6 +166,8 @@ class Undone:
     kept: dict[str, Kept] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
     going: frozenset[str] = frozenset()
+    # The line of the audit about what was going to be done; 0 before it is written.
+    line: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -256,11 +258,12 @@ class Undo:
         of_list = ({"only": only.digest} if only else {}) | ({"where": leave_out_names(where)} if where else {})
         kept_from_work = list[KeptRecord]()
         try:
-            if undone.devices.made or undone.devices.unknown_pairings or undone.cancelled:
-                facts = {"devices": undone.devices.made, "unknown_pairings": undone.devices.unknown_pairings}
+            if concerned := _list_concerned(made, undone):
+                facts = {"records": len(concerned), "persons": len({row.user_id for row in concerned if row.user_id})}
+                facts |= {"devices": undone.devices.made, "unknown_pairings": undone.devices.unknown_pairings}
                 facts |= {"cancelled": len(undone.cancelled)} if undone.cancelled else {}
-                self._write_down(Action.UNPAIR, name, facts | of_list)
-            self._take_back(batch, undone.cancelled)
+                undone.line = self._write_down(name, facts | of_list)
+            self._take_back(batch, undone.cancelled, undone.line)
             removed = self._remove_devices(batch, made, undone, kept_from_work, is_real=True)
             if undone.tokens is not None:
                 with self._noting_obstacle(undone.tokens):
@@ -303,13 +306,13 @@ class Undo:
             undone.tokens = TokenCounts(not_ours=not_ours, earlier=earlier)
         return made, undone
 
-    def _take_back(self, batch: UndoneBatch, record_ids: Sequence[int]) -> None:
+    def _take_back(self, batch: UndoneBatch, record_ids: Sequence[int], line: int) -> None:
         """Cancel the chosen records that have nothing open. Raises NotPossible."""
         chunks = taking(record_ids, CHUNK)
         while chunk := chunks():
             with self._database.changing_many() as connection:
                 self._require_rest_within(connection, batch)
-                take_back(self._database, connection, chunk)
+                take_back(self._database, connection, chunk, line)
 
     def _require_rest(self, name: str, *, is_whole: bool = True) -> UndoneBatch:
         """Find the batch, and require that nobody works on it; records of dead workers are taken back first.
@@ -377,7 +380,7 @@ class Undo:
                 gone[record.id] = outcome.device_id
 
         next_ids = taking(ids, CHUNK)
-        auditing = partial(self._auditing_chunk, Action.UNPAIR, batch.name, undone.devices.to_facts)
+        auditing = partial(self._auditing_chunk, batch.name, undone.devices.to_facts)
         devices = LongList(take, removal.remove, note, THREADS, auditing=auditing if is_real else nullcontext)
         devices.finish(self._on_progress, REMOVING if is_real else READING, len(ids))
         return gone
@@ -413,7 +416,8 @@ class Undo:
         if is_real and end in (End.REMOVED, End.GONE, End.NEVER_MADE):
             was_made = end is not End.NEVER_MADE
             with self._database.writing() as connection:
-                if not note_device_gone(self._database, connection, record.id, record.device_id, was_made=was_made):
+                gone = record.id, record.device_id
+                if not note_device_gone(self._database, connection, *gone, was_made=was_made, line=undone.line):
                     end, why = End.LEFT, _CHANGED
         undone.devices.ends[end] += 1
         if outcome.heir is not None:
@@ -462,8 +466,8 @@ class Undo:
         self._revocation.end_jobs(batch.id, call)
         found = self._look_up_tokens(batch, record_ids, removed, undone, counts)
         if found.own:
-            self._write_down(Action.REVOKE, batch.name, {"tokens": counts.own, **of_list})
-        auditing = partial(self._auditing_chunk, Action.REVOKE, batch.name, counts.to_facts)
+            self._write_down(batch.name, {"tokens": counts.own, **of_list})
+        auditing = partial(self._auditing_chunk, batch.name, counts.to_facts)
         with auditing():
             self._note_findings(batch, found, undone, counts, call)
         unsure = {token.record_id: token for token in found.own}
@@ -474,7 +478,7 @@ class Undo:
                 if why:
                     _keep_token(undone, counts, token, why)
             if not why:
-                counts.revoked += self._revocation.note_revoked(tokens)
+                counts.revoked += self._revocation.note_revoked(tokens, undone.line)
 
         require = partial(self._require_rest_within, batch=batch)
         own = self._revocation.list_own(batch.id, found.own, require, call, note, auditing)
@@ -489,7 +493,7 @@ class Undo:
         """Find out by the inventory which tokens were revoked, if no answer said so."""
         self._revocation.end_jobs(batch.id, call)
         revoked, there = self._revocation.find_revoked(unsure, call)
-        counts.revoked += self._revocation.note_revoked(revoked)
+        counts.revoked += self._revocation.note_revoked(revoked, undone.line)
         for token in there:
             _keep_token(undone, counts, token, _NOT_REVOKED)
 
@@ -525,7 +529,7 @@ class Undo:
         for row in (*shown, *appeared):
             _keep_token(undone, counts, row, _HALF_SHOWN)
         require = partial(self._require_rest_within, batch=batch)
-        counts.gone += self._revocation.note_findings(batch.id, found, require)
+        counts.gone += self._revocation.note_findings(batch.id, found, require, undone.line)
 
     @contextmanager
     def _noting_obstacle(self, counts: TokenCounts) -> Iterator[None]:
@@ -552,7 +556,7 @@ class Undo:
     # The audit
 
     @contextmanager
-    def _auditing_chunk(self, action: Action, name: str, count: Callable[[], dict[str, int]]) -> Iterator[None]:
+    def _auditing_chunk(self, name: str, count: Callable[[], dict[str, int]]) -> Iterator[None]:
         """Write a line in the audit about what a chunk did, however it ended; none if it did nothing."""
         before = count()
         try:
@@ -560,16 +564,27 @@ class Undo:
         finally:
             done = {what: now - before[what] for what, now in count().items()}
             if any(done.values()):
-                self._write_down(action, name, done)
+                self._write_down(name, done)
 
-    def _write_down(self, action: Action, name: str, facts: dict[str, Any]) -> None:
+    def _write_down(self, name: str, facts: dict[str, Any]) -> int:
+        """Write a line in the audit, and return its number."""
         with self._database.writing() as connection:
-            audit.append(self._database, connection, self._actor, action, name, facts)
+            return audit.append(self._database, connection, self._actor, Action.UNDO, name, facts)
 
 
 def _may_have_device(row: Row[*tuple[Any, ...]]) -> bool:
     """Whether a record made a device, or may have, or had one until an earlier undo."""
     return bool(row.has_device or row.has_open_pairing or row.had_device)
+
+
+def _list_concerned(made: _Rows, undone: Undone) -> _Rows:
+    """List the records of which something may go, or which are cancelled."""
+    cancelled = frozenset(undone.cancelled)
+    return [
+        row
+        for row in made
+        if row.has_device or row.has_open_pairing or row.id in cancelled or (undone.tokens and row.may_have_token)
+    ]
 
 
 def _keep_token(undone: Undone, counts: TokenCounts, token: Row[*tuple[Any, ...]] | OwnToken, why: str) -> None:

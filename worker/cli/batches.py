@@ -13,7 +13,7 @@ from worker.cli.console import console
 from worker.cli.options import BatchName, Hours, Ticket, Where, Zone, parse_hours
 from worker.installation.installation import Installation, read_fleet
 from worker.observability.wording import agree, count_things
-from worker.reports.command_results import describe_cancelled, describe_replayed, describe_resumed
+from worker.reports.command_results import describe_cancelled, describe_closed, describe_replayed, describe_resumed
 from worker.reports.facts import read_statuses
 from worker.reports.outlook import describe_outlook, describe_waves
 
@@ -58,10 +58,11 @@ def resume(
     print_waves(installation, batch)
 
 
-def cancel(batch: BatchName, ticket: Ticket = None) -> None:
-    """Give up what is not active yet; records whose fate is open are read first."""
-    cancelled = Installation().batches(ticket).cancel(batch)
-    console.print(describe_cancelled(batch, cancelled))
+def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
+    """Give up what is not active yet; records whose fate is open are read first. With --where, close only those records
+    that failed or have not begun."""
+    cancelled = Installation().batches(ticket).cancel(batch, where or ())
+    console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
 
 
 def replay(

@@ -22,11 +22,12 @@ from worker.reports.search import (
     SearchResult,
     Sought,
     describe_nothing_found,
+    describe_former,
     describe_refused,
     name_user,
     search,
 )
-from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_attempts, list_facts
+from worker.reports.token_history import NextStep, TokenHistory, describe_origin, list_facts, list_history
 
 # Records that are listed unless --limit says otherwise: more than a screen is seldom read.
 LISTED = 50
@@ -111,7 +112,7 @@ def draw_history(token: TokenHistory, step: NextStep, room: Room) -> RenderableT
     for line in token.refused:
         lines += [*label_text("Refused", describe_refused(line), room, style="red"), Text("")]
     for record in token.records:
-        facts = [*list_facts(record), *list_attempts(record)]
+        facts = [*list_facts(record), *list_history(record)]
         widest = max(cell_len(escape_line(label)) for label, _ in facts) + len(GAP)
         width = min(max(widest, _NARROWEST), _WIDEST)
         lines.append(Text(describe_origin(record), style="bold"))
@@ -132,6 +133,8 @@ def draw_findings(findings: SearchResult, sought: Sought, room: Room) -> Rendera
     lines = _draw_found(findings.found, room) if findings.found else []
     for line in findings.refused:
         lines += label_text(line.serial_number or "no serial", describe_refused(line), room)
+    for line in findings.former:
+        lines += label_text("Former", describe_former(line), room)
     if findings.more:
         lines.append(Text(f"… and {findings.more:,} more: list them with --limit, or say more of what you look for."))
     if findings.is_by_serial_number:

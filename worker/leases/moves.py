@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Update,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    insert,
     literal,
     null,
     or_,
@@ -26,9 +28,22 @@ from sqlalchemy import (
 
 from models.base import LONGEST_DETAIL
 from models.batch import Batch, BatchState
+from models.change import Change
+from models.person import NAMES
 from models.reason import Reason, find_cure
 from models.record import Record, has_begun, needs_read
-from models.record_states import FINAL, NOBODY, TAKEN_BACK, TRANSITIONS, UNTIL_LET_GO, OtpState, PairingState, Status
+from models.record_states import (
+    CLOSED,
+    ENDED_BY_PERSON,
+    FINAL,
+    NOBODY,
+    TAKEN_BACK,
+    TRANSITIONS,
+    UNTIL_LET_GO,
+    OtpState,
+    PairingState,
+    Status,
+)
 from worker.database.engine import Database
 
 # Seconds at the end of a batch's hours in which it begins no record and no import. A token that is out of step needs
@@ -109,6 +124,25 @@ def cancel(database: Database, connection: Connection, batch_id: int) -> int:
     return cancelled
 
 
+# Reason and detail of a record that a person closed.
+_CLOSED: dict[str, Any] = {
+    "reason": CLOSED,
+    "detail": "A person closed it. It goes again by a mend that names another person, or brings OTPs or the seed; or by"
+    " a replay that chooses it (--where).",
+}
+
+
+def close(database: Database, connection: Connection, batch_id: int, chosen: ColumnElement[bool]) -> int:
+    """Cancel those of the chosen records of a batch that nobody works on: dead letters, and what has not begun. Returns
+    how many."""
+    is_chosen = and_(Record.batch_id == batch_id, chosen)
+    is_fresh = and_(Record.status == Status.PENDING, ~has_begun())
+    keep_former(connection, is_chosen, or_(Record.status == Status.DEAD_LETTER, is_fresh))
+    dead = move(database, Status.DEAD_LETTER, Status.CANCELLED).where(is_chosen).values(_CLOSED)
+    fresh = move(database, Status.PENDING, Status.CANCELLED).where(is_chosen, is_fresh).values(_CLOSED)
+    return connection.execute(dead).rowcount + connection.execute(fresh).rowcount
+
+
 def give_up(
     database: Database, connection: Connection, record_ids: Sequence[int], reason: Reason, evidence: str = ""
 ) -> int:
@@ -150,6 +184,14 @@ class KeptRecord:
     until: datetime
 
 
+def keep_former(connection: Connection, *which: ColumnElement[bool], line: int | None = None) -> None:
+    """Keep whose these records are and which devices they have, before a person's command changes them. `line`: that of
+    the audit about the command; None: it is written later, in the same transaction."""
+    kept = ("user_id", *NAMES, "device_id")
+    former = select(Record.id, literal(line, BigInteger()), *(getattr(Record, name) for name in kept)).where(*which)
+    connection.execute(insert(Change).from_select(["record_id", "audit_id", *kept], former))
+
+
 def had_device() -> ColumnElement[bool]:
     """Whether a record made a device that is gone: an undo removed it, or found it removed."""
     return and_(Record.is_device_made, Record.device_id == "")
@@ -161,13 +203,13 @@ def had_token() -> ColumnElement[bool]:
 
 
 def note_device_gone(
-    database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool
+    database: Database, connection: Connection, record_id: int, device_id: str, *, was_made: bool, line: int
 ) -> bool:
     """Write down that the record has no device any more, and cancel it unless it is cancelled. `device_id` is what its
-    row says: empty after a pairing of unknown fate, where only a look-up has shown whether a device `was_made`. False:
-    the row has changed meanwhile, or a worker has the record."""
+    row says: empty after a pairing of unknown fate, where only a look-up has shown whether a device `was_made`. `line`:
+    that of the audit about the undo. False: the row has changed meanwhile, or a worker has the record."""
     is_unchanged = and_(Record.id == record_id, Record.device_id == device_id)
-    return _cancel(database, connection, is_unchanged, _without_device() | {"is_device_made": was_made}) == 1
+    return _cancel(database, connection, is_unchanged, _without_device() | {"is_device_made": was_made}, line) == 1
 
 
 def has_nothing_open() -> ColumnElement[bool]:
@@ -179,24 +221,27 @@ def has_nothing_open() -> ColumnElement[bool]:
 
 
 def was_cancelled() -> ColumnElement[bool]:
-    """Whether a record was cancelled with its batch, and no undo took it back."""
-    return and_(Record.status == Status.CANCELLED, Record.reason.is_distinct_from(TAKEN_BACK))
+    """Whether a record was cancelled with its batch, and neither taken back by an undo nor closed by itself."""
+    is_by_itself = and_(Record.reason.is_not(None), Record.reason.in_(ENDED_BY_PERSON))
+    return and_(Record.status == Status.CANCELLED, ~is_by_itself)
 
 
-def take_back(database: Database, connection: Connection, record_ids: Sequence[int]) -> None:
-    """Cancel these records where there is nothing to remove, and keep them from a replay of the whole batch."""
+def take_back(database: Database, connection: Connection, record_ids: Sequence[int], line: int) -> None:
+    """Cancel these records where there is nothing to remove, and keep them from a replay of the whole batch. `line`:
+    that of the audit about the undo."""
     is_free = and_(Record.id.in_(record_ids), has_nothing_open())
+    keep_former(connection, is_free, line=line)
     connection.execute(update(Record).where(was_cancelled(), is_free).values(_TAKEN_BACK))
     for source in (Status.PENDING, Status.DEAD_LETTER):
         connection.execute(move(database, source, Status.CANCELLED).where(is_free).values(_TAKEN_BACK))
 
 
-def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int]) -> int:
+def note_tokens_gone(database: Database, connection: Connection, record_ids: Sequence[int], line: int) -> int:
     """Write down that the tokens of these records, and their devices, are gone from PingOne, and cancel the records.
-    Returns how many; a record that a worker has stays as it is."""
+    `line`: that of the audit about the undo. Returns how many; a record that a worker has stays as it is."""
     values = _without_device() | {"is_in_inventory": False, "import_job_id": null(), "owner_id": null()}
     chunks = [record_ids[start : start + _CHUNK] for start in range(0, len(record_ids), _CHUNK)]
-    return sum(_cancel(database, connection, Record.id.in_(chunk), values) for chunk in chunks)
+    return sum(_cancel(database, connection, Record.id.in_(chunk), values, line) for chunk in chunks)
 
 
 def count_in_hand(database: Database, connection: Connection, batch_id: int) -> int:
@@ -233,8 +278,13 @@ def let_go(connection: Connection, kept: Sequence[KeptRecord]) -> None:
         connection.execute(unchanged.values(scheduled_at=bindparam("was_due_at")), rows)
 
 
-def _cancel(database: Database, connection: Connection, condition: ColumnElement[bool], values: dict[str, Any]) -> int:
+def _cancel(
+    database: Database, connection: Connection, condition: ColumnElement[bool], values: dict[str, Any], line: int
+) -> int:
     """Write these values into the records that meet the condition, and cancel them. Returns how many."""
+    # An undo that removed the device of a record has kept what that was.
+    is_kept = exists().where(Change.record_id == Record.id, Change.audit_id == line)
+    keep_former(connection, condition, Record.status.in_((Status.CANCELLED, *_SOURCES)), ~is_kept, line=line)
     # What is cancelled already comes first, so that no record is counted twice.
     cancelled = update(Record).where(Record.status == Status.CANCELLED, condition).values(values)
     count = connection.execute(cancelled).rowcount

@@ -31,9 +31,9 @@ from models.batch import Batch
 from models.reason import TRANSIENT, Reason
 from models.record import Record, all_posts
 from models.record_indexes import NOT_FINAL
-from models.record_states import TAKEN_BACK, OtpState, PairingState, Status
+from models.record_states import ENDED_BY_PERSON, OtpState, PairingState, Status
 from worker.database.engine import Database
-from worker.leases.moves import had_device, had_token, move, put_off, was_cancelled
+from worker.leases.moves import had_device, had_token, keep_former, move, put_off, was_cancelled
 
 # Reasons of dead letters that go on where they were, since their OTPs were not refused.
 _REASONS_THAT_KEEP_OTPS = TRANSIENT | {Reason.FORBIDDEN}
@@ -70,6 +70,13 @@ def replay(
     dead = move(database, Status.DEAD_LETTER, Status.PENDING).where(may_go)
     if reasons is not None:
         dead = dead.where(Record.reason.in_(reasons))
+    if not is_scheduled:
+        sources = (Status.DEAD_LETTER,) if reasons is not None else (Status.DEAD_LETTER, Status.CANCELLED)
+        is_asked = true() if reasons is None else Record.reason.in_(reasons)
+        is_taken_back = and_(Record.status == Status.CANCELLED, ~was_cancelled())
+        keep_former(
+            connection, may_go, Record.status.in_(sources), is_asked, true() if chosen is not None else ~is_taken_back
+        )
     _look_for_tokens_again(connection, may_go, reasons)
     count = connection.execute(dead.values(again)).rowcount
     if reasons is None:
@@ -104,6 +111,7 @@ def mend(database: Database, connection: Connection, source: Status, rows: Seque
     named = {name: bindparam(f"new_{name}", type_=Record.__table__.c[name].type) for name in names}
     cleared = {"verdict": None, "resynced": False}
     again = move(database, source, Status.PENDING).where(Record.id == bindparam("this_id"))
+    keep_former(connection, Record.id.in_([row["this_id"] for row in rows]), Record.status == source)
     values = [{name if name == "this_id" else f"new_{name}": value for name, value in row.items()} for row in rows]
     return connection.execute(again.values(_begin_again(database) | cleared | named), values).rowcount
 
@@ -184,8 +192,8 @@ def went_again_in(other: type[Record], first: type[Record] = Record) -> tuple[Co
     The other is of the same token, and is of a later batch, or ended later after a replay or a mend. Or it is of the
     same device, which a slip in a file may give to another token, is later in the same sense, and something went out
     for it."""
-    # An undo ends a record as well, but sends nothing.
-    ended_later = and_(other.finalized_at > first.finalized_at, other.reason.is_distinct_from(TAKEN_BACK))
+    was_worked_on = or_(other.reason.is_(None), other.reason.not_in(ENDED_BY_PERSON))
+    ended_later = and_(other.finalized_at > first.finalized_at, was_worked_on)
     is_later = or_(other.id > first.id, ended_later)
     posts = other.otp1_posts + other.otp2_posts + other.posts_forgiven
     is_same_token, is_same_device = _is_same(other, first)
@@ -229,7 +237,7 @@ class Why(StrEnum):
     FRESH_OTPS = "fresh_otps"
     # Its token was active, so its seed was erased, and the device or the token was taken away since.
     SEED_ERASED = "seed_erased"
-    # An undo took it back, and it was not chosen.
+    # An undo took it back, or a person closed it, and it was not chosen.
     TAKEN_BACK = "taken_back"
     # A later batch brought OTPs of the same token, or another let it go again since.
     LOADED_AGAIN = "loaded_again"
@@ -279,7 +287,7 @@ def _select_not_replayed(
         (in_progress.is_not(None), Why.IN_PROGRESS),
         (later.is_not(None), Why.LOADED_AGAIN),
         (had_seed, Why.SEED_ERASED),
-        (false() if is_chosen else Record.reason == TAKEN_BACK, Why.TAKEN_BACK),
+        (false() if is_chosen else Record.reason.in_(ENDED_BY_PERSON), Why.TAKEN_BACK),
         else_=Why.FRESH_OTPS,
     )
     reason = case((is_dead, Record.reason), else_=Record.status)

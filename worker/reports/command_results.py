@@ -27,6 +27,16 @@ def describe_cancelled(batch: str, records: int) -> str:
     return f"{batch} is cancelled: {count_things(records, 'record')}. Take it back with: oathbulk replay {quote(batch)}"
 
 
+def describe_closed(batch: str, where: Sequence[str], records: int) -> str:
+    """Say how many records were closed, and how that is taken back."""
+    if not records:
+        return f"No record of {batch} that failed or has not begun is like that, so none was closed."
+    again = " ".join(["oathbulk replay", quote(batch), *(f"--where {quote(condition)}" for condition in where)])
+    return (
+        f"{count_things(records, 'record')} of {batch} {agree(records, 'is', 'are')} closed. Take it back with: {again}"
+    )
+
+
 def describe_replayed(batch: str, replayed: Replayed, reasons: Sequence[Reason] | None, fleet: Fleet) -> str:
     """Say how many records go again, whether anything works on them, and which stay and why; a line each."""
     go = agree(replayed.records, "goes", "go")

@@ -12,13 +12,16 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Connection, Integer, Row, String, and_, cast, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from models.audit import AuditLine
 from models.batch import Batch
+from models.change import Change
 from models.person import NAMES, PERSON
 from models.record import Record
 from models.record_states import Status
 from models.refused_row import REFUSED, RefusedRow
 from worker.batches.finding import choose_records, find_batch, is_of_kept_batch
 from worker.database.engine import Database
+from worker.observability.wording import format_moment
 
 # What names a person beside the id of its user.
 NAME_COLUMNS: tuple[InstrumentedAttribute[Any], ...] = tuple(getattr(Record, name) for name in NAMES)
@@ -101,6 +104,8 @@ class SearchResult:
     more: int
     is_by_serial_number: bool = False
     refused: Sequence[Read] = ()
+    # What records were before a command took them from the person who is sought.
+    former: Sequence[Read] = ()
 
     def name_only_token(self) -> str | None:
         """Name the token that all of these are of, by a record's number, or its serial number if none of its rows
@@ -120,6 +125,7 @@ class SearchResult:
             "more": self.more,
             "is_by_serial_number": self.is_by_serial_number,
             "refused": list(map(refused_to_json, self.refused)),
+            "former": list(map(row_to_json, self.former)),
         }
 
 
@@ -127,6 +133,8 @@ def search(database: Database, sought: Sought, limit: int) -> SearchResult:
     """Find records and refused rows, `limit` of them at most. Raises UnknownBatch, UnknownColumn."""
     with database.reading() as connection:
         findings = SearchResult([], 0) if sought.status == REFUSED else _search_records(connection, sought, limit)
+        if (name := sought.user or sought.text) and not findings.is_by_serial_number:
+            findings = replace(findings, former=_read_former(connection, findings.found, name))
         is_of_records = sought.reason is not None or sought.user is not None or sought.where
         if is_of_records or sought.status not in (None, REFUSED):
             return findings
@@ -157,6 +165,35 @@ def _search_records(connection: Connection, sought: Sought, limit: int) -> Searc
     return _search_serial_numbers(connection, sought.text, conditions, limit) or _read(
         connection, and_(any_begins(connection, sought.text), *conditions), limit
     )
+
+
+def _had_by(name: str) -> ColumnElement[bool]:
+    """Whether a change of a record says that it was the person's one of whose names or ids begins so."""
+    names = [begins(getattr(Change, kind), name) for kind in NAMES]
+    return or_(*names, *id_begins(name, Change.user_id))
+
+
+def _was_had_by(name: str) -> ColumnElement[bool]:
+    return Record.id.in_(select(Change.record_id).where(_had_by(name)))
+
+
+def _read_former(connection: Connection, found: Sequence[Read], name: str) -> Sequence[Read]:
+    """Read, of records that somebody had whose name or id begins so and who has them no more, until when."""
+    others = [row for row in found if not any(_begins_so(getattr(row, kind), name) for kind in PERSON)]
+    before = (getattr(Change, kind) for kind in (*PERSON, "device_id"))
+    last = select(func.max(Change.id)).where(Change.record_id.in_([row.record for row in others]), _had_by(name))
+    former = (
+        select(Change.record_id.label("record"), Record.serial_number, AuditLine.at.label("until"), *before)
+        .add_columns(AuditLine.action, AuditLine.actor, AuditLine.ticket)
+        .join(Record, Record.id == Change.record_id)
+        .join(AuditLine, AuditLine.id == Change.audit_id)
+        .where(Change.id.in_(last.group_by(Change.record_id)))
+    )
+    return connection.execute(former.order_by(Change.id.desc())).all() if others else ()
+
+
+def _begins_so(value: str | None, name: str) -> bool:
+    return (value or "").lower().startswith(name.lower())
 
 
 def _add_refused(connection: Connection, findings: SearchResult, sought: Sought, limit: int) -> SearchResult:
@@ -198,7 +235,7 @@ def _select_by_columns(connection: Connection, sought: Sought) -> Iterator[Colum
         yield Record.reason == sought.reason
     if sought.user is not None:
         names = [begins(name, sought.user) for name in NAME_COLUMNS]
-        yield or_(*names, *id_begins(sought.user, Record.user_id))
+        yield or_(*names, *id_begins(sought.user, Record.user_id), _was_had_by(sought.user))
 
 
 def _read(connection: Connection, condition: ColumnElement[bool], limit: int) -> SearchResult:
@@ -285,12 +322,23 @@ def any_begins(connection: Connection, sought: str) -> ColumnElement[bool]:
     is_in_own = and_(cast(Record.extra, String).icontains(quoted, autoescape=True), is_value)
     serial_number = [is_in_range(sought)] if _SERIAL_START.fullmatch(sought) else []
     plain = [begins(column, sought) for column in (*NAME_COLUMNS, Record.lot)]
-    return or_(*serial_number, *id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own)
+    return or_(
+        *serial_number, *id_begins(sought, Record.device_id, Record.user_id), *plain, is_in_own, _was_had_by(sought)
+    )
 
 
 def describe_refused(line: Read) -> str:
     """Say which row was refused, and why, with the cure."""
     return f"Row {line.row_number} of {line.batch} was refused: {line.detail}"
+
+
+def describe_former(line: Read) -> str:
+    """Say whose a token was, and what ended that."""
+    ticket = f", ticket {line.ticket}" if line.ticket else ""
+    return (
+        f"{line.serial_number} was {name_user(line)}'s until {format_moment(line.until)} UTC: "
+        f"{line.action} by {line.actor}{ticket}"
+    )
 
 
 def describe_nothing_found(sought: Sought) -> str:

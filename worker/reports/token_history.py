@@ -13,7 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select
 
 from models.attempt import OTP_CALLS, AttemptLine, CallName, Outcome, PastCall
+from models.audit import AuditLine
 from models.batch import Batch, BatchState
+from models.change import Change
 from models.person import NAMES, PERSON
 from models.reason import NEEDS_MENDING, PASSING, TRANSIENT, Reason, find_cure
 from models.record import Record
@@ -30,19 +32,21 @@ from worker.pace.known_pace import Hold, read_pace
 from worker.reports.cures import write_export, write_mend
 from worker.reports.facts import take_environment_for_license
 from worker.reports.outlook import describe_date
-from worker.reports.search import Read, Token, find_tokens, read_refused, refused_to_json, row_to_json
+from worker.reports.search import Read, Token, find_tokens, name_user, read_refused, refused_to_json, row_to_json
 from worker.reports.stall import Cause, Fleet, explain_stall
 from worker.rules.hours import format_time
 
 
 @dataclass(frozen=True)
 class PastRecord:
-    """One record of a token: what was read of it, its batch, and the lines of its attempts, the oldest first. What is
-    read of it is looked up here by the names of `models.record.Record`, where each is explained, and of _DERIVED."""
+    """One record of a token: what was read of it, its batch, the lines of its attempts, and what it was before each
+    command that changed it, the oldest first. What is read of it is looked up here by the names of
+    `models.record.Record`, where each is explained, and of _DERIVED."""
 
     read: Read
     batch: Read
     attempts: Sequence[Read] = ()
+    changes: Sequence[Read] = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.read, name)
@@ -84,6 +88,10 @@ class PastRecord:
             "attempts": [
                 {name: value for name, value in row_to_json(line).items() if name != "record_id"}
                 for line in self.attempts
+            ],
+            "changes": [
+                {name: value for name, value in row_to_json(line).items() if name != "record_id"}
+                for line in self.changes
             ],
         }
 
@@ -152,6 +160,10 @@ _ATTEMPT = (
     *(AttemptLine.record_id, AttemptLine.number, AttemptLine.ended_at, AttemptLine.outcome, AttemptLine.reason),
     AttemptLine.calls,
 )
+_CHANGE = (
+    *(Change.record_id, AuditLine.at, AuditLine.action, AuditLine.actor, AuditLine.ticket),
+    *(getattr(Change, name) for name in (*PERSON, "device_id")),
+)
 
 
 class UnknownToken(Exception):
@@ -213,12 +225,14 @@ def _read_records(connection: Connection, environment_id: str, serial_number: st
     rows = connection.execute(of_token).all()
     found = connection.execute(select(Batch.__table__).where(Batch.id.in_({row.batch_id for row in rows})))
     batches = {batch.id: batch for batch in found}
-    lines = select(*_ATTEMPT).where(AttemptLine.record_id.in_([row.id for row in rows]))
-    ordered = connection.execute(lines.order_by(AttemptLine.record_id, AttemptLine.id))
-    attempts = {
-        record_id: list(of_record) for record_id, of_record in groupby(ordered, key=lambda line: line.record_id)
-    }
-    return [PastRecord(row, batches[row.batch_id], attempts.get(row.id, ())) for row in rows]
+    ids = [row.id for row in rows]
+    attempts = select(*_ATTEMPT).where(AttemptLine.record_id.in_(ids)).order_by(AttemptLine.record_id, AttemptLine.id)
+    changes = select(*_CHANGE).join(AuditLine, AuditLine.id == Change.audit_id).where(Change.record_id.in_(ids))
+    lines = [
+        {record_id: list(of_record) for record_id, of_record in groupby(found, key=lambda line: line.record_id)}
+        for found in map(connection.execute, (attempts, changes.order_by(Change.record_id, Change.id)))
+    ]
+    return [PastRecord(row, batches[row.batch_id], *(of_kind.get(row.id, ()) for of_kind in lines)) for row in rows]
 
 
 # Reasons of dead letters for which the attempt does not count, since PingOne did nothing with it.
@@ -252,15 +266,34 @@ def list_facts(record: PastRecord) -> Iterator[tuple[str, str]]:
     yield from (("OTPs", otps["source"]), ("OTP 1", otps["otp1"]), ("OTP 2", otps["otp2"]))
 
 
-def list_attempts(record: PastRecord) -> Iterator[tuple[str, str]]:
-    """List each attempt in one line, each of its calls in a line below it, and in the end their sum."""
-    if not record.attempts:
-        yield "attempts", "none yet"
-        return
-    for place, line in enumerate(record.attempts, 1):
-        yield "attempts" if place == 1 else "", f"{place}. {format_moment(line.ended_at)} UTC, {describe_attempt(line)}"
-        yield from (("", f"→ {describe_call(call)}") for call in line.calls or ())
-    yield "in all", sum_up(record)
+def list_history(record: PastRecord) -> Iterator[tuple[str, str]]:
+    """List each attempt in one line, and each of its calls in a line below it; among them each command that changed the
+    record; and in the end the sum of the attempts."""
+    label = "history"
+    for place, line in sort_history(record):
+        if place is None:
+            yield label, f"{format_moment(line.at)} UTC, {describe_change(line)}"
+        else:
+            yield label, f"{place}. {format_moment(line.ended_at)} UTC, {describe_attempt(line)}"
+            yield from (("", f"→ {describe_call(call)}") for call in line.calls or ())
+        label = ""
+    yield ("in all", sum_up(record)) if record.attempts else ("attempts", "none yet")
+
+
+def sort_history(record: PastRecord) -> list[tuple[int | None, Read]]:
+    """Sort the attempts of a record, each with its place among them, and the changes by their time."""
+    attempts = [(line.ended_at, place, line) for place, line in enumerate(record.attempts, 1)]
+    changes = [(line.at, None, line) for line in record.changes]
+    ordered = sorted([*attempts, *changes], key=lambda each: each[0])
+    return [(place, line) for _, place, line in ordered]
+
+
+def describe_change(line: Read) -> str:
+    """Describe a person's command: who gave it, and what the record was before."""
+    ticket = f", ticket {line.ticket}" if line.ticket else ""
+    whose = name_user(line)
+    device = f" (device {line.device_id})" if line.device_id else ""
+    return f"{line.action} by {line.actor}{ticket}; before: {whose or 'no user known yet'}{device}"
 
 
 def describe_attempt(line: Read) -> str:

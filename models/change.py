@@ -1,0 +1,32 @@
+"""What records were before a person's commands changed them: lines of their history beside their attempts. Lines are
+written once, and their names go with those of the record when a person is erased."""
+
+from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Base, BigKey
+
+# The condition of the partial index, as a constant: a database uses it only for a query that says the same words.
+UNNAMED = "audit_id IS NULL"
+
+
+class Change(Base):
+    """One record before one command: whose it was, and which device it had."""
+
+    __tablename__ = "change"
+    __table_args__ = (
+        Index("ix_change_record_id", "record_id"),
+        Index("ix_change_unnamed", "id", postgresql_where=text(UNNAMED), sqlite_where=text(UNNAMED)),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    record_id: Mapped[int] = mapped_column(ForeignKey("record.id"))
+    # The line of the audit that says who commanded what, when, and on which ticket. Empty only within the transaction
+    # of the command, which writes that line last.
+    audit_id: Mapped[int | None] = mapped_column(BigKey)
+    # As they were in the record.
+    user_id: Mapped[str] = mapped_column(String(36))
+    username: Mapped[str | None] = mapped_column(String(320))
+    email: Mapped[str | None] = mapped_column(String(320))
+    external_id: Mapped[str | None] = mapped_column(String(1024))
+    device_id: Mapped[str] = mapped_column(String(36))
