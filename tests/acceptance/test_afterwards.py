@@ -96,8 +96,8 @@ def test_after_an_undo_the_tenant_is_as_it_was_before_the_run(set_out):
     assert (again["devices"]["made"], again["devices"]["unknown_pairings"], again["tokens"]["own"]) == (0, 0, 0)
     audited = desk.oathbulk("audit", "box", "--json").json["lines"]
     actions = [line["action"] for line in audited if line["ticket"] == "INC-7"]
-    assert actions == sorted(actions, reverse=True)
-    assert (actions[:2], actions[-2:]) == (["unpair"] * 2, ["revoke"] * 2)
+    assert set(actions) == {"undo"}
+    assert len(actions) >= 4
     differences = desk.oathbulk("verify", "box", "--json").json["differences"]
     assert {found["theirs"] for found in differences} <= {
         "ACTIVE",

@@ -44,7 +44,7 @@ def test_every_command_of_a_person_is_told_with_who_and_why_and_its_head_is_note
     assert [(line["actor"], line["action"], line["ticket"], line["batch"]) for line in lines] == [
         *(("alice", action, TICKET[1], "shipment") for action in ("load", "pause", "resume")),
         ("alice", "pace", TICKET[1], None),
-        ("alice", "export_with_otps", TICKET[1], "shipment"),
+        ("alice", "export --with-otps", TICKET[1], "shipment"),
         ("bob", "cancel", None, "shipment"),
     ]
     digest = hashlib.sha256((desk.folder / "shipment.csv").read_bytes()).hexdigest()

@@ -176,7 +176,7 @@ def test_pairs_end_as_pingone_has_them_and_no_otp_goes_a_third_time(make_site, k
     assert wasted <= {call.device_id for call in before if call.is_post and call.is_answered} - find_active(before)
     audited = site.desk.oathbulk("audit", "--json").json
     assert audited["broken"] is None
-    lines = [line for line in audited["lines"] if line["action"] == "reconcile"]
+    lines = [line for line in audited["lines"] if line["action"] == "db restored"]
     assert [(line["ticket"], line["facts"]["records"] > 0) for line in lines] == [("INC-7", True), (None, False)]
 
 

@@ -15,7 +15,9 @@ from support.data.batches import ENVIRONMENT_ID, Made, make_batch
 from support.data.moving_clock import MovingDatabase
 
 from models.attempt import AttemptLine
+from models.audit import Action
 from models.batch import Batch, BatchState
+from models.change import Change
 from models.encrypted import Keyring
 from models.inventory_job import InventoryJob, JobKind, JobState
 from models.pace import LicensePace
@@ -26,7 +28,7 @@ from models.record_states import NOBODY, UNTIL_LET_GO, OtpState, OtpType, Pairin
 from models.refused_row import RefusedRow
 from models.row_fault import FAULT_CURES, RowFault
 from models.tenant_fact import FactName, TenantFact
-from worker import __version__
+from worker import __version__, audit
 
 
 def _user(number: int) -> str:
@@ -137,6 +139,7 @@ def _make_finished(database: MovingDatabase) -> None:
         second = {"call": "otp2", "resync": True, "status": 200, "milliseconds": took - 100, "correlation_id": "corr-2"}
         calls = {"calls": [ASKS_FOR_SECOND, second], "otp_posts": 2} if number == 3 else {"calls": [only]}
         _add_attempt(database, done, record_id, ago(minutes=170 - number), **calls)
+    _change(database, done.ids[6], ago(hours=2), username="lea.santos")
     reasons = (
         *(*3 * [Reason.INVALID_OTP], *2 * [Reason.RESYNC_FAILED], Reason.LOCKED, Reason.REJECTED),
         *(Reason.DEVICE_NOT_FOUND, Reason.ATTEMPTS_SPENT, Reason.STALE_OTP, Reason.SECOND_OTP_MISSING),
@@ -417,6 +420,15 @@ def _add_attempt(database: MovingDatabase, made: Made, record_id: int, moment: d
     took = sum(call["milliseconds"] for call in calls) if columns.get("worker", "") is not None and calls else None
     cost = {"requests": 0 if took is None else len(calls), "call_milliseconds": took}
     _write(database, insert(AttemptLine), [usual | known | cost | columns])
+
+
+def _change(database: MovingDatabase, record_id: int, moment: datetime, **before: Any) -> None:
+    """Let a mend have given the token of a record to another person, and another device."""
+    before = {"user_id": _user(60), "device_id": _user(61)} | before
+    _write(database, insert(Change), [before | {"record_id": record_id}])
+    with at(moment), database.writing() as connection:
+        actor = audit.Actor("alice", "INC-12")
+        audit.append(database, connection, actor, Action.MEND, "done", {"again": 1, "accepted": ["person_differs"]})
 
 
 def _update(database: MovingDatabase, record_id: int, **columns: Any) -> None:

@@ -37,6 +37,7 @@ CANARY = BATCHES["spring's canary"]
 TOKENS = {
     "active": "MADE002000000",
     "resynced": "MADE002000003",
+    "mended": "MADE002000006",
     "came_back": "MADE003000005",
     "rejected_with_history": "MADE003000011",
     "row_refused": "MADE000000018",
@@ -73,6 +74,7 @@ SHOWN = {
     "show/reason": "show --reason locked",
     "show/of_batch": "show MADE --batch letters --limit 3",
     "show/user": "show --user user1 --batch running",
+    "show/former": "show lea.sant --limit 5 --batch done",
     "show/nothing": "show NOPE --batch letters",
     "check/pairs": "check pairs.csv --offline",
     "check/totp": "check totp.csv --offline",

@@ -383,7 +383,7 @@ def test_commands_at_the_same_time_keep_the_chain_without_gaps(database: MovingD
     assert check(database) == CheckResult(threads * rounds * 3)
     for number in range(threads):
         mine = [line.action for line in read(database) if line.actor == f"person {number}"]
-        assert mine == ["pause", "export_with_otps", "replay"] * rounds
+        assert mine == ["pause", "export --with-otps", "replay"] * rounds
 
 
 # Heads outside.

@@ -658,7 +658,7 @@ def test_it_goes_on_where_it_was_interrupted_and_each_command_is_in_the_audit(
     assert (counter, counter > used) == (7 + SKIPPED, True)
     assert heard == [("Marking records", done, total) for done, total in [(2, 5), (0, 3), (2, 3)]]
     told = [(line.actor, line.action, line.facts) for line in audit_lines.read(database)]
-    assert told == [(TESTER.name, "reconcile", {"records": number}) for number in (5, 3)]
+    assert told == [(TESTER.name, "db restored", {"records": number}) for number in (5, 3)]
 
 
 # The encryption key is changed.
@@ -701,7 +701,7 @@ def test_every_pair_opens_with_the_new_key_alone_and_nothing_but_the_seal_change
     assert (reencrypt(database, ROTATING), reencrypt(database, AFTER)) == (0, 0)
     assert read_records(database, made) == after
     (line,) = audit_lines.read(database)
-    assert (line.actor, line.action, line.batch, line.facts) == ("tester", "reencrypt", None, {"records": 5})
+    assert (line.actor, line.action, line.batch, line.facts) == ("tester", "db reencrypt", None, {"records": 5})
 
 
 @ON_SQLITE
@@ -714,7 +714,7 @@ def test_a_rotation_that_fails_half_way_was_written_down_and_one_that_cannot_be_
     database.change(update(Record).where(Record.id == made.ids[1]).values(otps=sealed))
     with pytest.raises(DecryptionError, match="do not belong to this record"):
         reencrypt(database, ROTATING)
-    assert [line.action for line in audit_lines.read(database)] == ["reencrypt"]
+    assert [line.action for line in audit_lines.read(database)] == ["db reencrypt"]
 
     audit_lines.refuse_lines(database)
     with pytest.raises(DBAPIError, match="no room"):

@@ -244,7 +244,7 @@ def test_a_person_ends_the_holds_of_all_groups_with_the_next_tick(
     assert [worker.read_hold_left() for worker in workers] == [0, 0, 0]
     assert not paces.read(LICENSE).is_to_be_lifted
     assert [(line.action, line.facts) for line in read(database)] == [
-        ("lift_hold", {"license": LICENSE}),
+        ("pace --lift", {"license": LICENSE}),
     ]
 
 

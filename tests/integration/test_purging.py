@@ -230,7 +230,7 @@ def test_a_person_is_found_by_each_name_and_erased_from_what_is_final(desk: Purg
     record = desk.records(loaded)[0]
     # What an unpairing and a verification need stays.
     assert (record.status, record.user_id) == ("active", token(0)["user_id"])
-    assert [line.action for line in read(desk.database)] == ["load", "erase"]
+    assert [line.action for line in read(desk.database)] == ["load", "purge --person"]
 
 
 @ON_SQLITE
@@ -285,7 +285,7 @@ def test_the_audit_says_what_was_erased_and_never_whom(desk: PurgeDesk) -> None:
 
     Erasure(desk.database, TESTER).erase("Lea.Santos")
 
-    facts = [line.facts for line in read(desk.database) if line.action == "erase"]
+    facts = [line.facts for line in read(desk.database) if line.action == "purge --person"]
     assert [(each["records"], each["batches"]) for each in facts] == [(2, ["august", "july"]), (1, ["september"])]
     assert "lea" not in json.dumps(facts).lower()
 

@@ -42,7 +42,18 @@ from worker.reports.facts import read_statuses
 from worker.rules.steps import Active
 
 TABLES = {
-    *("batch", "record", "refused_rows", "attempt", "audit", "pace", "process", "tenant_fact", "inventory_job"),
+    *(
+        "batch",
+        "record",
+        "refused_rows",
+        "attempt",
+        "change",
+        "audit",
+        "pace",
+        "process",
+        "tenant_fact",
+        "inventory_job",
+    ),
 }
 # Those that workers and people write into all the time.
 BUSY = ("batch", "record", "attempt", "audit")
@@ -232,7 +243,7 @@ def test_a_command_that_is_about_to_write_its_line_and_an_upgrade_do_not_wait_fo
             connection.exec_driver_sql("SELECT count(*) FROM audit")
         assert upgraded.result(timeout=60) == NEXT
 
-    assert [(line["action"], line["batch"]) for line in rows(empty, "audit")] == [("upgrade", None)]
+    assert [(line["action"], line["batch"]) for line in rows(empty, "audit")] == [("db upgrade", None)]
 
 
 @pytest.mark.usefixtures("next_version")
@@ -322,7 +333,7 @@ def test_the_embedded_database_of_an_earlier_version_is_brought_up_to_date_unask
     with closing(Installation({"OATHBULK_HOME": str(tmp_path), "OATHBULK_ACTOR": "alice"}).database) as later:
         assert schema.current(later) == NEXT
         (line,) = rows(later, "audit")
-    assert (line["actor"], line["action"], line["batch"]) == ("alice", "upgrade", None)
+    assert (line["actor"], line["action"], line["batch"]) == ("alice", "db upgrade", None)
 
 
 @pytest.mark.parametrize("before", [None, HEAD], ids=["empty", "of the version before"])

@@ -141,10 +141,10 @@ def test_the_devices_go_first_and_then_their_tokens_with_a_line_in_the_audit_for
     assert pingone.calls("unpair", "revoke_tokens") == ["unpair"] * 5 + ["revoke_tokens"] * 2
     none = {"gone": 0, "left": 0}
     assert actions(database) == [
-        ("unpair", {"devices": 5, "unknown_pairings": 0}),
-        *(("unpair", {"removed": count, "never_made": 0} | none) for count in (3, 2)),
-        ("revoke", {"tokens": 5}),
-        *(("revoke", {"revoked": count} | none) for count in (4, 1)),
+        ("undo", {"records": 5, "persons": 5, "devices": 5, "unknown_pairings": 0}),
+        *(("undo", {"removed": count, "never_made": 0} | none) for count in (3, 2)),
+        ("undo", {"tokens": 5}),
+        *(("undo", {"revoked": count} | none) for count in (4, 1)),
     ]
     assert [step for step in desk.told if step[0] == "Removing devices"] == [
         ("Removing devices", done, 5) for done in (0, 1, 2, 3, 4, 5)
@@ -913,5 +913,5 @@ def test_more_tokens_than_one_statement_may_name_are_noted(database: MovingDatab
     made = make_batch(database, [TOKEN] * 2, state=BatchState.CANCELLED)
     others = range(max(made.ids) + 1, max(made.ids) + 66_000)
     with database.changing_many() as connection:
-        assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]]) == 2
+        assert note_tokens_gone(database, connection, [made.ids[0], *others, made.ids[1]], line=1) == 2
     assert [look(database, record_id).is_in_inventory for record_id in made.ids] == [False] * 2

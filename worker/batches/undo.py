@@ -583,7 +583,10 @@ def _list_concerned(made: _Rows, undone: Undone) -> _Rows:
     return [
         row
         for row in made
-        if row.has_device or row.has_open_pairing or row.id in cancelled or (undone.tokens and row.may_have_token)
+        if row.has_device
+        or row.has_open_pairing
+        or row.id in cancelled
+        or (undone.tokens and row.may_have_token and not row.had_token)
     ]
 
 

@@ -32,7 +32,7 @@ from worker.reports.facts import BatchStatus, describe_made, describe_outcome
 from worker.reports.outlook import describe_waiting
 from worker.reports.search import Sought, describe_nothing_found
 from worker.reports.stall import Cause, Fleet, describe_sick, explain_stall
-from worker.reports.token_history import NextStep, describe_call, describe_next, list_attempts, sum_up
+from worker.reports.token_history import NextStep, describe_call, describe_next, list_history, sum_up
 from worker.reports.verification import describe_token
 from worker.vault.otps import Secret, Seed
 
@@ -227,7 +227,7 @@ def test_attempts_are_listed_with_each_call_and_summed_up_and_those_that_do_not_
         past_attempt(outcome="lost", calls=[OTP1 | EXTRA, {"call": "otp2"}]),
         past_attempt(outcome="dead_letter", reason="stale_otp", calls=[{"call": "read", "status": 200}]),
     ]
-    told = list(list_attempts(past_record(attempts=attempts, counted_attempts=1)))
+    told = list(list_history(past_record(attempts=attempts, counted_attempts=1)))
     lines = [text for _, text in told if not text.startswith("→")]
     assert ["not counted" in text for text in lines] == [True, True, False, True, False]
     assert [text for _, text in told].count("→ OTP 1: HTTP 400 INVALID_DATA/EXTRA_OTP_REQUIRED, 61 ms") == 2
