@@ -31,8 +31,8 @@ def judge_end(scenario: Scenario) -> None:
         raise Broken(charge)
     for row in scenario.step_judge.rows.values():
         device = scenario.pingone.devices[row.serial_number]
-        charges = _activity(row, device), _history(scenario, row), _calls(scenario, row), _reason(scenario, row, device)
-        for charge in chain(*charges):
+        told = chain(_history(scenario, row), _calls(scenario, row), _changes(scenario, row))
+        for charge in chain(_activity(row, device), told, _reason(scenario, row, device)):
             raise Broken(f"record {row.id}: {charge}")
 
 
@@ -76,6 +76,19 @@ def _calls(scenario: Scenario, row: Row) -> Iterator[str]:
     for attempt in attempts:
         if any(call.is_change for call in made[attempt]):
             yield f"its history tells nothing of what was {list(map(_tell, made[attempt]))}"
+
+
+def _changes(scenario: Scenario, row: Row) -> Iterator[str]:
+    """Promise 7: whom a person's command has taken the token from stands in its history, and nobody else."""
+    lines = "SELECT user_id, username, audit_id FROM change WHERE record_id = ?"
+    changes = scenario.database.raw.execute(lines, (row.id,)).fetchall()
+    told = {(user_id, username) for user_id, username, _ in changes}
+    if missing := scenario.step_judge.replaced[row.id] - told:
+        yield f"its history does not tell that it was that of {missing}"
+    if others := told - scenario.step_judge.owners[row.id]:
+        yield f"its history tells that it was that of {others}, and it never was"
+    if not all(line for *_, line in changes):
+        yield "its history has a change without a command"
 
 
 MILLISECONDS = "milliseconds"

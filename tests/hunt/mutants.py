@@ -624,3 +624,21 @@ def tells_no_flag() -> list[Patch]:
 @mutant("its history tells")
 def tells_nothing_of_what_was_on_its_way() -> list[Patch]:
     return [around(queue, "list_lost_calls", lambda real, calls, _: real(calls, None))]
+
+
+@mutant("its history does not tell that it was that of")
+def forgets_who_had_the_token() -> list[Patch]:
+    return [around(replay, "keep_former", lambda *_, **__: None)]
+
+
+@mutant("its history does not tell that it was that of")
+def tells_who_has_the_token_now() -> list[Patch]:
+    """It looks once the command has changed the record."""
+
+    def mend(real: Any, database: Any, connection: Any, source: Any, rows: Any) -> Any:
+        with _patched(replay, "keep_former", lambda *_, **__: None):
+            count = real(database, connection, source, rows)
+        moves.keep_former(connection, Record.id.in_([row["this_id"] for row in rows]))
+        return count
+
+    return [around(mending, "mend", mend)]

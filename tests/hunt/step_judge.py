@@ -3,7 +3,7 @@ own."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,6 +55,9 @@ class StepJudge:
         self._answered: set[tuple[int, int | str]] = set()
         # How many calls there were when each record's budget began.
         self._budget_from: dict[int, int] = {}
+        # Whose each record was at any time, by id and name; and of whom a person's command has taken it.
+        self.owners = defaultdict[int, set[tuple[str, str | None]]](set)
+        self.replaced = defaultdict[int, set[tuple[str, str | None]]](set)
         # False once the database's clock was stepped: what expires by it means little then.
         self.is_clock_trusted = True
         # A person's command, or the replay schedule, is at work: alone it may change a final status.
@@ -64,6 +67,8 @@ class StepJudge:
         self._devices = devices
         self._look()
         self._records_of = {row.serial_number: row.id for row in self.rows.values()}
+        for row in self.rows.values():
+            self.owners[row.id].add((row.user_id, row.username))
 
     def committed(self) -> None:
         before, batches = self.rows, self.batches
@@ -243,6 +248,10 @@ class StepJudge:
         return [post for post in posts if post.number > self._budget_from.get(record_id, 0)]
 
     def _check(self, old: Row, new: Row) -> None:
+        before, now = (old.user_id, old.username), (new.user_id, new.username)
+        self.owners[new.id].add(now)
+        if before != now and self.is_asked_for:
+            self.replaced[new.id].add(before)
         charges = (*self._moves(old, new), *self._otps(old, new), *self.creations.check(old, new), *self._ends(new))
         for charge in charges:
             raise Broken(f"record {new.id}: {charge}")
@@ -390,7 +399,8 @@ class CreationJudge:
             if named is None:
                 yield "it goes to somebody whom no row names"
             elif named != device.person:
-                if device.device_id in device.our_ids:
+                # Where clocks went apart it does not know who made a device, which counts as another's then.
+                if device.device_id in device.our_ids and old.is_device_made:
                     yield "it goes to another person, and its device was made for the one before"
                 device.person = named
         if new.user_id not in ("", device.user_id):
