@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from support.judges.call_log import Tenant
 from support.judges.creations import judge_creations
 from support.judges.final_tables import find_unwritten, judge_endings, judge_records, judge_tables
+from support.judges.histories import judge_histories
 from support.judges.otp_calls import Case, KnownSeed, judge_calls, judge_seed_cases, make_cases, make_seed_cases
 from support.judges.status_moves import judge_moves, seen_moves
 from support.servers.simulator import Simulator, know_seed
@@ -58,6 +59,7 @@ def _find_charges(
         *judge_tables(database, make_cases(paired, pairs, unwritten, budget) | seed_cases, active),
         *judge_calls(paired, pairs, unwritten=unwritten, budget=budget),
         *judge_seed_cases(seed_cases, was_replayed=was_replayed),
+        *judge_histories(database, simulator.whole_log()),
     ]
     if not isinstance(simulator.shipment, Box):
         return charges
