@@ -66,9 +66,7 @@ def _calls(scenario: Scenario, row: Row) -> Iterator[str]:
     for lease_id, outcome, calls in scenario.database.raw.execute(lines, (row.id,)).fetchall():
         attempt = f"oathbulk-record-{row.id}-{lease_id[:8]}"
         attempts.discard(attempt)
-        told = [
-            {name: part for name, part in call.items() if name != MILLISECONDS} for call in json.loads(calls or "[]")
-        ]
+        told = [{name: part for name, part in call.items() if name != MILLISECONDS} for call in _read_calls(calls)]
         if not (
             _is_known_of(told, made[attempt]) if outcome == Outcome.LOST else told == list(map(_tell, made[attempt]))
         ):
@@ -76,6 +74,11 @@ def _calls(scenario: Scenario, row: Row) -> Iterator[str]:
     for attempt in attempts:
         if any(call.is_change for call in made[attempt]):
             yield f"its history tells nothing of what was {list(map(_tell, made[attempt]))}"
+
+
+def _read_calls(calls: Any) -> list[dict[str, Any]]:
+    """Read the calls of an attempt: SQLite has them as text."""
+    return (json.loads(calls) if isinstance(calls, str) else calls) or []
 
 
 def _changes(scenario: Scenario, row: Row) -> Iterator[str]:

@@ -166,7 +166,7 @@ def takes_a_fault_of_its_own_for_not_delivered() -> list[Patch]:
         except errors.PingOneError:
             raise
         except Exception:
-            call.requests = before
+            del call.past[before:]
             raise
 
     return [around(Client, "_send", send)]
