@@ -59,8 +59,7 @@ def resume(
 
 
 def cancel(batch: BatchName, where: Where = None, ticket: Ticket = None) -> None:
-    """Give up what is not active yet; records whose fate is open are read first. With --where, close only those records
-    that failed or have not begun."""
+    """Give up what is not active yet, or, with --where, what failed or has not begun."""
     cancelled = Installation().batches(ticket).cancel(batch, where or ())
     console.print(describe_closed(batch, where, cancelled) if where else describe_cancelled(batch, cancelled))
 
