@@ -32,12 +32,16 @@ UPDATES = (
     "UPDATE record SET status = 'active', otps = NULL, otp1_state = 'answered', lease_id = NULL, lease_until = NULL,"
     " requests = 1, correlation_id = '0a7b0000-5e1f-4c0d-8000-0000000000a1', finalized_at = CURRENT_TIMESTAMP",
 )
-ATTEMPTS = """
+# As the worker writes it.
+CALL = (
+    r'{"call"\:"otp1","resync"\:false,"status"\:200,"correlation_id"\:"0a7b0000-5e1f-4c0d-8000-0000000000a1",'
+    r'"milliseconds"\:180}'
+)
+ATTEMPTS = f"""
     INSERT INTO attempt (record_id, batch_id, number, outcome, lease_id, worker, requests, call_milliseconds, otp_posts,
                          calls, ended_at)
     SELECT id, batch_id, 1, 'active', '0123456789abcdef0123456789abcdef', 'oathbulk-worker-1.example.com:12345', 1, 180,
-           1, '[{"call":"otp1","resync":false,"status":200,"correlation_id":"0a7b0000-5e1f-4c0d-8000-0000000000a1",'
-              '"milliseconds":180}]', CURRENT_TIMESTAMP FROM record
+           1, '[{CALL}]', CURRENT_TIMESTAMP FROM record
 """
 NAMES = ("worker0", "beat", "flower", "desk", "metrics")
 
