@@ -38,7 +38,6 @@ from hunt.tenant import (
     Tenant,
     answer,
 )
-from worker.pingone.devices import ACTIVATE_MEDIA_TYPE
 from worker.pingone.wire import Request
 
 if TYPE_CHECKING:
@@ -437,7 +436,7 @@ class ModelPingOne:
         if (
             ordinal == 0
             or fields.get("oathResync", False) != is_resync
-            or request.headers["Content-Type"] != ACTIVATE_MEDIA_TYPE
+            or request.headers["Content-Type"] != "application/vnd.pingidentity.device.activate+json"
         ):
             self.charges.append(f"a post to {device.device_id} is malformed")
         return ordinal

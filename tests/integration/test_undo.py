@@ -28,7 +28,7 @@ from worker.batches.imports import JobLog
 from worker.batches.removal import DeviceOutcome, End, Heir, Removal, Revocation
 from worker.batches.undo import Kept, TokenCounts, Undo, find_batches_of
 from worker.intake.lists import TokenList
-from worker.leases.moves import note_tokens_gone
+from worker.leases.moves import count_in_hand, note_tokens_gone
 from worker.leases.queue import Queue
 from worker.leases.replay import NotReplayed, Why, replay
 from worker.pace.rate_groups import RateGroup
@@ -906,6 +906,19 @@ def test_a_job_does_not_go_out_once_the_batch_goes_on_or_another_command_has_end
 
     assert (pingone.calls("revoke_tokens"), len(pingone.tokens())) == ([], 2)
     assert database.values(select(InventoryJob.state)) == [JobState.LOST]
+
+
+def test_a_record_is_in_hand_as_long_as_its_lease_and_no_longer(database: MovingDatabase) -> None:
+    lease = {
+        "status": Status.ACTIVATING,
+        "lease_id": "lease-1",
+        "lease_until": database.read_clock() + timedelta(seconds=60),
+    }
+    made = make_batch(database, [lease, {"status": Status.QUEUED}])
+    for ahead, in_hand in ((0.0, 2), (59.0, 2), (61.0, 1)):
+        database.ahead = ahead
+        with database.reading() as connection:
+            assert count_in_hand(database, connection, made.batch_id) == in_hand
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
