@@ -216,7 +216,9 @@ def _find_fault(line: Row[*tuple[Any, ...]], expected_id: int, former: str) -> s
 
 # A head as a person types it: HASH or ID:HASH.
 _GIVEN_HEAD = re.compile(r"(?:([1-9][0-9]{0,17}):)?([0-9a-f]{64})")
-# A line as `heads` writes it: line, hash, time.
+# A line as `note_head` writes it: line, hash, time; and the most characters that are read as one, since a device such as
+# /dev/zero has no end.
+_LONGEST_LINE = 200
 _NOTED_LINE = re.compile(r"([1-9][0-9]{0,17}) ([0-9a-f]{64}) \S+\n?")
 
 
@@ -267,7 +269,7 @@ def _read_file(path: str) -> list[NotedHead]:
     """Read a file of heads. Raises UnusableHead, OSError, ValueError."""
     heads = list[NotedHead]()
     with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), ""), start=1):
             match = _NOTED_LINE.fullmatch(line)
             if match is None:
                 raise UnusableHead(f"line {number} of {path} is no head (`ID HASH TIME`): mend or remove it")

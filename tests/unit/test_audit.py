@@ -78,3 +78,8 @@ def test_a_file_with_anything_but_heads_in_it_is_refused_by_its_line(tmp_path: P
     (tmp_path / "heads").write_text(content)
     with pytest.raises(UnusableHead, match=r"line 1 of .* is no head|it is empty"):
         read_heads(str(tmp_path / "heads"))
+
+
+def test_a_device_without_an_end_is_no_file_of_heads() -> None:
+    with pytest.raises(UnusableHead, match="line 1 of /dev/zero is no head"):
+        read_heads("/dev/zero")
