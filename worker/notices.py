@@ -88,7 +88,7 @@ def _find_present(status: BatchStatus) -> Event | None:
             return Event.PAUSED_FOR_NOW if status.reason in PASSING else Event.PAUSED
         case BatchState.RUNNING if not status.outage:
             return Event.STALLED if status.stall else Event.RESUMED
-    # A person has just cancelled it; or it only tries whether an outage is over, and has not gone on before PingOne answers.
+    # A person has just cancelled it; or it only tries whether an outage is over.
     return None
 
 
