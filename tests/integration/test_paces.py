@@ -14,8 +14,7 @@ from support.data.moving_clock import ON_SQLITE, MovingDatabase
 from worker.audit import Actor
 from worker.batches.commands import PaceCommands
 from worker.pace.license_paces import PaceMemory
-from worker.pace.rate_groups import RateGroup, SlotTooFar
-from worker.pace.search import PART_OF_CEILING
+from worker.pace.search import PART_OF_CEILING, RateGroup, SlotTooFar
 from worker.pace.slots import Pace
 
 LICENSE = "made-up-license"

@@ -19,9 +19,17 @@ from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.database.engine import Database
 from worker.pace.known_pace import KnownPace, read_pace, write_pace
-from worker.pace.rate_groups import START_RATES, RateGroup, choose_rates
 from worker.pace.redis_state import Reading
-from worker.pace.search import Search, fix_rate, free_rate, resume_below_ceiling, set_share
+from worker.pace.search import (
+    START_RATES,
+    RateGroup,
+    Search,
+    choose_rates,
+    fix_rate,
+    free_rate,
+    resume_below_ceiling,
+    set_share,
+)
 from worker.pace.slots import Pace
 
 # A rate is written to the database when it differs from the one there by more than this part of it.

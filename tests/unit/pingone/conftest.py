@@ -22,7 +22,7 @@ from support.servers.tls_server import make_certificate
 from worker.config.environment import Environment
 from worker.config.settings import Settings
 from worker.pace.license_paces import Paces
-from worker.pace.rate_groups import RateGroup
+from worker.pace.search import RateGroup
 from worker.pingone.clients import Clients
 
 # Nothing on loopback takes longer; a test that would wait for more fails instead.
