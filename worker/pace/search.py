@@ -311,17 +311,18 @@ def learn_from_answers(search: Search, slots: int, last: float, now: float, high
         return replace(search, since=since)
     if search.open_rate:
         return open_again(search, since)
+    if search.is_shared:
+        highest = min(highest, search.rate_below_ceiling)
     seconds = since - search.since
     reviewed = replace(search, path=add_leg(search.path, Leg(seconds, slots)), since=since)
     if search.rate > highest:
-        # A person may have lowered the highest rate meanwhile.
+        # A person may have lowered the highest rate, or our share, meanwhile.
         return replace(reviewed, rate=highest)
     if slots + 1 < USED * search.rate * seconds:
         return reviewed
     if search.climb:
         return climb_further(reviewed, seconds, highest)
-    end = min(highest, search.rate_below_ceiling) if search.is_shared else highest
-    return replace(reviewed, climb=CLIMB) if now >= search.probe_at and search.rate < end else reviewed
+    return replace(reviewed, climb=CLIMB) if now >= search.probe_at and search.rate < highest else reviewed
 
 
 def climb_further(search: Search, seconds: float, highest: float) -> Search:
@@ -329,9 +330,9 @@ def climb_further(search: Search, seconds: float, highest: float) -> Search:
     through than what was known explains."""
     excess = find_excess(search.path, search.ceiling) if search.ceiling else 0.0
     rate = search.rate * exp(min(search.climb * max(excess, 1.0), FIRST_CLIMB) * seconds)
-    if search.is_shared and rate >= search.rate_below_ceiling:
-        return stay_below(search, search.ceiling, PROBE_AFTER)
     if rate >= highest:
+        if search.is_shared:
+            return stay_below(search, search.ceiling, PROBE_AFTER)
         # Whatever was known of the limit, it is higher.
         return replace(search, rate=highest, climb=0.0, ceiling=0.0)
     return replace(search, rate=rate)
@@ -346,17 +347,18 @@ def learn_from_refusal(search: Search, rate: float, slot: float, count: int, res
     if slot < search.begun_at:
         # A slot from before the last refusal is a part of it.
         return wait(search, slot, search.since, resumes_at) if resumes_at > search.begun_at else search
-    if is_closed(search, slot, count):
+    is_first = count == 0 and search.since == search.begun_at and search.refused_at > 0
+    if is_first and slot < search.begun_at + STEP + 1 / search.rate:
+        # The first request after a hold was refused: nothing is let through, whatever the rate.
         return knock(search, slot, resumes_at)
     path = add_refusal(search.path, slot - search.since, rate)
     refused = wait(replace(search, path=path), slot, slot, resumes_at)
     path, limit, burst = explain(refused.path, search.ceiling)
     refused = replace(refused, path=path)
-    lowest = min(LOWEST_RATE, search.rate)
+    least = max(LEAST_PART * rate, min(LOWEST_RATE, search.rate))
     if search.is_shared:
         # Others use the limit too, so they get room.
-        return hold_rate(replace(refused, rate=max(rate / 2, lowest)), LONGER_WAIT * search.probe_after)
-    least = max(LEAST_PART * rate, lowest)
+        return hold_rate(replace(refused, rate=max(rate / 2, least)), LONGER_WAIT * search.probe_after)
     if count_refusals(path) == 1:
         return climb_again(search, refused, least)
     hold = resumes_at - slot
@@ -393,12 +395,6 @@ def settle(search: Search, limit: float, wasted: float) -> Search:
         # What has fallen may well rise again.
         seconds = PROBE_AFTER * wasted / 2
     return stay_below(search, limit, seconds)
-
-
-def is_closed(search: Search, slot: float, count: int) -> bool:
-    """Whether the first request after a hold was refused: then nothing is let through, whatever the rate."""
-    is_first = count == 0 and search.since == search.begun_at and search.refused_at > 0
-    return is_first and slot < search.begun_at + STEP + 1 / search.rate
 
 
 def knock(search: Search, slot: float, resumes_at: float) -> Search:
