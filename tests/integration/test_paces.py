@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from unittest.mock import Mock
 
 import pytest
@@ -40,13 +41,13 @@ def client(valkey_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture
 def make_pace(client: redis.Redis, paces: PaceMemory) -> MakePace:
     """A process of the fleet."""
-    return lambda: Pace(client, LICENSE, 30.0, recall=lambda now: paces.recall_search(LICENSE, now))
+    return lambda: Pace(client, LICENSE, 30.0, recall=partial(paces.recall_search, LICENSE, RateGroup.MFA, 30.0))
 
 
 @pytest.fixture
 def make_group(client: redis.Redis, paces: PaceMemory) -> MakeGroup:
     """A process of the fleet, in this group of calls beside activations."""
-    return lambda group: Pace(client, LICENSE, 5.0, group, recall=lambda now: paces.recall_share(LICENSE, 5.0, now))
+    return lambda group: Pace(client, LICENSE, 5.0, group, recall=partial(paces.recall_search, LICENSE, group, 5.0))
 
 
 def find(pace: Pace, ceiling: float) -> None:
